@@ -1,0 +1,1 @@
+"""What the operator says: schema, loading, secrets, checking, reload."""

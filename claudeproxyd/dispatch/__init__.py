@@ -1,0 +1,1 @@
+"""The life of one request: candidates, leases, attempts, outcomes, and the answer."""

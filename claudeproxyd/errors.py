@@ -1,0 +1,101 @@
+"""The Claude error family: which status has which type, and the one shape that every error body has.
+
+The table is the API's own (https://docs.anthropic.com/en/api/errors), completed for the statuses that HTTP itself brings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+#: Status to ``error.type``. A status that is not here takes the type of its class: see :func:`error_type`.
+TYPE_OF_STATUS: Mapping[int, str] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    501: "api_error",
+    502: "api_error",
+    503: "api_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+#: The reverse, for an error that arrives without a status: inside a stream.
+STATUS_OF_TYPE: Mapping[str, int] = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "conflict_error": 409,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+
+_encode = msgspec.json.Encoder().encode
+
+
+def error_type(status: int) -> str:
+    """The ``error.type`` that belongs to an HTTP status."""
+    known = TYPE_OF_STATUS.get(status)
+    if known is not None:
+        return known
+    return "api_error" if status >= 500 else "invalid_request_error"
+
+
+class ClaudeError(Exception):
+    """What a client is told when it does not get an answer.
+
+    Raised by whoever knows the fault (a body that is not JSON, a model without a route, a pool that is empty) and
+    written by the downlink alone: as an HTTP answer before head commit, as ``event: error`` after it.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str | None = None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(status, message)
+        self.status = status
+        """The HTTP status."""
+        self.type = type or error_type(status)
+        """``error.type``; follows from the status unless an upstream was more exact."""
+        self.message = message
+        """For people. Holds no secret and no account's name."""
+        self.headers = tuple(headers)
+        """What goes beside the usual headers: ``retry-after``, ``allow``, ``x-should-retry``."""
+        self.details = details
+        """``error.details``, the only other member that the API's clients read."""
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.type}: {self.message}"
+
+    def body(self, request_id: str) -> bytes:
+        """The JSON body, which is also the ``data`` of an ``event: error``."""
+        error: dict[str, Any] = {"type": self.type, "message": self.message}
+        if self.details:
+            error["details"] = self.details
+        return _encode({"type": "error", "error": error, "request_id": request_id})
+
+    def frame(self, request_id: str) -> bytes:
+        """The error as a stream's last frame."""
+        return b"event: error\ndata: " + self.body(request_id) + b"\n\n"
+
+
+#: Tells an SDK and Claude Code not to repeat what cannot succeed.
+DO_NOT_RETRY = (b"x-should-retry", b"false")

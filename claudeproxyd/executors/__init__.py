@@ -1,0 +1,1 @@
+"""One module a provider kind: its URLs, its authentication, its answers."""

@@ -1,0 +1,80 @@
+"""What dispatch and the pool say to each other: candidates, what is wanted, and why there is nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from claudeproxyd.interfaces import ISecretSource
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where one model name leads: a provider, and that provider's name for the model."""
+
+    provider: str
+    model: str
+    """The upstream's model name; the client's own where the route does not rename it."""
+    max_output_tokens: int | None = None
+    context: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Credential:
+    """One secret that a provider accepts, and the limits of its use. Its name stands for it everywhere."""
+
+    provider: str
+    name: str
+    source: ISecretSource = field(repr=False)
+    weight: int = 1
+    priority: int = 0
+    """Higher first."""
+    max_concurrency: int = 0
+    """Attempts at once; 0: no limit."""
+    models: tuple[str, ...] = ("*",)
+    """Globs of upstream model names that it may be used for."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """What the kind needs beside the secret: project, location, region."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A (route, credential) pair that could serve a request."""
+
+    route: Route
+    credential: Credential
+
+
+@dataclass(slots=True)
+class Wanted:
+    """One request's wish for a credential."""
+
+    routes: Sequence[Route]
+    """In the order of preference; the pool takes the first that has a ready credential."""
+    client: str = ""
+    """The principal's name: waiting clients take turns by it."""
+    session: str = ""
+    """What affinity goes by; '' for none."""
+    count_tokens: bool = False
+    in_tool_loop: bool = False
+    """The last turn holds a tool_result: stays on its route while that one is ready."""
+    tried: set[Credential] = field(default_factory=set)
+    """Already failed for this request; offered again only when nothing else is left."""
+    may_wait: bool = True
+    """False after an early head commit: no new wait begins."""
+    deadline: float | None = None
+    """The latest moment to wait for, on the reactor's clock."""
+
+
+class Exhausted(Exception):
+    """The pool has no candidate now, and none soon enough to wait for."""
+
+    def __init__(self, reason: str, ready_in: float | None) -> None:
+        super().__init__(reason, ready_in)
+        self.reason = reason
+        """Why, as an outcome's name: ``quota``, ``auth`` …; ``none`` when there is no such credential at all; ``queue_full``."""
+        self.ready_in = ready_in
+        """Seconds to the earliest expiry, or None when it is unknown."""

@@ -1,0 +1,1 @@
+"""What the operator sees: metrics, the access log, usage records, captures; and what nobody sees: secrets."""

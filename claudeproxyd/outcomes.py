@@ -1,0 +1,139 @@
+"""What an attempt came to, and what follows from it.
+
+``BEHAVIOUR`` tables 1 and 2 as data: evidence in, :class:`Outcome` out. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Kind(Enum):
+    """The outcomes, by the names that operators, logs and metrics see."""
+
+    OK = "ok"
+    CANCELLED = "cancelled"
+    CLIENT_FAULT = "client_fault"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED = "unsupported"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    QUOTA = "quota"
+    OVERLOADED = "overloaded"
+    AUTH = "auth"
+    BILLING = "billing"
+    PERMISSION = "permission"
+    LOCATION = "location"
+    TRANSIENT = "transient"
+    MODEL_FAULT = "model_fault"
+    RECTIFY = "rectify"
+    STALE = "stale"
+    CONFIGURATION = "configuration"
+    BROKEN_STREAM = "broken_stream"
+
+
+class Scope(Enum):
+    """What cools. NONE: nothing does."""
+
+    NONE = "none"
+    MODEL = "model"
+    CREDENTIAL = "credential"
+    MODEL_ON_PROVIDER = "model_on_provider"
+    PROVIDER = "provider"
+
+
+class Then(Enum):
+    """What dispatch does next."""
+
+    DONE = "done"
+    ANSWER = "answer"
+    NEXT = "next"
+    NEXT_ROUTE = "next_route"
+    NEXT_PROVIDER = "next_provider"
+    REPEAT_ONCE = "repeat_once"
+    REFRESH_ONCE = "refresh_once"
+    RECTIFY_ONCE = "rectify_once"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one attempt came to."""
+
+    kind: Kind
+    scope: Scope = Scope.NONE
+    then: Then = Then.DONE
+    base: float = 0.0
+    """Seconds of the first cooldown; 0: none."""
+    ceiling: float = 0.0
+    """Seconds that doubling goes up to; equal to ``base`` where it does not double."""
+    until_hint: float | None = None
+    """Seconds that the upstream asked for; takes the place of ``base`` and is capped by the pool's ``max_cooldown``."""
+    reason: str = ""
+    """The upstream's own words, shortened, for logs and the pool's page."""
+    exhausted: float | None = None
+    """On success too: seconds until the limit that this answer showed as used up is reset."""
+
+
+OK = Outcome(Kind.OK)
+CANCELLED = Outcome(Kind.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """What an upstream said instead of an answer, to be relayed if nobody else can serve."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    """As the header rules let them pass to a client."""
+    body: bytes
+    """The body, decoded."""
+    verbatim: bool = False
+    """It is Claude-shaped already, by an Anthropic upstream: relayed byte for byte."""
+    message: str = ""
+    """The upstream's sentence, as far as it may be shown."""
+
+
+class AttemptFailed(Exception):
+    """An attempt brought no whole answer. Raised by executors, eaten by dispatch."""
+
+    def __init__(self, outcome: Outcome, answer: ErrorAnswer | None = None) -> None:
+        super().__init__(outcome.kind.value, outcome.reason)
+        self.outcome = outcome
+        self.answer = answer
+        """None where the upstream said nothing that could be relayed: connect failures, time-outs, cuts."""
+
+
+class Phase(Enum):
+    """How far an attempt had come when it failed."""
+
+    CONNECT = "connect"
+    TLS = "tls"
+    PROXY = "proxy"
+    HEAD = "head"
+    ANSWER = "answer"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that :func:`classify` judges by."""
+
+    family: str
+    """anthropic, google, openai or bedrock: whose error dialect to read."""
+    phase: Phase
+    status: int = 0
+    """0 where no head came."""
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    """Raw, lower-case names."""
+    body: bytes = b""
+    """The error body, decoded; of an in-band error the event's JSON."""
+    failure: str = ""
+    """Without a usable answer: connect, connect_timeout, dns, first_byte_timeout, idle_timeout, content_timeout, cut,
+    malformed, stale, tls, proxy_auth, not_claude (a 200 that is HTML, empty, the wrong type or an error object)."""
+    message_committed: bool = False
+    count_tokens: bool = False
+    refreshable: bool = False
+    """The credential's secret can be refreshed, and has not been for this request."""
+    now: float = field(default=0.0)
+    """Wall-clock seconds since the epoch: for HTTP dates and resets."""

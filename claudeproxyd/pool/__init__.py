@@ -1,0 +1,1 @@
+"""Credentials: which one is next, which ones rest, and who waits."""

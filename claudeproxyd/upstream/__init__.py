@@ -1,0 +1,1 @@
+"""The HTTP client side: a streaming HTTP/1.1 client, its idle connections, TLS, proxies."""
