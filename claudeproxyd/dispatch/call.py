@@ -1,0 +1,91 @@
+"""One client's request, as web hands it to dispatch, and what dispatch notes down about it on the way."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from claudeproxyd.interfaces import IDownlink
+    from claudeproxyd.messages.envelope import Envelope
+    from claudeproxyd.messages.usage import Usage
+
+
+class CancelReason(Enum):
+    """Why a call was ended from outside; kept beside the Deferred, since Twisted hands a cancellation back wrapped."""
+
+    CLIENT_GONE = "client_gone"
+    DRAIN = "drain"
+    TOTAL = "total"
+
+
+class Call:
+    """One request from its body's last byte to its answer's. Made by web; filled in by dispatch; read by the access log."""
+
+    __slots__ = (
+        "attempts",
+        "cancelled",
+        "capture",
+        "count_tokens",
+        "credential",
+        "downlink",
+        "envelope",
+        "error",
+        "first_byte",
+        "first_content",
+        "headers",
+        "model_served",
+        "outcome",
+        "principal",
+        "provider",
+        "query",
+        "request_id",
+        "started",
+        "stop_reason",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        *,
+        request_id: str,
+        principal: Any,
+        envelope: Envelope,
+        headers: list[tuple[bytes, bytes]],
+        query: bytes,
+        count_tokens: bool,
+        started: float,
+        downlink: IDownlink,
+        capture: Any = None,
+    ) -> None:
+        self.request_id = request_id
+        """Ours: ``req_…``."""
+        self.principal = principal
+        """Who asks: a web.access.Principal (name, labels, models, max_concurrency)."""
+        self.envelope = envelope
+        self.headers = headers
+        """The client's, lower-case names, in order; its key is among them and goes no further."""
+        self.query = query
+        """Raw, without the question mark; goes up unchanged."""
+        self.count_tokens = count_tokens
+        self.started = started
+        """When the request's head was in, on the reactor's clock."""
+        self.downlink = downlink
+        self.capture = capture
+        """An observe.capture recording, or None."""
+        self.cancelled: CancelReason | None = None
+        self.attempts = 0
+        self.provider = ""
+        """Of the last attempt, like ``credential`` and ``model_served``."""
+        self.credential = ""
+        self.model_served = ""
+        self.outcome = ""
+        """What the whole request came to: an outcome's name."""
+        self.error = ""
+        """What the client was told, shortened, or ''."""
+        self.stop_reason: str | None = None
+        self.usage: Usage | None = None
+        self.first_byte: float | None = None
+        """When the upstream's head came, on the reactor's clock."""
+        self.first_content: float | None = None
+        """When the first content event came."""

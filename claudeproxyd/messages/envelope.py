@@ -1,0 +1,141 @@
+"""What the daemon reads of a request's body: a few members, by partial decoding. The rest stays the client's bytes."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import cffi
+import msgspec
+
+from claudeproxyd.errors import ClaudeError
+
+_ffi = cffi.FFI()
+
+#: ``"model"`` with at least one letter written as an escape: a legal key, and one that a search for ``"model"`` misses.
+_ESCAPED_MODEL = re.compile(
+    rb'"(?!model")(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"', re.ASCII
+)
+
+
+class _Members(msgspec.Struct):
+    """The members that are read of every body."""
+
+    model: msgspec.Raw
+    messages: msgspec.Raw
+    stream: bool = False
+    max_tokens: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET
+    metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    system: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _ModelAlone(msgspec.Struct):
+    """Only where the model stands."""
+
+    model: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_decode_members = msgspec.json.Decoder(_Members).decode
+_decode_model = msgspec.json.Decoder(_ModelAlone).decode
+_decode_name = msgspec.json.Decoder(str).decode
+
+
+class Envelope:
+    """One request's body, and what was read of it. Made by :func:`read_envelope`; the body is never changed in place."""
+
+    __slots__ = ("_members", "body", "max_tokens", "model", "stream")
+
+    def __init__(self, body: bytes, model: str, members: _Members) -> None:
+        self.body = body
+        """The client's own bytes, after content-encoding is undone."""
+        self.model = model
+        """The name that the client asks for."""
+        self.stream = members.stream
+        self.max_tokens = None if members.max_tokens is msgspec.UNSET else members.max_tokens
+        """None for count_tokens, which does not need it."""
+        self._members = members
+
+    @property
+    def metadata(self) -> bytes:
+        """The JSON of ``metadata``, or b''."""
+        raw = self._members.metadata
+        return b"" if raw is msgspec.UNSET else bytes(raw)
+
+    @property
+    def system(self) -> bytes:
+        """The JSON of ``system``, or b''."""
+        raw = self._members.system
+        return b"" if raw is msgspec.UNSET else bytes(raw)
+
+    @property
+    def messages(self) -> bytes:
+        """The JSON of ``messages``: a list."""
+        return bytes(self._members.messages)
+
+    def with_model(self, model: str) -> bytes:
+        """The body with another model name; every other byte stays where it was."""
+        if model == self.model:
+            return self.body
+        start, end = _span(self._members.model, self.body)
+        return b"".join((self.body[:start], msgspec.json.encode(model), self.body[end:]))
+
+
+def read_envelope(body: bytes, *, count_tokens: bool = False) -> Envelope:
+    """Read a ``/v1/messages`` or count_tokens body.
+
+    Raises :class:`~claudeproxyd.errors.ClaudeError` (400) that names the member which is wrong. Called by web.
+    """
+    try:
+        members = _decode_members(body)
+        model = _decode_name(members.model)
+    except msgspec.ValidationError as e:
+        raise ClaudeError(400, _complaint(str(e))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise ClaudeError(400, f"The request body is not valid JSON: {e}") from None
+    except RecursionError:
+        raise ClaudeError(400, "The request body is nested too deeply") from None
+    if not model:
+        raise ClaudeError(400, "model: String should have at least 1 character")
+    if memoryview(members.messages)[:1] != b"[":
+        raise ClaudeError(400, "messages: Input should be a valid list")
+    if members.max_tokens is msgspec.UNSET and not count_tokens:
+        raise ClaudeError(400, "max_tokens: Field required")
+    if body.count(b'"model"') != 1 or (b"\\u00" in body and _ESCAPED_MODEL.search(body)):
+        _refuse_second_model(members.model, body)
+    return Envelope(body, model, members)
+
+
+def _complaint(message: str) -> str:
+    """msgspec's words, with the member in front as the API has it: ``stream: Expected `bool`, got `str```."""
+    what, _, place = message.partition(" - at `$.")
+    if place:
+        return f"{place.rstrip('`')}: {what}"
+    missing = re.search(r"missing required field `(\w+)`", message)
+    if missing:
+        return f"{missing[1]}: Field required"
+    if message.startswith("Expected `str`"):
+        return f"model: {message}"
+    return f"The request body must be a JSON object: {message}"
+
+
+def _span(raw: msgspec.Raw, body: bytes) -> tuple[int, int]:
+    """Where a member's value stands in the body.
+
+    A ``Raw`` is a view into the body, so its place is its address less the body's; the slice is compared to be sure.
+    """
+    view = memoryview(raw)
+    start = int(_ffi.cast("uintptr_t", _ffi.from_buffer(view))) - int(_ffi.cast("uintptr_t", _ffi.from_buffer(body)))
+    end = start + len(view)
+    if start < 0 or body[start:end] != view:
+        raise RuntimeError("msgspec.Raw is no view into the body any more")
+    return start, end
+
+
+def _refuse_second_model(model: msgspec.Raw, body: bytes) -> None:
+    """Look again with the key that was found renamed: if there is a ``model`` still, the body has two."""
+    start, _ = _span(model, body)
+    key_end = body.rindex(b'"', 0, body.rindex(b":", 0, start)) + 1
+    key_start = body.rindex(b'"', 0, key_end - 1)
+    renamed = b"".join((body[:key_start], b'"', b"-" * (key_end - key_start - 2), b'"', body[key_end:]))
+    if _decode_model(renamed).model is not msgspec.UNSET:
+        raise ClaudeError(400, "model: given twice")
