@@ -1,8 +1,11 @@
-"""Every section and setting that an operator can write: names, types, defaults, and what each is for.
+"""Every section and setting that an operator can write: names, types, defaults, bounds, and what each is for.
 
 The loader checks a TOML file against these classes, ``docs/configuration.md`` is written from them, and the rest of the
 house reads its settings from their instances. Durations are seconds, sizes are bytes.
 """
+
+# setting() and required() make dataclass fields, each time a new one.
+# ruff: noqa: RUF009
 
 from __future__ import annotations
 
@@ -10,20 +13,37 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.outcomes import Kind, Scope
+
+KINDS = ("anthropic", "gemini", "vertex", "openai-chat", "openai-responses", "bedrock", "sandbox")
+"""The provider kinds that this project promises; a version may not have built them all, and plugins add others."""
 
 
-def setting(default: Any, doc: str) -> Any:
-    """A dataclass field with what it is for; list and dict defaults are copied for each instance."""
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    least: float | None = 0,
+    choices: tuple[str, ...] = (),
+    restart: bool = False,
+    shown: bool = True,
+) -> Any:
+    """A dataclass field with what it is for; list and dict defaults are copied for each instance.
+
+    *least* bounds numbers from below (None: not at all), *choices* are the words that a string may be, *restart* marks
+    what a reload cannot change, and *shown* is False for what may hold a secret without being a :class:`Secret`.
+    """
+    metadata = {"doc": doc, "least": least, "choices": choices, "restart": restart}
     if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata={"doc": doc})
+        return field(default_factory=lambda: type(default)(default), metadata=metadata, repr=shown)
     if isinstance(default, type):
-        return field(default_factory=default, metadata={"doc": doc})
-    return field(default=default, metadata={"doc": doc})
+        return field(default_factory=default, metadata=metadata, repr=shown)
+    return field(default=default, metadata=metadata, repr=shown)
 
 
-def required(doc: str) -> Any:
-    """A setting without a default."""
-    return field(metadata={"doc": doc})
+def required(doc: str, *, choices: tuple[str, ...] = (), digest: bool = False) -> Any:
+    """A setting without a default. *digest*: the secret may also be given as ``sha256:<hex>``."""
+    return field(metadata={"doc": doc, "choices": choices, "digest": digest})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,25 +53,32 @@ class Server:
     listen: list[str] = setting(
         ["tcp:8765:interface=127.0.0.1"],
         "Twisted endpoint strings of the public listener; ssl:, unix: and systemd: work too.",
+        restart=True,
     )
     admin: str = setting(
-        "tcp:8766:interface=127.0.0.1", 'Administration and metrics; never on the public listener. "" turns it off.'
+        "tcp:8766:interface=127.0.0.1",
+        'Administration and metrics; never on the public listener. "" turns it off.',
+        restart=True,
     )
     admin_key: Secret | None = setting(None, "Needed when `admin` listens beyond loopback.")
     state: str = setting(
         "sqlite:~/.local/state/claudeproxyd/state.db",
         'Where the pool\'s state lives: sqlite:PATH, "memory:" or redis://host:port/0.',
+        restart=True,
+        shown=False,
     )
-    max_request_bytes: int = setting(33_554_432, "The largest request body, before and after decompression.")
-    max_connections: int = setting(10_000, "Client connections at once.")
+    max_request_bytes: int = setting(33_554_432, "The largest request body, before and after decompression.", least=1)
+    max_connections: int = setting(10_000, "Client connections at once.", least=1, restart=True)
     max_buffered_bytes: int = setting(
         536_870_912,
         "Bodies and unfinished frames of all requests together; above it new bodies get 529 with retry-after.",
+        least=1,
     )
     drain: float = setting(600.0, "How long streams may go on after SIGTERM; a long answer outlives a deploy.")
     ratelimit_headers: str = setting(
         "auto",
-        "anthropic-ratelimit-* towards clients: pass, strip, or auto: pass where the provider has one credential.",
+        "anthropic-ratelimit-* headers towards clients. auto: pass where the provider has one credential.",
+        choices=("auto", "pass", "strip"),
     )
     cors_origins: list[str] = setting([], "Web pages that may call; none by default.")
     trusted_proxies: list[str] = setting([], "Addresses or networks whose X-Forwarded-For is believed.")
@@ -62,7 +89,7 @@ class Client:
     """``[[clients]]``: who may call. None at all is fine on loopback only."""
 
     name: str = required("Unique; shown in logs and usage records.")
-    key: Secret = required('A secret: { env = … }, { file = … }, a plain string, or "sha256:<hex>".')
+    key: Secret = required('What it shows; a secret, or its digest as "sha256:<hex>".', digest=True)
     models: list[str] = setting(["*"], "Globs of what it may ask for; /v1/models shows it no more.")
     max_concurrency: int = setting(0, "Requests at once; 0: no limit.")
     labels: dict[str, str] = setting({}, "Carried into logs and usage records.")
@@ -88,8 +115,8 @@ class Credential:
         None, 'vertex: { file = "sa.json" }, or "adc" for application default credentials.'
     )
     aws: Aws | str | None = setting(None, 'bedrock: { access_key_id, secret_access_key, session_token }, or "chain".')
-    weight: int = setting(1, "For the weighted strategy.")
-    priority: int = setting(0, "Higher first.")
+    weight: int = setting(1, "Its share under the weighted strategy.", least=1)
+    priority: int = setting(0, "Higher first.", least=None)
     max_concurrency: int = setting(0, "Attempts at once; 0: no limit.")
     models: list[str] = setting(["*"], "Globs of upstream model names, narrower than the provider's.")
     project: str = setting("", "vertex: the project.")
@@ -115,13 +142,17 @@ class Tls:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """``[[providers.rules]]``: an operator's own reading of an upstream's answer; asked before all tables, first match wins."""
+    """``[[providers.rules]]``: an operator's own reading of an upstream's failure; asked first, first match wins."""
 
-    outcome: str = required("What it is: transient, client_fault, quota …")
+    outcome: str = required(
+        "What it is.", choices=tuple(kind.value for kind in Kind if kind not in (Kind.OK, Kind.CANCELLED))
+    )
     status: int = setting(0, "The status it applies to; 0: any.")
-    match: str = setting("", "A regular expression that the body must contain; empty: any.")
-    cooldown: float = setting(0.0, "Seconds; 0: as the outcome has it.")
-    scope: str = setting("", "model, credential, model_on_provider, provider or none; empty: as the outcome has it.")
+    match: str = setting("", "A regular expression that is searched for in the body; empty: any body.")
+    cooldown: float = setting(0.0, "How long it cools; 0: as the outcome has it.")
+    scope: str = setting(
+        "", "What cools; empty: as the outcome has it.", choices=("", *(scope.value for scope in Scope))
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,18 +178,19 @@ class Provider:
     """``[[providers]]``: one upstream API: a kind, a base URL, its credentials."""
 
     name: str = required("Unique.")
-    kind: str = required("anthropic, gemini, vertex, openai-chat, openai-responses, bedrock or sandbox.")
+    kind: str = required("What it speaks: " + ", ".join(KINDS) + ".")
     base_url: str = setting(
         "",
-        "A default for each kind but openai-chat; as in the clients' own variables: anthropic and gemini without a version, openai-* with /v1.",
+        "A default for each kind but openai-chat; as in the clients' own variables: anthropic and gemini without a"
+        " version, openai-* with /v1.",
     )
-    headers: dict[str, str] = setting({}, "Added to each upstream request; a value may hold {client}.")
+    headers: dict[str, str] = setting({}, "Added to each upstream request; a value may hold {client}.", shown=False)
     betas: Betas = setting(Betas, "Changes to the anthropic-beta header.")
     drop_fields: list[str] = setting([], "Top-level request fields that this upstream does not take.")
     max_concurrency: int = setting(0, "Attempts at once; 0: no limit.")
     max_connections: int = setting(0, "Connections at once; 0: no limit.")
     timeouts: dict[str, float] = setting({}, "Overrides of [timeouts].")
-    proxy: str = setting("", 'http://user:pass@host:port (CONNECT for https), or "env".')
+    proxy: str = setting("", 'http://user:pass@host:port (CONNECT for https), or "env".', shown=False)
     tls: Tls = setting(Tls, "How its certificate is checked.")
     models: list[str] = setting(["*"], "Globs of upstream model names that it serves.")
     rules: list[Rule] = setting([], "The operator's own reading of its answers.")
@@ -177,7 +209,10 @@ class RouteTo:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """``[[models]]``: a name or glob that clients ask for. None: every name goes to each provider whose `models` matches."""
+    """``[[models]]``: a name or glob that clients ask for, and where it leads.
+
+    None: every name goes to each provider whose ``models`` matches, in file order.
+    """
 
     name: str = required("What clients ask for; globs; the first match wins.")
     routes: list[RouteTo] = setting(
@@ -191,14 +226,18 @@ class Model:
 class Pool:
     """``[pool]``: how credentials are chosen, waited for and given up."""
 
-    strategy: str = setting("round-robin", "round-robin, weighted, fill-first or least-busy.")
+    strategy: str = setting(
+        "round-robin",
+        "Which of the ready credentials of one priority is next.",
+        choices=("round-robin", "weighted", "fill-first", "least-busy"),
+    )
     affinity: bool = setting(True, "A session keeps its credential for a model while that one is ready.")
     affinity_ttl: float = setting(3600.0, "How long an affinity outlives its last use.")
-    max_attempts: int = setting(6, "Upstream attempts for one request.")
+    max_attempts: int = setting(6, "Upstream attempts for one request.", least=1)
     max_wait: float = setting(30.0, "How long a request may wait for a cooling credential.")
     queue: int = setting(1000, "How many may wait.")
     max_cooldown: float = setting(3600.0, "Cap on what an upstream may ask for.")
-    retry_after_max: int = setting(60, "Cap on the retry-after that clients are told …")
+    retry_after_max: int = setting(60, "Cap on the retry-after that clients are told …", least=1)
     give_up_after: float = setting(300.0, "… unless everything is out for longer than this.")
     retry_budget: float = setting(0.2, "Retries as a share of requests, over 10 s, with a floor of 10.")
 
@@ -208,22 +247,24 @@ class Streaming:
     """``[streaming]``: how streams are kept alive, and when they are given up."""
 
     head_commit: float = setting(
-        45.0, "A stream without a content event for so long gets its 200 and pings; must exceed pool.max_wait."
+        45.0,
+        "A stream without a content event for so long gets its 200 and pings; must exceed pool.max_wait.",
+        least=0.01,
     )
     keepalive: float = setting(
         10.0, "After that: seconds of silence towards the client before a ping; 0 turns pings off."
     )
     nonstream_keepalive: float = setting(0.0, "Blanks ahead of a JSON body; costs the real status, so off.")
-    stall: float = setting(60.0, "A client that takes nothing for so long is cut.")
-    max_event_bytes: int = setting(33_554_432, "The largest event.")
+    stall: float = setting(60.0, "A client that takes nothing for so long is cut.", least=0.01)
+    max_event_bytes: int = setting(33_554_432, "The largest event.", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Log:
     """``[log]``: the daemon's own log and the access log."""
 
-    format: str = setting("text", "text or json.")
-    level: str = setting("info", "debug, info, warn or error.")
+    format: str = setting("text", "How lines look.", choices=("text", "json"), restart=True)
+    level: str = setting("info", "The least that is logged.", choices=("debug", "info", "warn", "error"))
     access: str = setting(
         "", 'Where the line of each request goes: "" to the daemon\'s log, "off", or a file, which SIGHUP reopens.'
     )
@@ -233,18 +274,22 @@ class Log:
 class Capture:
     """``[capture]``: whole requests and answers, for finding faults; holds prompts, so off."""
 
-    when: str = setting("never", "never, errors (status from 400 up, broken streams) or always.")
+    when: str = setting(
+        "never",
+        "Which requests. errors: a status from 400 up, or a broken stream.",
+        choices=("never", "errors", "always"),
+    )
     directory: str = setting(
         "~/.local/state/claudeproxyd/captures",
         "One file a request, mode 0600, secrets masked; written off the reactor.",
     )
     max_bytes: int = setting(1_048_576, "Of each body, then a mark.")
-    keep: int = setting(100, "Files.")
+    keep: int = setting(100, "How many files; the oldest goes.", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A whole configuration file."""
+    """A whole configuration."""
 
     include: list[str] = setting([], "More files, as globs relative to this one.")
     server: Server = setting(Server, "What listens.")

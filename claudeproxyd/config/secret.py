@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+from hmac import compare_digest
 
 
 class Secret:
     """A value that never reaches a log, an error or a ``repr``."""
 
-    __slots__ = ("_digest", "_value")
+    __slots__ = ("_digest", "_value", "path", "variable")
 
-    def __init__(self, value: str | None, digest: str = "") -> None:
+    def __init__(self, value: str | None, digest: str = "", *, path: str = "", variable: str = "") -> None:
         self._value = value
         self._digest = digest or hashlib.sha256((value or "").encode()).hexdigest()
+        self.path = path
+        """The absolute path of the file that it was read from, so that a source can read it again; or ''."""
+        self.variable = variable
+        """The environment variable that it was taken from, or ''."""
 
     def reveal(self) -> str:
         """The value itself. Raises ValueError where only its digest was configured."""
         if self._value is None:
             raise ValueError("only the digest of this secret is known")
         return self._value
+
+    @property
+    def known(self) -> bool:
+        """Whether the value can be revealed, and not only compared."""
+        return self._value is not None
 
     @property
     def digest(self) -> str:
@@ -31,7 +41,8 @@ class Secret:
     __str__ = __repr__
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._digest == other._digest
+        """The same value from the same file: one that moved to another file is re-read from elsewhere."""
+        return isinstance(other, Secret) and compare_digest(self._digest, other._digest) and self.path == other.path
 
     def __hash__(self) -> int:
         return hash(self._digest)
