@@ -1,6 +1,6 @@
 """The Claude error family: which status has which type, and the one shape that every error body has.
 
-The table is the API's own (https://docs.anthropic.com/en/api/errors), completed for the statuses that HTTP itself brings.
+The table is the API's own (https://docs.anthropic.com/en/api/errors), completed for what HTTP itself refuses.
 """
 
 from __future__ import annotations

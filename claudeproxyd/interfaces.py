@@ -4,9 +4,6 @@ Times are seconds, sizes are bytes. "Now" is always ``IReactorTime.seconds()`` o
 Header lists are ``list[tuple[bytes, bytes]]`` with lower-case names, in the order in which they came.
 """
 
-# zope's interfaces declare methods without self.
-# ruff: noqa: N805
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.errors import ClaudeError
     from claudeproxyd.messages.batch import Batch
-    from claudeproxyd.outcomes import Outcome
+    from claudeproxyd.outcomes import ErrorAnswer, Outcome
 
 
 class IBodyConsumer(Interface):
@@ -45,15 +42,12 @@ class IBodyConsumer(Interface):
 class IEventConsumer(Interface):
     """Takes the Claude events of one attempt; dispatch's relay is one.
 
-    An executor's stream calls it from the upstream's read. Exactly one of ``ended`` and ``broken`` comes last, and
-    nothing at all after the stream's ``stopProducing``.
+    An executor's stream calls it from the upstream's read. A batch that has ``ended`` set, or ``broken``, is the last
+    call; and there is none at all after the stream's ``stopProducing``.
     """
 
     def events(batch: Batch) -> None:
         """All events of one upstream read, so that a burst costs one write."""
-
-    def ended() -> None:
-        """The stream is over as the protocol wants it: ``message_stop`` was among the events."""
 
     def broken(reason: Exception) -> None:
         """The stream is over and not whole; *reason* is an :class:`~claudeproxyd.outcomes.AttemptFailed`."""
@@ -68,6 +62,7 @@ class IUpstreamAnswer(Interface):
     usage: Any = Attribute("a messages.usage.Usage; of a stream it fills while events pass")
     stop_reason: str | None = Attribute("of a stream: known at the end")
     request_id: str = Attribute("the upstream's own request id, or ''")
+    bytes_in: int = Attribute("bytes of body that came from the upstream so far")
     producer: IPushProducer = Attribute("of a stream: pauses, resumes and stops the upstream's socket")
 
     def deliver(consumer: IEventConsumer) -> None:
@@ -87,7 +82,7 @@ class IExecutor(Interface):
         """Why this request cannot be translated for *route*, or None. Asked before any lease; does no I/O."""
 
     def messages(attempt: Any) -> Deferred[IUpstreamAnswer]:
-        """Send one attempt (:class:`claudeproxyd.dispatch.attempt.Attempt`). Cancelling closes the upstream's socket at once.
+        """Send one :class:`claudeproxyd.dispatch.attempt.Attempt`. Cancelling closes the upstream's socket at once.
 
         Fails with :class:`~claudeproxyd.outcomes.AttemptFailed`, which carries the classified outcome.
         """
@@ -100,7 +95,7 @@ class IExecutor(Interface):
 
 
 class IExecutorMaker(Interface):
-    """Makes the executors of one provider kind. A Twisted plugin: third parties add kinds without touching this package.
+    """Makes the executors of one provider kind. A Twisted plugin: third parties add kinds without touching ours.
 
     ``config`` is handed the makers, so that what a kind needs is said in one place.
     """
@@ -132,11 +127,14 @@ class ICredentialPool(Interface):
     """Grants credentials to attempts and learns from how they went. A service; called by dispatch."""
 
     def lease(wanted: Any) -> Deferred[Any]:
-        """A :class:`claudeproxyd.outcomes.Lease` for the first route of *wanted* that has a ready credential.
+        """An :class:`ILease` for the first route of *wanted* that has a ready credential.
 
-        *wanted* is a :class:`claudeproxyd.outcomes.Wanted`. All cooling: waits if the soonest is soon enough.
-        Cancelling gives the place in the queue up. Fails with :class:`claudeproxyd.outcomes.Exhausted`.
+        *wanted* is a :class:`claudeproxyd.leases.Wanted`. All cooling: waits if the soonest is soon enough.
+        Cancelling gives the place in the queue up. Fails with :class:`claudeproxyd.leases.Exhausted`.
         """
+
+    def ready_in(wanted: Any) -> float | None:
+        """Seconds until something could serve *wanted*: 0 if now, None if that is unknown or never."""
 
     def snapshot() -> Sequence[Mapping[str, Any]]:
         """Each credential for people and metrics: state, cooldowns, in flight, counters; never a secret."""
@@ -154,7 +152,7 @@ class ICredentialPool(Interface):
 class ILease(Interface):
     """One credential, granted to one attempt. Given back exactly once; a second release is an error in our code."""
 
-    candidate: Any = Attribute("the (route, credential) pair: claudeproxyd.routing.Candidate")
+    candidate: Any = Attribute("the (route, credential) pair: claudeproxyd.leases.Candidate")
 
     def release(outcome: Outcome) -> None:
         """Give it back with what the attempt came to."""
@@ -163,29 +161,26 @@ class ILease(Interface):
 class IDownlink(Interface):
     """The way to one client. Made by web for each request, driven by dispatch; the only writer to that client.
 
-    It registers itself on the Request once, before the first write, for the whole request, and hands its paused state
-    to every new upstream; no upstream transport is ever registered on a Request.
+    It registers itself on the Request once, before the first write, for the whole request; no upstream transport is
+    ever registered on a Request. Once the client is gone every method does nothing.
     """
 
     head_committed: bool = Attribute("status and headers are out")
     message_committed: bool = Attribute("part of a message is out: no other credential can take over")
-    paused: bool = Attribute("the client's socket is full")
-    paused_since: float | None = Attribute("when it became so")
-    last_write: float = Attribute(
-        "when something was last handed to the client's socket; dispatch reads it to time pings"
-    )
+    last_write: float = Attribute("when something was last handed to the client's socket; dispatch times pings by it")
+    sent: int = Attribute("bytes of body handed to the client's socket so far")
 
     def attach(producer: IPushProducer) -> None:
-        """From now on pause and resume this upstream; paused at once if the client is."""
-
-    def detach() -> None:
-        """No upstream is attached any more."""
+        """Pause and resume *producer* as the client's socket fills and drains, from now to the end of the request."""
 
     def commit_head(headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Send the 200 of a stream. Only once, only before anything else."""
+        """Send the 200 of a stream; only before anything else."""
 
-    def frames(data: bytes) -> None:
-        """Whole frames of the message; commits the message."""
+    def frames(headers: Sequence[tuple[bytes, bytes]], frames: bytes, last: bool) -> None:
+        """Whole frames of the message; commits the message, and the head with these headers if it is not out yet.
+
+        *last*: the message is whole with them, and so is the answer.
+        """
 
     def ping() -> None:
         """One ping, between frames; after head commit only."""
@@ -193,17 +188,14 @@ class IDownlink(Interface):
     def blank() -> None:
         """One blank ahead of a JSON body; the first of them commits the head."""
 
-    def whole(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+    def whole(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """A whole answer, and the end of it."""
 
-    def fail(error: ClaudeError) -> None:
-        """An error, and the end: an HTTP answer before head commit, ``event: error`` in a stream after it."""
+    def fail(error: ClaudeError, answer: ErrorAnswer | None = None) -> None:
+        """An error, and the end: an HTTP answer before head commit, ``event: error`` in a stream after it.
 
-    def relay_error(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
-        """An upstream's own error answer, verbatim; only before head commit, and the end of it."""
-
-    def finish() -> None:
-        """The end of a stream that is whole."""
+        Before head commit an upstream's own *answer* goes out instead, byte for byte.
+        """
 
     def abort() -> None:
         """Cut the client's connection: it took nothing for too long."""

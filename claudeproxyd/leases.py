@@ -75,6 +75,6 @@ class Exhausted(Exception):
     def __init__(self, reason: str, ready_in: float | None) -> None:
         super().__init__(reason, ready_in)
         self.reason = reason
-        """Why, as an outcome's name: ``quota``, ``auth`` …; ``none`` when there is no such credential at all; ``queue_full``."""
+        """Why: an outcome's name (``quota``, ``auth`` …), ``none`` where there is no such credential, ``queue_full``."""
         self.ready_in = ready_in
         """Seconds to the earliest expiry, or None when it is unknown."""

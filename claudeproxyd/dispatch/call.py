@@ -20,7 +20,10 @@ class CancelReason(Enum):
 
 
 class Call:
-    """One request from its body's last byte to its answer's. Made by web; filled in by dispatch; read by the access log."""
+    """One request from its body's last byte to its answer's.
+
+    Made by web, filled in by dispatch, read by the access log.
+    """
 
     __slots__ = (
         "attempts",

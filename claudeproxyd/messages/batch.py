@@ -10,9 +10,11 @@ class Batch:
     are not among them, and neither is an ``error`` event, which is handed on as :attr:`error`.
     """
 
-    __slots__ = ("content", "count", "error", "frames")
+    __slots__ = ("content", "count", "ended", "error", "frames")
 
-    def __init__(self, frames: bytes, count: int, content: bool, error: bytes | None = None) -> None:
+    def __init__(
+        self, frames: bytes, count: int, content: bool, error: bytes | None = None, ended: bool = False
+    ) -> None:
         self.frames = frames
         """Whole frames as they go on the wire; b'' when the read held none."""
         self.count = count
@@ -21,3 +23,5 @@ class Batch:
         """Whether a *content event* is among them: content_block_delta, content_block_stop or message_delta."""
         self.error = error
         """The JSON of an ``error`` event that ended this read, or None. Nothing of the stream counts after it."""
+        self.ended = ended
+        """``message_stop`` is its last event: the stream is whole, and no batch comes after it."""

@@ -41,7 +41,7 @@ _decode_name = msgspec.json.Decoder(str).decode
 
 
 class Envelope:
-    """One request's body, and what was read of it. Made by :func:`read_envelope`; the body is never changed in place."""
+    """One request's body, and what was read of it. Made by :func:`read_envelope`, never changed in place."""
 
     __slots__ = ("_members", "body", "max_tokens", "model", "stream")
 
@@ -96,7 +96,7 @@ def read_envelope(body: bytes, *, count_tokens: bool = False) -> Envelope:
         raise ClaudeError(400, "The request body is nested too deeply") from None
     if not model:
         raise ClaudeError(400, "model: String should have at least 1 character")
-    if memoryview(members.messages)[:1] != b"[":
+    if bytes(memoryview(members.messages)[:1]) != b"[":
         raise ClaudeError(400, "messages: Input should be a valid list")
     if members.max_tokens is msgspec.UNSET and not count_tokens:
         raise ClaudeError(400, "max_tokens: Field required")

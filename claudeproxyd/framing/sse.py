@@ -1,0 +1,90 @@
+"""Server-sent events: bytes in any splits to whole frames.
+
+The format is WHATWG's (https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation):
+lines end with LF, CRLF or CR, and an empty line ends an event. A frame here is what stands between two empty lines.
+Line ends become LF on the way; nothing else is changed.
+"""
+
+from __future__ import annotations
+
+
+class FrameTooLarge(Exception):
+    """A frame passed the bound before its end was seen."""
+
+
+class FrameSplitter:
+    """Cuts one stream into frames. Pure; used by every executor whose upstream streams server-sent events."""
+
+    __slots__ = ("_after_cr", "_limit", "_rest", "_searched", "_started")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        """Bytes that one frame may have."""
+        self._rest = bytearray()
+        self._searched = 0
+        """How far ``_rest`` was searched for an empty line already: a large event is searched once, not once a read."""
+        self._after_cr = False
+        self._started = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The frames that *data* completes, without the empty lines around them. Raises :class:`FrameTooLarge`."""
+        if self._after_cr or b"\r" in data:
+            data = self._with_line_feeds(data)
+        if not self._started and data:
+            self._started = True
+            data = data.removeprefix(b"\xef\xbb\xbf")
+        rest = self._rest
+        if rest:
+            rest += data
+            if rest.find(b"\n\n", max(0, self._searched - 1)) < 0:
+                self._hold()
+                return []
+            data = bytes(rest)
+            rest.clear()
+        frames = data.split(b"\n\n")
+        last = frames.pop()
+        if last:
+            rest += last
+            self._hold()
+        return [frame for frame in frames if frame.strip(b"\n")]
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of a frame whose end has not come."""
+        return len(self._rest)
+
+    def _hold(self) -> None:
+        self._searched = len(self._rest)
+        if self._searched > self._limit:
+            raise FrameTooLarge(f"an event of more than {self._limit} bytes")
+
+    def _with_line_feeds(self, data: bytes) -> bytes:
+        if self._after_cr and data.startswith(b"\n"):
+            data = data[1:]
+            self._after_cr = False
+        if data:
+            self._after_cr = data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def read_frame(frame: bytes) -> tuple[bytes, bytes]:
+    """The ``event`` name (b'' if there is none) and the ``data`` of a frame; both b'' where it holds only comments."""
+    if frame.startswith(b"event: "):
+        name, separator, data = frame[7:].partition(b"\ndata: ")
+        if separator and b"\n" not in data and b"\n" not in name:
+            return name, data
+    return _read_lines(frame)
+
+
+def _read_lines(frame: bytes) -> tuple[bytes, bytes]:
+    """The general case: fields in any order, several data lines, comments, fields that nobody knows."""
+    name = b""
+    data = []
+    for line in frame.split(b"\n"):
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"event":
+            name = value
+        elif field == b"data":
+            data.append(value)
+    return name, b"\n".join(data)

@@ -1,0 +1,110 @@
+"""Which headers travel: from the client to an Anthropic upstream, and from an upstream to the client.
+
+Both rules are the contract's ("Headers"). Header lists hold (lower-case name, value) pairs. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+#: Of a client's headers these go up, besides those of ``_UP_PREFIXES``; never its key, cookies, forwarding headers.
+_UP = frozenset({b"x-app", b"x-client-request-id", b"user-agent", b"accept", b"idempotency-key"})
+_UP_PREFIXES = (b"anthropic-", b"x-claude-", b"x-stainless-")
+
+#: RFC 9110, 7.6.1, and what is older than it.
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"trailers",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+#: Of an upstream's headers these stay behind too: they are about its connection, its host, or a body that we decoded.
+_NOT_DOWN = _HOP_BY_HOP | {
+    b"set-cookie",
+    b"set-cookie2",
+    b"content-length",
+    b"content-encoding",
+    b"server",
+    b"via",
+    b"date",
+    b"alt-svc",
+    b"strict-transport-security",
+}
+_NOT_DOWN_PREFIXES = (b"access-control-", b"cf-", b"x-claudeproxyd-")
+_RATE_LIMITS = b"anthropic-ratelimit-"
+_NO_MORE_HOPS = (b"keep-alive", b"close")
+
+DEFAULT_VERSION = b"2023-06-01"
+"""What a request without ``anthropic-version`` means."""
+
+
+def upstream_lines(headers: Headers, *, add_betas: Sequence[bytes] = (), drop_betas: Collection[bytes] = ()) -> bytes:
+    """The client's headers that an Anthropic upstream gets, as header lines; always with an ``anthropic-version``."""
+    named = _named_in_connection(headers)
+    lines = []
+    version = False
+    betas = []
+    for name, value in headers:
+        if not (name in _UP or name.startswith(_UP_PREFIXES)) or name in named:
+            continue
+        if name == b"anthropic-version":
+            version = True
+        elif name == b"anthropic-beta" and (add_betas or drop_betas):
+            betas.append(value)
+            continue
+        lines.append(b"%b: %b\r\n" % (name, value))
+    if not version:
+        lines.append(b"anthropic-version: " + DEFAULT_VERSION + b"\r\n")
+    if betas or add_betas:
+        kept = [beta.strip() for beta in b",".join(betas).split(b",") if beta.strip() not in drop_betas]
+        kept += [beta for beta in add_betas if beta not in kept]
+        value = b",".join(beta for beta in kept if beta)
+        if value:
+            lines.append(b"anthropic-beta: %b\r\n" % value)
+    return _without_smuggled_lines(lines)
+
+
+def client_headers(headers: Headers, *, strip_rate_limits: bool = False) -> list[tuple[bytes, bytes]]:
+    """An upstream's headers that its client gets."""
+    named = _named_in_connection(headers)
+    return [
+        (name, value)
+        for name, value in headers
+        if name not in _NOT_DOWN
+        and not name.startswith(_NOT_DOWN_PREFIXES)
+        and name not in named
+        and not (strip_rate_limits and name.startswith(_RATE_LIMITS))
+    ]
+
+
+def value_of(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:
+    """The first value under that name, or b''."""
+    for name, value in headers:
+        if name == wanted:
+            return value
+    return b""
+
+
+def _named_in_connection(headers: Headers) -> Collection[bytes]:
+    for name, value in headers:
+        if name == b"connection" and value.lower() not in _NO_MORE_HOPS:
+            return {token.strip().lower() for token in value.split(b",")}
+    return ()
+
+
+def _without_smuggled_lines(lines: list[bytes]) -> bytes:
+    """A value with a bare CR, LF or NUL in it would end the line early at some server: such a line goes, whole."""
+    joined = b"".join(lines)
+    if joined.count(b"\n") == joined.count(b"\r") == len(lines) and b"\0" not in joined:
+        return joined
+    return b"".join(line for line in lines if not any(byte in line[:-2] for byte in b"\r\n\0"))
