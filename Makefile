@@ -1,0 +1,59 @@
+# Needs Python 3.11 or newer, make and a package index; everything else it brings itself, into .venv and .clients.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+SOURCES := claudeproxyd tests twisted setup.py claudeproxyd.tac
+
+.PHONY: run test clients test-model lint format types wheel clean
+
+# The daemon in the foreground: make run ARGS="--config my.toml"
+run: $(VENV)/.run
+	@exec $(BIN)/twistd -n --pidfile= claudeproxyd $(ARGS)
+
+# Two runners, a process each: trial for what is synchronous, pytest for what needs sockets, processes and clients.
+test: $(VENV)/.test clients
+	$(BIN)/python -m twisted.trial tests
+	$(BIN)/python -m pytest tests/integration
+
+# The real clients that tests/integration runs; each is tried again as long as it is missing.
+clients: $(VENV)/.test
+	@$(BIN)/python -m tests.integration.support.clients
+
+# A small real model behind the daemon; some 150 MB of wheels, so not part of `make test`.
+test-model: $(VENV)/.test
+	@$(BIN)/python -m tests.integration.support.clients model
+	CI_REQUIRE_CLIENTS=1 $(BIN)/python -m pytest -m model tests/integration
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+wheel: $(VENV)/.run
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) .clients build dist *.egg-info .mypy_cache .ruff_cache _trial_temp*
+
+# Stamps: what is installed is installed once, until setup.py changes. -e, so that the checkout is what runs.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: setup.py | $(BIN)/python
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.test: setup.py | $(BIN)/python
+	$(PIP) -e '.[test]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.dev: setup.py | $(BIN)/python
+	$(PIP) -e '.[test,dev]'
+	@touch $@ $(VENV)/.test $(VENV)/.run
