@@ -1,0 +1,153 @@
+"""claudeproxyd as operators run it: a ``twistd`` process with a configuration file, stopped by a signal."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.error import ConnectError
+
+from tests.integration.support import wire
+from tests.integration.support.process import Child, Result, sleep
+from tests.integration.support.upstream import Upstream
+
+ROOT = Path(__file__).parents[3]
+TWISTD = Path(sys.prefix) / "bin" / "twistd"
+NOISE = re.compile(r"Traceback|Unhandled|\[critical\]|AlreadyCalledError")
+ADMIN_KEY = "admin-key-of-the-tests"
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def provider(upstream: Upstream | str, *keys: str, name: str = "up", kind: str = "anthropic", more: str = "") -> str:
+    """A ``[[providers]]`` section; each key becomes a credential of that name. *more* are further lines of it."""
+    url = upstream if isinstance(upstream, str) else upstream.url
+    section = f'[[providers]]\nname = "{name}"\nkind = "{kind}"\nbase_url = "{url}"\n{more}\n'
+    for key in keys or ("key-a",):
+        section += f'[[providers.credentials]]\nname = "{key}"\napi_key = "{key}"\n'
+    return section
+
+
+SANDBOX = '[[providers]]\nname = "sandbox"\nkind = "sandbox"\n'
+
+
+def environment(config: Path, env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What the daemon's process gets to see: the checkout's package, a home of its own, no key of the developer's."""
+    return {"PYTHONPATH": str(ROOT), "HOME": str(config.parent), **(env or {})}
+
+
+class Daemon:
+    """One running daemon."""
+
+    def __init__(self, child: Child, port: int, admin: int, config: Path, server: str) -> None:
+        self._child = child
+        self.port = port
+        self.admin = admin
+        self.config = config
+        self._server = server
+
+    @classmethod
+    async def start(
+        cls,
+        config: str,
+        folder: Path,
+        server: str = "",
+        env: Mapping[str, str] | None = None,
+        tac: bool = False,
+    ) -> Daemon:
+        """Start it and wait until it is ready. *config* is TOML without ``[server]``; *server* goes into that table."""
+        port, admin = free_port(), free_port()
+        listen = f'[server]\nlisten = ["tcp:{port}:interface=127.0.0.1:backlog=1024"]\nstate = "memory:"\n'
+        listen += f'admin = "tcp:{admin}:interface=127.0.0.1"\nadmin_key = "{ADMIN_KEY}"\n{server}\n'
+        path = folder / f"claudeproxyd-{port}.toml"
+        path.write_text(listen + config)
+        if tac:
+            what = ["-ny", ROOT / "claudeproxyd.tac", "--pidfile="]
+            env = {"CLAUDEPROXYD_CONFIG": str(path), **(env or {})}
+        else:
+            what = ["-n", "--pidfile=", "claudeproxyd", "--config", path]
+        child = Child([TWISTD, *what], environment(path, env), cwd=folder)
+        daemon = cls(child, port, admin, path, listen)
+        await daemon.ready()
+        return daemon
+
+    async def ready(self, within: float = 20.0) -> None:
+        """Wait for ``/readyz``; fails with the log where the process ends first."""
+        for _ in range(int(within / 0.05)):
+            assert self._child.result is None, f"it did not start:\n{self.log}"
+            try:
+                if (await wire.get(self.port, "/readyz")).status == 200:
+                    return
+            except (ConnectError, EOFError):
+                pass
+            await sleep(0.05)
+        raise AssertionError(f"not ready within {within} s:\n{self.log}")
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """Everything that it has printed so far."""
+        return self._child.output
+
+    @property
+    def running(self) -> bool:
+        return self._child.result is None
+
+    def signal(self, name: str) -> None:
+        self._child.signal(name)
+
+    def rewrite(self, config: str) -> None:
+        """Put another configuration into its file; the listeners stay."""
+        self.config.write_text(self._server + config)
+
+    async def ended(self, within: float = 20.0) -> Result:
+        return await self._child.ended(within)
+
+    async def stop(self) -> None:
+        """Stop it by its process id, and hold it to a clean end: status 0 or SIGTERM's own, and no traceback."""
+        if self.running:
+            self.signal("TERM")
+        result = await self.ended()
+        assert (result.code, result.signal) in ((0, None), (143, None), (None, 15)), f"{result.code}:\n{self.log}"
+        assert not NOISE.search(self.log), self.log
+
+    async def admin_get(self, path: str) -> wire.Answer:
+        return await wire.get(self.admin, path, {"authorization": f"Bearer {ADMIN_KEY}"})
+
+    async def metrics(self) -> dict[str, float]:
+        """Every sample of ``/metrics``, by its name with labels."""
+        answer = await self.admin_get("/metrics")
+        assert answer.status == 200, answer.body
+        lines = (line.rpartition(" ") for line in answer.body.decode().splitlines() if line and line[0] != "#")
+        return {name: float(value) for name, _, value in lines}
+
+    async def pool(self) -> Any:
+        return (await self.admin_get("/admin/v1/pool")).json
+
+    @property
+    def rss(self) -> int:
+        """Its resident memory, in bytes."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+
+    @property
+    def descriptors(self) -> int:
+        """How many file descriptors it holds."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))

@@ -1,0 +1,81 @@
+"""The harness itself, without the daemon: a scripted upstream that lies would make every other test worthless."""
+
+from __future__ import annotations
+
+import gzip
+from urllib.parse import urlsplit
+
+from pytest_twisted import ensureDeferred
+
+from tests.integration.support import answers, wire
+from tests.integration.support.process import eventually
+from tests.integration.support.upstream import Upstream
+
+BODY = wire.Message().encode()
+
+
+def port_of(upstream: Upstream) -> int:
+    return urlsplit(upstream.url).port
+
+
+@ensureDeferred
+async def test_records_and_answers_in_turn(upstream: Upstream) -> None:
+    """Requests are kept exactly, and the script is followed with its last answer staying in force."""
+    upstream.script(answers.error(429, "rate_limit_error", retry_after="1"), answers.whole())
+    first = await wire.post(port_of(upstream), BODY, headers={"x-api-key": "key-a"})
+    assert (first.status, first.headers["retry-after"]) == (429, "1")
+    for _ in range(2):
+        assert (await wire.post(port_of(upstream), BODY)).json["content"][0]["text"] == "hello"
+    assert [each.body for each in upstream.requests] == [BODY] * 3
+    assert upstream.requests[0].key == "key-a"
+
+
+@ensureDeferred
+async def test_streams_whole_and_cut(upstream: Upstream) -> None:
+    """A stream that ended and one that was cut look different to the raw client."""
+    cut = answers.cut_stream(answers.start_frames())
+    reset = answers.cut_stream(answers.start_frames(), reset=True)
+    upstream.script(answers.stream(answers.frames("a", "b"), pace=0.01), cut, reset, answers.cut(b"HTTP/1.1 200"))
+    whole = await wire.post(port_of(upstream), BODY)
+    assert (whole.whole, whole.text) == (True, "ab")
+    for _ in range(2):
+        broken = await wire.post(port_of(upstream), BODY)
+        assert (broken.whole, wire.types(broken.events)) == (False, ["message_start", "content_block_start"])
+    connection = await wire.Wire.connect(port_of(upstream))
+    connection.request("POST", "/v1/messages", BODY)
+    assert await connection.rest() == b"HTTP/1.1 200"
+
+
+@ensureDeferred
+async def test_packed_informed_and_kept_alive(upstream: Upstream) -> None:
+    """Packed bodies, early heads and a connection that closes on its second request are what they say."""
+    usual = answers.closing_kept_alive(answers.whole(b"{}"))
+    upstream.script(answers.packed(b"{}"), answers.informed(answers.whole()), usual)
+    packed = await wire.post(port_of(upstream), BODY)
+    assert gzip.decompress(packed.body) == b"{}"
+    assert packed.headers["content-encoding"] == "gzip"
+    connection = await wire.Wire.connect(port_of(upstream))
+    connection.request("POST", "/v1/messages", BODY)
+    assert (await connection.head()).status == 103
+    assert (await connection.head()).status == 200
+    connection.reset()
+    connection = await wire.Wire.connect(port_of(upstream))
+    connection.request("POST", "/v1/messages", BODY)
+    assert (await connection.body(await connection.head())).body == b"{}"
+    connection.request("POST", "/v1/messages", BODY)
+    assert await connection.rest() == b""
+
+
+@ensureDeferred
+async def test_flood_waits_for_the_reader(upstream: Upstream) -> None:
+    """A flood stops when its reader does, counts what it got rid of, and is whole once the reader goes on."""
+    upstream.script(answers.flood(16_000_000))
+    client = await wire.stream(port_of(upstream))
+    answer = await client.head()
+    client.stop_reading()
+    await eventually("the flood is blocked", lambda: upstream.exchanges[0].blocked)
+    assert 0 < upstream.exchanges[0].written < 14_000_000
+    client.read_on()
+    assert (await client.body(answer)).whole
+    assert len(answer.text) > 15_000_000
+    client.reset()
