@@ -1,0 +1,109 @@
+"""How many tokens a request or an answer comes to, guessed from its bytes alone.
+
+The rule: 3.5 bytes of UTF-8 are one token, which is what English and code come to with Claude's tokenizers; a Chinese
+character is then 0.9 of a token and a Cyrillic letter 0.6. Of a request, ``system``, ``messages``, ``tools`` and
+``output_config`` count, as the JSON that they are, without ids, signatures, encrypted content and cache marks. What
+has no text counts by the piece: the figures are below.
+
+The error: prose and code come out within about a fifth; tables of digits, rare scripts and base64 inside text are
+underrated by up to a half; pictures and documents can be off by any factor, since their size is not looked at. Where
+the true number exists (an upstream's count or its usage) it takes precedence.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+BYTES_A_TOKEN = 3.5
+IMAGE = 1600
+"""Tokens of one image: the API's formula, width x height / 750, at the size which it scales large ones down to."""
+DOCUMENT = 6000
+"""Tokens of one document that is not plain text: some three pages, each read as text and as a picture."""
+TOOLS = 350
+"""Tokens of the instructions that come with the first tool."""
+BUILTIN_TOOL = 500
+"""Tokens of a tool whose schema is the API's own: bash, the text editor, web search …"""
+
+_SKIPPED = frozenset(("cache_control", "encrypted_content", "encrypted_index", "id", "signature", "tool_use_id"))
+
+
+class _Request(msgspec.Struct):
+    """What counts of a request; everything else in a body is settings."""
+
+    system: Any = None
+    messages: Any = None
+    tools: Any = None
+    output_config: Any = None
+
+
+_decode = msgspec.json.Decoder(_Request).decode
+
+
+def tokens_of(text: str) -> int:
+    """The estimate for a piece of text; at least 1 where there is any."""
+    return _tokens(_length(text))
+
+
+def estimate_tokens(body: bytes) -> int:
+    """The estimate for the body of a ``/v1/messages`` or count_tokens request; never raises, at least 1.
+
+    Takes a millisecond for 200 KB.
+    """
+    try:
+        request = _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return max(1, _tokens(len(body)))
+    tokens = 0
+    if isinstance(request.tools, list) and request.tools:
+        own = sum(isinstance(tool, dict) and "input_schema" not in tool for tool in request.tools)
+        tokens = TOOLS + BUILTIN_TOOL * own
+    size, pieces = _measure([request.system, request.messages, request.tools, request.output_config])
+    return max(1, tokens + pieces + _tokens(size))
+
+
+def _measure(root: Any) -> tuple[int, int]:
+    """Bytes of text below *root*, and tokens of the pictures and documents there.
+
+    Walks with a stack of its own: a client may nest more deeply than Python calls.
+    """
+    size = tokens = 0
+    stack = [root]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            size += _length(value) + 2
+        elif isinstance(value, list):
+            stack.extend(value)
+        elif isinstance(value, dict):
+            kind = value.get("type")
+            if kind == "image":
+                tokens += IMAGE
+                continue
+            if kind == "redacted_thinking":
+                continue
+            if kind == "document" and _is_opaque(value.get("source")):
+                tokens += DOCUMENT
+                continue
+            for key, member in value.items():
+                if key not in _SKIPPED:
+                    size += len(key) + 4
+                    stack.append(member)
+        elif value is not None:
+            size += 4
+    return size, tokens
+
+
+def _is_opaque(source: Any) -> bool:
+    """Whether a document's source is a file, and not text or blocks that can be read here."""
+    return isinstance(source, dict) and source.get("type") in ("base64", "url", "file")
+
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _tokens(size: int) -> int:
+    return math.ceil(size / BYTES_A_TOKEN)
