@@ -1,0 +1,43 @@
+"""Stop sequences in text that arrives in pieces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class StopWatch:
+    """Lets text through up to the first stop sequence. Used by :class:`~claudeproxyd.messages.blocks.BlockMachine`.
+
+    It holds back as many characters as the longest sequence has, less one, since they may be the beginning of one.
+    What comes out is the same however the text was cut into pieces: the sequence that is complete first counts, of
+    several that end at the same character the longest.
+    """
+
+    def __init__(self, sequences: Sequence[str]) -> None:
+        self._sequences = [sequence for sequence in sequences if sequence]
+        self._reach = max(map(len, self._sequences), default=1) - 1
+        self._held = ""
+        self.met: str | None = None
+        """The sequence at which the text ended, or None while it goes on."""
+
+    def feed(self, text: str) -> str:
+        """What may be shown after *text* has come; nothing more once a sequence was met."""
+        if self.met is not None:
+            return ""
+        text = self._held + text
+        found = [(text.index(s) + len(s), -len(s), s) for s in self._sequences if s in text]
+        if found:
+            end, length, self.met = min(found)
+            self._held = ""
+            return text[: end + length]
+        shown = max(0, len(text) - self._reach)
+        self._held = text[shown:]
+        return text[:shown]
+
+    def flush(self) -> str:
+        """What was held back, when no more text follows: what comes next is no continuation of it."""
+        held, self._held = self._held, ""
+        return held
