@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest_twisted
+from twisted.internet.error import ConnectError
 
-from tests.integration.support.daemon import Daemon
+from tests.integration.support import wire
+from tests.integration.support.clients import LLMOCK, need
+from tests.integration.support.daemon import Daemon, free_port
+from tests.integration.support.process import Child, sleep
 from tests.integration.support.upstream import Upstream
 
 StartDaemon = Callable[..., Awaitable[Daemon]]
+StartLlmock = Callable[..., Awaitable[str]]
 
 
 @pytest_twisted.async_yield_fixture
@@ -35,3 +40,27 @@ async def start_daemon(tmp_path: Path) -> AsyncIterator[StartDaemon]:
     yield start
     for daemon in started:
         await daemon.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def start_llmock() -> AsyncIterator[StartLlmock]:
+    """``await start_llmock("--rpm", "2")``: an upstream that others wrote; gives its URL."""
+    started: list[Child] = []
+
+    async def start(*options: str) -> str:
+        port = free_port()
+        child = Child([need(LLMOCK), "serve", "--host", "127.0.0.1", "--port", str(port), *options])
+        started.append(child)
+        for _ in range(400):
+            assert child.result is None, child.output
+            try:
+                await wire.get(port, "/anthropic/v1/models")
+                return f"http://127.0.0.1:{port}"
+            except ConnectError:
+                await sleep(0.05)
+        raise AssertionError(child.output)
+
+    yield start
+    for child in started:
+        child.signal("TERM")
+        await child.ended(10)

@@ -1,0 +1,49 @@
+"""A program for the Python SDK's own environment: ``sdk.py BASE_URL KEY CALLS`` makes the calls and prints what came.
+
+*CALLS* is a JSON list of ``[what, parameters]``; what is printed is a JSON list with one object for each.
+"""
+
+import json
+import sys
+
+import anthropic
+
+
+def call(client, what, parameters):
+    """One call and what is worth knowing of its result."""
+    if what == "create":
+        message = client.messages.create(**parameters)
+        return {"text": text_of(message), "stop_reason": message.stop_reason, "request_id": message._request_id}
+    if what == "stream":
+        with client.messages.stream(**parameters) as stream:
+            types = [event.type for event in stream]
+            message = stream.get_final_message()
+        return {"text": text_of(message), "stop_reason": message.stop_reason, "types": types}
+    if what == "events":
+        return {"types": [event.type for event in client.messages.create(stream=True, **parameters)]}
+    if what == "count_tokens":
+        return {"input_tokens": client.messages.count_tokens(**parameters).input_tokens}
+    if what == "models":
+        return {"ids": [model.id for model in client.models.list()]}
+    raise ValueError(what)
+
+
+def text_of(message):
+    return "".join(block.text for block in message.content if block.type == "text")
+
+
+def main(base_url, key, calls):
+    client = anthropic.Anthropic(base_url=base_url, api_key=key, max_retries=0, timeout=60)
+    results = []
+    for what, parameters in json.loads(calls):
+        try:
+            results.append(call(client, what, parameters))
+        except Exception as error:
+            body = getattr(error, "body", None)
+            inner = body.get("error", {}) if isinstance(body, dict) else {}
+            told = {"status": getattr(error, "status_code", None), "type": inner.get("type"), "message": str(error)}
+            results.append({"error": type(error).__name__, **told})
+    print(json.dumps(results))
+
+
+main(*sys.argv[1:])
