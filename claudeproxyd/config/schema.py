@@ -89,7 +89,7 @@ class Client:
     """``[[clients]]``: who may call. None at all is fine on loopback only."""
 
     name: str = required("Unique; shown in logs and usage records.")
-    key: Secret = required('What it shows; a secret, or its digest as "sha256:<hex>".', digest=True)
+    key: Secret = required('What it shows; a secret, or its digest as `"sha256:<hex>"`.', digest=True)
     models: list[str] = setting(["*"], "Globs of what it may ask for; /v1/models shows it no more.")
     max_concurrency: int = setting(0, "Requests at once; 0: no limit.")
     labels: dict[str, str] = setting({}, "Carried into logs and usage records.")
@@ -97,7 +97,7 @@ class Client:
 
 @dataclass(frozen=True, kw_only=True)
 class Aws:
-    """A credential's ``aws`` table."""
+    """``aws``: a key pair of AWS."""
 
     access_key_id: Secret = required("The key's id.")
     secret_access_key: Secret = required("The key itself.")

@@ -1,0 +1,173 @@
+"""What types cannot say: names that must be unique or known, settings that contradict each other, unsafe listeners."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+from claudeproxyd.config.listening import Listener, listener_of
+from claudeproxyd.config.merging import Origins
+from claudeproxyd.config.mistakes import Findings
+from claudeproxyd.config.places import Place
+from claudeproxyd.config.schema import Config, Model, Provider
+from claudeproxyd.config.upstreams import check_provider, check_secret, parsed_url
+from claudeproxyd.interfaces import IExecutorMaker
+
+
+def check(config: Config, origins: Origins, makers: Mapping[str, IExecutorMaker], findings: Findings) -> None:
+    """Add to *findings* all that is wrong with *config*, whose types are right already."""
+    listeners = _listeners(config, origins, findings)
+    _server(config, origins, findings)
+    _clients(config, origins, findings)
+    own_ports = {listener.port for listener in listeners if listener.port}
+    _providers(config, origins, makers, own_ports, findings)
+    _models(config, origins, findings)
+    if config.streaming.head_commit <= config.pool.max_wait:
+        findings.mistake(
+            origins.at("streaming", "head_commit"),
+            f"must exceed pool.max_wait, which is {config.pool.max_wait:g}",
+            "after a head commit no wait for a credential begins",
+        )
+
+
+def _listeners(config: Config, origins: Origins, findings: Findings) -> list[Listener]:
+    server = config.server
+    if not server.listen:
+        findings.mistake(origins.at("server", "listen"), "must name an endpoint")
+    listeners: list[Listener] = []
+    for index, description in enumerate(server.listen):
+        place = origins.at("server", "listen", index)
+        listener = _listener(description, place, listeners, findings)
+        if listener is not None and not listener.local and not config.clients:
+            findings.mistake(
+                place, "can be reached by others, and there are no [[clients]]", "add clients, or listen on 127.0.0.1"
+            )
+    if server.admin:
+        place = origins.at("server", "admin")
+        listener = _listener(server.admin, place, listeners, findings)
+        if listener is not None and not listener.local and server.admin_key is None:
+            findings.mistake(
+                origins.at("server", "admin_key"),
+                "is missing, and others can reach the admin listener",
+                "set it, or let admin listen on 127.0.0.1",
+            )
+    return listeners
+
+
+def _listener(description: str, place: Place, others: list[Listener], findings: Findings) -> Listener | None:
+    """The listener of one endpoint string, added to *others*; None after a mistake."""
+    try:
+        listener = listener_of(description)
+    except ValueError as error:
+        findings.mistake(place, f"is no endpoint: {error}", 'such as "tcp:8765:interface=127.0.0.1"')
+        return None
+    if listener.port and any(listener.port == other.port and _overlap(listener, other) for other in others):
+        findings.mistake(place, f"listens on port {listener.port}, which another listener has already")
+    others.append(listener)
+    return listener
+
+
+def _overlap(one: Listener, other: Listener) -> bool:
+    return one.interface == other.interface or not one.interface or not other.interface
+
+
+def _server(config: Config, origins: Origins, findings: Findings) -> None:
+    server = config.server
+    check_secret(server.admin_key, origins.at("server", "admin_key"), findings)
+    if server.max_buffered_bytes < server.max_request_bytes:
+        findings.mistake(
+            origins.at("server", "max_buffered_bytes"), "must not be less than max_request_bytes, or that is never met"
+        )
+    if server.state != "memory:" and not server.state.startswith(("sqlite:", "redis://")):
+        findings.mistake(origins.at("server", "state"), 'must be "memory:", sqlite:PATH or redis://host:port/0')
+    for index, origin in enumerate(server.cors_origins):
+        try:
+            if parsed_url(origin).path:
+                raise ValueError("must have no path")
+        except ValueError as error:
+            findings.mistake(origins.at("server", "cors_origins", index), str(error), "such as https://app.example.com")
+    for index, network in enumerate(server.trusted_proxies):
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            findings.mistake(origins.at("server", "trusted_proxies", index), "must be an address or a network")
+
+
+def _clients(config: Config, origins: Origins, findings: Findings) -> None:
+    places = [origins.at("clients", index) for index in range(len(config.clients))]
+    _names(zip((client.name for client in config.clients), places, strict=True), findings)
+    keys: dict[str, str] = {}
+    for client, place in zip(config.clients, places, strict=True):
+        check_secret(client.key, place / "key", findings)
+        first = keys.setdefault(client.key.digest, client.name)
+        if first != client.name:
+            findings.mistake(place / "key", f'is the key of client "{first}" too', "give each client its own")
+
+
+def _names(named: Iterable[tuple[str, Place]], findings: Findings) -> None:
+    """Names go into logs, metrics and headers, and each stands for one thing."""
+    seen = set()
+    for name, place in named:
+        if not name or not name.isprintable() or name != name.strip():
+            findings.mistake(place / "name", "must be printable, not empty, and without blanks at its ends")
+        elif name in seen:
+            findings.mistake(place / "name", f'"{name}" is taken already', "names are unique")
+        seen.add(name)
+
+
+def _providers(
+    config: Config,
+    origins: Origins,
+    makers: Mapping[str, IExecutorMaker],
+    own_ports: set[int],
+    findings: Findings,
+) -> None:
+    if not config.providers:
+        findings.mistake(origins.at("providers"), "are missing", "add at least one [[providers]]")
+    places = [origins.at("providers", index) for index in range(len(config.providers))]
+    _names(zip((provider.name for provider in config.providers), places, strict=True), findings)
+    for provider, place in zip(config.providers, places, strict=True):
+        if not provider.name.isascii():
+            findings.mistake(place / "name", "must be ASCII: it travels in a header")
+        _names(((c.name, place / "credentials" / index) for index, c in enumerate(provider.credentials)), findings)
+        check_provider(provider, place, makers, own_ports, findings)
+
+
+def _models(config: Config, origins: Origins, findings: Findings) -> None:
+    providers = {provider.name: provider for provider in config.providers}
+    for index, model in enumerate(config.models):
+        place = origins.at("models", index)
+        if not model.name:
+            findings.mistake(place / "name", "must not be empty")
+        if not model.routes:
+            findings.mistake(place / "routes", "must name a provider", f"there are {', '.join(providers)}")
+        for number, route in enumerate(model.routes):
+            where = place / "routes" / number
+            provider = providers.get(route.provider)
+            if provider is None:
+                known = f"there are {', '.join(providers)}" if providers else ""
+                findings.mistake(where / "provider", f'there is no provider "{route.provider}"', known)
+            elif route.model and not _served(route.model, provider):
+                findings.warn(where / "model", f'no credential of provider "{provider.name}" may use it', "see models")
+        shadow = next((earlier for earlier in config.models[:index] if _covers(earlier, model)), None)
+        if shadow is not None:
+            findings.warn(place / "name", f'is never reached: "{shadow.name}" stands before it', "the first match wins")
+
+
+def _served(model: str, provider: Provider) -> bool:
+    return _matches(model, provider.models) and any(_matches(model, each.models) for each in provider.credentials)
+
+
+def _matches(model: str, globs: list[str]) -> bool:
+    return any(fnmatchcase(model, glob) for glob in globs)
+
+
+def _covers(earlier: Model, later: Model) -> bool:
+    """Whether *later*'s name can match nothing that *earlier*'s does not. Unsure is False.
+
+    A glob whose only wildcard is ``*`` covers what it matches read as text: its stars take in the other's wildcards.
+    """
+    if earlier.name == later.name:
+        return True
+    return not set("?[") & set(earlier.name + later.name) and fnmatchcase(later.name, earlier.name)

@@ -1,0 +1,57 @@
+"""What an endpoint string would listen on, found out without listening."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from twisted.internet.endpoints import (
+    SSL4ServerEndpoint,
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    UNIXServerEndpoint,
+    serverFromString,
+)
+from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactor
+
+
+@dataclass(frozen=True)
+class Listener:
+    """One endpoint string, understood."""
+
+    local: bool
+    """Only this machine can reach it. False where that cannot be known: systemd's sockets, endpoints of plugins."""
+    interface: str = ""
+    port: int = 0
+    """0 where there is none, or the system picks one."""
+
+
+def listener_of(description: str) -> Listener:
+    """What *description* means. Raises ValueError with the reason if it means nothing."""
+    if description.startswith("systemd:"):
+        # Its sockets exist only in the process that systemd started, and not where --check runs.
+        return Listener(local=False)
+    reactor = MemoryReactor()  # type: ignore[no-untyped-call]  # Twisted gives no types here
+    try:
+        endpoint = serverFromString(reactor, description)  # type: ignore[no-untyped-call]
+    except Exception as error:  # the parsers, some of them plugins, raise what they like
+        raise ValueError(str(error)) from error
+    if isinstance(endpoint, UNIXServerEndpoint):
+        return Listener(local=True)
+    if not isinstance(endpoint, (TCP4ServerEndpoint, TCP6ServerEndpoint, SSL4ServerEndpoint)):
+        return Listener(local=False)
+    # An endpoint keeps its address to itself; the reactor in memory is told it.
+    endpoint.listen(Factory())  # type: ignore[no-untyped-call]
+    ((port, *_, interface),) = reactor.tcpServers or reactor.sslServers
+    if not 0 <= port <= 65535:
+        raise ValueError(f"there is no port {port}")
+    return Listener(is_loopback(interface), interface, port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* is this machine for sure: ``localhost`` or a loopback address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

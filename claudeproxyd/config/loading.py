@@ -1,0 +1,48 @@
+"""The way in: what the operator says, read, checked and completed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from claudeproxyd.config.checking import check
+from claudeproxyd.config.completing import completed
+from claudeproxyd.config.environment import from_environment
+from claudeproxyd.config.files import found_file, sources_from
+from claudeproxyd.config.merging import merged
+from claudeproxyd.config.mistakes import Findings, Mistake
+from claudeproxyd.config.reading import Reader
+from claudeproxyd.config.schema import Config
+from claudeproxyd.interfaces import IExecutorMaker
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration that can be used."""
+
+    config: Config
+    warnings: list[Mistake]
+    """What is allowed and probably not meant; for the log, and for ``--check``."""
+    files: tuple[str, ...]
+    """What was read, the first file first; empty where the environment alone spoke."""
+
+
+def load(path: str | None, environ: Mapping[str, str], makers: Mapping[str, IExecutorMaker]) -> Loaded:
+    """The configuration of *path*, or of the first usual file that is there, or of the environment alone.
+
+    *makers* are the provider kinds of this installation, by kind. Reads files, and blocks for it; called by tap.py at
+    the start and on SIGHUP. Raises :class:`~claudeproxyd.config.mistakes.ConfigError` with every mistake there is.
+    """
+    findings = Findings()
+    name = found_file(path, environ)
+    if name is None:
+        sources = [from_environment(environ, makers.keys(), findings)]
+    else:
+        sources = sources_from(name, findings)
+        # What a file that cannot be read would have said is unknown, so nothing more can be said of the others.
+        findings.settle()
+    draft, origins = merged(sources, Reader(findings, environ), findings)
+    config = completed(draft, makers)
+    check(config, origins, makers, findings)
+    findings.settle()
+    return Loaded(config, findings.warnings, tuple(source.name for source in sources) if name else ())

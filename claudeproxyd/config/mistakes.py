@@ -1,0 +1,75 @@
+"""What is wrong with a configuration: all of it at once, each with its place and its mend, never with a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from claudeproxyd.config.places import Place
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing to mend. A warning has the same shape."""
+
+    file: str
+    place: str
+    """``providers[0].credentials[1].api_key``, counted within its file; '' for the file as a whole."""
+    message: str
+    mend: str = ""
+    line: int = 0
+    """0 when unknown."""
+    column: int = 0
+    """Of a syntax error; else 0."""
+
+    def __str__(self) -> str:
+        where = ":".join([self.file, *(str(number) for number in (self.line, self.column) if number)])
+        text = " ".join(filter(None, [self.place, self.message]))
+        return f"{where}: {text}" + (f" ({self.mend})" if self.mend else "")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. Raised by :func:`claudeproxyd.config.loading.load` with every mistake found."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        super().__init__(mistakes)
+        self.mistakes = tuple(mistakes)
+
+    def __str__(self) -> str:
+        count = len(self.mistakes)
+        return "\n".join(
+            [f"the configuration has {count} mistake{'s' if count != 1 else ''}:", *(f"  {m}" for m in self.mistakes)]
+        )
+
+
+class Findings:
+    """Collects mistakes and warnings while a configuration is read and checked."""
+
+    def __init__(self) -> None:
+        self.mistakes: list[Mistake] = []
+        self.warnings: list[Mistake] = []
+        self._unread: set[tuple[int, tuple[str | int, ...]]] = set()
+
+    def unreadable(self, place: Place, message: str, mend: str = "") -> None:
+        """A mistake at a place whose value is unknown because of it: nothing later is said of that place."""
+        self.mistake(place, message, mend)
+        self._unread.add((id(place.source), place.path))
+
+    def mistake(self, place: Place, message: str, mend: str = "") -> None:
+        """A mistake, unless the place or one around it could not be read at all."""
+        around = ((id(place.source), place.path[:end]) for end in range(len(place.path) + 1))
+        if self._unread.isdisjoint(around):
+            self.mistakes.append(Mistake(place.source.name, str(place), message, mend, place.line))
+
+    def warn(self, place: Place, message: str, mend: str = "") -> None:
+        """Something that is allowed and probably not meant."""
+        self.warnings.append(Mistake(place.source.name, str(place), message, mend, place.line))
+
+    def file(self, name: str, message: str, mend: str = "", line: int = 0, column: int = 0) -> None:
+        """A mistake of a whole file: it cannot be read, or is no TOML."""
+        self.mistakes.append(Mistake(name, "", message, mend, line, column))
+
+    def settle(self) -> None:
+        """Raise :class:`ConfigError` if there was any mistake."""
+        if self.mistakes:
+            raise ConfigError(sorted(self.mistakes, key=lambda mistake: (mistake.file, mistake.line)))

@@ -1,0 +1,178 @@
+"""Where a setting stands: its path in the tree, its file, and the line of that file."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Path = tuple[str | int, ...]
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_KEY = re.compile(r"""[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*'""")
+_BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
+_SCALAR = re.compile(
+    r'''"""(?:[^\\]|\\.)*?"""+|\'\'\'.*?\'\'\'+|"(?:[^"\\]|\\.)*"|'[^']*'|[^,\]}#\n]+''',
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file that was read, or the environment."""
+
+    name: str
+    """As the operator knows it."""
+    tree: Mapping[str, Any]
+    directory: str = ""
+    """What relative paths in it start from."""
+    lines: Mapping[Path, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One setting in one source, there or missing. ``place / "key"`` and ``place / 3`` go deeper."""
+
+    source: Source
+    path: Path = ()
+
+    def __truediv__(self, step: str | int) -> Place:
+        return Place(self.source, (*self.path, step))
+
+    @property
+    def line(self) -> int:
+        """The line where it stands, or else the nearest table around it; 0 when unknown."""
+        for end in range(len(self.path), 0, -1):
+            if line := self.source.lines.get(self.path[:end]):
+                return line
+        return 0
+
+    def __str__(self) -> str:
+        text = ""
+        for step in self.path:
+            if isinstance(step, int):
+                text += f"[{step}]"
+            else:
+                quoted = step if _BARE_KEY.fullmatch(step) else json.dumps(step)
+                text += f".{quoted}" if text else quoted
+        return text
+
+
+def lines_of(text: str) -> dict[Path, int]:
+    """The line of every key and array element of a TOML text that :mod:`tomllib` accepts; a table has its header's."""
+    return _Scanner(text).scan()
+
+
+class _Scanner:
+    """Walks over valid TOML and notes where things stand; it trusts the parser that went before it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._counted = 0
+        self._line = 1
+        self._lines: dict[Path, int] = {}
+        self._arrays: dict[Path, int] = {}
+        """The last index of each array of tables."""
+
+    def scan(self) -> dict[Path, int]:
+        table: Path = ()
+        while self._peek():
+            if self._text.startswith("[[", self._at):
+                self._at += 2
+                *above, last = self._key()
+                array = (*self._resolve((), above), last)
+                self._arrays[array] = self._arrays.get(array, -1) + 1
+                self._note(array)
+                table = (*array, self._arrays[array])
+                self._note(table)
+                self._skip("]]")
+            elif self._text[self._at] == "[":
+                self._at += 1
+                table = self._resolve((), self._key())
+                self._note(table)
+                self._skip("]")
+            else:
+                self._pair(table)
+        return self._lines
+
+    def _resolve(self, table: Path, keys: list[str]) -> Path:
+        """Follow *keys*; an array of tables on the way means its last one."""
+        for key in keys:
+            table = (*table, key)
+            self._note(table)
+            if table in self._arrays:
+                table = (*table, self._arrays[table])
+        return table
+
+    def _pair(self, table: Path) -> None:
+        path = self._resolve(table, self._key())
+        self._skip("=")
+        self._value(path)
+
+    def _value(self, path: Path) -> None:
+        opening = self._peek()
+        self._note(path)
+        if opening == "[":
+            self._at += 1
+            index = 0
+            while self._peek() != "]":
+                self._value((*path, index))
+                index += 1
+                self._comma()
+            self._at += 1
+        elif opening == "{":
+            self._at += 1
+            while self._peek() != "}":
+                self._pair(path)
+                self._comma()
+            self._at += 1
+        else:
+            self._at = _match(_SCALAR, self._text, self._at).end()
+
+    def _key(self) -> list[str]:
+        keys = []
+        while True:
+            self._peek()
+            found = _match(_KEY, self._text, self._at)
+            self._at = found.end()
+            keys.append(_decoded(found[0]))
+            if self._peek() != ".":
+                return keys
+            self._at += 1
+
+    def _peek(self) -> str:
+        """The next character that is neither blank nor comment; '' at the end."""
+        self._at = _match(_BLANK, self._text, self._at).end()
+        return self._text[self._at : self._at + 1]
+
+    def _skip(self, what: str) -> None:
+        self._peek()
+        self._at += len(what)
+
+    def _comma(self) -> None:
+        if self._peek() == ",":
+            self._at += 1
+
+    def _note(self, path: Path) -> None:
+        self._line += self._text.count("\n", self._counted, self._at)
+        self._counted = self._at
+        self._lines.setdefault(path, self._line)
+
+
+def _match(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
+    found = pattern.match(text, at)
+    if found is None:
+        raise ValueError(f"no TOML at offset {at}")
+    return found
+
+
+def _decoded(key: str) -> str:
+    """A key as it is meant: quoted ones may hold escapes."""
+    if key[0] not in "\"'":
+        return key
+    (name,) = tomllib.loads(f"{key} = 0")
+    return name

@@ -1,0 +1,264 @@
+"""Writes ``docs/configuration.md``: prose from here, tables from the schema.
+
+``python -m claudeproxyd.config.reference > docs/configuration.md``; a test holds the page to what this writes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any
+
+from claudeproxyd.config.reading import default_of, describe, hints_of
+from claudeproxyd.config.schema import (
+    Aws,
+    Betas,
+    Capture,
+    Client,
+    Credential,
+    Log,
+    Model,
+    Pool,
+    Provider,
+    RouteTo,
+    Rule,
+    Server,
+    Streaming,
+    Timeouts,
+    Tls,
+)
+
+SAMPLE = """\
+include = ["clients.d/*.toml"]                  # more files, relative to this one
+
+[server]
+listen = ["tcp:8765:interface=0.0.0.0"]         # open to others, so there must be clients
+admin = "tcp:8766:interface=127.0.0.1"
+
+[[clients]]
+name = "laptop"
+key = { env = "LAPTOP_KEY" }
+models = ["claude-*"]
+labels = { team = "search" }
+
+[[providers]]
+name = "anthropic"
+kind = "anthropic"
+
+  [[providers.credentials]]
+  name = "team-a"
+  api_key = { env = "ANTHROPIC_API_KEY" }
+  priority = 1                                  # before team-b, as long as it is ready
+
+  [[providers.credentials]]
+  name = "team-b"
+  api_key = { file = "secrets/team-b.key" }
+  max_concurrency = 20
+
+[[providers]]
+name = "gemini"
+kind = "gemini"
+timeouts = { first_byte = 400 }
+
+  [[providers.credentials]]
+  name = "main"
+  api_key = { env = "GEMINI_API_KEY" }
+
+  [[providers.rules]]                           # this upstream's 400s of that text are worth another try
+  status = 400
+  match = "try again"
+  outcome = "transient"
+  cooldown = 5
+
+[[models]]
+name = "claude-sonnet-*"
+display_name = "Claude Sonnet"
+routes = [
+  { provider = "anthropic" },                   # by the name that the client asked for
+  { provider = "gemini", model = "gemini-2.5-pro", max_output_tokens = 65_536, context = 1_048_576 },
+]
+
+[[models]]
+name = "claude-*"
+routes = [{ provider = "anthropic" }]
+
+[pool]
+strategy = "least-busy"
+max_wait = 20
+
+[log]
+format = "json"
+"""
+
+_HEAD = """\
+<!-- Written by `python -m claudeproxyd.config.reference`; change the schema or that module, not this page. -->
+
+# Configuration
+
+One TOML file, and the files that it includes. The first of these is read:
+
+1. the file that `--config` names,
+2. the file that `$CLAUDEPROXYD_CONFIG` names,
+3. `./claudeproxyd.toml`,
+4. `~/.config/claudeproxyd/claudeproxyd.toml`,
+5. no file: [the environment alone](#the-environment-alone).
+
+`twistd claudeproxyd --config FILE --check` prints what a configuration amounts to, or every mistake in it, and starts
+nothing. Durations are seconds, sizes are bytes. A setting that is left out has the default that its table names.
+
+## A sample
+"""
+
+_SETTINGS = """\
+## Settings
+
+Lists of model names hold globs: `*` any text, `?` one character, `[ab]` one of these. ⟳ marks a setting that a
+[reload](#reload) does not change.
+
+### Top level
+
+`include` is a list of files or globs, relative to the file that names them. An included file may include more, but
+none may lead back to itself. `[[clients]]`, `[[providers]]` and `[[models]]` of all files are joined: first those of
+the file itself, then those of what it includes, in the order of its list and of the file names. Any other section may
+stand in one file only.
+"""
+
+_TAIL = """\
+## Secrets
+
+Wherever a table says *a secret*, there are three ways to give it:
+
+- `{ env = "NAME" }`: the environment variable NAME. Not set or empty is a mistake.
+- `{ file = "PATH" }`: a UTF-8 file of at most 1 MiB, less the line end at its end. A relative path starts where the
+  configuration file is. A file that everyone on the machine can read draws a warning.
+- `"…"`: the secret itself.
+
+A client's key may also be `"sha256:<hex>"`, its digest: the daemon only has to recognise it. Make one with
+`printf %s "$KEY" | sha256sum`. Paths that are no secrets (`ca_file`, `directory`, `access`, `state`) start in the
+daemon's working directory.
+
+No secret is shown by `--check`, by a mistake, by the log or by the administration pages: they name where it comes from.
+
+A credential holds one secret: `api_key`, `bearer_token`, `service_account` or `aws`, as its kind takes. A kind that
+takes none, like `sandbox`, needs no `[[providers.credentials]]`: such a provider has one credential named `default`.
+
+## The environment alone
+
+Without a file, each of these gives one provider, with one credential named `environment`. Variables in brackets may be
+left out: the region is then `us-east-1`, the location `global`. A variable that is set but empty counts as not set.
+
+| provider | kind | variables |
+|---|---|---|
+| `anthropic` | `anthropic` | `ANTHROPIC_API_KEY` (`ANTHROPIC_BASE_URL`) |
+| `gemini` | `gemini` | `GEMINI_API_KEY` or `GOOGLE_API_KEY` |
+| `openai` | `openai-chat` | `OPENAI_API_KEY` (`OPENAI_BASE_URL`) |
+| `bedrock` | `bedrock` | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` (`AWS_SESSION_TOKEN`, `AWS_REGION`) |
+| `vertex` | `vertex` | `GOOGLE_APPLICATION_CREDENTIALS`, `GOOGLE_CLOUD_PROJECT` (`GOOGLE_CLOUD_LOCATION`) |
+| `sandbox` | `sandbox` | none of these |
+
+A provider whose kind this version has not built is left out with a warning. All else has its default, so the daemon
+listens on loopback only and asks for no key.
+
+## Reload
+
+On SIGHUP, and on `POST /admin/v1/reload`, everything is read again: files, included files, secrets, variables excepted
+(a process keeps the environment that it was started with). If there is any mistake the running configuration stays in
+force and the log says why. Otherwise one log line says what changed.
+
+- A credential that keeps its provider and its name keeps its state: cooldowns, counters, what is in flight.
+- Streams in flight are not touched.
+- Settings marked ⟳ change at the next start; the log names those that differ.
+
+## Mistakes
+
+All mistakes are reported at once, each as `FILE:LINE: PLACE what is wrong (how to mend it)`:
+
+```
+claudeproxyd.toml:14: providers[0].credentials[1].api_kye is no setting here (did you mean "api_key"?)
+claudeproxyd.toml:31: models[0].routes[1].provider there is no provider "gemni" (there are anthropic, gemini)
+```
+
+Places count from 0 within their file. The daemon does not start with an unknown setting, a wrong type, a number out of
+range, a name that is taken or that nothing bears, a secret that cannot be read, settings that contradict each other, a
+public listener that others can reach without `[[clients]]`, or an admin listener that others can reach without
+`admin_key`. It warns of what is allowed and probably not meant, such as a `[[models]]` entry that an earlier one hides.
+"""
+
+_SECTIONS: tuple[tuple[str, type[Any]], ...] = (
+    ("[server]", Server),
+    ("[[clients]]", Client),
+    ("[[providers]]", Provider),
+    ("[[providers.credentials]]", Credential),
+    ("aws, of a credential", Aws),
+    ("betas, of a provider", Betas),
+    ("tls, of a provider", Tls),
+    ("[[providers.rules]]", Rule),
+    ("[[models]]", Model),
+    ("routes, of a model", RouteTo),
+    ("[pool]", Pool),
+    ("[streaming]", Streaming),
+    ("[timeouts]", Timeouts),
+    ("[log]", Log),
+    ("[capture]", Capture),
+)
+
+
+def reference() -> str:
+    """The whole page."""
+    parts = [_HEAD, f"```toml\n{SAMPLE}```\n", _SETTINGS]
+    parts += ["\n".join(_table(title, section)) + "\n" for title, section in _SECTIONS]
+    return "\n".join([*parts, _TAIL])
+
+
+def _table(title: str, section: type[Any]) -> Iterator[str]:
+    _, _, about = (section.__doc__ or "").partition(": ")
+    yield f"### `{title}`" if title.startswith("[") else f"### {title}"
+    yield ""
+    yield _sentence(about)
+    yield ""
+    yield "| setting | type | default | what for |"
+    yield "|---|---|---|---|"
+    hints = hints_of(section)
+    for each in fields(section):
+        mark = " ⟳" if each.metadata.get("restart") else ""
+        row = (f"`{each.name}`{mark}", _type(hints[each.name], each), _default(each), each.metadata["doc"])
+        yield "| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |"
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split()).replace("``", "`")
+    return text[:1].upper() + text[1:]
+
+
+def _type(hint: Any, each: Field[Any]) -> str:
+    if choices := [f"`{choice}`" for choice in each.metadata["choices"] if choice]:
+        return ", ".join(choices)
+    least = each.metadata.get("least")
+    return describe(hint) + (f" from {least} up" if hint in (int, float) and least else "")
+
+
+def _default(each: Field[Any]) -> str:
+    default = default_of(each)
+    if default is MISSING:
+        return "**required**"
+    if default is None or is_dataclass(default):
+        return ""
+    return f"`{_toml(default)}`"
+
+
+def _toml(value: Any) -> str:
+    """A default as it would be written."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return f"{value:_}" if value > 9999 else str(value)
+    if isinstance(value, float):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    return f'"{value}"' if isinstance(value, str) else "{}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

@@ -1,0 +1,100 @@
+"""What a configuration amounts to, in text: what ``--check`` prints. Secrets are named by where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from claudeproxyd.config.loading import Loaded
+from claudeproxyd.config.schema import Aws, Config, Credential, Provider, RouteTo
+from claudeproxyd.config.secret import Secret
+
+_MASK = "****"
+
+
+def report(loaded: Loaded) -> str:
+    """The whole text, without a line end."""
+    config = loaded.config
+    lines = [f"configuration: {', '.join(loaded.files) or 'the environment alone'}"]
+    lines += [f"listens on {endpoint}" for endpoint in config.server.listen]
+    lines.append(f"administration on {config.server.admin}" if config.server.admin else "no administration")
+    lines += ["", "clients:", *_indented(_clients(config))]
+    lines += ["", "providers:", *_indented(_providers(config))]
+    lines += ["", "models:", *_indented(_models(config))]
+    if loaded.warnings:
+        lines += ["", "warnings:", *_indented(str(warning) for warning in loaded.warnings)]
+    return "\n".join(lines)
+
+
+def _indented(lines: Iterator[str]) -> Iterator[str]:
+    return (f"  {line}" for line in lines)
+
+
+def _clients(config: Config) -> Iterator[str]:
+    if not config.clients:
+        yield "anyone on this machine, without a key"
+    for client in config.clients:
+        limit = f", at most {client.max_concurrency} at once" if client.max_concurrency else ""
+        yield f"{client.name}: key {masked(client.key)}, models {' '.join(client.models)}{limit}"
+
+
+def _providers(config: Config) -> Iterator[str]:
+    for provider in config.providers:
+        yield f"{provider.name}: {provider.kind}" + (f" at {provider.base_url}" if provider.base_url else "")
+        yield from _indented(_details(provider))
+        yield from _indented(_credential(credential) for credential in provider.credentials)
+
+
+def _details(provider: Provider) -> Iterator[str]:
+    if provider.models != ["*"]:
+        yield f"models {' '.join(provider.models)}"
+    if provider.headers:
+        yield f"headers {', '.join(provider.headers)}"
+    if provider.proxy:
+        # What stands before the host may be a password.
+        yield f"through the proxy {provider.proxy.rpartition('@')[2].removeprefix('http://')}"
+    if provider.timeouts:
+        yield "time-outs " + ", ".join(f"{name} {seconds:g} s" for name, seconds in provider.timeouts.items())
+    if provider.rules:
+        yield f"{len(provider.rules)} rules of its own"
+
+
+def _credential(credential: Credential) -> str:
+    members: Mapping[str, Secret | Aws | str | None] = {
+        "api_key": credential.api_key,
+        "bearer_token": credential.bearer_token,
+        "service_account": credential.service_account,
+        "aws": credential.aws,
+    }
+    given = [f"{name} {masked(value)}" for name, value in members.items() if value is not None]
+    text = f"credential {credential.name}: " + (", ".join(given) or "needs no secret")
+    if credential.models != ["*"]:
+        text += f", models {' '.join(credential.models)}"
+    if credential.priority:
+        text += f", priority {credential.priority}"
+    return text + (f", weight {credential.weight}" if credential.weight != 1 else "")
+
+
+def _models(config: Config) -> Iterator[str]:
+    if not config.models:
+        yield "every name goes to each provider that serves it, in this order: " + ", ".join(
+            provider.name for provider in config.providers
+        )
+    for model in config.models:
+        yield f"{model.name} -> {', then '.join(_route(route) for route in model.routes)}"
+
+
+def _route(route: RouteTo) -> str:
+    return f"{route.provider} as {route.model}" if route.model else route.provider
+
+
+def masked(value: Secret | Aws | str) -> str:
+    """Where a secret comes from, and nothing of what it is. A plain word is no secret and stays."""
+    if isinstance(value, Aws):
+        return masked(value.secret_access_key)
+    if isinstance(value, str):
+        return f'"{value}"'
+    if value.path:
+        return f"{_MASK} (file {value.path})"
+    if value.variable:
+        return f"{_MASK} (${value.variable})"
+    return _MASK if value.known else f"{_MASK} (its digest)"

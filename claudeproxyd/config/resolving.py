@@ -1,0 +1,90 @@
+"""What stands for a secret, into the secret: a plain string, ``{ env = … }``, ``{ file = … }``, a digest."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from typing import Any
+
+from claudeproxyd.config.secret import Secret
+
+_LARGEST_FILE = 1_048_576
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
+_DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
+
+Warned = tuple[str, str] | None
+"""A warning and its mend."""
+
+
+class BadSecret(Exception):
+    """There is no secret to be had. Its words never hold what stood in the place of one: that may be the secret."""
+
+    def __init__(self, message: str, mend: str = "") -> None:
+        super().__init__(message, mend)
+        self.message = message
+        self.mend = mend
+
+
+def resolve(
+    raw: str | Mapping[str, Any], environ: Mapping[str, str], directory: str, digest: bool
+) -> tuple[Secret, Warned]:
+    """The secret that *raw* stands for. *digest*: ``sha256:<hex>`` will do. Raises :class:`BadSecret`."""
+    if isinstance(raw, str):
+        return _finished(raw, digest), None
+    if raw.keys() == {"env"} and isinstance(raw["env"], str):
+        return _from_variable(raw["env"], environ, digest), None
+    if raw.keys() == {"file"} and isinstance(raw["file"], str):
+        return _from_file(raw["file"], directory, digest)
+    raise BadSecret('must be a string, { env = "NAME" } or { file = "PATH" }')
+
+
+def _from_variable(name: str, environ: Mapping[str, str], digest: bool) -> Secret:
+    value = environ.get(name, "")
+    if not value:
+        # A key that was written where a variable's name belongs must not be shown.
+        shown = f"${name}" if _VARIABLE.fullmatch(name) else "the environment variable named here"
+        raise BadSecret(f"{shown} is not set, or is empty", "env takes the name of a variable, not the secret")
+    return _finished(value, digest, variable=name)
+
+
+def _from_file(name: str, directory: str, digest: bool) -> tuple[Secret, Warned]:
+    path = os.path.join(directory, os.path.expanduser(name))
+    mend = f"a relative file is looked for in {directory}" if directory else ""
+    try:
+        # Not blocking, so that a pipe is seen for what it is.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            data = file.read(_LARGEST_FILE + 1) if stat.S_ISREG(status.st_mode) else None
+    except OSError as error:
+        raise BadSecret(f"its file cannot be read: {error.strerror}", mend) from error
+    except ValueError as error:
+        raise BadSecret("its file has an impossible name") from error
+    if data is None or len(data) > _LARGEST_FILE:
+        raise BadSecret("its file is no ordinary file of at most 1 MiB")
+    try:
+        value = data.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise BadSecret("its file is not UTF-8 text") from error
+    warned = (
+        ("its file can be read by everyone on this machine", "chmod o-r") if status.st_mode & stat.S_IROTH else None
+    )
+    return _finished(value, digest, path=os.path.abspath(path)), warned
+
+
+def _finished(value: str, digest: bool, *, path: str = "", variable: str = "") -> Secret:
+    if not value:
+        raise BadSecret("is empty")
+    if value.startswith("sha256:"):
+        if not digest:
+            raise BadSecret("is a digest, which stands for a key only in [[clients]]", "give the secret itself")
+        found = _DIGEST.fullmatch(value)
+        if found is None:
+            raise BadSecret("must have 64 hexadecimal digits after sha256:")
+        return Secret(None, found[1].lower(), path=path, variable=variable)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise BadSecret("is not UTF-8 text") from error
+    return Secret(value, path=path, variable=variable)

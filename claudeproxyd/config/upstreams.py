@@ -1,0 +1,163 @@
+"""The checks of ``[[providers]]``: kinds, credentials, URLs, rules, time-outs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping
+from urllib.parse import SplitResult, urlsplit
+
+from claudeproxyd.config.listening import is_loopback
+from claudeproxyd.config.mistakes import Findings
+from claudeproxyd.config.places import Place
+from claudeproxyd.config.schema import KINDS, Aws, Credential, Provider, Rule
+from claudeproxyd.config.secret import Secret
+from claudeproxyd.config.timeouts import overridable
+from claudeproxyd.interfaces import IExecutorMaker
+
+_SECRETS = ("api_key", "bearer_token", "service_account", "aws")
+_WORDS = {"service_account": "adc", "aws": "chain"}
+"""The one plain word that these may be instead of a secret."""
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
+
+
+def check_provider(
+    provider: Provider,
+    place: Place,
+    makers: Mapping[str, IExecutorMaker],
+    own_ports: Collection[int],
+    findings: Findings,
+) -> None:
+    """Check one provider by itself and as its kind sees it. *own_ports*: where this daemon listens itself."""
+    maker = makers.get(provider.kind)
+    _proxy(provider.proxy, place / "proxy", findings)
+    _headers(provider, place, findings)
+    for index, rule in enumerate(provider.rules):
+        _rule(rule, place / "rules" / index, findings)
+    for name in provider.timeouts:
+        if name not in overridable():
+            mend = "a provider may override " + ", ".join(overridable())
+            findings.mistake(place / "timeouts" / name, "is no time-out of an upstream", mend)
+    if provider.tls.ca_file and not os.access(os.path.expanduser(provider.tls.ca_file), os.R_OK):
+        findings.mistake(place / "tls" / "ca_file", "cannot be read")
+    if provider.base_url and (maker is None or provider.base_url != maker.default_base_url.rstrip("/")):
+        _base_url(provider.base_url, place / "base_url", own_ports, findings)
+    if maker is None:
+        _no_maker(provider.kind, place / "kind", makers, findings)
+        return
+    _credentials(provider, place, maker, findings)
+    if not provider.base_url and maker.credential_schema:
+        findings.mistake(place / "base_url", "is missing", f"kind '{provider.kind}' has no default")
+    for member, message in maker.check(provider):
+        where = place
+        for index, name in _STEP.findall(member):
+            where = where / (int(index) if index else name)
+        findings.mistake(where, message)
+
+
+def _no_maker(kind: str, place: Place, makers: Mapping[str, IExecutorMaker], findings: Findings) -> None:
+    known = "there are " + ", ".join(sorted(makers))
+    if kind in KINDS:
+        findings.mistake(place, f"kind '{kind}' is not built yet in this version", known)
+    else:
+        findings.mistake(place, f"there is no kind '{kind}'", known)
+
+
+def _credentials(provider: Provider, place: Place, maker: IExecutorMaker, findings: Findings) -> None:
+    takes = " or ".join(maker.credential_schema)
+    if not provider.credentials:
+        findings.mistake(place, "has no credentials", f"add [[providers.credentials]] with name and {takes}")
+    for index, credential in enumerate(provider.credentials):
+        where = place / "credentials" / index
+        given = [name for name in _SECRETS if getattr(credential, name) is not None]
+        for name in given:
+            if name not in maker.credential_schema:
+                findings.mistake(where / name, f"is nothing that kind '{provider.kind}' takes", f"it takes {takes}")
+        if not given and maker.credential_schema:
+            findings.mistake(where, "has no secret", f"kind '{provider.kind}' takes {takes}")
+        if len(given) > 1:
+            findings.mistake(where, f"has {' and '.join(given)}", "a credential is one secret: make two of it")
+        _secrets(credential, where, findings)
+
+
+def _secrets(credential: Credential, place: Place, findings: Findings) -> None:
+    check_secret(credential.api_key, place / "api_key", findings)
+    check_secret(credential.bearer_token, place / "bearer_token", findings)
+    for name, word in _WORDS.items():
+        value = getattr(credential, name)
+        if isinstance(value, str) and value != word:
+            findings.mistake(place / name, f'must be "{word}" or a table')
+    if isinstance(credential.aws, Aws):
+        for name in ("access_key_id", "secret_access_key", "session_token"):
+            check_secret(getattr(credential.aws, name), place / "aws" / name, findings)
+
+
+def check_secret(secret: Secret | None, place: Place, findings: Findings) -> None:
+    """A secret that travels in a header must fit into one."""
+    if secret is None or not secret.known:
+        return
+    value = secret.reveal()
+    if not value.isascii() or not value.isprintable() or value != value.strip():
+        findings.mistake(place, "holds a line break, a blank at an end, or another character that no header takes")
+
+
+def _proxy(proxy: str, place: Place, findings: Findings) -> None:
+    if proxy in ("", "env"):
+        return
+    try:
+        if parsed_url(proxy, userinfo=True).scheme != "http":
+            raise ValueError("must begin with http://")
+    except ValueError as error:
+        findings.mistake(place, str(error), 'http://user:pass@host:port, or "env"')
+
+
+def _base_url(text: str, place: Place, own_ports: Collection[int], findings: Findings) -> None:
+    try:
+        url = parsed_url(text)
+    except ValueError as error:
+        findings.mistake(place, str(error), "such as https://api.example.com")
+        return
+    host = url.hostname or ""
+    if is_loopback(host) and url.port in own_ports:
+        findings.mistake(place, "is this daemon itself", "name the upstream; only clients are pointed here")
+    elif url.scheme == "http" and not is_loopback(host):
+        findings.warn(place, "is not encrypted: credentials and prompts travel in the clear", "use https://")
+
+
+def parsed_url(text: str, userinfo: bool = False) -> SplitResult:
+    """An http or https URL. Raises ValueError, in words that do not quote it."""
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        raise ValueError("is no URL") from None
+    if url.scheme not in ("http", "https") or not url.hostname or port == 0:
+        raise ValueError("must be an http:// or https:// URL")
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("must hold no blanks and only ASCII")
+    if url.username is not None and not userinfo:
+        raise ValueError("must hold no user or password")
+    if "?" in text or "#" in text:
+        raise ValueError("must hold no query and no fragment")
+    return url
+
+
+def _headers(provider: Provider, place: Place, findings: Findings) -> None:
+    for name, value in provider.headers.items():
+        if not _TOKEN.fullmatch(name):
+            findings.mistake(place / "headers" / name, "is no header name")
+        if _CONTROL.search(value) or not value.isascii():
+            findings.mistake(place / "headers" / name, "must hold only printable ASCII")
+
+
+def _rule(rule: Rule, place: Place, findings: Findings) -> None:
+    if rule.status and not 100 <= rule.status <= 599:
+        findings.mistake(place / "status", "must be an HTTP status, or 0 for any")
+    try:
+        re.compile(rule.match)
+    except (re.error, OverflowError, RecursionError) as error:
+        findings.mistake(place / "match", f"is no regular expression: {error}")
+    if not rule.status and not rule.match:
+        findings.warn(place, "applies to every failure", "give it a status or a match")
