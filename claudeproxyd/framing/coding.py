@@ -1,0 +1,206 @@
+"""Content codings, pure: gzip, deflate and zstd undone with a bound on what comes out.
+
+Used by web for the bodies of requests and by executors for the answers of upstreams. A few bytes can stand for
+gigabytes, so nothing here makes more than its caller allowed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Protocol
+
+import zstandard
+
+_GZIP = 31
+_ZLIB = 15
+_RAW = -15
+#: RFC 9659: what a zstd frame may ask for as its window, where it comes over HTTP.
+_ZSTD_WINDOW = 8 * 1024 * 1024
+#: The least input that a zstd block needs, and the most that comes of one: how a bomb's size is foretold.
+_ZSTD_LEAST_BLOCK = 4
+_ZSTD_LARGEST_BLOCK = 128 * 1024
+#: zlib copies what follows a member's end, so it is fed no more than this at once …
+_PIECE = 65_536
+#: … and a body that is nothing but empty members would cost time without bound.
+_MAX_MEMBERS = 1024
+#: No honest sender applies more codings to one body.
+_MAX_CODINGS = 3
+
+
+class CodingError(ValueError):
+    """The bytes are not what their coding says: damaged, truncated, or followed by something else."""
+
+
+class CodingTooLarge(CodingError):
+    """More would come out than the caller allowed."""
+
+
+class UnknownCoding(CodingError):
+    """A coding that we cannot undo, or too many of them."""
+
+
+def sniff(data: bytes) -> str:
+    """The coding that *data* shows by its first bytes: gzip, zstd or ''."""
+    if data.startswith(b"\x1f\x8b\x08"):
+        return "gzip"
+    return "zstd" if data.startswith(b"\x28\xb5\x2f\xfd") else ""
+
+
+def decode_whole(data: bytes, encoding: str, limit: int) -> bytes:
+    """*data* without the codings that *encoding*, a ``Content-Encoding`` value, lists; at most *limit* bytes.
+
+    Raises :class:`CodingError` or one of its kinds.
+    """
+    decoder = Decoder(encoding, limit)
+    decoded = decoder.feed(data)
+    decoder.finish()
+    return decoded
+
+
+class Decoder:
+    """Undoes the codings of a body that comes piece by piece."""
+
+    def __init__(self, encoding: str, limit_per_step: int) -> None:
+        """*limit_per_step* bounds what one :meth:`feed` may bring. Raises :class:`UnknownCoding`."""
+        names = [name for part in encoding.lower().split(",") if (name := part.strip()) not in ("", "identity")]
+        if len(names) > _MAX_CODINGS:
+            raise UnknownCoding(f"more than {_MAX_CODINGS} content codings")
+        self._limit = limit_per_step
+        self._stages = [_stage(name) for name in reversed(names)]
+
+    def feed(self, data: bytes) -> bytes:
+        """What *data* adds to the decoded body. Raises :class:`CodingError` or :class:`CodingTooLarge`."""
+        for stage in self._stages:
+            data = stage.feed(data, self._limit)
+        if len(data) > self._limit:
+            raise _too_large(self._limit)
+        return data
+
+    def finish(self) -> None:
+        """No more input comes. Raises :class:`CodingError` if some is missing."""
+        if not all(stage.complete for stage in self._stages):
+            raise CodingError("the compressed body is truncated")
+
+
+class _Stage(Protocol):
+    """One coding."""
+
+    @property
+    def complete(self) -> bool:
+        """The input so far ends where a body may end."""
+
+    def feed(self, data: bytes, limit: int) -> bytes:
+        """Decode; at most *limit* bytes."""
+
+
+def _stage(name: str) -> _Stage:
+    if name in ("gzip", "x-gzip"):
+        return _Zlib(_GZIP)
+    if name == "deflate":
+        return _Deflate()
+    if name == "zstd":
+        return _Zstd()
+    raise UnknownCoding("a content coding that is not gzip, deflate or zstd")
+
+
+def _too_large(limit: int) -> CodingTooLarge:
+    return CodingTooLarge(f"the body is larger than {limit} bytes when it is decompressed")
+
+
+class _Zlib:
+    """gzip, of one or more members, or one deflate stream."""
+
+    def __init__(self, wbits: int) -> None:
+        self._wbits = wbits
+        self._inner = zlib.decompressobj(wbits)
+        self._members = 1
+
+    @property
+    def complete(self) -> bool:
+        return self._inner.eof
+
+    def feed(self, data: bytes, limit: int) -> bytes:
+        decoded: list[bytes] = []
+        room = limit
+        for start in range(0, len(data), _PIECE):
+            rest = data[start : start + _PIECE]
+            while rest:
+                if self._inner.eof:
+                    self._next_member()
+                try:
+                    piece = self._inner.decompress(rest, room + 1)
+                except zlib.error as error:
+                    raise CodingError("the compressed body is damaged") from error
+                room -= len(piece)
+                if room < 0:
+                    raise _too_large(limit)
+                decoded.append(piece)
+                rest = self._inner.unused_data
+        return b"".join(decoded)
+
+    def _next_member(self) -> None:
+        self._members += 1
+        if self._wbits != _GZIP or self._members > _MAX_MEMBERS:
+            raise CodingError("something follows the end of the compressed body")
+        self._inner = zlib.decompressobj(self._wbits)
+
+
+class _Deflate:
+    """deflate: a zlib stream as it should be, or a bare one as many send it; the first two bytes tell."""
+
+    def __init__(self) -> None:
+        self._start = b""
+        self._inner: _Zlib | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self._inner is not None and self._inner.complete
+
+    def feed(self, data: bytes, limit: int) -> bytes:
+        if self._inner is None:
+            data = self._start = self._start + data
+            if len(data) < 2:
+                return b""
+            wrapped = data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
+            self._inner = _Zlib(_ZLIB if wrapped else _RAW)
+            self._start = b""
+        return self._inner.feed(data, limit)
+
+
+class _Zstd:
+    """zstd, of one or more frames."""
+
+    def __init__(self) -> None:
+        self._context = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        self._inner = self._context.decompressobj()
+        self._frames = 1
+
+    @property
+    def complete(self) -> bool:
+        return self._inner.eof
+
+    def feed(self, data: bytes, limit: int) -> bytes:
+        decoded: list[bytes] = []
+        room = limit
+        at = 0
+        while at < len(data):
+            if self._inner.eof:
+                self._next_frame()
+            # The library has no bound on what it makes of its input, so it gets no more than surely fits.
+            step = data[at : at + max(room // _ZSTD_LARGEST_BLOCK, 1) * _ZSTD_LEAST_BLOCK]
+            try:
+                piece = self._inner.decompress(step)
+            except zstandard.ZstdError as error:
+                raise CodingError("the compressed body is damaged") from error
+            at += len(step) - len(self._inner.unused_data)
+            room -= len(piece)
+            if room < 0:
+                raise _too_large(limit)
+            decoded.append(piece)
+        return b"".join(decoded)
+
+    def _next_frame(self) -> None:
+        self._frames += 1
+        if self._frames > _MAX_MEMBERS:
+            raise CodingError("the compressed body has too many frames")
+        self._inner = self._context.decompressobj()

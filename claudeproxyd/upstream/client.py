@@ -1,0 +1,291 @@
+"""The HTTP/1.1 client of the data plane: requests to one origin, over connections that are kept and reused.
+
+It follows no redirects, decodes no content, keeps no cookies and repeats nothing, except a request that met a kept
+connection which the upstream had closed meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from OpenSSL import SSL
+from service_identity import VerificationError
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import DNSLookupError, TimeoutError
+from twisted.internet.protocol import Factory
+
+from claudeproxyd.upstream.connection import Connection, Exchange
+from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, NameNotFound, TLSFailed, UpstreamError
+from claudeproxyd.upstream.proxy import TunnelEndpoint, proxy_for
+from claudeproxyd.upstream.response import Response
+from claudeproxyd.upstream.tls import TLSSettings, connection_creator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
+    from twisted.python.failure import Failure
+
+__all__ = ["Origin", "Response", "TLSSettings"]
+
+_PORTS = {"http": 80, "https": 443}
+_A_DAY = 86_400.0
+#: Between attempts on a host's several addresses; also how long a refusal takes to show.
+_ATTEMPT_DELAY = 0.05
+#: What a request target is made of: visible ASCII. All else would be another header line, or another request.
+_VISIBLE = bytes(range(0x21, 0x7F))
+
+
+class Origin:
+    """One provider's way out: scheme, host, port, proxy and TLS are fixed for it, and it owns its connections."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        base_url: str,
+        *,
+        connect_timeout: float,
+        tls: TLSSettings = TLSSettings(),  # noqa: B008  # immutable
+        proxy: str = "",
+        environ: Mapping[str, str] = os.environ,
+        max_connections: int = 0,
+        max_idle: int = 256,
+        idle_timeout: float = 50.0,
+    ) -> None:
+        """*proxy* as :func:`~claudeproxyd.upstream.proxy.proxy_for` has it, *environ* for its ``env``.
+
+        *connect_timeout* bounds name lookup, connecting and TLS together, and the wait for a free connection; 0: no
+        bound. *max_connections* 0: no limit. Raises ValueError for what cannot be a base URL or a proxy, OSError or
+        ValueError for a *tls* file of authorities that is none.
+        """
+        parts = urlsplit(base_url)
+        if parts.scheme not in _PORTS or not parts.hostname or parts.query or parts.fragment or parts.username:
+            raise ValueError("a base URL is written http://host/path or https://host/path, without a query")
+        self.clock: IReactorTime = reactor
+        self.base_path = parts.path.rstrip("/").encode("ascii")
+        """The path part of the base URL, which callers put in front of their targets."""
+        self.stale_repeats = 0
+        """Requests that were sent again because a kept connection had died."""
+        self._secure = parts.scheme == "https"
+        self._connect_timeout = connect_timeout or _A_DAY
+        self._max_connections = max_connections
+        self._max_idle = max_idle
+        self._idle_timeout = idle_timeout
+        self._live: set[Connection] = set()
+        self._idle: dict[Connection, None] = {}
+        self._connecting = 0
+        self._waiting: deque[Exchange] = deque()
+        self._closing: list[Deferred[None]] | None = None
+        self._factory = _Connections(self)
+
+        host, port = parts.hostname, parts.port or _PORTS[parts.scheme]
+        name = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
+        authority = name if port == _PORTS[parts.scheme] else f"{name}:{port}"
+        self._name = authority
+        self._fixed_lines = f"Host: {authority}\r\n".encode("ascii")
+        self._target_prefix = b""
+        via = proxy_for(proxy, parts.scheme, host, port, environ)
+        self.proxied = via is not None and not self._secure
+        """Requests go to a proxy in absolute form, and some answers are the proxy's own."""
+        if via is None:
+            self._endpoint = self._tcp(host, port)
+        elif self._secure:
+            self._endpoint = TunnelEndpoint(
+                self._tcp(via.host, via.port), f"{name}:{port}".encode("ascii"), via.authorization
+            )
+        else:
+            self._endpoint = self._tcp(via.host, via.port)
+            self._target_prefix = f"http://{authority}".encode("ascii")
+            self._fixed_lines += via.authorization
+        if self._secure:
+            # One context for all its connections: loading the authorities costs milliseconds.
+            self._endpoint = wrapClientTLS(connection_creator(host, tls), self._endpoint, clock=reactor)
+
+    def _tcp(self, host: str, port: int) -> IStreamClientEndpoint:
+        return HostnameEndpoint(self.clock, host, port, timeout=self._connect_timeout, attemptDelay=_ATTEMPT_DELAY)
+
+    @property
+    def connections(self) -> int:
+        """All there are: being made, busy and idle."""
+        return self._connecting + len(self._live)
+
+    @property
+    def idle(self) -> int:
+        """Kept for the next request."""
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for one of ``max_connections``."""
+        return len(self._waiting)
+
+    def request(
+        self, method: bytes, target: bytes, header_lines: bytes, body: bytes, *, first_byte: float, idle: float
+    ) -> Deferred[Response]:
+        """Send one request; fires with the answer once its head is in.
+
+        *header_lines* are rendered (``b"name: value\\r\\n"`` …), without ``Host`` and ``Content-Length``. *first_byte*
+        bounds the wait for the head once the request is out, *idle* each silence after it; 0: no bound. Fails with an
+        :class:`~claudeproxyd.upstream.errors.UpstreamError`. Cancelling aborts the socket at once. Raises ValueError
+        for a *target* that holds anything but visible ASCII.
+        """
+        if target.translate(None, _VISIBLE):
+            raise ValueError("a request target holds visible ASCII alone")
+        length = b"Content-Length: %d\r\n" % len(body) if body or method not in (b"GET", b"HEAD") else b""
+        head = b"%b %b%b HTTP/1.1\r\n%b%b%b\r\n" % (
+            method,
+            self._target_prefix,
+            target,
+            self._fixed_lines,
+            length,
+            header_lines,
+        )
+        exchange = Exchange(head, body, method == b"HEAD", first_byte, idle)
+        deferred = exchange.deferred
+        assert deferred is not None
+        if self._idle:
+            connection, _ = self._idle.popitem()  # the youngest: the least likely to be closed already
+            connection.send(exchange)
+        elif self._max_connections and self.connections >= self._max_connections:
+            self._queue(exchange)
+        else:
+            self._connect(exchange)
+        return deferred
+
+    def close(self) -> Deferred[None]:
+        """Drop the idle connections and keep none from now on; fires when the busy ones are through, too."""
+        if self._closing is None:
+            self._closing = []
+        if not self.connections:
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+        self._closing.append(done)
+        for connection in list(self._idle):
+            connection.close()
+        return done
+
+    # What its connections call.
+
+    def freed(self, connection: Connection) -> None:
+        """An answer is whole, and the connection can carry another."""
+        if self._waiting:
+            connection.send(self._next())
+        elif self._closing is not None or len(self._idle) >= self._max_idle:
+            connection.close()
+        else:
+            self._idle[connection] = None
+            connection.rest(self._idle_timeout)
+
+    def forget(self, connection: Connection) -> None:
+        """Do not use it again, if it is idle."""
+        self._idle.pop(connection, None)
+
+    def lost(self, connection: Connection, unanswered: Exchange | None = None) -> None:
+        """The socket is gone. *unanswered* went out on it after it had died in all likelihood, so it goes out again."""
+        self.forget(connection)
+        self._live.discard(connection)
+        if unanswered is not None:
+            self.stale_repeats += 1
+            unanswered.repeated = True
+            self._connect(unanswered)
+        else:
+            self._one_less()
+
+    # How a request gets its connection.
+
+    def _queue(self, exchange: Exchange) -> None:
+        def late() -> None:
+            self._waiting.remove(exchange)
+            exchange.fail(
+                ConnectTimedOut(
+                    f"all {self._max_connections} connections to {self._name} were busy"
+                    f" for {self._connect_timeout:g} seconds"
+                )
+            )
+
+        def leave() -> None:
+            timer.cancel()
+            self._waiting.remove(exchange)
+
+        timer = self.clock.callLater(self._connect_timeout, late)
+        exchange.undo = leave
+        self._waiting.append(exchange)
+
+    def _next(self) -> Exchange:
+        """The first of those that wait, which now waits no more."""
+        exchange = self._waiting[0]
+        exchange.undo()
+        return exchange
+
+    def _one_less(self) -> None:
+        """There is room for another connection, or none is left at all."""
+        if self._waiting:
+            self._connect(self._next())
+        elif self._closing is not None and not self.connections:
+            closing, self._closing = self._closing, []
+            for done in closing:
+                done.callback(None)
+
+    def _connect(self, exchange: Exchange) -> None:
+        def late() -> None:
+            exchange.fail(ConnectTimedOut(f"no connection to {self._name} within {self._connect_timeout:g} seconds"))
+            made.cancel()
+
+        self._connecting += 1
+        made: Deferred[Any] = self._endpoint.connect(self._factory)
+        if self._secure:
+            made.addCallback(Connection.secured)
+        exchange.undo = made.cancel
+        timer = self.clock.callLater(self._connect_timeout, late)
+        made.addCallbacks(
+            self._connected, self._not_connected, callbackArgs=(exchange, timer), errbackArgs=(exchange, timer)
+        )
+
+    def _connected(self, connection: Connection, exchange: Exchange, timer: IDelayedCall) -> None:
+        timer.cancel()
+        self._connecting -= 1
+        self._live.add(connection)
+        connection.send(exchange)
+
+    def _not_connected(self, reason: Failure, exchange: Exchange, timer: IDelayedCall) -> None:
+        if timer.active():
+            timer.cancel()
+        self._connecting -= 1
+        exchange.fail(self._why(reason.value))
+        self._one_less()
+
+    def _why(self, error: BaseException | None) -> UpstreamError:
+        """What an endpoint failed with, in our terms."""
+        if isinstance(error, UpstreamError):
+            return error
+        if isinstance(error, VerificationError):
+            return TLSFailed(f"the certificate of {self._name} is for another name")
+        if isinstance(error, SSL.Error):
+            return TLSFailed(f"TLS with {self._name} failed: {_openssl_reason(error)}")
+        if isinstance(error, (DNSLookupError, ValueError)):
+            return NameNotFound(f"no address was found for {self._name}")
+        if isinstance(error, TimeoutError):
+            return ConnectTimedOut(f"no connection to {self._name} within {self._connect_timeout:g} seconds")
+        return ConnectFailed(f"no connection to {self._name}: {error}")
+
+
+def _openssl_reason(error: SSL.Error) -> str:
+    """The last entry of OpenSSL's error queue, like ``certificate verify failed``."""
+    queue = error.args[0] if error.args else None
+    return str(queue[-1][-1]) if isinstance(queue, list) and queue else "the connection broke"
+
+
+class _Connections(Factory):
+    """Builds the connections of one origin, without a line in the log for each."""
+
+    noisy = False
+
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+
+    def buildProtocol(self, addr: IAddress | None) -> Connection:
+        return Connection(self._origin)

@@ -1,0 +1,103 @@
+"""What can go wrong between us and an upstream, below the meaning of its answers.
+
+Raised by :mod:`claudeproxyd.upstream.client`; executors make :class:`~claudeproxyd.outcomes.Evidence` of them. The text
+of each is a plain sentence that may be logged and shown: it names hosts and limits, never headers, bodies or passwords.
+"""
+
+from __future__ import annotations
+
+from claudeproxyd.outcomes import Phase
+
+
+class UpstreamError(Exception):
+    """No whole answer came."""
+
+    phase: Phase
+    """How far the request had come."""
+    failure: str
+    """The word for it in :attr:`claudeproxyd.outcomes.Evidence.failure`."""
+
+
+class ConnectFailed(UpstreamError):
+    """No connection: refused, unreachable, or lost before it was of use. Nothing was sent."""
+
+    phase = Phase.CONNECT
+    failure = "connect"
+
+
+class ConnectTimedOut(UpstreamError):
+    """No connection in time, TLS and the wait for a free one included. Nothing was sent."""
+
+    phase = Phase.CONNECT
+    failure = "connect_timeout"
+
+
+class NameNotFound(UpstreamError):
+    """The host's name has no address."""
+
+    phase = Phase.CONNECT
+    failure = "dns"
+
+
+class TLSFailed(UpstreamError):
+    """The upstream's certificate is not trusted, not for this name or not valid now, or it does not speak our TLS."""
+
+    phase = Phase.TLS
+    failure = "tls"
+
+
+class ProxyRefused(UpstreamError):
+    """The proxy would not let us through; with 407 it wants other credentials."""
+
+    phase = Phase.PROXY
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.failure = "proxy_auth" if status == 407 else "connect"
+
+
+class FirstByteTimedOut(UpstreamError):
+    """The request is out, and no head of an answer came in time."""
+
+    phase = Phase.HEAD
+    failure = "first_byte_timeout"
+
+
+class _Placed(UpstreamError):
+    """Can befall the head or what comes after it."""
+
+    def __init__(self, message: str, phase: Phase = Phase.ANSWER) -> None:
+        super().__init__(message)
+        self.phase = phase
+
+
+class IdleTimedOut(UpstreamError):
+    """The answer began and then fell silent."""
+
+    phase = Phase.ANSWER
+    failure = "idle_timeout"
+
+
+class Cut(_Placed):
+    """The connection ended before the answer was whole."""
+
+    failure = "cut"
+
+
+class Malformed(_Placed):
+    """The answer is not the HTTP that we accept: its framing cannot be relied on."""
+
+    failure = "malformed"
+
+
+class TooLarge(UpstreamError):
+    """A body that was to be read whole passed the reader's limit."""
+
+    phase = Phase.ANSWER
+    failure = "malformed"
+
+
+class InternalError(_Placed):
+    """Our own code failed on the answer; the upstream is not to blame."""
+
+    failure = "internal"
