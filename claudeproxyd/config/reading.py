@@ -99,8 +99,6 @@ class Reader:
     def _blank(self, hint: Any, place: Place) -> Any:
         """Something of the right type to go on with; *place* has its mistake already."""
         first = members_of(hint)[0]
-        if NoneType in members_of(hint):
-            return None
         if is_dataclass(first):
             return self.table(cast(type[Any], first), {}, place)
         return Secret("") if first is Secret else (get_origin(first) or first)()

@@ -172,7 +172,7 @@ class ProviderTests(ConfigTestCase):
         mistakes = self.mistakes(provider("betas = {}"))
         self.assertEqual(
             [(m.place, m.line) for m in mistakes],
-            [("providers[0].betas", 4), ("providers[0].credentials[0].region", 6)],
+            [("providers[0].betas", 4), ("providers[0].credentials[0].region", 5)],
         )
 
     bad: ClassVar = (
@@ -220,7 +220,7 @@ class ModelTests(ConfigTestCase):
     def test_dangling(self) -> None:
         """A route to a provider that is not there, and a model without routes, are mistakes."""
         mistake = self.mistake(provider() + '[[models]]\nname = "m"\nroutes = [\n{ provider = "b" },\n]\n')
-        self.assertEqual((mistake.place, mistake.line), ("models[0].routes[0].provider", 10))
+        self.assertEqual((mistake.place, mistake.line), ("models[0].routes[0].provider", 11))
         self.assertEqual(mistake.mend, "there are a")
         self.assertEqual(self.mistake(provider() + '[[models]]\nname = "m"\n').place, "models[0].routes")
 

@@ -1,0 +1,96 @@
+"""The text of --check."""
+
+from __future__ import annotations
+
+from claudeproxyd.config.report import report
+from tests.config.support import SANDBOX, ConfigTestCase
+
+TEXT = """
+[server]
+listen = ["tcp:8765"]
+admin = ""
+[[clients]]
+name = "laptop"
+key = "hunter2"
+max_concurrency = 3
+[[clients]]
+name = "desk"
+key = "sha256:8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a"
+models = ["claude-*", "gpt-*"]
+[[providers]]
+name = "a"
+kind = "anthropic"
+proxy = "http://user:hunter2@proxy:3128"
+headers = { x-token = "hunter2" }
+timeouts = { idle = 3 }
+[[providers.credentials]]
+name = "one"
+api_key = { env = "A_KEY" }
+weight = 2
+[[providers.credentials]]
+name = "two"
+api_key = { file = "key" }
+priority = 1
+[[providers]]
+name = "b"
+kind = "bedrock"
+[[providers.credentials]]
+name = "pair"
+aws = { access_key_id = "AKhunter2", secret_access_key = "hunter2" }
+[[providers.credentials]]
+name = "role"
+aws = "chain"
+[[models]]
+name = "claude-*"
+routes = [{ provider = "a" }, { provider = "b", model = "anthropic.claude" }]
+[[models]]
+name = "claude-opus"
+routes = [{ provider = "a" }]
+"""
+
+EXPECTED = """\
+configuration: {folder}/main.toml
+listens on tcp:8765
+no administration
+
+clients:
+  laptop: key ****, models *, at most 3 at once
+  desk: key **** (its digest), models claude-* gpt-*
+
+providers:
+  a: anthropic at https://api.anthropic.com
+    headers x-token
+    through the proxy proxy:3128
+    time-outs idle 3 s
+    credential one: api_key **** ($A_KEY), weight 2
+    credential two: api_key **** (file {folder}/key), priority 1
+  b: bedrock at https://bedrock-runtime.us-east-1.amazonaws.com
+    credential pair: aws ****
+    credential role: aws "chain"
+
+models:
+  claude-* -> a, then b as anthropic.claude
+  claude-opus -> a
+
+warnings:
+  {folder}/main.toml:40: models[1].name is never reached: "claude-*" stands before it (the first match wins)"""
+
+
+class ReportTests(ConfigTestCase):
+    """What an operator reads."""
+
+    def test_full(self) -> None:
+        """Everything that was configured is there, in its words, and no secret is."""
+        self.environ["A_KEY"] = "hunter2"
+        self.write("key", "hunter2")
+        text = report(self.load(TEXT))
+        self.assertEqual(text, EXPECTED.format(folder=self.folder))
+        self.assertNotIn("hunter2", text)
+
+    def test_small(self) -> None:
+        """Without clients, models and keys it says what that means."""
+        text = report(self.load(SANDBOX))
+        self.assertIn("anyone on this machine, without a key", text)
+        self.assertIn("credential default: needs no secret", text)
+        self.assertIn("every name goes to each provider that serves it, in this order: sandbox", text)
+        self.assertNotIn("warnings", text)
