@@ -113,8 +113,8 @@ nothing. Durations are seconds, sizes are bytes. A setting that is left out has 
 _SETTINGS = """\
 ## Settings
 
-Lists of model names hold globs: `*` any text, `?` one character, `[ab]` one of these. ⟳ marks a setting that a
-[reload](#reload) does not change.
+Lists of model names hold globs: `*` any text, `?` one character, `[ab]` one of these. No number but
+`priority` may be negative. ⟳ marks a setting that a [reload](#reload) does not change.
 
 ### Top level
 

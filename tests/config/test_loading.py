@@ -7,7 +7,7 @@ import os
 from claudeproxyd.config.loading import load
 from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.config.schema import Config
-from tests.config.support import SANDBOX, ConfigTestCase
+from tests.config.support import SANDBOX, ConfigTestCase, FakeMaker
 
 
 class SearchTests(ConfigTestCase):
@@ -86,7 +86,7 @@ class EnvironmentTests(ConfigTestCase):
 
     def test_vertex(self) -> None:
         """A service account file and a project give a vertex provider; a missing file is a mistake."""
-        self.makers["vertex"] = type(self.makers["gemini"])("vertex", "https://v.example", ("service_account",))
+        self.makers["vertex"] = FakeMaker("vertex", "https://v.example", ("service_account",))
         self.environ |= {"GOOGLE_APPLICATION_CREDENTIALS": self.write("sa.json", "{}"), "GOOGLE_CLOUD_PROJECT": "p"}
         (provider,) = load(None, self.environ, self.makers).config.providers
         self.assertEqual((provider.credentials[0].project, provider.credentials[0].location), ("p", "global"))
