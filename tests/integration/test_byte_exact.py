@@ -17,7 +17,7 @@ HI = b'"messages":[{"role":"user","content":"hi"}]'
 BODIES = {
     "escapes": (
         b'{"model":',
-        rb',"max_tokens":9,"messages":[{"role":"user","content":"\u0041\u00e9\ud83d\ude00\/\b"}]}',
+        rb',"max_tokens":9,"messages":[{"role":"user","content":"\u0041\ud83d\ude00\/\b"}]}',
     ),
     "numbers": (b'{"model":', b',"max_tokens":9,"temperature":1.0,"top_p":1E2,"n":12345678901234567890,' + HI + b"}"),
     "spacing": (b' {\r\n\t"model" :  ', b' ,\n "max_tokens":9 ,' + HI + b"\n}\n "),

@@ -57,7 +57,7 @@ def check(request: Captured, sent: dict[str, str], arrived: Recorded) -> None:
 
 @ensureDeferred
 async def test_every_captured_request_passes_unchanged(start_daemon: StartDaemon, upstream: Upstream) -> None:
-    """Whatever Claude Code and the SDKs send reaches the upstream byte for byte, with the headers that are its affair."""
+    """What Claude Code and the SDKs send reaches the upstream byte for byte, with the headers that are its affair."""
     upstream.script(answers.usual())
     daemon = await start_daemon(CLIENT + provider(upstream, "key-a"))
     requests = captured()

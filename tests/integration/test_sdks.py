@@ -1,4 +1,4 @@
-"""The official SDKs, Python 0.x and 2.x and TypeScript, through the daemon: with the sandbox, our script, and llmock."""
+"""The official SDKs (Python 0.x and 2.x, TypeScript) through the daemon: with the sandbox, our script, and llmock."""
 
 from __future__ import annotations
 

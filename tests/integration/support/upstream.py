@@ -83,6 +83,8 @@ class Exchange:
         self.lost: Deferred[None] = Deferred()
         """Fires when the connection is gone."""
         self.gone = False
+        self.finished = False
+        """The answer was given to its end, or the connection is gone."""
 
     @property
     def blocked(self) -> bool:
@@ -177,6 +179,7 @@ class _Connection(Protocol):
             self.upstream.failures.append(failure)
 
     def _answered(self, _: None) -> None:
+        self._exchange.finished = True
         self._running = None
         self._next()
 

@@ -1,0 +1,80 @@
+"""A peer that is slow costs time, never memory: slow readers hold their upstream back, slow upstreams their client."""
+
+from __future__ import annotations
+
+import hashlib
+
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import ensureDeferred as start
+from twisted.internet.defer import gatherResults
+
+from tests.integration.conftest import StartDaemon
+from tests.integration.support import answers, wire
+from tests.integration.support.daemon import provider
+from tests.integration.support.process import eventually, sleep
+from tests.integration.support.upstream import Upstream
+
+CLIENTS = 100
+FLOOD = 50_000_000
+MB = 1_000_000
+
+
+@ensureDeferred
+async def test_clients_that_stop_reading(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """A hundred clients that read nothing stop a hundred upstreams; who reads on gets all, who never does is cut."""
+    upstream.script(answers.stream(), answers.flood(FLOOD))
+    daemon = await start_daemon(provider(upstream) + "[streaming]\nstall = 20.0\n")
+    await wire.post(daemon.port, wire.Message(stream=True).encode())
+    upstream.exchanges.clear()
+    before = daemon.rss
+    clients = []
+    for _ in range(CLIENTS):
+        client = await wire.stream(daemon.port)
+        answer = await client.head()
+        client.stop_reading()
+        clients.append((client, answer))
+    await eventually("every upstream is blocked", lambda: all(each.blocked for each in upstream.exchanges), 30)
+    assert len(upstream.exchanges) == CLIENTS
+    assert daemon.rss - before < 64 * MB
+    assert max(each.written for each in upstream.exchanges) < 16 * MB
+
+    for client, answer in clients[:2]:
+        client.read_on()
+        assert (await client.body(answer)).whole
+        assert answer.body.endswith(answers.end_frames()[-1])
+        assert answer.body.count(b"content_block_delta") == 2 * (FLOOD // 65_536)
+    await eventually("stalled clients are cut", lambda: all(each.gone for each in upstream.exchanges[2:]), 40)
+    assert daemon.rss - before < 64 * MB
+    for client, _ in clients:
+        client.reset()
+
+
+@ensureDeferred
+async def test_large_body_to_a_slow_upstream(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """Thirty megabytes to an upstream that takes its time arrive whole, and other clients do not wait for it."""
+    upstream.script(answers.usual())
+    daemon = await start_daemon(provider(upstream))
+    body = wire.Message(prompt="x" * 30_000_000).encode()
+    await wire.post(daemon.port, wire.Message().encode())
+    before = daemon.rss
+    upstream.read_delay = 0.005
+    large = start(wire.post(daemon.port, body))
+    await sleep(0.3)
+    assert not large.called
+    assert (await wire.get(daemon.port, "/healthz", within=2.0)).status == 200
+    assert (await large).status == 200
+    assert upstream.requests[-1].sha256 == hashlib.sha256(body).hexdigest()
+    assert daemon.rss - before < 96 * MB
+
+
+@ensureDeferred
+async def test_bodies_together_are_bounded(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """Above ``max_buffered_bytes`` a new body is refused with a delay, and accepted once there is room again."""
+    upstream.script(answers.then(answers.pause(1.5), answers.usual()))
+    daemon = await start_daemon(provider(upstream), server="max_buffered_bytes = 10_000_000")
+    body = wire.Message(prompt="x" * 6_000_000).encode()
+    results = await gatherResults([start(wire.post(daemon.port, body)) for _ in range(2)])
+    assert sorted(answer.status for answer in results) == [200, 529]
+    (refused,) = [answer for answer in results if answer.status == 529]
+    assert int(refused.headers["retry-after"]) > 0
+    assert (await wire.post(daemon.port, body)).status == 200

@@ -1,0 +1,59 @@
+"""A real, small model behind the daemon: ``make test-model``. The words are its own; the shapes have to hold."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_twisted
+from pytest_twisted import ensureDeferred
+from twisted.internet.error import ConnectError
+
+from tests.integration.conftest import StartDaemon
+from tests.integration.support import sdks, wire
+from tests.integration.support.clients import LLAMA_CPP, SMOLLM2, need
+from tests.integration.support.daemon import free_port, provider
+from tests.integration.support.process import Child, sleep
+
+pytestmark = pytest.mark.model
+PROGRAM = """
+import sys, time, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.hostname, params.port = sys.argv[1], "127.0.0.1", int(sys.argv[2])
+params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 4096, 2, 2
+server = xllamacpp.Server(params)
+time.sleep(3600)
+"""
+
+
+@pytest_twisted.async_yield_fixture
+async def model() -> AsyncIterator[str]:
+    """llama.cpp's own server with SmolLM2; its URL."""
+    (file,) = need(SMOLLM2).rglob("*.gguf")
+    port = free_port()
+    child = Child([need(LLAMA_CPP), "-c", PROGRAM, str(file), str(port)])
+    for _ in range(600):
+        assert child.result is None, child.output
+        try:
+            if (await wire.get(port, "/health")).status == 200:
+                break
+        except (ConnectError, EOFError):
+            pass
+        await sleep(0.1)
+    yield f"http://127.0.0.1:{port}"
+    child.signal("KILL")
+    await child.ended(10)
+
+
+@pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
+@ensureDeferred
+async def test_each_sdk_talks_to_a_model(start_daemon: StartDaemon, model: str, sdk: object) -> None:
+    """Messages, streams and token counts of a real model arrive through the daemon."""
+    daemon = await start_daemon(provider(model))
+    short = {**sdks.HELLO, "max_tokens": 12}
+    count = {name: value for name, value in short.items() if name != "max_tokens"}
+    calls = [("create", short), ("stream", short), ("count_tokens", count)]
+    created, streamed, counted = await sdks.use(sdk, daemon.url, calls)
+    assert created["text"]
+    assert streamed["text"]
+    assert counted["input_tokens"] > 0

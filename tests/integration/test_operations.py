@@ -1,0 +1,180 @@
+"""What an operator does: start, check, look, reload, drain, stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.error import ConnectError
+
+from tests.integration.conftest import StartDaemon
+from tests.integration.support import answers, wire
+from tests.integration.support.daemon import ADMIN_KEY, SANDBOX, TWISTD, environment, provider
+from tests.integration.support.process import Result, eventually, run, sleep
+from tests.integration.support.upstream import Upstream
+
+STREAMED = wire.Message(stream=True).encode()
+
+
+async def check(path: Path) -> Result:
+    command = [TWISTD, "claudeproxyd", "--config", path, "--check"]
+    return await run(command, environment(path), cwd=path.parent)
+
+
+def slow_stream(upstream: Upstream, seconds: float = 2.0) -> None:
+    """The next answers take so long, a word at a time."""
+    words = [f"{number} " for number in range(10)]
+    upstream.script(answers.stream(answers.frames(*words), pace=seconds / 15))
+
+
+@ensureDeferred
+async def test_check_tells_what_it_amounts_to(tmp_path: Path) -> None:
+    """`--check` of a good file exits with 0, names the providers, shows no secret, and listens nowhere."""
+    path = tmp_path / "good.toml"
+    path.write_text(provider("http://127.0.0.1:1", "sk-secret-1234567890"))
+    result = await check(path)
+    assert result.code == 0, result.err
+    assert "up" in result.out
+    assert "1234567890" not in (result.out + result.err).replace('name = "sk-secret-1234567890"', "")
+
+
+@ensureDeferred
+async def test_check_tells_every_mistake(tmp_path: Path) -> None:
+    """`--check` of a bad file exits with 1 and names each mistake with its place."""
+    path = tmp_path / "bad.toml"
+    path.write_text('[server]\nlisten = "tcp:1"\ndrian = 1\n' + provider("http://127.0.0.1:1", kind="antropic"))
+    result = await check(path)
+    assert result.code == 1
+    told = result.out + result.err
+    assert "Traceback" not in told
+    for mistake in ("bad.toml", "listen", "drian", "antropic"):
+        assert mistake in told
+
+
+@ensureDeferred
+async def test_bad_configuration_does_not_start(tmp_path: Path) -> None:
+    """A daemon with a mistake in its file ends with 1 and the mistake, before it listens."""
+    path = tmp_path / "bad.toml"
+    path.write_text("[pool]\nstrategy = 'best'\n")
+    command = [TWISTD, "-n", "--pidfile=", "claudeproxyd", "--config", path]
+    result = await run(command, environment(path), cwd=tmp_path)
+    assert result.code == 1
+    assert "strategy" in result.out + result.err
+    assert "Traceback" not in result.out + result.err
+
+
+@pytest.mark.parametrize("tac", [False, True], ids=["plugin", "tac"])
+@ensureDeferred
+async def test_probes(start_daemon: StartDaemon, tac: bool) -> None:
+    """The daemon, from the plugin or the .tac, answers the probes of balancers and of Claude Code without a key."""
+    daemon = await start_daemon('[[clients]]\nname = "tests"\nkey = "client-key"\n' + SANDBOX, tac=tac)
+    for path in ("/healthz", "/readyz", "/"):
+        assert (await wire.get(daemon.port, path)).status == 200
+    for path in ("/", "/api/hello"):
+        assert (await wire.get(daemon.port, path, method="HEAD")).status == 200
+    answer = await wire.get(daemon.port, "/v1/nothing")
+    assert (answer.status, answer.json["error"]["type"]) == (404, "not_found_error")
+    for path in ("/healthz", "/readyz"):
+        assert (await wire.get(daemon.admin, path)).status == 200
+    assert (await wire.get(daemon.admin, "/admin/v1/pool")).status == 401
+
+
+@ensureDeferred
+async def test_admin_shows_no_secret(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """The pool's page and the metrics name credentials and never show what they hold; neither does the log."""
+    upstream.script(answers.usual())
+    section = provider(upstream, "key-a").replace('api_key = "key-a"', 'api_key = "sk-the-secret-itself"')
+    daemon = await start_daemon(section)
+    assert (await wire.post(daemon.port, wire.Message().encode())).status == 200
+    pool = await daemon.admin_get("/admin/v1/pool")
+    metrics = await daemon.admin_get("/metrics")
+    assert b"key-a" in pool.body
+    for shown in (pool.body, metrics.body, daemon.log.encode()):
+        assert b"the-secret-itself" not in shown
+        assert ADMIN_KEY.encode() not in shown
+
+
+@ensureDeferred
+async def test_reload_with_a_good_file(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """SIGHUP brings new credentials into force; a stream in flight goes on as if nothing had been."""
+    slow_stream(upstream)
+    daemon = await start_daemon(provider(upstream, "key-a"))
+    client = await wire.stream(daemon.port)
+    answer = await client.head()
+    daemon.rewrite(provider(upstream, "key-b"))
+    daemon.signal("HUP")
+    await sleep(0.5)
+    upstream.script(answers.usual())
+    assert (await wire.post(daemon.port, wire.Message().encode())).status == 200
+    assert upstream.requests[-1].key == "key-b"
+    assert (await client.body(answer)).text.split() == [str(number) for number in range(10)]
+    client.reset()
+
+
+@ensureDeferred
+async def test_reload_with_a_bad_file(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """SIGHUP with a mistake in the file leaves everything as it was, and the log says why."""
+    upstream.script(answers.usual())
+    daemon = await start_daemon(provider(upstream, "key-a"))
+    daemon.rewrite(provider(upstream, "key-b") + "[pool]\nstrategy = 'best'\n")
+    daemon.signal("HUP")
+    await eventually("the log names the mistake", lambda: "strategy" in daemon.log)
+    assert (await wire.post(daemon.port, wire.Message().encode())).status == 200
+    assert upstream.requests[-1].key == "key-a"
+
+
+@ensureDeferred
+async def test_drain(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """SIGTERM lets a stream in flight finish, takes no new connection meanwhile, and then ends the daemon."""
+    slow_stream(upstream)
+    daemon = await start_daemon(provider(upstream), server="drain = 10.0")
+    client = await wire.stream(daemon.port)
+    answer = await client.head()
+    daemon.signal("TERM")
+    await sleep(0.3)
+    assert daemon.running
+    with pytest.raises(ConnectError):
+        await wire.get(daemon.port, "/healthz")
+    assert (await client.body(answer)).whole
+    assert answer.text.split() == [str(number) for number in range(10)]
+    await daemon.ended(5)
+
+
+@ensureDeferred
+async def test_readyz_while_draining(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """A balancer that kept its connection learns from `/readyz` that the daemon is leaving."""
+    slow_stream(upstream)
+    daemon = await start_daemon(provider(upstream), server="drain = 10.0")
+    client = await wire.stream(daemon.port)
+    answer = await client.head()
+    daemon.signal("TERM")
+    await sleep(0.3)
+    assert (await wire.get(daemon.admin, "/readyz")).status == 503
+    assert (await wire.get(daemon.admin, "/healthz")).status == 200
+    assert (await client.body(answer)).whole
+
+
+@ensureDeferred
+async def test_drain_has_an_end(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """A stream that outlasts `drain` is told with an error event, and the daemon ends."""
+    slow_stream(upstream, 60.0)
+    daemon = await start_daemon(provider(upstream), server="drain = 1.0")
+    client = await wire.stream(daemon.port)
+    answer = await client.head()
+    daemon.signal("TERM")
+    assert wire.types((await client.body(answer)).events)[-1] == "error"
+    await daemon.ended(5)
+
+
+@ensureDeferred
+async def test_second_signal_stops_at_once(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """A second SIGTERM does not wait for anybody."""
+    slow_stream(upstream, 60.0)
+    daemon = await start_daemon(provider(upstream), server="drain = 60.0")
+    client = await wire.stream(daemon.port)
+    await client.head()
+    daemon.signal("TERM")
+    await sleep(0.3)
+    daemon.signal("TERM")
+    await daemon.ended(5)

@@ -1,0 +1,119 @@
+"""Which part of the house may import which, held by reading every import statement."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+PACKAGE = Path(__file__).parents[1] / "claudeproxyd"
+
+#: From the ground up. A part imports from itself and from lower floors, never sideways or upwards. The ground floor is
+#: one part: small modules of words that everybody uses.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("interfaces", "errors", "error_bodies", "outcomes", "outcome_tables", "classification", "hints", "leases"),
+    ("messages", "framing"),
+    ("translate",),
+    ("config", "observe"),
+    ("routing", "upstream", "pool"),
+    ("dispatch", "secrets", "pool.service"),
+    ("catalog", "executors", "store"),
+    ("web",),
+    ("tap",),
+)
+FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
+GROUND = FLOORS[0]
+
+#: Parts that are pure: no reactor, no I/O, no clock of their own. The pool is, but for its service.
+PURE = (*(part for part in GROUND if part != "interfaces"), "messages", "framing", "translate", "pool")
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Each module's dotted name below the package, and its syntax."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        if name:
+            yield name, ast.parse(path.read_text("utf-8"), str(path))
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """Every imported name in full, those for types alone included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def part_of(module: str) -> str:
+    """The part that a module belongs to, as :data:`FLOORS` names it."""
+    two = ".".join(module.split(".")[:2])
+    return two if two in FLOOR else module.split(".")[0]
+
+
+def may_import(module: str, imported: str) -> bool:
+    """Whether the floors allow *module* to import *imported*, both named below the package."""
+    here, there = part_of(module), part_of(imported)
+    same_package = module.split(".")[0] == imported.split(".")[0]
+    both_on_ground = here in GROUND and there in GROUND
+    return same_package or both_on_ground or FLOOR[there] < FLOOR[here]
+
+
+class Floors(SynchronousTestCase):
+    """The house stands on its floors."""
+
+    def test_every_module_has_a_floor(self) -> None:
+        """A new part of the house is put on a floor on purpose."""
+        self.assertEqual([name for name, _ in modules() if part_of(name) not in FLOOR], [])
+
+    def test_imports_run_downwards(self) -> None:
+        """No module imports sideways or upwards; interfaces names the types of all floors, for type checkers alone."""
+        wrong = [
+            f"{name} imports {imported}"
+            for name, tree in modules()
+            if name != "interfaces"
+            for imported in imports(tree)
+            if imported.startswith("claudeproxyd.") and not may_import(name, imported.removeprefix("claudeproxyd."))
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_interfaces_import_nothing_at_run_time(self) -> None:
+        """The seams depend on nobody: what they name of upper floors is under TYPE_CHECKING."""
+        tree = dict(modules())["interfaces"]
+        run_time = ast.Module([node for node in tree.body if not isinstance(node, ast.If)], [])
+        self.assertEqual([name for name in imports(run_time) if name.startswith("claudeproxyd")], [])
+
+    def test_rule_itself(self) -> None:
+        """The check can fail: upwards and sideways are refused, downwards and within a package are not."""
+        self.assertTrue(may_import("dispatch.call", "messages.batch"))
+        self.assertTrue(may_import("pool.cooldown", "pool.service"))
+        self.assertTrue(may_import("classification", "outcomes"))
+        self.assertFalse(may_import("messages.batch", "dispatch.call"))
+        self.assertFalse(may_import("framing.sse", "messages.batch"))
+        self.assertFalse(may_import("routing", "pool.cooldown"))
+        self.assertFalse(may_import("errors", "messages.batch"))
+
+
+class Purity(SynchronousTestCase):
+    """What is pure stays testable by example, by property and by fuzzing."""
+
+    def test_pure_parts_know_no_twisted(self) -> None:
+        """Pure parts import neither Twisted nor treq, sockets, threads or clocks."""
+        impure = ("twisted", "treq", "time", "socket", "threading", "asyncio", "ssl")
+        wrong = [
+            f"{name} imports {imported}"
+            for name, tree in modules()
+            if part_of(name) in PURE
+            for imported in imports(tree)
+            if imported.split(".")[0] in impure
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_only_tap_imports_the_reactor(self) -> None:
+        """Everybody else is handed the reactor, so that tests can hand in a clock."""
+        users = [name for name, tree in modules() if "twisted.internet.reactor" in imports(tree)]
+        self.assertEqual([name for name in users if name != "tap"], [])
