@@ -162,8 +162,8 @@ class Timeouts:
     connect: float = setting(10.0, "To connect, TLS included.")
     first_byte: float = setting(
         120.0,
-        "To the head of an upstream's answer, streams. Unless changed here, 300 where a provider's kind sends its head with"
-        " the first token: gemini, vertex, openai-*.",
+        "To the head of an upstream's answer, streams. Unless changed here, 300 where a provider's kind sends its head"
+        " with the first token: gemini, vertex, openai-*.",
     )
     first_byte_whole: float = setting(540.0, "The same, not streamed; below the clients' own 600.")
     content: float = setting(900.0, "To the first content event of a stream, pings or not.")

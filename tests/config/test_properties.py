@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
 from hypothesis import given, settings
@@ -16,7 +16,7 @@ from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.config.places import lines_of
 from claudeproxyd.config.reading import hints_of, members_of
 from claudeproxyd.config.report import report
-from claudeproxyd.config.schema import Config
+from claudeproxyd.config.schema import Capture, Config, Log, Pool, Timeouts
 from tests.config.support import MAKERS, SANDBOX
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x7f"), max_size=8)
@@ -122,17 +122,10 @@ class PropertyTests(SynchronousTestCase):
     @given(st.data())
     def test_round_trip(self, data: st.DataObject) -> None:
         """A value that is valid arrives as it was written."""
-        sections = {"pool", "timeouts", "capture", "log"}
-        tree: dict[str, dict[str, Any]] = {}
-        for section in (each for each in fields(Config) if each.name in sections):
-            tree[section.name] = {
-                each.name: data.draw(
-                    st.sampled_from(each.metadata["choices"]) if each.metadata["choices"] else _VALID[hint]
-                )
-                for each, hint in zip(
-                    fields(section.default_factory), hints_of(section.default_factory).values(), strict=True
-                )  # type: ignore[arg-type]  # sections have factories
-            }
+        tree: dict[str, dict[str, Any]] = {
+            name: {each.name: data.draw(_valid(each, hints_of(section)[each.name])) for each in fields(section)}
+            for name, section in (("pool", Pool), ("timeouts", Timeouts), ("capture", Capture), ("log", Log))
+        }
         tree["streaming"] = {"head_commit": tree["pool"]["max_wait"] + 1}
         text = "\n".join(f"{written(key)} = {written(value)}" for key, value in tree.items()) + "\n" + SANDBOX
         with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8", newline="") as file:
@@ -144,9 +137,13 @@ class PropertyTests(SynchronousTestCase):
                 self.assertEqual(getattr(getattr(config, name), key), value)
 
 
-_VALID: dict[Any, st.SearchStrategy[Any]] = {
-    str: TEXT,
-    bool: st.booleans(),
-    int: st.integers(1, 2**63 - 1),
-    float: st.floats(1, 1e9) | st.integers(1, 10**9),
-}
+def _valid(setting: Field[Any], hint: Any) -> st.SearchStrategy[Any]:
+    if choices := setting.metadata["choices"]:
+        return st.sampled_from(choices)
+    values: dict[Any, st.SearchStrategy[Any]] = {
+        str: TEXT,
+        bool: st.booleans(),
+        int: st.integers(1, 2**63 - 1),
+        float: st.floats(1, 1e9) | st.integers(1, 10**9),
+    }
+    return values[hint]
