@@ -23,6 +23,7 @@ setup(
         "twisted[tls]>=26.10",
         "treq>=26.7",
         "zope.interface>=8",
+        "pyopenssl>=26.4",
         "service-identity>=26.1",
         "httptools>=0.9",
         "msgspec>=0.22",

@@ -40,13 +40,14 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
-    """Every imported name in full, those for types alone included."""
+    """Every imported name in full, those for types alone included; not our version, which is no part."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name for name in names if name != "claudeproxyd.__version__")
 
 
 def part_of(module: str) -> str:

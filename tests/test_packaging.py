@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 ROOT = Path(__file__).parents[1]
 #: Distributions whose import has another name.
-IMPORTED_AS = {"service-identity": "service_identity", "zope.interface": "zope"}
+IMPORTED_AS = {"pyopenssl": "OpenSSL", "service-identity": "service_identity", "zope.interface": "zope"}
 
 
 def requirements(name: str) -> set[str]:
@@ -54,7 +54,7 @@ class Plugin(SynchronousTestCase):
     """What Twisted's plugin system needs."""
 
     def test_folders_are_not_packages(self) -> None:
-        """Twisted owns ``twisted`` and ``twisted.plugins``; an ``__init__.py`` of ours would hide or overwrite its own."""
+        """Twisted owns ``twisted.plugins``: an ``__init__.py`` of ours would hide or overwrite Twisted's own."""
         self.assertEqual(list((ROOT / "twisted").rglob("__init__.py")), [])
 
     def test_plugin_imports_nothing_of_ours(self) -> None:
