@@ -97,5 +97,28 @@ class ClaudeError(Exception):
         return b"event: error\ndata: " + self.body(request_id) + b"\n\n"
 
 
+class _ErrorMember(msgspec.Struct):
+    type: str = ""
+
+
+class _ErrorBody(msgspec.Struct):
+    type: str = ""
+    error: _ErrorMember | None = None
+
+
+_decode = msgspec.json.Decoder(_ErrorBody).decode
+
+
+def type_in(body: bytes) -> str | None:
+    """The ``error.type`` of a Claude-shaped error body, '' if it names none; None where *body* is no such thing."""
+    try:
+        error = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if error.type != "error" or error.error is None:
+        return None
+    return error.error.type
+
+
 #: Tells an SDK and Claude Code not to repeat what cannot succeed.
 DO_NOT_RETRY = (b"x-should-retry", b"false")

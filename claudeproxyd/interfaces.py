@@ -62,6 +62,7 @@ class IUpstreamAnswer(Interface):
     usage: Any = Attribute("a messages.usage.Usage; of a stream it fills while events pass")
     stop_reason: str | None = Attribute("of a stream: known at the end")
     request_id: str = Attribute("the upstream's own request id, or ''")
+    exhausted: float | None = Attribute("seconds until a limit that this answer showed as used up is reset, or None")
     bytes_in: int = Attribute("bytes of body that came from the upstream so far")
     producer: IPushProducer = Attribute("of a stream: pauses, resumes and stops the upstream's socket")
 
@@ -115,6 +116,8 @@ class IExecutorMaker(Interface):
 
 class ISecretSource(Interface):
     """Where a credential's present secret comes from. Executors ask ``present`` first, which costs nothing."""
+
+    refreshable: bool = Attribute("a refresh can bring another secret than the present one")
 
     def present() -> Mapping[str, str] | None:
         """The secret's members (``api_key`` …) if they are known and still good, else None."""
@@ -236,7 +239,7 @@ class IStateStore(Interface):
 
 
 class ISelector(Interface):
-    """A strategy: which of the ready candidates is next. Pure."""
+    """A strategy: which of the ready credentials is next. Pure; the pool makes one for each model and priority."""
 
-    def choose(ready: Sequence[Any]) -> Any:
-        """One of *ready*, which is never empty and all of one priority."""
+    def choose(ready: int) -> int:
+        """The index of one of *ready*: bit i is the provider's i-th credential. Never 0, and all of one priority."""

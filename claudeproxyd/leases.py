@@ -63,6 +63,8 @@ class Wanted:
     """The last turn holds a tool_result: stays on its route while that one is ready."""
     tried: set[Credential] = field(default_factory=set)
     """Already failed for this request; offered again only when nothing else is left."""
+    given_up: set[Credential] = field(default_factory=set)
+    """Not worth a further try of this request: not offered again."""
     may_wait: bool = True
     """False after an early head commit: no new wait begins."""
     deadline: float | None = None
@@ -75,6 +77,6 @@ class Exhausted(Exception):
     def __init__(self, reason: str, ready_in: float | None) -> None:
         super().__init__(reason, ready_in)
         self.reason = reason
-        """Why: an outcome's name (``quota``, ``auth`` …), ``none`` where there is no such credential, ``queue_full``."""
+        """Why: an outcome's name (``quota`` …), ``none`` where there is no such credential, ``busy``, ``queue_full``."""
         self.ready_in = ready_in
         """Seconds to the earliest expiry, or None when it is unknown."""

@@ -5,21 +5,44 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from claudeproxyd.dispatch.call import Call
     from claudeproxyd.leases import Credential
 
 
 class Attempt:
-    """What an executor needs to know. Made by dispatch for each try."""
+    """What an executor needs to know, and the few things that it notes down. Made by dispatch for each try."""
 
-    __slots__ = ("call", "credential", "model", "number", "refreshed")
+    __slots__ = (
+        "body",
+        "bytes_out",
+        "call",
+        "credential",
+        "head_at",
+        "model",
+        "number",
+        "secret",
+        "started",
+        "status",
+    )
 
-    def __init__(self, call: Call, credential: Credential, model: str, number: int) -> None:
+    def __init__(self, call: Call, credential: Credential, secret: Mapping[str, str], model: str, number: int) -> None:
         self.call = call
         self.credential = credential
+        self.secret = secret
+        """The credential's present secret: ``api_key`` or whatever its kind has."""
         self.model = model
         """The upstream's name for the model."""
         self.number = number
         """From 1, for logs."""
-        self.refreshed = False
-        """Its credential's secret was refreshed for this request already."""
+        self.body: bytes | None = None
+        """What to send instead of the client's own body: set after the upstream refused that."""
+        self.started = 0.0
+        """On the reactor's clock, like ``head_at``."""
+        self.head_at: float | None = None
+        """When the head of the upstream's answer came."""
+        self.status = 0
+        """The upstream's; 0 where no head came."""
+        self.bytes_out = 0
+        """Bytes of body sent up."""

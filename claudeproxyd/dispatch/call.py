@@ -15,8 +15,13 @@ class CancelReason(Enum):
     """Why a call was ended from outside; kept beside the Deferred, since Twisted hands a cancellation back wrapped."""
 
     CLIENT_GONE = "client_gone"
+    """It closed its connection."""
+    STALLED = "stalled"
+    """It took nothing for ``streaming.stall`` seconds."""
     DRAIN = "drain"
+    """The daemon ends, and the time for finishing is over."""
     TOTAL = "total"
+    """``timeouts.total`` is over."""
 
 
 class Call:
@@ -43,6 +48,7 @@ class Call:
         "provider",
         "query",
         "request_id",
+        "session",
         "started",
         "stop_reason",
         "usage",
@@ -77,6 +83,8 @@ class Call:
         self.capture = capture
         """An observe.capture recording, or None."""
         self.cancelled: CancelReason | None = None
+        self.session = ""
+        """What its affinity goes by."""
         self.attempts = 0
         self.provider = ""
         """Of the last attempt, like ``credential`` and ``model_served``."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-import cffi
 import msgspec
 
 from claudeproxyd.errors import ClaudeError
-
-_ffi = cffi.FFI()
+from claudeproxyd.messages.members import key_span, span
 
 #: ``"model"`` with at least one letter written as an escape: a legal key, and one that a search for ``"model"`` misses.
 _ESCAPED_MODEL = re.compile(
@@ -76,7 +74,7 @@ class Envelope:
         """The body with another model name; every other byte stays where it was."""
         if model == self.model:
             return self.body
-        start, end = _span(self._members.model, self.body)
+        start, end = span(self._members.model, self.body)
         return b"".join((self.body[:start], msgspec.json.encode(model), self.body[end:]))
 
 
@@ -118,24 +116,9 @@ def _complaint(message: str) -> str:
     return f"The request body must be a JSON object: {message}"
 
 
-def _span(raw: msgspec.Raw, body: bytes) -> tuple[int, int]:
-    """Where a member's value stands in the body.
-
-    A ``Raw`` is a view into the body, so its place is its address less the body's; the slice is compared to be sure.
-    """
-    view = memoryview(raw)
-    start = int(_ffi.cast("uintptr_t", _ffi.from_buffer(view))) - int(_ffi.cast("uintptr_t", _ffi.from_buffer(body)))
-    end = start + len(view)
-    if start < 0 or body[start:end] != view:
-        raise RuntimeError("msgspec.Raw is no view into the body any more")
-    return start, end
-
-
 def _refuse_second_model(model: msgspec.Raw, body: bytes) -> None:
     """Look again with the key that was found renamed: if there is a ``model`` still, the body has two."""
-    start, _ = _span(model, body)
-    key_end = body.rindex(b'"', 0, body.rindex(b":", 0, start)) + 1
-    key_start = body.rindex(b'"', 0, key_end - 1)
+    key_start, key_end = key_span(body, span(model, body)[0])
     renamed = b"".join((body[:key_start], b'"', b"-" * (key_end - key_start - 2), b'"', body[key_end:]))
     if _decode_model(renamed).model is not msgspec.UNSET:
         raise ClaudeError(400, "model: given twice")

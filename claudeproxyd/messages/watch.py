@@ -53,7 +53,7 @@ _BYTES_A_TOKEN = 4
 class StreamWatch:
     """Reads along with one stream. Pure; fed by the Anthropic executor, one call a read."""
 
-    __slots__ = ("_content", "_delivered", "_open", "ended", "oddity", "started", "stop_reason", "usage")
+    __slots__ = ("_delivered", "_open", "content", "ended", "oddity", "started", "stop_reason", "usage")
 
     def __init__(self) -> None:
         self.usage = Usage()
@@ -64,7 +64,8 @@ class StreamWatch:
         """``message_stop`` was seen; whatever comes after it is nobody's."""
         self.oddity = ""
         """The first thing that was out of the grammar's order, for one line in the log; '' as a rule."""
-        self._content = False
+        self.content = False
+        """A content event was seen: what a client has seen of the message can no longer be taken back."""
         self._open = -1
         self._delivered = 0
 
@@ -81,13 +82,13 @@ class StreamWatch:
                 event = _event_of_unknown_shape(name, data, e)
             kind = event.type
             if kind == "content_block_delta":
-                self._content = True
+                self.content = True
                 self._delivered += len(data) - _DELTA_FRAME
                 if event.index != self._open:
                     self._note(f"content_block_delta of block {event.index} while block {self._open} is open")
             elif kind == "error":
                 return self._joined(passing, error=data)
-            elif kind == "ping" and not self._content:
+            elif kind == "ping" and not self.content:
                 continue
             else:
                 self._observe(kind, event.index, data)
@@ -104,7 +105,7 @@ class StreamWatch:
 
     def _joined(self, passing: list[bytes], error: bytes | None = None) -> Batch:
         passing.append(b"")
-        return Batch(b"\n\n".join(passing), len(passing) - 1, self._content, error, self.ended)
+        return Batch(b"\n\n".join(passing), len(passing) - 1, self.content, error, self.ended)
 
     def _observe(self, kind: str, index: int, data: bytes) -> None:
         """The events that come a few times in a stream."""
@@ -113,7 +114,7 @@ class StreamWatch:
                 self._note(f"content_block_start of block {index} after block {self._open}")
             self._open = index
         elif kind == "content_block_stop":
-            self._content = True
+            self.content = True
             if index != self._open:
                 self._note(f"content_block_stop of block {index} while block {self._open} is open")
         elif kind == "message_start":
@@ -122,7 +123,7 @@ class StreamWatch:
             self.started = True
             self._read_figures(_MESSAGE_START, data)
         elif kind == "message_delta":
-            self._content = True
+            self.content = True
             self._read_figures(_MESSAGE_DELTA, data)
         elif kind == "message_stop":
             self.ended = True

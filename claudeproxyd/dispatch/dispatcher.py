@@ -1,0 +1,66 @@
+"""What every request of one configuration is served with."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+
+from claudeproxyd.dispatch.exchange import Exchange
+from claudeproxyd.dispatch.retries import RetryBudget
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from claudeproxyd.config.schema import Pool, Streaming, Timeouts
+    from claudeproxyd.dispatch.call import Call, CancelReason
+    from claudeproxyd.dispatch.relay import Relay
+    from claudeproxyd.interfaces import ICredentialPool, IExecutor, IUsageSink
+    from claudeproxyd.routing import Router
+
+
+@dataclass(kw_only=True)
+class Dispatcher:
+    """Serves requests. Made by tap for each configuration; called by web."""
+
+    clock: IReactorTime
+    pool: ICredentialPool
+    router: Router
+    executors: Mapping[str, IExecutor]
+    """By provider name."""
+    sinks: IUsageSink
+    settings: Pool
+    streaming: Streaming
+    timeouts: Mapping[str, Timeouts]
+    """By provider name, with its overrides."""
+    total: float = 0.0
+    """Seconds that a whole request may take; 0: no limit."""
+    estimate: Callable[[bytes], int]
+    """Tokens of a body, where no upstream can count them."""
+    jitter: random.Random = field(default_factory=random.Random)
+    wall: Callable[[], float] = time.time
+    relays: set[Relay] = field(default_factory=set)
+    """The open streams, for gauges."""
+
+    def __post_init__(self) -> None:
+        self.budget = RetryBudget(self.settings.retry_budget)
+
+    def serve(self, call: Call) -> Deferred[None]:
+        """Answer one request, whatever it takes. Never fails: what goes wrong is written to the call's downlink.
+
+        To end it from outside use :meth:`cancel`.
+        """
+        exchange = Exchange(self, call)
+        served = exchange.served = Deferred.fromCoroutine(exchange.run())
+        return served
+
+    @staticmethod
+    def cancel(call: Call, served: Deferred[None], reason: CancelReason) -> None:
+        """End a request: its upstream's socket is closed at once, its lease goes back as cancelled."""
+        if call.cancelled is None:
+            call.cancelled = reason
+        served.cancel()

@@ -1,0 +1,312 @@
+"""The life of one request: candidates, lease, attempt, outcome; again, or answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+
+from claudeproxyd.dispatch.attempt import Attempt
+from claudeproxyd.dispatch.call import CancelReason
+from claudeproxyd.dispatch.relay import Relay
+from claudeproxyd.dispatch.retries import Tries, costs_budget
+from claudeproxyd.dispatch.session import in_tool_loop, session_of
+from claudeproxyd.dispatch.verdict import Refusal, broken_off, refusal
+from claudeproxyd.errors import ClaudeError
+from claudeproxyd.leases import Exhausted, Wanted
+from claudeproxyd.messages.rectify import without_thinking
+from claudeproxyd.observe.usage import UsageRecord
+from claudeproxyd.outcomes import CANCELLED, OK, AttemptFailed, Kind, Outcome, Then
+
+if TYPE_CHECKING:
+    from claudeproxyd.dispatch.call import Call
+    from claudeproxyd.dispatch.dispatcher import Dispatcher
+    from claudeproxyd.interfaces import ILease, IUpstreamAnswer
+    from claudeproxyd.leases import Candidate
+
+    Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Exchange:
+    """One call being served. Made by the dispatcher, which it reads its surroundings from."""
+
+    _log = Logger()
+
+    def __init__(self, house: Dispatcher, call: Call) -> None:
+        self._house = house
+        self._call = call
+        self._downlink = call.downlink
+        self._tries = Tries(house.settings.max_attempts)
+        self._relay: Relay | None = None
+        self.served: Deferred[None] | None = None
+        """Set by the dispatcher: what :meth:`run` will come to, for ending it from inside."""
+
+    async def run(self) -> None:
+        """Serve the call to its end; raises nothing."""
+        house, call = self._house, self._call
+        total = house.clock.callLater(house.total, self._give_up, CancelReason.TOTAL) if house.total else None
+        blanks = self._blanks()
+        try:
+            await self._answer()
+            call.outcome = Kind.OK.value
+        except Refusal as refused:
+            self._refuse(refused)
+        except CancelledError:
+            self._ended_from_outside()
+        except Exception:
+            self._log.failure("Request {request_id} failed for a fault of ours", request_id=call.request_id)
+            self._refuse(Refusal(ClaudeError(500, "Internal error of the gateway"), kind="internal"))
+        finally:
+            if self._relay is not None:
+                self._relay.close()
+                house.relays.discard(self._relay)
+            if blanks is not None:
+                blanks.stop()
+            if total is not None and total.active():
+                total.cancel()
+
+    def _give_up(self, reason: CancelReason) -> None:
+        assert self.served is not None
+        self._house.cancel(self._call, self.served, reason)
+
+    def _blanks(self) -> LoopingCall | None:
+        """``nonstream_keepalive``: blanks ahead of a JSON body, which cost it its true status."""
+        every = self._house.streaming.nonstream_keepalive
+        if not every or self._call.envelope.stream or self._call.count_tokens:
+            return None
+        blanks = LoopingCall(self._downlink.blank)
+        blanks.clock = self._house.clock
+        blanks.start(every, now=False)
+        return blanks
+
+    # -- candidates and leases
+
+    async def _answer(self) -> None:
+        house, call = self._house, self._call
+        wanted = self._wanted()
+        if call.envelope.stream and not call.count_tokens:
+            self._relay = Relay(call, house.clock, house.streaming, self._give_up)
+            house.relays.add(self._relay)
+        house.budget.request(house.clock.seconds())
+        while True:
+            lease = await self._lease(wanted)
+            try:
+                failure = await self._on_one_lease(lease)
+            except BaseException:
+                lease.release(CANCELLED)
+                raise
+            if failure is None:
+                return
+            self._consider(failure, lease.candidate, wanted)
+
+    def _wanted(self) -> Wanted:
+        """The routes that can carry the request. Raises Refusal: the model is unknown, or no route can."""
+        house, call = self._house, self._call
+        envelope = call.envelope
+        routes = house.router.routes(envelope.model)
+        if not routes:
+            raise Refusal(ClaudeError(404, f"model: {envelope.model}"), kind=Kind.MODEL_UNAVAILABLE.value)
+        reasons = [house.executors[route.provider].cannot_carry(envelope, route) for route in routes]
+        able = [route for route, reason in zip(routes, reasons, strict=True) if reason is None]
+        if not able:
+            raise Refusal(ClaudeError(400, str(reasons[0])), kind=Kind.UNSUPPORTED.value)
+        call.session = session_of(call)
+        return Wanted(
+            routes=able,
+            client=call.principal.name,
+            session=call.session if house.settings.affinity else "",
+            count_tokens=call.count_tokens,
+            in_tool_loop=len(able) > 1 and in_tool_loop(envelope.messages),
+        )
+
+    async def _lease(self, wanted: Wanted) -> ILease:
+        """The next candidate; one that failed this request before only after a backoff."""
+        try:
+            lease: ILease = await self._house.pool.lease(wanted)
+        except Exhausted as exhausted:
+            raise self._refusal(wanted, exhausted) from None
+        credential = lease.candidate.credential
+        pause = self._tries.backoff(credential, self._house.jitter)
+        if pause:
+            try:
+                await deferLater(self._house.clock, pause)
+            except BaseException:
+                lease.release(CANCELLED)
+                raise
+        return lease
+
+    def _consider(self, failure: AttemptFailed, candidate: Candidate, wanted: Wanted) -> None:
+        """Leave what is left to try in *wanted*, or raise the Refusal that ends the request."""
+        outcome, route = failure.outcome, candidate.route
+        self._tries.failed(candidate.credential, failure)
+        if self._downlink.message_committed:
+            raise broken_off(failure)
+        if outcome.then is Then.NEXT_ROUTE:
+            wanted.routes = [other for other in wanted.routes if other is not route]
+        elif outcome.then is Then.NEXT_PROVIDER:
+            wanted.routes = [other for other in wanted.routes if other.provider != route.provider]
+        goes_on = (
+            wanted.routes
+            # A stream that broke after its first content event, all of it in one read, has reached nobody.
+            and (outcome.then is not Then.ANSWER or outcome.kind is Kind.BROKEN_STREAM)
+            and self._tries.may_go_on()
+            and (not costs_budget(outcome) or self._house.budget.take(self._house.clock.seconds()))
+        )
+        if not goes_on:
+            raise self._refusal(wanted, None)
+        wanted.tried.add(candidate.credential)
+        wanted.given_up.update(self._tries.given_up)
+        wanted.may_wait = not self._downlink.head_committed
+
+    def _refusal(self, wanted: Wanted, exhausted: Exhausted | None) -> Refusal:
+        ready_in = exhausted.ready_in if exhausted is not None else self._house.pool.ready_in(wanted)
+        model = self._call.envelope.model
+        return refusal(model, self._tries.failures, exhausted, ready_in, self._house.settings)
+
+    # -- attempts
+
+    async def _on_one_lease(self, lease: ILease) -> AttemptFailed | None:
+        """One attempt, and the repetitions that stay with its lease; gives the lease back unless it is cancelled."""
+        credential = lease.candidate.credential
+        body = None
+        while True:
+            secret = credential.source.present() or await credential.source.refresh()
+            self._call.attempts += 1
+            attempt = Attempt(self._call, credential, secret, lease.candidate.route.model, self._call.attempts)
+            attempt.body = body
+            try:
+                lease.release(await self._attempt(attempt))
+                return None
+            except AttemptFailed as failure:
+                then = failure.outcome.then
+                if self._downlink.message_committed or not self._tries.once(then):
+                    lease.release(failure.outcome)
+                    return failure
+                if then is Then.REFRESH_ONCE:
+                    await credential.source.refresh()
+                elif then is Then.RECTIFY_ONCE:
+                    body = without_thinking(self._call.envelope.with_model(attempt.model))
+
+    async def _attempt(self, attempt: Attempt) -> Outcome:
+        """Send it, and bring what comes back to the client. Raises AttemptFailed."""
+        house, call = self._house, self._call
+        provider = attempt.credential.provider
+        call.provider = provider
+        call.credential = attempt.credential.name
+        call.model_served = attempt.model
+        executor = house.executors[provider]
+        attempt.started = house.clock.seconds()
+        outcome = CANCELLED
+        answer: IUpstreamAnswer | None = None
+        try:
+            sent = executor.count_tokens(attempt) if call.count_tokens else executor.messages(attempt)
+            answer = await sent
+            call.first_byte = attempt.head_at
+            headers = self._headers(answer)
+            if answer.body is not None:
+                self._downlink.whole(headers, answer.body)
+            else:
+                assert self._relay is not None
+                content = house.timeouts[provider].content
+                content_by = attempt.started + content if content else None
+                await self._relay.carry(answer, headers, executor.family, content_by)
+            outcome = OK if answer.exhausted is None else Outcome(Kind.OK, exhausted=answer.exhausted)
+            return outcome
+        except AttemptFailed as failure:
+            outcome = failure.outcome
+            raise
+        finally:
+            self._record(attempt, answer, outcome)
+
+    def _headers(self, answer: IUpstreamAnswer) -> Headers:
+        headers = [*answer.headers, *self._ours()]
+        if not answer.request_id:
+            headers.append((b"request-id", self._call.request_id.encode()))
+        return headers
+
+    def _ours(self) -> list[tuple[bytes, bytes]]:
+        call = self._call
+        return [
+            (b"x-claudeproxyd-request-id", call.request_id.encode()),
+            (b"x-claudeproxyd-provider", call.provider.encode()),
+            (b"x-claudeproxyd-attempts", b"%d" % call.attempts),
+        ]
+
+    # -- ends
+
+    def _refuse(self, refused: Refusal) -> None:
+        call = self._call
+        call.outcome = refused.kind
+        if call.count_tokens and refused.kind == Kind.UNSUPPORTED.value:
+            self._estimate()
+            return
+        error = refused.error
+        call.error = error.message
+        error.headers = (*error.headers, *self._ours())
+        self._downlink.fail(error, refused.answer)
+
+    def _estimate(self) -> None:
+        """No upstream can count: a guess, marked as one, is better for the client than an error."""
+        body = b'{"input_tokens":%d}' % self._house.estimate(self._call.envelope.body)
+        self._downlink.whole(
+            [
+                (b"content-type", b"application/json"),
+                (b"x-claudeproxyd-estimate", b"true"),
+                (b"request-id", self._call.request_id.encode()),
+                *self._ours(),
+            ],
+            body,
+        )
+
+    def _ended_from_outside(self) -> None:
+        reason = self._call.cancelled or CancelReason.CLIENT_GONE
+        self._call.outcome = Kind.CANCELLED.value
+        self._call.error = reason.value
+        if reason is CancelReason.STALLED:
+            self._downlink.abort()
+        elif reason is CancelReason.DRAIN:
+            self._refuse(Refusal(ClaudeError(529, "The gateway is shutting down"), kind=Kind.CANCELLED.value))
+        elif reason is CancelReason.TOTAL:
+            self._refuse(Refusal(ClaudeError(504, "The request took too long"), kind=Kind.CANCELLED.value))
+
+    def _record(self, attempt: Attempt, answer: IUpstreamAnswer | None, outcome: Outcome) -> None:
+        """One usage record for every attempt, whatever became of it."""
+        house, call = self._house, self._call
+        now = house.clock.seconds()
+        record = UsageRecord(
+            time=house.wall(),
+            request_id=call.request_id,
+            client=call.principal.name,
+            labels=call.principal.labels,
+            session=call.session,
+            model_asked=call.envelope.model,
+            model_served=attempt.model,
+            provider=attempt.credential.provider,
+            credential=attempt.credential.name,
+            attempt=attempt.number,
+            outcome=outcome.kind.value,
+            status=attempt.status,
+            duration=now - attempt.started,
+            bytes_out=attempt.bytes_out,
+        )
+        if attempt.head_at is not None:
+            record.time_to_first_byte = attempt.head_at - attempt.started
+        if answer is not None:
+            usage = answer.usage
+            call.usage = usage
+            call.stop_reason = answer.stop_reason
+            record.upstream_request_id = answer.request_id
+            record.stop_reason = answer.stop_reason
+            record.input_tokens = usage.input
+            record.output_tokens = usage.output
+            record.cache_read_tokens = usage.cache_read
+            record.cache_write_tokens = usage.cache_write
+            record.thinking_tokens = usage.thinking
+            record.estimated = usage.estimated
+            record.bytes_in = answer.bytes_in
+            if call.first_content is not None:
+                record.time_to_first_content = call.first_content - attempt.started
+        house.sinks.record(record)

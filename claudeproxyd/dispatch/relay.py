@@ -1,0 +1,227 @@
+"""One streamed request's way to its client: the commit gate, the pings, the deadlines, and the pauses.
+
+The relay lives as long as the request; attempts come and go behind it. Its one timer is re-armed lazily: events only
+write down when they passed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from claudeproxyd.classification import classify
+from claudeproxyd.dispatch.call import CancelReason
+from claudeproxyd.interfaces import IEventConsumer
+from claudeproxyd.outcomes import AttemptFailed, Evidence, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from claudeproxyd.config.schema import Streaming
+    from claudeproxyd.dispatch.call import Call
+    from claudeproxyd.interfaces import IUpstreamAnswer
+    from claudeproxyd.messages.batch import Batch
+
+    Headers = Sequence[tuple[bytes, bytes]]
+
+#: The timer never sleeps longer, so that a deadline which comes up while it sleeps is met.
+_LONGEST_SLEEP = 60.0
+
+
+@implementer(IEventConsumer, IPushProducer)
+class Relay:
+    """Made by dispatch for each streamed request, closed by it at the end.
+
+    It is the one producer that the downlink pauses and resumes; it passes that on to the upstream of the moment.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_call",
+        "_carried",
+        "_clock",
+        "_committed",
+        "_content_by",
+        "_downlink",
+        "_family",
+        "_give_up",
+        "_headers",
+        "_held",
+        "_held_bytes",
+        "_paused_since",
+        "_settings",
+        "_tick_every",
+        "_timer",
+        "events_sent",
+    )
+
+    def __init__(
+        self,
+        call: Call,
+        clock: IReactorTime,
+        settings: Streaming,
+        give_up: Callable[[CancelReason], None],
+    ) -> None:
+        self._call = call
+        self._clock = clock
+        self._settings = settings
+        self._give_up = give_up
+        """Ends the whole request from here."""
+        self._downlink = call.downlink
+        self.events_sent = 0
+        """Events of the message that the client was sent."""
+        self._answer: IUpstreamAnswer | None = None
+        self._carried: Deferred[None] | None = None
+        self._headers: Headers = ()
+        self._family = ""
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._committed = False
+        self._content_by: float | None = None
+        self._paused_since: float | None = None
+        waits = (settings.head_commit, settings.keepalive, settings.stall)
+        self._tick_every = min(wait for wait in (*waits, _LONGEST_SLEEP) if wait > 0)
+        self._timer: IDelayedCall | None = clock.callLater(self._tick_every, self._tick)
+        self._downlink.attach(self)
+
+    def carry(self, answer: IUpstreamAnswer, headers: Headers, family: str, content_by: float | None) -> Deferred[None]:
+        """Bring one attempt's stream to the client.
+
+        Fires when the message is whole. Fails with AttemptFailed; whether another attempt may follow is to be seen
+        from the downlink's ``message_committed``. *headers* go out with the head, should it be committed by this
+        attempt; *content_by* is the latest moment for its first content event.
+        """
+        self._answer = answer
+        self._headers = headers
+        self._family = family
+        self._content_by = content_by
+        self._held = []
+        self._held_bytes = 0
+        carried = self._carried = Deferred(self._cancelled)
+        if self._paused_since is not None:
+            answer.producer.pauseProducing()
+        answer.deliver(self)
+        return carried
+
+    def close(self) -> None:
+        """The request is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # IEventConsumer
+
+    def events(self, batch: Batch) -> None:
+        """Pass them on, or hold them until the first content event is among them."""
+        frames = batch.frames
+        if not self._committed:
+            if not batch.content:
+                self._hold(batch)
+                return
+            self._committed = True
+            self._call.first_content = self._clock.seconds()
+            if self._held:
+                self._held.append(frames)
+                frames = b"".join(self._held)
+                self._held = []
+        self.events_sent += batch.count
+        self._downlink.frames(self._headers, frames, batch.ended)
+        if batch.ended:
+            self._end(None)
+
+    def broken(self, reason: Exception) -> None:
+        """The attempt failed on its way."""
+        self._end(reason)
+
+    def _hold(self, batch: Batch) -> None:
+        """What came before the commit stays here, within a bound; a stream that ends so was cut."""
+        self._held.append(batch.frames)
+        self._held_bytes += len(batch.frames)
+        if batch.ended:
+            self._fail("cut", "the stream ended before its first content event")
+        elif self._held_bytes > self._settings.max_event_bytes:
+            self._fail("malformed", "too much came before the first content event")
+
+    def _fail(self, failure: str, why: str) -> None:
+        answer = self._answer
+        evidence = Evidence(family=self._family, phase=Phase.STREAM, failure=failure, body=why.encode())
+        self._end(AttemptFailed(classify(evidence)))
+        if answer is not None:
+            answer.producer.stopProducing()
+
+    def _end(self, failure: Exception | None) -> None:
+        carried, self._carried = self._carried, None
+        self._answer = None
+        self._content_by = None
+        if carried is None:
+            return
+        if failure is None:
+            carried.callback(None)
+        else:
+            carried.errback(failure)
+
+    def _cancelled(self, carried: Deferred[None]) -> None:
+        answer, self._answer = self._answer, None
+        self._carried = None
+        if answer is not None:
+            answer.producer.stopProducing()
+
+    # IPushProducer, for the downlink
+
+    def pauseProducing(self) -> None:
+        """The client's socket is full."""
+        self._paused_since = self._clock.seconds()
+        if self._answer is not None:
+            self._answer.producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The client took what there was."""
+        self._paused_since = None
+        if self._answer is not None:
+            self._answer.producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The client's connection is lost; web cancels the whole request, so nothing is done here."""
+
+    @property
+    def paused(self) -> bool:
+        """For the gauge of paused streams."""
+        return self._paused_since is not None
+
+    # time
+
+    def _tick(self) -> None:
+        """Look at every deadline at once."""
+        now = self._clock.seconds()
+        downlink, settings = self._downlink, self._settings
+        due = now + self._tick_every
+        if not downlink.head_committed:
+            commit_at = self._call.started + settings.head_commit
+            if now >= commit_at:
+                downlink.commit_head(())
+            else:
+                due = min(due, commit_at)
+        if self._paused_since is not None:
+            cut_at = self._paused_since + settings.stall
+            if settings.stall and now >= cut_at:
+                self._timer = None
+                self._give_up(CancelReason.STALLED)
+                return
+            due = min(due, cut_at)
+        elif downlink.head_committed and settings.keepalive:
+            ping_at = downlink.last_write + settings.keepalive
+            if now >= ping_at:
+                downlink.ping()
+                ping_at = now + settings.keepalive
+            due = min(due, ping_at)
+        if self._content_by is not None and not self._committed:
+            if now >= self._content_by:
+                self._fail("content_timeout", "no content event came in time")
+            else:
+                due = min(due, self._content_by)
+        self._timer = self._clock.callLater(max(0.0, due - now), self._tick)

@@ -1,0 +1,100 @@
+"""When another try is worth it, and when it must be paid for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from claudeproxyd.outcomes import AttemptFailed, Kind, Outcome, Then
+
+if TYPE_CHECKING:
+    import random
+
+    from claudeproxyd.leases import Credential
+
+#: Failures after which another try costs budget; moving on after quota, auth and the like is free.
+_PAID = frozenset({Kind.TRANSIENT, Kind.OVERLOADED, Kind.BROKEN_STREAM, Kind.MODEL_FAULT})
+_TRIES_A_CREDENTIAL = 3
+_BACKOFF = 0.1
+_BACKOFF_CEILING = 5.0
+
+
+class RetryBudget:
+    """Retries as a share of requests, so that a failing upstream is not met with a multiple of its load.
+
+    Counted over two halves of a window: cheap, and never off by more than half of one.
+    """
+
+    FLOOR = 10
+    WINDOW = 10.0
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._half_ends = 0.0
+        self._requests = [0, 0]
+        self._retries = [0, 0]
+
+    def request(self, now: float) -> None:
+        """A request came."""
+        self._turn(now)
+        self._requests[0] += 1
+
+    def take(self, now: float) -> bool:
+        """Pay for one retry, if there is anything left."""
+        self._turn(now)
+        if sum(self._retries) >= max(self.FLOOR, self._share * sum(self._requests)):
+            return False
+        self._retries[0] += 1
+        return True
+
+    def _turn(self, now: float) -> None:
+        if now < self._half_ends:
+            return
+        fresh = now - self._half_ends < self.WINDOW / 2
+        self._requests = [0, self._requests[0] if fresh else 0]
+        self._retries = [0, self._retries[0] if fresh else 0]
+        self._half_ends = now + self.WINDOW / 2
+
+
+class Tries:
+    """What one request has tried so far, and what it may still try. Pure; made by dispatch."""
+
+    def __init__(self, max_attempts: int) -> None:
+        self._max_attempts = max_attempts
+        self._count = 0
+        self._on: Counter[Credential] = Counter()
+        self.given_up: set[Credential] = set()
+        """Not worth a further try of this request."""
+        self._repeated = {Then.DONE, Then.ANSWER, Then.NEXT, Then.NEXT_ROUTE, Then.NEXT_PROVIDER}
+        self.failures: list[AttemptFailed] = []
+
+    def failed(self, credential: Credential, failure: AttemptFailed) -> None:
+        """One attempt failed."""
+        self._count += 1
+        self._on[credential] += 1
+        self.failures.append(failure)
+        if not failure.outcome.repeatable or self._on[credential] >= _TRIES_A_CREDENTIAL:
+            self.given_up.add(credential)
+
+    def may_go_on(self) -> bool:
+        """Whether ``max_attempts`` leaves another try."""
+        return self._count < self._max_attempts
+
+    def once(self, what: Then) -> bool:
+        """Whether *what* is a repetition on the same lease that is still to be had; it is taken by asking."""
+        if what in self._repeated:
+            return False
+        self._repeated.add(what)
+        return True
+
+    def backoff(self, credential: Credential, jitter: random.Random) -> float:
+        """Seconds before that credential is tried again: full jitter over 100 ms · 2ⁿ; 0 for one not tried yet."""
+        tries = self._on[credential]
+        if not tries:
+            return 0.0
+        return jitter.uniform(0, min(_BACKOFF_CEILING, _BACKOFF * 2 ** (tries - 1)))
+
+
+def costs_budget(outcome: Outcome) -> bool:
+    """Whether another try after this one is paid for from the :class:`RetryBudget`."""
+    return outcome.kind in _PAID

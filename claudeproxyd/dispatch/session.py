@@ -1,0 +1,83 @@
+"""Which session a request belongs to: what keeps it on one credential, and so on one prompt cache."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from claudeproxyd.messages.headers import value_of
+
+if TYPE_CHECKING:
+    from claudeproxyd.dispatch.call import Call
+
+
+class _Metadata(msgspec.Struct):
+    user_id: str = ""
+
+
+class _UserId(msgspec.Struct):
+    session_id: str = ""
+
+
+class _Turn(msgspec.Struct):
+    role: str = ""
+    content: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Block(msgspec.Struct):
+    type: str = ""
+
+
+_decode_metadata = msgspec.json.Decoder(_Metadata).decode
+_decode_user_id = msgspec.json.Decoder(_UserId).decode
+_decode_turns = msgspec.json.Decoder(list[_Turn]).decode
+_decode_blocks = msgspec.json.Decoder(list[_Block]).decode
+
+
+def session_of(call: Call) -> str:
+    """The first found of: Claude Code's session header, the user id's session, a hash of the conversation's start."""
+    header = value_of(call.headers, b"x-claude-code-session-id")
+    if header:
+        return header.decode("latin-1")
+    envelope = call.envelope
+    if envelope.metadata:
+        user_id = _user_id(envelope.metadata)
+        if user_id:
+            return user_id
+    digest = hashlib.blake2b(call.principal.name.encode(), digest_size=12)
+    digest.update(envelope.system)
+    digest.update(_first_user_message(envelope.messages))
+    return digest.hexdigest()
+
+
+def in_tool_loop(messages: bytes) -> bool:
+    """Whether the last turn holds a tool_result: the client is in the middle of something."""
+    if b'"tool_result"' not in messages:
+        return False
+    try:
+        turns = _decode_turns(messages)
+        return any(block.type == "tool_result" for block in _decode_blocks(turns[-1].content))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
+        return False
+
+
+def _user_id(metadata: bytes) -> str:
+    try:
+        user_id = _decode_metadata(metadata).user_id
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    if user_id.startswith("{"):
+        try:
+            return _decode_user_id(user_id).session_id or user_id
+        except msgspec.DecodeError:
+            return user_id
+    return user_id
+
+
+def _first_user_message(messages: bytes) -> bytes:
+    try:
+        return next((bytes(turn.content) for turn in _decode_turns(messages) if turn.role == "user"), b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return messages[:4096]

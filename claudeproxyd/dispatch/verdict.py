@@ -1,0 +1,171 @@
+"""What the client is told when nobody could serve: the contract's "Errors", in one place. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from claudeproxyd.error_bodies import error_message
+from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError, type_in
+from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Kind
+
+if TYPE_CHECKING:
+    from claudeproxyd.config.schema import Pool
+    from claudeproxyd.leases import Exhausted
+
+#: The client's own doing: nobody else would answer otherwise.
+_CLIENTS = (Kind.CLIENT_FAULT, Kind.TOO_LARGE, Kind.UNSUPPORTED, Kind.MODEL_FAULT, Kind.RECTIFY)
+#: Our credentials' doing; never a 401, the client's key was fine.
+_OURS = {
+    Kind.AUTH: "were refused by the provider",
+    Kind.BILLING: "have no credit left with the provider",
+    Kind.PERMISSION: "may not use this model",
+    Kind.LOCATION: "may not be used from this location",
+}
+#: The most useful to a client first; then the last failure.
+_USEFUL = (*_CLIENTS, Kind.QUOTA, Kind.OVERLOADED)
+
+_RETRY_AFTER = (b"retry-after", b"retry-after-ms", b"x-should-retry")
+
+
+class Refusal(Exception):
+    """The end of a request without a whole answer."""
+
+    def __init__(self, error: ClaudeError, answer: ErrorAnswer | None = None, kind: str = "") -> None:
+        super().__init__(error, kind)
+        self.error = error
+        self.answer = answer
+        """An upstream's own, to be relayed byte for byte as long as the head is not out."""
+        self.kind = kind
+        """The outcome's name, for the access log."""
+
+
+def refusal(
+    model: str, failures: Sequence[AttemptFailed], exhausted: Exhausted | None, ready_in: float | None, settings: Pool
+) -> Refusal:
+    """The most useful thing that can be said after these failures, or after none: the pool had nothing to offer."""
+    if not failures:
+        assert exhausted is not None
+        return _nothing_to_offer(model, exhausted, settings)
+    failure = _most_useful(failures)
+    kind = failure.outcome.kind
+    if kind in _CLIENTS:
+        return _clients(failure)
+    if kind is Kind.MODEL_UNAVAILABLE:
+        return _plain(kind, 404, _upstreams_words(failure) or f"model: {model}")
+    if kind is Kind.QUOTA:
+        return _later(kind, 429, f"All credentials for {model} have used up their quota", ready_in, settings)
+    if kind in _OURS:
+        message = f"The gateway's credentials for {model} {_OURS[kind]}. Its operator can see which and why."
+        return _plain(kind, 503, message, DO_NOT_RETRY)
+    if kind is Kind.OVERLOADED:
+        later = _later(kind, 529, _upstreams_words(failure) or "Overloaded", ready_in, settings)
+        return Refusal(later.error, _with_retry_after(failure.answer, later.error), kind.value)
+    return _failed(failure, ready_in, settings)
+
+
+def broken_off(failure: AttemptFailed) -> Refusal:
+    """A message that the client has part of, and that nobody can go on with."""
+    outcome, answer = failure.outcome, failure.answer
+    if answer is not None:
+        words = _upstreams_words(failure) or "The upstream failed"
+        return Refusal(ClaudeError(answer.status, words, type=type_in(answer.body)), kind=outcome.kind.value)
+    status = 504 if outcome.timed_out else 502
+    return Refusal(ClaudeError(status, outcome.reason or "The stream broke off"), kind=outcome.kind.value)
+
+
+def _most_useful(failures: Sequence[AttemptFailed]) -> AttemptFailed:
+    for kind in _USEFUL:
+        for failure in failures:
+            if failure.outcome.kind is kind:
+                return failure
+    return failures[-1]
+
+
+def _clients(failure: AttemptFailed) -> Refusal:
+    """Verbatim where an Anthropic upstream said it; else its words under our status."""
+    kind, answer = failure.outcome.kind, failure.answer
+    if answer is None:
+        status = {Kind.TOO_LARGE: 413, Kind.MODEL_FAULT: 502}.get(kind, 400)
+        return _plain(kind, status, failure.outcome.reason or kind.value)
+    error = ClaudeError(answer.status, _upstreams_words(failure) or f"The upstream answered {answer.status}")
+    return Refusal(error, answer if answer.verbatim else None, kind.value)
+
+
+def _failed(failure: AttemptFailed, ready_in: float | None, settings: Pool) -> Refusal:
+    """Transient failures and broken answers."""
+    outcome, answer = failure.outcome, failure.answer
+    if outcome.timed_out:
+        status = 504
+    elif answer is not None and answer.status >= 500:
+        status = answer.status
+    else:
+        status = 502
+    words = _upstreams_words(failure) or outcome.reason or "no answer"
+    return _later(outcome.kind, status, f"The upstream failed: {words}", ready_in, settings)
+
+
+def _nothing_to_offer(model: str, exhausted: Exhausted, settings: Pool) -> Refusal:
+    reason, ready_in = exhausted.reason, exhausted.ready_in
+    if reason == "none":
+        return Refusal(ClaudeError(404, f"No credential is configured for model {model}"), kind=reason)
+    if reason == "queue_full":
+        return _later(reason, 529, "Too many requests are waiting for a credential", ready_in or 1.0, settings)
+    if reason == Kind.QUOTA.value:
+        return _later(reason, 429, f"All credentials for {model} have used up their quota", ready_in, settings)
+    if reason == Kind.MODEL_UNAVAILABLE.value:
+        return Refusal(ClaudeError(404, f"model: {model}"), kind=reason)
+    for kind, words in _OURS.items():
+        if reason == kind.value:
+            message = f"The gateway's credentials for {model} {words}. Its operator can see which and why."
+            return _plain(kind, 503, message, DO_NOT_RETRY)
+    if reason == "busy":
+        return _later(reason, 429, f"All credentials for {model} are at their concurrency limit", 1.0, settings)
+    return _later(reason, 503, f"No credential for {model} is ready ({reason})", ready_in, settings)
+
+
+def _plain(kind: Kind, status: int, message: str, *headers: tuple[bytes, bytes]) -> Refusal:
+    return Refusal(ClaudeError(status, message, headers=headers), kind=kind.value)
+
+
+def _later(kind: Kind | str, status: int, message: str, ready_in: float | None, settings: Pool) -> Refusal:
+    """An error that says when to come back, if that is known: the true time in words, a bounded one in the header.
+
+    Claude Code waits for up to 60 seconds and gives up at once above that; SDKs sleep as long as they are told.
+    """
+    headers: list[tuple[bytes, bytes]] = []
+    if ready_in is not None:
+        seconds = max(1, math.ceil(ready_in))
+        message = f"{message}; ready again in {_spoken(seconds)}"
+        if seconds > settings.give_up_after:
+            headers = [(b"retry-after", b"%d" % seconds), DO_NOT_RETRY]
+        else:
+            headers = [(b"retry-after", b"%d" % min(seconds, settings.retry_after_max))]
+    name = kind if isinstance(kind, str) else kind.value
+    return Refusal(ClaudeError(status, message, headers=headers), kind=name)
+
+
+def _spoken(seconds: int) -> str:
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes = -(-seconds // 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _upstreams_words(failure: AttemptFailed) -> str:
+    """The upstream's sentence, where it may be shown: of a Claude-shaped answer, or as the executor let it through."""
+    answer = failure.answer
+    if answer is None:
+        return ""
+    if answer.message:
+        return answer.message
+    return error_message(answer.body, "anthropic") if answer.verbatim else ""
+
+
+def _with_retry_after(answer: ErrorAnswer | None, error: ClaudeError) -> ErrorAnswer | None:
+    """An upstream's 529 with its own body, and the pool's word on when to come back."""
+    if answer is None or not answer.verbatim or answer.status != error.status:
+        return None
+    headers = [pair for pair in answer.headers if pair[0] not in _RETRY_AFTER]
+    return ErrorAnswer(answer.status, [*headers, *error.headers], answer.body, verbatim=True)

@@ -1,0 +1,212 @@
+"""What a Claude-speaking upstream gives back: a whole message, a token count, or a stream of its own frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from zope.interface import implementer
+
+from claudeproxyd.errors import STATUS_OF_TYPE, type_in
+from claudeproxyd.framing.coding import CodingError, Decoder
+from claudeproxyd.framing.sse import FrameSplitter, FrameTooLarge
+from claudeproxyd.interfaces import IBodyConsumer, IEventConsumer, IUpstreamAnswer
+from claudeproxyd.messages.usage import Usage, UsageMembers, count
+from claudeproxyd.messages.watch import DamagedEvent, StreamWatch
+from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Outcome, Phase
+from claudeproxyd.upstream.errors import UpstreamError
+
+if TYPE_CHECKING:
+    from claudeproxyd.upstream.client import Response
+
+#: How long an upstream may linger after ``message_stop`` before its connection is given up, in seconds.
+LINGER = 5.0
+
+Headers = Sequence[tuple[bytes, bytes]]
+Classify = Callable[..., Outcome]
+"""Evidence's members, without what the executor knows already, to an outcome."""
+
+
+class NotClaude(Exception):
+    """A 200 whose body is not the Claude answer that it should be."""
+
+
+class _Message(msgspec.Struct):
+    type: str = ""
+    stop_reason: str | None = None
+    usage: UsageMembers | None = None
+
+
+class _Count(msgspec.Struct):
+    input_tokens: int
+
+
+_decode_message = msgspec.json.Decoder(_Message).decode
+_decode_count = msgspec.json.Decoder(_Count).decode
+
+
+@implementer(IUpstreamAnswer)
+class WholeAnswer:
+    """A message or a token count, to its last byte. Raises :class:`NotClaude` where it is something else."""
+
+    producer = None
+
+    def __init__(
+        self, headers: Headers, body: bytes, *, exhausted: float | None, request_id: str, count_tokens: bool
+    ) -> None:
+        self.status = 200
+        self.headers = headers
+        self.body = body
+        self.usage = Usage()
+        self.stop_reason: str | None = None
+        self.exhausted = exhausted
+        self.request_id = request_id
+        self.bytes_in = len(body)
+        try:
+            if count_tokens:
+                self.usage.input = _decode_count(body).input_tokens
+                return
+            message = _decode_message(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+            raise NotClaude(f"a 200 whose body is not a Claude answer: {e}") from None
+        if message.type != "message":
+            raise NotClaude(f"a 200 whose body is of type {message.type!r}")
+        self.stop_reason = message.stop_reason
+        count(self.usage, message.usage)
+
+    def deliver(self, consumer: Any) -> None:
+        """A whole answer has no events."""
+        raise RuntimeError("a whole answer has no events")
+
+
+@implementer(IUpstreamAnswer, IBodyConsumer)
+class StreamAnswer:
+    """The stream of a Claude-speaking upstream: its frames go on as they came, and the watch reads along."""
+
+    __slots__ = (
+        "_classify",
+        "_consumer",
+        "_decoder",
+        "_response",
+        "_splitter",
+        "_watch",
+        "body",
+        "bytes_in",
+        "exhausted",
+        "headers",
+        "request_id",
+        "status",
+    )
+
+    def __init__(
+        self,
+        response: Response,
+        headers: Headers,
+        *,
+        classify: Classify,
+        max_event_bytes: int,
+        decoder: Decoder | None,
+        exhausted: float | None,
+        request_id: str,
+    ) -> None:
+        self.status = 200
+        self.headers = headers
+        self.body = None
+        self.exhausted = exhausted
+        self.request_id = request_id
+        self.bytes_in = 0
+        self._response = response
+        self._classify = classify
+        self._decoder = decoder
+        self._splitter = FrameSplitter(max_event_bytes)
+        self._watch = StreamWatch()
+        self._consumer: IEventConsumer | None = None
+
+    @property
+    def producer(self) -> Response:
+        """The upstream's socket."""
+        return self._response
+
+    @property
+    def usage(self) -> Usage:
+        """What the watch has read so far; estimated where the stream was cut."""
+        self._watch.close()
+        return self._watch.usage
+
+    @property
+    def stop_reason(self) -> str | None:
+        """As the upstream's ``message_delta`` said it."""
+        return self._watch.stop_reason
+
+    @property
+    def oddity(self) -> str:
+        """What was out of the grammar's order, or ''."""
+        return self._watch.oddity
+
+    def deliver(self, consumer: IEventConsumer) -> None:
+        """See :class:`~claudeproxyd.interfaces.IUpstreamAnswer`."""
+        self._consumer = consumer
+        self._response.deliver(self)
+
+    def data(self, chunk: bytes) -> None:
+        """One read of the upstream's body."""
+        consumer = self._consumer
+        if consumer is None:
+            return
+        self.bytes_in += len(chunk)
+        had_content = self._watch.content
+        try:
+            if self._decoder is not None:
+                chunk = self._decoder.feed(chunk)
+            batch = self._watch.batch(self._splitter.feed(chunk))
+        except (CodingError, FrameTooLarge, DamagedEvent) as e:
+            self._break("malformed", str(e))
+            return
+        if batch.error is not None:
+            # What came in the same read as the error has reached nobody: another credential can still take over.
+            if batch.count and had_content:
+                consumer.events(batch)
+            self._refuse(batch.error)
+        elif batch.count:
+            if batch.ended:
+                self._consumer = None
+                self._response.linger(LINGER)
+            consumer.events(batch)
+
+    def ended(self) -> None:
+        """The body is over; without ``message_stop`` before it that is a cut."""
+        if self._consumer is not None:
+            self._break("cut", "upstream closed the stream before message_stop")
+
+    def broken(self, reason: Exception) -> None:
+        """The body is over and not whole."""
+        if self._consumer is None:
+            return
+        if isinstance(reason, UpstreamError) and reason.failure != "cut":
+            self._break(reason.failure, str(reason))
+        else:
+            self._break("cut", "upstream closed the stream before message_stop")
+
+    def _break(self, failure: str, why: str) -> None:
+        outcome = self._classify(
+            phase=Phase.STREAM, failure=failure, body=why.encode(), message_committed=self._watch.content
+        )
+        self._end(AttemptFailed(outcome))
+
+    def _refuse(self, error: bytes) -> None:
+        status = STATUS_OF_TYPE.get(type_in(error) or "", 500)
+        outcome = self._classify(
+            phase=Phase.STREAM,
+            status=status,
+            body=error,
+            headers=self._response.headers,
+            message_committed=self._watch.content,
+        )
+        self._end(AttemptFailed(outcome, ErrorAnswer(status, self.headers, error, verbatim=True)))
+
+    def _end(self, failure: AttemptFailed) -> None:
+        consumer, self._consumer = self._consumer, None
+        self._response.stopProducing()
+        if consumer is not None:
+            consumer.broken(failure)

@@ -1,0 +1,32 @@
+"""What a maker gets to make an executor from, beside the provider's own section."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from claudeproxyd.classification import OperatorRule
+    from claudeproxyd.config.schema import Timeouts
+    from claudeproxyd.upstream.client import Origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Made by tap, once for each provider."""
+
+    clock: IReactorTime
+    origin: Callable[[str], Origin]
+    """A way out to a base URL, with the provider's TLS, proxy and connection limits."""
+    timeouts: Timeouts
+    """With the provider's overrides."""
+    max_event_bytes: int
+    rules: Sequence[OperatorRule] = ()
+    strip_rate_limits: bool = False
+    """``anthropic-ratelimit-*`` do not pass: several credentials stand behind one name."""
+    now: Callable[[], float] = time.time
+    """The wall clock: upstreams speak of dates."""
