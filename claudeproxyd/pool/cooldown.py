@@ -1,0 +1,177 @@
+"""One cooldown, from the failure that starts it to the success that ends it. Pure: times are passed in.
+
+A cooldown belongs to a place: a credential, a model on it, a model on a provider, or a provider. It is in one of three
+conditions:
+
+*running*
+    Nothing goes through until ``until``.
+*half open*
+    ``until`` has passed: ``limit`` attempts may be under way at once, first one; success doubles that.
+*a note*
+    Nothing is held back; it only remembers a failure that has some grace, in case the next one is like it.
+
+Failures and successes are told apart by age: every lease has a serial number, and the cooldown notes the newest one at
+the time when it was started. What comes of an older lease is news from before: its failure does not raise the level (so
+ten attempts that fail together are one failure), and its success proves nothing.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from random import Random
+from typing import Generic, TypeVar
+
+from claudeproxyd.outcomes import Kind, Outcome
+
+#: Failures for which the last usable candidate is tried now and then and not shut out.
+PASSING = frozenset({Kind.TRANSIENT, Kind.OVERLOADED, Kind.BROKEN_STREAM})
+
+#: ``limit`` where nothing is held back.
+UNLIMITED = 1 << 30
+
+#: An expiry comes later than it need by up to this share of the span …
+JITTER = 0.1
+#: … and no more than so many seconds.
+JITTER_MOST = 30.0
+
+P = TypeVar("P")
+
+
+def cools(outcome: Outcome) -> bool:
+    """Whether that outcome is a reason to rest."""
+    return outcome.base > 0 or outcome.until_hint is not None
+
+
+class Terms:
+    """How long cooldowns last."""
+
+    def __init__(self, max_cooldown: float, random: Random) -> None:
+        self.max_cooldown = max_cooldown
+        """Seconds: the cap on what an upstream may ask for."""
+        self._random = random
+
+    def span(self, outcome: Outcome, level: int) -> float:
+        """Seconds, before jitter: the hint as far as it is allowed, else base · 2ⁿ up to the ceiling."""
+        if outcome.until_hint is not None:
+            return min(outcome.until_hint, self.max_cooldown)
+        return self.backoff(outcome, level)
+
+    def backoff(self, outcome: Outcome, level: int) -> float:
+        """Seconds between two trials of the last usable candidate: a hint counts up to the ceiling alone."""
+        ceiling = max(outcome.base, outcome.ceiling)
+        wanted = outcome.base if outcome.until_hint is None else outcome.until_hint
+        # 2.0 ** 1024 overflows, and no ceiling is 2 ** 64 bases away.
+        return min(wanted * 2.0 ** min(level, 64), self.max_cooldown if ceiling == inf else ceiling)
+
+    def jittered(self, span: float) -> float:
+        """A little longer, so that what waits for several expiries does not arrive together."""
+        return span + min(span * JITTER, JITTER_MOST) * self._random.random()
+
+
+class Cooldown(Generic[P]):
+    """See the module. ``place`` is the caller's own: what is held back."""
+
+    __slots__ = (
+        "before",
+        "kind",
+        "level",
+        "limit",
+        "place",
+        "reason",
+        "running",
+        "serial",
+        "streak",
+        "trials",
+        "until",
+    )
+
+    def __init__(self, place: P) -> None:
+        self.place = place
+        self.kind: Kind | None = None
+        """Of the failure that decided ``until``."""
+        self.reason = ""
+        """The upstream's own words."""
+        self.level = 0
+        """How often it came back without a success in between."""
+        self.until = 0.0
+        self.running = False
+        self.limit = UNLIMITED
+        """Attempts at once, while half open."""
+        self.trials = 0
+        """Those under way."""
+        self.before = 0
+        """How many were under way when it began: that many must go through before it is forgotten."""
+        self.serial = -1
+        """The newest lease when it last changed its mind: when the level rose, or the limit was doubled."""
+        self.streak = 0
+        """Failures in a row of those that have some grace."""
+
+    @property
+    def open(self) -> bool:
+        """Whether one more attempt may go."""
+        return not self.running and self.trials < self.limit
+
+    def fail(
+        self,
+        outcome: Outcome,
+        terms: Terms,
+        *,
+        now: float,
+        granted: float,
+        serial: int,
+        newest: int,
+        last: bool,
+        in_flight: int,
+    ) -> bool:
+        """An attempt failed. True when it rests longer for it; ``until`` is then the new end.
+
+        *granted* is when the attempt's lease was, *serial* the lease's number and *newest* the newest lease's. *last*:
+        no other candidate is usable. *in_flight*: attempts under way at the place.
+        """
+        if outcome.grace:
+            self.streak += 1
+            if self.streak <= outcome.grace:
+                return False
+        fresh = serial > self.serial
+        same = self.kind is outcome.kind
+        level = self.level + fresh if same else 0
+        if last and outcome.kind in PASSING:
+            if not fresh:
+                return False
+            # Its first failure costs it nothing but company: one trial may go at once. From then on trials are a
+            # backoff apart, from start to start.
+            first = self.limit == UNLIMITED
+            until = now if first else granted + terms.jittered(terms.backoff(outcome, level))
+        else:
+            until = now + terms.jittered(terms.span(outcome, level))
+        if fresh:
+            self.level = level
+            self.serial = newest
+            self.before = in_flight if self.limit == UNLIMITED else self.before
+            self.limit = 1
+        if self.running and until <= self.until:
+            return False
+        self.kind = outcome.kind
+        self.reason = outcome.reason
+        self.until = until
+        self.running = until > now
+        return True
+
+    def expire(self) -> None:
+        """``until`` has come: half open."""
+        self.running = False
+        self.limit = 1
+
+    def succeed(self, serial: int, newest: int) -> bool:
+        """An attempt succeeded, its trial still counted. True when nothing is left to remember."""
+        self.streak = 0
+        if self.limit == UNLIMITED:
+            return True
+        if serial <= self.serial or self.running:
+            return False
+        self.level = 0
+        # Those that were let in together double it together, and not each by itself.
+        self.serial = newest
+        needed = self.trials >= self.limit
+        self.limit = min(self.limit * 2, UNLIMITED // 2)
+        return self.limit >= self.before and not needed

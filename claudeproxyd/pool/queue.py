@@ -1,0 +1,83 @@
+"""Requests that wait for a credential: clients take turns, and each is first come, first served.
+
+Requests that want the same are interchangeable as far as readiness goes, so they stand in one *line*: when the first
+of a line cannot be served, none of it can. A client has one turn over all lines: when it is served in one, it goes to
+the end in every line where it waits.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
+
+W = TypeVar("W")
+
+
+class Line(Generic[W]):
+    """The waiting requests for the same routes."""
+
+    __slots__ = ("by_client",)
+
+    def __init__(self) -> None:
+        self.by_client: OrderedDict[str, OrderedDict[W, None]] = OrderedDict()
+
+    def first(self) -> W:
+        """Whose turn it is."""
+        return next(iter(next(iter(self.by_client.values()))))
+
+    def __iter__(self) -> Iterator[W]:
+        return (one for waiting in self.by_client.values() for one in waiting)
+
+
+class Queue(Generic[W]):
+    """All lines. The bound is the caller's to keep, with ``len``."""
+
+    def __init__(self) -> None:
+        self._lines: OrderedDict[Hashable, Line[W]] = OrderedDict()
+        self._of_client: dict[str, dict[Hashable, None]] = {}
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether anybody waits in that line."""
+        return key in self._lines
+
+    def lines(self) -> list[tuple[Hashable, Line[W]]]:
+        """All lines, the one that was served longest ago first."""
+        return list(self._lines.items())
+
+    def join(self, key: Hashable, client: str, one: W) -> None:
+        """*one* waits from now on."""
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = Line()
+        line.by_client.setdefault(client, OrderedDict())[one] = None
+        self._of_client.setdefault(client, {})[key] = None
+        self._length += 1
+
+    def leave(self, key: Hashable, client: str, one: W) -> None:
+        """*one* waits no more. Its client keeps its turn."""
+        line = self._lines[key]
+        waiting = line.by_client[client]
+        del waiting[one]
+        self._length -= 1
+        if waiting:
+            return
+        del line.by_client[client]
+        lines = self._of_client[client]
+        del lines[key]
+        if not lines:
+            del self._of_client[client]
+        if not line.by_client:
+            del self._lines[key]
+
+    def served(self, key: Hashable, client: str, one: W) -> None:
+        """*one* has what it waited for: others' turn, in this line and among the lines."""
+        self.leave(key, client, one)
+        for other in self._of_client.get(client, ()):
+            self._lines[other].by_client.move_to_end(client)
+        if key in self._lines:
+            self._lines.move_to_end(key)

@@ -1,0 +1,369 @@
+"""Who is ready, kept up to date as things change, so that a choice never searches.
+
+Theory of operation
+-------------------
+
+One :class:`Roster` stands for the credentials of one provider, one :class:`Lane` in it for one of its models. A set of
+credentials is an int, bit *i* for the *i*-th credential of the roster. Each lane and each roster keep two such sets:
+
+``up``
+    enabled and not resting: might be busy, but needs no time to pass.
+``open``
+    of those, the ones that may begin one more attempt now.
+
+In a roster a bit speaks of the whole credential (enabled, its cooldown, its ``max_concurrency``), in a lane of that one
+model on it (the globs, its cooldown). A candidate is ready when both are set, so the ready set of a model is
+
+    ``roster.open & lane.open``
+
+or empty, while the provider or the model on the provider rests or is full. That is two machine words for a hundred
+credentials, and still less than a microsecond for ten thousand.
+
+A bit changes only through ``settle``, which is called for the one credential that something happened to: a lease
+began or ended and it has a limit, a cooldown began, ended, or let one more trial in. So a change costs one bit in one
+set, however many models there are; and what is never in trouble (no limit, no cooldown) costs nothing at all.
+
+Time never changes a set by itself. Every running cooldown is on the pool's agenda, and ``settle`` follows when it is
+due.
+
+The priorities are sets too (*tiers*), and so is what an answer's headers foretold to fail (*spent*): choosing is taking
+intersections until one that is not empty is found, and then asking the strategy for one of it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import TypeVar
+
+from claudeproxyd.interfaces import ISelector
+from claudeproxyd.leases import Credential
+from claudeproxyd.outcomes import Kind, Outcome, Scope
+from claudeproxyd.pool.cooldown import Cooldown
+from claudeproxyd.pool.selection import FillFirst, LeastBusy, Loads, RoundRobin, Weighted
+
+K = TypeVar("K")
+
+#: Lanes of one provider: models that somebody configured or discovered …
+KNOWN_LANES = 4096
+#: … and names that clients made up. Both go when unused for longest.
+UNKNOWN_LANES = 256
+
+
+@lru_cache(maxsize=4096)
+def _pattern(globs: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(glob) for glob in globs) or r"(?!)")
+
+
+class Member:
+    """One credential in its roster, and its present use."""
+
+    __slots__ = ("cooldown", "credential", "enabled", "failures", "in_flight", "index", "key", "last_failure", "served")
+
+    def __init__(self, credential: Credential) -> None:
+        self.credential = credential
+        self.key = (credential.provider, credential.name)
+        self.index = -1
+        """Its bit; -1 once it is configured no more."""
+        self.enabled = True
+        self.in_flight = 0
+        self.cooldown: Rest | None = None
+        """Of the whole credential."""
+        self.served = 0
+        self.failures: dict[Kind, int] = {}
+        self.last_failure: tuple[float, Outcome] | None = None
+
+
+class Place:
+    """What a cooldown holds back: a roster, a lane of it, a member of it, or that member in that lane."""
+
+    __slots__ = ("lane", "member", "roster")
+
+    def __init__(self, roster: Roster, lane: Lane | None, member: Member | None) -> None:
+        self.roster = roster
+        self.lane = lane
+        self.member = member
+
+    def settle(self) -> None:
+        """Let the sets follow what became of the cooldown."""
+        if self.member is not None:
+            (self.lane or self.roster).settle(self.member)
+
+    def attach(self, rest: Rest | None) -> None:
+        """Make *rest* what holds this place back; None: nothing does."""
+        if self.member is None:
+            (self.lane or self.roster).cooldown = rest
+        elif self.lane is None:
+            self.member.cooldown = rest
+            self.roster.resting.pop(self.member, None)
+            if rest is not None:
+                self.roster.resting[self.member] = rest
+        else:
+            self.lane.resting.pop(self.member, None)
+            if rest is not None:
+                self.lane.resting[self.member] = rest
+        self.settle()
+
+    @property
+    def scope(self) -> Scope:
+        """In the words of the outcomes."""
+        if self.member is None:
+            return Scope.PROVIDER if self.lane is None else Scope.MODEL_ON_PROVIDER
+        return Scope.CREDENTIAL if self.lane is None else Scope.MODEL
+
+    @property
+    def model(self) -> str | None:
+        """The model that it is about, if it is about one."""
+        return None if self.lane is None else self.lane.model
+
+    def __str__(self) -> str:
+        words = [self.roster.provider]
+        if self.member is not None:
+            words.append(self.member.credential.name)
+        return "/".join(words) + (f" for {self.lane.model}" if self.lane is not None else "")
+
+
+Rest = Cooldown[Place]
+
+
+class Lane:
+    """One model at one provider."""
+
+    __slots__ = ("cooldown", "model", "open", "resting", "roster", "selectors", "serves", "soonest", "spent", "up")
+
+    def __init__(self, roster: Roster, model: str) -> None:
+        self.roster = roster
+        self.model = model
+        self.cooldown: Rest | None = None
+        """Of the model on the whole provider."""
+        self.resting: dict[Member, Rest] = {}
+        """Of the model on one credential."""
+        self.spent: dict[Member, float] = {}
+        """Whose limit is used up, by their own answers' headers, and until when."""
+        self.soonest: tuple[int, float | None, str] = (-1, None, "")
+        """A memo of the pool's; see there."""
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """The roster has other members now."""
+        roster = self.roster
+        self.serves = roster.serving(self.model)
+        self.open = self.up = self.serves
+        self.selectors: list[ISelector] = [roster.selector(tier) for tier in roster.tiers]
+        for gone in [member for member in self.resting if member.index < 0]:
+            del self.resting[gone]
+        for gone in [member for member in self.spent if member.index < 0]:
+            del self.spent[gone]
+        for member in self.resting:
+            self.settle(member)
+
+    def settle(self, member: Member) -> None:
+        """Something happened to this model on that credential."""
+        if member.index < 0:
+            return
+        bit = 1 << member.index
+        if not self.serves & bit:
+            return
+        rest = self.resting.get(member)
+        self.up = self.up | bit if rest is None or not rest.running else self.up & ~bit
+        self.open = self.open | bit if rest is None or rest.open else self.open & ~bit
+
+    def ready(self) -> int:
+        """The set of those that may begin an attempt now."""
+        roster = self.roster
+        if roster.full or (self.cooldown is not None and not self.cooldown.open):
+            return 0
+        return roster.open & self.open
+
+    def waking(self) -> int:
+        """The set of those for which no time needs to pass: ready, or busy."""
+        roster = self.roster
+        for rest in (roster.cooldown, self.cooldown):
+            if rest is not None and rest.running:
+                return 0
+        return roster.up & self.up
+
+    def choose(self, ready: int, favourite: Member | None, now: float) -> Member:
+        """One of *ready*, which is not empty; the *favourite* if it is among the best."""
+        roster = self.roster
+        if self.spent:
+            ready = ready & ~self._spent(now) or ready
+        for tier, selector in zip(roster.tiers, self.selectors, strict=True):
+            among = ready & tier
+            if among:
+                if favourite is not None and favourite.index >= 0 and among >> favourite.index & 1:
+                    return favourite
+                return roster.members[selector.choose(among)]
+        raise AssertionError("a ready credential without a priority")
+
+    def _spent(self, now: float) -> int:
+        spent = 0
+        for member, until in list(self.spent.items()):
+            if until <= now:
+                del self.spent[member]
+            else:
+                spent |= 1 << member.index
+        return spent
+
+
+class Roster:
+    """The credentials of one provider, for messages or for count_tokens."""
+
+    def __init__(self, provider: str, *, count_tokens: bool = False) -> None:
+        self.provider = provider
+        self.count_tokens = count_tokens
+        """Then nothing has a limit: these requests are many, small and free."""
+        self.limit = 0
+        """Attempts at once, of the provider as a whole; 0: no limit."""
+        self.strategy = "round-robin"
+        self.in_flight = 0
+        self.cooldown: Rest | None = None
+        """Of the provider as a whole."""
+        self.resting: dict[Member, Rest] = {}
+        """Of whole credentials."""
+        self.members: list[Member] = []
+        self.tiers: list[int] = []
+        """The credentials of each priority, the highest first."""
+        self.open = 0
+        self.up = 0
+        self.loads: Loads | None = None
+        """Kept for the least-busy strategy alone."""
+        self._by_name: dict[str, Member] = {}
+        self._by_globs: dict[tuple[str, ...], int] = {}
+        self._by_weight: dict[int, int] = {}
+        self._known: OrderedDict[str, Lane] = OrderedDict()
+        self._unknown: OrderedDict[str, Lane] = OrderedDict()
+
+    def reload(self, credentials: Iterable[Credential], *, limit: int, strategy: str) -> None:
+        """Have these members from now on. Those that keep their name keep their state."""
+        self.limit = 0 if self.count_tokens else limit
+        self.strategy = strategy
+        old = self._by_name
+        for member in self.members:
+            member.index = -1
+        self.members = []
+        for index, credential in enumerate(credentials):
+            member = old.get(credential.name) or Member(credential)
+            member.credential = credential
+            member.index = index
+            self.members.append(member)
+        self._by_name = {member.credential.name: member for member in self.members}
+        for gone in [member for member in self.resting if member.index < 0]:
+            del self.resting[gone]
+        priorities = self._classes(lambda one: one.priority)
+        self.tiers = [priorities[priority] for priority in sorted(priorities, reverse=True)]
+        self._by_globs = self._classes(lambda one: one.models)
+        self._by_weight = self._classes(lambda one: one.weight)
+        self.loads = None
+        if strategy == "least-busy":
+            self.loads = Loads()
+            for member in self.members:
+                self.loads.add(member.index, member.in_flight)
+        self.open = self.up = 0
+        for member in self.members:
+            self.settle(member)
+        for lane in self.lanes():
+            lane.rebuild()
+
+    def _classes(self, of: Callable[[Credential], K]) -> dict[K, int]:
+        """The members, as sets of those of whom *of* says the same."""
+        size = (len(self.members) >> 3) + 1
+        classes: defaultdict[K, bytearray] = defaultdict(lambda: bytearray(size))
+        for member in self.members:
+            classes[of(member.credential)][member.index >> 3] |= 1 << (member.index & 7)
+        return {key: int.from_bytes(bits, "little") for key, bits in classes.items()}
+
+    def selector(self, tier: int) -> ISelector:
+        """A new selector of the strategy, for the credentials of one priority and one model."""
+        if self.strategy == "weighted":
+            return Weighted([(weight, members & tier) for weight, members in self._by_weight.items() if members & tier])
+        if self.strategy == "fill-first":
+            return FillFirst()
+        if self.loads is not None:
+            return LeastBusy(self.loads)
+        return RoundRobin()
+
+    def serving(self, model: str) -> int:
+        """The credentials whose globs let them serve *model*."""
+        serving = 0
+        for globs, members in self._by_globs.items():
+            if globs == ("*",) or _pattern(globs).match(model):
+                serving |= members
+        return serving
+
+    def member(self, name: str) -> Member | None:
+        """The member of that name."""
+        return self._by_name.get(name)
+
+    def named(self, credentials: Iterable[Credential]) -> int:
+        """The set of those that are members."""
+        members = 0
+        for credential in credentials:
+            member = self._by_name.get(credential.name) if credential.provider == self.provider else None
+            if member is not None:
+                members |= 1 << member.index
+        return members
+
+    def lane(self, model: str, known: Callable[[str], bool]) -> Lane:
+        """The lane of *model*, made if need be. *known* says whether somebody configured or discovered that name."""
+        lane = self._known.get(model)
+        if lane is not None:
+            return lane
+        lane = self._unknown.get(model)
+        if lane is not None:
+            self._unknown.move_to_end(model)
+            return lane
+        lane = Lane(self, model)
+        lanes, bound = (self._known, KNOWN_LANES) if known(model) else (self._unknown, UNKNOWN_LANES)
+        lanes[model] = lane
+        if len(lanes) > bound:
+            lanes.popitem(last=False)
+        return lane
+
+    def lanes(self) -> Sequence[Lane]:
+        """All that are remembered."""
+        return [*self._known.values(), *self._unknown.values()]
+
+    @property
+    def unknown_lanes(self) -> int:
+        """How many names that clients made up are remembered."""
+        return len(self._unknown)
+
+    @property
+    def full(self) -> bool:
+        """The provider takes no more attempts now, whoever's credential."""
+        return (0 < self.limit <= self.in_flight) or (self.cooldown is not None and not self.cooldown.open)
+
+    def settle(self, member: Member) -> None:
+        """Something happened to that credential as a whole."""
+        if member.index < 0:
+            return
+        bit = 1 << member.index
+        rest = member.cooldown
+        limit = 0 if self.count_tokens else member.credential.max_concurrency
+        up = member.enabled and (rest is None or not rest.running)
+        self.up = self.up | bit if up else self.up & ~bit
+        if up and (rest is None or rest.open) and (limit == 0 or member.in_flight < limit):
+            self.open |= bit
+        else:
+            self.open &= ~bit
+
+    def take(self, member: Member) -> None:
+        """One attempt more is under way with it."""
+        self.in_flight += 1
+        self._load(member, member.in_flight + 1)
+
+    def give_back(self, member: Member) -> None:
+        """One attempt less is under way with it."""
+        self.in_flight -= 1
+        self._load(member, member.in_flight - 1)
+
+    def _load(self, member: Member, load: int) -> None:
+        if self.loads is not None and member.index >= 0:
+            self.loads.move(member.index, member.in_flight, load)
+        member.in_flight = load
+        if member.credential.max_concurrency or member.cooldown is not None:
+            self.settle(member)
