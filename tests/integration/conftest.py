@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest_twisted
-from twisted.internet.error import ConnectError
 
-from tests.integration.support import wire
 from tests.integration.support.clients import LLMOCK, need
 from tests.integration.support.daemon import Daemon, free_port
-from tests.integration.support.process import Child, sleep
+from tests.integration.support.process import Child
+from tests.integration.support.ready import until_ready
 from tests.integration.support.upstream import Upstream
 
 StartDaemon = Callable[..., Awaitable[Daemon]]
@@ -51,14 +50,8 @@ async def start_llmock() -> AsyncIterator[StartLlmock]:
         port = free_port()
         child = Child([need(LLMOCK), "serve", "--host", "127.0.0.1", "--port", str(port), *options])
         started.append(child)
-        for _ in range(400):
-            assert child.result is None, child.output
-            try:
-                await wire.get(port, "/anthropic/v1/models")
-                return f"http://127.0.0.1:{port}"
-            except ConnectError:
-                await sleep(0.05)
-        raise AssertionError(child.output)
+        await until_ready(child, port, "/anthropic/v1/models")
+        return f"http://127.0.0.1:{port}"
 
     yield start
     for child in started:

@@ -7,23 +7,15 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
-from twisted.internet.error import ConnectError
 
 from tests.integration.conftest import StartDaemon
-from tests.integration.support import sdks, wire
+from tests.integration.support import sdks
 from tests.integration.support.clients import LLAMA_CPP, SMOLLM2, need
 from tests.integration.support.daemon import free_port, provider
-from tests.integration.support.process import Child, sleep
+from tests.integration.support.process import Child
+from tests.integration.support.ready import until_ready
 
 pytestmark = pytest.mark.model
-PROGRAM = """
-import sys, time, xllamacpp
-params = xllamacpp.CommonParams()
-params.model.path, params.hostname, params.port = sys.argv[1], "127.0.0.1", int(sys.argv[2])
-params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 4096, 2, 2
-server = xllamacpp.Server(params)
-time.sleep(3600)
-"""
 
 
 @pytest_twisted.async_yield_fixture
@@ -31,15 +23,8 @@ async def model() -> AsyncIterator[str]:
     """llama.cpp's own server with SmolLM2; its URL."""
     (file,) = need(SMOLLM2).rglob("*.gguf")
     port = free_port()
-    child = Child([need(LLAMA_CPP), "-c", PROGRAM, str(file), str(port)])
-    for _ in range(600):
-        assert child.result is None, child.output
-        try:
-            if (await wire.get(port, "/health")).status == 200:
-                break
-        except (ConnectError, EOFError):
-            pass
-        await sleep(0.1)
+    child = Child([need(LLAMA_CPP), sdks.PROGRAMS / "model.py", file, str(port)])
+    await until_ready(child, port, "/health", within=60)
     yield f"http://127.0.0.1:{port}"
     child.signal("KILL")
     await child.ended(10)

@@ -9,11 +9,11 @@ import zipfile
 from pathlib import Path
 
 from pytest_twisted import ensureDeferred
-from twisted.internet.error import ConnectError
 
 from tests.integration.support import wire
 from tests.integration.support.daemon import ROOT, SANDBOX, free_port
-from tests.integration.support.process import Child, run, sleep
+from tests.integration.support.process import Child, run
+from tests.integration.support.ready import until_ready
 
 
 async def succeed(*command: str | Path, **options: object) -> str:
@@ -51,13 +51,8 @@ async def test_wheel_in_a_fresh_environment(tmp_path: Path) -> None:
     listen = f'[server]\nlisten = ["tcp:{port}:interface=127.0.0.1"]\nadmin = ""\nstate = "memory:"\n'
     config.write_text(listen + SANDBOX)
     child = Child([twistd, "-n", "--pidfile=", "claudeproxyd", "--config", config], {"HOME": str(tmp_path)}, cwd="/")
-    for _ in range(400):
-        assert child.result is None, child.output
-        try:
-            answer = await wire.post(port, wire.Message().encode())
-            break
-        except ConnectError:
-            await sleep(0.05)
+    await until_ready(child, port, "/readyz")
+    answer = await wire.post(port, wire.Message().encode())
     assert answer.status == 200
     assert answer.json["type"] == "message"
     child.signal("TERM")

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.error import ConnectError
-
 from tests.integration.support import wire
-from tests.integration.support.process import Child, Result, sleep
+from tests.integration.support.process import Child, Result
+from tests.integration.support.ready import until_ready
 from tests.integration.support.upstream import Upstream
 
 ROOT = Path(__file__).parents[3]
@@ -78,20 +77,8 @@ class Daemon:
             what = ["-n", "--pidfile=", "claudeproxyd", "--config", path]
         child = Child([TWISTD, *what], environment(path, env), cwd=folder)
         daemon = cls(child, port, admin, path, listen)
-        await daemon.ready()
+        await until_ready(child, port, "/readyz")
         return daemon
-
-    async def ready(self, within: float = 20.0) -> None:
-        """Wait for ``/readyz``; fails with the log where the process ends first."""
-        for _ in range(int(within / 0.05)):
-            assert self._child.result is None, f"it did not start:\n{self.log}"
-            try:
-                if (await wire.get(self.port, "/readyz")).status == 200:
-                    return
-            except (ConnectError, EOFError):
-                pass
-            await sleep(0.05)
-        raise AssertionError(f"not ready within {within} s:\n{self.log}")
 
     @property
     def pid(self) -> int:
