@@ -1,7 +1,4 @@
-"""What an attempt came to, and what follows from it.
-
-``BEHAVIOUR`` tables 1 and 2 as data: evidence in, :class:`Outcome` out. Pure.
-"""
+"""What an attempt came to, and what follows from it: the types. :mod:`claudeproxyd.classification` holds the tables."""
 
 from __future__ import annotations
 
@@ -66,13 +63,20 @@ class Outcome:
     base: float = 0.0
     """Seconds of the first cooldown; 0: none."""
     ceiling: float = 0.0
-    """Seconds that doubling goes up to; equal to ``base`` where it does not double."""
+    """Seconds that doubling goes up to; equal to ``base`` where it does not double, infinite where only the pool's
+    ``max_cooldown`` ends it."""
+    grace: int = 0
+    """How many such failures in a row cool nothing, before the next one does."""
     until_hint: float | None = None
     """Seconds that the upstream asked for; takes the place of ``base`` and is capped by the pool's ``max_cooldown``."""
     reason: str = ""
     """The upstream's own words, shortened, for logs and the pool's page."""
     exhausted: float | None = None
     """On success too: seconds until the limit that this answer showed as used up is reset."""
+    repeatable: bool = False
+    """The same candidate may be tried again for this request, after a backoff and within the retry budget."""
+    timed_out: bool = False
+    """A time-out of ours: a client is told 504 where the upstream sent no status of its own."""
 
 
 OK = Outcome(Kind.OK)
@@ -130,7 +134,8 @@ class Evidence:
     """The error body, decoded; of an in-band error the event's JSON."""
     failure: str = ""
     """Without a usable answer: connect, connect_timeout, dns, first_byte_timeout, idle_timeout, content_timeout, cut,
-    malformed, stale, tls, proxy_auth, not_claude (a 200 that is HTML, empty, the wrong type or an error object)."""
+    malformed, stale, tls, proxy_auth, not_claude (a 200 that is HTML, empty, the wrong type or an error object),
+    cannot_carry (found while translating), cancelled, or a finish reason that is the model's fault, as it came."""
     message_committed: bool = False
     count_tokens: bool = False
     refreshable: bool = False

@@ -1,0 +1,180 @@
+"""What an upstream's error body says, in whichever dialect, read once into one form.
+
+Upstreams of one family do not keep to one dialect (Claude on Vertex or behind a gateway, servers that call themselves
+compatible), so bodies are read by their shape. Nothing here raises, whatever the bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+
+from claudeproxyd.errors import STATUS_OF_TYPE
+
+#: Names of errors that come without a status, inside a stream, to the status that they have as an answer.
+STATUS_OF_NAME: Mapping[str, int] = {
+    **STATUS_OF_TYPE,
+    # google.rpc.Code
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+    # OpenAI
+    "invalid_prompt": 400,
+    "rate_limit_exceeded": 429,
+    "server_error": 500,
+    # Bedrock
+    "Validation": 400,
+    "AccessDenied": 403,
+    "Throttling": 429,
+    "InternalServer": 500,
+    "ServiceUnavailable": 503,
+}
+
+#: Characters of a message that are kept.
+LONGEST_MESSAGE = 8_000
+#: Characters of a message that logs and the pool's page show.
+LONGEST_REASON = 200
+
+_TITLE = re.compile(r"<title[^>]{0,100}>([^<]{1,500})", re.IGNORECASE)
+#: A page that a wall in front of an API answers with.
+_CHALLENGE = re.compile(r"cloudflare|cf-chl|captcha|challenge|\bwaf\b", re.IGNORECASE)
+_BEDROCK_WRAPPING = "The model returned the following errors: "
+
+
+class Quota(NamedTuple):
+    """A Google quota that was hit."""
+
+    id: str
+    """As ``GenerateRequestsPerDayPerProjectPerModel-FreeTier``."""
+    per_model: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBody:
+    """One error body."""
+
+    message: str = ""
+    """The upstream's sentence; '' where it said none."""
+    names: frozenset[str] = frozenset()
+    """Every code, type, status and reason in it; those of AWS without ``Exception`` at their end."""
+    status: int = 0
+    """The HTTP status that it claims or that its names imply; 0: none."""
+    retry_delay: str = ""
+    """Google's ``RetryInfo.retryDelay``."""
+    quotas: tuple[Quota, ...] = ()
+    """Google's."""
+
+
+def read_error(body: bytes, family: str) -> ErrorBody:
+    """Read *body*, of an answer or of an event in a stream, by an upstream of *family*."""
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return _read_text(body)
+    if isinstance(document, list) and document:
+        document = document[0]  # Gemini without alt=sse
+    if isinstance(document, str):
+        return ErrorBody(document[:LONGEST_MESSAGE])
+    whole = _object(document)
+    nested = _object(whole.get("response")).get("error") or whole.get("error")
+    error = _object(nested) or whole
+    details = [_object(detail) for detail in _array(error.get("details"))]
+    names = [name for name in _names(whole, error, details) if isinstance(name, str)]
+    code = error.get("code")
+    claimed = code if isinstance(code, int) and 400 <= code < 600 else 0
+    return ErrorBody(
+        _message(whole, error, nested, family)[:LONGEST_MESSAGE],
+        frozenset(aws_name(name) if family == "bedrock" else name for name in names),
+        claimed or implied_status(map(aws_name, names)),
+        next((delay for detail in details if (delay := _string(detail.get("retryDelay")))), ""),
+        tuple(_quotas(details)),
+    )
+
+
+def error_message(body: bytes, family: str) -> str:
+    """The sentence in an error body, '' where there is none. It may name accounts and projects."""
+    return read_error(body, family).message
+
+
+def shortened(text: str) -> str:
+    """An upstream's words made fit for one line of a log: no control characters, :data:`LONGEST_REASON` characters."""
+    text = "".join(c if c.isprintable() else " " for c in text[: 2 * LONGEST_REASON])
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
+
+
+def aws_name(name: str) -> str:
+    """``com.amazon.coral#ThrottlingException:http://…``, or a stream's ``throttlingException``: ``Throttling``."""
+    bare = name.rpartition("#")[2].partition(":")[0]
+    kind = bare.removesuffix("Exception")
+    return kind if kind == bare else kind[:1].upper() + kind[1:]
+
+
+def implied_status(names: Iterable[str]) -> int:
+    """The status that the first name which has one stands for; 0: none has."""
+    return next((STATUS_OF_NAME[name] for name in names if name in STATUS_OF_NAME), 0)
+
+
+def _names(whole: Mapping[str, Any], error: Mapping[str, Any], details: list[Mapping[str, Any]]) -> Iterator[Any]:
+    """The exact ones first."""
+    yield _object(error.get("details")).get("error_code")  # Anthropic
+    for detail in details:
+        yield detail.get("reason")  # Google's ErrorInfo
+        if any(_object(violation).get("quotaValue") == "0" for violation in _array(detail.get("violations"))):
+            yield "quotaValue=0"
+    yield _object(error.get("innererror")).get("code")  # Azure
+    yield whole.get("__type")  # AWS
+    yield error.get("code")  # OpenAI
+    yield error.get("status")  # Google
+    yield error.get("type")  # Anthropic, OpenAI
+    if isinstance(whole.get("error"), str):
+        yield whole["error"]  # OAuth
+
+
+def _message(whole: Mapping[str, Any], error: Mapping[str, Any], nested: Any, family: str) -> str:
+    said = (error.get("message"), whole.get("message"), whole.get("Message"), whole.get("error_description"), nested)
+    message = next((text for text in said if isinstance(text, str) and text), "")
+    return message.removeprefix(_BEDROCK_WRAPPING) if family == "bedrock" else message
+
+
+def _quotas(details: list[Mapping[str, Any]]) -> Iterator[Quota]:
+    for detail in details:
+        for violation in map(_object, _array(detail.get("violations"))):
+            quota = _string(violation.get("quotaId"))
+            if quota:
+                yield Quota(quota, "PerModel" in quota or "model" in _object(violation.get("quotaDimensions")))
+        limit = _string(_object(detail.get("metadata")).get("quota_limit"))
+        if limit:
+            yield Quota(limit, "PerModel" in limit)
+
+
+def _read_text(body: bytes) -> ErrorBody:
+    """A body that is not JSON: of a page, its title."""
+    text = body[:LONGEST_MESSAGE].decode("utf-8", "replace").strip()
+    if not text.startswith("<"):
+        return ErrorBody(text)
+    title = _TITLE.search(text)
+    names = frozenset({"challenge"} if _CHALLENGE.search(text) else ())
+    return ErrorBody(title[1].strip() if title else "", names)
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _array(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _string(value: object) -> str:
+    return value if isinstance(value, str) else ""

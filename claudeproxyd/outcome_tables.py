@@ -1,0 +1,302 @@
+"""The decision tables: what is seen of a failed attempt, and the outcome that it stands for.
+
+Errors that have a name come first, then statuses; within each table the first row with a sign that fits wins.
+:func:`claudeproxyd.classification.classify` reads them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Container
+from dataclasses import dataclass, replace
+from enum import Enum
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from claudeproxyd.error_bodies import ErrorBody
+from claudeproxyd.outcomes import CANCELLED, Evidence, Kind, Outcome, Scope, Then
+
+# What each kind comes to where no row says otherwise: what cools, what is done next, the first cooldown, its ceiling.
+CLIENT_FAULT = Outcome(Kind.CLIENT_FAULT, Scope.NONE, Then.ANSWER)
+TOO_LARGE = Outcome(Kind.TOO_LARGE, Scope.NONE, Then.NEXT_ROUTE)
+UNSUPPORTED = Outcome(Kind.UNSUPPORTED, Scope.NONE, Then.NEXT_ROUTE)
+MODEL_UNAVAILABLE = Outcome(Kind.MODEL_UNAVAILABLE, Scope.MODEL, Then.NEXT, 600, 43_200)
+QUOTA = Outcome(Kind.QUOTA, Scope.MODEL, Then.NEXT, 1, 1_800)
+OVERLOADED = Outcome(Kind.OVERLOADED, Scope.MODEL_ON_PROVIDER, Then.NEXT, 1, 30)
+AUTH = Outcome(Kind.AUTH, Scope.CREDENTIAL, Then.NEXT, 1_800, 1_800)
+BILLING = Outcome(Kind.BILLING, Scope.CREDENTIAL, Then.NEXT, 1_800, math.inf)
+PERMISSION = Outcome(Kind.PERMISSION, Scope.MODEL, Then.NEXT, 600, 3_600)
+LOCATION = Outcome(Kind.LOCATION, Scope.PROVIDER, Then.NEXT_PROVIDER, 1_800, 1_800)
+TRANSIENT = Outcome(Kind.TRANSIENT, Scope.MODEL, Then.NEXT, 1, 60)
+MODEL_FAULT = Outcome(Kind.MODEL_FAULT, Scope.NONE, Then.REPEAT_ONCE)
+RECTIFY = Outcome(Kind.RECTIFY, Scope.NONE, Then.RECTIFY_ONCE)
+STALE = Outcome(Kind.STALE, Scope.NONE, Then.REPEAT_ONCE)
+CONFIGURATION = Outcome(Kind.CONFIGURATION, Scope.PROVIDER, Then.NEXT, 60, 60)
+BROKEN_STREAM = Outcome(Kind.BROKEN_STREAM, Scope.MODEL, Then.ANSWER, 1, 60, grace=1)
+
+#: Characters of a message that patterns are tried on.
+SEARCHED = 2_000
+
+
+def _starts(pattern: str) -> re.Pattern[str]:
+    """A known text. It counts at the start of the upstream's sentence alone: further on, a client can put words into
+    it (a field's name, a file's), and no client may have a healthy credential cooled."""
+    return re.compile(pattern, re.IGNORECASE | re.DOTALL | re.ASCII)
+
+
+class Case(NamedTuple):
+    """The evidence, read."""
+
+    evidence: Evidence
+    error: ErrorBody
+    names: frozenset[str]
+    status: int
+    """Of the answer; of an error inside a stream, the status that it would have had."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """One way to know a row by: all that is given must fit."""
+
+    names: tuple[str, ...] = ()
+    """Any of these codes, types or reasons; ``*`` at the end stands for more."""
+    text: re.Pattern[str] | None = None
+    """How the upstream's sentence begins."""
+    statuses: Container[int] = ()
+    failures: tuple[str, ...] = ()
+    """Of ``Evidence.failure``; ``*`` as above."""
+    committed: bool | None = None
+    """Whether part of a message had gone to the client."""
+    count_tokens: bool | None = None
+
+    def fits(self, case: Case) -> bool:
+        evidence = case.evidence
+        return (
+            (not self.names or any(_is_like(name, self.names) for name in case.names))
+            and (self.text is None or self.text.match(case.error.message, 0, SEARCHED) is not None)
+            and (not self.statuses or case.status in self.statuses)
+            and (not self.failures or _is_like(evidence.failure, self.failures))
+            and self.committed in (None, evidence.message_committed)
+            and self.count_tokens in (None, evidence.count_tokens)
+        )
+
+
+def _is_like(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+class Hinted(Enum):
+    """What an upstream's hint takes the place of, where it gives one."""
+
+    NOTHING = "nothing"
+    COOLDOWN = "cooldown"
+    COOLDOWN_AND_SCOPE = "cooldown_and_scope"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table."""
+
+    outcome: Outcome
+    signs: tuple[Sign, ...]
+    hinted: Hinted = Hinted.NOTHING
+
+
+#: A request that holds more than the model's window, by family; ``tokens`` and ``maximum`` where they are told.
+OVERFLOWS = (
+    # Anthropic, also on Bedrock and Vertex
+    _starts(r"prompt is too long(: (?P<tokens>\d+) tokens > (?P<maximum>\d+) maximum)?"),
+    # Bedrock
+    _starts(r"input is too long"),
+    # Gemini
+    _starts(
+        r"the input token count (\((?P<tokens>[\d,]+)\) )?exceeds the maximum number of tokens allowed"
+        r"( \(?(?P<maximum>[\d,]+))?"
+    ),
+    # Vertex
+    _starts(
+        r"unable to submit request because the input token count is (?P<tokens>[\d,]+)"
+        r" but (the )?model only supports up to (?P<maximum>[\d,]+)"
+    ),
+    # OpenAI chat, and servers like it
+    _starts(
+        r"this model's maximum context length is (?P<maximum>\d+) tokens"
+        r"(.*?(resulted in|requested|has|contains) (about |at least )?(?P<tokens>\d+))?"
+    ),
+    # OpenAI Responses
+    _starts(r"your input exceeds the context window"),
+    # llama.cpp
+    _starts(
+        r"(the )?request (\((?P<tokens>\d+) tokens\) )?exceeds the available context size"
+        r"( \((?P<maximum>\d+) tokens\))?"
+    ),
+)
+
+CONTEXT_OVERFLOW = (
+    Sign(names=("context_length_exceeded", "exceed_context_size_error")),
+    *(Sign(text=text, statuses=(400, 422)) for text in OVERFLOWS),
+)
+
+BY_NAME: tuple[Row, ...] = (
+    # client went away
+    Row(CANCELLED, (Sign(failures=("cancelled",)),)),
+    # our translator cannot carry the request on this route
+    Row(UNSUPPORTED, (Sign(failures=("cannot_carry",)),)),
+    # a field that the API does not know: its sentence begins with a name that the client chose
+    Row(CLIENT_FAULT, (Sign(text=_starts(r".*: extra inputs are not permitted"), statuses=(400,)),)),
+    # the model is unknown to, or not enabled or deployed for, this account
+    Row(
+        MODEL_UNAVAILABLE,
+        (
+            Sign(names=("not_found_error",), text=_starts(r"(the |requested )*model\b")),
+            Sign(names=("NOT_FOUND",), text=_starts(r"(publisher model|models/)")),
+            Sign(names=("DeploymentNotFound", "model_not_found")),
+            Sign(
+                names=("Validation", "AccessDenied", "ResourceNotFound"),
+                text=_starts(
+                    r"(invocation of model id .* with on-demand throughput isn.{1,3}t supported"
+                    r"|you don.{1,3}t have access to the model"
+                    r"|the provided model identifier is invalid"
+                    r"|could not resolve the foundation model)"
+                ),
+            ),
+            Sign(names=("quotaValue=0",), statuses=(429,)),
+            Sign(names=("RESOURCE_EXHAUSTED",), text=_starts(r".*\blimit: 0(?![\d.])"), statuses=(429,)),
+        ),
+    ),
+    # a 404 that names a file, container or response
+    Row(CLIENT_FAULT, (Sign(text=_starts(r"(no such )?(file|container|response|item)\b"), statuses=(404,)),)),
+    # money: the account's credit or its limit
+    Row(
+        BILLING,
+        (
+            Sign(text=_starts(r"your credit balance is too low")),
+            Sign(names=("enforced_spend_limit_reached", "contract_spend_limit_reached")),
+            Sign(names=("insufficient_quota", "BILLING_DISABLED")),
+        ),
+    ),
+    # the limit that the customer set: "You will regain access on DATE"
+    Row(
+        BILLING,
+        (Sign(text=_starts(r"you have reached your specified (\w+ )?api usage limits"), statuses=(400,)),),
+        Hinted.COOLDOWN,
+    ),
+    # the account or the key is shut
+    Row(
+        AUTH,
+        (
+            Sign(names=("organization_on_hold",)),
+            Sign(text=_starts(r"(this|your) organization has been disabled")),
+            Sign(names=("API_KEY_INVALID", "SERVICE_DISABLED", "CONSUMER_SUSPENDED", "API_KEY_SERVICE_BLOCKED")),
+        ),
+    ),
+    Row(
+        replace(AUTH, then=Then.REFRESH_ONCE),
+        (Sign(names=("UnrecognizedClient", "InvalidSignature", "ExpiredToken")),),
+    ),
+    # where the daemon stands
+    Row(
+        LOCATION,
+        (
+            Sign(names=("FAILED_PRECONDITION",), text=_starts(r"user location is not supported")),
+            Sign(names=("unsupported_country_region_territory",)),
+        ),
+    ),
+    # a quota of the account that comes as a 400
+    Row(QUOTA, (Sign(names=("ServiceQuotaExceeded",)),)),
+    # the model's machinery
+    Row(TRANSIENT, (Sign(names=("ModelNotReady", "ModelTimeout", "ModelError", "ModelStreamError")),), Hinted.COOLDOWN),
+    # one feature's machinery: nothing else is touched by it
+    Row(
+        replace(TRANSIENT, scope=Scope.NONE, base=0, ceiling=0),
+        (Sign(names=("compaction_unavailable", "cmek_*")),),
+    ),
+    # overload, in band too
+    Row(
+        OVERLOADED,
+        (
+            Sign(names=("overloaded_error",)),
+            Sign(names=("UNAVAILABLE",), text=_starts(r".*\boverloaded")),
+            Sign(names=("slow_down", "server_is_overloaded")),
+        ),
+        Hinted.COOLDOWN,
+    ),
+    # content filters and moderation
+    Row(
+        CLIENT_FAULT,
+        (
+            Sign(names=("content_filter", "ResponsibleAIPolicyViolation", "content_policy_violation")),
+            Sign(names=("moderation_blocked",)),
+            Sign(text=_starts(r".*\b(moderation|(input|prompt|request|content)\b.{0,20}\bflagged)\b"), statuses=(403,)),
+        ),
+    ),
+    # an answer that the model spoilt
+    Row(
+        MODEL_FAULT,
+        (
+            Sign(failures=("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL")),
+            Sign(failures=("TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE", "malformed_*")),
+        ),
+    ),
+    # a thinking block of another key, model or family in the history
+    Row(
+        RECTIFY,
+        (
+            Sign(text=_starts(r".*\bsignature\b.{0,40}\bthinking\b"), statuses=(400,)),
+            Sign(text=_starts(r".*\bthinking\b.{0,40}\bsignature\b"), statuses=(400,)),
+            Sign(text=_starts(r".*\bexpected `(redacted_)?thinking`"), statuses=(400,)),
+        ),
+    ),
+    # context overflow
+    Row(CLIENT_FAULT, CONTEXT_OVERFLOW),
+    # 429 about fast mode or long-context credits
+    Row(
+        CLIENT_FAULT,
+        (
+            Sign(text=_starts(r".*\bfast[- ](mode|requests?)\b"), statuses=(429,)),
+            Sign(text=_starts(r".*\b(credits?|extra usage)\b.*\blong[- ]context\b"), statuses=(429,)),
+            Sign(text=_starts(r".*\blong[- ]context\b.*\b(credits?|extra usage)\b"), statuses=(429,)),
+        ),
+    ),
+    # a kept-alive connection closed before one byte of the answer
+    Row(STALE, (Sign(failures=("stale",)),)),
+    # TLS: untrusted, expired, wrong name
+    Row(CONFIGURATION, (Sign(failures=("tls",)),)),
+)
+
+_CUT = ("cut", "malformed", "idle_timeout", "content_timeout")
+
+BY_STATUS: tuple[Row, ...] = (
+    # too large for this provider
+    Row(TOO_LARGE, (Sign(statuses=(413,)),)),
+    Row(replace(AUTH, then=Then.REFRESH_ONCE), (Sign(statuses=(401,)),)),
+    Row(replace(BILLING, ceiling=BILLING.base), (Sign(statuses=(402,)),)),
+    # 403: a Cloudflare or WAF challenge, else the model
+    Row(replace(PERMISSION, scope=Scope.PROVIDER, base=10), (Sign(names=("challenge",), statuses=(403,)),)),
+    Row(PERMISSION, (Sign(statuses=(403,)),)),
+    # the route itself is not there
+    Row(
+        replace(UNSUPPORTED, then=Then.NEXT),
+        (Sign(statuses=(404,)), Sign(statuses=(405, 501), count_tokens=True)),
+    ),
+    # 407 from a proxy
+    Row(CONFIGURATION, (Sign(statuses=(407,)), Sign(failures=("proxy_auth",)))),
+    # 429, with a hint and without
+    Row(QUOTA, (Sign(statuses=(429,)),), Hinted.COOLDOWN_AND_SCOPE),
+    Row(OVERLOADED, (Sign(statuses=(529,)),), Hinted.COOLDOWN),
+    Row(TRANSIENT, (Sign(statuses=(408, 499)), Sign(statuses=range(500, 600))), Hinted.COOLDOWN),
+    # 400, 409, 422 and other 4xx
+    Row(CLIENT_FAULT, (Sign(statuses=range(400, 500)),)),
+    # cannot connect, DNS fails, connect or first-byte time-out
+    Row(
+        replace(TRANSIENT, scope=Scope.PROVIDER),
+        (Sign(failures=("connect", "connect_timeout", "dns", "first_byte_timeout")),),
+    ),
+    # answer ended too early, a frame that does not parse, silence: before message commit
+    Row(TRANSIENT, (Sign(failures=_CUT, committed=False),)),
+    # the same after message commit
+    Row(BROKEN_STREAM, (Sign(failures=_CUT, committed=True),)),
+    # 3xx; a 200 that is HTML, empty, of the wrong content type or an error object; whatever else there may be
+    Row(TRANSIENT, (Sign(),), Hinted.COOLDOWN),
+)
