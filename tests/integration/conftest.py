@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted
+from twisted.internet import reactor
+from twisted.logger import LogEvent, globalLogPublisher
 
 from tests.integration.support.clients import LLMOCK, need
 from tests.integration.support.daemon import Daemon, free_port
@@ -16,6 +19,24 @@ from tests.integration.support.upstream import Upstream
 
 StartDaemon = Callable[..., Awaitable[Daemon]]
 StartLlmock = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Hold each test to what trial holds its own to: no failure that was only logged, no timer that still runs."""
+    logged: list[LogEvent] = []
+
+    def observe(event: LogEvent) -> None:
+        if "log_failure" in event:
+            logged.append(event)
+
+    before = set(reactor.getDelayedCalls())
+    globalLogPublisher.addObserver(observe)
+    yield
+    globalLogPublisher.removeObserver(observe)
+    assert not logged, [event["log_failure"].getTraceback() for event in logged]
+    now = reactor.seconds()  # what is due now is Twisted closing a socket
+    assert not [call for call in reactor.getDelayedCalls() if call not in before and call.getTime() > now]
 
 
 @pytest_twisted.async_yield_fixture
