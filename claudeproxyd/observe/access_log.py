@@ -1,0 +1,124 @@
+"""The access log: one line a request, for people and for machines."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+
+import msgspec
+
+LONGEST = 200
+"""Characters of any one field in a line."""
+
+_plain = re.compile(r"[!#-\[\]-~]{1,200}").fullmatch
+
+
+class AccessEntry(msgspec.Struct, kw_only=True):
+    """What there is to say of one request when it is over. Made by web.
+
+    A figure that is not known is None. Times are seconds, sizes bytes.
+    """
+
+    time: float
+    """When the request came, since the epoch."""
+    request_id: str
+    client: str = ""
+    remote: str = ""
+    """The client's address."""
+    method: str = ""
+    path: str = ""
+    """Without its query."""
+    model: str = ""
+    """What was asked for; '' where there is none."""
+    provider: str = ""
+    """Of the attempt that was answered with."""
+    credential: str = ""
+    """Its name."""
+    attempts: int = 0
+    status: int = 0
+    """What the client was told; 0 when it left before."""
+    outcome: str = ""
+    stop_reason: str | None = None
+    stream: bool = False
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    time_to_first_byte: float | None = None
+    """To the head of the answer."""
+    time_to_first_content: float | None = None
+    duration: float = 0.0
+    overhead: float | None = None
+    """What of it the daemon itself took, where it was measured."""
+    events: int = 0
+    """Sent to the client."""
+    bytes_in: int = 0
+    """From the client."""
+    bytes_out: int = 0
+    """To the client."""
+    error: str = ""
+    """Why there was no answer, in short."""
+
+    def __str__(self) -> str:
+        """The line without its time. What is not one plain word is quoted as in JSON: no field breaks the line."""
+        parts = [
+            f"{_word(self.method)} {_word(self.path)} {self.status} {_word(self.outcome)}"
+            f" request={_word(self.request_id)} client={_word(self.client)} remote={_word(self.remote)}"
+        ]
+        if self.model:
+            parts.append(f"model={_word(self.model)}")
+        if self.attempts:
+            parts.append(f"via={_word(self.provider)}/{_word(self.credential)} attempts={self.attempts}")
+        if self.stream:
+            parts.append("stream")
+        if self.stop_reason:
+            parts.append(f"stop={_word(self.stop_reason)}")
+        if self.input_tokens is not None or self.output_tokens is not None:
+            parts.append(f"tokens={_figure(self.input_tokens)}/{_figure(self.output_tokens)}")
+        if self.time_to_first_byte is not None:
+            parts.append(f"first={self.time_to_first_byte * 1000:.0f}ms")
+        parts.append(f"total={self.duration * 1000:.0f}ms bytes={self.bytes_in}/{self.bytes_out}")
+        if self.error:
+            parts.append(f"error={_word(self.error)}")
+        return " ".join(parts)
+
+
+def text_line(entry: AccessEntry) -> str:
+    """The line in a file of its own: UTC time first."""
+    when = datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="milliseconds")
+    return f"{when[:-6]}Z {entry}"
+
+
+def terminal_line(entry: AccessEntry, colour: bool) -> str:
+    """The line for somebody who watches: local time, status, model, who served it, tokens, time."""
+    green, yellow, red, dim, plain = ("\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[2m", "\x1b[0m") if colour else [""] * 5
+    status = entry.status
+    tint = green if 200 <= status < 400 else yellow if 0 < status < 500 else red
+    parts = [
+        f"{dim}{datetime.fromtimestamp(entry.time):%H:%M:%S}{plain}",
+        f"{tint}{status or '---'}{plain}",
+        _word(entry.model) if entry.model else f"{_word(entry.method)} {_word(entry.path)}",
+    ]
+    if entry.attempts:
+        parts.append(f"{dim}by{plain} {_word(entry.provider)}/{_word(entry.credential)}")
+    if entry.attempts > 1:
+        parts.append(f"{yellow}after {entry.attempts} attempts{plain}")
+    if entry.input_tokens is not None or entry.output_tokens is not None:
+        parts.append(f"{_figure(entry.input_tokens)} in, {_figure(entry.output_tokens)} out")
+    first = f"{entry.time_to_first_byte:.2f} s to " if entry.stream and entry.time_to_first_byte is not None else ""
+    parts.append(f"{dim}{first}{entry.duration:.2f} s{plain}")
+    if entry.error:
+        parts.append(f"{tint}{_word(entry.error)}{plain}")
+    return "  ".join(parts)
+
+
+def _figure(count: int | None) -> str:
+    return "-" if count is None else str(count)
+
+
+def _word(value: str) -> str:
+    """*value* as one word: itself, or quoted; '' is a dash."""
+    if _plain(value):
+        return value
+    if not value:
+        return "-"
+    return json.dumps(value if len(value) <= LONGEST else value[:LONGEST] + "…").replace("\x7f", "\\u007f")

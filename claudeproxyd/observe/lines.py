@@ -1,0 +1,181 @@
+"""Where lines about requests go: to the daemon's log, or to a file of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from claudeproxyd.observe.scrub import scrub
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from claudeproxyd.observe.metrics import Metrics
+
+Write = Callable[[msgspec.Struct], None]
+"""Takes an access entry or a usage record, and gets it written."""
+
+FLUSH_AFTER = 0.25
+"""Seconds that a line may wait for its fellows."""
+FLUSH_AT = 65_536
+"""Characters that do not wait."""
+WAITING = 1_048_576
+"""Characters that may wait for a disk that does not take them; lines beyond are dropped."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def json_line(entry: msgspec.Struct) -> str:
+    """An entry as one flat line of ASCII JSON, in which nothing can pass for another line or move a cursor."""
+    line = _encode(entry).decode()
+    if line.isascii() and "\x7f" not in line:
+        return line
+    return json.dumps(json.loads(line), separators=(",", ":")).replace("\x7f", "\\u007f")
+
+
+def to_log(namespace: str) -> Write:
+    """Writes entries to the daemon's log, as events that carry the entry: see :mod:`claudeproxyd.observe.logging`."""
+    log = Logger(namespace=namespace)
+
+    def write(entry: msgspec.Struct) -> None:
+        log.info("{entry}", entry=entry)
+
+    return write
+
+
+def to_file(file: LineFile, form: Callable[[Any], str]) -> Write:
+    """Writes entries to *file* as *form* has them: ``text_line`` of the access log, or :func:`json_line`."""
+
+    def write(entry: msgspec.Struct) -> None:
+        file.write(form(entry))
+
+    return write
+
+
+class LineFile:
+    """A file that lines are added to, in batches and off the reactor: a disk that hangs costs lines, not answers.
+
+    Secrets are masked there too. Never rotates: whoever does, renames the file and has :meth:`reopen` called. Raises
+    OSError when it cannot be opened at first.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, path: str, reactor: IReactorTime, in_thread: Callable[[Callable[[], None]], Deferred[None]]
+    ) -> None:
+        """*in_thread* runs a function in a thread: ``partial(deferToThreadPool, reactor, reactor.getThreadPool())``."""
+        self._path = os.path.expanduser(path)
+        self._reactor = reactor
+        self._in_thread = in_thread
+        self._fd = _open(self._path)
+        self._lines: list[str] = []
+        self._size = 0
+        """Characters of ``_lines`` and of the batch that a thread is writing."""
+        self._timer: IDelayedCall | None = None
+        self._writing = False
+        self._again = False
+        """A flush was due while the one before was not done."""
+        self._reopen = False
+        self._closed: Deferred[None] | None = None
+        self._losing = False
+        self.dropped = 0
+        """Lines lost to a disk that was full or too slow."""
+
+    def register(self, metrics: Metrics) -> None:
+        """Have the metrics tell how the file fares."""
+        metrics.gauge("claudeproxyd_log_waiting_bytes", "Lines not yet in the log's file.", lambda: self._size)
+        metrics.counter(
+            "claudeproxyd_log_dropped_lines_total", "Lines lost: the disk is full or too slow.", lambda: self.dropped
+        )
+
+    def write(self, line: str) -> None:
+        """Add one line, which is given without its newline."""
+        if self._size >= WAITING or self._closed is not None:
+            self._drop(1, "the file is closed" if self._closed is not None else "the disk does not keep up")
+            return
+        self._lines.append(line)
+        self._size += len(line) + 1
+        if self._size >= FLUSH_AT:
+            self._flush()
+        elif self._timer is None:
+            self._timer = self._reactor.callLater(FLUSH_AFTER, self._flush)
+
+    def reopen(self) -> None:
+        """Open the path anew, from the next line on. For SIGHUP."""
+        self._flush()
+        self._reopen = True
+        self._flush()
+
+    def close(self) -> Deferred[None]:
+        """Write what waits, then close. A line that comes later is lost, and counted."""
+        self._closed = Deferred()
+        self._flush()
+        self._close_if_done()
+        return self._closed
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            if self._timer.active():
+                self._timer.cancel()
+            self._timer = None
+        if self._writing:
+            self._again = True
+            return
+        if not self._lines and not self._reopen:
+            return
+        lines, self._lines = self._lines, []
+        reopen, self._reopen = self._reopen, False
+        self._writing = True
+        self._in_thread(lambda: self._write_batch(lines, reopen)).addBoth(self._written, lines)
+
+    def _write_batch(self, lines: list[str], reopen: bool) -> None:
+        """In a thread, one at a time."""
+        if reopen:
+            fresh = _open(self._path)
+            os.close(self._fd)
+            self._fd = fresh
+        data = memoryview("".join([scrub(line) + "\n" for line in lines]).encode("utf-8", "backslashreplace"))
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+    def _written(self, result: object, lines: list[str]) -> None:
+        self._writing = False
+        self._size -= sum(map(len, lines)) + len(lines)
+        if isinstance(result, Failure):
+            self._drop(len(lines), result.getErrorMessage())
+        else:
+            self._losing = False
+        if self._again:
+            self._again = False
+            self._flush()
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._closed is not None and not self._closed.called and not self._writing:
+            os.close(self._fd)
+            self._closed.callback(None)
+
+    def _drop(self, count: int, why: str) -> None:
+        self.dropped += count
+        if not self._losing:
+            self._losing = True
+            self._log.warn("lines for {path} are lost: {why}", path=self._path, why=why)
+
+
+def _open(path: str) -> int:
+    """Open for appending. A file that is new gets mode 0640 whatever the umask; what is there keeps its own."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        descriptor = os.open(path, flags | os.O_EXCL, 0o640)
+    except FileExistsError:
+        return os.open(path, flags, 0o640)
+    os.fchmod(descriptor, 0o640)
+    return descriptor

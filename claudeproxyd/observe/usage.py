@@ -1,0 +1,99 @@
+"""One usage record an attempt, and where it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from claudeproxyd.interfaces import IUsageSink
+from claudeproxyd.observe.lines import Write, json_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class UsageRecord(msgspec.Struct, kw_only=True):
+    """What one attempt asked for, got and cost. Made by dispatch when the attempt is over.
+
+    A figure that is not known is None, which is not the same as 0. Times are seconds, sizes bytes.
+    """
+
+    time: float
+    """When the attempt was over, since the epoch."""
+    request_id: str
+    """Ours: several attempts of one request share it."""
+    upstream_request_id: str = ""
+    client: str = ""
+    labels: Mapping[str, str] = {}
+    """The client's, as configured."""
+    session: str = ""
+    model_asked: str = ""
+    model_served: str = ""
+    """The upstream's name for it."""
+    provider: str = ""
+    credential: str = ""
+    """Its name."""
+    attempt: int = 1
+    """1 for a request's first."""
+    outcome: str = ""
+    """As :class:`claudeproxyd.outcomes.Kind` has it."""
+    status: int = 0
+    """The upstream's; 0 where no head came."""
+    stop_reason: str | None = None
+    input_tokens: int | None = None
+    """Without what was read from or written to a cache."""
+    output_tokens: int | None = None
+    """With thinking."""
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    thinking_tokens: int | None = None
+    estimated: bool = False
+    """The output figure is our estimate."""
+    time_to_first_byte: float | None = None
+    time_to_first_content: float | None = None
+    duration: float = 0.0
+    bytes_in: int = 0
+    """From the upstream."""
+    bytes_out: int = 0
+    """To the upstream."""
+
+    def __str__(self) -> str:
+        """A JSON line: records are for machines in a text log too."""
+        return json_line(self)
+
+
+@implementer(IUsageSink)
+class UsageLog:
+    """Writes each record as a line of its own, by :func:`~claudeproxyd.observe.lines.to_log` or ``to_file``."""
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+
+    def record(self, record: UsageRecord) -> None:
+        """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
+        self._write(record)
+
+
+@implementer(IUsageSink)
+class Sinks:
+    """Gives each record to every sink. One that fails neither hurts the request nor keeps the others from theirs."""
+
+    _log = Logger()
+
+    def __init__(self, sinks: Sequence[Any]) -> None:
+        self._sinks = tuple(sinks)
+        self._failed: set[int] = set()
+
+    def record(self, record: UsageRecord) -> None:
+        """See :class:`~claudeproxyd.interfaces.IUsageSink`. A sink's first failure is logged, the rest are not."""
+        for place, sink in enumerate(self._sinks):
+            try:
+                sink.record(record)
+            except Exception:
+                if place not in self._failed:
+                    self._failed.add(place)
+                    self._log.failure("usage records are lost: {sink} failed", sink=type(sink).__name__)

@@ -1,0 +1,215 @@
+"""Lines in a file of their own."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.observe.access_log import AccessEntry
+from claudeproxyd.observe.lines import FLUSH_AFTER, FLUSH_AT, WAITING, LineFile, to_file, to_log
+from claudeproxyd.observe.metrics import Metrics
+
+
+class Threads:
+    """Stands in for the thread pool: runs at once, or when it is told to."""
+
+    def __init__(self) -> None:
+        self.slow = False
+        self._waiting: list[tuple[Callable[[], None], Deferred[None]]] = []
+
+    def __call__(self, job: Callable[[], None]) -> Deferred[None]:
+        if not self.slow:
+            return maybeDeferred(job)
+        done: Deferred[None] = Deferred()
+        self._waiting.append((job, done))
+        return done
+
+    def run(self) -> None:
+        """Do the first job that waits."""
+        job, done = self._waiting.pop(0)
+        maybeDeferred(job).chainDeferred(done)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+
+class LineFileTests(SynchronousTestCase):
+    """A file that lines are added to."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.threads = Threads()
+        self.path = self.mktemp()
+        self.file = LineFile(self.path, self.clock, self.threads)
+
+    def content(self, path: str = "") -> str:
+        """What is in the file."""
+        with open(path or self.path, encoding="utf-8") as file:
+            return file.read()
+
+    def test_flush_by_time(self) -> None:
+        """Lines are on the disk a quarter of a second later, and no timer is left."""
+        self.file.write("one")
+        self.file.write("two")
+        self.assertEqual(self.content(), "")
+        self.clock.advance(FLUSH_AFTER)
+        self.assertEqual(self.content(), "one\ntwo\n")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_flush_by_size(self) -> None:
+        """A burst does not wait for the timer."""
+        self.file.write("x" * FLUSH_AT)
+        self.assertEqual(len(self.content()), FLUSH_AT + 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_mode(self) -> None:
+        """The file is for its owner and group alone, whatever the umask; one that was there keeps its mode."""
+        before = os.umask(0o077)
+        try:
+            path = self.mktemp()
+            LineFile(path, self.clock, self.threads).close()
+        finally:
+            os.umask(before)
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o640)
+        os.chmod(path, 0o600)
+        LineFile(path, self.clock, self.threads).close()
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+
+    def test_reopen(self) -> None:
+        """After a rotation, what was written before is in the old file and what comes after is in the new."""
+        self.file.write("old")
+        os.rename(self.path, self.path + ".1")
+        self.file.reopen()
+        self.file.write("new")
+        self.clock.advance(FLUSH_AFTER)
+        self.assertEqual(self.content(self.path + ".1"), "old\n")
+        self.assertEqual(self.content(), "new\n")
+
+    def test_reopen_while_writing(self) -> None:
+        """A rotation while the disk is busy is not forgotten."""
+        self.threads.slow = True
+        self.file.write("old")
+        self.clock.advance(FLUSH_AFTER)
+        os.rename(self.path, self.path + ".1")
+        self.file.reopen()
+        self.file.write("new")
+        self.threads.run()
+        self.threads.run()
+        self.assertEqual(self.content(self.path + ".1"), "old\n")
+        self.assertEqual(self.content(), "new\n")
+
+    def test_device(self) -> None:
+        """Lines can go to a device, which is left as it is."""
+        mode = os.stat("/dev/null").st_mode
+        file = LineFile("/dev/null", self.clock, self.threads)
+        file.write("gone")
+        file.reopen()
+        self.successResultOf(file.close())
+        self.assertEqual(os.stat("/dev/null").st_mode, mode)
+        self.assertEqual(file.dropped, 0)
+
+    def test_slow_disk(self) -> None:
+        """While the disk hangs, memory is bounded, later lines are dropped and counted, and the log says so once."""
+        self.threads.slow = True
+        line = "x" * 1023
+        with capturedLogs() as logs:
+            for _ in range(WAITING // 1024 + 10):
+                self.file.write(line)
+        self.assertEqual(self.file.dropped, 10)
+        self.assertEqual(len([event for event in logs if "lost" in event["log_format"]]), 1)
+        self.assertEqual(len(self.threads), 1)
+        while self.threads:
+            self.threads.run()
+        self.clock.advance(FLUSH_AFTER)
+        self.assertEqual(len(self.content()), WAITING)
+        self.threads.slow = False
+        self.file.write("after")
+        self.clock.advance(FLUSH_AFTER)
+        self.assertTrue(self.content().endswith("after\n"))
+
+    def test_full_disk(self) -> None:
+        """Lines that a full disk refuses are counted, and the daemon goes on."""
+        file = LineFile("/dev/full", self.clock, self.threads)
+        file.write("one")
+        file.write("two")
+        self.clock.advance(FLUSH_AFTER)
+        self.assertEqual(file.dropped, 2)
+        self.successResultOf(file.close())
+
+    def test_failed_reopen(self) -> None:
+        """If the path cannot be opened anew, later lines still go somewhere: to the file as it was."""
+        os.rename(self.path, self.path + ".1")
+        os.mkdir(self.path)
+        self.file.reopen()
+        self.file.write("kept")
+        self.successResultOf(self.file.close())
+        self.assertEqual(self.content(self.path + ".1"), "kept\n")
+
+    def test_close(self) -> None:
+        """Nothing that was written is missing after a stop, even if the disk was busy just then."""
+        self.threads.slow = True
+        self.file.write("one")
+        self.clock.advance(FLUSH_AFTER)
+        self.file.write("two")
+        closed = self.file.close()
+        self.assertNoResult(closed)
+        self.threads.run()
+        self.assertNoResult(closed)
+        self.threads.run()
+        self.successResultOf(closed)
+        self.assertEqual(self.content(), "one\ntwo\n")
+        self.file.write("late")
+        self.assertEqual(self.file.dropped, 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_unusable_path(self) -> None:
+        """A path that cannot be opened stops the start."""
+        self.assertRaises(OSError, LineFile, "/nowhere/at/all", self.clock, self.threads)
+
+    def test_secrets(self) -> None:
+        """A secret in a line does not reach the file."""
+        self.file.write('error="bad key sk-ant-api03-abcdef"')
+        self.clock.advance(FLUSH_AFTER)
+        self.assertEqual(self.content(), 'error="bad key ***"\n')
+
+    def test_hostile_secret(self) -> None:
+        """What looks like the beginning of a key in one line does not take other lines along."""
+        for line in ("-----BEGIN PRIVATE KEY-----", "innocent", "Bearer", "x" * 20, "-----END PRIVATE KEY-----"):
+            self.file.write(line)
+        self.clock.advance(FLUSH_AFTER)
+        self.assertEqual(self.content().splitlines()[1:4], ["innocent", "Bearer", "x" * 20])
+
+    def test_metrics(self) -> None:
+        """What waits and what was lost can be watched."""
+        metrics = Metrics()
+        self.file.register(metrics)
+        self.file.write("one")
+        samples = {
+            sample.name: sample.value
+            for family in text_string_to_metric_families(metrics.render().decode())
+            for sample in family.samples
+        }
+        self.assertEqual(samples["claudeproxyd_log_waiting_bytes"], 4)
+        self.assertEqual(samples["claudeproxyd_log_dropped_lines_total"], 0)
+
+    def test_to_file(self) -> None:
+        """Entries are written in the form that was asked for."""
+        write = to_file(self.file, lambda entry: f"<{entry.request_id}>")
+        write(AccessEntry(time=1.0, request_id="req_1"))
+        self.clock.advance(FLUSH_AFTER)
+        self.assertEqual(self.content(), "<req_1>\n")
+
+    def test_to_log(self) -> None:
+        """An entry in the daemon's log comes with the entry itself, for observers that know it."""
+        entry = AccessEntry(time=1.0, request_id="req_1")
+        with capturedLogs() as logs:
+            to_log("access")(entry)
+        self.assertIs(logs[0]["entry"], entry)
+        self.assertEqual(logs[0]["log_namespace"], "access")
