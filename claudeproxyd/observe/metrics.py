@@ -1,0 +1,312 @@
+"""What is counted, and what anybody else lets be read.
+
+Theory of operation. Everything is read at scrape time. What happens on the data path is plain integers in dicts and
+lists (an increment of prometheus_client's own counters costs some 1.6 µs, of these 0.1); whoever has a queue, cache or
+map registers a callable that tells its size, and pays nothing until somebody asks.
+
+Names follow OpenTelemetry's GenAI conventions, as Prometheus spells them, where there is one; docs/observability.md
+lists all. Label values are bounded: what a client can make up ends as ``other``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from claudeproxyd.interfaces import IUsageSink
+from claudeproxyd.observe.exposition import Family, Histogram, Labels, Read
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from claudeproxyd.observe.access_log import AccessEntry
+    from claudeproxyd.observe.usage import UsageRecord
+
+OTHER = "other"
+
+MODELS = 100
+"""How many model names are told apart."""
+ROWS = 500
+"""How many label sets a table has before models are no longer told apart in new ones."""
+
+#: Seconds: the conventions' own boundaries, and three more for answers that take minutes.
+TIMES = tuple(2**n / 100 for n in range(17))
+#: Seconds.
+OVERHEADS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+#: The conventions' own.
+TOKENS = tuple(4**n for n in range(14))
+
+_CLASSES = {n: f"{n}xx" for n in range(1, 6)}
+
+Row = TypeVar("Row")
+T = TypeVar("T")
+
+
+class _Table(dict[Labels, Row]):
+    """A row of figures for each label set, made on first use. The second label is the model: a full table folds it."""
+
+    def __init__(self, make: Callable[[], Row]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: Labels) -> Row:
+        if len(self) >= ROWS:
+            key = (key[0], OTHER, *key[2:])
+        row = self.get(key)
+        if row is None:
+            row = self[key] = self._make()
+        return row
+
+    def each(self, figure: Callable[[Row], T]) -> dict[Labels, T]:
+        """One figure of all rows."""
+        return {key: figure(row) for key, row in self.items()}
+
+
+class _Requests:
+    """Of one client, one model, one class of statuses."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class _Answers:
+    """Of one model, towards all clients."""
+
+    __slots__ = ("duration", "first_byte", "first_content")
+
+    def __init__(self) -> None:
+        self.duration = Histogram(TIMES)
+        self.first_byte = Histogram(TIMES)
+        self.first_content = Histogram(TIMES)
+
+
+class _Attempts:
+    """Of one provider, one model, one outcome."""
+
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "cache_read",
+        "cache_write",
+        "duration",
+        "first_content",
+        "input",
+        "inputs",
+        "output",
+        "outputs",
+        "thinking",
+    )
+
+    def __init__(self) -> None:
+        self.duration = Histogram(TIMES)
+        self.first_content = Histogram(TIMES)
+        self.inputs = Histogram(TOKENS)
+        self.outputs = Histogram(TOKENS)
+        self.input = self.output = self.cache_read = self.cache_write = self.thinking = 0
+        self.bytes_in = self.bytes_out = 0
+
+
+@implementer(IUsageSink)
+class Metrics:
+    """All metrics of one daemon. Told of requests by web, of attempts by dispatch; rendered for the admin listener."""
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._families: dict[str, Family] = {}
+        self._broken: set[str] = set()
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        GCCollector(registry=self._process)
+        self._models: dict[str, str] = {}
+        self._requests = _Table(_Requests)
+        self._answers = _Table(_Answers)
+        self._attempts = _Table(_Attempts)
+        self._overhead = Histogram(OVERHEADS)
+        self._events = self._client_in = self._client_out = 0
+        self._register()
+
+    # For every part of the daemon.
+
+    def gauge(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
+        """A figure that goes up and down. Raises ValueError when the name is taken.
+
+        *read* is called for each scrape, in the reactor; it gives a number, or a mapping from tuples of values of
+        *labels* to numbers. What a reload replaces is looked up inside *read*, so that one registration is enough.
+        """
+        self._add(Family(name, "gauge", help, tuple(labels), read))
+
+    def counter(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
+        """The same for a figure that only grows; its name ends in ``_total``."""
+        self._add(Family(name, "counter", help, tuple(labels), read))
+
+    def histogram(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
+        """The same for :class:`~claudeproxyd.observe.exposition.Histogram`."""
+        self._add(Family(name, "histogram", help, tuple(labels), read))
+
+    def _add(self, family: Family) -> None:
+        if family.name in self._families:
+            raise ValueError(f"the metric {family.name} is registered already")
+        self._families[family.name] = family
+
+    # The data path.
+
+    def request(self, entry: AccessEntry) -> None:
+        """One request is answered. Called by web with what the access log gets."""
+        status = entry.status
+        model = self._models.get(entry.model) or self._new_model(entry.model, status == 200)
+        self._requests[entry.client, model, _CLASSES.get(status // 100, "none")].count += 1
+        self._events += entry.events
+        self._client_in += entry.bytes_in
+        self._client_out += entry.bytes_out
+        if entry.path == "/v1/messages" and model:
+            answers = self._answers["chat", model]
+            answers.duration.observe(entry.duration)
+            if entry.time_to_first_byte is not None:
+                answers.first_byte.observe(entry.time_to_first_byte)
+            if entry.time_to_first_content is not None:
+                answers.first_content.observe(entry.time_to_first_content)
+            if entry.overhead is not None:
+                self._overhead.observe(entry.overhead)
+
+    def record(self, record: UsageRecord) -> None:
+        """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
+        outcome = record.outcome
+        model = self._models.get(record.model_served) or self._new_model(record.model_served, outcome == "ok")
+        attempts = self._attempts[record.provider, model, outcome]
+        attempts.duration.observe(record.duration)
+        attempts.bytes_in += record.bytes_in
+        attempts.bytes_out += record.bytes_out
+        if record.time_to_first_content is not None:
+            attempts.first_content.observe(record.time_to_first_content)
+        fresh, output = record.input_tokens, record.output_tokens
+        if fresh is None and output is None:
+            return
+        fresh, output = fresh or 0, output or 0
+        read, written = record.cache_read_tokens or 0, record.cache_write_tokens or 0
+        attempts.inputs.observe(fresh + read + written)
+        attempts.outputs.observe(output)
+        attempts.input += fresh
+        attempts.output += output
+        attempts.cache_read += read
+        attempts.cache_write += written
+        attempts.thinking += record.thinking_tokens or 0
+
+    def _new_model(self, name: str, served: bool) -> str:
+        """The label of a name that has none yet. It gets its own when it is first served: a client can make up any."""
+        if not name:
+            return ""
+        if not served or len(self._models) >= MODELS:
+            return OTHER
+        self._models[name] = name
+        return name
+
+    # The scrape.
+
+    def render(self) -> bytes:
+        """All as text, of ``exposition.CONTENT_TYPE``. What cannot be read is left out, and logged the first time."""
+        parts = []
+        for family in self._families.values():
+            try:
+                parts.append("".join(family.lines()))
+            except Exception:
+                if family.name not in self._broken:
+                    self._broken.add(family.name)
+                    self._log.failure("metric {name} cannot be read", name=family.name)
+        return "".join(parts).encode() + generate_latest(self._process)
+
+    def _register(self) -> None:
+        """What is counted here."""
+        model = ("gen_ai_operation_name", "gen_ai_request_model")
+        attempt = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type")
+        self.counter(
+            "claudeproxyd_requests_total",
+            "Requests answered.",
+            lambda: self._requests.each(lambda row: row.count),
+            ("client", "model", "status"),
+        )
+        self.histogram(
+            "gen_ai_server_request_duration_seconds",
+            "From a request's arrival to the end of its answer.",
+            lambda: self._answers.each(lambda row: row.duration),
+            model,
+        )
+        self.histogram(
+            "gen_ai_server_time_to_first_token_seconds",
+            "From a request's arrival to the first content event towards the client.",
+            lambda: self._answers.each(lambda row: row.first_content),
+            model,
+        )
+        self.histogram(
+            "claudeproxyd_time_to_first_byte_seconds",
+            "From a request's arrival to the head of its answer.",
+            lambda: self._answers.each(lambda row: row.first_byte),
+            model,
+        )
+        self.histogram(
+            "claudeproxyd_overhead_seconds", "What the daemon itself added to a request.", lambda: self._overhead
+        )
+        self.counter("claudeproxyd_events_total", "Stream events sent to clients.", lambda: self._events)
+        self.counter("claudeproxyd_client_received_bytes_total", "Bodies from clients.", lambda: self._client_in)
+        self.counter("claudeproxyd_client_sent_bytes_total", "Bodies to clients.", lambda: self._client_out)
+        self.counter(
+            "claudeproxyd_attempts_total",
+            "Upstream attempts.",
+            lambda: self._attempts.each(lambda row: row.duration.count),
+            ("provider", "model", "outcome"),
+        )
+        self.counter(
+            "claudeproxyd_tokens_total",
+            "Tokens of upstream answers by kind; output with thinking.",
+            lambda: {
+                (*key, kind): getattr(row, kind)
+                for key, row in self._attempts.items()
+                for kind in ("input", "output", "cache_read", "cache_write", "thinking")
+            },
+            ("provider", "model", "outcome", "kind"),
+        )
+        self.counter(
+            "claudeproxyd_upstream_received_bytes_total",
+            "Bodies from upstreams.",
+            lambda: self._attempts.each(lambda row: row.bytes_in),
+            ("provider", "model", "outcome"),
+        )
+        self.counter(
+            "claudeproxyd_upstream_sent_bytes_total",
+            "Bodies to upstreams.",
+            lambda: self._attempts.each(lambda row: row.bytes_out),
+            ("provider", "model", "outcome"),
+        )
+        self.histogram(
+            "gen_ai_client_operation_duration_seconds",
+            "From the start of an upstream attempt to its end.",
+            lambda: {_attempt(*key): row.duration for key, row in self._attempts.items()},
+            attempt,
+        )
+        self.histogram(
+            "gen_ai_client_operation_time_to_first_chunk_seconds",
+            "From the start of an upstream attempt to its first content event.",
+            lambda: {_attempt(*key): row.first_content for key, row in self._attempts.items()},
+            attempt,
+        )
+        self.histogram(
+            "gen_ai_client_token_usage",
+            "Tokens of an upstream answer; input with what was read from and written to a cache.",
+            lambda: {
+                (*_attempt(*key), kind): histogram
+                for key, row in self._attempts.items()
+                for kind, histogram in (("input", row.inputs), ("output", row.outputs))
+            },
+            (*attempt, "gen_ai_token_type"),
+        )
+
+
+def _attempt(provider: str, model: str, outcome: str) -> Labels:
+    """An attempt's labels, as the conventions have them: no ``error_type`` where there was no error."""
+    return ("chat", provider, model, "" if outcome == "ok" else outcome)

@@ -1,0 +1,260 @@
+"""Metrics, as a scraper sees them."""
+
+from __future__ import annotations
+
+import ast
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyClass
+
+import claudeproxyd
+from claudeproxyd.interfaces import IUsageSink
+from claudeproxyd.observe.access_log import AccessEntry
+from claudeproxyd.observe.metrics import MODELS, ROWS, Metrics
+from claudeproxyd.observe.usage import UsageRecord
+
+verifyClass(IUsageSink, Metrics)
+
+ROOT = Path(claudeproxyd.__file__).parent
+
+
+def scrape(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """What a scraper reads: (name, labels) to value."""
+    text = metrics.render().decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def at(samples: dict[Any, float], name: str, **labels: str) -> float | None:
+    """One sample's value."""
+    return samples.get((name, frozenset(labels.items())))
+
+
+def entry(**fields: Any) -> AccessEntry:
+    """A request that went well."""
+    usual = {
+        "time": 1.0,
+        "request_id": "req_1",
+        "client": "laptop",
+        "path": "/v1/messages",
+        "model": "sonnet",
+        "status": 200,
+        "duration": 3.0,
+        "time_to_first_byte": 0.5,
+        "time_to_first_content": 0.02,
+        "overhead": 0.0003,
+        "events": 7,
+        "bytes_in": 100,
+        "bytes_out": 900,
+    }
+    return AccessEntry(**{**usual, **fields})
+
+
+def record(**fields: Any) -> UsageRecord:
+    """An attempt that went well."""
+    usual = {
+        "time": 1.0,
+        "request_id": "req_1",
+        "model_served": "sonnet",
+        "provider": "anthropic",
+        "outcome": "ok",
+        "status": 200,
+        "input_tokens": 10,
+        "output_tokens": 300,
+        "cache_read_tokens": 1000,
+        "cache_write_tokens": 14,
+        "thinking_tokens": 5,
+        "time_to_first_content": 0.8,
+        "duration": 12.0,
+        "bytes_in": 900,
+        "bytes_out": 100,
+    }
+    return UsageRecord(**{**usual, **fields})
+
+
+class MetricsTests(SynchronousTestCase):
+    """What is counted comes out as Prometheus reads it."""
+
+    def setUp(self) -> None:
+        self.metrics = Metrics()
+
+    def test_requests(self) -> None:
+        """Requests are counted by client, model and class of status, with bytes and events."""
+        self.metrics.request(entry())
+        self.metrics.request(entry(status=429))
+        self.metrics.request(entry(status=0))
+        samples = scrape(self.metrics)
+        for status, count in (("2xx", 1), ("4xx", 1), ("none", 1)):
+            self.assertEqual(
+                at(samples, "claudeproxyd_requests_total", client="laptop", model="sonnet", status=status), count
+            )
+        self.assertEqual(at(samples, "claudeproxyd_events_total"), 21)
+        self.assertEqual(at(samples, "claudeproxyd_client_received_bytes_total"), 300)
+        self.assertEqual(at(samples, "claudeproxyd_client_sent_bytes_total"), 2700)
+
+    def test_histogram(self) -> None:
+        """Buckets are cumulative, limits inclusive, and sum and count agree with what was observed."""
+        for duration in (0.01, 0.010001, 5000.0):
+            self.metrics.request(entry(duration=duration))
+        samples = scrape(self.metrics)
+        name = "gen_ai_server_request_duration_seconds"
+        labels = {"gen_ai_operation_name": "chat", "gen_ai_request_model": "sonnet"}
+        self.assertEqual(at(samples, name + "_bucket", le="0.01", **labels), 1)
+        self.assertEqual(at(samples, name + "_bucket", le="0.02", **labels), 2)
+        self.assertEqual(at(samples, name + "_bucket", le="655.36", **labels), 2)
+        self.assertEqual(at(samples, name + "_bucket", le="+Inf", **labels), 3)
+        self.assertEqual(at(samples, name + "_count", **labels), 3)
+        self.assertAlmostEqual(at(samples, name + "_sum", **labels) or 0, 5000.020001)
+
+    def test_other_paths(self) -> None:
+        """Token counts and probes do not distort the times of answers."""
+        self.metrics.request(entry(path="/v1/messages/count_tokens"))
+        self.metrics.request(entry(path="/healthz", model=""))
+        samples = scrape(self.metrics)
+        self.assertFalse([name for name, _ in samples if name.startswith("gen_ai_server")])
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="", status="2xx"), 1)
+
+    def test_attempts(self) -> None:
+        """Attempts are counted by provider, model and outcome, with all five kinds of tokens."""
+        self.metrics.record(record())
+        self.metrics.record(record(outcome="quota", input_tokens=None, output_tokens=None))
+        samples = scrape(self.metrics)
+        key = {"provider": "anthropic", "model": "sonnet"}
+        for outcome in ("ok", "quota"):
+            self.assertEqual(at(samples, "claudeproxyd_attempts_total", outcome=outcome, **key), 1)
+        tokens = {"input": 10, "output": 300, "cache_read": 1000, "cache_write": 14, "thinking": 5}
+        for kind, count in tokens.items():
+            self.assertEqual(at(samples, "claudeproxyd_tokens_total", outcome="ok", kind=kind, **key), count)
+            self.assertEqual(at(samples, "claudeproxyd_tokens_total", outcome="quota", kind=kind, **key), 0)
+        self.assertEqual(at(samples, "claudeproxyd_upstream_received_bytes_total", outcome="ok", **key), 900)
+        self.assertEqual(at(samples, "claudeproxyd_upstream_sent_bytes_total", outcome="ok", **key), 100)
+
+    def test_conventions(self) -> None:
+        """A dashboard for the GenAI conventions finds durations with error_type, and input tokens with the cached."""
+        self.metrics.record(record())
+        self.metrics.record(record(outcome="overloaded", input_tokens=None, output_tokens=None))
+        samples = scrape(self.metrics)
+        key = {
+            "gen_ai_operation_name": "chat",
+            "gen_ai_provider_name": "anthropic",
+            "gen_ai_request_model": "sonnet",
+            "error_type": "",
+        }
+        failed = {**key, "error_type": "overloaded"}
+        self.assertEqual(at(samples, "gen_ai_client_operation_duration_seconds_count", **key), 1)
+        self.assertEqual(at(samples, "gen_ai_client_operation_duration_seconds_count", **failed), 1)
+        self.assertEqual(at(samples, "gen_ai_client_operation_time_to_first_chunk_seconds_sum", **key), 0.8)
+        self.assertEqual(at(samples, "gen_ai_client_token_usage_sum", gen_ai_token_type="input", **key), 1024)
+        self.assertEqual(
+            at(samples, "gen_ai_client_token_usage_bucket", gen_ai_token_type="input", le="1024", **key), 1
+        )
+        self.assertEqual(at(samples, "gen_ai_client_token_usage_sum", gen_ai_token_type="output", **key), 300)
+
+    def test_unserved_models(self) -> None:
+        """Names that a client makes up do not get rows of their own."""
+        for n in range(50):
+            self.metrics.request(entry(model=f"made-up-{n}", status=404))
+            self.metrics.record(record(model_served=f"made-up-{n}", outcome="model_unavailable"))
+        self.assertNotIn(b"made-up", self.metrics.render())
+        samples = scrape(self.metrics)
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="other", status="4xx"), 50)
+
+    def test_too_many_models(self) -> None:
+        """Beyond a number of names that were served, the rest is one row."""
+        for n in range(MODELS + 7):
+            self.metrics.request(entry(model=f"m{n}"))
+        samples = scrape(self.metrics)
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="other", status="2xx"), 7)
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="m0", status="2xx"), 1)
+
+    def test_full_table(self) -> None:
+        """A full table folds models and loses no count."""
+        for client in range(10):
+            for n in range(MODELS):
+                self.metrics.request(entry(model=f"m{n}", client=f"c{client}"))
+        rows = {key: value for key, value in scrape(self.metrics).items() if key[0] == "claudeproxyd_requests_total"}
+        self.assertEqual(sum(rows.values()), 10 * MODELS)
+        self.assertLessEqual(len(rows), ROWS + 10)
+
+    def test_gauges(self) -> None:
+        """A registered callable is read at each scrape, plain or by labels."""
+        size = [3]
+        self.metrics.gauge("claudeproxyd_x", "X.", lambda: size[0])
+        self.metrics.gauge("claudeproxyd_y", "Y.", lambda: {("a", "b"): 1.5}, ("one", "two"))
+        self.assertEqual(at(scrape(self.metrics), "claudeproxyd_x"), 3)
+        size[0] = 4
+        samples = scrape(self.metrics)
+        self.assertEqual(at(samples, "claudeproxyd_x"), 4)
+        self.assertEqual(at(samples, "claudeproxyd_y", one="a", two="b"), 1.5)
+        self.assertRaises(ValueError, self.metrics.gauge, "claudeproxyd_x", "X.", lambda: 0)
+
+    def test_broken_gauge(self) -> None:
+        """A reader that fails, or gives the wrong labels, costs its own metric and no other, and is logged once."""
+        self.metrics.gauge("claudeproxyd_a", "A.", lambda: 1 // 0)
+        self.metrics.gauge("claudeproxyd_b", "B.", lambda: {("one",): 1}, ("x", "y"))
+        self.metrics.gauge("claudeproxyd_c", "C.", lambda: 5)
+        for _ in range(2):
+            samples = scrape(self.metrics)
+            self.assertEqual(at(samples, "claudeproxyd_c"), 5)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_odd_label_values(self) -> None:
+        """Quotes, backslashes and newlines in a name neither break the page nor forge a row."""
+        odd = 'a"} 1\nforged 2\n\\x{é'
+        self.metrics.request(entry(client=odd))
+        samples = scrape(self.metrics)
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", client=odd, model="sonnet", status="2xx"), 1)
+        self.assertNotIn("forged", {name for name, _ in samples})
+
+    def test_process(self) -> None:
+        """The process's own figures are on the same page."""
+        self.assertIsNotNone(at(scrape(self.metrics), "process_resident_memory_bytes"))
+
+    def test_large_scrape(self) -> None:
+        """Ten thousand rows do not hold the reactor for longer than 50 ms; the best of five, on a shared machine."""
+        rows = {(str(n), "provider"): float(n) for n in range(10_000)}
+        self.metrics.gauge("claudeproxyd_x", "X.", lambda: rows, ("a", "b"))
+        took = []
+        for _ in range(5):
+            began = time.process_time()
+            self.metrics.render()
+            took.append(time.process_time() - began)
+        self.assertLess(min(took), 0.05)
+
+
+def registered() -> Iterator[tuple[str, str]]:
+    """The kinds and names of all metrics that the daemon's source registers."""
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(attr="gauge" | "counter" | "histogram" as kind),
+                    args=[ast.Constant(value=str(name)), *_],
+                ):
+                    yield kind, name
+
+
+class DocumentationTests(SynchronousTestCase):
+    """docs/observability.md says what there is."""
+
+    def test_table(self) -> None:
+        """Every metric of the daemon is in the table of metrics, and no other."""
+        text = (ROOT.parent / "docs" / "observability.md").read_text()
+        documented = re.findall(r"^\| `([a-z0-9_]+)` \|", text, re.MULTILINE)
+        self.assertEqual(sorted(documented), sorted(name for _, name in registered()))
+
+    def test_names(self) -> None:
+        """Names are the house's or the conventions'; counters end in _total, and nothing else does."""
+        for kind, name in registered():
+            self.assertRegex(name, r"^(claudeproxyd|gen_ai)_[a-z0-9_]+$")
+            self.assertEqual(name.endswith("_total"), kind == "counter", name)
