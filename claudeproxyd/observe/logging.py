@@ -1,0 +1,127 @@
+"""The daemon's own log: as text or as flat JSON, filtered by level, with secrets masked in the finished line.
+
+How ``[log]`` takes effect: twistd makes the services, gives them the application as their parent, and then, before it
+makes an observer of its own, asks the application for an ``ILogObserver``. So the daemon's service, when it is given
+its parent, sets :func:`for_twistd`'s observer as that component; twistd then hands it all that was logged before. An
+explicit ``--logger`` wins, which is twistd's own rule; :func:`text_logger` and :func:`json_logger` are for it.
+
+An event may carry an *entry*: a struct that is all there is to say (an access entry, a usage record). JSON gets its
+members in the place of a message, text gets its ``str``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING, Any
+
+import msgspec
+from twisted.logger import (
+    FileLogObserver,
+    FilteringLogObserver,
+    ILogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+    formatEventAsClassicLogText,
+)
+from twisted.python.logfile import LogFile
+
+from claudeproxyd.observe.access_log import AccessEntry, terminal_line
+from claudeproxyd.observe.scrub import scrub
+
+if TYPE_CHECKING:
+    from twisted.logger import LogEvent
+
+#: Members that Twisted adds to events of the older ``twisted.python.log``; all they say is said otherwise.
+_LEGACY = frozenset({"message", "time", "system", "isError", "format", "failure", "why"})
+
+#: What could move a terminal's cursor or colour it, as its escape; newlines are indented by Twisted's own format.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))} | {
+    code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+
+
+def as_text(event: LogEvent) -> str | None:
+    """An event in Twisted's classic form. Lines after the first are indented; other control characters are escaped."""
+    text = formatEventAsClassicLogText(event)
+    return None if text is None else scrub(text[:-1].translate(_CONTROLS)) + "\n"
+
+
+def as_json(event: LogEvent) -> str:
+    """An event as one flat object: ts, level, ns, msg, its simple fields, traceback."""
+    level = event.get("log_level")
+    line: dict[str, Any] = {
+        "ts": datetime.fromtimestamp(event.get("log_time", 0.0), UTC).isoformat(timespec="milliseconds"),
+        "level": "info" if level is None else level.name,
+        "ns": event.get("log_namespace", "-"),
+    }
+    entry = event.get("entry")
+    if isinstance(entry, msgspec.Struct):
+        line.update(msgspec.structs.asdict(entry))
+    else:
+        line["msg"] = formatEvent(event)
+        for name, value in event.items():
+            if not name.startswith("log_") and name not in _LEGACY and name not in line and _simple(value):
+                line[name] = value
+    failure = event.get("log_failure")
+    if failure is not None:
+        line["traceback"] = failure.getTraceback()
+    return scrub(json.dumps(line, default=str).replace("\x7f", "\\u007f")) + "\n"
+
+
+def for_terminal(colour: bool) -> Callable[[LogEvent], str | None]:
+    """Text for somebody who watches: requests get a line that is made for eyes."""
+
+    def format(event: LogEvent) -> str | None:
+        entry = event.get("entry")
+        if isinstance(entry, AccessEntry):
+            return scrub(terminal_line(entry, colour)) + "\n"
+        return as_text(event)
+
+    return format
+
+
+def observer(out: IO[Any], form: str = "text", level: str = "info") -> ILogObserver:
+    """Writes events from *level* up to *out*. *form* is text or json; text on a terminal heeds ``NO_COLOR``."""
+    format: Callable[[LogEvent], str | None]
+    if form == "json":
+        format = as_json
+    elif getattr(out, "isatty", bool)():  # twistd's LogFile does not know
+        format = for_terminal(colour=not os.environ.get("NO_COLOR"))
+    else:
+        format = as_text
+    lowest = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(level))
+    return FilteringLogObserver(FileLogObserver(out, format), [lowest])
+
+
+def for_twistd(options: Mapping[str, Any], form: str, level: str) -> ILogObserver | None:
+    """Writes where twistd's own observer would: to ``--logfile``, else to stdout under ``-n``, else to ``twistd.log``.
+
+    *options* are twistd's: the ``parent`` of the plugin's. None under ``--syslog``, which is left to twistd.
+    """
+    if options.get("syslog"):
+        return None
+    name = options.get("logfile")
+    if name == "-" or (options.get("nodaemon") and not name):
+        return observer(sys.stdout, form, level)
+    file = LogFile.fromFullPath(name or "twistd.log")  # type: ignore[no-untyped-call]  # Twisted has no types here
+    return observer(file, form, level)
+
+
+def text_logger() -> ILogObserver:
+    """For ``twistd --logger claudeproxyd.observe.logging.text_logger``: text on stdout."""
+    return observer(sys.__stdout__ or sys.stdout)
+
+
+def json_logger() -> ILogObserver:
+    """For ``twistd --logger claudeproxyd.observe.logging.json_logger``: JSON on stdout."""
+    return observer(sys.__stdout__ or sys.stdout, "json")
+
+
+def _simple(value: object) -> bool:
+    return value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
