@@ -1,0 +1,290 @@
+"""Captures: a whole request and its answers in a file, for finding faults. Off unless ``[capture]`` turns it on.
+
+A capture collects references while the request runs, within bounds; what costs time (masking secrets, encoding,
+writing, removing old files) happens in a thread when the request is over and worth keeping.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from twisted.logger import Logger
+
+from claudeproxyd.observe.scrub import scrub, scrub_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IReactorTime
+    from twisted.python.failure import Failure
+
+    from claudeproxyd.observe.metrics import Metrics
+
+    Headers = Sequence[tuple[bytes, bytes]]
+
+MEMORY = 67_108_864
+"""Bytes that all captures in progress hold together; beyond it bodies are cut short."""
+OPEN = 200
+"""Captures in progress, those that are being written with them; beyond it requests go without."""
+READS = 10_000
+"""How many reads of a body are told apart."""
+MARGIN = 4096
+"""Bytes kept past the cut until secrets are masked, so that none is cut in two and then not known."""
+
+_SECRET_HEADERS = frozenset(
+    b"authorization proxy-authorization x-api-key x-goog-api-key api-key cookie set-cookie x-amz-security-token".split()
+)
+_ours = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[\w.-]+\.json", re.ASCII).fullmatch
+_unsafe = re.compile(r"[^\w.-]", re.ASCII).sub
+
+
+class Body:
+    """Collects one body, as it came."""
+
+    __slots__ = ("_capture", "_parts", "_reads", "_size", "kept")
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture = capture
+        self._parts: list[bytes] = []
+        self._reads: list[tuple[float, int]] = []
+        self._size = 0
+        self.kept = 0
+        """Bytes in memory."""
+
+    def add(self, chunk: bytes) -> None:
+        """What one read brought of it."""
+        capture = self._capture
+        if capture.finished:
+            return
+        self._size += len(chunk)
+        if len(self._reads) < READS:
+            self._reads.append((capture.seconds(), len(chunk)))
+        part = chunk[: capture.take(len(chunk), self.kept)]
+        if part:
+            self._parts.append(part)
+            self.kept += len(part)
+
+    def plain(self, max_bytes: int) -> dict[str, Any]:
+        """For the file: ``text``, or ``base64`` where it is not UTF-8; of each read its millisecond and size."""
+        data = scrub_bytes(b"".join(self._parts))
+        cut = self.kept < self._size or len(data) > max_bytes
+        return {
+            "bytes": self._size,
+            "cut": cut,
+            **_faithful(data[:max_bytes], cut),
+            "reads": [(round(when * 1000, 1), size) for when, size in self._reads],
+        }
+
+
+class Exchange:
+    """One request and its answer: the client's with us, or ours with an upstream."""
+
+    def __init__(self, capture: Capture, about: dict[str, Any]) -> None:
+        self._about = about
+        self._request: tuple[str, str, Headers] | None = None
+        self._answer: tuple[int, Headers] | None = None
+        self._failure: str | None = None
+        self._sent = Body(capture)
+        self._received = Body(capture)
+
+    def request(self, method: str, path: str, headers: Headers, body: bytes) -> None:
+        """The request, as it was sent; *path* is a path with its query or a URL."""
+        self._request = (method, path, headers)
+        self._sent.add(body)
+
+    def answer(self, status: int, headers: Headers) -> None:
+        """The head of the answer."""
+        self._answer = (status, headers)
+
+    def data(self, chunk: bytes) -> None:
+        """A piece of the answer's body."""
+        self._received.add(chunk)
+
+    def failed(self, why: str) -> None:
+        """There was no whole answer."""
+        self._failure = why
+
+    @property
+    def kept(self) -> int:
+        """Bytes in memory."""
+        return self._sent.kept + self._received.kept
+
+    def plain(self, max_bytes: int) -> dict[str, Any]:
+        """For the file."""
+        plain = dict(self._about)
+        if self._request is not None:
+            method, path, headers = self._request
+            plain["request"] = {
+                "method": method,
+                "path": scrub(path),
+                "headers": _masked(headers),
+                "body": self._sent.plain(max_bytes),
+            }
+        if self._answer is not None:
+            status, headers = self._answer
+            plain["answer"] = {
+                "status": status,
+                "headers": _masked(headers),
+                "body": self._received.plain(max_bytes),
+            }
+        if self._failure is not None:
+            plain["failure"] = scrub(self._failure)
+        return plain
+
+
+class Capture:
+    """One request, in the making. Exactly one :meth:`finish` ends it."""
+
+    def __init__(self, captures: Captures, request_id: str) -> None:
+        self._captures = captures
+        self._request_id = request_id
+        self._time = captures.clock.seconds()
+        self._attempts: list[Exchange] = []
+        self.finished = False
+        self.client = Exchange(self, {})
+        """What the client sent, and what it got. Filled by web."""
+
+    def attempt(self, provider: str, credential: str) -> Exchange:
+        """One more attempt; to be filled as it goes."""
+        exchange = Exchange(self, {"provider": provider, "credential": credential})
+        self._attempts.append(exchange)
+        return exchange
+
+    def finish(self, status: int, broken: bool = False) -> None:
+        """The request is over: *status* is what the client was told, *broken* that its stream did not end well."""
+        self.finished = True
+        self._captures.done(self, status >= 400 or broken)
+
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return self._captures.clock.seconds() - self._time
+
+    def take(self, wanted: int, kept: int) -> int:
+        """How many of *wanted* bytes a body may keep that has *kept* already; they count as held."""
+        captures = self._captures
+        room = max(0, min(wanted, captures.max_bytes + MARGIN - kept, MEMORY - captures.held))
+        captures.held += room
+        return room
+
+    @property
+    def kept(self) -> int:
+        """Bytes in memory."""
+        return self.client.kept + sum(exchange.kept for exchange in self._attempts)
+
+    def file(self) -> tuple[str, bytes]:
+        """Its name, which sorts by time, and its content: JSON. Runs in a thread."""
+        when = datetime.fromtimestamp(self._time, UTC)
+        name = f"{when:%Y%m%dT%H%M%S}.{when.microsecond // 1000:03d}Z-{_unsafe('_', self._request_id)[:100]}.json"
+        content = {
+            "request_id": self._request_id,
+            "time": when.isoformat(timespec="milliseconds"),
+            "client": self.client.plain(self._captures.max_bytes),
+            "attempts": [exchange.plain(self._captures.max_bytes) for exchange in self._attempts],
+        }
+        return name, msgspec.json.format(msgspec.json.encode(content), indent=1)
+
+
+class Captures:
+    """Makes captures, writes those worth keeping, and keeps as many as it is told to."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        when: str,
+        directory: str,
+        max_bytes: int,
+        keep: int,
+        clock: IReactorTime,
+        in_thread: Callable[[Callable[[], None]], Deferred[None]],
+    ) -> None:
+        """The first four are ``[capture]``; *in_thread* as :class:`~claudeproxyd.observe.lines.LineFile` has it."""
+        self.max_bytes = max_bytes
+        self.clock = clock
+        self.held = 0
+        """Bytes that captures hold in memory, all together."""
+        self._when = when
+        self._directory = os.path.expanduser(directory)
+        self._keep = keep
+        self._in_thread = in_thread
+        self._open = 0
+        self._skipped = 0
+
+    def register(self, metrics: Metrics) -> None:
+        """Have the metrics tell how captures fare."""
+        metrics.gauge("claudeproxyd_captures_open", "Captures in memory.", lambda: self._open)
+        metrics.gauge("claudeproxyd_captures_held_bytes", "What they hold.", lambda: self.held)
+        metrics.counter(
+            "claudeproxyd_captures_skipped_total",
+            "Requests that were not captured for lack of room, or could not be written.",
+            lambda: self._skipped,
+        )
+
+    def begin(self, request_id: str) -> Capture | None:
+        """A capture for this request, or None: they are off, or too many are open."""
+        if self._when == "never":
+            return None
+        if self._open >= OPEN:
+            self._skipped += 1
+            return None
+        self._open += 1
+        return Capture(self, request_id)
+
+    def done(self, capture: Capture, fault: bool) -> None:
+        """Called by a capture that is finished."""
+        if fault or self._when == "always":
+            self._in_thread(lambda: self._write(capture)).addErrback(self._failed).addBoth(self._release, capture)
+        else:
+            self._release(None, capture)
+
+    def _release(self, _: object, capture: Capture) -> None:
+        self._open -= 1
+        self.held -= capture.kept
+
+    def _failed(self, failure: Failure) -> None:
+        self._skipped += 1
+        self._log.error("no capture in {directory}: {why}", directory=self._directory, why=failure.getErrorMessage())
+
+    def _write(self, capture: Capture) -> None:
+        """In a thread; several may be at it."""
+        name, content = capture.file()
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        path = os.path.join(self._directory, name)
+        # Written under another name, so that nobody finds half a file.
+        descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(content)
+            os.replace(path + ".new", path)
+        except OSError:
+            os.remove(path + ".new")
+            raise
+        ours = sorted(filter(_ours, os.listdir(self._directory)))
+        for old in ours[: max(0, len(ours) - self._keep)]:
+            with suppress(FileNotFoundError):
+                os.remove(os.path.join(self._directory, old))
+
+
+def _masked(headers: Headers) -> list[tuple[str, str]]:
+    return [
+        (name.decode("latin-1"), "***" if name.lower() in _SECRET_HEADERS else scrub(value.decode("latin-1")))
+        for name, value in headers
+    ]
+
+
+def _faithful(data: bytes, cut: bool) -> dict[str, str]:
+    """*data* so that it can be had back exactly. Of a cut body, a last character that is not whole goes."""
+    try:
+        return {"text": data.decode()}
+    except UnicodeDecodeError as error:
+        if cut and error.end == len(data) and error.reason == "unexpected end of data":
+            return {"text": data[: error.start].decode()}
+        return {"base64": base64.b64encode(data).decode()}
