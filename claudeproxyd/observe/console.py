@@ -1,0 +1,34 @@
+"""What somebody sees who starts the daemon in the foreground."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from claudeproxyd import __version__
+
+
+def banner(
+    listening: Sequence[str], providers: Sequence[tuple[str, str, Sequence[str]]], admin: str, keyed: bool
+) -> str:
+    """Where the daemon listens, what it serves, and the lines that point clients at it.
+
+    *listening* and *admin* are URLs, or endpoint strings of what has none; *admin* may be ''. *providers* are
+    (name, kind, credential names). *keyed*: clients need a key.
+    """
+    lines = [f"claudeproxyd {__version__}"]
+    lines += [f"  listens on   {place}" for place in listening]
+    if admin:
+        lines.append(f"  admin        {admin}")
+    for name, kind, credentials in providers:
+        served = f"{name} ({kind})" if kind != name else name
+        lines.append(f"  provider     {served}: {', '.join(credentials) or 'no credential'}")
+    url = next((place.rstrip("/") for place in listening if place.startswith("http")), None)
+    if url is not None:
+        key = "YOUR-KEY" if keyed else "any"
+        lines += [
+            "",
+            f"  Claude Code  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={key} claude",
+            f'  Python SDK   anthropic.Anthropic(base_url="{url}", api_key="{key}")',
+            f"  curl         curl {url}/v1/models" + (f' -H "x-api-key: {key}"' if keyed else ""),
+        ]
+    return "\n".join(lines) + "\n"
