@@ -114,6 +114,8 @@ class Connection(Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_in = False
         self._complete = False
+        self._whole_at = 0
+        self._kept_alive = False
         self._surplus = False
         self._until_close = False
         self._barren = 0
@@ -144,7 +146,8 @@ class Connection(Protocol):
             self._timer = None
         handshake, self._handshake = self._handshake, None
         if handshake is not None:
-            handshake.errback(reason)
+            if not handshake.called:  # it was cancelled
+                handshake.errback(reason)
             return
         exchange, self._exchange = self._exchange, None
         response, self._response = self._response, None
@@ -230,8 +233,13 @@ class Connection(Protocol):
         self._head_in = True
 
     def on_message_complete(self) -> None:
+        if self._complete:
+            return
         if self._head_in:
             self._complete = True
+            self._whole_at = len(self._pieces)
+            assert self._parser is not None
+            self._kept_alive = self._parser.should_keep_alive()
         else:  # 100 Continue, 103 Early Hints and the like: the answer is still to come
             self._headers = []
             self._reason = b""
@@ -307,11 +315,12 @@ class Connection(Protocol):
         if exchange.bodiless and not self._complete:
             # The parser waits for a body that will not come: this connection has served its last request.
             self._complete = self._surplus = True
-            self._pieces.clear()
         return None
 
     def _take_body(self, response: Response, damage: UpstreamError | None) -> None:
         pieces = self._pieces
+        if self._surplus:
+            del pieces[self._whole_at :]  # they belong to no answer of ours
         chunk = b"".join(pieces) if len(pieces) > 1 else pieces[0] if pieces else b""
         pieces.clear()
         self._barren = 0
@@ -328,7 +337,6 @@ class Connection(Protocol):
 
     def _release(self, response: Response, damaged: bool) -> None:
         """The answer is whole: the connection goes back to its origin if it can carry another, and closes if not."""
-        assert self._parser is not None
         response.detach()
         self._response = None
         if self._paused:
@@ -336,7 +344,7 @@ class Connection(Protocol):
             self.transport.resumeProducing()
         if self._upload is not None or self._surplus or damaged:
             self.drop()
-        elif not self._parser.should_keep_alive():
+        elif not self._kept_alive:
             self.close()
         else:
             self._used = True

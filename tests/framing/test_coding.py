@@ -1,0 +1,181 @@
+"""Content codings: what comes out, and what must not."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tracemalloc
+import zlib
+from itertools import pairwise
+
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.framing.coding import CodingError, CodingTooLarge, Decoder, UnknownCoding, decode_whole, sniff
+
+TEXT = b'{"model":"claude","messages":[]}' * 50
+
+
+def raw_deflate(data: bytes) -> bytes:
+    """deflate as it should not be, but is."""
+    return zlib.compress(data, wbits=-15)
+
+
+ENCODERS = {
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "Deflate": raw_deflate,
+    "zstd": zstandard.compress,
+}
+
+
+class Whole(SynchronousTestCase):
+    """Bodies that are there as a whole."""
+
+    def test_each(self) -> None:
+        """Every coding comes off, in whatever case it is named."""
+        for name, encode in ENCODERS.items():
+            for spelled in (name, name.upper(), f" {name} "):
+                self.assertEqual(decode_whole(encode(TEXT), spelled, len(TEXT)), TEXT, spelled)
+
+    def test_identity(self) -> None:
+        """No coding is one as well, and has the same limit."""
+        for name in ("", "identity", "Identity, identity"):
+            self.assertEqual(decode_whole(TEXT, name, len(TEXT)), TEXT)
+            with self.assertRaises(CodingTooLarge):
+                decode_whole(TEXT, name, len(TEXT) - 1)
+
+    def test_in_a_row(self) -> None:
+        """The coding that was applied last is listed last and comes off first."""
+        self.assertEqual(decode_whole(zstandard.compress(gzip.compress(TEXT)), "gzip, zstd", 10_000), TEXT)
+
+    def test_unknown(self) -> None:
+        """An unknown coding, or a pile of them, says so."""
+        for name in ("br", "compress", "gzip, br", "gzip,gzip,gzip,gzip", "gzip;q=1"):
+            with self.assertRaises(UnknownCoding):
+                decode_whole(TEXT, name, 10_000)
+
+    def test_members(self) -> None:
+        """gzip of several members and zstd of several frames are one body."""
+        self.assertEqual(decode_whole(gzip.compress(b"a") + gzip.compress(b"b"), "gzip", 2), b"ab")
+        self.assertEqual(decode_whole(zstandard.compress(b"a") + zstandard.compress(b"b"), "zstd", 2), b"ab")
+
+    def test_empty(self) -> None:
+        """An empty body, compressed, is empty; nothing at all is not an empty compressed body."""
+        for name, encode in ENCODERS.items():
+            self.assertEqual(decode_whole(encode(b""), name, 0), b"")
+            with self.assertRaises(CodingError):
+                decode_whole(b"", name, 10)
+
+    def test_truncated(self) -> None:
+        """A body that stops short anywhere is never taken for whole."""
+        for name, encode in ENCODERS.items():
+            data = encode(TEXT)
+            for at in range(len(data)):
+                with self.assertRaises(CodingError, msg=f"{name} {at}"):
+                    decode_whole(data[:at], name, 10_000)
+
+    def test_truncated_in_a_row(self) -> None:
+        """The inner coding is checked as well as the outer one."""
+        with self.assertRaises(CodingError):
+            decode_whole(gzip.compress(zlib.compress(TEXT)[:-3]), "deflate, gzip", 10_000)
+
+    def test_damaged(self) -> None:
+        """Neither is one with other bytes in it, or with something behind it."""
+        for name, encode in ENCODERS.items():
+            data = encode(TEXT)
+            for bad in (b"nonsense" + data, data + b"nonsense", data[:2] + b"\xff\xff\xff\xff" + data[6:]):
+                with self.assertRaises(CodingError, msg=name):
+                    decode_whole(bad, name, 10_000)
+
+    def test_limit(self) -> None:
+        """The limit is exact."""
+        for name, encode in ENCODERS.items():
+            for size in (1, 1000, 200_000):
+                data = os.urandom(size // 2) + bytes(size - size // 2)
+                self.assertEqual(len(decode_whole(encode(data), name, size)), size)
+                with self.assertRaises(CodingTooLarge, msg=name):
+                    decode_whole(encode(data), name, size - 1)
+
+    def test_bombs(self) -> None:
+        """A bomb goes off in a bounded room, in one coding or in two."""
+        zeros = bytes(64_000_000)
+        twice = gzip.compress(gzip.compress(zeros))
+        bombs = {name: encode(zeros) for name, encode in ENCODERS.items()} | {"gzip, gzip": twice}
+        del zeros
+        for name, bomb in bombs.items():
+            tracemalloc.start()
+            with self.assertRaises(CodingTooLarge, msg=name):
+                decode_whole(bomb, name, 1_000_000)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            self.assertLess(peak, 2_500_000, name)
+
+    def test_many_empty_members(self) -> None:
+        """A body of nothing but empty members is refused before it costs time."""
+        for name in ("gzip", "zstd"):
+            with self.assertRaises(CodingError):
+                decode_whole(ENCODERS[name](b"") * 20_000, name, 100)
+
+    def test_window(self) -> None:
+        """A zstd frame that wants a huge window is refused, as HTTP has it."""
+        parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=27)
+        context = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        with self.assertRaises(CodingError):
+            decode_whole(context.compress(TEXT) + context.flush(), "zstd", 10_000)
+
+
+class Streams(SynchronousTestCase):
+    """Bodies that come piece by piece."""
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.sampled_from(sorted(ENCODERS)), st.binary(max_size=400), st.lists(st.integers(0, 500), max_size=8))
+    def test_any_split(self, name: str, data: bytes, at: list[int]) -> None:
+        """However a body is split, the same comes out."""
+        encoded = ENCODERS[name](data)
+        bounds = [0, *sorted(min(i, len(encoded)) for i in at), len(encoded)]
+        decoder = Decoder(name, 1000)
+        decoded = b"".join(decoder.feed(encoded[a:b]) for a, b in pairwise(bounds))
+        decoder.finish()
+        self.assertEqual(decoded, data)
+
+    def test_at_once(self) -> None:
+        """What an upstream flushed comes out with the piece that brought it."""
+        gzipped = zlib.compressobj(wbits=31)
+        zstd = zstandard.ZstdCompressor().compressobj()
+        decoders = Decoder("gzip", 1000), Decoder("zstd", 1000)
+        for event in (b"event: one\n\n", b"event: two\n\n"):
+            self.assertEqual(decoders[0].feed(gzipped.compress(event) + gzipped.flush(zlib.Z_SYNC_FLUSH)), event)
+            flushed = zstd.compress(event) + zstd.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+            self.assertEqual(decoders[1].feed(flushed), event)
+
+    def test_limit_of_a_step(self) -> None:
+        """The limit is for each step: a long stream passes, a bomb in one read does not."""
+        for name, encode in ENCODERS.items():
+            data = encode(os.urandom(50_000))
+            decoder = Decoder(name, 2_000)
+            self.assertEqual(
+                sum(len(decoder.feed(data[i : i + 1000])) for i in range(0, len(data), 1000)), 50_000, name
+            )
+            with self.assertRaises(CodingTooLarge):
+                Decoder(name, 2_000).feed(data)
+
+    def test_unfinished(self) -> None:
+        """A stream that ends early is told so at its end."""
+        for name, encode in ENCODERS.items():
+            decoder = Decoder(name, 10_000)
+            decoder.feed(encode(TEXT)[:-1])
+            with self.assertRaises(CodingError):
+                decoder.finish()
+
+
+class Sniffing(SynchronousTestCase):
+    """Codings that show by themselves."""
+
+    def test_sniff(self) -> None:
+        """gzip and zstd are known by their first bytes; JSON is neither."""
+        self.assertEqual([sniff(gzip.compress(b"")), sniff(zstandard.compress(b""))], ["gzip", "zstd"])
+        self.assertEqual([sniff(TEXT), sniff(b""), sniff(b"\x1f\x8b"), sniff(b"\x28\xb5")], ["", "", "", ""])
