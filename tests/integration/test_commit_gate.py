@@ -271,3 +271,26 @@ async def test_early_heads_are_skipped(start_daemon: StartDaemon, upstream: Upst
     answer = await wire.post(daemon.port, STREAMED)
     assert (answer.status, answer.text) == (200, "hello")
     assert "x-early" not in answer.headers
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@ensureDeferred
+async def test_upstream_that_says_nothing(start_daemon: StartDaemon, upstream: Upstream, stream: bool) -> None:
+    """An upstream that takes a request and never answers is left for another key when its time is up."""
+    upstream.script_for("key-a", answers.silent())
+    upstream.script_for("key-b", answers.usual())
+    limits = "[pool]\nstrategy = 'fill-first'\n[timeouts]\nfirst_byte = 1.0\nfirst_byte_whole = 1.0\n"
+    daemon = await start_daemon(provider(upstream, "key-a", "key-b") + limits)
+    answer = await wire.post(daemon.port, wire.Message(stream=stream).encode())
+    assert answer.status == 200
+    assert [request.key for request in upstream.requests] == ["key-a", "key-b"]
+
+
+@ensureDeferred
+async def test_stream_that_falls_silent(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """A stream that stops in its middle ends with an error event after ``idle`` seconds; no client is left to hang."""
+    upstream.script(answers.then(answers.stream(answers.frames("half")[:3], end=False), answers.silent()))
+    daemon = await start_daemon(provider(upstream) + "[timeouts]\nidle = 1.0\n")
+    answer = await wire.post(daemon.port, STREAMED, within=5.0)
+    assert (answer.whole, answer.text) == (True, "half")
+    assert answer.events[-1]["error"]["type"] == "timeout_error"
