@@ -239,8 +239,8 @@ class BlockMachine:
         self._begin(call)
 
     def ping(self) -> None:
-        """A sign of life; none ahead of the first content event."""
-        if self._had_content:
+        """A sign of life; none ahead of the first content event, none after the end."""
+        if self._had_content and self.stop_reason is None:
             self._frames.append(_PING)
 
     def finish(self, stop_reason: str, stop_details: Mapping[str, Any] | None = None) -> None:
@@ -279,10 +279,10 @@ class BlockMachine:
 
     # What is made of it.
 
-    def take(self, error: bytes | None = None) -> Batch:
-        """The frames since the last time, for one write. *error*: the JSON of an error event that ended this read."""
+    def take(self) -> Batch:
+        """The frames since the last time, for one write."""
         frames, self._frames = self._frames, []
-        batch = Batch(b"".join(frames), len(frames), self._has_content, error)
+        batch = Batch(b"".join(frames), len(frames), self._has_content, ended=self.stop_reason is not None)
         self._has_content = False
         return batch
 

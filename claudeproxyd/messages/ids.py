@@ -37,6 +37,10 @@ class Ids:
         """``msg_…``, of a whole answer."""
         return "msg_" + self._random24()
 
+    def request(self) -> str:
+        """``req_…``, of one request."""
+        return "req_" + self._random24()
+
     def tool_use(self) -> str:
         """``toolu_…``, of one tool call."""
         return "toolu_" + self._random24()

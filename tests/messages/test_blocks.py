@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from contextlib import suppress
 from typing import Any
 
 from hypothesis import settings
@@ -373,7 +373,7 @@ class BatchTests(SynchronousTestCase):
         m.text("a")
         m.text("b")
         batch = m.take()
-        self.assertEqual((batch.count, batch.content, batch.error), (4, True, None))
+        self.assertEqual((batch.count, batch.content, batch.ended), (4, True, False))
         self.assertEqual(len(Grammar().frames(batch.frames)), 4)
         batch = m.take()
         self.assertEqual((batch.frames, batch.count, batch.content), (b"", 0, False))
@@ -393,20 +393,23 @@ class BatchTests(SynchronousTestCase):
         """Pings pass between frames once content is out, and are dropped before it."""
         m = machine()
         m.ping()
-        m.tool_use("A")
+        id = m.tool_use("A")
         m.ping()
         self.assertNotIn(b"ping", m.take().frames)
+        m.tool_end(id)
         m.text("a")
+        m.ping()
         m.finish("max_tokens")
         m.ping()
-        self.assertIn(b"event: ping", m.take().frames)
+        self.assertEqual(m.take().frames.count(b"event: ping"), 1)
 
-    def test_error(self) -> None:
-        """An error in the upstream's stream travels beside the frames that came before it."""
+    def test_end(self) -> None:
+        """The batch with message_stop says so, and no other does."""
         m = machine()
         m.text("a")
-        batch = m.take(b"{}")
-        self.assertEqual((batch.count, batch.error), (3, b"{}"))
+        self.assertFalse(m.take().ended)
+        m.finish("end_turn")
+        self.assertTrue(m.take().ended)
 
     def test_message_wants_the_end(self) -> None:
         """A whole body is never made of half an answer, nor of a stream that kept nothing."""
@@ -480,7 +483,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(data=st.data(), partial=st.sampled_from(["{", '"x":', "1", "}", "{}", "", " "]))
     @precondition(lambda self: self.calls and not self.finished)
     def tool_input(self, data: st.DataObject, partial: str) -> None:
-        with suppress(BlockError):
+        with contextlib.suppress(BlockError):
             self.machine.tool_input(data.draw(st.sampled_from(self.calls)), partial)
 
     @rule(data=st.data())
