@@ -1,0 +1,226 @@
+"""A model that lives in the daemon: for a first run without any key, for demonstrations, and to rehearse failures.
+
+What it says is in :mod:`~claudeproxyd.executors.sandbox_speech`, how to make it misbehave in
+:mod:`~claudeproxyd.executors.sandbox_wishes`. Its failures are classified exactly as an Anthropic upstream's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+
+from claudeproxyd.classification import classify
+from claudeproxyd.errors import STATUS_OF_TYPE, ClaudeError
+from claudeproxyd.executors.answers import WholeAnswer
+from claudeproxyd.executors.sandbox_prompt import Prompt
+from claudeproxyd.executors.sandbox_speech import FAMILY, speak
+from claudeproxyd.executors.sandbox_stream import SandboxStream
+from claudeproxyd.executors.sandbox_wishes import UnknownWish, Wishes, read_wishes
+from claudeproxyd.interfaces import IExecutor, IExecutorMaker
+from claudeproxyd.messages.blocks import BlockMachine
+from claudeproxyd.messages.estimate import estimate_tokens
+from claudeproxyd.messages.ids import Ids
+from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Evidence, Phase
+
+if TYPE_CHECKING:
+    from claudeproxyd.config.schema import Provider
+    from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.executors.services import Services
+
+PACE = 0.02
+"""Seconds between two words."""
+REMEMBERED = 1000
+"""How many prompts that asked for ``fail-first`` are kept in mind."""
+
+#: What comes in place of an answer, by the fault.
+_NO_ANSWER = {"html": b"<html><h1>Bad gateway</h1></html>", "empty": b""}
+
+_MODELS = (
+    ("claude-opus-4-8", "Claude Opus 4.8 (sandbox)"),
+    ("claude-sonnet-4-5", "Claude Sonnet 4.5 (sandbox)"),
+    ("claude-haiku-4-5", "Claude Haiku 4.5 (sandbox)"),
+    ("sandbox", "Sandbox"),
+)
+
+
+@implementer(IExecutor)
+class SandboxExecutor:
+    """Serves any model name, at once and for nothing."""
+
+    kind = "sandbox"
+    family = "anthropic"
+
+    def __init__(self, services: Services, pace: float = PACE, ids: Ids | None = None) -> None:
+        self._services = services
+        self._clock = services.clock
+        self._pace = pace
+        self._ids = ids or Ids()
+        self._failed: OrderedDict[bytes, int] = OrderedDict()
+        """Attempts of a prompt that were failed for ``fail-first``, by its digest; bounded, oldest out."""
+
+    def cannot_carry(self, envelope: Any, route: Any) -> str | None:
+        """It takes everything."""
+        return None
+
+    def count_tokens(self, attempt: Attempt) -> Deferred[Any]:
+        """The local estimate, marked as one."""
+        body = msgspec.json.encode({"input_tokens": estimate_tokens(attempt.call.envelope.body)})
+        headers = [*self._headers(b"application/json"), (b"x-claudeproxyd-estimate", b"true")]
+        return succeed(self._whole(headers, body, count_tokens=True))
+
+    def models(self, credential: Any) -> Deferred[list[dict[str, Any]]]:
+        """A few names that clients look for; any other is served as well."""
+        return succeed(
+            [
+                {
+                    "type": "model",
+                    "id": id,
+                    "display_name": name,
+                    "created_at": "2026-01-01T00:00:00Z",
+                    "lifecycle": "active",
+                }
+                for id, name in _MODELS
+            ]
+        )
+
+    def messages(self, attempt: Attempt) -> Deferred[Any]:
+        """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
+        envelope = attempt.call.envelope
+        prompt = Prompt(envelope.body)
+        try:
+            wishes = read_wishes(attempt.model, prompt.said)
+        except UnknownWish as e:
+            return maybeDeferred(self._refuse, attempt, 400, str(e))
+        timeouts = self._services.timeouts
+        delay = wishes.slow_first_byte
+        limit = timeouts.first_byte if envelope.stream else timeouts.first_byte_whole
+        never = wishes.fault in ("stall", "pings-only") and not envelope.stream
+        if limit and (never or delay > limit):
+            return deferLater(self._clock, limit, self._time_out, attempt)
+        if never:
+            return Deferred()
+        if delay:
+            return deferLater(self._clock, delay, self._answer, attempt, prompt, wishes)
+        return maybeDeferred(self._answer, attempt, prompt, wishes)
+
+    def _answer(self, attempt: Attempt, prompt: Prompt, wishes: Wishes) -> Any:
+        attempt.head_at = self._clock.seconds()
+        attempt.bytes_out = len(attempt.call.envelope.body)
+        self._refuse_as_wished(attempt, prompt, wishes)
+        envelope = attempt.call.envelope
+        machine = BlockMachine(
+            envelope.model,
+            family=FAMILY,
+            stop_sequences=prompt.stop_sequences,
+            whole=not envelope.stream,
+            ids=self._ids,
+        )
+        machine.usage.input = estimate_tokens(envelope.body)
+        words = speak(machine, prompt, model=envelope.model, words=wishes.words, max_tokens=envelope.max_tokens)
+        if envelope.stream:
+            headers = self._headers(b"text/event-stream; charset=utf-8")
+            pace = self._pace if wishes.pace is None else wishes.pace
+            return SandboxStream(
+                self._clock,
+                headers,
+                machine,
+                words,
+                wishes,
+                pace=pace,
+                idle=self._services.timeouts.idle,
+                fail=partial(self._failure, attempt),
+            )
+        for _ in words:
+            pass
+        return self._whole(self._headers(b"application/json"), machine.message())
+
+    # Refusals.
+
+    def _refuse_as_wished(self, attempt: Attempt, prompt: Prompt, wishes: Wishes) -> None:
+        """Raise the failure that comes before any answer, if one is wished for."""
+        status = wishes.status
+        if wishes.fail_first:
+            status = (status or 529) if self._fails_again(prompt.said, wishes.fail_first) else 0
+        if status:
+            self._refuse(attempt, status, retry_after=wishes.retry_after)
+        body = _NO_ANSWER.get(wishes.fault)
+        if not attempt.call.envelope.stream:
+            match wishes.fault:
+                case "error":
+                    self._refuse(attempt, STATUS_OF_TYPE.get(wishes.error, 500), type=wishes.error)
+                case "cut":
+                    raise self._failure(attempt, phase=Phase.ANSWER, failure="cut")
+                case "malformed":
+                    body = b'{"type":"message","content":['
+        if body is not None:
+            raise self._failure(attempt, phase=Phase.ANSWER, status=200, body=body, failure="not_claude")
+
+    def _fails_again(self, said: str, times: int) -> bool:
+        key = hashlib.blake2b(said.encode(), digest_size=16).digest()
+        failed = self._failed.pop(key, 0)
+        if failed >= times:
+            return False
+        self._failed[key] = failed + 1
+        if len(self._failed) > REMEMBERED:
+            self._failed.popitem(last=False)
+        return True
+
+    def _refuse(
+        self,
+        attempt: Attempt,
+        status: int,
+        message: str = "The sandbox refuses, as it was asked to",
+        *,
+        type: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        """Raise what a real upstream's error answer would have become."""
+        headers = self._headers(b"application/json")
+        if retry_after is not None:
+            headers.append((b"retry-after", f"{retry_after:g}".encode()))
+        body = ClaudeError(status, message, type=type).body(self._ids.request())
+        answer = ErrorAnswer(status, headers, body, verbatim=True, message=message)
+        raise self._failure(attempt, answer, phase=Phase.ANSWER, status=status, headers=headers, body=body)
+
+    def _time_out(self, attempt: Attempt) -> None:
+        raise self._failure(attempt, phase=Phase.HEAD, failure="first_byte_timeout")
+
+    def _failure(self, attempt: Attempt, answer: ErrorAnswer | None = None, **seen: Any) -> AttemptFailed:
+        evidence = Evidence(
+            family=self.family, count_tokens=attempt.call.count_tokens, now=self._services.now(), **seen
+        )
+        return AttemptFailed(classify(evidence, self._services.rules), answer)
+
+    def _headers(self, content_type: bytes) -> list[tuple[bytes, bytes]]:
+        return [(b"content-type", content_type), (b"request-id", self._ids.request().encode())]
+
+    def _whole(self, headers: list[tuple[bytes, bytes]], body: bytes, count_tokens: bool = False) -> WholeAnswer:
+        request_id = dict(headers)[b"request-id"].decode()
+        return WholeAnswer(headers, body, exhausted=None, request_id=request_id, count_tokens=count_tokens)
+
+
+@implementer(IExecutorMaker)
+class SandboxMaker:
+    """Makes :class:`SandboxExecutor`; ``sandbox`` in a configuration."""
+
+    kind = "sandbox"
+    default_base_url = ""
+    credential_schema: Sequence[str] = ()
+
+    def check(self, section: Provider) -> Sequence[tuple[str, str]]:
+        """It calls nobody."""
+        if section.base_url:
+            return (("base_url", "the sandbox calls nobody: leave base_url out"),)
+        return ()
+
+    def make(self, section: Provider, services: Services) -> SandboxExecutor:
+        """See :class:`~claudeproxyd.interfaces.IExecutorMaker`."""
+        return SandboxExecutor(services)

@@ -1,0 +1,112 @@
+"""What the sandbox reads of a request: the user's last words, tool results, tools, and the schema to answer by."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from claudeproxyd.executors.sandbox_schema import instance
+
+_CALL = re.compile(r"\[tool:([A-Za-z0-9_-]+)\s*")
+_SENTENCE = re.compile(r"use the (\S+) tool to \w+ [\"“`](.+?)[\"”`]", re.IGNORECASE | re.DOTALL)
+
+_json = json.JSONDecoder()
+
+
+class Prompt:
+    """One request's body as far as the sandbox cares. Takes any JSON object; what has an odd shape reads as absent."""
+
+    def __init__(self, body: bytes) -> None:
+        self._request = _mapping(msgspec.json.decode(body))
+        turn = next(
+            (m for m in map(_mapping, reversed(_list(self._request.get("messages")))) if m.get("role") == "user"), {}
+        )
+        content = turn.get("content")
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else [*map(_mapping, _list(content))]
+        self.said = ""
+        """The user's last words. Claude Code puts reminders of its own around them."""
+        self.results: list[str] = []
+        """What tools brought, where the last turn is that."""
+        for block in blocks:
+            text = _text(block.get("text")).strip()
+            if block.get("type") == "tool_result":
+                self.results.append(_result(block.get("content")))
+            elif text and not text.startswith("<system-reminder>"):
+                self.said = text
+        tools = {_text(tool.get("name")): tool for tool in map(_mapping, _list(self._request.get("tools")))}
+        self.tools: Mapping[str, Mapping[str, Any]] = tools
+        self.stop_sequences = [s for s in _list(self._request.get("stop_sequences")) if isinstance(s, str)]
+
+    @property
+    def thinks(self) -> bool:
+        """Whether thinking is asked for."""
+        return self._thinking.get("type") in ("enabled", "adaptive", "between_tools")
+
+    @property
+    def shows_thinking(self) -> bool:
+        """Whether the thoughts are to be seen, not only their signature."""
+        return self._thinking.get("display") != "omitted"
+
+    @property
+    def _thinking(self) -> Mapping[str, Any]:
+        return _mapping(self._request.get("thinking"))
+
+    def json_answer(self) -> str | None:
+        """A minimal answer by the schema that the request prescribes, or None if it prescribes none."""
+        form = _mapping(_mapping(self._request.get("output_config")).get("format"))
+        if form.get("type") != "json_schema":
+            return None
+        return json.dumps(instance(_mapping(form.get("schema"))))
+
+    def calls(self) -> list[tuple[str, str]]:
+        """The tool calls that the user or ``tool_choice`` asks for: name and JSON input. None after tool results."""
+        choice = _mapping(self._request.get("tool_choice"))
+        if self.results or choice.get("type") == "none":
+            return []
+        asked = list(self._asked())
+        if not asked and self.tools and choice.get("type") in ("any", "tool"):
+            name = _text(choice.get("name")) or next(iter(self.tools))
+            asked = [(name, json.dumps(instance(self._schema(name))))]
+        return asked
+
+    def _asked(self) -> Iterator[tuple[str, str]]:
+        for match in _CALL.finditer(self.said):
+            try:
+                value, end = _json.raw_decode(self.said, match.end())
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(value, dict) and self.said[end:].lstrip().startswith("]"):
+                yield match[1], self.said[match.end() : end]
+        for name, words in _SENTENCE.findall(self.said):
+            schema = self._schema(name)
+            properties = _mapping(schema.get("properties"))
+            strings = [key for key in properties if _mapping(properties[key]).get("type") == "string"]
+            required = [key for key in strings if key in _list(schema.get("required"))]
+            argument = next(iter(required + strings), "input")
+            yield name, json.dumps({argument: words}, ensure_ascii=False)
+
+    def _schema(self, name: str) -> Mapping[str, Any]:
+        return _mapping(self.tools.get(name, {}).get("input_schema"))
+
+
+def _result(content: Any) -> str:
+    """The text of a tool_result's content."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(_text(block.get("text")) for block in map(_mapping, _list(content)))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
