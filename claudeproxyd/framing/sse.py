@@ -65,26 +65,3 @@ class FrameSplitter:
         if data:
             self._after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-
-
-def read_frame(frame: bytes) -> tuple[bytes, bytes]:
-    """The ``event`` name (b'' if there is none) and the ``data`` of a frame; both b'' where it holds only comments."""
-    if frame.startswith(b"event: "):
-        name, separator, data = frame[7:].partition(b"\ndata: ")
-        if separator and b"\n" not in data and b"\n" not in name:
-            return name, data
-    return _read_lines(frame)
-
-
-def _read_lines(frame: bytes) -> tuple[bytes, bytes]:
-    """The general case: fields in any order, several data lines, comments, fields that nobody knows."""
-    name = b""
-    data = []
-    for line in frame.split(b"\n"):
-        field, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if field == b"event":
-            name = value
-        elif field == b"data":
-            data.append(value)
-    return name, b"\n".join(data)

@@ -7,7 +7,7 @@ class Batch:
     """The events of one read, between an executor's stream and dispatch.
 
     The frames are joined already: a client gets them in one write. Pings that came ahead of the first content event
-    are not among them, and neither is an ``error`` event, which is handed on as :attr:`error`.
+    are not among them, and neither is an ``error`` event: the executor takes :attr:`error` out and classifies it.
     """
 
     __slots__ = ("content", "count", "ended", "error", "frames")

@@ -1,13 +1,13 @@
 """How many tokens a request or an answer comes to, guessed from its bytes alone.
 
-The rule: 3.5 bytes of UTF-8 are one token, which is what English and code come to with Claude's tokenizers; a Chinese
-character is then 0.9 of a token and a Cyrillic letter 0.6. Of a request, ``system``, ``messages``, ``tools`` and
+The rule: 3.5 bytes of UTF-8 are one token, as Anthropic's glossary has it for English; a Chinese character is then 0.9
+of a token and a Cyrillic letter 0.6. Of a request, ``system``, ``messages``, ``tools`` and
 ``output_config`` count, as the JSON that they are, without ids, signatures, encrypted content and cache marks. What
 has no text counts by the piece: the figures are below.
 
-The error: prose and code come out within about a fifth; tables of digits, rare scripts and base64 inside text are
-underrated by up to a half; pictures and documents can be off by any factor, since their size is not looked at. Where
-the true number exists (an upstream's count or its usage) it takes precedence.
+The error is not measured, as Claude's tokenizers are not public. Expect a fifth either way for prose and code, up to a
+half too little for tables of digits, rare scripts and base64 inside text, and any factor for pictures and documents,
+whose size is not looked at. Where the true number exists (an upstream's count or its usage) it takes precedence.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from claudeproxyd.framing.sse import read_frame
 from claudeproxyd.messages.batch import Batch
+from claudeproxyd.messages.frame import read_frame
 from claudeproxyd.messages.usage import Usage, UsageMembers, count
 
 

@@ -1,0 +1,119 @@
+"""Which models there are: what the operator named, and what the providers say that their credentials can use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from claudeproxyd.config.schema import Model, Provider
+    from claudeproxyd.interfaces import IExecutor
+    from claudeproxyd.leases import Credential
+
+#: Seconds between two looks at what the providers list.
+EVERY = 3600.0
+
+#: What the API itself says where a date of release is not known.
+UNKNOWN_DATE = "1970-01-01T00:00:00Z"
+
+_GLOB = frozenset("*?[")
+
+
+class Catalog(Service):
+    """The entries of ``/v1/models``. Discovery happens beside the requests, never in one's way; web reads the result.
+
+    With ``[[models]]`` the operator's names are the list, and nobody is asked.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        models: Sequence[Model],
+        providers: Sequence[Provider],
+        executors: Mapping[str, IExecutor],
+        credentials: Sequence[Credential],
+    ) -> None:
+        self._providers = providers
+        self._executors = executors
+        self._credentials = credentials
+        self._named = {model.name: _entry(model.name, model.display_name) for model in models if _is_listed(model)}
+        if not models:
+            for provider in providers:
+                self._named |= {name: _entry(name) for name in provider.models if not _is_glob(name)}
+        self._discovers = not models
+        self._discovered: dict[str, dict[str, Any]] = {}
+        self._asking: Deferred[None] | None = None
+        self._loop = LoopingCall(self._look)
+        self._loop.clock = clock
+
+    def startService(self) -> None:
+        """Look for models now and every hour, if the operator named none."""
+        super().startService()
+        if self._discovers:
+            self._loop.start(EVERY)
+
+    def stopService(self) -> None:
+        """Stop looking."""
+        super().stopService()
+        if self._loop.running:
+            self._loop.stop()
+        if self._asking is not None:
+            self._asking.cancel()
+
+    def entries(self) -> Sequence[Mapping[str, Any]]:
+        """Every model, the operator's first. A model whose credentials are cooling stays."""
+        return [*self._named.values(), *(each for name, each in self._discovered.items() if name not in self._named)]
+
+    def knows(self, model: str) -> bool:
+        """Whether it is listed under that very name."""
+        return model in self._named or model in self._discovered
+
+    def _look(self) -> Deferred[None]:
+        self._asking = Deferred.fromCoroutine(self._ask_all())
+        return self._asking
+
+    async def _ask_all(self) -> None:
+        found: dict[str, dict[str, Any]] = {}
+        for credential in self._credentials:
+            try:
+                listed = await self._executors[credential.provider].models(credential)
+            except Exception as e:
+                self._log.info(
+                    "{provider}/{credential} does not list its models: {reason}",
+                    provider=credential.provider,
+                    credential=credential.name,
+                    reason=str(e),
+                )
+                continue
+            for entry in listed:
+                found.setdefault(str(entry["id"]), {**_entry(str(entry["id"])), **entry})
+        self._asking = None
+        if found:
+            self._discovered = found
+
+
+def _entry(name: str, display_name: str = "") -> dict[str, Any]:
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": display_name or name,
+        "created_at": UNKNOWN_DATE,
+        "lifecycle": "active",
+    }
+
+
+def _is_listed(model: Model) -> bool:
+    return model.list and not _is_glob(model.name)
+
+
+def _is_glob(name: str) -> bool:
+    return not _GLOB.isdisjoint(name)
