@@ -1,7 +1,7 @@
 """The data plane's client beside treq, over real sockets: one table of answers, and what each makes of them.
 
-Where an answer is well formed both must agree on status, headers, body, and whether it is whole or cut. Where it is not,
-ours may be the stricter; STRICTER names each such case and why.
+Where an answer is well formed both must agree on status, headers, body, and whether it is whole or cut. Where it is
+not, ours may be the stricter; STRICTER names each such case and why.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import datetime
 import ipaddress
 import random
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.ssl import Certificate, CertificateOptions, KeyPair, PrivateCertificate
+from twisted.internet.protocol import ClientCreator, Factory, Protocol
+from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import deferLater
 from twisted.web.client import Agent, HTTPConnectionPool
 
@@ -247,7 +247,7 @@ async def listening(make: Callable[[], Protocol], context: Any = None) -> AsyncI
     finally:
         await port.stopListening()
         for protocol in made:
-            if protocol.transport is not None:
+            if protocol.transport is not None and protocol.transport.connected:
                 protocol.transport.abortConnection()
         await deferLater(reactor, 0.01)
 
@@ -311,7 +311,7 @@ async def by_treq(url: str, method: str) -> Verdict:
 
 
 def comparable(verdict: Verdict) -> Verdict:
-    """Without what treq keeps differently: the order of names, headers about the connection, an empty coding of its own."""
+    """Without what treq keeps differently: the order of names, headers about the connection, an empty coding added."""
     status, headers, body, end = verdict
     dropped = (b"connection", b"content-length", b"transfer-encoding", b"content-encoding")
     kept = [(name, value) for name, value in headers if name not in dropped]
@@ -434,9 +434,13 @@ class Authority:
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        loaded = Certificate.loadPEM(certificate.public_bytes(serialization.Encoding.PEM))
-        private = PrivateCertificate.fromCertificateAndKeyPair(loaded, KeyPair.load(pem, 1))
-        return private.options()
+        private = PrivateCertificate.loadPEM(certificate.public_bytes(serialization.Encoding.PEM) + pem)
+        # A server of Twisted's that names no protocol refuses a client that does.
+        return CertificateOptions(
+            privateKey=private.privateKey.original,
+            certificate=private.original,
+            acceptableProtocols=[b"http/1.1"],
+        )
 
 
 async def over_tls(port: int, tls: TLSSettings, proxy: str = "") -> bytes:
@@ -531,8 +535,6 @@ class Relay(Protocol):
 
             def connectionLost(self, reason: Any = None) -> None:
                 relay.transport.loseConnection()
-
-        from twisted.internet.protocol import ClientCreator
 
         ClientCreator(reactor, Far).connectTCP("127.0.0.1", port)
 
