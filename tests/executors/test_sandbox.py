@@ -312,6 +312,14 @@ class PaceTests(SandboxCase):
         self.assertTrue(answer.usage.estimated)
         self.assertGreater(answer.usage.output or 0, 0)
 
+    def test_stopped_while_paused(self) -> None:
+        """An answer that is stopped while it is held up never comes back to life."""
+        answer, consumer = self.stream("hi")
+        answer.producer.pauseProducing()
+        answer.producer.stopProducing()
+        answer.producer.resumeProducing()
+        self.assertEqual((consumer.batches, self.clock.getDelayedCalls()), ([], []))
+
     def test_stopped_at_a_word(self) -> None:
         """A consumer may stop it from within its own call."""
         answer, consumer = self.stream("hi")

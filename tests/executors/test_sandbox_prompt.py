@@ -99,7 +99,7 @@ class PromptTests(SynchronousTestCase):
         read = Prompt(json.dumps(request).encode())
         self.assertIsInstance(read.calls(), list)
         self.assertIsInstance(read.json_answer(), str | None)
-        self.assertIn((read.thinks, read.shows_thinking), [(False, False), (False, True), (True, False), (True, True)])
+        self.assertIsInstance(read.thinks and read.shows_thinking, bool)
 
 
 class InstanceTests(SynchronousTestCase):

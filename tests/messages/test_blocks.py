@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from typing import Any
 
@@ -19,7 +20,8 @@ from tests.messages.accumulate import accumulate
 
 def machine(**options: Any) -> BlockMachine:
     options.setdefault("whole", True)
-    return BlockMachine("claude-x", family="google", ids=Ids(lambda n: b"\x01" * n), **options)
+    numbers = itertools.count(1)
+    return BlockMachine("claude-x", family="google", ids=Ids(lambda n: next(numbers).to_bytes(n)), **options)
 
 
 def result(machine: BlockMachine) -> dict[str, Any]:
@@ -46,7 +48,7 @@ class ContentTests(SynchronousTestCase):
         m.text("Hi\n")
         self.assertEqual(
             m.take().frames.decode(),
-            'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_010101010101010101010101",'
+            'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_000000000000000000000001",'
             '"type":"message","role":"assistant","model":"claude-x","content":[],"stop_reason":null,"stop_sequence":null,'
             '"usage":{"input_tokens":7,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":0}}}\n\n'
             'event: content_block_start\ndata: {"type":"content_block_start","index":0,'
@@ -252,8 +254,11 @@ class ToolTests(SynchronousTestCase):
                 m.tool_input(a, "x" * 20)
 
     def test_calls_that_are_over_are_let_go(self) -> None:
-        """The bound is on what is kept, not on how many calls a message has."""
+        """The bound is on what is kept, not on how many calls a message has, and a call that waited counts once."""
         m = machine(whole=False, max_held=1000)
+        a, b = m.tool_use("A"), m.tool_use("B")
+        m.tool_input(b, '{"x":"%s"}' % ("y" * 600))
+        m.tool_end(a)
         for _ in range(100):
             m.tool_call("A", '{"x":"%s"}' % ("y" * 100))
             m.text("x" * 100)
@@ -379,11 +384,11 @@ class BatchTests(SynchronousTestCase):
         self.assertEqual((batch.frames, batch.count, batch.content), (b"", 0, False))
 
     def test_content(self) -> None:
-        """A block that has only begun commits nothing; its first delta does, and so does an end without content."""
+        """A block that has only begun commits nothing; its end does, and so does that of a message without content."""
         m = machine()
-        m.tool_use("A")
+        id = m.tool_use("A")
         self.assertFalse(m.take().content)
-        m.finish("max_tokens")
+        m.tool_end(id)
         self.assertTrue(m.take().content)
         m = machine()
         m.finish("max_tokens")

@@ -25,10 +25,15 @@ def stop(index: int) -> dict[str, Any]:
     return {"type": "content_block_stop", "index": index}
 
 
-def judge(*events: dict[str, Any]) -> str:
+def judge(*events: dict[str, Any]) -> Grammar:
     grammar = Grammar()
     for event in events:
         grammar.event(event)
+    return grammar
+
+
+def judge_whole(*events: dict[str, Any]) -> str:
+    grammar = judge(*events)
     grammar.end()
     return grammar.state
 
@@ -38,8 +43,8 @@ class GrammarTests(SynchronousTestCase):
 
     def test_legal(self) -> None:
         """Whole messages pass: without a block, with several, with pings anywhere and things that nobody knows."""
-        judge(START, *END)
-        judge(
+        judge_whole(START, *END)
+        judge_whole(
             PING,
             START,
             begin(0),
@@ -51,7 +56,7 @@ class GrammarTests(SynchronousTestCase):
             stop(1),
             *END,
         )
-        judge(
+        judge_whole(
             START,
             begin(0, "hologram"),
             delta(0, "text_delta"),
@@ -60,26 +65,25 @@ class GrammarTests(SynchronousTestCase):
             {"type": "aside"},
             *END,
         )
-        judge(START, begin(0, "web_search_tool_result"), stop(0), *END)
+        judge_whole(START, begin(0, "web_search_tool_result"), stop(0), *END)
 
     def test_error_ends_it_anywhere(self) -> None:
         """An error event may be the last of a stream at any point, and nothing follows it."""
         error = {"type": "error", "error": {}}
         for before in ([], [START], [START, begin(0)], [START, begin(0), delta(0)], [START, END[0]]):
-            self.assertEqual(judge(*before, error), "error")
+            self.assertEqual(judge_whole(*before, error), "error")
         with self.assertRaises(GrammarError):
-            judge(START, error, PING)
+            judge_whole(START, error, PING)
 
     def test_illegal(self) -> None:
         """Every other order is refused."""
         for events in (
-            [],
-            [START],
             [begin(0)],
             [START, START, *END],
             [START, delta(0), *END],
             [START, stop(0), *END],
             [START, begin(0), *END],
+            [*END],
             [START, begin(0), begin(1)],
             [START, begin(0), stop(0), delta(0)],
             [START, END[1]],
@@ -89,6 +93,12 @@ class GrammarTests(SynchronousTestCase):
         ):
             with self.assertRaises(GrammarError, msg=repr(events)):
                 judge(*events)
+
+    def test_too_early(self) -> None:
+        """A stream that ends before message_stop is not whole."""
+        for events in ([], [START], [START, begin(0)], [START, begin(0), stop(0)], [START, END[0]]):
+            with self.assertRaises(GrammarError, msg=repr(events)):
+                judge_whole(*events)
 
     def test_indices(self) -> None:
         """Indices count from 0 without gaps, and deltas belong to the open block."""
