@@ -282,7 +282,9 @@ class BlockMachine:
     def take(self) -> Batch:
         """The frames since the last time, for one write."""
         frames, self._frames = self._frames, []
-        batch = Batch(b"".join(frames), len(frames), self._has_content, ended=self.stop_reason is not None)
+        batch = Batch(
+            b"".join(frames), len(frames), self._has_content, ended=self.stop_reason is not None and bool(frames)
+        )
         self._has_content = False
         return batch
 
