@@ -63,7 +63,7 @@ class Origin:
         ValueError for a *tls* file of authorities that is none.
         """
         parts = urlsplit(base_url)
-        if parts.scheme not in _PORTS or not parts.hostname or parts.query or parts.fragment or parts.username:
+        if parts.scheme not in _PORTS or not parts.hostname or set(base_url) & set(" ?#@"):
             raise ValueError("a base URL is written http://host/path or https://host/path, without a query")
         self.clock: IReactorTime = reactor
         self.base_path = parts.path.rstrip("/").encode("ascii")
@@ -190,8 +190,7 @@ class Origin:
         self._live.discard(connection)
         if unanswered is not None:
             self.stale_repeats += 1
-            unanswered.repeated = True
-            self._connect(unanswered)
+            self._connect(unanswered)  # a fresh one: it cannot happen twice
         else:
             self._one_less()
 
@@ -223,7 +222,7 @@ class Origin:
 
     def _one_less(self) -> None:
         """There is room for another connection, or none is left at all."""
-        if self._waiting:
+        if self._waiting and self.connections < self._max_connections:
             self._connect(self._next())
         elif self._closing is not None and not self.connections:
             closing, self._closing = self._closing, []

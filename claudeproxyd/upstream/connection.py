@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.outcomes import Phase
@@ -48,7 +49,7 @@ _FAREWELL = 5.0
 class Exchange:
     """One request on its way, until the head of its answer is in."""
 
-    __slots__ = ("bodiless", "body", "deferred", "first_byte", "head", "idle", "repeated", "undo")
+    __slots__ = ("bodiless", "body", "deferred", "first_byte", "head", "idle", "undo")
 
     def __init__(self, head: bytes, body: bytes, bodiless: bool, first_byte: float, idle: float) -> None:
         self.head = head
@@ -57,8 +58,6 @@ class Exchange:
         """The answer has no body whatever its head says: HEAD."""
         self.first_byte = first_byte or inf
         self.idle = idle or inf
-        self.repeated = False
-        """It went out before, on a connection that turned out to be dead."""
         self.undo: Callable[[], object]
         """Takes it back from whatever it is waiting for at present."""
         self.deferred: Deferred[Response] | None = Deferred(self._cancel)
@@ -81,6 +80,8 @@ class Exchange:
 @implementer(IHandshakeListener)
 class Connection(Protocol):
     """A connection of one origin. It is idle, or sends one exchange, or receives one response, or is being dropped."""
+
+    _log = Logger()
 
     transport: Any
     """An ITCPTransport that is an IPushProducer and an IConsumer as well."""
@@ -151,7 +152,7 @@ class Connection(Protocol):
             return
         exchange, self._exchange = self._exchange, None
         response, self._response = self._response, None
-        if exchange is not None and self._used and not self._heard and not exchange.repeated:
+        if exchange is not None and self._used and not self._heard:
             self._origin.lost(self, exchange)
             return
         self._origin.lost(self)
@@ -254,6 +255,7 @@ class Connection(Protocol):
         try:
             self._parser.feed_data(data)
         except HttpParserCallbackError:
+            self._log.failure("An upstream's answer could not be read")
             damage = InternalError("the answer could not be read")
         except (HttpParserError, HttpParserUpgrade) as error:
             damage = Malformed(f"the upstream's answer is not valid HTTP: {error}")
@@ -262,9 +264,9 @@ class Connection(Protocol):
         elif self._pieces or self._complete or damage is not None:
             self._take_body(self._response, damage)
         else:
-            self._count_barren(len(data))
             if not self._paused:
                 self._wait(self._idle_limit)
+            self._count_barren(len(data))
 
     def _take_head(self, size: int, damage: UpstreamError | None) -> None:
         exchange = self._exchange

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+from httptools import HttpParserCallbackError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionLost
@@ -324,6 +325,20 @@ class BrokenConsumers(SynchronousTestCase):
         self.assertEqual(sink.end.failure, "internal")
         self.assertTrue(wire.aborted)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_parser_fails(self) -> None:
+        """A fault in what the parser calls is logged, and not taken for a malformed answer."""
+        net = Net()
+        deferred, wire = net.ask(), net.accept()
+
+        class Parser:
+            def feed_data(self, data: bytes) -> None:
+                raise HttpParserCallbackError
+
+        wire.protocol._wrappedProtocol._parser = Parser()
+        wire.say(HELLO)
+        self.assertEqual(self.failureResultOf(deferred, InternalError).value.phase, Phase.HEAD)
+        self.assertEqual(len(self.flushLoggedErrors(HttpParserCallbackError)), 1)
 
     def test_ends_raise(self) -> None:
         """One that raises at the end is logged and called no more."""

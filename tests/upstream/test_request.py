@@ -51,7 +51,16 @@ class Requests(SynchronousTestCase):
 
     def test_no_base_url(self) -> None:
         """What cannot be a base URL is refused when the origin is made, without repeating a password."""
-        for url in ("ftp://x", "x", "http://", "http://h/?q=1", "http://user:secret@h/"):
+        for url in (
+            "ftp://x",
+            "x",
+            "http://",
+            "http://h/?q=1",
+            "http://user:secret@h/",
+            "http://a b/",
+            "http://h/a b",
+            "http://h:x/",
+        ):
             with self.assertRaises(ValueError) as caught:
                 Net(url)
             self.assertNotIn("secret", str(caught.exception))
