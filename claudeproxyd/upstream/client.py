@@ -18,8 +18,9 @@ from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import DNSLookupError, TimeoutError
 from twisted.internet.protocol import Factory
 
-from claudeproxyd.upstream.connection import Connection, Exchange
+from claudeproxyd.upstream.connection import Connection
 from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, NameNotFound, TLSFailed, UpstreamError
+from claudeproxyd.upstream.exchange import Exchange
 from claudeproxyd.upstream.proxy import TunnelEndpoint, proxy_for
 from claudeproxyd.upstream.response import Response
 from claudeproxyd.upstream.tls import TLSSettings, connection_creator

@@ -27,11 +27,10 @@ from claudeproxyd.upstream.errors import (
     ProxyRefused,
     UpstreamError,
 )
+from claudeproxyd.upstream.exchange import Exchange
 from claudeproxyd.upstream.response import WHOLE, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
@@ -44,37 +43,6 @@ MAX_HEADERS = 256
 ONE_WRITE = 65_536
 #: How long a peer may take to agree to the end of an idle TLS connection.
 _FAREWELL = 5.0
-
-
-class Exchange:
-    """One request on its way, until the head of its answer is in."""
-
-    __slots__ = ("bodiless", "body", "deferred", "first_byte", "head", "idle", "undo")
-
-    def __init__(self, head: bytes, body: bytes, bodiless: bool, first_byte: float, idle: float) -> None:
-        self.head = head
-        self.body = body
-        self.bodiless = bodiless
-        """The answer has no body whatever its head says: HEAD."""
-        self.first_byte = first_byte or inf
-        self.idle = idle or inf
-        self.undo: Callable[[], object]
-        """Takes it back from whatever it is waiting for at present."""
-        self.deferred: Deferred[Response] | None = Deferred(self._cancel)
-
-    def _cancel(self, _: Deferred[Response]) -> None:
-        self.deferred = None
-        self.undo()
-
-    def succeed(self, response: Response) -> None:
-        deferred, self.deferred = self.deferred, None
-        if deferred is not None:
-            deferred.callback(response)
-
-    def fail(self, error: UpstreamError) -> None:
-        deferred, self.deferred = self.deferred, None
-        if deferred is not None:
-            deferred.errback(error)
 
 
 @implementer(IHandshakeListener)
