@@ -50,18 +50,17 @@ class Terms:
         """Seconds: the cap on what an upstream may ask for."""
         self._random = random
 
-    def span(self, outcome: Outcome, level: int) -> float:
-        """Seconds, before jitter: the hint as far as it is allowed, else base · 2ⁿ up to the ceiling."""
-        if outcome.until_hint is not None:
-            return min(outcome.until_hint, self.max_cooldown)
-        return self.backoff(outcome, level)
+    def hinted(self, outcome: Outcome) -> float:
+        """Seconds that the upstream asked for, as far as it is allowed to."""
+        assert outcome.until_hint is not None
+        return min(outcome.until_hint, self.max_cooldown)
 
     def backoff(self, outcome: Outcome, level: int) -> float:
-        """Seconds between two trials of the last usable candidate: a hint counts up to the ceiling alone."""
-        ceiling = max(outcome.base, outcome.ceiling)
-        wanted = outcome.base if outcome.until_hint is None else outcome.until_hint
-        # 2.0 ** 1024 overflows, and no ceiling is 2 ** 64 bases away.
-        return min(wanted * 2.0 ** min(level, 64), self.max_cooldown if ceiling == inf else ceiling)
+        """Seconds without regard to a hint, except as a base: base · 2ⁿ up to the ceiling, *level* from 1."""
+        base = outcome.base if outcome.until_hint is None else outcome.until_hint
+        ceiling = self.max_cooldown if outcome.ceiling == inf else max(outcome.base, outcome.ceiling)
+        # No ceiling is 2 ** 64 bases away, and 2.0 ** 1024 overflows.
+        return min(base * 2.0 ** min(max(level - 1, 0), 64), ceiling)
 
     def jittered(self, span: float) -> float:
         """A little longer, so that what waits for several expiries does not arrive together."""
@@ -73,13 +72,15 @@ class Cooldown(Generic[P]):
 
     __slots__ = (
         "before",
+        "began",
+        "doubled",
+        "end",
         "kind",
         "level",
         "limit",
         "place",
         "reason",
         "running",
-        "serial",
         "streak",
         "trials",
         "until",
@@ -92,8 +93,10 @@ class Cooldown(Generic[P]):
         self.reason = ""
         """The upstream's own words."""
         self.level = 0
-        """How often it came back without a success in between."""
+        """Failures without a success in between, those of one time counted once."""
         self.until = 0.0
+        self.end = 0.0
+        """``until``; or earlier, the end of the backoff, for the last usable candidate after a passing failure."""
         self.running = False
         self.limit = UNLIMITED
         """Attempts at once, while half open."""
@@ -101,8 +104,10 @@ class Cooldown(Generic[P]):
         """Those under way."""
         self.before = 0
         """How many were under way when it began: that many must go through before it is forgotten."""
-        self.serial = -1
-        """The newest lease when it last changed its mind: when the level rose, or the limit was doubled."""
+        self.began = -1
+        """The newest lease when the level last rose."""
+        self.doubled = -1
+        """The newest lease when the limit was last doubled."""
         self.streak = 0
         """Failures in a row of those that have some grace."""
 
@@ -132,28 +137,29 @@ class Cooldown(Generic[P]):
             self.streak += 1
             if self.streak <= outcome.grace:
                 return False
-        fresh = serial > self.serial
-        same = self.kind is outcome.kind
-        level = self.level + fresh if same else 0
-        if last and outcome.kind in PASSING:
+        fresh = serial > self.began
+        level = self.level + fresh if self.kind is outcome.kind else 1
+        passing = outcome.kind in PASSING
+        backoff = terms.jittered(terms.backoff(outcome, level))
+        if passing and last:
             if not fresh:
                 return False
             # Its first failure costs it nothing but company: one trial may go at once. From then on trials are a
             # backoff apart, from start to start.
-            first = self.limit == UNLIMITED
-            until = now if first else granted + terms.jittered(terms.backoff(outcome, level))
+            until = now if self.limit == UNLIMITED else granted + backoff
         else:
-            until = now + terms.jittered(terms.span(outcome, level))
+            until = now + (backoff if outcome.until_hint is None else terms.jittered(terms.hinted(outcome)))
         if fresh:
-            self.level = level
-            self.serial = newest
             self.before = in_flight if self.limit == UNLIMITED else self.before
             self.limit = 1
+            self.level = level
+            self.began = newest
         if self.running and until <= self.until:
             return False
         self.kind = outcome.kind
         self.reason = outcome.reason
         self.until = until
+        self.end = min(until, now + backoff) if passing else until
         self.running = until > now
         return True
 
@@ -167,11 +173,13 @@ class Cooldown(Generic[P]):
         self.streak = 0
         if self.limit == UNLIMITED:
             return True
-        if serial <= self.serial or self.running:
+        if self.running or serial <= self.began:
             return False
         self.level = 0
-        # Those that were let in together double it together, and not each by itself.
-        self.serial = newest
+        if serial <= self.doubled:
+            # Those that were let in together double it together, and not each by itself.
+            return False
+        self.doubled = newest
         needed = self.trials >= self.limit
         self.limit = min(self.limit * 2, UNLIMITED // 2)
         return self.limit >= self.before and not needed

@@ -74,10 +74,8 @@ class Queue(Generic[W]):
         if not line.by_client:
             del self._lines[key]
 
-    def served(self, key: Hashable, client: str, one: W) -> None:
-        """*one* has what it waited for: others' turn, in this line and among the lines."""
-        self.leave(key, client, one)
-        for other in self._of_client.get(client, ()):
+    def turn(self, key: Hashable, client: str) -> None:
+        """That client has had its turn in that line: now the others', in all its lines and among the lines."""
+        for other in self._of_client[client]:
             self._lines[other].by_client.move_to_end(client)
-        if key in self._lines:
-            self._lines.move_to_end(key)
+        self._lines.move_to_end(key)

@@ -37,11 +37,13 @@ import re
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from math import inf
+from typing import NamedTuple, TypeVar
 
 from claudeproxyd.interfaces import ISelector
 from claudeproxyd.leases import Credential
 from claudeproxyd.outcomes import Kind, Outcome, Scope
+from claudeproxyd.pool.agenda import Agenda
 from claudeproxyd.pool.cooldown import Cooldown
 from claudeproxyd.pool.selection import FillFirst, LeastBusy, Loads, RoundRobin, Weighted
 
@@ -108,6 +110,13 @@ class Place:
         self.settle()
 
     @property
+    def cooldown(self) -> Rest | None:
+        """What holds it back, if anything does."""
+        if self.member is None:
+            return (self.lane or self.roster).cooldown
+        return self.member.cooldown if self.lane is None else self.lane.resting.get(self.member)
+
+    @property
     def scope(self) -> Scope:
         """In the words of the outcomes."""
         if self.member is None:
@@ -129,6 +138,55 @@ class Place:
 Rest = Cooldown[Place]
 
 
+def forget_gone(resting: dict[Member, Rest]) -> None:
+    """Drop the cooldowns of those who are configured no more."""
+    for gone in [member for member in resting if member.index < 0]:
+        resting.pop(gone).running = False
+
+
+class Soonest(NamedTuple):
+    """Of a lane where nobody is awake: the first who will be."""
+
+    as_of: int
+    when: float
+    kind: str
+    rests: list[Rest]
+    """The cooldowns that must end for it."""
+
+
+NEVER = Soonest(-1, inf, "none", [])
+
+
+class Spent:
+    """Whom an answer's headers foretold to fail until some moment: they come last until then."""
+
+    __slots__ = ("_ends", "_until", "members")
+
+    def __init__(self) -> None:
+        self.members = 0
+        """The set of them, with some perhaps whose time is over."""
+        self._until: dict[Member, float] = {}
+        self._ends: Agenda[Member] = Agenda(lambda when, member: self._until.get(member) == when)
+
+    def add(self, member: Member, until: float) -> None:
+        """*member* is spent until then."""
+        self._until[member] = until
+        self._ends.put(until, member)
+        self.members |= 1 << member.index
+
+    def at(self, now: float) -> int:
+        """The set of those who still are."""
+        for member in self._ends.due(now, 16):
+            del self._until[member]
+            self.members &= ~(1 << member.index)
+        return self.members
+
+    def rebuild(self) -> None:
+        """The roster has other members now."""
+        self._until = {member: until for member, until in self._until.items() if member.index >= 0}
+        self.members = sum(1 << member.index for member in self._until)
+
+
 class Lane:
     """One model at one provider."""
 
@@ -141,10 +199,10 @@ class Lane:
         """Of the model on the whole provider."""
         self.resting: dict[Member, Rest] = {}
         """Of the model on one credential."""
-        self.spent: dict[Member, float] = {}
-        """Whose limit is used up, by their own answers' headers, and until when."""
-        self.soonest: tuple[int, float | None, str] = (-1, None, "")
-        """A memo of the pool's; see there."""
+        self.spent = Spent()
+        """Whose limit is used up, by their own answers' headers."""
+        self.soonest: Soonest | None = None
+        """Kept by the candidates; see there."""
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -153,10 +211,8 @@ class Lane:
         self.serves = roster.serving(self.model)
         self.open = self.up = self.serves
         self.selectors: list[ISelector] = [roster.selector(tier) for tier in roster.tiers]
-        for gone in [member for member in self.resting if member.index < 0]:
-            del self.resting[gone]
-        for gone in [member for member in self.spent if member.index < 0]:
-            del self.spent[gone]
+        forget_gone(self.resting)
+        self.spent.rebuild()
         for member in self.resting:
             self.settle(member)
 
@@ -174,7 +230,9 @@ class Lane:
     def ready(self) -> int:
         """The set of those that may begin an attempt now."""
         roster = self.roster
-        if roster.full or (self.cooldown is not None and not self.cooldown.open):
+        if (roster.limit or roster.cooldown) and roster.full:
+            return 0
+        if self.cooldown is not None and not self.cooldown.open:
             return 0
         return roster.open & self.open
 
@@ -186,36 +244,35 @@ class Lane:
                 return 0
         return roster.up & self.up
 
+    def busy(self, member: Member) -> bool:
+        """Whether *member* would be ready, but for what it is doing already."""
+        return member.index >= 0 and bool((self.waking() & ~self.ready()) >> member.index & 1)
+
     def choose(self, ready: int, favourite: Member | None, now: float) -> Member:
         """One of *ready*, which is not empty; the *favourite* if it is among the best."""
         roster = self.roster
-        if self.spent:
-            ready = ready & ~self._spent(now) or ready
-        for tier, selector in zip(roster.tiers, self.selectors, strict=True):
+        if self.spent.members:
+            ready = ready & ~self.spent.at(now) or ready
+        number = 0
+        for tier in roster.tiers:
             among = ready & tier
             if among:
-                if favourite is not None and favourite.index >= 0 and among >> favourite.index & 1:
-                    return favourite
-                return roster.members[selector.choose(among)]
-        raise AssertionError("a ready credential without a priority")
-
-    def _spent(self, now: float) -> int:
-        spent = 0
-        for member, until in list(self.spent.items()):
-            if until <= now:
-                del self.spent[member]
-            else:
-                spent |= 1 << member.index
-        return spent
+                break
+            number += 1
+        if favourite is not None and favourite.index >= 0 and among >> favourite.index & 1:
+            return favourite
+        return roster.members[self.selectors[number].choose(among)]
 
 
 class Roster:
     """The credentials of one provider, for messages or for count_tokens."""
 
-    def __init__(self, provider: str, *, count_tokens: bool = False) -> None:
+    def __init__(self, provider: str, known_models: Callable[[str], bool], *, limited: bool = True) -> None:
         self.provider = provider
-        self.count_tokens = count_tokens
-        """Then nothing has a limit: these requests are many, small and free."""
+        self.knows = known_models
+        """Whether somebody configured or discovered a model name; what clients made up is not kept for long."""
+        self.limited = limited
+        """Whether ``max_concurrency`` counts: count_tokens requests are many, small and free."""
         self.limit = 0
         """Attempts at once, of the provider as a whole; 0: no limit."""
         self.strategy = "round-robin"
@@ -225,6 +282,8 @@ class Roster:
         self.resting: dict[Member, Rest] = {}
         """Of whole credentials."""
         self.members: list[Member] = []
+        self.everyone = 0
+        """The set of all members."""
         self.tiers: list[int] = []
         """The credentials of each priority, the highest first."""
         self.open = 0
@@ -239,7 +298,7 @@ class Roster:
 
     def reload(self, credentials: Iterable[Credential], *, limit: int, strategy: str) -> None:
         """Have these members from now on. Those that keep their name keep their state."""
-        self.limit = 0 if self.count_tokens else limit
+        self.limit = limit if self.limited else 0
         self.strategy = strategy
         old = self._by_name
         for member in self.members:
@@ -250,9 +309,9 @@ class Roster:
             member.credential = credential
             member.index = index
             self.members.append(member)
+        self.everyone = (1 << len(self.members)) - 1
         self._by_name = {member.credential.name: member for member in self.members}
-        for gone in [member for member in self.resting if member.index < 0]:
-            del self.resting[gone]
+        forget_gone(self.resting)
         priorities = self._classes(lambda one: one.priority)
         self.tiers = [priorities[priority] for priority in sorted(priorities, reverse=True)]
         self._by_globs = self._classes(lambda one: one.models)
@@ -307,8 +366,8 @@ class Roster:
                 members |= 1 << member.index
         return members
 
-    def lane(self, model: str, known: Callable[[str], bool]) -> Lane:
-        """The lane of *model*, made if need be. *known* says whether somebody configured or discovered that name."""
+    def lane(self, model: str) -> Lane:
+        """The lane of *model*, made if need be."""
         lane = self._known.get(model)
         if lane is not None:
             return lane
@@ -317,10 +376,13 @@ class Roster:
             self._unknown.move_to_end(model)
             return lane
         lane = Lane(self, model)
-        lanes, bound = (self._known, KNOWN_LANES) if known(model) else (self._unknown, UNKNOWN_LANES)
+        lanes, bound = (self._known, KNOWN_LANES) if self.knows(model) else (self._unknown, UNKNOWN_LANES)
         lanes[model] = lane
         if len(lanes) > bound:
-            lanes.popitem(last=False)
+            _, old = lanes.popitem(last=False)
+            for rest in [old.cooldown, *old.resting.values()]:
+                if rest is not None:
+                    rest.running = False
         return lane
 
     def lanes(self) -> Sequence[Lane]:
@@ -331,6 +393,21 @@ class Roster:
     def unknown_lanes(self) -> int:
         """How many names that clients made up are remembered."""
         return len(self._unknown)
+
+    def disabled(self) -> int:
+        """How many members are out of service."""
+        return sum(not member.enabled for member in self.members)
+
+    def cooling(self) -> int:
+        """How many cooldowns are running here."""
+        lanes = self.lanes()
+        whole = [rest for rest in (self.cooldown, *(lane.cooldown for lane in lanes)) if rest is not None]
+        return (
+            sum(rest.running for rest in whole)
+            + (self.everyone & ~self.up).bit_count()
+            - self.disabled()
+            + sum((lane.serves & ~lane.up).bit_count() for lane in lanes)
+        )
 
     @property
     def full(self) -> bool:
@@ -343,7 +420,7 @@ class Roster:
             return
         bit = 1 << member.index
         rest = member.cooldown
-        limit = 0 if self.count_tokens else member.credential.max_concurrency
+        limit = member.credential.max_concurrency if self.limited else 0
         up = member.enabled and (rest is None or not rest.running)
         self.up = self.up | bit if up else self.up & ~bit
         if up and (rest is None or rest.open) and (limit == 0 or member.in_flight < limit):
@@ -351,19 +428,11 @@ class Roster:
         else:
             self.open &= ~bit
 
-    def take(self, member: Member) -> None:
-        """One attempt more is under way with it."""
-        self.in_flight += 1
-        self._load(member, member.in_flight + 1)
-
-    def give_back(self, member: Member) -> None:
-        """One attempt less is under way with it."""
-        self.in_flight -= 1
-        self._load(member, member.in_flight - 1)
-
-    def _load(self, member: Member, load: int) -> None:
+    def load(self, member: Member, change: int) -> None:
+        """One attempt more is under way with *member*, or one less."""
+        self.in_flight += change
         if self.loads is not None and member.index >= 0:
-            self.loads.move(member.index, member.in_flight, load)
-        member.in_flight = load
+            self.loads.move(member.index, member.in_flight, member.in_flight + change)
+        member.in_flight += change
         if member.credential.max_concurrency or member.cooldown is not None:
             self.settle(member)

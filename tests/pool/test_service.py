@@ -1,94 +1,36 @@
-"""The pool as dispatch sees it."""
+"""The pool as dispatch sees it: rule by rule."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
-from random import Random
-from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyClass, verifyObject
 
-from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.interfaces import ICredentialPool, ILease
-from claudeproxyd.leases import Credential, Exhausted, Route, Wanted
+from claudeproxyd.leases import Route
 from claudeproxyd.outcomes import CANCELLED, OK, Kind, Outcome, Scope
-from claudeproxyd.pool.service import AlreadyReleased, CredentialPool, Lease
+from claudeproxyd.pool.lease import AlreadyReleased, Lease
+from claudeproxyd.pool.service import CredentialPool
+from tests.pool.support import (
+    AUTH,
+    BROKEN,
+    CLIENT_FAULT,
+    OVERLOADED,
+    QUOTA,
+    QUOTA_HOUR,
+    TRANSIENT,
+    UNREACHABLE,
+    PoolTestCase,
+    credential,
+    name,
+    names,
+    wanted,
+)
 
 verifyClass(ICredentialPool, CredentialPool)
 verifyClass(ILease, Lease)
-
-QUOTA = Outcome(Kind.QUOTA, Scope.MODEL, base=1.0, ceiling=1800.0, reason="slow down")
-AUTH = Outcome(Kind.AUTH, Scope.CREDENTIAL, base=1800.0, ceiling=1800.0, reason="bad key")
-TRANSIENT = Outcome(Kind.TRANSIENT, Scope.MODEL, base=1.0, ceiling=60.0, reason="oops")
-OVERLOADED = Outcome(Kind.OVERLOADED, Scope.MODEL_ON_PROVIDER, base=1.0, ceiling=30.0, reason="Overloaded")
-UNREACHABLE = Outcome(Kind.TRANSIENT, Scope.PROVIDER, base=1.0, ceiling=60.0, reason="connection refused")
-CLIENT_FAULT = Outcome(Kind.CLIENT_FAULT)
-
-
-class NoJitter(Random):
-    """Expiries on the dot."""
-
-    def random(self) -> float:
-        """As if the dice always fell so."""
-        return 0.0
-
-
-class Source:
-    """A credential's secret, which the pool must never look at."""
-
-
-def credential(name: str, provider: str = "p", **more: Any) -> Credential:
-    """A credential called *name*."""
-    return Credential(provider, name, Source(), **more)  # type: ignore[arg-type]  # never used
-
-
-class PoolTestCase(SynchronousTestCase):
-    """A pool on a Clock."""
-
-    def setUp(self) -> None:
-        """Time is ours."""
-        self.clock = Clock()
-        self.clock.advance(1_000_000.0)
-
-    def pool(self, *credentials: Credential, **settings: Any) -> CredentialPool:
-        """A pool of those credentials."""
-        limits = settings.pop("provider_limits", {})
-        known = settings.pop("known_models", lambda model: True)
-        pool = CredentialPool(
-            self.clock,
-            Settings(**settings),
-            credentials,
-            jitter=NoJitter(),
-            provider_limits=limits,
-            known_models=known,
-        )
-        self.addCleanup(pool.stopService)
-        return pool
-
-    def wanted(self, *models: str, **more: Any) -> Wanted:
-        """A wish for *models*, each ``provider:model`` or a model of provider ``p``."""
-        routes = []
-        for model in models or ("m",):
-            provider, _, name = model.rpartition(":")
-            routes.append(Route(provider or "p", name))
-        return Wanted(routes, **more)
-
-    def take(self, pool: CredentialPool, *models: str, **more: Any) -> Lease:
-        """A lease that must be there at once."""
-        return self.successResultOf(pool.lease(self.wanted(*models, **more)))
-
-    def names(self, leases: Sequence[Lease]) -> str:
-        """Whose they are."""
-        return "".join(lease.candidate.credential.name for lease in leases)
-
-    def refused(self, deferred: Deferred[Lease]) -> Exhausted:
-        """Why there was none."""
-        reason: Exhausted = self.failureResultOf(deferred, Exhausted).value
-        return reason
 
 
 class LeaseTests(PoolTestCase):
@@ -96,85 +38,785 @@ class LeaseTests(PoolTestCase):
 
     def test_interfaces(self) -> None:
         """The pool and its leases are what dispatch was promised."""
-        pool = self.pool(credential("a"))
+        pool = self.pool("a")
         verifyObject(ICredentialPool, pool)
         verifyObject(ILease, self.take(pool))
 
     def test_ready(self) -> None:
         """Where something is ready, the lease is there at once, and no timer runs."""
-        lease = self.take(self.pool(credential("a")))
-        self.assertEqual(lease.candidate.credential.name, "a")
+        lease = self.take(self.pool("a"))
+        self.assertEqual(name(lease), "a")
         self.assertEqual(lease.candidate.route, Route("p", "m"))
+        lease.release(OK)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_released_twice(self) -> None:
         """A lease that is given back twice is a mistake of ours, and says so."""
-        lease = self.take(self.pool(credential("a")))
+        pool = self.pool("a")
+        lease = self.take(pool)
         lease.release(OK)
         self.assertRaises(AlreadyReleased, lease.release, OK)
+        self.assertEqual(pool.gauges()["in_flight"], 0)
 
     def test_nobody(self) -> None:
         """A model that no credential serves is refused at once, without a time."""
-        refused = self.refused(self.pool(credential("a", models=("x-*",))).lease(self.wanted("m")))
-        self.assertEqual((refused.reason, refused.ready_in), ("none", None))
+        pool = self.pool(credential("a", models=("x-*",)))
+        self.assertEqual(self.refused(pool.lease(wanted("m"))), ("none", None))
+        self.assertEqual(self.refused(pool.lease(wanted("elsewhere:x-1"))), ("none", None))
+
+
+class ChoiceTests(PoolTestCase):
+    """Whose turn it is."""
 
     def test_round_robin(self) -> None:
-        """Credentials take turns."""
-        pool = self.pool(*map(credential, "abc"))
-        self.assertEqual(self.names([self.take(pool) for _ in range(7)]), "abcabca")
+        """Credentials take turns, for each model by itself."""
+        pool = self.pool("abc")
+        self.assertEqual(self.turns(pool, 4), "abca")
+        self.assertEqual(self.turns(pool, 4, "other"), "abca")
+        self.assertEqual(self.turns(pool, 2), "bc")
 
-    def test_busy(self) -> None:
-        """A credential at its max_concurrency lets the next request wait until one attempt ends."""
-        pool = self.pool(credential("a", max_concurrency=1))
-        first = self.take(pool)
-        second = pool.lease(self.wanted())
-        self.assertNoResult(second)
-        first.release(CANCELLED)
-        self.successResultOf(second)
+    def test_weighted(self) -> None:
+        """Weights are shares, without runs."""
+        pool = self.pool(credential("a", weight=5), credential("b"), credential("c"), strategy="weighted")
+        turns = self.turns(pool, 14)
+        self.assertEqual([turns.count(one) for one in "abc"], [10, 2, 2])
+        self.assertNotIn("aaaaa", turns)
+        self.assertNotIn("bc", turns)
+
+    def test_fill_first(self) -> None:
+        """The first in the file serves until it is full."""
+        pool = self.pool(credential("a", max_concurrency=2), credential("b"), strategy="fill-first")
+        self.assertEqual(names([self.take(pool) for _ in range(4)]), "aabb")
+
+    def test_least_busy(self) -> None:
+        """The idlest serves, whatever model it is busy with; among equals they take turns."""
+        pool = self.pool("abc", strategy="least-busy")
+        first, second = self.take(pool), self.take(pool, "other")
+        self.assertEqual(names([first, second]), "ab")
+        self.assertEqual(name(self.take(pool)), "c")
+        second.release(OK)
+        self.assertEqual(name(self.take(pool, "other")), "b")
+        self.assertEqual(self.turns(pool, 3), "abc")
+
+    def test_priority(self) -> None:
+        """A lower priority serves only while no higher one is ready."""
+        pool = self.pool(credential("a", priority=1), credential("b", priority=5, max_concurrency=1), credential("c"))
+        high = self.take(pool)
+        self.assertEqual(name(high), "b")
+        self.assertEqual(self.turns(pool, 2), "aa")
+        high.release(OK)
+        self.assertEqual(self.turns(pool, 2), "bb")
+
+    def test_globs(self) -> None:
+        """A credential serves the upstream models that its globs name."""
+        pool = self.pool(credential("a", models=("claude-*", "x")), credential("b", models=("gpt-*",)))
+        self.assertEqual(self.turns(pool, 2, "claude-1"), "aa")
+        self.assertEqual(self.turns(pool, 2, "gpt-4"), "bb")
+        self.assertEqual(self.turns(pool, 1, "x"), "a")
+        self.assertEqual(self.refused(pool.lease(wanted("xx"))), ("none", None))
+
+    def test_route_order(self) -> None:
+        """The first route with a ready candidate serves, a later one only while the first has none."""
+        pool = self.pool("ab", credential("z", "q"))
+        both = ("p:m", "q:n")
+        self.assertEqual(self.turns(pool, 2, *both), "ab")
+        self.take(pool).release(QUOTA)
+        self.take(pool).release(QUOTA)
+        lease = self.take(pool, *both)
+        self.assertEqual((name(lease), lease.candidate.route), ("z", Route("q", "n")))
+
+    def test_tried_come_last(self) -> None:
+        """Who failed this request already is offered again only when nothing else is ready on any route."""
+        pool = self.pool("ab", credential("z", "q"))
+        wish = wanted("p:m", "q:n")
+        order = []
+        for _ in range(4):
+            lease = self.successResultOf(pool.lease(wish))
+            order.append(name(lease))
+            wish.tried.add(lease.candidate.credential)
+            lease.release(CANCELLED)
+        self.assertEqual(order[:3], ["a", "b", "z"])
+        self.assertIn(order[3], "ab")
+
+    def test_given_up_never_come_back(self) -> None:
+        """Who is not worth another try of this request is not offered, but counts for when to come back."""
+        pool = self.pool("a")
+        lease = self.take(pool)
+        wish = wanted(tried={lease.candidate.credential}, given_up={lease.candidate.credential})
+        lease.release(QUOTA)
+        self.assertEqual(self.refused(pool.lease(wish)), ("quota", 1.0))
+
+    def test_spent_come_last(self) -> None:
+        """Who said on success that its limit is used up comes last until the reset, and is used if need be."""
+        pool = self.pool("abc")
+        self.take(pool).release(Outcome(Kind.OK, exhausted=10.0))
+        self.assertEqual(self.turns(pool, 4), "bcbc")
+        self.assertEqual(self.turns(pool, 1, "other"), "a")
+        self.take(pool).release(Outcome(Kind.OK, exhausted=20.0))
+        self.take(pool).release(Outcome(Kind.OK, exhausted=20.0))
+        self.assertEqual(len(set(self.turns(pool, 3))), 3)
+        self.clock.advance(10.0)
+        self.assertEqual(self.turns(pool, 2), "aa")
+
+    def test_disabled(self) -> None:
+        """A credential that an operator took out of service is not offered until it is back."""
+        pool = self.pool("ab")
+        self.assertTrue(pool.set_enabled("p", "a", False))
+        self.assertEqual(self.turns(pool, 2), "bb")
+        self.assertTrue(pool.set_enabled("p", "b", False))
+        self.assertEqual(self.refused(pool.lease(wanted())), ("none", None))
+        self.assertFalse(pool.set_enabled("p", "nobody", False))
+        self.assertTrue(pool.set_enabled("p", "a", True))
+        self.assertEqual(self.turns(pool, 2), "aa")
+
+
+class AffinityTests(PoolTestCase):
+    """A session keeps its credential, so that its prompt cache is hit."""
+
+    def serve(self, pool: CredentialPool, *models: str, **more: object) -> str:
+        """One request that succeeds; who served it."""
+        lease = self.take(pool, *models, session="s", **more)
+        lease.release(OK)
+        return name(lease)
+
+    def test_kept(self) -> None:
+        """Once served, a session stays, for each model by itself; others go round."""
+        pool = self.pool("abc")
+        self.assertEqual([self.serve(pool) for _ in range(3)], ["a", "a", "a"])
+        self.assertEqual(self.turns(pool, 2), "bc")
+        self.assertEqual(self.serve(pool, "other"), "a")
+        self.assertEqual(self.serve(pool), "a")
+
+    def test_bound_on_success_alone(self) -> None:
+        """A failed attempt binds nothing."""
+        pool = self.pool("ab")
+        self.take(pool, session="s").release(CLIENT_FAULT)
+        self.assertEqual(self.serve(pool), "b")
+
+    def test_moves_when_its_credential_cools(self) -> None:
+        """A session whose credential rests is served elsewhere, and stays there."""
+        pool = self.pool("ab")
+        self.serve(pool)
+        self.take(pool, session="s").release(QUOTA)
+        self.assertEqual(self.serve(pool), "b")
+        self.clock.advance(2.0)
+        self.assertEqual(self.serve(pool), "b")
+
+    def test_stays_when_its_credential_is_busy(self) -> None:
+        """A session whose credential is at its max_concurrency goes elsewhere for once."""
+        pool = self.pool(credential("a", max_concurrency=1), credential("b"))
+        self.serve(pool)
+        busy = self.take(pool, session="s")
+        self.assertEqual(self.serve(pool), "b")
+        busy.release(OK)
+        self.assertEqual(self.serve(pool), "a")
+
+    def test_ttl_of_rest(self) -> None:
+        """An affinity outlives its last use by affinity_ttl, and not its first."""
+        pool = self.pool("ab", affinity_ttl=100.0)
+        self.serve(pool)
+        for _ in range(3):
+            self.clock.advance(90.0)
+            self.assertEqual(self.serve(pool), "a")
+        self.clock.advance(101.0)
+        self.assertEqual(self.serve(pool), "b")
+
+    def test_higher_priority_wins(self) -> None:
+        """A session goes back to a better credential when that is ready again, and is bound there."""
+        pool = self.pool(credential("a", priority=1), credential("b", priority=1), credential("c"))
+        self.take(pool).release(QUOTA)
+        self.take(pool).release(QUOTA)
+        self.assertEqual(self.serve(pool), "c")
+        self.clock.advance(1.0)
+        self.assertEqual(len({self.serve(pool) for _ in range(3)} - {"c"}), 1)
+
+    def test_off(self) -> None:
+        """With affinity off, sessions go round like anybody."""
+        pool = self.pool("ab", affinity=False)
+        self.assertEqual([self.serve(pool) for _ in range(3)], ["a", "b", "a"])
+
+    def test_tool_loop_stays_on_its_route(self) -> None:
+        """A tool loop that had to change route stays on it, though the first is back; the next turn is on the first."""
+        pool = self.pool("a", credential("z", "q"))
+        both = ("p:m", "q:n")
+        self.assertEqual(self.serve(pool, *both), "a")
+        self.take(pool).release(QUOTA)
+        self.clock.advance(0.1)
+        self.assertEqual(self.serve(pool, *both, in_tool_loop=True), "z")
+        self.clock.advance(2.0)
+        self.assertEqual(self.serve(pool, *both, in_tool_loop=True), "z")
+        self.take(pool, "q:n").release(QUOTA)
+        self.assertEqual(self.serve(pool, *both, in_tool_loop=True), "a")
+        self.clock.advance(2.0)
+        self.assertEqual(self.serve(pool, *both), "a")
+
+    def test_count_tokens_binds_nothing(self) -> None:
+        """Counting tokens neither follows a session nor binds it."""
+        pool = self.pool("ab")
+        self.serve(pool)
+        self.assertEqual([self.serve(pool, count_tokens=True) for _ in range(3)], ["a", "b", "a"])
+        self.assertEqual(pool.gauges()["affinities"], 1)
 
 
 class CoolingTests(PoolTestCase):
     """What failures cost."""
 
-    def test_quota_rests(self) -> None:
-        """A 429 makes the model rest on that credential, and the others serve."""
-        pool = self.pool(*map(credential, "ab"))
+    def test_model_scope(self) -> None:
+        """A quota failure makes one model rest on one credential."""
+        pool = self.pool("ab")
         self.take(pool).release(QUOTA)
-        self.assertEqual(self.names([self.take(pool) for _ in range(3)]), "bbb")
-        self.assertEqual(self.take(pool, "other").candidate.credential.name, "a")
+        self.assertEqual(self.turns(pool, 3), "bbb")
+        self.assertEqual(self.turns(pool, 1, "other"), "a")
 
-    def test_wait_for_expiry(self) -> None:
-        """When all rest, a request waits for the first to be back, within max_wait."""
-        pool = self.pool(credential("a"))
-        self.take(pool).release(QUOTA)
-        waiting = pool.lease(self.wanted())
-        self.assertNoResult(waiting)
-        self.clock.advance(0.9)
-        self.assertNoResult(waiting)
-        self.clock.advance(0.2)
-        self.successResultOf(waiting)
-
-    def test_too_far_off(self) -> None:
-        """When the first is back only after max_wait, the request is told at once how long that is."""
-        pool = self.pool(credential("a"), max_wait=30.0)
+    def test_credential_scope(self) -> None:
+        """A refused key rests for every model."""
+        pool = self.pool("ab")
         self.take(pool).release(AUTH)
-        refused = self.refused(pool.lease(self.wanted()))
-        self.assertEqual((refused.reason, refused.ready_in), ("auth", 1800.0))
+        self.assertEqual(self.turns(pool, 2), "bb")
+        self.assertEqual(self.turns(pool, 2, "other"), "bb")
+
+    def test_model_on_provider_scope(self) -> None:
+        """An overloaded model rests at the provider, whoever's key; other models and providers do not."""
+        pool = self.pool("ab", credential("z", "q"))
+        self.take(pool, "p:m", "q:m").release(OVERLOADED)
+        self.assertEqual(self.turns(pool, 2, "p:m", "q:m"), "zz")
+        self.assertEqual(self.turns(pool, 2, "other"), "ab")
+
+    def test_provider_scope(self) -> None:
+        """A provider that cannot be reached rests with all its models and keys."""
+        pool = self.pool("ab", credential("z", "q"))
+        self.take(pool, "p:m", "q:m").release(UNREACHABLE)
+        self.assertEqual(self.turns(pool, 2, "p:x", "q:x"), "zz")
+
+    def test_no_fault_of_its_own(self) -> None:
+        """A client's fault, a hang-up and a success cost a credential nothing."""
+        pool = self.pool("a")
+        for outcome in (CLIENT_FAULT, CANCELLED, OK, Outcome(Kind.STALE), Outcome(Kind.MODEL_FAULT)):
+            self.take(pool).release(outcome)
+        self.assertEqual(self.turns(pool, 1), "a")
+        self.assertEqual(pool.gauges()["cooling"], 0)
+
+    def test_doubling(self) -> None:
+        """Failures in a row double the rest, up to the ceiling."""
+        pool = self.pool("a", max_wait=0.0)
+        rests = []
+        for _ in range(13):
+            self.take(pool).release(QUOTA)
+            _, ready_in = self.refused(pool.lease(wanted()))
+            assert ready_in is not None
+            rests.append(ready_in)
+            self.clock.advance(ready_in)
+        self.assertEqual(rests[:5], [1.0, 2.0, 4.0, 8.0, 16.0])
+        self.assertEqual(rests[-1], 1800.0)
+
+    def test_level_rises_once_a_window(self) -> None:
+        """Ten attempts that fail together are one failure, also those that end after the cooldown has."""
+        pool = self.pool("a", max_wait=0.0)
+        ten = [self.take(pool) for _ in range(10)]
+        for lease in ten[:8]:
+            lease.release(QUOTA)
+        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 1.0))
+        self.clock.advance(1.5)
+        for lease in ten[8:]:
+            lease.release(QUOTA)
+        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 1.0))
+        self.clock.advance(1.0)
+        self.take(pool).release(QUOTA)
+        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 2.0))
+
+    def test_extends_and_never_shortens(self) -> None:
+        """A later failure makes a running rest longer, or leaves it."""
+        pool = self.pool("a", max_wait=0.0)
+        three = [self.take(pool) for _ in range(3)]
+        three[0].release(Outcome(Kind.QUOTA, Scope.MODEL, until_hint=50.0))
+        three[1].release(Outcome(Kind.QUOTA, Scope.MODEL, until_hint=10.0))
+        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 50.0))
+        three[2].release(Outcome(Kind.QUOTA, Scope.MODEL, until_hint=70.0))
+        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 70.0))
+
+    def test_hint_is_capped(self) -> None:
+        """No upstream may shut a credential out for longer than max_cooldown."""
+        pool = self.pool("a", max_cooldown=600.0)
+        self.take(pool).release(Outcome(Kind.QUOTA, Scope.MODEL, until_hint=1_580_000.0))
+        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 600.0))
+
+    def test_success_clears(self) -> None:
+        """After a success the next failure starts from the beginning."""
+        pool = self.pool("a", max_wait=0.0)
+        for _ in range(3):
+            self.take(pool).release(QUOTA)
+            self.clock.advance(10.0)
+        self.take(pool).release(OK)
+        self.take(pool).release(QUOTA)
+        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 1.0))
+
+    def test_success_elsewhere_clears_nothing(self) -> None:
+        """A success on one model does not end a rest of the whole credential, nor an older one the rest at all."""
+        pool = self.pool("a", max_wait=0.0)
+        old, other, failing = self.take(pool), self.take(pool, "other"), self.take(pool)
+        failing.release(Outcome(Kind.QUOTA, Scope.CREDENTIAL, until_hint=60.0))
+        other.release(OK)
+        old.release(OK)
+        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 60.0))
+
+    def test_broken_streams(self) -> None:
+        """One broken stream is nobody's fault; the second in a row makes the model rest."""
+        pool = self.pool("ab")
+        self.take(pool).release(BROKEN)
+        self.assertEqual(self.turns(pool, 2), "ba")
+        self.take(pool)
+        self.take(pool).release(OK)
+        self.take(pool)
+        self.take(pool).release(BROKEN)
+        self.assertEqual(pool.gauges()["cooling"], 0)
+        self.take(pool)
+        self.take(pool).release(BROKEN)
+        self.assertEqual(self.turns(pool, 2), "bb")
+
+    def test_count_tokens_apart(self) -> None:
+        """count_tokens has its own cooldowns and no share in max_concurrency."""
+        pool = self.pool(credential("a", max_concurrency=1), provider_limits={"p": 1})
+        counts = [self.take(pool, count_tokens=True) for _ in range(27)]
+        message = self.take(pool)
+        for lease in counts:
+            lease.release(QUOTA_HOUR)
+        message.release(OK)
+        self.take(pool).release(OK)
+        self.assertEqual(self.refused(pool.lease(wanted(count_tokens=True))), ("quota", 3600.0))
+
+
+class HalfOpenTests(PoolTestCase):
+    """How one comes back."""
+
+    def test_one_trial(self) -> None:
+        """When a rest is over, one attempt goes; the others use other credentials."""
+        pool = self.pool("ab")
+        self.take(pool).release(QUOTA)
+        self.clock.advance(1.0)
+        self.assertEqual(sorted(names([self.take(pool) for _ in range(4)])), ["a", "b", "b", "b"])
+
+    def test_trial_that_proves_nothing(self) -> None:
+        """A trial that the client cancelled makes room for another."""
+        pool = self.pool("a")
+        self.take(pool).release(QUOTA)
+        self.clock.advance(1.0)
+        trial = self.take(pool)
+        waiting = self.wait(pool)
+        trial.release(CANCELLED)
+        self.successResultOf(waiting)
+        self.wait(pool)
+
+    def test_ramp(self) -> None:
+        """Each round of successes doubles what may be under way, until as many as before go through."""
+        pool = self.pool("ab")
+        before = [self.take(pool) for _ in range(10)]
+        for lease in before:
+            lease.release(QUOTA_HOUR if name(lease) == "a" else OK)
+        self.clock.advance(3600.0)
+        rounds = []
+        for _ in range(5):
+            leases = [self.take(pool) for _ in range(40)]
+            rounds.append(names(leases).count("a"))
+            for lease in leases:
+                lease.release(OK)
+        self.assertEqual(rounds, [1, 2, 4, 8, 16])
+
+    def test_ramp_ends(self) -> None:
+        """The ramp is over once nobody is held back by it any more."""
+        pool = self.pool("a")
+        self.take(pool).release(QUOTA)
+        self.clock.advance(1.0)
+        self.take(pool).release(OK)
+        self.take(pool).release(OK)
+        self.assertEqual(len([self.take(pool) for _ in range(100)]), 100)
+
+    def test_failed_trial(self) -> None:
+        """A trial that fails starts a longer rest, and one trial after that."""
+        pool = self.pool("ab")
+        self.take(pool).release(QUOTA)
+        self.clock.advance(1.0)
+        trials = [lease for lease in (self.take(pool), self.take(pool)) if name(lease) == "a"]
+        trials[0].release(QUOTA)
+        self.clock.advance(1.9)
+        self.assertEqual(self.turns(pool, 3), "bbb")
+        self.clock.advance(0.2)
+        self.assertEqual(names([self.take(pool) for _ in range(4)]).count("a"), 1)
 
     def test_herd(self) -> None:
         """Of 500 that wait for one key, one goes when it is back, then two, then four."""
-        pool = self.pool(credential("a"))
+        pool = self.pool("a")
         self.take(pool).release(QUOTA)
-        waiting = [pool.lease(self.wanted(client=str(n % 10))) for n in range(500)]
         granted: list[Lease] = []
-        for deferred in waiting:
-            deferred.addCallbacks(granted.append, lambda _: None)
+        for number in range(500):
+            self.wait(pool, client=str(number % 10)).addCallback(granted.append)
         self.clock.advance(1.0)
         sizes = []
-        while granted and len(sizes) < 5:
+        while granted and len(sizes) < 6:
             sizes.append(len(granted))
             now, granted[:] = granted[:], []
             for lease in now:
                 lease.release(OK)
         self.assertEqual(sizes[:4], [1, 2, 4, 8])
-        self.assertLessEqual(max(after / before for before, after in pairwise(sizes)), 4)
+        self.assertLessEqual(max(after / before for before, after in pairwise(sizes)), 2)
+
+
+class LastUsableTests(PoolTestCase):
+    """The last usable candidate is never shut out for what passes."""
+
+    def test_first_failure(self) -> None:
+        """After a transient failure the only credential is tried again at once, by one request, while others queue."""
+        pool = self.pool("a")
+        self.take(pool).release(TRANSIENT)
+        self.take(pool)
+        self.wait(pool)
+
+    def test_one_trial_each_backoff(self) -> None:
+        """While it keeps failing, trials begin a doubling backoff apart."""
+        pool = self.pool("a", max_wait=100.0)
+        self.take(pool).release(TRANSIENT)
+        started: list[float] = []
+
+        def fail_at_once(lease: Lease) -> None:
+            started.append(self.clock.seconds())
+            lease.release(TRANSIENT)
+
+        for _ in range(6):
+            pool.lease(wanted()).addCallback(fail_at_once)
+        for _ in range(1000):
+            self.clock.advance(0.1)
+        gaps = [round(after - before) for before, after in pairwise(started)]
+        self.assertEqual(gaps, [2, 4, 8, 16, 32])
+
+    def test_recovers(self) -> None:
+        """The trial that succeeds lets the queue through, on a ramp."""
+        pool = self.pool("a")
+        self.take(pool).release(OVERLOADED)
+        trial = self.take(pool)
+        waiting = [self.wait(pool) for _ in range(3)]
+        trial.release(OK)
+        self.assertEqual(sum(deferred.called for deferred in waiting), 2)
+
+    def test_hint_does_not_bind(self) -> None:
+        """However long an upstream asks for after a transient failure, its last candidate is tried each backoff."""
+        pool = self.pool("a", max_wait=0.0)
+        hinted = Outcome(Kind.TRANSIENT, Scope.MODEL, base=1.0, ceiling=60.0, until_hint=3000.0)
+        self.take(pool).release(hinted)
+        self.take(pool).release(hinted)
+        self.assertEqual(self.refused(pool.lease(wanted())), ("transient", 60.0))
+
+    def test_becomes_the_last(self) -> None:
+        """One that rests for long after a transient failure is tried when the others are out for longer."""
+        pool = self.pool("ab", max_wait=100.0)
+        first, second = self.take(pool), self.take(pool)
+        first.release(Outcome(Kind.TRANSIENT, Scope.MODEL, base=1.0, ceiling=60.0, until_hint=3000.0))
+        second.release(QUOTA_HOUR)
+        waiting = self.wait(pool)
+        self.clock.advance(60.0)
+        self.assertEqual(name(self.successResultOf(waiting)), "a")
+
+    def test_not_the_last(self) -> None:
+        """Where another is usable, even on a later route, a transient failure is a rest like any other."""
+        pool = self.pool("a", credential("z", "q"))
+        self.take(pool, "p:m", "q:n").release(TRANSIENT)
+        self.assertEqual(self.turns(pool, 2, "p:m", "q:n"), "zz")
+
+    def test_quota_of_the_last(self) -> None:
+        """Quota and auth shut out the last one too: trying is of no use."""
+        pool = self.pool("a", max_wait=0.0)
+        self.take(pool).release(QUOTA_HOUR)
+        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 3600.0))
+
+    def test_last_provider(self) -> None:
+        """An overloaded model at the only provider, with many keys, is tried by one request at a time."""
+        pool = self.pool("abc")
+        self.take(pool).release(OVERLOADED)
+        self.take(pool)
+        self.wait(pool)
+
+
+class WaitingTests(PoolTestCase):
+    """Requests that wait."""
+
+    def test_expiry(self) -> None:
+        """When all rest, a request waits for the first that is back within max_wait."""
+        pool = self.pool("ab")
+        self.take(pool).release(QUOTA)
+        self.take(pool).release(QUOTA_HOUR)
+        waiting = self.wait(pool)
+        self.clock.advance(0.9)
+        self.assertNoResult(waiting)
+        self.clock.advance(0.2)
+        self.assertEqual(name(self.successResultOf(waiting)), "a")
+
+    def test_too_far_off(self) -> None:
+        """When the first is back only after max_wait, a request is told at once how long that is."""
+        pool = self.pool("ab", max_wait=30.0)
+        self.take(pool).release(AUTH)
+        self.take(pool).release(QUOTA_HOUR)
+        self.assertEqual(self.refused(pool.lease(wanted())), ("auth", 1800.0))
+
+    def test_busy(self) -> None:
+        """A request for a credential at its max_concurrency waits until an attempt ends, or max_wait."""
+        pool = self.pool(credential("a", max_concurrency=1))
+        first = self.take(pool)
+        second, third = self.wait(pool), self.wait(pool)
+        first.release(CANCELLED)
+        self.successResultOf(second)
+        self.clock.advance(30.0)
+        self.assertEqual(self.refused(third), ("busy", None))
+
+    def test_provider_limit(self) -> None:
+        """A provider's max_concurrency holds over all its credentials and models."""
+        pool = self.pool("ab", provider_limits={"p": 2})
+        first = self.take(pool)
+        self.take(pool, "other")
+        waiting = self.wait(pool)
+        first.release(OK)
+        self.successResultOf(waiting)
+
+    def test_deadline_of_its_own(self) -> None:
+        """A request that has less time than max_wait does not wait longer than it has."""
+        pool = self.pool(credential("a", max_concurrency=1))
+        self.take(pool)
+        waiting = self.wait(pool, deadline=self.clock.seconds() + 5.0)
+        self.clock.advance(5.0)
+        self.assertEqual(self.refused(waiting), ("busy", None))
+
+    def test_may_not_wait(self) -> None:
+        """After an early head commit no new wait begins."""
+        pool = self.pool("a")
+        self.take(pool).release(QUOTA)
+        self.assertEqual(self.refused(pool.lease(wanted(may_wait=False))), ("quota", 1.0))
+
+    def test_queue_full(self) -> None:
+        """Beyond the queue's bound a request is refused at once."""
+        pool = self.pool("a", queue=2)
+        self.take(pool).release(QUOTA)
+        self.wait(pool)
+        self.wait(pool)
+        self.assertEqual(self.refused(pool.lease(wanted())), ("queue_full", 1.0))
+
+    def test_cancel(self) -> None:
+        """A client that leaves gives its place up, and nothing is granted to it."""
+        pool = self.pool(credential("a", max_concurrency=1), queue=1)
+        first = self.take(pool)
+        gone = self.wait(pool)
+        gone.cancel()
+        self.failureResultOf(gone)
+        self.assertEqual(pool.gauges()["waiting"], 0)
+        waiting = self.wait(pool)
+        first.release(OK)
+        self.successResultOf(waiting)
+
+    def test_hopeless(self) -> None:
+        """Those who wait are told at once when what they wait for will not be ready in time after all."""
+        pool = self.pool(credential("a", max_concurrency=1))
+        first = self.take(pool)
+        waiting = self.wait(pool)
+        first.release(AUTH)
+        self.assertEqual(self.refused(waiting), ("auth", 1800.0))
+
+    def test_disabled_under_them(self) -> None:
+        """The same when an operator takes the last credential out of service."""
+        pool = self.pool(credential("a", max_concurrency=1))
+        self.take(pool)
+        waiting = self.wait(pool)
+        pool.set_enabled("p", "a", False)
+        self.assertEqual(self.refused(waiting), ("none", None))
+
+    def test_no_overtaking(self) -> None:
+        """A new request does not pass those who wait for the same, not even from a callback."""
+        pool = self.pool(credential("a", max_concurrency=1))
+        first = self.take(pool)
+        order: list[str] = []
+
+        def served(lease: Lease, who: str) -> None:
+            order.append(who)
+            if who == "one":
+                pool.lease(wanted()).addCallback(served, "late")
+            lease.release(OK)
+
+        for who in ("one", "two"):
+            self.wait(pool).addCallback(served, who)
+        first.release(OK)
+        self.assertEqual(order, ["one", "two", "late"])
+
+    def test_clients_take_turns(self) -> None:
+        """One client with 200 waiting and ten with one each: the ten are served within the first 20."""
+        pool = self.pool(credential("a", max_concurrency=1), queue=1000)
+        current = self.take(pool)
+        order: list[str] = []
+        held: list[Lease] = [current]
+
+        def served(lease: Lease, who: str) -> None:
+            order.append(who)
+            held.append(lease)
+
+        for _ in range(200):
+            self.wait(pool, client="swarm").addCallback(served, "swarm")
+        for number in range(10):
+            model = "m" if number % 2 else "other"
+            self.wait(pool, model, client=f"c{number}").addCallback(served, f"c{number}")
+        while len(order) < 210:
+            held.pop().release(OK)
+        self.assertEqual(len(set(order[:20]) - {"swarm"}), 10)
+
+    def test_one_turn_over_all_models(self) -> None:
+        """A client that waits for many models has no more turns than one that waits for one."""
+        pool = self.pool(credential("a", max_concurrency=1))
+        held = [self.take(pool)]
+        order: list[str] = []
+
+        def served(lease: Lease, who: str) -> None:
+            order.append(who)
+            held.append(lease)
+
+        for number in range(20):
+            self.wait(pool, f"model-{number % 5}", client="swarm").addCallback(served, "swarm")
+        for number in range(5):
+            self.wait(pool, f"model-{number}", client="single").addCallback(served, "single")
+        while len(order) < 25:
+            held.pop().release(OK)
+        self.assertEqual(order[:10].count("single"), 5)
+
+    def test_large_batches_in_slices(self) -> None:
+        """A thousand that may all go do not go in one turn of the reactor."""
+        pool = self.pool("a")
+        pool.set_enabled("p", "a", False)
+        pool.set_enabled("p", "a", True)
+        self.take(pool).release(QUOTA)
+        granted: list[Lease] = []
+        for _ in range(1000):
+            self.wait(pool).addCallback(granted.append)
+        pool.clear(None, None, None)
+        self.assertEqual(len(granted), 100)
+        for _ in range(9):
+            self.clock.advance(0)
+        self.assertEqual(len(granted), 1000)
+
+    def test_stop(self) -> None:
+        """A daemon that stops leaves nobody waiting and no timer behind."""
+        pool = self.pool("a")
+        self.take(pool).release(QUOTA)
+        waiting = pool.lease(wanted())
+        pool.stopService()
+        self.assertEqual(self.refused(waiting), ("none", None))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class OperatorTests(PoolTestCase):
+    """What operators do and see."""
+
+    def test_clear(self) -> None:
+        """Clearing ends the cooldowns that match, forgets their level, and wakes who waits."""
+        pool = self.pool("ab", credential("z", "q"))
+        for model in ("m", "m", "q:m"):
+            self.take(pool, model).release(QUOTA_HOUR)
+        self.assertEqual(pool.clear("p", "a", "other"), 0)
+        self.assertEqual(pool.clear("p", "a", None), 1)
+        self.assertEqual(names([self.take(pool) for _ in range(3)]), "aaa")
+        self.assertEqual(pool.clear(None, None, None), 2)
+        self.assertEqual(pool.gauges()["cooling"], 0)
+
+    def test_clear_wakes(self) -> None:
+        """Who waits for a cooldown that is cleared goes at once."""
+        pool = self.pool("a")
+        self.take(pool).release(QUOTA)
+        waiting = self.wait(pool)
+        pool.clear("p", None, None)
+        self.successResultOf(waiting)
+
+    def test_ready_in(self) -> None:
+        """The pool says when something could serve: now, in so many seconds, or that it does not know."""
+        pool = self.pool("ab")
+        self.assertEqual(pool.ready_in(wanted()), 0.0)
+        self.take(pool).release(QUOTA)
+        self.take(pool).release(AUTH)
+        self.assertEqual(pool.ready_in(wanted()), 1.0)
+        self.assertIsNone(pool.ready_in(wanted("nowhere:m")))
+
+    def test_reload(self) -> None:
+        """Who keeps provider and name keeps state; leases that are out stay good; the rest is as the file says."""
+        pool = self.pool("ab", credential("z", "q"))
+        self.take(pool).release(QUOTA_HOUR)
+        out, old = self.take(pool), self.take(pool, "q:m")
+        self.assertEqual(name(out), "b")
+        pool.set_enabled("p", "b", False)
+        pool.reload([credential(one) for one in "cba"], pool.settings)
+        self.assertEqual(self.turns(pool, 3), "ccc")
+        pool.set_enabled("p", "b", True)
+        self.assertEqual(self.turns(pool, 4), "bcbc")
+        self.assertEqual(self.turns(pool, 3, "other"), "cba")
+        self.assertEqual(self.refused(pool.lease(wanted("q:m"))), ("none", None))
+        out.release(AUTH)
+        old.release(AUTH)
+        self.assertEqual(self.turns(pool, 2), "cc")
+        self.assertEqual(pool.gauges()["in_flight"], 0)
+        self.clock.advance(3600.0)
+        self.assertEqual(sorted(self.turns(pool, 3)), ["a", "b", "c"])
+
+    def test_reload_wakes_and_dismisses(self) -> None:
+        """Who waits is served by a new credential, or told when the last one is gone."""
+        pool = self.pool(credential("a", max_concurrency=1))
+        self.take(pool)
+        one, two = self.wait(pool), self.wait(pool, "x-1")
+        pool.reload([credential("b", models=("m",))], pool.settings)
+        self.assertEqual(name(self.successResultOf(one)), "b")
+        self.assertEqual(self.refused(two), ("none", None))
+
+    def test_log_lines(self) -> None:
+        """The log has one line when a cooldown starts, with the upstream's words, and one when it is over."""
+        events: list[str] = []
+
+        def observe(event: dict[str, object]) -> None:
+            if str(event.get("log_namespace", "")).startswith("claudeproxyd.pool"):
+                events.append(str(event["log_format"]).format(**event))  # type: ignore[arg-type]
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        pool = self.pool("ab")
+        two = self.take(pool), self.take(pool, "m")
+        self.take(pool).release(QUOTA)
+        two[0].release(QUOTA)
+        self.clock.advance(2.0)
+        self.assertEqual(len(events), 2)
+        self.assertIn("p/a for m cools for 1.0 s, quota: slow down", events[0])
+        self.assertIn("p/a for m", events[1])
+
+    def test_unknown_names(self) -> None:
+        """A thousand spellings of a model that nobody knows leave memory and state as they were."""
+        saved: list[object] = []
+        pool = self.pool("a", known_models=lambda model: model == "m", changed=saved.append)
+        unavailable = Outcome(Kind.MODEL_UNAVAILABLE, Scope.MODEL, base=600.0, ceiling=43200.0)
+        before = pool.export_state()
+        for number in range(1000):
+            self.take(pool, f"typo-{number}", session="s").release(unavailable)
+            self.take(pool, f"typo-{number}x", session="s").release(OK)
+        gauges = pool.gauges()
+        self.assertLessEqual(gauges["unknown_models"], 256)
+        self.assertLessEqual(gauges["agenda"], 600)
+        self.assertLessEqual(gauges["cooling"], 256)
+        self.assertEqual((saved, pool.export_state()), ([], before))
+        self.assertEqual(self.turns(pool, 1), "a")
+
+
+class ReentryTests(PoolTestCase):
+    """Callbacks that call back."""
+
+    def test_deep_queue(self) -> None:
+        """A thousand that are served and done at once, one after the other, do not exhaust the stack."""
+        pool = self.pool(credential("a", max_concurrency=1), queue=2000)
+        first = self.take(pool)
+        done = []
+
+        def serve(lease: Lease) -> None:
+            lease.release(OK)
+            done.append(lease)
+
+        waiting: list[Deferred[Lease]] = [self.wait(pool) for _ in range(1500)]
+        for deferred in waiting:
+            deferred.addCallback(serve)
+        first.release(OK)
+        for _ in range(20):
+            self.clock.advance(0)
+        self.assertEqual(len(done), 1500)

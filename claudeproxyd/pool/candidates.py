@@ -1,0 +1,338 @@
+"""Every candidate there is: finds one for a request, and learns from what became of it. Pure: "now" is passed in.
+
+There are two of these, which share nothing but the credentials: one for messages, one for count_tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import inf
+
+from claudeproxyd.leases import Credential, Route, Wanted
+from claudeproxyd.outcomes import Kind, Outcome, Scope
+from claudeproxyd.pool.affinity import Affinities, Bond
+from claudeproxyd.pool.agenda import Agenda
+from claudeproxyd.pool.cooldown import UNLIMITED, Terms, cools
+from claudeproxyd.pool.lease import Lease
+from claudeproxyd.pool.roster import NEVER, Lane, Member, Place, Rest, Roster, Soonest
+
+
+class Candidates:
+    """See the module. Made and driven by the pool's service."""
+
+    def __init__(
+        self,
+        *,
+        count_tokens: bool,
+        take_back: Callable[[Lease, Outcome], None],
+        changed: Callable[[Place], None],
+        known_models: Callable[[str], bool],
+    ) -> None:
+        """*take_back* gets the leases that come back; *changed* hears of each place whose cooldown changed."""
+        self.count_tokens = count_tokens
+        self.affinities: Affinities[Member] | None = None
+        """None where sessions keep nothing."""
+        self.rosters: dict[str, Roster] = {}
+        self.expiries: Agenda[Rest] = Agenda(lambda when, rest: rest.running and rest.until == when)
+        self.terms: Terms
+        self._take_back = take_back
+        self._changed = changed
+        self.knows = known_models
+        """Whether somebody configured or discovered a model name; what clients made up is not kept for long."""
+        self._serial = 0
+        self._changes = 0
+
+    def reload(
+        self,
+        credentials: Iterable[Credential],
+        terms: Terms,
+        affinities: Affinities[Member] | None,
+        *,
+        strategy: str,
+        limits: Mapping[str, int],
+    ) -> None:
+        """Have these credentials from now on. *limits*: attempts at once of each provider."""
+        self.terms = terms
+        self.affinities = affinities
+        by_provider: dict[str, list[Credential]] = {provider: [] for provider in self.rosters}
+        for credential in credentials:
+            by_provider.setdefault(credential.provider, []).append(credential)
+        for provider, its in by_provider.items():
+            roster = self.rosters.get(provider)
+            if roster is None:
+                roster = self.rosters[provider] = Roster(provider, self.knows, limited=not self.count_tokens)
+            roster.reload(its, limit=limits.get(provider, 0), strategy=strategy)
+            if not its and not roster.in_flight:
+                del self.rosters[provider]
+        self._changes += 1
+
+    def lane(self, route: Route) -> Lane | None:
+        """Where *route* leads; None to a provider without credentials."""
+        roster = self.rosters.get(route.provider)
+        return None if roster is None else roster.lane(route.model)
+
+    def enable(self, provider: str, credential: str, enabled: bool) -> bool:
+        """Take a credential out of service or back; False when there is none of that name."""
+        roster = self.rosters.get(provider)
+        member = None if roster is None else roster.member(credential)
+        if roster is None or member is None:
+            return False
+        member.enabled = enabled
+        roster.settle(member)
+        self._changes += 1
+        return True
+
+    # -- finding one
+
+    def grant(self, wanted: Wanted, now: float) -> Lease | None:
+        """A lease for the first route of *wanted* that has a ready candidate; None where none has."""
+        routes = wanted.routes
+        if wanted.in_tool_loop and len(routes) > 1:
+            routes = self._homeward(wanted, now)
+        if not wanted.tried:
+            return self._first(wanted, routes, wanted.given_up, now)
+        return self._first(wanted, routes, wanted.tried | wanted.given_up, now) or self._first(
+            wanted, routes, wanted.given_up, now
+        )
+
+    def _first(self, wanted: Wanted, routes: Sequence[Route], without: set[Credential], now: float) -> Lease | None:
+        for route in routes:
+            roster = self.rosters.get(route.provider)
+            if roster is None:
+                continue
+            lane = roster.lane(route.model)
+            ready = lane.ready()
+            if ready and without:
+                ready &= ~roster.named(without)
+            if not ready:
+                continue
+            bond = self._bond(wanted, route.model, now)
+            member = lane.choose(ready, None if bond is None else bond.home, now)
+            self._serial += 1
+            lease = Lease(self._take_back, wanted, route, lane, member, self._serial, now)
+            if bond is not None and bond.home is not member:
+                lease.visiting = lane.busy(bond.home)
+            if lane.resting or member.cooldown or lane.cooldown or roster.cooldown:
+                lease.trials = [rest for rest in self._rests(lane, member) if rest.limit < UNLIMITED]
+                for rest in lease.trials:
+                    rest.trials += 1
+                    rest.place.settle()
+            roster.load(member, 1)
+            return lease
+        return None
+
+    def _bond(self, wanted: Wanted, model: str, now: float) -> Bond[Member] | None:
+        """Where the session is at home for *model*."""
+        if self.affinities is None or not wanted.session:
+            return None
+        return self.affinities.find(wanted.session, model, now)
+
+    def _homeward(self, wanted: Wanted, now: float) -> Sequence[Route]:
+        """The routes, first the one that this session was on."""
+        home, since = None, -inf
+        for route in wanted.routes:
+            bond = self._bond(wanted, route.model, now)
+            if bond is not None and bond.home.key[0] == route.provider and bond.used > since:
+                home, since = route, bond.used
+        if home is None:
+            return wanted.routes
+        return [home, *(route for route in wanted.routes if route is not home)]
+
+    def _rests(self, lane: Lane, member: Member) -> list[Rest]:
+        """The cooldowns that bear on one candidate, whatever their condition."""
+        rests = (lane.roster.cooldown, lane.cooldown, member.cooldown, lane.resting.get(member))
+        return [rest for rest in rests if rest is not None]
+
+    # -- learning
+
+    def released(self, lease: Lease, outcome: Outcome, now: float) -> Rest | None:
+        """A lease came back. The cooldown that it started, if it did."""
+        lane, member = lease.lane, lease.member
+        rest = None
+        if outcome.kind is Kind.OK:
+            member.served += 1
+            self._succeeded(lease, now)
+        else:
+            member.failures[outcome.kind] = member.failures.get(outcome.kind, 0) + 1
+            if outcome.scope is not Scope.NONE:
+                member.last_failure = (now, outcome)
+                if cools(outcome) and member.index >= 0:
+                    rest = self._failed(lease, outcome, now)
+        for trial in lease.trials:
+            trial.trials -= 1
+            trial.place.settle()
+        lane.roster.load(member, -1)
+        if outcome.exhausted is not None and member.index >= 0:
+            lane.spent.add(member, now + min(outcome.exhausted, self.terms.max_cooldown))
+        return rest
+
+    def _succeeded(self, lease: Lease, now: float) -> None:
+        lane, member = lease.lane, lease.member
+        if lane.resting or member.cooldown or lane.cooldown or lane.roster.cooldown:
+            for rest in self._rests(lane, member):
+                if rest.succeed(lease.serial, self._serial):
+                    self.lift(rest)
+        if self.affinities is not None and lease.wanted.session and not lease.visiting and member.index >= 0:
+            self.affinities.bind(lease.wanted.session, lane.model, member, now)
+
+    def _failed(self, lease: Lease, outcome: Outcome, now: float) -> Rest | None:
+        lane, member = lease.lane, lease.member
+        roster = lane.roster
+        place = Place(
+            roster,
+            lane if outcome.scope in (Scope.MODEL, Scope.MODEL_ON_PROVIDER) else None,
+            member if outcome.scope in (Scope.MODEL, Scope.CREDENTIAL) else None,
+        )
+        rest = place.cooldown
+        if rest is None:
+            rest = Rest(place)
+            place.attach(rest)
+        ran = rest.running
+        longer = rest.fail(
+            outcome,
+            self.terms,
+            now=now,
+            granted=lease.granted,
+            serial=lease.serial,
+            newest=self._serial,
+            last=not self._others(place, lease.wanted),
+            in_flight=roster.in_flight if place.member is None else member.in_flight,
+        )
+        if longer:
+            self.impose(rest)
+        return rest if rest.running and not ran else None
+
+    def _others(self, place: Place, wanted: Wanted) -> bool:
+        """Whether *wanted* has a candidate beside that place which is at work, or could be."""
+        for route in wanted.routes:
+            lane = self.lane(route)
+            if lane is None:
+                continue
+            waking = lane.waking()
+            if lane.roster is place.roster and place.lane in (None, lane):
+                waking &= 0 if place.member is None else ~(1 << place.member.index)
+            if waking:
+                return True
+        return False
+
+    def impose(self, rest: Rest) -> None:
+        """*rest* holds its place back from now on, as far as it does."""
+        rest.place.attach(rest)
+        if rest.running:
+            self.expiries.put(rest.until, rest)
+        self._changes += 1
+        self._changed(rest.place)
+
+    def lift(self, rest: Rest) -> None:
+        """*rest* is over and forgotten."""
+        rest.running = False
+        rest.place.attach(None)
+        self._changes += 1
+        self._changed(rest.place)
+
+    def expire(self, now: float, most: int) -> list[Rest]:
+        """Half-open up to *most* of the cooldowns whose time has come; which they were."""
+        expired = self.expiries.due(now, most)
+        for rest in expired:
+            rest.expire()
+            rest.place.settle()
+        self._changes += 1
+        return expired
+
+    # -- telling when
+
+    def ready(self, wanted: Wanted) -> bool:
+        """Whether there is something now."""
+        return any(lane is not None and lane.ready() for lane in map(self.lane, wanted.routes))
+
+    def soonest(self, wanted: Wanted, without: set[Credential], now: float) -> tuple[float | None, str]:
+        """When the first candidate may be ready, and what keeps it: *now* if it is merely busy, None for never.
+
+        Where no candidate is awake, a passing failure counts for its backoff alone, whatever the upstream asked for:
+        the last usable candidate of a model is not shut out for it.
+        """
+        lanes = [lane for lane in map(self.lane, wanted.routes) if lane is not None]
+        among = [~lane.roster.named(without) if without else -1 for lane in lanes]
+        if any(lane.waking() & some for lane, some in zip(lanes, among, strict=True)):
+            return now, "busy"
+        first = min(map(self._soonest_in, lanes, among), key=lambda soonest: soonest.when, default=NEVER)
+        if first.when == inf:
+            return None, "none"
+        for rest in first.rests:
+            if rest.running and rest.until > rest.end:
+                rest.until = rest.end = max(rest.end, now)
+                self.impose(rest)
+        return max(first.when, now), first.kind
+
+    def _soonest_in(self, lane: Lane, among: int) -> Soonest:
+        """The first of *among* in a lane where nobody is awake. It has to look at all, so the result is kept."""
+        if among == -1 and lane.soonest is not None and lane.soonest.as_of == self._changes:
+            return lane.soonest
+        roster = lane.roster
+        gates = [rest for rest in (roster.cooldown, lane.cooldown) if rest is not None and rest.running]
+        rests = gates
+        if not roster.up & lane.up & among:
+            first = self._first_back(lane, among)
+            if not first:
+                return NEVER
+            rests = gates + first
+        deciding = max(rests, key=lambda rest: rest.end)
+        assert deciding.kind is not None
+        soonest = Soonest(self._changes, deciding.end, deciding.kind.value, rests)
+        if among == -1:
+            lane.soonest = soonest
+        return soonest
+
+    def _first_back(self, lane: Lane, among: int) -> list[Rest]:
+        """What keeps the credential that will be back first; nothing where none will. All of them rest."""
+        own, here = lane.roster.resting, lane.resting
+        serving = lane.serves & among
+        all_serve = serving == lane.roster.everyone
+        best = inf
+        chosen: list[Rest] = []
+        # One pass over perhaps ten thousand: plain on purpose.
+        for member in {**own, **here} if own and here else own or here:
+            if not member.enabled or not (all_serve or serving >> member.index & 1):
+                continue
+            whole = member.cooldown
+            end = whole.end if whole is not None and whole.running else 0.0
+            part = here.get(member) if here else None
+            if part is not None and part.running and part.end > end:
+                end = part.end
+            if end < best:
+                best = end
+                chosen = [rest for rest in (whole, part) if rest is not None and rest.running]
+        return chosen
+
+    def rests(self) -> Iterator[Rest]:
+        """All cooldowns that are remembered."""
+        for roster in list(self.rosters.values()):
+            if roster.cooldown is not None:
+                yield roster.cooldown
+            yield from list(roster.resting.values())
+            for lane in roster.lanes():
+                if lane.cooldown is not None:
+                    yield lane.cooldown
+                yield from list(lane.resting.values())
+
+    # -- sizes
+
+    def in_flight(self) -> int:
+        """Leases that are out."""
+        return sum(roster.in_flight for roster in self.rosters.values())
+
+    def cooling(self) -> int:
+        """Cooldowns that are running; those of disabled credentials do not count."""
+        return sum(roster.cooling() for roster in self.rosters.values())
+
+    def disabled(self) -> int:
+        """Credentials that are out of service."""
+        return sum(roster.disabled() for roster in self.rosters.values())
+
+    def lanes(self) -> int:
+        """Models at providers that are remembered."""
+        return sum(len(roster.lanes()) for roster in self.rosters.values())
+
+    def unknown_lanes(self) -> int:
+        """Those of them that clients made up."""
+        return sum(roster.unknown_lanes for roster in self.rosters.values())

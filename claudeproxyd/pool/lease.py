@@ -1,0 +1,66 @@
+"""What the pool hands to dispatch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from zope.interface import implementer
+
+from claudeproxyd.interfaces import ILease
+from claudeproxyd.leases import Candidate, Route, Wanted
+from claudeproxyd.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from claudeproxyd.pool.roster import Lane, Member, Rest
+
+
+class AlreadyReleased(RuntimeError):
+    """A lease was given back twice: a mistake in our own code."""
+
+
+@implementer(ILease)
+class Lease:
+    """See :class:`~claudeproxyd.interfaces.ILease`."""
+
+    __slots__ = ("_take_back", "granted", "lane", "member", "route", "serial", "trials", "visiting", "wanted")
+
+    def __init__(
+        self,
+        take_back: Callable[[Lease, Outcome], None],
+        wanted: Wanted,
+        route: Route,
+        lane: Lane,
+        member: Member,
+        serial: int,
+        granted: float,
+    ) -> None:
+        self._take_back: Callable[[Lease, Outcome], None] | None = take_back
+        self.wanted = wanted
+        self.route = route
+        self.lane = lane
+        self.member = member
+        self.serial = serial
+        """Leases are numbered in the order in which they were granted."""
+        self.granted = granted
+        """When, on the reactor's clock."""
+        self.trials: list[Rest] = _NONE
+        """The half-open cooldowns that this attempt puts to the test."""
+        self.visiting = False
+        """The session is at home elsewhere, where there was no room just now."""
+
+    @property
+    def candidate(self) -> Candidate:
+        """The (route, credential) pair."""
+        return Candidate(self.route, self.member.credential)
+
+    def release(self, outcome: Outcome) -> None:
+        """Give it back. Raises :class:`AlreadyReleased` the second time."""
+        take_back, self._take_back = self._take_back, None
+        if take_back is None:
+            raise AlreadyReleased("/".join(self.member.key))
+        take_back(self, outcome)
+
+
+#: Shared by all leases that test nothing.
+_NONE: list[Rest] = []

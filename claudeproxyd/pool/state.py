@@ -1,0 +1,173 @@
+"""What of the pool outlives the daemon, as plain keys and values. Times are wall-clock seconds since the epoch.
+
+A key is a JSON list, so that no name can be mistaken for another:
+
+``["cooldown", "messages" or "count_tokens", provider, credential or null, model or null]``
+    → ``{"kind", "reason", "level", "until", "end", "before"}``
+``["affinity", session, model]``
+    → ``{"provider", "credential", "used"}``
+``["disabled", provider, credential]``
+    → ``true``
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from claudeproxyd.outcomes import Kind
+from claudeproxyd.pool.affinity import Affinities, Bond
+from claudeproxyd.pool.candidates import Candidates
+from claudeproxyd.pool.roster import Member, Place, Rest
+
+#: No cooldown is taken over for longer than this, whatever a store says.
+LONGEST = 86_400.0
+
+_USES = ("messages", "count_tokens")
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(list[str | None]).decode
+
+
+def key(*parts: str | None) -> str:
+    """A key of these parts."""
+    return _encode(parts).decode()
+
+
+def affinity_key(session: str, model: str) -> str:
+    """The key of where a session is at home."""
+    return key("affinity", session, model)
+
+
+def place_key(place: Place) -> str:
+    """The key of a place's cooldown."""
+    return key(
+        "cooldown",
+        _USES[not place.roster.limited],
+        place.roster.provider,
+        None if place.member is None else place.member.credential.name,
+        place.model,
+    )
+
+
+class _Cooldown(msgspec.Struct):
+    """A cooldown's value."""
+
+    kind: str
+    until: float
+    end: float
+    reason: str = ""
+    level: Annotated[int, msgspec.Meta(ge=0)] = 1
+    before: int = 0
+
+
+class _Affinity(msgspec.Struct):
+    """An affinity's value."""
+
+    provider: str
+    credential: str
+    used: float
+
+
+def save_cooldown(rest: Rest, ahead: float) -> Mapping[str, Any] | None:
+    """The value of *rest*; None where there is nothing to keep. *ahead*: wall clock less reactor's clock."""
+    if rest.kind is None:
+        return None
+    saved = _Cooldown(rest.kind.value, rest.until + ahead, rest.end + ahead, rest.reason, rest.level, rest.before)
+    return msgspec.structs.asdict(saved)
+
+
+def save_affinity(bond: Bond[Member], ahead: float) -> Mapping[str, Any]:
+    """The value of an affinity."""
+    return msgspec.structs.asdict(_Affinity(*bond.home.key, bond.used + ahead))
+
+
+def export(
+    messages: Candidates, count_tokens: Candidates, affinities: Affinities[Member], ahead: float
+) -> dict[str, Any]:
+    """Everything at once."""
+    saved: dict[str, Any] = {}
+    for candidates in (messages, count_tokens):
+        for rest in candidates.rests():
+            value = save_cooldown(rest, ahead)
+            if value is not None and (rest.place.model is None or rest.place.roster.knows(rest.place.model)):
+                saved[place_key(rest.place)] = value
+    for roster in messages.rosters.values():
+        saved.update((key("disabled", *member.key), True) for member in roster.members if not member.enabled)
+    for (session, model), bond in affinities:
+        if messages.knows(model):
+            saved[affinity_key(session, model)] = save_affinity(bond, ahead)
+    return saved
+
+
+def take_over(
+    saved: Mapping[str, Any],
+    both: tuple[Candidates, Candidates],
+    affinities: Affinities[Member],
+    now: float,
+    ahead: float,
+) -> list[str]:
+    """Bring it back; which keys meant nothing: damaged, outlived, or of credentials that are no more.
+
+    *both*: the candidates for messages and for count_tokens. A cooldown that began since is not overwritten.
+    """
+    useless = []
+    homes = []
+    for name, value in saved.items():
+        try:
+            match _decode(name):
+                case ["cooldown", str() as use, str() as provider, credential, model]:
+                    _restore(both[_USES.index(use)], provider, credential, model, value, now, ahead)
+                case ["affinity", str() as session, str() as model]:
+                    affinity = msgspec.convert(value, _Affinity)
+                    roster = both[0].rosters[affinity.provider]
+                    home = roster.member(affinity.credential)
+                    if home is None or not 0 <= now - (affinity.used - ahead) <= affinities.ttl:
+                        raise KeyError(name)
+                    homes.append((affinity.used - ahead, session, model, home))
+                case ["disabled", str() as provider, str() as credential]:
+                    if not all(candidates.enable(provider, credential, False) for candidates in both):
+                        raise KeyError(name)
+                case _:
+                    raise KeyError(name)
+        except (KeyError, ValueError):
+            useless.append(name)
+    for used, session, model, home in sorted(homes, key=lambda home: home[0]):
+        affinities.bind(session, model, home, used)
+    return useless
+
+
+def _restore(
+    candidates: Candidates,
+    provider: str,
+    credential: str | None,
+    model: str | None,
+    value: Any,
+    now: float,
+    ahead: float,
+) -> None:
+    """Impose one cooldown. Raises ValueError or KeyError for what makes no sense."""
+    saved = msgspec.convert(value, _Cooldown)
+    roster = candidates.rosters[provider]
+    member = None if credential is None else roster.member(credential)
+    if (credential is not None and member is None) or (model is not None and not roster.knows(model)):
+        raise KeyError(credential)
+    place = Place(roster, None if model is None else roster.lane(model), member)
+    if place.cooldown is not None:
+        return
+    until = min(saved.until - ahead, now + LONGEST)
+    end = min(saved.end - ahead, until)
+    if math.isnan(until) or math.isnan(end):
+        raise ValueError(until)
+    rest = Rest(place)
+    rest.kind = Kind(saved.kind)
+    rest.reason = saved.reason
+    rest.level = saved.level
+    rest.until, rest.end = until, end
+    rest.before = saved.before
+    rest.limit = 1
+    rest.running = until > now
+    candidates.impose(rest)
