@@ -1,0 +1,203 @@
+"""Who is calling, what they may use, how much at once, and through whom. Nothing here waits for anything."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import translate
+from hashlib import sha256
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING
+
+from zope.interface import implementer
+
+from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
+from claudeproxyd.interfaces import IAdmission, IAuthenticator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from claudeproxyd.web.request import GatewayRequest
+
+    Headers = Sequence[tuple[bytes, bytes]]
+
+_ANSWERS_KEPT = 1000
+
+_is_loopback = re.compile(rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d*)?", re.IGNORECASE).fullmatch
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Whoever holds one client key."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    models: tuple[str, ...] = ("*",)
+    """Globs of model names that it may ask for."""
+    max_concurrency: int = 0
+    """Requests at once; 0: no limit."""
+    _answers: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
+
+    def may_use(self, model: str) -> bool:
+        """Whether it may ask for *model*."""
+        if "*" in self.models:
+            return True
+        answer = self._answers.get(model)
+        if answer is None:
+            if len(self._answers) >= _ANSWERS_KEPT:
+                self._answers.clear()
+            answer = self._answers[model] = any(re.match(translate(glob), model) for glob in self.models)
+        return answer
+
+
+@implementer(IAuthenticator)
+class OpenAccess:
+    """Asks for no key: everybody is one and the same."""
+
+    def __init__(self, principal: Principal | None = None) -> None:
+        self._principal = principal or Principal("anonymous")
+
+    def authenticate(self, headers: Headers) -> Principal:
+        """See :meth:`IAuthenticator.authenticate <claudeproxyd.interfaces.IAuthenticator.authenticate>`."""
+        return self._principal
+
+
+@implementer(IAuthenticator)
+class KeyAuthenticator:
+    """Knows clients by their keys, and the keys by their digests alone.
+
+    Clients may send both ``x-api-key`` and ``Authorization: Bearer``: one valid key is enough.
+    """
+
+    def __init__(self, principals: Mapping[str, Principal]) -> None:
+        """*principals*: by the SHA-256 digest of their keys, in hexadecimal."""
+        self._principals = {digest.lower(): (digest.lower(), principal) for digest, principal in principals.items()}
+
+    def authenticate(self, headers: Headers) -> Principal:
+        """See :meth:`IAuthenticator.authenticate <claudeproxyd.interfaces.IAuthenticator.authenticate>`."""
+        tried = False
+        for name, value in headers:
+            if name == b"authorization":
+                scheme, _, value = value.partition(b" ")
+                if scheme.lower() != b"bearer":
+                    continue
+            elif name != b"x-api-key":
+                continue
+            tried = True
+            digest = sha256(value.strip()).hexdigest()
+            known = self._principals.get(digest)
+            if known is not None and hmac.compare_digest(known[0], digest):
+                return known[1]
+        message = "invalid x-api-key" if tried else "x-api-key or Authorization: Bearer is required"
+        raise ClaudeError(401, message, headers=[DO_NOT_RETRY])
+
+
+@implementer(IAdmission)
+class ConcurrencyAdmission:
+    """Counts each principal's requests. It asks the principal for the limit, so one of these lasts over reloads."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, int] = {}
+        """By principal's name; for gauges."""
+
+    def admit(self, principal: Principal, model: str) -> None:
+        """See :meth:`IAdmission.admit <claudeproxyd.interfaces.IAdmission.admit>`."""
+        running = self.running.get(principal.name, 0)
+        if 0 < principal.max_concurrency <= running:
+            raise ClaudeError(
+                429,
+                f"{principal.name} has {running} requests running, which is its limit",
+                headers=[(b"retry-after", b"1")],
+            )
+        self.running[principal.name] = running + 1
+
+    def done(self, principal: Principal) -> None:
+        """See :meth:`IAdmission.done <claudeproxyd.interfaces.IAdmission.done>`."""
+        running = self.running.pop(principal.name) - 1
+        if running:
+            self.running[principal.name] = running
+
+
+class BrowserGuard:
+    """Keeps web pages from spending the credentials or reading an answer, and lets those in that may.
+
+    Without keys, whoever reaches the listener may call: a page in a browser on this machine does. Its requests bear an
+    ``Origin``, or a ``Host`` that is not ours (a name that was rebound), or a body of a form's type.
+    """
+
+    def __init__(self, *, origins: Sequence[str] = (), check_host: bool, check_origin: bool) -> None:
+        """*origins*: pages that may call, ``*`` for all. With keys neither check is needed; the admin listener always
+        checks the origin."""
+        self._origins = frozenset(origin.encode() for origin in origins)
+        self._check_host = check_host
+        self._check_origin = check_origin
+
+    def check(self, request: GatewayRequest) -> Headers:
+        """Headers for the answer, if it goes to a page that may read it. Raises ClaudeError: 403 or 415."""
+        host = origin = kind = None
+        has_body = False
+        for name, value in request.headers:
+            if name == b"host":
+                host = value
+            elif name == b"origin":
+                origin = value
+            elif name == b"content-type":
+                kind = value
+            elif name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
+                has_body = True
+        if self._check_host and not (host and _is_loopback(host)):
+            raise ClaudeError(403, "Without client keys this gateway answers to loopback names alone")
+        welcome = origin is not None and (origin in self._origins or b"*" in self._origins)
+        if self._check_origin:
+            if origin is not None and not welcome:
+                raise ClaudeError(403, "This origin is not among server.cors_origins")
+            if has_body and (kind or b"").partition(b";")[0].strip().lower() != b"application/json":
+                raise ClaudeError(415, "content-type: must be application/json")
+        if not welcome:
+            return ()
+        assert origin is not None
+        return (
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", b"*"),
+            (b"vary", b"origin"),
+        )
+
+
+class Proxies:
+    """Whose ``X-Forwarded-For`` is believed."""
+
+    def __init__(self, trusted: Iterable[str] = ()) -> None:
+        """*trusted*: addresses or networks."""
+        self._networks = [ip_network(each, strict=False) for each in trusted]
+
+    def client(self, peer: str, headers: Headers) -> str:
+        """The client's address: the last one named by somebody who is trusted."""
+        if not self._networks or not self._trusts(peer):
+            return peer
+        named = b",".join([value for name, value in headers if name == b"x-forwarded-for"]).decode("latin-1")
+        address = peer
+        for hop in reversed(named.split(",")):
+            hop = hop.strip()
+            if not _is_address(hop):
+                break
+            address = hop
+            if not self._trusts(hop):
+                break
+        return address
+
+    def _trusts(self, address: str) -> bool:
+        if not _is_address(address):
+            return False
+        parsed = ip_address(address)
+        parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+        return any(parsed in network for network in self._networks)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,159 @@
+"""The admin listener's endpoints: metrics, the pool, and a reload. Each action leaves an audit line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from twisted.logger import Logger
+
+from claudeproxyd.config.mistakes import ConfigError
+from claudeproxyd.errors import ClaudeError
+from claudeproxyd.observe.exposition import CONTENT_TYPE
+from claudeproxyd.web.root import Alive, Endpoint, Ready, Root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
+
+    from claudeproxyd.interfaces import ICredentialPool
+    from claudeproxyd.web.request import GatewayRequest
+
+_log = Logger()
+_encode = msgspec.json.Encoder().encode
+
+T = TypeVar("T")
+
+
+class AdminRoot(Root):
+    """What operators see."""
+
+    def __init__(self, pool: ICredentialPool, reload: Callable[[], Deferred[Any]]) -> None:
+        """*reload* reads the configuration anew; it fails with ``ConfigError`` where that cannot be used."""
+        alive = Alive()
+        super().__init__(
+            {
+                b"/metrics": Metrics(),
+                b"/healthz": alive,
+                b"/readyz": Ready(),
+                b"/admin/v1/pool": Pool(pool),
+                b"/admin/v1/pool/clear": Clear(pool),
+                b"/admin/v1/pool/disable": Switch(pool, enabled=False),
+                b"/admin/v1/pool/enable": Switch(pool, enabled=True),
+                b"/admin/v1/reload": Reload(reload),
+            }
+        )
+
+
+class Metrics(Endpoint):
+    """For Prometheus."""
+
+    def render_GET(self, request: GatewayRequest) -> None:
+        """Answer with all metrics."""
+        request.answer(200, ((b"content-type", CONTENT_TYPE),), request.gateway.metrics.render())
+
+
+class Pool(Endpoint):
+    """Each credential: its state, and why."""
+
+    def __init__(self, pool: ICredentialPool) -> None:
+        self._pool = pool
+
+    def render_GET(self, request: GatewayRequest) -> None:
+        """Answer with the pool's snapshot."""
+        request.answer_json(_encode({"credentials": list(self._pool.snapshot())}))
+
+
+class _Cooldowns(msgspec.Struct, forbid_unknown_fields=True):
+    provider: str | None = None
+    credential: str | None = None
+    model: str | None = None
+
+
+class _Named(msgspec.Struct, forbid_unknown_fields=True):
+    provider: str
+    credential: str
+
+
+class Clear(Endpoint):
+    """Ends cooldowns: all, or those that the body names."""
+
+    methods = (b"POST",)
+
+    def __init__(self, pool: ICredentialPool) -> None:
+        self._pool = pool
+
+    def render_POST(self, request: GatewayRequest) -> None:
+        """Answer with how many there were."""
+        which = _read(request, _Cooldowns)
+        count = self._pool.clear(which.provider, which.credential, which.model)
+        _audit(request, "cleared {count} cooldowns of {which}", count=count, which=which)
+        request.answer_json(_encode({"cleared": count}))
+
+
+class Switch(Endpoint):
+    """Takes a credential out of service, or back."""
+
+    methods = (b"POST",)
+
+    def __init__(self, pool: ICredentialPool, *, enabled: bool) -> None:
+        self._pool = pool
+        self._enabled = enabled
+
+    def render_POST(self, request: GatewayRequest) -> None:
+        """Answer with what it is now."""
+        which = _read(request, _Named)
+        if not self._pool.set_enabled(which.provider, which.credential, self._enabled):
+            raise ClaudeError(404, f"There is no credential {which.provider}/{which.credential}")
+        _audit(request, "set {which} to enabled={enabled}", which=which, enabled=self._enabled)
+        request.answer_json(_encode({**msgspec.structs.asdict(which), "enabled": self._enabled}))
+
+
+class Reload(Endpoint):
+    """Reads the configuration anew."""
+
+    methods = (b"POST",)
+
+    def __init__(self, reload: Callable[[], Deferred[Any]]) -> None:
+        self._reload = reload
+
+    def render_POST(self, request: GatewayRequest) -> None:
+        """Answer when the new one is in force, or with its mistakes."""
+        _audit(request, "asked for a reload")
+        done = self._reload()
+        done.addCallback(self._reloaded, request)
+        done.addErrback(self._failed, request)
+        done.addErrback(self._fault, request)
+
+    def _reloaded(self, _: object, request: GatewayRequest) -> None:
+        if request.channel is not None:
+            request.answer_json(b'{"reloaded":true}')
+
+    def _failed(self, failure: Failure, request: GatewayRequest) -> None:
+        failure.trap(ConfigError)
+        if request.channel is not None:
+            request.refuse(ClaudeError(400, str(failure.value)))
+
+    def _fault(self, failure: Failure, request: GatewayRequest) -> None:
+        _log.failure("reload {request_id} failed for a fault of ours", failure, request_id=request.request_id)
+        request.fault()
+
+
+def _read(request: GatewayRequest, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(request.body() or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ClaudeError(400, str(error)) from None
+
+
+def _audit(request: GatewayRequest, what: str, **fields: Any) -> None:
+    who = "" if request.principal is None else request.principal.name
+    _log.info(
+        "audit: {who} at {where} " + what,
+        who=who,
+        where=getattr(request.client, "host", "unix"),
+        request_id=request.request_id,
+        **fields,
+    )

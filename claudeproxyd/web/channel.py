@@ -1,0 +1,270 @@
+"""One client connection: reads heads fast, refuses in the API's own shape, and never waits without a deadline.
+
+Twisted's channel splits its buffer once for each header line, body included, and answers what it cannot read with a
+bare ``400``. Here a head is gathered whole and cut once; HTTP's own headers (those that frame the body or steer the
+connection) still go to Twisted, which decides on them. What of Twisted's private parts is touched is
+``_respondToBadRequestAndDisconnect``, the one place in which it refuses; tests/web/test_channel.py pins it.
+
+A connection that was refused is not closed at once: the answer would be lost to a client that is still sending. What
+it sends is dropped for a while, within a bound.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.web.http import HTTPChannel
+
+from claudeproxyd.errors import ClaudeError
+from claudeproxyd.web.request import GatewayRequest
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress
+    from twisted.python.failure import Failure
+
+    from claudeproxyd.web.site import GatewaySite
+
+MAX_HEAD = 65_536
+"""Bytes of a request line and its headers together."""
+KEEP_ALIVE = 75.0
+"""Seconds between two requests; above what load balancers in front keep (60)."""
+LINGER = 5.0
+"""Seconds for which a refused client may go on sending …"""
+LINGER_BYTES = 8 * 1024 * 1024
+"""… and how much. Python's http.client reads no answer before it has sent all."""
+LAST_WORDS = 60.0
+"""Seconds for a client to take what was written before the connection was given up."""
+SEND_BUFFER = 65_536
+"""What the kernel may hold of an answer; Linux doubles it."""
+
+#: These say where the body ends and what becomes of the connection.
+_OWN = frozenset({b"content-length", b"transfer-encoding", b"connection", b"expect"})
+_NAMES_KEPT = 1000
+_LONGEST_NAME_KEPT = 100
+
+_is_token = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_names: dict[bytes, bytes] = {}
+
+
+class GatewayChannel(HTTPChannel):
+    """Made by :class:`~claudeproxyd.web.site.GatewaySite` for each connection."""
+
+    site: GatewaySite
+    transport: Any
+    requests: list[GatewayRequest]
+    _networkProducer: Any
+    totalHeadersSize = MAX_HEAD
+
+    deadline = inf
+    """When patience ends, on the reactor's clock. The site looks once a second: nothing is scheduled for a request."""
+    surplus = False
+    """One connection more than there may be: its first request is refused."""
+
+    _unread = b""
+    _searched = 0
+    """Up to where ``_unread`` holds no end of a head."""
+    _busy = False
+    _refused = False
+    _dropped = 0
+    _closing = False
+    _peer: IAddress | None = None
+    _host: IAddress | None = None
+
+    # -- the connection
+
+    def connectionMade(self) -> None:
+        """A client is here."""
+        super().connectionMade()
+        _bound_send_buffer(self.transport)
+        self.site.opened(self)
+        self._wait(self.site.gateway.limits.request_head)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Protocol's has a default
+        """It is gone."""
+        self.site.closed(self)
+        super().connectionLost(reason)
+
+    def getPeer(self) -> IAddress:
+        """The client's address; Twisted would make it anew for each request."""
+        if self._peer is None:
+            self._peer = super().getPeer()
+        return self._peer
+
+    def getHost(self) -> IAddress:
+        """Ours."""
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
+
+    def loseConnection(self) -> None:
+        """Close, when what was written is out; after a refusal only the half that we write to."""
+        if self._closing:
+            return
+        self._closing = True
+        half_close = getattr(self.transport, "loseWriteConnection", None)
+        if not self._refused or half_close is None:
+            self._wait(LAST_WORDS)
+            super().loseConnection()
+            return
+        self._wait(LINGER)
+        self._networkProducer.unregisterProducer()
+        # TLS has no half of a connection to close.
+        if not self.isSecure():
+            half_close()
+
+    @property
+    def idle(self) -> bool:
+        """Between two requests, or before the first."""
+        return not self.requests and not self._unread
+
+    def expired(self) -> None:
+        """The deadline is over. Called by the site."""
+        self.deadline = inf
+        if self._closing:
+            self.transport.abortConnection()
+        elif self.idle:
+            self.loseConnection()
+        else:
+            self.refuse(ClaudeError(408, "The request did not arrive in time"))
+
+    def refuse(self, error: ClaudeError) -> None:
+        """Answer a request that cannot or will not be read to its end. It is the last on this connection."""
+        if self._refused or self._closing:
+            return
+        self._refused = True
+        self.persistent = False
+        self._unread = b""
+        if not self.requests:
+            self.requests.append(GatewayRequest(self))
+        self.requests[-1].refuse(error)
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        self.refuse(ClaudeError(400, "The request is not valid HTTP"))
+
+    def _wait(self, seconds: float) -> None:
+        self.deadline = self.site.clock.seconds() + seconds if seconds else inf
+
+    # -- requests
+
+    def dataReceived(self, data: bytes) -> None:
+        """What one read brought: heads, pieces of bodies, requests ahead of time, or what nobody wants any more."""
+        if self._closing or self._refused:
+            self._dropped += len(data)
+            if self._dropped > LINGER_BYTES:
+                self.transport.abortConnection()
+            return
+        self._unread += data
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._unread and self._advance():
+                pass
+        except ClaudeError as error:
+            self.refuse(error)
+        finally:
+            self._busy = False
+
+    def _advance(self) -> bool:
+        """Use some of ``_unread``; False when there has to be more of it first."""
+        if self.line_mode:
+            return self._find_head()
+        data, self._unread = self._unread, b""
+        if not self._handlingRequest:
+            self._wait(self.site.gateway.limits.request_body)
+        self.rawDataReceived(data)
+        return not self._refused
+
+    def _find_head(self) -> bool:
+        if not self._searched:
+            self._unread = self._unread.lstrip(b"\r\n")
+        end = self._unread.find(b"\r\n\r\n", self._searched, MAX_HEAD + 4)
+        if end >= 0:
+            head, self._unread = self._unread[:end], self._unread[end + 4 :]
+            self._searched = 0
+            self._read_head(head)
+            return not self._refused
+        if len(self._unread) > MAX_HEAD:
+            raise ClaudeError(431, f"The request's headers are larger than {MAX_HEAD} bytes")
+        if self._unread and not self._unread[:1].isalpha():
+            # No method begins so; a TLS hello does, and would otherwise wait for the deadline.
+            raise ClaudeError(400, "The request is not valid HTTP")
+        if not self._searched and self._unread:
+            patience, self.deadline = self.deadline, inf
+            self._wait(self.site.gateway.limits.request_head)
+            self.deadline = min(self.deadline, patience)
+        self._searched = max(0, len(self._unread) - 3)
+        return False
+
+    def _read_head(self, head: bytes) -> None:
+        lines = head.split(b"\r\n")
+        breaks = len(lines) - 1
+        if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
+            raise ClaudeError(400, "The request's head holds a stray CR, LF or NUL")
+        if breaks > self.maxHeaders:
+            raise ClaudeError(431, f"The request has more than {self.maxHeaders} headers")
+        self.lineReceived(lines[0])
+        if self._refused:
+            return
+        headers = []
+        for line in lines[1:]:
+            name, colon, value = line.partition(b":")
+            lower = _names.get(name) or _lower(name)
+            if not colon or not lower:
+                raise ClaudeError(400, "The request has a malformed header")
+            value = value.strip(b" \t")
+            headers.append((lower, value))
+            if lower in _OWN:
+                if lower == b"content-length" and len(value) > 18:
+                    raise ClaudeError(413, "The request's content-length is absurd")
+                if not self.headerReceived(line):
+                    return
+        method, target, version = lines[0].split(b" ")
+        if self.length is None and version == b"HTTP/1.0":
+            raise ClaudeError(400, "HTTP/1.0 knows no transfer-encoding")
+        self.requests[-1].headReceived(method, target, version, headers)
+        if self.length != 0:
+            self._wait(self.site.gateway.limits.request_body)
+        # The empty line after the last header: Twisted takes over.
+        self.lineReceived(b"")
+
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        """Whether there may be another request after this one."""
+        if version != b"HTTP/1.1" or self.site.draining:
+            return False
+        values = request.requestHeaders.getRawHeaders(b"connection", ())
+        return not any(token.strip().lower() == b"close" for value in values for token in value.split(b","))
+
+    def allContentReceived(self) -> None:
+        """The request is whole. How long its answer takes is dispatch's to bound."""
+        self.deadline = inf
+        super().allContentReceived()
+
+    def requestDone(self, request: GatewayRequest) -> None:
+        """Its answer is written."""
+        if self.site.draining:
+            self.persistent = False
+        self._wait(KEEP_ALIVE)
+        super().requestDone(request)
+
+
+def _lower(name: bytes) -> bytes:
+    """*name* in lower case, remembered; b'' if it is none."""
+    if not _is_token(name):
+        return b""
+    lower = name.lower()
+    if len(_names) < _NAMES_KEPT and len(name) < _LONGEST_NAME_KEPT:
+        _names[name] = lower
+    return lower
+
+
+def _bound_send_buffer(transport: Any) -> None:
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    if isinstance(handle, socket.socket):
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)

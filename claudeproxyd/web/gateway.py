@@ -1,0 +1,62 @@
+"""What requests are served with. Made by tap for each configuration; ``site.gateway = other`` is a reload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Protocol
+
+    from claudeproxyd.dispatch.dispatcher import Dispatcher
+    from claudeproxyd.interfaces import IAdmission, IAuthenticator
+    from claudeproxyd.observe.access_log import AccessEntry
+    from claudeproxyd.observe.capture import Captures
+    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.web.access import BrowserGuard, Proxies
+    from claudeproxyd.web.buffers import BufferBudget
+
+    class Catalog(Protocol):
+        """What :mod:`claudeproxyd.web.models` needs of :class:`claudeproxyd.catalog.Catalog`."""
+
+        def entries(self) -> Sequence[Mapping[str, Any]]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds on what comes in: ``[server]`` and ``[timeouts]``."""
+
+    max_request_bytes: int = 33_554_432
+    max_connections: int = 10_000
+    request_head: float = 20.0
+    """Seconds for a whole head."""
+    request_body: float = 60.0
+    """Seconds without a byte of the body."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gateway:
+    """What a listener's requests meet. The admin listener has one of its own, with its own key and guard."""
+
+    authenticator: IAuthenticator
+    guard: BrowserGuard
+    proxies: Proxies
+    limits: Limits
+    buffers: BufferBudget
+    """Shared by all listeners; the same one after a reload."""
+    admission: IAdmission
+    """The same one after a reload, for it counts."""
+    metrics: Metrics
+    access_log: Callable[[AccessEntry], None]
+    ready: Callable[[], bool]
+    """Configured, and not draining."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublicGateway(Gateway):
+    """With what the public endpoints need."""
+
+    dispatcher: Dispatcher
+    catalog: Catalog
+    captures: Captures

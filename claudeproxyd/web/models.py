@@ -1,0 +1,91 @@
+"""``/v1/models``: the catalog as the API lists it, and no more of it than the client may use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+
+from claudeproxyd.errors import ClaudeError
+from claudeproxyd.web.gateway import PublicGateway
+from claudeproxyd.web.root import Endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from claudeproxyd.web.request import GatewayRequest
+
+_DEFAULT_LIMIT = 20
+_MAX_LIMIT = 1000
+
+_encode = msgspec.json.Encoder().encode
+
+
+class ModelList(Endpoint):
+    """A page of the list."""
+
+    def render_GET(self, request: GatewayRequest) -> None:
+        """Answer with the page that the query asks for."""
+        query = parse_qs(request.query.decode("latin-1"))
+        limit = _limit(query.get("limit", [str(_DEFAULT_LIMIT)])[-1])
+        after, before = query.get("after_id", [""])[-1], query.get("before_id", [""])[-1]
+        if after and before:
+            raise ClaudeError(400, "after_id: cannot be given together with before_id")
+        entries = visible(request)
+        if before:
+            end = _index(entries, before, "before_id")
+            page = entries[max(0, end - limit) : end]
+            has_more = end > limit
+        else:
+            start = _index(entries, after, "after_id") + 1 if after else 0
+            page = entries[start : start + limit]
+            has_more = len(entries) > start + limit
+        request.answer_json(
+            _encode(
+                {
+                    "data": page,
+                    "has_more": has_more,
+                    "first_id": page[0]["id"] if page else None,
+                    "last_id": page[-1]["id"] if page else None,
+                }
+            )
+        )
+
+
+class OneModel(Endpoint):
+    """``/v1/models/{id}``."""
+
+    def __init__(self, prefix: int) -> None:
+        """*prefix*: how much of the path comes before the id."""
+        self._prefix = prefix
+
+    def render_GET(self, request: GatewayRequest) -> None:
+        """Answer with one entry."""
+        model = unquote(request.path[self._prefix :].decode("latin-1"))
+        for entry in visible(request):
+            if entry["id"] == model:
+                request.answer_json(_encode(entry))
+                return
+        raise ClaudeError(404, f"model: {model[:200]}")
+
+
+def visible(request: GatewayRequest) -> Sequence[Mapping[str, Any]]:
+    """The catalog's entries, as far as the client may use them."""
+    gateway, principal = request.gateway, request.principal
+    assert isinstance(gateway, PublicGateway)
+    assert principal is not None
+    return [entry for entry in gateway.catalog.entries() if principal.may_use(entry["id"])]
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= _MAX_LIMIT):
+        raise ClaudeError(400, f"limit: must be an integer from 1 to {_MAX_LIMIT}")
+    return int(text)
+
+
+def _index(entries: Sequence[Mapping[str, Any]], model: str, name: str) -> int:
+    for index, entry in enumerate(entries):
+        if entry["id"] == model:
+            return index
+    raise ClaudeError(400, f"{name}: there is no model {model[:200]}")

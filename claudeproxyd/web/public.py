@@ -1,0 +1,108 @@
+"""The public listener's endpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from claudeproxyd.dispatch.call import Call, CancelReason
+from claudeproxyd.errors import ClaudeError
+from claudeproxyd.messages.envelope import read_envelope
+from claudeproxyd.web.downlink import Downlink
+from claudeproxyd.web.gateway import PublicGateway
+from claudeproxyd.web.models import ModelList, OneModel
+from claudeproxyd.web.record import record
+from claudeproxyd.web.root import Alive, Endpoint, Ready, Root
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from claudeproxyd.web.request import GatewayRequest
+
+_log = Logger()
+
+_MODELS = b"/v1/models/"
+
+
+class PublicRoot(Root):
+    """What clients see."""
+
+    def __init__(self) -> None:
+        alive, ready = Alive(), Ready()
+        super().__init__(
+            {
+                b"/v1/messages": Messages(count_tokens=False),
+                b"/v1/messages/count_tokens": Messages(count_tokens=True),
+                b"/v1/models": ModelList(),
+                b"/": alive,
+                b"/api/hello": alive,
+                b"/healthz": alive,
+                b"/readyz": ready,
+            }
+        )
+        self._one_model = OneModel(len(_MODELS))
+
+    def find(self, path: bytes) -> Endpoint | None:
+        """Who answers *path*; a model's id may hold slashes."""
+        found = super().find(path)
+        if found is None and path.startswith(_MODELS) and len(path) > len(_MODELS):
+            return self._one_model
+        return found
+
+
+class Messages(Endpoint):
+    """``/v1/messages`` and ``/v1/messages/count_tokens``: handed to dispatch."""
+
+    methods = (b"POST",)
+
+    def __init__(self, *, count_tokens: bool) -> None:
+        self._count_tokens = count_tokens
+
+    def render_POST(self, request: GatewayRequest) -> None:
+        """Read the envelope, ask for a place, and let dispatch answer."""
+        gateway, principal = request.gateway, request.principal
+        assert isinstance(gateway, PublicGateway)
+        assert principal is not None
+        body = request.body()
+        envelope = read_envelope(body, count_tokens=self._count_tokens)
+        if not principal.may_use(envelope.model):
+            raise ClaudeError(400, f"model: {envelope.model} is not among the models of this key")
+        if not self._count_tokens:
+            # Claude Code sends dozens of count_tokens at once: they take no place.
+            gateway.admission.admit(principal, envelope.model)
+            request.admitted = True
+        capture = gateway.captures.begin(request.request_id)
+        if capture is not None:
+            path = request.uri.decode("latin-1")
+            capture.client.request("POST", path, request.headers, body)
+        downlink = request.downlink = Downlink(request, request.site.clock, request.cors)
+        call = request.call = Call(
+            request_id=request.request_id,
+            principal=principal,
+            envelope=envelope,
+            headers=request.headers,
+            query=request.query,
+            count_tokens=self._count_tokens,
+            started=request.started,
+            downlink=downlink,
+            capture=capture,
+        )
+        left = request.notifyFinish()
+        served = gateway.dispatcher.serve(call)
+
+        def cancel(reason: CancelReason) -> None:
+            gateway.dispatcher.cancel(call, served, reason)
+
+        def done(failure: Failure | None) -> None:
+            request.cancel = None
+            if failure is not None:
+                _log.failure("Request {request_id} failed", failure, request_id=request.request_id)
+                request.fault()
+            if capture is not None:
+                capture.finish(downlink.status, broken=bool(call.error))
+            record(request)
+
+        request.cancel = cancel
+        served.addBoth(done)
+        left.addErrback(lambda _: cancel(CancelReason.CLIENT_GONE))

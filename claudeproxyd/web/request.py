@@ -1,0 +1,228 @@
+"""One request of a client: its head, its body in memory and within bounds, and an end that is told exactly once."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from twisted.logger import Logger
+from twisted.web.http import RESPONSES, Request, datetimeToString
+
+from claudeproxyd.errors import ClaudeError
+from claudeproxyd.framing.coding import CodingError, CodingTooLarge, UnknownCoding, decode_whole
+from claudeproxyd.messages.ids import Ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from twisted.python.failure import Failure
+
+    from claudeproxyd.dispatch.call import Call, CancelReason
+    from claudeproxyd.web.access import Principal
+    from claudeproxyd.web.channel import GatewayChannel
+    from claudeproxyd.web.downlink import Downlink
+    from claudeproxyd.web.root import Endpoint
+
+    Headers = Sequence[tuple[bytes, bytes]]
+
+SMALL = 65_536
+"""A body of up to this size is read although its request is refused, so that the connection lives on."""
+
+_PHRASES = {**RESPONSES, 413: b"Content Too Large", 529: b"Overloaded"}
+_new_id = Ids().request
+
+
+class GatewayRequest(Request):
+    """A request. Made by the channel; the endpoints of :mod:`claudeproxyd.web.root` answer it."""
+
+    channel: GatewayChannel
+    method = b""
+    uri = path = b""
+    clientproto = b"HTTP/1.1"
+
+    _log = Logger()
+
+    def __init__(self, channel: GatewayChannel, queued: int = 0) -> None:
+        super().__init__(channel, queued)
+        self.site = channel.site
+        self.gateway = channel.site.gateway
+        """What it is served with, from beginning to end: a reload is for the requests after it."""
+        self.request_id = _new_id()
+        self.started = self.site.clock.seconds()
+        self.time = time.time()
+        """The same since the epoch."""
+        self.headers: list[tuple[bytes, bytes]] = []
+        """As the client sent them, in order, with lower-case names. ``requestHeaders`` has HTTP's own alone."""
+        self.query = b""
+        self.cors: Headers = ()
+        """For the answer, where the request comes from a web page that may call."""
+        self.principal: Principal | None = None
+        """None where no key is asked for."""
+        self.call: Call | None = None
+        """Once dispatch has it …"""
+        self.downlink: Downlink | None = None
+        """… and the way on which dispatch answers."""
+        self.cancel: Callable[[CancelReason], None] | None = None
+        """Ends what dispatch does for it."""
+        self.admitted = False
+        """It has a place of its principal's concurrency, to be given back."""
+        self.error = ""
+        """What a client was told that was refused here."""
+        self.received = 0
+        """Bytes of body, as they came."""
+        self._endpoint: Endpoint | None = None
+        self._refusal: ClaudeError | None = None
+        self._chunks: list[bytes] = []
+        self._held = 0
+
+    # -- called by the channel
+
+    def headReceived(self, method: bytes, target: bytes, version: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """The head is in: find who answers, and ask whether this client may."""
+        self.method, self.uri, self.clientproto, self.headers = method, target, version, headers
+        if not target.startswith(b"/") and b"://" in target:
+            parts = urlsplit(target)
+            target = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
+        self.path, _, self.query = target.partition(b"?")
+        try:
+            if self.channel.surplus:
+                raise ClaudeError(503, "Too many connections", headers=[(b"retry-after", b"1")])
+            self._endpoint = self.site.root.receive(self)
+        except ClaudeError as error:
+            self._refusal = error
+
+    def parseCookies(self) -> None:
+        """There are none that anybody reads."""
+
+    def gotLength(self, length: int | None) -> None:
+        """How long the body will be; None: chunked. Raises ClaudeError if it is not even to be read."""
+        if self._refusal is not None:
+            if length is None or length > SMALL or self.requestHeaders.hasHeader(b"expect"):
+                raise self._refusal
+        elif length:
+            self._check_size(length)
+            self.gateway.buffers.check(length)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """A piece of the body. Raises ClaudeError if it is one too many."""
+        self.received += len(data)
+        if self._refusal is None:
+            self._check_size(self.received)
+            self._hold(len(data))
+            self._chunks.append(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """All of it is in. Twisted's own would parse arguments and forms here."""
+        self.process()
+
+    def process(self) -> None:
+        """Answer it."""
+        try:
+            if self._refusal is not None:
+                raise self._refusal
+            assert self._endpoint is not None
+            self._endpoint.render(self)
+        except ClaudeError as error:
+            self.refuse(error)
+        except Exception:
+            self._log.failure("Request {request_id} failed for a fault of ours", request_id=self.request_id)
+            self.fault()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The client left before the end."""
+        super().connectionLost(reason)
+        self.release()
+        if self.call is None:
+            self.site.log(self)
+
+    # -- for endpoints
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that lower-case name."""
+        return next((value for known, value in self.headers if known == name), None)
+
+    def body(self) -> bytes:
+        """The whole body, its content coding undone. Once only: what it takes in memory then is this copy.
+
+        Raises ClaudeError: 400 where it is damaged, 413 where it is too large, 415 where its coding is unknown.
+        """
+        chunks, self._chunks = self._chunks, []
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        encoding = ", ".join([value.decode("latin-1") for name, value in self.headers if name == b"content-encoding"])
+        if not encoding or not data:
+            return data
+        limit = self.gateway.limits.max_request_bytes
+        try:
+            decoded = decode_whole(data, encoding, limit)
+        except UnknownCoding:
+            raise ClaudeError(415, "content-encoding: gzip, deflate and zstd are understood") from None
+        except CodingTooLarge:
+            raise self._too_large(limit) from None
+        except CodingError as error:
+            raise ClaudeError(400, f"The request body does not match its content-encoding: {error}") from None
+        self._hold(len(decoded) - self._held)
+        return decoded
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole answer, and the end. All answers but those of dispatch go this way."""
+        self.setResponseCode(status, _PHRASES.get(status))
+        add = self.responseHeaders.addRawHeader
+        own_id = self.request_id.encode()
+        add(b"date", datetimeToString(self.time))
+        for name, value in (*headers, *self.cors, (b"request-id", own_id), (b"x-claudeproxyd-request-id", own_id)):
+            add(name, value)
+        if status != 204:
+            add(b"content-length", b"%d" % len(body))
+        if not self.channel.persistent:
+            add(b"connection", b"close")
+        self.write(body)
+        self.finish()
+
+    def answer_json(self, body: bytes, status: int = 200) -> None:
+        """The same for JSON."""
+        self.answer(status, ((b"content-type", b"application/json"),), body)
+
+    def refuse(self, error: ClaudeError) -> None:
+        """The same for an error."""
+        self.error = error.message
+        headers = ((b"content-type", b"application/json"), *error.headers)
+        self.answer(error.status, headers, error.body(self.request_id))
+
+    def fault(self) -> None:
+        """The answer to a fault of ours: 500, or a cut where an answer has begun."""
+        if self.channel is None or self.finished:
+            return
+        if self.startedWriting:
+            self.channel.transport.abortConnection()
+        else:
+            self.refuse(ClaudeError(500, "Internal error"))
+
+    def finish(self) -> None:
+        """The answer is written. What the request held is free before the connection's next request begins."""
+        self.release()
+        super().finish()
+
+    def release(self) -> None:
+        """Give back what it holds: memory, and its place among its principal's requests."""
+        self._chunks.clear()
+        self.gateway.buffers.give_back(self._held)
+        self._held = 0
+        if self.admitted:
+            self.admitted = False
+            self.gateway.admission.done(self.principal)
+
+    # -- bounds
+
+    def _hold(self, size: int) -> None:
+        self.gateway.buffers.take(size)
+        self._held += size
+
+    def _check_size(self, size: int) -> None:
+        limit = self.gateway.limits.max_request_bytes
+        if size > limit:
+            raise self._too_large(limit)
+
+    @staticmethod
+    def _too_large(limit: int) -> ClaudeError:
+        return ClaudeError(413, f"Request exceeds the maximum size of {limit} bytes")
