@@ -153,6 +153,8 @@ class StreamAnswer:
         """One read of the upstream's body."""
         consumer = self._consumer
         if consumer is None:
+            # More after message_stop: nobody's.
+            self._response.stopProducing()
             return
         self.bytes_in += len(chunk)
         had_content = self._watch.content

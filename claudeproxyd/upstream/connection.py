@@ -342,6 +342,14 @@ class Connection(Protocol):
             self._wait(self._idle_limit)
             self.transport.resumeProducing()
 
+    def linger(self, seconds: float) -> None:
+        """Wait for no more than the body's end, and not for long."""
+        self._idle_limit = seconds
+        if self._paused:
+            self.resume()
+        else:
+            self._wait(seconds)
+
     def _wait(self, seconds: float) -> None:
         """From now on give up after so long; what is set already fires later, or is moved only to fire earlier."""
         deadline = self._deadline = self._clock.seconds() + seconds

@@ -90,6 +90,11 @@ class Response:
         if connection is not None:
             connection.drop()
 
+    def linger(self, seconds: float) -> None:
+        """The consumer has all that it wants: the connection may serve again if the body ends within that time."""
+        if self._connection is not None:
+            self._connection.linger(seconds)
+
     # What the connection calls.
 
     @property

@@ -1,0 +1,264 @@
+"""From a configuration to the objects that serve it: executors, credentials, routes, and who may call.
+
+Everything here is made anew for each configuration, but for the executors of providers that did not change: theirs are
+the connections that stay open. What outlives a reload is made in :mod:`claudeproxyd.daemon`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twisted.plugin import getPlugins
+
+from claudeproxyd.catalog import Catalog
+from claudeproxyd.classification import operator_rule
+from claudeproxyd.config.timeouts import timeouts_for
+from claudeproxyd.dispatch.dispatcher import Dispatcher
+from claudeproxyd.executors.anthropic import AnthropicMaker
+from claudeproxyd.executors.sandbox import SandboxMaker
+from claudeproxyd.executors.services import Services
+from claudeproxyd.interfaces import IExecutor, IExecutorMaker
+from claudeproxyd.leases import Credential
+from claudeproxyd.messages.estimate import estimate_tokens
+from claudeproxyd.observe.capture import Captures
+from claudeproxyd.routing import Router
+from claudeproxyd.secrets.static import StaticSecret
+from claudeproxyd.upstream.client import Origin
+from claudeproxyd.upstream.tls import TLSSettings
+from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, Principal, Proxies
+from claudeproxyd.web.gateway import Gateway, Limits, PublicGateway
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from claudeproxyd.config import schema
+    from claudeproxyd.config.schema import Config, Provider
+    from claudeproxyd.dispatch.relay import Relay
+    from claudeproxyd.interfaces import IAuthenticator, IUsageSink
+    from claudeproxyd.observe.access_log import AccessEntry
+    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.pool.service import CredentialPool
+    from claudeproxyd.web.access import ConcurrencyAdmission
+    from claudeproxyd.web.buffers import BufferBudget
+
+BUILT_IN: Sequence[IExecutorMaker] = (AnthropicMaker(), SandboxMaker())
+
+
+def makers() -> dict[str, IExecutorMaker]:
+    """Every provider kind of this installation: ours, and those that other packages bring as Twisted plugins."""
+    return {maker.kind: maker for maker in (*getPlugins(IExecutorMaker), *BUILT_IN)}
+
+
+class Upstreams:
+    """The executors of one configuration, and the connections that they use."""
+
+    def __init__(self, reactor: Any, config: Config, before: Upstreams | None, keep: Sequence[str]) -> None:
+        """*keep* names the providers that are as they were in *before*."""
+        self._origins: dict[str, list[Origin]] = {}
+        self.executors: dict[str, IExecutor] = {}
+        self.timeouts = {provider.name: timeouts_for(provider, config) for provider in config.providers}
+        known = makers()
+        for provider in config.providers:
+            if before is not None and provider.name in keep:
+                self.executors[provider.name] = before.executors[provider.name]
+                self._origins[provider.name] = before._origins[provider.name]
+            else:
+                self.executors[provider.name] = known[provider.kind].make(
+                    provider, self._services(reactor, config, provider)
+                )
+
+    def _services(self, reactor: Any, config: Config, provider: Provider) -> Services:
+        origins = self._origins[provider.name] = []
+        timeouts = self.timeouts[provider.name]
+
+        def origin(base_url: str) -> Origin:
+            made = Origin(
+                reactor,
+                base_url,
+                connect_timeout=timeouts.connect,
+                tls=TLSSettings(provider.tls.ca_file, provider.tls.verify),
+                proxy=provider.proxy,
+                max_connections=provider.max_connections,
+            )
+            origins.append(made)
+            return made
+
+        strip = config.server.ratelimit_headers
+        return Services(
+            clock=reactor,
+            origin=origin,
+            timeouts=timeouts,
+            max_event_bytes=config.streaming.max_event_bytes,
+            rules=[
+                operator_rule(rule.outcome, rule.status, rule.match, rule.cooldown, rule.scope)
+                for rule in provider.rules
+            ],
+            strip_rate_limits=strip == "strip" or (strip == "auto" and len(provider.credentials) > 1),
+        )
+
+    def connections(self) -> dict[tuple[str, ...], float]:
+        """How many there are, by provider and state; for the gauge."""
+        return {
+            (provider, state): sum(getattr(origin, state) for origin in origins)
+            for provider, origins in self._origins.items()
+            for state in ("connections", "idle", "waiting")
+        }
+
+    def close(self, keep: Upstreams | None = None) -> None:
+        """Let go of all connections that *keep* does not use any more; those in use finish first."""
+        kept = {id(origin) for origins in keep._origins.values() for origin in origins} if keep is not None else set()
+        for origins in self._origins.values():
+            for origin in origins:
+                if id(origin) not in kept:
+                    origin.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fixtures:
+    """What outlives a configuration."""
+
+    pool: CredentialPool
+    metrics: Metrics
+    sinks: IUsageSink
+    access_log: Callable[[AccessEntry], None]
+    admission: ConcurrencyAdmission
+    buffers: BufferBudget
+    in_thread: Callable[[Callable[[], None]], Deferred[None]]
+    ready: Callable[[], bool]
+
+
+class Plant:
+    """All that serves under one configuration."""
+
+    def __init__(
+        self, reactor: Any, config: Config, fixtures: Fixtures, before: Plant | None, keep: Sequence[str]
+    ) -> None:
+        """*keep* names the providers whose executors are taken over from *before*."""
+        upstreams = self.upstreams = Upstreams(reactor, config, before.upstreams if before else None, keep)
+        router = self._router = Router(config.models, config.providers)
+        self.relays: set[Relay] = set() if before is None else before.relays
+        """The open streams, of earlier configurations too."""
+        self.catalog = Catalog(reactor, config.models, config.providers, upstreams.executors, credentials(config))
+        dispatcher = Dispatcher(
+            clock=reactor,
+            pool=fixtures.pool,
+            router=router,
+            executors=upstreams.executors,
+            sinks=fixtures.sinks,
+            settings=config.pool,
+            streaming=config.streaming,
+            timeouts=upstreams.timeouts,
+            total=config.timeouts.total,
+            estimate=estimate_tokens,
+            relays=self.relays,
+        )
+        common: dict[str, Any] = {
+            "limits": Limits(
+                max_request_bytes=config.server.max_request_bytes,
+                max_connections=config.server.max_connections,
+                request_head=config.timeouts.request_head,
+                request_body=config.timeouts.request_body,
+            ),
+            "buffers": fixtures.buffers,
+            "proxies": Proxies(config.server.trusted_proxies),
+            "admission": fixtures.admission,
+            "metrics": fixtures.metrics,
+            "access_log": fixtures.access_log,
+            "ready": fixtures.ready,
+        }
+        self.public = PublicGateway(
+            authenticator=authenticator(config),
+            guard=BrowserGuard(
+                origins=config.server.cors_origins,
+                check_host=not config.clients,
+                check_origin=not config.clients,
+            ),
+            dispatcher=dispatcher,
+            catalog=self.catalog,
+            captures=Captures(
+                config.capture.when,
+                config.capture.directory,
+                config.capture.max_bytes,
+                config.capture.keep,
+                reactor,
+                fixtures.in_thread,
+            ),
+            **common,
+        )
+        key = config.server.admin_key
+        operator = Principal("operator")
+        self.admin = Gateway(
+            authenticator=OpenAccess(operator) if key is None else KeyAuthenticator({key.digest: operator}),
+            guard=BrowserGuard(check_host=key is None, check_origin=True),
+            **common,
+        )
+
+    def knows(self, model: str) -> bool:
+        """Whether the operator or a provider named that model; what nobody did leaves no trace in the state."""
+        return self._router.is_named(model) or self.catalog.knows(model)
+
+
+def authenticator(config: Config) -> IAuthenticator:
+    """By the configured keys; without any, whoever reaches the listener may call."""
+    if not config.clients:
+        return OpenAccess()
+    return KeyAuthenticator(
+        {
+            client.key.digest: Principal(client.name, client.labels, tuple(client.models), client.max_concurrency)
+            for client in config.clients
+        }
+    )
+
+
+def executors_differ(old: Config, new: Config) -> bool:
+    """Whether a setting changed that every executor was made with."""
+    return (old.streaming.max_event_bytes, old.server.ratelimit_headers) != (
+        new.streaming.max_event_bytes,
+        new.server.ratelimit_headers,
+    )
+
+
+def provider_limits(config: Config) -> dict[str, int]:
+    """Attempts at once, by provider."""
+    return {provider.name: provider.max_concurrency for provider in config.providers if provider.max_concurrency}
+
+
+def credentials(config: Config) -> list[Credential]:
+    """Every credential of every provider, in the file's order."""
+    return [
+        Credential(
+            provider=provider.name,
+            name=credential.name,
+            source=StaticSecret(_secret(credential)),
+            weight=credential.weight,
+            priority=credential.priority,
+            max_concurrency=credential.max_concurrency,
+            models=tuple(credential.models),
+            settings=tuple(
+                (name, value) for name in ("project", "location", "region") if (value := getattr(credential, name))
+            ),
+        )
+        for provider in config.providers
+        for credential in provider.credentials
+    ]
+
+
+def _secret(credential: schema.Credential) -> Mapping[str, str]:
+    members = {"api_key": credential.api_key, "bearer_token": credential.bearer_token}
+    return {name: secret.reveal() for name, secret in members.items() if secret is not None}
+
+
+def secrets_of(config: Config) -> list[str]:
+    """Every secret value of the configuration, to be masked wherever it might be written."""
+    values = [
+        value
+        for provider in config.providers
+        for credential in provider.credentials
+        for value in _secret(credential).values()
+    ]
+    values += [client.key.reveal() for client in config.clients if client.key.known]
+    if config.server.admin_key is not None and config.server.admin_key.known:
+        values.append(config.server.admin_key.reveal())
+    return values

@@ -1,0 +1,59 @@
+"""``twistd claudeproxyd``: its options, and the service that it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, ClassVar
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from claudeproxyd.config.loading import Loaded, load
+from claudeproxyd.config.mistakes import ConfigError
+from claudeproxyd.config.report import report
+from claudeproxyd.daemon import Daemon
+from claudeproxyd.graph import makers
+
+
+class Options(usage.Options):
+    """The command line. The configuration is read here, so that a mistake in it ends the start before anything else."""
+
+    synopsis = "[options]"
+    longdesc = "One Claude-compatible API in front of pools of upstream credentials."
+    optParameters: ClassVar = [
+        [
+            "config",
+            "c",
+            None,
+            "The configuration file; without it $CLAUDEPROXYD_CONFIG, ./claudeproxyd.toml,"
+            " ~/.config/claudeproxyd/claudeproxyd.toml, or the environment alone.",
+        ],
+    ]
+    optFlags: ClassVar = [
+        ["check", None, "Read the configuration, say what it amounts to or what is wrong with it, and exit."]
+    ]
+
+    def postOptions(self) -> None:
+        """Read the configuration; with ``--check`` that is all."""
+        try:
+            self.loaded = self.load()
+        except ConfigError as mistakes:
+            if self["check"]:
+                sys.stderr.write(f"{mistakes}\n")
+                raise SystemExit(1) from None
+            raise usage.UsageError(str(mistakes)) from None
+        if self["check"]:
+            sys.stdout.write(report(self.loaded))
+            raise SystemExit(0)
+
+    def load(self) -> Loaded:
+        """Read it, now or again. Raises :class:`~claudeproxyd.config.mistakes.ConfigError`."""
+        return load(self["config"], os.environ, makers())
+
+
+def makeService(options: Options, reactor: Any = None) -> IService:
+    """The daemon. Called by twistd, and by ``claudeproxyd.tac``."""
+    if reactor is None:
+        from twisted.internet import reactor
+    return Daemon(reactor, options.loaded, options.load, options.parent or {"nodaemon": True})

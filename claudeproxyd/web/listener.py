@@ -1,0 +1,82 @@
+"""A listening socket as a service: its endpoint string, its site, and what it is called for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.endpoints import serverFromString
+from twisted.python.failure import Failure
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+
+
+class CannotListen(SystemExit):
+    """The address is taken, or not ours. Ends the start with one sentence."""
+
+
+class Listener(Service):
+    """One endpoint of ``server.listen``, or ``server.admin``. Made by the daemon.
+
+    It listens before twistd gives up privileges, so that low ports work.
+    """
+
+    def __init__(self, reactor: Any, description: str, site: IProtocolFactory) -> None:
+        self._reactor = reactor
+        self._description = description
+        self._site = site
+        self._port: IListeningPort | None = None
+
+    def privilegedStartService(self) -> None:
+        """Listen. Raises :class:`CannotListen`."""
+        super().privilegedStartService()
+        self._listen().addErrback(self._failed)
+
+    def stopService(self) -> Deferred[None]:
+        """Accept no more; what is open stays open."""
+        super().stopService()
+        port, self._port = self._port, None
+        if port is None:
+            return succeed(None)
+        return maybeDeferred(port.stopListening).addCallback(lambda _: None)
+
+    def reopen(self) -> Deferred[None]:
+        """Listen anew where there is a certificate, which its endpoint reads but once; for SIGHUP.
+
+        For one turn of the reactor nobody listens. Fails as the endpoint does.
+        """
+        port = self._port
+        if port is None or not self._description.startswith(("ssl:", "tls:")):
+            return succeed(None)
+        fresh = serverFromString(self._reactor, self._description)  # an unreadable certificate fails here
+        self._port = None
+        stopped = maybeDeferred(port.stopListening)
+        return stopped.addCallback(lambda _: fresh.listen(self._site)).addCallback(self._listening)
+
+    @property
+    def place(self) -> str:
+        """Where clients reach it: a URL, or the endpoint string of what has none."""
+        host = self._port.getHost() if self._port is not None else None
+        if not isinstance(host, (IPv4Address, IPv6Address)):
+            return self._description
+        scheme = "https" if self._description.startswith(("ssl:", "tls:")) else "http"
+        name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host.host, host.host)  # noqa: S104  # not bound, but named
+        if ":" in name and not name.startswith("["):
+            name = f"[{name}]"
+        return f"{scheme}://{name}:{host.port}"
+
+    def _listen(self) -> Deferred[None]:
+        def listen() -> Deferred[IListeningPort]:
+            endpoint: IStreamServerEndpoint = serverFromString(self._reactor, self._description)
+            return endpoint.listen(self._site)
+
+        return maybeDeferred(listen).addCallback(self._listening)
+
+    def _listening(self, port: IListeningPort) -> None:
+        self._port = port
+
+    def _failed(self, failure: Failure) -> None:
+        raise CannotListen(f"claudeproxyd: cannot listen on {self._description}: {failure.getErrorMessage()}")
