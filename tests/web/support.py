@@ -1,0 +1,200 @@
+"""A listener without a network: a site on a clock, connections on string transports, and a dispatcher that obeys."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+
+from claudeproxyd.dispatch.call import Call, CancelReason
+from claudeproxyd.observe.access_log import AccessEntry
+from claudeproxyd.observe.metrics import Metrics
+from claudeproxyd.web.access import BrowserGuard, ConcurrencyAdmission, KeyAuthenticator, OpenAccess, Principal, Proxies
+from claudeproxyd.web.buffers import BufferBudget
+from claudeproxyd.web.channel import GatewayChannel
+from claudeproxyd.web.gateway import Limits, PublicGateway
+from claudeproxyd.web.public import PublicRoot
+from claudeproxyd.web.site import GatewaySite
+
+BODY = b'{"model":"m","max_tokens":9,"messages":[]}'
+JSON = b"application/json"
+
+
+class FakeDispatcher:
+    """Answers each call at once, unless it is told to hold them."""
+
+    def __init__(self) -> None:
+        self.hold = False
+        self.calls: list[Call] = []
+        self.served: list[Deferred[None]] = []
+        self.body = b'{"type":"message"}'
+
+    def serve(self, call: Call) -> Deferred[None]:
+        self.calls.append(call)
+        if self.hold:
+            served: Deferred[None] = Deferred()
+            self.served.append(served)
+            served.addErrback(self._cancelled, call)
+            return served
+        call.outcome = "ok"
+        call.downlink.whole([(b"content-type", JSON)], self.body)
+        return succeed(None)
+
+    def _cancelled(self, failure: Failure, call: Call) -> None:
+        failure.trap(CancelledError)
+        assert call.cancelled is not None
+        call.outcome = "cancelled"
+        call.error = call.cancelled.value
+
+    def answer(self, index: int = 0) -> None:
+        """Answer a call that was held."""
+        self.calls[index].downlink.whole([(b"content-type", JSON)], self.body)
+        self.served[index].callback(None)
+
+    @staticmethod
+    def cancel(call: Call, served: Deferred[None], reason: CancelReason) -> None:
+        if call.cancelled is None:
+            call.cancelled = reason
+        served.cancel()
+
+
+class FakeCatalog:
+    """Lists what it is told to."""
+
+    def __init__(self, *ids: str) -> None:
+        self.ids = ids
+
+    def entries(self) -> list[dict[str, Any]]:
+        return [{"type": "model", "id": each} for each in self.ids]
+
+
+class NoCaptures:
+    """Captures, turned off."""
+
+    def begin(self, request_id: str) -> None:
+        return None
+
+
+class Reply:
+    """One answer, taken apart; whatever a client could not read fails the test."""
+
+    def __init__(self, data: bytes) -> None:
+        head, _, rest = data.partition(b"\r\n\r\n")
+        line, *lines = head.split(b"\r\n")
+        version, status, self.phrase = line.split(b" ", 2)
+        assert version in (b"HTTP/1.1", b"HTTP/1.0"), line
+        self.status = int(status)
+        self.pairs = [tuple(each.split(b": ", 1)) for each in lines]
+        self.headers = {name.lower(): value for name, value in self.pairs}
+        length = int(self.headers.get(b"content-length", b"0"))
+        self.body, self.rest = rest[:length], rest[length:]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def replies(data: bytes) -> list[Reply]:
+    """Every answer in *data*."""
+    found = []
+    while data:
+        found.append(Reply(data))
+        data = found[-1].rest
+    return found
+
+
+class Connection:
+    """A client's connection to a site."""
+
+    def __init__(self, site: GatewaySite, peer: str = "192.0.2.7") -> None:
+        address = IPv4Address("TCP", peer, 50000)
+        self.transport = StringTransport(peerAddress=address)
+        self.channel: GatewayChannel = site.buildProtocol(address)
+        self.channel.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> None:
+        """Bytes from the client."""
+        self.channel.dataReceived(data)
+
+    def take(self) -> bytes:
+        """What the client got since the last time."""
+        data: bytes = self.transport.value()
+        self.transport.clear()
+        return data
+
+    def ask(self, data: bytes) -> Reply:
+        """Send, and take exactly one answer."""
+        self.send(data)
+        (reply,) = replies(self.take())
+        return reply
+
+    def lose(self) -> None:
+        """The client goes, or is sent away."""
+        self.channel.connectionLost(Failure(ConnectionDone()))
+
+    @property
+    def closing(self) -> bool:
+        """We have ended it."""
+        return bool(self.transport.disconnecting or self.transport.disconnected)
+
+
+class Listener:
+    """A public site with everything that it needs."""
+
+    def __init__(self, *principals: Principal, **changes: Any) -> None:
+        """Each principal's key is its name."""
+        self.clock = MemoryReactorClock()
+        self.dispatcher = FakeDispatcher()
+        self.log: list[AccessEntry] = []
+        self.is_ready = True
+        self.catalog = FakeCatalog()
+        keys = {sha256(each.name): each for each in principals}
+        gateway = PublicGateway(
+            authenticator=KeyAuthenticator(keys) if keys else OpenAccess(),
+            guard=BrowserGuard(check_host=False, check_origin=False),
+            proxies=Proxies(),
+            limits=Limits(),
+            buffers=BufferBudget(10_000_000),
+            admission=ConcurrencyAdmission(),
+            metrics=Metrics(),
+            access_log=self.log.append,
+            ready=lambda: self.is_ready,
+            dispatcher=self.dispatcher,  # type: ignore[arg-type]
+            catalog=self.catalog,
+            captures=NoCaptures(),  # type: ignore[arg-type]
+        )
+        self.site = GatewaySite(PublicRoot(), replace(gateway, **changes), self.clock)
+
+    def connect(self, peer: str = "192.0.2.7") -> Connection:
+        """One more client."""
+        return Connection(self.site, peer)
+
+    def ask(self, data: bytes) -> Reply:
+        """One request on a connection of its own."""
+        return self.connect().ask(data)
+
+
+def sha256(key: str) -> str:
+    """A key's digest."""
+    import hashlib
+
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def post(path: str = "/v1/messages", body: bytes = BODY, *headers: str) -> bytes:
+    """A request with a body."""
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers]
+    if not any(each.lower().startswith("content-type") for each in headers):
+        lines.append("Content-Type: application/json")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def get(path: str, *headers: str, method: str = "GET") -> bytes:
+    """A request without one."""
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *headers]).encode() + b"\r\n\r\n"

@@ -1,0 +1,453 @@
+"""What HTTP itself refuses, how long a client may take, and what one connection may carry."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.interfaces import ITCPTransport
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides
+
+from claudeproxyd.web import channel as module
+from claudeproxyd.web.access import Principal
+from claudeproxyd.web.channel import KEEP_ALIVE, LAST_WORDS, LINGER, LINGER_BYTES, MAX_HEAD
+from claudeproxyd.web.site import FAREWELL, SPARE
+from tests.web.support import BODY, Connection, Listener, get, post, replies
+
+HEAD = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+REFUSED = {
+    "no request line": (b"garbage\r\n\r\n", 400),
+    "two words": (b"GET /\r\n\r\n", 400),
+    "four words": (b"GET / / HTTP/1.1\r\n\r\n", 400),
+    "a method that is none": (b"G(T / HTTP/1.1\r\n\r\n", 400),
+    "a lower-case version": (b"GET / http/1.1\r\n\r\n", 400),
+    "HTTP/0.9": (b"GET / HTTP/0.9\r\n\r\n", 400),
+    "HTTP/2 in clear": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "a TLS hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    "both lengths": (HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    "both lengths, turned": (HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", 400),
+    "two lengths": (HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\n", 400),
+    "the same length twice": (HEAD + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\n", 400),
+    "a list of lengths": (HEAD + b"Content-Length: 3, 3\r\n\r\n", 400),
+    "a signed length": (HEAD + b"Content-Length: +5\r\n\r\n", 400),
+    "a negative length": (HEAD + b"Content-Length: -1\r\n\r\n", 400),
+    "no length": (HEAD + b"Content-Length:\r\n\r\n", 400),
+    "a length of 5000 digits": (HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 413),
+    "codings of transfer": (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 400),
+    "chunked twice": (HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    "chunks in HTTP/1.0": (b"POST /v1/messages HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "a chunk size that is none": (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+    "a chunk without its end": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n", 400),
+    "a folded header": (HEAD + b"X-A: b\r\n c\r\n\r\n", 400),
+    "a fold at the start": (b"GET / HTTP/1.1\r\n X-A: b\r\n\r\n", 400),
+    "a header without a colon": (HEAD + b"nonsense\r\n\r\n", 400),
+    "a header without a name": (HEAD + b": x\r\n\r\n", 400),
+    "blank before the colon": (HEAD + b"Content-Length : 3\r\n\r\n", 400),
+    "a stray LF": (HEAD + b"X-A: b\nContent-Length: 3\r\n\r\n", 400),
+    "a stray CR": (HEAD + b"X-A: b\rc\r\n\r\n", 400),
+    "a NUL": (HEAD + b"X-A: b\0c\r\n\r\n", 400),
+    "too many headers": (HEAD + b"X-A: b\r\n" * 501 + b"\r\n", 431),
+    "a head without end": (HEAD + b"X-A: " + b"b" * MAX_HEAD, 431),
+    "a request line without end": (b"GET /" + b"a" * (MAX_HEAD + 1), 431),
+}
+
+
+class Refusals(SynchronousTestCase):
+    """A client that speaks no HTTP is told so in the API's own shape."""
+
+    def assertRefused(self, connection: Connection, listener: Listener, status: int) -> None:
+        (reply,) = replies(connection.take())
+        self.assertEqual(reply.status, status)
+        self.assertEqual(reply.headers[b"content-type"], b"application/json")
+        self.assertEqual(reply.headers[b"connection"], b"close")
+        self.assertEqual(reply.json["type"], "error")
+        self.assertEqual(reply.json["request_id"].encode(), reply.headers[b"request-id"])
+        self.assertTrue(connection.closing)
+        self.assertEqual([entry.status for entry in listener.log], [status])
+
+    def test_table(self) -> None:
+        """Each malformed request gets its status, a Claude error, a line in the log, and the connection's end."""
+        for name, (data, status) in REFUSED.items():
+            with self.subTest(name):
+                listener = Listener()
+                connection = listener.connect()
+                connection.send(data)
+                self.assertRefused(connection, listener, status)
+                self.assertEqual(listener.dispatcher.calls, [])
+
+    def test_byte_by_byte(self) -> None:
+        """How the bytes of a malformed request are cut changes nothing about its answer."""
+        for name, (data, status) in REFUSED.items():
+            if len(data) > 1000:
+                continue
+            with self.subTest(name):
+                listener = Listener()
+                connection = listener.connect()
+                for index in range(len(data)):
+                    connection.send(data[index : index + 1])
+                self.assertRefused(connection, listener, status)
+
+    def test_nothing_after_a_refusal(self) -> None:
+        """What follows a refused request is no request: nobody can smuggle one past us."""
+        listener = Listener()
+        connection = listener.connect()
+        connection.send(REFUSED["both lengths"][0] + post())
+        connection.send(post())
+        self.assertEqual(len(replies(connection.take())), 1)
+        self.assertEqual(listener.dispatcher.calls, [])
+
+    def test_after_a_good_one(self) -> None:
+        """A malformed request behind a good one is answered after it."""
+        connection = Listener().connect()
+        connection.send(post() + b"garbage\r\n\r\n")
+        self.assertEqual([reply.status for reply in replies(connection.take())], [200, 400])
+
+    def test_twisted_refuses_in_one_place(self) -> None:
+        """Twisted still refuses through the private method that we override, for the causes that it finds itself."""
+        refused: list[int] = []
+        refuse = module.GatewayChannel._respondToBadRequestAndDisconnect
+
+        def count(channel: module.GatewayChannel) -> None:
+            refused.append(1)
+            refuse(channel)
+
+        self.patch(module.GatewayChannel, "_respondToBadRequestAndDisconnect", count)
+        for data in (b"garbage\r\n\r\n", REFUSED["two lengths"][0], REFUSED["a chunk size that is none"][0]):
+            Listener().connect().send(data)
+        self.assertEqual(len(refused), 3)
+
+    @settings(max_examples=150, deadline=None)
+    @given(
+        st.lists(st.binary(max_size=60) | st.sampled_from([HEAD, b"\r\n", b"\r\n\r\n", post(), get("/")]), max_size=8)
+    )
+    def test_garbage(self, pieces: list[bytes]) -> None:
+        """Whatever bytes come, every answer is Claude's or a good one, and nothing of ours breaks."""
+        listener = Listener()
+        connection = listener.connect()
+        for piece in pieces:
+            connection.send(piece)
+        for reply in replies(connection.take()):
+            if reply.status != 200:
+                self.assertEqual(reply.json["type"], "error")
+        connection.lose()
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.assertEqual(listener.site.gateway.buffers.held, 0)
+
+
+class Heads(SynchronousTestCase):
+    """What a good head comes to."""
+
+    def test_headers_as_sent(self) -> None:
+        """Dispatch sees every header in order, its name in lower case, its value untouched."""
+        listener = Listener()
+        listener.ask(post("/v1/messages?beta=true", BODY, "X-B: 1", "x-a:\t two  words \t", "X-b: 3"))
+        (call,) = listener.dispatcher.calls
+        named = [pair for pair in call.headers if pair[0].startswith(b"x-")]
+        self.assertEqual(named, [(b"x-b", b"1"), (b"x-a", b"two  words"), (b"x-b", b"3")])
+        self.assertEqual(call.query, b"beta=true")
+
+    def test_large_heads_pass(self) -> None:
+        """Claude Code's long beta headers are within bounds, up to 64 KB together."""
+        reply = Listener().ask(post("/v1/messages", BODY, "anthropic-beta: " + "b" * 60_000))
+        self.assertEqual(reply.status, 200)
+
+    def test_any_cut(self) -> None:
+        """A request is the same however the network cuts it."""
+        data = post("/v1/messages", BODY)
+        for cut in range(1, len(data)):
+            connection = Listener().connect()
+            connection.send(data[:cut])
+            connection.send(data[cut:])
+            self.assertEqual([reply.status for reply in replies(connection.take())], [200])
+
+    def test_blank_lines_first(self) -> None:
+        """Blank lines ahead of a request, as some clients leave after a body, do no harm."""
+        self.assertEqual(Listener().ask(b"\r\n\r\n" + get("/")).status, 200)
+
+    def test_absolute_form(self) -> None:
+        """A target that is a whole URL, as through a proxy, finds its path."""
+        self.assertEqual(Listener().ask(get("http://localhost/v1/models?limit=1")).status, 200)
+
+    def test_chunked_body(self) -> None:
+        """A body in chunks arrives whole, trailers and extensions aside."""
+        listener = Listener()
+        chunked = b"%x;a=b\r\n%b\r\n%x\r\n%b\r\n0\r\nX-T: u\r\n\r\n" % (7, BODY[:7], len(BODY) - 7, BODY[7:])
+        self.assertEqual(listener.ask(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked).status, 200)
+        self.assertEqual(listener.dispatcher.calls[0].envelope.body, BODY)
+
+    def test_http_1_0(self) -> None:
+        """An HTTP/1.0 client gets its answer and the end of the connection."""
+        connection = Listener().connect()
+        reply = connection.ask(b"GET /healthz HTTP/1.0\r\n\r\n")
+        self.assertEqual((reply.status, reply.headers[b"connection"]), (200, b"close"))
+        self.assertTrue(connection.closing)
+
+    def test_close_is_heard(self) -> None:
+        """``Connection: close`` is honoured wherever it stands in the list, and keep-alive otherwise."""
+        for value, closing in (("close", True), ("TE, Close", True), ("keep-alive", False), ("closed", False)):
+            connection = Listener().connect()
+            reply = connection.ask(get("/", f"Connection: {value}"))
+            self.assertEqual((connection.closing, b"connection" in reply.headers), (closing, closing), value)
+
+    def test_expect(self) -> None:
+        """A client that asks first is told to go on, but never towards a body that is refused anyway."""
+        connection = Listener().connect()
+        connection.send(HEAD + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(BODY))
+        self.assertEqual(connection.take(), b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.assertEqual(connection.ask(BODY).status, 200)
+        for head in (
+            HEAD + b"Content-Length: 99999999\r\n",
+            b"POST /nope HTTP/1.1\r\nContent-Length: 9\r\n",
+        ):
+            reply = Listener().ask(head + b"Expect: 100-continue\r\n\r\n")
+            self.assertIn(reply.status, (413, 404))
+
+    def test_names_kept_are_bounded(self) -> None:
+        """A client that makes up header names does not fill our memory."""
+        self.patch(module, "_names", {})
+        connection = Listener().connect()
+        for batch in range(4):
+            connection.send(get("/", *(f"X-{batch}-{index}: 1" for index in range(400)), f"{'y' * 200}: 1"))
+        self.assertLessEqual(len(module._names), module._NAMES_KEPT)
+        self.assertFalse(any(len(name) > 100 for name in module._names))
+
+
+class OneAfterAnother(SynchronousTestCase):
+    """A connection carries many requests."""
+
+    def test_keep_alive(self) -> None:
+        """The second request needs no second connection."""
+        connection = Listener().connect()
+        for _ in range(3):
+            self.assertEqual(connection.ask(post()).status, 200)
+        self.assertFalse(connection.closing)
+
+    def test_pipelining(self) -> None:
+        """Requests sent ahead are answered in their order, also when the first one takes its time."""
+        listener = Listener()
+        listener.dispatcher.hold = True
+        connection = listener.connect()
+        connection.send(post() + get("/healthz") + get("/nope"))
+        self.assertEqual(connection.take(), b"")
+        listener.dispatcher.answer()
+        self.assertEqual([reply.status for reply in replies(connection.take())], [200, 200, 404])
+
+    def test_many_at_once(self) -> None:
+        """Thousands of requests in one read neither recurse nor get lost."""
+        connection = Listener().connect()
+        connection.send(get("/healthz") * 3000)
+        self.assertEqual(len(replies(connection.take())), 3000)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_what_comes_ahead_is_bounded(self) -> None:
+        """A client that sends on and on while its first request runs is read no further."""
+        listener = Listener()
+        listener.dispatcher.hold = True
+        connection = listener.connect()
+        connection.send(post())
+        connection.send(post() * 100)
+        connection.send(post() * 100)
+        self.assertEqual(connection.transport.producerState, "paused")
+
+
+class Patience(SynchronousTestCase):
+    """No client can hold a connection by being slow."""
+
+    def setUp(self) -> None:
+        self.listener = Listener()
+        self.connection = self.listener.connect()
+
+    def pump(self, seconds: float, data: bytes = b"") -> None:
+        for _ in range(int(seconds)):
+            if data and not self.connection.closing:
+                self.connection.send(data)
+            self.listener.clock.advance(1)
+
+    def test_head_by_drops(self) -> None:
+        """A head that comes a byte a second is not waited for beyond ``request_head``."""
+        self.connection.send(b"GET / HTTP/1.1\r\nX-A: ")
+        self.pump(22, b"b")
+        (reply,) = replies(self.connection.take())
+        self.assertEqual((reply.status, reply.json["error"]["type"]), (408, "invalid_request_error"))
+        self.assertTrue(self.connection.closing)
+
+    def test_second_head_by_drops(self) -> None:
+        """Nor is that of a later request, and the pause before it is not counted."""
+        self.connection.ask(get("/"))
+        self.pump(60)
+        self.assertFalse(self.connection.closing)
+        self.pump(22, b"G")
+        self.assertEqual([reply.status for reply in replies(self.connection.take())], [408])
+
+    def test_silence(self) -> None:
+        """A connection that never asks anything is closed without a word."""
+        self.pump(21)
+        self.assertEqual((self.connection.take(), self.connection.closing), (b"", True))
+
+    def test_idle(self) -> None:
+        """Between two requests there is more time, and then no word either."""
+        self.connection.ask(get("/"))
+        self.pump(KEEP_ALIVE - 2)
+        self.assertFalse(self.connection.closing)
+        self.pump(3)
+        self.assertEqual((self.connection.take(), self.connection.closing), (b"", True))
+
+    def test_body(self) -> None:
+        """A body may take long as long as it moves, and not when it stands still."""
+        self.connection.send(HEAD + b"Content-Length: 500\r\n\r\n")
+        self.pump(200, b"x")
+        self.assertEqual(self.connection.take(), b"")
+        self.pump(62)
+        self.assertEqual([reply.status for reply in replies(self.connection.take())], [408])
+
+    def test_answers_take_their_time(self) -> None:
+        """Nothing here ends a request that dispatch is at."""
+        self.listener.dispatcher.hold = True
+        self.connection.send(post())
+        self.pump(2000)
+        self.listener.dispatcher.answer()
+        self.assertEqual([reply.status for reply in replies(self.connection.take())], [200])
+
+    def test_client_that_does_not_go(self) -> None:
+        """A connection that was given up is cut when its client takes no more of what was written."""
+        self.connection.ask(get("/", "Connection: close"))
+        self.pump(LAST_WORDS + 1)
+        self.assertTrue(self.connection.transport.disconnected)
+
+    def test_no_timer_is_left(self) -> None:
+        """With the last connection the last timer goes."""
+        self.connection.lose()
+        self.assertEqual(self.listener.clock.getDelayedCalls(), [])
+
+
+class Lingering(SynchronousTestCase):
+    """A refused client gets to read why, although it is still sending."""
+
+    def setUp(self) -> None:
+        self.listener = Listener()
+        self.connection = self.listener.connect()
+        self.half_closed: list[bool] = []
+        transport: Any = self.connection.transport
+        directlyProvides(transport, ITCPTransport)
+        transport.loseWriteConnection = lambda: self.half_closed.append(True)
+        self.connection.send(HEAD + b"Content-Length: 99999999\r\n\r\n" + b"x" * 1000)
+
+    def test_answer_and_half_close(self) -> None:
+        """The answer is written at once, and our half of the connection closed behind it."""
+        self.assertEqual([reply.status for reply in replies(self.connection.take())], [413])
+        self.assertEqual(self.half_closed, [True])
+        self.assertFalse(self.connection.closing)
+
+    def test_dropped_within_a_bound(self) -> None:
+        """What it sends on is dropped, up to a bound."""
+        for _ in range(LINGER_BYTES // 65_536):
+            self.connection.send(b"x" * 65_536)
+        self.assertFalse(self.connection.closing)
+        self.connection.send(b"x" * 65_536)
+        self.assertTrue(self.connection.transport.disconnected)
+
+    def test_dropped_for_a_while(self) -> None:
+        """And not for long."""
+        for _ in range(int(LINGER) + 1):
+            self.listener.clock.advance(1)
+        self.assertTrue(self.connection.transport.disconnected)
+
+
+class Leaving(SynchronousTestCase):
+    """Draining, limits, and the numbers behind them."""
+
+    def test_drain(self) -> None:
+        """Idle connections go at once, busy ones with their answer, and then the drain is over."""
+        listener = Listener()
+        listener.dispatcher.hold = True
+        idle, busy = listener.connect(), listener.connect()
+        busy.send(post())
+        drained = listener.site.drain()
+        self.assertEqual((idle.closing, busy.closing), (True, False))
+        idle.lose()
+        self.assertNoResult(drained)
+        listener.dispatcher.answer()
+        self.assertEqual([reply.status for reply in replies(busy.take())], [200])
+        self.assertTrue(busy.closing)
+        busy.lose()
+        self.successResultOf(drained)
+
+    def test_drain_between_head_and_answer(self) -> None:
+        """A request that is still being sent when the drain begins is answered, and told that this is the end."""
+        listener = Listener()
+        connection = listener.connect()
+        connection.send(post()[:-5])
+        listener.site.drain()
+        reply = connection.ask(post()[-5:])
+        self.assertEqual(reply.status, 200)
+        self.assertTrue(connection.closing)
+
+    def test_drain_with_nobody(self) -> None:
+        """Nothing to wait for is over at once."""
+        self.successResultOf(Listener().site.drain())
+
+    def test_abort(self) -> None:
+        """When the drain's time is over dispatch is told why, and who still does not go is cut."""
+        listener = Listener()
+        listener.dispatcher.hold = True
+        connection = listener.connect()
+        connection.send(post())
+        gone = listener.site.abort_all()
+        self.assertEqual(listener.log[-1].error, "drain")
+        self.assertFalse(connection.transport.disconnected)
+        listener.clock.pump([1] * (int(FAREWELL) + 1))
+        self.assertTrue(connection.transport.disconnected)
+        connection.lose()
+        self.successResultOf(gone)
+        self.assertEqual(len(listener.log), 1)
+
+    def test_too_many_connections(self) -> None:
+        """Above the limit a client is told to come again; far above it, nothing."""
+        listener = Listener()
+        gateway = listener.site.gateway
+        listener.site.gateway = replace(gateway, limits=replace(gateway.limits, max_connections=2))
+        connections = [listener.connect() for _ in range(2 + SPARE)]
+        self.assertIsNone(listener.site.buildProtocol(None))
+        self.assertEqual(connections[1].ask(get("/")).status, 200)
+        reply = connections[2].ask(get("/"))
+        self.assertEqual((reply.status, reply.headers[b"retry-after"]), (503, b"1"))
+        connections[0].lose()
+        self.assertIsNotNone(listener.site.buildProtocol(None))
+
+    def test_send_buffer(self) -> None:
+        """The kernel holds little of an answer: its buffer is bounded, below TLS too."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+
+        class Transport:
+            def getHandle(self) -> socket.socket:
+                return ours
+
+        module._bound_send_buffer(Transport())
+        self.assertLessEqual(ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF), 2 * module.SEND_BUFFER)
+
+    def test_http_2_is_not_offered(self) -> None:
+        """TLS clients are offered what our channel speaks."""
+        self.assertEqual(Listener().site.acceptableProtocols(), [b"http/1.1"])
+
+    def test_reload(self) -> None:
+        """Another configuration is for the next request; one that has begun keeps its own."""
+        listener, other = Listener(), Listener(Principal("k"))
+        connection = listener.connect()
+        connection.send(post()[:-5])
+        listener.site.gateway = replace(other.site.gateway)
+        self.assertEqual(connection.ask(post()[-5:]).status, 200)
+        self.assertEqual(connection.ask(post()).status, 401)
+
+    def test_two_listeners(self) -> None:
+        """Each site has its own root, and they share what they are given."""
+        one, two = Listener(), Listener()
+        two.site.gateway = one.site.gateway
+        two.ask(post())
+        self.assertEqual(len(one.dispatcher.calls), 1)
