@@ -21,6 +21,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dispatch", "secrets", "pool.service"),
     ("catalog", "executors", "store"),
     ("web",),
+    ("graph",),
+    ("daemon",),
     ("tap",),
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}

@@ -71,7 +71,8 @@ async def test_large_body_to_a_slow_upstream(start_daemon: StartDaemon, upstream
 async def test_bodies_together_are_bounded(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """Above ``max_buffered_bytes`` a new body is refused with a delay, and accepted once there is room again."""
     upstream.script(answers.then(answers.pause(1.5), answers.usual()))
-    daemon = await start_daemon(provider(upstream), server="max_buffered_bytes = 10_000_000")
+    limits = "max_request_bytes = 8_000_000\nmax_buffered_bytes = 10_000_000"
+    daemon = await start_daemon(provider(upstream), server=limits)
     body = wire.Message(prompt="x" * 6_000_000).encode()
     results = await gatherResults([start(wire.post(daemon.port, body)) for _ in range(2)])
     assert sorted(answer.status for answer in results) == [200, 529]

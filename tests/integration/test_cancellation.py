@@ -8,7 +8,7 @@ from pytest_twisted import ensureDeferred
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
 from tests.integration.support.daemon import provider
-from tests.integration.support.process import eventually
+from tests.integration.support.process import eventually, sleep
 from tests.integration.support.upstream import Answer, Upstream
 
 WHILE = {
@@ -39,8 +39,9 @@ async def test_client_leaves_the_queue(start_daemon: StartDaemon, upstream: Upst
     """A client that leaves while it waits for a key has no request made for it later."""
     upstream.script(answers.error(429, "rate_limit_error", retry_after="2"), answers.usual())
     daemon = await start_daemon(provider(upstream))
+    assert (await wire.post(daemon.port, wire.Message().encode())).status == 429
     client = await wire.stream(daemon.port)
-    await eventually("the key is out of quota", lambda: upstream.requests)
+    await sleep(0.3)
     client.reset()
     answer = await wire.post(daemon.port, wire.Message().encode())
     assert answer.status == 200

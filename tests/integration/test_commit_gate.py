@@ -58,7 +58,8 @@ BROKEN_LATER = {
     "ended": answers.stream([*answers.start_frames(), answers.text_frame("half")]),
     "cut in a frame": answers.cut_stream([*answers.start_frames(), answers.text_frame("half"), b"event: content_bl"]),
     "damaged frame": answers.stream(
-        [*answers.start_frames(), answers.text_frame("half"), b"event: content_block_delta\ndata: {oh no\n\n"]
+        [*answers.start_frames(), answers.text_frame("half"), b"event: content_block_delta\ndata: {oh no\n\n"],
+        pace=0.1,  # in one read with the content it would be hidden still
     ),
     "without its stop": answers.stream(answers.frames("half")[:-1]),
 }
@@ -153,7 +154,8 @@ async def test_break_after_content_is_told(start_daemon: StartDaemon, upstream: 
 @ensureDeferred
 async def test_error_of_the_upstream_in_a_stream_passes(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """An error event that the upstream itself sends after content reaches the client once, and nothing follows."""
-    upstream.script(answers.stream([*answers.start_frames(), answers.text_frame("half"), answers.error_frame()]))
+    frames = [*answers.start_frames(), answers.text_frame("half"), answers.error_frame()]
+    upstream.script(answers.stream(frames, pace=0.1))
     daemon = await start_daemon(provider(upstream))
     answer = await wire.post(daemon.port, STREAMED)
     kinds = wire.types(answer.events)
@@ -221,10 +223,11 @@ async def test_pings_of_ours_while_the_upstream_is_silent(start_daemon: StartDae
 @each_client
 @ensureDeferred
 async def test_wait_in_the_queue(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path, client: Client) -> None:
-    """A wait for the only key, longer than a keep-alive, ends in an answer and not in an error."""
+    """A wait for the only key, which another client used up, ends in an answer and not in an error."""
     upstream.script(answers.error(429, "rate_limit_error", retry_after="2"), answers.usual())
     waits = "[pool]\nmax_wait = 5.0\n[streaming]\nhead_commit = 6.0\nkeepalive = 0.3\n"
     daemon = await start_daemon(provider(upstream) + waits)
+    assert (await wire.post(daemon.port, STREAMED)).status == 429
     assert await said(client, daemon, tmp_path) == "hello"
 
 

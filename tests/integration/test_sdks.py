@@ -88,8 +88,8 @@ async def test_broken_stream_is_an_error(start_daemon: StartDaemon, upstream: Up
 async def test_quota_of_one_key_is_not_the_clients_affair(
     start_daemon: StartDaemon, start_llmock: StartLlmock, sdk: Client
 ) -> None:
-    """llmock grants each key two requests a minute: two keys make four, and then there is a 429 with a delay."""
-    url = await start_llmock("--rpm", "2")
+    """llmock grants each key three requests a minute, one of them for the list of models: two keys make four."""
+    url = await start_llmock("--rpm", "3")
     pool = "[pool]\nmax_wait = 0.0\naffinity = false\n"
     daemon = await start_daemon(provider(f"{url}/anthropic", "key-a", "key-b") + pool)
     calls = [("create", sdks.HELLO), ("stream", sdks.HELLO)] * 2

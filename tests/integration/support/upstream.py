@@ -212,6 +212,13 @@ class _Connection(Protocol):
             waiter.errback(Failure(ConnectionLost()))
 
 
+async def _no_models(exchange: Exchange) -> None:
+    """Answer a question for the models that are served: none that it would name."""
+    body = b'{"data":[],"has_more":false,"first_id":null,"last_id":null}'
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    await exchange.write(head.encode() + body)
+
+
 class Upstream:
     """The scripted upstream: listens, records, answers."""
 
@@ -254,7 +261,9 @@ class Upstream:
         self._by_key[key] = list(answers)
 
     def answer_for(self, exchange: Exchange) -> Answer:
-        """Record the request and choose its answer."""
+        """Record the request and choose its answer; what the daemon asks on its own account is not of the script."""
+        if exchange.request.path.startswith("/v1/models"):
+            return _no_models
         self.requests.append(exchange.request)
         self.exchanges.append(exchange)
         answers = self._by_key.get(exchange.request.key, self._script)
