@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from claudeproxyd.dispatch.call import Call, CancelReason
+from claudeproxyd.dispatch.call import Call
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.web.downlink import Downlink
@@ -18,6 +18,7 @@ from claudeproxyd.web.root import Alive, Endpoint, Ready, Root
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
+    from claudeproxyd.dispatch.call import CancelReason
     from claudeproxyd.web.request import GatewayRequest
 
 _log = Logger()
@@ -88,7 +89,6 @@ class Messages(Endpoint):
             downlink=downlink,
             capture=capture,
         )
-        left = request.notifyFinish()
         served = gateway.dispatcher.serve(call)
 
         def cancel(reason: CancelReason) -> None:
@@ -105,4 +105,3 @@ class Messages(Endpoint):
 
         request.cancel = cancel
         served.addBoth(done)
-        left.addErrback(lambda _: cancel(CancelReason.CLIENT_GONE))

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from twisted.logger import Logger
 from twisted.web.http import RESPONSES, Request, datetimeToString
 
+from claudeproxyd.dispatch.call import CancelReason
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.framing.coding import CodingError, CodingTooLarge, UnknownCoding, decode_whole
 from claudeproxyd.messages.ids import Ids
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from claudeproxyd.dispatch.call import Call, CancelReason
+    from claudeproxyd.dispatch.call import Call
     from claudeproxyd.web.access import Principal
     from claudeproxyd.web.channel import GatewayChannel
     from claudeproxyd.web.downlink import Downlink
@@ -132,6 +133,8 @@ class GatewayRequest(Request):
     def connectionLost(self, reason: Failure) -> None:
         """The client left before the end."""
         super().connectionLost(reason)
+        if self.cancel is not None:
+            self.cancel(CancelReason.CLIENT_GONE)
         self.release()
         if self.call is None:
             self.site.log(self)
