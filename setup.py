@@ -21,7 +21,6 @@ setup(
     python_requires=">=3.11",
     install_requires=[
         "twisted[tls]>=26.10",
-        "treq>=26.7",
         "zope.interface>=8",
         "pyopenssl>=26.4",
         "service-identity>=26.1",
@@ -32,7 +31,7 @@ setup(
         "prometheus_client>=0.26",
     ],
     extras_require={
-        "test": ["pytest>=9.2", "pytest-twisted>=1.14.3", "hypothesis>=6.170", "anthropic>=2.12"],
+        "test": ["pytest>=9.2", "pytest-twisted>=1.14.3", "hypothesis>=6.170", "treq>=26.7", "anthropic>=2.12"],
         "dev": ["ruff>=0.17.6", "mypy>=2.4", "mypy-zope>=1.0.17", "towncrier>=26.9"],
     },
     classifiers=[

@@ -39,6 +39,6 @@ async def test_each_sdk_talks_to_a_model(start_daemon: StartDaemon, model: str, 
     count = {name: value for name, value in short.items() if name != "max_tokens"}
     calls = [("create", short), ("stream", short), ("count_tokens", count)]
     created, streamed, counted = await sdks.use(sdk, daemon.url, calls)
-    assert created["text"]
-    assert streamed["text"]
-    assert counted["input_tokens"] > 0
+    assert created.get("text"), created
+    assert streamed.get("text"), streamed
+    assert counted.get("input_tokens"), counted
