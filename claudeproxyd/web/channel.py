@@ -34,7 +34,7 @@ KEEP_ALIVE = 75.0
 """Seconds between two requests; above what load balancers in front keep (60)."""
 LINGER = 5.0
 """Seconds for which a refused client may go on sending …"""
-LINGER_BYTES = 8 * 1024 * 1024
+LINGER_BYTES = 64 * 1024 * 1024
 """… and how much. Python's http.client reads no answer before it has sent all."""
 LAST_WORDS = 60.0
 """Seconds for a client to take what was written before the connection was given up."""
@@ -62,7 +62,7 @@ class GatewayChannel(HTTPChannel):
     deadline = inf
     """When patience ends, on the reactor's clock. The site looks once a second: nothing is scheduled for a request."""
     surplus = False
-    """One connection more than there may be: its first request is refused."""
+    """One connection more than there may be: its first request is refused, and is its last."""
 
     _unread = b""
     _searched = 0
@@ -234,7 +234,7 @@ class GatewayChannel(HTTPChannel):
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         """Whether there may be another request after this one."""
-        if version != b"HTTP/1.1" or self.site.draining:
+        if version != b"HTTP/1.1" or self.site.draining or self.surplus:
             return False
         values = request.requestHeaders.getRawHeaders(b"connection", ())
         return not any(token.strip().lower() == b"close" for value in values for token in value.split(b","))

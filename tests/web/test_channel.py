@@ -416,6 +416,7 @@ class Leaving(SynchronousTestCase):
         self.assertEqual(connections[1].ask(get("/")).status, 200)
         reply = connections[2].ask(get("/"))
         self.assertEqual((reply.status, reply.headers[b"retry-after"]), (503, b"1"))
+        self.assertTrue(connections[2].closing)
         connections[0].lose()
         self.assertIsNotNone(listener.site.buildProtocol(None))
 
