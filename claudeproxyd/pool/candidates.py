@@ -106,7 +106,7 @@ class Candidates:
                 ready &= ~roster.named(without)
             if not ready:
                 continue
-            bond = self._bond(wanted, route.model, now)
+            bond = self._bond(wanted, route, now)
             member = lane.choose(ready, None if bond is None else bond.home, now)
             self._serial += 1
             lease = Lease(self._take_back, wanted, route, lane, member, self._serial, now)
@@ -121,18 +121,19 @@ class Candidates:
             return lease
         return None
 
-    def _bond(self, wanted: Wanted, model: str, now: float) -> Bond[Member] | None:
-        """Where the session is at home for *model*."""
+    def _bond(self, wanted: Wanted, route: Route, now: float) -> Bond[Member] | None:
+        """Where the session is at home for that model, if it is with that provider."""
         if self.affinities is None or not wanted.session:
             return None
-        return self.affinities.find(wanted.session, model, now)
+        bond = self.affinities.find(wanted.session, route.model, now)
+        return None if bond is None or bond.home.key[0] != route.provider else bond
 
     def _homeward(self, wanted: Wanted, now: float) -> Sequence[Route]:
         """The routes, first the one that this session was on."""
         home, since = None, -inf
         for route in wanted.routes:
-            bond = self._bond(wanted, route.model, now)
-            if bond is not None and bond.home.key[0] == route.provider and bond.used > since:
+            bond = self._bond(wanted, route, now)
+            if bond is not None and bond.used > since:
                 home, since = route, bond.used
         if home is None:
             return wanted.routes

@@ -208,7 +208,7 @@ class AffinityTests(PoolTestCase):
         self.serve(pool)
         busy = self.take(pool, session="s")
         self.assertEqual(self.serve(pool), "b")
-        busy.release(OK)
+        busy.release(CANCELLED)
         self.assertEqual(self.serve(pool), "a")
 
     def test_ttl_of_rest(self) -> None:
@@ -229,6 +229,13 @@ class AffinityTests(PoolTestCase):
         self.assertEqual(self.serve(pool), "c")
         self.clock.advance(1.0)
         self.assertEqual(len({self.serve(pool) for _ in range(3)} - {"c"}), 1)
+
+    def test_same_model_elsewhere(self) -> None:
+        """A session that is at home with one provider is nobody's favourite at another that has the same model."""
+        pool = self.pool("ab", credential("z", "q"))
+        self.assertEqual(self.serve(pool, "q:m"), "z")
+        self.assertEqual(self.turns(pool, 1), "a")
+        self.assertEqual(self.serve(pool, "p:m"), "b")
 
     def test_off(self) -> None:
         """With affinity off, sessions go round like anybody."""

@@ -1,0 +1,435 @@
+"""Thousands of random steps against the pool, each checked by what an onlooker can know.
+
+The onlooker keeps its own books: who was granted what, which failures it reported, and when those must have healed.
+Where a rule leaves the pool a choice (the last usable candidate is tried though it failed), nothing is asserted.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.config.schema import Pool as Settings
+from claudeproxyd.leases import Credential, Exhausted, Wanted
+from claudeproxyd.outcomes import CANCELLED, OK, Outcome, Scope
+from claudeproxyd.pool.cooldown import PASSING
+from claudeproxyd.pool.lease import AlreadyReleased, Lease
+from claudeproxyd.pool.service import CredentialPool
+from tests.pool.support import (
+    AUTH,
+    CLIENT_FAULT,
+    EPOCH,
+    OVERLOADED,
+    QUOTA,
+    QUOTA_HOUR,
+    TRANSIENT,
+    UNREACHABLE,
+    credential,
+    wanted,
+)
+
+ALL = {
+    "a": credential("a", max_concurrency=3),
+    "b": credential("b", max_concurrency=1),
+    "c": credential("c", models=("m", "u")),
+    "z": credential("z", "q", max_concurrency=1),
+}
+LIMITS = {"p": 5}
+WISHES = [("m",), ("m",), ("m",), ("n",), ("n",), ("u",), ("m", "q:m"), ("q:m", "n"), ("q:n",)]
+MAX_WAIT = 30.0
+AHEAD = EPOCH
+
+#: What a cooldown holds back: provider, credential, model; None for any.
+Key = tuple[str, str | None, str | None]
+
+
+class Grant:
+    """A lease as the onlooker sees it."""
+
+    def __init__(self, lease: Lease, wish: Wanted, number: int) -> None:
+        self.lease = lease
+        self.wish = wish
+        self.number = number
+        self.credential: Credential = lease.candidate.credential
+        self.model: str = lease.candidate.route.model
+        self.counted = not wish.count_tokens
+        """Whether its credential is one whose limit it counts for: not after that was taken out of the file."""
+
+    def places(self) -> list[Key]:
+        """What bears on it."""
+        provider, name = self.credential.provider, self.credential.name
+        return [
+            (provider, None, None),
+            (provider, None, self.model),
+            (provider, name, None),
+            (provider, name, self.model),
+        ]
+
+
+class Waiting:
+    """A request that has not been answered yet."""
+
+    def __init__(self, wish: Wanted, deferred: Deferred[Lease], deadline: float) -> None:
+        self.wish = wish
+        self.deferred = deferred
+        self.deadline = deadline
+
+
+class Rested:
+    """One failure, or several, at one place."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        """It must not be used before, whatever else happens."""
+        self.began = -1
+        """The newest grant at the time."""
+        self.proved = False
+        """A later grant succeeded."""
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.clock.advance(1000.0)
+        self.out: list[Grant] = []
+        self.waiting: list[Waiting] = []
+        self.disabled: set[str] = set()
+        self.present = list(ALL)
+        self.rested: tuple[dict[Key, Rested], dict[Key, Rested]] = ({}, {})
+        self.homes: dict[tuple[str, str], str] = {}
+        self.number = 0
+        self.broken: list[Failure] = []
+        self.pool: CredentialPool
+
+    def make(self) -> CredentialPool:
+        """A pool of those who are present."""
+        return CredentialPool(
+            self.clock,
+            self.settings,
+            [ALL[name] for name in self.present],
+            jitter=Random(1),
+            provider_limits=LIMITS,
+            known_models=lambda model: model != "u",
+            wall_clock=lambda: self.clock.seconds() + AHEAD,
+        )
+
+    @initialize(strategy=st.sampled_from(["round-robin", "weighted", "fill-first", "least-busy"]))
+    def start(self, strategy: str) -> None:
+        """With any strategy."""
+        self.settings = Settings(strategy=strategy, max_wait=MAX_WAIT, queue=8)
+        self.pool = self.make()
+
+    # -- what the onlooker knows
+
+    def candidates(self, wish: Wanted) -> list[tuple[Credential, str]]:
+        """Who could serve, enabled."""
+        return [
+            (ALL[name], route.model)
+            for route in wish.routes
+            for name in self.present
+            if ALL[name].provider == route.provider
+            and name not in self.disabled
+            and (name != "c" or route.model in "mu")
+        ]
+
+    def under_way(self, name: str) -> int:
+        """Attempts that count for the limit of a credential."""
+        return sum(grant.counted and grant.credential.name == name for grant in self.out)
+
+    def full(self, one: Credential, wish: Wanted) -> bool:
+        """Whether a limit stands in the way."""
+        if wish.count_tokens:
+            return False
+        total = sum(not grant.wish.count_tokens and grant.credential.provider == one.provider for grant in self.out)
+        return (0 < one.max_concurrency <= self.under_way(one.name)) or total >= LIMITS.get(one.provider, 100)
+
+    def records(self, one: Credential, model: str, wish: Wanted) -> list[Rested]:
+        """All that is known against a candidate. Who proved itself and has nothing under way is as good as new."""
+        provider = one.provider
+        keys: list[Key] = [
+            (provider, None, None),
+            (provider, None, model),
+            (provider, one.name, None),
+            (provider, one.name, model),
+        ]
+        rested = self.rested[wish.count_tokens]
+        return [
+            rested[key]
+            for key in keys
+            if key in rested
+            and not (
+                rested[key].proved
+                and not any(
+                    key in grant.places() and grant.wish.count_tokens == wish.count_tokens for grant in self.out
+                )
+            )
+        ]
+
+    def surely_ready(self, wish: Wanted) -> list[tuple[Credential, str]]:
+        """Candidates against whom nothing at all is known."""
+        return [
+            (one, model)
+            for one, model in self.candidates(wish)
+            if not self.full(one, wish) and not self.records(one, model, wish)
+        ]
+
+    # -- what happens
+
+    @rule(
+        models=st.sampled_from(WISHES),
+        client=st.sampled_from("xyz"),
+        session=st.sampled_from(["", "s"]),
+        count_tokens=st.sampled_from([False] * 6 + [True]),
+        in_tool_loop=st.booleans(),
+        may_wait=st.sampled_from([True, True, False]),
+    )
+    def request(self, models: tuple[str, ...], **more: Any) -> None:
+        """Somebody wants a lease."""
+        wish = wanted(*models, **more)
+        ready = self.surely_ready(wish)
+        home = self.homes.get((wish.session, wish.routes[0].model)) if not wish.count_tokens else None
+        stays = any(one.name == home and one.provider == wish.routes[0].provider for one, _ in ready)
+        newest = self.number
+        deferred = self.pool.lease(wish)
+        self.watch(Waiting(wish, deferred, self.clock.seconds() + MAX_WAIT))
+        if ready:
+            assert self.number == newest + 1, f"{ready} ready, and no lease"
+            if stays and len(wish.routes) == 1:
+                assert self.out[-1].credential.name == home, f"at home with {home}, sent to {self.out[-1].credential}"
+
+    def watch(self, waiting: Waiting) -> None:
+        """Note whatever comes of it, when it comes."""
+        self.waiting.append(waiting)
+
+        def granted(lease: Lease) -> None:
+            self.waiting.remove(waiting)
+            self.grant(lease, waiting.wish)
+
+        def refused(failure: Failure) -> None:
+            self.waiting.remove(waiting)
+            if failure.trap(Exhausted, CancelledError) is Exhausted:
+                assert failure.value.ready_in is None or failure.value.ready_in > 0
+
+        waiting.deferred.addCallbacks(granted, refused)
+        waiting.deferred.addErrback(self.broken.append)
+
+    def grant(self, lease: Lease, wish: Wanted) -> None:
+        """A lease was granted: it must be a good one."""
+        self.number += 1
+        grant = Grant(lease, wish, self.number)
+        assert (grant.credential, grant.model) in self.candidates(wish), f"{grant.credential} cannot serve {wish}"
+        assert not self.full(grant.credential, wish), f"{grant.credential} is full"
+        rested = self.rested[wish.count_tokens]
+        for key in grant.places():
+            record = rested.get(key)
+            if record is None:
+                continue
+            assert self.clock.seconds() >= record.until - 1e-6, f"{key} rests until {record.until}"
+            if not record.proved:
+                others = [
+                    other
+                    for other in self.out
+                    if key in other.places()
+                    and other.number > record.began
+                    and other.wish.count_tokens == wish.count_tokens
+                ]
+                assert not others, f"a second trial of {key}"
+        self.out.append(grant)
+
+    @rule(
+        data=st.data(),
+        outcome=st.sampled_from(
+            [OK] * 8 + [CANCELLED, CLIENT_FAULT, OVERLOADED, UNREACHABLE] + [QUOTA, QUOTA_HOUR, AUTH, TRANSIENT] * 2
+        ),
+    )
+    def release(self, data: st.DataObject, outcome: Outcome) -> None:
+        """An attempt ends."""
+        if not self.out:
+            return
+        grant = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
+        # The books come first: the release may grant to those who wait.
+        self.learn(grant, outcome)
+        grant.lease.release(outcome)
+        try:
+            grant.lease.release(OK)
+        except AlreadyReleased:
+            return
+        raise AssertionError("released twice")
+
+    def learn(self, grant: Grant, outcome: Outcome) -> None:
+        """Note what the outcome must mean."""
+        rested = self.rested[grant.wish.count_tokens]
+        present = grant.credential.name in self.present and grant.counted | grant.wish.count_tokens
+        if outcome is OK:
+            for key in grant.places():
+                record = rested.get(key)
+                if record is not None and grant.number > record.began and self.clock.seconds() >= record.until:
+                    record.proved = True
+            if not grant.wish.count_tokens and grant.wish.session and present:
+                self.home(grant)
+            return
+        if outcome.scope is Scope.NONE or not present:
+            return
+        provider, name = grant.credential.provider, grant.credential.name
+        key: Key = (
+            provider,
+            name if outcome.scope in (Scope.MODEL, Scope.CREDENTIAL) else None,
+            grant.model if outcome.scope in (Scope.MODEL, Scope.MODEL_ON_PROVIDER) else None,
+        )
+        record = rested.setdefault(key, Rested())
+        if grant.number > record.began:
+            record.began = self.number
+            record.proved = False
+        if outcome.kind not in PASSING:
+            record.until = max(record.until, self.clock.seconds() + (outcome.until_hint or outcome.base))
+
+    def home(self, grant: Grant) -> None:
+        """A session was served: it is at home there, unless it was only visiting."""
+        key = (grant.wish.session, grant.model)
+        if key not in self.homes or self.homes[key] == grant.credential.name:
+            self.homes[key] = grant.credential.name
+        else:
+            # It moved, or was visiting while its home was busy: the books cannot know.
+            del self.homes[key]
+            self.homes[key] = "?"
+
+    @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 2.5, 10.0, 29.0, 100.0, 1900.0]))
+    def advance(self, seconds: float) -> None:
+        """Time passes."""
+        self.clock.pump([seconds / 4] * 4)
+
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        """A client that waits goes away."""
+        if self.waiting:
+            self.waiting[data.draw(st.integers(0, len(self.waiting) - 1))].deferred.cancel()
+
+    @rule(name=st.sampled_from("abcz"), enabled=st.booleans())
+    def switch(self, name: str, enabled: bool) -> None:
+        """An operator takes a credential out, or back."""
+        if enabled:
+            self.disabled.discard(name)
+        else:
+            self.disabled.add(name)
+        known = self.pool.set_enabled(ALL[name].provider, name, enabled)
+        assert known == (name in self.present)
+        if not known:
+            self.disabled.discard(name)
+
+    @rule(
+        provider=st.sampled_from([None, "p", "q"]),
+        name=st.sampled_from([None, None, "a", "b"]),
+        model=st.sampled_from([None, None, "m"]),
+    )
+    def clear(self, provider: str | None, name: str | None, model: str | None) -> None:
+        """An operator clears cooldowns."""
+        for rested in self.rested:
+            for key in list(rested):
+                if provider in (None, key[0]) and name in (None, key[1]) and model in (None, key[2]):
+                    del rested[key]
+        self.pool.clear(provider, name, model)
+
+    @rule(order=st.permutations(list(ALL)), number=st.integers(2, 4))
+    def reload(self, order: list[str], number: int) -> None:
+        """Another configuration; ``a`` and ``z`` are in every one, so that no provider goes."""
+        kept = [name for name in order if name in "az" or order.index(name) < number]
+        gone = set(self.present) - set(kept)
+        self.present = kept
+        self.disabled -= gone
+        for rested in self.rested:
+            for key in [key for key in rested if key[1] in gone]:
+                del rested[key]
+        for home in [home for home, name in self.homes.items() if name in gone]:
+            self.homes[home] = "?"
+        for grant in self.out:
+            if grant.credential.name in gone:
+                grant.counted = False
+        self.pool.reload([ALL[name] for name in kept], self.settings)
+
+    @rule()
+    def restart(self) -> None:
+        """The daemon is restarted, with the state that it saved."""
+        saved = self.pool.export_state()
+        self.pool.stopService()
+        assert not self.waiting
+        self.out = []
+        for rested in self.rested:
+            for key in [key for key in rested if key[2] == "u"]:
+                del rested[key]
+            for record in rested.values():
+                record.began = self.number
+        self.homes = {key: name for key, name in self.homes.items() if key[1] != "u"}
+        self.pool = self.make()
+        self.pool.import_state(saved)
+
+    # -- what always holds
+
+    @invariant()
+    def nobody_waits_in_vain(self) -> None:
+        """Who waits has time left, and somebody to wait for; and what is ready has no queue."""
+        now = self.clock.seconds()
+        for waiting in self.waiting:
+            assert waiting.deadline > now, "it waits past its deadline"
+            assert not self.surely_ready(waiting.wish), "it waits, and something is ready"
+            hopes = [
+                one
+                for one, model in self.candidates(waiting.wish)
+                if all(record.until <= waiting.deadline for record in self.records(one, model, waiting.wish))
+            ]
+            assert hopes, "it waits for what will not come"
+
+    @invariant()
+    def books_agree(self) -> None:
+        """What the pool says of itself is what was seen."""
+        if not hasattr(self, "pool"):
+            return
+        assert not self.broken, self.broken[0].getTraceback()
+        gauges = self.pool.gauges()
+        assert gauges["in_flight"] == len(self.out)
+        assert gauges["waiting"] == len(self.waiting) <= 8
+        for entry in self.pool.snapshot():
+            name = entry["credential"]
+            assert entry["in_flight"] == self.under_way(name)
+            assert (entry["state"] == "disabled") == (name in self.disabled)
+
+    @invariant()
+    def no_timer_is_left(self) -> None:
+        """One alarm at most."""
+        assert len(self.clock.getDelayedCalls()) <= 1
+
+    def teardown(self) -> None:
+        """Everything can be given back."""
+        if hasattr(self, "pool"):
+            for grant in self.out:
+                grant.lease.release(OK)
+            self.out = []
+            self.pool.stopService()
+            assert self.pool.gauges()["waiting"] == 0
+
+
+class MachineTests(SynchronousTestCase):
+    """The machine, run."""
+
+    def test_random_steps(self) -> None:
+        """Whatever requests, outcomes, operators, reloads and restarts come in whatever order, the rules hold."""
+        run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis does not annotate it
+            PoolMachine,
+            settings=settings(
+                max_examples=200,
+                stateful_step_count=60,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
