@@ -37,12 +37,12 @@ from tests.pool.support import (
 )
 
 ALL = {
-    "a": credential("a", max_concurrency=3),
+    "a": credential("a", max_concurrency=2),
     "b": credential("b", max_concurrency=1),
     "c": credential("c", models=("m", "u")),
     "z": credential("z", "q", max_concurrency=1),
 }
-LIMITS = {"p": 5}
+LIMITS = {"p": 9}
 WISHES = [("m",), ("m",), ("m",), ("n",), ("n",), ("u",), ("m", "q:m"), ("q:m", "n"), ("q:n",)]
 MAX_WAIT = 30.0
 AHEAD = EPOCH
@@ -193,10 +193,15 @@ class PoolMachine(RuleBasedStateMachine):
         count_tokens=st.sampled_from([False] * 6 + [True]),
         in_tool_loop=st.booleans(),
         may_wait=st.sampled_from([True, True, False]),
+        number=st.integers(1, 6),
     )
-    def request(self, models: tuple[str, ...], **more: Any) -> None:
-        """Somebody wants a lease."""
-        wish = wanted(*models, **more)
+    def request(self, models: tuple[str, ...], number: int, **more: Any) -> None:
+        """Somebody wants leases."""
+        for _ in range(number):
+            self.one_request(wanted(*models, **more))
+
+    def one_request(self, wish: Wanted) -> None:
+        """And what must come of it at once."""
         ready = self.surely_ready(wish)
         home = self.homes.get((wish.session, wish.routes[0].model)) if not wish.count_tokens else None
         stays = any(one.name == home and one.provider == wish.routes[0].provider for one, _ in ready)
@@ -249,15 +254,18 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(
         data=st.data(),
+        number=st.integers(1, 5),
         outcome=st.sampled_from(
             [OK] * 8 + [CANCELLED, CLIENT_FAULT, OVERLOADED, UNREACHABLE] + [QUOTA, QUOTA_HOUR, AUTH, TRANSIENT] * 2
         ),
     )
-    def release(self, data: st.DataObject, outcome: Outcome) -> None:
-        """An attempt ends."""
-        if not self.out:
-            return
-        grant = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
+    def release(self, data: st.DataObject, number: int, outcome: Outcome) -> None:
+        """Some attempts end."""
+        for _ in range(min(number, len(self.out))):
+            self.one_release(self.out.pop(data.draw(st.integers(0, len(self.out) - 1))), outcome)
+
+    def one_release(self, grant: Grant, outcome: Outcome) -> None:
+        """And can end only once."""
         # The books come first: the release may grant to those who wait.
         self.learn(grant, outcome)
         grant.lease.release(outcome)
