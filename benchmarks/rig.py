@@ -1,0 +1,227 @@
+"""What the benchmarks share: the gateways, the scripted upstream, and what the kernel says of a process.
+
+Linux alone (``/proc``, CPU affinity). Everything listens on loopback, lives in a temporary folder and is stopped by its
+process id.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TWISTD = Path(sys.executable).with_name("twistd")
+
+UPSTREAM_PORT = 9100
+KEYS = ("bench-client-1", "bench-client-2", "bench-client-3")
+"""The clients of ``bench.toml``, which take turns."""
+BODIES = ("small", "claude-code")
+PORTS = {"nginx": 9200, "bare relay": 9300, "claudeproxyd": 9400}
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class BenchError(Exception):
+    """The run cannot go on, or its figures would mean nothing."""
+
+
+class Process:
+    """A program that runs on one core, until it is stopped."""
+
+    def __init__(self, name: str, command: Sequence[str | Path], core: int, folder: Path) -> None:
+        """Its working directory is *folder*, and its output goes to a log there."""
+        self.name = name
+        self.output = folder / f"{name.replace(' ', '-')}.out"
+        with self.output.open("ab") as output:
+            self._popen = subprocess.Popen(
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            )
+
+    def wait_for(self, port: int) -> None:
+        """Until it accepts connections; raises :class:`BenchError` after 15 s, or when it ends before."""
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline and self._popen.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+        raise BenchError(f"{self.name} does not listen on port {port}:\n{self.last_words()}")
+
+    def last_words(self) -> str:
+        """The end of its output."""
+        return self.output.read_text(errors="replace")[-2000:]
+
+    def stop(self) -> None:
+        """Ask it to stop; make it, if it has not after 15 s."""
+        self._popen.terminate()
+        try:
+            self._popen.wait(15)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+
+    def cpu(self) -> float:
+        """Seconds of CPU that it and its children have used so far."""
+        ticks = 0
+        for pid in self._tree():
+            fields = _stat(pid)
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / _TICKS
+
+    def rss(self) -> float:
+        """MB of memory that it and its children hold."""
+        kilobytes = 0
+        for pid in self._tree():
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith("VmRSS:"):
+                    kilobytes += int(line.split()[1])
+        return kilobytes / 1024
+
+    def _tree(self) -> list[int]:
+        children: dict[int, list[int]] = {}
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                try:
+                    children.setdefault(int(_stat(int(entry))[1]), []).append(int(entry))
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+        found = [self._popen.pid]
+        for pid in found:
+            found += children.get(pid, [])
+        return found
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of ``/proc/PID/stat`` from the state on: what stands before may hold blanks."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+class Rig:
+    """A temporary folder with the built programs in it, and the processes that run there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.gateway_core, self.load_core = sorted(os.sched_getaffinity(0))[:2]
+        self._running: list[Process] = []
+        for program in ("upstream", "load"):
+            source = HERE / f"{program}.c"
+            subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-o", folder / program, source], check=True)
+
+    def gateway(self, name: str, twistd_options: Sequence[str] = ()) -> Process:
+        """Start one of :data:`PORTS`, on a core of its own."""
+        if name == "nginx":
+            command: list[str | Path] = ["nginx", "-e", "stderr", "-p", self.folder, "-c", HERE / "nginx.conf"]
+        elif name == "bare relay":
+            command = [sys.executable, HERE / "bare_relay.py"]
+        else:
+            command = [TWISTD, "-n", "--pidfile=", *twistd_options, "claudeproxyd", "--config", HERE / "bench.toml"]
+        return self._start(name, command, self.gateway_core, PORTS[name])
+
+    def upstream(self, events: int, gap_us: int, silent_after: int | None = None) -> Process:
+        """Start the scripted upstream on the load's core; ``upstream.c`` has its arguments."""
+        command: list[str | Path] = [self.folder / "upstream", str(UPSTREAM_PORT), str(events), str(gap_us)]
+        if silent_after is not None:
+            command.append(str(silent_after))
+        return self._start("upstream", command, self.load_core, UPSTREAM_PORT)
+
+    def _start(self, name: str, command: Sequence[str | Path], core: int, port: int) -> Process:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as e:
+                raise BenchError(f"port {port} of {name} is not free: {e}") from None
+        process = Process(name, command, core, self.folder)
+        self._running.append(process)
+        process.wait_for(port)
+        return process
+
+    def stop(self, *processes: Process) -> None:
+        """Stop these, or all."""
+        for process in processes or tuple(reversed(self._running)):
+            self._running.remove(process)
+            process.stop()
+
+
+@contextmanager
+def new_rig(*needs: str) -> Iterator[Rig]:
+    """A :class:`Rig` whose processes and folder are gone afterwards. *needs* are programs, gcc aside.
+
+    A :class:`BenchError`, here or inside, ends this program with its message.
+    """
+    try:
+        missing = [need for need in ("gcc", *needs) if shutil.which(need) is None]
+        if missing:
+            raise BenchError(f"please install {' and '.join(missing)}: the benchmarks need it")
+        if len(os.sched_getaffinity(0)) < 2:
+            raise BenchError("two cores are needed: one for the gateway, one for the load")
+        with tempfile.TemporaryDirectory(prefix="claudeproxyd-bench-") as name:
+            folder = Path(name)
+            folder.chmod(0o755)  # nginx's worker is another user when all this is started by root
+            made = Rig(folder)
+            try:
+                yield made
+            finally:
+                made.stop()
+    except BenchError as e:
+        sys.exit(f"benchmark: {e}")
+
+
+def raise_file_limit(needed: int) -> None:
+    """Let this process and what it starts open *needed* files; raises :class:`BenchError` where that is forbidden."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise BenchError(f"{needed} open files are needed, the hard limit is {hard}: see ulimit -Hn")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed if hard == resource.RLIM_INFINITY else hard, hard))
+
+
+def body_file(body: str, stream: bool) -> Path:
+    """Where a request body of that size is kept."""
+    return HERE / "bodies" / f"{body}{'-stream' if stream else ''}.json"
+
+
+def machine() -> dict[str, str | int]:
+    """What a reader has to know of the machine; not which one it is."""
+    return {
+        "date": date.today().isoformat(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "twisted": version("twisted"),
+        "httptools": version("httptools"),
+    }
+
+
+def said_of(where: dict[str, str | int]) -> str:
+    """The machine in a line, for people."""
+    return (
+        f"{where['date']}, {where['cores']} cores, {where['python']}, Twisted {where['twisted']},"
+        f" httptools {where['httptools']}"
+    )
+
+
+def new_parser(description: str | None) -> argparse.ArgumentParser:
+    """A command line with what all benchmarks take."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--body", choices=BODIES, default="small", help="what the requests hold (default: small)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write all figures")
+    return parser

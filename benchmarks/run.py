@@ -1,0 +1,250 @@
+"""Measure the daemon between its two yardsticks, nginx and a bare Twisted relay, under the same load.
+
+python benchmarks/run.py [--rounds 5] [--seconds 6] [--kinds unary,burst,paced] [--body small|claude-code]
+python benchmarks/run.py --profile burst
+
+Ends with an error when an answer was lost, failed or cut short: such figures mean nothing. A target that is missed is
+shown, and no error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pstats
+import subprocess
+import sys
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from rig import (
+    KEYS,
+    PORTS,
+    BenchError,
+    Process,
+    Rig,
+    body_file,
+    machine,
+    new_parser,
+    new_rig,
+    raise_file_limit,
+    said_of,
+)
+
+EVENTS = 50
+"""Text deltas of each stream."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of load."""
+
+    connections: int
+    stream: bool
+    gap_us: int
+    """Between two events of a stream; 0: they come all at once."""
+
+
+KINDS = {
+    "unary": Kind(connections=32, stream=False, gap_us=0),
+    "burst": Kind(connections=32, stream=True, gap_us=0),
+    "paced": Kind(connections=200, stream=True, gap_us=20_000),
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of one kind of load, and what it may be in multiples of the yardsticks' own."""
+
+    kind: str
+    figure: str
+    name: str
+    nginx: float | None
+    bare_relay: float
+
+
+MEASURES = (
+    Measure("unary", "cpu_us_per_request", "CPU a request, µs", 15, 1.8),
+    Measure("burst", "cpu_us_per_request", "CPU a stream, µs", 15, 1.8),
+    Measure("paced", "cpu_us_per_event", "CPU an event, µs", 3.5, 1.3),
+    Measure("paced", "first_byte_p99_ms", "first byte p99, ms", None, 1.5),
+)
+
+Row = dict[str, Any]
+
+
+def load(rig: Rig, kind: Kind, port: int, body: str, seconds: float) -> Row:
+    """Put a gateway under load; what the load generator saw."""
+    ran = subprocess.run(
+        [
+            *(rig.folder / "load", str(port), body_file(body, kind.stream), str(kind.connections), str(seconds)),
+            *(f"x-api-key: {key}" for key in KEYS),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=seconds + 30,
+        preexec_fn=lambda: os.sched_setaffinity(0, {rig.load_core}),
+    )
+    if ran.returncode:
+        raise BenchError(f"the load generator failed: {ran.stderr}")
+    seen: Row = json.loads(ran.stdout)
+    return seen
+
+
+def measure(rig: Rig, gateway: Process, kind: str, options: argparse.Namespace) -> Row:
+    """Figures of one gateway under one kind of load."""
+    port = PORTS[gateway.name]
+    load(rig, KINDS[kind], port, options.body, options.warm)
+    before = gateway.cpu()
+    seen = load(rig, KINDS[kind], port, options.body, options.seconds)
+    cpu = gateway.cpu() - before
+    if seen["errors"] or seen["non200"] or seen["incomplete"]:
+        raise BenchError(f"{gateway.name} failed under {kind}: {seen}\n{gateway.last_words()}")
+    if not seen["done"]:
+        raise BenchError(f"no answer of {gateway.name} under {kind} was whole within {options.seconds:g} s")
+    return {
+        "gateway": gateway.name,
+        "kind": kind,
+        "cpu_us_per_request": cpu * 1e6 / seen["done"],
+        "cpu_us_per_event": cpu * 1e6 / seen["events"] if seen["events"] else None,
+        "cpu_share": cpu / seen["seconds"],
+        "requests_per_second": seen["done"] / seen["seconds"],
+        "first_byte_p99_ms": seen["first_byte_us"]["p99"] / 1000,
+        "rss_mb": gateway.rss(),
+        "load": seen,
+    }
+
+
+def one_round(rig: Rig, options: argparse.Namespace) -> list[Row]:
+    """Each kind of load on each gateway, in turn: what is compared is measured within the same half minute."""
+    rows = []
+    gateways = [rig.gateway(name) for name in PORTS]
+    for kind in options.kinds:
+        upstream = rig.upstream(EVENTS, KINDS[kind].gap_us)
+        for gateway in gateways:
+            row = measure(rig, gateway, kind, options)
+            rows.append(row)
+            print(
+                f"{kind:6} {gateway.name:13} {row['requests_per_second']:8.0f} requests/s"
+                f" {row['cpu_us_per_request']:8.1f} µs each {row['first_byte_p99_ms']:7.1f} ms first byte p99"
+                f" {row['rss_mb']:6.1f} MB",
+                file=sys.stderr,
+                flush=True,
+            )
+        rig.stop(upstream)
+    rig.stop(*gateways)
+    return rows
+
+
+def summary(rows: list[Row], kinds: list[str]) -> list[Row]:
+    """The median of each measure for each gateway, and the daemon's ratios to the yardsticks."""
+    lines = []
+    for each in MEASURES:
+        if each.kind not in kinds:
+            continue
+        medians = {
+            name: median(row[each.figure] for row in rows if (row["gateway"], row["kind"]) == (name, each.kind))
+            for name in PORTS
+        }
+        lines.append(
+            {
+                "kind": each.kind,
+                "measure": each.name,
+                "medians": medians,
+                "to_nginx": medians["claudeproxyd"] / medians["nginx"],
+                "to_bare_relay": medians["claudeproxyd"] / medians["bare relay"],
+                "target_to_nginx": each.nginx,
+                "target_to_bare_relay": each.bare_relay,
+            }
+        )
+    return lines
+
+
+def table(lines: list[Row]) -> str:
+    """The summary as a Markdown table; what misses its target stands in bold."""
+
+    def ratio(value: float, target: float | None) -> str:
+        if target is None:
+            return f"{value:.2f} |"
+        shown = f"**{value:.2f}**" if value > target else f"{value:.2f}"
+        return f"{shown} | ≤ {target:g}"
+
+    text = "| load | measure | nginx | bare relay | claudeproxyd | ÷ nginx | target | ÷ bare relay | target |\n"
+    text += "|---|---|---:|---:|---:|---:|---|---:|---|\n"
+    for line in lines:
+        figures = " | ".join(f"{line['medians'][name]:.1f}" for name in PORTS)
+        text += (
+            f"| {line['kind']} | {line['measure']} | {figures}"
+            f" | {ratio(line['to_nginx'], line['target_to_nginx'])}"
+            f" | {ratio(line['to_bare_relay'], line['target_to_bare_relay'])} |\n"
+        )
+    return text
+
+
+def compare(rig: Rig, options: argparse.Namespace) -> None:
+    """The whole comparison: rounds, then their summary."""
+    rounds = []
+    for number in range(1, options.rounds + 1):
+        print(f"round {number} of {options.rounds}", file=sys.stderr, flush=True)
+        rounds.append(one_round(rig, options))
+    lines = summary([row for rows in rounds for row in rows], options.kinds)
+    where = machine()
+    print(
+        f"{said_of(where)}; `{options.body}` body, medians of {options.rounds} rounds of {options.seconds:g} s.\n\n"
+        f"{table(lines)}"
+    )
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        found = {
+            "machine": where,
+            "body": options.body,
+            "seconds": options.seconds,
+            "summary": lines,
+            "rounds": rounds,
+        }
+        options.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def profile(rig: Rig, options: argparse.Namespace) -> None:
+    """Where the daemon's time goes under one kind of load: its functions by their own time."""
+    kind = KINDS[options.profile]
+    saved = rig.folder / "profile"
+    rig.upstream(EVENTS, kind.gap_us)
+    daemon = rig.gateway("claudeproxyd", ["--profile", str(saved), "--profiler", "cprofile", "--savestats"])
+    seen = load(rig, kind, PORTS["claudeproxyd"], options.body, options.seconds)
+    rig.stop(daemon)
+    if not saved.exists():
+        raise BenchError(f"twistd left no profile:\n{daemon.last_words()}")
+    print(f"{seen['done']} requests, {seen['events']} events in {seen['seconds']:.1f} s, slowed by the profiler")
+    pstats.Stats(str(saved)).strip_dirs().sort_stats("tottime").print_stats(40)
+
+
+def kinds(text: str) -> list[str]:
+    """Of the command line."""
+    names = text.split(",")
+    if not set(names) <= set(KINDS):
+        raise argparse.ArgumentTypeError(f"they are {', '.join(KINDS)}")
+    return names
+
+
+def main() -> None:
+    """Read the command line, and do what it says."""
+    parser = new_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="how often all is measured (default: 5)")
+    parser.add_argument("--seconds", type=float, default=6, help="of each measurement (default: 6)")
+    parser.add_argument("--warm", type=float, default=2, help="seconds of load ahead of each (default: 2)")
+    parser.add_argument("--kinds", type=kinds, default=list(KINDS), help="kinds of load (default: unary,burst,paced)")
+    parser.add_argument("--profile", choices=KINDS, help="profile the daemon under that load instead")
+    options = parser.parse_args()
+    with new_rig(*([] if options.profile else ["nginx"])) as rig:
+        raise_file_limit(1024)
+        if options.profile:
+            profile(rig, options)
+        else:
+            compare(rig, options)
+
+
+if __name__ == "__main__":
+    main()
