@@ -5,6 +5,7 @@ What follows from a configuration alone is built in :mod:`claudeproxyd.graph`, a
 
 from __future__ import annotations
 
+import gc
 import resource
 import signal
 from collections.abc import Callable, Mapping
@@ -91,6 +92,7 @@ class Daemon(MultiService):
         """Serve; say where, and listen for signals."""
         _raise_file_limit()
         super().startService()
+        _spare_the_collector()
         for warning in self._loaded.warnings:
             self.log.warn("{warning}", warning=str(warning))
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
@@ -253,6 +255,14 @@ class Daemon(MultiService):
 def _fire(deferred: Deferred[None]) -> None:
     if not deferred.called:
         deferred.callback(None)
+
+
+def _spare_the_collector() -> None:
+    """What is here now stays, so the garbage collector need not look at it again and again; and it may look seldom,
+    since a request leaves next to nothing in cycles. It takes a tenth of a request's time otherwise."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _raise_file_limit() -> None:

@@ -136,7 +136,8 @@ class Plant:
         self, reactor: Any, config: Config, fixtures: Fixtures, before: Plant | None, keep: Sequence[str]
     ) -> None:
         """*keep* names the providers whose executors are taken over from *before*."""
-        upstreams = self.upstreams = Upstreams(reactor, config, before.upstreams if before else None, keep)
+        upstreams = Upstreams(reactor, config, before.upstreams if before else None, keep)
+        self.upstreams: Upstreams = upstreams
         router = self._router = Router(config.models, config.providers)
         self.relays: set[Relay] = set() if before is None else before.relays
         """The open streams, of earlier configurations too."""

@@ -79,8 +79,13 @@ def _server(config: Config, origins: Origins, findings: Findings) -> None:
         findings.mistake(
             origins.at("server", "max_buffered_bytes"), "must not be less than max_request_bytes, or that is never met"
         )
-    if server.state != "memory:" and not server.state.startswith(("sqlite:", "redis://")):
-        findings.mistake(origins.at("server", "state"), 'must be "memory:", sqlite:PATH or redis://host:port/0')
+    try:
+        state_of(server.state)
+    except ValueError as error:
+        findings.mistake(origins.at("server", "state"), str(error))
+    if missing := missing_for(server.state):
+        mend = "pip install 'claudeproxyd[redis]'"
+        findings.mistake(origins.at("server", "state"), f"needs the package {missing}, which is not installed", mend)
     for index, origin in enumerate(server.cors_origins):
         try:
             if parsed_url(origin).path:

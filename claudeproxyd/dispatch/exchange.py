@@ -109,10 +109,15 @@ class Exchange:
         routes = house.router.routes(envelope.model)
         if not routes:
             raise Refusal(ClaudeError(404, f"model: {envelope.model}"), kind=Kind.MODEL_UNAVAILABLE.value)
-        reasons = [house.executors[route.provider].cannot_carry(envelope, route) for route in routes]
-        able = [route for route, reason in zip(routes, reasons, strict=True) if reason is None]
+        able, reasons = [], []
+        for route in routes:
+            reason = house.executors[route.provider].cannot_carry(envelope, route)
+            if reason is None:
+                able.append(route)
+            else:
+                reasons.append(reason)
         if not able:
-            raise Refusal(ClaudeError(400, str(reasons[0])), kind=Kind.UNSUPPORTED.value)
+            raise Refusal(ClaudeError(400, reasons[0]), kind=Kind.UNSUPPORTED.value)
         call.session = session_of(call)
         return Wanted(
             routes=able,

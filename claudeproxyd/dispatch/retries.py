@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from claudeproxyd.outcomes import AttemptFailed, Kind, Outcome, Then
@@ -14,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Failures after which another try costs budget; moving on after quota, auth and the like is free.
 _PAID = frozenset({Kind.TRANSIENT, Kind.OVERLOADED, Kind.BROKEN_STREAM, Kind.MODEL_FAULT})
+#: Each of these may happen once in a request.
+_REPETITIONS = frozenset({Then.REPEAT_ONCE, Then.REFRESH_ONCE, Then.RECTIFY_ONCE})
 _TRIES_A_CREDENTIAL = 3
 _BACKOFF = 0.1
 _BACKOFF_CEILING = 5.0
@@ -61,35 +62,34 @@ class Tries:
 
     def __init__(self, max_attempts: int) -> None:
         self._max_attempts = max_attempts
-        self._count = 0
-        self._on: Counter[Credential] = Counter()
+        self._on: dict[Credential, int] = {}
+        """Failed attempts, by credential."""
         self.given_up: set[Credential] = set()
         """Not worth a further try of this request."""
-        self._repeated = {Then.DONE, Then.ANSWER, Then.NEXT, Then.NEXT_ROUTE, Then.NEXT_PROVIDER}
+        self._left = _REPETITIONS
         self.failures: list[AttemptFailed] = []
 
     def failed(self, credential: Credential, failure: AttemptFailed) -> None:
         """One attempt failed."""
-        self._count += 1
-        self._on[credential] += 1
+        self._on[credential] = self._on.get(credential, 0) + 1
         self.failures.append(failure)
         if not failure.outcome.repeatable or self._on[credential] >= _TRIES_A_CREDENTIAL:
             self.given_up.add(credential)
 
     def may_go_on(self) -> bool:
         """Whether ``max_attempts`` leaves another try."""
-        return self._count < self._max_attempts
+        return len(self.failures) < self._max_attempts
 
     def once(self, what: Then) -> bool:
         """Whether *what* is a repetition on the same lease that is still to be had; it is taken by asking."""
-        if what in self._repeated:
+        if what not in self._left:
             return False
-        self._repeated.add(what)
+        self._left = self._left - {what}
         return True
 
     def backoff(self, credential: Credential, jitter: random.Random) -> float:
         """Seconds before that credential is tried again: full jitter over 100 ms · 2ⁿ; 0 for one not tried yet."""
-        tries = self._on[credential]
+        tries = self._on.get(credential, 0)
         if not tries:
             return 0.0
         return jitter.uniform(0, min(_BACKOFF_CEILING, _BACKOFF * 2 ** (tries - 1)))

@@ -30,9 +30,6 @@ class FrameSplitter:
         """The frames that *data* completes, without the empty lines around them. Raises :class:`FrameTooLarge`."""
         if self._after_cr or b"\r" in data:
             data = self._with_line_feeds(data)
-        if not self._started and data:
-            self._started = True
-            data = data.removeprefix(b"\xef\xbb\xbf")
         rest = self._rest
         if rest:
             rest += data
@@ -46,6 +43,9 @@ class FrameSplitter:
         if last:
             rest += last
             self._hold()
+        if frames and not self._started:
+            self._started = True
+            frames[0] = frames[0].removeprefix(b"\xef\xbb\xbf")
         return [frame for frame in frames if frame.strip(b"\n")]
 
     @property

@@ -34,14 +34,14 @@ def without_members(body: bytes, names: Collection[str]) -> bytes:
     """The object without these members, and with every other byte as it was. *body* is known to be an object."""
     if not any(name.encode() in body for name in names):
         return body
-    members = _decode_members(body)
-    spans = sorted(span(raw, body) for name, raw in members.items() if name in names)
-    for start, end in reversed(spans):
-        key_start, _ = key_span(body, start)
-        after = body[end:].lstrip(b" \t\r\n")
-        if after.startswith(b","):
-            body = body[:key_start] + after[1:].lstrip(b" \t\r\n")
-        else:
-            before = body[:key_start].rstrip(b" \t\r\n")
-            body = before.removesuffix(b",") + body[end:]
+    # A member that is given twice is seen once at a time.
+    while spans := sorted(span(raw, body) for name, raw in _decode_members(body).items() if name in names):
+        for start, end in reversed(spans):
+            key_start, _ = key_span(body, start)
+            after = body[end:].lstrip(b" \t\r\n")
+            if after.startswith(b","):
+                body = body[:key_start] + after[1:].lstrip(b" \t\r\n")
+            else:
+                before = body[:key_start].rstrip(b" \t\r\n")
+                body = before.removesuffix(b",") + body[end:]
     return body

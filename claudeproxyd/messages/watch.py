@@ -6,6 +6,7 @@ to know what the daemon has to know, and rejects nothing that is well-formed: wh
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 import msgspec
@@ -78,8 +79,8 @@ class StreamWatch:
                 continue
             try:
                 event = _decode(data)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-                event = _event_of_unknown_shape(name, data, e)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                event = _event_of_unknown_shape(name, data)
             kind = event.type
             if kind == "content_block_delta":
                 self.content = True
@@ -92,16 +93,16 @@ class StreamWatch:
                 continue
             else:
                 self._observe(kind, event.index, data)
-            passing.append(frame if name else b"event: %b\ndata: %b" % (kind.encode(), data))
+            passing.append(frame if name else _named(kind, data))
             if self.ended:
                 break
         return self._joined(passing)
 
     def close(self) -> None:
         """The stream is over: where the upstream has not counted the output, estimate what was delivered."""
-        if not self.ended and self.stop_reason is None and self._delivered > 0:
+        self.usage.estimated = not self.ended and self.stop_reason is None and self._delivered > 0
+        if self.usage.estimated:
             self.usage.output = max(self.usage.output or 0, -(-self._delivered // _BYTES_A_TOKEN))
-            self.usage.estimated = True
 
     def _joined(self, passing: list[bytes], error: bytes | None = None) -> Batch:
         passing.append(b"")
@@ -134,7 +135,7 @@ class StreamWatch:
         """Usage and stop reason, where they have the shape that we know; the event passes all the same."""
         try:
             event = decoder.decode(data)
-        except msgspec.ValidationError as e:
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
             self._note(f"figures of an unknown shape: {e}")
             return
         if isinstance(event, _MessageStart):
@@ -149,12 +150,27 @@ class StreamWatch:
             self.oddity = what
 
 
-def _event_of_unknown_shape(name: bytes, data: bytes, complaint: Exception) -> _Event:
-    """JSON that is no event as we know them passes under its ``event:`` name; what is not JSON is a broken stream."""
-    if name and isinstance(complaint, msgspec.ValidationError):
-        try:
-            msgspec.json.decode(data, type=msgspec.Raw)
-            return _Event(type=name.decode())
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-            complaint = e
-    raise DamagedEvent(f"an event that is not JSON: {complaint}") from None
+def _event_of_unknown_shape(name: bytes, data: bytes) -> _Event:
+    """JSON that is no event as we know them passes under its ``event:`` name; what is not JSON is a broken stream.
+
+    The last word is the standard library's: half a surrogate pair, as an upstream sends it that cuts text into pieces,
+    is JSON to it.
+    """
+    try:
+        event = json.loads(data.decode())
+        members = event if isinstance(event, dict) else {}
+        kind, index = members.get("type"), members.get("index")
+        if not isinstance(kind, str):
+            kind = name.decode()
+    except (ValueError, RecursionError) as e:
+        raise DamagedEvent(f"an event that is not JSON: {e}") from None
+    if not kind:
+        raise DamagedEvent("an event without a type")
+    return _Event(kind, index if isinstance(index, int) else -1)
+
+
+def _named(kind: str, data: bytes) -> bytes:
+    """The frame of an event whose ``event:`` line is missing, with its data on one line."""
+    if not kind.isidentifier():
+        raise DamagedEvent(f"an event of type {kind!r}")
+    return b"event: %b\ndata: %b" % (kind.encode(), data.replace(b"\n", b" "))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
+
+from claudeproxyd.observe.scrub import scrub
 
 LONGEST = 200
 """Characters of any one field in a line."""
@@ -62,7 +65,7 @@ class AccessEntry(msgspec.Struct, kw_only=True):
         """The line without its time. What is not one plain word is quoted as in JSON: no field breaks the line."""
         parts = [
             f"{_word(self.method)} {_word(self.path)} {self.status} {_word(self.outcome)}"
-            f" request={_word(self.request_id)} client={_word(self.client)} remote={_word(self.remote)}"
+            f" request={self.request_id} client={_word(self.client)} remote={_word(self.remote)}"
         ]
         if self.model:
             parts.append(f"model={_word(self.model)}")
@@ -82,10 +85,19 @@ class AccessEntry(msgspec.Struct, kw_only=True):
         return " ".join(parts)
 
 
+def mask(entry: AccessEntry) -> None:
+    """Mask secrets in what clients and upstreams have put into words. A request that was served has none of that but
+    the name of a model that is known, and pays nothing for it."""
+    if entry.error or entry.status >= 400:
+        entry.error = scrub(entry.error)
+        entry.model = scrub(entry.model)
+        entry.path = scrub(entry.path)
+
+
 def text_line(entry: AccessEntry) -> str:
     """The line in a file of its own: UTC time first."""
-    when = datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="milliseconds")
-    return f"{when[:-6]}Z {entry}"
+    second = int(entry.time)
+    return f"{_utc(second)}.{int((entry.time - second) * 1000):03d}Z {entry}"
 
 
 def terminal_line(entry: AccessEntry, colour: bool) -> str:
@@ -111,10 +123,16 @@ def terminal_line(entry: AccessEntry, colour: bool) -> str:
     return "  ".join(parts)
 
 
+@lru_cache(maxsize=4)
+def _utc(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def _figure(count: int | None) -> str:
     return "-" if count is None else str(count)
 
 
+@lru_cache(maxsize=1024)
 def _word(value: str) -> str:
     """*value* as one word: itself, or quoted; '' is a dash."""
     if _plain(value):

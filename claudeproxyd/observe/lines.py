@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from claudeproxyd.observe.scrub import scrub
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -62,7 +61,7 @@ def to_file(file: LineFile, form: Callable[[Any], str]) -> Write:
 class LineFile:
     """A file that lines are added to, in batches and off the reactor: a disk that hangs costs lines, not answers.
 
-    Secrets are masked there too. Never rotates: whoever does, renames the file and has :meth:`reopen` called. Raises
+    Lines are written as they come: who makes an entry masks in it what others have written. Never rotates: whoever does, renames the file and has :meth:`reopen` called. Raises
     OSError when it cannot be opened at first.
     """
 
@@ -142,7 +141,7 @@ class LineFile:
             fresh = _open(self._path)
             os.close(self._fd)
             self._fd = fresh
-        data = memoryview("".join([scrub(line) + "\n" for line in lines]).encode("utf-8", "backslashreplace"))
+        data = memoryview("".join([line + "\n" for line in lines]).encode("utf-8", "backslashreplace"))
         while data:
             data = data[os.write(self._fd, data) :]
 

@@ -136,9 +136,7 @@ class CredentialPool(Service):
         candidates = self._candidates(wanted)
         if candidates.ready(wanted):
             return 0.0
-        now = self._clock.seconds()
-        when, _ = candidates.soonest(wanted, set(), now)
-        return when - now if when is not None and when > now else None
+        return self._exhausted(wanted, self._clock.seconds()).ready_in
 
     # -- waiting
 
@@ -167,6 +165,8 @@ class CredentialPool(Service):
 
     def _exhausted(self, wanted: Wanted, now: float) -> Exhausted:
         when, kind = self._candidates(wanted).soonest(wanted, set(), now)
+        # That may have moved a cooldown's end forward.
+        self._arm()
         return Exhausted(kind, when - now if when is not None and when > now else None)
 
     def _leave(self, waiter: _Waiter) -> Deferred[Lease]:

@@ -1,8 +1,4 @@
-"""The way to one client: the only place that writes an answer to its connection.
-
-A small write goes straight to the socket while nothing waits there. Twisted would buffer it, ask epoll for a writable
-socket and write in the next turn of the reactor: that is three quarters of what an event costs.
-"""
+"""The way to one client: the only place that writes dispatch's answers to its connection."""
 
 from __future__ import annotations
 
@@ -11,11 +7,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IPushProducer
-from twisted.internet.tcp import Connection
 from twisted.web.http import RESPONSES, datetimeToString
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import IDownlink
+from claudeproxyd.sockets import is_plain_tcp, write_at_once
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -48,8 +44,7 @@ class Downlink:
         self._clock = clock
         self._extra = extra
         """Headers of web's own: CORS."""
-        transport = request.channel.transport
-        self._plain_tcp = isinstance(transport, Connection) and not transport.TLS
+        self._plain_tcp = is_plain_tcp(request.channel.transport)
         self._producer: IPushProducer | None = None
         self._is_stream = False
         self._chunked = False
@@ -197,18 +192,10 @@ class Downlink:
     def _write(self, data: bytes) -> None:
         self.last_write = self._clock.seconds()
         transport = self._request.channel.transport
-        if (
-            self._plain_tcp
-            and not transport.dataBuffer
-            and not transport._tempDataBuffer
-            and len(data) <= transport.SEND_LIMIT
-        ):
-            sent = transport.writeSomeData(data)
-            if sent == len(data):
-                return
-            if isinstance(sent, int):
-                data = data[sent:]
-        transport.write(data)
+        if self._plain_tcp:
+            write_at_once(transport, data)
+        else:
+            transport.write(data)
 
     def _finish(self) -> None:
         self._ended = True

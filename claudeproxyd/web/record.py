@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from claudeproxyd.observe.access_log import AccessEntry
+from claudeproxyd.observe.access_log import AccessEntry, mask
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.call import Call
@@ -33,6 +33,7 @@ def record(request: GatewayRequest) -> None:
         _add_call(entry, call)
         entry.status = downlink.status or entry.status
         entry.bytes_out = downlink.sent or entry.bytes_out
+    mask(entry)
     gateway.metrics.request(entry)
     gateway.access_log(entry)
 
