@@ -318,6 +318,11 @@ class Candidates:
 
     # -- sizes
 
+    @property
+    def newest(self) -> int:
+        """The newest lease's number."""
+        return self._serial
+
     def in_flight(self) -> int:
         """Leases that are out."""
         return sum(roster.in_flight for roster in self.rosters.values())

@@ -358,9 +358,23 @@ class CredentialPool(Service):
 
     def import_state(self, saved: Mapping[str, Any]) -> None:
         """Take over what :meth:`export_state` or *changed* gave. What makes no sense is passed over, and deleted."""
-        now = self._clock.seconds()
-        useless = state.take_over(saved, (self._messages, self._counts), self._affinities, now, self._ahead())
-        for key in useless:
+        for key in self._take_over(saved):
             self._save(key, None)
-        self._arm()
-        self._resettle()
+
+    def learn(self, changes: Mapping[str, Any]) -> None:
+        """Take another daemon's word for *changes*, as its *changed* was told them; see :func:`.state.take_over`.
+
+        What makes no sense here is passed over: the other may have other credentials.
+        """
+        self._take_over(changes)
+
+    def _take_over(self, saved: Mapping[str, Any]) -> list[str]:
+        """Nothing of it is told to *changed* again. Which keys meant nothing."""
+        changed, self.changed = self.changed, None
+        try:
+            now = self._clock.seconds()
+            return state.take_over(saved, (self._messages, self._counts), self._affinities, now, self._ahead())
+        finally:
+            self.changed = changed
+            self._arm()
+            self._resettle()

@@ -8,6 +8,8 @@ A key is a JSON list, so that no name can be mistaken for another:
     → ``{"provider", "credential", "used"}``
 ``["disabled", provider, credential]``
     → ``true``
+
+Where changes are told, None stands for what is no more.
 """
 
 from __future__ import annotations
@@ -40,6 +42,18 @@ def key(*parts: str | None) -> str:
 def affinity_key(session: str, model: str) -> str:
     """The key of where a session is at home."""
     return key("affinity", session, model)
+
+
+def is_affinity(name: str) -> bool:
+    """Whether that key is an affinity's."""
+    return name.startswith('["affinity",')
+
+
+def stale_at(value: Any) -> float:
+    """From when a value need not be kept, in wall-clock seconds: a cooldown's level is of use for a while after it."""
+    if isinstance(value, Mapping):
+        return float(value.get("until", value.get("used", 0.0))) + LONGEST
+    return math.inf
 
 
 def place_key(place: Place) -> str:
@@ -110,9 +124,10 @@ def take_over(
     now: float,
     ahead: float,
 ) -> list[str]:
-    """Bring it back; which keys meant nothing: damaged, outlived, or of credentials that are no more.
+    """Bring it back, or take another daemon's word; which keys meant nothing: damaged, outlived, of others' credentials.
 
-    *both*: the candidates for messages and for count_tokens. A cooldown that began since is not overwritten.
+    *both*: the candidates for messages and for count_tokens. Of two cooldowns the later end holds, of two affinities
+    the later use. None ends a cooldown or a disabling; an affinity it does not, that is each daemon's own affair.
     """
     useless = []
     homes = []
@@ -122,14 +137,18 @@ def take_over(
                 case ["cooldown", str() as use, str() as provider, credential, model]:
                     _restore(both[_USES.index(use)], provider, credential, model, value, now, ahead)
                 case ["affinity", str() as session, str() as model]:
+                    if value is None:
+                        continue
                     affinity = msgspec.convert(value, _Affinity)
                     roster = both[0].rosters[affinity.provider]
                     home = roster.member(affinity.credential)
                     if home is None or not 0 <= now - (affinity.used - ahead) <= affinities.ttl:
                         raise KeyError(name)
-                    homes.append((affinity.used - ahead, session, model, home))
+                    bond = affinities.find(session, model, now)
+                    if bond is None or bond.used < affinity.used - ahead:
+                        homes.append((affinity.used - ahead, session, model, home))
                 case ["disabled", str() as provider, str() as credential]:
-                    if not all(candidates.enable(provider, credential, False) for candidates in both):
+                    if not all([candidates.enable(provider, credential, value is None) for candidates in both]):
                         raise KeyError(name)
                 case _:
                     raise KeyError(name)
@@ -149,25 +168,34 @@ def _restore(
     now: float,
     ahead: float,
 ) -> None:
-    """Impose one cooldown. Raises ValueError or KeyError for what makes no sense."""
-    saved = msgspec.convert(value, _Cooldown)
+    """Impose one cooldown, or lift it. Raises ValueError or KeyError for what makes no sense."""
     roster = candidates.rosters[provider]
     member = None if credential is None else roster.member(credential)
-    if (credential is not None and member is None) or (model is not None and not roster.knows(model)):
+    if credential is not None and member is None:
         raise KeyError(credential)
+    # No question whether anybody knows the model: it was known when it was stored, or it would not have been, and those
+    # that a provider lists are not discovered yet when a daemon starts.
     place = Place(roster, None if model is None else roster.lane(model), member)
-    if place.cooldown is not None:
+    rest = place.cooldown
+    if value is None:
+        if rest is not None:
+            candidates.lift(rest)
         return
+    saved = msgspec.convert(value, _Cooldown)
     until = min(saved.until - ahead, now + LONGEST)
     end = min(saved.end - ahead, until)
     if math.isnan(until) or math.isnan(end):
         raise ValueError(until)
-    rest = Rest(place)
+    if rest is None:
+        rest = Rest(place)
+    elif until <= max(now, rest.until):
+        return
     rest.kind = Kind(saved.kind)
     rest.reason = saved.reason
     rest.level = saved.level
     rest.until, rest.end = until, end
-    rest.before = saved.before
+    rest.before = max(rest.before, saved.before)
+    rest.began = candidates.newest
     rest.limit = 1
     rest.running = until > now
     candidates.impose(rest)

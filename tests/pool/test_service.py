@@ -521,6 +521,16 @@ class LastUsableTests(PoolTestCase):
         self.clock.advance(60.0)
         self.assertEqual(name(self.successResultOf(waiting)), "a")
 
+    def test_becomes_the_last_unwaited(self) -> None:
+        """The same when nobody could wait so long: it is tried as soon as its backoff is over."""
+        pool = self.pool("ab", max_wait=10.0)
+        first, second = self.take(pool), self.take(pool)
+        first.release(Outcome(Kind.TRANSIENT, Scope.MODEL, base=1.0, ceiling=60.0, until_hint=3000.0))
+        second.release(QUOTA_HOUR)
+        self.assertEqual(self.refused(pool.lease(wanted())), ("transient", 60.0))
+        self.clock.advance(60.0)
+        self.assertEqual(name(self.take(pool)), "a")
+
     def test_not_the_last(self) -> None:
         """Where another is usable, even on a later route, a transient failure is a rest like any other."""
         pool = self.pool("a", credential("z", "q"))
