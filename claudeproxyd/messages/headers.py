@@ -44,6 +44,11 @@ _NOT_DOWN_PREFIXES = (b"access-control-", b"cf-", b"x-claudeproxyd-")
 _RATE_LIMITS = b"anthropic-ratelimit-"
 _NO_MORE_HOPS = (b"keep-alive", b"close")
 
+#: What was found of each name, since most requests have the same ones. Clients choose them, so there is a bound.
+_goes_up: dict[bytes, bool] = {}
+_goes_down: dict[bytes, bool] = {}
+_REMEMBERED = 1000
+
 DEFAULT_VERSION = b"2023-06-01"
 """What a request without ``anthropic-version`` means."""
 
@@ -55,7 +60,10 @@ def upstream_lines(headers: Headers, *, add_betas: Sequence[bytes] = (), drop_be
     version = False
     betas = []
     for name, value in headers:
-        if not (name in _UP or name.startswith(_UP_PREFIXES)) or name in named:
+        goes = _goes_up.get(name)
+        if goes is None:
+            goes = _remember(_goes_up, name, name in _UP or name.startswith(_UP_PREFIXES))
+        if not goes or name in named:
             continue
         if name == b"anthropic-version":
             version = True
@@ -77,14 +85,16 @@ def upstream_lines(headers: Headers, *, add_betas: Sequence[bytes] = (), drop_be
 def client_headers(headers: Headers, *, strip_rate_limits: bool = False) -> list[tuple[bytes, bytes]]:
     """An upstream's headers that its client gets."""
     named = _named_in_connection(headers)
-    return [
-        (name, value)
-        for name, value in headers
-        if name not in _NOT_DOWN
-        and not name.startswith(_NOT_DOWN_PREFIXES)
-        and name not in named
-        and not (strip_rate_limits and name.startswith(_RATE_LIMITS))
-    ]
+    passing = []
+    for pair in headers:
+        name = pair[0]
+        goes = _goes_down.get(name)
+        if goes is None:
+            stays = name in _NOT_DOWN or name.startswith(_NOT_DOWN_PREFIXES)
+            goes = _remember(_goes_down, name, not stays)
+        if goes and name not in named and not (strip_rate_limits and name.startswith(_RATE_LIMITS)):
+            passing.append(pair)
+    return passing
 
 
 def value_of(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:
@@ -95,11 +105,15 @@ def value_of(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:
     return b""
 
 
+def _remember(found: dict[bytes, bool], name: bytes, goes: bool) -> bool:
+    if len(found) < _REMEMBERED:
+        found[name] = goes
+    return goes
+
+
 def _named_in_connection(headers: Headers) -> Collection[bytes]:
-    for name, value in headers:
-        if name == b"connection" and value.lower() not in _NO_MORE_HOPS:
-            return {token.strip().lower() for token in value.split(b",")}
-    return ()
+    values = [value for name, value in headers if name == b"connection" and value.lower() not in _NO_MORE_HOPS]
+    return {token.strip().lower() for token in b",".join(values).split(b",")} if values else ()
 
 
 def _without_smuggled_lines(lines: list[bytes]) -> bytes:
