@@ -231,11 +231,19 @@ class IUsageSink(Interface):
 class IStateStore(Interface):
     """Keeps the pool's state across restarts, and shares it between daemons. Never waited for by a request."""
 
+    shared: bool = Attribute("other daemons have a say in it: what this one cannot use may be of use to them")
+
     def load() -> Deferred[Mapping[str, Any]]:
-        """What was saved; empty for a fresh or damaged store."""
+        """What was saved; empty for a fresh or damaged store. Called once; may fail, or take for ever."""
 
     def save(changes: Mapping[str, Any]) -> None:
         """Write behind: keys to values, None deletes. Batched; a crash loses at most a second of it."""
+
+    def close() -> Deferred[None]:
+        """Write what waits, and let go. Never fails; a cancelled one gives up the rest."""
+
+    def register(metrics: Any) -> None:
+        """Have the :class:`claudeproxyd.observe.metrics.Metrics` tell how the store fares."""
 
 
 class ISelector(Interface):

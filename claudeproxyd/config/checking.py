@@ -11,6 +11,7 @@ from claudeproxyd.config.merging import Origins
 from claudeproxyd.config.mistakes import Findings
 from claudeproxyd.config.places import Place
 from claudeproxyd.config.schema import Config, Model, Provider
+from claudeproxyd.config.state import missing_for, state_of
 from claudeproxyd.config.upstreams import check_provider, check_secret, parsed_url
 from claudeproxyd.interfaces import IExecutorMaker
 

@@ -1,0 +1,80 @@
+"""``server.state``: where the pool's state is to live, read from its one line."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from urllib.parse import parse_qs, unquote, urlsplit
+
+PREFIX = "claudeproxyd:"
+_FORMS = 'must be "memory:", sqlite:PATH or redis://host:port/0'
+
+
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """Nowhere: it goes with the daemon."""
+
+
+@dataclass(frozen=True, slots=True)
+class InFile:
+    """In an SQLite file."""
+
+    path: str
+    """Absolute."""
+
+
+@dataclass(frozen=True, slots=True)
+class InRedis:
+    """In a Redis that several daemons may share."""
+
+    host: str
+    port: int = 6379
+    database: int = 0
+    user: str = ""
+    password: str = field(default="", repr=False)
+    tls: bool = False
+    prefix: str = PREFIX
+    """Before each key and channel, so that several farms may share one Redis."""
+
+
+def state_of(text: str) -> InMemory | InFile | InRedis:
+    """What *text* says. Raises ValueError, in words that do not quote it: it may hold a password."""
+    if text == "memory:":
+        return InMemory()
+    if text.startswith("sqlite:"):
+        path = text.removeprefix("sqlite:")
+        if not path or path.endswith("/") or "\0" in path:
+            raise ValueError("must name a file after sqlite:")
+        return InFile(os.path.abspath(os.path.expanduser(path)))
+    if text.startswith(("redis://", "rediss://")):
+        return _redis(text)
+    raise ValueError(_FORMS)
+
+
+def _redis(text: str) -> InRedis:
+    try:
+        url = urlsplit(text)
+        port = url.port or 6379
+    except ValueError:
+        raise ValueError(_FORMS) from None
+    database = url.path.strip("/") or "0"
+    options = parse_qs(url.query, keep_blank_values=True)
+    if not url.hostname or url.fragment or not (database.isascii() and database.isdecimal()):
+        raise ValueError(_FORMS)
+    if options.keys() - {"prefix"} or len(options.get("prefix", [])) > 1:
+        raise ValueError("may have no option but one ?prefix=")
+    return InRedis(
+        url.hostname,
+        port,
+        int(database),
+        unquote(url.username or ""),
+        unquote(url.password or ""),
+        url.scheme == "rediss",
+        options.get("prefix", [PREFIX])[0],
+    )
+
+
+def missing_for(text: str) -> str:
+    """The package that this place for the state needs and that is not installed, or ''."""
+    return "hiredis" if text.startswith("redis") and find_spec("hiredis") is None else ""
