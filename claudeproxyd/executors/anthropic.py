@@ -175,6 +175,8 @@ class AnthropicExecutor:
         )
 
     def _whole(self, response: Response, attempt: Attempt) -> Any:
+        if response.whole is not None:
+            return self._read_whole(response.whole, response, attempt)
         return response.read(MAX_WHOLE_ANSWER).addCallback(self._read_whole, response, attempt)
 
     def _read_whole(self, body: bytes, response: Response, attempt: Attempt) -> WholeAnswer:

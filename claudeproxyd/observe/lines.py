@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -61,8 +60,8 @@ def to_file(file: LineFile, form: Callable[[Any], str]) -> Write:
 class LineFile:
     """A file that lines are added to, in batches and off the reactor: a disk that hangs costs lines, not answers.
 
-    Lines are written as they come: who makes an entry masks in it what others have written. Never rotates: whoever does, renames the file and has :meth:`reopen` called. Raises
-    OSError when it cannot be opened at first.
+    Lines are written as they come: who makes an entry masks in it what others have written. Never rotates: whoever
+    does, renames the file and has :meth:`reopen` called. Raises OSError when it cannot be opened at first.
     """
 
     _log = Logger()

@@ -70,6 +70,11 @@ class Response:
         self.deliver(whole)
         return whole.done
 
+    @property
+    def whole(self) -> bytes | None:
+        """The body, where all of it came with the head: :meth:`read` without its Deferred."""
+        return self._held if self._end is WHOLE else None
+
     def pauseProducing(self) -> None:
         """No more reads from the socket; what one read brought may still be delivered."""
         self._paused = True

@@ -73,7 +73,10 @@ class KeyAuthenticator:
 
     def __init__(self, principals: Mapping[str, Principal]) -> None:
         """*principals*: by the SHA-256 digest of their keys, in hexadecimal."""
-        self._principals = {digest.lower(): (digest.lower(), principal) for digest, principal in principals.items()}
+        self._principals = {
+            digest: (digest, principal)
+            for digest, principal in ((bytes.fromhex(name), principal) for name, principal in principals.items())
+        }
 
     def authenticate(self, headers: Headers) -> Principal:
         """See :meth:`IAuthenticator.authenticate <claudeproxyd.interfaces.IAuthenticator.authenticate>`."""
@@ -86,7 +89,7 @@ class KeyAuthenticator:
             elif name != b"x-api-key":
                 continue
             tried = True
-            digest = sha256(value.strip()).hexdigest()
+            digest = sha256(value.strip()).digest()
             known = self._principals.get(digest)
             if known is not None and hmac.compare_digest(known[0], digest):
                 return known[1]

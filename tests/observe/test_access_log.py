@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.observe.access_log import AccessEntry, terminal_line, text_line
+from claudeproxyd.observe.access_log import AccessEntry, mask, terminal_line, text_line
 from claudeproxyd.observe.lines import json_line
 
 
@@ -94,3 +94,22 @@ class AccessLogTests(SynchronousTestCase):
         line = json_line(entry(path=hostile))
         self.assertTrue(line.isascii() and line.isprintable(), line)
         self.assertEqual(json.loads(line)["path"], hostile)
+
+
+class MaskTests(SynchronousTestCase):
+    """Lines go to their file as they are, so secrets are masked in the entry."""
+
+    def test_refused(self) -> None:
+        """A key that a client put where a model's name belongs, or an upstream into its error, reaches no file."""
+        entry = AccessEntry(
+            time=0.0, request_id="req_1", status=404, model="sk-ant-api03-abcdef", error="bad key sk-ant-api03-abcdef"
+        )
+        mask(entry)
+        self.assertNotIn("abcdef", text_line(entry))
+        self.assertIn("bad key ***", text_line(entry))
+
+    def test_broken_off(self) -> None:
+        """The same where a stream had begun with 200."""
+        entry = AccessEntry(time=0.0, request_id="req_1", status=200, error="key sk-ant-api03-abcdef")
+        mask(entry)
+        self.assertNotIn("abcdef", text_line(entry))
