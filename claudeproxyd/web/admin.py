@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.observe.exposition import CONTENT_TYPE
-from claudeproxyd.web.root import Alive, Endpoint, Ready, Root
+from claudeproxyd.web.root import Alive, Branch, Endpoint, Ready, grow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,24 +27,23 @@ _encode = msgspec.json.Encoder().encode
 T = TypeVar("T")
 
 
-class AdminRoot(Root):
+class AdminRoot(Branch):
     """What operators see."""
 
     def __init__(self, pool: ICredentialPool, reload: Callable[[], Deferred[Any]]) -> None:
         """*reload* reads the configuration anew; it fails with ``ConfigError`` where that cannot be used."""
-        alive = Alive()
-        super().__init__(
-            {
-                b"/metrics": Metrics(),
-                b"/healthz": alive,
-                b"/readyz": Ready(),
-                b"/admin/v1/pool": Pool(pool),
-                b"/admin/v1/pool/clear": Clear(pool),
-                b"/admin/v1/pool/disable": Switch(pool, enabled=False),
-                b"/admin/v1/pool/enable": Switch(pool, enabled=True),
-                b"/admin/v1/reload": Reload(reload),
-            }
-        )
+        super().__init__()
+        for path, endpoint in (
+            (b"/metrics", Metrics()),
+            (b"/healthz", Alive()),
+            (b"/readyz", Ready()),
+            (b"/admin/v1/pool", Pool(pool)),
+            (b"/admin/v1/pool/clear", Clear(pool)),
+            (b"/admin/v1/pool/disable", Switch(pool, enabled=False)),
+            (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
+            (b"/admin/v1/reload", Reload(reload)),
+        ):
+            grow(self, path, endpoint)
 
 
 class Metrics(Endpoint):
@@ -59,6 +58,7 @@ class Pool(Endpoint):
     """Each credential: its state, and why."""
 
     def __init__(self, pool: ICredentialPool) -> None:
+        super().__init__()
         self._pool = pool
 
     def render_GET(self, request: GatewayRequest) -> None:
@@ -80,9 +80,10 @@ class _Named(msgspec.Struct, forbid_unknown_fields=True):
 class Clear(Endpoint):
     """Ends cooldowns: all, or those that the body names."""
 
-    methods = (b"POST",)
+    allowedMethods = (b"POST",)
 
     def __init__(self, pool: ICredentialPool) -> None:
+        super().__init__()
         self._pool = pool
 
     def render_POST(self, request: GatewayRequest) -> None:
@@ -96,9 +97,10 @@ class Clear(Endpoint):
 class Switch(Endpoint):
     """Takes a credential out of service, or back."""
 
-    methods = (b"POST",)
+    allowedMethods = (b"POST",)
 
     def __init__(self, pool: ICredentialPool, *, enabled: bool) -> None:
+        super().__init__()
         self._pool = pool
         self._enabled = enabled
 
@@ -114,9 +116,10 @@ class Switch(Endpoint):
 class Reload(Endpoint):
     """Reads the configuration anew."""
 
-    methods = (b"POST",)
+    allowedMethods = (b"POST",)
 
     def __init__(self, reload: Callable[[], Deferred[Any]]) -> None:
+        super().__init__()
         self._reload = reload
 
     def render_POST(self, request: GatewayRequest) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
 import msgspec
 
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.web.gateway import PublicGateway
-from claudeproxyd.web.root import Endpoint
+from claudeproxyd.web.root import Endpoint, Nothing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +23,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ModelList(Endpoint):
-    """A page of the list."""
+    """A page of the list; its children are the models."""
+
+    def getChild(self, path: bytes, request: GatewayRequest) -> Endpoint:
+        """The model of that id, which may hold slashes."""
+        model = b"/".join([path, *request.postpath]).decode("utf-8", "replace")
+        return OneModel(model) if model else Nothing()
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with the page that the query asks for."""
@@ -56,18 +61,19 @@ class ModelList(Endpoint):
 class OneModel(Endpoint):
     """``/v1/models/{id}``."""
 
-    def __init__(self, prefix: int) -> None:
-        """*prefix*: how much of the path comes before the id."""
-        self._prefix = prefix
+    isLeaf = True
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self._model = model
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with one entry."""
-        model = unquote(request.path[self._prefix :].decode("latin-1"))
         for entry in visible(request):
-            if entry["id"] == model:
+            if entry["id"] == self._model:
                 request.answer_json(_encode(entry))
                 return
-        raise ClaudeError(404, f"model: {model[:200]}")
+        raise ClaudeError(404, f"model: {self._model[:200]}")
 
 
 def visible(request: GatewayRequest) -> Sequence[Mapping[str, Any]]:

@@ -11,9 +11,9 @@ from claudeproxyd.errors import ClaudeError
 from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.web.downlink import Downlink
 from claudeproxyd.web.gateway import PublicGateway
-from claudeproxyd.web.models import ModelList, OneModel
+from claudeproxyd.web.models import ModelList
 from claudeproxyd.web.record import record
-from claudeproxyd.web.root import Alive, Endpoint, Ready, Root
+from claudeproxyd.web.root import Alive, Branch, Endpoint, Ready, grow
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -23,41 +23,32 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
-_MODELS = b"/v1/models/"
 
-
-class PublicRoot(Root):
+class PublicRoot(Branch):
     """What clients see."""
 
     def __init__(self) -> None:
-        alive, ready = Alive(), Ready()
-        super().__init__(
-            {
-                b"/v1/messages": Messages(count_tokens=False),
-                b"/v1/messages/count_tokens": Messages(count_tokens=True),
-                b"/v1/models": ModelList(),
-                b"/": alive,
-                b"/api/hello": alive,
-                b"/healthz": alive,
-                b"/readyz": ready,
-            }
-        )
-        self._one_model = OneModel(len(_MODELS))
-
-    def find(self, path: bytes) -> Endpoint | None:
-        """Who answers *path*; a model's id may hold slashes."""
-        found = super().find(path)
-        if found is None and path.startswith(_MODELS) and len(path) > len(_MODELS):
-            return self._one_model
-        return found
+        super().__init__()
+        alive = Alive()
+        for path, endpoint in (
+            (b"/", alive),
+            (b"/api/hello", alive),
+            (b"/healthz", alive),
+            (b"/readyz", Ready()),
+            (b"/v1/messages", Messages(count_tokens=False)),
+            (b"/v1/messages/count_tokens", Messages(count_tokens=True)),
+            (b"/v1/models", ModelList()),
+        ):
+            grow(self, path, endpoint)
 
 
 class Messages(Endpoint):
     """``/v1/messages`` and ``/v1/messages/count_tokens``: handed to dispatch."""
 
-    methods = (b"POST",)
+    allowedMethods = (b"POST",)
 
     def __init__(self, *, count_tokens: bool) -> None:
+        super().__init__()
         self._count_tokens = count_tokens
 
     def render_POST(self, request: GatewayRequest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes as unquote
 from urllib.parse import urlsplit
 
 from twisted.logger import Logger
@@ -13,6 +14,7 @@ from claudeproxyd.dispatch.call import CancelReason
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.framing.coding import CodingError, CodingTooLarge, UnknownCoding, decode_whole
 from claudeproxyd.messages.ids import Ids
+from claudeproxyd.web.root import receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,7 +91,11 @@ class GatewayRequest(Request):
         try:
             if self.channel.surplus:
                 raise ClaudeError(503, "Too many connections", headers=[(b"retry-after", b"1")])
-            self._endpoint = self.site.root.receive(self)
+            self.prepath: list[bytes] = []
+            self.postpath = [unquote(segment) for segment in self.path.split(b"/")]
+            if not self.postpath[0]:
+                del self.postpath[0]
+            self._endpoint = receive(self, self.site.getResourceFor(self))
         except ClaudeError as error:
             self._refusal = error
 

@@ -1,11 +1,10 @@
-"""Who answers what: the paths of a listener, their methods, and who may come in."""
+"""A listener's resource tree: who answers what, by which methods, and who may come in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from twisted.python.compat import nativeString
+from twisted.web.resource import Resource
 
 from claudeproxyd.errors import ClaudeError
 
@@ -13,56 +12,75 @@ if TYPE_CHECKING:
     from claudeproxyd.web.request import GatewayRequest
 
 
-class Endpoint:
-    """One path. Its ``render_METHOD`` answers through the request, or raises ClaudeError, and returns nothing.
+class Endpoint(Resource):
+    """A place in the tree. Its ``render_METHOD`` answers through the request, or raises ClaudeError.
 
-    Who calls, and whether the method fits, has been asked before the body was read.
+    Who calls, and whether the method fits, has been asked by :func:`receive` before the body was read.
     """
 
-    methods: tuple[bytes, ...] = (b"GET", b"HEAD")
+    allowedMethods: tuple[bytes, ...] = (b"GET", b"HEAD")
     is_open = False
     """Answered without a key."""
 
+    def getChild(self, path: bytes, request: GatewayRequest) -> Resource:
+        """What is not in the tree."""
+        return Nothing()
+
     def render(self, request: GatewayRequest) -> None:
         """Call the method's own."""
-        name = b"GET" if request.method == b"HEAD" else request.method
-        getattr(self, "render_" + nativeString(name))(request)
+        method = b"GET" if request.method == b"HEAD" else request.method
+        getattr(self, f"render_{method.decode()}")(request)
 
 
-class Root:
-    """A listener's paths. The tree is flat, so nothing is gained by Twisted's walk from segment to segment."""
+class Nothing(Endpoint):
+    """A path that leads nowhere."""
 
-    def __init__(self, endpoints: Mapping[bytes, Endpoint]) -> None:
-        self._endpoints = endpoints
+    isLeaf = True
 
-    def find(self, path: bytes) -> Endpoint | None:
-        """Who answers *path*."""
-        return self._endpoints.get(path)
 
-    def receive(self, request: GatewayRequest) -> Endpoint:
-        """Who answers this request, of which the head is known. Raises ClaudeError if nobody does, or will."""
-        gateway = request.gateway
-        request.cors = gateway.guard.check(request)
-        endpoint = self.find(request.path)
-        if endpoint is None:
-            raise ClaudeError(404, f"There is no {request.path.decode('latin-1')[:200]} here")
-        if request.method not in endpoint.methods:
-            if request.method == b"OPTIONS" and request.cors:
-                return _Preflight(endpoint.methods)
-            allowed = b", ".join(endpoint.methods)
-            raise ClaudeError(405, f"Only {allowed.decode()} will do here", headers=[(b"allow", allowed)])
-        if not endpoint.is_open:
-            request.principal = gateway.authenticator.authenticate(request.headers)
-        return endpoint
+class Branch(Endpoint):
+    """A part of a path that is nothing by itself."""
+
+    allowedMethods = ()
+
+
+def receive(request: GatewayRequest, endpoint: Endpoint) -> Endpoint:
+    """Who answers this request, of which the head is known. Raises ClaudeError if nobody does, or will."""
+    gateway = request.gateway
+    request.cors = gateway.guard.check(request)
+    if isinstance(endpoint, (Nothing, Branch)):
+        raise ClaudeError(404, f"There is no {request.path.decode('latin-1')[:200]} here")
+    if request.method not in endpoint.allowedMethods:
+        if request.method == b"OPTIONS" and request.cors:
+            return _Preflight(endpoint.allowedMethods)
+        allowed = b", ".join(endpoint.allowedMethods)
+        raise ClaudeError(405, f"Only {allowed.decode()} will do here", headers=[(b"allow", allowed)])
+    if not endpoint.is_open:
+        request.principal = gateway.authenticator.authenticate(request.headers)
+    return endpoint
+
+
+def grow(root: Resource, path: bytes, endpoint: Resource) -> None:
+    """Put *endpoint* where *path* leads, and branches on the way to it."""
+    *branches, last = path.removeprefix(b"/").split(b"/")
+    for segment in branches:
+        child = root.children.get(segment)
+        if child is None:
+            child = Branch()
+            root.putChild(segment, child)
+        root = child
+    root.putChild(last, endpoint)
 
 
 class _Preflight(Endpoint):
     """A browser asks whether a page may do what it wants to."""
 
     def __init__(self, methods: tuple[bytes, ...]) -> None:
+        super().__init__()
         self._methods = methods
 
     def render_OPTIONS(self, request: GatewayRequest) -> None:
+        """Say what is allowed."""
         wanted = request.header(b"access-control-request-headers") or b"content-type"
         request.answer(
             204,
@@ -81,6 +99,7 @@ class Alive(Endpoint):
     is_open = True
 
     def render_GET(self, request: GatewayRequest) -> None:
+        """Say so."""
         request.answer_json(b'{"status":"ok"}')
 
 
@@ -90,6 +109,7 @@ class Ready(Endpoint):
     is_open = True
 
     def render_GET(self, request: GatewayRequest) -> None:
+        """Say so, or 503."""
         if request.gateway.ready() and not request.site.draining:
             request.answer_json(b'{"status":"ready"}')
         else:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.web.http import Request
+from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from claudeproxyd.dispatch.call import CancelReason
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 
     from claudeproxyd.web.gateway import Gateway
-    from claudeproxyd.web.root import Root
 
 SPARE = 64
 """Connections above the limit that are told so; those above these are closed unheard."""
@@ -32,9 +32,8 @@ class GatewaySite(Site):
 
     protocol = GatewayChannel  # type: ignore[assignment]  # Twisted's wraps it, to speak HTTP/2 as well
 
-    def __init__(self, root: Root, gateway: Gateway, clock: IReactorTime) -> None:
+    def __init__(self, root: Resource, gateway: Gateway, clock: IReactorTime) -> None:
         super().__init__(root, GatewayRequest, timeout=None, reactor=clock, parsePOSTFormSubmission=False)
-        self.root = root
         self.gateway = gateway
         """What requests from now on are served with."""
         self.clock = clock
