@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     Headers = Sequence[tuple[bytes, bytes]]
 
+#: Nobody else is asked after these; of the repetitions, when they are used up.
+_ANSWERED = (Then.ANSWER, Then.REPEAT_ONCE, Then.RECTIFY_ONCE)
+
 
 class Exchange:
     """One call being served. Made by the dispatcher, which it reads its surroundings from."""
@@ -41,6 +44,8 @@ class Exchange:
         self._downlink = call.downlink
         self._tries = Tries(house.settings.max_attempts)
         self._relay: Relay | None = None
+        self._rectified = False
+        """The client's own bytes were refused for the thinking in them: whoever is asked now gets them without."""
         self.served: Deferred[None] | None = None
         """Set by the dispatcher: what :meth:`run` will come to, for ending it from inside."""
 
@@ -156,7 +161,7 @@ class Exchange:
         goes_on = (
             wanted.routes
             # A stream that broke after its first content event, all of it in one read, has reached nobody.
-            and (outcome.then is not Then.ANSWER or outcome.kind is Kind.BROKEN_STREAM)
+            and (outcome.then not in _ANSWERED or outcome.kind is Kind.BROKEN_STREAM)
             and self._tries.may_go_on()
             and (not costs_budget(outcome) or self._house.budget.take(self._house.clock.seconds()))
         )
@@ -174,26 +179,34 @@ class Exchange:
     # -- attempts
 
     async def _on_one_lease(self, lease: ILease) -> AttemptFailed | None:
-        """One attempt, and the repetitions that stay with its lease; gives the lease back unless it is cancelled."""
-        credential = lease.candidate.credential
-        body = None
+        """What can be had with this lease; gives it back unless the request is cancelled."""
+        try:
+            outcome = await self._try(lease.candidate)
+        except AttemptFailed as failure:
+            lease.release(failure.outcome)
+            return failure
+        lease.release(outcome)
+        return None
+
+    async def _try(self, candidate: Candidate) -> Outcome:
+        """One attempt, and the repetitions that stay with its lease. Raises AttemptFailed."""
+        call, credential, model = self._call, candidate.credential, candidate.route.model
+        secret = credential.source.present() or await credential.source.refresh()
         while True:
-            secret = credential.source.present() or await credential.source.refresh()
-            self._call.attempts += 1
-            attempt = Attempt(self._call, credential, secret, lease.candidate.route.model, self._call.attempts)
-            attempt.body = body
+            call.attempts += 1
+            attempt = Attempt(call, credential, secret, model, call.attempts)
+            if self._rectified:
+                attempt.body = without_thinking(call.envelope.with_model(model))
             try:
-                lease.release(await self._attempt(attempt))
-                return None
+                return await self._attempt(attempt)
             except AttemptFailed as failure:
                 then = failure.outcome.then
-                if self._downlink.message_committed or not self._tries.once(then):
-                    lease.release(failure.outcome)
-                    return failure
-                if then is Then.REFRESH_ONCE:
-                    await credential.source.refresh()
-                elif then is Then.RECTIFY_ONCE:
-                    body = without_thinking(self._call.envelope.with_model(attempt.model))
+                if self._downlink.message_committed or not self._tries.once(then, credential):
+                    raise
+            if then is Then.REFRESH_ONCE:
+                secret = await credential.source.refresh()
+            elif then is Then.RECTIFY_ONCE:
+                self._rectified = True
 
     async def _attempt(self, attempt: Attempt) -> Outcome:
         """Send it, and bring what comes back to the client. Raises AttemptFailed."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: Failures after which another try costs budget; moving on after quota, auth and the like is free.
 _PAID = frozenset({Kind.TRANSIENT, Kind.OVERLOADED, Kind.BROKEN_STREAM, Kind.MODEL_FAULT})
-#: Each of these may happen once in a request.
+#: What stays with the lease.
 _REPETITIONS = frozenset({Then.REPEAT_ONCE, Then.REFRESH_ONCE, Then.RECTIFY_ONCE})
 _TRIES_A_CREDENTIAL = 3
 _BACKOFF = 0.1
@@ -66,7 +66,7 @@ class Tries:
         """Failed attempts, by credential."""
         self.given_up: set[Credential] = set()
         """Not worth a further try of this request."""
-        self._left = _REPETITIONS
+        self._repeated: set[tuple[Then, Credential | None]] = set()
         self.failures: list[AttemptFailed] = []
 
     def failed(self, credential: Credential, failure: AttemptFailed) -> None:
@@ -78,14 +78,22 @@ class Tries:
 
     def may_go_on(self) -> bool:
         """Whether ``max_attempts`` leaves another try."""
-        return len(self.failures) < self._max_attempts
+        return self._made() < self._max_attempts
 
-    def once(self, what: Then) -> bool:
-        """Whether *what* is a repetition on the same lease that is still to be had; it is taken by asking."""
-        if what not in self._left:
+    def once(self, what: Then, credential: Credential) -> bool:
+        """Whether *what* is a repetition on the same lease that is still to be had; it is taken by asking.
+
+        Each is had once in a request, a refresh once for each credential. The attempt that failed is not counted yet.
+        """
+        taken = (what, credential if what is Then.REFRESH_ONCE else None)
+        if what not in _REPETITIONS or taken in self._repeated or self._made() + 1 >= self._max_attempts:
             return False
-        self._left = self._left - {what}
+        self._repeated.add(taken)
         return True
+
+    def _made(self) -> int:
+        """How many attempts were made."""
+        return len(self.failures) + len(self._repeated)
 
     def backoff(self, credential: Credential, jitter: random.Random) -> float:
         """Seconds before that credential is tried again: full jitter over 100 ms · 2ⁿ; 0 for one not tried yet."""

@@ -71,7 +71,7 @@ def _user_id(metadata: bytes) -> str:
     if user_id.startswith("{"):
         try:
             return _decode_user_id(user_id).session_id or user_id
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return user_id
     return user_id
 

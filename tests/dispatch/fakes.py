@@ -1,0 +1,414 @@
+"""A house for one request: a pool, executors and a client that do as a test says, on a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import Clock
+from zope.interface import implementer
+from zope.interface.verify import verifyClass, verifyObject
+
+from claudeproxyd.config.schema import Model, Pool, Provider, RouteTo, Streaming, Timeouts
+from claudeproxyd.dispatch.call import Call, CancelReason
+from claudeproxyd.dispatch.dispatcher import Dispatcher
+from claudeproxyd.errors import ClaudeError
+from claudeproxyd.interfaces import (
+    ICredentialPool,
+    IDownlink,
+    IEventConsumer,
+    IExecutor,
+    ILease,
+    ISecretSource,
+    IUpstreamAnswer,
+    IUsageSink,
+)
+from claudeproxyd.leases import Candidate, Credential, Exhausted, Wanted
+from claudeproxyd.messages.batch import Batch
+from claudeproxyd.messages.envelope import read_envelope
+from claudeproxyd.messages.usage import Usage
+from claudeproxyd.observe.usage import UsageRecord
+from claudeproxyd.outcomes import ErrorAnswer, Outcome
+from claudeproxyd.routing import Router
+from claudeproxyd.web.access import Principal
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+EPOCH = 1_700_000_000.0
+SECRET = {"api_key": "sk-of-the-house"}
+
+
+@implementer(IDownlink)
+class FakeDownlink:
+    """Notes what a client would get, and that nothing is asked of it which makes no sense."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.head_committed = False
+        self.message_committed = False
+        self.last_write = 0.0
+        self.sent = 0
+        self.head: Headers = ()
+        self.writes: list[bytes] = []
+        """Each write of a stream: frames as they are, b'ping' for a ping, b'' for a head alone."""
+        self.body: bytes | None = None
+        self.error: ClaudeError | None = None
+        self.answer: ErrorAnswer | None = None
+        self.aborted = False
+        self.ended = False
+        self.producer: Any = None
+
+    def attach(self, producer: IPushProducer) -> None:
+        assert self.producer is None
+        self.producer = producer
+
+    def commit_head(self, headers: Headers) -> None:
+        assert not self.head_committed
+        self._commit(headers)
+        self._write(b"")
+
+    def frames(self, headers: Headers, frames: bytes, last: bool) -> None:
+        if not self.head_committed:
+            self._commit(headers)
+        self.message_committed = True
+        self._write(frames)
+        self.ended = last
+
+    def ping(self) -> None:
+        assert self.head_committed
+        self._write(b"ping")
+
+    def blank(self) -> None:
+        if not self.head_committed:
+            self._commit(())
+        self._write(b" ")
+
+    def whole(self, headers: Headers, body: bytes) -> None:
+        self._end()
+        if not self.head_committed:
+            self.head = headers
+        self.body = body
+
+    def fail(self, error: ClaudeError, answer: ErrorAnswer | None = None) -> None:
+        self._end()
+        self.error = error
+        self.answer = answer
+
+    def abort(self) -> None:
+        self._end()
+        self.aborted = True
+
+    def _commit(self, headers: Headers) -> None:
+        self.head_committed = True
+        self.head = headers
+
+    def _write(self, data: bytes) -> None:
+        assert not self.ended, "written after the end"
+        self.last_write = self._clock.seconds()
+        self.writes.append(data)
+
+    def _end(self) -> None:
+        assert not self.ended, "ended twice"
+        self.ended = True
+
+
+verifyClass(IDownlink, FakeDownlink)
+
+
+@implementer(IPushProducer)
+class FakeSocket:
+    """An upstream's socket."""
+
+    def __init__(self) -> None:
+        self.paused = False
+        self.stopped = 0
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+
+    def stopProducing(self) -> None:
+        self.stopped += 1
+
+
+verifyClass(IPushProducer, FakeSocket)
+
+
+@implementer(IUpstreamAnswer)
+class FakeAnswer:
+    """A whole answer, or a stream whose events a test hands out."""
+
+    def __init__(self, body: bytes | None = None, headers: Headers = (), request_id: str = "req_up") -> None:
+        self.status = 200
+        self.headers = headers
+        self.body = body
+        self.usage = Usage()
+        self.stop_reason: str | None = None
+        self.request_id = request_id
+        self.exhausted: float | None = None
+        self.bytes_in = 0
+        self.producer = FakeSocket()
+        self.consumer: Any = None
+        self.at_once: list[Batch] = []
+        """What came in one read with the head."""
+
+    def deliver(self, consumer: IEventConsumer) -> None:
+        self.consumer = consumer
+        for batch in self.at_once:
+            consumer.events(batch)
+
+    def say(self, frames: bytes, content: bool = True, ended: bool = False) -> None:
+        """One read."""
+        self.consumer.events(Batch(frames, 1, content, ended=ended))
+
+
+verifyClass(IUpstreamAnswer, FakeAnswer)
+verifyObject(IUpstreamAnswer, FakeAnswer())
+
+
+class Sent:
+    """An attempt that went up."""
+
+    def __init__(self, attempt: Any) -> None:
+        self.attempt = attempt
+        self.cancelled = False
+        self.answered: Deferred[Any] = Deferred(self._cancel)
+
+    def _cancel(self, _: Deferred[Any]) -> None:
+        self.cancelled = True
+
+
+@implementer(IExecutor)
+class FakeExecutor:
+    """Notes each attempt and answers as it is told: now if there is something in ``answers``, else when asked to."""
+
+    kind = "fake"
+    family = "anthropic"
+
+    def __init__(self) -> None:
+        self.sent: list[Sent] = []
+        self.answers: list[Any] = []
+        """Answers, or exceptions, for the next attempts."""
+        self.refuses: str | None = None
+
+    def cannot_carry(self, envelope: Any, route: Any) -> str | None:
+        return self.refuses
+
+    def messages(self, attempt: Any) -> Deferred[Any]:
+        sent = Sent(attempt)
+        self.sent.append(sent)
+        if self.answers:
+            answer = self.answers.pop(0)
+            return fail(answer) if isinstance(answer, Exception) else succeed(answer)
+        return sent.answered
+
+    def count_tokens(self, attempt: Any) -> Deferred[Any]:
+        return self.messages(attempt)
+
+    def models(self, credential: Any) -> Deferred[list[dict[str, Any]]]:
+        return succeed([])
+
+
+verifyClass(IExecutor, FakeExecutor)
+
+
+@implementer(ISecretSource)
+class FakeSource:
+    """A secret that may have to be fetched."""
+
+    def __init__(self, refreshable: bool = False) -> None:
+        self.refreshable = refreshable
+        self.is_present = True
+        self.refreshes: list[Deferred[Mapping[str, str]]] = []
+
+    def present(self) -> Mapping[str, str] | None:
+        return SECRET if self.is_present else None
+
+    def refresh(self) -> Deferred[Mapping[str, str]]:
+        refreshed: Deferred[Mapping[str, str]] = Deferred()
+        self.refreshes.append(refreshed)
+        return refreshed
+
+
+verifyClass(ISecretSource, FakeSource)
+
+
+@implementer(ILease)
+class FakeLease:
+    """Can be released once."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
+        self.outcome: Outcome | None = None
+
+    def release(self, outcome: Outcome) -> None:
+        assert self.outcome is None, "released twice"
+        self.outcome = outcome
+
+
+verifyClass(ILease, FakeLease)
+
+
+@implementer(ICredentialPool)
+class FakePool:
+    """Offers its credentials in order, those that failed last, those given up never."""
+
+    def __init__(self, *credentials: Credential) -> None:
+        self.credentials = credentials
+        self.leases: list[FakeLease] = []
+        self.wanted: list[Wanted] = []
+        self.waiting: list[Deferred[Any]] = []
+        self.hold = False
+        self.reason = "quota"
+        self.soonest: float | None = None
+
+    @property
+    def outcomes(self) -> list[str | None]:
+        """How each lease was given back; None for one that is out."""
+        return [lease.outcome and lease.outcome.kind.value for lease in self.leases]
+
+    def lease(self, wanted: Any) -> Deferred[Any]:
+        self.wanted.append(wanted)
+        if self.hold:
+            waiting: Deferred[Any] = Deferred()
+            self.waiting.append(waiting)
+            return waiting
+        return self.grant(wanted)
+
+    def grant(self, wanted: Wanted) -> Deferred[Any]:
+        """What a request gets that waits for nothing."""
+        candidates = [
+            Candidate(route, credential)
+            for route in wanted.routes
+            for credential in self.credentials
+            if credential.provider == route.provider and credential not in wanted.given_up
+        ]
+        candidates.sort(key=lambda candidate: candidate.credential in wanted.tried)
+        if not candidates:
+            return fail(Exhausted(self.reason, self.soonest))
+        lease = FakeLease(candidates[0])
+        self.leases.append(lease)
+        return succeed(lease)
+
+    def ready_in(self, wanted: Any) -> float | None:
+        return self.soonest
+
+    def snapshot(self) -> Sequence[Mapping[str, Any]]:
+        return []
+
+    def clear(self, provider: str | None, credential: str | None, model: str | None) -> int:
+        return 0
+
+    def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
+        return False
+
+    def reload(self, credentials: Sequence[Any], settings: Any) -> None:
+        pass
+
+
+verifyClass(ICredentialPool, FakePool)
+
+
+@implementer(IUsageSink)
+class FakeSink:
+    """Keeps the records."""
+
+    def __init__(self) -> None:
+        self.records: list[UsageRecord] = []
+
+    def record(self, record: Any) -> None:
+        self.records.append(record)
+
+
+verifyClass(IUsageSink, FakeSink)
+
+
+class HighestJitter(Random):
+    """Each backoff is as long as it may be."""
+
+    def random(self) -> float:
+        return 1.0
+
+
+class House:
+    """A dispatcher with all that it needs; ``keys`` names the credentials, as ``a`` or ``provider/a``."""
+
+    def __init__(self, *keys: str, settings: Mapping[str, Any] | None = None, **streaming: Any) -> None:
+        self.clock = Clock()
+        self.clock.advance(1000.0)
+        pairs = [key.rpartition("/") for key in keys or ("a",)]
+        self.sources = {name: FakeSource() for _, _, name in pairs}
+        self.pool = FakePool(*(Credential(provider or "p", name, self.sources[name]) for provider, _, name in pairs))
+        names = list(dict.fromkeys(provider or "p" for provider, _, _ in pairs))
+        self.executors = {name: FakeExecutor() for name in names}
+        self.executor = self.executors[names[0]]
+        self.sink = FakeSink()
+        self.dispatcher = Dispatcher(
+            clock=self.clock,  # type: ignore[arg-type]  # it is one in all but its declaration
+            pool=self.pool,
+            router=Router(
+                [Model(name="m", routes=[RouteTo(provider=name, model=f"{name}-m") for name in names])],
+                [Provider(name=name, kind="fake") for name in names],
+            ),
+            executors=self.executors,
+            sinks=self.sink,
+            settings=Pool(**(settings or {})),
+            streaming=Streaming(**streaming),
+            timeouts=dict.fromkeys(names, Timeouts()),
+            estimate=len,
+            jitter=HighestJitter(),
+            wall=lambda: EPOCH,
+        )
+
+    def call(self, stream: bool = False, count_tokens: bool = False, body: bytes = b"", **changes: Any) -> Call:
+        """A request."""
+        body = body or b'{"model":"m","max_tokens":9,"messages":[],"stream":%b}' % (b"true" if stream else b"false")
+        members: dict[str, Any] = {
+            "request_id": "req_ours",
+            "principal": Principal("client", {"team": "x"}),
+            "envelope": read_envelope(body),
+            "headers": [(b"x-claude-code-session-id", b"session")],
+            "query": b"beta=true",
+            "count_tokens": count_tokens,
+            "started": self.clock.seconds(),
+            "downlink": FakeDownlink(self.clock),
+        }
+        return Call(**(members | changes))
+
+    def serve(self, **options: Any) -> Served:
+        """Start a request."""
+        return Served(self, self.call(**options))
+
+
+class Served:
+    """A request on its way."""
+
+    def __init__(self, house: House, call: Call) -> None:
+        self.house = house
+        self.call = call
+        self.client: Any = call.downlink
+        self.done = False
+        self.served = house.dispatcher.serve(call)
+        self.served.addCallback(self._done)
+
+    def _done(self, _: None) -> None:
+        self.done = True
+
+    def cancel(self, reason: CancelReason = CancelReason.CLIENT_GONE) -> None:
+        """End it from outside."""
+        self.house.dispatcher.cancel(self.call, self.served, reason)
+
+    @property
+    def told(self) -> tuple[int, str]:
+        """Status and type of the error that the client got."""
+        return self.client.error.status, self.client.error.type
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """Those of the error, or of the answer."""
+        return dict(self.client.error.headers if self.client.error is not None else self.client.head)

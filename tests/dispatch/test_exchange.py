@@ -1,0 +1,518 @@
+"""One request's life: leases, attempts, outcomes, and what the client gets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.dispatch.call import CancelReason
+from claudeproxyd.errors import ClaudeError
+from claudeproxyd.leases import Exhausted
+from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Kind, Outcome, Scope, Then
+from tests.dispatch.fakes import EPOCH, SECRET, FakeAnswer, House, Served
+
+SAID = b'{"type":"error","error":{"type":"invalid_request_error","message":"no"}}'
+
+
+def failure(
+    kind: Kind, then: Then = Then.NEXT, *, status: int = 0, body: bytes = SAID, verbatim: bool = True, **more: Any
+) -> AttemptFailed:
+    """An attempt's end, with the upstream's answer if there is a status."""
+    answer = ErrorAnswer(status, [(b"content-type", b"application/json")], body, verbatim) if status else None
+    return AttemptFailed(Outcome(kind, Scope.MODEL, then, reason="a reason", **more), answer)
+
+
+def transient() -> AttemptFailed:
+    """A failure that is worth another try."""
+    return failure(Kind.TRANSIENT, status=500, repeatable=True)
+
+
+class DispatchTestCase(SynchronousTestCase):
+    """Serves requests in a house."""
+
+    def served(self, house: House, *answers: Any, **options: Any) -> Served:
+        """A request whose attempts get these answers, to its end."""
+        for executor in house.executors.values():
+            executor.answers = list(answers)
+        served = house.serve(**options)
+        house.clock.pump([1.0] * 20)
+        self.assertTrue(served.done)
+        self.assertNotIn(None, house.pool.outcomes)
+        self.assertEqual(house.clock.getDelayedCalls(), [])
+        return served
+
+
+class Answers(DispatchTestCase):
+    """Whole answers."""
+
+    def test_whole(self) -> None:
+        """The client gets the upstream's body, its headers and ours; the lease comes back ok."""
+        house = House()
+        served = self.served(house, FakeAnswer(b"{}", [(b"x-up", b"1"), (b"request-id", b"req_up")]))
+        self.assertEqual(served.client.body, b"{}")
+        self.assertEqual(
+            served.client.head,
+            [
+                (b"x-up", b"1"),
+                (b"request-id", b"req_up"),
+                (b"x-claudeproxyd-request-id", b"req_ours"),
+                (b"x-claudeproxyd-provider", b"p"),
+                (b"x-claudeproxyd-attempts", b"1"),
+            ],
+        )
+        self.assertEqual(house.pool.outcomes, ["ok"])
+        call = served.call
+        self.assertEqual((call.outcome, call.provider, call.credential, call.model_served), ("ok", "p", "a", "p-m"))
+
+    def test_request_id(self) -> None:
+        """Where the upstream gave none, the request's id is ours."""
+        served = self.served(House(), FakeAnswer(b"{}", request_id=""))
+        self.assertEqual(served.headers[b"request-id"], b"req_ours")
+
+    def test_what_goes_up(self) -> None:
+        """An attempt has the credential's secret, the route's model and its number; the pool knows who asks."""
+        house = House()
+        self.served(house, FakeAnswer(b"{}"))
+        (sent,) = house.executor.sent
+        self.assertEqual((sent.attempt.secret, sent.attempt.model, sent.attempt.number), (SECRET, "p-m", 1))
+        self.assertIsNone(sent.attempt.body)
+        (wanted,) = house.pool.wanted
+        self.assertEqual((wanted.client, wanted.session, wanted.count_tokens), ("client", "session", False))
+
+    def test_foreseen_limit(self) -> None:
+        """A limit that a good answer shows as used up reaches the pool."""
+        house = House()
+        answer = FakeAnswer(b"{}")
+        answer.exhausted = 30.0
+        self.served(house, answer)
+        self.assertEqual(house.pool.leases[0].outcome, Outcome(Kind.OK, exhausted=30.0))
+
+    def test_unknown_model(self) -> None:
+        """A model without a route is a 404, and no lease is asked for."""
+        house = House()
+        served = self.served(house, body=b'{"model":"other","max_tokens":1,"messages":[]}')
+        self.assertEqual(served.told, (404, "not_found_error"))
+        self.assertEqual(house.pool.wanted, [])
+
+    def test_no_route_can(self) -> None:
+        """What no route can carry is a 400 in the first one's words; routes that can are used."""
+        house = House("one/a", "two/b")
+        house.executors["one"].refuses = "no toolsets"
+        self.assertEqual(self.served(house, FakeAnswer(b"{}")).call.provider, "two")
+        house.executors["two"].refuses = "no images"
+        served = self.served(house)
+        self.assertEqual((served.told, served.client.error.message), ((400, "invalid_request_error"), "no toolsets"))
+
+    def test_fault_of_ours(self) -> None:
+        """An exception that nobody expected is a 500, is logged, and the lease comes back without blame."""
+        house = House()
+        served = self.served(house, ZeroDivisionError("ours"))
+        self.assertEqual(served.told, (500, "api_error"))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(house.pool.outcomes, ["cancelled"])
+        self.assertNotIn("ours", served.client.error.message)
+
+
+class Failover(DispatchTestCase):
+    """From one candidate to the next."""
+
+    def test_next(self) -> None:
+        """Another credential takes over at once, and the client sees nothing of it but the count."""
+        house = House(*"ab")
+        house.executor.answers = [failure(Kind.QUOTA, status=429), FakeAnswer(b"{}")]
+        served = house.serve()
+        self.assertTrue(served.done)
+        self.assertEqual(served.client.body, b"{}")
+        self.assertEqual(served.headers[b"x-claudeproxyd-attempts"], b"2")
+        self.assertEqual(house.pool.outcomes, ["quota", "ok"])
+        self.assertEqual([sent.attempt.credential.name for sent in house.executor.sent], ["a", "b"])
+
+    def test_client_fault(self) -> None:
+        """No other credential is bothered with what is the client's fault."""
+        house = House(*"ab")
+        served = self.served(house, failure(Kind.CLIENT_FAULT, Then.ANSWER, status=400))
+        self.assertEqual(served.client.answer.body, SAID)
+        self.assertEqual(house.pool.outcomes, ["client_fault"])
+
+    def test_next_route(self) -> None:
+        """What is too large for one route's provider is tried on the next route, not on the next credential."""
+        house = House("one/a", "one/b", "two/c")
+        house.executors["two"].answers = [FakeAnswer(b"{}")]
+        house.executor.answers = [failure(Kind.TOO_LARGE, Then.NEXT_ROUTE, status=413)]
+        self.assertEqual(house.serve().call.credential, "c")
+        self.assertEqual(house.pool.outcomes, ["too_large", "ok"])
+
+    def test_next_provider(self) -> None:
+        """Where a provider does not serve this place, its other credentials do not either."""
+        house = House("one/a", "one/b", "two/c")
+        house.executors["two"].answers = [FakeAnswer(b"{}")]
+        house.executor.answers = [failure(Kind.LOCATION, Then.NEXT_PROVIDER, status=400)]
+        self.assertEqual(house.serve().call.credential, "c")
+
+    def test_no_route_left(self) -> None:
+        """The last route's 413 is the client's answer."""
+        served = self.served(House(), failure(Kind.TOO_LARGE, Then.NEXT_ROUTE, status=413))
+        self.assertEqual(served.client.answer.status, 413)
+
+    def test_max_attempts(self) -> None:
+        """No more attempts than ``max_attempts``, however many credentials there are."""
+        house = House(*"abcdefgh", settings={"max_attempts": 3})
+        self.served(house, *[failure(Kind.QUOTA, status=429) for _ in range(8)])
+        self.assertEqual(len(house.executor.sent), 3)
+
+    def test_same_again(self) -> None:
+        """The same candidate is tried three times, with a backoff that grows between."""
+        house = House()
+        house.executor.answers = [transient() for _ in range(9)]
+        served = house.serve()
+        for seconds, tries in ((0.09, 1), (0.01, 2), (0.19, 2), (0.01, 3)):
+            house.clock.advance(seconds + 1e-9)
+            self.assertEqual(len(house.executor.sent), tries)
+        self.assertTrue(served.done)
+        self.assertEqual(served.told, (500, "api_error"))
+        self.assertEqual(house.pool.outcomes, ["transient"] * 3)
+
+    def test_not_again(self) -> None:
+        """Nor is one tried again after a time-out or when the upstream forbids it."""
+        house = House()
+        self.served(house, failure(Kind.TRANSIENT, timed_out=True))
+        self.assertEqual(len(house.executor.sent), 1)
+
+    def test_budget(self) -> None:
+        """An upstream that fails everything is not met with a multiple of its load."""
+        house = House()
+        for _ in range(20):
+            house.executor.answers = [transient() for _ in range(9)]
+            house.serve()
+            house.clock.pump([0.11, 0.21])
+        self.assertTrue(25 < len(house.executor.sent) <= 30, len(house.executor.sent))
+
+    def test_quota_is_free(self) -> None:
+        """Moving on from a used-up credential costs no budget."""
+        house = House(*"ab")
+        for _ in range(30):
+            house.executor.answers = [failure(Kind.QUOTA, status=429), FakeAnswer(b"{}")]
+            self.assertEqual(house.serve().client.body, b"{}")
+
+    def test_no_wait_after_head(self) -> None:
+        """After an early head commit no new wait in the queue begins."""
+        house = House(*"ab")
+        served = house.serve(stream=True)
+        house.clock.advance(45.0)
+        self.assertTrue(served.client.head_committed)
+        house.executor.sent[0].answered.errback(transient())
+        self.assertEqual([wanted.may_wait for wanted in house.pool.wanted], [False, False])  # one and the same object
+        house.executor.sent[1].answered.errback(failure(Kind.CLIENT_FAULT, Then.ANSWER, status=400))
+        self.assertEqual(served.told, (400, "invalid_request_error"))
+
+
+class Repetitions(DispatchTestCase):
+    """What stays with the lease."""
+
+    def test_rectify(self) -> None:
+        """A signature that is not accepted: once more without thinking, on the same lease."""
+        house = House(*"ab")
+        body = b'{"model":"m","max_tokens":9,"thinking":{},"messages":[{"role":"assistant","content":[{"type":"thinking"}]}]}'
+        served = self.served(house, failure(Kind.RECTIFY, Then.RECTIFY_ONCE, status=400), FakeAnswer(b"{}"), body=body)
+        self.assertEqual(served.client.body, b"{}")
+        self.assertEqual(house.pool.outcomes, ["ok"])
+        self.assertEqual(
+            json.loads(house.executor.sent[1].attempt.body), {"model": "p-m", "max_tokens": 9, "messages": []}
+        )
+        self.assertEqual([record.outcome for record in house.sink.records], ["rectify", "ok"])
+
+    def test_rectified_for_the_whole_request(self) -> None:
+        """Whoever takes over after that gets the rectified request too: the refused one would be refused again."""
+        house = House("one/a", "two/b")
+        house.executor.answers = [failure(Kind.RECTIFY, Then.RECTIFY_ONCE, status=400), failure(Kind.QUOTA, status=429)]
+        house.executors["two"].answers = [FakeAnswer(b"{}")]
+        served = house.serve()
+        self.assertEqual(served.client.body, b"{}")
+        (sent,) = house.executors["two"].sent
+        self.assertEqual(
+            json.loads(sent.attempt.body), {"model": "two-m", "max_tokens": 9, "messages": [], "stream": False}
+        )
+
+    def test_rectify_is_had_once(self) -> None:
+        """A second refusal is the client's answer, and no other credential is bothered."""
+        house = House(*"ab")
+        served = self.served(house, *[failure(Kind.RECTIFY, Then.RECTIFY_ONCE, status=400) for _ in range(4)])
+        self.assertEqual(served.client.answer.body, SAID)
+        self.assertEqual(len(house.executor.sent), 2)
+        self.assertEqual(house.pool.outcomes, ["rectify"])
+
+    def test_model_fault(self) -> None:
+        """An answer that the model spoilt is asked for once more, then it is a 502."""
+        house = House(*"ab")
+        served = self.served(house, *[failure(Kind.MODEL_FAULT, Then.REPEAT_ONCE) for _ in range(4)])
+        self.assertEqual(served.told, (502, "api_error"))
+        self.assertEqual(len(house.executor.sent), 2)
+
+    def test_refresh(self) -> None:
+        """A 401 of a secret that can be refreshed: refreshed once, and repeated on the same lease."""
+        house = House()
+        source = house.sources["a"]
+        house.executor.answers = [failure(Kind.AUTH, Then.REFRESH_ONCE, status=401), FakeAnswer(b"{}")]
+        served = house.serve()
+        self.assertEqual((served.done, len(house.executor.sent)), (False, 1))
+        source.refreshes[0].callback(SECRET)
+        self.assertEqual(served.client.body, b"{}")
+        self.assertEqual(house.pool.outcomes, ["ok"])
+
+    def test_refresh_once(self) -> None:
+        """A second 401 is the credential's own; the next one may refresh its secret as well."""
+        house = House(*"ab")
+        house.executor.answers = [failure(Kind.AUTH, Then.REFRESH_ONCE, status=401) for _ in range(4)]
+        served = house.serve()
+        for name in "ab":
+            house.sources[name].refreshes[0].callback(SECRET)
+        self.assertEqual(house.pool.outcomes, ["auth", "auth"])
+        self.assertEqual(len(house.executor.sent), 4)
+        self.assertEqual(served.told, (503, "api_error"))
+
+    def test_refresh_fails(self) -> None:
+        """A refresh that fails is a failed attempt of that credential: the next one takes over."""
+        house = House(*"ab")
+        house.executor.answers = [failure(Kind.AUTH, Then.REFRESH_ONCE, status=401), FakeAnswer(b"{}")]
+        served = house.serve()
+        house.sources["a"].refreshes[0].errback(failure(Kind.AUTH))
+        self.assertEqual(served.client.body, b"{}")
+        self.assertEqual(house.pool.outcomes, ["auth", "ok"])
+
+    def test_secret_cannot_be_fetched(self) -> None:
+        """So is one without which there is no secret at all."""
+        house = House(*"ab")
+        house.sources["a"].is_present = False
+        house.executor.answers = [FakeAnswer(b"{}")]
+        served = house.serve()
+        house.sources["a"].refreshes[0].errback(failure(Kind.TRANSIENT))
+        self.assertEqual(served.client.body, b"{}")
+        self.assertEqual(house.pool.outcomes, ["transient", "ok"])
+
+
+class Cancelling(DispatchTestCase):
+    """A request that is ended from outside, wherever it stands."""
+
+    def gone(self, served: Served) -> None:
+        """The request is over; its client gets nothing; whatever lease it had is back, without blame."""
+        self.assertTrue(served.done)
+        self.assertEqual((served.client.body, served.client.error), (None, None))
+        self.assertEqual(set(served.house.pool.outcomes) - {"transient", "auth"}, {"cancelled"})
+        self.assertEqual(served.call.outcome, "cancelled")
+        self.assertEqual(served.house.clock.getDelayedCalls(), [])
+
+    def test_in_the_queue(self) -> None:
+        """Its place in the queue is given up."""
+        house = House()
+        house.pool.hold = True
+        served = house.serve()
+        left: list[object] = []
+        house.pool.waiting[0].addErrback(left.append)
+        served.cancel()
+        self.assertTrue(served.done)
+        self.assertTrue(house.pool.waiting[0].called)
+        self.assertEqual(house.pool.leases, [])
+
+    def test_in_a_refresh(self) -> None:
+        """While its secret is fetched."""
+        house = House()
+        house.sources["a"].is_present = False
+        served = house.serve()
+        served.cancel()
+        self.gone(served)
+
+    def test_in_a_second_refresh(self) -> None:
+        """While its secret is fetched anew."""
+        house = House()
+        house.executor.answers = [failure(Kind.AUTH, Then.REFRESH_ONCE, status=401)]
+        served = house.serve()
+        served.cancel()
+        self.gone(served)
+
+    def test_before_the_head(self) -> None:
+        """While the upstream thinks: its request is cancelled at once, and recorded."""
+        house = House()
+        served = house.serve()
+        served.cancel()
+        self.assertTrue(house.executor.sent[0].cancelled)
+        self.gone(served)
+        self.assertEqual([record.outcome for record in house.sink.records], ["cancelled"])
+
+    def test_in_the_stream(self) -> None:
+        """While events pass: the upstream's socket is closed at once."""
+        house = House()
+        served = house.serve(stream=True)
+        answer = FakeAnswer()
+        house.executor.sent[0].answered.callback(answer)
+        answer.say(b"one\n\n")
+        served.cancel()
+        self.assertEqual(answer.producer.stopped, 1)
+        self.gone(served)
+
+    def test_in_a_backoff(self) -> None:
+        """While it waits before another try."""
+        house = House()
+        house.executor.answers = [transient()]
+        served = house.serve()
+        self.assertEqual(len(house.pool.leases), 2)
+        served.cancel()
+        self.gone(served)
+        self.assertEqual(house.pool.outcomes, ["transient", "cancelled"])
+
+    def test_twice(self) -> None:
+        """The first reason stands; cancelling what is over does nothing."""
+        house = House()
+        served = house.serve()
+        served.cancel(CancelReason.CLIENT_GONE)
+        served.cancel(CancelReason.DRAIN)
+        self.gone(served)
+        self.assertEqual(served.call.error, "client_gone")
+
+    def test_drain(self) -> None:
+        """A client whose request is ended by a shutdown is told so, and may try elsewhere."""
+        served = House().serve()
+        served.cancel(CancelReason.DRAIN)
+        self.assertEqual(served.told, (529, "overloaded_error"))
+
+    def test_total(self) -> None:
+        """``timeouts.total`` ends a request with a 504."""
+        house = House()
+        house.dispatcher.total = 60.0
+        served = house.serve()
+        house.clock.advance(59.9)
+        self.assertFalse(served.done)
+        house.clock.advance(0.1)
+        self.assertEqual(served.told, (504, "timeout_error"))
+        self.assertEqual(house.pool.outcomes, ["cancelled"])
+        self.served(house, FakeAnswer(b"{}"))
+
+
+class CountTokens(DispatchTestCase):
+    """``/v1/messages/count_tokens``."""
+
+    def test_counted(self) -> None:
+        """An upstream's count is the answer, streamed request or not."""
+        house = House()
+        served = self.served(house, FakeAnswer(b'{"input_tokens":3}'), count_tokens=True, stream=True)
+        self.assertEqual(served.client.body, b'{"input_tokens":3}')
+        self.assertTrue(house.pool.wanted[0].count_tokens)
+
+    def test_estimate(self) -> None:
+        """Where no upstream can count, a guess is marked as one."""
+        house = House(*"ab")
+        served = self.served(house, *[failure(Kind.UNSUPPORTED, status=404) for _ in range(2)], count_tokens=True)
+        self.assertEqual(json.loads(served.client.body), {"input_tokens": len(served.call.envelope.body)})
+        self.assertEqual(served.headers[b"x-claudeproxyd-estimate"], b"true")
+        self.assertEqual(served.headers[b"request-id"], b"req_ours")
+        self.assertEqual(len(house.executor.sent), 2)
+
+    def test_estimate_without_a_route(self) -> None:
+        """Also where no route can carry the question."""
+        house = House()
+        house.executor.refuses = "cannot"
+        self.assertIn(b"input_tokens", self.served(house, count_tokens=True).client.body)
+
+    def test_other_failures(self) -> None:
+        """A failure that passes is told, not papered over."""
+        served = self.served(House(), failure(Kind.QUOTA, status=429), count_tokens=True)
+        self.assertEqual(served.told, (429, "rate_limit_error"))
+
+
+class Blanks(DispatchTestCase):
+    """``nonstream_keepalive``."""
+
+    def test_blanks(self) -> None:
+        """Blanks go ahead of a body that takes long, and stop with it."""
+        house = House(nonstream_keepalive=5.0)
+        served = house.serve()
+        house.clock.pump([5.0, 5.0])
+        self.assertEqual(served.client.writes, [b" ", b" "])
+        house.executor.sent[0].answered.callback(FakeAnswer(b"{}"))
+        self.assertEqual(served.client.body, b"{}")
+        self.assertEqual(house.clock.getDelayedCalls(), [])
+
+    def test_not_for_streams(self) -> None:
+        """A stream has pings, a count is fast."""
+        for options in ({"stream": True}, {"count_tokens": True}):
+            house = House(nonstream_keepalive=5.0)
+            served = house.serve(**options)  # type: ignore[arg-type]  # both are flags
+            house.clock.advance(5.0)
+            self.assertEqual(served.client.writes, [])
+
+
+class Records(DispatchTestCase):
+    """One usage record for every attempt."""
+
+    def test_figures(self) -> None:
+        """Each attempt's own outcome, credential, times and figures."""
+        house = House(*"ab")
+        served = house.serve()
+        house.clock.advance(2.0)
+        first = house.executor.sent[0].attempt
+        first.status, first.head_at, first.bytes_out = 429, house.clock.seconds(), 11
+        house.executor.sent[0].answered.errback(failure(Kind.QUOTA, status=429))
+        house.clock.advance(3.0)
+        second = house.executor.sent[1].attempt
+        second.status, second.head_at, second.bytes_out = 200, house.clock.seconds(), 11
+        house.clock.advance(1.0)
+        answer = FakeAnswer(b"{}")
+        answer.usage.input, answer.usage.output, answer.usage.cache_read = 5, 7, 3
+        answer.stop_reason, answer.bytes_in = "end_turn", 2
+        house.executor.sent[1].answered.callback(answer)
+        self.assertTrue(served.done)
+        failed, ok = house.sink.records
+        self.assertEqual((failed.outcome, failed.credential, failed.attempt, failed.status), ("quota", "a", 1, 429))
+        self.assertEqual((failed.time_to_first_byte, failed.duration, failed.input_tokens), (2.0, 2.0, None))
+        self.assertEqual((ok.outcome, ok.credential, ok.attempt, ok.status), ("ok", "b", 2, 200))
+        self.assertEqual((ok.time_to_first_byte, ok.duration), (3.0, 4.0))
+        self.assertEqual((ok.input_tokens, ok.output_tokens, ok.cache_read_tokens, ok.estimated), (5, 7, 3, False))
+        self.assertEqual(
+            (ok.bytes_in, ok.bytes_out, ok.stop_reason, ok.upstream_request_id), (2, 11, "end_turn", "req_up")
+        )
+        for record in house.sink.records:
+            self.assertEqual((record.time, record.request_id, record.client), (EPOCH, "req_ours", "client"))
+            self.assertEqual((record.labels, record.session, record.provider), ({"team": "x"}, "session", "p"))
+            self.assertEqual((record.model_asked, record.model_served), ("m", "p-m"))
+
+
+class NothingToOffer(DispatchTestCase):
+    """The pool has no candidate at all."""
+
+    def test_told(self) -> None:
+        """The client is told when to come back, and no attempt was made."""
+        house = House()
+        house.pool.credentials = ()
+        house.pool.soonest = 20.5
+        served = self.served(house)
+        self.assertEqual(served.told, (429, "rate_limit_error"))
+        self.assertEqual(served.headers[b"retry-after"], b"21")
+        self.assertEqual(house.sink.records, [])
+
+    def test_failures_count(self) -> None:
+        """After failures, what they were is told, with the pool's word on when."""
+        house = House()
+        house.pool.soonest = 7.0
+        served = self.served(house, failure(Kind.OVERLOADED, status=529))
+        self.assertEqual(served.client.answer.body, SAID)
+        self.assertEqual(served.headers[b"retry-after"], b"7")
+
+    def test_pool_fails(self) -> None:
+        """A pool that raises anything else is a fault of ours."""
+        house = House()
+        house.pool.hold = True
+        served = house.serve()
+        house.pool.waiting[0].errback(ZeroDivisionError())
+        self.assertEqual(served.told, (500, "api_error"))
+        self.flushLoggedErrors(ZeroDivisionError)
+
+    def test_waits(self) -> None:
+        """A request waits for as long as the pool lets it."""
+        house = House()
+        house.pool.hold = True
+        served = house.serve()
+        self.assertFalse(served.done)
+        house.pool.waiting[0].errback(Exhausted("transient", 9.0))
+        self.assertIsInstance(served.client.error, ClaudeError)
+        self.assertEqual(served.told, (503, "api_error"))
