@@ -107,6 +107,9 @@ class AttemptFailed(Exception):
         self.answer = answer
         """None where the upstream said nothing that could be relayed: connect failures, time-outs, cuts."""
 
+    def __str__(self) -> str:
+        return f"{self.outcome.kind.value}: {self.outcome.reason or 'without a word'}"
+
 
 class Phase(Enum):
     """How far an attempt had come when it failed."""

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.dispatch.call import Call
     from claudeproxyd.leases import Credential
+    from claudeproxyd.observe.capture import Exchange
 
 
 class Attempt:
@@ -18,6 +19,7 @@ class Attempt:
         "body",
         "bytes_out",
         "call",
+        "capture",
         "credential",
         "head_at",
         "model",
@@ -44,5 +46,7 @@ class Attempt:
         """When the head of the upstream's answer came."""
         self.status = 0
         """The upstream's; 0 where no head came."""
+        self.capture: Exchange | None = None
+        """Where the executor shows what it sent and got, when the request is captured."""
         self.bytes_out = 0
         """Bytes of body sent up."""

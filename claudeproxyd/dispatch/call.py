@@ -39,6 +39,7 @@ class Call:
         "downlink",
         "envelope",
         "error",
+        "events",
         "first_byte",
         "first_content",
         "headers",
@@ -51,6 +52,7 @@ class Call:
         "session",
         "started",
         "stop_reason",
+        "upstream_time",
         "usage",
     )
 
@@ -86,6 +88,10 @@ class Call:
         self.session = ""
         """What its affinity goes by."""
         self.attempts = 0
+        self.upstream_time = 0.0
+        """Seconds that attempts took, and waiting for leases: what is left of the whole is our own doing."""
+        self.events = 0
+        """Events of a message that the client was sent."""
         self.provider = ""
         """Of the last attempt, like ``credential`` and ``model_served``."""
         self.credential = ""

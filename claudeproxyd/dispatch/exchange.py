@@ -66,6 +66,7 @@ class Exchange:
             self._refuse(Refusal(ClaudeError(500, "Internal error of the gateway"), kind="internal"))
         finally:
             if self._relay is not None:
+                call.events = self._relay.events_sent
                 self._relay.close()
                 house.relays.discard(self._relay)
             if blanks is not None:
@@ -134,10 +135,16 @@ class Exchange:
 
     async def _lease(self, wanted: Wanted) -> ILease:
         """The next candidate; one that failed this request before only after a backoff."""
+        granted = self._house.pool.lease(wanted)
+        waits = not granted.called
+        since = self._house.clock.seconds() if waits else 0.0
         try:
-            lease: ILease = await self._house.pool.lease(wanted)
+            lease: ILease = await granted
         except Exhausted as exhausted:
             raise self._refusal(wanted, exhausted) from None
+        finally:
+            if waits:
+                self._call.upstream_time += self._house.clock.seconds() - since
         credential = lease.candidate.credential
         pause = self._tries.backoff(credential, self._house.jitter)
         if pause:
@@ -225,6 +232,7 @@ class Exchange:
             call.first_byte = attempt.head_at
             headers = self._headers(answer)
             if answer.body is not None:
+                call.first_content = house.clock.seconds()
                 self._downlink.whole(headers, answer.body)
             else:
                 assert self._relay is not None
@@ -293,7 +301,8 @@ class Exchange:
     def _record(self, attempt: Attempt, answer: IUpstreamAnswer | None, outcome: Outcome) -> None:
         """One usage record for every attempt, whatever became of it."""
         house, call = self._house, self._call
-        now = house.clock.seconds()
+        duration = house.clock.seconds() - attempt.started
+        call.upstream_time += duration
         record = UsageRecord(
             time=house.wall(),
             request_id=call.request_id,
@@ -307,7 +316,7 @@ class Exchange:
             attempt=attempt.number,
             outcome=outcome.kind.value,
             status=attempt.status,
-            duration=now - attempt.started,
+            duration=duration,
             bytes_out=attempt.bytes_out,
         )
         if attempt.head_at is not None:

@@ -18,6 +18,7 @@ from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Outcome, Phase
 from claudeproxyd.upstream.errors import UpstreamError
 
 if TYPE_CHECKING:
+    from claudeproxyd.observe.capture import Exchange as CapturedExchange
     from claudeproxyd.upstream.client import Response
 
 #: How long an upstream may linger after ``message_stop`` before its connection is given up, in seconds.
@@ -85,6 +86,7 @@ class StreamAnswer:
     """The stream of a Claude-speaking upstream: its frames go on as they came, and the watch reads along."""
 
     __slots__ = (
+        "_capture",
         "_classify",
         "_consumer",
         "_decoder",
@@ -109,6 +111,7 @@ class StreamAnswer:
         decoder: Decoder | None,
         exhausted: float | None,
         request_id: str,
+        capture: CapturedExchange | None = None,
     ) -> None:
         self.status = 200
         self.headers = headers
@@ -118,6 +121,7 @@ class StreamAnswer:
         self.bytes_in = 0
         self._response = response
         self._classify = classify
+        self._capture = capture
         self._decoder = decoder
         self._splitter = FrameSplitter(max_event_bytes)
         self._watch = StreamWatch()
@@ -157,6 +161,8 @@ class StreamAnswer:
             self._response.stopProducing()
             return
         self.bytes_in += len(chunk)
+        if self._capture is not None:
+            self._capture.data(chunk)
         had_content = self._watch.content
         try:
             if self._decoder is not None:
@@ -191,6 +197,8 @@ class StreamAnswer:
             self._break("cut", "upstream closed the stream before message_stop")
 
     def _break(self, failure: str, why: str) -> None:
+        if self._capture is not None:
+            self._capture.failed(why)
         outcome = self._classify(
             phase=Phase.STREAM, failure=failure, body=why.encode(), message_committed=self._watch.content
         )

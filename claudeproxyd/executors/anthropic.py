@@ -124,7 +124,8 @@ class AnthropicExecutor:
         body = self._body(attempt)
         attempt.bytes_out = len(body)
         if call.capture is not None:
-            call.capture.upstream_request(attempt, b"POST", target, lines, body)
+            attempt.capture = call.capture.attempt(self._section.name, attempt.credential.name)
+            attempt.capture.request("POST", target.decode("latin-1"), _pairs(lines), body)
         timeouts = self._services.timeouts
         sent = self._origin.request(
             b"POST",
@@ -156,6 +157,8 @@ class AnthropicExecutor:
     def _answered(self, response: Response, attempt: Attempt, then: Callable[[Response, Attempt], Any]) -> Any:
         attempt.head_at = self._services.clock.seconds()
         attempt.status = response.status
+        if attempt.capture is not None:
+            attempt.capture.answer(response.status, response.headers)
         if response.status == 200:
             return then(response, attempt)
         return response.read(MAX_ERROR_ANSWER).addCallback(self._refused, response, attempt)
@@ -172,6 +175,7 @@ class AnthropicExecutor:
             decoder=Decoder(encoding.decode("latin-1"), self._services.max_event_bytes) if encoding else None,
             exhausted=foreseen(response.headers, self.family, self._services.now()),
             request_id=_request_id(response),
+            capture=attempt.capture,
         )
 
     def _whole(self, response: Response, attempt: Attempt) -> Any:
@@ -180,6 +184,8 @@ class AnthropicExecutor:
         return response.read(MAX_WHOLE_ANSWER).addCallback(self._read_whole, response, attempt)
 
     def _read_whole(self, body: bytes, response: Response, attempt: Attempt) -> WholeAnswer:
+        if attempt.capture is not None:
+            attempt.capture.data(body)
         try:
             return WholeAnswer(
                 self._client_headers(response),
@@ -208,6 +214,8 @@ class AnthropicExecutor:
 
     def _refused(self, body: bytes, response: Response, attempt: Attempt) -> None:
         """Any status but 200."""
+        if attempt.capture is not None:
+            attempt.capture.data(body)
         body = _decoded(body, response, MAX_ERROR_ANSWER)
         outcome = self._classify(
             attempt, phase=Phase.ANSWER, status=response.status, headers=response.headers, body=body
@@ -220,6 +228,8 @@ class AnthropicExecutor:
         reason = failure.value
         if not isinstance(reason, UpstreamError):
             return failure
+        if attempt.capture is not None:
+            attempt.capture.failed(str(reason))
         raise AttemptFailed(
             self._classify(attempt, phase=reason.phase, failure=reason.failure, body=str(reason).encode())
         )
@@ -260,6 +270,11 @@ def _decoded(body: bytes, response: Response, limit: int) -> bytes:
         return decode_whole(body, encoding, limit)
     except CodingError:
         return body
+
+
+def _pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
+    """Rendered header lines as pairs again, for a capture."""
+    return [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")) if name]
 
 
 def _request_id(response: Response) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from claudeproxyd.errors import ClaudeError
+    from claudeproxyd.observe.capture import Exchange
     from claudeproxyd.outcomes import ErrorAnswer
     from claudeproxyd.web.request import GatewayRequest
 
@@ -39,11 +40,14 @@ _STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, phrase) for status, ph
 class Downlink:
     """One request's answer. Made by web, driven by dispatch."""
 
-    def __init__(self, request: GatewayRequest, clock: IReactorTime, extra: Headers = ()) -> None:
+    def __init__(
+        self, request: GatewayRequest, clock: IReactorTime, extra: Headers = (), capture: Exchange | None = None
+    ) -> None:
+        """*extra*: headers of web's own, for CORS. *capture*: shown what the client gets."""
         self._request = request
         self._clock = clock
         self._extra = extra
-        """Headers of web's own: CORS."""
+        self._capture = capture
         self._plain_tcp = is_plain_tcp(request.channel.transport)
         self._producer: IPushProducer | None = None
         self._is_stream = False
@@ -154,6 +158,8 @@ class Downlink:
         request.startedWriting = 1
         self.head_committed = True
         self.status = status
+        if self._capture is not None:
+            self._capture.answer(status, headers)
         lines = [
             _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status,
             _date_line(int(self._clock.seconds())),
@@ -172,7 +178,7 @@ class Downlink:
 
     def _whole(self, status: int, fixed: bytes, headers: Headers, body: bytes) -> None:
         head = self._head(status, fixed, headers, len(body))
-        self.sent += len(body)
+        self._count(body)
         if len(body) <= _JOINED:
             self._write(head + body)
         else:
@@ -181,13 +187,18 @@ class Downlink:
         self._finish()
 
     def _body(self, head: bytes, data: bytes, last: bool) -> None:
-        self.sent += len(data)
+        self._count(data)
         if self._chunked:
             self._write(b"%b%x\r\n%b\r\n%b" % (head, len(data), data, b"0\r\n\r\n" if last else b""))
         else:
             self._write(head + data)
         if last:
             self._finish()
+
+    def _count(self, body: bytes) -> None:
+        self.sent += len(body)
+        if self._capture is not None:
+            self._capture.data(body)
 
     def _write(self, data: bytes) -> None:
         self.last_write = self._clock.seconds()

@@ -68,7 +68,9 @@ class Messages(Endpoint):
         if capture is not None:
             path = request.uri.decode("latin-1")
             capture.client.request("POST", path, request.headers, body)
-        downlink = request.downlink = Downlink(request, request.site.clock, request.cors)
+        downlink = request.downlink = Downlink(
+            request, request.site.clock, request.cors, None if capture is None else capture.client
+        )
         call = request.call = Call(
             request_id=request.request_id,
             principal=principal,

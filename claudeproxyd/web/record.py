@@ -47,6 +47,8 @@ def _add_call(entry: AccessEntry, call: Call) -> None:
     entry.attempts = call.attempts
     entry.outcome = call.outcome
     entry.stop_reason = call.stop_reason
+    entry.events = call.events
+    entry.overhead = entry.duration - call.upstream_time
     entry.error = entry.error or call.error
     if usage is not None:
         entry.input_tokens = usage.input
