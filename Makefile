@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SOURCES := claudeproxyd tests twisted setup.py claudeproxyd.tac
 
-.PHONY: run test clients test-model lint format types wheel clean
+.PHONY: run test clients test-model bench lint format types wheel clean
 
 # The daemon in the foreground: make run ARGS="--config my.toml"
 run: $(VENV)/.run
@@ -24,6 +24,10 @@ clients: $(VENV)/.test
 test-model: $(VENV)/.test
 	@$(BIN)/python -m tests.integration.support.clients model
 	CI_REQUIRE_CLIENTS=1 $(BIN)/python -m pytest -m model tests/integration
+
+# CPU and times beside nginx and a bare Twisted relay; needs gcc and nginx. benchmarks/README.md says how to read it.
+bench: $(VENV)/.run
+	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)

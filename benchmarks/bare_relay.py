@@ -1,6 +1,6 @@
 """The least that a Twisted relay can do: twisted.web in front, an httptools client behind, no features, no care.
 
-A yardstick, not an example. Listens on 127.0.0.1:9300, relays to 127.0.0.1:9100.
+A yardstick, not an example. Listens on 127.0.0.1:9403, relays to 127.0.0.1:9100.
 """
 
 from __future__ import annotations
@@ -97,5 +97,5 @@ idle: list[Upstream] = []
 upstream = HostnameEndpoint(reactor, "127.0.0.1", 9100)
 factory = Factory.forProtocol(Upstream)
 site = SilentSite(Relay(), requestFactory=PlainRequest)
-TCP4ServerEndpoint(reactor, 9300, backlog=4096, interface="127.0.0.1").listen(site)
+TCP4ServerEndpoint(reactor, 9403, backlog=4096, interface="127.0.0.1").listen(site)
 reactor.run()

@@ -11,6 +11,7 @@ import os
 import platform
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -29,7 +30,7 @@ UPSTREAM_PORT = 9100
 KEYS = ("bench-client-1", "bench-client-2", "bench-client-3")
 """The clients of ``bench.toml``, which take turns."""
 BODIES = ("small", "claude-code")
-PORTS = {"nginx": 9200, "bare relay": 9300, "claudeproxyd": 9400}
+PORTS = {"nginx": 9402, "bare relay": 9403, "claudeproxyd": 9400}
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -169,6 +170,7 @@ def new_rig(*needs: str) -> Iterator[Rig]:
 
     A :class:`BenchError`, here or inside, ends this program with its message.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("benchmark: stopped"))
     try:
         missing = [need for need in ("gcc", *needs) if shutil.which(need) is None]
         if missing:
