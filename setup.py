@@ -31,7 +31,15 @@ setup(
         "prometheus_client>=0.26",
     ],
     extras_require={
-        "test": ["pytest>=9.2", "pytest-twisted>=1.14.3", "hypothesis>=6.170", "treq>=26.7", "anthropic>=2.12"],
+        "redis": ["hiredis>=3.5"],
+        "test": [
+            "pytest>=9.2",
+            "pytest-twisted>=1.14.3",
+            "hypothesis>=6.170",
+            "treq>=26.7",
+            "anthropic>=2.12",
+            "hiredis>=3.5",
+        ],
         "dev": ["ruff>=0.17.6", "mypy>=2.4", "mypy-zope>=1.0.17", "towncrier>=26.9"],
     },
     classifiers=[

@@ -31,6 +31,8 @@ from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.scrub import remember
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.store.opening import store_for
+from claudeproxyd.store.service import StateService
 from claudeproxyd.web.access import ConcurrencyAdmission
 from claudeproxyd.web.admin import AdminRoot
 from claudeproxyd.web.buffers import BufferBudget
@@ -69,6 +71,10 @@ class Daemon(MultiService):
         )
         self._plant = self._build(loaded, None, ())
         self.pool.setServiceParent(self)
+        store = store_for(config.server.state, self.pool, reactor, self._in_thread)
+        store.register(self.metrics)
+        self._state = StateService(reactor, self.pool, store)
+        self._state.setServiceParent(self)
         self._plant.catalog.setServiceParent(self)
         self.site = GatewaySite(PublicRoot(), self._plant.public, reactor)
         self._listeners = [Listener(reactor, each, self.site) for each in config.server.listen]
@@ -163,7 +169,7 @@ class Daemon(MultiService):
                 admission=self._admission,
                 buffers=self._buffers,
                 in_thread=self._in_thread,
-                ready=lambda: bool(self.running),
+                ready=lambda: bool(self.running) and self._state.settled,
             ),
             before,
             keep,

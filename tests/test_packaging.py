@@ -14,13 +14,19 @@ ROOT = Path(__file__).parents[1]
 IMPORTED_AS = {"pyopenssl": "OpenSSL", "service-identity": "service_identity", "zope.interface": "zope"}
 
 
-def requirements(name: str) -> set[str]:
-    """The distributions in one of setup()'s lists, without extras and versions."""
+#: Extras that bring what the package imports when it is configured; the others are for tests and development.
+OPTIONAL = ("redis",)
+
+
+def requirements(name: str, extras: tuple[str, ...] = ()) -> set[str]:
+    """The distributions in one of setup()'s lists, without extras and versions; of a dict those of *extras*, or all."""
     tree = ast.parse((ROOT / "setup.py").read_text("utf-8"))
     (call,) = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "setup")
     (value,) = (keyword.value for keyword in call.keywords if keyword.arg == name)
     found = ast.literal_eval(value)
-    lists = found.values() if isinstance(found, dict) else [found]
+    lists = (
+        [names for extra, names in found.items() if extra in (extras or found)] if isinstance(found, dict) else [found]
+    )
     return {re.split(r"[\[<>=]", each)[0] for names in lists for each in names}
 
 
@@ -41,7 +47,8 @@ class Requirements(SynchronousTestCase):
 
     def test_names_what_is_imported(self) -> None:
         """An installed daemon finds every package that it imports, and installs none that it does not."""
-        self.assertEqual({IMPORTED_AS.get(name, name) for name in requirements("install_requires")}, imported())
+        named = requirements("install_requires") | requirements("extras_require", OPTIONAL)
+        self.assertEqual({IMPORTED_AS.get(name, name) for name in named}, imported())
 
     def test_is_explained(self) -> None:
         """Each dependency has its reason on the page of dependencies."""

@@ -51,9 +51,10 @@ def is_affinity(name: str) -> bool:
 
 def stale_at(value: Any) -> float:
     """From when a value need not be kept, in wall-clock seconds: a cooldown's level is of use for a while after it."""
-    if isinstance(value, Mapping):
-        return float(value.get("until", value.get("used", 0.0))) + LONGEST
-    return math.inf
+    if not isinstance(value, Mapping):
+        return math.inf
+    moment = value.get("until", value.get("used"))
+    return moment + LONGEST if isinstance(moment, float | int) else 0.0
 
 
 def place_key(place: Place) -> str:
@@ -124,7 +125,7 @@ def take_over(
     now: float,
     ahead: float,
 ) -> list[str]:
-    """Bring it back, or take another daemon's word; which keys meant nothing: damaged, outlived, of others' credentials.
+    """Bring it back, or take another daemon's word. Which keys meant nothing: damaged, outlived, of no credential here.
 
     *both*: the candidates for messages and for count_tokens. Of two cooldowns the later end holds, of two affinities
     the later use. None ends a cooldown or a disabling; an affinity it does not, that is each daemon's own affair.
@@ -148,7 +149,7 @@ def take_over(
                     if bond is None or bond.used < affinity.used - ahead:
                         homes.append((affinity.used - ahead, session, model, home))
                 case ["disabled", str() as provider, str() as credential]:
-                    if not all([candidates.enable(provider, credential, value is None) for candidates in both]):
+                    if not all(candidates.enable(provider, credential, value is None) for candidates in both):
                         raise KeyError(name)
                 case _:
                     raise KeyError(name)

@@ -1,0 +1,159 @@
+"""The state file: an SQLite database of keys and values. Blocks; runs in a thread, one call at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Any
+
+import msgspec
+
+from claudeproxyd.pool.state import stale_at
+
+#: In every state file's header, so that nobody else's database is taken for one: "cpxd".
+APPLICATION = 0x63707864
+VERSION = 1
+_OURS = [APPLICATION, VERSION]
+#: Seconds that another process may hold the file before it counts as locked.
+PATIENCE = 1.0
+SWEEP_EVERY = 3600.0
+
+_OF_THE_FILE = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+)
+
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value BLOB NOT NULL, stale_at REAL NOT NULL) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {VERSION};
+COMMIT;
+"""
+_PUT = (
+    "INSERT INTO state VALUES (?, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET value = excluded.value, stale_at = excluded.stale_at"
+)
+
+
+class Locked(Exception):
+    """Another process holds the file; later it may not."""
+
+
+class Database:
+    """One state file. A file that is damaged, or not ours to read, is set aside, and a fresh one takes its place."""
+
+    def __init__(self, path: str, wall_clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._wall_clock = wall_clock
+        self._connection: sqlite3.Connection | None = None
+        self._swept = -inf
+        self.aside = ""
+        """What was set aside last and why, until somebody has said so."""
+
+    def read(self) -> dict[str, Any]:
+        """Everything that is not stale. Raises :class:`Locked`, or OSError or sqlite3.Error where no file can be."""
+        rows: list[tuple[str, bytes]] = self._whatever_it_takes(
+            lambda connection: connection.execute(
+                "SELECT key, value FROM state WHERE stale_at > ?", (self._wall_clock(),)
+            ).fetchall()
+        )
+        saved = {}
+        for key, value in rows:
+            with contextlib.suppress(ValueError):
+                saved[key] = msgspec.json.decode(value)
+        return saved
+
+    def write(self, changes: Mapping[str, tuple[float, Any]]) -> None:
+        """Put and delete, all or nothing; raises as :meth:`read` does. *changes* as they waited."""
+        puts = [
+            (key, msgspec.json.encode(value), stale_at(value))
+            for key, (_, value) in changes.items()
+            if value is not None
+        ]
+        deletes = [(key,) for key, (_, value) in changes.items() if value is None]
+        now = self._wall_clock()
+
+        def write(connection: sqlite3.Connection) -> None:
+            with connection:
+                connection.executemany(_PUT, puts)
+                connection.executemany("DELETE FROM state WHERE key = ?", deletes)
+                if now - self._swept > SWEEP_EVERY:
+                    connection.execute("DELETE FROM state WHERE stale_at <= ?", (now,))
+                    self._swept = now
+
+        self._whatever_it_takes(write)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _whatever_it_takes(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Do *work*; if the file will not have it, do it with a fresh file. Raises as :meth:`read` does."""
+        try:
+            return self._do(work)
+        except (sqlite3.Error, OSError) as error:
+            self._set_aside(error)
+            return self._do(work)
+
+    def _do(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        try:
+            if self._connection is None:
+                self._connection = self._open()
+            return work(self._connection)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise Locked("another process holds it") from error
+            raise
+
+    def _open(self) -> sqlite3.Connection:
+        os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
+        # SQLite would make it with the mode that the umask leaves, and its companions like it.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level="IMMEDIATE", check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            if _one(connection, "SELECT count(*) FROM sqlite_master") == 0:
+                connection.executescript(_SCHEMA)
+            if [_one(connection, f"PRAGMA {name}") for name in ("application_id", "user_version")] != _OURS:
+                raise sqlite3.DatabaseError("it is no state file of this version")
+            verdict = _one(connection, "PRAGMA quick_check(1)")
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _set_aside(self, reason: Exception) -> None:
+        """Rename the file and its companions. Raises *reason* where that would not mend it."""
+        with contextlib.suppress(sqlite3.Error):
+            self.close()
+        if not _speaks_against_the_file(reason) or not os.path.isfile(self.path):
+            raise reason
+        aside = time.strftime(f"{self.path}.%Y%m%dT%H%M%S", time.gmtime(self._wall_clock()))
+        for companion in ("-wal", "-shm", ""):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(self.path + companion, aside + companion)
+        self.aside = f"{self.path} is now {aside}: {reason}"
+
+
+def _one(connection: sqlite3.Connection, query: str) -> Any:
+    return connection.execute(query).fetchone()[0]
+
+
+def _speaks_against_the_file(reason: Exception) -> bool:
+    """Whether another file would fare better: a full disk, or too many open files, say nothing of the kind."""
+    if isinstance(reason, sqlite3.Error):
+        return getattr(reason, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _OF_THE_FILE
+    return isinstance(reason, PermissionError)

@@ -1,0 +1,32 @@
+"""Which store ``server.state`` stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from claudeproxyd.config.state import InFile, InRedis, state_of
+from claudeproxyd.store.database import Database
+from claudeproxyd.store.memory import MemoryStore
+from claudeproxyd.store.sqlite import SQLiteStore
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from claudeproxyd.interfaces import IStateStore
+    from claudeproxyd.pool.service import CredentialPool
+
+
+def store_for(
+    state: str, pool: CredentialPool, reactor: Any, in_thread: Callable[[Callable[[], Any]], Deferred[Any]]
+) -> IStateStore:
+    """The store, which has touched nothing yet. Raises ValueError for what the check of a configuration refuses."""
+    place = state_of(state)
+    if isinstance(place, InFile):
+        return SQLiteStore(Database(place.path), reactor, in_thread)
+    if isinstance(place, InRedis):
+        # Its parser is an extra, which is there where this is configured.
+        from claudeproxyd.store.redis import RedisStore, endpoint_of
+
+        return RedisStore(reactor, endpoint_of(reactor, place), place, pool.learn, pool.export_state)
+    return MemoryStore()

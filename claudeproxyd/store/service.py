@@ -1,0 +1,75 @@
+"""The pool's state as a service: brought back at the start, told of every change, written out at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.python.failure import Failure
+
+    from claudeproxyd.interfaces import IStateStore
+    from claudeproxyd.pool.service import CredentialPool
+
+#: Seconds that the start, and the stop, wait for a store.
+PATIENCE = 2.0
+
+
+class StateService(Service):
+    """Ties the pool to its store. Made and parented by the daemon."""
+
+    name = "state"
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, pool: CredentialPool, store: IStateStore) -> None:
+        self._clock = clock
+        self._pool = pool
+        self._store = store
+        self.settled = False
+        """The state is there, or will not be waited for: the daemon may say that it is ready."""
+        self._patience: IDelayedCall | None = None
+
+    def startService(self) -> None:
+        """Begin to load. What comes late is taken over all the same."""
+        super().startService()
+        self._pool.changed = self._store.save
+        self._patience = self._clock.callLater(PATIENCE, self._go_on, f"not within {PATIENCE:g} s")
+        self._store.load().addCallback(self._loaded).addErrback(self._failed)
+
+    def _loaded(self, saved: Mapping[str, Any]) -> None:
+        if not self.running:
+            return
+        if self._store.shared:
+            self._pool.learn(saved)
+        else:
+            self._pool.import_state(saved)
+        self._go_on("")
+
+    def _failed(self, failure: Failure) -> None:
+        if self.running:
+            self._go_on(failure.getErrorMessage())
+
+    def _go_on(self, why_without: str) -> None:
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
+        self.settled = True
+        if why_without:
+            self._log.warn("the state of before could not be loaded: {why}", why=why_without)
+
+    def stopService(self) -> Deferred[None]:
+        """Have written what is not yet; a store that does not answer is not waited for."""
+        super().stopService()
+        self._pool.changed = None
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
+        closed = self._store.close()
+        closed.addTimeout(PATIENCE, self._clock)
+        return closed.addErrback(self._given_up)
+
+    def _given_up(self, failure: Failure) -> None:
+        self._log.warn("the last changes of state may not have been written: {why}", why=failure.getErrorMessage())

@@ -1,0 +1,121 @@
+"""State in a file, written behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from claudeproxyd.interfaces import IStateStore
+from claudeproxyd.store.database import Database
+from claudeproxyd.store.waiting import BOUND, Waiting
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from claudeproxyd.observe.metrics import Metrics
+
+#: Seconds that a change may wait for its fellows: with the write itself, a crash costs less than a second.
+FLUSH_AFTER = 0.5
+#: Seconds to the next try after a write that failed.
+TRY_AGAIN = 5.0
+
+
+@implementer(IStateStore)
+class SQLiteStore:
+    """``sqlite:``: the reactor's half, which collects; :class:`Database` works in a thread, one call at a time."""
+
+    _log = Logger()
+    shared = False
+
+    def __init__(
+        self, database: Database, clock: IReactorTime, in_thread: Callable[[Callable[[], Any]], Deferred[Any]]
+    ) -> None:
+        """*in_thread* runs a function in a thread: ``partial(deferToThreadPool, reactor, reactor.getThreadPool())``."""
+        self._database = database
+        self._clock = clock
+        self._in_thread = in_thread
+        self._waiting = Waiting(self._flush_soon)
+        self._timer: IDelayedCall | None = None
+        self._busy = False
+        self._failing = False
+        self._closed: Deferred[None] | None = None
+
+    def register(self, metrics: Metrics) -> None:
+        """Have the metrics tell how the writing fares."""
+        metrics.gauge("claudeproxyd_state_waiting", "Changes of state not yet written.", lambda: len(self._waiting))
+        metrics.counter("claudeproxyd_state_dropped_total", "Changes of state lost.", lambda: self._waiting.dropped)
+
+    def load(self) -> Deferred[Mapping[str, Any]]:
+        """See the interface. Fails where the file can neither be read nor replaced."""
+        self._busy = True
+        return self._in_thread(self._database.read).addBoth(self._loaded)
+
+    def _loaded(self, result: dict[str, Any] | Failure) -> Mapping[str, Any] | Failure:
+        self._done()
+        if isinstance(result, Failure):
+            return result
+        return {key: value for key, value in result.items() if key not in self._waiting}
+
+    def save(self, changes: Mapping[str, Any]) -> None:
+        """See the interface."""
+        self._waiting.add(changes)
+
+    def close(self) -> Deferred[None]:
+        """See the interface."""
+        self._closed = Deferred()
+        self._flush()
+        return self._closed
+
+    # -- writing
+
+    def _flush_soon(self) -> None:
+        if self._timer is None and not self._busy and self._closed is None:
+            self._timer = self._clock.callLater(TRY_AGAIN if self._failing else FLUSH_AFTER, self._flush)
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            if self._timer.active():
+                self._timer.cancel()
+            self._timer = None
+        if self._busy:
+            return
+        taken = self._waiting.take(BOUND)
+        if taken:
+            self._busy = True
+            self._in_thread(lambda: self._database.write(taken)).addBoth(self._written, taken)
+        elif self._closed is not None:
+            self._busy = True
+            self._in_thread(self._database.close).addBoth(self._let_go)
+
+    def _written(self, result: object, taken: Mapping[str, tuple[float, Any]]) -> None:
+        if isinstance(result, Failure):
+            if not self._failing:
+                self._log.warn(
+                    "the state is not written to {path}: {why}", path=self._database.path, why=result.getErrorMessage()
+                )
+            if self._closed is None:
+                self._waiting.put_back(taken)
+        elif self._failing:
+            self._log.info("the state is written to {path} again", path=self._database.path)
+        self._failing = isinstance(result, Failure)
+        self._done()
+
+    def _done(self) -> None:
+        """The thread came back."""
+        self._busy = False
+        if self._database.aside:
+            self._log.warn("a state file that was of no use was set aside: {aside}", aside=self._database.aside)
+            self._database.aside = ""
+        if self._closed is not None:
+            self._flush()
+        elif self._waiting:
+            self._flush_soon()
+
+    def _let_go(self, result: object) -> None:
+        assert self._closed is not None
+        self._closed.callback(None)

@@ -1,0 +1,67 @@
+"""Changes that are not yet where they are kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.logger import Logger
+
+#: Keys at once; a change of another key is dropped then. The pool has fewer unless thousands of credentials are in
+#: trouble while nothing can be written.
+BOUND = 100_000
+
+
+class Waiting:
+    """The last value of each key, and when it was said. Bounded; adding costs well under a microsecond."""
+
+    _log = Logger()
+
+    def __init__(self, due: Callable[[], None], wall_clock: Callable[[], float] = time.time) -> None:
+        """*due* is called when the first change comes to wait."""
+        self._due = due
+        self._wall_clock = wall_clock
+        self._changes: dict[str, tuple[float, Any]] = {}
+        self.dropped = 0
+        """Changes lost because too much was waiting."""
+
+    def __len__(self) -> int:
+        return len(self._changes)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._changes
+
+    def get(self, key: str) -> tuple[float, Any] | None:
+        """When *key* changed, in wall-clock seconds, and its value."""
+        return self._changes.get(key)
+
+    def add(self, changes: Mapping[str, Any]) -> None:
+        """What *changes* says holds from now on."""
+        waiting = self._changes
+        first = not waiting
+        now = self._wall_clock()
+        for key, value in changes.items():
+            if len(waiting) >= BOUND and key not in waiting:
+                self._drop()
+                continue
+            waiting[key] = (now, value)
+        if first:
+            self._due()
+
+    def take(self, most: int) -> dict[str, tuple[float, Any]]:
+        """Up to *most* of them, the longest waiting first; they wait no more."""
+        if len(self._changes) <= most:
+            taken, self._changes = self._changes, {}
+            return taken
+        keys = [key for key, _ in zip(self._changes, range(most), strict=False)]
+        return {key: self._changes.pop(key) for key in keys}
+
+    def put_back(self, taken: Mapping[str, tuple[float, Any]]) -> None:
+        """They could not be written: those that did not change since wait on."""
+        self._changes = {**taken, **self._changes}
+
+    def _drop(self) -> None:
+        if not self.dropped:
+            self._log.warn("more than {bound} changes of state wait to be written: others are dropped", bound=BOUND)
+        self.dropped += 1
