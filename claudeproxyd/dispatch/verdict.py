@@ -23,8 +23,10 @@ _OURS = {
     Kind.PERMISSION: "may not use this model",
     Kind.LOCATION: "may not be used from this location",
 }
-#: The most useful to a client first; then the last failure.
-_USEFUL = (*_CLIENTS, Kind.QUOTA, Kind.OVERLOADED)
+#: The most useful to a client first; then the last failure …
+_USEFUL = (Kind.CLIENT_FAULT, Kind.MODEL_FAULT, Kind.RECTIFY, Kind.QUOTA, Kind.OVERLOADED)
+#: … that is not of these: they say something of one candidate, and count where there is nothing else.
+_OF_ONE_CANDIDATE = (Kind.UNSUPPORTED, Kind.TOO_LARGE, Kind.MODEL_UNAVAILABLE)
 
 _RETRY_AFTER = (b"retry-after", b"retry-after-ms", b"x-should-retry")
 
@@ -57,11 +59,10 @@ def refusal(
     if kind is Kind.QUOTA:
         return _later(kind, 429, f"All credentials for {model} have used up their quota", ready_in, settings)
     if kind in _OURS:
-        message = f"The gateway's credentials for {model} {_OURS[kind]}. Its operator can see which and why."
-        return _plain(kind, 503, message, DO_NOT_RETRY)
+        return _ours(kind, model, ready_in, settings)
     if kind is Kind.OVERLOADED:
         later = _later(kind, 529, _upstreams_words(failure) or "Overloaded", ready_in, settings)
-        return Refusal(later.error, _with_retry_after(failure.answer, later.error), kind.value)
+        return Refusal(later.error, _without_retry_after(failure.answer, later.error.status), kind.value)
     return _failed(failure, ready_in, settings)
 
 
@@ -80,7 +81,8 @@ def _most_useful(failures: Sequence[AttemptFailed]) -> AttemptFailed:
         for failure in failures:
             if failure.outcome.kind is kind:
                 return failure
-    return failures[-1]
+    others = [failure for failure in failures if failure.outcome.kind not in _OF_ONE_CANDIDATE]
+    return (others or failures)[-1]
 
 
 def _clients(failure: AttemptFailed) -> Refusal:
@@ -116,20 +118,26 @@ def _nothing_to_offer(model: str, exhausted: Exhausted, settings: Pool) -> Refus
         return _later(reason, 429, f"All credentials for {model} have used up their quota", ready_in, settings)
     if reason == Kind.MODEL_UNAVAILABLE.value:
         return Refusal(ClaudeError(404, f"model: {model}"), kind=reason)
-    for kind, words in _OURS.items():
+    for kind in _OURS:
         if reason == kind.value:
-            message = f"The gateway's credentials for {model} {words}. Its operator can see which and why."
-            return _plain(kind, 503, message, DO_NOT_RETRY)
+            return _ours(kind, model, ready_in, settings)
     if reason == "busy":
         return _later(reason, 429, f"All credentials for {model} are at their concurrency limit", 1.0, settings)
     return _later(reason, 503, f"No credential for {model} is ready ({reason})", ready_in, settings)
 
 
-def _plain(kind: Kind, status: int, message: str, *headers: tuple[bytes, bytes]) -> Refusal:
-    return Refusal(ClaudeError(status, message, headers=headers), kind=kind.value)
+def _ours(kind: Kind, model: str, ready_in: float | None, settings: Pool) -> Refusal:
+    message = f"The gateway's credentials for {model} {_OURS[kind]}; its operator can see which and why"
+    return _later(kind, 503, message, ready_in, settings, give_up=True)
 
 
-def _later(kind: Kind | str, status: int, message: str, ready_in: float | None, settings: Pool) -> Refusal:
+def _plain(kind: Kind, status: int, message: str) -> Refusal:
+    return Refusal(ClaudeError(status, message), kind=kind.value)
+
+
+def _later(
+    kind: Kind | str, status: int, message: str, ready_in: float | None, settings: Pool, *, give_up: bool = False
+) -> Refusal:
     """An error that says when to come back, if that is known: the true time in words, a bounded one in the header.
 
     Claude Code waits for up to 60 seconds and gives up at once above that; SDKs sleep as long as they are told.
@@ -139,9 +147,12 @@ def _later(kind: Kind | str, status: int, message: str, ready_in: float | None, 
         seconds = max(1, math.ceil(ready_in))
         message = f"{message}; ready again in {_spoken(seconds)}"
         if seconds > settings.give_up_after:
-            headers = [(b"retry-after", b"%d" % seconds), DO_NOT_RETRY]
+            give_up = True
         else:
-            headers = [(b"retry-after", b"%d" % min(seconds, settings.retry_after_max))]
+            seconds = min(seconds, settings.retry_after_max)
+        headers.append((b"retry-after", b"%d" % seconds))
+    if give_up:
+        headers.append(DO_NOT_RETRY)
     name = kind if isinstance(kind, str) else kind.value
     return Refusal(ClaudeError(status, message, headers=headers), kind=name)
 
@@ -163,9 +174,9 @@ def _upstreams_words(failure: AttemptFailed) -> str:
     return error_message(answer.body, "anthropic") if answer.verbatim else ""
 
 
-def _with_retry_after(answer: ErrorAnswer | None, error: ClaudeError) -> ErrorAnswer | None:
-    """An upstream's 529 with its own body, and the pool's word on when to come back."""
-    if answer is None or not answer.verbatim or answer.status != error.status:
+def _without_retry_after(answer: ErrorAnswer | None, status: int) -> ErrorAnswer | None:
+    """An upstream's 529 with its own body; on when to come back the pool has the word."""
+    if answer is None or not answer.verbatim or answer.status != status:
         return None
     headers = [pair for pair in answer.headers if pair[0] not in _RETRY_AFTER]
-    return ErrorAnswer(answer.status, [*headers, *error.headers], answer.body, verbatim=True)
+    return ErrorAnswer(answer.status, headers, answer.body, verbatim=True)

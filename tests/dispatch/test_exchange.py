@@ -214,7 +214,8 @@ class Repetitions(DispatchTestCase):
     def test_rectify(self) -> None:
         """A signature that is not accepted: once more without thinking, on the same lease."""
         house = House(*"ab")
-        body = b'{"model":"m","max_tokens":9,"thinking":{},"messages":[{"role":"assistant","content":[{"type":"thinking"}]}]}'
+        turns = b'[{"role":"assistant","content":[{"type":"thinking"}]}]'
+        body = b'{"model":"m","max_tokens":9,"thinking":{},"messages":%b}' % turns
         served = self.served(house, failure(Kind.RECTIFY, Then.RECTIFY_ONCE, status=400), FakeAnswer(b"{}"), body=body)
         self.assertEqual(served.client.body, b"{}")
         self.assertEqual(house.pool.outcomes, ["ok"])

@@ -1,0 +1,217 @@
+"""What the client is told when nobody could serve: the contract's table, row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.config.schema import Pool
+from claudeproxyd.dispatch.verdict import Refusal, broken_off, refusal
+from claudeproxyd.leases import Exhausted
+from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Kind, Outcome, Scope, Then
+
+
+def body(type: str, message: str) -> bytes:
+    """An error in the API's shape."""
+    return f'{{"type":"error","error":{{"type":"{type}","message":"{message}"}}}}'.encode()
+
+
+def failed(kind: Kind, answer: ErrorAnswer | None = None, **more: Any) -> AttemptFailed:
+    """One attempt's end."""
+    return AttemptFailed(Outcome(kind, Scope.NONE, Then.NEXT, **({"reason": "a reason"} | more)), answer)
+
+
+def said(status: int, type: str = "api_error", message: str = "upstream's words") -> ErrorAnswer:
+    """What an Anthropic upstream said."""
+    headers = [
+        (b"request-id", b"req_up"),
+        (b"retry-after", b"999"),
+        (b"retry-after-ms", b"9"),
+        (b"x-should-retry", b"true"),
+    ]
+    return ErrorAnswer(status, headers, body(type, message), verbatim=True)
+
+
+def told(*failures: AttemptFailed, ready_in: float | None = None, **settings: Any) -> Refusal:
+    """What comes of these failures."""
+    return refusal("m", failures, None, ready_in, Pool(**settings))
+
+
+def pool_said(reason: str, ready_in: float | None = None, **settings: Any) -> Refusal:
+    """What comes of an empty pool, without any attempt."""
+    return refusal("m", [], Exhausted(reason, ready_in), ready_in, Pool(**settings))
+
+
+class VerdictTestCase(SynchronousTestCase):
+    """Compares what a client gets."""
+
+    def check(self, refused: Refusal, status: int, type: str, *headers: tuple[bytes, bytes]) -> None:
+        """Status, type and headers."""
+        error = refused.error
+        self.assertEqual((error.status, error.type), (status, type))
+        self.assertEqual(sorted(error.headers), sorted(headers))
+
+
+AGAIN = (b"x-should-retry", b"false")
+
+
+class Rows(VerdictTestCase):
+    """One kind of failure on every candidate."""
+
+    def test_client_fault(self) -> None:
+        """An Anthropic upstream's answer passes verbatim; without one, its words under 400."""
+        for kind, status in ((Kind.CLIENT_FAULT, 422), (Kind.TOO_LARGE, 413), (Kind.UNSUPPORTED, 404)):
+            answer = said(status, "invalid_request_error")
+            refused = told(failed(kind, answer), ready_in=5.0)
+            self.assertIs(refused.answer, answer)
+            self.check(refused, status, refused.error.type)
+        self.check(told(failed(Kind.CLIENT_FAULT)), 400, "invalid_request_error")
+        self.check(told(failed(Kind.TOO_LARGE)), 413, "request_too_large")
+        self.check(told(failed(Kind.UNSUPPORTED)), 400, "invalid_request_error")
+
+    def test_foreign_types_stay(self) -> None:
+        """Another provider's message is kept, its own type strings never are."""
+        answer = ErrorAnswer(400, [], b'{"error":{"status":"INVALID_ARGUMENT"}}', message="no such tool")
+        refused = told(failed(Kind.CLIENT_FAULT, answer))
+        self.assertIsNone(refused.answer)
+        self.assertEqual(refused.error.message, "no such tool")
+        self.check(refused, 400, "invalid_request_error")
+
+    def test_model_unavailable(self) -> None:
+        """404 in the upstream's words."""
+        refused = told(failed(Kind.MODEL_UNAVAILABLE, said(404, "not_found_error", "model: m")), ready_in=600.0)
+        self.assertEqual(refused.error.message, "model: m")
+        self.check(refused, 404, "not_found_error")
+        self.check(pool_said("model_unavailable", 600.0), 404, "not_found_error")
+        self.check(pool_said("none"), 404, "not_found_error")
+
+    def test_quota(self) -> None:
+        """429 with the pool's word on when; the upstream's own headers do not pass."""
+        for refused in (told(failed(Kind.QUOTA, said(429)), ready_in=12.2), pool_said("quota", 12.2)):
+            self.check(refused, 429, "rate_limit_error", (b"retry-after", b"13"))
+            self.assertIn("13 s", refused.error.message)
+            self.assertIsNone(refused.answer)
+
+    def test_overloaded(self) -> None:
+        """An upstream's own 529 is relayed with its body and the pool's retry-after, once."""
+        refused = told(failed(Kind.OVERLOADED, said(529, "overloaded_error", "Overloaded")), ready_in=3.0)
+        answer = refused.answer
+        assert answer is not None
+        self.assertEqual((answer.status, answer.body), (529, body("overloaded_error", "Overloaded")))
+        self.assertEqual(
+            [*answer.headers, *refused.error.headers], [(b"request-id", b"req_up"), (b"retry-after", b"3")]
+        )
+
+    def test_overloaded_in_the_pool(self) -> None:
+        """The pool's own refusal is 503: Claude Code gives up after three 529s."""
+        self.check(pool_said("overloaded", 3.0), 503, "api_error", (b"retry-after", b"3"))
+
+    def test_ours(self) -> None:
+        """What our credentials may not is 503, says so, and is never the client's 401; with the true time."""
+        for kind in (Kind.AUTH, Kind.BILLING, Kind.PERMISSION):
+            for refused in (told(failed(kind, said(401)), ready_in=20.0), pool_said(kind.value, 20.0)):
+                self.check(refused, 503, "api_error", (b"retry-after", b"20"), AGAIN)
+                self.assertIn("credentials", refused.error.message)
+                self.assertNotIn("upstream's words", refused.error.message)
+                self.assertIn("20 s", refused.error.message)
+                self.assertIsNone(refused.answer)
+        self.check(told(failed(Kind.LOCATION)), 503, "api_error", AGAIN)
+
+    def test_transient(self) -> None:
+        """The upstream's status from 500 up, else 502; 504 for time-outs."""
+        again = (b"retry-after", b"2")
+        for status, expected in ((500, 500), (503, 503), (520, 520), (408, 502), (302, 502)):
+            refused = told(failed(Kind.TRANSIENT, said(status)), ready_in=2.0)
+            self.check(refused, expected, "api_error", again)
+        self.check(told(failed(Kind.TRANSIENT), ready_in=2.0), 502, "api_error", again)
+        self.check(told(failed(Kind.TRANSIENT, timed_out=True), ready_in=2.0), 504, "timeout_error", again)
+        self.check(told(failed(Kind.BROKEN_STREAM)), 502, "api_error")
+        self.check(told(failed(Kind.CONFIGURATION), ready_in=2.0), 502, "api_error", again)
+        self.check(pool_said("transient", 2.0), 503, "api_error", again)
+
+    def test_model_fault(self) -> None:
+        """An answer that the model spoilt twice."""
+        self.check(told(failed(Kind.MODEL_FAULT)), 502, "api_error")
+
+    def test_busy(self) -> None:
+        """Limits of our own: come back soon."""
+        self.check(pool_said("busy"), 429, "rate_limit_error", (b"retry-after", b"1"))
+        self.check(pool_said("queue_full"), 529, "overloaded_error", (b"retry-after", b"1"))
+
+
+class When(VerdictTestCase):
+    """``retry-after``."""
+
+    def test_whole_seconds(self) -> None:
+        """Rounded up, and never 0, which would mean at once."""
+        for ready_in, seconds in ((0.0, b"1"), (0.2, b"1"), (1.0, b"1"), (1.001, b"2"), (60.0, b"60")):
+            self.check(told(failed(Kind.QUOTA), ready_in=ready_in), 429, "rate_limit_error", (b"retry-after", seconds))
+
+    def test_cap(self) -> None:
+        """At most ``retry_after_max``, up to ``give_up_after``; the message says the true time."""
+        for ready_in in (61.0, 300.0):
+            refused = told(failed(Kind.QUOTA), ready_in=ready_in)
+            self.check(refused, 429, "rate_limit_error", (b"retry-after", b"60"))
+        self.assertIn("5 min", refused.error.message)
+        self.check(
+            told(failed(Kind.QUOTA), ready_in=90.0, retry_after_max=10),
+            429,
+            "rate_limit_error",
+            (b"retry-after", b"10"),
+        )
+
+    def test_give_up(self) -> None:
+        """Beyond ``give_up_after``: the true figure, and do not try again."""
+        for seconds, words in ((301.0, "6 min"), (7200.0, "2 h 0 min"), (90_000.0, "25 h 0 min")):
+            refused = told(failed(Kind.QUOTA), ready_in=seconds)
+            self.check(refused, 429, "rate_limit_error", (b"retry-after", b"%d" % seconds), AGAIN)
+            self.assertIn(words, refused.error.message)
+
+    def test_unknown(self) -> None:
+        """Nothing is made up where nobody knows."""
+        self.check(told(failed(Kind.QUOTA)), 429, "rate_limit_error")
+
+
+class MostUseful(VerdictTestCase):
+    """Of several failures."""
+
+    def test_order(self) -> None:
+        """A client's fault, then quota, then overload, then the last."""
+        kinds = [Kind.TRANSIENT, Kind.OVERLOADED, Kind.QUOTA, Kind.CLIENT_FAULT]
+        statuses = [502, 529, 429, 400]
+        for count in range(1, 5):
+            for order in (kinds[:count], kinds[count - 1 :: -1]):
+                self.assertEqual(told(*map(failed, order)).error.status, statuses[count - 1], order)
+        self.assertEqual(told(failed(Kind.AUTH), failed(Kind.TRANSIENT)).error.status, 502)
+        self.assertEqual(told(failed(Kind.TRANSIENT), failed(Kind.AUTH)).error.status, 503)
+
+    def test_one_route_cannot(self) -> None:
+        """What one route could not carry says nothing while another is only out of quota."""
+        for kind in (Kind.UNSUPPORTED, Kind.TOO_LARGE):
+            self.assertEqual(told(failed(kind, said(404)), failed(Kind.QUOTA)).error.status, 429)
+
+    def test_model_unavailable_everywhere(self) -> None:
+        """404 only where the model is unavailable on every candidate; else a try later may find it."""
+        self.assertEqual(told(failed(Kind.TRANSIENT), failed(Kind.MODEL_UNAVAILABLE)).error.status, 502)
+        self.assertEqual(told(failed(Kind.MODEL_UNAVAILABLE), failed(Kind.AUTH)).error.status, 503)
+
+
+class BrokenOff(VerdictTestCase):
+    """A message of which the client has a part."""
+
+    def test_upstreams_error(self) -> None:
+        """The upstream's own type and words."""
+        refused = broken_off(failed(Kind.OVERLOADED, said(529, "overloaded_error", "Overloaded")))
+        self.check(refused, 529, "overloaded_error")
+        self.assertEqual(refused.error.message, "Overloaded")
+
+    def test_cut(self) -> None:
+        """What happened, in words."""
+        refused = broken_off(failed(Kind.BROKEN_STREAM, reason="upstream closed the stream before message_stop"))
+        self.check(refused, 502, "api_error")
+        self.assertEqual(refused.error.message, "upstream closed the stream before message_stop")
+
+    def test_silence(self) -> None:
+        """A time-out is one by its type."""
+        self.check(broken_off(failed(Kind.BROKEN_STREAM, timed_out=True)), 504, "timeout_error")
