@@ -6,6 +6,7 @@ write down when they passed.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -86,7 +87,8 @@ class Relay:
         self._paused_since: float | None = None
         waits = (settings.head_commit, settings.keepalive, settings.stall)
         self._tick_every = min(wait for wait in (*waits, _LONGEST_SLEEP) if wait > 0)
-        self._timer: IDelayedCall | None = clock.callLater(self._tick_every, self._tick)
+        self._timer: IDelayedCall | None = None
+        self._look_at(min(call.started + settings.head_commit, clock.seconds() + self._tick_every))
         self._downlink.attach(self)
 
     def carry(self, answer: IUpstreamAnswer, headers: Headers, family: str, content_by: float | None) -> Deferred[None]:
@@ -103,6 +105,8 @@ class Relay:
         self._held = []
         self._held_bytes = 0
         carried = self._carried = Deferred(self._cancelled)
+        if content_by is not None and not self._committed:
+            self._look_at(content_by)
         if self._paused_since is not None:
             answer.producer.pauseProducing()
         answer.deliver(self)
@@ -125,6 +129,7 @@ class Relay:
                 return
             self._committed = True
             self._call.first_content = self._clock.seconds()
+            self._call.envelope.forget()
             if self._held:
                 self._held.append(frames)
                 frames = b"".join(self._held)
@@ -195,24 +200,29 @@ class Relay:
 
     # time
 
+    def _look_at(self, due: float) -> None:
+        """Look at the deadlines then, or earlier."""
+        after = max(0.0, due - self._clock.seconds())
+        if self._timer is None:
+            self._timer = self._clock.callLater(after, self._tick)
+        elif due < self._timer.getTime():
+            self._timer.reset(after)
+
     def _tick(self) -> None:
         """Look at every deadline at once."""
+        self._timer = None
         now = self._clock.seconds()
         downlink, settings = self._downlink, self._settings
         due = now + self._tick_every
         if not downlink.head_committed:
             commit_at = self._call.started + settings.head_commit
             if now >= commit_at:
-                downlink.commit_head(())
+                downlink.commit_head(((b"x-claudeproxyd-request-id", self._call.request_id.encode()),))
             else:
                 due = min(due, commit_at)
+        cut_at = content_by = inf
         if self._paused_since is not None:
             cut_at = self._paused_since + settings.stall
-            if settings.stall and now >= cut_at:
-                self._timer = None
-                self._give_up(CancelReason.STALLED)
-                return
-            due = min(due, cut_at)
         elif downlink.head_committed and settings.keepalive:
             ping_at = downlink.last_write + settings.keepalive
             if now >= ping_at:
@@ -220,8 +230,10 @@ class Relay:
                 ping_at = now + settings.keepalive
             due = min(due, ping_at)
         if self._content_by is not None and not self._committed:
-            if now >= self._content_by:
-                self._fail("content_timeout", "no content event came in time")
-            else:
-                due = min(due, self._content_by)
-        self._timer = self._clock.callLater(max(0.0, due - now), self._tick)
+            content_by = self._content_by
+        # Set before anything ends: the end takes the timer away.
+        self._look_at(min(due, max(now, cut_at), max(now, content_by)))
+        if now >= cut_at:
+            self._give_up(CancelReason.STALLED)
+        elif now >= content_by:
+            self._fail("content_timeout", "no content event came in time")

@@ -38,6 +38,9 @@ _decode_model = msgspec.json.Decoder(_ModelAlone).decode
 _decode_name = msgspec.json.Decoder(str).decode
 
 
+_FORGOTTEN = _Members(model=msgspec.Raw(b'""'), messages=msgspec.Raw(b"[]"))
+
+
 class Envelope:
     """One request's body, and what was read of it. Made by :func:`read_envelope`, never changed in place."""
 
@@ -52,6 +55,11 @@ class Envelope:
         self.max_tokens = None if members.max_tokens is msgspec.UNSET else members.max_tokens
         """None for count_tokens, which does not need it."""
         self._members = members
+
+    def forget(self) -> None:
+        """Let go of the body: nobody will send it again, and a stream may last for an hour. What was read stays."""
+        self.body = b""
+        self._members = _FORGOTTEN
 
     @property
     def metadata(self) -> bytes:

@@ -42,6 +42,8 @@ MAX_HEAD = 65_536
 MAX_HEADERS = 256
 #: Up to here a body goes out in one write with its head; above it in steps of this size.
 ONE_WRITE = 65_536
+#: The longest that a connection's timer sleeps, in seconds.
+_LOOK_EVERY = 30.0
 #: How long a peer may take to agree to the end of an idle TLS connection.
 _FAREWELL = 5.0
 
@@ -328,10 +330,14 @@ class Connection(Protocol):
             self._origin.freed(self)
 
     def _count_barren(self, size: int) -> None:
+        """A read that brought nothing of a body: heads, trailers and chunk extensions have a bound."""
         self._barren += size
-        if self._barren > MAX_HEAD or (len(self._headers) > MAX_HEADERS and not self._head_in):
-            phase = Phase.ANSWER if self._head_in else Phase.HEAD
-            self._fail(Malformed(f"the answer brings {MAX_HEAD} bytes and nothing of its body", phase))
+        if not self._head_in and len(self._headers) > MAX_HEADERS:
+            self._fail(Malformed(f"the answer has more than {MAX_HEADERS} headers", Phase.HEAD))
+        elif self._barren > MAX_HEAD and not self._head_in:
+            self._fail(Malformed(f"the answer's head is larger than {MAX_HEAD} bytes", Phase.HEAD))
+        elif self._barren > MAX_HEAD:
+            self._fail(Malformed(f"the answer brings {MAX_HEAD} bytes and nothing of its body", Phase.ANSWER))
 
     # Waiting, and letting wait.
 
@@ -360,11 +366,20 @@ class Connection(Protocol):
         """From now on give up after so long; what is set already fires later, or is moved only to fire earlier."""
         deadline = self._deadline = self._clock.seconds() + seconds
         if deadline < self._timer_at:
-            self._timer_at = deadline
-            if self._timer is None:
-                self._timer = self._clock.callLater(seconds, self._look)
-            else:
-                self._timer.reset(seconds)
+            self._arm(seconds)
+
+    def _arm(self, seconds: float) -> None:
+        """Look at the deadline in so many seconds, or sooner.
+
+        Never much later than a kept connection's own wait: to move a timer forward takes the reactor a search through
+        all of its timers, and that would come with each request that ends.
+        """
+        seconds = min(seconds, _LOOK_EVERY)
+        self._timer_at = self._clock.seconds() + seconds
+        if self._timer is None:
+            self._timer = self._clock.callLater(seconds, self._look)
+        else:
+            self._timer.reset(seconds)
 
     def _look(self) -> None:
         self._timer = None
@@ -372,8 +387,7 @@ class Connection(Protocol):
         left = self._deadline - self._clock.seconds()
         if left > 0:
             if left < inf:
-                self._timer_at = self._deadline
-                self._timer = self._clock.callLater(left, self._look)
+                self._arm(left)
         elif self._exchange is not None:
             self._fail(FirstByteTimedOut(f"no answer came within {self._exchange.first_byte:g} seconds"))
         elif self._response is not None:

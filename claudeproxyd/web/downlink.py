@@ -77,7 +77,9 @@ class Downlink:
         """See :meth:`IDownlink.frames <claudeproxyd.interfaces.IDownlink.frames>`."""
         if self._gone():
             return
-        self.message_committed = True
+        if not self.message_committed:
+            self.message_committed = True
+            self._request.free_body()
         head = b"" if self.head_committed else self._stream_head(headers)
         self._body(head, frames, last)
 

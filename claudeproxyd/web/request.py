@@ -214,12 +214,16 @@ class GatewayRequest(Request):
 
     def release(self) -> None:
         """Give back what it holds: memory, and its place among its principal's requests."""
-        self._chunks.clear()
-        self.gateway.buffers.give_back(self._held)
-        self._held = 0
+        self.free_body()
         if self.admitted:
             self.admitted = False
             self.gateway.admission.done(self.principal)
+
+    def free_body(self) -> None:
+        """Nobody needs the body any more."""
+        self._chunks.clear()
+        self.gateway.buffers.give_back(self._held)
+        self._held = 0
 
     # -- bounds
 

@@ -32,11 +32,13 @@ class FakeDispatcher:
     def __init__(self) -> None:
         self.hold = False
         self.calls: list[Call] = []
+        self.bodies: list[bytes] = []
         self.served: list[Deferred[None]] = []
         self.body = b'{"type":"message"}'
 
     def serve(self, call: Call) -> Deferred[None]:
         self.calls.append(call)
+        self.bodies.append(call.envelope.body)
         if self.hold:
             served: Deferred[None] = Deferred()
             self.served.append(served)

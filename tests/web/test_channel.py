@@ -178,7 +178,7 @@ class Heads(SynchronousTestCase):
         listener = Listener()
         chunked = b"%x;a=b\r\n%b\r\n%x\r\n%b\r\n0\r\nX-T: u\r\n\r\n" % (7, BODY[:7], len(BODY) - 7, BODY[7:])
         self.assertEqual(listener.ask(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked).status, 200)
-        self.assertEqual(listener.dispatcher.calls[0].envelope.body, BODY)
+        self.assertEqual(listener.dispatcher.bodies[0], BODY)
 
     def test_http_1_0(self) -> None:
         """An HTTP/1.0 client gets its answer and the end of the connection."""

@@ -109,7 +109,7 @@ class Bodies(SynchronousTestCase):
                 self.assertEqual(
                     self.listener.ask(post("/v1/messages", data, f"Content-Encoding: {coding}")).status, 200
                 )
-                self.assertEqual(self.listener.dispatcher.calls[-1].envelope.body, BODY)
+                self.assertEqual(self.listener.dispatcher.bodies[-1], BODY)
 
     def test_bad_codings(self) -> None:
         """A coding that is unknown is a 415, damaged data a 400, a bomb a 413."""
