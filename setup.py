@@ -22,6 +22,8 @@ setup(
     install_requires=[
         "twisted[tls]>=26.10",
         "zope.interface>=8",
+        "treq>=26.7",
+        "cryptography>=50",
         "pyopenssl>=26.4",
         "service-identity>=26.1",
         "httptools>=0.9",
@@ -36,7 +38,6 @@ setup(
             "pytest>=9.2",
             "pytest-twisted>=1.14.3",
             "hypothesis>=6.170",
-            "treq>=26.7",
             "anthropic>=2.12",
             "hiredis>=3.5",
         ],

@@ -31,6 +31,7 @@ from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.scrub import remember
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.opening import store_for
 from claudeproxyd.store.service import StateService
 from claudeproxyd.web.access import ConcurrencyAdmission
@@ -62,10 +63,12 @@ class Daemon(MultiService):
         self._access_file = self._open_access_file()
         self._admission = ConcurrencyAdmission()
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
+        self._sources = Sources(reactor)
+        self._sources.reload(config)
         self.pool = CredentialPool(
             reactor,
             config.pool,
-            graph.credentials(config),
+            graph.credentials(config, self._sources),
             provider_limits=graph.provider_limits(config),
             known_models=lambda model: self._plant.knows(model),
         )
@@ -132,10 +135,11 @@ class Daemon(MultiService):
         changes = difference(self._loaded.config, config)
         keep = () if graph.executors_differ(self._loaded.config, config) else changes.unchanged
         remember(graph.secrets_of(config))
+        self._sources.reload(config)
         before, self._plant = self._plant, self._build(loaded, self._plant, keep)
         self._loaded = loaded
         self._buffers.limit = config.server.max_buffered_bytes
-        self.pool.reload(graph.credentials(config), config.pool, graph.provider_limits(config))
+        self.pool.reload(graph.credentials(config, self._sources), config.pool, graph.provider_limits(config))
         before.catalog.disownServiceParent()
         self._plant.catalog.setServiceParent(self)
         self.site.gateway = self._plant.public
@@ -162,6 +166,7 @@ class Daemon(MultiService):
             self._reactor,
             loaded.config,
             graph.Fixtures(
+                sources=self._sources,
                 pool=self.pool,
                 metrics=self.metrics,
                 sinks=self._sinks(loaded),

@@ -6,7 +6,7 @@ the connections that stay open. What outlives a reload is made in :mod:`claudepr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from claudeproxyd.leases import Credential
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.routing import Router
-from claudeproxyd.secrets.static import StaticSecret
+from claudeproxyd.secrets.sources import configured_secrets
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.tls import TLSSettings
 from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, Principal, Proxies
@@ -33,13 +33,13 @@ from claudeproxyd.web.gateway import Gateway, Limits, PublicGateway
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from claudeproxyd.config import schema
     from claudeproxyd.config.schema import Config, Provider
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.interfaces import IAuthenticator, IUsageSink
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.pool.service import CredentialPool
+    from claudeproxyd.secrets.sources import Sources
     from claudeproxyd.web.access import ConcurrencyAdmission
     from claudeproxyd.web.buffers import BufferBudget
 
@@ -119,6 +119,7 @@ class Upstreams:
 class Fixtures:
     """What outlives a configuration."""
 
+    sources: Sources
     pool: CredentialPool
     metrics: Metrics
     sinks: IUsageSink
@@ -141,7 +142,9 @@ class Plant:
         router = self._router = Router(config.models, config.providers)
         self.relays: set[Relay] = set() if before is None else before.relays
         """The open streams, of earlier configurations too."""
-        self.catalog = Catalog(reactor, config.models, config.providers, upstreams.executors, credentials(config))
+        self.catalog = Catalog(
+            reactor, config.models, config.providers, upstreams.executors, credentials(config, fixtures.sources)
+        )
         dispatcher = Dispatcher(
             clock=reactor,
             pool=fixtures.pool,
@@ -226,13 +229,13 @@ def provider_limits(config: Config) -> dict[str, int]:
     return {provider.name: provider.max_concurrency for provider in config.providers if provider.max_concurrency}
 
 
-def credentials(config: Config) -> list[Credential]:
-    """Every credential of every provider, in the file's order."""
+def credentials(config: Config, sources: Sources) -> list[Credential]:
+    """Every credential of every provider, in the file's order. *sources* has that configuration already."""
     return [
         Credential(
             provider=provider.name,
             name=credential.name,
-            source=StaticSecret(_secret(credential)),
+            source=sources.source(provider.name, credential.name),
             weight=credential.weight,
             priority=credential.priority,
             max_concurrency=credential.max_concurrency,
@@ -246,18 +249,13 @@ def credentials(config: Config) -> list[Credential]:
     ]
 
 
-def _secret(credential: schema.Credential) -> Mapping[str, str]:
-    members = {"api_key": credential.api_key, "bearer_token": credential.bearer_token}
-    return {name: secret.reveal() for name, secret in members.items() if secret is not None}
-
-
 def secrets_of(config: Config) -> list[str]:
     """Every secret value of the configuration, to be masked wherever it might be written."""
     values = [
         value
         for provider in config.providers
         for credential in provider.credentials
-        for value in _secret(credential).values()
+        for value in configured_secrets(credential)
     ]
     values += [client.key.reveal() for client in config.clients if client.key.known]
     if config.server.admin_key is not None and config.server.admin_key.known:

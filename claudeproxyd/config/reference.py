@@ -19,6 +19,7 @@ from claudeproxyd.config.schema import (
     Credential,
     Log,
     Model,
+    OAuth,
     Pool,
     Provider,
     RouteTo,
@@ -140,8 +141,9 @@ daemon's working directory.
 
 No secret is shown by `--check`, by a mistake, by the log or by the administration pages: they name where it comes from.
 
-A credential holds one secret: `api_key`, `bearer_token`, `service_account` or `aws`, as its kind takes. A kind that
-takes none, like `sandbox`, needs no `[[providers.credentials]]`: such a provider has one credential named `default`.
+A credential holds one secret: `api_key`, `bearer_token`, `service_account`, `aws`, or `oauth` where its kind takes a
+`bearer_token`. An `api_key` or a `bearer_token` from a file is read again when the file changes. A kind that takes
+none, like `sandbox`, needs no `[[providers.credentials]]`: such a provider has one credential named `default`.
 
 ## The environment alone
 
@@ -191,6 +193,7 @@ _SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("[[providers]]", Provider),
     ("[[providers.credentials]]", Credential),
     ("aws, of a credential", Aws),
+    ("oauth, of a credential", OAuth),
     ("betas, of a provider", Betas),
     ("tls, of a provider", Tls),
     ("[[providers.rules]]", Rule),

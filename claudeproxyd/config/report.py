@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from claudeproxyd.config.loading import Loaded
-from claudeproxyd.config.schema import Aws, Config, Credential, Provider, RouteTo
+from claudeproxyd.config.schema import Aws, Config, Credential, OAuth, Provider, RouteTo
 from claudeproxyd.config.secret import Secret
 
 _MASK = "****"
@@ -59,11 +59,12 @@ def _details(provider: Provider) -> Iterator[str]:
 
 
 def _credential(credential: Credential) -> str:
-    members: Mapping[str, Secret | Aws | str | None] = {
+    members: Mapping[str, Secret | Aws | OAuth | str | None] = {
         "api_key": credential.api_key,
         "bearer_token": credential.bearer_token,
         "service_account": credential.service_account,
         "aws": credential.aws,
+        "oauth": credential.oauth,
     }
     given = [f"{name} {masked(value)}" for name, value in members.items() if value is not None]
     text = f"credential {credential.name}: " + (", ".join(given) or "needs no secret")
@@ -87,10 +88,12 @@ def _route(route: RouteTo) -> str:
     return f"{route.provider} as {route.model}" if route.model else route.provider
 
 
-def masked(value: Secret | Aws | str) -> str:
+def masked(value: Secret | Aws | OAuth | str) -> str:
     """Where a secret comes from, and nothing of what it is. A plain word is no secret and stays."""
     if isinstance(value, Aws):
         return masked(value.secret_access_key)
+    if isinstance(value, OAuth):
+        return masked(value.refresh_token)
     if isinstance(value, str):
         return f'"{value}"'
     if value.path:

@@ -105,6 +105,16 @@ class Aws:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OAuth:
+    """``oauth``: a refresh token (RFC 6749), which bearer tokens are fetched with; where the kind takes those."""
+
+    token_url: str = required("The token endpoint.")
+    client_id: str = required("The client that the refresh token was issued to.")
+    client_secret: Secret | None = setting(None, "Its secret, if it has one.")
+    refresh_token: Secret = required("A new one that the endpoint gives is kept in memory alone.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Credential:
     """``[[providers.credentials]]``: one secret that the provider accepts."""
 
@@ -115,6 +125,9 @@ class Credential:
         None, 'vertex: { file = "sa.json" }, or "adc" for application default credentials.'
     )
     aws: Aws | str | None = setting(None, 'bedrock: { access_key_id, secret_access_key, session_token }, or "chain".')
+    oauth: OAuth | None = setting(
+        None, "{ token_url, client_id, client_secret, refresh_token }: tokens like bearer_token."
+    )
     weight: int = setting(1, "Its share under the weighted strategy.", least=1)
     priority: int = setting(0, "Higher first.", least=None)
     max_concurrency: int = setting(0, "Attempts at once; 0: no limit.")

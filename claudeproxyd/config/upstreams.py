@@ -15,7 +15,9 @@ from claudeproxyd.config.secret import Secret
 from claudeproxyd.config.timeouts import overridable
 from claudeproxyd.interfaces import IExecutorMaker
 
-_SECRETS = ("api_key", "bearer_token", "service_account", "aws")
+_SECRETS = ("api_key", "bearer_token", "service_account", "aws", "oauth")
+_BRINGS = {"oauth": "bearer_token"}
+"""What a kind must take to take these."""
 _WORDS = {"service_account": "adc", "aws": "chain"}
 """The one plain word that these may be instead of a secret."""
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -73,7 +75,7 @@ def _credentials(provider: Provider, place: Place, maker: IExecutorMaker, findin
         where = place / "credentials" / index
         given = [name for name in _SECRETS if getattr(credential, name) is not None]
         for name in given:
-            if name not in maker.credential_schema:
+            if _BRINGS.get(name, name) not in maker.credential_schema:
                 findings.mistake(where / name, f"is nothing that kind '{provider.kind}' takes", f"it takes {takes}")
         if not given and maker.credential_schema:
             findings.mistake(where, "has no secret", f"kind '{provider.kind}' takes {takes}")
@@ -92,15 +94,31 @@ def _secrets(credential: Credential, place: Place, findings: Findings) -> None:
     if isinstance(credential.aws, Aws):
         for name in ("access_key_id", "secret_access_key", "session_token"):
             check_secret(getattr(credential.aws, name), place / "aws" / name, findings)
+    if credential.oauth is not None:
+        _token_url(credential.oauth.token_url, place / "oauth" / "token_url", findings)
 
 
 def check_secret(secret: Secret | None, place: Place, findings: Findings) -> None:
     """A secret that travels in a header must fit into one."""
     if secret is None or not secret.known:
         return
-    value = secret.reveal()
-    if not value.isascii() or not value.isprintable() or value != value.strip():
+    if not fits_a_header(secret.reveal()):
         findings.mistake(place, "holds a line break, a blank at an end, or another character that no header takes")
+
+
+def fits_a_header(value: str) -> bool:
+    """Whether a secret can travel in a header as it is."""
+    return value.isascii() and value.isprintable() and value == value.strip()
+
+
+def _token_url(text: str, place: Place, findings: Findings) -> None:
+    try:
+        url = parsed_url(text)
+    except ValueError as error:
+        findings.mistake(place, str(error), "such as https://login.example.com/token")
+        return
+    if url.scheme == "http" and not is_loopback(url.hostname or ""):
+        findings.mistake(place, "is not encrypted: the refresh token would travel in the clear", "use https://")
 
 
 def _proxy(proxy: str, place: Place, findings: Findings) -> None:

@@ -211,7 +211,9 @@ class Exchange:
                 if self._downlink.message_committed or not self._tries.once(then, credential):
                     raise
             if then is Then.REFRESH_ONCE:
-                secret = await credential.source.refresh()
+                # Another request's refresh may have brought a new one since.
+                newer = credential.source.present()
+                secret = newer if newer not in (None, secret) else await credential.source.refresh()
             elif then is Then.RECTIFY_ONCE:
                 self._rectified = True
 

@@ -148,7 +148,7 @@ class RedisStore:
     # -- connections
 
     def _greet(self, connection: RedisConnection) -> None:
-        """Make it useful, or end it. ClientService's own prepareConnection is no help: it fails when the link is cut."""
+        """Make it useful, or end it. ClientService's own prepareConnection does not survive a link that is cut."""
         greeting = Deferred.fromCoroutine(self._catch_up(connection))
         greeting.addTimeout(GREETING, self._clock)
         greeting.addErrback(self._refused, connection)

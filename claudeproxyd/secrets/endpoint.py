@@ -1,0 +1,122 @@
+"""Asking a token endpoint (RFC 6749) for an access token."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from treq.client import HTTPClient
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.web.client import Agent
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
+
+from claudeproxyd.outcomes import AttemptFailed
+from claudeproxyd.secrets.failures import refused, unavailable
+from claudeproxyd.secrets.refreshed import Token
+from claudeproxyd.upstream.proxy import TunnelEndpoint, proxy_for
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IStreamClientEndpoint
+    from twisted.web.client import URI
+
+#: Bytes of an answer.
+LARGEST = 65_536
+#: Seconds to connect.
+CONNECT = 10.0
+#: Where the answer does not say how long a token lives.
+LIFETIME = 3600.0
+
+#: RFC 6749 section 5.2 has them all as 400; these two say nothing against the credential.
+_PASSING = ("server_error", "temporarily_unavailable")
+
+
+class Answer(msgspec.Struct):
+    """Of a token endpoint, good or bad."""
+
+    access_token: str = ""
+    expires_in: float | str | None = None
+    """Seconds; some send them as a string."""
+    refresh_token: str = ""
+    """The one to use from now on, where it is another."""
+    error: Any = ""
+    error_description: str = ""
+
+    def token(self) -> Token:
+        """What is to be used. Raises AttemptFailed: there is none."""
+        try:
+            lifetime = LIFETIME if self.expires_in is None else float(self.expires_in)
+        except ValueError:
+            lifetime = LIFETIME
+        if not self.access_token or not self.access_token.isascii() or not self.access_token.isprintable():
+            raise unavailable("the token endpoint's answer holds no token")
+        if not 0 < lifetime < 366 * 86_400:
+            lifetime = LIFETIME
+        return Token(self.access_token, lifetime)
+
+
+@implementer(IAgentEndpointFactory)
+class Ways:
+    """Straight, or through the provider's proxy by CONNECT."""
+
+    def __init__(self, reactor: Any, proxy: str = "", environ: Mapping[str, str] = os.environ) -> None:
+        """*proxy* and *environ* as :func:`~claudeproxyd.upstream.proxy.proxy_for` has them."""
+        self._reactor = reactor
+        self._proxy = proxy
+        self._environ = environ
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """See the interface."""
+        scheme, host = uri.scheme.decode("ascii"), uri.host.decode("ascii")
+        via = proxy_for(self._proxy, scheme, host, uri.port, self._environ) if scheme == "https" else None
+        way: IStreamClientEndpoint
+        if via is None:
+            way = HostnameEndpoint(self._reactor, host, uri.port, timeout=CONNECT)
+        else:
+            proxy = HostnameEndpoint(self._reactor, via.host, via.port, timeout=CONNECT)
+            way = TunnelEndpoint(proxy, f"{host}:{uri.port}".encode("ascii"), via.authorization)
+        return wrapClientTLS(optionsForClientTLS(host), way) if scheme == "https" else way
+
+
+def http_client(reactor: Any, proxy: str = "") -> HTTPClient:
+    """A client for such questions, which keeps no connections: they are an hour apart."""
+    return HTTPClient(Agent.usingEndpointFactory(reactor, Ways(reactor, proxy)))
+
+
+async def ask(http: HTTPClient, url: str, form: Mapping[str, str]) -> Answer:
+    """POST *form*. Raises AttemptFailed: refused, or not to be had just now."""
+    return await answer_of(
+        http.post(url, data=dict(form), allow_redirects=False, headers=Headers({"accept": ["application/json"]}))
+    )
+
+
+async def answer_of(asked: Any) -> Answer:
+    """Wait for a response, and read it. Raises as :func:`ask` does."""
+    body = bytearray()
+
+    def more(data: bytes) -> None:
+        body.extend(data)
+        if len(body) > LARGEST:
+            raise unavailable("the token endpoint's answer has no end")
+
+    try:
+        response = await asked
+        await response.collect(more)
+    except AttemptFailed:
+        raise
+    except Exception as reason:
+        raise unavailable(f"the token endpoint cannot be reached: {reason}") from reason
+    try:
+        answer = msgspec.json.decode(bytes(body), type=Answer)
+    except ValueError:
+        answer = Answer()
+    if response.code == 200:
+        return answer
+    said = f"the token endpoint says {response.code} {answer.error} {answer.error_description}"
+    if response.code in (400, 401, 403) and answer.error not in _PASSING:
+        raise refused(said)
+    raise unavailable(said)

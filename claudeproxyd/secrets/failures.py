@@ -1,0 +1,25 @@
+"""Why there is no secret, in the words that dispatch and the pool know."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from claudeproxyd.observe.scrub import scrub
+from claudeproxyd.outcome_tables import AUTH, TRANSIENT
+from claudeproxyd.outcomes import AttemptFailed, Scope
+
+_LONGEST = 200
+
+
+def refused(reason: str) -> AttemptFailed:
+    """Whoever gives out the secret does not give it to this credential."""
+    return AttemptFailed(replace(AUTH, reason=_shown(reason)))
+
+
+def unavailable(reason: str) -> AttemptFailed:
+    """It cannot be had just now. Only this credential has to wait: its provider may be well."""
+    return AttemptFailed(replace(TRANSIENT, scope=Scope.CREDENTIAL, reason=_shown(reason)))
+
+
+def _shown(reason: str) -> str:
+    return scrub(" ".join(reason.split()))[:_LONGEST]

@@ -1,0 +1,135 @@
+"""Tokens for Google's APIs: of a service account, and application default credentials."""
+
+from __future__ import annotations
+
+import json
+import os
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+
+import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from treq.client import HTTPClient
+from twisted.web.http_headers import Headers
+
+from claudeproxyd.config.resolving import BadSecret, resolve
+from claudeproxyd.config.secret import Secret
+from claudeproxyd.secrets.endpoint import answer_of, ask
+from claudeproxyd.secrets.failures import refused
+from claudeproxyd.secrets.refreshed import Token
+
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105  # a place, no secret
+#: Seconds; Google takes no assertion that is good for longer than an hour.
+ASSERTED = 3600
+
+_JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_METADATA = "/computeMetadata/v1/instance/service-accounts/default/token"
+_DEFAULT_FILE = "application_default_credentials.json"
+
+
+class Key(msgspec.Struct):
+    """A key file: of a service account, or of the user that ``gcloud`` logged in."""
+
+    type: str
+    client_email: str = ""
+    private_key: str = ""
+    private_key_id: str = ""
+    token_uri: str = TOKEN_URL
+    client_id: str = ""
+    client_secret: str = ""
+    refresh_token: str = ""
+
+
+def key_of(text: str) -> Key:
+    """The key in *text*. Raises AttemptFailed, in words that do not quote it."""
+    try:
+        return msgspec.json.decode(text, type=Key)
+    except ValueError:
+        raise refused("the key file is no JSON of a service account") from None
+
+
+def assertion(key: Key, now: float) -> str:
+    """A JWT by which the service account asks for a token. *now*: wall clock. Raises AttemptFailed."""
+    try:
+        private = load_pem_private_key(key.private_key.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise refused("the key file's private_key cannot be read") from None
+    if not isinstance(private, RSAPrivateKey):
+        raise refused("the key file's private_key is no RSA key")
+    header = {"alg": "RS256", "typ": "JWT", "kid": key.private_key_id}
+    claims = {
+        "iss": key.client_email,
+        "scope": SCOPE,
+        "aud": key.token_uri,
+        "iat": int(now),
+        "exp": int(now) + ASSERTED,
+    }
+    signed = b".".join(_segment(json.dumps(part).encode()) for part in (header, claims))
+    return b".".join((signed, _segment(private.sign(signed, PKCS1v15(), hashes.SHA256())))).decode("ascii")
+
+
+def _segment(data: bytes) -> bytes:
+    return urlsafe_b64encode(data).rstrip(b"=")
+
+
+class ServiceAccount:
+    """A key that was configured; its file is read anew for each token."""
+
+    def __init__(self, secret: Secret, http: HTTPClient, wall_clock: Callable[[], float]) -> None:
+        self._secret = secret
+        self._http = http
+        self._wall_clock = wall_clock
+
+    async def fetch(self) -> Token:
+        """See :class:`~claudeproxyd.secrets.refreshed.RefreshedSecret`."""
+        if self._secret.path:
+            try:
+                self._secret, _ = resolve({"file": self._secret.path}, {}, "", digest=False)
+            except BadSecret as reason:
+                raise refused(f"the key {reason.message}") from None
+        return await token_for(key_of(self._secret.reveal()), self._http, self._wall_clock())
+
+
+async def token_for(key: Key, http: HTTPClient, now: float) -> Token:
+    """A token by either kind of key."""
+    if key.type == "authorized_user":
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": key.refresh_token,
+            "client_id": key.client_id,
+            "client_secret": key.client_secret,
+        }
+    elif key.type == "service_account":
+        form = {"grant_type": _JWT_BEARER, "assertion": assertion(key, now)}
+    else:
+        raise refused(f"a key of the type {key.type!r} is not understood")
+    return (await ask(http, key.token_uri, form)).token()
+
+
+class DefaultCredentials:
+    """``"adc"``: the file that a variable names, else what ``gcloud`` left, else the machine's own account."""
+
+    def __init__(self, http: HTTPClient, wall_clock: Callable[[], float], environ: Mapping[str, str]) -> None:
+        self._http = http
+        self._wall_clock = wall_clock
+        self._environ = environ
+
+    async def fetch(self) -> Token:
+        """See :class:`~claudeproxyd.secrets.refreshed.RefreshedSecret`."""
+        path = self._environ.get("GOOGLE_APPLICATION_CREDENTIALS") or self._left_by_gcloud()
+        if path:
+            return await ServiceAccount(Secret(None, path=path), self._http, self._wall_clock).fetch()
+        host = self._environ.get("GCE_METADATA_HOST") or "metadata.google.internal"
+        flavor = Headers({"metadata-flavor": ["Google"]})
+        asked = self._http.get(f"http://{host}{_METADATA}", headers=flavor, allow_redirects=False)
+        return (await answer_of(asked)).token()
+
+    def _left_by_gcloud(self) -> str:
+        home = os.path.join(self._environ.get("HOME") or os.path.expanduser("~"), ".config", "gcloud")
+        path = os.path.join(self._environ.get("CLOUDSDK_CONFIG") or home, _DEFAULT_FILE)
+        return path if os.path.exists(path) else ""

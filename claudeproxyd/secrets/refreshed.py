@@ -1,0 +1,119 @@
+"""A secret with an end, fetched anew before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from claudeproxyd.interfaces import ISecretSource
+from claudeproxyd.observe.scrub import remember
+from claudeproxyd.outcomes import AttemptFailed
+from claudeproxyd.secrets.failures import unavailable
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+#: Seconds that one fetch may take.
+WITHIN = 15.0
+#: It is fetched anew at most so many seconds before its end, and not before three quarters of its life.
+AHEAD = 300.0
+#: Seconds to the next try, while the present one is still good.
+TRY_AGAIN = 30.0
+#: A secret counts as ended so many seconds before its end, or a tenth of its life: a request takes time to arrive.
+EARLY = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a fetch brings."""
+
+    value: str = field(repr=False)
+    lifetime: float
+    """Seconds, from when it was asked for."""
+
+
+@implementer(ISecretSource)
+class RefreshedSecret:
+    """A bearer token. One fetch at a time, whoever asks; no timer: the use near its end starts the next fetch."""
+
+    refreshable = True
+    _log = Logger()
+
+    def __init__(
+        self,
+        name: str,
+        fetch: Callable[[], Coroutine[Any, Any, Token]],
+        clock: IReactorTime,
+        random: Random | None = None,
+    ) -> None:
+        """*name* is for the log. *fetch* raises :class:`~claudeproxyd.outcomes.AttemptFailed`."""
+        self._name = name
+        self._fetch = fetch
+        self._clock = clock
+        self._random = random or Random()
+        self._members: Mapping[str, str] | None = None
+        self._ends = self._due = 0.0
+        self._fetching = False
+        self._waiting: list[Deferred[Mapping[str, str]]] = []
+
+    def __repr__(self) -> str:
+        return f"<RefreshedSecret {self._name}>"
+
+    def present(self) -> Mapping[str, str] | None:
+        """See the interface. Near its end it is still given, and the next is on its way."""
+        now = self._clock.seconds()
+        if now >= self._ends:
+            return None
+        if now >= self._due:
+            self._begin()
+        return self._members
+
+    def refresh(self) -> Deferred[Mapping[str, str]]:
+        """See the interface. Whoever cancels leaves the others, and the fetch, alone."""
+        waiting: Deferred[Mapping[str, str]] = Deferred(self._waiting.remove)
+        self._waiting.append(waiting)
+        self._begin()
+        return waiting
+
+    def _begin(self) -> None:
+        if self._fetching:
+            return
+        self._fetching = True
+        asked = self._clock.seconds()
+        fetch = Deferred.fromCoroutine(self._fetch())
+        fetch.addTimeout(WITHIN, self._clock)
+        fetch.addCallbacks(self._fetched, self._failed, callbackArgs=(asked,))
+
+    def _fetched(self, token: Token, asked: float) -> None:
+        remember([token.value])
+        self._members = {"bearer_token": token.value}
+        self._ends = asked + token.lifetime - min(EARLY, token.lifetime / 10)
+        self._due = asked + token.lifetime - min(AHEAD, token.lifetime / 4) * self._jitter()
+        self._fetching = False
+        for waiting in self._take():
+            waiting.callback(self._members)
+
+    def _failed(self, failure: Failure) -> None:
+        reason = failure.value
+        if not isinstance(reason, AttemptFailed):
+            reason = unavailable(f"{type(reason).__name__} {reason}")
+        self._log.warn("{name}: no new token: {why}", name=self._name, why=reason.outcome.reason)
+        self._due = self._clock.seconds() + TRY_AGAIN * self._jitter()
+        self._fetching = False
+        for waiting in self._take():
+            waiting.errback(reason)
+
+    def _take(self) -> list[Deferred[Mapping[str, str]]]:
+        taken, self._waiting = self._waiting, []
+        return taken
+
+    def _jitter(self) -> float:
+        """So that the credentials of many daemons do not ask together."""
+        return 1.0 - 0.25 * self._random.random()

@@ -1,0 +1,99 @@
+"""Which source a configured credential has."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from claudeproxyd.config.schema import Aws
+from claudeproxyd.config.secret import Secret
+from claudeproxyd.secrets.endpoint import http_client
+from claudeproxyd.secrets.file import FileSecret
+from claudeproxyd.secrets.google import DefaultCredentials, ServiceAccount
+from claudeproxyd.secrets.oauth import OAuthRefresh
+from claudeproxyd.secrets.refreshed import RefreshedSecret
+from claudeproxyd.secrets.static import StaticSecret
+
+if TYPE_CHECKING:
+    from claudeproxyd.config.schema import Config, Credential, Provider
+    from claudeproxyd.interfaces import ISecretSource
+
+
+class Sources:
+    """The sources of all credentials. One whose configuration stays as it was is kept, with its token."""
+
+    def __init__(self, reactor: Any, wall_clock: Callable[[], float] = time.time) -> None:
+        self._reactor = reactor
+        self._wall_clock = wall_clock
+        self._sources: dict[tuple[str, str], tuple[Any, ISecretSource]] = {}
+
+    def reload(self, config: Config) -> None:
+        """Have these credentials from now on."""
+        before, self._sources = self._sources, {}
+        for provider in config.providers:
+            for credential in provider.credentials:
+                key = (provider.name, credential.name)
+                made_of = (
+                    credential.api_key,
+                    credential.bearer_token,
+                    credential.service_account,
+                    credential.aws,
+                    credential.oauth,
+                    provider.proxy,
+                )
+                was = before.get(key)
+                if was is None or was[0] != made_of:
+                    was = (made_of, self._make(provider, credential))
+                self._sources[key] = was
+
+    def source(self, provider: str, credential: str) -> ISecretSource:
+        """The source of that credential."""
+        return self._sources[provider, credential][1]
+
+    def _make(self, provider: Provider, credential: Credential) -> ISecretSource:
+        for name in ("api_key", "bearer_token"):
+            secret: Secret | None = getattr(credential, name)
+            if secret is not None and secret.path:
+                return FileSecret(name, secret, self._reactor)
+        fetch = self._fetch(provider, credential)
+        if fetch is not None:
+            return RefreshedSecret(f"{provider.name}/{credential.name}", fetch, self._reactor)
+        return StaticSecret(static_members(credential))
+
+    def _fetch(self, provider: Provider, credential: Credential) -> Any:
+        """What fetches its tokens; None where it needs none."""
+        account = credential.service_account
+        if account is None and credential.oauth is None:
+            return None
+        http = http_client(self._reactor, provider.proxy)
+        if credential.oauth is not None:
+            return OAuthRefresh(credential.oauth, http).fetch
+        if isinstance(account, Secret):
+            return ServiceAccount(account, http, self._wall_clock).fetch
+        return DefaultCredentials(http, self._wall_clock, os.environ).fetch
+
+
+def static_members(credential: Credential) -> Mapping[str, str]:
+    """What of a credential goes into requests as it was configured: keys, tokens, a key pair of AWS."""
+    aws = credential.aws if isinstance(credential.aws, Aws) else None
+    members: dict[str, Secret | None] = {
+        "api_key": credential.api_key,
+        "bearer_token": credential.bearer_token,
+        "access_key_id": None if aws is None else aws.access_key_id,
+        "secret_access_key": None if aws is None else aws.secret_access_key,
+        "session_token": None if aws is None else aws.session_token,
+    }
+    return {name: secret.reveal() for name, secret in members.items() if secret is not None}
+
+
+def configured_secrets(credential: Credential) -> list[str]:
+    """Every secret value of a credential, to be masked."""
+    more = [credential.service_account]
+    if credential.oauth is not None:
+        more += [credential.oauth.client_secret, credential.oauth.refresh_token]
+    return [
+        *static_members(credential).values(),
+        *(secret.reveal() for secret in more if isinstance(secret, Secret)),
+    ]
