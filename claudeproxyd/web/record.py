@@ -22,7 +22,7 @@ def record(request: GatewayRequest) -> None:
         method=request.method.decode("latin-1"),
         path=request.path.decode("latin-1"),
         status=request.code if request.startedWriting else 0,
-        outcome="" if request.finished else "cancelled",
+        outcome="" if request.startedWriting else "cancelled",
         duration=request.site.clock.seconds() - request.started,
         bytes_in=request.received,
         bytes_out=request.sentLength,

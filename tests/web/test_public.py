@@ -97,6 +97,12 @@ class Calls(SynchronousTestCase):
         self.assertIs(listener.dispatcher.calls[0].cancelled, CancelReason.CLIENT_GONE)
         self.assertEqual([(entry.status, entry.outcome) for entry in listener.log], [(0, "cancelled")])
 
+    def test_answer_without_dispatch(self) -> None:
+        """A request that dispatch has no part in and that is answered was not cancelled, and its line says so."""
+        listener = Listener()
+        listener.ask(get("/v1/models"))
+        self.assertEqual([(entry.status, entry.outcome) for entry in listener.log], [(200, "")])
+
     def test_client_leaves_after_its_answer(self) -> None:
         """A client that goes after its answer cancels nothing."""
         listener = Listener()
