@@ -24,10 +24,11 @@ def banner(
         lines.append(f"  provider     {served}: {', '.join(credentials) or 'no credential'}")
     url = next((place.rstrip("/") for place in listening if place.startswith("http")), None)
     if url is not None:
-        key = "YOUR-KEY" if keyed else "any"
+        # In brackets: the log masks whatever else stands where a secret would.
+        key = "<your key>" if keyed else "<any>"
         lines += [
             "",
-            f"  Claude Code  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={key} claude",
+            f'  Claude Code  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN="{key}" claude',
             f'  Python SDK   anthropic.Anthropic(base_url="{url}", api_key="{key}")',
             f"  curl         curl {url}/v1/models" + (f' -H "x-api-key: {key}"' if keyed else ""),
         ]
