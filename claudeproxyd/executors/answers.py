@@ -169,13 +169,13 @@ class StreamAnswer:
                 chunk = self._decoder.feed(chunk)
             batch = self._watch.batch(self._splitter.feed(chunk))
         except (CodingError, FrameTooLarge, DamagedEvent) as e:
-            self._break("malformed", str(e))
+            self._break("malformed", str(e), had_content)
             return
         if batch.error is not None:
             # What came in the same read as the error has reached nobody: another credential can still take over.
             if batch.count and had_content:
                 consumer.events(batch)
-            self._refuse(batch.error)
+            self._refuse(batch.error, had_content)
         elif batch.count:
             if batch.ended:
                 self._consumer = None
@@ -185,35 +185,36 @@ class StreamAnswer:
     def ended(self) -> None:
         """The body is over; without ``message_stop`` before it that is a cut."""
         if self._consumer is not None:
-            self._break("cut", "upstream closed the stream before message_stop")
+            self._break("cut", "upstream closed the stream before message_stop", self._watch.content)
 
     def broken(self, reason: Exception) -> None:
         """The body is over and not whole."""
         if self._consumer is None:
             return
         if isinstance(reason, UpstreamError) and reason.failure != "cut":
-            self._break(reason.failure, str(reason))
+            self._break(reason.failure, str(reason), self._watch.content)
         else:
-            self._break("cut", "upstream closed the stream before message_stop")
+            self._break("cut", "upstream closed the stream before message_stop", self._watch.content)
 
-    def _break(self, failure: str, why: str) -> None:
+    def _break(self, failure: str, why: str, committed: bool) -> None:
+        """*committed*: content has been handed on."""
         if self._capture is not None:
             self._capture.failed(why)
-        outcome = self._classify(
-            phase=Phase.STREAM, failure=failure, body=why.encode(), message_committed=self._watch.content
-        )
+        outcome = self._classify(phase=Phase.STREAM, failure=failure, body=why.encode(), message_committed=committed)
         self._end(AttemptFailed(outcome))
 
-    def _refuse(self, error: bytes) -> None:
+    def _refuse(self, error: bytes, committed: bool) -> None:
         status = STATUS_OF_TYPE.get(type_in(error) or "", 500)
         outcome = self._classify(
             phase=Phase.STREAM,
             status=status,
             body=error,
             headers=self._response.headers,
-            message_committed=self._watch.content,
+            message_committed=committed,
         )
-        self._end(AttemptFailed(outcome, ErrorAnswer(status, self.headers, error, verbatim=True)))
+        headers = [pair for pair in self.headers if pair[0] != b"content-type"]
+        headers.append((b"content-type", b"application/json"))
+        self._end(AttemptFailed(outcome, ErrorAnswer(status, headers, error, verbatim=True)))
 
     def _end(self, failure: AttemptFailed) -> None:
         consumer, self._consumer = self._consumer, None

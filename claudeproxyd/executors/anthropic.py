@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -109,9 +110,9 @@ class AnthropicExecutor:
                 )
             page = _decode_page(body)
             found += page.data
-            if not page.has_more or not page.last_id:
+            if not page.has_more or not page.last_id or not page.data:
                 return found
-            after = f"&after_id={page.last_id}"
+            after = f"&after_id={quote(page.last_id, safe='')}"
 
     # -- up
 
@@ -161,18 +162,24 @@ class AnthropicExecutor:
             attempt.capture.answer(response.status, response.headers)
         if response.status == 200:
             return then(response, attempt)
-        return response.read(MAX_ERROR_ANSWER).addCallback(self._refused, response, attempt)
+        body = response.read(MAX_ERROR_ANSWER).addErrback(_without_body)
+        return body.addCallback(self._refused, response, attempt)
 
     def _stream(self, response: Response, attempt: Attempt) -> Any:
         if not value_of(response.headers, b"content-type").lower().startswith(_EVENT_STREAM):
             return response.read(MAX_ERROR_ANSWER).addCallback(self._not_claude, response, attempt)
-        encoding = value_of(response.headers, b"content-encoding")
+        encoding = value_of(response.headers, b"content-encoding").decode("latin-1")
+        try:
+            decoder = Decoder(encoding, self._services.max_event_bytes) if encoding else None
+        except CodingError:
+            response.stopProducing()
+            return self._not_claude(b"", response, attempt)
         return StreamAnswer(
             response,
             self._client_headers(response),
             classify=lambda **seen: self._classify(attempt, **seen),
             max_event_bytes=self._services.max_event_bytes,
-            decoder=Decoder(encoding.decode("latin-1"), self._services.max_event_bytes) if encoding else None,
+            decoder=decoder,
             exhausted=foreseen(response.headers, self.family, self._services.now()),
             request_id=_request_id(response),
             capture=attempt.capture,
@@ -275,6 +282,12 @@ def _decoded(body: bytes, response: Response, limit: int) -> bytes:
 def _pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
     """Rendered header lines as pairs again, for a capture."""
     return [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")) if name]
+
+
+def _without_body(failure: Failure) -> bytes:
+    """An error whose body breaks off is still what its status says."""
+    failure.trap(UpstreamError)
+    return b""
 
 
 def _request_id(response: Response) -> str:

@@ -1,0 +1,494 @@
+"""The Anthropic executor on an upstream in memory: what goes up, what comes down, what failures come to."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectionRefusedError
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyClass, verifyObject
+
+from claudeproxyd.classification import operator_rule
+from claudeproxyd.config.schema import Betas, Provider, Timeouts
+from claudeproxyd.dispatch.attempt import Attempt
+from claudeproxyd.executors.answers import StreamAnswer, WholeAnswer
+from claudeproxyd.executors.anthropic import AnthropicExecutor, AnthropicMaker
+from claudeproxyd.executors.services import Services
+from claudeproxyd.interfaces import (
+    IBodyConsumer,
+    IEventConsumer,
+    IExecutor,
+    IExecutorMaker,
+    ISecretSource,
+    IUpstreamAnswer,
+)
+from claudeproxyd.leases import Credential
+from claudeproxyd.messages.batch import Batch
+from claudeproxyd.outcomes import AttemptFailed, Kind, Then
+from claudeproxyd.secrets.static import StaticSecret
+from tests.dispatch.fakes import EPOCH, House
+from tests.upstream.fakes import Net, Wire
+
+verifyClass(IExecutor, AnthropicExecutor)
+verifyClass(IExecutorMaker, AnthropicMaker)
+verifyClass(IUpstreamAnswer, StreamAnswer)
+verifyClass(IBodyConsumer, StreamAnswer)
+verifyClass(IUpstreamAnswer, WholeAnswer)
+verifyObject(ISecretSource, StaticSecret({}))
+
+MESSAGE = b'{"type":"message","stop_reason":"end_turn","usage":{"input_tokens":5,"output_tokens":7}}'
+START = b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":5}}}\n\n'
+BLOCK = b'event: content_block_start\ndata: {"type":"content_block_start","index":0}\n\n'
+DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"text":"%b"}}\n\n'
+PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+BLOCK_STOP = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":0}\n\n'
+FIGURES = (
+    b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},'
+    b'"usage":{"output_tokens":7}}\n\n'
+)
+STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+WHOLE = START + BLOCK + DELTA % b"hi" + BLOCK_STOP + FIGURES + STOP
+OVERLOADED = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
+EVENT_STREAM = "content-type: text/event-stream; charset=utf-8"
+
+
+@implementer(IEventConsumer)
+class Events:
+    """Notes what it is given, and that nothing comes after the end."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.failure: Any = None
+
+    @property
+    def frames(self) -> bytes:
+        return b"".join(batch.frames for batch in self.batches)
+
+    def events(self, batch: Batch) -> None:
+        assert self.failure is None
+        assert not (self.batches and self.batches[-1].ended)
+        self.batches.append(batch)
+
+    def broken(self, reason: Exception) -> None:
+        assert self.failure is None
+        self.failure = reason
+
+
+verifyClass(IEventConsumer, Events)
+
+
+class ExecutorTestCase(SynchronousTestCase):
+    """An executor, its upstream, and requests."""
+
+    def setUp(self) -> None:
+        self.make()
+
+    def make(self, services: Any = (), **section: Any) -> None:
+        """With these settings."""
+        self.net = Net()
+        self.executor = AnthropicMaker().make(
+            Provider(name="p", kind="anthropic", base_url="http://127.0.0.1:8080/base", **section),
+            Services(
+                clock=self.net.reactor,
+                origin=lambda base_url: self.net.origin,
+                timeouts=Timeouts(),
+                max_event_bytes=100_000,
+                now=lambda: EPOCH,
+                **dict(services),
+            ),
+        )
+
+    def attempt(self, secret: Any = (("api_key", "sk-house"),), model: str = "m", **call: Any) -> Attempt:
+        """One attempt with that secret."""
+        made = House().call(**call)
+        return Attempt(made, Credential("p", "a", StaticSecret(dict(secret))), dict(secret), model, 1)
+
+    def send(self, attempt: Attempt | None = None, count_tokens: bool = False) -> tuple[Any, Wire, bytes, bytes]:
+        """Send one; its Deferred, the wire, and the head and body that went up."""
+        attempt = attempt or self.attempt()
+        sent = self.executor.count_tokens(attempt) if count_tokens else self.executor.messages(attempt)
+        if self.net.reactor.tcpClients:
+            self.wire = self.net.accept()
+        wire = self.wire
+        head, _, body = wire.taken().partition(b"\r\n\r\n")
+        return sent, wire, head, body
+
+    def answer(self, status: int, body: bytes, *headers: str, count_tokens: bool = False, **call: Any) -> Any:
+        """The whole answer of an upstream to one attempt: what the executor makes of it, or fails with."""
+        sent, wire, _, _ = self.send(self.attempt(count_tokens=count_tokens, **call), count_tokens)
+        lines = [f"HTTP/1.1 {status} Whatever", f"content-length: {len(body)}", *headers]
+        wire.say("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        return self.result(sent)
+
+    def result(self, sent: Any) -> Any:
+        """What a Deferred has come to."""
+        found: list[Any] = []
+        sent.addBoth(found.append)
+        self.assertEqual(len(found), 1, "nothing yet")
+        return getattr(found[0], "value", found[0])
+
+    def failed(self, *answer: Any, **options: Any) -> AttemptFailed:
+        """The failure that an answer comes to."""
+        failure = self.answer(*answer, **options)
+        self.assertIsInstance(failure, AttemptFailed)
+        assert isinstance(failure, AttemptFailed)
+        return failure
+
+    def stream(self, *headers: str) -> tuple[Any, Wire]:
+        """A stream whose head is in, and its wire."""
+        sent, wire, _, _ = self.send(self.attempt(stream=True))
+        lines = ["HTTP/1.1 200 OK", "transfer-encoding: chunked", *(headers or (EVENT_STREAM,))]
+        wire.say("\r\n".join(lines).encode() + b"\r\n\r\n")
+        return self.result(sent), wire
+
+
+def chunk(data: bytes) -> bytes:
+    """A chunk of a body; of nothing, its end."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Up(ExecutorTestCase):
+    """The request."""
+
+    def test_bytes(self) -> None:
+        """The client's own body goes up as it came, with the query, on the base URL's path."""
+        attempt = self.attempt()
+        _, _, head, body = self.send(attempt)
+        self.assertTrue(head.startswith(b"POST /base/v1/messages?beta=true HTTP/1.1\r\n"), head)
+        self.assertEqual(body, attempt.call.envelope.body)
+        self.assertEqual(attempt.bytes_out, len(body))
+
+    def test_model(self) -> None:
+        """Only the model is replaced where the route renames it."""
+        attempt = self.attempt(model="other")
+        _, _, _, body = self.send(attempt)
+        self.assertEqual(body, attempt.call.envelope.body.replace(b'"model":"m"', b'"model":"other"'))
+
+    def test_rectified(self) -> None:
+        """What dispatch puts in place of the body goes up instead."""
+        attempt = self.attempt()
+        attempt.body = b'{"x":1}'
+        self.assertEqual(self.send(attempt)[3], b'{"x":1}')
+
+    def test_drop_fields(self) -> None:
+        """Fields that the upstream does not take are taken out."""
+        self.make(drop_fields=["max_tokens"])
+        _, _, head, body = self.send()
+        self.assertEqual(body, b'{"model":"m","messages":[],"stream":false}')
+        self.assertIn(b"content-length: %d\r\n" % len(body), head.lower())
+
+    def test_keys(self) -> None:
+        """The credential's secret goes up, as a key or as a token; the client's own never does."""
+        client = [(b"x-api-key", b"sk-client"), (b"authorization", b"Bearer client"), (b"cookie", b"c=client")]
+        _, _, head, _ = self.send(self.attempt(headers=client))
+        self.assertIn(b"\r\nx-api-key: sk-house\r\n", head + b"\r\n")
+        self.assertNotIn(b"client", head)
+        self.assertNotIn(b"authorization", head.lower())
+        _, _, head, _ = self.send(self.attempt(secret={"bearer_token": "t"}.items(), headers=client))
+        self.assertIn(b"\r\nauthorization: Bearer t\r\n", head + b"\r\n")
+        self.assertNotIn(b"x-api-key", head.lower())
+
+    def test_headers(self) -> None:
+        """Codings are ours to ask for; the operator's headers and betas are added."""
+        self.make(headers={"x-team": "for {client}"}, betas=Betas(add=["b-1"]))
+        _, _, head, _ = self.send(self.attempt(headers=[(b"accept-encoding", b"br"), (b"user-agent", b"cli")]))
+        for line in (b"accept-encoding: gzip", b"x-team: for client", b"anthropic-beta: b-1", b"user-agent: cli"):
+            self.assertIn(b"\r\n" + line, head)
+        self.assertIn(b"\r\nanthropic-version: 2023-06-01", head)
+        self.assertEqual(head.lower().count(b"accept-encoding"), 1)
+        _, _, head, _ = self.send(self.attempt(stream=True))
+        self.assertIn(b"\r\naccept-encoding: identity", head)
+
+    def test_count_tokens(self) -> None:
+        """Counting goes to its own path, and is never streamed."""
+        sent, wire, head, _ = self.send(self.attempt(stream=True, count_tokens=True), count_tokens=True)
+        self.assertTrue(head.startswith(b"POST /base/v1/messages/count_tokens?beta=true "))
+        self.assertIn(b"\r\naccept-encoding: gzip", head)
+        wire.say(b'HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n{"input_tokens":3}')
+        self.assertEqual(self.result(sent).usage.input, 3)
+
+    def test_cancel(self) -> None:
+        """Cancelling closes the upstream's socket at once."""
+        sent, wire, _, _ = self.send()
+        sent.cancel()
+        self.assertIsInstance(self.result(sent), CancelledError)
+        self.assertTrue(wire.aborted)
+
+
+class Whole(ExecutorTestCase):
+    """Answers that are not streamed."""
+
+    def test_message(self) -> None:
+        """The body as it came, its figures, and the headers that a client may have."""
+        answer = self.answer(200, MESSAGE, "request-id: req_up", "set-cookie: a=b", "x-new: 1")
+        self.assertEqual((answer.body, answer.stop_reason, answer.request_id), (MESSAGE, "end_turn", "req_up"))
+        self.assertEqual((answer.usage.input, answer.usage.output, answer.bytes_in), (5, 7, len(MESSAGE)))
+        self.assertEqual(answer.headers, [(b"request-id", b"req_up"), (b"x-new", b"1")])
+
+    def test_compressed(self) -> None:
+        """Compressed bodies are decoded, by their header or by their first bytes."""
+        for headers in (("content-encoding: gzip",), ()):
+            answer = self.answer(200, gzip.compress(MESSAGE), *headers)
+            self.assertEqual(answer.body, MESSAGE)
+            self.assertNotIn(b"content-encoding", dict(answer.headers))
+
+    def test_not_claude(self) -> None:
+        """A 200 that is a page, nothing, an error or no message at all is a failed attempt."""
+        for body in (
+            b"<html>",
+            b"",
+            b"{}",
+            b"[]",
+            b'{"type":"error","error":{"type":"api_error"}}',
+            b"\xff",
+            b"{" * 9999,
+        ):
+            outcome = self.failed(200, body).outcome
+            self.assertEqual((outcome.kind, outcome.then), (Kind.TRANSIENT, Then.NEXT), body)
+        self.assertEqual(self.failed(200, b"{}", count_tokens=True).outcome.kind, Kind.TRANSIENT)
+        self.assertEqual(self.failed(200, b"x", "content-encoding: br").outcome.kind, Kind.TRANSIENT)
+
+    def test_rate_limits(self) -> None:
+        """They pass, or not, as configured; what they foresee is known either way."""
+        header = "anthropic-ratelimit-tokens-remaining: 0", "anthropic-ratelimit-tokens-reset: 2023-11-14T22:13:50Z"
+        answer = self.answer(200, MESSAGE, *header)
+        self.assertEqual((len(answer.headers), answer.exhausted), (2, 30.0))
+        self.make({"strip_rate_limits": True}.items())
+        answer = self.answer(200, MESSAGE, *header)
+        self.assertEqual((answer.headers, answer.exhausted), ([], 30.0))
+
+
+class Failures(ExecutorTestCase):
+    """What goes wrong before a stream begins."""
+
+    def test_refused(self) -> None:
+        """An upstream's error is kept verbatim where it is in the API's shape, with its headers."""
+        body = b'{"type":"error","error":{"type":"invalid_request_error","message":"no"}}'
+        failure = self.failed(400, body, "request-id: req_up", "set-cookie: a=b", "content-type: application/json")
+        self.assertEqual((failure.outcome.kind, failure.outcome.then), (Kind.CLIENT_FAULT, Then.ANSWER))
+        answer = failure.answer
+        assert answer is not None
+        self.assertEqual((answer.status, answer.body, answer.verbatim), (400, body, True))
+        self.assertEqual(answer.headers, [(b"request-id", b"req_up"), (b"content-type", b"application/json")])
+
+    def test_refused_otherwise(self) -> None:
+        """What has another shape is not passed on as it is."""
+        for body in (b"<html>", b'{"error":{"message":"no"}}', b""):
+            answer = self.failed(400, body).answer
+            assert answer is not None
+            self.assertFalse(answer.verbatim)
+
+    def test_hint(self) -> None:
+        """What the upstream asks for reaches the pool."""
+        outcome = self.failed(429, b"{}", "retry-after: 17").outcome
+        self.assertEqual((outcome.kind, outcome.until_hint), (Kind.QUOTA, 17.0))
+
+    def test_rules(self) -> None:
+        """The operator's rules come first."""
+        self.make({"rules": [operator_rule("transient", 400, "flaky")]}.items())
+        self.assertEqual(self.failed(400, b"flaky").outcome.kind, Kind.TRANSIENT)
+
+    def test_cut_error(self) -> None:
+        """An error whose body breaks off is still what its status says."""
+        sent, wire, _, _ = self.send()
+        wire.say(b"HTTP/1.1 429 No\r\nretry-after: 17\r\ncontent-length: 100\r\n\r\n{")
+        wire.end()
+        self.assertEqual(self.result(sent).outcome.kind, Kind.QUOTA)
+
+    def test_connect(self) -> None:
+        """No connection is a failure that is worth another try."""
+        sent = self.executor.messages(self.attempt())
+        self.net.refuse(ConnectionRefusedError())
+        outcome = self.result(sent).outcome
+        self.assertEqual((outcome.kind, outcome.repeatable), (Kind.TRANSIENT, True))
+
+    def test_first_byte(self) -> None:
+        """Silence is a time-out of ours, sooner for a stream than for a whole answer."""
+        for stream, seconds in ((True, 120.0), (False, 540.0)):
+            sent, wire, _, _ = self.send(self.attempt(stream=stream))
+            self.net.reactor.advance(seconds - 0.1)
+            self.assertFalse(sent.called)
+            self.net.reactor.advance(0.1)
+            outcome = self.result(sent).outcome
+            self.assertEqual((outcome.timed_out, outcome.repeatable), (True, False))
+            self.assertTrue(wire.aborted)
+
+
+class Streams(ExecutorTestCase):
+    """Streams of events."""
+
+    def deliver(self, *reads: bytes, end: bool = False) -> tuple[Any, Events, Wire]:
+        """A stream that came in these reads."""
+        answer, wire = self.stream()
+        events = Events()
+        answer.deliver(events)
+        for read in reads:
+            wire.say(chunk(read))
+        if end:
+            wire.say(chunk(b""))
+        return answer, events, wire
+
+    def test_whole(self) -> None:
+        """Every byte as it came, the figures known, the connection free for another request."""
+        answer, events, wire = self.deliver(*[WHOLE[at : at + 7] for at in range(0, len(WHOLE), 7)], end=True)
+        self.assertEqual(events.frames, WHOLE)
+        self.assertTrue(events.batches[-1].ended)
+        self.assertEqual((answer.usage.input, answer.usage.output, answer.usage.estimated), (5, 7, False))
+        self.assertEqual((answer.stop_reason, answer.bytes_in), ("end_turn", len(WHOLE)))
+        self.assertEqual((events.failure, self.net.origin.idle, wire.aborted), (None, 1, False))
+
+    def test_pings(self) -> None:
+        """Upstream pings pass after the first content event, and are dropped before it."""
+        _, events, _ = self.deliver(PING + START, PING, BLOCK + DELTA % b"a", PING)
+        self.assertEqual(events.frames, START + BLOCK + DELTA % b"a" + PING)
+
+    def test_lingering(self) -> None:
+        """An upstream that does not end after message_stop costs no more than its connection."""
+        _, events, wire = self.deliver(WHOLE)
+        self.net.reactor.advance(5.0)
+        self.assertTrue(wire.aborted)
+        self.assertIsNone(events.failure)
+        _, events, _ = self.deliver(WHOLE, PING * 100)
+        self.assertEqual((events.frames, events.failure), (WHOLE, None))
+
+    def test_error_before_content(self) -> None:
+        """An in-band error before content is an answer with a status: another credential takes over."""
+        for reads in ((START + OVERLOADED,), (START, OVERLOADED), (OVERLOADED,)):
+            _, events, wire = self.deliver(*reads)
+            outcome, answer = events.failure.outcome, events.failure.answer
+            self.assertEqual((outcome.kind, outcome.then, outcome.repeatable), (Kind.OVERLOADED, Then.NEXT, True))
+            self.assertEqual((answer.status, dict(answer.headers)[b"content-type"]), (529, b"application/json"))
+            self.assertEqual(json.loads(answer.body)["error"]["message"], "Overloaded")
+            self.assertTrue(wire.aborted)
+
+    def test_error_with_content_in_one_read(self) -> None:
+        """Content that came in one read with the error has reached nobody: another credential takes over."""
+        _, events, _ = self.deliver(START, BLOCK + DELTA % b"a" + OVERLOADED)
+        self.assertNotIn(b"delta", events.frames)
+        self.assertEqual((events.failure.outcome.kind, events.failure.outcome.then), (Kind.OVERLOADED, Then.NEXT))
+
+    def test_error_after_content(self) -> None:
+        """After content the error is the client's to see, and what came before it in its read is delivered."""
+        _, events, wire = self.deliver(START + BLOCK + DELTA % b"a", DELTA % b"b" + OVERLOADED + DELTA % b"c")
+        self.assertEqual(events.frames, START + BLOCK + DELTA % b"a" + DELTA % b"b")
+        self.assertEqual(events.failure.outcome.then, Then.ANSWER)
+        self.assertTrue(wire.aborted)
+
+    def test_cut(self) -> None:
+        """An end without message_stop is a cut, clean or not: transient before content, a broken stream after it."""
+        for reads, kind in (
+            ((START,), Kind.TRANSIENT),
+            ((START + BLOCK + DELTA % b"a",), Kind.BROKEN_STREAM),
+            ((WHOLE.replace(STOP, b""),), Kind.BROKEN_STREAM),
+            ((WHOLE[:-1],), Kind.BROKEN_STREAM),
+            ((), Kind.TRANSIENT),
+        ):
+            for clean in (True, False):
+                _, events, wire = self.deliver(*reads, end=clean)
+                if not clean:
+                    wire.end()
+                self.assertEqual(events.failure.outcome.kind, kind)
+                self.assertEqual(events.failure.outcome.reason, "upstream closed the stream before message_stop")
+
+    def test_cut_figures(self) -> None:
+        """A stream that was cut: input of message_start, output estimated and marked so."""
+        answer, _, _ = self.deliver(START, DELTA % (b"x" * 400), end=True)
+        self.assertEqual((answer.usage.input, answer.usage.estimated), (5, True))
+        self.assertTrue(90 <= answer.usage.output <= 110)
+
+    def test_idle(self) -> None:
+        """Silence is a time-out; not while it is we who have paused."""
+        answer, events, _ = self.deliver(START + BLOCK + DELTA % b"a")
+        answer.producer.pauseProducing()
+        self.net.reactor.advance(1000.0)
+        self.assertIsNone(events.failure)
+        answer.producer.resumeProducing()
+        self.net.reactor.advance(300.0)
+        self.assertEqual((events.failure.outcome.kind, events.failure.outcome.timed_out), (Kind.BROKEN_STREAM, True))
+
+    def test_damaged(self) -> None:
+        """A frame that does not parse breaks the stream; what came in its read reached nobody."""
+        _, events, wire = self.deliver(START + BLOCK + DELTA % b"a" + b"event: ping\ndata: {\n\n")
+        self.assertEqual((events.failure.outcome.kind, events.failure.outcome.then), (Kind.TRANSIENT, Then.NEXT))
+        self.assertTrue(wire.aborted)
+        _, events, _ = self.deliver(START + BLOCK + DELTA % b"a", b"event: ping\ndata: {\n\n")
+        self.assertEqual((events.failure.outcome.kind, events.failure.outcome.then), (Kind.BROKEN_STREAM, Then.ANSWER))
+
+    def test_endless_event(self) -> None:
+        """An event without an end is given up at its bound."""
+        _, events, wire = self.deliver(START, b"data: " + b"x" * 100_000)
+        self.assertEqual(events.failure.outcome.kind, Kind.TRANSIENT)
+        self.assertTrue(wire.aborted)
+
+    def test_compressed(self) -> None:
+        """A stream that is compressed although we asked for none is decoded."""
+        answer, wire = self.stream(EVENT_STREAM, "content-encoding: gzip")
+        events = Events()
+        answer.deliver(events)
+        wire.say(chunk(gzip.compress(WHOLE)) + chunk(b""))
+        self.assertEqual((events.frames, events.failure), (WHOLE, None))
+        self.assertNotIn(b"content-encoding", dict(answer.headers))
+
+    def test_unknown_coding(self) -> None:
+        """One that we cannot decode is a failed attempt, and its connection is not left behind."""
+        failure, wire = self.stream(EVENT_STREAM, "content-encoding: br")
+        self.assertIsInstance(failure, AttemptFailed)
+        self.assertEqual(failure.outcome.kind, Kind.TRANSIENT)
+        self.assertTrue(wire.aborted)
+
+    def test_not_a_stream(self) -> None:
+        """A 200 of another type is a failed attempt."""
+        for kind in ("text/html", "application/json"):
+            failure = self.failed(200, b"{}", "content-type: " + kind, stream=True)
+            self.assertEqual(failure.outcome.kind, Kind.TRANSIENT)
+
+
+class Models(ExecutorTestCase):
+    """What a credential can use."""
+
+    def page(self, wire: Wire, **page: Any) -> None:
+        """One page of the list."""
+        body = json.dumps(page).encode()
+        wire.say(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+
+    def test_pages(self) -> None:
+        """All pages, with the credential's key; an id cannot break out of the request line."""
+        asked = self.executor.models(self.attempt().credential)
+        wire = self.net.accept()
+        head = wire.taken()
+        self.assertTrue(head.startswith(b"GET /base/v1/models?limit=1000 HTTP/1.1\r\n"))
+        self.assertIn(b"x-api-key: sk-house\r\n", head)
+        self.page(wire, data=[{"id": "a"}], has_more=True, last_id="a b&c")
+        self.assertTrue(wire.taken().startswith(b"GET /base/v1/models?limit=1000&after_id=a%20b%26c HTTP/1.1\r\n"))
+        self.page(wire, data=[{"id": "b"}])
+        self.assertEqual(self.result(asked), [{"id": "a"}, {"id": "b"}])
+
+    def test_no_end(self) -> None:
+        """A list that says it goes on, but does not, ends."""
+        asked = self.executor.models(self.attempt().credential)
+        wire = self.net.accept()
+        self.page(wire, data=[{"id": "a"}], has_more=True, last_id="a")
+        self.page(wire, data=[], has_more=True, last_id="a")
+        self.assertEqual(self.result(asked), [{"id": "a"}])
+
+    def test_refused(self) -> None:
+        """A refusal is a classified failure."""
+        asked = self.executor.models(self.attempt().credential)
+        self.net.accept().say(b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n")
+        self.assertEqual(self.result(asked).outcome.kind, Kind.AUTH)
+
+
+class Secret(SynchronousTestCase):
+    """A secret that stands in the configuration."""
+
+    def test_static(self) -> None:
+        """Always there, never newer, and not in its repr."""
+        source = StaticSecret({"api_key": "sk-very-secret"})
+        self.assertEqual(source.present(), {"api_key": "sk-very-secret"})
+        self.assertEqual(self.successResultOf(source.refresh()), {"api_key": "sk-very-secret"})
+        self.assertFalse(source.refreshable)
+        self.assertNotIn("very", repr(source))
