@@ -139,6 +139,8 @@ class BrowserGuard:
 
     def check(self, request: GatewayRequest) -> Headers:
         """Headers for the answer, if it goes to a page that may read it. Raises ClaudeError: 403 or 415."""
+        if not (self._check_host or self._check_origin or self._origins):
+            return ()
         host = origin = kind = None
         has_body = False
         for name, value in request.headers:
