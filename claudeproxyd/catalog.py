@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -86,6 +86,9 @@ class Catalog(Service):
         for credential in self._credentials:
             try:
                 listed = await self._executors[credential.provider].models(credential)
+                entries = {str(entry["id"]): entry for entry in listed}
+            except CancelledError:
+                return
             except Exception as e:
                 self._log.info(
                     "{provider}/{credential} does not list its models: {reason}",
@@ -94,8 +97,8 @@ class Catalog(Service):
                     reason=str(e),
                 )
                 continue
-            for entry in listed:
-                found.setdefault(str(entry["id"]), {**_entry(str(entry["id"])), **entry})
+            for name, entry in entries.items():
+                found.setdefault(name, _entry(name) | entry)
         self._asking = None
         if found:
             self._discovered = found

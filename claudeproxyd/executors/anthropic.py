@@ -284,10 +284,9 @@ def _pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")) if name]
 
 
-def _without_body(failure: Failure) -> bytes:
+def _without_body(failure: Failure) -> bytes | Failure:
     """An error whose body breaks off is still what its status says."""
-    failure.trap(UpstreamError)
-    return b""
+    return b"" if isinstance(failure.value, UpstreamError) else failure
 
 
 def _request_id(response: Response) -> str:

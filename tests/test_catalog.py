@@ -1,0 +1,152 @@
+"""The list of models: the operator's, or what the providers say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyClass
+
+from claudeproxyd.catalog import EVERY, Catalog
+from claudeproxyd.config.schema import Model, Provider, RouteTo
+from claudeproxyd.interfaces import IExecutor
+from claudeproxyd.leases import Credential
+from claudeproxyd.secrets.static import StaticSecret
+
+
+@implementer(IExecutor)
+class ListingExecutor:
+    """Lists its models when a test says so."""
+
+    kind = family = "fake"
+
+    def __init__(self) -> None:
+        self.asked: list[Deferred[Any]] = []
+
+    def cannot_carry(self, envelope: Any, route: Any) -> str | None:
+        return None
+
+    def messages(self, attempt: Any) -> Deferred[Any]:
+        raise AssertionError("not for the catalog")
+
+    def count_tokens(self, attempt: Any) -> Deferred[Any]:
+        raise AssertionError("not for the catalog")
+
+    def models(self, credential: Any) -> Deferred[Any]:
+        asked: Deferred[Any] = Deferred()
+        self.asked.append(asked)
+        return asked
+
+
+verifyClass(IExecutor, ListingExecutor)
+
+
+class CatalogTestCase(SynchronousTestCase):
+    """A catalog over two credentials of one provider."""
+
+    def make(self, *models: Model, serves: tuple[str, ...] = ("*",)) -> None:
+        """With these ``[[models]]``."""
+        self.clock = Clock()
+        self.executor = ListingExecutor()
+        self.catalog = Catalog(
+            self.clock,  # type: ignore[arg-type]  # it is one in all but its declaration
+            models,
+            [Provider(name="p", kind="fake", models=list(serves))],
+            {"p": self.executor},
+            [Credential("p", name, StaticSecret({})) for name in "ab"],
+        )
+
+    def ids(self) -> list[str]:
+        """What is listed."""
+        return [entry["id"] for entry in self.catalog.entries()]
+
+
+class Named(CatalogTestCase):
+    """The operator named them."""
+
+    def test_listed(self) -> None:
+        """Names that are to be listed, in order; globs and hidden ones never; nobody is asked."""
+        routes = [RouteTo(provider="p")]
+        self.make(
+            Model(name="b", routes=routes, display_name="Bee"),
+            Model(name="a-*", routes=routes),
+            Model(name="hidden", routes=routes, list=False),
+            Model(name="a", routes=routes),
+        )
+        self.catalog.startService()
+        self.assertEqual(self.ids(), ["b", "a"])
+        self.assertEqual([entry["display_name"] for entry in self.catalog.entries()], ["Bee", "a"])
+        self.assertEqual(self.executor.asked, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertTrue(self.catalog.knows("a"))
+        self.assertFalse(self.catalog.knows("a-*"))
+
+    def test_entry(self) -> None:
+        """The API's own shape."""
+        self.make(Model(name="m", routes=[RouteTo(provider="p")]))
+        (entry,) = self.catalog.entries()
+        self.assertEqual(
+            entry,
+            {
+                "type": "model",
+                "id": "m",
+                "display_name": "m",
+                "created_at": "1970-01-01T00:00:00Z",
+                "lifecycle": "active",
+            },
+        )
+
+
+class Discovered(CatalogTestCase):
+    """The providers are asked."""
+
+    def setUp(self) -> None:
+        self.make(serves=("mine", "x-*"))
+
+    def test_asked(self) -> None:
+        """Every credential, one after another; entries are merged, the operator's names first."""
+        self.catalog.startService()
+        self.assertEqual(self.ids(), ["mine"])
+        self.executor.asked[0].callback([{"id": "x", "display_name": "X", "max_tokens": 9}, {"id": "mine"}])
+        self.executor.asked[1].callback([{"id": "x", "display_name": "Y"}, {"id": "z"}])
+        self.assertEqual(self.ids(), ["mine", "x", "z"])
+        entry = self.catalog.entries()[1]
+        self.assertEqual((entry["display_name"], entry["max_tokens"], entry["type"]), ("X", 9, "model"))
+        self.catalog.stopService()
+
+    def test_one_fails(self) -> None:
+        """A credential that does not list, or lists nonsense, hides nothing of the others, now or in an hour."""
+        self.catalog.startService()
+        for number, nonsense in enumerate((ZeroDivisionError("no"), [{"no": "id"}])):
+            first = self.executor.asked[2 * number]
+            if isinstance(nonsense, Exception):
+                first.errback(nonsense)
+            else:
+                first.callback(nonsense)
+            self.executor.asked[2 * number + 1].callback([{"id": f"x{number}"}])
+            self.assertEqual(self.ids(), ["mine", f"x{number}"])
+            self.clock.advance(EVERY)
+        self.assertEqual(len(self.executor.asked), 5)
+        self.catalog.stopService()
+
+    def test_all_fail(self) -> None:
+        """What was known stays while nobody says anything else."""
+        self.catalog.startService()
+        for _ in range(2):
+            self.executor.asked[-1].callback([{"id": "x"}])
+        self.clock.advance(EVERY)
+        for _ in range(2):
+            self.executor.asked[-1].errback(ZeroDivisionError())
+        self.assertEqual(self.ids(), ["mine", "x"])
+        self.catalog.stopService()
+
+    def test_stop(self) -> None:
+        """Stopping ends the question that is out, and asks none of the other credentials."""
+        self.catalog.startService()
+        self.catalog.stopService()
+        self.assertEqual(len(self.executor.asked), 1)
+        self.assertTrue(self.executor.asked[0].called)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
