@@ -174,7 +174,7 @@ class Daemon(MultiService):
                 admission=self._admission,
                 buffers=self._buffers,
                 in_thread=self._in_thread,
-                ready=lambda: bool(self.running) and self._state.settled,
+                ready=lambda: bool(self.running) and self._state.settled and not self.site.draining,
             ),
             before,
             keep,

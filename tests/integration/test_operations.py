@@ -126,7 +126,7 @@ async def test_reload_with_a_bad_file(start_daemon: StartDaemon, upstream: Upstr
 
 @ensureDeferred
 async def test_drain(start_daemon: StartDaemon, upstream: Upstream) -> None:
-    """SIGTERM lets a stream in flight finish, takes no new connection meanwhile, and then ends the daemon."""
+    """SIGTERM lets a stream in flight finish, takes no new connection meanwhile, tells probes, then ends the daemon."""
     slow_stream(upstream)
     daemon = await start_daemon(provider(upstream), server="drain = 10.0")
     client = await wire.stream(daemon.port)
@@ -136,6 +136,7 @@ async def test_drain(start_daemon: StartDaemon, upstream: Upstream) -> None:
     assert daemon.running
     with pytest.raises(ConnectError):
         await wire.get(daemon.port, "/healthz")
+    assert (await wire.get(daemon.admin, "/readyz")).status == 503
     assert (await client.body(answer)).whole
     assert answer.text.split() == [str(number) for number in range(10)]
     await daemon.ended(5)
