@@ -1,0 +1,58 @@
+"""What the access log says of a request's end."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.web.support import Listener, get, post
+
+
+class Outcomes(SynchronousTestCase):
+    """One line a request, which says ``cancelled`` of those alone whose client left before the end."""
+
+    def setUp(self) -> None:
+        self.listener = Listener()
+
+    def logged(self) -> list[tuple[int, str]]:
+        """Status and outcome of each line."""
+        return [(entry.status, entry.outcome) for entry in self.listener.log]
+
+    def test_answered_here(self) -> None:
+        """Answers of web's own, errors too, are not cancelled, nor when the client closes right after them."""
+        connection = self.listener.connect()
+        connection.ask(get("/healthz"))
+        connection.ask(get("/nowhere"))
+        connection.ask(post(body=b"{}"))
+        connection.lose()
+        self.assertEqual(self.logged(), [(200, ""), (404, ""), (400, "")])
+
+    def test_refused_unread(self) -> None:
+        """A body that is refused before it is read is told of once."""
+        connection = self.listener.connect()
+        head = b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\n\r\n"
+        connection.send(head + b"x" * 100)
+        connection.send(b"x" * 100)
+        connection.lose()
+        self.assertEqual(self.logged(), [(413, "")])
+
+    def test_left_while_sending(self) -> None:
+        """A client that leaves in the middle of its body."""
+        connection = self.listener.connect()
+        connection.send(post()[:-5])
+        connection.lose()
+        self.assertEqual(self.logged(), [(0, "cancelled")])
+
+    def test_left_while_waiting(self) -> None:
+        """A client that leaves while dispatch serves it."""
+        self.listener.dispatcher.hold = True
+        connection = self.listener.connect()
+        connection.send(post())
+        connection.lose()
+        self.assertEqual(self.logged(), [(0, "cancelled")])
+
+    def test_left_after_the_answer(self) -> None:
+        """A client that has its whole answer may go."""
+        connection = self.listener.connect()
+        connection.ask(post())
+        connection.lose()
+        self.assertEqual(self.logged(), [(200, "ok")])
