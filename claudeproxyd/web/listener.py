@@ -33,7 +33,11 @@ class Listener(Service):
     def privilegedStartService(self) -> None:
         """Listen. Raises :class:`CannotListen`."""
         super().privilegedStartService()
-        self._listen().addErrback(self._failed)
+        failures: list[Failure] = []
+        self._listen().addErrback(failures.append)
+        # Not raised in the errback: the Deferred would keep it to itself, and the daemon would run and serve nobody.
+        for failure in failures:
+            raise CannotListen(f"claudeproxyd: cannot listen on {self._description}: {failure.getErrorMessage()}")
 
     def stopService(self) -> Deferred[None]:
         """Accept no more; what is open stays open."""
@@ -77,6 +81,3 @@ class Listener(Service):
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
-
-    def _failed(self, failure: Failure) -> None:
-        raise CannotListen(f"claudeproxyd: cannot listen on {self._description}: {failure.getErrorMessage()}")

@@ -29,8 +29,7 @@ class Outcomes(SynchronousTestCase):
     def test_refused_unread(self) -> None:
         """A body that is refused before it is read is told of once."""
         connection = self.listener.connect()
-        head = b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\n\r\n"
-        connection.send(head + b"x" * 100)
+        connection.send(post().replace(b"Content-Length: ", b"Content-Length: 999999"))
         connection.send(b"x" * 100)
         connection.lose()
         self.assertEqual(self.logged(), [(413, "")])

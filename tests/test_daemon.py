@@ -1,0 +1,259 @@
+"""The daemon: one configuration in place of another, and the end. On a reactor in memory."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.config.mistakes import ConfigError
+from claudeproxyd.tap import Options, makeService
+from tests.upstream.fakes import Wire
+from tests.web.support import Connection, get, post
+
+BASE = """
+[server]
+listen = ["tcp:8765:interface=127.0.0.1"]
+admin = "tcp:8766:interface=127.0.0.1"
+state = "memory:"
+drain = 30.0
+[log]
+access = "off"
+"""
+ONE = """
+[[providers]]
+name = "one"
+kind = "anthropic"
+base_url = "http://127.0.0.1:9001"
+models = ["one-*"]
+credentials = [{ name = "a", api_key = "sk-one" }]
+"""
+TWO = ONE.replace("one", "two").replace("9001", "9002")
+MODELS = """
+[[models]]
+name = "*"
+routes = [{ provider = "one" }, { provider = "two" }]
+"""
+OK = b'HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n{"type":"message"}'
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}\n\n'
+STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Threads:
+    """Work that is handed to a thread is done at once."""
+
+    def callInThreadWithCallback(self, done: Callable[..., None], work: Callable[..., Any], *args: Any) -> None:
+        done(True, work(*args))
+
+
+class Reactor(MemoryReactorClock):
+    """With threads of a kind."""
+
+    def getThreadPool(self) -> Threads:
+        return Threads()
+
+    def callFromThread(self, work: Callable[..., object], *args: Any) -> None:
+        work(*args)
+
+
+class DaemonTestCase(SynchronousTestCase):
+    """A daemon that runs, without a network and without touching this process."""
+
+    def setUp(self) -> None:
+        self.signals: dict[int, Any] = {}
+        self.patch(signal, "signal", self.signals.__setitem__)
+        self.patch(resource, "setrlimit", lambda *_: None)
+        for name in ("freeze", "set_threshold"):
+            self.patch(gc, name, lambda *_: None)
+        self.path = os.path.abspath(self.mktemp())
+        self.write(BASE + ONE + TWO + MODELS)
+        options = Options()
+        options.parseOptions(["--config", self.path])
+        self.reactor = Reactor()
+        self.daemon: Any = makeService(options, self.reactor)
+        self.daemon.privilegedStartService()
+        self.daemon.startService()
+
+    def write(self, text: str) -> None:
+        """Another configuration."""
+        with open(self.path, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def ask(self, model: str = "one-m", stream: bool = False) -> Connection:
+        """A client's request."""
+        connection = Connection(self.daemon.site, "127.0.0.1")
+        more = b',"stream":true' if stream else b""
+        body = b'{"model":"%b","max_tokens":9,"messages":[]%b}' % (model.encode(), more)
+        connection.send(post(body=body))
+        return connection
+
+    def accept(self) -> Wire:
+        """An upstream takes the oldest connection that is being made to it."""
+        _, _, factory, _, _ = self.reactor.tcpClients.pop(0)
+        wire = Wire(self.reactor)
+        wire.protocol = factory.buildProtocol(None)
+        wire.protocol.makeConnection(wire)
+        return wire
+
+    def used(self, model: str) -> Wire:
+        """A connection to an upstream that has served a request."""
+        connection = self.ask(model)
+        wire = self.accept()
+        wire.say(OK)
+        self.assertIn(b'{"type":"message"}', connection.take())
+        connection.lose()
+        wire.clear()
+        return wire
+
+    def streaming(self) -> tuple[Connection, Wire]:
+        """A stream whose first content is out."""
+        connection = self.ask(stream=True)
+        wire = self.accept()
+        wire.say(STREAM + chunk(DELTA))
+        self.assertIn(DELTA, connection.take())
+        return connection, wire
+
+    def ready(self) -> list[int]:
+        """What ``/readyz`` says on the public listener and on the other."""
+        sites = (self.daemon.site, self.daemon.admin_site)
+        return [Connection(site, "127.0.0.1").ask(get("/readyz")).status for site in sites]
+
+    def stop(self) -> Deferred[None]:
+        """SIGTERM, as twistd has it."""
+        stopped: Deferred[None] = self.daemon.stopService()
+        return stopped
+
+    def settle(self, *connections: Connection) -> None:
+        """Connections that we have ended are lost, and what was put off happens."""
+        for connection in connections:
+            self.assertTrue(connection.closing)
+            connection.lose()
+        self.reactor.advance(0)
+
+
+class Reloading(DaemonTestCase):
+    """SIGHUP, or the admin listener's word."""
+
+    def test_unchanged_providers(self) -> None:
+        """They keep their executors, and the connections that those have open."""
+        wire = self.used("one-m")
+        self.write(BASE + ONE + TWO.replace("sk-two", "sk-new") + MODELS)
+        self.assertIn("two", self.successResultOf(self.daemon.reload()))
+        connection = self.ask()
+        self.assertEqual(self.reactor.tcpClients, [])
+        self.assertIn(b"POST /v1/messages", wire.taken())
+        wire.say(OK)
+        self.assertIn(b'{"type":"message"}', connection.take())
+
+    def test_changed_providers(self) -> None:
+        """Their idle connections are closed, and the next request has the new secret."""
+        wire = self.used("one-m")
+        self.write(BASE + ONE.replace("9001", "9003").replace("sk-one", "sk-new") + TWO + MODELS)
+        self.successResultOf(self.daemon.reload())
+        self.reactor.advance(0)
+        self.assertTrue(wire.lost)
+        self.ask()
+        self.assertEqual(self.reactor.tcpClients[0][1], 9003)
+        self.assertIn(b"sk-new", self.accept().taken())
+
+    def test_secret_alone(self) -> None:
+        """A new secret under an old name is what goes up from then on."""
+        self.write(BASE + ONE.replace("sk-one", "sk-new") + TWO + MODELS)
+        self.successResultOf(self.daemon.reload())
+        self.ask()
+        self.assertIn(b"sk-new", self.accept().taken())
+
+    def test_streams_in_flight(self) -> None:
+        """A stream goes on although its provider is gone from the configuration."""
+        connection, wire = self.streaming()
+        self.write(BASE + TWO + MODELS.replace('{ provider = "one" }, ', ""))
+        self.successResultOf(self.daemon.reload())
+        self.reactor.advance(0)
+        wire.say(chunk(STOP) + chunk(b""))
+        self.assertIn(STOP, connection.take())
+        self.reactor.advance(0)
+        self.assertTrue(wire.lost)
+
+    def test_mistake(self) -> None:
+        """A mistake leaves the running configuration in force."""
+        wire = self.used("one-m")
+        self.write(BASE + ONE + "nonsense = 1")
+        self.failureResultOf(self.daemon.reload(), ConfigError)
+        self.ask()
+        self.assertIn(b"POST /v1/messages", wire.taken())
+
+    def test_hang_up(self) -> None:
+        """SIGHUP reloads, and a mistake then is logged, no more."""
+        self.write(BASE + ONE.replace("9001", "9003") + TWO + MODELS)
+        self.signals[signal.SIGHUP](signal.SIGHUP, None)
+        self.write("nonsense = 1")
+        self.signals[signal.SIGHUP](signal.SIGHUP, None)
+        self.ask()
+        self.assertEqual(self.reactor.tcpClients[0][1], 9003)
+
+
+class Stopping(DaemonTestCase):
+    """SIGTERM, and a second one."""
+
+    def test_idle(self) -> None:
+        """Without work the end is now; nothing listens and no timer is left."""
+        self.used("one-m")
+        self.assertEqual(self.ready(), [200, 200])
+        for channel in [*self.daemon.site.channels, *self.daemon.admin_site.channels]:
+            channel.connectionLost(None)
+        self.successResultOf(self.stop())
+        self.reactor.advance(0)
+        self.assertEqual([str(call) for call in self.reactor.getDelayedCalls()], [])
+
+    def test_drain(self) -> None:
+        """A stream is seen out; until then neither listener is ready; then all ends."""
+        connection, wire = self.streaming()
+        stopped = self.stop()
+        self.assertEqual(self.ready(), [503, 503])
+        self.reactor.advance(20.0)
+        self.assertNoResult(stopped)
+        wire.say(chunk(STOP) + chunk(b""))
+        self.assertIn(STOP, connection.take())
+        for channel in list(self.daemon.site.channels):
+            self.assertTrue(channel.transport.disconnecting)
+            channel.connectionLost(None)
+        self.successResultOf(stopped)
+        self.reactor.advance(0)
+        self.assertTrue(wire.lost)
+
+    def test_drain_is_over(self) -> None:
+        """After ``drain`` seconds what still runs is ended with a word, its upstream at once."""
+        connection, wire = self.streaming()
+        stopped = self.stop()
+        self.reactor.pump([10.0, 10.0, 9.9])
+        self.assertFalse(wire.aborted)
+        self.reactor.advance(0.1)
+        self.assertTrue(wire.aborted)
+        self.assertIn(b"event: error", connection.take())
+        self.settle(connection)
+        self.successResultOf(stopped)
+
+    def test_second_signal(self) -> None:
+        """A second signal ends the wait."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            connection, wire = self.streaming()
+            stopped = self.stop()
+            self.signals[number](number, None)
+            self.assertTrue(wire.aborted)
+            self.assertIn(b"event: error", connection.take())
+            self.successResultOf(stopped)
+            self.setUp()
+        self.daemon.stopService()
