@@ -1,0 +1,134 @@
+"""The pool and its store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from zope.interface import implementer
+from zope.interface.verify import verifyClass
+
+from claudeproxyd.config.schema import Pool as Settings
+from claudeproxyd.interfaces import IStateStore
+from claudeproxyd.outcomes import Kind, Outcome, Scope
+from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.store.service import StateService
+from tests.pool.support import credential, wanted
+from tests.store.support import COOLING, NOW, A, B, StoreTestCase, cooldown
+
+
+@implementer(IStateStore)
+class Store:
+    """One that answers when the test says so."""
+
+    def __init__(self, shared: bool) -> None:
+        self.shared = shared
+        self.loading: Deferred[Mapping[str, Any]] = Deferred()
+        self.closing: Deferred[None] = Deferred()
+        self.saved: dict[str, Any] = {}
+
+    def load(self) -> Deferred[Mapping[str, Any]]:
+        return self.loading
+
+    def save(self, changes: Mapping[str, Any]) -> None:
+        self.saved.update(changes)
+
+    def close(self) -> Deferred[None]:
+        return self.closing
+
+    def register(self, metrics: Any) -> None:
+        """Nothing to tell."""
+
+
+verifyClass(IStateStore, Store)
+
+
+class StateServiceTests(StoreTestCase):
+    """Start, changes, stop."""
+
+    def setUp(self) -> None:
+        """A pool of a and b."""
+        super().setUp()
+        self.clock = Clock()
+        self.pool = CredentialPool(
+            self.clock, Settings(), [credential("a"), credential("b")], wall_clock=lambda: NOW + self.clock.seconds()
+        )
+        self.addCleanup(self.pool.stopService)
+
+    def start(self, shared: bool = False) -> tuple[StateService, Store]:
+        """The service, started."""
+        store = Store(shared)
+        service = StateService(self.clock, self.pool, store)
+        service.startService()
+        return service, store
+
+    def states(self) -> list[str]:
+        """Of a and b."""
+        return [entry["state"] for entry in sorted(self.pool.snapshot(), key=lambda entry: entry["credential"])]
+
+    def test_takes_over(self) -> None:
+        """What was saved is in force once it is loaded, and the daemon is ready then, not before."""
+        service, store = self.start()
+        self.assertFalse(service.settled)
+        store.loading.callback({A: True, COOLING: cooldown(60)})
+        self.assertTrue(service.settled)
+        self.assertEqual(self.states(), ["disabled", "ready"])
+        self.assertEqual((store.saved, self.clock.getDelayedCalls()[1:]), ({}, []))
+
+    def test_late(self) -> None:
+        """A store that hangs keeps the daemon from being ready for two seconds; what comes later still counts."""
+        service, store = self.start()
+        self.clock.advance(1.9)
+        self.assertFalse(service.settled)
+        self.clock.advance(0.2)
+        self.assertTrue(service.settled)
+        self.assertEqual(len(self.warnings), 1)
+        store.loading.callback({B: True})
+        self.assertEqual(self.states(), ["ready", "disabled"])
+
+    def test_fails(self) -> None:
+        """A store that cannot be read is told of, and the daemon is ready without it."""
+        service, store = self.start()
+        store.loading.errback(OSError("no such luck"))
+        self.assertTrue(service.settled)
+        self.assertEqual(len(self.warnings), 1)
+        self.assertIn("no such luck", self.warnings[0])
+
+    def test_changes(self) -> None:
+        """Every change is saved, from the start on."""
+        _, store = self.start()
+        self.pool.set_enabled("p", "a", False)
+        lease = self.successResultOf(self.pool.lease(wanted()))
+        lease.release(Outcome(Kind.QUOTA, Scope.CREDENTIAL, base=1.0, ceiling=1.0))
+        self.assertEqual(len(store.saved), 2)
+
+    def test_useless(self) -> None:
+        """State of credentials that are gone is deleted from our own store, and left in a shared one."""
+        gone = '["disabled","p","gone"]'
+        for shared, saved in ((False, {gone: None}), (True, {})):
+            _, store = self.start(shared)
+            store.loading.callback({gone: True})
+            self.assertEqual(store.saved, saved)
+
+    def test_stops(self) -> None:
+        """A stop waits until all is written; what changes after it is not saved."""
+        service, store = self.start()
+        stopped = service.stopService()
+        self.assertNoResult(stopped)
+        store.closing.callback(None)
+        self.successResultOf(stopped)
+        self.pool.set_enabled("p", "a", False)
+        self.assertEqual((store.saved, self.clock.getDelayedCalls()), ({}, []))
+
+    def test_does_not_stop(self) -> None:
+        """A store that hangs holds a stop up for two seconds."""
+        service, store = self.start()
+        stopped = service.stopService()
+        self.clock.advance(2.0)
+        self.successResultOf(stopped)
+        self.assertEqual(len(self.warnings), 1)
+        store.loading.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        store.loading.callback({A: True})
+        self.assertEqual(self.states(), ["ready", "ready"])
