@@ -1,0 +1,141 @@
+"""Refresh tokens, and what token endpoints say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.testing import MemoryReactorClock
+from twisted.web.client import URI
+
+from claudeproxyd.config.schema import OAuth
+from claudeproxyd.config.secret import Secret
+from claudeproxyd.outcomes import AttemptFailed, Kind, Scope
+from claudeproxyd.secrets.endpoint import Ways
+from claudeproxyd.secrets.oauth import OAuthRefresh
+from claudeproxyd.secrets.refreshed import Token
+from tests.secrets.support import SecretsTestCase, TokenEndpoint
+
+
+class Unreachable:
+    """A client that reaches nobody."""
+
+    def post(self, *args: Any, **kwargs: Any) -> Deferred[Any]:
+        return fail(ConnectionRefusedError())
+
+
+class OAuthTests(SecretsTestCase):
+    """RFC 6749 section 6."""
+
+    def setUp(self) -> None:
+        """An endpoint, and a client of it."""
+        super().setUp()
+        self.endpoint = TokenEndpoint()
+        self.source = self.refresher(client_secret=Secret("client-secret"))
+
+    def refresher(self, **more: Any) -> OAuthRefresh:
+        """As it was configured."""
+        settings = OAuth(
+            token_url="https://login.example/token", client_id="me", refresh_token=Secret("refresh-1"), **more
+        )
+        return OAuthRefresh(settings, self.endpoint.http)
+
+    def fetch(self) -> Deferred[Token]:
+        """The next token."""
+        return Deferred.fromCoroutine(self.source.fetch())
+
+    def outcome(self) -> Any:
+        """How it fails."""
+        return self.failureResultOf(self.fetch(), AttemptFailed).value.outcome
+
+    def test_form(self) -> None:
+        """The endpoint gets the grant, and the client's id and secret; a public client has none."""
+        token = self.successResultOf(self.fetch())
+        self.assertEqual((token.value, token.lifetime), ("ya29-first-token", 3600.0))
+        self.source = self.refresher()
+        self.successResultOf(self.fetch())
+        form = {"grant_type": "refresh_token", "refresh_token": "refresh-1", "client_id": "me"}
+        self.assertEqual(self.endpoint.forms, [{**form, "client_secret": "client-secret"}, form])
+
+    def test_rotated(self) -> None:
+        """A new refresh token takes the old one's place, with one warning that it is not kept, and is masked."""
+        for number in (2, 3):
+            self.endpoint.body = b'{"access_token":"a","refresh_token":"refresh-token-%d"}' % number
+            self.successResultOf(self.fetch())
+        self.successResultOf(self.fetch())
+        self.assertEqual(
+            [form["refresh_token"] for form in self.endpoint.forms], ["refresh-1", "refresh-token-2", "refresh-token-3"]
+        )
+        self.assertEqual(len(self.warnings), 1)
+        self.assert_masked("refresh-token-3")
+
+    def test_lifetimes(self) -> None:
+        """A life in a string counts, and one that is missing or absurd is an hour."""
+        for said, lifetime in (
+            (b"", 3600.0),
+            (b',"expires_in":"120"', 120.0),
+            (b',"expires_in":12.5', 12.5),
+            (b',"expires_in":-1', 3600.0),
+            (b',"expires_in":"soon"', 3600.0),
+            (b',"expires_in":"nan"', 3600.0),
+            (b',"expires_in":1e300', 3600.0),
+        ):
+            self.endpoint.body = b'{"access_token":"a"%b}' % said
+            self.assertEqual(self.successResultOf(self.fetch()).lifetime, lifetime)
+
+    def test_refused(self) -> None:
+        """invalid_grant and its like are the credential's fault; the reason names it and quotes no secret."""
+        self.endpoint.body = (
+            b'{"error":"invalid_grant","error_description":"revoked: token=abcdefgh\\n' + b"x" * 999 + b'"}'
+        )
+        for status in (400, 401, 403):
+            self.endpoint.status = status
+            outcome = self.outcome()
+            self.assertEqual((outcome.kind, outcome.scope), (Kind.AUTH, Scope.CREDENTIAL))
+            self.assertIn("invalid_grant", outcome.reason)
+            self.assertNotIn("abcdefgh", outcome.reason)
+            self.assertLess(len(outcome.reason), 201)
+
+    def test_not_now(self) -> None:
+        """Overload, faults, redirects, and answers without a token pass; the credential alone waits."""
+        for status, body in (
+            (429, b"{}"),
+            (500, b"<html>"),
+            (503, b""),
+            (302, b""),
+            (400, b'{"error":"temporarily_unavailable"}'),
+            (200, b"<html>"),
+            (200, b"{}"),
+            (200, b"[]"),
+            (200, b'{"access_token":"two\\nlines"}'),
+            (200, b'{"access_token":"' + b"x" * 70_000 + b'"}'),
+        ):
+            self.endpoint.status, self.endpoint.body = status, body
+            outcome = self.outcome()
+            self.assertEqual((outcome.kind, outcome.scope), (Kind.TRANSIENT, Scope.CREDENTIAL), (status, body[:50]))
+
+    def test_unreachable(self) -> None:
+        """An endpoint that cannot be reached is no fault of the credential."""
+        self.source._http = Unreachable()  # type: ignore[assignment]
+        self.assertEqual(self.outcome().kind, Kind.TRANSIENT)
+
+
+class WaysTests(SecretsTestCase):
+    """How the endpoint is reached."""
+
+    def target(self, url: bytes, proxy: str, environ: dict[str, str] | None = None) -> tuple[str, int]:
+        """The address that is connected to."""
+        reactor = MemoryReactorClock()
+        way = Ways(reactor, proxy, environ or {}).endpointForURI(URI.fromBytes(url))
+        for name in ("_wrappedEndpoint", "_proxy"):
+            way = getattr(way, name, way)
+        return way._hostText, way._port
+
+    def test_proxy(self) -> None:
+        """Through the provider's proxy where it has one and the endpoint is beyond; straight on this machine's net."""
+        self.assertEqual(self.target(b"https://login.example/t", ""), ("login.example", 443))
+        self.assertEqual(self.target(b"https://login.example/t", "http://proxy.example:3128"), ("proxy.example", 3128))
+        self.assertEqual(self.target(b"http://metadata/t", "http://proxy.example:3128"), ("metadata", 80))
+        environ = {"https_proxy": "http://proxy.example:3128", "no_proxy": "login.example"}
+        self.assertEqual(self.target(b"https://login.example/t", "env", environ), ("login.example", 443))
