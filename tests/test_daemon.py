@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.tap import Options, makeService
 from tests.upstream.fakes import Wire
-from tests.web.support import Connection, get, post
+from tests.web.support import Connection, Reply, get, post
 
 BASE = """
 [server]
@@ -32,7 +32,6 @@ ONE = """
 name = "one"
 kind = "anthropic"
 base_url = "http://127.0.0.1:9001"
-models = ["one-*"]
 credentials = [{ name = "a", api_key = "sk-one" }]
 """
 TWO = ONE.replace("one", "two").replace("9001", "9002")
@@ -142,6 +141,51 @@ class DaemonTestCase(SynchronousTestCase):
             self.assertTrue(connection.closing)
             connection.lose()
         self.reactor.advance(0)
+
+
+class Serving(DaemonTestCase):
+    """All parts together, from the client's bytes to the upstream's and back."""
+
+    def test_byte_exact(self) -> None:
+        """A client gets the upstream's frames as they are, ours being only what stands around them."""
+        connection, wire = self.streaming()
+        odd = b'event: new\ndata: { "type" : "new" , "x":"\xc3\xa4\\ud83d" }\n\n'
+        wire.say(chunk(odd + STOP) + chunk(b""))
+        self.assertEqual(connection.take(), chunk(odd + STOP) + chunk(b""))
+
+    def test_another_takes_over(self) -> None:
+        """An upstream that is overloaded in its stream costs the client nothing, content in the same read or not."""
+        error = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"no"}}\n\n'
+        for first in (STREAM + chunk(error), STREAM + chunk(DELTA + error)):
+            connection = self.ask(model="any", stream=True)
+            self.accept().say(first)
+            self.accept().say(STREAM + chunk(DELTA + STOP) + chunk(b""))
+            told = connection.take()
+            self.assertTrue(told.startswith(b"HTTP/1.1 200 "), told)
+            self.assertTrue(told.endswith(chunk(DELTA + STOP) + chunk(b"")), told)
+            self.assertIn(b"x-claudeproxyd-attempts: 2", told)
+            self.setUp()
+
+    def test_error_is_json(self) -> None:
+        """With nobody left, such an error is an HTTP error with its own status, body and one retry-after."""
+        error = b'{"type":"error","error":{"type":"overloaded_error","message":"no"}}'
+        self.write(BASE + ONE)
+        self.successResultOf(self.daemon.reload())
+        connection = self.ask(stream=True)
+        for _ in range(60):
+            if self.reactor.tcpClients:
+                self.accept().say(STREAM + chunk(b"event: error\ndata: " + error + b"\n\n"))
+            self.reactor.advance(1.0)
+        reply = Reply(connection.take())
+        self.assertEqual((reply.status, reply.body), (529, error))
+        self.assertEqual([value for name, value in reply.pairs if name == b"content-type"], [b"application/json"])
+        self.assertEqual(len([name for name, _ in reply.pairs if name == b"retry-after"]), 1)
+
+    def test_client_leaves(self) -> None:
+        """A client that leaves takes its upstream along, at once."""
+        connection, wire = self.streaming()
+        connection.lose()
+        self.assertTrue(wire.aborted)
 
 
 class Reloading(DaemonTestCase):

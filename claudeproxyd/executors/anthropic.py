@@ -284,9 +284,11 @@ def _pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")) if name]
 
 
-def _without_body(failure: Failure) -> bytes | Failure:
+def _without_body(failure: Failure) -> bytes:
     """An error whose body breaks off is still what its status says."""
-    return b"" if isinstance(failure.value, UpstreamError) else failure
+    if not isinstance(failure.value, UpstreamError):
+        failure.raiseException()
+    return b""
 
 
 def _request_id(response: Response) -> str:
