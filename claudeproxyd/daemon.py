@@ -237,6 +237,7 @@ class Daemon(MultiService):
             await self._access_file.close()
 
     def _register_gauges(self) -> None:
+        self.pool.register(self.metrics)
         gauge = self.metrics.gauge
         gauge("claudeproxyd_connections", "Client connections.", lambda: len(self.site.channels))
         gauge("claudeproxyd_buffered_bytes", "Bodies held for clients.", lambda: self._buffers.held)
@@ -246,11 +247,11 @@ class Daemon(MultiService):
             "Streams whose client does not keep up.",
             lambda: sum(relay.paused for relay in self._plant.relays),
         )
-        gauge(
-            "claudeproxyd_pool",
-            "The pool's sizes: in_flight, waiting, cooling, affinities …",
-            self._pool_sizes,
-            ("what",),
+        self.metrics.counter(
+            "claudeproxyd_odd_streams_total",
+            "Whole streams that were out of the grammar's order, by provider.",
+            self._odd_streams,
+            ("provider",),
         )
         gauge(
             "claudeproxyd_upstream_connections",
@@ -259,8 +260,8 @@ class Daemon(MultiService):
             ("provider", "state"),
         )
 
-    def _pool_sizes(self) -> Mapping[tuple[str, ...], float]:
-        return {(name,): size for name, size in self.pool.gauges().items()}
+    def _odd_streams(self) -> Mapping[tuple[str, ...], float]:
+        return {(provider,): count for provider, count in self._plant.public.dispatcher.oddities.items()}
 
 
 def _fire(deferred: Deferred[None]) -> None:

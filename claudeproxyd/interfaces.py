@@ -63,6 +63,7 @@ class IUpstreamAnswer(Interface):
     stop_reason: str | None = Attribute("of a stream: known at the end")
     request_id: str = Attribute("the upstream's own request id, or ''")
     exhausted: float | None = Attribute("seconds until a limit that this answer showed as used up is reset, or None")
+    oddity: str = Attribute("the first thing that was out of the grammar's order, though it passed; '' as a rule")
     bytes_in: int = Attribute("bytes of body that came from the upstream so far")
     producer: IPushProducer = Attribute("of a stream: pauses, resumes and stops the upstream's socket")
 
@@ -140,7 +141,16 @@ class ICredentialPool(Interface):
         """Seconds until something could serve *wanted*: 0 if now, None if that is unknown or never."""
 
     def snapshot() -> Sequence[Mapping[str, Any]]:
-        """Each credential for people and metrics: state, cooldowns, in flight, counters; never a secret."""
+        """Each credential for people and metrics: state, cooldowns, in flight, counters; never a secret.
+
+        Those in trouble come first. An entry is made when it is read.
+        """
+
+    def queued() -> Sequence[Mapping[str, Any]]:
+        """Who waits: an entry for each client and what its requests want."""
+
+    def gauges() -> Mapping[str, int]:
+        """Sizes of everything that can grow, and what is under way."""
 
     def clear(provider: str | None, credential: str | None, model: str | None) -> int:
         """End the cooldowns that match; how many there were."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from claudeproxyd.dispatch.exchange import Exchange
 from claudeproxyd.dispatch.retries import RetryBudget
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 @dataclass(kw_only=True)
 class Dispatcher:
     """Serves requests. Made by tap for each configuration; called by web."""
+
+    _log: ClassVar[Logger] = Logger()
 
     clock: IReactorTime
     pool: ICredentialPool
@@ -45,6 +49,8 @@ class Dispatcher:
     wall: Callable[[], float] = time.time
     relays: set[Relay] = field(default_factory=set)
     """The open streams, for gauges."""
+    oddities: Counter[str] = field(default_factory=Counter)
+    """Whole streams that were out of the grammar's order, by provider; they pass as they are."""
 
     def __post_init__(self) -> None:
         self.budget = RetryBudget(self.settings.retry_budget)
@@ -57,6 +63,12 @@ class Dispatcher:
         exchange = Exchange(self, call)
         served = exchange.served = Deferred.fromCoroutine(exchange.run())
         return served
+
+    def note_oddity(self, provider: str, what: str) -> None:
+        """Count it, and log each provider's first: clients got the stream as it is."""
+        self.oddities[provider] += 1
+        if self.oddities[provider] == 1:
+            self._log.warn("{provider} sends streams out of order: {what}", provider=provider, what=what)
 
     @staticmethod
     def cancel(call: Call, served: Deferred[None], reason: CancelReason) -> None:

@@ -241,6 +241,8 @@ class Exchange:
                 content = house.timeouts[provider].content
                 content_by = attempt.started + content if content else None
                 await self._relay.carry(answer, headers, executor.family, content_by)
+                if answer.oddity:
+                    house.note_oddity(provider, answer.oddity)
             outcome = OK if answer.exhausted is None else Outcome(Kind.OK, exhausted=answer.exhausted)
             return outcome
         except AttemptFailed as failure:

@@ -54,6 +54,7 @@ class Relay:
         "_headers",
         "_held",
         "_held_bytes",
+        "_held_count",
         "_paused_since",
         "_settings",
         "_tick_every",
@@ -81,7 +82,7 @@ class Relay:
         self._headers: Headers = ()
         self._family = ""
         self._held: list[bytes] = []
-        self._held_bytes = 0
+        self._held_bytes = self._held_count = 0
         self._committed = False
         self._content_by: float | None = None
         self._paused_since: float | None = None
@@ -103,7 +104,7 @@ class Relay:
         self._family = family
         self._content_by = content_by
         self._held = []
-        self._held_bytes = 0
+        self._held_bytes = self._held_count = 0
         carried = self._carried = Deferred(self._cancelled)
         if content_by is not None and not self._committed:
             self._look_at(content_by)
@@ -134,6 +135,7 @@ class Relay:
                 self._held.append(frames)
                 frames = b"".join(self._held)
                 self._held = []
+                self.events_sent = self._held_count
         self.events_sent += batch.count
         self._downlink.frames(self._headers, frames, batch.ended)
         if batch.ended:
@@ -147,6 +149,7 @@ class Relay:
         """What came before the commit stays here, within a bound; a stream that ends so was cut."""
         self._held.append(batch.frames)
         self._held_bytes += len(batch.frames)
+        self._held_count += batch.count
         if batch.ended:
             self._fail("cut", "the stream ended before its first content event")
         elif self._held_bytes > self._settings.max_event_bytes:

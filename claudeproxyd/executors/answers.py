@@ -52,6 +52,7 @@ class WholeAnswer:
     """A message or a token count, to its last byte. Raises :class:`NotClaude` where it is something else."""
 
     producer = None
+    oddity = ""
 
     def __init__(
         self, headers: Headers, body: bytes, *, exhausted: float | None, request_id: str, count_tokens: bool

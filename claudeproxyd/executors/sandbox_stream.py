@@ -34,6 +34,7 @@ class SandboxStream:
     status = 200
     body = None
     exhausted = None
+    oddity = ""
 
     def __init__(
         self,

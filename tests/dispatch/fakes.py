@@ -151,6 +151,7 @@ class FakeAnswer:
         self.stop_reason: str | None = None
         self.request_id = request_id
         self.exhausted: float | None = None
+        self.oddity = ""
         self.bytes_in = 0
         self.producer = FakeSocket()
         self.consumer: Any = None
@@ -300,6 +301,12 @@ class FakePool:
 
     def snapshot(self) -> Sequence[Mapping[str, Any]]:
         return []
+
+    def queued(self) -> Sequence[Mapping[str, Any]]:
+        return []
+
+    def gauges(self) -> Mapping[str, int]:
+        return {}
 
     def clear(self, provider: str | None, credential: str | None, model: str | None) -> int:
         return 0

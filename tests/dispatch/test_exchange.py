@@ -517,3 +517,15 @@ class NothingToOffer(DispatchTestCase):
         house.pool.waiting[0].errback(Exhausted("transient", 9.0))
         self.assertIsInstance(served.client.error, ClaudeError)
         self.assertEqual(served.told, (503, "api_error"))
+
+    def test_oddity(self) -> None:
+        """A stream that is out of order passes; the first of a provider is logged, all are counted."""
+        house = House("a")
+        for _ in range(2):
+            served = house.serve(stream=True)
+            answer = FakeAnswer()
+            answer.oddity = "a second message_start"
+            house.executor.sent[-1].answered.callback(answer)
+            answer.say(b"x", ended=True)
+            self.assertTrue(served.done)
+        self.assertEqual(list(house.dispatcher.oddities.values()), [2])
