@@ -7,11 +7,11 @@ Written here rather than by prometheus_client, since a scrape is served by the r
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -42,7 +42,7 @@ class Histogram:
 
 
 Value = float | Histogram
-Read = Callable[[], Value | Mapping[Labels, float] | Mapping[Labels, Histogram]]
+Read = Callable[[], Value | Mapping[Labels, float] | Mapping[Labels, Histogram] | Iterator[tuple[Labels, float]]]
 
 
 class Family(NamedTuple):
@@ -61,8 +61,9 @@ class Family(NamedTuple):
         help = self.help.replace("\\", "\\\\").replace("\n", "\\n")
         yield f"# HELP {self.name} {help}\n# TYPE {self.name} {self.kind}\n"
         read = self.read()
-        values: Mapping[Labels, Value] = read if isinstance(read, Mapping) else {(): read}
-        for key, value in values.items():
+        rows: Iterable[tuple[Labels, Value]]
+        rows = read.items() if isinstance(read, Mapping) else read if isinstance(read, Iterator) else [((), read)]
+        for key, value in rows:
             labels = ",".join([f'{name}="{_escape(text)}"' for name, text in zip(self.labels, key, strict=True)])
             if isinstance(value, Histogram):
                 yield _histogram(self.name, labels, value)

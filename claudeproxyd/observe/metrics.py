@@ -11,6 +11,7 @@ lists all. Label values are bounded: what a client can make up ends as ``other``
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
@@ -21,7 +22,7 @@ from claudeproxyd.interfaces import IUsageSink
 from claudeproxyd.observe.exposition import Family, Histogram, Labels, Read
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.usage import UsageRecord
@@ -32,6 +33,8 @@ MODELS = 100
 """How many model names are told apart."""
 ROWS = 500
 """How many label sets a table has before models are no longer told apart in new ones."""
+LINES = 500
+"""Of a scrape, at once."""
 
 #: Seconds: the conventions' own boundaries, and three more for answers that take minutes.
 TIMES = tuple(2**n / 100 for n in range(17))
@@ -138,7 +141,8 @@ class Metrics:
         """A figure that goes up and down. Raises ValueError when the name is taken.
 
         *read* is called for each scrape, in the reactor; it gives a number, or a mapping from tuples of values of
-        *labels* to numbers. What a reload replaces is looked up inside *read*, so that one registration is enough.
+        *labels* to numbers, or an iterator over such pairs, which is read over several turns of the reactor. What a
+        reload replaces is looked up inside *read*, so that one registration is enough.
         """
         self._add(Family(name, "gauge", help, tuple(labels), read))
 
@@ -209,17 +213,25 @@ class Metrics:
 
     # The scrape.
 
-    def render(self) -> bytes:
-        """All as text, of ``exposition.CONTENT_TYPE``. What cannot be read is left out, and logged the first time."""
-        parts = []
+    def pieces(self) -> Iterator[bytes]:
+        """All as text, of ``exposition.CONTENT_TYPE``, in pieces that take the reactor a few milliseconds each.
+
+        What cannot be read is left out, and logged the first time.
+        """
         for family in self._families.values():
             try:
-                parts.append("".join(family.lines()))
+                lines = family.lines()
+                while piece := "".join(islice(lines, LINES)):
+                    yield piece.encode()
             except Exception:
                 if family.name not in self._broken:
                     self._broken.add(family.name)
                     self._log.failure("metric {name} cannot be read", name=family.name)
-        return "".join(parts).encode() + generate_latest(self._process)
+        yield generate_latest(self._process)
+
+    def render(self) -> bytes:
+        """All of it at once."""
+        return b"".join(self.pieces())
 
     def _register(self) -> None:
         """What is counted here."""

@@ -21,6 +21,7 @@ from claudeproxyd.pool.affinity import Affinities, Bond
 from claudeproxyd.pool.agenda import Agenda
 from claudeproxyd.pool.candidates import Candidates
 from claudeproxyd.pool.cooldown import Terms
+from claudeproxyd.pool.figures import Figures, register
 from claudeproxyd.pool.lease import Lease
 from claudeproxyd.pool.queue import Queue
 from claudeproxyd.pool.roster import Member, Place
@@ -28,6 +29,7 @@ from claudeproxyd.pool.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Pool as Settings
+    from claudeproxyd.observe.metrics import Metrics
 
 #: Sessions whose credential is remembered.
 AFFINITIES = 50_000
@@ -38,11 +40,12 @@ SLICE = 100
 class _Waiter:
     """One request in the queue."""
 
-    __slots__ = ("deadline", "deferred", "key", "wanted")
+    __slots__ = ("deadline", "deferred", "key", "since", "wanted")
 
-    def __init__(self, wanted: Wanted, key: Hashable, deadline: float) -> None:
+    def __init__(self, wanted: Wanted, key: Hashable, since: float, deadline: float) -> None:
         self.wanted = wanted
         self.key = key
+        self.since = since
         self.deadline = deadline
         self.deferred: Deferred[Lease] | None = None
         """None once it has been answered."""
@@ -152,7 +155,7 @@ class CredentialPool(Service):
             return fail(self._exhausted(wanted, now))
         if len(self._queue) >= self.settings.queue:
             return fail(Exhausted("queue_full", self.ready_in(wanted)))
-        waiter = _Waiter(wanted, self._key(wanted), deadline)
+        waiter = _Waiter(wanted, self._key(wanted), now, deadline)
 
         def give_up(_: Deferred[Lease]) -> None:
             self._leave(waiter)
@@ -314,12 +317,31 @@ class CredentialPool(Service):
         self._resettle()
         return ended
 
-    def snapshot(self) -> Sequence[Mapping[str, Any]]:
+    def snapshot(self) -> Snapshot:
         """See the interface. Entries are made as they are read: read many in slices."""
         return Snapshot(self._messages, self._counts, self._clock.seconds())
 
+    def queued(self) -> Sequence[Mapping[str, Any]]:
+        """See the interface."""
+        now = self._clock.seconds()
+        told = []
+        for _, line in self._queue.lines():
+            for client, waiting in line.by_client.items():
+                first = next(iter(waiting))
+                told.append(
+                    {
+                        "client": client,
+                        "routes": [f"{route.provider}/{route.model}" for route in first.wanted.routes],
+                        "count_tokens": first.wanted.count_tokens,
+                        "requests": len(waiting),
+                        "longest": round(now - first.since, 3),
+                        "patience": round(first.deadline - now, 3),
+                    }
+                )
+        return told
+
     def gauges(self) -> Mapping[str, int]:
-        """Sizes of everything that can grow, and what is under way; for metrics."""
+        """See the interface."""
         both = (self._messages, self._counts)
         return {
             "in_flight": sum(candidates.in_flight() for candidates in both),
@@ -331,6 +353,10 @@ class CredentialPool(Service):
             "unknown_models": sum(candidates.unknown_lanes() for candidates in both),
             "agenda": sum(len(candidates.expiries) for candidates in both) + len(self._deadlines),
         }
+
+    def register(self, metrics: Metrics) -> None:
+        """Have *metrics* tell of the pool and of each credential."""
+        register(metrics, self.gauges, lambda: Figures(self._messages, self._clock.seconds()))
 
     # -- state
 

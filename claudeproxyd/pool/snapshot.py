@@ -1,4 +1,4 @@
-"""The pool as people and metrics see it. Holds no secret."""
+"""The pool as people see it. Holds no secret."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 from claudeproxyd.pool.candidates import Candidates
-from claudeproxyd.pool.roster import Member, Rest, Roster
+from claudeproxyd.pool.figures import Bearings, outcomes, remaining, state
+from claudeproxyd.pool.roster import Member, Roster
 
 
 class Snapshot(Sequence[Mapping[str, Any]]):
-    """One entry a credential, each made when it is read, so that ten thousand may be read in slices."""
+    """One entry a credential, each made when it is read, so that ten thousand may be read in slices.
+
+    What is out of service or held back comes first, then the rest; otherwise in the configuration's order.
+    """
 
     def __init__(self, messages: Candidates, count_tokens: Candidates, now: float) -> None:
         self._count_tokens = count_tokens
         self._now = now
+        self._bearings = Bearings(messages, count_tokens)
         self._members = [(roster, member) for roster in messages.rosters.values() for member in roster.members]
+        self._members.sort(key=lambda place: self._is_well(*place))
 
     def __len__(self) -> int:
         return len(self._members)
@@ -31,41 +37,45 @@ class Snapshot(Sequence[Mapping[str, Any]]):
             return [self._entry(*place) for place in self._members[index]]
         return self._entry(*self._members[index])
 
-    def _entry(self, roster: Roster, member: Member) -> Mapping[str, Any]:
+    def _twin(self, roster: Roster, member: Member) -> tuple[Roster, Member]:
+        """The same credential for count_tokens; itself, once it is configured no more."""
         counting = self._count_tokens.rosters.get(roster.provider)
         twin = None if counting is None else counting.member(member.credential.name)
-        outcomes = {"ok": member.served} if member.served else {}
-        for kind, number in member.failures.items():
-            outcomes[kind.value] = number
+        return (roster, member) if counting is None or twin is None else (counting, twin)
+
+    def _is_well(self, roster: Roster, member: Member) -> bool:
+        on = self._bearings.on
+        return member.enabled and not on(roster, member) and not on(*self._twin(roster, member))
+
+    def _entry(self, roster: Roster, member: Member) -> Mapping[str, Any]:
+        counting, twin = self._twin(roster, member)
         return {
             "provider": roster.provider,
             "credential": member.credential.name,
-            "state": _state(roster, member),
+            "state": state(roster, member),
             "in_flight": member.in_flight,
             "max_concurrency": member.credential.max_concurrency,
             "priority": member.credential.priority,
             "weight": member.credential.weight,
-            "cooldowns": [self._cooldown(rest) for rest in _rests(roster, member)],
-            "count_tokens": {
-                "in_flight": 0 if twin is None else twin.in_flight,
-                "cooldowns": []
-                if twin is None or counting is None
-                else list(map(self._cooldown, _rests(counting, twin))),
-            },
-            "outcomes": outcomes,
+            "cooldowns": self._cooldowns(roster, member),
+            "count_tokens": {"in_flight": twin.in_flight, "cooldowns": self._cooldowns(counting, twin)},
+            "outcomes": dict(outcomes(member)),
             "last_failure": self._last_failure(member),
         }
 
-    def _cooldown(self, rest: Rest) -> Mapping[str, Any]:
-        return {
-            "scope": rest.place.scope.value,
-            "model": rest.place.model,
-            "outcome": None if rest.kind is None else rest.kind.value,
-            "reason": rest.reason,
-            "level": rest.level,
-            "remaining": round(max(0.0, rest.until - self._now), 3) if rest.running else 0.0,
-            "trials": None if rest.running else rest.limit,
-        }
+    def _cooldowns(self, roster: Roster, member: Member) -> Sequence[Mapping[str, Any]]:
+        return [
+            {
+                "scope": rest.place.scope.value,
+                "model": rest.place.model,
+                "outcome": None if rest.kind is None else rest.kind.value,
+                "reason": rest.reason,
+                "level": rest.level,
+                "remaining": round(remaining(rest, self._now), 3),
+                "trials": None if rest.running else rest.limit,
+            }
+            for rest in self._bearings.on(roster, member)
+        ]
 
     def _last_failure(self, member: Member) -> Mapping[str, Any] | None:
         if member.last_failure is None:
@@ -76,23 +86,3 @@ class Snapshot(Sequence[Mapping[str, Any]]):
             "reason": outcome.reason,
             "seconds_ago": round(max(0.0, self._now - when), 3),
         }
-
-
-def _rests(roster: Roster, member: Member) -> list[Rest]:
-    """All that bears on a credential: running, or half open."""
-    rests = [roster.cooldown, member.cooldown]
-    for lane in roster.lanes():
-        rests += (lane.cooldown, lane.resting.get(member))
-    return [rest for rest in rests if rest is not None and rest.kind is not None]
-
-
-def _state(roster: Roster, member: Member) -> str:
-    """Of the whole credential: disabled, cooling, trial (half open), busy or ready. A model may cool besides."""
-    if not member.enabled:
-        return "disabled"
-    rests = [rest for rest in (roster.cooldown, member.cooldown) if rest is not None]
-    if any(rest.running for rest in rests):
-        return "cooling"
-    if any(rest.kind is not None for rest in rests):
-        return "trial"
-    return "ready" if roster.open >> member.index & 1 and not roster.full else "busy"

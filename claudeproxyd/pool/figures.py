@@ -1,0 +1,143 @@
+"""Figures of each credential, for metrics. Every family is read lazily: there may be ten thousand credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from claudeproxyd.pool.candidates import Candidates
+from claudeproxyd.pool.roster import Member, Rest, Roster
+
+if TYPE_CHECKING:
+    from claudeproxyd.observe.metrics import Metrics
+
+Rows = Iterator[tuple[tuple[str, ...], float]]
+"""Labels, of which the first two are provider and credential, and a number."""
+
+
+class Figures:
+    """What :func:`register` reads; made anew for each reading. Of messages alone, not of count_tokens."""
+
+    def __init__(self, messages: Candidates, now: float) -> None:
+        self._messages = messages
+        self._now = now
+
+    def _members(self) -> Iterator[tuple[Roster, Member]]:
+        """A reload meanwhile makes new lists, so these are whole."""
+        return ((roster, member) for roster in list(self._messages.rosters.values()) for member in roster.members)
+
+    def states(self) -> Rows:
+        """A third label, the state: 1 for the one that it is in."""
+        for roster, member in self._members():
+            yield (*member.key, state(roster, member)), 1
+
+    def in_flight(self) -> Rows:
+        """Attempts under way."""
+        for _, member in self._members():
+            yield member.key, member.in_flight
+
+    def attempts(self) -> Rows:
+        """Attempts that are over; a third label, the outcome."""
+        for _, member in self._members():
+            for outcome, number in outcomes(member):
+                yield (*member.key, outcome), number
+
+    def remaining(self) -> Rows:
+        """Seconds until nothing holds it back any more, for no model either."""
+        bearings = Bearings(self._messages)
+        for roster, member in self._members():
+            rests = bearings.on(roster, member)
+            yield member.key, max([remaining(rest, self._now) for rest in rests], default=0.0)
+
+    def levels(self) -> Rows:
+        """Failures in a row, of the cooldown that has most."""
+        bearings = Bearings(self._messages)
+        for roster, member in self._members():
+            yield member.key, max([rest.level for rest in bearings.on(roster, member)], default=0)
+
+
+def register(metrics: Metrics, gauges: Callable[[], Mapping[str, int]], figures: Callable[[], Figures]) -> None:
+    """Let *metrics* read the pool's sizes and each credential's figures. Called once, by the pool."""
+    names = ("provider", "credential")
+    metrics.gauge(
+        "claudeproxyd_pool",
+        "The pool's sizes: in_flight, waiting, cooling, affinities …",
+        lambda: (((what,), size) for what, size in gauges().items()),
+        ("what",),
+    )
+    metrics.gauge(
+        "claudeproxyd_credential_state",
+        "1, for the state that a credential is in.",
+        lambda: figures().states(),
+        (*names, "state"),
+    )
+    metrics.gauge(
+        "claudeproxyd_credential_in_flight",
+        "Attempts under way with a credential.",
+        lambda: figures().in_flight(),
+        names,
+    )
+    metrics.counter(
+        "claudeproxyd_credential_attempts_total",
+        "Attempts with a credential that are over.",
+        lambda: figures().attempts(),
+        (*names, "outcome"),
+    )
+    metrics.gauge(
+        "claudeproxyd_credential_cooldown_seconds",
+        "Seconds until nothing holds a credential back any more, for no model either.",
+        lambda: figures().remaining(),
+        names,
+    )
+    metrics.gauge(
+        "claudeproxyd_credential_level",
+        "Failures in a row, of a credential's cooldown that has most.",
+        lambda: figures().levels(),
+        names,
+    )
+
+
+class Bearings:
+    """Which cooldowns bear on whom, running or half open. Gathered once: a credential's own are spread over models."""
+
+    def __init__(self, *both: Candidates) -> None:
+        self._shared: dict[Roster, list[Rest]] = {}
+        self._own: dict[Member, list[Rest]] = {}
+        for roster in [roster for candidates in both for roster in candidates.rosters.values()]:
+            lanes = roster.lanes()
+            shared = (roster.cooldown, *(lane.cooldown for lane in lanes))
+            self._shared[roster] = [rest for rest in shared if rest is not None and rest.kind is not None]
+            for resting in (roster.resting, *(lane.resting for lane in lanes)):
+                for member, rest in resting.items():
+                    if rest.kind is not None:
+                        self._own.setdefault(member, []).append(rest)
+
+    def on(self, roster: Roster, member: Member) -> Sequence[Rest]:
+        """Those of its provider first."""
+        return (*self._shared.get(roster, ()), *self._own.get(member, ()))
+
+
+def remaining(rest: Rest, now: float) -> float:
+    """Seconds that a cooldown will still run."""
+    return max(0.0, rest.until - now) if rest.running else 0.0
+
+
+def outcomes(member: Member) -> Iterator[tuple[str, int]]:
+    """How its attempts ended, and how often."""
+    if member.served:
+        yield "ok", member.served
+    for kind, number in member.failures.items():
+        yield kind.value, number
+
+
+def state(roster: Roster, member: Member) -> str:
+    """Of the whole credential: disabled, cooling, trial (half open), busy or ready. A model may cool besides."""
+    if not member.enabled:
+        return "disabled"
+    rests = [rest for rest in (roster.cooldown, member.cooldown) if rest is not None]
+    if any(rest.running for rest in rests):
+        return "cooling"
+    if any(rest.kind is not None for rest in rests):
+        return "trial"
+    is_open = member.index >= 0 and roster.open >> member.index & 1
+    return "ready" if is_open and not roster.full else "busy"

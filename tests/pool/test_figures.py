@@ -1,0 +1,179 @@
+"""What metrics and the pool's page see of each credential."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from claudeproxyd.observe.metrics import Metrics
+from claudeproxyd.outcomes import OK, Kind, Outcome
+from claudeproxyd.pool.service import CredentialPool
+from tests.pool.support import AUTH, OVERLOADED, QUOTA_HOUR, UNREACHABLE, PoolTestCase, credential
+
+MANY = 10_000
+
+
+def scrape(pool: CredentialPool) -> Mapping[tuple[str, ...], float]:
+    """The rows of credentials: the family's last words, the credential, and a further label, to the value."""
+    metrics = Metrics()
+    pool.register(metrics)
+    return {
+        (
+            sample.name.removeprefix("claudeproxyd_credential_"),
+            sample.labels.pop("provider") + "/" + sample.labels.pop("credential"),
+            *sample.labels.values(),
+        ): sample.value
+        for family in text_string_to_metric_families(metrics.render().decode())
+        for sample in family.samples
+        if "credential" in sample.labels
+    }
+
+
+class Rows(PoolTestCase):
+    """Each credential has its rows."""
+
+    def test_rows(self) -> None:
+        """State, attempts under way and over, the longest cooldown and the highest level, by provider and name."""
+        pool = self.pool(credential("a", max_concurrency=1), "bcd")
+        for outcome in (QUOTA_HOUR, AUTH, OK):
+            self.take(pool).release(outcome)
+        pool.set_enabled("p", "d", False)
+        self.take(pool, "other")
+        self.clock.advance(600.0)
+        self.assertEqual(
+            scrape(pool),
+            {
+                ("state", "p/a", "busy"): 1,
+                ("state", "p/b", "cooling"): 1,
+                ("state", "p/c", "ready"): 1,
+                ("state", "p/d", "disabled"): 1,
+                ("in_flight", "p/a"): 1,
+                ("in_flight", "p/b"): 0,
+                ("in_flight", "p/c"): 0,
+                ("in_flight", "p/d"): 0,
+                ("attempts_total", "p/a", "quota"): 1,
+                ("attempts_total", "p/b", "auth"): 1,
+                ("attempts_total", "p/c", "ok"): 1,
+                ("cooldown_seconds", "p/a"): 3000,
+                ("cooldown_seconds", "p/b"): 1200,
+                ("cooldown_seconds", "p/c"): 0,
+                ("cooldown_seconds", "p/d"): 0,
+                ("level", "p/a"): 1,
+                ("level", "p/b"): 1,
+                ("level", "p/c"): 0,
+                ("level", "p/d"): 0,
+            },
+        )
+
+    def test_provider(self) -> None:
+        """A provider that rests holds all its credentials back, and nobody else's; so does one model of it."""
+        for outcome in (UNREACHABLE, OVERLOADED):
+            pool = self.pool("ab", credential("c", "q"))
+            self.take(pool, "p:m", "q:m")
+            self.take(pool, "p:m", "q:m").release(outcome)
+            rows = scrape(pool)
+            self.assertEqual([rows["cooldown_seconds", each] for each in ("p/a", "p/b", "q/c")], [1, 1, 0])
+
+    def test_over_a_reload(self) -> None:
+        """A reload while a scrape is under way neither breaks it nor doubles a row."""
+        pool = self.pool(*(credential(str(number)) for number in range(MANY)))
+        metrics = Metrics()
+        pool.register(metrics)
+        pieces = metrics.pieces()
+        told = [next(piece for piece in pieces if b"credential_state{" in piece)]
+        pool.reload([credential("b")], pool.settings)
+        told += pieces
+        samples = [
+            tuple(sample.labels.items())
+            for family in text_string_to_metric_families(b"".join(told).decode())
+            for sample in family.samples
+            if sample.name == "claudeproxyd_credential_state"
+        ]
+        self.assertEqual(len(samples), MANY)
+        self.assertEqual(len(set(samples)), MANY)
+        entries = pool.snapshot()
+        pool.reload([], pool.settings)
+        self.assertEqual([entry["state"] for entry in entries], ["busy"])
+
+
+class Order(PoolTestCase):
+    """A person at three in the morning has no time."""
+
+    def test_trouble_comes_first(self) -> None:
+        """What is held back or disabled is at the top, for count_tokens too; the rest is in the file's order."""
+        pool = self.pool("abcdef")
+        pool.set_enabled("p", "f", False)
+        leases = [self.take(pool) for _ in range(5)]
+        leases[2].release(QUOTA_HOUR)
+        for lease in (leases[0], leases[1], leases[3], leases[4]):
+            lease.release(OK)
+        for _ in range(4):
+            lease = self.take(pool, count_tokens=True)
+        lease.release(QUOTA_HOUR)
+        self.assertEqual("".join(entry["credential"] for entry in pool.snapshot()), "cdfabe")
+
+
+class Queued(PoolTestCase):
+    """Who waits."""
+
+    def test_queue(self) -> None:
+        """By client and what is wanted: how many, for how long, and for how long still."""
+        pool = self.pool(credential("a", max_concurrency=1), max_wait=30.0)
+        self.take(pool)
+        self.wait(pool, client="laptop")
+        self.clock.advance(2.0)
+        self.wait(pool, client="laptop")
+        self.wait(pool, "other", client="ci", deadline=self.clock.seconds() + 5.0)
+        self.clock.advance(1.0)
+        usual = {"count_tokens": False}
+        self.assertEqual(
+            pool.queued(),
+            [
+                {"client": "laptop", "routes": ["p/m"], "requests": 2, "longest": 3.0, "patience": 27.0, **usual},
+                {"client": "ci", "routes": ["p/other"], "requests": 1, "longest": 1.0, "patience": 4.0, **usual},
+            ],
+        )
+
+
+class Large(PoolTestCase):
+    """Ten thousand credentials do not hold the reactor up. The best of three, on a shared machine."""
+
+    def test_scrape(self) -> None:
+        """Each piece of a scrape takes a few milliseconds."""
+        pool = self.large()
+        metrics = Metrics()
+        pool.register(metrics)
+        best = min(self.longest(metrics.pieces) for _ in range(3))
+        self.assertLess(best, 0.025)
+
+    def test_page(self) -> None:
+        """So does each part of the page."""
+        pool = self.large()
+
+        def parts() -> Iterator[object]:
+            snapshot = pool.snapshot()
+            for start in range(0, MANY, 50):
+                yield snapshot[start : start + 50]
+
+        best = min(self.longest(parts) for _ in range(3))
+        self.assertLess(best, 0.025)
+
+    def large(self) -> CredentialPool:
+        """Half of them rest for one of ten models."""
+        pool = self.pool(*(credential(str(number)) for number in range(MANY)))
+        for model in range(10):
+            for number in range(1000):
+                self.take(pool, f"m{model}").release(QUOTA_HOUR if number % 2 else Outcome(Kind.OK))
+        return pool
+
+    def longest(self, make: Callable[[], Iterator[object]]) -> float:
+        """Of the steps that *make*'s iterator takes, in seconds of this process."""
+        took = []
+        steps = make()
+        while True:
+            began = time.process_time()
+            if next(steps, None) is None:
+                return max(took)
+            took.append(time.process_time() - began)
