@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
+from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 
 from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.observe.exposition import CONTENT_TYPE
+from claudeproxyd.web.pages import page
 from claudeproxyd.web.root import Alive, Branch, Endpoint, Ready, grow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
@@ -26,6 +30,9 @@ _encode = msgspec.json.Encoder().encode
 
 T = TypeVar("T")
 
+ENTRIES = 50
+"""Credentials of the pool's page at once: a millisecond's work."""
+
 
 class AdminRoot(Branch):
     """What operators see."""
@@ -33,10 +40,13 @@ class AdminRoot(Branch):
     def __init__(self, pool: ICredentialPool, reload: Callable[[], Deferred[Any]]) -> None:
         """*reload* reads the configuration anew; it fails with ``ConfigError`` where that cannot be used."""
         super().__init__()
+        pool_page = page("pool.html")
         for path, endpoint in (
             (b"/metrics", Metrics()),
             (b"/healthz", Alive()),
             (b"/readyz", Ready()),
+            (b"/admin", pool_page),
+            (b"/admin/", pool_page),
             (b"/admin/v1/pool", Pool(pool)),
             (b"/admin/v1/pool/clear", Clear(pool)),
             (b"/admin/v1/pool/disable", Switch(pool, enabled=False)),
@@ -51,19 +61,35 @@ class Metrics(Endpoint):
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with all metrics."""
-        request.answer(200, ((b"content-type", CONTENT_TYPE),), request.gateway.metrics.render())
+        answer_in_turns(request, CONTENT_TYPE, request.gateway.metrics.pieces())
 
 
 class Pool(Endpoint):
-    """Each credential: its state, and why."""
+    """Each credential: its state, and why; and who waits."""
 
     def __init__(self, pool: ICredentialPool) -> None:
         super().__init__()
         self._pool = pool
 
     def render_GET(self, request: GatewayRequest) -> None:
-        """Answer with the pool's snapshot."""
-        request.answer_json(_encode({"credentials": list(self._pool.snapshot())}))
+        """Answer with the pool's snapshot, or the part of it that ``limit`` and ``offset`` say."""
+        which = _query(request, _Part)
+        answer_in_turns(request, b"application/json", self._pieces(which.offset, which.limit))
+
+    def _pieces(self, offset: int, limit: int | None) -> Iterator[bytes]:
+        snapshot = self._pool.snapshot()
+        end = len(snapshot) if limit is None else min(offset + limit, len(snapshot))
+        whole = {"total": len(snapshot), "gauges": self._pool.gauges(), "queue": self._pool.queued()}
+        yield _encode(whole)[:-1] + b',"credentials":['
+        for start in range(offset, end, ENTRIES):
+            comma = b"," if start > offset else b""
+            yield comma + _encode(snapshot[start : min(start + ENTRIES, end)])[1:-1]
+        yield b"]}"
+
+
+class _Part(msgspec.Struct, forbid_unknown_fields=True):
+    limit: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    offset: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class _Cooldowns(msgspec.Struct, forbid_unknown_fields=True):
@@ -144,10 +170,40 @@ class Reload(Endpoint):
         request.fault()
 
 
+def answer_in_turns(request: GatewayRequest, content_type: bytes, pieces: Iterator[bytes]) -> None:
+    """Answer with all *pieces*, of which each turn of the reactor makes one: others are served in between."""
+    made: list[bytes] = []
+
+    def make() -> Iterator[None]:
+        for piece in pieces:
+            if request.channel is None:
+                return
+            made.append(piece)
+            yield None
+
+    def answer(_: object) -> None:
+        if request.channel is not None:
+            request.answer(200, ((b"content-type", content_type),), b"".join(made))
+
+    def fault(failure: Failure) -> None:
+        _log.failure("Request {request_id} failed for a fault of ours", failure, request_id=request.request_id)
+        request.fault()
+
+    turns = Cooperator(lambda: lambda: True, partial(request.site.clock.callLater, 0))
+    turns.cooperate(make()).whenDone().addCallback(answer).addErrback(fault)
+
+
 def _read(request: GatewayRequest, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(request.body() or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ClaudeError(400, str(error)) from None
+
+
+def _query(request: GatewayRequest, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(dict(parse_qsl(request.query.decode("latin-1"))), kind, strict=False)
+    except msgspec.ValidationError as error:
         raise ClaudeError(400, str(error)) from None
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,17 +18,18 @@ from zope.interface.verify import verifyClass
 from claudeproxyd.config.mistakes import ConfigError, Mistake
 from claudeproxyd.interfaces import ICredentialPool
 from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, Principal
-from claudeproxyd.web.admin import AdminRoot
+from claudeproxyd.web.admin import ENTRIES, AdminRoot
 from claudeproxyd.web.site import GatewaySite
-from tests.web.support import Connection, Listener, Reply, get, post, sha256
+from tests.web.support import Connection, Listener, Reply, get, post, replies, sha256
 
 
 @implementer(ICredentialPool)
 class FakePool:
-    """Has one credential, ``p/c``."""
+    """Has one credential, ``p/c``, or as many as it is told to."""
 
     def __init__(self) -> None:
         self.done: list[Any] = []
+        self.credentials: Sequence[Mapping[str, Any]] = [{"provider": "p", "credential": "c", "state": "ready"}]
 
     def lease(self, wanted: Any) -> Deferred[Any]:
         raise NotImplementedError
@@ -34,7 +38,13 @@ class FakePool:
         raise NotImplementedError
 
     def snapshot(self) -> Sequence[Mapping[str, Any]]:
-        return [{"provider": "p", "credential": "c", "state": "ready"}]
+        return self.credentials
+
+    def queued(self) -> Sequence[Mapping[str, Any]]:
+        return [{"client": "laptop", "requests": 2}]
+
+    def gauges(self) -> Mapping[str, int]:
+        return {"waiting": 2}
 
     def clear(self, provider: str | None, credential: str | None, model: str | None) -> int:
         self.done.append((provider, credential, model))
@@ -64,6 +74,7 @@ class Admin(SynchronousTestCase):
         self.events = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
 
     def use(self, listener: Listener) -> None:
+        self.clock = listener.clock
         self.site = GatewaySite(AdminRoot(self.pool, self.reload), listener.site.gateway, listener.clock)
 
     def reload(self) -> Deferred[None]:
@@ -71,7 +82,22 @@ class Admin(SynchronousTestCase):
         return self.reloads[-1]
 
     def ask(self, data: bytes) -> Reply:
-        return Connection(self.site).ask(data)
+        """As many turns of the reactor as it takes."""
+        connection = Connection(self.site)
+        connection.send(data)
+        (reply,) = replies(connection.take() or self.turns(connection)[-1])
+        return reply
+
+    def turns(self, connection: Connection) -> list[bytes]:
+        """What each turn of the reactor brought, up to an answer."""
+        brought: list[bytes] = []
+        while not any(brought):
+            call = self.clock.calls.pop(0)
+            self.assertLessEqual(call.getTime(), self.clock.seconds())
+            call.called = 1
+            call.func(*call.args, **call.kw)
+            brought.append(connection.take())
+        return brought
 
     def audits(self) -> int:
         return sum("audit" in str(event.get("log_format")) for event in self.events)
@@ -89,8 +115,77 @@ class Admin(SynchronousTestCase):
         self.assertEqual(self.ask(post()).status, 404)
 
     def test_pool(self) -> None:
-        """The pool shows its credentials."""
-        self.assertEqual(self.ask(get("/admin/v1/pool")).json["credentials"][0]["credential"], "c")
+        """The pool shows its credentials, how many there are, its sizes, and who waits."""
+        self.assertEqual(
+            self.ask(get("/admin/v1/pool")).json,
+            {
+                "total": 1,
+                "gauges": {"waiting": 2},
+                "queue": [{"client": "laptop", "requests": 2}],
+                "credentials": [{"provider": "p", "credential": "c", "state": "ready"}],
+            },
+        )
+
+    def test_part_of_the_pool(self) -> None:
+        """One can ask for some of the credentials, across the borders of what is made at once, and beyond the end."""
+        self.pool.credentials = [{"credential": str(number)} for number in range(3 * ENTRIES)]
+
+        def names(query: str) -> list[str]:
+            told = self.ask(get(f"/admin/v1/pool{query}")).json
+            self.assertEqual(told["total"], 3 * ENTRIES)
+            return [entry["credential"] for entry in told["credentials"]]
+
+        every = [str(number) for number in range(3 * ENTRIES)]
+        self.assertEqual(names(""), every)
+        self.assertEqual(names("?limit=0"), [])
+        self.assertEqual(names(f"?limit={ENTRIES}"), every[:ENTRIES])
+        self.assertEqual(names(f"?offset=7&limit={ENTRIES + 5}"), every[7 : ENTRIES + 12])
+        self.assertEqual(names(f"?offset={3 * ENTRIES - 1}&limit=9"), every[-1:])
+        self.assertEqual(names("?offset=100000"), [])
+
+    def test_bad_parts(self) -> None:
+        """What makes no sense is told, and not taken for everything."""
+        for query in ("limit=-1", "limit=x", "offset=-1", "limit=1.5", "lmit=1", "limit=%ff"):
+            self.assertEqual(self.ask(get("/admin/v1/pool?" + query)).status, 400, query)
+
+    def test_in_turns(self) -> None:
+        """A large pool is told over many turns of the reactor, so that requests are served in between."""
+        self.pool.credentials = [{"credential": str(number)} for number in range(10 * ENTRIES)]
+        connection = Connection(self.site)
+        connection.send(get("/admin/v1/pool"))
+        turns = self.turns(connection)
+        self.assertGreater(len(turns), 10)
+        self.assertEqual(len(Reply(turns[-1]).json["credentials"]), 10 * ENTRIES)
+        connection.send(get("/metrics"))
+        self.assertGreater(len(self.turns(connection)), 10)
+
+    def test_who_leaves_meanwhile(self) -> None:
+        """Nothing more is made for a client that is gone."""
+        connection = Connection(self.site)
+        connection.send(get("/admin/v1/pool"))
+        connection.lose()
+        self.clock.advance(0)
+        self.assertEqual([call for call in self.clock.getDelayedCalls() if call.getTime() <= self.clock.seconds()], [])
+
+    def test_fault_meanwhile(self) -> None:
+        """A fault of ours in the middle of it is a 500, and logged."""
+        self.pool.credentials = [{"credential": object()}]
+        self.assertEqual(self.ask(get("/admin/v1/pool")).status, 500)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+    def test_page(self) -> None:
+        """The page for people needs no key, and may run and fetch nothing but its own."""
+        self.use(Listener(authenticator=KeyAuthenticator({sha256("k"): Principal("admin")})))
+        for path in ("/admin", "/admin/"):
+            reply = self.ask(get(path))
+            self.assertEqual((reply.status, reply.headers[b"content-type"]), (200, b"text/html; charset=utf-8"))
+        policy = reply.headers[b"content-security-policy"].decode()
+        for tag in ("script", "style"):
+            (inside,) = re.findall(f"<{tag}>(.*?)</{tag}>", reply.body.decode(), re.DOTALL)
+            self.assertIn(f"{tag}-src 'sha256-{b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'", policy)
+        self.assertIn("default-src 'none'", policy)
+        self.assertNotIn("unsafe", policy)
+        self.assertEqual(re.findall(rb"https?://|\son[a-z]+=|\sstyle=", reply.body), [])
 
     def test_clear(self) -> None:
         """Cooldowns end, all or some, with an audit line."""
@@ -154,6 +249,20 @@ class Admin(SynchronousTestCase):
         self.assertEqual(self.ask(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n").status, 403)
         self.assertEqual(self.ask(post("/admin/v1/pool/clear", b"{}", "Content-Type: text/plain")).status, 415)
         self.assertEqual(self.reloads, [])
+
+    def test_own_page(self) -> None:
+        """But our own does, which bears our own origin: over TLS too; another port is another origin."""
+        for origin, status in (
+            ("http://localhost", 200),
+            ("https://localhost", 200),
+            ("http://localhost:1", 403),
+            ("http://localhost.evil.example", 403),
+            ("null", 403),
+            ("localhost", 403),
+        ):
+            self.assertEqual(self.ask(post("/admin/v1/pool/clear", b"{}", f"Origin: {origin}")).status, status, origin)
+        rebound = b"POST /admin/v1/pool/clear HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\n\r\n"
+        self.assertEqual(self.ask(rebound).status, 403)
 
     def test_key(self) -> None:
         """With an admin key everything but the probes asks for it."""

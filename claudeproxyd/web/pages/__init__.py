@@ -1,0 +1,54 @@
+"""Pages for people: each one file of HTML, its style and its script inside, and nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from hashlib import sha256
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from claudeproxyd.web.root import Endpoint
+
+if TYPE_CHECKING:
+    from claudeproxyd.web.request import GatewayRequest
+
+
+class Page(Endpoint):
+    """A page. It holds no data, so it asks for no key; what it fetches does."""
+
+    is_open = True
+
+    def __init__(self, html: bytes) -> None:
+        super().__init__()
+        self._html = html
+        self._headers = (
+            (b"content-type", b"text/html; charset=utf-8"),
+            (b"content-security-policy", _policy(html)),
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"no-referrer"),
+            (b"cache-control", b"no-cache"),
+        )
+
+    def render_GET(self, request: GatewayRequest) -> None:
+        """Answer with it."""
+        request.answer(200, self._headers, self._html)
+
+
+def page(name: str) -> Page:
+    """The page in that file of this folder."""
+    return Page((files(__package__) / name).read_bytes())
+
+
+def _policy(html: bytes) -> bytes:
+    """Only this very style and script, and what they fetch from where they came from."""
+    allowed = [
+        b"%b-src %b" % (kind, b" ".join(map(_source, re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), html, re.DOTALL))))
+        for kind, tag in ((b"script", b"script"), (b"style", b"style"))
+    ]
+    rest = (b"default-src 'none'", b"connect-src 'self'", b"img-src data:", b"base-uri 'none'")
+    return b"; ".join((*rest, *allowed, b"form-action 'none'", b"frame-ancestors 'none'"))
+
+
+def _source(text: bytes) -> bytes:
+    return b"'sha256-%b'" % b64encode(sha256(text).digest())
