@@ -54,6 +54,7 @@ class Daemon:
         self.admin = admin
         self.config = config
         self._server = server
+        self._killed = False
 
     @classmethod
     async def start(
@@ -63,10 +64,11 @@ class Daemon:
         server: str = "",
         env: Mapping[str, str] | None = None,
         tac: bool = False,
+        state: str = "memory:",
     ) -> Daemon:
         """Start it and wait until it is ready. *config* is TOML without ``[server]``; *server* goes into that table."""
         port, admin = free_port(), free_port()
-        listen = f'[server]\nlisten = ["tcp:{port}:interface=127.0.0.1:backlog=1024"]\nstate = "memory:"\n'
+        listen = f'[server]\nlisten = ["tcp:{port}:interface=127.0.0.1:backlog=1024"]\nstate = "{state}"\n'
         listen += f'admin = "tcp:{admin}:interface=127.0.0.1"\nadmin_key = "{ADMIN_KEY}"\n{server}\n'
         path = folder / f"claudeproxyd-{port}.toml"
         path.write_text(listen + config)
@@ -107,12 +109,19 @@ class Daemon:
     async def ended(self, within: float = 20.0) -> Result:
         return await self._child.ended(within)
 
+    async def kill(self) -> None:
+        """End it as a crash would: SIGKILL."""
+        self._killed = True
+        self.signal("KILL")
+        await self.ended()
+
     async def stop(self) -> None:
         """Stop it by its process id, and hold it to a clean end: status 0 or SIGTERM's own, and no traceback."""
         if self.running:
             self.signal("TERM")
         result = await self.ended()
-        assert (result.code, result.signal) in ((0, None), (143, None), (None, 15)), f"{result.code}:\n{self.log}"
+        clean = ((0, None), (143, None), (None, 9 if self._killed else 15))
+        assert (result.code, result.signal) in clean, f"{result.code}:\n{self.log}"
         assert not NOISE.search(self.log), self.log
 
     async def admin_get(self, path: str) -> wire.Answer:
