@@ -38,6 +38,7 @@ async def test_wheel_in_a_fresh_environment(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert [name for name in names if name.startswith("twisted/")] == ["twisted/plugins/claudeproxyd_plugin.py"]
     assert not [name for name in names if name.startswith("tests/")]
+    assert "claudeproxyd/web/pages/pool.html" in names
 
     environment = tmp_path / "environment"
     await succeed(sys.executable, "-m", "venv", environment)

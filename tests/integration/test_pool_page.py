@@ -1,0 +1,170 @@
+"""The pool's page in a real browser: what an operator sees at three in the morning, and can do about it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_twisted
+from pytest_twisted import ensureDeferred
+
+from tests.integration.conftest import StartDaemon
+from tests.integration.support import answers, wire
+from tests.integration.support.browser import Browser
+from tests.integration.support.daemon import ADMIN_KEY, Daemon, provider
+from tests.integration.support.upstream import Upstream
+
+HEADLINE = "document.querySelector('#headline').textContent"
+TEXT = "document.body.innerText"
+#: Where somebody wants to look at the page: screenshots go there.
+SHOTS = os.environ.get("SCREENSHOTS")
+
+
+@pytest_twisted.async_yield_fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    """A browser that must have nothing to complain of after the test."""
+    browser = Browser(tmp_path / "chromium")
+    yield browser
+    await browser.close()
+    assert [each for each in browser.complaints if "401" not in each] == []
+
+
+async def enter(browser: Browser, daemon: Daemon, width: int = 1400) -> None:
+    """Open the page and give the key."""
+    await browser.open(f"http://127.0.0.1:{daemon.admin}/admin/")
+    await browser.look(width, 900)
+    await browser.until("document.querySelector('#key').hidden === false")
+    await browser.type(ADMIN_KEY)
+    await browser.press("Show the pool")
+
+
+async def troubled(start_daemon: StartDaemon, upstream: Upstream) -> Daemon:
+    """A daemon with one good key, one without quota for one model, one refused, and a provider that is not there."""
+    upstream.script_for("good", answers.usual())
+    upstream.script_for(
+        "spent", answers.error(429, "rate_limit_error", "This request would exceed", retry_after="1800")
+    )
+    upstream.script_for("dead", answers.error(401, "authentication_error", "invalid x-api-key"))
+    config = '[pool]\nmax_wait = 20.0\n[[models]]\nname = "gone"\nroutes = [{ provider = "nowhere" }]\n'
+    config += '[[models]]\nname = "*"\nroutes = [{ provider = "up" }]\n'
+    nowhere = provider("http://127.0.0.1:1", "one", "two", name="nowhere")
+    daemon = await start_daemon(config + provider(upstream, "spent", "dead", "good") + nowhere)
+    for prompt in ("one", "two", "three"):
+        assert (await wire.post(daemon.port, wire.Message(prompt=prompt).encode())).status == 200
+    return daemon
+
+
+@ensureDeferred
+async def test_problems_come_first(start_daemon: StartDaemon, upstream: Upstream, browser: Browser) -> None:
+    """The headline says how bad it is; then come what rests, for how long and why, and what failed last."""
+    daemon = await troubled(start_daemon, upstream)
+    await enter(browser, daemon)
+    await browser.until(f"{HEADLINE} === '2 of 5 credentials held back'")
+    cards = await browser.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('#held .card')].map(e => [e.dataset.name, e.innerText]))"
+    )
+    assert list(cards) == ["up/spent", "up/dead"]
+    assert "min" in cards["up/spent"]
+    assert "claude-opus-5-5" in cards["up/spent"]
+    assert "This request would exceed" in cards["up/spent"]
+    assert "all of it" in cards["up/dead"]
+    assert "invalid x-api-key" in cards["up/dead"]
+    assert "up/dead" in await browser.evaluate("document.querySelector('#failures').innerText")
+    assert "up/good" in await browser.evaluate("document.querySelector('#well').innerText")
+    places = "['#held', '#failures', '#well'].map(id => document.querySelector(id).getBoundingClientRect().top)"
+    assert await browser.evaluate(places) == sorted(await browser.evaluate(places))
+
+
+@ensureDeferred
+async def test_key_is_asked_once(start_daemon: StartDaemon, upstream: Upstream, browser: Browser) -> None:
+    """Without the key nothing is shown; a wrong one is told; the right one is kept in memory and nowhere else."""
+    daemon = await start_daemon(provider(upstream))
+    await enter(browser, daemon)
+    await browser.until(f"{HEADLINE} === 'The credential works'")
+    kept = "[localStorage.length, sessionStorage.length, document.cookie, location.href, secret.value]"
+    page = f"http://127.0.0.1:{daemon.admin}/admin/"
+    assert await browser.evaluate(kept) == [0, 0, "", page, ""]
+    await browser.call("Page.reload")
+    await browser.until("document.querySelector('#key')?.hidden === false")
+    await browser.type("wrong")
+    await browser.press("Show the pool")
+    await browser.until(f"{TEXT}.includes('That is not the admin key.')")
+    await browser.type(ADMIN_KEY)
+    await browser.press("Show the pool")
+    await browser.until(f"{HEADLINE} === 'The credential works'")
+    assert await browser.evaluate("document.querySelector('#note').hidden")
+    assert {url.partition("?")[0] for url in browser.requests} <= {page, f"{page}v1/pool", "data:,"}
+
+
+@ensureDeferred
+async def test_buttons(start_daemon: StartDaemon, upstream: Upstream, browser: Browser) -> None:
+    """Clear, disable and enable do it, and the page shows what became of it."""
+    daemon = await troubled(start_daemon, upstream)
+    await enter(browser, daemon, 400)
+    await browser.until(f"{HEADLINE} === '2 of 5 credentials held back'")
+    await browser.press("Clear", "[data-name='up/spent']")
+    await browser.until(f"{HEADLINE} === '1 of 5 credentials held back'")
+    await browser.press("Disable", "[data-name='up/good']")
+    await browser.until("document.querySelector('#held [data-name=\"up/good\"]') !== null")
+    assert browser.confirms == ["Take up/good out of service? What it has under way is finished."]
+    await browser.press("Enable", "[data-name='up/good']")
+    await browser.until("document.querySelector('#well [data-name=\"up/good\"]') !== null")
+    assert daemon.log.count("audit:") == 3
+
+
+@ensureDeferred
+async def test_whole_providers_and_who_waits(start_daemon: StartDaemon, upstream: Upstream, browser: Browser) -> None:
+    """A provider that cannot be reached is one problem, and not one for each of its keys; who waits for it is named."""
+    daemon = await troubled(start_daemon, upstream)
+    await enter(browser, daemon)
+    waiting = [await wire.stream(daemon.port, wire.Message(model="gone", stream=True)) for _ in range(3)]
+    await browser.until("document.querySelector('#held [data-name=\"nowhere\"]') !== null")
+    await browser.until("document.querySelector('#queue').innerText.includes('nowhere/gone')")
+    await browser.until(f"{HEADLINE} === '4 of 5 credentials held back, 3 requests wait'")
+    told = await browser.evaluate("document.querySelector('#held [data-name=\"nowhere\"]').innerText")
+    assert "all of nowhere" in told
+    for name, width, height in (("phone", 400, 800), ("wide", 1400, 900)):
+        for dark in (False, True):
+            await browser.look(width, height, dark)
+            assert await browser.evaluate("document.documentElement.scrollWidth") <= width
+            if SHOTS:
+                await browser.screenshot(Path(SHOTS) / f"{name}-{'dark' if dark else 'light'}.png")
+    for each in waiting:
+        each.reset()
+
+
+@ensureDeferred
+async def test_daemon_that_is_gone(start_daemon: StartDaemon, upstream: Upstream, browser: Browser) -> None:
+    """When the daemon answers no more the page says that what it shows is old."""
+    daemon = await start_daemon(provider(upstream))
+    await enter(browser, daemon)
+    await browser.until(f"{HEADLINE} === 'The credential works'")
+    await daemon.stop()
+    await browser.until(f"{TEXT}.includes('what is below is old')")
+    assert await browser.evaluate("document.body.classList.contains('stale')")
+    browser.complaints.clear()  # it says, too, that it could not connect
+
+
+@ensureDeferred
+async def test_names_are_not_markup(start_daemon: StartDaemon, upstream: Upstream, browser: Browser) -> None:
+    """What an upstream or a client says is shown as it is, and never run."""
+    evil = "<img src=x onerror=document.title='owned'><script>document.title='owned'</script>"
+    upstream.script(answers.error(429, "rate_limit_error", evil, retry_after="1800"))
+    daemon = await start_daemon(provider(upstream))
+    assert (await wire.post(daemon.port, wire.Message(model="claude-<b>").encode())).status == 429
+    await enter(browser, daemon)
+    await browser.until(f"{TEXT}.includes('onerror')")
+    assert "owned" not in await browser.evaluate("document.title")
+    assert await browser.evaluate("document.querySelectorAll('img, b b').length") == 0
+
+
+@ensureDeferred
+async def test_thousands(start_daemon: StartDaemon, upstream: Upstream, browser: Browser) -> None:
+    """With thousands of credentials the page shows the first two hundred, and all when asked to."""
+    daemon = await start_daemon(provider(upstream, *(f"key-{number}" for number in range(2000))))
+    await enter(browser, daemon)
+    await browser.until(f"{HEADLINE} === 'All 2,000 credentials work'")
+    assert await browser.evaluate("document.querySelectorAll('.card').length") == 200
+    await browser.press("Show all 2,000")
+    await browser.until("document.querySelectorAll('.card').length === 2000")
