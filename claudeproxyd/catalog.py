@@ -41,7 +41,9 @@ class Catalog(Service):
         providers: Sequence[Provider],
         executors: Mapping[str, IExecutor],
         credentials: Sequence[Credential],
+        before: Catalog | None = None,
     ) -> None:
+        """*before*: the catalog of the configuration before, whose discoveries stand until there are new ones."""
         self._providers = providers
         self._executors = executors
         self._credentials = credentials
@@ -51,6 +53,8 @@ class Catalog(Service):
                 self._named |= {name: _entry(name) for name in provider.models if not _is_glob(name)}
         self._discovers = not models
         self._discovered: dict[str, dict[str, Any]] = {}
+        if before is not None and self._discovers:
+            self._discovered = before._discovered
         self._asking: Deferred[None] | None = None
         self._loop = LoopingCall(self._look)
         self._loop.clock = clock

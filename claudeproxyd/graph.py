@@ -143,7 +143,12 @@ class Plant:
         self.relays: set[Relay] = set() if before is None else before.relays
         """The open streams, of earlier configurations too."""
         self.catalog = Catalog(
-            reactor, config.models, config.providers, upstreams.executors, credentials(config, fixtures.sources)
+            reactor,
+            config.models,
+            config.providers,
+            upstreams.executors,
+            credentials(config, fixtures.sources),
+            None if before is None else before.catalog,
         )
         dispatcher = Dispatcher(
             clock=reactor,

@@ -47,7 +47,7 @@ verifyClass(IExecutor, ListingExecutor)
 class CatalogTestCase(SynchronousTestCase):
     """A catalog over two credentials of one provider."""
 
-    def make(self, *models: Model, serves: tuple[str, ...] = ("*",)) -> None:
+    def make(self, *models: Model, serves: tuple[str, ...] = ("*",), before: Catalog | None = None) -> None:
         """With these ``[[models]]``."""
         self.clock = Clock()
         self.executor = ListingExecutor()
@@ -57,6 +57,7 @@ class CatalogTestCase(SynchronousTestCase):
             [Provider(name="p", kind="fake", models=list(serves))],
             {"p": self.executor},
             [Credential("p", name, StaticSecret({})) for name in "ab"],
+            before,
         )
 
     def ids(self) -> list[str]:
@@ -150,3 +151,28 @@ class Discovered(CatalogTestCase):
         self.assertEqual(len(self.executor.asked), 1)
         self.assertTrue(self.executor.asked[0].called)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class Reloaded(CatalogTestCase):
+    """Another configuration takes the place of one whose models were discovered."""
+
+    def discover(self) -> Catalog:
+        """A catalog that knows a model."""
+        self.make()
+        self.catalog.startService()
+        self.addCleanup(self.catalog.stopService)
+        self.executor.asked[0].callback([{"id": "found"}])
+        self.executor.asked[1].callback([])
+        return self.catalog
+
+    def test_kept_until_the_next_look(self) -> None:
+        """Clients that list the models right after a reload see no empty list."""
+        before = self.discover()
+        self.make(before=before)
+        self.assertEqual(self.ids(), ["found"])
+
+    def test_not_among_the_operators(self) -> None:
+        """Where the operator names the models now, what was discovered before is gone."""
+        before = self.discover()
+        self.make(Model(name="mine", routes=[RouteTo(provider="p")]), before=before)
+        self.assertEqual(self.ids(), ["mine"])

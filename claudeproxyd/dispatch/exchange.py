@@ -259,11 +259,11 @@ class Exchange:
 
     def _ours(self) -> list[tuple[bytes, bytes]]:
         call = self._call
-        return [
-            (b"x-claudeproxyd-request-id", call.request_id.encode()),
-            (b"x-claudeproxyd-provider", call.provider.encode()),
-            (b"x-claudeproxyd-attempts", b"%d" % call.attempts),
-        ]
+        ours = [(b"x-claudeproxyd-request-id", call.request_id.encode())]
+        if call.attempts:
+            ours.append((b"x-claudeproxyd-provider", call.provider.encode()))
+            ours.append((b"x-claudeproxyd-attempts", b"%d" % call.attempts))
+        return ours
 
     # -- ends
 
