@@ -142,7 +142,7 @@ class Plant:
         router = self._router = Router(config.models, config.providers)
         self.relays: set[Relay] = set() if before is None else before.relays
         """The open streams, of earlier configurations too."""
-        self.catalog = Catalog(
+        self.catalog: Catalog = Catalog(
             reactor,
             config.models,
             config.providers,
