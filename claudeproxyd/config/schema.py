@@ -63,7 +63,7 @@ class Server:
     admin_key: Secret | None = setting(None, "Needed when `admin` listens beyond loopback.")
     state: str = setting(
         "sqlite:~/.local/state/claudeproxyd/state.db",
-        'Where the pool\'s state lives: sqlite:PATH, "memory:" or redis://host:port/0.',
+        'Where the pool\'s state lives: sqlite:PATH, "memory:" or redis://host:port/0; see [state](state.md).',
         restart=True,
         shown=False,
     )

@@ -262,6 +262,18 @@ class Repetitions(DispatchTestCase):
         self.assertEqual(served.client.body, b"{}")
         self.assertEqual(house.pool.outcomes, ["ok"])
 
+    def test_refreshed_meanwhile(self) -> None:
+        """A 401 of a secret that another request has had replaced since: repeated with the new one, none is fetched."""
+        house = House()
+        source = house.sources["a"]
+        newer = {"api_key": "newer"}
+        presents = [SECRET, newer]
+        self.patch(source, "present", lambda: presents.pop(0))
+        house.executor.answers = [failure(Kind.AUTH, Then.REFRESH_ONCE, status=401), FakeAnswer(b"{}")]
+        served = house.serve()
+        self.assertEqual((served.client.body, source.refreshes), (b"{}", []))
+        self.assertEqual([sent.attempt.secret for sent in house.executor.sent], [SECRET, newer])
+
     def test_refresh_once(self) -> None:
         """A second 401 is the credential's own; the next one may refresh its secret as well."""
         house = House(*"ab")

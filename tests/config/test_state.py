@@ -1,0 +1,87 @@
+"""``server.state`` and what else says where secrets and state are."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.config import state
+from claudeproxyd.config.state import InFile, InMemory, InRedis, missing_for, state_of
+from tests.config.support import SANDBOX, ConfigTestCase
+
+
+class StateTests(SynchronousTestCase):
+    """One line, read."""
+
+    def test_places(self) -> None:
+        """Memory, a file (``~`` and the working directory count), a Redis with all that its URL may say."""
+        self.patch(os, "environ", {**os.environ, "HOME": "/home/me"})
+        self.assertEqual(state_of("memory:"), InMemory())
+        self.assertEqual(state_of("sqlite:~/state.db"), InFile("/home/me/state.db"))
+        self.assertEqual(state_of("sqlite:state.db"), InFile(os.path.abspath("state.db")))
+        self.assertEqual(state_of("redis://h"), InRedis("h", 6379, 0))
+        self.assertEqual(state_of("redis://[::1]:7000/3"), InRedis("::1", 7000, 3))
+        self.assertEqual(
+            state_of("rediss://me:p%40ss@h/1?prefix=farm:"), InRedis("h", 6379, 1, "me", "p@ss", True, "farm:")
+        )
+        self.assertEqual(state_of("redis://:pass@h").password, "pass")
+        self.assertNotIn("pass", repr(state_of("redis://:pass@h")))
+
+    def test_mistakes(self) -> None:
+        """What is no place is refused, in words that do not quote what may be a password."""
+        for text in (
+            "",
+            "memory",
+            "sqlite:",
+            "sqlite:/var/lib/",
+            "sqlite:a\0b",
+            "redis:",
+            "redis://",
+            "redis://:secret@h:port/0",
+            "redis://:secret@h/db",
+            "redis://:secret@h/0#x",
+            "redis://:secret@h/0?ssl=1",
+            "redis://:secret@h/0?prefix=a&prefix=b",
+            "postgres://secret",
+        ):
+            error = self.assertRaises(ValueError, state_of, text)
+            self.assertNotIn("secret", str(error))
+
+    def test_missing_package(self) -> None:
+        """A Redis needs its extra; nothing else does."""
+        self.patch(state, "find_spec", lambda name: None)
+        self.assertEqual([missing_for(text) for text in ("redis://h", "rediss://h")], ["hiredis"] * 2)
+        self.assertEqual([missing_for(text) for text in ("memory:", "sqlite:x")], ["", ""])
+        self.patch(state, "find_spec", lambda name: object())
+        self.assertEqual(missing_for("redis://h"), "")
+
+
+class CheckingTests(ConfigTestCase):
+    """As the check of a configuration tells it."""
+
+    def test_redis_without_its_extra(self) -> None:
+        """A Redis that the installation cannot talk to is a mistake with its mend, before anything starts."""
+        self.patch(state, "find_spec", lambda name: None)
+        mistake = self.mistake('[server]\nstate = "redis://h"\n' + SANDBOX)
+        self.assertEqual((mistake.place, mistake.line), ("server.state", 2))
+        self.assertIn("pip install 'claudeproxyd[redis]'", str(mistake))
+
+    def test_oauth(self) -> None:
+        """A refresh token is a credential of any kind that takes bearer tokens, and travels in no clear text."""
+
+        def section(kind: str, url: str = "https://login.example/token") -> str:
+            return (
+                f'[[providers]]\nname = "p"\nkind = "{kind}"\nbase_url = "https://x"\n'
+                f'[[providers.credentials]]\nname = "c"\noauth.token_url = "{url}"\n'
+                'oauth.client_id = "me"\noauth.refresh_token = "refresh-1"\n'
+            )
+
+        (provider,) = self.load(section("anthropic")).config.providers
+        self.assertEqual(provider.credentials[0].oauth.refresh_token.reveal(), "refresh-1")
+        self.assertEqual(self.mistake(section("gemini")).place, "providers[0].credentials[0].oauth")
+        for url in ("http://login.example/token", "login.example"):
+            self.assertEqual(
+                self.mistake(section("anthropic", url)).place, "providers[0].credentials[0].oauth.token_url"
+            )
+        self.load(section("anthropic", "http://127.0.0.1:1/token"))
