@@ -4,9 +4,10 @@ There is no command line here: the configuration is ``$CLAUDEPROXYD_CONFIG``, or
 falls back to.
 """
 
-from claudeproxyd.tap import Options, makeService
 from twisted.application.service import Application
 from twisted.python.usage import UsageError
+
+from claudeproxyd.tap import Options, makeService
 
 options = Options()
 try:
