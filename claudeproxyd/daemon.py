@@ -74,7 +74,7 @@ class Daemon(MultiService):
         )
         self._plant = self._build(loaded, None, ())
         self.pool.setServiceParent(self)
-        store = store_for(config.server.state, self.pool, reactor, self._in_thread)
+        store = store_for(config.server.state, self.pool, reactor)
         store.register(self.metrics)
         self._state = StateService(reactor, self.pool, store)
         self._state.setServiceParent(self)

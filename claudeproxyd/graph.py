@@ -14,6 +14,7 @@ from twisted.plugin import getPlugins
 
 from claudeproxyd.catalog import Catalog
 from claudeproxyd.classification import operator_rule
+from claudeproxyd.config.state import InRedis, state_of
 from claudeproxyd.config.timeouts import timeouts_for
 from claudeproxyd.dispatch.dispatcher import Dispatcher
 from claudeproxyd.executors.anthropic import AnthropicMaker
@@ -265,4 +266,7 @@ def secrets_of(config: Config) -> list[str]:
     values += [client.key.reveal() for client in config.clients if client.key.known]
     if config.server.admin_key is not None and config.server.admin_key.known:
         values.append(config.server.admin_key.reveal())
+    state = state_of(config.server.state)
+    if isinstance(state, InRedis):
+        values.append(state.password)
     return values

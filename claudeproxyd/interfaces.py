@@ -241,10 +241,11 @@ class IUsageSink(Interface):
 class IStateStore(Interface):
     """Keeps the pool's state across restarts, and shares it between daemons. Never waited for by a request."""
 
-    shared: bool = Attribute("other daemons have a say in it: what this one cannot use may be of use to them")
-
     def load() -> Deferred[Mapping[str, Any]]:
-        """What was saved; empty for a fresh or damaged store. Called once; may fail, or take for ever."""
+        """What was saved; empty for a fresh or damaged store. Called once; may fail, or take for ever.
+
+        A store that daemons share gives what the others said to the pool by itself, then and later.
+        """
 
     def save(changes: Mapping[str, Any]) -> None:
         """Write behind: keys to values, None deletes. Batched; a crash loses at most a second of it."""

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 class MemoryStore:
     """``memory:``: the pool's own memory is all there is."""
 
-    shared = False
-
     def load(self) -> Deferred[Mapping[str, Any]]:
         """Nothing."""
         return succeed({})

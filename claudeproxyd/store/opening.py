@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
 
 from claudeproxyd.config.state import InFile, InRedis, state_of
 from claudeproxyd.store.database import Database
@@ -17,16 +21,22 @@ if TYPE_CHECKING:
     from claudeproxyd.pool.service import CredentialPool
 
 
-def store_for(
-    state: str, pool: CredentialPool, reactor: Any, in_thread: Callable[[Callable[[], Any]], Deferred[Any]]
-) -> IStateStore:
+def store_for(state: str, pool: CredentialPool, reactor: Any) -> IStateStore:
     """The store, which has touched nothing yet. Raises ValueError for what the check of a configuration refuses."""
     place = state_of(state)
     if isinstance(place, InFile):
-        return SQLiteStore(Database(place.path), reactor, in_thread)
+        return SQLiteStore(Database(place.path), reactor, _thread_of_its_own(reactor))
     if isinstance(place, InRedis):
         # Its parser is an extra, which is there where this is configured.
         from claudeproxyd.store.redis import RedisStore, endpoint_of
 
         return RedisStore(reactor, endpoint_of(reactor, place), place, pool.learn, pool.export_state)
     return MemoryStore()
+
+
+def _thread_of_its_own(reactor: Any) -> Callable[[Callable[[], Any]], Deferred[Any]]:
+    """Lookups of names may fill the reactor's own threads just when there is much to write: when nothing answers."""
+    threads = ThreadPool(0, 1, "state")
+    threads.start()
+    reactor.addSystemEventTrigger("during", "shutdown", threads.stop)
+    return partial(deferToThreadPool, reactor, threads)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -77,7 +78,6 @@ class RedisStore:
     """See the module."""
 
     _log = Logger()
-    shared = True
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class RedisStore:
         )
 
     def load(self) -> Deferred[Mapping[str, Any]]:
-        """See the interface. Fires when Redis is there, whenever that is."""
+        """See the interface. Fires when Redis was there and all of it was learned, whenever that is."""
         self._loading = Deferred()
         self._client.startService()
         return self._loading
@@ -166,17 +166,11 @@ class RedisStore:
             await connection.command("SELECT", str(place.database))
         await connection.command("SUBSCRIBE", self._channel)
         there = await self._read(connection)
-        news = self._news(there)
-        loading, self._loading = self._loading, None
-        if loading is not None:
-            loading.callback(news)
-        else:
-            self._learned(news)
         self._waiting.put_back(
             {
                 key: (self._last.get(key, (0.0, None))[0], value)
                 for key, value in self._everything().items()
-                if key not in there or there[key][1] is None or stale_at(value) > stale_at(there[key][1]) + 1.0
+                if stale_at(value) > there.get(key, 0.0) + 1.0
             }
         )
         self._connection = connection
@@ -184,21 +178,26 @@ class RedisStore:
         self._log.info("the state is shared through Redis at {host}:{port}", host=place.host, port=place.port)
         self._beat.start(BEAT)
         self._flush()
+        loading, self._loading = self._loading, None
+        if loading is not None:
+            loading.callback({})
 
-    async def _read(self, connection: RedisConnection) -> dict[str, Said]:
-        """All that is there under our prefix, without what nobody can have written."""
-        there: dict[str, Said] = {}
+    async def _read(self, connection: RedisConnection) -> dict[str, float]:
+        """Learn all that is there under our prefix, piece by piece; which keys have a value, and until when."""
+        there: dict[str, float] = {}
         prefix = self._place.prefix.encode()
         pattern = b"".join(b"\\" + bytes((byte,)) if byte in b"*?[]\\" else bytes((byte,)) for byte in prefix) + b"[[]*"
         cursor = b"0"
         while True:
             cursor, keys = await connection.command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
             values = await connection.command("MGET", *keys) if keys else []
+            told: dict[str, Said] = {}
             for key, value in zip(keys, values, strict=True):
-                try:
-                    there[key.removeprefix(prefix).decode()] = _said(value)
-                except (ValueError, TypeError):
-                    continue
+                # What ended meanwhile is None, and what others wrote is none of ours.
+                with suppress(ValueError, TypeError):
+                    told[key.removeprefix(prefix).decode()] = _said(value)
+            there |= {key: stale_at(value) for key, (_, value) in told.items() if value is not None}
+            self._learned(self._news(told))
             if cursor == b"0":
                 return there
 

@@ -42,13 +42,9 @@ class StateService(Service):
         self._store.load().addCallback(self._loaded).addErrback(self._failed)
 
     def _loaded(self, saved: Mapping[str, Any]) -> None:
-        if not self.running:
-            return
-        if self._store.shared:
-            self._pool.learn(saved)
-        else:
+        if self.running:
             self._pool.import_state(saved)
-        self._go_on("")
+            self._go_on("")
 
     def _failed(self, failure: Failure) -> None:
         if self.running:

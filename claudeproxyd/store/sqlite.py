@@ -30,12 +30,11 @@ class SQLiteStore:
     """``sqlite:``: the reactor's half, which collects; :class:`Database` works in a thread, one call at a time."""
 
     _log = Logger()
-    shared = False
 
     def __init__(
         self, database: Database, clock: IReactorTime, in_thread: Callable[[Callable[[], Any]], Deferred[Any]]
     ) -> None:
-        """*in_thread* runs a function in a thread: ``partial(deferToThreadPool, reactor, reactor.getThreadPool())``."""
+        """*in_thread* runs a function in a thread."""
         self._database = database
         self._clock = clock
         self._in_thread = in_thread

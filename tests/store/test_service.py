@@ -23,8 +23,7 @@ from tests.store.support import COOLING, NOW, A, B, StoreTestCase, cooldown
 class Store:
     """One that answers when the test says so."""
 
-    def __init__(self, shared: bool) -> None:
-        self.shared = shared
+    def __init__(self) -> None:
         self.loading: Deferred[Mapping[str, Any]] = Deferred()
         self.closing: Deferred[None] = Deferred()
         self.saved: dict[str, Any] = {}
@@ -57,9 +56,9 @@ class StateServiceTests(StoreTestCase):
         )
         self.addCleanup(self.pool.stopService)
 
-    def start(self, shared: bool = False) -> tuple[StateService, Store]:
+    def start(self) -> tuple[StateService, Store]:
         """The service, started."""
-        store = Store(shared)
+        store = Store()
         service = StateService(self.clock, self.pool, store)
         service.startService()
         return service, store
@@ -105,12 +104,11 @@ class StateServiceTests(StoreTestCase):
         self.assertEqual(len(store.saved), 2)
 
     def test_useless(self) -> None:
-        """State of credentials that are gone is deleted from our own store, and left in a shared one."""
+        """State of credentials that are gone is deleted."""
         gone = '["disabled","p","gone"]'
-        for shared, saved in ((False, {gone: None}), (True, {})):
-            _, store = self.start(shared)
-            store.loading.callback({gone: True})
-            self.assertEqual(store.saved, saved)
+        _, store = self.start()
+        store.loading.callback({gone: True})
+        self.assertEqual(store.saved, {gone: None})
 
     def test_stops(self) -> None:
         """A stop waits until all is written; what changes after it is not saved."""
