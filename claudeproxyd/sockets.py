@@ -1,7 +1,7 @@
 """Writing to a plain TCP socket at once, where nothing waits before it.
 
 Twisted's ``write`` puts bytes aside, asks epoll for a writable socket, and sends in the next turn of the reactor: three
-quarters of what an event of a stream costs, and a tenth of a whole request. What does not fit into the socket goes
+quarters of what an event of a stream costs. What does not fit into the socket goes
 Twisted's way, so that producers are paused as ever.
 """
 

@@ -275,6 +275,10 @@ class Exchange:
             return
         error = refused.error
         call.error = error.message
+        if refused.withheld:
+            self._log.warn(
+                "Not shown to the client of {request_id}: {words}", request_id=call.request_id, words=refused.withheld
+            )
         error.headers = (*error.headers, *self._ours())
         self._downlink.fail(error, refused.answer)
 

@@ -30,6 +30,9 @@ class _Block(msgspec.Struct):
     type: str = ""
 
 
+#: Characters of a session's name. Clients choose it, and it is kept by the thousand; a longer one goes by its digest.
+_LONGEST = 256
+
 _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 _decode_user_id = msgspec.json.Decoder(_UserId).decode
 _decode_turns = msgspec.json.Decoder(list[_Turn]).decode
@@ -40,16 +43,20 @@ def session_of(call: Call) -> str:
     """The first found of: Claude Code's session header, the user id's session, a hash of the conversation's start."""
     header = value_of(call.headers, b"x-claude-code-session-id")
     if header:
-        return header.decode("latin-1")
+        return _bounded(header.decode("latin-1"))
     envelope = call.envelope
     if envelope.metadata:
         user_id = _user_id(envelope.metadata)
         if user_id:
-            return user_id
+            return _bounded(user_id)
     digest = hashlib.blake2b(call.principal.name.encode(), digest_size=12)
     digest.update(envelope.system)
     digest.update(_first_user_message(envelope.messages))
     return digest.hexdigest()
+
+
+def _bounded(name: str) -> str:
+    return name if len(name) <= _LONGEST else hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
 
 
 def in_tool_loop(messages: bytes) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from claudeproxyd.error_bodies import error_message
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError, type_in
-from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Kind
+from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Kind, Scope
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Pool
@@ -28,6 +29,13 @@ _USEFUL = (Kind.CLIENT_FAULT, Kind.MODEL_FAULT, Kind.RECTIFY, Kind.QUOTA, Kind.O
 #: … that is not of these: they say something of one candidate, and count where there is nothing else.
 _OF_ONE_CANDIDATE = (Kind.UNSUPPORTED, Kind.TOO_LARGE, Kind.MODEL_UNAVAILABLE)
 
+#: Account ids, ARNs, names of projects and organizations.
+_PRIVATE = re.compile(
+    r"\barn:[a-z-]+:|\b\d{12}\b|\bprojects/[\w-]|\borg[-_][A-Za-z0-9]{8}"
+    r"|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b",
+    re.IGNORECASE,
+)
+
 _RETRY_AFTER = (b"retry-after", b"retry-after-ms", b"x-should-retry")
 
 
@@ -41,6 +49,8 @@ class Refusal(Exception):
         """An upstream's own, to be relayed byte for byte as long as the head is not out."""
         self.kind = kind
         """The outcome's name, for the access log."""
+        self.withheld = ""
+        """The upstream's words, where they name our accounts: for the log, not for the client."""
 
 
 def refusal(
@@ -51,6 +61,11 @@ def refusal(
         assert exhausted is not None
         return _nothing_to_offer(model, exhausted, settings)
     failure = _most_useful(failures)
+    return _without_private_words(_of(failure, model, ready_in, settings), failure)
+
+
+def _of(failure: AttemptFailed, model: str, ready_in: float | None, settings: Pool) -> Refusal:
+    """What the one failure comes to that the client is told of."""
     kind = failure.outcome.kind
     if kind in _CLIENTS:
         return _clients(failure)
@@ -71,7 +86,8 @@ def broken_off(failure: AttemptFailed) -> Refusal:
     outcome, answer = failure.outcome, failure.answer
     if answer is not None:
         words = _upstreams_words(failure) or "The upstream failed"
-        return Refusal(ClaudeError(answer.status, words, type=type_in(answer.body)), kind=outcome.kind.value)
+        error = ClaudeError(answer.status, words, type=type_in(answer.body))
+        return _without_private_words(Refusal(error, kind=outcome.kind.value), failure)
     status = 504 if outcome.timed_out else 502
     return Refusal(ClaudeError(status, outcome.reason or "The stream broke off"), kind=outcome.kind.value)
 
@@ -104,7 +120,7 @@ def _failed(failure: AttemptFailed, ready_in: float | None, settings: Pool) -> R
         status = answer.status
     else:
         status = 502
-    words = _upstreams_words(failure) or outcome.reason or "no answer"
+    words = _upstreams_words(failure) or ("" if outcome.scope is Scope.PROVIDER else outcome.reason) or "no answer"
     return _later(outcome.kind, status, f"The upstream failed: {words}", ready_in, settings)
 
 
@@ -172,6 +188,20 @@ def _upstreams_words(failure: AttemptFailed) -> str:
     if answer.message:
         return answer.message
     return error_message(answer.body, "anthropic") if answer.verbatim else ""
+
+
+def _without_private_words(refused: Refusal, failure: AttemptFailed) -> Refusal:
+    """The same without the upstream's words, if those are not for clients. Anthropic's own 400 and 413 always are."""
+    answer = failure.answer
+    if answer is None or (answer.verbatim and answer.status in (400, 413)):
+        return refused
+    words = answer.message or error_message(answer.body, "anthropic")
+    if not _PRIVATE.search(words):
+        return refused
+    refused.answer = None
+    refused.withheld = words
+    refused.error.message = refused.error.message.replace(words, f"the provider answered {answer.status}")
+    return refused
 
 
 def _without_retry_after(answer: ErrorAnswer | None, status: int) -> ErrorAnswer | None:

@@ -7,11 +7,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IPushProducer
-from twisted.web.http import RESPONSES, datetimeToString
+from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import IDownlink
 from claudeproxyd.sockets import is_plain_tcp, write_at_once
+from claudeproxyd.web.phrases import PHRASES
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -29,8 +30,7 @@ _STREAM_HEADERS = (
 _JSON = b"content-type: application/json\r\n"
 _PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _STREAM_OWN = frozenset({b"content-type", b"cache-control", b"x-accel-buffering"})
-_PHRASES = {**RESPONSES, 529: b"Overloaded"}
-_STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, phrase) for status, phrase in _PHRASES.items()}
+_STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, phrase) for status, phrase in PHRASES.items()}
 
 
 @implementer(IDownlink, IPushProducer)

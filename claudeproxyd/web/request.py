@@ -8,12 +8,13 @@ from urllib.parse import unquote_to_bytes as unquote
 from urllib.parse import urlsplit
 
 from twisted.logger import Logger
-from twisted.web.http import RESPONSES, Request, datetimeToString
+from twisted.web.http import Request, datetimeToString
 
 from claudeproxyd.dispatch.call import CancelReason
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.framing.coding import CodingError, CodingTooLarge, UnknownCoding, decode_whole
 from claudeproxyd.messages.ids import Ids
+from claudeproxyd.web.phrases import PHRASES
 from claudeproxyd.web.root import receive
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 SMALL = 65_536
 """A body of up to this size is read although its request is refused, so that the connection lives on."""
 
-_PHRASES = {**RESPONSES, 413: b"Content Too Large", 529: b"Overloaded"}
 _new_id = Ids().request
 
 
@@ -85,7 +85,10 @@ class GatewayRequest(Request):
         """The head is in: find who answers, and ask whether this client may."""
         self.method, self.uri, self.clientproto, self.headers = method, target, version, headers
         if not target.startswith(b"/") and b"://" in target:
-            parts = urlsplit(target)
+            try:
+                parts = urlsplit(target)
+            except ValueError:
+                raise ClaudeError(400, "The request's target is not a URL") from None
             target = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
         self.path, _, self.query = target.partition(b"?")
         try:
@@ -175,7 +178,7 @@ class GatewayRequest(Request):
 
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer, and the end. All answers but those of dispatch go this way."""
-        self.setResponseCode(status, _PHRASES.get(status))
+        self.setResponseCode(status, PHRASES.get(status))
         add = self.responseHeaders.addRawHeader
         own_id = self.request_id.encode()
         add(b"date", datetimeToString(self.time))

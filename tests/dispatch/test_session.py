@@ -33,6 +33,14 @@ class Sessions(SynchronousTestCase):
         for plain in ("user_1_session_2", '{"session_id":7}', "{broken", "{}"):
             self.assertEqual(session(metadata={"user_id": plain}), plain)
 
+    def test_long(self) -> None:
+        """A name of any length is told from others, and takes no more memory than a short one."""
+        long = "s" * 60_000
+        named = session([(b"x-claude-code-session-id", long.encode())])
+        self.assertLess(len(named), 100)
+        self.assertEqual(session(metadata={"user_id": long}), named)
+        self.assertNotEqual(session(metadata={"user_id": long + "t"}), named)
+
     def test_conversation(self) -> None:
         """Else the beginning of the conversation: the client, its system prompt and its first message."""
         first = session(system="s")
@@ -46,7 +54,7 @@ class Sessions(SynchronousTestCase):
     def test_hostile(self) -> None:
         """Nothing that a client writes there is a fault of ours."""
         deep = '{"a":' + "[" * 100_000
-        self.assertEqual(session(metadata={"user_id": deep}), deep)
+        self.assertTrue(session(metadata={"user_id": deep}))
         for turns in ([7], [[]], [{"role": 7}], [{}], [None]):
             self.assertTrue(session(messages=turns))
 

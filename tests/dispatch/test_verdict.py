@@ -19,7 +19,7 @@ def body(type: str, message: str) -> bytes:
 
 def failed(kind: Kind, answer: ErrorAnswer | None = None, **more: Any) -> AttemptFailed:
     """One attempt's end."""
-    return AttemptFailed(Outcome(kind, Scope.NONE, Then.NEXT, **({"reason": "a reason"} | more)), answer)
+    return AttemptFailed(Outcome(kind, then=Then.NEXT, **({"reason": "a reason"} | more)), answer)
 
 
 def said(status: int, type: str = "api_error", message: str = "upstream's words") -> ErrorAnswer:
@@ -215,3 +215,42 @@ class BrokenOff(VerdictTestCase):
     def test_silence(self) -> None:
         """A time-out is one by its type."""
         self.check(broken_off(failed(Kind.BROKEN_STREAM, timed_out=True)), 504, "timeout_error")
+
+
+class Private(VerdictTestCase):
+    """Words that name the operator's accounts are logged, not relayed."""
+
+    WORDS = (
+        "User: arn:aws:iam::123456789012:user/x is not authorized",
+        "account 123456789012 has no access",
+        "Publisher model projects/my-team/locations/eu not found",
+        "organization org-AbCdEf012345 is over its limit",
+        "workspace 8b7d6c5e-1234-4abc-8def-0123456789ab is closed",
+    )
+
+    def test_withheld(self) -> None:
+        """Not in our words, and not in the upstream's own answer."""
+        for words in self.WORDS:
+            for kind, status in ((Kind.MODEL_UNAVAILABLE, 404), (Kind.CLIENT_FAULT, 422), (Kind.TRANSIENT, 500)):
+                refused = told(failed(kind, said(status, message=words)))
+                self.assertEqual((refused.answer, refused.withheld), (None, words))
+                self.assertNotIn(words, refused.error.message)
+            refused = told(failed(Kind.OVERLOADED, said(529, "overloaded_error", words)))
+            self.assertEqual((refused.answer, refused.withheld, refused.error.status), (None, words, 529))
+            self.assertNotIn(words, broken_off(failed(Kind.BROKEN_STREAM, said(500, message=words))).error.message)
+
+    def test_anthropics_own(self) -> None:
+        """A 400 or 413 of an Anthropic upstream is about the request, and passes as it is."""
+        for status in (400, 413):
+            answer = said(status, "invalid_request_error", self.WORDS[0])
+            self.assertIs(told(failed(Kind.CLIENT_FAULT, answer)).answer, answer)
+
+    def test_innocent(self) -> None:
+        """Other words pass."""
+        answer = said(404, "not_found_error", "file_011CNha8iCJcU1wXNR6q4V8w not found in project")
+        self.assertIs(told(failed(Kind.CLIENT_FAULT, answer)).answer, answer)
+
+    def test_upstreams_address(self) -> None:
+        """Where our upstream lives is nobody's business either."""
+        refused = told(failed(Kind.TRANSIENT, scope=Scope.PROVIDER, reason="cannot connect to 10.0.0.7:443"))
+        self.assertNotIn("10.0.0.7", refused.error.message)
