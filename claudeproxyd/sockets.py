@@ -1,8 +1,8 @@
 """Writing to a plain TCP socket at once, where nothing waits before it.
 
 Twisted's ``write`` puts bytes aside, asks epoll for a writable socket, and sends in the next turn of the reactor: three
-quarters of what an event of a stream costs. What does not fit into the socket goes
-Twisted's way, so that producers are paused as ever.
+quarters of what an event of a stream costs. What does not fit into the socket goes Twisted's way, so that producers are
+paused as ever.
 """
 
 from __future__ import annotations
