@@ -51,6 +51,7 @@ REFUSED = {
     "a stray LF": (HEAD + b"X-A: b\nContent-Length: 3\r\n\r\n", 400),
     "a stray CR": (HEAD + b"X-A: b\rc\r\n\r\n", 400),
     "a NUL": (HEAD + b"X-A: b\0c\r\n\r\n", 400),
+    "a target that is no URL": (b"GET http://[::1/ HTTP/1.1\r\n\r\n", 400),
     "too many headers": (HEAD + b"X-A: b\r\n" * 501 + b"\r\n", 431),
     "a head without end": (HEAD + b"X-A: " + b"b" * MAX_HEAD, 431),
     "a request line without end": (b"GET /" + b"a" * (MAX_HEAD + 1), 431),
