@@ -16,6 +16,10 @@ _ESCAPED_MODEL = re.compile(
 )
 
 
+#: Characters of a model's name, as the API has it. Names are remembered by the thousand, and are metrics' labels.
+LONGEST_MODEL = 256
+
+
 class _Members(msgspec.Struct):
     """The members that are read of every body."""
 
@@ -102,6 +106,8 @@ def read_envelope(body: bytes, *, count_tokens: bool = False) -> Envelope:
         raise ClaudeError(400, "The request body is nested too deeply") from None
     if not model:
         raise ClaudeError(400, "model: String should have at least 1 character")
+    if len(model) > LONGEST_MODEL:
+        raise ClaudeError(400, f"model: String should have at most {LONGEST_MODEL} characters")
     if bytes(memoryview(members.messages)[:1]) != b"[":
         raise ClaudeError(400, "messages: Input should be a valid list")
     if members.max_tokens is msgspec.UNSET and not count_tokens:

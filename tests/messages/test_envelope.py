@@ -86,6 +86,7 @@ class Reading(SynchronousTestCase):
             ("model", {"model": 7}),
             ("model", {"model": ""}),
             ("model", {"model": ["m"]}),
+            ("model", {"model": "m" * 257}),
             ("messages", {"messages": None}),
             ("messages", {"messages": {}}),
             ("messages", {"messages": "hello"}),
