@@ -9,7 +9,7 @@ import msgspec
 from zope.interface import implementer
 
 from claudeproxyd.errors import STATUS_OF_TYPE, type_in
-from claudeproxyd.framing.coding import CodingError, Decoder
+from claudeproxyd.framing.coding import CodingError, Decoder, sniff
 from claudeproxyd.framing.sse import FrameSplitter, FrameTooLarge
 from claudeproxyd.interfaces import IBodyConsumer, IEventConsumer, IUpstreamAnswer
 from claudeproxyd.messages.usage import Usage, UsageMembers, count
@@ -91,6 +91,7 @@ class StreamAnswer:
         "_classify",
         "_consumer",
         "_decoder",
+        "_max_event_bytes",
         "_response",
         "_splitter",
         "_watch",
@@ -124,6 +125,7 @@ class StreamAnswer:
         self._classify = classify
         self._capture = capture
         self._decoder = decoder
+        self._max_event_bytes = max_event_bytes
         self._splitter = FrameSplitter(max_event_bytes)
         self._watch = StreamWatch()
         self._consumer: IEventConsumer | None = None
@@ -161,6 +163,8 @@ class StreamAnswer:
             # More after message_stop: nobody's.
             self._response.stopProducing()
             return
+        if not self.bytes_in and self._decoder is None and (coding := sniff(chunk)):
+            self._decoder = Decoder(coding, self._max_event_bytes)
         self.bytes_in += len(chunk)
         if self._capture is not None:
             self._capture.data(chunk)
