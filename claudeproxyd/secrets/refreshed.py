@@ -77,7 +77,7 @@ class RefreshedSecret:
 
     def refresh(self) -> Deferred[Mapping[str, str]]:
         """See the interface. Whoever cancels leaves the others, and the fetch, alone."""
-        waiting: Deferred[Mapping[str, str]] = Deferred(self._waiting.remove)
+        waiting: Deferred[Mapping[str, str]] = Deferred()
         self._waiting.append(waiting)
         self._begin()
         return waiting

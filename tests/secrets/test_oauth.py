@@ -111,9 +111,11 @@ class OAuthTests(SecretsTestCase):
             (200, b'{"access_token":"two\\nlines"}'),
             (200, b'{"access_token":"' + b"x" * 70_000 + b'"}'),
         ):
+            self.endpoint.forms.clear()
             self.endpoint.status, self.endpoint.body = status, body
             outcome = self.outcome()
             self.assertEqual((outcome.kind, outcome.scope), (Kind.TRANSIENT, Scope.CREDENTIAL), (status, body[:50]))
+            self.assertEqual(len(self.endpoint.forms), 1)
 
     def test_unreachable(self) -> None:
         """An endpoint that cannot be reached is no fault of the credential."""

@@ -62,6 +62,9 @@ class SourcesTests(SecretsTestCase):
         self.assertIs(self.source(oauth=oauth(), weight=7, priority=3), before)
         self.assertIsNot(self.source(oauth=oauth("refresh-2")), before)
         self.assertIsInstance(self.source(api_key=Secret("k")), StaticSecret)
+        before = self.source(oauth=oauth())
+        self.sources.reload(config("http://proxy.example:3128", c=Credential(name="c", oauth=oauth())))
+        self.assertIsNot(self.sources.source("p", "c"), before)
 
     def test_gone(self) -> None:
         """What is configured no more is forgotten: back again, it starts anew."""

@@ -148,6 +148,15 @@ class SharingTests(RedisTestCase):
         self.turn(0.2)
         self.assertEqual(one.learned, {})
 
+    def test_later_end_holds(self) -> None:
+        """A cooldown that was said earlier is handed on all the same: the pool takes the one that ends later."""
+        one, behind = self.host(), self.host(ahead=-5.0)
+        one.save({COOLING: cooldown(1)})
+        self.turn(0.2)
+        behind.save({COOLING: cooldown(600)})
+        self.turn(0.2)
+        self.assertEqual(one.learned, {COOLING: cooldown(600)})
+
     def test_both_at_once(self) -> None:
         """When one disables and another enables at nearly the same time, both come to what was said last."""
         one, other = self.host(), self.host()
@@ -237,6 +246,29 @@ class OutageTests(RedisTestCase):
         one.learned.clear()
         self.turn(15.0)
         self.assertIsNone(other.learned[A])
+
+    def test_knows_better(self) -> None:
+        """Who disabled a credential while it was away does not hear that it had been enabled before."""
+        one, other = self.host(), self.host()
+        self.redis.connections[1].end(OSError())
+        self.redis.there = False
+        one.save({A: None})
+        self.turn(0.3)
+        other.save({A: True})
+        self.redis.there = True
+        self.turn(15.0)
+        self.assertEqual((one.learned, other.learned), ({A: True}, {}))
+
+    def test_repeats_nothing(self) -> None:
+        """A link that comes back is no reason to tell again what Redis still has."""
+        one = self.host()
+        one.save({COOLING: cooldown(60), HOME: affinity(0), A: True})
+        self.turn(0.2)
+        before = len(self.redis.commands)
+        self.redis.connections[0].end(OSError())
+        self.turn(15.0)
+        names = {command[0] for command in self.redis.commands[before:]}
+        self.assertEqual(names, {b"HELLO", b"SUBSCRIBE", b"SCAN", b"MGET", b"PING"})
 
     def test_what_was_on_its_way(self) -> None:
         """A change that was sent and not confirmed when the link was cut is sent again."""

@@ -244,6 +244,17 @@ class TroubleTests(SQLiteTestCase):
         self.clock.advance(1.0)
         self.assertEqual(self.kept(), {A: True})
 
+    def test_companions(self) -> None:
+        """A log of changes that belongs to the file goes along with it, and into no other."""
+        self.successResultOf(self.store().load())
+        other = sqlite3.connect(self.path)
+        self.addCleanup(other.close)
+        other.execute("PRAGMA user_version = 9")
+        log = Path(self.path + "-wal").read_bytes()
+        self.assertEqual(self.kept(), {})
+        (aside,) = self.aside()
+        self.assertEqual(Path(f"{aside}-wal").read_bytes(), log)
+
     def test_torn(self) -> None:
         """A file that lost a part, or had one overwritten, does not keep the daemon from starting, wherever it is."""
         store = self.store()
@@ -336,7 +347,27 @@ class TroubleTests(SQLiteTestCase):
         store.save({A: None})
         self.clock.advance(5.0)
         self.assertEqual(len(self.warnings), 1)
+        tries: list[Any] = []
+        self.patch(store._database, "write", lambda changes: tries.append(changes) or _full(changes))
+        for _ in range(200):
+            self.clock.advance(0.1)
+        self.assertIn(len(tries), (3, 4))
         self.patch(store._database, "write", really_write)
+        self.clock.advance(5.0)
+        self.assertEqual(self.kept(), {B: True})
+
+    def test_fails_late(self) -> None:
+        """What changed while a write was failing is newer than what was to be written."""
+        self.thread.at_once = False
+        store = self.store()
+        really_write = store._database.write
+        self.patch(store._database, "write", _full)
+        store.save({A: True})
+        self.clock.advance(0.5)
+        store.save({A: None, B: True})
+        self.thread.run()
+        self.patch(store._database, "write", really_write)
+        self.thread.at_once = True
         self.clock.advance(5.0)
         self.assertEqual(self.kept(), {B: True})
 
