@@ -21,6 +21,10 @@ _BRINGS = {"oauth": "bearer_token"}
 _WORDS = {"service_account": "adc", "aws": "chain"}
 """The one plain word that these may be instead of a secret."""
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_OURS = frozenset(
+    ("accept-encoding", "connection", "content-length", "content-type", "expect", "host", "te", "transfer-encoding")
+)
+"""Headers that say where a request goes, where it ends and what the daemon can read: a second one would be a lie."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 
@@ -166,6 +170,8 @@ def _headers(provider: Provider, place: Place, findings: Findings) -> None:
     for name, value in provider.headers.items():
         if not _TOKEN.fullmatch(name):
             findings.mistake(place / "headers" / name, "is no header name")
+        elif name.lower() in _OURS:
+            findings.mistake(place / "headers" / name, "is the daemon's own to say")
         if _CONTROL.search(value) or not value.isascii():
             findings.mistake(place / "headers" / name, "must hold only printable ASCII")
 

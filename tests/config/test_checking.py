@@ -182,6 +182,7 @@ class ProviderTests(ConfigTestCase):
         ('proxy = "proxy:3128"', "proxy"),
         ('tls = { ca_file = "/nowhere.pem" }', "tls.ca_file"),
         ('headers = { "a b" = "c" }', 'headers."a b"'),
+        ('headers = { Content-Length = "3" }', "headers.Content-Length"),
         ('headers = { a = "b\\r\\nc: d" }', "headers.a"),
         ('rules = [{ status = 42, outcome = "quota" }]', "rules[0].status"),
         ('rules = [{ match = "(", outcome = "quota" }]', "rules[0].match"),
