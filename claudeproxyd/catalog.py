@@ -29,7 +29,8 @@ _GLOB = frozenset("*?[")
 class Catalog(Service):
     """The entries of ``/v1/models``. Discovery happens beside the requests, never in one's way; web reads the result.
 
-    With ``[[models]]`` the operator's names are the list, and nobody is asked.
+    With ``[[models]]`` the operator's names are the list. The providers are asked all the same where one of those is a
+    glob: what they list is a name that is known, and its cooldowns are kept.
     """
 
     _log = Logger()
@@ -51,7 +52,8 @@ class Catalog(Service):
         if not models:
             for provider in providers:
                 self._named |= {name: _entry(name) for name in provider.models if not _is_glob(name)}
-        self._discovers = not models
+        self._lists_discovered = not models
+        self._discovers = not models or any(_is_glob(model.name) for model in models)
         self._discovered: dict[str, dict[str, Any]] = {}
         if before is not None and self._discovers:
             self._discovered = before._discovered
@@ -60,7 +62,7 @@ class Catalog(Service):
         self._loop.clock = clock
 
     def startService(self) -> None:
-        """Look for models now and every hour, if the operator named none."""
+        """Look for models now and every hour, unless the operator named each."""
         super().startService()
         if self._discovers:
             self._loop.start(EVERY)
@@ -75,10 +77,11 @@ class Catalog(Service):
 
     def entries(self) -> Sequence[Mapping[str, Any]]:
         """Every model, the operator's first. A model whose credentials are cooling stays."""
-        return [*self._named.values(), *(each for name, each in self._discovered.items() if name not in self._named)]
+        found = self._discovered if self._lists_discovered else {}
+        return [*self._named.values(), *(each for name, each in found.items() if name not in self._named)]
 
     def knows(self, model: str) -> bool:
-        """Whether it is listed under that very name."""
+        """Whether the operator or a provider names that very model."""
         return model in self._named or model in self._discovered
 
     def _look(self) -> Deferred[None]:

@@ -176,3 +176,18 @@ class Reloaded(CatalogTestCase):
         before = self.discover()
         self.make(Model(name="mine", routes=[RouteTo(provider="p")]), before=before)
         self.assertEqual(self.ids(), ["mine"])
+
+
+class Globs(CatalogTestCase):
+    """The operator's entry is a glob: which models it stands for, the providers know."""
+
+    def test_known_but_not_listed(self) -> None:
+        """A cooldown of a model that a provider lists is kept over a restart, although the list shows no such name."""
+        self.make(Model(name="claude-*", routes=[RouteTo(provider="p")]))
+        self.catalog.startService()
+        self.addCleanup(self.catalog.stopService)
+        self.executor.asked[0].callback([{"id": "claude-found"}])
+        self.executor.asked[1].callback([])
+        self.assertEqual(self.ids(), [])
+        self.assertTrue(self.catalog.knows("claude-found"))
+        self.assertFalse(self.catalog.knows("claude-made-up"))
