@@ -69,11 +69,10 @@ class Named(CatalogTestCase):
     """The operator named them."""
 
     def test_listed(self) -> None:
-        """Names that are to be listed, in order; globs and hidden ones never; nobody is asked."""
+        """Names that are to be listed, in order, and no hidden ones; nobody is asked."""
         routes = [RouteTo(provider="p")]
         self.make(
             Model(name="b", routes=routes, display_name="Bee"),
-            Model(name="a-*", routes=routes),
             Model(name="hidden", routes=routes, list=False),
             Model(name="a", routes=routes),
         )

@@ -35,11 +35,11 @@ base_url = "http://127.0.0.1:9001"
 credentials = [{ name = "a", api_key = "sk-one" }]
 """
 TWO = ONE.replace("one", "two").replace("9001", "9002")
-MODELS = """
-[[models]]
-name = "*"
-routes = [{ provider = "one" }, { provider = "two" }]
-"""
+#: Each by its name: for a glob the daemon would ask the providers what they have.
+MODELS = "".join(
+    f'[[models]]\nname = "{name}"\nroutes = [{{ provider = "one" }}, {{ provider = "two" }}]\n'
+    for name in ("one-m", "any")
+)
 OK = b'HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n{"type":"message"}'
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}\n\n'
