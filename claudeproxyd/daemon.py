@@ -156,10 +156,10 @@ class Daemon(MultiService):
             self._access_file.reopen()
         self.reload().addErrback(Failure.trap, ConfigError)
         for listener in self._listeners:
-            listener.reopen().addErrback(self._stays_closed)
-
-    def _stays_closed(self, failure: Failure) -> None:
-        self.log.failure("a listener could not be opened again with its new certificate", failure)
+            try:
+                listener.renew()
+            except Exception as error:  # the parsers of endpoints and of certificates raise what they like
+                self.log.error("{place} keeps its certificate: {error}", place=listener.place, error=str(error))
 
     def _build(self, loaded: Loaded, before: graph.Plant | None, keep: tuple[str, ...]) -> graph.Plant:
         return graph.Plant(

@@ -8,6 +8,8 @@ from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.testing import MemoryReactor
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ class Listener(Service):
         self._reactor = reactor
         self._description = description
         self._site = site
-        self._port: IListeningPort | None = None
+        self._port: Any = None
 
     def privilegedStartService(self) -> None:
         """Listen. Raises :class:`CannotListen`."""
@@ -47,18 +49,19 @@ class Listener(Service):
             return succeed(None)
         return maybeDeferred(port.stopListening).addCallback(lambda _: None)
 
-    def reopen(self) -> Deferred[None]:
-        """Listen anew where there is a certificate, which its endpoint reads but once; for SIGHUP.
+    def renew(self) -> None:
+        """Take the certificate as it is now for all connections from now on, where there is one; for SIGHUP.
 
-        For one turn of the reactor nobody listens. Fails as the endpoint does.
+        The socket stays: whoever is in its queue is served, and a low port could not be had again. Raises what the
+        endpoint does where the certificate cannot be read, and the one before stays.
         """
-        port = self._port
-        if port is None or not self._description.startswith(("ssl:", "tls:")):
-            return succeed(None)
-        fresh = serverFromString(self._reactor, self._description)  # an unreadable certificate fails here
-        self._port = None
-        stopped = maybeDeferred(port.stopListening)
-        return stopped.addCallback(lambda _: fresh.listen(self._site)).addCallback(self._listening)
+        if self._port is None or not self._description.startswith("ssl:"):
+            return
+        # An endpoint keeps its context to itself; the reactor in memory is told it.
+        memory: Any = MemoryReactor()
+        serverFromString(memory, self._description).listen(self._site)
+        ((_, _, context, *_),) = memory.sslServers
+        self._port.factory = TLSMemoryBIOFactory(context, False, self._site, self._reactor)
 
     @property
     def place(self) -> str:

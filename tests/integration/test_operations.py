@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from ssl import get_server_certificate
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from pytest_twisted import ensureDeferred
 from twisted.internet.error import ConnectError
+from twisted.internet.threads import deferToThread
 
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
-from tests.integration.support.daemon import ADMIN_KEY, SANDBOX, TWISTD, environment, provider
+from tests.integration.support.daemon import ADMIN_KEY, SANDBOX, TWISTD, environment, free_port, provider
 from tests.integration.support.process import Result, eventually, run, sleep
 from tests.integration.support.upstream import Upstream
 
@@ -122,6 +129,40 @@ async def test_reload_with_a_bad_file(start_daemon: StartDaemon, upstream: Upstr
     await eventually("the log names the mistake", lambda: "strategy" in daemon.log)
     assert (await wire.post(daemon.port, wire.Message().encode())).status == 200
     assert upstream.requests[-1].key == "key-a"
+
+
+def new_certificate(path: Path) -> None:
+    """Write a certificate that there never was before, and its key."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    number = x509.random_serial_number()
+    unsigned = x509.CertificateBuilder(name, name, key.public_key(), number, now, now + timedelta(days=1))
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(unsigned.sign(key, hashes.SHA256()).public_bytes(pem) + secret)
+
+
+@ensureDeferred
+async def test_reload_of_certificates(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """SIGHUP brings a renewed certificate into force without closing the port; a damaged one changes nothing."""
+    pem, port = tmp_path / "server.pem", free_port()
+    new_certificate(pem)
+    daemon = await start_daemon(SANDBOX, listen_too=f"ssl:{port}:interface=127.0.0.1:privateKey={pem}")
+
+    async def shown() -> str:
+        return await deferToThread(get_server_certificate, ("127.0.0.1", port))
+
+    first = await shown()
+    new_certificate(pem)
+    daemon.signal("HUP")
+    await eventually("the log tells of the reload", lambda: "reloaded" in daemon.log)
+    second = await shown()
+    assert first != second
+    pem.write_text("no certificate")
+    daemon.signal("HUP")
+    await eventually("the log tells of the certificate", lambda: "keeps its certificate" in daemon.log)
+    assert await shown() == second
+    assert f"Port {port} Closed" not in daemon.log
 
 
 @ensureDeferred

@@ -65,10 +65,15 @@ class Daemon:
         env: Mapping[str, str] | None = None,
         tac: bool = False,
         state: str = "memory:",
+        listen_too: str = "",
     ) -> Daemon:
-        """Start it and wait until it is ready. *config* is TOML without ``[server]``; *server* goes into that table."""
+        """Start it and wait until it is ready. *config* is TOML without ``[server]``; *server* goes into that table.
+
+        *listen_too*: another endpoint that it listens on.
+        """
         port, admin = free_port(), free_port()
-        listen = f'[server]\nlisten = ["tcp:{port}:interface=127.0.0.1:backlog=1024"]\nstate = "{state}"\n'
+        endpoints = [f"tcp:{port}:interface=127.0.0.1:backlog=1024", *([listen_too] if listen_too else [])]
+        listen = f'[server]\nlisten = {endpoints}\nstate = "{state}"\n'
         listen += f'admin = "tcp:{admin}:interface=127.0.0.1"\nadmin_key = "{ADMIN_KEY}"\n{server}\n'
         path = folder / f"claudeproxyd-{port}.toml"
         path.write_text(listen + config)
