@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
+from OpenSSL import crypto
 from twisted.internet.endpoints import (
     SSL4ServerEndpoint,
     TCP4ServerEndpoint,
@@ -35,6 +36,8 @@ def listener_of(description: str) -> Listener:
     reactor = MemoryReactor()  # type: ignore[no-untyped-call]  # Twisted gives no types here
     try:
         endpoint = serverFromString(reactor, description)  # type: ignore[no-untyped-call]
+    except crypto.Error:
+        raise ValueError("privateKey and certKey must name PEM files with a key and its certificate") from None
     except Exception as error:  # the parsers, some of them plugins, raise what they like
         raise ValueError(str(error)) from error
     if isinstance(endpoint, UNIXServerEndpoint):

@@ -48,6 +48,9 @@ class ListenerTests(ConfigTestCase):
             mistake = self.mistake(f'[server]\nlisten = ["{endpoint}"]\n' + SANDBOX)
             self.assertEqual(mistake.place, "server.listen[0]")
             self.assertIn("is no endpoint", mistake.message)
+        pem = self.write("damaged.pem", "no certificate")
+        damaged = f'[server]\nlisten = ["ssl:443:interface=127.0.0.1:privateKey={pem}"]\n' + SANDBOX
+        self.assertIn("certificate", self.mistake(damaged).message)
         self.assertIn("must name an endpoint", self.mistake("[server]\nlisten = []\n" + SANDBOX).message)
 
     def test_same_port(self) -> None:
