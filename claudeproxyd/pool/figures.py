@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from claudeproxyd.outcomes import Kind
 from claudeproxyd.pool.candidates import Candidates
 from claudeproxyd.pool.roster import Member, Rest, Roster
 
@@ -115,6 +116,22 @@ class Bearings:
     def on(self, roster: Roster, member: Member) -> Sequence[Rest]:
         """Those of its provider first."""
         return (*self._shared.get(roster, ()), *self._own.get(member, ()))
+
+    def held(self) -> set[tuple[str, str]]:
+        """The (provider, credential) pairs of those for whom one of them is trouble."""
+        held = {member.key for member, rests in self._own.items() if any(map(is_trouble, rests))}
+        for roster, rests in self._shared.items():
+            if any(map(is_trouble, rests)):
+                held.update(member.key for member in roster.members)
+        return held
+
+
+def is_trouble(rest: Rest) -> bool:
+    """Whether somebody should look at it: not where one model is merely on trial, or is one that a client made up."""
+    lane = rest.place.lane
+    if lane is None:
+        return True
+    return rest.running and (rest.kind is not Kind.MODEL_UNAVAILABLE or rest.place.roster.knows(lane.model))
 
 
 def remaining(rest: Rest, now: float) -> float:

@@ -13,7 +13,7 @@ from claudeproxyd.pool.roster import Member, Roster
 class Snapshot(Sequence[Mapping[str, Any]]):
     """One entry a credential, each made when it is read, so that ten thousand may be read in slices.
 
-    What is out of service or held back comes first, then the rest; otherwise in the configuration's order.
+    What is in trouble comes first, then the rest; otherwise in the configuration's order.
     """
 
     def __init__(self, messages: Candidates, count_tokens: Candidates, now: float) -> None:
@@ -21,7 +21,8 @@ class Snapshot(Sequence[Mapping[str, Any]]):
         self._now = now
         self._bearings = Bearings(messages, count_tokens)
         self._members = [(roster, member) for roster in messages.rosters.values() for member in roster.members]
-        self._members.sort(key=lambda place: self._is_well(*place))
+        self._held = self._bearings.held()
+        self._members.sort(key=lambda place: not self._in_trouble(place[1]))
 
     def __len__(self) -> int:
         return len(self._members)
@@ -43,9 +44,8 @@ class Snapshot(Sequence[Mapping[str, Any]]):
         twin = None if counting is None else counting.member(member.credential.name)
         return (roster, member) if counting is None or twin is None else (counting, twin)
 
-    def _is_well(self, roster: Roster, member: Member) -> bool:
-        on = self._bearings.on
-        return member.enabled and not on(roster, member) and not on(*self._twin(roster, member))
+    def _in_trouble(self, member: Member) -> bool:
+        return not member.enabled or member.key in self._held
 
     def _entry(self, roster: Roster, member: Member) -> Mapping[str, Any]:
         counting, twin = self._twin(roster, member)
@@ -53,6 +53,7 @@ class Snapshot(Sequence[Mapping[str, Any]]):
             "provider": roster.provider,
             "credential": member.credential.name,
             "state": state(roster, member),
+            "trouble": self._in_trouble(member),
             "in_flight": member.in_flight,
             "max_concurrency": member.credential.max_concurrency,
             "priority": member.credential.priority,

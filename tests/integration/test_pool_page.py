@@ -135,6 +135,20 @@ async def test_whole_providers_and_who_waits(start_daemon: StartDaemon, upstream
 
 
 @ensureDeferred
+async def test_typing_errors_are_no_alarm(start_daemon: StartDaemon, upstream: Upstream, browser: Browser) -> None:
+    """A client that asks for models which nobody has does not wake anybody, nor fill the page."""
+    upstream.script(answers.error(404, "not_found_error", "model: no such thing"))
+    daemon = await start_daemon(provider(upstream))
+    for number in range(9):
+        assert (await wire.post(daemon.port, wire.Message(model=f"no-such-{number}").encode())).status == 404
+    await enter(browser, daemon)
+    await browser.until(f"{HEADLINE} === 'The credential works'")
+    card = await browser.evaluate("document.querySelector('#well .card').innerText")
+    assert "and 5 more" in card
+    assert "ready" in card
+
+
+@ensureDeferred
 async def test_daemon_that_is_gone(start_daemon: StartDaemon, upstream: Upstream, browser: Browser) -> None:
     """When the daemon answers no more the page says that what it shows is old."""
     daemon = await start_daemon(provider(upstream))

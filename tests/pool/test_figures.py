@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from prometheus_client.parser import text_string_to_metric_families
 
 from claudeproxyd.observe.metrics import Metrics
-from claudeproxyd.outcomes import OK, Kind, Outcome
+from claudeproxyd.outcomes import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
 from tests.pool.support import AUTH, OVERLOADED, QUOTA_HOUR, UNREACHABLE, PoolTestCase, credential
 
@@ -113,6 +113,23 @@ class Order(PoolTestCase):
             lease = self.take(pool, count_tokens=True)
         lease.release(QUOTA_HOUR)
         self.assertEqual("".join(entry["credential"] for entry in pool.snapshot()), "cdfabe")
+
+    def test_what_is_no_trouble(self) -> None:
+        """A name that a client made up is none, nor is one model on trial; a known one that is gone is."""
+        pool = self.pool("ab", known_models=lambda model: model == "known")
+        gone = Outcome(Kind.MODEL_UNAVAILABLE, Scope.MODEL, base=600.0, ceiling=43_200.0)
+
+        def troubled() -> list[str]:
+            return [entry["credential"] for entry in pool.snapshot() if entry["trouble"]]
+
+        for _ in range(2):
+            self.take(pool, "made-up").release(gone)
+        self.assertEqual(troubled(), [])
+        self.take(pool, "known").release(gone)
+        self.assertEqual(troubled(), ["a"])
+        self.clock.advance(600.0)
+        self.assertEqual(troubled(), [])
+        self.assertEqual(pool.snapshot()[0]["state"], "ready")
 
 
 class Queued(PoolTestCase):
