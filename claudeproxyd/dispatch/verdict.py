@@ -116,7 +116,7 @@ def _failed(failure: AttemptFailed, ready_in: float | None, settings: Pool) -> R
     outcome, answer = failure.outcome, failure.answer
     if outcome.timed_out:
         status = 504
-    elif answer is not None and answer.status >= 500:
+    elif answer is not None and 500 <= answer.status < 600:
         status = answer.status
     else:
         status = 502

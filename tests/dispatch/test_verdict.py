@@ -121,7 +121,7 @@ class Rows(VerdictTestCase):
     def test_transient(self) -> None:
         """The upstream's status from 500 up, else 502; 504 for time-outs."""
         again = (b"retry-after", b"2")
-        for status, expected in ((500, 500), (503, 503), (520, 520), (408, 502), (302, 502)):
+        for status, expected in ((500, 500), (503, 503), (520, 520), (408, 502), (302, 502), (999, 502)):
             refused = told(failed(Kind.TRANSIENT, said(status)), ready_in=2.0)
             self.check(refused, expected, "api_error", again)
         self.check(told(failed(Kind.TRANSIENT), ready_in=2.0), 502, "api_error", again)
