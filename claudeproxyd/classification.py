@@ -141,11 +141,18 @@ def classify(evidence: Evidence, rules: Sequence[OperatorRule] = ()) -> Outcome:
     return replace(
         outcome,
         then=then,
-        reason=shortened(case.error.message) or evidence.failure or f"status {case.status}",
+        reason=shortened(case.error.message) or _without_words(evidence),
         exhausted=foreseen(evidence.headers, evidence.family, evidence.now),
         repeatable=_is_repeatable(outcome, evidence),
         timed_out=evidence.failure in _TIMEOUTS,
     )
+
+
+def _without_words(evidence: Evidence) -> str:
+    """What stands for a sentence of the upstream's, in logs and towards clients."""
+    if evidence.failure == "not_claude":
+        return "a 200 that is no answer of the API"
+    return evidence.failure or f"status {evidence.status}"
 
 
 def _row(case: Case, rules: Sequence[OperatorRule]) -> Row:

@@ -505,7 +505,11 @@ class ReasonTests(SynchronousTestCase):
     def test_without_words(self) -> None:
         """Where the upstream said nothing, the failure or the status stands for it."""
         self.assertEqual(classify(failed("dns")).reason, "dns")
-        self.assertEqual(classify(seen("anthropic", 503)).reason, "status 503")
+        for status in (503, 302, 204):
+            self.assertEqual(classify(seen("anthropic", status)).reason, f"status {status}")
+        self.assertEqual(
+            classify(seen("anthropic", 200, failure="not_claude")).reason, "a 200 that is no answer of the API"
+        )
 
 
 class FurtherFactsTests(SynchronousTestCase):
