@@ -269,14 +269,14 @@ def own_lines(headers: Mapping[str, str], client: str) -> bytes:
 
 
 def _decoded(body: bytes, response: Response, limit: int) -> bytes:
-    """The body without its content-encoding, declared or not. What cannot be decoded stays as it came."""
+    """The body without its content-encoding, declared or not. What cannot be decoded is nothing."""
     encoding = value_of(response.headers, b"content-encoding").decode("latin-1") or sniff(body)
     if not encoding:
         return body
     try:
         return decode_whole(body, encoding, limit)
     except CodingError:
-        return body
+        return b""
 
 
 def _pairs(lines: bytes) -> list[tuple[bytes, bytes]]:

@@ -252,6 +252,14 @@ class Whole(ExecutorTestCase):
         self.assertEqual(self.failed(200, b"{}", count_tokens=True).outcome.kind, Kind.TRANSIENT)
         self.assertEqual(self.failed(200, b"x", "content-encoding: br").outcome.kind, Kind.TRANSIENT)
 
+    def test_damaged_coding(self) -> None:
+        """Compressed bytes that cannot be decoded are shown to nobody as words."""
+        damaged = gzip.compress(b"overloaded")[:-4]
+        for status in (200, 500):
+            failure = self.failed(status, damaged, "content-encoding: gzip")
+            self.assertEqual(failure.outcome.kind, Kind.TRANSIENT)
+            self.assertTrue(failure.outcome.reason.isascii(), failure.outcome.reason)
+
     def test_rate_limits(self) -> None:
         """They pass, or not, as configured; what they foresee is known either way."""
         header = "anthropic-ratelimit-tokens-remaining: 0", "anthropic-ratelimit-tokens-reset: 2023-11-14T22:13:50Z"
