@@ -76,6 +76,7 @@ class Exhausted(Exception):
     def __init__(self, reason: str, ready_in: float | None) -> None:
         super().__init__(reason, ready_in)
         self.reason = reason
-        """Why: an outcome's name, ``none`` where there is no such credential, ``busy``, or ``queue_full``."""
+        """Why: an outcome's name, ``none`` where there is no such credential, ``disabled`` where operators took all out
+        of service, ``busy``, or ``queue_full``."""
         self.ready_in = ready_in
         """Seconds to the earliest expiry, or None when it is unknown."""

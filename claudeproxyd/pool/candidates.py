@@ -258,7 +258,7 @@ class Candidates:
             return now, "busy"
         first = min(map(self._soonest_in, lanes, among), key=lambda soonest: soonest.when, default=NEVER)
         if first.when == inf:
-            return None, "none"
+            return None, "disabled" if any(lane.serves for lane in lanes) else "none"
         for rest in first.rests:
             if rest.running and rest.until > rest.end:
                 rest.until = rest.end = max(rest.end, now)

@@ -130,6 +130,10 @@ class Rows(VerdictTestCase):
         self.check(told(failed(Kind.CONFIGURATION), ready_in=2.0), 502, "api_error", again)
         self.check(pool_said("transient", 2.0), 503, "api_error", again)
 
+    def test_disabled(self) -> None:
+        """What operators took out of service is no unknown model: clients wait for it."""
+        self.check(pool_said("disabled"), 503, "api_error")
+
     def test_model_fault(self) -> None:
         """An answer that the model spoilt twice."""
         self.check(told(failed(Kind.MODEL_FAULT)), 502, "api_error")

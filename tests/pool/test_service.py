@@ -164,7 +164,7 @@ class ChoiceTests(PoolTestCase):
         self.assertTrue(pool.set_enabled("p", "a", False))
         self.assertEqual(self.turns(pool, 2), "bb")
         self.assertTrue(pool.set_enabled("p", "b", False))
-        self.assertEqual(self.refused(pool.lease(wanted())), ("none", None))
+        self.assertEqual(self.refused(pool.lease(wanted())), ("disabled", None))
         self.assertFalse(pool.set_enabled("p", "nobody", False))
         self.assertTrue(pool.set_enabled("p", "a", True))
         self.assertEqual(self.turns(pool, 2), "aa")
