@@ -639,7 +639,7 @@ class WaitingTests(PoolTestCase):
         self.take(pool)
         waiting = self.wait(pool)
         pool.set_enabled("p", "a", False)
-        self.assertEqual(self.refused(waiting), ("none", None))
+        self.assertEqual(self.refused(waiting), ("disabled", None))
 
     def test_no_overtaking(self) -> None:
         """A new request does not pass those who wait for the same, not even from a callback."""
