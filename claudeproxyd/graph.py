@@ -55,8 +55,11 @@ def makers() -> dict[str, IExecutorMaker]:
 class Upstreams:
     """The executors of one configuration, and the connections that they use."""
 
-    def __init__(self, reactor: Any, config: Config, before: Upstreams | None, keep: Sequence[str]) -> None:
+    def __init__(
+        self, reactor: Any, config: Config, before: Upstreams | None, keep: Sequence[str], buffers: BufferBudget
+    ) -> None:
         """*keep* names the providers that are as they were in *before*."""
+        self._buffers = buffers
         self._origins: dict[str, list[Origin]] = {}
         self.executors: dict[str, IExecutor] = {}
         self.timeouts = {provider.name: timeouts_for(provider, config) for provider in config.providers}
@@ -92,6 +95,7 @@ class Upstreams:
             origin=origin,
             timeouts=timeouts,
             max_event_bytes=config.streaming.max_event_bytes,
+            hold=self._buffers.note,
             rules=[
                 operator_rule(rule.outcome, rule.status, rule.match, rule.cooldown, rule.scope)
                 for rule in provider.rules
@@ -138,7 +142,7 @@ class Plant:
         self, reactor: Any, config: Config, fixtures: Fixtures, before: Plant | None, keep: Sequence[str]
     ) -> None:
         """*keep* names the providers whose executors are taken over from *before*."""
-        upstreams = Upstreams(reactor, config, before.upstreams if before else None, keep)
+        upstreams = Upstreams(reactor, config, before.upstreams if before else None, keep, fixtures.buffers)
         self.upstreams: Upstreams = upstreams
         router = self._router = Router(config.models, config.providers)
         self.relays: set[Relay] = set() if before is None else before.relays

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from claudeproxyd.errors import STATUS_OF_TYPE, type_in
@@ -82,7 +83,7 @@ class WholeAnswer:
         raise RuntimeError("a whole answer has no events")
 
 
-@implementer(IUpstreamAnswer, IBodyConsumer)
+@implementer(IUpstreamAnswer, IBodyConsumer, IPushProducer)
 class StreamAnswer:
     """The stream of a Claude-speaking upstream: its frames go on as they came, and the watch reads along."""
 
@@ -91,6 +92,8 @@ class StreamAnswer:
         "_classify",
         "_consumer",
         "_decoder",
+        "_held",
+        "_hold",
         "_max_event_bytes",
         "_response",
         "_splitter",
@@ -114,7 +117,9 @@ class StreamAnswer:
         exhausted: float | None,
         request_id: str,
         capture: CapturedExchange | None = None,
+        hold: Callable[[int], None] = lambda change: None,
     ) -> None:
+        """*hold* is told of changes in the bytes of unfinished frames."""
         self.status = 200
         self.headers = headers
         self.body = None
@@ -127,13 +132,29 @@ class StreamAnswer:
         self._decoder = decoder
         self._max_event_bytes = max_event_bytes
         self._splitter = FrameSplitter(max_event_bytes)
+        self._hold = hold
+        self._held = 0
         self._watch = StreamWatch()
         self._consumer: IEventConsumer | None = None
 
     @property
-    def producer(self) -> Response:
-        """The upstream's socket."""
-        return self._response
+    def producer(self) -> StreamAnswer:
+        """Itself, before the upstream's socket."""
+        return self
+
+    def pauseProducing(self) -> None:
+        """Read no more from the upstream."""
+        self._response.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+        self._response.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Nobody wants the rest."""
+        self._consumer = None
+        self._holds(0)
+        self._response.stopProducing()
 
     @property
     def usage(self) -> Usage:
@@ -173,6 +194,8 @@ class StreamAnswer:
             if self._decoder is not None:
                 chunk = self._decoder.feed(chunk)
             batch = self._watch.batch(self._splitter.feed(chunk))
+            if self._splitter.unfinished != self._held:
+                self._holds(self._splitter.unfinished)
         except (CodingError, FrameTooLarge, DamagedEvent) as e:
             self._break("malformed", str(e), had_content)
             return
@@ -184,6 +207,7 @@ class StreamAnswer:
         elif batch.count:
             if batch.ended:
                 self._consumer = None
+                self._holds(0)
                 self._response.linger(LINGER)
             consumer.events(batch)
 
@@ -200,6 +224,11 @@ class StreamAnswer:
             self._break(reason.failure, str(reason), self._watch.content)
         else:
             self._break("cut", "upstream closed the stream before message_stop", self._watch.content)
+
+    def _holds(self, size: int) -> None:
+        if size != self._held:
+            self._hold(size - self._held)
+            self._held = size
 
     def _break(self, failure: str, why: str, committed: bool) -> None:
         """*committed*: content has been handed on."""
@@ -222,7 +251,7 @@ class StreamAnswer:
         self._end(AttemptFailed(outcome, ErrorAnswer(status, headers, error, verbatim=True)))
 
     def _end(self, failure: AttemptFailed) -> None:
-        consumer, self._consumer = self._consumer, None
-        self._response.stopProducing()
+        consumer = self._consumer
+        self.stopProducing()
         if consumer is not None:
             consumer.broken(failure)

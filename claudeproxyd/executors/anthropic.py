@@ -61,6 +61,7 @@ class AnthropicExecutor:
         self._origin: Origin = services.origin(section.base_url)
         self._target = self._origin.base_path + b"/v1/messages"
         self._add_betas = [beta.encode() for beta in section.betas.add]
+        self._own_names = frozenset(name.lower().encode() for name in section.headers)
         self._drop_betas = frozenset(beta.encode() for beta in section.betas.drop)
         self._drop_fields = frozenset(section.drop_fields)
 
@@ -143,7 +144,9 @@ class AnthropicExecutor:
     def _lines(self, attempt: Attempt, streamed: bool) -> bytes:
         call = attempt.call
         return b"%b%bcontent-type: application/json\r\naccept-encoding: %b\r\n%b" % (
-            upstream_lines(call.headers, add_betas=self._add_betas, drop_betas=self._drop_betas),
+            upstream_lines(
+                call.headers, add_betas=self._add_betas, drop_betas=self._drop_betas, without=self._own_names
+            ),
             own_lines(self._section.headers, call.principal.name) if self._section.headers else b"",
             b"identity" if streamed else b"gzip",
             authorization(attempt.secret),
@@ -183,6 +186,7 @@ class AnthropicExecutor:
             exhausted=foreseen(response.headers, self.family, self._services.now()),
             request_id=_request_id(response),
             capture=attempt.capture,
+            hold=self._services.hold,
         )
 
     def _whole(self, response: Response, attempt: Attempt) -> Any:

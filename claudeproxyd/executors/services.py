@@ -28,5 +28,7 @@ class Services:
     rules: Sequence[OperatorRule] = ()
     strip_rate_limits: bool = False
     """``anthropic-ratelimit-*`` do not pass: several credentials stand behind one name."""
+    hold: Callable[[int], None] = lambda change: None
+    """Told how many bytes of unfinished frames are held more, or less, than before."""
     now: Callable[[], float] = time.time
     """The wall clock: upstreams speak of dates."""

@@ -53,17 +53,26 @@ DEFAULT_VERSION = b"2023-06-01"
 """What a request without ``anthropic-version`` means."""
 
 
-def upstream_lines(headers: Headers, *, add_betas: Sequence[bytes] = (), drop_betas: Collection[bytes] = ()) -> bytes:
-    """The client's headers that an Anthropic upstream gets, as header lines; always with an ``anthropic-version``."""
+def upstream_lines(
+    headers: Headers,
+    *,
+    add_betas: Sequence[bytes] = (),
+    drop_betas: Collection[bytes] = (),
+    without: Collection[bytes] = (),
+) -> bytes:
+    """The client's headers that an Anthropic upstream gets, as header lines; always with an ``anthropic-version``.
+
+    Those named in *without* are left out: the operator has a value of their own for them.
+    """
     named = _named_in_connection(headers)
     lines = []
-    version = False
+    version = b"anthropic-version" in without
     betas = []
     for name, value in headers:
         goes = _goes_up.get(name)
         if goes is None:
             goes = _remember(_goes_up, name, name in _UP or name.startswith(_UP_PREFIXES))
-        if not goes or name in named:
+        if not goes or name in named or name in without:
             continue
         if name == b"anthropic-version":
             version = True

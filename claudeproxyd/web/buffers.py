@@ -23,6 +23,10 @@ class BufferBudget:
         self.check(size)
         self.held += size
 
+    def note(self, change: int) -> None:
+        """So many bytes more, or less, are held already: what an upstream has sent of an unfinished frame."""
+        self.held += change
+
     def give_back(self, size: int) -> None:
         """*size* bytes are free again."""
         self.held -= size

@@ -203,6 +203,16 @@ class Up(ExecutorTestCase):
         _, _, head, _ = self.send(self.attempt(stream=True))
         self.assertIn(b"\r\naccept-encoding: identity", head)
 
+    def test_operators_headers(self) -> None:
+        """A header that the operator sets takes the place of the client's, and of a default: upstreams get one."""
+        self.make(headers={"Anthropic-Version": "2026-10-21", "user-agent": "house"})
+        for sent in ([], [(b"anthropic-version", b"2023-06-01"), (b"user-agent", b"cli")]):
+            _, _, head, _ = self.send(self.attempt(headers=sent))
+            lower = head.lower()
+            self.assertEqual((lower.count(b"anthropic-version:"), lower.count(b"user-agent:")), (1, 1))
+            self.assertIn(b"2026-10-21", head)
+            self.assertIn(b"house", head)
+
     def test_count_tokens(self) -> None:
         """Counting goes to its own path, and is never streamed."""
         sent, wire, head, _ = self.send(self.attempt(stream=True, count_tokens=True), count_tokens=True)
@@ -362,6 +372,20 @@ class Streams(ExecutorTestCase):
         self.assertIsNone(events.failure)
         _, events, _ = self.deliver(WHOLE, PING * 100)
         self.assertEqual((events.frames, events.failure), (WHOLE, None))
+
+    def test_unfinished_frames_are_counted(self) -> None:
+        """What is held of a frame that does not end is part of max_buffered_bytes, and given back however it ends."""
+        half = b"event: content_block_delta\ndata: " + b"x" * 5_000
+        for end in (b"", b"\n\n"):
+            changes: list[int] = []
+            self.make(services={"hold": changes.append})
+            answer, _, wire = self.deliver(START, half[:3_000], half[3_000:])
+            self.assertEqual(sum(changes), len(half))
+            if end:
+                wire.say(chunk(end))
+            else:
+                answer.producer.stopProducing()
+            self.assertEqual(sum(changes), 0)
 
     def test_error_before_content(self) -> None:
         """An in-band error before content is an answer with a status: another credential takes over."""
