@@ -174,6 +174,7 @@ class Plant:
                 max_connections=config.server.max_connections,
                 request_head=config.timeouts.request_head,
                 request_body=config.timeouts.request_body,
+                stall=config.streaming.stall,
             ),
             "buffers": fixtures.buffers,
             "proxies": Proxies(config.server.trusted_proxies),

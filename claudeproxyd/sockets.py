@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.tcp import Connection
+from twisted.protocols.policies import ProtocolWrapper
 
 
 def is_plain_tcp(transport: Any) -> bool:
@@ -29,3 +30,15 @@ def write_at_once(transport: Any, data: bytes) -> None:
         if isinstance(sent, int):
             data = data[sent:]
     transport.write(data)
+
+
+def unsent(transport: Any) -> int:
+    """Bytes that wait in Twisted for the socket below *transport*, TLS or not; 0 where there is no such socket.
+
+    ``_tempDataLen`` is private; tests/test_sockets.py pins it.
+    """
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    if not isinstance(transport, Connection):
+        return 0
+    return len(transport.dataBuffer) - transport.offset + transport._tempDataLen

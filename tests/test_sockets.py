@@ -9,7 +9,7 @@ from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactor, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.sockets import is_plain_tcp, write_at_once
+from claudeproxyd.sockets import is_plain_tcp, unsent, write_at_once
 
 
 class Sockets(SynchronousTestCase):
@@ -55,6 +55,24 @@ class Sockets(SynchronousTestCase):
             self.transport.doWrite()
         self.assertLess(0, len(got))
         self.assertEqual(got, b"".join(pieces))
+
+    def test_unsent(self) -> None:
+        """What waits for the socket is counted, half sent or not, below whatever wraps the transport."""
+        self.assertEqual(unsent(self.transport), 0)
+        size = 0
+        while not unsent(self.transport):
+            write_at_once(self.transport, b"x" * 60_000)
+            size += 60_000
+        before = unsent(self.transport)
+        taken = len(self.arrived())
+        self.transport.doWrite()
+        self.assertLess(unsent(self.transport), before)
+        self.transport.write(b"y" * 7)
+        while piece := self.arrived():
+            taken += len(piece)
+            self.transport.doWrite()
+        self.assertEqual((unsent(self.transport), taken), (0, size + 7))
+        self.assertEqual(unsent(StringTransport()), 0)
 
     def test_what_is_plain(self) -> None:
         """Only a TCP socket of our own is written to so."""

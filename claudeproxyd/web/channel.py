@@ -20,6 +20,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.http import HTTPChannel
 
 from claudeproxyd.errors import ClaudeError
+from claudeproxyd.sockets import unsent
 from claudeproxyd.web.request import GatewayRequest
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class GatewayChannel(HTTPChannel):
     _refused = False
     _dropped = 0
     _closing = False
+    _left = 0
+    """Bytes of finished answers that waited for the client when it was last looked."""
     _peer: IAddress | None = None
     _host: IAddress | None = None
 
@@ -124,7 +127,9 @@ class GatewayChannel(HTTPChannel):
     def expired(self) -> None:
         """The deadline is over. Called by the site."""
         self.deadline = inf
-        if self._closing:
+        if self._waitingForTransport and not self.requests and (left := unsent(self.transport)) < self._left:
+            self._await_client(left)
+        elif self._closing or (self._waitingForTransport and not self.requests):
             self.transport.abortConnection()
         elif self.idle:
             self.loseConnection()
@@ -245,11 +250,24 @@ class GatewayChannel(HTTPChannel):
         super().allContentReceived()
 
     def requestDone(self, request: GatewayRequest) -> None:
-        """Its answer is written."""
+        """Its answer is written, or waits for a client that does not keep up."""
         if self.site.draining:
             self.persistent = False
         self._wait(KEEP_ALIVE)
         super().requestDone(request)
+        if self._waitingForTransport and not self.requests:
+            self._await_client(unsent(self.transport))
+
+    def resumeProducing(self) -> None:
+        """The client took all of what waited for it."""
+        super().resumeProducing()
+        if not self.requests:
+            self._wait(LAST_WORDS if self._closing else KEEP_ALIVE)
+
+    def _await_client(self, left: int) -> None:
+        """As long as the client takes some of what is *left* in each span of ``streaming.stall``, it is not cut."""
+        self._left = left
+        self._wait(self.site.gateway.limits.stall)
 
 
 def _lower(name: bytes) -> bytes:

@@ -33,6 +33,8 @@ class Limits:
     """Seconds for a whole head."""
     request_body: float = 60.0
     """Seconds without a byte of the body."""
+    stall: float = 60.0
+    """Seconds in which a client takes nothing of a whole answer; dispatch has the same for streams."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -298,6 +298,51 @@ class Patience(SynchronousTestCase):
         self.pump(3)
         self.assertEqual((self.connection.take(), self.connection.closing), (b"", True))
 
+    def whole_answer_waits(self, *headers: str) -> None:
+        """An answer is written, and the client's socket is full of it."""
+        self.left = 1_000_000
+        self.patch(module, "unsent", lambda transport: self.left)
+        self.listener.dispatcher.hold = True
+        self.connection.send(post("/v1/messages", BODY, *headers))
+        self.connection.channel.pauseProducing()
+        self.listener.dispatcher.answer()
+
+    def test_client_that_takes_nothing(self) -> None:
+        """A client that takes nothing of a whole answer is cut after ``stall``, keep-alive or not."""
+        for headers in ((), ("Connection: close",)):
+            self.connection = self.listener.connect()
+            self.whole_answer_waits(*headers)
+            self.pump(58)
+            self.assertFalse(self.connection.transport.disconnected)
+            self.pump(4)
+            self.assertTrue(self.connection.transport.disconnected)
+            self.connection.lose()
+            self.listener.dispatcher.calls.clear()
+            self.listener.dispatcher.served.clear()
+
+    def test_client_that_reads_slowly(self) -> None:
+        """One that takes a little now and then gets all of it, however long that lasts."""
+        for headers in ((), ("Connection: close",)):
+            self.connection = self.listener.connect()
+            self.whole_answer_waits(*headers)
+            for _ in range(20):
+                self.pump(50)
+                self.left -= 1_000
+            self.assertFalse(self.connection.transport.disconnected)
+            self.connection.lose()
+            self.listener.dispatcher.calls.clear()
+            self.listener.dispatcher.served.clear()
+
+    def test_client_that_has_read_all(self) -> None:
+        """After that the connection is kept as any other."""
+        self.whole_answer_waits()
+        self.pump(30)
+        self.connection.channel.resumeProducing()
+        self.pump(KEEP_ALIVE - 2)
+        self.assertFalse(self.connection.closing)
+        self.pump(3)
+        self.assertTrue(self.connection.closing)
+
     def test_body(self) -> None:
         """A body may take long as long as it moves, and not when it stands still."""
         self.connection.send(HEAD + b"Content-Length: 500\r\n\r\n")
