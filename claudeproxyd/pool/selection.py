@@ -7,7 +7,6 @@ strategy has to be told when a credential comes or goes.
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Sequence
 
 from zope.interface import implementer
@@ -62,34 +61,32 @@ class FillFirst:
 class Loads:
     """Credentials of one provider by how many attempts each has under way."""
 
-    __slots__ = ("_sets", "levels")
+    __slots__ = ("lowest", "sets")
 
     def __init__(self) -> None:
-        self._sets: dict[int, int] = {}
-        self.levels: list[int] = []
-        """The numbers under way that any credential has, ascending."""
-
-    def at(self, level: int) -> int:
-        """The set of those that have *level* under way."""
-        return self._sets[level]
+        self.sets: list[int] = [0]
+        """By the number under way: the set of those that have as many."""
+        self.lowest = 0
+        """The fewest that any credential has under way."""
 
     def add(self, index: int, level: int) -> None:
         """A credential that is new here."""
-        if level in self._sets:
-            self._sets[level] |= 1 << index
-        else:
-            self._sets[level] = 1 << index
-            insort(self.levels, level)
+        self.sets += [0] * (level + 1 - len(self.sets))
+        self.sets[level] |= 1 << index
+        if level < self.lowest or not self.sets[self.lowest]:
+            self.lowest = level
 
     def move(self, index: int, old: int, new: int) -> None:
-        """A credential has *new* under way instead of *old*."""
-        rest = self._sets[old] ^ (1 << index)
-        if rest:
-            self._sets[old] = rest
+        """A credential has *new* under way instead of *old*, which is one more or one less."""
+        sets = self.sets
+        bit = 1 << index
+        sets[old] ^= bit
+        if new == len(sets):
+            sets.append(bit)
         else:
-            del self._sets[old]
-            self.levels.remove(old)
-        self.add(index, new)
+            sets[new] |= bit
+        if new < self.lowest or not sets[self.lowest]:
+            self.lowest = new
 
 
 @implementer(ISelector)
@@ -105,20 +102,23 @@ class LeastBusy:
     def choose(self, ready: int) -> int:
         """One of the idlest of *ready*."""
         loads = self._loads
-        for level in loads.levels:
-            idlest = loads.at(level) & ready
-            if idlest:
-                return self._rotation.choose(idlest)
-        raise AssertionError("a ready credential without a load")
+        level = loads.lowest
+        idlest = loads.sets[level] & ready
+        while not idlest:
+            level += 1
+            idlest = loads.sets[level] & ready
+        return self._rotation.choose(idlest)
 
 
 @implementer(ISelector)
 class Weighted:
-    """In proportion to the weights, without runs.
+    """In proportion to the weights, and never a whole turn off.
 
-    Credentials of one weight form a class and take turns in it. Among the classes goes the smooth weighted round-robin
-    that nginx made known: each is credited with the weight of its ready credentials, the richest is chosen and pays
-    what all were credited with. The work grows with the number of different weights, and not of credentials.
+    Credentials of one weight form a class and take turns in it. Among the classes it goes by deadlines: each turn
+    credits a class with the weight of its ready credentials, and the one that is chosen pays what all were credited
+    with. Of those that have something to their credit, the one is chosen whose next turn would be overdue first. That
+    keeps each within one turn of its share at any moment (Tijdeman, The chairman assignment problem, 1980), which a
+    choice of the richest does not. The work grows with the number of different weights, and not of credentials.
     """
 
     __slots__ = ("_classes", "_credit")
@@ -131,16 +131,22 @@ class Weighted:
     def choose(self, ready: int) -> int:
         """One of *ready*, by weight."""
         credit = self._credit
+        here = []
         total = 0
-        best = -1
-        chosen = 0
         for number, (weight, members, _) in enumerate(self._classes):
-            here = members & ready
-            if here:
-                share = weight * here.bit_count()
+            among = members & ready
+            if among:
+                share = weight * among.bit_count()
                 total += share
                 credit[number] += share
-                if best < 0 or credit[number] > credit[best]:
-                    best, chosen = number, here
-        credit[best] -= total
-        return self._classes[best][2].choose(chosen)
+                here.append((number, share, among))
+        chosen = here[0]
+        if len(here) > 1:
+            earned = [each for each in here if credit[each[0]] > 0]
+            if earned:
+                chosen = min(earned, key=lambda each: (total - credit[each[0]]) / each[1])
+            else:  # those whose turn it would be are not ready
+                chosen = max(here, key=lambda each: credit[each[0]])
+        number, _, among = chosen
+        credit[number] -= total
+        return self._classes[number][2].choose(among)
