@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from claudeproxyd.translate.signatures import Signatures
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -32,3 +34,5 @@ class Services:
     """Told how many bytes of unfinished frames are held more, or less, than before."""
     now: Callable[[], float] = time.time
     """The wall clock: upstreams speak of dates."""
+    signatures: Signatures = field(default_factory=lambda: Signatures(time.time))
+    """Signatures of thoughts, remembered from turn to turn; the process has one of these."""

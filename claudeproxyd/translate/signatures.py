@@ -1,0 +1,170 @@
+"""What an upstream signed of its thoughts, kept until the conversation comes back.
+
+Some upstreams want their signatures back with every later turn, and the Claude API has no place for one beside a tool
+call or a text. So it is remembered here: by the id of the tool call, or by :func:`text_key`. As state, for a store, it is
+
+``["signature", key]``
+    → ``{"signature", "used"}``
+
+in wall-clock seconds; None stands for what is no more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+#: How many are kept, and how many bytes of keys and signatures; the longest unused go first. One has some KB.
+COUNT = 20_000
+SIZE = 32 * 1024 * 1024
+#: A longer one is not kept: state is shared in messages of many changes.
+LONGEST = 64 * 1024
+#: Seconds of rest after which one is forgotten.
+LIFE = 86_400.0
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(tuple[Literal["signature"], str]).decode
+
+
+def text_key(text: str) -> str:
+    """The key of the signature that came with a text: the whole text block, as the client was given it."""
+    return "text-" + hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
+
+
+class _Value(msgspec.Struct):
+    """A signature as state."""
+
+    signature: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST)]
+    used: float
+
+
+class _Kept:
+    __slots__ = ("signature", "told", "used")
+
+    def __init__(self, signature: str, used: float) -> None:
+        self.signature = signature
+        self.used = used
+        """When it was kept or recalled last."""
+        self.told = used
+        """When that was last told to whoever keeps it elsewhere."""
+
+
+class Signatures:
+    """Key → signature: bounded in number and bytes. Shared by all executors of the process; used by translators."""
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        *,
+        count: int = COUNT,
+        size: int = SIZE,
+        changed: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        """*now* gives wall-clock seconds. *changed* is the pool's: told keys to values, neither blocks nor raises."""
+        self.changed = changed
+        """May be set later."""
+        self.size = 0
+        """Bytes of keys and signatures."""
+        self._now = now
+        self._most = count
+        self._most_bytes = size
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        """The longest unused first."""
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, key: str, signature: str) -> None:
+        """Remember it. An empty one, or one that is too long, is not kept."""
+        if 0 < len(signature) <= LONGEST:
+            now = self._now()
+            self._put(key, signature, now)
+            self._tell({_name(key): _value(signature, now), **self._evict(now)})
+
+    def recall(self, key: str) -> str | None:
+        """What was kept, if it still is. Costs well under a microsecond: histories are long."""
+        kept = self._kept.get(key)
+        if kept is None:
+            return None
+        now = self._now()
+        if now - kept.used > LIFE:
+            self._tell(self._evict(now))
+            return None
+        kept.used = now
+        self._kept.move_to_end(key)
+        if now - kept.told > LIFE / 4:
+            kept.told = now
+            self._tell({_name(key): _value(kept.signature, now)})
+        return kept.signature
+
+    # -- state
+
+    def export_state(self) -> dict[str, Any]:
+        """All of it."""
+        return {_name(key): _value(kept.signature, kept.used) for key, kept in self._kept.items()}
+
+    def import_state(self, saved: Mapping[str, Any]) -> None:
+        """Take over what :meth:`export_state` or *changed* gave. What is damaged or outlived is deleted."""
+        self._tell(self._take_over(saved))
+
+    def learn(self, changes: Mapping[str, Any]) -> None:
+        """Take over what another daemon's *changed* was told. That it forgot one is its own affair."""
+        self._take_over({name: value for name, value in changes.items() if value is not None})
+
+    def _take_over(self, saved: Mapping[str, Any]) -> dict[str, None]:
+        """What of it, or because of it, is no more. Of two with one key the later used holds."""
+        now = self._now()
+        useless: dict[str, None] = {}
+        fresh: list[tuple[float, str, str]] = []
+        for name, value in saved.items():
+            try:
+                _, key = _decode(name)
+                given = msgspec.convert(value, _Value)
+            except ValueError:
+                useless[name] = None
+                continue
+            known = self._kept.get(key)
+            if not now - given.used <= LIFE:
+                useless[name] = None
+            elif known is None or known.used < given.used:
+                fresh.append((min(given.used, now), key, given.signature))
+        for used, key, signature in sorted(fresh):
+            self._put(key, signature, used)
+        return {**useless, **self._evict(now)}
+
+    def _put(self, key: str, signature: str, used: float) -> None:
+        self._drop(key)
+        self._kept[key] = _Kept(signature, used)
+        self.size += len(key) + len(signature)
+
+    def _drop(self, key: str) -> None:
+        kept = self._kept.pop(key, None)
+        if kept is not None:
+            self.size -= len(key) + len(kept.signature)
+
+    def _evict(self, now: float) -> dict[str, None]:
+        """Forget what is too much or too old; which that was."""
+        evicted: dict[str, None] = {}
+        while self._kept:
+            key, oldest = next(iter(self._kept.items()))
+            if len(self._kept) <= self._most and self.size <= self._most_bytes and now - oldest.used <= LIFE:
+                break
+            self._drop(key)
+            evicted[_name(key)] = None
+        return evicted
+
+    def _tell(self, changes: Mapping[str, Any]) -> None:
+        if changes and self.changed is not None:
+            self.changed(changes)
+
+
+def _name(key: str) -> str:
+    return _encode(("signature", key)).decode()
+
+
+def _value(signature: str, used: float) -> dict[str, Any]:
+    return {"signature": signature, "used": used}
