@@ -1,0 +1,143 @@
+"""The official types of both sides, as judges that refuse whatever they do not know."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from anthropic.types import Message
+from google.genai import types
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic.alias_generators import to_camel
+
+
+class _Envelope(BaseModel):
+    """The top level of generateContent; the SDK has no type of its own for it."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, strict=False)
+
+    contents: list[types.Content]
+    system_instruction: types.Content | None = None
+    tools: list[types.Tool] | None = None
+    tool_config: types.ToolConfig | None = None
+    generation_config: types.GenerationConfig | None = None
+    safety_settings: list[types.SafetySetting] | None = None
+    labels: dict[str, str] | None = None
+
+
+#: Fields that only Vertex knows, where one model serves both APIs.
+_VERTEX_ONLY = {"labels", "displayName", "method", "excludeDomains", "blockingConfidence"}
+_ONE_OF = ("text", "inlineData", "fileData", "functionCall", "functionResponse")
+#: Members whose inside is the client's own JSON.
+_FREE = {"args", "response", "parametersJsonSchema", "responseJsonSchema", "labels", "properties"}
+_MESSAGE = TypeAdapter(Message)
+
+
+def check_request(body: dict[str, Any], on_vertex: bool) -> None:
+    """Raise unless it is a request that Google's API takes as far as types can tell, and said in camelCase."""
+    parsed = _Envelope.model_validate(body)
+    _check_enums(parsed)
+    _check_names(body, set() if on_vertex else _VERTEX_ONLY)
+    contents = body["contents"]
+    assert contents, "no contents"
+    assert contents[0]["role"] == "user", "the model begins"
+    for before, after in itertools.pairwise(contents):
+        assert before["role"] != after["role"], "two turns of one role"
+    for content in contents:
+        assert content["parts"], "a turn without parts"
+        for part in content["parts"]:
+            _check_part(part, content["role"])
+    for part in body.get("systemInstruction", {}).get("parts", []):
+        assert part.keys() == {"text"}, "the system prompt is text"
+        assert part["text"], "an empty text"
+    _check_calls(contents)
+    _check_tools(body)
+    thinking = body.get("generationConfig", {}).get("thinkingConfig", {})
+    assert not {"thinkingBudget", "thinkingLevel"} <= thinking.keys(), "both a budget and a level"
+    assert len(body.get("generationConfig", {}).get("stopSequences", [])) <= 5, "more than 5 stop sequences"
+
+
+def check_answer_chunk(chunk: dict[str, Any]) -> None:
+    """Raise unless it is a GenerateContentResponse of known members."""
+    types.GenerateContentResponse.model_validate(chunk)
+    _check_names(chunk, set())
+
+
+def check_message(message: dict[str, Any]) -> None:
+    """Raise unless it is a Message whose blocks, and all their members, the client's SDK knows."""
+    unknown = [*_extra(_MESSAGE.validate_python(message), "message")]
+    assert not unknown, f"unknown to the SDK: {unknown}"
+
+
+def _extra(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, BaseModel):
+        for name in value.model_extra or {}:
+            yield f"{path}.{name}"
+        for name in value.model_fields_set:
+            yield from _extra(getattr(value, name, None), f"{path}.{name}")
+    elif isinstance(value, list):
+        for index, member in enumerate(value):
+            yield from _extra(member, f"{path}[{index}]")
+
+
+def _check_enums(value: Any) -> None:
+    """The SDK's enums take in any word; only those it knows are members that have a documented meaning."""
+    if isinstance(value, BaseModel):
+        for name in value.model_fields_set:
+            member = getattr(value, name)
+            if isinstance(member, types._common.CaseInSensitiveEnum):
+                assert member in list(type(member)), f"{name}: {member}"
+            _check_enums(member)
+    elif isinstance(value, list):
+        for member in value:
+            _check_enums(member)
+
+
+def _check_names(value: Any, refused: set[str]) -> None:
+    if isinstance(value, dict):
+        for name, member in value.items():
+            assert "_" not in name, f"{name} is not camelCase"
+            assert name not in refused, f"the Developer API has no {name}"
+            if name not in _FREE:
+                _check_names(member, refused)
+    elif isinstance(value, list):
+        for member in value:
+            _check_names(member, refused)
+
+
+def _check_part(part: dict[str, Any], role: str) -> None:
+    kinds = [name for name in _ONE_OF if name in part]
+    assert len(kinds) == 1, f"a part with {kinds or 'nothing'}"
+    if kinds == ["text"]:
+        assert part["text"] or "thoughtSignature" in part, "an empty text"
+    assert role == "model" or not part.keys() & {"functionCall", "thought", "thoughtSignature"}, "said by a user"
+    assert role == "user" or "functionResponse" not in part, "a result that the model gives"
+    if "thoughtSignature" in part:
+        base64.b64decode(part["thoughtSignature"].replace("-", "+").replace("_", "/"), validate=True)
+
+
+def _check_calls(contents: list[dict[str, Any]]) -> None:
+    """Google refuses a turn of results that does not answer, one for one and in order, the calls before it."""
+    for at, content in enumerate(contents):
+        calls = [part["functionCall"] for part in content["parts"] if "functionCall" in part]
+        after = contents[at + 1]["parts"] if at + 1 < len(contents) else []
+        results = [part["functionResponse"] for part in after if "functionResponse" in part]
+        if calls:
+            told = [(each["name"], each.get("id")) for each in results]
+            assert [(each["name"], each.get("id")) for each in calls] == told, "calls and results differ"
+            assert all("functionResponse" in part for part in after[: len(calls)]), "results do not lead their turn"
+        elif content["role"] == "model":
+            assert not results, "results of no call"
+
+
+def _check_tools(body: dict[str, Any]) -> None:
+    declared = [each for tool in body.get("tools", []) for each in tool.get("functionDeclarations", [])]
+    names = [each["name"] for each in declared]
+    assert len(names) == len(set(names)), "one name twice"
+    for each in declared:
+        assert not {"parameters", "parametersJsonSchema"} <= each.keys(), "two forms of one schema"
+    allowed = body.get("toolConfig", {}).get("functionCallingConfig", {}).get("allowedFunctionNames", [])
+    assert set(allowed) <= set(names), "an allowed function that is not declared"
+    assert all(tool for tool in body.get("tools", [])), "an empty tool"

@@ -1,0 +1,36 @@
+"""The cases judged for themselves, without the daemon: a case that is wrong is not to lead its code astray."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.golden import facts, strict
+from tests.golden.cases import Case, add_tests
+
+
+class CaseTests(SynchronousTestCase):
+    """The case itself: facts that are the same on both sides, in forms that the official types take."""
+
+    maxDiff = None
+
+
+def check_case(test: CaseTests, case: Case) -> None:
+    if case.upstream_request is not None:
+        strict.check_request(case.upstream_request, case.kind == "vertex")
+        facts.compare_requests(json.loads(case.body), case.upstream_request, case.own_words)
+    if case.upstream_answer is not None and case.answer is not None:
+        for chunk in case.upstream_answer:
+            strict.check_answer_chunk(chunk)
+        strict.check_message(known_numbers(case.answer))
+        facts.compare_answers(case.upstream_answer, case.answer)
+
+
+def known_numbers(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer with a figure in place of every ``<number>``."""
+    return json.loads(json.dumps(answer).replace('"<number>"', "1"))
+
+
+add_tests(CaseTests, "gemini", lambda case: case.unsupported is None and case.error is None, check_case)
