@@ -1,7 +1,7 @@
 """What an upstream signed of its thoughts, kept until the conversation comes back.
 
 Some upstreams want their signatures back with every later turn, and the Claude API has no place for one beside a tool
-call or a text. So it is remembered here: by the id of the tool call, or by :func:`text_key`. As state, for a store, it is
+call or a text. So it is remembered here: by the id of the tool call, or by :func:`text_key`. As state, for a store:
 
 ``["signature", key]``
     → ``{"signature", "used"}``
