@@ -30,12 +30,19 @@ def key_span(body: bytes, value_start: int) -> tuple[int, int]:
     return body.rindex(b'"', 0, end - 1), end
 
 
+def _members(body: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        return _decode_members(body)
+    except UnicodeDecodeError:  # a key that is no UTF-8: the upstream will refuse the body
+        return {}
+
+
 def without_members(body: bytes, names: Collection[str]) -> bytes:
     """The object without these members, and with every other byte as it was. *body* is known to be an object."""
     if not any(name.encode() in body for name in names):
         return body
     # A member that is given twice is seen once at a time.
-    while spans := sorted(span(raw, body) for name, raw in _decode_members(body).items() if name in names):
+    while spans := sorted(span(raw, body) for name, raw in _members(body).items() if name in names):
         for start, end in reversed(spans):
             key_start, _ = key_span(body, start)
             after = body[end:].lstrip(b" \t\r\n")

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
+
+from claudeproxyd.messages.splicing import UNREADABLE, with_blocks, without_thinking_on
 
 _THINKING = ("thinking", "redacted_thinking")
 
 
-def without_thinking(body: bytes) -> bytes:
-    """The request with thinking out of its history and off.
+class _Block(msgspec.Struct):
+    type: str = ""
 
-    The one place where an Anthropic body is decoded and encoded as a whole: it happens once a request at most, after
-    the upstream refused the client's own bytes.
-    """
-    request: dict[str, Any] = msgspec.json.decode(body)
-    request.pop("thinking", None)
-    kept = []
-    for turn in request.get("messages", ()):
-        content = turn.get("content") if isinstance(turn, dict) else None
-        if isinstance(content, list):
-            content = [block for block in content if not (isinstance(block, dict) and block.get("type") in _THINKING)]
-            if not content:
-                continue
-            turn = {**turn, "content": content}
-        kept.append(turn)
-    request["messages"] = kept
-    return msgspec.json.encode(request)
+
+_decode_block = msgspec.json.Decoder(_Block).decode
+
+
+def without_thinking(body: bytes) -> bytes:
+    """The request with thinking out of its history and off. Called after the upstream refused the client's own."""
+    return without_thinking_on(with_blocks(body, _instead))
+
+
+def _instead(block: bytes) -> bytes | None:
+    try:
+        return b"" if _decode_block(block).type in _THINKING else None
+    except UNREADABLE:
+        return None

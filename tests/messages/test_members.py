@@ -43,6 +43,10 @@ class WithoutMembers(SynchronousTestCase):
         """A member that comes twice goes twice: an upstream that takes it not at all refuses either."""
         self.assertEqual(without_members(b'{"x":1,"a":2,"x":3,"x":4}', ("x",)), b'{"a":2}')
 
+    def test_no_utf8(self) -> None:
+        """A body that no upstream can read goes up as it came, to be refused there and not to fail here."""
+        self.assertEqual(without_members(b'{"x":1,"\xff":2}', ("x",)), b'{"x":1,"\xff":2}')
+
     def test_any_object(self) -> None:
         """What is left is valid JSON of the other members, each value byte for byte as it was."""
 

@@ -45,6 +45,17 @@ class WithoutThinking(SynchronousTestCase):
             },
         )
 
+    def test_edits_that_need_thinking_go(self) -> None:
+        """Claude Code asks for an edit of old thinking in each request; without thinking the API refuses that."""
+        edits = [{"type": "clear_thinking_20251015", "keep": "all"}, {"type": "clear_tool_uses_20250919"}]
+        request = rectified(messages=[], thinking={"type": "adaptive"}, context_management={"edits": edits, "x": 1})
+        self.assertEqual(request, {"messages": [], "context_management": {"edits": edits[1:], "x": 1}})
+
+    def test_other_bytes_stay(self) -> None:
+        """The body is cut, not written anew."""
+        body = b'{ "a": 1.50, "messages": [{"content":[{"type":"redacted_thinking"} , {"type":"\\u0074ext"}]}]}'
+        self.assertEqual(without_thinking(body), body.replace(b'{"type":"redacted_thinking"} , ', b""))
+
     def test_empty_turns_go(self) -> None:
         """A turn of nothing but thinking goes too: the API takes no empty ones."""
         turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [THINKING]}]

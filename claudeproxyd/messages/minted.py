@@ -1,0 +1,139 @@
+"""Taking out of a request what this daemon minted for upstreams of another family: no Anthropic upstream knows it.
+
+A session that moves from one provider to another sends back what the first one said: thinking with a signature of
+ours, calls of server tools with an id of ours, citations that point into their results.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from claudeproxyd.messages.ids import MARK, is_minted
+from claudeproxyd.messages.members import span
+from claudeproxyd.messages.splicing import UNREADABLE, spliced, with_blocks, without_elements, without_thinking_on
+
+_MARK = MARK.encode()
+_THINKING = ("thinking", "redacted_thinking")
+
+
+class _Block(msgspec.Struct):
+    """The members that can be minted, and what a text is made of."""
+
+    type: str = ""
+    signature: str = ""
+    data: str = ""
+    id: str = ""
+    tool_use_id: str = ""
+    citations: list[msgspec.Raw] | None = None
+    name: str = ""
+    input: Any = None
+    content: Any = None
+    cache_control: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Citation(msgspec.Struct):
+    encrypted_index: str = ""
+
+
+class _Kind(msgspec.Struct):
+    type: str = ""
+
+
+class _Turn(msgspec.Struct):
+    role: str
+    content: str | list[_Kind]
+
+
+class _Request(msgspec.Struct):
+    messages: list[_Turn]
+    thinking: _Kind | None = None
+
+
+_decode_block = msgspec.json.Decoder(_Block).decode
+_decode_citation = msgspec.json.Decoder(_Citation).decode
+_decode_request = msgspec.json.Decoder(_Request).decode
+
+
+def without_minted(body: bytes) -> bytes:
+    """A Messages or count_tokens body as an Anthropic upstream takes it; nearly always the very same object.
+
+    Minted thinking goes; calls of server tools and their results become text that says what was searched and found;
+    citations of those results go. Where that leaves a tool loop without the thinking that the API wants at its start,
+    thinking is off for this one request. Called by executors for each attempt.
+    """
+    if _MARK not in body:
+        return body
+    left = with_blocks(body, _instead, _MARK)
+    return without_thinking_on(left) if left != body and _lacks_thinking(left) else left
+
+
+def _instead(block: bytes) -> bytes | None:
+    """What a block becomes: nothing, another, or (None) what it is."""
+    try:
+        read = _decode_block(block)
+        if is_minted(read.signature) or is_minted(read.data):
+            return b"" if read.type in _THINKING else None
+        if read.type == "server_tool_use" and is_minted(read.id):
+            return _text(_asked(read), read)
+        if read.type.endswith("_tool_result") and is_minted(read.tool_use_id):
+            return _text(_found(read.content), read)
+        if read.citations:
+            return _without_citations(block, read.citations)
+    except UNREADABLE:
+        pass
+    return None
+
+
+def _without_citations(block: bytes, citations: list[msgspec.Raw]) -> bytes:
+    gone = {index for index, citation in enumerate(citations) if is_minted(_decode_citation(citation).encrypted_index)}
+    return spliced(block, without_elements([span(citation, block) for citation in citations], gone))
+
+
+def _text(text: str, block: _Block) -> bytes:
+    """A text block, at which the prompt is cached if it was at *block*."""
+    made: dict[str, Any] = {"type": "text", "text": text}
+    if block.cache_control is not msgspec.UNSET:
+        made["cache_control"] = block.cache_control
+    return msgspec.json.encode(made)
+
+
+def _asked(block: _Block) -> str:
+    query = block.input.get("query") if isinstance(block.input, dict) else None
+    if isinstance(query, str) and query:
+        return f"[Searched the web for: {query}]"
+    return f"[Called {block.name or 'a tool'}: {msgspec.json.encode(block.input).decode()}]"
+
+
+def _found(content: Any) -> str:
+    """The results of a server tool as a list of what they are named and where they stand."""
+    if isinstance(content, dict):
+        return f"[The search failed: {content.get('error_code', 'unknown error')}]"
+    found = [result for result in content if isinstance(result, dict)] if isinstance(content, list) else []
+    if not found:
+        return "[Nothing was found]"
+    lines = (
+        " ".join(str(result[name]) for name in ("title", "url", "page_age") if result.get(name)) for result in found
+    )
+    return "[Found:\n" + "\n".join(f"- {line}" for line in lines) + "\n]"
+
+
+def _lacks_thinking(body: bytes) -> bool:
+    """Whether the API would refuse it with "Expected `thinking`": thinking has a budget, and what the assistant said
+    last calls tools but does not begin with thinking. Adaptive thinking asks for nothing of the kind.
+    """
+    try:
+        request = _decode_request(body)
+    except UNREADABLE:
+        return False
+    if request.thinking is None or request.thinking.type != "enabled":
+        return False
+    kinds: list[str] = []
+    for turn in reversed(request.messages):
+        if turn.role == "assistant":
+            said = [] if isinstance(turn.content, str) else [block.type for block in turn.content]
+            kinds = said + kinds
+        elif kinds:
+            break
+    return "tool_use" in kinds and kinds[0] not in _THINKING
