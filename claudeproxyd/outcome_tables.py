@@ -237,6 +237,7 @@ BY_NAME: tuple[Row, ...] = (
         (
             Sign(failures=("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL")),
             Sign(failures=("TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE", "malformed_*")),
+            Sign(failures=("model_fault",)),
         ),
     ),
     # a thinking block of another key, model or family in the history

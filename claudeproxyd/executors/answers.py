@@ -1,33 +1,34 @@
-"""What a Claude-speaking upstream gives back: a whole message, a token count, or a stream of its own frames."""
+"""What an upstream's 200 becomes: a whole message, a token count, or a stream of Claude events."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from claudeproxyd.errors import STATUS_OF_TYPE, type_in
 from claudeproxyd.framing.coding import CodingError, Decoder, sniff
-from claudeproxyd.framing.sse import FrameSplitter, FrameTooLarge
+from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.interfaces import IBodyConsumer, IEventConsumer, IUpstreamAnswer
+from claudeproxyd.messages.reader import Damaged, ModelFault, StreamReader
 from claudeproxyd.messages.usage import Usage, UsageMembers, count
-from claudeproxyd.messages.watch import DamagedEvent, StreamWatch
-from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Outcome, Phase
+from claudeproxyd.outcomes import AttemptFailed, Phase
 from claudeproxyd.upstream.errors import UpstreamError
 
 if TYPE_CHECKING:
-    from claudeproxyd.observe.capture import Exchange as CapturedExchange
+    from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.executors.http import HTTPExecutor
+    from claudeproxyd.messages.batch import Batch
     from claudeproxyd.upstream.client import Response
 
-#: How long an upstream may linger after ``message_stop`` before its connection is given up, in seconds.
+#: How long an upstream may linger after its answer is whole before its connection is given up, in seconds.
 LINGER = 5.0
 
 Headers = Sequence[tuple[bytes, bytes]]
-Classify = Callable[..., Outcome]
-"""Evidence's members, without what the executor knows already, to an outcome."""
+
+_CUT = "upstream closed the stream before message_stop"
 
 
 class NotClaude(Exception):
@@ -85,19 +86,20 @@ class WholeAnswer:
 
 @implementer(IUpstreamAnswer, IBodyConsumer, IPushProducer)
 class StreamAnswer:
-    """The stream of a Claude-speaking upstream: its frames go on as they came, and the watch reads along."""
+    """A stream: what a :class:`~claudeproxyd.messages.reader.StreamReader` makes of the upstream's bytes."""
 
     __slots__ = (
+        "_attempt",
         "_capture",
-        "_classify",
+        "_committed",
         "_consumer",
         "_decoder",
+        "_executor",
         "_held",
         "_hold",
         "_max_event_bytes",
+        "_reader",
         "_response",
-        "_splitter",
-        "_watch",
         "body",
         "bytes_in",
         "exhausted",
@@ -108,33 +110,33 @@ class StreamAnswer:
 
     def __init__(
         self,
+        executor: HTTPExecutor,
+        attempt: Attempt,
         response: Response,
-        headers: Headers,
+        reader: StreamReader,
         *,
-        classify: Classify,
-        max_event_bytes: int,
+        headers: Headers,
         decoder: Decoder | None,
         exhausted: float | None,
         request_id: str,
-        capture: CapturedExchange | None = None,
-        hold: Callable[[int], None] = lambda change: None,
     ) -> None:
-        """*hold* is told of changes in the bytes of unfinished frames."""
         self.status = 200
         self.headers = headers
         self.body = None
         self.exhausted = exhausted
         self.request_id = request_id
         self.bytes_in = 0
+        self._executor = executor
+        self._attempt = attempt
+        self._capture = attempt.capture
         self._response = response
-        self._classify = classify
-        self._capture = capture
+        self._reader = reader
         self._decoder = decoder
-        self._max_event_bytes = max_event_bytes
-        self._splitter = FrameSplitter(max_event_bytes)
-        self._hold = hold
+        self._max_event_bytes = executor.services.max_event_bytes
+        self._hold = executor.services.hold
         self._held = 0
-        self._watch = StreamWatch()
+        self._committed = False
+        """Content has been handed on."""
         self._consumer: IEventConsumer | None = None
 
     @property
@@ -158,19 +160,18 @@ class StreamAnswer:
 
     @property
     def usage(self) -> Usage:
-        """What the watch has read so far; estimated where the stream was cut."""
-        self._watch.close()
-        return self._watch.usage
+        """What the reader knows so far; estimated where the stream was cut."""
+        return self._reader.usage
 
     @property
     def stop_reason(self) -> str | None:
-        """As the upstream's ``message_delta`` said it."""
-        return self._watch.stop_reason
+        """Known at the end."""
+        return self._reader.stop_reason
 
     @property
     def oddity(self) -> str:
-        """What was out of the grammar's order, or ''."""
-        return self._watch.oddity
+        """What was out of order, or ''."""
+        return self._reader.oddity
 
     def deliver(self, consumer: IEventConsumer) -> None:
         """See :class:`~claudeproxyd.interfaces.IUpstreamAnswer`."""
@@ -181,74 +182,97 @@ class StreamAnswer:
         """One read of the upstream's body."""
         consumer = self._consumer
         if consumer is None:
-            # More after message_stop: nobody's.
+            # More after the end of the message: nobody's.
             self._response.stopProducing()
             return
-        if not self.bytes_in and self._decoder is None and (coding := sniff(chunk)):
-            self._decoder = Decoder(coding, self._max_event_bytes)
-        self.bytes_in += len(chunk)
+        decoder, before = self._decoder, self.bytes_in
+        if not before and decoder is None and (coding := sniff(chunk)):
+            decoder = self._decoder = Decoder(coding, self._max_event_bytes)
+        self.bytes_in = before + len(chunk)
         if self._capture is not None:
             self._capture.data(chunk)
-        had_content = self._watch.content
+        reader = self._reader
         try:
-            if self._decoder is not None:
-                chunk = self._decoder.feed(chunk)
-            batch = self._watch.batch(self._splitter.feed(chunk))
-            if self._splitter.unfinished != self._held:
-                self._holds(self._splitter.unfinished)
-        except (CodingError, FrameTooLarge, DamagedEvent) as e:
-            self._break("malformed", str(e), had_content)
+            if decoder is not None:
+                chunk = decoder.feed(chunk)
+            batch = reader.feed(chunk)
+        except (CodingError, FrameTooLarge, Damaged, ModelFault) as e:
+            self._spoilt(e)
             return
-        if batch.error is not None:
-            # What came in the same read as the error has reached nobody: another credential can still take over.
-            if batch.count and had_content:
-                consumer.events(batch)
-            self._refuse(batch.error, had_content)
+        unfinished = reader.unfinished
+        if unfinished != self._held:
+            self._holds(unfinished)
+        if batch.ended or batch.error is not None:
+            self._last(batch, consumer)
         elif batch.count:
-            if batch.ended:
-                self._consumer = None
-                self._holds(0)
-                self._response.linger(LINGER)
+            if not self._committed:
+                self._committed = batch.content
             consumer.events(batch)
 
     def ended(self) -> None:
-        """The body is over; without ``message_stop`` before it that is a cut."""
-        if self._consumer is not None:
-            self._break("cut", "upstream closed the stream before message_stop", self._watch.content)
+        """The body is over; unless the end of the message was in it, or follows from it, that is a cut."""
+        consumer = self._consumer
+        if consumer is None:
+            return
+        try:
+            batch = self._reader.end()
+        except (FrameTooLarge, Damaged, ModelFault) as e:
+            self._spoilt(e)
+        else:
+            self._last(batch, consumer)
 
     def broken(self, reason: Exception) -> None:
         """The body is over and not whole."""
-        if self._consumer is None:
-            return
         if isinstance(reason, UpstreamError) and reason.failure != "cut":
-            self._break(reason.failure, str(reason), self._watch.content)
+            self._break(reason.failure, str(reason))
         else:
-            self._break("cut", "upstream closed the stream before message_stop", self._watch.content)
+            self._break("cut", _CUT)
+
+    def _last(self, batch: Batch, consumer: IEventConsumer) -> None:
+        """What nothing comes after: the end of the message, an error, or a cut."""
+        if batch.ended:
+            self._consumer = None
+            self._holds(0)
+            self._response.linger(LINGER)
+            consumer.events(batch)
+            return
+        # What came in the same read as the fault has reached nobody: another credential can still take over.
+        if batch.count and self._committed:
+            consumer.events(batch)
+        if batch.error is not None:
+            self._refuse(batch.error)
+        else:
+            self._break("cut", _CUT)
 
     def _holds(self, size: int) -> None:
         if size != self._held:
             self._hold(size - self._held)
             self._held = size
 
-    def _break(self, failure: str, why: str, committed: bool) -> None:
-        """*committed*: content has been handed on."""
+    def _spoilt(self, error: Exception) -> None:
+        self._break("model_fault" if isinstance(error, ModelFault) else "malformed", str(error))
+
+    def _break(self, failure: str, why: str) -> None:
+        if self._consumer is None:
+            return
         if self._capture is not None:
             self._capture.failed(why)
-        outcome = self._classify(phase=Phase.STREAM, failure=failure, body=why.encode(), message_committed=committed)
-        self._end(AttemptFailed(outcome))
-
-    def _refuse(self, error: bytes, committed: bool) -> None:
-        status = STATUS_OF_TYPE.get(type_in(error) or "", 500)
-        outcome = self._classify(
-            phase=Phase.STREAM,
-            status=status,
-            body=error,
-            headers=self._response.headers,
-            message_committed=committed,
+        self._end(
+            self._executor.failed(
+                self._attempt,
+                phase=Phase.STREAM,
+                failure=failure,
+                body=why.encode(),
+                message_committed=self._committed,
+            )
         )
-        headers = [pair for pair in self.headers if pair[0] != b"content-type"]
-        headers.append((b"content-type", b"application/json"))
-        self._end(AttemptFailed(outcome, ErrorAnswer(status, headers, error, verbatim=True)))
+
+    def _refuse(self, error: bytes) -> None:
+        self._end(
+            self._executor.refused(
+                self._attempt, self._response, error, phase=Phase.STREAM, message_committed=self._committed
+            )
+        )
 
     def _end(self, failure: AttemptFailed) -> None:
         consumer = self._consumer

@@ -36,10 +36,6 @@ class StreamReader(Protocol):
         """The first thing that was out of order though it passed; '' as a rule."""
 
     @property
-    def content(self) -> bool:
-        """A content event has been given out: what the client saw can no longer be taken back."""
-
-    @property
     def unfinished(self) -> int:
         """Bytes of a frame whose end has not come."""
 

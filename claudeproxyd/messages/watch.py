@@ -13,10 +13,11 @@ import msgspec
 
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.frame import read_frame
+from claudeproxyd.messages.reader import Damaged
 from claudeproxyd.messages.usage import Usage, UsageMembers, count
 
 
-class DamagedEvent(Exception):
+class DamagedEvent(Damaged):
     """A frame whose data is not the JSON of an event: the stream is broken there."""
 
 

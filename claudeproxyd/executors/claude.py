@@ -1,0 +1,50 @@
+"""The stream of an upstream that speaks Claude already: its frames go on as they came, and the watch reads along."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from claudeproxyd.framing.sse import FrameSplitter
+from claudeproxyd.messages.batch import Batch
+from claudeproxyd.messages.watch import StreamWatch
+
+if TYPE_CHECKING:
+    from claudeproxyd.messages.usage import Usage
+
+
+class ClaudeReader:
+    """The :class:`~claudeproxyd.messages.reader.StreamReader` of such a stream."""
+
+    __slots__ = ("_splitter", "_watch", "unfinished")
+
+    def __init__(self, max_event_bytes: int) -> None:
+        self._splitter = FrameSplitter(max_event_bytes)
+        self._watch = StreamWatch()
+        self.unfinished = 0
+
+    @property
+    def usage(self) -> Usage:
+        """What the watch has read so far; estimated where the stream was cut."""
+        self._watch.close()
+        return self._watch.usage
+
+    @property
+    def stop_reason(self) -> str | None:
+        """As the upstream's ``message_delta`` said it."""
+        return self._watch.stop_reason
+
+    @property
+    def oddity(self) -> str:
+        """What was out of the grammar's order, or ''."""
+        return self._watch.oddity
+
+    def feed(self, data: bytes) -> Batch:
+        """See the protocol."""
+        splitter = self._splitter
+        batch = self._watch.batch(splitter.feed(data))
+        self.unfinished = splitter.unfinished
+        return batch
+
+    def end(self) -> Batch:
+        """The body is over: whatever ``message_stop`` there was has been fed."""
+        return Batch(b"", 0, False)

@@ -1,0 +1,282 @@
+"""What all executors that reach their provider by HTTP have in common.
+
+Sending an attempt, reading what comes back into an answer, and making an outcome of whatever is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from claudeproxyd.classification import classify, context_overflow
+from claudeproxyd.error_bodies import read_error
+from claudeproxyd.errors import type_in
+from claudeproxyd.executors.answers import NotClaude, StreamAnswer, WholeAnswer
+from claudeproxyd.framing.coding import CodingError, Decoder, decode_whole, sniff
+from claudeproxyd.hints import foreseen
+from claudeproxyd.messages.headers import value_of
+from claudeproxyd.messages.reader import Damaged, ModelFault
+from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Evidence, Phase
+from claudeproxyd.upstream.errors import UpstreamError
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
+
+    from claudeproxyd.config.schema import Provider
+    from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.executors.services import Services
+    from claudeproxyd.messages.reader import StreamReader
+    from claudeproxyd.upstream.client import Origin, Response
+
+#: No whole answer is larger: 128,000 tokens are some 2 MB, images in tool results some 30.
+MAX_WHOLE_ANSWER = 67_108_864
+MAX_ERROR_ANSWER = 1_048_576
+
+EVENT_STREAM = b"text/event-stream"
+
+Headers = Sequence[tuple[bytes, bytes]]
+Read = Callable[["Response", "Attempt"], Any]
+"""Makes an answer, or a Deferred of one, of a 200."""
+
+
+class HTTPExecutor:
+    """The base of one provider's executor. A subclass says what goes up, and which reader takes what comes down."""
+
+    kind: str
+    family: str
+
+    def __init__(self, section: Provider, services: Services) -> None:
+        self.services = services
+        self._section = section
+        self._origin: Origin = services.origin(section.base_url)
+
+    def client_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:
+        """Which of an upstream's headers its client gets; for a subclass to say."""
+        raise NotImplementedError
+
+    # -- up
+
+    def _send(self, attempt: Attempt, target: bytes, lines: bytes, body: bytes, then: Read) -> Deferred[Any]:
+        """Send *body*, with *lines* beside the headers that every provider gets; *then* reads a 200.
+
+        Fails with :class:`~claudeproxyd.outcomes.AttemptFailed`.
+        """
+        call = attempt.call
+        section, timeouts = self._section, self.services.timeouts
+        streamed = call.envelope.stream and not call.count_tokens
+        lines = b"%b%bcontent-type: application/json\r\naccept-encoding: %b\r\n" % (
+            lines,
+            own_lines(section.headers, call.principal.name) if section.headers else b"",
+            b"identity" if streamed else b"gzip",
+        )
+        attempt.bytes_out = len(body)
+        if call.capture is not None:
+            attempt.capture = call.capture.attempt(section.name, attempt.credential.name)
+            attempt.capture.request("POST", target.decode("latin-1"), _pairs(lines), body)
+        sent = self._origin.request(
+            b"POST",
+            target,
+            lines,
+            body,
+            first_byte=timeouts.first_byte if streamed else timeouts.first_byte_whole,
+            idle=timeouts.idle,
+        )
+        sent.addCallback(self._answered, attempt, then)
+        sent.addErrback(self._failed, attempt)
+        return sent
+
+    async def _get(self, target: bytes, lines: bytes) -> bytes:
+        """The body of a 200, decoded; for lists. Raises AttemptFailed or UpstreamError."""
+        timeouts = self.services.timeouts
+        response = await self._origin.request(
+            b"GET",
+            target,
+            lines + b"accept-encoding: gzip\r\n",
+            b"",
+            first_byte=timeouts.first_byte,
+            idle=timeouts.idle,
+        )
+        body = _decoded(await response.read(MAX_ERROR_ANSWER), response, MAX_ERROR_ANSWER)
+        if response.status != 200:
+            raise AttemptFailed(
+                classify(
+                    Evidence(
+                        family=self.family,
+                        phase=Phase.ANSWER,
+                        status=response.status,
+                        headers=response.headers,
+                        body=body,
+                        now=self.services.now(),
+                    )
+                )
+            )
+        return body
+
+    # -- down
+
+    def _answered(self, response: Response, attempt: Attempt, then: Read) -> Any:
+        attempt.head_at = self.services.clock.seconds()
+        attempt.status = response.status
+        if attempt.capture is not None:
+            attempt.capture.answer(response.status, response.headers)
+        if response.status == 200:
+            return then(response, attempt)
+        body = response.read(MAX_ERROR_ANSWER).addErrback(_without_body)
+        return body.addCallback(self._refused, response, attempt)
+
+    def _stream(
+        self, response: Response, attempt: Attempt, reader: StreamReader, media_types: tuple[bytes, ...]
+    ) -> Any:
+        """The answer that *reader* makes of a body, which has to be of one of these types."""
+        if not value_of(response.headers, b"content-type").lower().startswith(media_types):
+            return response.read(MAX_ERROR_ANSWER).addCallback(self._not_an_answer, response, attempt)
+        encoding = value_of(response.headers, b"content-encoding").decode("latin-1")
+        try:
+            decoder = Decoder(encoding, self.services.max_event_bytes) if encoding else None
+        except CodingError:
+            response.stopProducing()
+            return self._not_an_answer(b"", response, attempt)
+        return StreamAnswer(
+            self,
+            attempt,
+            response,
+            reader,
+            headers=self.client_headers(response.headers),
+            decoder=decoder,
+            exhausted=foreseen(response.headers, self.family, self.services.now()),
+            request_id=_request_id(response),
+        )
+
+    def _whole(self, response: Response, attempt: Attempt, translate: Callable[[bytes], bytes] | None = None) -> Any:
+        """The answer in a body, once it is here; *translate* makes the Claude one of it.
+
+        *translate* may raise :class:`~claudeproxyd.messages.reader.Damaged` and ``ModelFault``.
+        """
+        if response.whole is not None:
+            return self._read_whole(response.whole, response, attempt, translate)
+        return response.read(MAX_WHOLE_ANSWER).addCallback(self._read_whole, response, attempt, translate)
+
+    def _read_whole(
+        self, raw: bytes, response: Response, attempt: Attempt, translate: Callable[[bytes], bytes] | None
+    ) -> WholeAnswer:
+        if attempt.capture is not None:
+            attempt.capture.data(raw)
+        body = _decoded(raw, response, MAX_WHOLE_ANSWER)
+        try:
+            answer = WholeAnswer(
+                self.client_headers(response.headers),
+                body if translate is None else translate(body),
+                exhausted=foreseen(response.headers, self.family, self.services.now()),
+                request_id=_request_id(response),
+                count_tokens=attempt.call.count_tokens,
+            )
+        except ModelFault as e:
+            raise self.failed(attempt, phase=Phase.ANSWER, failure="model_fault", body=str(e).encode()) from None
+        except (NotClaude, Damaged):
+            self._not_an_answer(raw, response, attempt)
+            raise
+        answer.bytes_in = len(raw)
+        return answer
+
+    # -- failures
+
+    def failed(self, attempt: Attempt, **seen: Any) -> AttemptFailed:
+        """What an attempt came to that brought no answer; *seen* are members of Evidence, as far as they are known."""
+        return AttemptFailed(classify(self._evidence(attempt, **seen), self.services.rules))
+
+    def refused(
+        self, attempt: Attempt, response: Response, body: bytes, *, phase: Phase, message_committed: bool = False
+    ) -> AttemptFailed:
+        """What an attempt came to that the upstream answered with an error, by its status or inside a stream.
+
+        An error that is a Claude one already is relayed as it is, of others their sentence.
+        """
+        error = read_error(body, self.family)
+        in_stream = phase is Phase.STREAM
+        evidence = self._evidence(
+            attempt,
+            phase=phase,
+            status=(error.status or 500) if in_stream else response.status,
+            headers=response.headers,
+            body=body,
+            message_committed=message_committed,
+        )
+        status, message = evidence.status, ""
+        verbatim = type_in(body) is not None
+        if not verbatim and self.family != "anthropic":
+            overflow = context_overflow(evidence)
+            status, message = (400, overflow.message) if overflow is not None else (status, error.message)
+        headers = self.client_headers(response.headers)
+        if in_stream:
+            headers = [pair for pair in headers if pair[0] != b"content-type"]
+            headers.append((b"content-type", b"application/json"))
+        answer = ErrorAnswer(status, headers, body, verbatim, message)
+        return AttemptFailed(classify(evidence, self.services.rules), answer)
+
+    def _refused(self, body: bytes, response: Response, attempt: Attempt) -> None:
+        """Any status but 200."""
+        if attempt.capture is not None:
+            attempt.capture.data(body)
+        raise self.refused(attempt, response, _decoded(body, response, MAX_ERROR_ANSWER), phase=Phase.ANSWER)
+
+    def _not_an_answer(self, body: bytes, response: Response, attempt: Attempt) -> None:
+        """A 200 that is HTML, empty, of the wrong type, or an error object."""
+        raise self.failed(
+            attempt,
+            phase=Phase.ANSWER,
+            status=200,
+            headers=response.headers,
+            body=_decoded(body, response, MAX_WHOLE_ANSWER)[:MAX_ERROR_ANSWER],
+            failure="not_claude",
+        )
+
+    def _failed(self, failure: Failure, attempt: Attempt) -> Failure:
+        """The HTTP client's errors become outcomes; all else, a cancellation above all, stays what it is."""
+        reason = failure.value
+        if not isinstance(reason, UpstreamError):
+            return failure
+        if attempt.capture is not None:
+            attempt.capture.failed(str(reason))
+        raise self.failed(attempt, phase=reason.phase, failure=reason.failure, body=str(reason).encode())
+
+    def _evidence(self, attempt: Attempt, **seen: Any) -> Evidence:
+        return Evidence(
+            family=self.family,
+            count_tokens=attempt.call.count_tokens,
+            refreshable=attempt.credential.source.refreshable,
+            now=self.services.now(),
+            **seen,
+        )
+
+
+def own_lines(headers: Mapping[str, str], client: str) -> bytes:
+    """A provider's configured ``headers``, with ``{client}`` filled in."""
+    return b"".join(f"{name}: {value.replace('{client}', client)}\r\n".encode() for name, value in headers.items())
+
+
+def _decoded(body: bytes, response: Response, limit: int) -> bytes:
+    """The body without its content-encoding, declared or not. What cannot be decoded is nothing."""
+    encoding = value_of(response.headers, b"content-encoding").decode("latin-1") or sniff(body)
+    if not encoding:
+        return body
+    try:
+        return decode_whole(body, encoding, limit)
+    except CodingError:
+        return b""
+
+
+def _pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
+    """Rendered header lines as pairs again, for a capture."""
+    return [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")) if name]
+
+
+def _without_body(failure: Failure) -> bytes:
+    """An error whose body breaks off is still what its status says."""
+    if not isinstance(failure.value, UpstreamError):
+        failure.raiseException()
+    return b""
+
+
+def _request_id(response: Response) -> str:
+    return value_of(response.headers, b"request-id").decode("latin-1")
