@@ -1,0 +1,144 @@
+"""Blocks that hold something to read or to look at, wherever they stand: in messages, in results, in documents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from claudeproxyd.translate.conversation import Media, Text, Unsupported
+from claudeproxyd.translate.fates import dropped, not_carried
+from claudeproxyd.translate.wire import CitationsWish, Source, require
+
+if TYPE_CHECKING:
+    from claudeproxyd.translate.wire import Block, Citation
+
+_UNTOLD = frozenset(
+    {
+        "type",
+        "id",
+        "tool_use_id",
+        "cache_control",
+        "caller",
+        "signature",
+        "encrypted_content",
+        "encrypted_index",
+        "encrypted_stdout",
+    }
+)
+"""What is for machines alone in blocks that are told."""
+
+
+def read_content(block: Block, place: str, warnings: list[str]) -> list[Text | Media]:
+    """What a text, image, document or search_result block holds. Raises :class:`Unsupported` that names *place*."""
+    if isinstance(block.citations, CitationsWish) and block.citations.enabled:
+        warnings.append(dropped(f"citations of {block.type} blocks"))
+    match block.type:
+        case "text":
+            return read_text(block, place)
+        case "image":
+            return [_media("image", _source(block, place), place)]
+        case "search_result":
+            return _search_result(block, place, warnings)
+        case _:
+            return _document(block, place, warnings)
+
+
+def read_text(block: Block, place: str) -> list[Text | Media]:
+    """A text, with what it cites behind it; nothing if it is empty."""
+    if block.text is None:
+        raise Unsupported(f"{place}.text.text: Field required")
+    text = block.text
+    if isinstance(block.citations, list):
+        text += "".join(dict.fromkeys(_cited(citation) for citation in block.citations))
+    return [Text(text)] if text else []
+
+
+def read_parts(content: str | list[Block], place: str, warnings: list[str]) -> list[Text | Media]:
+    """``content`` of a document's source or a search result: text, or text and images."""
+    if isinstance(content, str):
+        return [Text(content)] if content else []
+    parts: list[Text | Media] = []
+    for index, block in enumerate(content):
+        inner = f"{place}.{index}"
+        if block.type not in ("text", "image"):
+            raise Unsupported(f"{inner}: Input tag '{block.type}' found using 'type' does not match: 'text', 'image'")
+        parts += read_content(block, inner, warnings)
+    return parts
+
+
+def told(value: object) -> str:
+    """A block that no other protocol has, as text: its type and what it holds, without what only machines read."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    return f"[{kind}] {msgspec.json.encode(_plain(value)).decode()}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        unread = {"data"} if value.get("type") == "base64" else ()
+        return {key: _plain(held) for key, held in value.items() if key not in _UNTOLD and key not in unread}
+    if isinstance(value, list):
+        return [_plain(held) for held in value]
+    return value
+
+
+def _cited(citation: Citation) -> str:
+    names = [name for name in (citation.title or citation.document_title, citation.url or citation.source) if name]
+    return f" [Source: {', '.join(names)}]" if names else ""
+
+
+def _search_result(block: Block, place: str, warnings: list[str]) -> list[Text | Media]:
+    source = block.source if isinstance(block.source, str) else ""
+    content = block.content if isinstance(block.content, str | list) else []
+    parts = read_parts(content, f"{place}.search_result.content", warnings)
+    return _headed({"Title": block.title, "Source": source}, parts)
+
+
+def _document(block: Block, place: str, warnings: list[str]) -> list[Text | Media]:
+    source = _source(block, place)
+    inner = f"{place}.document.source"
+    if source.type == "text":
+        parts: list[Text | Media] = [Text(source.data)] if source.data else []
+    elif source.type == "content":
+        parts = read_parts(source.content or [], f"{inner}.content", warnings)
+    else:
+        media = _media("document", source, place)
+        media.title = block.title or ""
+        return _headed({"Context": block.context}, [media])
+    return _headed({"Title": block.title, "Context": block.context}, parts)
+
+
+def _headed(head: dict[str, str | None], parts: list[Text | Media]) -> list[Text | Media]:
+    """*parts*, with what is known of them in front."""
+    lines = "\n".join(f"{name}: {value}" for name, value in head.items() if value)
+    if not lines or not parts:
+        return parts
+    first = parts[0]
+    if isinstance(first, Text):
+        return [Text(f"{lines}\n\n{first.text}"), *parts[1:]]
+    return [Text(lines), *parts]
+
+
+def _source(block: Block, place: str) -> Source:
+    if not isinstance(block.source, Source):
+        raise Unsupported(f"{place}.{block.type}.source: Field required")
+    return block.source
+
+
+def _media(kind: Literal["image", "document"], source: Source, place: str) -> Media:
+    inner = f"{place}.{kind}.source"
+    match source.type:
+        case "base64":
+            return Media(
+                kind,
+                require(source.media_type, f"{inner}.base64.media_type"),
+                data=require(source.data, f"{inner}.base64.data"),
+            )
+        case "url":
+            return Media(kind, "", url=require(source.url, f"{inner}.url.url"))
+        case "file":
+            raise Unsupported(not_carried(inner, "file_id (a file of the Files API)"))
+        case other:
+            raise Unsupported(
+                f"{inner}: Input tag '{other}' found using 'type' does not match any of the expected tags"
+            )

@@ -1,0 +1,196 @@
+"""Messages, block by block: what each amounts to for a backend that is not Anthropic's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from claudeproxyd.messages.ids import read_signature
+from claudeproxyd.translate.content import read_content, told
+from claudeproxyd.translate.conversation import Text, Thought, ToolResult, ToolUse, Unsupported
+from claudeproxyd.translate.fates import BLOCKS, RESULT_BLOCKS, Fate
+from claudeproxyd.translate.turns import Said
+from claudeproxyd.translate.wire import Found, RawBlocks, require, require_object
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from claudeproxyd.translate.conversation import Media
+    from claudeproxyd.translate.tools import Toolbox
+    from claudeproxyd.translate.wire import Block, Message
+
+
+class History:
+    """Reads ``messages`` once, in order; what they do to the tools is done to *toolbox*."""
+
+    def __init__(self, body: bytes, family: str, *, strict: bool, toolbox: Toolbox, warnings: list[str]) -> None:
+        """*family*: whose thinking is taken back. *strict*: by the rules of 2026-10-21."""
+        self._family = family
+        self._strict = strict
+        self._toolbox = toolbox
+        self._warnings = warnings
+        self._raw = RawBlocks(body)
+        self.said: list[Said] = []
+        """What each message came to; a compaction takes the place of those before it."""
+        self.effort = ""
+        """The last that a system message asked for."""
+
+    def read(self, messages: Sequence[Message]) -> None:
+        """Raises :class:`Unsupported`, with the place, for what the API would refuse and for what cannot be carried."""
+        last_user = max((index for index, message in enumerate(messages) if message.role == "user"), default=-1)
+        for index, message in enumerate(messages):
+            content = message.content
+            if message.role == "system":
+                self._system(index, message, stale=message.clear_at == "next_user_message" and index < last_user)
+            elif content is UNSET:
+                raise Unsupported(f"messages.{index}.content: Field required")
+            elif isinstance(content, str):
+                self.said.append(Said(message.role, index, [Text(content)] if content else []))
+            else:
+                self._blocks(index, message.role, content)
+
+    def _system(self, index: int, message: Message, *, stale: bool) -> None:
+        """System text in mid-conversation. It stays where it is: the prefix must not change behind a cache's back."""
+        texts: list[str] = []
+        if message.output_config is not None and message.output_config.effort:
+            self.effort = message.output_config.effort
+        if isinstance(message.content, str):
+            texts.append(message.content)
+        elif message.content is not UNSET:
+            for position, block in enumerate(message.content):
+                place = f"messages.{index}.content.{position}"
+                if block.type in ("tool_addition", "tool_removal"):
+                    self._change_tools(block, place)
+                else:
+                    texts.append(system_text(block, place, "'text', 'tool_addition', 'tool_removal'"))
+        elif message.output_config is None:
+            raise Unsupported(f"messages.{index}.content: Field required")
+        if text := "\n\n".join(filter(None, texts)):
+            if stale:
+                return
+            self.said.append(Said("user", index, [Text(f"<system-reminder>\n{text}\n</system-reminder>")]))
+
+    def _blocks(self, index: int, role: Literal["user", "assistant"], blocks: Sequence[Block]) -> None:
+        said = Said(role, index)
+        self.said.append(said)
+        for position, block in enumerate(blocks):
+            place = f"messages.{index}.content.{position}"
+            match block.type:
+                case "text" | "image" | "document" | "search_result":
+                    if self._strict:
+                        _refuse_by_2026(block, role, place)
+                    said.parts += read_content(block, place, self._warnings)
+                case "thinking":
+                    said.parts += self._thought(block, role)
+                case "tool_use":
+                    said.parts.append(_tool_use(block, role, place))
+                case "tool_result":
+                    said.results.append((position, self._tool_result(block, role, (index, position))))
+                case "tool_addition" | "tool_removal":
+                    self._change_tools(block, place)
+                case "compaction":
+                    said = self._compaction(block, said, place)
+                case _:
+                    said.parts += self._other(block, (index, position))
+
+    def _thought(self, block: Block, role: str) -> list[Thought]:
+        payload = read_signature(self._family, block.signature or "")
+        thinking = block.thinking or ""
+        if payload is None or role != "assistant" or not (thinking or payload):
+            return []
+        return [Thought(thinking, payload)]
+
+    def _tool_result(self, block: Block, role: str, at: tuple[int, int]) -> ToolResult:
+        place = f"messages.{at[0]}.content.{at[1]}"
+        if role != "user":
+            raise Unsupported(f"{place}: `tool_result` blocks can only be in `user` messages")
+        tool_use_id = require(block.tool_use_id, f"{place}.tool_result.tool_use_id")
+        parts: list[Text | Media] = []
+        if isinstance(block.content, str):
+            parts += [Text(block.content)] if block.content else []
+        elif isinstance(block.content, list):
+            for position, held in enumerate(block.content):
+                parts += self._held(held, at, position)
+        elif block.content is not None:
+            raise Unsupported(f"{place}.tool_result.content: Input should be a valid string or list")
+        return ToolResult(tool_use_id, "", parts, is_error=bool(block.is_error))
+
+    def _held(self, block: Block, at: tuple[int, int], position: int) -> list[Text | Media]:
+        """One block of a tool_result's content."""
+        place = f"messages.{at[0]}.content.{at[1]}.tool_result.content.{position}"
+        if block.type == "tool_reference":
+            name = require(block.tool_name, f"{place}.tool_reference.tool_name")
+            if not self._toolbox.offer(name):
+                self._warnings.append(f"a tool_reference names {name}, which is not among the tools")
+            return [Text(f"Tool {name} can be called from now on.")]
+        if RESULT_BLOCKS.get(block.type) is Fate.READ:
+            return read_content(block, place, self._warnings)
+        if block.type not in RESULT_BLOCKS:
+            self._warnings.append(_unknown(block))
+        result = self._raw(*at)
+        assert isinstance(result, dict)
+        return [Text(told(result["content"][position]))]
+
+    def _change_tools(self, block: Block, place: str) -> None:
+        if block.tool is None:
+            raise Unsupported(f"{place}.{block.type}.tool: Field required")
+        change = self._toolbox.add if block.type == "tool_addition" else self._toolbox.remove
+        change(block.tool, f"{place}.{block.type}")
+
+    def _compaction(self, block: Block, said: Said, place: str) -> Said:
+        """The summary stands for all that was said before it, as it does on the API; without one nothing was done."""
+        for position, change in enumerate(block.tool_changes or ()):
+            self._change_tools(change, f"{place}.compaction.tool_changes.{position}")
+        if not isinstance(block.content, str) or not block.content:
+            return said
+        rest = Said(said.role, said.index)
+        summary = Text(f"<summary>\n{block.content}\n</summary>")
+        self.said = [Said("user", said.index, [summary]), rest]
+        return rest
+
+    def _other(self, block: Block, at: tuple[int, int]) -> list[Text]:
+        """A block that has no counterpart: of a server tool, as a rule."""
+        fate = BLOCKS.get(block.type)
+        if fate is Fate.GONE:
+            return []
+        if fate is None:
+            self._warnings.append(_unknown(block))
+        if isinstance(block.content, Found):
+            for reference in block.content.tool_references or ():
+                self._toolbox.offer(reference.tool_name or "")
+        return [Text(told(self._raw(*at)))]
+
+
+def system_text(block: Block, place: str, expected: str) -> str:
+    """The text of a block of system text. Raises :class:`Unsupported` if it is another, *expected* being those."""
+    if block.type != "text":
+        raise Unsupported(
+            f"{place}: Input tag '{block.type}' found using 'type' does not match any of the expected tags: {expected}"
+        )
+    if block.text is None:
+        raise Unsupported(f"{place}.text.text: Field required")
+    return block.text
+
+
+def _tool_use(block: Block, role: str, place: str) -> ToolUse:
+    if role != "assistant":
+        raise Unsupported(f"{place}: `tool_use` blocks can only be in `assistant` messages")
+    return ToolUse(
+        require(block.id, f"{place}.tool_use.id"),
+        require(block.name, f"{place}.tool_use.name"),
+        require_object(block.input, f"{place}.tool_use.input"),
+    )
+
+
+def _refuse_by_2026(block: Block, role: str, place: str) -> None:
+    """What anthropic-version 2026-10-21 no longer takes of messages."""
+    if role == "assistant" and block.type == "document":
+        raise Unsupported(f"{place}: `document` blocks are not permitted directly in `assistant` messages")
+    if role == "user" and block.type == "text" and block.citations:
+        raise Unsupported(f"{place}.text.citations: Extra inputs are not permitted on `text` blocks in `user` messages")
+
+
+def _unknown(block: Block) -> str:
+    return f"content block {block.type} was sent as text: it is not known here"

@@ -1,0 +1,141 @@
+"""A request's body into a :class:`~claudeproxyd.translate.conversation.Conversation`, for every translator alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from claudeproxyd.translate.conversation import Conversation, Thinking, Unsupported
+from claudeproxyd.translate.fates import FIELDS, Fate, dropped, not_carried
+from claudeproxyd.translate.history import History, system_text
+from claudeproxyd.translate.tools import Toolbox
+from claudeproxyd.translate.turns import take_turns
+from claudeproxyd.translate.wire import decode_members, decode_request, misfit, require_object
+
+if TYPE_CHECKING:
+    from claudeproxyd.translate.wire import Block, Request
+
+_STRICTER = frozenset({"2026-10-21"})
+"""Versions of the API that refuse what 2023-06-01 still takes."""
+_BILLING = "x-anthropic-billing-header:"
+"""How the system text begins that Claude Code writes for Anthropic's accounts alone."""
+_ABSENT = (b"null", b"[]", b"{}")
+
+
+def read_conversation(body: bytes, *, family: str, version: str = "2023-06-01") -> Conversation:
+    """What a /v1/messages or count_tokens *body* amounts to. Called once for each backend family that is asked.
+
+    *family* is the one whose minted signatures are taken back, *version* the client's anthropic-version.
+    Raises :class:`Unsupported` for what the API itself would refuse, in its words, and for what no backend but
+    Anthropic's can carry. Schemas and tool inputs are views into *body*.
+    """
+    try:
+        return _read(body, family, version in _STRICTER)
+    except msgspec.ValidationError as e:
+        raise misfit(e) from None
+    except (msgspec.DecodeError, UnicodeError) as e:
+        raise Unsupported(f"The request body is not valid JSON: {e}") from None
+    except RecursionError:
+        raise Unsupported("The request body is nested too deeply") from None
+
+
+def _read(body: bytes, family: str, strict: bool) -> Conversation:
+    warnings: list[str] = []
+    _settle_fields(body, warnings)
+    request = decode_request(body)
+    _check_sampling(request, strict=strict)
+    toolbox = Toolbox(request.tools or (), warnings)
+    history = History(body, family, strict=strict, toolbox=toolbox, warnings=warnings)
+    history.read(request.messages)
+    turns = take_turns(history.said)
+    return Conversation(
+        system=_system(request.system),
+        turns=turns,
+        tool_choice=toolbox.chosen(request.tool_choice),
+        tools=toolbox.functions,
+        web_search=toolbox.web_search,
+        thinking=_thinking(request, history.effort, warnings),
+        max_tokens=request.max_tokens,
+        stop_sequences=request.stop_sequences or [],
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        output_schema=_output_schema(request),
+        user_id=(request.metadata.user_id if request.metadata else None) or "",
+        warnings=list(dict.fromkeys(warnings)),
+    )
+
+
+def _settle_fields(body: bytes, warnings: list[str]) -> None:
+    """Refuse and warn of what :data:`FIELDS` says."""
+    for name, value in decode_members(body).items():
+        fate = FIELDS.get(name, Fate.WARNED)
+        if fate is Fate.READ or fate is Fate.GONE or bytes(memoryview(value)[:5]) in _ABSENT:
+            continue
+        if fate is Fate.REFUSED:
+            raise Unsupported(not_carried(name, f"`{name}`"))
+        warnings.append(dropped(name))
+
+
+def _check_sampling(request: Request, *, strict: bool) -> None:
+    for name, value, most in (
+        ("max_tokens", request.max_tokens, None),
+        ("temperature", request.temperature, 1),
+        ("top_p", request.top_p, 1),
+        ("top_k", request.top_k, None),
+    ):
+        if value is None:
+            continue
+        if strict and name != "max_tokens":
+            raise Unsupported(f"{name}: Extra inputs are not permitted")
+        if value < 0:
+            raise Unsupported(f"{name}: Input should be greater than or equal to 0")
+        if most is not None and value > most:
+            raise Unsupported(f"{name}: Input should be less than or equal to {most}")
+    for index, stop in enumerate(request.stop_sequences or ()):
+        if not stop.strip():
+            raise Unsupported(f"stop_sequences.{index}: each stop sequence must contain non-whitespace")
+
+
+def _system(system: str | list[Block] | None) -> list[str]:
+    if isinstance(system, str):
+        texts = [system]
+    else:
+        texts = [system_text(block, f"system.{index}", "'text'") for index, block in enumerate(system or ())]
+    return [text for text in texts if text and not text.startswith(_BILLING)]
+
+
+def _thinking(request: Request, effort: str, warnings: list[str]) -> Thinking:
+    """*effort*: the last that the messages asked for."""
+    config = request.output_config
+    if config is not None and config.task_budget:
+        warnings.append(dropped("output_config.task_budget"))
+    thinking = Thinking(effort=effort or (config.effort if config else None) or "")
+    wish = request.thinking
+    if wish is None:
+        return thinking
+    thinking.shown = wish.display != "omitted"
+    match wish.type:
+        case "enabled":
+            thinking.kind = "budget"
+            thinking.budget = _budget(wish.budget_tokens, request.max_tokens)
+        case "disabled":
+            thinking.kind = "disabled"
+        case "adaptive" | "between_tools":
+            thinking.kind = "adaptive"
+    return thinking
+
+
+def _budget(budget: int | None, max_tokens: int | None) -> int:
+    """Below *max_tokens*; a larger one is fine on the API where thinking is interleaved, and is cut to fit here."""
+    if budget is None:
+        raise Unsupported("thinking.enabled.budget_tokens: Field required")
+    if budget < 1024:
+        raise Unsupported("thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")
+    return budget if max_tokens is None else max(min(budget, max_tokens - 1), 0)
+
+
+def _output_schema(request: Request) -> msgspec.Raw | None:
+    wanted = (request.output_config and request.output_config.format) or request.output_format
+    return require_object(wanted.schema, "output_config.format.schema") if wanted else None

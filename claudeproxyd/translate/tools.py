@@ -1,0 +1,129 @@
+"""Which tools the model may call by the end of a conversation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from claudeproxyd.translate.conversation import Tool, ToolChoice, Unsupported, WebSearch
+from claudeproxyd.translate.fates import TOOL_FIELDS, TOOLS, Fate, dropped, not_carried, tool_family
+from claudeproxyd.translate.published import PUBLISHED
+from claudeproxyd.translate.wire import require, require_object
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from claudeproxyd.translate.wire import Choice, ToolChange, ToolEntry
+
+
+class Toolbox:
+    """All tools that a request speaks of, and those among them that are offered.
+
+    Deferred tools are offered once something in the conversation names them, after those that were there from the
+    start: the tools' beginning stays the same from request to request, and what is cached of it stays good.
+    """
+
+    def __init__(self, entries: Sequence[ToolEntry], warnings: list[str]) -> None:
+        """Raises :class:`Unsupported` like :meth:`define`, and for a name that two tools have."""
+        self._warnings = warnings
+        self._known: dict[str, Tool | WebSearch] = {}
+        self._offered: dict[str, Tool | WebSearch] = {}
+        searched = False
+        for index, entry in enumerate(entries):
+            place = f"tools.{index}"
+            if TOOLS.get(tool_family(entry.type or "custom")) is Fate.WARNED:
+                searched = True
+                warnings.append(f"{entry.type} was replaced: all deferred tools are offered from the start")
+                continue
+            if entry.name in self._known:
+                raise Unsupported("tools: Tool names must be unique.")
+            self._define(entry, place, offered=not entry.defer_loading)
+        if searched:
+            for name in self._known:
+                self.offer(name)
+
+    def _define(self, entry: ToolEntry, place: str, *, offered: bool) -> None:
+        """Learn of a tool. Raises :class:`Unsupported` for what cannot be a function of the client's."""
+        tool = _read_tool(entry, place)
+        for field in TOOL_FIELDS:
+            if getattr(entry, field):
+                self._warnings.append(dropped(f"{field} of tools"))
+        if entry.allowed_callers and "direct" not in entry.allowed_callers:
+            self._warnings.append(f"tool {tool.name} is not offered: only code execution may call it")
+            offered = False
+        self._known[tool.name] = tool
+        self._offered.pop(tool.name, None)
+        if offered:
+            self._offered[tool.name] = tool
+
+    def offer(self, name: str) -> bool:
+        """Offer a tool from here on. False: there is none of that name."""
+        tool = self._known.get(name)
+        if tool is None:
+            return False
+        self._offered.setdefault(name, tool)
+        return True
+
+    def add(self, change: ToolChange, place: str) -> None:
+        """Do what a tool_addition says. Raises :class:`Unsupported` where that cannot be."""
+        if change.type == "tool_definition" and change.definition is not None:
+            self._define(change.definition, f"{place}.tool.definition", offered=True)
+        else:
+            self.offer(self._named(change, place))
+
+    def remove(self, change: ToolChange, place: str) -> None:
+        """Do what a tool_removal says. Raises :class:`Unsupported` where that cannot be."""
+        self._offered.pop(self._named(change, place), None)
+
+    def _named(self, change: ToolChange, place: str) -> str:
+        if change.type != "tool_reference":
+            raise Unsupported(not_carried(f"{place}.tool", change.type))
+        name = require(change.name, f"{place}.tool.name")
+        if name not in self._known:
+            raise Unsupported(f"{place}: Tool reference '{name}' not found in available tools")
+        return name
+
+    def chosen(self, choice: Choice | None) -> ToolChoice:
+        """``tool_choice``, checked against the tools on offer; a deferred tool that it names is offered.
+
+        Raises :class:`Unsupported`.
+        """
+        if choice is None:
+            return ToolChoice()
+        name = ""
+        if choice.type == "tool":
+            name = require(choice.name, "tool_choice.tool.name")
+            if not self.offer(name):
+                raise Unsupported(f"tool_choice.tool.name: Tool '{name}' not found in provided tools")
+        elif choice.type == "any" and not self._offered:
+            raise Unsupported("tool_choice.any may only be specified while providing tools")
+        return ToolChoice(choice.type, name, parallel=not choice.disable_parallel_tool_use)
+
+    @property
+    def functions(self) -> list[Tool]:
+        """Those that the client runs."""
+        return [tool for tool in self._offered.values() if isinstance(tool, Tool)]
+
+    @property
+    def web_search(self) -> WebSearch | None:
+        """The server's own one, if it is on offer."""
+        return next((tool for tool in self._offered.values() if isinstance(tool, WebSearch)), None)
+
+
+def _read_tool(entry: ToolEntry, place: str) -> Tool | WebSearch:
+    tool_type = entry.type or "custom"
+    family = tool_family(tool_type)
+    if family == "custom":
+        return Tool(
+            require(entry.name, f"{place}.custom.name"),
+            entry.description or "",
+            require_object(entry.input_schema, f"{place}.custom.input_schema"),
+        )
+    if published := PUBLISHED.get(tool_type):
+        return Tool(entry.name or published.name, published.description, published.schema)
+    if family == "web_search":
+        if entry.allowed_domains and entry.blocked_domains:
+            raise Unsupported(f"{place}: only one of `allowed_domains` and `blocked_domains` can be specified")
+        return WebSearch(
+            entry.name or "web_search", entry.allowed_domains or [], entry.blocked_domains or [], entry.max_uses
+        )
+    raise Unsupported(not_carried(place, tool_type))

@@ -1,0 +1,88 @@
+"""Messages into turns: one side at a time, every call with its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Literal
+
+from claudeproxyd.translate.conversation import ToolUse, Turn, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from claudeproxyd.translate.conversation import Part, ToolResult
+
+
+@dataclass(slots=True)
+class Said:
+    """What one message comes to."""
+
+    role: Literal["user", "assistant"]
+    index: int
+    """Its place in ``messages``."""
+    parts: list[Part] = field(default_factory=list)
+    results: list[tuple[int, ToolResult]] = field(default_factory=list)
+    """Those of its blocks that are results, each with its place in ``content``; they lack the tool's name."""
+
+
+def take_turns(messages: Iterable[Said]) -> list[Turn]:
+    """Merge what one side said in a row, leave out who said nothing, and put results first, in their calls' order.
+
+    Raises :class:`Unsupported`, in the API's words, for calls and results that do not match, and where no user begins.
+    """
+    turns: list[Turn] = []
+    asked: Sequence[Said] = ()
+    for role, group in groupby((said for said in messages if said.parts or said.results), attrgetter("role")):
+        alike = list(group)
+        parts = [part for said in alike for part in said.parts]
+        if role == "user":
+            parts[:0] = _answers(asked, alike)
+            asked = ()
+        else:
+            asked = alike
+        turns.append(Turn(role, parts))
+    _answers(asked, ())
+    if not turns:
+        raise Unsupported("messages: at least one message is required")
+    if turns[0].role != "user":
+        raise Unsupported('messages: first message must use the "user" role')
+    return turns
+
+
+def _answers(asked: Sequence[Said], answered: Sequence[Said]) -> list[ToolResult]:
+    """The results that *answered* has to the calls of *asked*, in the calls' order."""
+    results: dict[str, ToolResult] = {}
+    places: dict[str, str] = {}
+    for said in answered:
+        for block, result in said.results:
+            if result.id in results:
+                raise Unsupported(
+                    f"messages.{said.index}.content.{block}: each tool_use must have a single result. "
+                    f"Found multiple `tool_result` blocks with id: {result.id}"
+                )
+            results[result.id] = result
+            places[result.id] = f"messages.{said.index}.content.{block}"
+    paired: list[ToolResult] = []
+    for said in asked:
+        calls = [part for part in said.parts if isinstance(part, ToolUse)]
+        if missing := [call.id for call in calls if call.id not in results]:
+            raise Unsupported(
+                f"messages.{said.index}: `tool_use` ids were found without `tool_result` blocks immediately after: "
+                f"{', '.join(missing)}. Each `tool_use` block must have a corresponding `tool_result` block in the "
+                "next message."
+            )
+        for call in calls:
+            if call.id not in places:
+                raise Unsupported(f"messages.{said.index}: `tool_use` ids must be unique: {call.id}")
+            del places[call.id]
+            result = results[call.id]
+            result.name = call.name
+            paired.append(result)
+    for tool_use_id, place in places.items():
+        raise Unsupported(
+            f"{place}: unexpected `tool_use_id` found in `tool_result` blocks: {tool_use_id}. "
+            "Each `tool_result` block must have a corresponding `tool_use` block in the previous message."
+        )
+    return paired
