@@ -23,6 +23,7 @@ FORMS = {
 }
 _PLACEHOLDER = re.compile(r"<(msg|toolu|srvtoolu)(_[0-9]+)?>")
 _SIGNATURE = re.compile(r"<sig:([A-Za-z0-9+/_=-]*)>")
+_WORDS = re.compile(r"<words(?::(.*))?>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ def matched(actual: Any, expected: Any, seen: dict[str, str]) -> Any:
         fits = re.fullmatch(FORMS[found[1]], actual)
         fresh = expected not in seen and actual not in seen.values()
         return seen.setdefault(expected, actual) if fits and (fresh or expected in seen) else expected
+    if isinstance(expected, str) and isinstance(actual, str) and (found := _WORDS.fullmatch(expected)):
+        return actual if actual.strip() and (found[1] or "") in actual else expected
     if expected == "<number>" and isinstance(actual, int) and not isinstance(actual, bool):
         return actual
     if isinstance(expected, dict) and isinstance(actual, dict):

@@ -195,7 +195,7 @@ def check_fault(test: FaultTests, case: Case) -> None:
 def fault_of(case: Case, reads: Sequence[bytes]) -> Evidence:
     """What an executor would have to judge."""
     try:
-        batches, _ = read_stream(case, reads, remembering(case))
+        batches, reader = read_stream(case, reads, remembering(case))
     except ModelFault as fault:
         return Evidence("google", Phase.STREAM, 200, failure=str(fault).split()[0].rstrip(":,"))
     except (Damaged, BlockError):
@@ -203,7 +203,7 @@ def fault_of(case: Case, reads: Sequence[bytes]) -> Evidence:
     if batches[-1].error is not None:
         return Evidence("google", Phase.STREAM, 200, body=batches[-1].error)
     assert not batches[-1].ended, "the answer is whole"
-    return Evidence("google", Phase.STREAM, 200, failure="cut")
+    return Evidence("google", Phase.STREAM, 200, failure="cut", message_committed=reader.content)
 
 
 _FOLDER = "gemini"
