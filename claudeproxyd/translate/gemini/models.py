@@ -1,0 +1,87 @@
+"""What Google's models differ in: a table of *dialects* by the model's name.
+
+From Google's pages on thinking, thought signatures, function calling, structured output and tool combination. A name
+that the table does not know gets what every model takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Thinking is told by ``thinkingLevel``; it cannot be switched off."""
+
+    levels: tuple[str, ...]
+    """Those it has, the least first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Thinking is told by ``thinkingBudget``, in tokens; -1 leaves it to the model."""
+
+    least: int
+    most: int
+    can_be_off: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What one model takes. The defaults are those of a model that nothing is known of."""
+
+    thinking: Levels | Budgets | None = None
+    """None: it does not think, or nobody knows how to tell it."""
+    max_output_tokens: int | None = None
+    signed_calls: bool = False
+    """It refuses a conversation in whose present turn a step's first call lacks its ``thoughtSignature``."""
+    json_schema: bool = False
+    """It reads JSON Schema as it is: ``parametersJsonSchema``, ``responseJsonSchema``. Others want Google's own."""
+    schema_with_tools: bool = False
+    """An output schema may stand beside tools."""
+    search_with_functions: bool = False
+    """``googleSearch`` may stand beside functions."""
+    media_in_results: bool = False
+    """Images of a tool's result go into ``functionResponse.parts``; else they follow it."""
+
+
+_THREE = Dialect(
+    thinking=Levels(("LOW", "MEDIUM", "HIGH")),
+    max_output_tokens=65_536,
+    signed_calls=True,
+    json_schema=True,
+    schema_with_tools=True,
+    search_with_functions=True,
+    media_in_results=True,
+)
+_THREE_MINIMAL = replace(_THREE, thinking=Levels(("MINIMAL", "LOW", "MEDIUM", "HIGH")))
+_TWO_AND_A_HALF = Dialect(thinking=Budgets(0, 24_576, True), max_output_tokens=65_536, json_schema=True)
+_TWO = Dialect(max_output_tokens=8_192)
+
+#: The first glob that fits holds.
+_DIALECTS: tuple[tuple[str, Dialect], ...] = (
+    ("gemini-1.*", _TWO),
+    ("gemini-2.0-*", _TWO),
+    ("gemini-2.5-pro*", replace(_TWO_AND_A_HALF, thinking=Budgets(128, 32_768, False))),
+    ("gemini-2.5-flash-lite*", replace(_TWO_AND_A_HALF, thinking=Budgets(512, 24_576, True))),
+    ("gemini-2.5-flash-image*", replace(_TWO, max_output_tokens=32_768)),
+    ("gemini-2.5-*", _TWO_AND_A_HALF),
+    ("gemini-3*-image*", replace(_THREE, thinking=None, max_output_tokens=32_768)),
+    ("gemini-3-pro*", replace(_THREE, thinking=Levels(("LOW", "HIGH")))),
+    ("gemini-3-flash*", _THREE_MINIMAL),
+    ("gemini-3.1-flash*", _THREE_MINIMAL),
+    ("gemini-3.5-flash*", _THREE_MINIMAL),
+    ("gemini-[3-9]*", _THREE),
+    ("gemini-pro-latest", _THREE),
+    ("gemini-flash*-latest", _THREE),
+)
+_UNKNOWN = Dialect()
+
+
+@lru_cache(maxsize=256)
+def dialect_of(model: str) -> Dialect:
+    """That of an upstream's model name, which may have a path in front (``models/…``, ``publishers/google/models/…``)."""
+    name = model.rpartition("/")[2]
+    return next((dialect for glob, dialect in _DIALECTS if fnmatchcase(name, glob)), _UNKNOWN)
