@@ -1,0 +1,156 @@
+"""``contents``: the turns of a conversation, each part in Google's words.
+
+On signatures, from Google's page on them: a ``thoughtSignature`` goes back in the part that it came with. A call's was
+remembered by the call's id, and stands besides in the thinking block right before it; a text's was remembered by the
+text. Gemini 3 refuses a present turn in which a step's first call has none; for a call that another model made Google
+gives :data:`UNSIGNED`.
+"""
+
+from __future__ import annotations
+
+import base64
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from claudeproxyd.translate.conversation import Media, Text, Thought, ToolResult, ToolUse, Unsupported
+from claudeproxyd.translate.signatures import text_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from claudeproxyd.translate.conversation import Part, Turn
+    from claudeproxyd.translate.gemini.models import Dialect
+    from claudeproxyd.translate.names import ToolNames
+    from claudeproxyd.translate.signatures import Signatures
+
+UNSIGNED = "skip_thought_signature_validator"
+"""What stands for the signature of a call that has none. Models think worse for it: only where they insist."""
+
+_TYPES = {
+    "image": ("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"),
+    "document": ("application/pdf",),
+}
+#: The Claude API's documents by URL are PDFs; an image's type only its URL can tell.
+_IMAGE_ENDINGS = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "heic": "image/heic",
+    "heif": "image/heif",
+}
+
+
+class ContentWriter:
+    """Writes the contents of one request. Raises :class:`Unsupported` for media that Google does not take."""
+
+    def __init__(self, dialect: Dialect, on_vertex: bool, names: ToolNames, signatures: Signatures) -> None:
+        self._dialect = dialect
+        self._on_vertex = on_vertex
+        self._names = names
+        self._recall = signatures.recall
+
+    def write(self, turns: Sequence[Turn]) -> list[dict[str, Any]]:
+        """One content a turn, unless nothing is left of it: then its neighbours are one."""
+        contents: list[dict[str, Any]] = []
+        present = _present_turn(turns)
+        for number, turn in enumerate(turns):
+            if turn.role == "user":
+                role, parts = "user", list(self._said_by_user(turn.parts))
+            else:
+                must_sign = self._dialect.signed_calls and number > present
+                role, parts = "model", list(self._said_by_model(turn.parts, must_sign))
+            if contents and contents[-1]["role"] == role:
+                contents[-1]["parts"] += parts
+            elif parts:
+                contents.append({"role": role, "parts": parts})
+        return contents
+
+    def _said_by_user(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
+        for part in parts:
+            if isinstance(part, ToolResult):
+                yield from self._result(part)
+            elif isinstance(part, Text):
+                yield {"text": part.text}
+            elif isinstance(part, Media):
+                yield from self._titled(part)
+
+    def _said_by_model(self, parts: Sequence[Part], must_sign: bool) -> Iterator[dict[str, Any]]:
+        """*must_sign*: the first call has to have a signature."""
+        carried = ""
+        for part, after in zip_longest(parts, parts[1:]):
+            if isinstance(part, ToolUse):
+                call = {"id": part.id, "name": self._names.upstream(part.name), "args": part.input}
+                signature = self._recall(part.id) or carried or (UNSIGNED if must_sign else "")
+                carried, must_sign = "", False
+                yield _signed({"functionCall": call}, signature)
+            elif isinstance(part, Text):
+                yield _signed({"text": part.text}, self._recall(text_key(part.text)))
+            elif isinstance(part, Thought):
+                signature = base64.b64encode(part.payload).decode()
+                if isinstance(after, ToolUse):
+                    carried, signature = signature, ""
+                if self._dialect.thinking and (part.thinking or signature):
+                    yield _signed({"text": part.thinking, "thought": True}, signature)
+            elif isinstance(part, Media):
+                yield from self._titled(part)
+
+    def _result(self, result: ToolResult) -> Iterator[dict[str, Any]]:
+        said: list[str] = []
+        media: list[dict[str, Any]] = []
+        for part in result.content:
+            if isinstance(part, Text):
+                said.append(part.text)
+            else:
+                said += [part.title] if part.title else []
+                media.append(self._media(part))
+        response: dict[str, Any] = {
+            "id": result.id,
+            "name": self._names.upstream(result.name),
+            "response": {"error" if result.is_error else "output": "\n".join(said)},
+        }
+        if media and self._dialect.media_in_results:
+            response["parts"] = media
+            media = []
+        yield {"functionResponse": response}
+        yield from media
+
+    def _titled(self, media: Media) -> Iterator[dict[str, Any]]:
+        if media.title:
+            yield {"text": media.title}
+        yield self._media(media)
+
+    def _media(self, media: Media) -> dict[str, Any]:
+        if media.url:
+            if not self._on_vertex:
+                raise Unsupported(f"This model does not take {media.kind}s by URL: send their data instead")
+            return {"fileData": {"mimeType": _type_of_url(media), "fileUri": media.url}}
+        if media.media_type not in _TYPES[media.kind]:
+            raise Unsupported(f"This model does not take {media.kind}s of type {media.media_type}")
+        return {"inlineData": {"mimeType": media.media_type, "data": media.data}}
+
+
+def _present_turn(turns: Sequence[Turn]) -> int:
+    """Where the user spoke last, and not only their tools did."""
+    for number in range(len(turns) - 1, -1, -1):
+        if turns[number].role == "user" and not isinstance(turns[number].parts[0], ToolResult):
+            return number
+    return -1
+
+
+def _signed(part: dict[str, Any], signature: str | None) -> dict[str, Any]:
+    if signature:
+        part["thoughtSignature"] = signature
+    return part
+
+
+def _type_of_url(media: Media) -> str:
+    if media.kind == "document":
+        return "application/pdf"
+    path = media.url.partition("?")[0].partition("#")[0]
+    ending = path.rpartition(".")[2].lower()
+    if ending not in _IMAGE_ENDINGS:
+        raise Unsupported(
+            f"This model takes images by URL only where their type can be read off its ending: {media.url}"
+        )
+    return _IMAGE_ENDINGS[ending]

@@ -1,0 +1,198 @@
+"""A conversation as the body of ``generateContent``, ``streamGenerateContent`` or ``countTokens``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from claudeproxyd.translate.conversation import Unsupported
+from claudeproxyd.translate.gemini.contents import ContentWriter
+from claudeproxyd.translate.gemini.models import dialect_of
+from claudeproxyd.translate.gemini.schemas import clean
+from claudeproxyd.translate.gemini.thinking import thinking_config
+from claudeproxyd.translate.names import ToolNames
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from claudeproxyd.translate.conversation import Conversation, Tool, WebSearch
+    from claudeproxyd.translate.gemini.models import Dialect
+    from claudeproxyd.translate.signatures import Signatures
+
+_MOST_STOP_SEQUENCES = 5
+_COUNTED_ON_VERTEX = ("contents", "systemInstruction", "tools", "generationConfig")
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What has to be known beside the conversation."""
+
+    model: str
+    """The upstream's name of it."""
+    max_output_tokens: int | None
+    """The route's limit; None: the model's own, where it is known."""
+    on_vertex: bool
+    """Vertex AI's form of the API, not the Gemini Developer API's."""
+    safety_settings: Sequence[tuple[str, str]] = ()
+    """Category, threshold; (): the API's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeminiRequest:
+    """What is sent, and what the answer's reader has to know of it. Made by :func:`translate`."""
+
+    body: bytes
+    """For ``generateContent`` and ``streamGenerateContent``."""
+    names: ToolNames
+    warnings: Sequence[str]
+    stop_sequences: Sequence[str]
+    """All of them; the upstream is told of some."""
+    thinks: bool
+    """The client expects thinking blocks: signatures may travel in them."""
+    shows: bool
+    """What is thought is to be read."""
+    empty: bool
+    """The answer is to be empty: nothing is sent upstream."""
+    terms: Terms
+
+    @property
+    def count_body(self) -> bytes:
+        """For ``countTokens``; made when asked for."""
+        if self.terms.on_vertex:
+            members = _split(self.body)
+            return _encode({name: members[name] for name in _COUNTED_ON_VERTEX if name in members})
+        model = self.terms.model
+        name = _encode(model if "/" in model else f"models/{model}")
+        return b'{"generateContentRequest":{"model":%b,%b}' % (name, self.body[1:])
+
+
+def translate(conversation: Conversation, terms: Terms, signatures: Signatures) -> GeminiRequest:
+    """Say *conversation* to Google. Raises :class:`Unsupported` for what it cannot be told.
+
+    A conversation without ``max_tokens``, which is to be counted only, may end in a prefill.
+    """
+    if conversation.is_prefilled and conversation.max_tokens is not None:
+        raise Unsupported("This model does not support assistant message prefill")
+    dialect = dialect_of(terms.model)
+    if terms.max_output_tokens is not None:
+        dialect = replace(dialect, max_output_tokens=terms.max_output_tokens)
+    warnings = list(conversation.warnings)
+    names = ToolNames(64, "A-Za-z0-9_.:-", "A-Za-z_")
+    body: dict[str, Any] = {}
+    if conversation.system:
+        body["systemInstruction"] = {"parts": [{"text": text} for text in conversation.system]}
+    _add_tools(body, conversation, dialect, terms, names, warnings)
+    body["contents"] = ContentWriter(dialect, terms.on_vertex, names, signatures).write(conversation.turns)
+    if config := _generation_config(conversation, dialect, warnings):
+        body["generationConfig"] = config
+    if terms.safety_settings:
+        body["safetySettings"] = [
+            {"category": category, "threshold": threshold} for category, threshold in terms.safety_settings
+        ]
+    return GeminiRequest(
+        body=_encode(body),
+        names=names,
+        warnings=warnings,
+        stop_sequences=conversation.stop_sequences,
+        thinks=conversation.thinking.kind in ("budget", "adaptive"),
+        shows=conversation.thinking.shown,
+        empty=conversation.max_tokens == 0,
+        terms=terms,
+    )
+
+
+# Tools.
+
+
+def _add_tools(
+    body: dict[str, Any],
+    conversation: Conversation,
+    dialect: Dialect,
+    terms: Terms,
+    names: ToolNames,
+    warnings: list[str],
+) -> None:
+    """``tools`` and ``toolConfig``."""
+    choice = conversation.tool_choice
+    search = conversation.web_search if choice.kind != "none" else None
+    tools: list[dict[str, Any]] = []
+    config: dict[str, Any] = {}
+    if conversation.tools:
+        tools.append({"functionDeclarations": [_declaration(tool, dialect, names) for tool in conversation.tools]})
+        if not choice.parallel:
+            warnings.append("tool_choice.disable_parallel_tool_use: this model may call several tools at once")
+    if search is not None:
+        if conversation.tools and not dialect.search_with_functions:
+            raise Unsupported("This model does not support web_search together with other tools")
+        tools.append({"googleSearch": _google_search(search, terms.on_vertex, warnings)})
+        if conversation.tools and not terms.on_vertex:
+            config["includeServerSideToolInvocations"] = True
+    if tools and conversation.output_schema is not None and not dialect.schema_with_tools:
+        raise Unsupported("This model does not support output_config.format together with tools")
+    if search is not None and (choice.name == search.name or (choice.kind == "any" and not conversation.tools)):
+        warnings.append("tool_choice: this model cannot be made to search the web")
+    elif conversation.tools and choice.kind != "auto":
+        calling: dict[str, Any] = {"mode": "NONE" if choice.kind == "none" else "ANY"}
+        if choice.kind == "tool":
+            calling["allowedFunctionNames"] = [names.upstream(choice.name)]
+        config["functionCallingConfig"] = calling
+    if tools:
+        body["tools"] = tools
+    if config:
+        body["toolConfig"] = config
+
+
+def _declaration(tool: Tool, dialect: Dialect, names: ToolNames) -> dict[str, Any]:
+    declaration: dict[str, Any] = {"name": names.upstream(tool.name)}
+    if tool.description:
+        declaration["description"] = tool.description
+    if dialect.json_schema:
+        declaration["parametersJsonSchema"] = tool.schema
+    else:
+        parameters = clean(_decode(tool.schema))
+        if parameters.get("properties"):  # Google refuses objects without any
+            declaration["parameters"] = parameters
+    return declaration
+
+
+def _google_search(search: WebSearch, on_vertex: bool, warnings: list[str]) -> dict[str, Any]:
+    if search.allowed_domains:
+        warnings.append("web_search.allowed_domains: this model searches the whole web")
+    if search.max_uses is not None:
+        warnings.append("web_search.max_uses: this model searches as often as it likes")
+    if not search.blocked_domains:
+        return {}
+    if on_vertex:
+        return {"excludeDomains": search.blocked_domains}
+    warnings.append("web_search.blocked_domains: this model searches the whole web")
+    return {}
+
+
+# How the answer is to be made.
+
+
+def _generation_config(conversation: Conversation, dialect: Dialect, warnings: list[str]) -> dict[str, Any]:
+    max_tokens = conversation.max_tokens
+    if max_tokens is not None and dialect.max_output_tokens is not None:
+        max_tokens = min(max_tokens, dialect.max_output_tokens)
+    config: dict[str, Any] = {
+        "maxOutputTokens": max_tokens,
+        "stopSequences": conversation.stop_sequences[:_MOST_STOP_SEQUENCES] or None,
+        "temperature": conversation.temperature,
+        "topP": conversation.top_p,
+        "topK": conversation.top_k,
+        "thinkingConfig": thinking_config(conversation.thinking, dialect, max_tokens, warnings),
+    }
+    if conversation.output_schema is not None:
+        config["responseMimeType"] = "application/json"
+        if dialect.json_schema:
+            config["responseJsonSchema"] = conversation.output_schema
+        else:
+            config["responseSchema"] = clean(_decode(conversation.output_schema))
+    return {name: value for name, value in config.items() if value is not None}
