@@ -80,8 +80,12 @@ class IExecutor(Interface):
     kind: str = Attribute("the provider kind: anthropic, gemini …")
     family: str = Attribute("whose error dialect and signatures it has: anthropic, google, openai, bedrock")
 
-    def cannot_carry(envelope: Any, route: Any) -> str | None:
-        """Why this request cannot be translated for *route*, or None. Asked before any lease; does no I/O."""
+    def cannot_carry(call: Any, route: Any) -> str | None:
+        """Why the request of *call* cannot be translated for *route*, or None. Does no I/O.
+
+        Asked once, ahead of the first lease for *route*. What a translation brought waits for the attempts in
+        ``call.prepared[route]``, with its ``warnings``, which dispatch logs.
+        """
 
     def messages(attempt: Any) -> Deferred[IUpstreamAnswer]:
         """Send one :class:`claudeproxyd.dispatch.attempt.Attempt`. Cancelling closes the upstream's socket at once.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from claudeproxyd.interfaces import ISecretSource
 
 
@@ -53,6 +52,9 @@ class Wanted:
 
     routes: Sequence[Route]
     """In the order of preference; the pool takes the first that has a ready credential."""
+    carries: Callable[[Route], bool] = lambda route: True
+    """Whether a route can carry the request. Asked of a route that would be leased from, and of all of them before the
+    request waits: the first answer may cost a translation, and is remembered."""
     client: str = ""
     """The principal's name: waiting clients take turns by it."""
     session: str = ""
@@ -68,6 +70,10 @@ class Wanted:
     """False after an early head commit: no new wait begins."""
     deadline: float | None = None
     """The latest moment to wait for, on the reactor's clock."""
+
+    def narrow(self) -> None:
+        """Want no more of the routes that cannot carry the request."""
+        self.routes = [route for route in self.routes if self.carries(route)]
 
 
 class Exhausted(Exception):

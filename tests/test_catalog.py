@@ -26,7 +26,7 @@ class ListingExecutor:
     def __init__(self) -> None:
         self.asked: list[Deferred[Any]] = []
 
-    def cannot_carry(self, envelope: Any, route: Any) -> str | None:
+    def cannot_carry(self, call: Any, route: Any) -> str | None:
         return None
 
     def messages(self, attempt: Any) -> Deferred[Any]:

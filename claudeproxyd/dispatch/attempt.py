@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from claudeproxyd.dispatch.call import Call
-    from claudeproxyd.leases import Credential
+    from claudeproxyd.leases import Credential, Route
     from claudeproxyd.observe.capture import Exchange
 
 
@@ -22,20 +22,21 @@ class Attempt:
         "capture",
         "credential",
         "head_at",
-        "model",
         "number",
+        "route",
         "secret",
         "started",
         "status",
     )
 
-    def __init__(self, call: Call, credential: Credential, secret: Mapping[str, str], model: str, number: int) -> None:
+    def __init__(
+        self, call: Call, credential: Credential, secret: Mapping[str, str], route: Route, number: int
+    ) -> None:
         self.call = call
         self.credential = credential
         self.secret = secret
         """The credential's present secret: ``api_key`` or whatever its kind has."""
-        self.model = model
-        """The upstream's name for the model."""
+        self.route = route
         self.number = number
         """From 1, for logs."""
         self.body: bytes | None = None
@@ -50,3 +51,8 @@ class Attempt:
         """Where the executor shows what it sent and got, when the request is captured."""
         self.bytes_out = 0
         """Bytes of body sent up."""
+
+    @property
+    def model(self) -> str:
+        """The upstream's name for the model."""
+        return self.route.model

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from claudeproxyd.interfaces import IDownlink
+    from claudeproxyd.leases import Route
     from claudeproxyd.messages.envelope import Envelope
     from claudeproxyd.messages.usage import Usage
 
@@ -22,6 +25,13 @@ class CancelReason(Enum):
     """The daemon ends, and the time for finishing is over."""
     TOTAL = "total"
     """``timeouts.total`` is over."""
+
+
+class Prepared(Protocol):
+    """A request in the words of one route's upstream; only its executor knows more of it."""
+
+    warnings: Sequence[str]
+    """What of the request is lost on that route, each in words that name it."""
 
 
 class Call:
@@ -45,6 +55,7 @@ class Call:
         "headers",
         "model_served",
         "outcome",
+        "prepared",
         "principal",
         "provider",
         "query",
@@ -85,6 +96,8 @@ class Call:
         self.capture = capture
         """An observe.capture recording, or None."""
         self.cancelled: CancelReason | None = None
+        self.prepared: dict[Route, Any] = {}
+        """By route, where that route's executor translates: a :class:`Prepared`, of the kind that it knows."""
         self.session = ""
         """What its affinity goes by."""
         self.attempts = 0
@@ -106,3 +119,8 @@ class Call:
         """When the upstream's head came, on the reactor's clock."""
         self.first_content: float | None = None
         """When the first content event came."""
+
+    def forget_body(self) -> None:
+        """Let go of the body and of all that was made of it: nobody will send it again."""
+        self.envelope.forget()
+        self.prepared.clear()

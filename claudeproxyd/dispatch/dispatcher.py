@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.interfaces import ICredentialPool, IExecutor, IUsageSink
     from claudeproxyd.routing import Router
+
+
+#: How many losses it is remembered of that they were logged.
+LOSSES = 1000
 
 
 @dataclass(kw_only=True)
@@ -52,6 +56,9 @@ class Dispatcher:
     oddities: Counter[str] = field(default_factory=Counter)
     """Whole streams that were out of the grammar's order, by provider; they pass as they are."""
 
+    losses: OrderedDict[tuple[str, str, str], None] = field(default_factory=OrderedDict)
+    """What translations lost and was logged: client, provider, and what; bounded, oldest out."""
+
     def __post_init__(self) -> None:
         self.budget = RetryBudget(self.settings.retry_budget)
 
@@ -69,6 +76,19 @@ class Dispatcher:
         self.oddities[provider] += 1
         if self.oddities[provider] == 1:
             self._log.warn("{provider} sends streams out of order: {what}", provider=provider, what=what)
+
+    def note_losses(self, client: str, provider: str, losses: Sequence[str]) -> None:
+        """Log what a translation leaves out of a request: once for each client and kind of loss."""
+        for loss in losses:
+            key = (client, provider, loss)
+            if key in self.losses:
+                continue
+            self.losses[key] = None
+            if len(self.losses) > LOSSES:
+                self.losses.popitem(last=False)
+            self._log.warn(
+                "{provider} cannot be told all that {client} says: {loss}", provider=provider, client=client, loss=loss
+            )
 
     @staticmethod
     def cancel(call: Call, served: Deferred[None], reason: CancelReason) -> None:

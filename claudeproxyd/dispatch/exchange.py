@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.call import Call
     from claudeproxyd.dispatch.dispatcher import Dispatcher
     from claudeproxyd.interfaces import ILease, IUpstreamAnswer
-    from claudeproxyd.leases import Candidate
+    from claudeproxyd.leases import Candidate, Route
 
     Headers = Sequence[tuple[bytes, bytes]]
 
@@ -46,6 +46,8 @@ class Exchange:
         self._relay: Relay | None = None
         self._rectified = False
         """The client's own bytes were refused for the thinking in them: whoever is asked now gets them without."""
+        self._reasons: dict[Route, str | None] = {}
+        """Why routes cannot carry the request, None for those that can; of the routes that the pool asked for."""
         self.served: Deferred[None] | None = None
         """Set by the dispatcher: what :meth:`run` will come to, for ending it from inside."""
 
@@ -109,29 +111,27 @@ class Exchange:
             self._consider(failure, lease.candidate, wanted)
 
     def _wanted(self) -> Wanted:
-        """The routes that can carry the request. Raises Refusal: the model is unknown, or no route can."""
+        """What to ask the pool for. Raises Refusal: the model is unknown."""
         house, call = self._house, self._call
         envelope = call.envelope
         routes = house.router.routes(envelope.model)
         if not routes:
             raise Refusal(ClaudeError(404, f"model: {envelope.model}"), kind=Kind.MODEL_UNAVAILABLE.value)
-        able, reasons = [], []
-        for route in routes:
-            reason = house.executors[route.provider].cannot_carry(envelope, route)
-            if reason is None:
-                able.append(route)
-            else:
-                reasons.append(reason)
-        if not able:
-            raise Refusal(ClaudeError(400, reasons[0]), kind=Kind.UNSUPPORTED.value)
         call.session = session_of(call)
         return Wanted(
-            routes=able,
+            routes=routes,
+            carries=self._carries,
             client=call.principal.name,
             session=call.session if house.settings.affinity else "",
             count_tokens=call.count_tokens,
-            in_tool_loop=len(able) > 1 and in_tool_loop(envelope.messages),
+            in_tool_loop=len(routes) > 1 and in_tool_loop(envelope.messages),
         )
+
+    def _carries(self, route: Route) -> bool:
+        """Whether *route* can carry the request; see :attr:`Wanted.carries <claudeproxyd.leases.Wanted.carries>`."""
+        if route not in self._reasons:
+            self._reasons[route] = self._house.executors[route.provider].cannot_carry(self._call, route)
+        return self._reasons[route] is None
 
     async def _lease(self, wanted: Wanted) -> ILease:
         """The next candidate; one that failed this request before only after a backoff."""
@@ -180,6 +180,9 @@ class Exchange:
 
     def _refusal(self, wanted: Wanted, exhausted: Exhausted | None) -> Refusal:
         ready_in = exhausted.ready_in if exhausted is not None else self._house.pool.ready_in(wanted)
+        if not wanted.routes and not self._tries.failures:
+            reason = next(reason for reason in self._reasons.values() if reason is not None)
+            return Refusal(ClaudeError(400, reason), kind=Kind.UNSUPPORTED.value)
         model = self._call.envelope.model
         return refusal(model, self._tries.failures, exhausted, ready_in, self._house.settings)
 
@@ -197,13 +200,13 @@ class Exchange:
 
     async def _try(self, candidate: Candidate) -> Outcome:
         """One attempt, and the repetitions that stay with its lease. Raises AttemptFailed."""
-        call, credential, model = self._call, candidate.credential, candidate.route.model
+        call, (route, credential) = self._call, candidate
         secret = credential.source.present() or await credential.source.refresh()
         while True:
             call.attempts += 1
-            attempt = Attempt(call, credential, secret, model, call.attempts)
+            attempt = Attempt(call, credential, secret, route, call.attempts)
             if self._rectified:
-                attempt.body = without_thinking(call.envelope.with_model(model))
+                attempt.body = without_thinking(call.envelope.with_model(route.model))
             try:
                 return await self._attempt(attempt)
             except AttemptFailed as failure:
@@ -224,6 +227,9 @@ class Exchange:
         call.provider = provider
         call.credential = attempt.credential.name
         call.model_served = attempt.model
+        prepared = call.prepared.get(attempt.route)
+        if prepared is not None and prepared.warnings:
+            house.note_losses(call.principal.name, provider, prepared.warnings)
         executor = house.executors[provider]
         attempt.started = house.clock.seconds()
         outcome = CANCELLED

@@ -130,7 +130,7 @@ class Relay:
                 return
             self._committed = True
             self._call.first_content = self._clock.seconds()
-            self._call.envelope.forget()
+            self._call.forget_body()
             if self._held:
                 self._held.append(frames)
                 frames = b"".join(self._held)

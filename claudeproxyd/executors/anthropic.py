@@ -50,7 +50,7 @@ class AnthropicExecutor(HTTPExecutor):
         self._drop_betas = frozenset(beta.encode() for beta in section.betas.drop)
         self._drop_fields = frozenset(section.drop_fields)
 
-    def cannot_carry(self, envelope: Any, route: Any) -> str | None:
+    def cannot_carry(self, call: Any, route: Any) -> str | None:
         """Everything passes: this is the API that the client speaks."""
         return None
 

@@ -66,7 +66,7 @@ class SandboxExecutor:
         self._failed: OrderedDict[bytes, int] = OrderedDict()
         """Attempts of a prompt that were failed for ``fail-first``, by its digest; bounded, oldest out."""
 
-    def cannot_carry(self, envelope: Any, route: Any) -> str | None:
+    def cannot_carry(self, call: Any, route: Any) -> str | None:
         """It takes everything."""
         return None
 

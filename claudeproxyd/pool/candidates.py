@@ -104,7 +104,7 @@ class Candidates:
             ready = lane.ready()
             if ready and without:
                 ready &= ~roster.named(without)
-            if not ready:
+            if not ready or not wanted.carries(route):
                 continue
             bond = self._bond(wanted, route, now)
             member = lane.choose(ready, None if bond is None else bond.home, now)

@@ -147,6 +147,7 @@ class CredentialPool(Service):
         return (wanted.count_tokens, frozenset(wanted.given_up), *wanted.routes)
 
     def _wait(self, wanted: Wanted, now: float) -> Deferred[Lease]:
+        wanted.narrow()
         when, _ = self._candidates(wanted).soonest(wanted, wanted.given_up, now)
         deadline = now + self.settings.max_wait
         if wanted.deadline is not None:

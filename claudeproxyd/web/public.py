@@ -95,7 +95,7 @@ class Messages(Endpoint):
             if capture is not None:
                 capture.finish(downlink.status, broken=bool(call.error))
             record(request)
-            envelope.forget()
+            call.forget_body()
 
         request.cancel = cancel
         served.addBoth(done)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -196,8 +197,14 @@ class FakeExecutor:
         self.answers: list[Any] = []
         """Answers, or exceptions, for the next attempts."""
         self.refuses: str | None = None
+        self.losses: list[str] = []
+        """What it warns of, where it translates."""
+        self.asked = 0
 
-    def cannot_carry(self, envelope: Any, route: Any) -> str | None:
+    def cannot_carry(self, call: Any, route: Any) -> str | None:
+        self.asked += 1
+        if self.losses:
+            call.prepared[route] = SimpleNamespace(warnings=self.losses)
         return self.refuses
 
     def messages(self, attempt: Any) -> Deferred[Any]:
@@ -290,9 +297,11 @@ class FakePool:
             if credential.provider == route.provider and credential not in wanted.given_up
         ]
         candidates.sort(key=lambda candidate: candidate.credential in wanted.tried)
-        if not candidates:
+        candidate = next((candidate for candidate in candidates if wanted.carries(candidate.route)), None)
+        if candidate is None:
+            wanted.narrow()
             return fail(Exhausted(self.reason, self.soonest))
-        lease = FakeLease(candidates[0])
+        lease = FakeLease(candidate)
         self.leases.append(lease)
         return succeed(lease)
 

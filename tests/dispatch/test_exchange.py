@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.dispatch.call import CancelReason
@@ -104,6 +105,51 @@ class Answers(DispatchTestCase):
         house.executors["two"].refuses = "no images"
         served = self.served(house)
         self.assertEqual((served.told, served.client.error.message), ((400, "invalid_request_error"), "no toolsets"))
+
+    def test_routes_are_asked_in_their_turn(self) -> None:
+        """A translation costs nothing while the route ahead of it serves, and is made once however often it is tried."""
+        house = House("one/a", "two/b", "two/c")
+        self.served(house, FakeAnswer(b"{}"))
+        self.assertEqual((house.executors["one"].asked, house.executors["two"].asked), (1, 0))
+        house.executor.answers = [failure(Kind.QUOTA, status=429)]
+        house.executors["two"].answers = [failure(Kind.QUOTA, status=429), FakeAnswer(b"{}")]
+        self.assertEqual(house.serve().call.attempts, 3)
+        self.assertEqual((house.executors["one"].asked, house.executors["two"].asked), (2, 1))
+
+    def test_next_route_cannot(self) -> None:
+        """The failure of the route that could is told, not that another could not."""
+        house = House("one/a", "two/b")
+        house.executors["two"].refuses = "no images"
+        served = self.served(house, failure(Kind.QUOTA, status=429))
+        self.assertEqual(served.told, (429, "rate_limit_error"))
+
+    def test_losses(self) -> None:
+        """What a translation leaves out is logged once for each client and kind, and only where it was sent."""
+        house = House("one/a", "two/b")
+        two = house.executors["two"]
+        two.losses = ["citations"]
+        self.served(house, FakeAnswer(b"{}"))
+        self.assertEqual(len(house.dispatcher.losses), 0)
+        with capturedLogs() as logs:
+            for _ in range(2):
+                house.executor.answers = [failure(Kind.QUOTA, status=429)]
+                two.answers = [FakeAnswer(b"{}")]
+                house.serve()
+            told = [event for event in logs if event.get("loss") == "citations"]
+        self.assertEqual([event["client"] for event in told], ["client"])
+        house.dispatcher.note_losses("client", "two", [f"kind {n}" for n in range(5000)])
+        self.assertEqual(len(house.dispatcher.losses), 1000)
+
+    def test_translations_go_with_the_body(self) -> None:
+        """Once a stream is committed nobody needs the body again, nor what was made of it."""
+        house = House()
+        house.executor.losses = ["citations"]
+        answer = FakeAnswer()
+        house.executor.answers = [answer]
+        served = house.serve(stream=True)
+        self.assertTrue(served.call.prepared)
+        answer.say(b"delta", ended=True)
+        self.assertEqual((served.call.prepared, served.call.envelope.body), ({}, b""))
 
     def test_fault_of_ours(self) -> None:
         """An exception that nobody expected is a 500, is logged, and the lease comes back without blame."""

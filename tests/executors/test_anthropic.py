@@ -26,7 +26,7 @@ from claudeproxyd.interfaces import (
     ISecretSource,
     IUpstreamAnswer,
 )
-from claudeproxyd.leases import Credential
+from claudeproxyd.leases import Credential, Route
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.outcomes import AttemptFailed, Kind, Then
 from claudeproxyd.secrets.static import StaticSecret
@@ -105,7 +105,7 @@ class ExecutorTestCase(SynchronousTestCase):
     def attempt(self, secret: Any = (("api_key", "sk-house"),), model: str = "m", **call: Any) -> Attempt:
         """One attempt with that secret."""
         made = House().call(**call)
-        return Attempt(made, Credential("p", "a", StaticSecret(dict(secret))), dict(secret), model, 1)
+        return Attempt(made, Credential("p", "a", StaticSecret(dict(secret))), dict(secret), Route("p", model), 1)
 
     def send(self, attempt: Attempt | None = None, count_tokens: bool = False) -> tuple[Any, Wire, bytes, bytes]:
         """Send one; its Deferred, the wire, and the head and body that went up."""

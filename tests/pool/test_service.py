@@ -138,6 +138,35 @@ class ChoiceTests(PoolTestCase):
         self.assertEqual(order[:3], ["a", "b", "z"])
         self.assertIn(order[3], "ab")
 
+    def test_a_route_is_asked_only_when_it_is_its_turn(self) -> None:
+        """What a route costs to ask is paid when it would serve; one that cannot carry the request is passed over."""
+        pool = self.pool("a", credential("b", "q"), credential("c", "r"))
+        asked: list[str] = []
+
+        def carries(route: Route) -> bool:
+            asked.append(route.provider)
+            return route.provider != "q"
+
+        first = self.take(pool, "m", "q:m", "r:m", carries=carries)
+        self.assertEqual((name(first), asked), ("a", ["p"]))
+        first.release(QUOTA_HOUR)
+        self.assertEqual(name(self.take(pool, "m", "q:m", "r:m", carries=carries)), "c")
+        self.assertEqual(asked, ["p", "q", "r"])
+
+    def test_nobody_waits_for_a_route_that_cannot(self) -> None:
+        """Only routes that can carry a request keep it waiting; where none can there is nothing to wait for."""
+        pool = self.pool("a", credential("b", "q"))
+        for models in (["m"], ["q:m"]):
+            self.take(pool, *models).release(QUOTA)
+        wish = wanted("m", "q:m", carries=lambda route: False)
+        self.assertEqual(self.refused(pool.lease(wish)), ("none", None))
+        self.assertEqual(wish.routes, [])
+        waiting = pool.lease(wanted("m", "q:m", carries=lambda route: route.provider == "p"))
+        pool.clear("q", None, None)
+        self.assertNoResult(waiting)
+        self.clock.advance(1.0)
+        self.assertEqual(name(self.successResultOf(waiting)), "a")
+
     def test_given_up_never_come_back(self) -> None:
         """Who is not worth another try of this request is not offered, but counts for when to come back."""
         pool = self.pool("a")
