@@ -13,6 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from claudeproxyd.translate.conversation import Media, Text, Thought, ToolResult, ToolUse, Unsupported
+from claudeproxyd.translate.fates import not_carried
 from claudeproxyd.translate.signatures import text_key
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 UNSIGNED = "skip_thought_signature_validator"
 """What stands for the signature of a call that has none. Models think worse for it: only where they insist."""
 
+_A = {"image": "an image", "document": "a document"}
 _TYPES = {
     "image": ("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"),
     "document": ("application/pdf",),
@@ -67,10 +69,13 @@ class ContentWriter:
         return contents
 
     def _said_by_user(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
-        for part in parts:
-            if isinstance(part, ToolResult):
-                yield from self._result(part)
-            elif isinstance(part, Text):
+        beside: list[dict[str, Any]] = []
+        results = [part for part in parts if isinstance(part, ToolResult)]
+        for result in results:
+            yield self._result(result, beside)
+        yield from beside  # Google wants as many results as there were calls, and nothing between them
+        for part in parts[len(results) :]:
+            if isinstance(part, Text):
                 yield {"text": part.text}
             elif isinstance(part, Media):
                 yield from self._titled(part)
@@ -95,14 +100,16 @@ class ContentWriter:
             elif isinstance(part, Media):
                 yield from self._titled(part)
 
-    def _result(self, result: ToolResult) -> Iterator[dict[str, Any]]:
+    def _result(self, result: ToolResult, beside: list[dict[str, Any]]) -> dict[str, Any]:
+        """*beside* gets the media that cannot be within."""
         said: list[str] = []
         media: list[dict[str, Any]] = []
         for part in result.content:
             if isinstance(part, Text):
                 said.append(part.text)
             else:
-                said += [part.title] if part.title else []
+                if part.title:
+                    said.append(_title(part))
                 media.append(self._media(part))
         response: dict[str, Any] = {
             "id": result.id,
@@ -111,22 +118,22 @@ class ContentWriter:
         }
         if media and self._dialect.media_in_results:
             response["parts"] = media
-            media = []
-        yield {"functionResponse": response}
-        yield from media
+        else:
+            beside += media
+        return {"functionResponse": response}
 
     def _titled(self, media: Media) -> Iterator[dict[str, Any]]:
         if media.title:
-            yield {"text": media.title}
+            yield {"text": _title(media)}
         yield self._media(media)
 
     def _media(self, media: Media) -> dict[str, Any]:
         if media.url:
             if not self._on_vertex:
-                raise Unsupported(f"This model does not take {media.kind}s by URL: send their data instead")
+                raise Unsupported(not_carried("messages", f"{_A[media.kind]} by url"))
             return {"fileData": {"mimeType": _type_of_url(media), "fileUri": media.url}}
         if media.media_type not in _TYPES[media.kind]:
-            raise Unsupported(f"This model does not take {media.kind}s of type {media.media_type}")
+            raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media.media_type}"))
         return {"inlineData": {"mimeType": media.media_type, "data": media.data}}
 
 
@@ -144,13 +151,15 @@ def _signed(part: dict[str, Any], signature: str | None) -> dict[str, Any]:
     return part
 
 
+def _title(media: Media) -> str:
+    return f"Title: {media.title}"
+
+
 def _type_of_url(media: Media) -> str:
     if media.kind == "document":
         return "application/pdf"
     path = media.url.partition("?")[0].partition("#")[0]
     ending = path.rpartition(".")[2].lower()
     if ending not in _IMAGE_ENDINGS:
-        raise Unsupported(
-            f"This model takes images by URL only where their type can be read off its ending: {media.url}"
-        )
+        raise Unsupported(not_carried("messages", f"an image by a url that does not end in its type ({media.url})"))
     return _IMAGE_ENDINGS[ending]

@@ -82,6 +82,6 @@ _UNKNOWN = Dialect()
 
 @lru_cache(maxsize=256)
 def dialect_of(model: str) -> Dialect:
-    """That of an upstream's model name, which may have a path in front (``models/…``, ``publishers/google/models/…``)."""
+    """That of an upstream's model name, which may have a path in front (``publishers/google/models/…``)."""
     name = model.rpartition("/")[2]
     return next((dialect for glob, dialect in _DIALECTS if fnmatchcase(name, glob)), _UNKNOWN)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from claudeproxyd.translate.conversation import Unsupported
+from claudeproxyd.translate.fates import not_carried
 from claudeproxyd.translate.gemini.contents import ContentWriter
 from claudeproxyd.translate.gemini.models import dialect_of
 from claudeproxyd.translate.gemini.schemas import clean
@@ -129,12 +130,12 @@ def _add_tools(
             warnings.append("tool_choice.disable_parallel_tool_use: this model may call several tools at once")
     if search is not None:
         if conversation.tools and not dialect.search_with_functions:
-            raise Unsupported("This model does not support web_search together with other tools")
+            raise Unsupported(not_carried("tools", "web_search together with other tools"))
         tools.append({"googleSearch": _google_search(search, terms.on_vertex, warnings)})
         if conversation.tools and not terms.on_vertex:
             config["includeServerSideToolInvocations"] = True
     if tools and conversation.output_schema is not None and not dialect.schema_with_tools:
-        raise Unsupported("This model does not support output_config.format together with tools")
+        raise Unsupported(not_carried("output_config.format", "a JSON schema together with tools"))
     if search is not None and (choice.name == search.name or (choice.kind == "any" and not conversation.tools)):
         warnings.append("tool_choice: this model cannot be made to search the web")
     elif conversation.tools and choice.kind != "auto":
