@@ -238,6 +238,12 @@ class BlockMachine:
         call.deltas.append(("input_json", _encode(block["input"]).decode()))
         self._begin(call)
 
+    def web_search(self, query: str, results: Sequence[Mapping[str, Any]]) -> None:
+        """A search that the upstream has run, and what it found."""
+        id = self._ids.server_tool_use(self._family)
+        self.block({"type": "server_tool_use", "id": id, "name": "web_search", "input": {"query": query}})
+        self.block({"type": "web_search_tool_result", "tool_use_id": id, "content": results})
+
     def ping(self) -> None:
         """A sign of life; none ahead of the first content event, none after the end."""
         if self._had_content and self.stop_reason is None:
@@ -447,7 +453,7 @@ class BlockMachine:
         if usage.thinking is not None:
             members["output_tokens_details"] = {"thinking_tokens": usage.thinking}
         if self._searches:
-            members["server_tool_use"] = {"web_search_requests": self._searches}
+            members["server_tool_use"] = {"web_search_requests": self._searches, "web_fetch_requests": 0}
         return members
 
 

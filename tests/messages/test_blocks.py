@@ -121,7 +121,7 @@ class ContentTests(SynchronousTestCase):
             [block["type"] for block in message["content"]], ["server_tool_use", "web_search_tool_result", "text"]
         )
         self.assertEqual(message["content"][0]["input"], {"query": "q"})
-        self.assertEqual(message["usage"]["server_tool_use"], {"web_search_requests": 1})
+        self.assertEqual(message["usage"]["server_tool_use"], {"web_search_requests": 1, "web_fetch_requests": 0})
         self.assertEqual(message["stop_reason"], "end_turn")
 
     def test_whole_blocks_have_no_way_round(self) -> None:

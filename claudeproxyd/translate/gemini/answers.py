@@ -1,0 +1,413 @@
+"""Gemini's answers as Claude messages, streamed and whole."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from claudeproxyd.framing.elements import ElementSplitter
+from claudeproxyd.framing.sse import FrameSplitter
+from claudeproxyd.messages.blocks import BlockError
+from claudeproxyd.messages.frame import read_frame
+from claudeproxyd.messages.ids import mint_signature
+from claudeproxyd.messages.reader import Damaged
+from claudeproxyd.translate.gemini.finish import UNFINISHED, ending_of, ending_of_blocked, is_known
+from claudeproxyd.translate.gemini.grounding import Sources
+from claudeproxyd.translate.gemini.partial_args import PartialCall
+from claudeproxyd.translate.signatures import text_key
+
+if TYPE_CHECKING:
+    from claudeproxyd.messages.batch import Batch
+    from claudeproxyd.messages.blocks import BlockMachine
+    from claudeproxyd.messages.usage import Usage
+    from claudeproxyd.translate.gemini.requests import GeminiRequest
+    from claudeproxyd.translate.signatures import Signatures
+
+FAMILY = "google"
+
+
+class _FunctionCall(msgspec.Struct, rename="camel", gc=False):
+    name: str | None = None
+    id: str | None = None
+    args: msgspec.Raw = msgspec.Raw()
+    partial_args: msgspec.Raw = msgspec.Raw()
+    will_continue: bool | None = None
+
+
+class _Code(msgspec.Struct):
+    code: str | None = None
+    language: str | None = None
+
+
+class _CodeResult(msgspec.Struct):
+    output: str | None = None
+
+
+class _Part(msgspec.Struct, rename="camel", gc=False):
+    text: str | None = None
+    thought: bool | None = None
+    thought_signature: str | None = None
+    function_call: _FunctionCall | None = None
+    executable_code: _Code | None = None
+    code_execution_result: _CodeResult | None = None
+    tool_call: msgspec.Raw = msgspec.Raw()
+    tool_response: msgspec.Raw = msgspec.Raw()
+
+
+class _Content(msgspec.Struct, gc=False):
+    parts: list[_Part] | None = None
+
+
+class _Candidate(msgspec.Struct, rename="camel", gc=False):
+    content: _Content | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+    index: int | None = None
+    grounding_metadata: msgspec.Raw = msgspec.Raw()
+    citation_metadata: msgspec.Raw = msgspec.Raw()
+
+
+class _Counts(msgspec.Struct, rename="camel", gc=False):
+    prompt_token_count: int | None = None
+    cached_content_token_count: int | None = None
+    tool_use_prompt_token_count: int | None = None
+    candidates_token_count: int | None = None
+    thoughts_token_count: int | None = None
+
+
+class _Feedback(msgspec.Struct, rename="camel"):
+    block_reason: str | None = None
+    block_reason_message: str | None = None
+
+
+class _Response(msgspec.Struct, rename="camel", gc=False):
+    """A GenerateContentResponse, or what comes in the place of one."""
+
+    candidates: list[_Candidate] | None = None
+    usage_metadata: _Counts | None = None
+    prompt_feedback: _Feedback | None = None
+    error: msgspec.Raw = msgspec.Raw()
+
+
+_decoder: msgspec.json.Decoder[_Response | list[_Response]] = msgspec.json.Decoder(_Response | list[_Response])
+
+
+def _is_there(raw: msgspec.Raw) -> bool:
+    return bool(raw) and bytes(raw) != b"null"
+
+
+class NoResponse(Damaged):
+    """Bytes that are no GenerateContentResponse."""
+
+
+class GeminiReader:
+    """Reads one answer: server-sent events or a JSON array, told apart by the first byte.
+
+    See :class:`~claudeproxyd.messages.reader.StreamReader`, which this is.
+    """
+
+    def __init__(
+        self, machine: BlockMachine, request: GeminiRequest, signatures: Signatures, max_event_bytes: int
+    ) -> None:
+        """*machine*, of the family :data:`FAMILY`, makes the message; its usage may have an estimate of the input."""
+        self.oddity = ""
+        self.content = False
+        self._machine = machine
+        self._names = request.names
+        self._thinks = request.thinks
+        self._shows = request.thinks and request.shows
+        self._signatures = signatures
+        self._limit = max_event_bytes
+        self._splitter: FrameSplitter | ElementSplitter | None = None
+        self._sources: Sources | None = None
+        self._text: list[str] = []
+        """Of the text block that is open."""
+        self._text_signature = ""
+        self._answered = False
+        """There is text or a call: more than thoughts."""
+        self._called = False
+        self._unsigned_call = ""
+        """The id of the first call, while it has no signature. Of parallel calls only the first has one."""
+        self._partial: PartialCall | None = None
+        self._reason = ""
+        """finishReason or blockReason, once there is one."""
+        self._reason_message = ""
+        self._blocked = False
+
+    @property
+    def usage(self) -> Usage:
+        """As upstream counted; estimated where the answer was cut before it did."""
+        if not self._over:
+            self._machine.cut()
+        return self._machine.usage
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Claude's, at the end."""
+        return self._machine.stop_reason
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of a frame whose end has not come."""
+        return self._splitter.unfinished if self._splitter is not None else 0
+
+    @property
+    def _over(self) -> bool:
+        return self._machine.stop_reason is not None
+
+    def feed(self, data: bytes) -> Batch:
+        """See :meth:`~claudeproxyd.messages.reader.StreamReader.feed`."""
+        splitter = self._splitter
+        if splitter is None:
+            data = data.lstrip()
+            if not data:
+                return self._machine.take()
+            of_array = data.startswith((b"[", b"{"))
+            splitter = self._splitter = (ElementSplitter if of_array else FrameSplitter)(self._limit)
+        return self._batch(self._read(splitter.feed(data)))
+
+    def end(self) -> Batch:
+        """See :meth:`~claudeproxyd.messages.reader.StreamReader.end`."""
+        error = None
+        if isinstance(self._splitter, FrameSplitter):
+            # The empty line after the last frame may be missing; if half of that frame is, the answer was cut.
+            with contextlib.suppress(NoResponse):
+                error = self._read(self._splitter.feed(b"\n\n"))
+        if error is None and self._reason and not self._over:
+            self._finish()
+        return self._batch(error)
+
+    def respond(self, data: bytes) -> bytes | None:
+        """Take in a GenerateContentResponse, or an array of them; gives the error if it is one.
+
+        Raises :class:`~claudeproxyd.messages.reader.Damaged` and :class:`~claudeproxyd.messages.reader.ModelFault`.
+        """
+        try:
+            decoded = _decoder.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+            raise NoResponse(f"no answer of Gemini's: {e}") from None
+        for response in decoded if isinstance(decoded, list) else (decoded,):
+            if response.error and _is_there(response.error):
+                return b'{"error":%b}' % bytes(response.error)
+            self._respond(response)
+            if self._over:
+                break
+        return None
+
+    def _read(self, frames: Sequence[bytes]) -> bytes | None:
+        for frame in frames:
+            if self._over:
+                break
+            if frame.startswith(b"data: ") and b"\n" not in frame:
+                data = frame[6:]
+            elif frame.startswith((b"{", b"[")):  # an element, or an error that Google has put between its events
+                data = frame
+            else:
+                data = read_frame(frame)[1]
+            if data and data != b"[DONE]" and (error := self.respond(data)) is not None:
+                return error
+        return None
+
+    def _batch(self, error: bytes | None) -> Batch:
+        batch = self._machine.take()
+        batch.error = error
+        if batch.content:
+            self.content = True
+        return batch
+
+    def _note(self, oddity: str) -> None:
+        self.oddity = self.oddity or oddity
+
+    # One response.
+
+    def _respond(self, response: _Response) -> None:
+        counts = response.usage_metadata
+        if counts is not None:
+            self._count(counts)
+        try:
+            for candidate in response.candidates or ():
+                if candidate.index:
+                    self._note("more than one candidate")
+                    continue
+                if candidate.content is not None and candidate.content.parts:
+                    for part in candidate.content.parts:
+                        self._part(part)
+                if candidate.grounding_metadata or candidate.citation_metadata:
+                    self._source(candidate)
+                if candidate.finish_reason is not None and candidate.finish_reason not in UNFINISHED:
+                    self._reason = candidate.finish_reason
+                    self._reason_message = candidate.finish_message or ""
+        except (BlockError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+            raise Damaged(str(e)) from None
+        feedback = response.prompt_feedback
+        if feedback is not None and feedback.block_reason is not None and feedback.block_reason not in UNFINISHED:
+            self._reason, self._blocked = feedback.block_reason, True
+            self._reason_message = feedback.block_reason_message or ""
+        if (self._reason and counts is not None) or self._machine.stopped:
+            self._finish()
+
+    def _count(self, counts: _Counts) -> None:
+        usage = self._machine.usage
+        if counts.cached_content_token_count is not None:
+            usage.cache_read = counts.cached_content_token_count
+        if counts.prompt_token_count is not None:
+            fresh = max(0, counts.prompt_token_count - (usage.cache_read or 0))
+            usage.input = fresh + (counts.tool_use_prompt_token_count or 0)
+        if counts.thoughts_token_count is not None:
+            usage.thinking = counts.thoughts_token_count
+        if counts.candidates_token_count is not None:
+            usage.output = counts.candidates_token_count + (usage.thinking or 0)
+            usage.estimated = False
+
+    def _source(self, candidate: _Candidate) -> None:
+        sources = self._sources = self._sources or Sources(FAMILY)
+        try:
+            if _is_there(candidate.grounding_metadata):
+                sources.add_grounding(candidate.grounding_metadata)
+            if _is_there(candidate.citation_metadata):
+                sources.add_citations(candidate.citation_metadata)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+            self._note(f"sources left out: {e}")
+
+    def _finish(self) -> None:
+        try:
+            if self._partial is not None:
+                self._end_partial()
+            if self._sources is not None:
+                self._sources.tell(self._machine, "".join(self._text))
+            self._end_text()
+            usage = self._machine.usage
+            if usage.output is None:
+                usage.output = usage.thinking  # the answer did not get beyond thoughts
+            if self._machine.stopped:
+                self._machine.finish("stop_sequence")
+            elif self._blocked:
+                self._machine.finish(*ending_of_blocked(self._reason, self._reason_message))
+            else:
+                if not is_known(self._reason):
+                    self._note(f"unknown finishReason {self._reason:.50}")
+                self._machine.finish(*ending_of(self._reason, self._reason_message, self._answered))
+        except BlockError as e:
+            raise Damaged(str(e)) from None
+
+    # One part.
+
+    def _part(self, part: _Part) -> None:
+        if part.function_call is not None:
+            self._call(part.function_call, part.thought_signature)
+        elif part.tool_call or part.tool_response:
+            pass  # a search of Google's own: the sources tell of it
+        elif part.text is None and part.thought_signature is None:
+            self._other(part)
+        elif part.thought:
+            self._think(part.text or "", part.thought_signature)
+        else:
+            self._say(part.text or "", part.thought_signature)
+
+    def _say(self, text: str, signature: str | None = None) -> None:
+        if text:
+            if self._text_signature:  # what is signed ends there, and is to come back by itself
+                self._end_text()
+                self._machine.close()
+            self._machine.text(text)
+            self._text.append(text)
+            self._answered = True
+        if not signature:
+            return
+        if self._text:
+            self._text_signature = signature
+        elif self._unsigned_call:  # streamed calls may be signed after the fact
+            self._signatures.keep(self._unsigned_call, signature)
+            self._unsigned_call = ""
+        else:
+            self._sign(signature)
+
+    def _think(self, text: str, signature: str | None) -> None:
+        if text and self._shows:
+            self._end_text()
+            self._machine.thinking(text)
+        if signature:
+            self._sign(signature)
+
+    def _sign(self, signature: str) -> None:
+        """Let a thinking block carry it: the open one, or else an empty one."""
+        if not self._thinks:
+            return
+        try:
+            standard = signature.replace("-", "+").replace("_", "/")
+            payload = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
+        except binascii.Error:
+            self._note("a thoughtSignature that is not base64")
+            return
+        self._end_text()
+        self._machine.signature(mint_signature(FAMILY, payload))
+
+    def _call(self, call: _FunctionCall, signature: str | None) -> None:
+        comes_in_pieces = _is_there(call.partial_args)
+        if self._partial is not None and call.name:
+            self._end_partial()
+        if self._partial is None:
+            if not (call.will_continue or comes_in_pieces):
+                args = bytes(call.args).decode() if _is_there(call.args) else "{}"
+                self._tool(call.name, args, call.id, signature)
+                return
+            self._partial = PartialCall(call.name or "", call.id, self._limit)
+        self._partial.signature = self._partial.signature or signature
+        if comes_in_pieces:
+            self._partial.add(call.partial_args)
+        if not call.will_continue:
+            self._end_partial()
+
+    def _end_partial(self) -> None:
+        partial, self._partial = self._partial, None
+        assert partial is not None
+        self._tool(partial.name, partial.args(), partial.id, partial.signature)
+
+    def _tool(self, name: str | None, args: str, id: str | None, signature: str | None) -> None:
+        if not name:
+            raise Damaged("a function call without a name")
+        self._end_text()
+        if signature:
+            self._sign(signature)
+        id = self._machine.tool_call(self._names.client(name), args, id)
+        if signature:
+            self._signatures.keep(id, signature)
+        elif not self._called:
+            self._unsigned_call = id
+        self._called = self._answered = True
+
+    def _other(self, part: _Part) -> None:
+        """Parts that were not asked for, in Markdown where that can be."""
+        if part.executable_code is not None:
+            code = part.executable_code
+            self._say(f"```{(code.language or '').lower()}\n{code.code or ''}\n```\n")
+        elif part.code_execution_result is not None:
+            self._say(f"```\n{part.code_execution_result.output or ''}\n```\n")
+        else:
+            self._note("a part of no known kind was left out")
+
+    def _end_text(self) -> None:
+        """The text block is whole: what comes next is another one."""
+        if self._text_signature and not self._machine.stopped:
+            self._signatures.keep(text_key("".join(self._text)), self._text_signature)
+        self._text.clear()
+        self._text_signature = ""
+
+
+def read_whole(body: bytes, machine: BlockMachine, request: GeminiRequest, signatures: Signatures) -> None:
+    """Read an answer that was not streamed; then *machine* has the message.
+
+    Raises :class:`~claudeproxyd.messages.reader.Damaged`, also of an error, and
+    :class:`~claudeproxyd.messages.reader.ModelFault`.
+    """
+    reader = GeminiReader(machine, request, signatures, len(body))
+    error = reader.respond(body)
+    if error is not None:
+        raise Damaged(f"an error in the place of an answer: {error[:1000].decode('utf-8', 'replace')}")
+    if not reader.end().ended:
+        raise Damaged("an answer without an end")
