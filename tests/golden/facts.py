@@ -249,7 +249,8 @@ def compare_answers(chunks: Sequence[Json], message: Json) -> None:
         assert gemini["text"].startswith(claude["text"] + message["stop_sequence"]), (gemini["text"], claude["text"])
     if stopped or message["stop_reason"] == "refusal":  # the rest is cut off, or stands in stop_details
         return
-    assert gemini == claude, f"\nGemini: {gemini}\nClaude: {claude}"
+    told = {fact: value for fact, value in claude.items() if fact in gemini}  # the rest are estimates
+    assert gemini == told, f"\nGemini: {gemini}\nClaude: {claude}"
 
 
 def _gemini_answer(chunks: Sequence[Json]) -> Iterator[tuple[str, Any]]:
@@ -257,6 +258,7 @@ def _gemini_answer(chunks: Sequence[Json]) -> Iterator[tuple[str, Any]]:
         part
         for chunk in chunks
         for candidate in chunk.get("candidates", [])
+        if candidate.get("index", 0) == 0
         for part in candidate.get("content", {}).get("parts", [])
     ]
     yield "text", "".join(part["text"] for part in parts if part.get("text") and not part.get("thought"))
@@ -278,8 +280,6 @@ def _claude_answer(message: Json) -> Iterator[tuple[str, Any]]:
     yield "text", "".join(block["text"] for block in content if block["type"] == "text")
     yield "calls", [ordered(block["input"]) for block in content if block["type"] == "tool_use"]
     usage = message["usage"]
-    if isinstance(usage["input_tokens"], int) and usage["input_tokens"]:
-        yield "input", usage["input_tokens"]
-        yield "cached", usage.get("cache_read_input_tokens", 0)
-    if isinstance(usage["output_tokens"], int) and usage["output_tokens"]:
-        yield "output", usage["output_tokens"]
+    yield "input", usage["input_tokens"]
+    yield "cached", usage.get("cache_read_input_tokens", 0)
+    yield "output", usage["output_tokens"]

@@ -10,13 +10,17 @@ Json = dict[str, Any]
 
 
 def merge(chunks: Sequence[Json]) -> Json:
-    """One GenerateContentResponse: parts in a row, texts joined, of everything else the last that was said."""
+    """One GenerateContentResponse: parts in a row, texts joined, of everything else the last that was said.
+
+    Of several candidates only the first is left.
+    """
     whole: Json = {}
     for chunk in copy.deepcopy(list(chunks)):
         candidates = chunk.pop("candidates", [])
         whole.update(chunk)
         for candidate in candidates:
-            _add(whole.setdefault("candidates", [{}])[0], candidate)
+            if candidate.get("index", 0) == 0:
+                _add(whole.setdefault("candidates", [{}])[0], candidate)
     return whole
 
 
