@@ -15,6 +15,7 @@ from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor, Read
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.headers import client_headers, upstream_lines
 from claudeproxyd.messages.members import without_members
+from claudeproxyd.messages.minted import without_minted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +91,7 @@ class AnthropicExecutor(HTTPExecutor):
         lines = upstream_lines(
             call.headers, add_betas=self._add_betas, drop_betas=self._drop_betas, without=self._own_names
         )
-        body = attempt.body or call.envelope.with_model(attempt.model)
+        body = without_minted(attempt.body or call.envelope.with_model(attempt.model))
         if self._drop_fields:
             body = without_members(body, self._drop_fields)
         return self._send(attempt, target, lines + authorization(attempt.secret), body, then)

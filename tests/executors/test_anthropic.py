@@ -174,6 +174,17 @@ class Up(ExecutorTestCase):
         attempt.body = b'{"x":1}'
         self.assertEqual(self.send(attempt)[3], b'{"x":1}')
 
+    def test_minted_blocks(self) -> None:
+        """What another family's answer left in the conversation does not go up; the rest does, byte for byte."""
+        thinking = b'{"type":"thinking","thinking":"","signature":"cpxd1.google.cw"}'
+        said = (
+            b'{"model":"m","max_tokens": 9,"messages":[{"role":"assistant","content":[%b{"type":"text","text":"a"}]}]}'
+        )
+        for count_tokens in (False, True):
+            attempt = self.attempt(body=said % (thinking + b", "), count_tokens=count_tokens)
+            *_, body = self.send(attempt, count_tokens=count_tokens)
+            self.assertEqual(body, said % b"")
+
     def test_drop_fields(self) -> None:
         """Fields that the upstream does not take are taken out."""
         self.make(drop_fields=["max_tokens"])
