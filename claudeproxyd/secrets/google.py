@@ -18,6 +18,7 @@ from twisted.web.http_headers import Headers
 
 from claudeproxyd.config.resolving import BadSecret, resolve
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.outcomes import AttemptFailed
 from claudeproxyd.secrets.endpoint import answer_of, ask
 from claudeproxyd.secrets.failures import refused
 from claudeproxyd.secrets.refreshed import Token
@@ -43,6 +44,8 @@ class Key(msgspec.Struct):
     client_id: str = ""
     client_secret: str = ""
     refresh_token: str = ""
+    project_id: str = ""
+    quota_project_id: str = ""
 
 
 def key_of(text: str) -> Key:
@@ -112,6 +115,34 @@ async def token_for(key: Key, http: HTTPClient, now: float) -> Token:
     return (await ask(http, key.token_uri, form)).token()
 
 
+def default_file(environ: Mapping[str, str]) -> str:
+    """The key file of application default credentials: the one that a variable names, else what ``gcloud`` left."""
+    if named := environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+        return named
+    home = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config", "gcloud")
+    path = os.path.join(environ.get("CLOUDSDK_CONFIG") or home, _DEFAULT_FILE)
+    return path if os.path.exists(path) else ""
+
+
+def project_of(account: Secret | str | None, environ: Mapping[str, str]) -> str:
+    """The project that goes with a configured ``service_account`` where none is named beside it; '' if none is known.
+
+    Reads a file for ``"adc"``: called while a configuration is read.
+    """
+    try:
+        if isinstance(account, Secret):
+            key = key_of(account.reveal())
+        elif account is None:
+            return ""
+        elif named := environ.get("GOOGLE_CLOUD_PROJECT"):
+            return named
+        else:
+            key = key_of(resolve({"file": default_file(environ)}, {}, "", digest=False)[0].reveal())
+    except (AttemptFailed, BadSecret):
+        return ""
+    return key.project_id or key.quota_project_id
+
+
 class DefaultCredentials:
     """``"adc"``: the file that a variable names, else what ``gcloud`` left, else the machine's own account."""
 
@@ -122,15 +153,10 @@ class DefaultCredentials:
 
     async def fetch(self) -> Token:
         """See :class:`~claudeproxyd.secrets.refreshed.RefreshedSecret`."""
-        path = self._environ.get("GOOGLE_APPLICATION_CREDENTIALS") or self._left_by_gcloud()
+        path = default_file(self._environ)
         if path:
             return await ServiceAccount(Secret(None, path=path), self._http, self._wall_clock).fetch()
         host = self._environ.get("GCE_METADATA_HOST") or "metadata.google.internal"
         flavor = Headers({"metadata-flavor": ["Google"]})
         asked = self._http.get(f"http://{host}{_METADATA}", headers=flavor, allow_redirects=False)
         return (await answer_of(asked)).token()
-
-    def _left_by_gcloud(self) -> str:
-        home = os.path.join(self._environ.get("HOME") or os.path.expanduser("~"), ".config", "gcloud")
-        path = os.path.join(self._environ.get("CLOUDSDK_CONFIG") or home, _DEFAULT_FILE)
-        return path if os.path.exists(path) else ""

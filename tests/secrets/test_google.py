@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.outcomes import AttemptFailed, Kind
-from claudeproxyd.secrets.google import DefaultCredentials, ServiceAccount
+from claudeproxyd.secrets.google import DefaultCredentials, ServiceAccount, project_of
 from claudeproxyd.secrets.refreshed import Token
 from tests.secrets.support import SecretsTestCase, TokenEndpoint
 
@@ -157,3 +157,27 @@ class DefaultTests(GoogleTestCase):
         self.assertEqual(request.getHeader("host"), "169.254.1.1:8080")
         self.assertEqual(request.path, b"/computeMetadata/v1/instance/service-accounts/default/token")
         self.assertEqual(request.getHeader("metadata-flavor"), "Google")
+
+
+class ProjectTests(GoogleTestCase):
+    """Which project a credential is of, where the operator does not say."""
+
+    def test_named_in_the_key(self) -> None:
+        """A service account's file names its project, a user's the one that pays; neither has to be written twice."""
+        self.assertEqual(project_of(Secret(key_file()), {}), "project")
+        user = json.dumps({"type": "authorized_user", "quota_project_id": "payer"})
+        self.assertEqual(project_of(Secret(user), {}), "payer")
+
+    def test_default_credentials(self) -> None:
+        """Of ``"adc"`` it is what Google's own variable says, else what stands in the file."""
+        path = Path(self.mktemp())
+        path.write_text(key_file())
+        environ = {"GOOGLE_APPLICATION_CREDENTIALS": str(path)}
+        self.assertEqual(project_of("adc", environ), "project")
+        self.assertEqual(project_of("adc", {**environ, "GOOGLE_CLOUD_PROJECT": "other"}), "other")
+
+    def test_unknown(self) -> None:
+        """A bearer token, a key that cannot be read and a machine without files name none; nothing is raised."""
+        home = {"HOME": self.mktemp()}
+        for account in (None, Secret("{"), Secret('{"type":"service_account"}'), "adc"):
+            self.assertEqual(project_of(account, home), "")
