@@ -15,13 +15,16 @@ FOLDER = Path(__file__).parent
 HELLO = {"model": "claude-opus-5-5", "max_tokens": 1024, "messages": [{"role": "user", "content": "hi"}]}
 """The request of a case that has none: enough to be answered."""
 
+#: What Google's documentation gives for a signature that nobody has.
+UNSIGNED = "skip_thought_signature_validator"
 #: The forms of what the daemon makes up, by the placeholder's first word.
 FORMS = {
     "msg": r"msg_[A-Za-z0-9]{24}",
     "toolu": r"toolu_[A-Za-z0-9]{24}",
     "srvtoolu": r"cpxd1\.google\.[A-Za-z0-9]{24}",
+    "name": r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}",
 }
-_PLACEHOLDER = re.compile(r"<(msg|toolu|srvtoolu)(_[0-9]+)?>")
+_PLACEHOLDER = re.compile(r"<(msg|toolu|srvtoolu|name)(_[0-9]+)?>")
 _SIGNATURE = re.compile(r"<sig:([A-Za-z0-9+/_=-]*)>")
 _WORDS = re.compile(r"<words(?::(.*))?>", re.DOTALL)
 
@@ -43,6 +46,7 @@ class Case:
     empty: bool = False
     warnings: list[str] = field(default_factory=list)
     own_words: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
     upstream_answer: list[dict[str, Any]] | None = None
     upstream_bytes: str | None = None
     answer: dict[str, Any] | None = None
@@ -53,6 +57,11 @@ class Case:
     def body(self) -> bytes:
         """The client's body."""
         return json.dumps(filled(self.request), ensure_ascii=False).encode()
+
+    @property
+    def signatures(self) -> set[str]:
+        """All that the upstream may be shown beside those that the client brings back."""
+        return {*self.remembered.values(), UNSIGNED}
 
 
 def cases(folder: str) -> Iterator[Case]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,9 +19,10 @@ Json = dict[str, Any]
 Fact = tuple[Any, ...]
 
 #: What the daemon may put around a client's words without the case saying so.
-OWN_WORDS = ("<system-reminder>", "</system-reminder>")
+OWN_WORDS = ("<system-reminder>", "</system-reminder>", "Title:", "Source:", "Context:")
 _MINTED = "cpxd1.google."
 _FITS = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}", re.ASCII)
+_LOOKS_SHORTENED = re.compile(r".*_[0-9a-f]{12}", re.ASCII)
 
 
 def digest(data: str) -> str:
@@ -43,7 +45,8 @@ class Names:
 
     def same(self, claude: str, gemini: str) -> bool:
         """Note and judge one pair."""
-        if not _FITS.fullmatch(gemini) or (_FITS.fullmatch(claude) and claude != gemini):
+        plain = _FITS.fullmatch(claude) and not _LOOKS_SHORTENED.fullmatch(claude)
+        if not _FITS.fullmatch(gemini) or (plain and claude != gemini):
             return False
         return self._there.setdefault(claude, gemini) == gemini and self._back.setdefault(gemini, claude) == claude
 
@@ -51,13 +54,34 @@ class Names:
 # Requests.
 
 
-def compare_requests(claude: Json, gemini: Json, own_words: Iterable[str] = ()) -> None:
-    """Raise AssertionError for what one says and the other does not."""
+def compare_requests(
+    claude: Json,
+    gemini: Json,
+    *,
+    own_words: Iterable[str] = (),
+    signatures: Iterable[str] = (),
+    lost: Iterable[str] = (),
+) -> None:
+    """Raise AssertionError for what one says and the other does not.
+
+    :param signatures: those that the client does not bring: remembered ones.
+    :param lost: kinds of facts that this model cannot be told.
+    """
     _compare_texts(list(claude_texts(claude)), list(gemini_texts(gemini)), [*own_words, *OWN_WORDS])
     names = Names()
-    _compare(list(claude_facts(claude)), list(gemini_facts(gemini)), names)
-    _compare(sorted(claude_tools(claude)), sorted(gemini_tools(gemini)), names)
-    _compare(list(claude_wishes(claude)), list(gemini_wishes(gemini)), names)
+    for read_claude, read_gemini in (
+        (claude_facts, gemini_facts),
+        (claude_media, gemini_media),
+        (claude_tools, gemini_tools),
+        (claude_wishes, gemini_wishes),
+    ):
+        told = [[fact for fact in read if fact[0] not in lost] for read in (read_claude(claude), read_gemini(gemini))]
+        _compare(*told, names)
+    brought = {digest(signature) for signature in claude_signatures(claude)}
+    sent = {digest(signature) for signature in gemini_signatures(gemini)}
+    known = {digest(signature) for signature in signatures}
+    assert sent <= brought | known, "a signature that nobody gave"
+    assert "thought" in lost or brought <= sent | known, "a signature that is not sent back"
 
 
 def _compare(claude: Sequence[Fact], gemini: Sequence[Fact], names: Names) -> None:
@@ -74,33 +98,44 @@ class _Name(str):
 
 
 def _compare_texts(claude: Sequence[tuple[str, str]], gemini: Sequence[tuple[str, str]], own: Sequence[str]) -> None:
-    """Every text of the client's is there, by the same speaker, in the same order; what is left is the daemon's own."""
-    rest: list[str] = []
-    waiting = list(claude)
-    for speaker, text in gemini:
-        while waiting and waiting[0][0] == speaker and waiting[0][1] in text:
-            before, _, text = text.partition(waiting.pop(0)[1])
-            rest.append(before)
-        rest.append(text)
-    assert not waiting, f"missing or out of order: {waiting[0]}\nin {gemini}"
-    left = "\n".join(rest)
-    for words in own:
-        left = left.replace(words, "")
-    assert not left.strip(), f"said by nobody: {left.strip()!r}"
+    """Every text is there, by the same speaker, in the same order; what else is there is the daemon's own."""
+    for speaker in {speaker for speaker, _ in (*claude, *gemini)}:
+        waiting = [text for by, text in claude if by == speaker]
+        rest: list[str] = []
+        for text in (text for by, text in gemini if by == speaker):
+            left = text
+            while waiting and waiting[0] in left:
+                before, _, left = left.partition(waiting.pop(0))
+                rest.append(before)
+            rest.append(left)
+        assert not waiting, f"{speaker}: missing or out of order: {waiting[0]!r} in {gemini}"
+        over = "\n".join(rest)
+        for words in own:
+            over = over.replace(words, "")
+        assert not over.strip(), f"{speaker}: said by nobody: {over.strip()!r}"
 
 
 def claude_texts(body: Json) -> Iterator[tuple[str, str]]:
-    """Who said what, outside of tool results."""
+    """Who said what; each tool result is a speaker of its own, by the number of its call."""
     system = body.get("system", [])
     for block in [{"text": system}] if isinstance(system, str) else system:
-        if block["text"].strip() and not block["text"].startswith("x-anthropic-billing-header"):
+        if block["text"] and not block["text"].startswith("x-anthropic-billing-header"):
             yield "system", block["text"]
-    for message in body["messages"]:
+    calls: list[str] = []
+    for number, message in enumerate(body["messages"]):
+        later = (after["role"] for after in body["messages"][number + 1 :])
+        if message.get("clear_at") == "next_user_message" and "user" in later:
+            continue
         speaker = "model" if message["role"] == "assistant" else "user"
         for block in _blocks(message["content"]):
-            for text in _texts_of(block):
-                if text.strip():
-                    yield speaker, text
+            if block["type"] == "tool_use":
+                calls.append(block["id"])
+            by, held = speaker, [block]
+            if block["type"] == "tool_result":
+                by, held = f"result {calls.index(block['tool_use_id'])}", _blocks(block.get("content") or [])
+            for text in (text for each in held for text in _texts_of(each)):
+                if text:
+                    yield by, text
 
 
 def _texts_of(block: Json) -> Iterator[str]:
@@ -108,69 +143,58 @@ def _texts_of(block: Json) -> Iterator[str]:
     match block["type"]:
         case "text":
             yield block["text"]
-        case "document" if block["source"]["type"] == "text":
-            yield from filter(None, (block.get("title"), block.get("context"), block["source"]["data"]))
-        case "document" if block["source"]["type"] == "content":
-            yield from filter(None, (block.get("title"), block.get("context")))
-            yield from (inner["text"] for inner in _blocks(block["source"]["content"]) if inner["type"] == "text")
+            for citation in block.get("citations") or []:
+                yield from filter(None, (citation.get("title"), citation.get("url")))
+        case "document" if block["source"]["type"] in ("text", "content"):
+            source = block["source"]
+            yield from filter(None, (block.get("title"), block.get("context"), source.get("data")))
+            yield from (inner["text"] for inner in _blocks(source.get("content", [])) if inner["type"] == "text")
         case "search_result":
             yield from (block["title"], block["source"])
             yield from (inner["text"] for inner in block["content"])
+        case "server_tool_use":
+            yield from (block["name"], *(value for value in block["input"].values() if isinstance(value, str)))
+        case "web_search_tool_result" if isinstance(block["content"], list):
+            for found in block["content"]:
+                yield from (found["title"], found["url"])
+        case "tool_reference":
+            yield block["tool_name"]
 
 
 def gemini_texts(body: Json) -> Iterator[tuple[str, str]]:
-    """Who said what, outside of function responses and thoughts."""
+    """Who said what, outside of thoughts."""
     for part in body.get("systemInstruction", {}).get("parts", []):
         yield "system", part["text"]
+    results = itertools.count()
     for content in body["contents"]:
         for part in content["parts"]:
             if part.get("text") and not part.get("thought"):
                 yield content["role"], part["text"]
+            if "functionResponse" in part:
+                (said,) = part["functionResponse"]["response"].values()
+                yield f"result {next(results)}", said
 
 
 def claude_facts(body: Json) -> Iterator[Fact]:
-    """Calls, results, media and thoughts, in order; results of one turn in the order of the calls."""
+    """Calls, results and thoughts, in order; results of one turn in the order of the calls."""
     calls: dict[str, tuple[int, str]] = {}
+    results: list[tuple[int, Fact]] = []
     for message in body["messages"]:
-        results: list[tuple[int, list[Fact]]] = []
-        others: list[Fact] = []
+        if message["role"] == "assistant":
+            yield from (fact for _, fact in sorted(results))
+            results.clear()
         for block in _blocks(message["content"]):
             match block["type"]:
                 case "tool_use":
                     calls[block["id"]] = len(calls), block["name"]
-                    others.append(("call", _Name(block["name"]), ordered(block["input"])))
-                case "tool_result" if block["tool_use_id"] in calls:
+                    yield "call", _Name(block["name"]), ordered(block["input"])
+                case "tool_result":
                     number, name = calls[block["tool_use_id"]]
-                    results.append((number, list(_claude_result(block, name))))
-                case "image" | "document":
-                    others.extend(_claude_media(block))
-                case "thinking" if block["signature"].startswith(_MINTED):
-                    signature = block["signature"].removeprefix(_MINTED)
-                    others.append(("thought", block["thinking"], digest(signature)))
-        for _, facts in sorted(results, key=lambda result: result[0]):
-            yield from facts
-        yield from others
-
-
-def _claude_result(block: Json, name: str) -> Iterator[Fact]:
-    content = block.get("content") or []
-    texts = [text for inner in _blocks(content) for text in _texts_of(inner) if text]
-    yield "error" if block.get("is_error") else "output", _Name(name), " ".join("\n".join(texts).split())
-    for inner in _blocks(content):
-        if inner["type"] in ("image", "document"):
-            yield from _claude_media(inner)
-
-
-def _claude_media(block: Json) -> Iterator[Fact]:
-    source = block["source"]
-    if source["type"] == "base64":
-        yield "data", source["media_type"], digest(source["data"])
-    elif source["type"] == "url":
-        yield "link", source["url"]
-    elif source["type"] == "content":
-        for inner in _blocks(source["content"]):
-            if inner["type"] == "image":
-                yield from _claude_media(inner)
+                    kind = "error" if block.get("is_error") else "output"
+                    results.append((number, (kind, _Name(name), block["tool_use_id"])))
+                case "thinking" if block["signature"].startswith(_MINTED) and block["thinking"]:
+                    yield "thought", block["thinking"]
+    yield from (fact for _, fact in sorted(results))
 
 
 def gemini_facts(body: Json) -> Iterator[Fact]:
@@ -181,28 +205,75 @@ def gemini_facts(body: Json) -> Iterator[Fact]:
                 yield "call", _Name(part["functionCall"]["name"]), ordered(part["functionCall"].get("args", {}))
             elif "functionResponse" in part:
                 response = part["functionResponse"]
-                assert len(response["response"]) == 1, "one of output and error"
-                ((kind, said),) = response["response"].items()
-                yield kind, _Name(response["name"]), " ".join(said.split())
-                for inner in response.get("parts", []):
-                    yield from _gemini_media(inner)
-            elif part.get("thought"):
-                yield "thought", part["text"], digest(part.get("thoughtSignature", ""))
-            else:
-                yield from _gemini_media(part)
+                (kind,) = response["response"]
+                yield kind, _Name(response["name"]), response["id"]
+            elif part.get("thought") and part["text"]:
+                yield "thought", part["text"]
 
 
-def _gemini_media(part: Json) -> Iterator[Fact]:
-    if "inlineData" in part:
-        yield "data", part["inlineData"]["mimeType"], digest(part["inlineData"]["data"])
-    elif "fileData" in part:
-        yield "link", part["fileData"]["fileUri"]
+def claude_media(body: Json) -> Iterator[Fact]:
+    """Images and PDFs: those of results first, as results lead their turn."""
+    for role, messages in itertools.groupby(body["messages"], lambda message: message["role"] == "assistant"):
+        blocks = [block for message in messages for block in _blocks(message["content"])]
+        results = [block for block in blocks if block["type"] == "tool_result"]
+        if not role:
+            yield from (fact for block in _in_order(body, results) for fact in _media_of(block))
+        yield from (fact for block in blocks if block not in results for fact in _media_of(block))
+
+
+def _in_order(body: Json, results: list[Json]) -> list[Json]:
+    calls = [b["id"] for m in body["messages"] for b in _blocks(m["content"]) if b["type"] == "tool_use"]
+    return sorted(results, key=lambda block: calls.index(block["tool_use_id"]))
+
+
+def _media_of(block: Json) -> Iterator[Fact]:
+    if block["type"] == "tool_result":
+        for inner in _blocks(block.get("content") or []):
+            yield from _media_of(inner)
+    elif block["type"] in ("image", "document"):
+        source = block["source"]
+        match source["type"]:
+            case "base64":
+                yield "data", source["media_type"], digest(source["data"])
+            case "url":
+                yield "link", source["url"]
+            case "content":
+                for inner in _blocks(source["content"]):
+                    yield from _media_of(inner)
+
+
+def gemini_media(body: Json) -> Iterator[Fact]:
+    """The same of a Gemini body."""
+    for content in body["contents"]:
+        for part in content["parts"]:
+            for each in (part, *part.get("functionResponse", {}).get("parts", [])):
+                if "inlineData" in each:
+                    yield "data", each["inlineData"]["mimeType"], digest(each["inlineData"]["data"])
+                elif "fileData" in each:
+                    yield "link", each["fileData"]["fileUri"]
+
+
+def claude_signatures(body: Json) -> Iterator[str]:
+    """Google's own, that the client brings back."""
+    for message in body["messages"]:
+        for block in _blocks(message["content"]):
+            signature = block.get("signature", "")
+            if signature.startswith(_MINTED) and signature != _MINTED:
+                yield signature.removeprefix(_MINTED)
+
+
+def gemini_signatures(body: Json) -> Iterator[str]:
+    """Those that Google is shown."""
+    for content in body["contents"]:
+        for part in content["parts"]:
+            if "thoughtSignature" in part:
+                yield part["thoughtSignature"]
 
 
 def claude_tools(body: Json) -> Iterator[Fact]:
-    """Client tools with a schema of their own that the model may call from the start."""
+    """Tools with a schema of their own. Where some are deferred or removed, a case has these facts as ``lost``."""
     for tool in body.get("tools", []):
-        if "input_schema" in tool and not tool.get("defer_loading"):
+        if "input_schema" in tool:
             yield "tool", _Name(tool["name"]), tool.get("description", "")
 
 

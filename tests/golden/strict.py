@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from anthropic.types import Message
-from google.genai import types
+from google.genai import models, types
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic.alias_generators import to_camel
 
@@ -24,14 +24,25 @@ class _Envelope(BaseModel):
     tool_config: types.ToolConfig | None = None
     generation_config: types.GenerationConfig | None = None
     safety_settings: list[types.SafetySetting] | None = None
-    labels: dict[str, str] | None = None
 
 
-#: Fields that only Vertex knows, where one model serves both APIs.
-_VERTEX_ONLY = {"labels", "displayName", "method", "excludeDomains", "blockingConfidence"}
+#: The SDK's own converters of each member: they refuse what the one API has and the other has not.
+_CONVERTERS = {
+    False: {
+        "contents": models._Content_to_mldev,
+        "tools": models._Tool_to_mldev,
+        "tool_config": models._ToolConfig_to_mldev,
+        "safety_settings": models._SafetySetting_to_mldev,
+    },
+    True: {
+        "contents": models._Content_to_vertex,
+        "tools": models._Tool_to_vertex,
+        "tool_config": models._ToolConfig_to_vertex,
+    },
+}
 _ONE_OF = ("text", "inlineData", "fileData", "functionCall", "functionResponse")
 #: Members whose inside is the client's own JSON.
-_FREE = {"args", "response", "parametersJsonSchema", "responseJsonSchema", "labels", "properties"}
+_FREE = {"args", "response", "parametersJsonSchema", "responseJsonSchema", "properties"}
 _MESSAGE = TypeAdapter(Message)
 
 
@@ -39,7 +50,11 @@ def check_request(body: dict[str, Any], on_vertex: bool) -> None:
     """Raise unless it is a request that Google's API takes as far as types can tell, and said in camelCase."""
     parsed = _Envelope.model_validate(body)
     _check_enums(parsed)
-    _check_names(body, set() if on_vertex else _VERTEX_ONLY)
+    _check_names(body)
+    for name, convert in _CONVERTERS[on_vertex].items():
+        value = getattr(parsed, name)
+        for each in value if isinstance(value, list) else filter(None, [value]):
+            convert(each)
     contents = body["contents"]
     assert contents, "no contents"
     assert contents[0]["role"] == "user", "the model begins"
@@ -56,13 +71,15 @@ def check_request(body: dict[str, Any], on_vertex: bool) -> None:
     _check_tools(body)
     thinking = body.get("generationConfig", {}).get("thinkingConfig", {})
     assert not {"thinkingBudget", "thinkingLevel"} <= thinking.keys(), "both a budget and a level"
-    assert len(body.get("generationConfig", {}).get("stopSequences", [])) <= 5, "more than 5 stop sequences"
+    config = body.get("generationConfig", {})
+    assert len(config.get("stopSequences", [])) <= 5, "more than 5 stop sequences"
+    assert isinstance(config.get("topK", 0), int), "topK is a whole number on the wire"
 
 
 def check_answer_chunk(chunk: dict[str, Any]) -> None:
     """Raise unless it is a GenerateContentResponse of known members."""
     types.GenerateContentResponse.model_validate(chunk)
-    _check_names(chunk, set())
+    _check_names(chunk)
 
 
 def check_message(message: dict[str, Any]) -> None:
@@ -95,16 +112,15 @@ def _check_enums(value: Any) -> None:
             _check_enums(member)
 
 
-def _check_names(value: Any, refused: set[str]) -> None:
+def _check_names(value: Any) -> None:
     if isinstance(value, dict):
         for name, member in value.items():
             assert "_" not in name, f"{name} is not camelCase"
-            assert name not in refused, f"the Developer API has no {name}"
             if name not in _FREE:
-                _check_names(member, refused)
+                _check_names(member)
     elif isinstance(value, list):
         for member in value:
-            _check_names(member, refused)
+            _check_names(member)
 
 
 def _check_part(part: dict[str, Any], role: str) -> None:
