@@ -39,6 +39,7 @@ setup(
             "pytest-twisted>=1.14.3",
             "hypothesis>=6.170",
             "anthropic>=2.12",
+            "google-genai>=3.4",
             "hiredis>=3.5",
         ],
         "dev": ["ruff>=0.17.6", "mypy>=2.4", "mypy-zope>=1.0.17", "towncrier>=26.9"],
