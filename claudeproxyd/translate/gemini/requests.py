@@ -11,7 +11,7 @@ from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.fates import not_carried
 from claudeproxyd.translate.gemini.contents import ContentWriter
 from claudeproxyd.translate.gemini.models import dialect_of
-from claudeproxyd.translate.gemini.schemas import clean
+from claudeproxyd.translate.gemini.schemas import json_schema, parameters
 from claudeproxyd.translate.gemini.thinking import thinking_config
 from claudeproxyd.translate.names import ToolNames
 
@@ -26,7 +26,6 @@ _MOST_STOP_SEQUENCES = 5
 _COUNTED_ON_VERTEX = ("contents", "systemInstruction", "tools", "generationConfig")
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -154,11 +153,9 @@ def _declaration(tool: Tool, dialect: Dialect, names: ToolNames) -> dict[str, An
     if tool.description:
         declaration["description"] = tool.description
     if dialect.json_schema:
-        declaration["parametersJsonSchema"] = tool.schema
-    else:
-        parameters = clean(_decode(tool.schema))
-        if parameters.get("properties"):  # Google refuses objects without any
-            declaration["parameters"] = parameters
+        declaration["parametersJsonSchema"] = json_schema(tool.schema)
+    elif (schema := parameters(tool.schema)) is not None:
+        declaration["parameters"] = schema
     return declaration
 
 
@@ -193,7 +190,7 @@ def _generation_config(conversation: Conversation, dialect: Dialect, warnings: l
     if conversation.output_schema is not None:
         config["responseMimeType"] = "application/json"
         if dialect.json_schema:
-            config["responseJsonSchema"] = conversation.output_schema
+            config["responseJsonSchema"] = json_schema(conversation.output_schema)
         else:
-            config["responseSchema"] = clean(_decode(conversation.output_schema))
+            config["responseSchema"] = parameters(conversation.output_schema)
     return {name: value for name, value in config.items() if value is not None}
