@@ -67,19 +67,20 @@ def read_parts(content: str | list[Block], place: str, warnings: list[str]) -> l
     return parts
 
 
-def told(value: object) -> str:
+def told(value: dict[str, Any], warnings: list[str]) -> Text:
     """A block that no other protocol has, as text: its type and what it holds, without what only machines read."""
-    kind = value.get("type") if isinstance(value, dict) else None
-    return f"[{kind}] {msgspec.json.encode(_plain(value)).decode()}"
+    return Text(f"[{value['type']}] {msgspec.json.encode(_plain(value, warnings)).decode()}")
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        unread = {"data"} if value.get("type") == "base64" else ()
-        return {key: _plain(held) for key, held in value.items() if key not in _UNTOLD and key not in unread}
+def _plain(value: Any, warnings: list[str]) -> Any:
     if isinstance(value, list):
-        return [_plain(held) for held in value]
-    return value
+        return [_plain(held, warnings) for held in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("type") == "base64":
+        warnings.append(dropped("data of documents that a server tool has fetched"))
+        return {"media_type": value.get("media_type")}
+    return {key: _plain(held, warnings) for key, held in value.items() if key not in _UNTOLD}
 
 
 def _cited(citation: Citation) -> str:

@@ -129,9 +129,7 @@ class History:
             return read_content(block, place, self._warnings)
         if block.type not in RESULT_BLOCKS:
             self._warnings.append(_unknown(block))
-        result = self._raw(*at)
-        assert isinstance(result, dict)
-        return [Text(told(result["content"][position]))]
+        return [told(self._raw(*at)["content"][position], self._warnings)]
 
     def _change_tools(self, block: Block, place: str) -> None:
         if block.tool is None:
@@ -160,7 +158,7 @@ class History:
         if isinstance(block.content, Found):
             for reference in block.content.tool_references or ():
                 self._toolbox.offer(reference.tool_name or "")
-        return [Text(told(self._raw(*at)))]
+        return [told(self._raw(*at), self._warnings)]
 
 
 def system_text(block: Block, place: str, expected: str) -> str:

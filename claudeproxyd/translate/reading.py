@@ -41,6 +41,8 @@ def read_conversation(body: bytes, *, family: str, version: str = "2023-06-01") 
 
 
 def _read(body: bytes, family: str, strict: bool) -> Conversation:
+    if not body.isascii():
+        body.decode()  # what is passed on as it came must be text at least
     warnings: list[str] = []
     _settle_fields(body, warnings)
     request = decode_request(body)

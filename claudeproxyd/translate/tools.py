@@ -23,7 +23,9 @@ class Toolbox:
     """
 
     def __init__(self, entries: Sequence[ToolEntry], warnings: list[str]) -> None:
-        """Raises :class:`Unsupported` like :meth:`define`, and for a name that two tools have."""
+        """*warnings* is added to. Raises :class:`Unsupported` for tools that are none of the client's own, and for a
+        name that two of them have.
+        """
         self._warnings = warnings
         self._known: dict[str, Tool | WebSearch] = {}
         self._offered: dict[str, Tool | WebSearch] = {}
@@ -34,16 +36,15 @@ class Toolbox:
                 searched = True
                 warnings.append(f"{entry.type} was replaced: all deferred tools are offered from the start")
                 continue
-            if entry.name in self._known:
+            tool = _read_tool(entry, place)
+            if tool.name in self._known:
                 raise Unsupported("tools: Tool names must be unique.")
-            self._define(entry, place, offered=not entry.defer_loading)
+            self._learn(tool, entry, offered=not entry.defer_loading)
         if searched:
             for name in self._known:
                 self.offer(name)
 
-    def _define(self, entry: ToolEntry, place: str, *, offered: bool) -> None:
-        """Learn of a tool. Raises :class:`Unsupported` for what cannot be a function of the client's."""
-        tool = _read_tool(entry, place)
+    def _learn(self, tool: Tool | WebSearch, entry: ToolEntry, *, offered: bool) -> None:
         for field in TOOL_FIELDS:
             if getattr(entry, field):
                 self._warnings.append(dropped(f"{field} of tools"))
@@ -66,7 +67,8 @@ class Toolbox:
     def add(self, change: ToolChange, place: str) -> None:
         """Do what a tool_addition says. Raises :class:`Unsupported` where that cannot be."""
         if change.type == "tool_definition" and change.definition is not None:
-            self._define(change.definition, f"{place}.tool.definition", offered=True)
+            tool = _read_tool(change.definition, f"{place}.tool.definition")
+            self._learn(tool, change.definition, offered=True)
         else:
             self.offer(self._named(change, place))
 
@@ -119,11 +121,12 @@ def _read_tool(entry: ToolEntry, place: str) -> Tool | WebSearch:
             require_object(entry.input_schema, f"{place}.custom.input_schema"),
         )
     if published := PUBLISHED.get(tool_type):
-        return Tool(entry.name or published.name, published.description, published.schema)
+        if entry.name != published.name:
+            raise Unsupported(f"{place}.{tool_type}.name: Input should be '{published.name}'")
+        return Tool(published.name, published.description, published.schema)
     if family == "web_search":
         if entry.allowed_domains and entry.blocked_domains:
             raise Unsupported(f"{place}: only one of `allowed_domains` and `blocked_domains` can be specified")
-        return WebSearch(
-            entry.name or "web_search", entry.allowed_domains or [], entry.blocked_domains or [], entry.max_uses
-        )
+        name = require(entry.name, f"{place}.{tool_type}.name")
+        return WebSearch(name, entry.allowed_domains or [], entry.blocked_domains or [], entry.max_uses)
     raise Unsupported(not_carried(place, tool_type))

@@ -7,7 +7,7 @@ its block is read. Schemas and tool inputs stay the client's bytes.
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -181,13 +181,12 @@ class RawBlocks:
         self._body = body
         self._messages: list[_RawMessage] | None = None
 
-    def __call__(self, message: int, block: int) -> object:
+    def __call__(self, message: int, block: int) -> dict[str, Any]:
         """The value of that block of that message."""
         if self._messages is None:
             self._messages = _decode_raw_request(self._body).messages
-        content = self._messages[message].content
-        assert isinstance(content, list)
-        return msgspec.json.decode(content[block])
+        value: dict[str, Any] = msgspec.json.decode(self._messages[message].content[block])
+        return value
 
 
 _NAMES = {
