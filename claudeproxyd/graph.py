@@ -18,6 +18,7 @@ from claudeproxyd.config.state import InRedis, state_of
 from claudeproxyd.config.timeouts import timeouts_for
 from claudeproxyd.dispatch.dispatcher import Dispatcher
 from claudeproxyd.executors.anthropic import AnthropicMaker
+from claudeproxyd.executors.gemini import GeminiMaker
 from claudeproxyd.executors.sandbox import SandboxMaker
 from claudeproxyd.executors.services import Services
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from claudeproxyd.web.access import ConcurrencyAdmission
     from claudeproxyd.web.buffers import BufferBudget
 
-BUILT_IN: Sequence[IExecutorMaker] = (AnthropicMaker(), SandboxMaker())
+BUILT_IN: Sequence[IExecutorMaker] = (AnthropicMaker(), GeminiMaker(), SandboxMaker())
 
 
 def makers() -> dict[str, IExecutorMaker]:

@@ -200,6 +200,9 @@ class Provider:
     headers: dict[str, str] = setting({}, "Added to each upstream request; a value may hold {client}.", shown=False)
     betas: Betas = setting(Betas, "Changes to the anthropic-beta header.")
     drop_fields: list[str] = setting([], "Top-level request fields that this upstream does not take.")
+    safety_settings: dict[str, str] = setting(
+        {}, 'gemini, vertex: thresholds by category, such as { HARASSMENT = "OFF" }; those left out are Google\'s own.'
+    )
     max_concurrency: int = setting(0, "Attempts at once; 0: no limit.")
     max_connections: int = setting(0, "Connections at once; 0: no limit.")
     timeouts: dict[str, float] = setting({}, "Overrides of [timeouts].")

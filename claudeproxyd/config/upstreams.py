@@ -20,6 +20,7 @@ _BRINGS = {"oauth": "bearer_token"}
 """What a kind must take to take these."""
 _WORDS = {"service_account": "adc", "aws": "chain"}
 """The one plain word that these may be instead of a secret."""
+_OF_GOOGLE = ("gemini", "vertex")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS = frozenset(
     ("accept-encoding", "connection", "content-length", "content-type", "expect", "host", "te", "transfer-encoding")
@@ -48,6 +49,8 @@ def check_provider(
             findings.mistake(place / "timeouts" / name, "is no time-out of an upstream", mend)
     if provider.tls.ca_file and not os.access(os.path.expanduser(provider.tls.ca_file), os.R_OK):
         findings.mistake(place / "tls" / "ca_file", "cannot be read")
+    if provider.safety_settings and provider.kind not in _OF_GOOGLE:
+        findings.mistake(place / "safety_settings", f"are nothing to kind '{provider.kind}'", "leave them out")
     if provider.base_url and (maker is None or provider.base_url != maker.default_base_url.rstrip("/")):
         _base_url(provider.base_url, place / "base_url", own_ports, findings)
     if maker is None:

@@ -84,6 +84,38 @@ class WholeAnswer:
         raise RuntimeError("a whole answer has no events")
 
 
+@implementer(IUpstreamAnswer, IPushProducer)
+class MadeStream:
+    """A stream that is whole from the start, since no upstream was asked for it."""
+
+    status = 200
+    body = None
+    request_id = ""
+    exhausted = None
+    oddity = ""
+    bytes_in = 0
+
+    def __init__(self, headers: Headers, batch: Batch, usage: Usage, stop_reason: str) -> None:
+        self.headers = headers
+        self.usage = usage
+        self.stop_reason = stop_reason
+        self._batch = batch
+
+    @property
+    def producer(self) -> MadeStream:
+        """Itself: there is no socket behind it."""
+        return self
+
+    def deliver(self, consumer: IEventConsumer) -> None:
+        """All of it at once."""
+        consumer.events(self._batch)
+
+    def pauseProducing(self) -> None:
+        """It has nothing more."""
+
+    resumeProducing = stopProducing = pauseProducing
+
+
 @implementer(IUpstreamAnswer, IBodyConsumer, IPushProducer)
 class StreamAnswer:
     """A stream: what a :class:`~claudeproxyd.messages.reader.StreamReader` makes of the upstream's bytes."""

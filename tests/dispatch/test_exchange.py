@@ -107,7 +107,7 @@ class Answers(DispatchTestCase):
         self.assertEqual((served.told, served.client.error.message), ((400, "invalid_request_error"), "no toolsets"))
 
     def test_routes_are_asked_in_their_turn(self) -> None:
-        """A translation costs nothing while the route ahead of it serves, and is made once however often it is tried."""
+        """A translation costs nothing while the route ahead of it serves, and is made once for all attempts."""
         house = House("one/a", "two/b", "two/c")
         self.served(house, FakeAnswer(b"{}"))
         self.assertEqual((house.executors["one"].asked, house.executors["two"].asked), (1, 0))

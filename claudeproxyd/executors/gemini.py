@@ -1,0 +1,276 @@
+"""Google's Gemini API (https://ai.google.dev/api): Claude's requests translated, its answers translated back.
+
+What differs on Vertex AI, the way to a model and the way to say who asks, is in methods of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+from twisted.internet.defer import Deferred, maybeDeferred
+from zope.interface import implementer
+
+from claudeproxyd.executors.answers import MadeStream, WholeAnswer
+from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
+from claudeproxyd.interfaces import IExecutor, IExecutorMaker
+from claudeproxyd.messages.blocks import BlockMachine
+from claudeproxyd.messages.estimate import estimate_tokens
+from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
+from claudeproxyd.messages.reader import Damaged
+from claudeproxyd.outcomes import Phase
+from claudeproxyd.translate.conversation import Unsupported
+from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
+from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
+from claudeproxyd.translate.reading import read_conversation
+from claudeproxyd.translate.signatures import Signatures
+
+if TYPE_CHECKING:
+    from claudeproxyd.config.schema import Provider
+    from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.dispatch.call import Call
+    from claudeproxyd.executors.services import Services
+    from claudeproxyd.leases import Credential, Route
+    from claudeproxyd.upstream.client import Response
+
+#: Of a stream: server-sent events, or the JSON array that Google sends where ``alt=sse`` got lost on the way.
+_STREAMED = (EVENT_STREAM, b"application/json")
+
+_JSON = ((b"content-type", b"application/json"),)
+
+#: Where a model's name may say itself what it is of.
+_COLLECTION = re.compile(r"(models|tunedModels)/(.+)", re.DOTALL)
+
+_CATEGORIES = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT", "CIVIC_INTEGRITY", "JAILBREAK")
+_THRESHOLDS = ("OFF", "BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_LOW_AND_ABOVE")
+
+
+class _Counted(msgspec.Struct, rename="camel"):
+    total_tokens: int
+
+
+class _Model(msgspec.Struct, rename="camel"):
+    name: str
+    display_name: str = ""
+    input_token_limit: int | None = None
+    output_token_limit: int | None = None
+    supported_generation_methods: Sequence[str] = ()
+
+
+class _ModelPage(msgspec.Struct, rename="camel"):
+    models: list[_Model] = []
+    next_page_token: str = ""
+
+
+_decode_count = msgspec.json.Decoder(_Counted).decode
+_decode_page = msgspec.json.Decoder(_ModelPage).decode
+
+
+@implementer(IExecutor)
+class GeminiExecutor(HTTPExecutor):
+    """One provider of the Gemini Developer API."""
+
+    kind = "gemini"
+    family = FAMILY
+    on_vertex = False
+
+    def __init__(self, section: Provider, services: Services) -> None:
+        super().__init__(section, services)
+        self._safety_settings = [
+            (f"HARM_CATEGORY_{category}", threshold) for category, threshold in section.safety_settings.items()
+        ]
+
+    def cannot_carry(self, call: Call, route: Route) -> str | None:
+        """Translates the request, and keeps what comes of it for the attempts."""
+        try:
+            call.prepared[route] = self._translate(call, route, call.envelope.body, self.services.signatures)
+        except Unsupported as e:
+            return str(e)
+        return None
+
+    def messages(self, attempt: Attempt) -> Deferred[Any]:
+        """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
+        return maybeDeferred(self._ask, attempt)
+
+    def count_tokens(self, attempt: Attempt) -> Deferred[Any]:
+        """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""
+        return maybeDeferred(self._count, attempt)
+
+    def models(self, credential: Credential) -> Deferred[list[dict[str, Any]]]:
+        """See :meth:`IExecutor.models <claudeproxyd.interfaces.IExecutor.models>`."""
+        return Deferred.fromCoroutine(self._models(credential))
+
+    async def _models(self, credential: Credential) -> list[dict[str, Any]]:
+        secret = credential.source.present() or await credential.source.refresh()
+        found: list[dict[str, Any]] = []
+        after = ""
+        while True:
+            target = self._origin.base_path + f"/v1beta/models?pageSize=1000{after}".encode()
+            page = _decode_page(await self._get(target, self._authorization(secret)))
+            found += [_entry(model) for model in page.models if "generateContent" in model.supported_generation_methods]
+            if not page.next_page_token or not page.models:
+                return found
+            after = f"&pageToken={quote(page.next_page_token, safe='')}"
+
+    def client_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """None of Google's mean anything to a client of the Claude API."""
+        return list(_JSON)
+
+    # -- what Vertex AI has otherwise
+
+    def _target(self, attempt: Attempt, method: str) -> bytes:
+        """Path and query. A client may have chosen the model's name: it cannot lead out of its collection."""
+        named = _COLLECTION.fullmatch(attempt.model)
+        collection, name = named.groups() if named else ("models", attempt.model)
+        return b"%b/v1beta/%b:%b" % (
+            self._origin.base_path,
+            f"{collection}/{quote(name, safe='')}".encode(),
+            method.encode(),
+        )
+
+    def _authorization(self, secret: Mapping[str, str]) -> bytes:
+        """The header line that says who asks."""
+        key = secret.get("api_key")
+        if key is not None:
+            return b"x-goog-api-key: %b\r\n" % key.encode()
+        return b"authorization: Bearer %b\r\n" % secret["bearer_token"].encode()
+
+    # -- up
+
+    def _ask(self, attempt: Attempt) -> Any:
+        request = self._request(attempt)
+        streamed = attempt.call.envelope.stream
+        if request.empty:
+            return self._empty(attempt, request)
+        return self._send(
+            attempt,
+            self._target(attempt, "streamGenerateContent?alt=sse" if streamed else "generateContent"),
+            self._authorization(attempt.secret),
+            request.body,
+            lambda response, attempt: (self._events if streamed else self._message)(response, attempt, request),
+        )
+
+    def _count(self, attempt: Attempt) -> Any:
+        return self._send(
+            attempt,
+            self._target(attempt, "countTokens"),
+            self._authorization(attempt.secret),
+            self._request(attempt).count_body,
+            lambda response, attempt: self._whole(response, attempt, _counted),
+        )
+
+    def _translate(self, call: Call, route: Route, body: bytes, signatures: Signatures) -> GeminiRequest:
+        """Raises Unsupported."""
+        version = value_of(call.headers, b"anthropic-version") or DEFAULT_VERSION
+        return translate(
+            read_conversation(body, family=self.family, version=version.decode("latin-1")),
+            Terms(
+                model=route.model,
+                max_output_tokens=route.max_output_tokens,
+                on_vertex=self.on_vertex,
+                safety_settings=self._safety_settings,
+            ),
+            signatures,
+        )
+
+    def _request(self, attempt: Attempt) -> GeminiRequest:
+        """What was prepared for the attempt's route. Raises AttemptFailed."""
+        if attempt.body is None:
+            request: GeminiRequest = attempt.call.prepared[attempt.route]
+            return request
+        # An upstream refused signatures: none that are remembered go up either.
+        forgotten = Signatures(self.services.now)
+        try:
+            return self._translate(attempt.call, attempt.route, attempt.body, forgotten)
+        except Unsupported as e:
+            raise self.failed(attempt, phase=Phase.CONNECT, failure="cannot_carry", body=str(e).encode()) from None
+
+    # -- down
+
+    def _machine(self, attempt: Attempt, request: GeminiRequest, *, whole: bool) -> BlockMachine:
+        envelope = attempt.call.envelope
+        machine = BlockMachine(envelope.model, family=self.family, stop_sequences=request.stop_sequences, whole=whole)
+        machine.usage.input = estimate_tokens(envelope.body)
+        return machine
+
+    def _events(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
+        machine = self._machine(attempt, request, whole=False)
+        services = self.services
+        reader = GeminiReader(machine, request, services.signatures, services.max_event_bytes)
+        return self._stream(response, attempt, reader, _STREAMED)
+
+    def _message(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
+        def translated(body: bytes) -> bytes:
+            machine = self._machine(attempt, request, whole=True)
+            read_whole(body, machine, request, self.services.signatures)
+            return machine.message()
+
+        return self._whole(response, attempt, translated)
+
+    def _empty(self, attempt: Attempt, request: GeminiRequest) -> WholeAnswer | MadeStream:
+        """``max_tokens: 0``, by which clients warm a cache: Google has no such request."""
+        streamed = attempt.call.envelope.stream
+        machine = self._machine(attempt, request, whole=not streamed)
+        machine.usage.output = 0
+        machine.finish("max_tokens")
+        if streamed:
+            return MadeStream(_JSON, machine.take(), machine.usage, "max_tokens")
+        return WholeAnswer(_JSON, machine.message(), exhausted=None, request_id="", count_tokens=False)
+
+
+def _counted(body: bytes) -> bytes:
+    """The answer of ``countTokens`` as that of count_tokens."""
+    try:
+        return b'{"input_tokens":%d}' % _decode_count(body).total_tokens
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+        raise Damaged(f"no count: {e}") from None
+
+
+def _entry(model: _Model) -> dict[str, Any]:
+    """As the Claude list has it."""
+    name = model.name.removeprefix("models/")
+    entry: dict[str, Any] = {"id": name, "display_name": model.display_name or name}
+    if model.input_token_limit:
+        entry["max_input_tokens"] = model.input_token_limit
+    if model.output_token_limit:
+        entry["max_tokens"] = model.output_token_limit
+    return entry
+
+
+def check_google(section: Provider) -> list[tuple[str, str]]:
+    """Mistakes in what all of Google's kinds have in common, for their makers."""
+    mistakes = []
+    for category, threshold in section.safety_settings.items():
+        place = f"safety_settings.{category}"
+        if category not in _CATEGORIES:
+            mistakes.append((place, f"is no category; there are {', '.join(_CATEGORIES)}"))
+        elif threshold not in _THRESHOLDS:
+            mistakes.append((place, f"is no threshold; there are {', '.join(_THRESHOLDS)}"))
+    return mistakes
+
+
+@implementer(IExecutorMaker)
+class GeminiMaker:
+    """Makes :class:`GeminiExecutor`; ``gemini`` in a configuration."""
+
+    kind = "gemini"
+    default_base_url = "https://generativelanguage.googleapis.com"
+    credential_schema = ("api_key", "bearer_token")
+
+    def check(self, section: Provider) -> Sequence[tuple[str, str]]:
+        """What says something of the Messages API alone has no meaning here."""
+        mistakes = check_google(section)
+        for member in ("betas.add", "betas.drop", "drop_fields"):
+            if attrgetter(member)(section):
+                mistakes.append(
+                    (member, "is about requests of the Messages API, which this kind does not send: leave it out")
+                )
+        return mistakes
+
+    def make(self, section: Provider, services: Services) -> GeminiExecutor:
+        """See :class:`~claudeproxyd.interfaces.IExecutorMaker`."""
+        return GeminiExecutor(section, services)

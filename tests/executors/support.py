@@ -1,0 +1,131 @@
+"""What the tests of executors share: one of them on an upstream in memory, and who takes its events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyClass
+
+from claudeproxyd.config.schema import Provider, Timeouts
+from claudeproxyd.dispatch.attempt import Attempt
+from claudeproxyd.executors.services import Services
+from claudeproxyd.interfaces import IEventConsumer
+from claudeproxyd.leases import Credential, Route
+from claudeproxyd.messages.batch import Batch
+from claudeproxyd.outcomes import AttemptFailed
+from claudeproxyd.secrets.static import StaticSecret
+from tests.dispatch.fakes import EPOCH, House
+from tests.upstream.fakes import Net, Wire
+
+EVENT_STREAM = "content-type: text/event-stream; charset=utf-8"
+
+
+@implementer(IEventConsumer)
+class Events:
+    """Notes what it is given, and that nothing comes after the end."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.failure: Any = None
+
+    @property
+    def frames(self) -> bytes:
+        return b"".join(batch.frames for batch in self.batches)
+
+    def events(self, batch: Batch) -> None:
+        assert self.failure is None
+        assert not (self.batches and self.batches[-1].ended)
+        self.batches.append(batch)
+
+    def broken(self, reason: Exception) -> None:
+        assert self.failure is None
+        self.failure = reason
+
+
+verifyClass(IEventConsumer, Events)
+
+
+class ExecutorTestCase(SynchronousTestCase):
+    """An executor, its upstream, and requests."""
+
+    maker: Any
+    """Of its kind."""
+
+    def setUp(self) -> None:
+        self.make()
+
+    def make(self, services: Any = (), **section: Any) -> None:
+        """With these settings."""
+        self.net = Net()
+        self.executor = self.maker.make(
+            Provider(name="p", kind=self.maker.kind, base_url="http://127.0.0.1:8080/base", **section),
+            Services(
+                clock=self.net.reactor,
+                origin=lambda base_url: self.net.origin,
+                timeouts=Timeouts(),
+                max_event_bytes=100_000,
+                now=lambda: EPOCH,
+                **dict(services),
+            ),
+        )
+
+    def attempt(self, secret: Any = (("api_key", "sk-house"),), model: str = "m", **call: Any) -> Attempt:
+        """One attempt with that secret."""
+        made = House().call(**call)
+        return Attempt(made, Credential("p", "a", StaticSecret(dict(secret))), dict(secret), Route("p", model), 1)
+
+    def send(self, attempt: Attempt | None = None, count_tokens: bool = False) -> tuple[Any, Wire, bytes, bytes]:
+        """Send one; its Deferred, the wire, and the head and body that went up."""
+        attempt = attempt or self.attempt()
+        sent = self.executor.count_tokens(attempt) if count_tokens else self.executor.messages(attempt)
+        if self.net.reactor.tcpClients:
+            self.wire = self.net.accept()
+        wire = self.wire
+        head, _, body = wire.taken().partition(b"\r\n\r\n")
+        return sent, wire, head, body
+
+    def answer(self, status: int, body: bytes, *headers: str, count_tokens: bool = False, **call: Any) -> Any:
+        """The whole answer of an upstream to one attempt: what the executor makes of it, or fails with."""
+        sent, wire, _, _ = self.send(self.attempt(count_tokens=count_tokens, **call), count_tokens)
+        lines = [f"HTTP/1.1 {status} Whatever", f"content-length: {len(body)}", *headers]
+        wire.say("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        return self.result(sent)
+
+    def result(self, sent: Any) -> Any:
+        """What a Deferred has come to."""
+        found: list[Any] = []
+        sent.addBoth(found.append)
+        self.assertEqual(len(found), 1, "nothing yet")
+        return getattr(found[0], "value", found[0])
+
+    def failed(self, *answer: Any, **options: Any) -> AttemptFailed:
+        """The failure that an answer comes to."""
+        failure = self.answer(*answer, **options)
+        self.assertIsInstance(failure, AttemptFailed)
+        assert isinstance(failure, AttemptFailed)
+        return failure
+
+    def stream(self, *headers: str) -> tuple[Any, Wire]:
+        """A stream whose head is in, and its wire."""
+        sent, wire, _, _ = self.send(self.attempt(stream=True))
+        lines = ["HTTP/1.1 200 OK", "transfer-encoding: chunked", *(headers or (EVENT_STREAM,))]
+        wire.say("\r\n".join(lines).encode() + b"\r\n\r\n")
+        return self.result(sent), wire
+
+    def deliver(self, *reads: bytes, end: bool = False) -> tuple[Any, Events, Wire]:
+        """A stream that came in these reads."""
+        answer, wire = self.stream()
+        events = Events()
+        answer.deliver(events)
+        for read in reads:
+            wire.say(chunk(read))
+        if end:
+            wire.say(chunk(b""))
+        return answer, events, wire
+
+
+def chunk(data: bytes) -> bytes:
+    """A chunk of a body; of nothing, its end."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
