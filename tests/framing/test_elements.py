@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -22,7 +23,7 @@ values = st.recursive(
 def split(data: bytes, cuts: list[int], limit: int = 1 << 20) -> list[Any]:
     splitter = ElementSplitter(limit)
     points = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    elements = [e for a, b in zip(points, points[1:], strict=False) for e in splitter.feed(data[a:b])]
+    elements = [e for a, b in itertools.pairwise(points) for e in splitter.feed(data[a:b])]
     assert splitter.unfinished == 0
     return [json.loads(element) for element in elements]
 

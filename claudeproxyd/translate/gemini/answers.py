@@ -353,7 +353,8 @@ class GeminiReader:
             self._end_partial()
         if self._partial is None:
             if not (call.will_continue or comes_in_pieces):
-                args = bytes(call.args).decode() if _is_there(call.args) else "{}"
+                # Google indents what it does not stream; apart from that the input stays as the model wrote it.
+                args = msgspec.json.format(call.args, indent=-1).decode() if _is_there(call.args) else "{}"
                 self._tool(call.name, args, call.id, signature)
                 return
             self._partial = PartialCall(call.name or "", call.id, self._limit)
