@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -80,8 +80,7 @@ def translate(conversation: Conversation, terms: Terms, signatures: Signatures) 
     if conversation.is_prefilled and conversation.max_tokens is not None:
         raise Unsupported("This model does not support assistant message prefill")
     dialect = dialect_of(terms.model)
-    if terms.max_output_tokens is not None:
-        dialect = replace(dialect, max_output_tokens=terms.max_output_tokens)
+    limit = dialect.max_output_tokens if terms.max_output_tokens is None else terms.max_output_tokens
     warnings = list(conversation.warnings)
     names = ToolNames(64, "A-Za-z0-9_.:-", "A-Za-z_")
     body: dict[str, Any] = {}
@@ -89,7 +88,7 @@ def translate(conversation: Conversation, terms: Terms, signatures: Signatures) 
         body["systemInstruction"] = {"parts": [{"text": text} for text in conversation.system]}
     _add_tools(body, conversation, dialect, terms, names, warnings)
     body["contents"] = ContentWriter(dialect, terms.on_vertex, names, signatures).write(conversation.turns)
-    if config := _generation_config(conversation, dialect, warnings):
+    if config := _generation_config(conversation, dialect, limit, warnings):
         body["generationConfig"] = config
     if terms.safety_settings:
         body["safetySettings"] = [
@@ -175,10 +174,12 @@ def _google_search(search: WebSearch, on_vertex: bool, warnings: list[str]) -> d
 # How the answer is to be made.
 
 
-def _generation_config(conversation: Conversation, dialect: Dialect, warnings: list[str]) -> dict[str, Any]:
+def _generation_config(
+    conversation: Conversation, dialect: Dialect, limit: int | None, warnings: list[str]
+) -> dict[str, Any]:
     max_tokens = conversation.max_tokens
-    if max_tokens is not None and dialect.max_output_tokens is not None:
-        max_tokens = min(max_tokens, dialect.max_output_tokens)
+    if max_tokens is not None and limit is not None:
+        max_tokens = min(max_tokens, limit)
     config: dict[str, Any] = {
         "maxOutputTokens": max_tokens,
         "stopSequences": conversation.stop_sequences[:_MOST_STOP_SEQUENCES] or None,
