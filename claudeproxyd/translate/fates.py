@@ -80,6 +80,16 @@ BLOCKS = {
 }
 """Blocks of user and assistant messages. One that is not here is TOLD, with a warning."""
 
+BLOCK_FIELDS = {
+    "cache_control": Fate.GONE,
+    "caller": Fate.GONE,  # code execution's calls have become text
+    "toolset_name": Fate.GONE,  # the name says as much
+    "transformations": Fate.GONE,  # how Anthropic scales an image
+    "encrypted_content": Fate.GONE,  # of a compaction; nobody else can read it
+    "data": Fate.GONE,  # of redacted thinking
+}
+"""Members of the blocks that are read, beside what is read of them."""
+
 RESULT_BLOCKS = {
     "text": Fate.READ,
     "image": Fate.READ,

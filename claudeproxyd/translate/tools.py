@@ -29,20 +29,18 @@ class Toolbox:
         self._warnings = warnings
         self._known: dict[str, Tool | WebSearch] = {}
         self._offered: dict[str, Tool | WebSearch] = {}
-        searched = False
+        search: ToolEntry | None = None
         for index, entry in enumerate(entries):
             place = f"tools.{index}"
-            if TOOLS.get(tool_family(entry.type or "custom")) is Fate.WARNED:
-                searched = True
-                warnings.append(f"{entry.type} was replaced: all deferred tools are offered from the start")
+            if _is_search(entry):
+                search = entry
                 continue
             tool = _read_tool(entry, place)
             if tool.name in self._known:
                 raise Unsupported("tools: Tool names must be unique.")
             self._learn(tool, entry, offered=not entry.defer_loading)
-        if searched:
-            for name in self._known:
-                self.offer(name)
+        if search:
+            self._offer_all(search)
 
     def _learn(self, tool: Tool | WebSearch, entry: ToolEntry, *, offered: bool) -> None:
         for field in TOOL_FIELDS:
@@ -64,13 +62,23 @@ class Toolbox:
         self._offered.setdefault(name, tool)
         return True
 
+    def _offer_all(self, search: ToolEntry) -> None:
+        """Nobody else searches among deferred tools: where *search* would, all of them are there."""
+        self._warnings.append(f"{search.type} was replaced: all deferred tools are offered at once")
+        for name in self._known:
+            self.offer(name)
+
     def add(self, change: ToolChange, place: str) -> None:
         """Do what a tool_addition says. Raises :class:`Unsupported` where that cannot be."""
-        if change.type == "tool_definition" and change.definition is not None:
+        if change.type != "tool_definition":
+            self.offer(self._named(change, place))
+        elif change.definition is None:
+            raise Unsupported(f"{place}.tool.definition: Field required")
+        elif _is_search(change.definition):
+            self._offer_all(change.definition)
+        else:
             tool = _read_tool(change.definition, f"{place}.tool.definition")
             self._learn(tool, change.definition, offered=True)
-        else:
-            self.offer(self._named(change, place))
 
     def remove(self, change: ToolChange, place: str) -> None:
         """Do what a tool_removal says. Raises :class:`Unsupported` where that cannot be."""
@@ -109,6 +117,10 @@ class Toolbox:
     def web_search(self) -> WebSearch | None:
         """The server's own one, if it is on offer."""
         return next((tool for tool in self._offered.values() if isinstance(tool, WebSearch)), None)
+
+
+def _is_search(entry: ToolEntry) -> bool:
+    return TOOLS.get(tool_family(entry.type or "custom")) is Fate.WARNED
 
 
 def _read_tool(entry: ToolEntry, place: str) -> Tool | WebSearch:

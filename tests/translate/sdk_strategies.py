@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import types
 import typing
-from typing import Any, Literal, NotRequired, Required, Union
+from typing import Annotated, Any, Literal, NotRequired, Required, Union
 
 import typing_extensions
 from hypothesis import strategies as st
@@ -39,8 +40,10 @@ def sent_as(kind: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(arguments)
     if origin in (Union, types.UnionType):
         return st.one_of([sent_as(argument) for argument in arguments])
-    if origin in (Required, NotRequired, typing_extensions.Required, typing_extensions.NotRequired):
+    if origin in (Annotated, Required, NotRequired, typing_extensions.Required, typing_extensions.NotRequired):
         return sent_as(arguments[0])
+    if origin is os.PathLike or origin is typing.IO:
+        return st.nothing()
     if origin is dict:
         return st.dictionaries(TEXTS, sent_as(arguments[1]), max_size=2)
     if arguments:

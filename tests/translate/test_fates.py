@@ -16,9 +16,18 @@ from anthropic.types.content_block_param import ContentBlockParam
 from anthropic.types.tool_union_param import ToolUnionParam
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.translate.fates import BLOCKS, FIELDS, RESULT_BLOCKS, TOOL_FIELDS, TOOLS, Fate, tool_family
+from claudeproxyd.translate.fates import (
+    BLOCK_FIELDS,
+    BLOCKS,
+    FIELDS,
+    RESULT_BLOCKS,
+    TOOL_FIELDS,
+    TOOLS,
+    Fate,
+    tool_family,
+)
 from claudeproxyd.translate.published import PUBLISHED
-from claudeproxyd.translate.wire import Request, ToolEntry
+from claudeproxyd.translate.wire import Block, Request, ToolEntry
 
 
 def shapes(union: Any) -> Iterator[dict[str, Any]]:
@@ -55,6 +64,12 @@ class FateTests(SynchronousTestCase):
         sent = tags(ResultBlock)
         self.assertIn("browser_state", sent)
         self.assertEqual(sent - set(RESULT_BLOCKS), set())
+
+    def test_block_fields(self) -> None:
+        """So has every member of those blocks that are not told whole."""
+        for shape in shapes(BetaContentBlockParam):
+            if {BLOCKS[tag] for tag in tags_of(shape)} == {Fate.READ}:
+                self.assertEqual(set(shape) - set(Block.__struct_fields__) - set(BLOCK_FIELDS), set())
 
     def test_tools(self) -> None:
         """So has every tool; and each version of those that are published has its schema."""

@@ -25,7 +25,7 @@ LEFT_OUT = {"container", "mcp_servers", "compaction", "thread", "betas", "user_p
 @st.composite
 def talks(draw: st.DrawFn) -> list[Any]:
     """Messages that hold what a client may send, most of them with their calls answered."""
-    messages = draw(st.lists(sent_as(BetaMessageParam), max_size=3))
+    messages = [user("hi"), *draw(st.lists(sent_as(BetaMessageParam), max_size=3))]
     for turn in range(draw(st.integers(0, 3))):
         ids = [f"toolu_{turn}_{number}" for number in range(draw(st.integers(0, 3)))]
         words = draw(st.lists(TEXTS.map(text), max_size=2))
@@ -39,6 +39,7 @@ REQUESTS = shaped(
     message_create_params.MessageCreateParamsStreaming,
     messages=talks(),
     tools=st.lists(TEXTS.map(lambda name: tool(name, defer_loading=name > "b")), max_size=3, unique_by=str),
+    stop_sequences=st.lists(st.sampled_from(["END", "\n\nHuman:"])),
     **{name: st.none() for name in LEFT_OUT},
 )
 

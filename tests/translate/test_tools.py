@@ -153,6 +153,16 @@ class ServerToolTests(SynchronousTestCase):
             self.assertEqual(sorted(names(said)), ["a", "b"])
             self.assertIn(kind, said.warnings[0])
 
+    def test_tool_search_later(self) -> None:
+        """So it is where the search comes in mid-conversation."""
+        search = {"type": "tool_search_tool_bm25", "name": "tool_search_tool_bm25"}
+        said = read(
+            user("go"),
+            system(change("addition", type="tool_definition", definition=search)),
+            tools=[tool("a", defer_loading=True)],
+        )
+        self.assertEqual(names(said), ["a"])
+
 
 class DeferredTests(SynchronousTestCase):
     """Tools that come into a conversation later, or leave it."""
@@ -209,6 +219,10 @@ class DeferredTests(SynchronousTestCase):
             refusal(user("go"), system(change("removal", type="mcp_toolset_reference", server_name="s"))),
         )
         self.assertIn("tool: Field required", refusal(user("go"), system({"type": "tool_addition"})))
+        self.assertIn(
+            "tool_addition.tool.definition: Field required",
+            refusal(user("go"), system(change("addition", type="tool_definition"))),
+        )
 
 
 class ChoiceTests(SynchronousTestCase):
