@@ -1,0 +1,320 @@
+"""JSON Schemas in the subset of OpenAPI 3.0 that the Gemini API's ``parameters`` takes.
+
+It refuses a whole request for one word outside the subset. So what can be said there is, and the rest is said in words,
+in the description. Sources: ``Schema`` in the API's reference, google-genai's ``types.Schema``, and what the API, and
+Vertex AI, are known to answer 400 to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, TypeGuard
+
+import msgspec
+
+from claudeproxyd.translate.references import inlined, merged, without_all_of
+
+#: Characters of a value that is told in words.
+TOLD = 300
+
+#: Which type a schema without one has, by the first of these keywords that it uses.
+_IMPLIED = (
+    ("object", ("properties", "required", "additionalProperties", "patternProperties", "minProperties")),
+    ("array", ("items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains")),
+    ("string", ("pattern", "minLength", "maxLength", "format")),
+    ("number", ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")),
+)
+_TYPE_OF = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+#: What the API has no word for, or ignores, in ours. All maxItems of a request together may not pass some hundreds.
+_SENTENCES = {
+    "default": "By default {}.",
+    "examples": "For example {}.",
+    "example": "For example {}.",
+    "exclusiveMinimum": "More than {}.",
+    "exclusiveMaximum": "Less than {}.",
+    "multipleOf": "A multiple of {}.",
+    "maxItems": "At most {} items.",
+    "uniqueItems": "No item twice.",
+    "contains": "One item at least is {}.",
+    "contentEncoding": "Encoded as {}.",
+    "contentMediaType": "Holds {}.",
+    "dependentRequired": "What requires what: {}.",
+    "propertyNames": "Names are {}.",
+    "not": "Not {}.",
+}
+#: Formats that the API knows; of any other it makes a 400.
+_FORMATS = {"string": ("date-time",), "number": ("float", "double"), "integer": ("int32", "int64")}
+#: The API refuses objects without properties, so one stands for all names.
+_ANY_NAME = "key"
+_INT64 = 2**63 - 1
+
+_encode = msgspec.json.Encoder().encode
+
+
+def clean(schema: Any) -> dict[str, Any]:
+    """A function's *schema* for ``parameters``: an object's; {} where there is no property.
+
+    Any JSON value gives something that the API takes; see the module for what becomes of the rest.
+    """
+    given = _folded(_collapsed(inlined(schema)))
+    if not _properties(given) and not isinstance(given.get("additionalProperties"), dict):
+        return {}
+    return _described(_object(given), given)
+
+
+def _clean(given: Any, expected: Iterable[str] = ()) -> dict[str, Any]:
+    """A schema within another: one with a type, or with nothing but ``anyOf``. *expected*: its types if it has none."""
+    schema = _collapsed(given)
+    alternatives, nullable = _alternatives(schema)
+    types, null = _types(schema)
+    if alternatives and not schema.keys() & {"properties", "items", "prefixItems", "enum", "const"}:
+        made = [_clean(each, types or expected) for each in alternatives]
+    else:
+        schema = _folded(schema)
+        made = [_WRITERS[name](schema) for name in types or _implied(schema) or expected]
+    if not made:
+        made = [{"type": "string"}] if null or nullable else _anything()
+    members = _members(made)
+    # Vertex AI takes nothing beside anyOf: what is said of all is said of the first.
+    first = members[0]
+    if nullable or null or schema.get("nullable") is True or None in _values(schema):
+        first["nullable"] = True
+    _described(first, schema)
+    return _union(members)
+
+
+def _collapsed(given: Any) -> dict[str, Any]:
+    """What holds at once in one: ``allOf``; and what may hold under a condition, as optional properties."""
+    schema: dict[str, Any] = without_all_of(given) if isinstance(given, dict) else {}
+    dependent = schema.get("dependentSchemas")
+    conditional = [schema.get("then"), schema.get("else")]
+    for part in (*conditional, *(dependent.values() if isinstance(dependent, dict) else ())):
+        if isinstance(part, dict) and isinstance(part.get("properties"), dict):
+            schema = merged(schema, {"properties": part["properties"]})
+    return schema
+
+
+def _alternatives(schema: dict[str, Any]) -> tuple[list[Any], bool]:
+    """Those of ``anyOf``, or else of ``oneOf``, but for null; and whether null is among them."""
+    given = schema.get("anyOf") or schema.get("oneOf")
+    if not isinstance(given, list):
+        return [], False
+    possible = [each for each in given if each is not False]
+    others = [each for each in possible if not (isinstance(each, dict) and _is_null(each))]
+    return others, len(others) < len(possible)
+
+
+def _is_null(schema: dict[str, Any]) -> bool:
+    return _types(schema) == ([], True) or _values(schema) == [None]
+
+
+def _folded(schema: dict[str, Any]) -> dict[str, Any]:
+    """With the properties of all alternatives; required is what each of them requires, and the rest is told."""
+    alternatives = [_folded(_collapsed(each)) for each in _alternatives(schema)[0]]
+    requirements = [_texts(each.get("required")) for each in alternatives]
+    for each in alternatives:
+        schema = merged(schema, {"properties": properties}) if (properties := _properties(each)) else schema
+    if not any(requirements):
+        return schema
+    always = [name for name in requirements[0] if all(name in others for others in requirements)]
+    choices = [", ".join(name for name in names if name not in always) for names in requirements]
+    if all(choices):
+        schema = {**schema, "description": _text(schema, [f"Give {'; or '.join(choices)}."])}
+    return merged(schema, {"required": always})
+
+
+def _types(schema: dict[str, Any]) -> tuple[list[str], bool]:
+    """The types that *schema* names, and whether null is one."""
+    given = schema.get("type")
+    names = [name.lower() for name in (given if isinstance(given, list) else [given]) if isinstance(name, str)]
+    return [name for name in dict.fromkeys(names) if name in _WRITERS], "null" in names
+
+
+def _implied(schema: dict[str, Any]) -> list[str]:
+    """The types that *schema* must mean."""
+    values = [value for value in _values(schema) if value is not None]
+    if values:
+        return list(dict.fromkeys(_TYPE_OF[type(value)] for value in values))
+    return [name for name, keywords in _IMPLIED if schema.keys() & set(keywords)][:1]
+
+
+def _values(schema: dict[str, Any]) -> list[Any]:
+    """The only ones that are allowed; none: all are."""
+    if "const" in schema:
+        return [schema["const"]]
+    values = schema.get("enum")
+    return values if isinstance(values, list) else []
+
+
+def _union(members: list[dict[str, Any]]) -> dict[str, Any]:
+    """Any one of them."""
+    return members[0] if len(members) == 1 else {"anyOf": members}
+
+
+def _members(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What to choose from: no choice within another, no doubles, and texts in one list."""
+    members: list[dict[str, Any]] = []
+    for each in made:
+        members += [member for member in each.get("anyOf", [each]) if member not in members]
+    if len(members) > 1 and all(member.keys() == {"type", "enum"} for member in members):
+        texts = dict.fromkeys(text for member in members for text in member["enum"])
+        return [{"type": "string", "enum": list(texts)}]
+    return members
+
+
+def _anything() -> list[dict[str, Any]]:
+    """What may be any value. Vertex AI refuses a schema that has no type."""
+    text = {"type": "string"}
+    return [
+        {"type": "string"},
+        {"type": "number"},
+        {"type": "boolean"},
+        {"type": "object", "properties": {_ANY_NAME: text}},
+        {"type": "array", "items": text},
+    ]
+
+
+# -- one for each type: what of a schema the API can say
+
+
+def _string(schema: dict[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = {"type": "string"}
+    if texts := [text for text in _texts(_values(schema)) if text]:
+        made["enum"] = texts
+    elif isinstance(schema.get("pattern"), str):
+        made["pattern"] = schema["pattern"]
+    return made | _format(schema, "string") | _counts(schema, "minLength", "maxLength")
+
+
+def _number(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "number"} | _format(schema, "number") | _bounds(schema, whole=False)
+
+
+def _integer(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "integer"} | _format(schema, "integer") | _bounds(schema, whole=True)
+
+
+def _boolean(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "boolean"}
+
+
+def _array(schema: dict[str, Any]) -> dict[str, Any]:
+    items = schema.get("items")
+    leading = schema.get("prefixItems", items)
+    if not isinstance(leading, list):
+        return {"type": "array", "items": _clean(items)} | _counts(schema, "minItems")
+    further = schema.get("additionalItems") if leading is items else items
+    members = [_clean(each) for each in (*leading, *([further] if isinstance(further, dict) else []))]
+    return {"type": "array", "items": _union(_members(members or _anything()))} | _counts(schema, "minItems")
+
+
+def _object(schema: dict[str, Any]) -> dict[str, Any]:
+    given = _properties(schema)
+    required = _texts(schema.get("required"))
+    required += [name for name, each in given.items() if isinstance(each, dict) and each.get("required") is True]
+    made: dict[str, Any] = {"type": "object"}
+    made["properties"] = {name: _clean(each) for name, each in given.items()} or {_ANY_NAME: _member(schema)}
+    if kept := [name for name in dict.fromkeys(required) if name in given]:
+        made["required"] = kept
+    return made | _counts(schema, "minProperties", "maxProperties")
+
+
+def _properties(schema: dict[str, Any]) -> dict[str, Any]:
+    """Those that may be there."""
+    given = schema.get("properties")
+    return {name: each for name, each in given.items() if each is not False} if isinstance(given, dict) else {}
+
+
+def _member(schema: dict[str, Any]) -> dict[str, Any]:
+    """Any one of an object whose members have no names of their own."""
+    by_pattern = schema.get("patternProperties")
+    given = (
+        next(iter(by_pattern.values()), None) if isinstance(by_pattern, dict) else schema.get("additionalProperties")
+    )
+    return _clean({**(given if isinstance(given, dict) else {}), "title": "Any members, of whatever names."})
+
+
+_WRITERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "string": _string,
+    "number": _number,
+    "integer": _integer,
+    "boolean": _boolean,
+    "array": _array,
+    "object": _object,
+}
+
+
+def _texts(values: Any) -> list[str]:
+    return list(dict.fromkeys(each for each in values if isinstance(each, str))) if isinstance(values, list) else []
+
+
+def _format(schema: dict[str, Any], type_: str) -> dict[str, Any]:
+    return {"format": schema["format"]} if schema.get("format") in _FORMATS[type_] else {}
+
+
+def _counts(schema: dict[str, Any], *keywords: str) -> dict[str, Any]:
+    """Those that are counts, also where they are written as 3.0."""
+    given = {keyword: schema.get(keyword) for keyword in keywords}
+    return {keyword: int(value) for keyword, value in given.items() if _is_number(value) and 0 <= value == int(value)}
+
+
+def _bounds(schema: dict[str, Any], whole: bool) -> dict[str, Any]:
+    """The least and the greatest; of *whole* numbers also where the bound itself is excluded."""
+    values = [value for value in _values(schema) if _is_number(value)]
+    if values:
+        return {"minimum": min(values), "maximum": max(values)}
+    made = {keyword: schema[keyword] for keyword in ("minimum", "maximum") if _is_number(schema.get(keyword))}
+    if _is_number(least := schema.get("exclusiveMinimum")):
+        made.setdefault("minimum", math.floor(least) + 1 if whole else least)
+    if _is_number(greatest := schema.get("exclusiveMaximum")):
+        made.setdefault("maximum", math.ceil(greatest) - 1 if whole else greatest)
+    return made
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether the API can read it: one that no 64 bits hold, it cannot."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _INT64
+
+
+# -- in words
+
+
+def _described(made: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Give *made* what *schema* says in words, ahead of words that it has, and what can be said in words alone."""
+    sentences = _sentences(schema, *_SENTENCES)
+    values = _values(schema)
+    if any(value not in (None, *made.get("enum", ())) for value in values):
+        sentences.append(f"{'One of' if len(values) > 1 else 'Always'} {_told(values)}.")
+    if isinstance(schema.get("format"), str) and "format" not in made:
+        sentences.append(f"Format: {schema['format']}.")
+    leading = schema.get("prefixItems", schema.get("items"))
+    if isinstance(leading, list):
+        types = [_types(each)[0] if isinstance(each, dict) else [] for each in leading]
+        sentences.append(f"In this order: {', '.join(' or '.join(names) or 'any' for names in types)}.")
+    if description := _text(schema, [*sentences, made.get("description", "")]):
+        made["description"] = description
+    return made
+
+
+def _sentences(schema: dict[str, Any], *keywords: str) -> list[str]:
+    told = []
+    for keyword in keywords:
+        value = schema.get(keyword)
+        # The older drafts' exclusiveMinimum is a boolean beside minimum.
+        is_flag = isinstance(value, bool) and keyword not in ("default", "example")
+        if value is not None and (not is_flag or (value and keyword == "uniqueItems")):
+            told.append(_SENTENCES[keyword].format(_told(value)))
+    return told
+
+
+def _told(value: Any) -> str:
+    """A value in words: JSON, a list without its brackets, and no more of it than a reader wants."""
+    text = ", ".join(_encode(each).decode() for each in value) if isinstance(value, list) else _encode(value).decode()
+    return text if len(text) <= TOLD else text[:TOLD] + " …"
+
+
+def _text(schema: dict[str, Any], sentences: Iterable[str]) -> str:
+    """The description of *schema*, or its title where it has none, and these."""
+    given = schema.get("description") or schema.get("title")
+    return " ".join(filter(None, (given if isinstance(given, str) else "", *sentences)))

@@ -1,0 +1,84 @@
+"""JSON Schemas as the Gemini API takes them, and a memory of them: clients send the same tools with every request.
+
+``parametersJsonSchema`` and ``responseJsonSchema`` take JSON Schema, but for a few things that are refused or ignored:
+references with anything beside them, to themselves or to other drafts' ``definitions``; ``allOf``; ``const``; and the
+``maxItems`` of a request, which together may not pass some hundreds. Source: ``GenerationConfig`` in the Gemini API's
+reference, and what is known of its answers. ``parameters`` takes less: see :mod:`.openapi`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
+
+import msgspec
+
+from claudeproxyd.translate.conversation import Unsupported
+from claudeproxyd.translate.gemini.openapi import clean
+from claudeproxyd.translate.references import inlined, without_all_of
+
+T = TypeVar("T")
+
+#: Schemas remembered, and the longest of them in bytes.
+REMEMBERED = 512
+WORTH_REMEMBERING = 16 * 1024
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+def _remembered(make: Callable[[bytes], T]) -> Callable[[msgspec.Raw], T]:
+    """*make*, which says :class:`Unsupported` of what it cannot read, and remembers what it made of short schemas."""
+    remembering = lru_cache(REMEMBERED)(make)
+
+    @wraps(make)
+    def made(schema: msgspec.Raw) -> T:
+        raw = bytes(schema)
+        try:
+            return remembering(raw) if len(raw) <= WORTH_REMEMBERING else make(raw)
+        except (ValueError, RecursionError):
+            raise Unsupported("a schema nests too deeply, or holds a number beyond all bounds") from None
+
+    return made
+
+
+@_remembered
+def parameters(schema: bytes) -> msgspec.Raw | None:
+    """A function's schema for ``parameters``; None: it takes nothing, and the member has to be left out."""
+    made = clean(_decode(schema))
+    return msgspec.Raw(_encode(made)) if made else None
+
+
+@_remembered
+def json_schema(schema: bytes) -> msgspec.Raw:
+    """A schema for ``parametersJsonSchema`` or ``responseJsonSchema``: byte for byte *schema* where nothing is amiss."""
+    given = _decode(schema)
+    made = clean_json_schema(given)
+    return msgspec.Raw(schema if made == given else _encode(made))
+
+
+def clean_json_schema(schema: Any) -> Any:
+    """*schema* without references, ``allOf`` merged, ``const`` said as ``enum``, ``maxItems`` said in words."""
+    return _mended(inlined(schema))
+
+
+def _mended(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_mended(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made: dict[str, Any] = {}
+    schema = without_all_of(schema)
+    for keyword, value in schema.items():
+        if keyword in ("properties", "patternProperties") and isinstance(value, dict):
+            made[keyword] = {name: _mended(each) for name, each in value.items()}
+        elif keyword in ("items", "prefixItems", "anyOf", "oneOf", "additionalProperties"):
+            made[keyword] = _mended(value)
+        elif keyword == "const" and isinstance(value, str | int | float) and not isinstance(value, bool):
+            made["enum"] = [value]
+        elif keyword != "maxItems":
+            made[keyword] = value
+    if "maxItems" in schema:
+        made["description"] = f"{schema.get('description', '')} At most {schema['maxItems']} items.".strip()
+    return made
