@@ -1,0 +1,130 @@
+"""Vertex AI: Google's own models and Claude's, behind one provider."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, fail
+from zope.interface import implementer
+
+from claudeproxyd.executors.gemini import check_google
+from claudeproxyd.executors.vertex_claude import ClaudeOnVertex, is_claude
+from claudeproxyd.executors.vertex_gemini import GeminiOnVertex
+from claudeproxyd.executors.vertex_places import GLOBAL, place_of, project
+from claudeproxyd.interfaces import IExecutor, IExecutorMaker
+from claudeproxyd.outcome_tables import MODEL_UNAVAILABLE
+from claudeproxyd.outcomes import AttemptFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from claudeproxyd.config.schema import Credential as CredentialSection
+    from claudeproxyd.config.schema import Provider
+    from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.executors.services import Services
+    from claudeproxyd.leases import Credential
+    from claudeproxyd.upstream.client import Origin
+
+_LOCATION = re.compile(r"[a-z]+(-[a-z]+\d+)?", re.ASCII)
+_PROJECT = re.compile(r"[a-z0-9]([a-z0-9.:-]*[a-z0-9])?", re.ASCII)
+_NOT_FOR_KEYS = "an API key of Vertex AI serves Google's own models alone, not Claude's"
+
+
+@implementer(IExecutor)
+class VertexExecutor:
+    """One provider's: for each host that its credentials lead to, a part for either publisher's models."""
+
+    kind = "vertex"
+    family = "google"
+
+    def __init__(self, section: Provider, services: Services) -> None:
+        self._places = {each.name: place_of(each, section.base_url) for each in section.credentials}
+        origins: dict[str, Origin] = {}
+
+        def origin(base_url: str) -> Origin:
+            """One for each host, whoever asks."""
+            if base_url not in origins:
+                origins[base_url] = services.origin(base_url)
+            return origins[base_url]
+
+        shared = replace(services, origin=origin)
+        at = {place.base_url: replace(section, base_url=place.base_url) for place in self._places.values()}
+        self._claude = {url: ClaudeOnVertex(there, shared, self._places) for url, there in at.items()}
+        self._gemini = {url: GeminiOnVertex(there, shared, self._places) for url, there in at.items()}
+
+    def cannot_carry(self, call: Any, route: Any) -> str | None:
+        """Claude's models take all that comes, if there is a credential for them; Google's are asked."""
+        if is_claude(route.model):
+            return None if any(place.anthropic for place in self._places.values()) else _NOT_FOR_KEYS
+        return next(iter(self._gemini.values())).cannot_carry(call, route)
+
+    def messages(self, attempt: Attempt) -> Deferred[Any]:
+        """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
+        part = self._part(attempt)
+        return fail(_unavailable()) if part is None else part.messages(attempt)
+
+    def count_tokens(self, attempt: Attempt) -> Deferred[Any]:
+        """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""
+        part = self._part(attempt)
+        return fail(_unavailable()) if part is None else part.count_tokens(attempt)
+
+    def models(self, credential: Credential) -> Deferred[list[dict[str, Any]]]:
+        """Google's own models. Claude's are in no list that tells which of them a project has enabled."""
+        return self._gemini[self._places[credential.name].base_url].models(credential)
+
+    def _part(self, attempt: Attempt) -> ClaudeOnVertex | GeminiOnVertex | None:
+        """None: that credential has no such models."""
+        place = self._places[attempt.credential.name]
+        if not is_claude(attempt.model):
+            return self._gemini[place.base_url]
+        return self._claude[place.base_url] if place.anthropic else None
+
+
+def _unavailable() -> AttemptFailed:
+    return AttemptFailed(replace(MODEL_UNAVAILABLE, reason=_NOT_FOR_KEYS))
+
+
+@implementer(IExecutorMaker)
+class VertexMaker:
+    """Makes :class:`VertexExecutor`; ``vertex`` in a configuration."""
+
+    kind = "vertex"
+    default_base_url = GLOBAL
+    credential_schema = ("service_account", "bearer_token", "api_key")
+
+    def check(self, section: Provider) -> Sequence[tuple[str, str]]:
+        """A credential is of a project and a location, an API key of neither."""
+        return check_google(section) + [
+            (f"credentials[{index}].{member}", mistake)
+            for index, credential in enumerate(section.credentials)
+            for member, mistake in (
+                _of_key(section, credential) if credential.api_key is not None else _of_account(credential)
+            )
+        ]
+
+    def make(self, section: Provider, services: Services) -> VertexExecutor:
+        """See :class:`~claudeproxyd.interfaces.IExecutorMaker`."""
+        return VertexExecutor(section, services)
+
+
+def _of_key(section: Provider, credential: CredentialSection) -> Iterator[tuple[str, str]]:
+    for member in ("project", "location"):
+        if getattr(credential, member):
+            yield member, "is nothing to an API key, which has its own; leave it out, or take a service_account"
+    globs = section.models if credential.models == ["*"] else credential.models
+    if globs and all(is_claude(glob) for glob in globs):
+        yield "api_key", f"can serve none of its models: {_NOT_FOR_KEYS}; take a service_account"
+
+
+def _of_account(credential: CredentialSection) -> Iterator[tuple[str, str]]:
+    if not credential.location:
+        yield "location", 'is missing: "global", "us", "eu", or a region such as "us-east5"'
+    elif not _LOCATION.fullmatch(credential.location):
+        yield "location", 'is no location of Google Cloud: "global", "us", "eu", or a region such as "us-east5"'
+    if not (named := project(credential)):
+        yield "project", "is missing, and no key file names it: the id of the Google Cloud project"
+    elif not _PROJECT.fullmatch(named):
+        yield "project", "is no id or number of a Google Cloud project"

@@ -1,0 +1,127 @@
+"""Claude's models on Vertex AI: the Messages API behind another URL, with a version and betas of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+from twisted.logger import Logger
+
+from claudeproxyd.executors.claude import ClaudeReader
+from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
+from claudeproxyd.executors.vertex_dialect import BETAS, COUNT_BETAS, REFUSED_FIELDS, VERSIONS
+from claudeproxyd.messages.headers import DEFAULT_VERSION, client_headers, upstream_lines, value_of
+from claudeproxyd.messages.members import without_members
+from claudeproxyd.messages.minted import without_minted
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from claudeproxyd.config.schema import Provider
+    from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.executors.services import Services
+    from claudeproxyd.executors.vertex_places import Place
+    from claudeproxyd.upstream.client import Response
+
+_DATED = re.compile(r"(claude-.+)-(\d{8})")
+#: Names of betas that were warned about. Clients choose them, so there is a bound.
+_REMEMBERED = 100
+
+
+def is_claude(model: str) -> bool:
+    """Whether Anthropic publishes that model."""
+    return model.startswith("claude-")
+
+
+def vertex_name(model: str) -> str:
+    """``claude-haiku-4-5-20251001``, which is the API's name, as ``claude-haiku-4-5@20251001``."""
+    dated = _DATED.fullmatch(model)
+    return f"{dated[1]}@{dated[2]}" if dated else model
+
+
+class ClaudeOnVertex(HTTPExecutor):
+    """The part of a provider's executor for Claude's models, at one of its hosts."""
+
+    kind = "vertex"
+    family = "google"  # its quotas; errors are read by their shape
+    _log = Logger()
+
+    def __init__(self, section: Provider, services: Services, places: Mapping[str, Place]) -> None:
+        """*places*: where each credential's models are."""
+        super().__init__(section, services)
+        self._places = places
+        self._add_betas = [beta.encode() for beta in section.betas.add]
+        self._drop_betas = frozenset(beta.encode() for beta in section.betas.drop)
+        own_names = {name.lower().encode() for name in section.headers}
+        self._own_betas = b"anthropic-beta" in own_names
+        self._without = frozenset({b"anthropic-version", b"anthropic-beta", *own_names})
+        self._drop_fields = frozenset({"model", "anthropic_version", *REFUSED_FIELDS, *section.drop_fields})
+        self._warned: set[bytes] = set()
+
+    def messages(self, attempt: Attempt) -> Deferred[Any]:
+        """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
+        streamed = attempt.call.envelope.stream
+        name = quote(vertex_name(attempt.model), safe="@").encode()
+        target = name + (b":streamRawPredict" if streamed else b":rawPredict")
+        return self._post(attempt, target, BETAS, {}, self._events if streamed else self._whole)
+
+    def count_tokens(self, attempt: Attempt) -> Deferred[Any]:
+        """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""
+        model = {"model": vertex_name(attempt.model)}
+        return self._post(attempt, b"count-tokens:rawPredict", COUNT_BETAS, model, self._whole)
+
+    def client_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """All that are not the connection's."""
+        return client_headers(headers, strip_rate_limits=self.services.strip_rate_limits)
+
+    def _post(
+        self, attempt: Attempt, target: bytes, betas: Mapping[bytes, bytes], members: Mapping[str, str], then: Any
+    ) -> Deferred[Any]:
+        """The client's query stays behind: ``beta=true`` is nothing to Google, and refused."""
+        headers = attempt.call.headers
+        lines = b"%b%bauthorization: Bearer %b\r\n" % (
+            upstream_lines(headers, without=self._without),
+            self._beta_line(headers, betas),
+            attempt.secret["bearer_token"].encode(),
+        )
+        version = value_of(headers, b"anthropic-version") or DEFAULT_VERSION
+        body = _with_members(
+            without_members(without_minted(attempt.body or attempt.call.envelope.body), self._drop_fields),
+            {"anthropic_version": VERSIONS.get(version, version).decode("latin-1"), **members},
+        )
+        place = self._places[attempt.credential.name]
+        return self._send(attempt, self._origin.base_path + place.anthropic + target, lines, body, then)
+
+    def _beta_line(self, headers: Sequence[tuple[bytes, bytes]], known: Mapping[bytes, bytes]) -> bytes:
+        if self._own_betas:
+            return b""
+        asked = b",".join(value for name, value in headers if name == b"anthropic-beta")
+        wanted = [beta for each in asked.split(b",") if (beta := each.strip()) and beta not in self._drop_betas]
+        for beta in wanted:
+            if beta not in BETAS and beta not in self._add_betas:
+                self._warn(beta)
+        kept = dict.fromkeys([known[beta] for beta in wanted if beta in known] + self._add_betas)
+        return b"anthropic-beta: %b\r\n" % b",".join(kept) if kept else b""
+
+    def _warn(self, beta: bytes) -> None:
+        if beta in self._warned or len(self._warned) >= _REMEMBERED:
+            return
+        self._warned.add(beta)
+        self._log.warn(
+            "{provider}: the beta {beta!r} is not known to be taken by Vertex AI, and is not sent there;"
+            " betas.add sends it all the same, betas.drop ends this warning",
+            provider=self._section.name,
+            beta=beta.decode("latin-1")[:100],
+        )
+
+    def _events(self, response: Response, attempt: Attempt) -> Any:
+        return self._stream(response, attempt, ClaudeReader(self.services.max_event_bytes), (EVENT_STREAM,))
+
+
+def _with_members(body: bytes, members: Mapping[str, str]) -> bytes:
+    """The object with these at its start; it has others already, ``messages`` at least."""
+    start = body.index(b"{") + 1
+    return b"".join((body[:start], msgspec.json.encode(members)[1:-1], b",", body[start:]))

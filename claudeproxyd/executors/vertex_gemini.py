@@ -1,0 +1,67 @@
+"""Google's own models on Vertex AI: the Gemini API under a project's URL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+
+from claudeproxyd.executors.gemini import GeminiExecutor
+
+if TYPE_CHECKING:
+    from claudeproxyd.config.schema import Provider
+    from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.executors.services import Services
+    from claudeproxyd.executors.vertex_places import Place
+    from claudeproxyd.leases import Credential
+
+_PUBLISHED = "publishers/google/models/"
+
+
+class _Model(msgspec.Struct):
+    name: str
+
+
+class _ModelPage(msgspec.Struct, rename="camel"):
+    publisher_models: list[_Model] = []
+    next_page_token: str = ""
+
+
+_decode_page = msgspec.json.Decoder(_ModelPage).decode
+
+
+class GeminiOnVertex(GeminiExecutor):
+    """The part of a provider's executor for Google's own models, at one of its hosts."""
+
+    kind = "vertex"
+    on_vertex = True
+
+    def __init__(self, section: Provider, services: Services, places: Mapping[str, Place]) -> None:
+        """*places*: where each credential's models are."""
+        super().__init__(section, services)
+        self._places = places
+
+    def _target(self, attempt: Attempt, method: str) -> bytes:
+        name = quote(attempt.model, safe="@").encode()
+        return b"%b%b%b:%b" % (
+            self._origin.base_path,
+            self._places[attempt.credential.name].google,
+            name,
+            method.encode(),
+        )
+
+    async def _models(self, credential: Credential) -> list[dict[str, Any]]:
+        """Those that speak; the list has everything that Google publishes, and of no project."""
+        secret = credential.source.present() or await credential.source.refresh()
+        found: list[dict[str, Any]] = []
+        after = ""
+        while True:
+            target = self._origin.base_path + f"/v1beta1/{_PUBLISHED[:-1]}?pageSize=100{after}".encode()
+            page = _decode_page(await self._get(target, self._authorization(secret)))
+            names = [model.name.removeprefix(_PUBLISHED) for model in page.publisher_models]
+            found += [{"id": name} for name in names if name.startswith("gemini-")]
+            if not page.next_page_token or not page.publisher_models:
+                return found
+            after = f"&pageToken={quote(page.next_page_token, safe='')}"

@@ -1,0 +1,58 @@
+"""Where on Google Cloud a credential's models are."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from claudeproxyd.secrets.google import project_of
+
+if TYPE_CHECKING:
+    from claudeproxyd.config.schema import Credential
+
+GLOBAL = "https://aiplatform.googleapis.com"
+"""The host of the location ``global``, and of API keys; as a provider's ``base_url`` it stands for each location's."""
+
+_MULTI_REGIONS = ("us", "eu")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The host, and the paths at whose end a model's name goes. Made by :func:`place_of`."""
+
+    base_url: str
+    google: bytes
+    anthropic: bytes
+    """b'' for an API key: it serves Google's own models alone."""
+
+
+def place_of(credential: Credential, base_url: str) -> Place:
+    """The place of a credential that :func:`~claudeproxyd.executors.vertex.VertexMaker.check` found nothing wrong with.
+
+    *base_url* is the provider's.
+    """
+    if credential.api_key is not None:
+        return Place(base_url, b"/v1beta1/publishers/google/models/", b"")
+    location = credential.location
+    parent = f"/projects/{quote(project(credential), safe=':')}/locations/{location}/publishers/"
+    return Place(
+        base_url if base_url != GLOBAL else host(location),
+        f"/v1beta1{parent}google/models/".encode(),
+        f"/v1{parent}anthropic/models/".encode(),
+    )
+
+
+def project(credential: Credential) -> str:
+    """As it was configured, else as the key file of a service account names it; or ''."""
+    return credential.project or project_of(credential.service_account, os.environ)
+
+
+def host(location: str) -> str:
+    """The host that serves a location, with its scheme."""
+    if location == "global":
+        return GLOBAL
+    if location in _MULTI_REGIONS:
+        return f"https://aiplatform.{location}.rep.googleapis.com"
+    return f"https://{location}-aiplatform.googleapis.com"
