@@ -19,7 +19,7 @@ from tests.translate.gemini.answering import COUNTS, Answer, Json, chunk, sse, w
 
 words = st.text(st.sampled_from('aé𝄞 "\\\n{}STOP'), max_size=8)
 junk: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 2**70) | st.floats(allow_nan=False) | words,
+    st.none() | st.booleans() | st.integers(-3, 2**70) | st.floats(allow_nan=False, allow_infinity=False) | words,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
     max_leaves=4,
 )
@@ -60,15 +60,15 @@ grounding = optionally(
 )
 quotations = optionally(citations=st.lists(optionally(startIndex=indices, endIndex=indices, uri=words), max_size=2))
 reasons = st.sampled_from([*finish.STOPS, *finish.FAULTS, *finish.REFUSALS, *finish.UNCLEAR, *finish.UNFINISHED, "NEW"])
-chunks = st.fixed_dictionaries(
+sources = optionally(groundingMetadata=grounding | junk, citationMetadata=quotations | junk)
+usual = st.builds(lambda said, more: chunk(*said, **more), st.lists(parts, min_size=1, max_size=4), sources)
+unusual = st.fixed_dictionaries(
     {
         "candidates": st.lists(
             optionally(
                 content=optionally(parts=st.none() | st.lists(parts, max_size=4)),
                 finishReason=reasons,
                 index=st.integers(0, 1),
-                groundingMetadata=grounding | junk,
-                citationMetadata=quotations | junk,
             ),
             max_size=2,
         )
@@ -78,7 +78,8 @@ chunks = st.fixed_dictionaries(
         "promptFeedback": optionally(blockReason=reasons, blockReasonMessage=words),
     },
 )
-odd_chunks = chunks | st.just({"error": {"code": 500}}) | junk
+chunks = usual | usual | usual | unusual
+odd_chunks = chunks | chunks | st.just({"error": {"code": 500}}) | junk
 options = st.fixed_dictionaries(
     {
         "thinks": st.booleans(),
