@@ -52,7 +52,7 @@ def parameters(schema: bytes) -> msgspec.Raw | None:
 
 @_remembered
 def json_schema(schema: bytes) -> msgspec.Raw:
-    """A schema for ``parametersJsonSchema`` or ``responseJsonSchema``: byte for byte *schema* where nothing is amiss."""
+    """A schema for ``parametersJsonSchema`` or ``responseJsonSchema``: the very *schema* where nothing is amiss."""
     given = _decode(schema)
     made = clean_json_schema(given)
     return msgspec.Raw(schema if made == given else _encode(made))
