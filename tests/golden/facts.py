@@ -67,7 +67,8 @@ def compare_requests(
     :param signatures: those that the client does not bring: remembered ones.
     :param lost: kinds of facts that this model cannot be told.
     """
-    _compare_texts(list(claude_texts(claude)), list(gemini_texts(gemini)), [*own_words, *OWN_WORDS])
+    if "text" not in lost:
+        _compare_texts(list(claude_texts(claude)), list(gemini_texts(gemini)), [*own_words, *OWN_WORDS])
     names = Names()
     for read_claude, read_gemini in (
         (claude_facts, gemini_facts),
@@ -76,6 +77,8 @@ def compare_requests(
         (claude_wishes, gemini_wishes),
     ):
         told = [[fact for fact in read if fact[0] not in lost] for read in (read_claude(claude), read_gemini(gemini))]
+        if read_claude is claude_tools:  # deferred ones come last
+            told = [sorted(facts, key=lambda fact: fact[2]) for facts in told]
         _compare(*told, names)
     brought = {digest(signature) for signature in claude_signatures(claude)}
     sent = {digest(signature) for signature in gemini_signatures(gemini)}
@@ -104,15 +107,23 @@ def _compare_texts(claude: Sequence[tuple[str, str]], gemini: Sequence[tuple[str
         rest: list[str] = []
         for text in (text for by, text in gemini if by == speaker):
             left = text
-            while waiting and waiting[0] in left:
-                before, _, left = left.partition(waiting.pop(0))
-                rest.append(before)
+            while waiting and (at := _find(waiting[0], left, own)) >= 0:
+                rest.append(left[:at])
+                left = left[at + len(waiting.pop(0)) :]
             rest.append(left)
         assert not waiting, f"{speaker}: missing or out of order: {waiting[0]!r} in {gemini}"
         over = "\n".join(rest)
         for words in own:
             over = over.replace(words, "")
         assert not over.strip(), f"{speaker}: said by nobody: {over.strip()!r}"
+
+
+def _find(words: str, text: str, own: Sequence[str]) -> int:
+    """Where *words* begin, not within the daemon's own."""
+    for each in own:
+        if each not in words:
+            text = text.replace(each, "\uffff" * len(each))
+    return text.find(words)
 
 
 def claude_texts(body: Json) -> Iterator[tuple[str, str]]:
@@ -149,6 +160,8 @@ def _texts_of(block: Json) -> Iterator[str]:
             source = block["source"]
             yield from filter(None, (block.get("title"), block.get("context"), source.get("data")))
             yield from (inner["text"] for inner in _blocks(source.get("content", [])) if inner["type"] == "text")
+        case "document":
+            yield from filter(None, (block.get("context"), block.get("title")))
         case "search_result":
             yield from (block["title"], block["source"])
             yield from (inner["text"] for inner in block["content"])
@@ -156,7 +169,7 @@ def _texts_of(block: Json) -> Iterator[str]:
             yield from (block["name"], *(value for value in block["input"].values() if isinstance(value, str)))
         case "web_search_tool_result" if isinstance(block["content"], list):
             for found in block["content"]:
-                yield from (found["title"], found["url"])
+                yield from (value for name, value in found.items() if name in ("title", "url"))
         case "tool_reference":
             yield block["tool_name"]
 
@@ -271,9 +284,17 @@ def gemini_signatures(body: Json) -> Iterator[str]:
 
 
 def claude_tools(body: Json) -> Iterator[Fact]:
-    """Tools with a schema of their own. Where some are deferred or removed, a case has these facts as ``lost``."""
+    """Tools with a schema of their own that are on offer by the end; those of the documentation have no facts here."""
+    offered = {tool["name"]: not tool.get("defer_loading") for tool in body.get("tools", []) if "name" in tool}
+    for block in (block for message in body["messages"] for block in _blocks(message["content"])):
+        for inner in [block, *_blocks(block.get("content") or [])] if block["type"] == "tool_result" else [block]:
+            match inner["type"]:
+                case "tool_reference":
+                    offered[inner["tool_name"]] = True
+                case "tool_addition" | "tool_removal":
+                    offered[inner["tool"]["name"]] = inner["type"] == "tool_addition"
     for tool in body.get("tools", []):
-        if "input_schema" in tool:
+        if "input_schema" in tool and offered[tool["name"]]:
             yield "tool", _Name(tool["name"]), tool.get("description", "")
 
 
