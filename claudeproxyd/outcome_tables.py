@@ -246,6 +246,7 @@ BY_NAME: tuple[Row, ...] = (
         (
             Sign(text=_starts(r".*\bsignature\b.{0,40}\bthinking\b"), statuses=(400,)),
             Sign(text=_starts(r".*\bthinking\b.{0,40}\bsignature\b"), statuses=(400,)),
+            Sign(text=_starts(r".*\bthought[ _]?signature\b"), statuses=(400,)),
             Sign(text=_starts(r".*\bexpected `(redacted_)?thinking`"), statuses=(400,)),
         ),
     ),
