@@ -21,6 +21,7 @@ from claudeproxyd.executors.anthropic import AnthropicMaker
 from claudeproxyd.executors.gemini import GeminiMaker
 from claudeproxyd.executors.sandbox import SandboxMaker
 from claudeproxyd.executors.services import Services
+from claudeproxyd.executors.vertex import VertexMaker
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.leases import Credential
 from claudeproxyd.messages.estimate import estimate_tokens
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from claudeproxyd.web.access import ConcurrencyAdmission
     from claudeproxyd.web.buffers import BufferBudget
 
-BUILT_IN: Sequence[IExecutorMaker] = (AnthropicMaker(), GeminiMaker(), SandboxMaker())
+BUILT_IN: Sequence[IExecutorMaker] = (AnthropicMaker(), GeminiMaker(), VertexMaker(), SandboxMaker())
 
 
 def makers() -> dict[str, IExecutorMaker]:

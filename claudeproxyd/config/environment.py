@@ -48,7 +48,7 @@ def _providers(environ: Mapping[str, str]) -> list[dict[str, Any]]:
         vertex: dict[str, Any] = {
             "service_account": {"file": environ["GOOGLE_APPLICATION_CREDENTIALS"]},
             "project": environ["GOOGLE_CLOUD_PROJECT"],
-            "location": environ.get("GOOGLE_CLOUD_LOCATION") or "global",
+            "location": environ.get("GOOGLE_CLOUD_LOCATION") or environ.get("CLOUD_ML_REGION") or "global",
         }
         providers.append(_provider("vertex", "vertex", **vertex))
     return providers

@@ -132,8 +132,8 @@ class Credential:
     priority: int = setting(0, "Higher first.", least=None)
     max_concurrency: int = setting(0, "Attempts at once; 0: no limit.")
     models: list[str] = setting(["*"], "Globs of upstream model names, narrower than the provider's.")
-    project: str = setting("", "vertex: the project.")
-    location: str = setting("", "vertex: the location.")
+    project: str = setting("", "vertex: the project; the one that the key file names, if left out.")
+    location: str = setting("", 'vertex: "global", "us", "eu", or a region such as "us-east5".')
     region: str = setting("", "bedrock: the region.")
 
 

@@ -90,6 +90,10 @@ class EnvironmentTests(ConfigTestCase):
         self.environ |= {"GOOGLE_APPLICATION_CREDENTIALS": self.write("sa.json", "{}"), "GOOGLE_CLOUD_PROJECT": "p"}
         (provider,) = load(None, self.environ, self.makers).config.providers
         self.assertEqual((provider.credentials[0].project, provider.credentials[0].location), ("p", "global"))
+        for name, location in (("CLOUD_ML_REGION", "us-east5"), ("GOOGLE_CLOUD_LOCATION", "eu")):
+            self.environ[name] = location
+            (provider,) = load(None, self.environ, self.makers).config.providers
+            self.assertEqual(provider.credentials[0].location, location)
         self.environ["GOOGLE_APPLICATION_CREDENTIALS"] += ".not"
         error = self.assertRaises(ConfigError, load, None, self.environ, self.makers)
         self.assertIn("the environment: providers[0].credentials[0].service_account its file cannot be", str(error))
