@@ -35,7 +35,7 @@ def read_content(block: Block, place: str, warnings: list[str]) -> list[Text | M
         warnings.append(dropped(f"citations of {block.type} blocks"))
     match block.type:
         case "text":
-            return read_text(block, place)
+            return _text(block, place)
         case "image":
             return [_media("image", _source(block, place), place)]
         case "search_result":
@@ -44,14 +44,11 @@ def read_content(block: Block, place: str, warnings: list[str]) -> list[Text | M
             return _document(block, place, warnings)
 
 
-def read_text(block: Block, place: str) -> list[Text | Media]:
-    """A text, with what it cites behind it; nothing if it is empty."""
-    if block.text is None:
-        raise Unsupported(f"{place}.text.text: Field required")
-    text = block.text
-    if isinstance(block.citations, list):
-        text += "".join(dict.fromkeys(_cited(citation) for citation in block.citations))
-    return [Text(text)] if text else []
+def system_text(block: Block, place: str) -> str:
+    """What a block of system text says. Raises :class:`Unsupported` if it is another one."""
+    if block.type != "text":
+        raise _unexpected(place, block.type, "'text'")
+    return _words(block, place)
 
 
 def read_parts(content: str | list[Block], place: str, warnings: list[str]) -> list[Text | Media]:
@@ -62,7 +59,7 @@ def read_parts(content: str | list[Block], place: str, warnings: list[str]) -> l
     for index, block in enumerate(content):
         inner = f"{place}.{index}"
         if block.type not in ("text", "image"):
-            raise Unsupported(f"{inner}: Input tag '{block.type}' found using 'type' does not match: 'text', 'image'")
+            raise _unexpected(inner, block.type, "'text', 'image'")
         parts += read_content(block, inner, warnings)
     return parts
 
@@ -81,6 +78,26 @@ def _plain(value: Any, warnings: list[str]) -> Any:
         warnings.append(dropped("data of documents that a server tool has fetched"))
         return {"media_type": value.get("media_type")}
     return {key: _plain(held, warnings) for key, held in value.items() if key not in _UNTOLD}
+
+
+def _unexpected(place: str, tag: str, expected: str) -> Unsupported:
+    return Unsupported(
+        f"{place}: Input tag '{tag}' found using 'type' does not match any of the expected tags: {expected}"
+    )
+
+
+def _words(block: Block, place: str) -> str:
+    if block.text is None:
+        raise Unsupported(f"{place}.text.text: Field required")
+    return block.text
+
+
+def _text(block: Block, place: str) -> list[Text | Media]:
+    """A text, with what it cites behind it; nothing if it is empty."""
+    text = _words(block, place)
+    if isinstance(block.citations, list):
+        text += "".join(dict.fromkeys(_cited(citation) for citation in block.citations))
+    return [Text(text)] if text else []
 
 
 def _cited(citation: Citation) -> str:
@@ -140,6 +157,4 @@ def _media(kind: Literal["image", "document"], source: Source, place: str) -> Me
         case "file":
             raise Unsupported(not_carried(inner, "file_id (a file of the Files API)"))
         case other:
-            raise Unsupported(
-                f"{inner}: Input tag '{other}' found using 'type' does not match any of the expected tags"
-            )
+            raise _unexpected(inner, other, "'base64', 'url', 'file'")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from claudeproxyd.messages.ids import read_signature
-from claudeproxyd.translate.content import read_content, told
+from claudeproxyd.translate.content import read_content, system_text, told
 from claudeproxyd.translate.conversation import Text, Thought, ToolResult, ToolUse, Unsupported
 from claudeproxyd.translate.fates import BLOCKS, RESULT_BLOCKS, Fate
 from claudeproxyd.translate.turns import Said
@@ -64,12 +64,10 @@ class History:
                 if block.type in ("tool_addition", "tool_removal"):
                     self._change_tools(block, place)
                 else:
-                    texts.append(system_text(block, place, "'text', 'tool_addition', 'tool_removal'"))
+                    texts.append(system_text(block, place))
         elif message.output_config is None:
             raise Unsupported(f"messages.{index}.content: Field required")
-        if text := "\n\n".join(filter(None, texts)):
-            if stale:
-                return
+        if (text := "\n\n".join(filter(None, texts))) and not stale:
             self.said.append(Said("user", index, [Text(f"<system-reminder>\n{text}\n</system-reminder>")]))
 
     def _blocks(self, index: int, role: Literal["user", "assistant"], blocks: Sequence[Block]) -> None:
@@ -159,17 +157,6 @@ class History:
             for reference in block.content.tool_references or ():
                 self._toolbox.offer(reference.tool_name or "")
         return [told(self._raw(*at), self._warnings)]
-
-
-def system_text(block: Block, place: str, expected: str) -> str:
-    """The text of a block of system text. Raises :class:`Unsupported` if it is another, *expected* being those."""
-    if block.type != "text":
-        raise Unsupported(
-            f"{place}: Input tag '{block.type}' found using 'type' does not match any of the expected tags: {expected}"
-        )
-    if block.text is None:
-        raise Unsupported(f"{place}.text.text: Field required")
-    return block.text
 
 
 def _tool_use(block: Block, role: str, place: str) -> ToolUse:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from claudeproxyd.translate.content import system_text
 from claudeproxyd.translate.conversation import Conversation, Thinking, Unsupported
 from claudeproxyd.translate.fates import FIELDS, Fate, dropped, not_carried
-from claudeproxyd.translate.history import History, system_text
+from claudeproxyd.translate.history import History
 from claudeproxyd.translate.tools import Toolbox
 from claudeproxyd.translate.turns import take_turns
 from claudeproxyd.translate.wire import decode_members, decode_request, misfit, require_object
@@ -20,6 +22,9 @@ _STRICTER = frozenset({"2026-10-21"})
 """Versions of the API that refuse what 2023-06-01 still takes."""
 _BILLING = "x-anthropic-billing-header:"
 """How the system text begins that Claude Code writes for Anthropic's accounts alone."""
+_LONGEST = 2000
+"""Characters of a refusal or a warning: both quote the client, whose names may have megabytes."""
+_MOST_WARNINGS = 50
 _ABSENT = (b"null", b"[]", b"{}")
 
 
@@ -38,6 +43,8 @@ def read_conversation(body: bytes, *, family: str, version: str = "2023-06-01") 
         raise Unsupported(f"The request body is not valid JSON: {e}") from None
     except RecursionError:
         raise Unsupported("The request body is nested too deeply") from None
+    except Unsupported as e:
+        raise Unsupported(str(e)[:_LONGEST]) from None
 
 
 def _read(body: bytes, family: str, strict: bool) -> Conversation:
@@ -65,7 +72,7 @@ def _read(body: bytes, family: str, strict: bool) -> Conversation:
         top_k=request.top_k,
         output_schema=_output_schema(request),
         user_id=(request.metadata.user_id if request.metadata else None) or "",
-        warnings=list(dict.fromkeys(warnings)),
+        warnings=[warning[:_LONGEST] for warning in islice(dict.fromkeys(warnings), _MOST_WARNINGS)],
     )
 
 
@@ -104,7 +111,7 @@ def _system(system: str | list[Block] | None) -> list[str]:
     if isinstance(system, str):
         texts = [system]
     else:
-        texts = [system_text(block, f"system.{index}", "'text'") for index, block in enumerate(system or ())]
+        texts = [system_text(block, f"system.{index}") for index, block in enumerate(system or ())]
     return [text for text in texts if text and not text.startswith(_BILLING)]
 
 

@@ -180,13 +180,17 @@ class RawBlocks:
     def __init__(self, body: bytes) -> None:
         self._body = body
         self._messages: list[_RawMessage] | None = None
+        self._last: tuple[int, int] | None = None
+        self._value: dict[str, Any] = {}
 
     def __call__(self, message: int, block: int) -> dict[str, Any]:
-        """The value of that block of that message."""
+        """The value of that block of that message. The last one is kept: a result may be asked for block by block."""
         if self._messages is None:
             self._messages = _decode_raw_request(self._body).messages
-        value: dict[str, Any] = msgspec.json.decode(self._messages[message].content[block])
-        return value
+        if self._last != (message, block):
+            self._value = msgspec.json.decode(self._messages[message].content[block])
+            self._last = message, block
+        return self._value
 
 
 _NAMES = {

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.ids import mint_signature
+from claudeproxyd.translate import wire
 from claudeproxyd.translate.conversation import Conversation, Media, Part, Text, Thought, ToolResult, ToolUse
 from claudeproxyd.translate.reading import read_conversation
 from tests.translate.asking import assistant, body, call, read, refusal, result, system, text, user
@@ -140,6 +141,20 @@ class ResultTests(SynchronousTestCase):
         said = read(user("go"), assistant(call("i")), user(result("i", [text("a"), {"type": "smell", "of": "gas"}])))
         self.assertEqual(said.turns[2].parts[0].content[1], Text('[smell] {"of":"gas"}'))  # type: ignore[union-attr] # a result
         self.assertIn("smell", said.warnings[0])
+
+    def test_many_told(self) -> None:
+        """A result of thousands of odd blocks is read in one go, not once for each of them."""
+        decoded = 0
+        decode = wire.msgspec.json.decode
+
+        def counting(*given: Any) -> Any:
+            nonlocal decoded
+            decoded += 1
+            return decode(*given)
+
+        self.patch(wire.msgspec.json, "decode", counting)
+        self.assertEqual(len(self.content(*[{"type": "browser_state", "tabs": []}] * 1000)), 1000)
+        self.assertEqual(decoded, 1)
 
     def test_object(self) -> None:
         """Content that is neither text nor a list is refused."""

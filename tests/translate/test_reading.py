@@ -177,6 +177,12 @@ class BodyTests(SynchronousTestCase):
         deep = b"[" * 100_000 + b"]" * 100_000
         self.assertIn("nested too deeply", self.refused(body(x=0).replace(b'"x": 0', b'"x": ' + deep)))
 
+    def test_bounded(self) -> None:
+        """A client cannot have its request's size said back to it, nor written into the log."""
+        self.assertLess(len(refusal(user("a"), tools=[{"type": "x" * 100_000}])), 3000)
+        said = read(**{f"odd{number}" + "x" * 10_000: True for number in range(100)})
+        self.assertLess(sum(map(len, said.warnings)), 200_000)
+
     def test_claude_code(self) -> None:
         """A request as Claude Code sends it: everything finds its place and nothing is warned of."""
         request = {
