@@ -133,7 +133,7 @@ class ContentWriter:
                 raise Unsupported(not_carried("messages", f"{_A[media.kind]} by url"))
             return {"fileData": {"mimeType": _type_of_url(media), "fileUri": media.url}}
         if media.media_type not in _TYPES[media.kind]:
-            raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media.media_type}"))
+            raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media.media_type:.100}"))
         return {"inlineData": {"mimeType": media.media_type, "data": media.data}}
 
 
@@ -161,5 +161,7 @@ def _type_of_url(media: Media) -> str:
     path = media.url.partition("?")[0].partition("#")[0]
     ending = path.rpartition(".")[2].lower()
     if ending not in _IMAGE_ENDINGS:
-        raise Unsupported(not_carried("messages", f"an image by a url that does not end in its type ({media.url})"))
+        raise Unsupported(
+            not_carried("messages", f"an image by a url that does not end in its type ({media.url:.200})")
+        )
     return _IMAGE_ENDINGS[ending]

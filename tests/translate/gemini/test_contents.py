@@ -192,6 +192,12 @@ class MediaTests(ContentsTestCase):
             refusal = self.assertRaises(Unsupported, self.parts, Media("image", "", url=url + ending), on_vertex=True)
             self.assertIn("does not end in its type", str(refusal))
 
+    def test_long_refusals(self) -> None:
+        """A refusal does not repeat megabytes of what a client has sent."""
+        for media in (Media("image", "x" * 1_000_000, "AAAA"), Media("image", "", url="data:" + "x" * 1_000_000)):
+            refusal = self.assertRaises(Unsupported, self.parts, media, on_vertex=True)
+            self.assertLess(len(str(refusal)), 400)
+
 
 class SignatureTests(ContentsTestCase):
     """Where a thoughtSignature goes back. ``c2ln`` is the base64 of ``sig``."""
