@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.translate.gemini.answers import read_whole
 from claudeproxyd.translate.signatures import Signatures
 from tests.golden import facts, strict
 from tests.golden.cases import FOLDER, Case, filled, matched
 from tests.golden.merging import merge
-from tests.golden.test_gemini import check_kept, check_warnings, key_of, read_stream, read_whole_answer, translated
+from tests.golden.test_gemini import check_kept, check_warnings, key_of, machine_for, read_stream, translated
 from tests.golden.wire import arrivals
 from tests.messages.accumulate import accumulate
 
@@ -76,6 +77,11 @@ def spoken(value: Any, seen: dict[str, str]) -> Any:
     return [spoken(member, seen) for member in value] if isinstance(value, list) else value
 
 
+def there(members: Json) -> Json:
+    """Without what a turn has taken away by null."""
+    return {name: value for name, value in members.items() if value is not None}
+
+
 class SessionTests(SynchronousTestCase):
     """Each turn of the conversation becomes the body, and its answer the message, that the session says."""
 
@@ -95,42 +101,42 @@ def play(test: SynchronousTestCase, session: Session, memory: Callable[[], Signa
     request, upstream_request = dict(session.request), dict(session.upstream_request)
     kept: dict[str, str] = {}
     for number, turn in enumerate(session.turns, 1):
-        with test.subTest(turn=number):
-            request |= turn.request
-            upstream_request |= turn.upstream_request
-            messages += spoken(turn.says, seen)
-            if turn.contents_before is not None:
-                contents = list(turn.contents_before)
-            contents += turn.contents
-            case = Case(
-                name=f"{session.name} {number}",
-                about=session.about,
-                model=session.model,
-                kind=session.kind,
-                version=session.version,
-                request={**request, "messages": messages},
-                remembered=kept,
-                upstream_request=spoken({**upstream_request, "contents": contents}, seen),
-                own_words=turn.own_words,
-                upstream_answer=turn.upstream_answer,
-                answer=turn.answer,
-                kept=turn.kept,
-            )
-            signatures = memory()
-            check_request(test, case, signatures, turn.warnings)
-            message = answered(case, signatures, whole)
-            test.assertEqual(message, matched(message, turn.answer, seen))
-            check_message(case, message)
-            check_kept(test, case, signatures, seen)
-            messages.append({"role": "assistant", "content": message["content"]})
-            contents.append({"role": "model", "parts": turn.returned})
-            kept |= {key_of(seen.get(key, key)): signature for key, signature in turn.kept.items()}
+        request |= turn.request
+        upstream_request |= turn.upstream_request
+        messages += spoken(turn.says, seen)
+        if turn.contents_before is not None:
+            contents = list(turn.contents_before)
+        contents += turn.contents
+        case = Case(
+            name=f"turn {number}",
+            about=session.about,
+            model=session.model,
+            kind=session.kind,
+            version=session.version,
+            request=there({**request, "messages": messages}),
+            remembered=kept,
+            upstream_request=spoken(there({**upstream_request, "contents": contents}), seen),
+            own_words=turn.own_words,
+            upstream_answer=turn.upstream_answer,
+            answer=turn.answer,
+            kept=turn.kept,
+        )
+        signatures = memory()
+        check_request(test, case, signatures, turn.warnings)
+        message = answered(case, turn, signatures, whole)
+        seen.pop("<msg>", None)
+        test.assertEqual(message, matched(message, turn.answer, seen), case.name)
+        check_message(turn, message)
+        check_kept(test, case, signatures, seen)
+        messages.append({"role": "assistant", "content": message["content"]})
+        contents += [{"role": "model", "parts": turn.returned}] if turn.returned else []
+        kept = {**kept, **{key_of(seen.get(key, key)): signature for key, signature in turn.kept.items()}}
 
 
 def check_request(test: SynchronousTestCase, case: Case, signatures: Signatures, warnings: list[str]) -> None:
     """The body is the expected one; and that one is right by the types and by the facts."""
     translation = translated(case, signatures)
-    test.assertEqual(json.loads(translation.body), case.upstream_request)
+    test.assertEqual(json.loads(translation.body), case.upstream_request, case.name)
     check_warnings(test, translation.warnings, warnings)
     strict.check_request(case.upstream_request, case.kind == "vertex")
     facts.compare_requests(
@@ -138,20 +144,27 @@ def check_request(test: SynchronousTestCase, case: Case, signatures: Signatures,
     )
 
 
-def answered(case: Case, signatures: Signatures, whole: bool) -> Json:
+def answered(case: Case, turn: Turn, signatures: Signatures, whole: bool) -> Json:
     """The message that the daemon makes of the turn's answer."""
+    message: Json
     if whole:
-        return read_whole_answer(case, merge(case.upstream_answer), signatures)
-    _, reads = next(arrivals(case.upstream_answer))
-    batches, _ = read_stream(case, reads, signatures)
-    return accumulate(b"".join(batch.frames for batch in batches))
+        request = translated(case, signatures)
+        machine = machine_for(case, request, whole=True)
+        read_whole(json.dumps(merge(turn.upstream_answer)).encode(), machine, request, signatures)
+        message = json.loads(machine.message())
+    else:
+        _, reads = next(arrivals(turn.upstream_answer))
+        batches, _ = read_stream(case, reads, signatures)
+        message = accumulate(b"".join(batch.frames for batch in batches))
+    return message
 
 
-def check_message(case: Case, message: Json) -> None:
-    for chunk in case.upstream_answer:
+def check_message(turn: Turn, message: Json) -> None:
+    """By the types and by the facts."""
+    for chunk in turn.upstream_answer:
         strict.check_answer_chunk(chunk)
     strict.check_message(message)
-    facts.compare_answers(case.upstream_answer, message)
+    facts.compare_answers(turn.upstream_answer, message)
 
 
 def _add_tests() -> None:
