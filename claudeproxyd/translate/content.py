@@ -47,7 +47,7 @@ def read_content(block: Block, place: str, warnings: list[str]) -> list[Text | M
 def system_text(block: Block, place: str) -> str:
     """What a block of system text says. Raises :class:`Unsupported` if it is another one."""
     if block.type != "text":
-        raise _unexpected(place, block.type, "'text'")
+        raise unexpected(place, block.type, "'text'")
     return _words(block, place)
 
 
@@ -59,7 +59,7 @@ def read_parts(content: str | list[Block], place: str, warnings: list[str]) -> l
     for index, block in enumerate(content):
         inner = f"{place}.{index}"
         if block.type not in ("text", "image"):
-            raise _unexpected(inner, block.type, "'text', 'image'")
+            raise unexpected(inner, block.type, "'text', 'image'")
         parts += read_content(block, inner, warnings)
     return parts
 
@@ -67,6 +67,13 @@ def read_parts(content: str | list[Block], place: str, warnings: list[str]) -> l
 def told(value: dict[str, Any], warnings: list[str]) -> Text:
     """A block that no other protocol has, as text: its type and what it holds, without what only machines read."""
     return Text(f"[{value['type']}] {msgspec.json.encode(_plain(value, warnings)).decode()}")
+
+
+def unexpected(place: str, tag: str, expected: str) -> Unsupported:
+    """The refusal of a ``type`` that cannot stand there, in the API's words."""
+    return Unsupported(
+        f"{place}: Input tag '{tag}' found using 'type' does not match any of the expected tags: {expected}"
+    )
 
 
 def _plain(value: Any, warnings: list[str]) -> Any:
@@ -78,12 +85,6 @@ def _plain(value: Any, warnings: list[str]) -> Any:
         warnings.append(dropped("data of documents that a server tool has fetched"))
         return {"media_type": value.get("media_type")}
     return {key: _plain(held, warnings) for key, held in value.items() if key not in _UNTOLD}
-
-
-def _unexpected(place: str, tag: str, expected: str) -> Unsupported:
-    return Unsupported(
-        f"{place}: Input tag '{tag}' found using 'type' does not match any of the expected tags: {expected}"
-    )
 
 
 def _words(block: Block, place: str) -> str:
@@ -157,4 +158,4 @@ def _media(kind: Literal["image", "document"], source: Source, place: str) -> Me
         case "file":
             raise Unsupported(not_carried(inner, "file_id (a file of the Files API)"))
         case other:
-            raise _unexpected(inner, other, "'base64', 'url', 'file'")
+            raise unexpected(inner, other, "'base64', 'url', 'file'")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from claudeproxyd.messages.ids import read_signature
-from claudeproxyd.translate.content import read_content, system_text, told
+from claudeproxyd.translate.content import read_content, system_text, told, unexpected
 from claudeproxyd.translate.conversation import Text, Thought, ToolResult, ToolUse, Unsupported
 from claudeproxyd.translate.fates import BLOCKS, RESULT_BLOCKS, Fate
 from claudeproxyd.translate.turns import Said
@@ -120,9 +120,10 @@ class History:
         place = f"messages.{at[0]}.content.{at[1]}.tool_result.content.{position}"
         if block.type == "tool_reference":
             name = require(block.tool_name, f"{place}.tool_reference.tool_name")
-            if not self._toolbox.offer(name):
-                self._warnings.append(f"a tool_reference names {name}, which is not among the tools")
-            return [Text(f"Tool {name} can be called from now on.")]
+            if self._toolbox.offer(name):
+                return [Text(f"Tool {name} can be called from now on.")]
+            self._warnings.append(f"a tool_reference names {name}, which is not among the tools")
+            return [Text(f"Tool {name} is not available.")]
         if RESULT_BLOCKS.get(block.type) is Fate.READ:
             return read_content(block, place, self._warnings)
         if block.type not in RESULT_BLOCKS:
@@ -130,6 +131,8 @@ class History:
         return [told(self._raw(*at)["content"][position], self._warnings)]
 
     def _change_tools(self, block: Block, place: str) -> None:
+        if block.type not in ("tool_addition", "tool_removal"):
+            raise unexpected(place, block.type, "'tool_addition', 'tool_removal'")
         if block.tool is None:
             raise Unsupported(f"{place}.{block.type}.tool: Field required")
         change = self._toolbox.add if block.type == "tool_addition" else self._toolbox.remove

@@ -292,6 +292,16 @@ class CompactionTests(SynchronousTestCase):
             [[Text("<summary>\nthey met\n</summary>")], [Text("where were we")], [Text("there")]],
         )
 
+    def test_tools(self) -> None:
+        """The changes of tools that it sums up hold on; anything else among them is refused."""
+        later = {"name": "t", "input_schema": {}, "defer_loading": True}
+        change = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "t"}}
+        compaction = {"type": "compaction", "content": "they met", "tool_changes": [change]}
+        said = read(assistant(compaction), user("on"), tools=[later])
+        self.assertEqual([offered.name for offered in said.tools], ["t"])
+        compaction["tool_changes"] = [text("a")]
+        self.assertIn("compaction.tool_changes.0: Input tag 'text'", refusal(assistant(compaction), user("on")))
+
     def test_failed(self) -> None:
         """A compaction that failed changes nothing."""
         self.assertEqual(len(self.compacted(content=None).turns), 5)

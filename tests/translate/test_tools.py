@@ -182,7 +182,7 @@ class DeferredTests(SynchronousTestCase):
         self.assertIn("nix", said.warnings[0])
         found = said.turns[-1].parts[0]
         assert isinstance(found, ToolResult)
-        self.assertEqual(found.content[0], Text("Tool y can be called from now on."))
+        self.assertEqual(found.content, [Text("Tool y can be called from now on."), Text("Tool nix is not available.")])
 
     def test_server_side_reference(self) -> None:
         """What Anthropic's own search has found earlier is offered as well."""
