@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.executors.services import Services
     from claudeproxyd.executors.vertex_places import Place
+    from claudeproxyd.outcomes import AttemptFailed
     from claudeproxyd.upstream.client import Response
 
 _DATED = re.compile(r"(claude-.+)-(\d{8})")
@@ -76,6 +78,13 @@ class ClaudeOnVertex(HTTPExecutor):
     def client_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """All that are not the connection's."""
         return client_headers(headers, strip_rate_limits=self.services.strip_rate_limits)
+
+    def refused(self, *args: Any, **seen: Any) -> AttemptFailed:
+        """A context overflow that Google tells of, in the words that clients know from Claude on Vertex AI."""
+        failure = super().refused(*args, **seen)
+        if failure.answer is not None and failure.answer.message.startswith("prompt is too long"):
+            failure.answer = replace(failure.answer, message="Input is too long.")
+        return failure
 
     def _post(
         self, attempt: Attempt, target: bytes, betas: Mapping[bytes, bytes], members: Mapping[str, str], then: Any

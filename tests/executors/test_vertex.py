@@ -306,6 +306,12 @@ class ClaudeDown(VertexTestCase):
                 failure = self.answer(status, json.dumps(body).encode())
                 self.assertEqual((failure.outcome.kind, failure.outcome.scope), (kind, scope))
 
+    def test_overflow(self) -> None:
+        """A conversation that is too long is told in the words by which clients compact, whoever found it so."""
+        error = {"code": 400, "message": "Input is too long for requested model.", "status": "INVALID_ARGUMENT"}
+        failure = self.answer(400, json.dumps({"error": error}).encode())
+        self.assertEqual((failure.outcome.kind, failure.answer.message), (Kind.CLIENT_FAULT, "Input is too long."))
+
     def test_hint(self) -> None:
         """Google says in its own way how long a quota is out."""
         info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}
