@@ -12,7 +12,10 @@ LIMIT = 1_000_000
 BOM = b"\xef\xbb\xbf"
 
 streams = st.lists(
-    st.sampled_from([b"\n", b"\r", b"\r\n", b"data: x", b"event: y", b":", b"\xf0\x9f", b"\x00", BOM]), max_size=30
+    st.sampled_from(
+        [b"\n", b"\r", b"\r\n", b"data: x", b"event: y", b":", b"\xf0\x9f", b"\x00", BOM, b"data: z\r\n\r\n"]
+    ),
+    max_size=30,
 ).map(b"".join)
 
 
@@ -39,6 +42,12 @@ class Frames(SynchronousTestCase):
         """A frame is the upstream's own bytes, odd ones included."""
         frame = b"event:a\ndata: \xff\x00 \t{}\n: why\nid: 7"
         self.assertEqual(frames(frame + b"\n\n"), [frame])
+
+    def test_frames_of_one_line_with_crlf(self) -> None:
+        """Frames as Google sends them are the same with a frame a read as in one."""
+        data = b"".join(b"data: %d\r\n\r\n" % number for number in range(4))
+        self.assertEqual(frames(data, 11, 33), [b"data: 0", b"data: 1", b"data: 2", b"data: 3"])
+        self.assertEqual(frames(data + b"data: 4\r\nid: 5\r\n\r\n", 11)[-1], b"data: 4\nid: 5")
 
     def test_nothing_between(self) -> None:
         """Empty lines in a row are no frames."""
