@@ -167,7 +167,12 @@ class BlockMachine:
 
     def text(self, delta: str) -> None:
         """Some more text."""
-        if delta:
+        live = self._live
+        if not delta:
+            return
+        if live is not None and live.kind == "text" and self._watch is None:  # nearly always, and nothing else waits
+            self._write(live, "text", delta)
+        else:
             self._add(self._current("text"), "text", delta)
 
     def thinking(self, delta: str) -> None:

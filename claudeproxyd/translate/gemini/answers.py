@@ -94,7 +94,11 @@ class _Response(msgspec.Struct, rename="camel", gc=False):
     error: msgspec.Raw = msgspec.Raw()
 
 
-_decoder: msgspec.json.Decoder[_Response | list[_Response]] = msgspec.json.Decoder(_Response | list[_Response])
+_DECODER: msgspec.json.Decoder[_Response | list[_Response]] = msgspec.json.Decoder(_Response | list[_Response])
+_decode = _DECODER.decode
+
+#: Data of frames that need not be read.
+_NOTHING = (b"", b"[DONE]")
 
 
 def _is_there(raw: msgspec.Raw) -> bool:
@@ -121,6 +125,7 @@ class GeminiReader:
         self._names = request.names
         self._thinks = request.thinks
         self._shows = request.thinks and request.shows
+        self._may_stop = bool(request.stop_sequences)
         self._signatures = signatures
         self._limit = max_event_bytes
         self._splitter: FrameSplitter | ElementSplitter | None = None
@@ -138,11 +143,13 @@ class GeminiReader:
         """finishReason or blockReason, once there is one."""
         self._reason_message = ""
         self._blocked = False
+        self._over = False
+        """The message is finished; nothing more is read."""
 
     @property
     def usage(self) -> Usage:
         """As upstream counted; estimated where the answer was cut before it did."""
-        if not self._over:
+        if self._machine.stop_reason is None:
             self._machine.cut()
         return self._machine.usage
 
@@ -156,20 +163,16 @@ class GeminiReader:
         """Bytes of a frame whose end has not come."""
         return self._splitter.unfinished if self._splitter is not None else 0
 
-    @property
-    def _over(self) -> bool:
-        return self._machine.stop_reason is not None
-
     def feed(self, data: bytes) -> Batch:
         """See :meth:`~claudeproxyd.messages.reader.StreamReader.feed`."""
         splitter = self._splitter
         if splitter is None:
             data = data.lstrip()
             if not data:
-                return self._machine.take()
+                return self._batch(None)
             of_array = data.startswith((b"[", b"{"))
             splitter = self._splitter = (ElementSplitter if of_array else FrameSplitter)(self._limit)
-        return self._batch(self._read(splitter.feed(data)))
+        return self._batch(self.read(splitter.feed(data)))
 
     def end(self) -> Batch:
         """See :meth:`~claudeproxyd.messages.reader.StreamReader.end`."""
@@ -177,29 +180,16 @@ class GeminiReader:
         if isinstance(self._splitter, FrameSplitter):
             # The empty line after the last frame may be missing; if half of that frame is, the answer was cut.
             with contextlib.suppress(NoResponse):
-                error = self._read(self._splitter.feed(b"\n\n"))
+                error = self.read(self._splitter.feed(b"\n\n"))
         if error is None and self._reason and not self._over:
             self._finish()
         return self._batch(error)
 
-    def respond(self, data: bytes) -> bytes | None:
-        """Take in a GenerateContentResponse, or an array of them; gives the error if it is one.
+    def read(self, frames: Sequence[bytes]) -> bytes | None:
+        """Take in what is in them; gives the error if there is one, which is the last to be read.
 
         Raises :class:`~claudeproxyd.messages.reader.Damaged` and :class:`~claudeproxyd.messages.reader.ModelFault`.
         """
-        try:
-            decoded = _decoder.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
-            raise NoResponse(f"no answer of Gemini's: {e}") from None
-        for response in decoded if isinstance(decoded, list) else (decoded,):
-            if response.error and _is_there(response.error):
-                return b'{"error":%b}' % bytes(response.error)
-            self._respond(response)
-            if self._over:
-                break
-        return None
-
-    def _read(self, frames: Sequence[bytes]) -> bytes | None:
         for frame in frames:
             if self._over:
                 break
@@ -209,7 +199,14 @@ class GeminiReader:
                 data = frame
             else:
                 data = read_frame(frame)[1]
-            if data and data != b"[DONE]" and (error := self.respond(data)) is not None:
+            try:
+                decoded = _decode(data)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+                if data in _NOTHING:
+                    continue
+                raise NoResponse(f"no answer of Gemini's: {e}") from None
+            error = self._respond(decoded) if isinstance(decoded, _Response) else self._respond_to_all(decoded)
+            if error is not None:
                 return error
         return None
 
@@ -225,7 +222,18 @@ class GeminiReader:
 
     # One response.
 
-    def _respond(self, response: _Response) -> None:
+    def _respond_to_all(self, responses: list[_Response]) -> bytes | None:
+        for response in responses:
+            if self._over:
+                break
+            if (error := self._respond(response)) is not None:
+                return error
+        return None
+
+    def _respond(self, response: _Response) -> bytes | None:
+        """Take it in, or give the error that has come in its place."""
+        if response.error and _is_there(response.error):
+            return b'{"error":%b}' % bytes(response.error)
         counts = response.usage_metadata
         if counts is not None:
             self._count(counts)
@@ -248,8 +256,9 @@ class GeminiReader:
         if feedback is not None and feedback.block_reason is not None and feedback.block_reason not in UNFINISHED:
             self._reason, self._blocked = feedback.block_reason, True
             self._reason_message = feedback.block_reason_message or ""
-        if (self._reason and counts is not None) or self._machine.stopped:
+        if (self._reason and counts is not None) or (self._may_stop and self._machine.stopped):
             self._finish()
+        return None
 
     def _count(self, counts: _Counts) -> None:
         usage = self._machine.usage
@@ -275,6 +284,7 @@ class GeminiReader:
             self._note(f"sources left out: {e}")
 
     def _finish(self) -> None:
+        self._over = True
         try:
             if self._partial is not None:
                 self._end_partial()
@@ -298,27 +308,25 @@ class GeminiReader:
     # One part.
 
     def _part(self, part: _Part) -> None:
+        text = part.text
         if part.function_call is not None:
             self._call(part.function_call, part.thought_signature)
-        elif part.tool_call or part.tool_response:
-            pass  # a search of Google's own: the sources tell of it
-        elif part.text is None and part.thought_signature is None:
-            self._other(part)
         elif part.thought:
-            self._think(part.text or "", part.thought_signature)
-        else:
-            self._say(part.text or "", part.thought_signature)
+            self._think(text or "", part.thought_signature)
+        elif text is None or part.thought_signature is not None:
+            self._other(part)
+        elif text:
+            self._say(text)
 
-    def _say(self, text: str, signature: str | None = None) -> None:
-        if text:
-            if self._text_signature:  # what is signed ends there, and is to come back by itself
-                self._end_text()
-                self._machine.close()
-            self._machine.text(text)
-            self._text.append(text)
-            self._answered = True
-        if not signature:
-            return
+    def _say(self, text: str) -> None:
+        if self._text_signature:  # what is signed ends there, and is to come back by itself
+            self._end_text()
+            self._machine.close()
+        self._machine.text(text)
+        self._text.append(text)
+        self._answered = True
+
+    def _sign_text(self, signature: str) -> None:
         if self._text:
             self._text_signature = signature
         elif self._unsigned_call:  # streamed calls may be signed after the fact
@@ -383,14 +391,20 @@ class GeminiReader:
         self._called = self._answered = True
 
     def _other(self, part: _Part) -> None:
-        """Parts that were not asked for, in Markdown where that can be."""
-        if part.executable_code is not None:
-            code = part.executable_code
+        """What is neither a call, nor a thought, nor text alone. Code becomes Markdown."""
+        if part.tool_call or part.tool_response:
+            return  # a search of Google's own: the sources tell of it
+        code, result = part.executable_code, part.code_execution_result
+        if part.text:
+            self._say(part.text)
+        elif code is not None:
             self._say(f"```{(code.language or '').lower()}\n{code.code or ''}\n```\n")
-        elif part.code_execution_result is not None:
-            self._say(f"```\n{part.code_execution_result.output or ''}\n```\n")
-        else:
+        elif result is not None:
+            self._say(f"```\n{result.output or ''}\n```\n")
+        elif part.thought_signature is None:
             self._note("a part of no known kind was left out")
+        if part.thought_signature:
+            self._sign_text(part.thought_signature)
 
     def _end_text(self) -> None:
         """The text block is whole: what comes next is another one."""
@@ -407,7 +421,7 @@ def read_whole(body: bytes, machine: BlockMachine, request: GeminiRequest, signa
     :class:`~claudeproxyd.messages.reader.ModelFault`.
     """
     reader = GeminiReader(machine, request, signatures, len(body))
-    error = reader.respond(body)
+    error = reader.read([body.strip()])
     if error is not None:
         raise Damaged(f"an error in the place of an answer: {error[:1000].decode('utf-8', 'replace')}")
     if not reader.end().ended:
