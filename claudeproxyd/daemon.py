@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import resource
 import signal
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -33,7 +34,9 @@ from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.opening import store_for
+from claudeproxyd.store.parts import Parts
 from claudeproxyd.store.service import StateService
+from claudeproxyd.translate.signatures import Signatures
 from claudeproxyd.web.access import ConcurrencyAdmission
 from claudeproxyd.web.admin import AdminRoot
 from claudeproxyd.web.buffers import BufferBudget
@@ -64,6 +67,7 @@ class Daemon(MultiService):
         self._admission = ConcurrencyAdmission()
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
         self._sources = Sources(reactor)
+        self._signatures = Signatures(time.time)
         self._sources.reload(config)
         self.pool = CredentialPool(
             reactor,
@@ -74,9 +78,11 @@ class Daemon(MultiService):
         )
         self._plant = self._build(loaded, None, ())
         self.pool.setServiceParent(self)
-        store = store_for(config.server.state, self.pool, reactor)
+        pool = self.pool
+        kept = Parts({"cooldown": pool, "affinity": pool, "disabled": pool, "signature": self._signatures})
+        store = store_for(config.server.state, kept, reactor)
         store.register(self.metrics)
-        self._state = StateService(reactor, self.pool, store)
+        self._state = StateService(reactor, kept, store)
         self._state.setServiceParent(self)
         self._plant.catalog.setServiceParent(self)
         self.site = GatewaySite(PublicRoot(), self._plant.public, reactor)
@@ -173,6 +179,7 @@ class Daemon(MultiService):
                 access_log=self._access_log(loaded),
                 admission=self._admission,
                 buffers=self._buffers,
+                signatures=self._signatures,
                 in_thread=self._in_thread,
                 ready=lambda: bool(self.running) and self._state.settled and not self.site.draining,
             ),
@@ -241,6 +248,8 @@ class Daemon(MultiService):
         gauge = self.metrics.gauge
         gauge("claudeproxyd_connections", "Client connections.", lambda: len(self.site.channels))
         gauge("claudeproxyd_buffered_bytes", "Bodies held for clients.", lambda: self._buffers.held)
+        gauge("claudeproxyd_signatures", "Signatures of thoughts remembered.", lambda: len(self._signatures))
+        gauge("claudeproxyd_signature_bytes", "What they take.", lambda: self._signatures.size)
         gauge("claudeproxyd_open_streams", "Streams on their way.", lambda: len(self._plant.relays))
         gauge(
             "claudeproxyd_paused_streams",

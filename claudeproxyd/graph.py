@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.pool.service import CredentialPool
     from claudeproxyd.secrets.sources import Sources
+    from claudeproxyd.translate.signatures import Signatures
     from claudeproxyd.web.access import ConcurrencyAdmission
     from claudeproxyd.web.buffers import BufferBudget
 
@@ -58,10 +59,10 @@ class Upstreams:
     """The executors of one configuration, and the connections that they use."""
 
     def __init__(
-        self, reactor: Any, config: Config, before: Upstreams | None, keep: Sequence[str], buffers: BufferBudget
+        self, reactor: Any, config: Config, before: Upstreams | None, keep: Sequence[str], fixtures: Fixtures
     ) -> None:
         """*keep* names the providers that are as they were in *before*."""
-        self._buffers = buffers
+        self._fixtures = fixtures
         self._origins: dict[str, list[Origin]] = {}
         self.executors: dict[str, IExecutor] = {}
         self.timeouts = {provider.name: timeouts_for(provider, config) for provider in config.providers}
@@ -97,7 +98,8 @@ class Upstreams:
             origin=origin,
             timeouts=timeouts,
             max_event_bytes=config.streaming.max_event_bytes,
-            hold=self._buffers.note,
+            hold=self._fixtures.buffers.note,
+            signatures=self._fixtures.signatures,
             rules=[
                 operator_rule(rule.outcome, rule.status, rule.match, rule.cooldown, rule.scope)
                 for rule in provider.rules
@@ -133,6 +135,7 @@ class Fixtures:
     access_log: Callable[[AccessEntry], None]
     admission: ConcurrencyAdmission
     buffers: BufferBudget
+    signatures: Signatures
     in_thread: Callable[[Callable[[], None]], Deferred[None]]
     ready: Callable[[], bool]
 
@@ -144,7 +147,7 @@ class Plant:
         self, reactor: Any, config: Config, fixtures: Fixtures, before: Plant | None, keep: Sequence[str]
     ) -> None:
         """*keep* names the providers whose executors are taken over from *before*."""
-        upstreams = Upstreams(reactor, config, before.upstreams if before else None, keep, fixtures.buffers)
+        upstreams = Upstreams(reactor, config, before.upstreams if before else None, keep, fixtures)
         self.upstreams: Upstreams = upstreams
         router = self._router = Router(config.models, config.providers)
         self.relays: set[Relay] = set() if before is None else before.relays

@@ -243,12 +243,12 @@ class IUsageSink(Interface):
 
 
 class IStateStore(Interface):
-    """Keeps the pool's state across restarts, and shares it between daemons. Never waited for by a request."""
+    """Keeps state across restarts, and shares it between daemons. Never waited for by a request."""
 
     def load() -> Deferred[Mapping[str, Any]]:
         """What was saved; empty for a fresh or damaged store. Called once; may fail, or take for ever.
 
-        A store that daemons share gives what the others said to the pool by itself, then and later.
+        A store that daemons share gives what the others said to those who keep it by itself, then and later.
         """
 
     def save(changes: Mapping[str, Any]) -> None:

@@ -44,11 +44,6 @@ def affinity_key(session: str, model: str) -> str:
     return key("affinity", session, model)
 
 
-def is_affinity(name: str) -> bool:
-    """Whether that key is an affinity's."""
-    return name.startswith('["affinity",')
-
-
 def stale_at(value: Any) -> float:
     """From when a value need not be kept, in wall-clock seconds: a cooldown's level is of use for a while after it."""
     if not isinstance(value, Mapping):

@@ -1,1 +1,1 @@
-"""Where the pool's state lives while the daemon does not, and how several daemons share it."""
+"""Where state lives while the daemon does not, and how several daemons share it."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @implementer(IStateStore)
 class MemoryStore:
-    """``memory:``: the pool's own memory is all there is."""
+    """``memory:``: the daemon's own memory is all there is."""
 
     def load(self) -> Deferred[Mapping[str, Any]]:
         """Nothing."""

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from claudeproxyd.interfaces import IStateStore
-    from claudeproxyd.pool.service import CredentialPool
+    from claudeproxyd.store.parts import Part
 
 
-def store_for(state: str, pool: CredentialPool, reactor: Any) -> IStateStore:
-    """The store, which has touched nothing yet. Raises ValueError for what the check of a configuration refuses."""
+def store_for(state: str, kept: Part, reactor: Any) -> IStateStore:
+    """The store for what is *kept*; it has touched nothing yet. Raises ValueError for what the check of a
+    configuration refuses."""
     place = state_of(state)
     if isinstance(place, InFile):
         return SQLiteStore(Database(place.path), reactor, _thread_of_its_own(reactor))
@@ -30,7 +31,7 @@ def store_for(state: str, pool: CredentialPool, reactor: Any) -> IStateStore:
         # Its parser is an extra, which is there where this is configured.
         from claudeproxyd.store.redis import RedisStore, endpoint_of
 
-        return RedisStore(reactor, endpoint_of(reactor, place), place, pool.learn, pool.export_state)
+        return RedisStore(reactor, endpoint_of(reactor, place), place, kept.learn, kept.export_state)
     return MemoryStore()
 
 

@@ -10,9 +10,10 @@ Each value is ``[said, value]``: when it was said, in wall-clock seconds, and nu
 stays in Redis for a day, so that a daemon that was away hears of it. What is merged how:
 
 - An end, and whether a credential is disabled: what was said last holds.
-- Of two cooldowns the one that ends later holds, whoever said it when; of two affinities the later used one. The pool
-  sees to both.
-- That an affinity ended is not said: each daemon forgets by itself.
+- Of two cooldowns the one that ends later holds, whoever said it when; of two affinities, and of two signatures, the
+  later used one. The pool and the signatures see to that.
+- That an affinity or a signature ended is not said: each daemon forgets by itself. A signature goes from Redis too, or
+  there would be far more of them than a daemon keeps; whoever still uses it tells of it again.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import IStateStore
-from claudeproxyd.pool.state import LONGEST, is_affinity, stale_at
+from claudeproxyd.pool.state import LONGEST, stale_at
 from claudeproxyd.store.resp import RedisConnection
 from claudeproxyd.store.waiting import Waiting
 
@@ -59,6 +60,9 @@ BEAT = 10.0
 GREETING = 10.0
 #: Seconds that a credential stays disabled in a Redis that no daemon talks to.
 A_YEAR = 365 * 86_400.0
+#: How the keys begin that each daemon forgets by itself.
+_SIGNATURE = '["signature",'
+_FADING = ('["affinity",', _SIGNATURE)
 #: Keys whose last change is remembered, to know news from old news.
 REMEMBERED = 20_000
 
@@ -98,7 +102,7 @@ class RedisStore:
         self._channel = f"{place.prefix}{place.database}:changes"
         self._waiting = Waiting(self._flush_soon, wall_clock)
         self._last: OrderedDict[str, Said] = OrderedDict()
-        """What was said last of each key that is no affinity."""
+        """What was said last of each key that does not fade."""
         self._loading: Deferred[Mapping[str, Any]] | None = None
         self._connection: RedisConnection | None = None
         """None while there is none, or it is not of use yet."""
@@ -260,11 +264,12 @@ class RedisStore:
         told = {}
         for key, said in taken.items():
             until = now + LONGEST if said[1] is None else min(stale_at(said[1]), now + A_YEAR)
-            if is_affinity(key):
-                if said[1] is None:
-                    continue
-            else:
+            if not key.startswith(_FADING):
                 self._remember(key, said)
+            elif said[1] is None:
+                if key.startswith(_SIGNATURE):
+                    connection.command("DEL", self._place.prefix + key).addErrback(self._not_written)
+                continue
             if until <= now:
                 continue
             told[key] = said
@@ -300,7 +305,7 @@ class RedisStore:
         news = {}
         now = self._wall_clock()
         for key, (said, value) in told.items():
-            if is_affinity(key):
+            if key.startswith(_FADING):
                 news[key] = value
                 continue
             # A clock that is ahead of ours must not have the last word for as long as it is.

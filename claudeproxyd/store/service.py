@@ -1,4 +1,4 @@
-"""The pool's state as a service: brought back at the start, told of every change, written out at the end."""
+"""State as a service: brought back at the start, told of every change, written out at the end."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from claudeproxyd.interfaces import IStateStore
-    from claudeproxyd.pool.service import CredentialPool
+    from claudeproxyd.store.parts import Part
 
 #: Seconds that the start, and the stop, wait for a store.
 PATIENCE = 2.0
 
 
 class StateService(Service):
-    """Ties the pool to its store. Made and parented by the daemon."""
+    """Ties what remembers to a store. Made and parented by the daemon."""
 
     name = "state"
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, pool: CredentialPool, store: IStateStore) -> None:
+    def __init__(self, clock: IReactorTime, state: Part, store: IStateStore) -> None:
         self._clock = clock
-        self._pool = pool
+        self._state = state
         self._store = store
         self.settled = False
         """The state is there, or will not be waited for: the daemon may say that it is ready."""
@@ -37,13 +37,13 @@ class StateService(Service):
     def startService(self) -> None:
         """Begin to load. What comes late is taken over all the same."""
         super().startService()
-        self._pool.changed = self._store.save
+        self._state.changed = self._store.save
         self._patience = self._clock.callLater(PATIENCE, self._go_on, f"not within {PATIENCE:g} s")
         self._store.load().addCallback(self._loaded).addErrback(self._failed)
 
     def _loaded(self, saved: Mapping[str, Any]) -> None:
         if self.running:
-            self._pool.import_state(saved)
+            self._state.import_state(saved)
             self._go_on("")
 
     def _failed(self, failure: Failure) -> None:
@@ -60,7 +60,7 @@ class StateService(Service):
     def stopService(self) -> Deferred[None]:
         """Have written what is not yet; a store that does not answer is not waited for."""
         super().stopService()
-        self._pool.changed = None
+        self._state.changed = None
         if self._patience is not None and self._patience.active():
             self._patience.cancel()
         closed = self._store.close()

@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
-#: Keys at once; a change of another key is dropped then. The pool has fewer unless thousands of credentials are in
-#: trouble while nothing can be written.
+#: Keys at once; a change of another key is dropped then. There are fewer unless much happens while nothing
+#: can be written.
 BOUND = 100_000
 
 

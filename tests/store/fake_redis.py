@@ -118,6 +118,8 @@ class FakeRedis:
         if name == b"SET":
             self.data[words[0]] = words[1]
             self.lives[words[0]] = int(words[3])
+        elif name == b"DEL":
+            self.data.pop(words[0], None)
         elif name == b"SCAN":
             keys = [key for key in self.data if fnmatchcase(key.decode("latin-1"), words[2].decode().replace("\\", ""))]
             return b"*2\r\n" + _bulk(b"0") + b"*%d\r\n" % len(keys) + b"".join(map(_bulk, keys))

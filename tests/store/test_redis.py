@@ -14,7 +14,9 @@ from claudeproxyd.config.state import InRedis
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.outcomes import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.store.parts import Parts
 from claudeproxyd.store.service import StateService
+from claudeproxyd.translate.signatures import Signatures
 from tests.pool.support import NoJitter, credential, wanted
 from tests.store.support import COOLING, HOME, NOW, A, B, StoreTestCase, affinity, cooldown
 
@@ -352,7 +354,12 @@ class DaemonsTests(RedisTestCase):
     """Pools that share."""
 
     def daemon(self) -> CredentialPool:
-        """A pool with its store."""
+        """One's pool."""
+        return self.both()[0]
+
+    def both(self, **bounds: int) -> tuple[CredentialPool, Signatures]:
+        """A daemon's pool and signatures, with their store."""
+        signatures = Signatures(lambda: NOW + self.clock.seconds(), **bounds)
         pool = CredentialPool(
             self.clock,
             Settings(),
@@ -360,21 +367,22 @@ class DaemonsTests(RedisTestCase):
             jitter=NoJitter(),
             wall_clock=lambda: NOW + self.clock.seconds(),
         )
+        kept = Parts({"cooldown": pool, "affinity": pool, "disabled": pool, "signature": signatures})
         store = RedisStore(
             self.clock,
             Endpoint(self.redis, self.clock),
             InRedis("redis.example"),
-            pool.learn,
-            pool.export_state,
+            kept.learn,
+            kept.export_state,
             lambda: NOW + self.clock.seconds(),
         )
-        service = StateService(self.clock, pool, store)
+        service = StateService(self.clock, kept, store)
         service.startService()
         self.addCleanup(self.turn)
         self.addCleanup(service.stopService)
         self.addCleanup(pool.stopService)
         self.turn()
-        return pool
+        return pool, signatures
 
     def use(self, pool: CredentialPool, session: str = "") -> Any:
         """A lease."""
@@ -390,6 +398,36 @@ class DaemonsTests(RedisTestCase):
         one.clear(None, None, None)
         self.turn(0.2)
         self.assertEqual(other.export_state(), {})
+
+    def test_signatures(self) -> None:
+        """A signature that one of them keeps the others recall, and whoever comes later; no pool is disturbed."""
+        (pool, one), (_, other) = self.both(), self.both()
+        self.use(pool).release(QUOTA)
+        one.keep("toolu_1", "s" * 9_000)
+        self.turn(0.2)
+        later, third = self.both()
+        self.assertEqual([signatures.recall("toolu_1") for signatures in (other, third)], ["s" * 9_000] * 2)
+        self.assertEqual((later.export_state(), len(self.redis.data)), (pool.export_state(), 2))
+        self.assertEqual([command[0] for command in self.redis.commands].count(b"PUBLISH"), 1)
+
+    def test_too_many_signatures(self) -> None:
+        """Those that are too many for a daemon go from Redis, but from nobody who has room for them."""
+        (_, one), (_, other) = self.both(count=2), self.both()
+        for key in ("1", "2", "3"):
+            one.keep(key, "s")
+            self.turn(0.2)
+        self.assertEqual(sorted(self.redis.data), [PREFIX + b'["signature","2"]', PREFIX + b'["signature","3"]'])
+        self.assertEqual((one.recall("1"), other.recall("1")), (None, "s"))
+
+    def test_signatures_after_an_outage(self) -> None:
+        """A Redis that forgot everything is given the signatures again."""
+        _, one = self.both()
+        one.keep("1", "s")
+        self.turn(0.2)
+        self.redis.die()
+        self.redis.there = True
+        self.turn(5.0)
+        self.assertEqual(self.both()[1].recall("1"), "s")
 
     def test_no_echo(self) -> None:
         """Nobody repeats what it was told: three daemons, one change, one message."""

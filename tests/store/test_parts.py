@@ -1,0 +1,118 @@
+"""Several parts that share one store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from claudeproxyd.config.schema import Pool as Settings
+from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.store.database import Database
+from claudeproxyd.store.parts import Parts
+from claudeproxyd.store.service import StateService
+from claudeproxyd.store.sqlite import SQLiteStore
+from claudeproxyd.translate.signatures import Signatures
+from tests.pool.support import credential
+from tests.store.support import COOLING, HOME, NOW, StoreTestCase, Thread
+
+SIGNED = '["signature","toolu_1"]'
+
+
+class Recorder:
+    """A part that notes what it is told."""
+
+    def __init__(self, **everything: Any) -> None:
+        self.changed: Callable[[Mapping[str, Any]], None] | None = None
+        self.everything = everything
+        self.told: list[tuple[str, dict[str, Any]]] = []
+
+    def export_state(self) -> Mapping[str, Any]:
+        return self.everything
+
+    def import_state(self, saved: Mapping[str, Any]) -> None:
+        self.told.append(("import", dict(saved)))
+
+    def learn(self, changes: Mapping[str, Any]) -> None:
+        self.told.append(("learn", dict(changes)))
+
+
+class PartsTests(StoreTestCase):
+    """Who is told what."""
+
+    def setUp(self) -> None:
+        """One part with two words, one with one."""
+        super().setUp()
+        self.one, self.other = Recorder(a=1), Recorder(b=2)
+        self.parts = Parts({"cooldown": self.one, "affinity": self.one, "signature": self.other})
+
+    def test_by_word(self) -> None:
+        """Each part is told of its own keys, in one go, and one that nothing concerns is not bothered."""
+        for verb, tell in (("import", self.parts.import_state), ("learn", self.parts.learn)):
+            tell({COOLING: 1, SIGNED: 2, HOME: None})
+            tell({SIGNED: 3})
+            self.assertEqual(self.one.told, [(verb, {COOLING: 1, HOME: None})])
+            self.assertEqual(self.other.told, [(verb, {SIGNED: 2}), (verb, {SIGNED: 3})])
+            self.one.told.clear()
+            self.other.told.clear()
+
+    def test_nobodys(self) -> None:
+        """What was saved and is nobody's is deleted; what another daemon says of it is passed over."""
+        changes: list[Mapping[str, Any]] = []
+        strange = {'["weather","p"]': 1, "damaged": 2, "[]": 3, "": 4}
+        self.parts.import_state(strange)
+        self.parts.changed = changes.append
+        self.parts.import_state(strange)
+        self.parts.learn(strange)
+        self.assertEqual(changes, [dict.fromkeys(strange)])
+        self.assertEqual(self.one.told + self.other.told, [])
+
+    def test_changes(self) -> None:
+        """Every part tells of its changes, until nobody listens any more; everything is of all of them, once."""
+        self.parts.changed = print
+        self.assertIs(self.parts.changed, print)
+        self.assertEqual((self.one.changed, self.other.changed), (print, print))
+        self.parts.changed = None
+        self.assertEqual((self.one.changed, self.other.changed), (None, None))
+        self.assertEqual(self.parts.export_state(), {"a": 1, "b": 2})
+
+
+class RestartTests(StoreTestCase):
+    """A pool and signatures in one file."""
+
+    def daemon(self, path: str, **bounds: int) -> tuple[CredentialPool, Signatures, StateService]:
+        """As the daemon ties them."""
+        clock = Clock()
+        pool = CredentialPool(clock, Settings(), [credential("a")], wall_clock=lambda: NOW + clock.seconds())
+        self.addCleanup(pool.stopService)
+        signatures = Signatures(lambda: NOW + clock.seconds(), **bounds)
+        kept = Parts({"cooldown": pool, "affinity": pool, "disabled": pool, "signature": signatures})
+        service = StateService(clock, kept, SQLiteStore(Database(path, lambda: NOW), clock, Thread()))
+        service.startService()
+        return pool, signatures, service
+
+    def test_restart(self) -> None:
+        """Both are there again after a restart, and none deletes what is the other's."""
+        path = self.mktemp() + "/state.db"
+        pool, signatures, service = self.daemon(path)
+        pool.set_enabled("p", "a", False)
+        signatures.keep("toolu_1", "s")
+        self.successResultOf(service.stopService())
+        for _ in range(2):
+            pool, signatures, service = self.daemon(path)
+            self.assertEqual([entry["state"] for entry in pool.snapshot()], ["disabled"])
+            self.assertEqual(signatures.recall("toolu_1"), "s")
+            self.successResultOf(service.stopService())
+        self.assertEqual(self.warnings, [])
+
+    def test_bounds(self) -> None:
+        """A file holds no more signatures than a daemon remembers, even if it remembered more before."""
+        path = self.mktemp() + "/state.db"
+        _, signatures, service = self.daemon(path, count=2)
+        for key in "abc":
+            signatures.keep(key, "s")
+        self.successResultOf(service.stopService())
+        _, signatures, service = self.daemon(path, count=1)
+        self.successResultOf(service.stopService())
+        self.assertEqual(list(Database(path, lambda: NOW).read()), ['["signature","c"]'])
