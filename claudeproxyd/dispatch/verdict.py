@@ -61,6 +61,8 @@ def refusal(
         assert exhausted is not None
         return _nothing_to_offer(model, exhausted, settings)
     failure = _most_useful(failures)
+    if exhausted is not None and _others_rest(failure.outcome.kind, exhausted):
+        return _nothing_to_offer(model, exhausted, settings)
     return _without_private_words(_of(failure, model, ready_in, settings), failure)
 
 
@@ -99,6 +101,11 @@ def _most_useful(failures: Sequence[AttemptFailed]) -> AttemptFailed:
                 return failure
     others = [failure for failure in failures if failure.outcome.kind not in _OF_ONE_CANDIDATE]
     return (others or failures)[-1]
+
+
+def _others_rest(kind: Kind, exhausted: Exhausted) -> bool:
+    """Whether a model that is unavailable where it was asked for may be there where nobody could be asked."""
+    return kind is Kind.MODEL_UNAVAILABLE and exhausted.ready_in is not None and exhausted.reason != kind.value
 
 
 def _clients(failure: AttemptFailed) -> Refusal:

@@ -200,6 +200,16 @@ class MostUseful(VerdictTestCase):
         self.assertEqual(told(failed(Kind.TRANSIENT), failed(Kind.MODEL_UNAVAILABLE)).error.status, 502)
         self.assertEqual(told(failed(Kind.MODEL_UNAVAILABLE), failed(Kind.AUTH)).error.status, 503)
 
+    def test_model_unavailable_while_others_rest(self) -> None:
+        """A route that has the model, and rests, was not even asked: a try later may find it."""
+        rests = (("quota", 20.0, 429), ("overloaded", 3.0, 503), ("model_unavailable", 600.0, 404))
+        for reason, ready_in, status in rests:
+            exhausted = Exhausted(reason, ready_in)
+            refused = refusal("m", [failed(Kind.MODEL_UNAVAILABLE)], exhausted, ready_in, Pool())
+            self.assertEqual(refused.error.status, status)
+        refused = refusal("m", [failed(Kind.MODEL_UNAVAILABLE)], Exhausted("none", None), None, Pool())
+        self.assertEqual(refused.error.status, 404)
+
 
 class BrokenOff(VerdictTestCase):
     """A message of which the client has a part."""
