@@ -101,18 +101,18 @@ def _text(text: str, block: _Block) -> bytes:
 
 def _asked(block: _Block) -> str:
     query = block.input.get("query") if isinstance(block.input, dict) else None
-    if isinstance(query, str) and query:
-        return f"[Searched the web for: {query}]"
+    if isinstance(query, str):
+        return f"[Searched the web for: {query}]" if query else "[Searched the web]"
     return f"[Called {block.name or 'a tool'}: {msgspec.json.encode(block.input).decode()}]"
 
 
 def _found(content: Any) -> str:
-    """The results of a server tool as a list of what they are named and where they stand."""
+    """The results of a search: what they are named and where they stand. Of several searches one has them all."""
     if isinstance(content, dict):
         return f"[The search failed: {content.get('error_code', 'unknown error')}]"
     found = [result for result in content if isinstance(result, dict)] if isinstance(content, list) else []
     if not found:
-        return "[Nothing was found]"
+        return "[No results of its own]"
     lines = (
         " ".join(str(result[name]) for name in ("title", "url", "page_age") if result.get(name)) for result in found
     )

@@ -180,8 +180,9 @@ class Searches(SynchronousTestCase):
         """An error, no results, and a call that is none of a search's are told too."""
         for block, text in (
             ({**FOUND, "content": {"error_code": "max_uses_exceeded"}}, "[The search failed: max_uses_exceeded]"),
-            ({**FOUND, "content": []}, "[Nothing was found]"),
-            ({**FOUND, "content": None}, "[Nothing was found]"),
+            ({**FOUND, "content": []}, "[No results of its own]"),
+            ({**FOUND, "content": None}, "[No results of its own]"),
+            ({**SEARCH, "input": {"query": ""}}, "[Searched the web]"),
             ({**SEARCH, "name": "web_fetch", "input": {"url": "u"}}, '[Called web_fetch: {"url":"u"}]'),
         ):
             self.assertEqual(spliced(assistant(block))["messages"], [assistant({"type": "text", "text": text})])
