@@ -295,14 +295,16 @@ def claude_tools(body: Json) -> Iterator[Fact]:
                     offered[inner["tool"]["name"]] = inner["type"] == "tool_addition"
     for tool in body.get("tools", []):
         if "input_schema" in tool and offered[tool["name"]]:
-            yield "tool", _Name(tool["name"]), tool.get("description", "")
+            properties = sorted(tool["input_schema"].get("properties", {}))
+            yield "tool", _Name(tool["name"]), tool.get("description", ""), properties
 
 
 def gemini_tools(body: Json) -> Iterator[Fact]:
     """Declared functions."""
     for tool in body.get("tools", []):
         for each in tool.get("functionDeclarations", []):
-            yield "tool", _Name(each["name"]), each.get("description", "")
+            schema = each.get("parametersJsonSchema") or each.get("parameters") or {}
+            yield "tool", _Name(each["name"]), each.get("description", ""), sorted(schema.get("properties", {}))
 
 
 def claude_wishes(body: Json) -> Iterator[Fact]:
@@ -313,6 +315,8 @@ def claude_wishes(body: Json) -> Iterator[Fact]:
     choice = body.get("tool_choice", {"type": "auto"})
     kind = {"auto": "AUTO", "any": "ANY", "tool": "ANY", "none": "NONE"}[choice["type"]]
     yield "choice", kind, _Name(choice["name"]) if "name" in choice else ""
+    searches = any(tool.get("type", "").startswith("web_search") for tool in body.get("tools", []))
+    yield "search", searches and kind != "NONE"
 
 
 def gemini_wishes(body: Json) -> Iterator[Fact]:
@@ -324,6 +328,7 @@ def gemini_wishes(body: Json) -> Iterator[Fact]:
     calling = body.get("toolConfig", {}).get("functionCallingConfig", {})
     allowed = calling.get("allowedFunctionNames", [])
     yield "choice", calling.get("mode", "AUTO"), _Name(allowed[0]) if allowed else ""
+    yield "search", any("googleSearch" in tool for tool in body.get("tools", []))
 
 
 def _blocks(content: str | list[Json]) -> list[Json]:

@@ -130,6 +130,8 @@ def _check_part(part: dict[str, Any], role: str) -> None:
         assert part["text"] or "thoughtSignature" in part, "an empty text"
     assert role == "model" or not part.keys() & {"functionCall", "thought", "thoughtSignature"}, "said by a user"
     assert role == "user" or "functionResponse" not in part, "a result that the model gives"
+    if kinds == ["fileData"]:
+        assert part["fileData"].keys() == {"mimeType", "fileUri"}, "Vertex wants the type of what it fetches"
     if "thoughtSignature" in part:
         base64.b64decode(part["thoughtSignature"].replace("-", "+").replace("_", "/"), validate=True)
 

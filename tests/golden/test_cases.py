@@ -20,16 +20,21 @@ class CaseTests(SynchronousTestCase):
 
 def check_case(test: CaseTests, case: Case) -> None:
     if case.upstream_request is not None:
-        body = json.loads(re.sub(r'"<(name_\d+)>"', r'"\1"', json.dumps(case.upstream_request)))
-        strict.check_request(body, case.kind == "vertex")
-        facts.compare_requests(
-            json.loads(case.body), body, own_words=case.own_words, signatures=case.signatures, lost=case.lost
-        )
+        judge_request(case, case.upstream_request)
     if case.upstream_answer is not None and case.answer is not None:
         for chunk in case.upstream_answer:
             strict.check_answer_chunk(chunk)
         strict.check_message(known_numbers(case.answer))
         facts.compare_answers(case.upstream_answer, case.answer)
+
+
+def judge_request(case: Case, body: dict[str, Any]) -> None:
+    """Raise unless *body* is a Gemini request that says what the case's Claude request says."""
+    body = json.loads(re.sub(r'"<(name_\d+)>"', r'"\1"', json.dumps(body)))
+    strict.check_request(body, case.kind == "vertex")
+    facts.compare_requests(
+        json.loads(case.body), body, own_words=case.own_words, signatures=case.signatures, lost=case.lost
+    )
 
 
 def known_numbers(answer: dict[str, Any]) -> dict[str, Any]:
