@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from claudeproxyd.messages.batch import Batch
+from claudeproxyd.messages.block import Block, is_object
 from claudeproxyd.messages.estimate import BYTES_A_TOKEN
 from claudeproxyd.messages.ids import Ids, fits_client, mint_signature
 from claudeproxyd.messages.stops import StopWatch
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _encode = msgspec.json.Encoder().encode
-_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 _PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":"%b_delta","%b":'
@@ -46,48 +46,6 @@ _STARTS: Mapping[str, Mapping[str, Any]] = {
 
 class BlockError(Exception):
     """The upstream sent what no Claude message can hold; for executors a malformed answer."""
-
-
-class _Block:
-    """One content block: the *live* one, whose events go out as they come, or one that waits behind it."""
-
-    __slots__ = ("deltas", "held", "kind", "over", "signed", "start")
-
-    def __init__(self, start: Mapping[str, Any], over: bool = False) -> None:
-        self.kind: str = start["type"]
-        self.start = start
-        """As it is in content_block_start."""
-        self.deltas: list[tuple[str, Any]] = []
-        """Kind and value of each delta that is needed again: of what waits, of tool input, of a whole answer."""
-        self.held = 0
-        """Bytes of these."""
-        self.over = over
-        """Nothing more comes for it."""
-        self.signed = False
-
-    def joined(self, kind: str) -> str:
-        """All deltas of one kind in one."""
-        return "".join([value for of, value in self.deltas if of == kind])
-
-    def is_whole(self) -> bool:
-        """Whether it can be closed for the sake of the next: all but a tool call whose input is no JSON object yet."""
-        if self.over or self.kind != "tool_use":
-            return True
-        return bool(self.deltas) and self.deltas[-1][1].rstrip().endswith("}") and _is_object(self.joined("input_json"))
-
-    def content(self) -> dict[str, Any]:
-        """The block as a whole message has it."""
-        content = dict(self.start)
-        for kind in {kind for kind, _ in self.deltas}:
-            if kind == "citations":
-                content["citations"] = [value for of, value in self.deltas if of == kind]
-            elif kind == "input_json":
-                text = self.joined(kind)
-                # Input that max_tokens has cut short is left out: the clients do not run such a call.
-                content["input"] = msgspec.Raw(text.encode()) if _is_object(text) else {}
-            else:
-                content[kind] = self.joined(kind)
-        return content
 
 
 class BlockMachine:
@@ -142,9 +100,9 @@ class BlockMachine:
         self._has_content = False
         """A content event is among the frames; ``_had_content``: one was, ever."""
         self._had_content = False
-        self._blocks: deque[_Block] = deque()
+        self._blocks: deque[Block] = deque()
         """The live block and those that wait behind it."""
-        self._live: _Block | None = None
+        self._live: Block | None = None
         self._opened = False
         """content_block_start of the live block is out."""
         self._early_citations: list[Any] = []
@@ -152,7 +110,7 @@ class BlockMachine:
         self._index = -1
         self._prefixes: dict[str, bytes] = {}
         """Of the live block: the bytes of a delta up to its value."""
-        self._calls: dict[str, _Block] = {}
+        self._calls: dict[str, Block] = {}
         self._damaged = ""
         self._held = 0
         self._written = 0
@@ -204,7 +162,7 @@ class BlockMachine:
         """
         if id is None or not fits_client(id) or id in self._calls:
             id = self._ids.tool_use()
-        block = self._calls[id] = _Block({"type": "tool_use", "id": id, "name": name, "input": {}})
+        block = self._calls[id] = Block({"type": "tool_use", "id": id, "name": name, "input": {}})
         self._begin(block)
         return id
 
@@ -237,9 +195,9 @@ class BlockMachine:
         if block["type"] in ("text", "thinking", "tool_use"):
             raise ValueError(f"a {block['type']} block has methods of its own")
         if "input" not in block:
-            self._begin(_Block(block, over=True))
+            self._begin(Block(block, over=True))
             return
-        call = _Block({**block, "input": {}}, over=True)  # clients read the input of every call from its deltas
+        call = Block({**block, "input": {}}, over=True)  # clients read the input of every call from its deltas
         call.deltas.append(("input_json", _encode(block["input"]).decode()))
         self._begin(call)
 
@@ -307,17 +265,17 @@ class BlockMachine:
 
     # One block after another.
 
-    def _current(self, kind: str) -> _Block:
+    def _current(self, kind: str) -> Block:
         """The open block of that kind, where it is the last one; else a new one."""
         if self._blocks:
             last = self._blocks[-1]
             if last.kind == kind and not last.over:
                 return last
-        block = _Block(_STARTS[kind])
+        block = Block(_STARTS[kind])
         self._begin(block)
         return block
 
-    def _begin(self, block: _Block) -> None:
+    def _begin(self, block: Block) -> None:
         """Queue a block: the one before it is over, if it can be."""
         self._refuse_if_over()
         if self.stopped:
@@ -329,7 +287,7 @@ class BlockMachine:
         self._blocks.append(block)
         self._drain()
 
-    def _end(self, block: _Block) -> None:
+    def _end(self, block: Block) -> None:
         block.over = True
         self._drain()
 
@@ -347,7 +305,7 @@ class BlockMachine:
             self._close()
             self._blocks.popleft()
 
-    def _go_live(self, block: _Block) -> None:
+    def _go_live(self, block: Block) -> None:
         self._live = block
         self._opened = False
         self._early_citations = []
@@ -358,7 +316,7 @@ class BlockMachine:
         for kind, value in waited:
             self._emit(block, kind, value)
 
-    def _add(self, block: _Block, kind: str, value: Any) -> None:
+    def _add(self, block: Block, kind: str, value: Any) -> None:
         if self.stopped:
             return
         if block is self._live:
@@ -366,20 +324,20 @@ class BlockMachine:
         elif not block.over:
             self._keep(block, kind, value, len(_encode(value)))
 
-    def _keep(self, block: _Block, kind: str, value: Any, size: int) -> None:
+    def _keep(self, block: Block, kind: str, value: Any, size: int) -> None:
         block.deltas.append((kind, value))
         block.held += size
         self._held += size
         if self._held > self._max_held and not self._whole:
             raise BlockError(f"more than {self._max_held} bytes of tool input and of what waits behind it")
 
-    def _release(self, block: _Block) -> None:
+    def _release(self, block: Block) -> None:
         self._held -= block.held
         block.held = 0
 
     # Frames.
 
-    def _emit(self, block: _Block, kind: str, value: Any) -> None:
+    def _emit(self, block: Block, kind: str, value: Any) -> None:
         """One delta of the live block."""
         if self._watch is not None and kind == "text":
             value = self._watch.feed(value)
@@ -390,7 +348,7 @@ class BlockMachine:
         else:
             self._write(block, kind, value)
 
-    def _write(self, block: _Block, kind: str, value: Any) -> None:
+    def _write(self, block: Block, kind: str, value: Any) -> None:
         if not self._opened:
             self._open(block)
         prefix = self._prefixes.get(kind)
@@ -403,7 +361,7 @@ class BlockMachine:
         if self._whole or kind == "input_json":
             self._keep(block, kind, value, len(data))
 
-    def _open(self, block: _Block) -> None:
+    def _open(self, block: Block) -> None:
         self._start()
         self._index += 1
         self._opened = True
@@ -426,7 +384,7 @@ class BlockMachine:
             return
         self._frame(b"content_block_stop", {"index": self._index})
         self._has_content = self._had_content = True
-        if block.kind == "tool_use" and block.deltas and not _is_object(block.joined("input_json")):
+        if block.kind == "tool_use" and block.deltas and not is_object(block.joined("input_json")):
             self._damaged = block.start["id"]
         if self._whole:
             self._message["content"].append(block.content())
@@ -460,11 +418,3 @@ class BlockMachine:
         if self._searches:
             members["server_tool_use"] = {"web_search_requests": self._searches, "web_fetch_requests": 0}
         return members
-
-
-def _is_object(text: str) -> bool:
-    try:
-        _decode_object(text)
-    except (msgspec.MsgspecError, RecursionError):
-        return False
-    return True
