@@ -131,7 +131,7 @@ class GeminiReader:
         self._splitter: FrameSplitter | ElementSplitter | None = None
         self._sources: Sources | None = None
         self._text: list[str] = []
-        """Of the text block that is open."""
+        """Of the text block that is open: its signature and its sources come at its end."""
         self._text_signature = ""
         self._answered = False
         """There is text or a call: more than thoughts."""
@@ -302,7 +302,7 @@ class GeminiReader:
                 if not is_known(self._reason):
                     self._note(f"unknown finishReason {self._reason:.50}")
                 self._machine.finish(*ending_of(self._reason, self._reason_message, self._answered))
-        except BlockError as e:
+        except (BlockError, RecursionError) as e:
             raise Damaged(str(e)) from None
 
     # One part.

@@ -25,6 +25,7 @@ from tests.translate.gemini.answering import (
     chunk,
     message,
     sse,
+    streamed,
     text,
     thought,
     whole,
@@ -241,9 +242,11 @@ class ToolTests(SynchronousTestCase):
             [{"jsonPath": "$.a..b", "stringValue": "x"}],
             [{"jsonPath": "$.a", "stringValue": "x"}, {"jsonPath": "$.a.b", "stringValue": "x"}],
             [{"jsonPath": "$.a", "numberValue": 1}, {"jsonPath": "$.a", "stringValue": "x"}],
+            [{"jsonPath": "$" + ".a" * 100_000, "stringValue": "x"}],
             "no list",
         ):
-            self.assertRaises(Damaged, content, chunk(call(partialArgs=pieces)), END)
+            self.assertRaises(Damaged, streamed, chunk(call(partialArgs=pieces)), END)
+            self.assertRaises(Damaged, streamed, chunk(call(partialArgs=pieces, willContinue=True)), END)
 
 
 class UsageTests(SynchronousTestCase):
