@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import resource
 import signal
@@ -40,6 +41,7 @@ MODELS = "".join(
     f'[[models]]\nname = "{name}"\nroutes = [{{ provider = "one" }}, {{ provider = "two" }}]\n'
     for name in ("one-m", "any")
 )
+GEMINI = '[[models]]\nname = "gemini-3-pro"\nroutes = [{ provider = "one" }]\n'
 OK = b'HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n{"type":"message"}'
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}\n\n'
@@ -201,6 +203,26 @@ class Reloading(DaemonTestCase):
         self.assertIn(b"POST /v1/messages", wire.taken())
         wire.say(OK)
         self.assertIn(b'{"type":"message"}', connection.take())
+
+    def test_signatures(self) -> None:
+        """What Gemini signed goes back to it with the next turn, though a reload put another executor there."""
+        call = b'{"functionCall":{"name":"f","args":{}},"thoughtSignature":"c2lnbmVk"}'
+        answer = b'{"candidates":[{"content":{"role":"model","parts":[%b]},"finishReason":"STOP"}]}' % call
+        turns: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
+        for port in ("9003", "9004"):
+            self.write(BASE + ONE.replace('"anthropic"', '"gemini"').replace("9001", port) + GEMINI)
+            self.successResultOf(self.daemon.reload())
+            connection = Connection(self.daemon.site, "127.0.0.1")
+            tools = [{"name": "f", "input_schema": {"type": "object"}}]
+            body = {"model": "gemini-3-pro", "max_tokens": 9, "messages": turns, "tools": tools}
+            connection.send(post(body=json.dumps(body).encode()))
+            wire = self.accept()
+            asked = wire.taken()
+            wire.say(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(answer), answer))
+            content = json.loads(Reply(connection.take()).body)["content"]
+            turns.append({"role": "assistant", "content": content})
+            turns.append({"role": "user", "content": [{"type": "tool_result", "tool_use_id": content[-1]["id"]}]})
+        self.assertIn(b'"thoughtSignature":"c2lnbmVk"', asked)
 
     def test_changed_providers(self) -> None:
         """Their idle connections are closed, and the next request has the new secret."""
