@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from claudeproxyd.outcomes import AttemptFailed
     from claudeproxyd.upstream.client import Response
 
-_DATED = re.compile(r"(claude-.+)-(\d{8})")
+_DATED = re.compile(r"(claude-.+)-(\d{8})", re.ASCII)
 #: Names of betas that were warned about. Clients choose them, so there is a bound.
 _REMEMBERED = 100
 

@@ -12,7 +12,7 @@ import msgspec
 
 from claudeproxyd.messages.ids import MARK, is_minted
 from claudeproxyd.messages.members import span
-from claudeproxyd.messages.splicing import UNREADABLE, spliced, with_blocks, without_elements, without_thinking_on
+from claudeproxyd.messages.splicing import UNREADABLE, spliced, with_blocks, with_thinking_off, without_elements
 
 _MARK = MARK.encode()
 _THINKING = ("thinking", "redacted_thinking")
@@ -66,7 +66,7 @@ def without_minted(body: bytes) -> bytes:
     if _MARK not in body:
         return body
     left = with_blocks(body, _instead, _MARK)
-    return without_thinking_on(left) if left != body and _lacks_thinking(left) else left
+    return with_thinking_off(left) if left != body and _lacks_thinking(left) else left
 
 
 def _instead(block: bytes) -> bytes | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from claudeproxyd.messages.splicing import UNREADABLE, with_blocks, without_thinking_on
+from claudeproxyd.messages.splicing import UNREADABLE, with_blocks, with_thinking_off
 
 _THINKING = ("thinking", "redacted_thinking")
 
@@ -18,7 +18,7 @@ _decode_block = msgspec.json.Decoder(_Block).decode
 
 def without_thinking(body: bytes) -> bytes:
     """The request with thinking out of its history and off. Called after the upstream refused the client's own."""
-    return without_thinking_on(with_blocks(body, _instead))
+    return with_thinking_off(with_blocks(body, _instead))
 
 
 def _instead(block: bytes) -> bytes | None:

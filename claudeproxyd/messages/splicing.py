@@ -113,7 +113,7 @@ def _of_turn(
     return splices + without_elements(places, gone)
 
 
-def without_thinking_on(body: bytes) -> bytes:
+def with_thinking_off(body: bytes) -> bytes:
     """The request with thinking off, and without the edits of its context that the API takes with thinking alone."""
     body = without_members(body, ("thinking",))
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -21,6 +23,7 @@ from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.executors.services import Services
 from claudeproxyd.executors.vertex import VertexExecutor, VertexMaker
 from claudeproxyd.executors.vertex_claude import vertex_name
+from claudeproxyd.executors.vertex_dialect import REFUSED_FIELDS
 from claudeproxyd.executors.vertex_places import GLOBAL
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.leases import Credential as Leased
@@ -37,6 +40,8 @@ from tests.upstream.fakes import Net
 verifyClass(IExecutor, VertexExecutor)
 verifyClass(IExecutorMaker, VertexMaker)
 verifyObject(IExecutorMaker, VertexMaker())
+
+CAPTURES = Path(__file__).parent.parent / "data" / "captures" / "requests.jsonl.gz"
 
 BASE = "http://127.0.0.1:8080/base"
 PROJECT = "/base/v1/projects/p1/locations/us-east5/publishers/anthropic/models/"
@@ -186,6 +191,21 @@ class ClaudeUp(VertexTestCase):
             *_, body = self.up(headers=[(b"anthropic-version", given)], body=body)
             self.assertEqual(json.loads(body)["anthropic_version"], sent)
             self.assertEqual(body.count(b"anthropic_version"), 1)
+
+    def test_real_requests(self) -> None:
+        """Of what Claude Code and the SDKs send, everything goes up but what is listed as refused."""
+        with gzip.open(CAPTURES, "rt", encoding="utf-8") as lines:
+            bodies = [json.loads(line)["body"] for line in lines]
+        self.assertTrue(any("diagnostics" in body or "output_config" in body for body in bodies))
+        for asked in bodies:
+            count_tokens = "max_tokens" not in asked
+            body = json.dumps(asked if not count_tokens else {**asked, "max_tokens": 1}).encode()
+            *_, sent = self.up(count_tokens, body=body)
+            expected = {name: value for name, value in json.loads(body).items() if name not in REFUSED_FIELDS}
+            expected |= {"anthropic_version": "vertex-2023-10-16", "model": CLAUDE}
+            if not count_tokens:
+                del expected["model"]
+            self.assertEqual(json.loads(sent), expected)
 
     def test_stream(self) -> None:
         """A stream has a method of its own, and says so in the body too; the client's query is not for Google."""
