@@ -112,15 +112,18 @@ class ContentTests(SynchronousTestCase):
     def test_whole_blocks(self) -> None:
         """A web search passes with its call, its results and its count in the usage."""
         m = machine()
-        m.block({"type": "server_tool_use", "id": "cpxd1.google.1", "name": "web_search", "input": {"query": "q"}})
-        m.block({"type": "web_search_tool_result", "tool_use_id": "cpxd1.google.1", "content": []})
+        m.web_search("q", [{"type": "web_search_result", "url": "u"}])
         m.text("found")
         m.finish("end_turn")
         message = result(m)
         self.assertEqual(
             [block["type"] for block in message["content"]], ["server_tool_use", "web_search_tool_result", "text"]
         )
-        self.assertEqual(message["content"][0]["input"], {"query": "q"})
+        search, results, _ = message["content"]
+        self.assertEqual((search["name"], search["input"]), ("web_search", {"query": "q"}))
+        self.assertEqual(results["content"], [{"type": "web_search_result", "url": "u"}])
+        self.assertEqual(results["tool_use_id"], search["id"])
+        self.assertTrue(search["id"].startswith("cpxd1.google."))
         self.assertEqual(message["usage"]["server_tool_use"], {"web_search_requests": 1, "web_fetch_requests": 0})
         self.assertEqual(message["stop_reason"], "end_turn")
 

@@ -19,6 +19,7 @@ from claudeproxyd.messages.reader import Damaged
 from claudeproxyd.translate.gemini.finish import UNFINISHED, ending_of, ending_of_blocked, is_known
 from claudeproxyd.translate.gemini.grounding import Sources
 from claudeproxyd.translate.gemini.partial_args import PartialCall
+from claudeproxyd.translate.gemini.responses import Response, decode, is_there
 from claudeproxyd.translate.signatures import text_key
 
 if TYPE_CHECKING:
@@ -26,83 +27,13 @@ if TYPE_CHECKING:
     from claudeproxyd.messages.blocks import BlockMachine
     from claudeproxyd.messages.usage import Usage
     from claudeproxyd.translate.gemini.requests import GeminiRequest
+    from claudeproxyd.translate.gemini.responses import Candidate, Counts, FunctionCall, Part
     from claudeproxyd.translate.signatures import Signatures
 
 FAMILY = "google"
 
-
-class _FunctionCall(msgspec.Struct, rename="camel", gc=False):
-    name: str | None = None
-    id: str | None = None
-    args: msgspec.Raw = msgspec.Raw()
-    partial_args: msgspec.Raw = msgspec.Raw()
-    will_continue: bool | None = None
-
-
-class _Code(msgspec.Struct):
-    code: str | None = None
-    language: str | None = None
-
-
-class _CodeResult(msgspec.Struct):
-    output: str | None = None
-
-
-class _Part(msgspec.Struct, rename="camel", gc=False):
-    text: str | None = None
-    thought: bool | None = None
-    thought_signature: str | None = None
-    function_call: _FunctionCall | None = None
-    executable_code: _Code | None = None
-    code_execution_result: _CodeResult | None = None
-    tool_call: msgspec.Raw = msgspec.Raw()
-    tool_response: msgspec.Raw = msgspec.Raw()
-
-
-class _Content(msgspec.Struct, gc=False):
-    parts: list[_Part] | None = None
-
-
-class _Candidate(msgspec.Struct, rename="camel", gc=False):
-    content: _Content | None = None
-    finish_reason: str | None = None
-    finish_message: str | None = None
-    index: int | None = None
-    grounding_metadata: msgspec.Raw = msgspec.Raw()
-    citation_metadata: msgspec.Raw = msgspec.Raw()
-
-
-class _Counts(msgspec.Struct, rename="camel", gc=False):
-    prompt_token_count: int | None = None
-    cached_content_token_count: int | None = None
-    tool_use_prompt_token_count: int | None = None
-    candidates_token_count: int | None = None
-    thoughts_token_count: int | None = None
-
-
-class _Feedback(msgspec.Struct, rename="camel"):
-    block_reason: str | None = None
-    block_reason_message: str | None = None
-
-
-class _Response(msgspec.Struct, rename="camel", gc=False):
-    """A GenerateContentResponse, or what comes in the place of one."""
-
-    candidates: list[_Candidate] | None = None
-    usage_metadata: _Counts | None = None
-    prompt_feedback: _Feedback | None = None
-    error: msgspec.Raw = msgspec.Raw()
-
-
-_DECODER: msgspec.json.Decoder[_Response | list[_Response]] = msgspec.json.Decoder(_Response | list[_Response])
-_decode = _DECODER.decode
-
 #: Data of frames that need not be read.
 _NOTHING = (b"", b"[DONE]")
-
-
-def _is_there(raw: msgspec.Raw) -> bool:
-    return bool(raw) and bytes(raw) != b"null"
 
 
 class NoResponse(Damaged):
@@ -200,12 +131,12 @@ class GeminiReader:
             else:
                 data = read_frame(frame)[1]
             try:
-                decoded = _decode(data)
+                decoded = decode(data)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
                 if data in _NOTHING:
                     continue
                 raise NoResponse(f"no answer of Gemini's: {e}") from None
-            error = self._respond(decoded) if isinstance(decoded, _Response) else self._respond_to_all(decoded)
+            error = self._respond(decoded) if isinstance(decoded, Response) else self._respond_to_all(decoded)
             if error is not None:
                 return error
         return None
@@ -222,7 +153,7 @@ class GeminiReader:
 
     # One response.
 
-    def _respond_to_all(self, responses: list[_Response]) -> bytes | None:
+    def _respond_to_all(self, responses: list[Response]) -> bytes | None:
         for response in responses:
             if self._over:
                 break
@@ -230,9 +161,9 @@ class GeminiReader:
                 return error
         return None
 
-    def _respond(self, response: _Response) -> bytes | None:
+    def _respond(self, response: Response) -> bytes | None:
         """Take it in, or give the error that has come in its place."""
-        if response.error and _is_there(response.error):
+        if response.error and is_there(response.error):
             return b'{"error":%b}' % bytes(response.error)
         counts = response.usage_metadata
         if counts is not None:
@@ -260,7 +191,7 @@ class GeminiReader:
             self._finish()
         return None
 
-    def _count(self, counts: _Counts) -> None:
+    def _count(self, counts: Counts) -> None:
         usage = self._machine.usage
         if counts.cached_content_token_count is not None:
             usage.cache_read = counts.cached_content_token_count
@@ -273,12 +204,12 @@ class GeminiReader:
             usage.output = counts.candidates_token_count + (usage.thinking or 0)
             usage.estimated = False
 
-    def _source(self, candidate: _Candidate) -> None:
+    def _source(self, candidate: Candidate) -> None:
         sources = self._sources = self._sources or Sources(FAMILY)
         try:
-            if _is_there(candidate.grounding_metadata):
+            if is_there(candidate.grounding_metadata):
                 sources.add_grounding(candidate.grounding_metadata)
-            if _is_there(candidate.citation_metadata):
+            if is_there(candidate.citation_metadata):
                 sources.add_citations(candidate.citation_metadata)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
             self._note(f"sources left out: {e}")
@@ -307,7 +238,7 @@ class GeminiReader:
 
     # One part.
 
-    def _part(self, part: _Part) -> None:
+    def _part(self, part: Part) -> None:
         text = part.text
         if part.function_call is not None:
             self._call(part.function_call, part.thought_signature)
@@ -355,14 +286,14 @@ class GeminiReader:
         self._end_text()
         self._machine.signature(mint_signature(FAMILY, payload))
 
-    def _call(self, call: _FunctionCall, signature: str | None) -> None:
-        comes_in_pieces = _is_there(call.partial_args)
+    def _call(self, call: FunctionCall, signature: str | None) -> None:
+        comes_in_pieces = is_there(call.partial_args)
         if self._partial is not None and call.name:
             self._end_partial()
         if self._partial is None:
             if not (call.will_continue or comes_in_pieces):
                 # Google indents what it does not stream; apart from that the input stays as the model wrote it.
-                args = msgspec.json.format(call.args, indent=-1).decode() if _is_there(call.args) else "{}"
+                args = msgspec.json.format(call.args, indent=-1).decode() if is_there(call.args) else "{}"
                 self._tool(call.name, args, call.id, signature)
                 return
             self._partial = PartialCall(call.name or "", call.id, self._limit)
@@ -390,7 +321,7 @@ class GeminiReader:
             self._unsigned_call = id
         self._called = self._answered = True
 
-    def _other(self, part: _Part) -> None:
+    def _other(self, part: Part) -> None:
         """What is neither a call, nor a thought, nor text alone. Code becomes Markdown."""
         if part.tool_call or part.tool_response:
             return  # a search of Google's own: the sources tell of it

@@ -1,0 +1,96 @@
+"""``GenerateContentResponse``, as far as it is read (https://ai.google.dev/api/generate-content#GenerateContentResponse).
+
+Members may be null or missing alike, as the proxies before some of these APIs have it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class FunctionCall(msgspec.Struct, rename="camel", gc=False):
+    """A call, or a piece of one."""
+
+    name: str | None = None
+    id: str | None = None
+    args: msgspec.Raw = msgspec.Raw()
+    partial_args: msgspec.Raw = msgspec.Raw()
+    will_continue: bool | None = None
+
+
+class Code(msgspec.Struct):
+    """What Google ran."""
+
+    code: str | None = None
+    language: str | None = None
+
+
+class CodeResult(msgspec.Struct):
+    """What it printed."""
+
+    output: str | None = None
+
+
+class Part(msgspec.Struct, rename="camel", gc=False):
+    """Text, a thought, a call, or what was not asked for."""
+
+    text: str | None = None
+    thought: bool | None = None
+    thought_signature: str | None = None
+    function_call: FunctionCall | None = None
+    executable_code: Code | None = None
+    code_execution_result: CodeResult | None = None
+    tool_call: msgspec.Raw = msgspec.Raw()
+    tool_response: msgspec.Raw = msgspec.Raw()
+
+
+class Content(msgspec.Struct, gc=False):
+    """What one side says."""
+
+    parts: list[Part] | None = None
+
+
+class Candidate(msgspec.Struct, rename="camel", gc=False):
+    """An answer; only the first is one."""
+
+    content: Content | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+    index: int | None = None
+    grounding_metadata: msgspec.Raw = msgspec.Raw()
+    citation_metadata: msgspec.Raw = msgspec.Raw()
+
+
+class Counts(msgspec.Struct, rename="camel", gc=False):
+    """Tokens: those of the cache within the prompt's, those of tools and thoughts beside the others."""
+
+    prompt_token_count: int | None = None
+    cached_content_token_count: int | None = None
+    tool_use_prompt_token_count: int | None = None
+    candidates_token_count: int | None = None
+    thoughts_token_count: int | None = None
+
+
+class Feedback(msgspec.Struct, rename="camel"):
+    """Of the prompt: why there is no answer."""
+
+    block_reason: str | None = None
+    block_reason_message: str | None = None
+
+
+class Response(msgspec.Struct, rename="camel", gc=False):
+    """A GenerateContentResponse, or what comes in the place of one."""
+
+    candidates: list[Candidate] | None = None
+    usage_metadata: Counts | None = None
+    prompt_feedback: Feedback | None = None
+    error: msgspec.Raw = msgspec.Raw()
+
+
+_DECODER: msgspec.json.Decoder[Response | list[Response]] = msgspec.json.Decoder(Response | list[Response])
+decode = _DECODER.decode
+
+
+def is_there(raw: msgspec.Raw) -> bool:
+    """Whether a member was sent, and not as null."""
+    return bool(raw) and bytes(raw) != b"null"
