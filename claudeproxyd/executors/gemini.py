@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
 from claudeproxyd.executors.answers import MadeStream, WholeAnswer
+from claudeproxyd.executors.gemini_models import decode_page, entry
 from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.blocks import BlockMachine
@@ -53,21 +54,7 @@ class _Counted(msgspec.Struct, rename="camel"):
     total_tokens: int
 
 
-class _Model(msgspec.Struct, rename="camel"):
-    name: str
-    display_name: str = ""
-    input_token_limit: int | None = None
-    output_token_limit: int | None = None
-    supported_generation_methods: Sequence[str] = ()
-
-
-class _ModelPage(msgspec.Struct, rename="camel"):
-    models: list[_Model] = []
-    next_page_token: str = ""
-
-
 _decode_count = msgspec.json.Decoder(_Counted).decode
-_decode_page = msgspec.json.Decoder(_ModelPage).decode
 
 
 @implementer(IExecutor)
@@ -110,8 +97,8 @@ class GeminiExecutor(HTTPExecutor):
         after = ""
         while True:
             target = self._origin.base_path + f"/v1beta/models?pageSize=1000{after}".encode()
-            page = _decode_page(await self._get(target, self._authorization(secret)))
-            found += [_entry(model) for model in page.models if "generateContent" in model.supported_generation_methods]
+            page = decode_page(await self._get(target, self._authorization(secret)))
+            found += [entry(model) for model in page.models if "generateContent" in model.supported_generation_methods]
             if not page.next_page_token or not page.models:
                 return found
             after = f"&pageToken={quote(page.next_page_token, safe='')}"
@@ -228,17 +215,6 @@ def _counted(body: bytes) -> bytes:
         return b'{"input_tokens":%d}' % _decode_count(body).total_tokens
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
         raise Damaged(f"no count: {e}") from None
-
-
-def _entry(model: _Model) -> dict[str, Any]:
-    """As the Claude list has it."""
-    name = model.name.removeprefix("models/")
-    entry: dict[str, Any] = {"id": name, "display_name": model.display_name or name}
-    if model.input_token_limit:
-        entry["max_input_tokens"] = model.input_token_limit
-    if model.output_token_limit:
-        entry["max_tokens"] = model.output_token_limit
-    return entry
 
 
 def check_google(section: Provider) -> list[tuple[str, str]]:

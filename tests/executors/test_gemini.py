@@ -626,6 +626,8 @@ class Models(GeminiTestCase):
         first, second = self.successResultOf(listed)
         self.assertEqual((first["id"], first["display_name"]), ("gemini-2.5-pro", "Gemini 2.5 Pro"))
         self.assertEqual((first["max_input_tokens"], first["max_tokens"]), (1_048_576, 65_536))
+        thinking = first["capabilities"]["thinking"]
+        self.assertEqual((thinking["supported"], thinking["types"]["disabled"]), (True, {"supported": True}))
         self.assertEqual(second, {"id": "g", "display_name": "g"})
 
     def test_refused(self) -> None:

@@ -1,0 +1,65 @@
+"""Google's list of models as entries of the Claude list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from claudeproxyd.translate.gemini.models import Dialect, dialect_of
+
+
+class Model(msgspec.Struct, rename="camel"):
+    """One model, as ``models.list`` has it."""
+
+    name: str
+    display_name: str = ""
+    input_token_limit: int | None = None
+    output_token_limit: int | None = None
+    supported_generation_methods: Sequence[str] = ()
+
+
+class ModelPage(msgspec.Struct, rename="camel"):
+    """One page of ``models.list``."""
+
+    models: list[Model] = []
+    next_page_token: str = ""
+
+
+decode_page = msgspec.json.Decoder(ModelPage).decode
+
+
+def entry(model: Model) -> dict[str, Any]:
+    """That model in the Claude list."""
+    name = model.name.removeprefix("models/")
+    made: dict[str, Any] = {"id": name, "display_name": model.display_name or name}
+    if model.input_token_limit:
+        made["max_input_tokens"] = model.input_token_limit
+    if model.output_token_limit:
+        made["max_tokens"] = model.output_token_limit
+    dialect = dialect_of(name)
+    if dialect != Dialect():
+        made["capabilities"] = _capabilities(dialect)
+    return made
+
+
+def _capabilities(dialect: Dialect) -> dict[str, Any]:
+    """What a client of this daemon can use of a model: what the model has and the translation carries."""
+    yes, no = {"supported": True}, {"supported": False}
+    thinks = {"supported": dialect.thinking is not None}
+    return {
+        "batch": no,
+        "citations": no,
+        "code_execution": no,
+        "context_management": no,
+        "effort": {**thinks, **dict.fromkeys(("low", "medium", "high", "xhigh", "max"), thinks)},
+        "image_input": yes,
+        "pdf_input": yes,
+        "server_tools": {**yes, "web_search": yes, "code_execution": no},
+        "structured_outputs": yes,
+        "thinking": {
+            **thinks,
+            "types": {"adaptive": thinks, "enabled": thinks, "between_tools": thinks, "disabled": yes},
+        },
+    }
