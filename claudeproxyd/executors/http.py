@@ -6,7 +6,7 @@ Sending an attempt, reading what comes back into an answer, and making an outcom
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from claudeproxyd.classification import classify, context_overflow
 from claudeproxyd.error_bodies import read_error
@@ -175,7 +175,6 @@ class HTTPExecutor:
             raise self.failed(attempt, phase=Phase.ANSWER, failure="model_fault", body=str(e).encode()) from None
         except (NotClaude, Damaged):
             self._not_an_answer(raw, response, attempt)
-            raise
         answer.bytes_in = len(raw)
         return answer
 
@@ -202,11 +201,10 @@ class HTTPExecutor:
             body=body,
             message_committed=message_committed,
         )
-        status, message = evidence.status, ""
+        status, message = evidence.status, error.message
         verbatim = type_in(body) is not None
-        if not verbatim and self.family != "anthropic":
-            overflow = context_overflow(evidence)
-            status, message = (400, overflow.message) if overflow is not None else (status, error.message)
+        if not verbatim and (overflow := context_overflow(evidence)) is not None:
+            status, message = 400, overflow.message
         headers = self.client_headers(response.headers)
         if in_stream:
             headers = [pair for pair in headers if pair[0] != b"content-type"]
@@ -214,13 +212,13 @@ class HTTPExecutor:
         answer = ErrorAnswer(status, headers, body, verbatim, message)
         return AttemptFailed(classify(evidence, self.services.rules), answer)
 
-    def _refused(self, body: bytes, response: Response, attempt: Attempt) -> None:
+    def _refused(self, body: bytes, response: Response, attempt: Attempt) -> NoReturn:
         """Any status but 200."""
         if attempt.capture is not None:
             attempt.capture.data(body)
         raise self.refused(attempt, response, _decoded(body, response, MAX_ERROR_ANSWER), phase=Phase.ANSWER)
 
-    def _not_an_answer(self, body: bytes, response: Response, attempt: Attempt) -> None:
+    def _not_an_answer(self, body: bytes, response: Response, attempt: Attempt) -> NoReturn:
         """A 200 that is HTML, empty, of the wrong type, or an error object."""
         raise self.failed(
             attempt,

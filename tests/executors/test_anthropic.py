@@ -209,11 +209,18 @@ class Failures(AnthropicTestCase):
         self.assertEqual(answer.headers, [(b"request-id", b"req_up"), (b"content-type", b"application/json")])
 
     def test_refused_otherwise(self) -> None:
-        """What has another shape is not passed on as it is."""
-        for body in (b"<html>", b'{"error":{"message":"no"}}', b""):
+        """What has another shape is not passed on as it is; its sentence is, an overflow in the words of the API."""
+        words = b"request (9 tokens) exceeds the available context size (8 tokens)"
+        overflow = b'{"error":{"code":"exceed_context_size_error","message":"%b"}}' % words
+        for body, message in (
+            (b"<html>", ""),
+            (b'{"error":{"message":"no"}}', "no"),
+            (b"", ""),
+            (overflow, "prompt is too long: 9 tokens > 8 maximum"),
+        ):
             answer = self.failed(400, body).answer
             assert answer is not None
-            self.assertFalse(answer.verbatim)
+            self.assertEqual((answer.verbatim, answer.status, answer.message), (False, 400, message))
 
     def test_hint(self) -> None:
         """What the upstream asks for reaches the pool."""
