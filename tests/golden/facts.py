@@ -285,18 +285,20 @@ def gemini_signatures(body: Json) -> Iterator[str]:
 
 def claude_tools(body: Json) -> Iterator[Fact]:
     """Tools with a schema of their own that are on offer by the end; those of the documentation have no facts here."""
-    offered = {tool["name"]: not tool.get("defer_loading") for tool in body.get("tools", []) if "name" in tool}
+    tools = {tool["name"]: tool for tool in body.get("tools", []) if "name" in tool}
+    offered = {name: not tool.get("defer_loading") for name, tool in tools.items()}
     for block in (block for message in body["messages"] for block in _blocks(message["content"])):
         for inner in [block, *_blocks(block.get("content") or [])] if block["type"] == "tool_result" else [block]:
-            match inner["type"]:
-                case "tool_reference":
-                    offered[inner["tool_name"]] = True
-                case "tool_addition" | "tool_removal":
-                    offered[inner["tool"]["name"]] = inner["type"] == "tool_addition"
-    for tool in body.get("tools", []):
-        if "input_schema" in tool and offered[tool["name"]]:
-            properties = sorted(tool["input_schema"].get("properties", {}))
-            yield "tool", _Name(tool["name"]), tool.get("description", ""), properties
+            match inner:
+                case {"type": "tool_reference", "tool_name": name}:
+                    offered[name] = True
+                case {"type": "tool_addition", "tool": {"definition": tool}}:
+                    tools[tool["name"]], offered[tool["name"]] = tool, True
+                case {"type": "tool_addition" | "tool_removal" as change, "tool": {"name": name}}:
+                    offered[name] = change == "tool_addition"
+    for name, tool in tools.items():
+        if "input_schema" in tool and offered[name]:
+            yield "tool", _Name(name), tool.get("description", ""), sorted(tool["input_schema"].get("properties", {}))
 
 
 def gemini_tools(body: Json) -> Iterator[Fact]:
