@@ -9,6 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from claudeproxyd.executors.gemini import GeminiExecutor
+from claudeproxyd.executors.gemini_models import Model, entry
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
@@ -20,12 +21,8 @@ if TYPE_CHECKING:
 _PUBLISHED = "publishers/google/models/"
 
 
-class _Model(msgspec.Struct):
-    name: str
-
-
 class _ModelPage(msgspec.Struct, rename="camel"):
-    publisher_models: list[_Model] = []
+    publisher_models: list[Model] = []
     next_page_token: str = ""
 
 
@@ -61,7 +58,7 @@ class GeminiOnVertex(GeminiExecutor):
             target = self._origin.base_path + f"/v1beta1/{_PUBLISHED[:-1]}?pageSize=100{after}".encode()
             page = _decode_page(await self._get(target, self._authorization(secret)))
             names = [model.name.removeprefix(_PUBLISHED) for model in page.publisher_models]
-            found += [{"id": name} for name in names if name.startswith("gemini-")]
+            found += [entry(Model(name)) for name in names if name.startswith("gemini-")]
             if not page.next_page_token or not page.publisher_models:
                 return found
             after = f"&pageToken={quote(page.next_page_token, safe='')}"

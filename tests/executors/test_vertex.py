@@ -400,9 +400,7 @@ class Gemini(VertexTestCase):
 
     def test_models(self) -> None:
         """Google's speaking models are listed, page by page; embeddings, and what other publishers have, are not."""
-        names = []
         listed = self.executor.models(Leased("v", "a", self.sources["a"]))
-        listed.addCallback(lambda entries: names.extend(entry["id"] for entry in entries))
         wire = self.net.accept()
         for asked, page in (
             (
@@ -419,7 +417,9 @@ class Gemini(VertexTestCase):
             self.assertIn(b"authorization: Bearer ya29\r\n", head)
             body = json.dumps(page)
             wire.say(f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
-        self.assertEqual(names, ["gemini-3-pro", "gemini-3-flash"])
+        entries = self.result(listed)
+        self.assertEqual([entry["id"] for entry in entries], ["gemini-3-pro", "gemini-3-flash"])
+        self.assertTrue(entries[0]["capabilities"]["thinking"]["supported"])
 
     def test_no_list(self) -> None:
         """Where there is no such list, the catalog hears so and goes on without."""
