@@ -5,14 +5,22 @@ For backends that know no ``$ref``, or only some. Source of the rules: JSON Sche
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
+
 #: Schemas within one another; what is deeper is cut to its type and description.
 DEPTH = 48
-#: Schemas in all; those that come after are cut like that too: references to references can double at every step.
-NODES = 3_000
+#: Bytes that references may bring in: some, and so many times the document's own, up to a bound. References to
+#: references can double it at every step.
+SPARE = 4 * 1024
+GROWTH = 4
+MOST = 128 * 1024
+#: A longer reference leads nowhere.
+LONGEST = 1_000
+
+_encode = msgspec.json.Encoder().encode
 
 _DEFINITIONS = ("$defs", "definitions")
 #: Keywords whose value holds schemas by name, in a list, or is one.
@@ -47,20 +55,29 @@ def inlined(schema: Any) -> Any:
     return _Inlining(schema).schema(schema, 0, ())
 
 
-def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Both at once: all properties, all that is required; of the rest what *first* says, or else *second*."""
-    made = {**second, **first}
+def merged(*schemas: dict[str, Any]) -> dict[str, Any]:
+    """All of them at once: all properties, all that is required; of the rest what the first says that says it."""
+    made: dict[str, Any] = {}
+    for schema in schemas:
+        for keyword, value in schema.items():
+            made.setdefault(keyword, value)
     for keyword in ("properties", "patternProperties"):
-        one, other = first.get(keyword), second.get(keyword)
-        if isinstance(one, dict) and isinstance(other, dict):
-            made[keyword] = {**one, **other}
-            for name in one.keys() & other.keys():
-                both = isinstance(one[name], dict) and isinstance(other[name], dict)
-                made[keyword][name] = merged(one[name], other[name]) if both else one[name]
-    one, other = first.get("required"), second.get("required")
-    if isinstance(one, list) and isinstance(other, list):
-        made["required"] = [*one, *(name for name in other if name not in one)]
+        by_name: dict[str, list[Any]] = {}
+        for given in (schema.get(keyword) for schema in schemas):
+            for name, each in given.items() if isinstance(given, dict) else ():
+                by_name.setdefault(name, []).append(each)
+        if by_name:
+            made[keyword] = {name: _at_once(several) for name, several in by_name.items()}
+    required = [schema["required"] for schema in schemas if isinstance(schema.get("required"), list)]
+    if len(required) > 1:
+        made["required"] = list(dict.fromkeys(name for names in required for name in names if isinstance(name, str)))
     return made
+
+
+def _at_once(schemas: list[Any]) -> Any:
+    """All of them, or the first if that is none."""
+    first = schemas[0]
+    return merged(*(each for each in schemas if isinstance(each, dict))) if isinstance(first, dict) else first
 
 
 def without_all_of(schema: dict[str, Any]) -> dict[str, Any]:
@@ -68,11 +85,8 @@ def without_all_of(schema: dict[str, Any]) -> dict[str, Any]:
     parts = schema.get("allOf")
     if not isinstance(parts, list):
         return schema
-    schema = {keyword: value for keyword, value in schema.items() if keyword != "allOf"}
-    for part in parts:
-        if isinstance(part, dict):
-            schema = merged(schema, without_all_of(part))
-    return schema
+    rest = {keyword: value for keyword, value in schema.items() if keyword != "allOf"}
+    return merged(rest, *(without_all_of(part) for part in parts if isinstance(part, dict)))
 
 
 class _Inlining:
@@ -80,18 +94,18 @@ class _Inlining:
 
     def __init__(self, root: Any) -> None:
         self._root = root
-        self._nodes = 0
+        self._room = SPARE + min(GROWTH * len(_encode(root)), MOST)
+        self._named: dict[str, Any] | None = None
 
     def schema(self, given: Any, depth: int, within: tuple[str, ...]) -> Any:
         """*within*: the references that led here."""
         if not isinstance(given, dict):
             return given
-        self._nodes += 1
         given = _with_properties(given)
         reference = given.get("$ref")
         if isinstance(reference, str):
             return self._referred(given, reference, depth, within)
-        if depth >= DEPTH or self._nodes > NODES:
+        if depth >= DEPTH:
             return {keyword: given[keyword] for keyword in ("type", "description") if keyword in given}
         return {
             keyword: self._value(keyword, value, depth + 1, within)
@@ -110,19 +124,25 @@ class _Inlining:
 
     def _referred(self, given: dict[str, Any], reference: str, depth: int, within: tuple[str, ...]) -> Any:
         beside = {keyword: value for keyword, value in given.items() if keyword != "$ref"}
-        target = self._find(reference)
-        if reference in within or depth >= DEPTH or not isinstance(target, dict | bool):
-            known = isinstance(target, dict) and isinstance(target.get("type"), str | list)
-            cut = {"type": target["type"]} if known else {}
-            return merged(beside, {**cut, "description": f"See {reference.rpartition('/')[2] or 'above'}."})
+        target = self._find(reference) if len(reference) <= LONGEST else None
+        if reference in within or depth >= DEPTH or not isinstance(target, dict | bool) or not self._has_room(target):
+            type_ = target.get("type") if isinstance(target, dict) else None
+            cut = {"type": type_} if isinstance(type_, str | list) else {}
+            return merged(beside, {**cut, "description": f"See {reference[:LONGEST].rpartition('/')[2] or 'above'}."})
         if isinstance(target, dict):
             return self.schema(merged(beside, target), depth + 1, (*within, reference))
         return self.schema(beside, depth + 1, within) if beside else target
 
+    def _has_room(self, target: Any) -> bool:
+        """Whether *target* may be put in once more."""
+        if self._room > 0:
+            self._room -= len(_encode(target))
+        return self._room > 0
+
     def _find(self, reference: str) -> Any:
         """What *reference* points at; None where that is nothing here."""
         if not reference.startswith("#/"):
-            return self._root if reference == "#" else self._named(reference)
+            return self._root if reference == "#" else self._names().get(reference)
         found = self._root
         for step in unquote(reference[2:]).split("/"):
             name = step.replace("~1", "/").replace("~0", "~")
@@ -132,16 +152,16 @@ class _Inlining:
                 found = found.get(name) if isinstance(found, dict) else None
         return found
 
-    def _named(self, reference: str) -> Any:
-        """The definition that calls itself so."""
-        for keyword in _DEFINITIONS:
-            definitions = self._root.get(keyword) if isinstance(self._root, dict) else None
-            for definition in definitions.values() if isinstance(definitions, dict) else ():
-                if isinstance(definition, dict) and (
-                    definition.get("$id") == reference or f"#{definition.get('$anchor')}" == reference
-                ):
-                    return definition
-        return None
+    def _names(self) -> dict[str, Any]:
+        """The definitions that have names of their own, as they are referred to."""
+        if self._named is None:
+            self._named = {}
+            for keyword in _DEFINITIONS:
+                definitions = self._root.get(keyword) if isinstance(self._root, dict) else None
+                for each in definitions.values() if isinstance(definitions, dict) else ():
+                    if isinstance(each, dict):
+                        self._named |= {f"{each.get('$id')}": each, f"#{each.get('$anchor')}": each}
+        return self._named
 
 
 def _with_properties(given: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.translate.references import DEPTH, NODES, inlined, merged
+from claudeproxyd.translate.references import DEPTH, LONGEST, MOST, inlined, merged, without_all_of
 
 NAME = {"type": "string", "minLength": 1}
 
@@ -69,11 +69,19 @@ class InliningTests(SynchronousTestCase):
 
     def test_nowhere(self) -> None:
         """A reference to nothing, or to another document, leaves its name for the model."""
-        for reference in ("#/$defs/Gone", "#/properties/it/enum/7", "https://example.com/Gone", "#gone", "#/enum/x"):
+        for reference in (
+            "#/$defs/Gone",
+            "#/properties/it/enum/7",
+            "https://example.com/Gone",
+            "#gone",
+            "#/enum/x",
+            "#" * 9_999,
+        ):
             schema = {"properties": {"it": {"$ref": reference, "title": "It"}}, "enum": [1]}
             made = self.inlined(schema)["properties"]["it"]
             self.assertEqual(made["title"], "It")
             self.assertStartsWith(made["description"], "See ")
+            self.assertLess(len(made["description"]), LONGEST + 9)
 
     def assertStartsWith(self, text: str, start: str) -> None:
         """Say both if not."""
@@ -104,13 +112,16 @@ class InliningTests(SynchronousTestCase):
             self.assertEqual(self.inlined(other), other)
 
     def test_doubling(self) -> None:
-        """References that double at every step stay within the bound."""
+        """References that double at every step, or bring in long texts each time, stay within the bound."""
         definitions: dict[str, Any] = {
             f"d{i}": {"properties": {"a": {"$ref": f"#/$defs/d{i + 1}"}, "b": {"$ref": f"#/$defs/d{i + 1}"}}}
             for i in range(30)
         }
-        made = inlined({"$ref": "#/$defs/d0", "$defs": definitions})
-        self.assertLess(len(json.dumps(made)), NODES * 100)
+        for description in ("d", "d" * 100_000):
+            definitions["d5"]["description"] = description
+            schema = {"$ref": "#/$defs/d0", "$defs": definitions}
+            made = inlined(schema)
+            self.assertLess(len(json.dumps(made)), MOST + 2 * len(json.dumps(schema)))
 
     def test_depth(self) -> None:
         """However deep it is given, or its references lead, it ends somewhere."""
@@ -144,3 +155,9 @@ class MergingTests(SynchronousTestCase):
         properties = {"a": {"title": "A", **NAME}, "b": True, "c": NAME}
         both = {"type": "object", "properties": properties, "required": ["a", "c"], "title": "S"}
         self.assertEqual((merged(first, second), (first, second)), (both, before))
+
+    def test_all_of(self) -> None:
+        """allOf is merged with what stands beside it, also within itself; parts that are no schemas are passed over."""
+        schema = {"title": "T", "allOf": [{"allOf": [{"required": ["a"]}, 5]}, {"required": ["b"], "title": "U"}]}
+        self.assertEqual(without_all_of(schema), {"title": "T", "required": ["a", "b"]})
+        self.assertEqual(without_all_of({"allOf": 5}), {"allOf": 5})

@@ -88,11 +88,14 @@ def _collapsed(given: Any) -> dict[str, Any]:
     """What holds at once in one: ``allOf``; and what may hold under a condition, as optional properties."""
     schema: dict[str, Any] = without_all_of(given) if isinstance(given, dict) else {}
     dependent = schema.get("dependentSchemas")
-    conditional = [schema.get("then"), schema.get("else")]
-    for part in (*conditional, *(dependent.values() if isinstance(dependent, dict) else ())):
-        if isinstance(part, dict) and isinstance(part.get("properties"), dict):
-            schema = merged(schema, {"properties": part["properties"]})
-    return schema
+    conditional = [schema.get("then"), schema.get("else"), *(dependent.values() if isinstance(dependent, dict) else ())]
+    return _with_properties(schema, [part for part in conditional if isinstance(part, dict)])
+
+
+def _with_properties(schema: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:
+    """*schema* with the properties of *others* besides."""
+    more = [{"properties": properties} for properties in map(_properties, others) if properties]
+    return merged(schema, *more) if more else schema
 
 
 def _alternatives(schema: dict[str, Any]) -> tuple[list[Any], bool]:
@@ -112,16 +115,15 @@ def _is_null(schema: dict[str, Any]) -> bool:
 def _folded(schema: dict[str, Any]) -> dict[str, Any]:
     """With the properties of all alternatives; required is what each of them requires, and the rest is told."""
     alternatives = [_folded(_collapsed(each)) for each in _alternatives(schema)[0]]
-    requirements = [_texts(each.get("required")) for each in alternatives]
-    for each in alternatives:
-        schema = merged(schema, {"properties": properties}) if (properties := _properties(each)) else schema
+    schema = _with_properties(schema, alternatives)
+    requirements = [dict.fromkeys(_texts(each.get("required"))) for each in alternatives]
     if not any(requirements):
         return schema
-    always = [name for name in requirements[0] if all(name in others for others in requirements)]
+    always = dict.fromkeys(name for name in requirements[0] if all(name in others for others in requirements))
     choices = [", ".join(name for name in names if name not in always) for names in requirements]
     if all(choices):
-        schema = {**schema, "description": _text(schema, [f"Give {'; or '.join(choices)}."])}
-    return merged(schema, {"required": always})
+        schema = {**schema, "description": _text(schema, [f"Give {_cut('; or '.join(choices))}."])}
+    return merged(schema, {"required": list(always)})
 
 
 def _types(schema: dict[str, Any]) -> tuple[list[str], bool]:
@@ -154,9 +156,9 @@ def _union(members: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _members(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What to choose from: no choice within another, no doubles, and texts in one list."""
-    members: list[dict[str, Any]] = []
-    for each in made:
-        members += [member for member in each.get("anyOf", [each]) if member not in members]
+    if len(made) == 1:
+        return list(made[0].get("anyOf", made))
+    members = list({_encode(member): member for each in made for member in each.get("anyOf", [each])}.values())
     if len(members) > 1 and all(member.keys() == {"type", "enum"} for member in members):
         texts = dict.fromkeys(text for member in members for text in member["enum"])
         return [{"type": "string", "enum": list(texts)}]
@@ -284,7 +286,8 @@ def _described(made: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """Give *made* what *schema* says in words, ahead of words that it has, and what can be said in words alone."""
     sentences = _sentences(schema, *_SENTENCES)
     values = _values(schema)
-    if any(value not in (None, *made.get("enum", ())) for value in values):
+    kept = set(made.get("enum", ()))
+    if any(value is not None and not (isinstance(value, str) and value in kept) for value in values):
         sentences.append(f"{'One of' if len(values) > 1 else 'Always'} {_told(values)}.")
     if isinstance(schema.get("format"), str) and "format" not in made:
         sentences.append(f"Format: {schema['format']}.")
@@ -310,7 +313,12 @@ def _sentences(schema: dict[str, Any], *keywords: str) -> list[str]:
 
 def _told(value: Any) -> str:
     """A value in words: JSON, a list without its brackets, and no more of it than a reader wants."""
-    text = ", ".join(_encode(each).decode() for each in value) if isinstance(value, list) else _encode(value).decode()
+    return _cut(
+        ", ".join(_encode(each).decode() for each in value) if isinstance(value, list) else _encode(value).decode()
+    )
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= TOLD else text[:TOLD] + " …"
 
 
