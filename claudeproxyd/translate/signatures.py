@@ -1,7 +1,7 @@
 """What an upstream signed of its thoughts, kept until the conversation comes back.
 
 Some upstreams want their signatures back with every later turn, and the Claude API has no place for one beside a tool
-call or a text. So it is remembered here: by the id of the tool call, or by :func:`text_key`. As state, for a store:
+call or a text. So it is remembered here: by the id of the tool call, or by :meth:`Said.key`. As state, for a store:
 
 ``["signature", key]``
     → ``{"signature", "used"}``
@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
+
+from claudeproxyd.translate.conversation import Text, ToolResult, ToolUse, Turn
 
 #: How many are kept, and how many bytes of keys and signatures; the longest unused go first. One has some KB.
 COUNT = 20_000
@@ -30,9 +32,38 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(tuple[Literal["signature"], str]).decode
 
 
-def text_key(text: str) -> str:
-    """The key of the signature that came with a text: the whole text block, as the client was given it."""
-    return "text-" + hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
+class Said:
+    """What a conversation was until now, as a digest. Told by a translator, turn by turn.
+
+    Words are common: by those of a text alone one conversation would be given what was signed of another's thoughts.
+    """
+
+    def __init__(self, system: Sequence[str] = ()) -> None:
+        """*system*: the texts of the prefix."""
+        self._digest = hashlib.blake2b(digest_size=20)
+        for text in system:
+            self._hear(text)
+
+    def hear(self, turn: Turn) -> None:
+        """The next turn: its words and its calls.
+
+        Not what may be gone when the turn comes again: thinking, and what a system message reminded of.
+        """
+        for part in turn.parts:
+            if isinstance(part, Text):
+                if not part.text.startswith("<system-reminder>"):
+                    self._hear(part.text)
+            elif isinstance(part, ToolUse | ToolResult):
+                self._hear(part.id)
+
+    def _hear(self, text: str) -> None:
+        self._digest.update(b"\0" + text.encode("utf-8", "surrogatepass"))
+
+    def key(self, text: str) -> str:
+        """The key of the signature that came with a text of the next turn: a whole block, as the client is given it."""
+        digest = self._digest.copy()
+        digest.update(b"\0text\0" + text.encode("utf-8", "surrogatepass"))
+        return "text-" + digest.hexdigest()
 
 
 class _Value(msgspec.Struct):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,7 +18,7 @@ from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.gemini.answers import GeminiReader, read_whole
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
 from claudeproxyd.translate.reading import read_conversation
-from claudeproxyd.translate.signatures import Signatures, text_key
+from claudeproxyd.translate.signatures import Signatures
 from tests.golden import strict
 from tests.golden.cases import HELLO, Case, add_tests, matched
 from tests.golden.client import message_of
@@ -30,13 +31,20 @@ def remembering(case: Case) -> Signatures:
     """The memory that the case's earlier turns have left."""
     signatures = Signatures(lambda: 1.0)
     for key, signature in case.remembered.items():
-        signatures.keep(key_of(key), signature)
+        signatures.keep(key_of(key, case), signature)
     return signatures
 
 
-def key_of(key: str) -> str:
-    """``text:WORDS`` stands for the key of a text block."""
-    return text_key(key.removeprefix("text:")) if key.startswith("text:") else key
+def key_of(key: str, case: Case) -> str:
+    """``text:WORDS`` stands for the key of a text block: of the case's history, else of its answer."""
+    if not key.startswith("text:"):
+        return key
+    words = key.removeprefix("text:")
+    messages = case.request["messages"]
+    said = [message["role"] == "assistant" and words in json.dumps(message) for message in messages]
+    before = messages[: said.index(True)] if any(said) else messages
+    request = {**case.request, "messages": before}
+    return translated(replace(case, request=request), Signatures(lambda: 1.0)).said.key(words)
 
 
 def translated(case: Case, signatures: Signatures) -> GeminiRequest:
@@ -181,7 +189,7 @@ def without_null_citations(block: dict[str, Any]) -> dict[str, Any]:
 
 def check_kept(test: Any, case: Case, signatures: Signatures, seen: dict[str, str]) -> None:
     for key, signature in case.kept.items():
-        test.assertEqual(signatures.recall(key_of(seen.get(key, key))), signature, key)
+        test.assertEqual(signatures.recall(key_of(seen.get(key, key), case)), signature, key)
 
 
 def check_whole(test: WholeTests, case: Case) -> None:

@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.translate.signatures import LIFE, LONGEST, Signatures, text_key
+from claudeproxyd.translate.conversation import Text, Thought, ToolUse, Turn
+from claudeproxyd.translate.signatures import LIFE, LONGEST, Said, Signatures
 
 NOW = 1_700_000_000.0
 ONE = '["signature","one"]'
@@ -52,9 +54,37 @@ class MemoryTests(SignaturesTestCase):
 
     def test_texts(self) -> None:
         """A text has a short key, other than another text's and any tool call's; no text is refused."""
-        self.assertEqual(text_key("a" * 10_000), text_key("a" * 10_000))
-        self.assertLess(len(text_key("a" * 10_000)), 50)
-        self.assertEqual(len({text_key("a"), text_key("b"), text_key(""), text_key("\ud800")}), 4)
+        said = Said()
+        self.assertEqual(said.key("a" * 10_000), said.key("a" * 10_000))
+        self.assertLess(len(said.key("a" * 10_000)), 50)
+        self.assertEqual(len({said.key("a"), said.key("b"), said.key(""), said.key("\ud800")}), 4)
+
+    def test_same_text_elsewhere(self) -> None:
+        """The same words elsewhere have another key: nobody is given what was signed of another's thoughts."""
+        asked, called = Turn("user", [Text("go")]), Turn("assistant", [ToolUse("t", "f", msgspec.Raw(b"{}"))])
+        conversations: list[tuple[list[str], list[Turn]]] = [
+            ([], []),
+            (["Be brief."], []),
+            ([], [asked]),
+            ([], [asked, called]),
+            ([], [Turn("user", [Text("g"), Text("o")])]),
+        ]
+        keys = set()
+        for system, turns in conversations:
+            said = Said(system)
+            for turn in turns:
+                said.hear(turn)
+            keys.add(said.key("Done."))
+        self.assertEqual(len(keys), len(conversations))
+
+    def test_same_turn_again(self) -> None:
+        """What clients leave out when a turn comes again, old thinking and reminders, does not change the key."""
+        whole, bare = Said(), Said()
+        whole.hear(Turn("user", [Text("go"), Text("<system-reminder>\nIt is late.\n</system-reminder>")]))
+        whole.hear(Turn("assistant", [Thought("hm", b"sig"), Text("Gone.")]))
+        bare.hear(Turn("user", [Text("go")]))
+        bare.hear(Turn("assistant", [Text("Gone.")]))
+        self.assertEqual(whole.key("Done."), bare.key("Done."))
 
     def test_count(self) -> None:
         """With too many the longest unused goes, and a recall is a use."""

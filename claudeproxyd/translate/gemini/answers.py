@@ -20,7 +20,6 @@ from claudeproxyd.translate.gemini.finish import UNFINISHED, ending_of, ending_o
 from claudeproxyd.translate.gemini.grounding import Sources
 from claudeproxyd.translate.gemini.partial_args import PartialCall
 from claudeproxyd.translate.gemini.responses import Response, decode, is_there
-from claudeproxyd.translate.signatures import text_key
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.batch import Batch
@@ -54,6 +53,7 @@ class GeminiReader:
         self.content = False
         self._machine = machine
         self._names = request.names
+        self._said = request.said
         self._thinks = request.thinks
         self._shows = request.thinks and request.shows
         self._may_stop = bool(request.stop_sequences)
@@ -340,7 +340,7 @@ class GeminiReader:
     def _end_text(self) -> None:
         """The text block is whole: what comes next is another one."""
         if self._text_signature and not self._machine.stopped:
-            self._signatures.keep(text_key("".join(self._text)), self._text_signature)
+            self._signatures.keep(self._said.key("".join(self._text)), self._text_signature)
         self._text.clear()
         self._text_signature = ""
 

@@ -2,8 +2,8 @@
 
 On signatures, from Google's page on them: a ``thoughtSignature`` goes back in the part that it came with. A call's was
 remembered by the call's id, and stands besides in the thinking block right before it; a text's was remembered by the
-text. Gemini 3 refuses a present turn in which a step's first call has none; for a call that another model made Google
-gives :data:`UNSIGNED`.
+text and by what had been said before it. Gemini 3 refuses a present turn in which a step's first call has none; for a
+call that another model made Google gives :data:`UNSIGNED`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from claudeproxyd.translate.conversation import Media, Text, Thought, ToolResult, ToolUse, Unsupported
 from claudeproxyd.translate.fates import not_carried
-from claudeproxyd.translate.signatures import text_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from claudeproxyd.translate.conversation import Part, Turn
     from claudeproxyd.translate.gemini.models import Dialect
     from claudeproxyd.translate.names import ToolNames
-    from claudeproxyd.translate.signatures import Signatures
+    from claudeproxyd.translate.signatures import Said, Signatures
 
 UNSIGNED = "skip_thought_signature_validator"
 """What stands for the signature of a call that has none. Models think worse for it: only where they insist."""
@@ -52,8 +51,8 @@ class ContentWriter:
         self._names = names
         self._recall = signatures.recall
 
-    def write(self, turns: Sequence[Turn]) -> list[dict[str, Any]]:
-        """One content a turn, unless nothing is left of it: then its neighbours are one."""
+    def write(self, turns: Sequence[Turn], said: Said) -> list[dict[str, Any]]:
+        """One content a turn, unless nothing is left of it: then its neighbours are one. *said* hears them all."""
         contents: list[dict[str, Any]] = []
         present = _present_turn(turns)
         for number, turn in enumerate(turns):
@@ -61,7 +60,8 @@ class ContentWriter:
                 role, parts = "user", list(self._said_by_user(turn.parts))
             else:
                 must_sign = self._dialect.signed_calls and number > present
-                role, parts = "model", list(self._said_by_model(turn.parts, must_sign))
+                role, parts = "model", list(self._said_by_model(turn.parts, must_sign, said))
+            said.hear(turn)
             if contents and contents[-1]["role"] == role:
                 contents[-1]["parts"] += parts
             elif parts:
@@ -80,8 +80,8 @@ class ContentWriter:
             elif isinstance(part, Media):
                 yield from self._titled(part)
 
-    def _said_by_model(self, parts: Sequence[Part], must_sign: bool) -> Iterator[dict[str, Any]]:
-        """*must_sign*: the first call has to have a signature."""
+    def _said_by_model(self, parts: Sequence[Part], must_sign: bool, said: Said) -> Iterator[dict[str, Any]]:
+        """*must_sign*: the first call has to have a signature. *said*: before it."""
         carried = ""
         for part, after in zip_longest(parts, parts[1:]):
             if isinstance(part, ToolUse):
@@ -90,7 +90,7 @@ class ContentWriter:
                 carried, must_sign = "", False
                 yield _signed({"functionCall": call}, signature)
             elif isinstance(part, Text):
-                yield _signed({"text": part.text}, self._recall(text_key(part.text)))
+                yield _signed({"text": part.text}, self._recall(said.key(part.text)))
             elif isinstance(part, Thought):
                 signature = base64.b64encode(part.payload).decode()
                 if isinstance(after, ToolUse):

@@ -14,6 +14,7 @@ from claudeproxyd.translate.gemini.models import dialect_of
 from claudeproxyd.translate.gemini.schemas import json_schema, parameters
 from claudeproxyd.translate.gemini.thinking import thinking_config
 from claudeproxyd.translate.names import ToolNames
+from claudeproxyd.translate.signatures import Said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +60,8 @@ class GeminiRequest:
     """What is thought is to be read."""
     empty: bool
     """The answer is to be empty: nothing is sent upstream."""
+    said: Said
+    """All that the answer answers."""
     terms: Terms
 
     @property
@@ -87,7 +90,8 @@ def translate(conversation: Conversation, terms: Terms, signatures: Signatures) 
     if conversation.system:
         body["systemInstruction"] = {"parts": [{"text": text} for text in conversation.system]}
     _add_tools(body, conversation, dialect, terms, names, warnings)
-    body["contents"] = ContentWriter(dialect, terms.on_vertex, names, signatures).write(conversation.turns)
+    said = Said(conversation.system)
+    body["contents"] = ContentWriter(dialect, terms.on_vertex, names, signatures).write(conversation.turns, said)
     if config := _generation_config(conversation, dialect, limit, warnings):
         body["generationConfig"] = config
     if terms.safety_settings:
@@ -102,6 +106,7 @@ def translate(conversation: Conversation, terms: Terms, signatures: Signatures) 
         thinks=conversation.thinking.kind in ("budget", "adaptive"),
         shows=conversation.thinking.shown,
         empty=conversation.max_tokens == 0,
+        said=said,
         terms=terms,
     )
 

@@ -15,7 +15,7 @@ from claudeproxyd.messages.grammar import Grammar
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.reader import Damaged
 from claudeproxyd.translate.gemini.answers import read_whole
-from claudeproxyd.translate.signatures import text_key
+from claudeproxyd.translate.signatures import Said
 from tests.translate.gemini.answering import (
     COUNTS,
     USAGE,
@@ -89,7 +89,7 @@ class TextTests(SynchronousTestCase):
             answer = Answer()
             answer.feed(sse(chunk(text("Hel")), chunk(text("lo")), chunk(last, finish="STOP")))
             said = "Hello" + last["text"]
-            self.assertEqual(answer.signatures.recall(text_key(said)), SIGNATURE)
+            self.assertEqual(answer.signatures.recall(Said().key(said)), SIGNATURE)
 
     def test_text_after_signed_text(self) -> None:
         """What follows a signed text is a text of its own: the signed one has to come back as it was."""
@@ -97,8 +97,8 @@ class TextTests(SynchronousTestCase):
         self.assertEqual([block["text"] for block in content(*chunks)], ["a", "b"])
         answer = Answer()
         answer.feed(sse(*chunks))
-        self.assertEqual(answer.signatures.recall(text_key("a")), SIGNATURE)
-        self.assertIsNone(answer.signatures.recall(text_key("b")))
+        self.assertEqual(answer.signatures.recall(Said().key("a")), SIGNATURE)
+        self.assertIsNone(answer.signatures.recall(Said().key("b")))
 
     def test_signature_alone(self) -> None:
         """A signature in an empty part after thoughts signs the thoughts."""

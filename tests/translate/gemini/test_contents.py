@@ -12,7 +12,7 @@ from claudeproxyd.translate.conversation import Media, Part, Text, Thought, Tool
 from claudeproxyd.translate.gemini.contents import UNSIGNED, ContentWriter
 from claudeproxyd.translate.gemini.models import dialect_of
 from claudeproxyd.translate.names import ToolNames
-from claudeproxyd.translate.signatures import Signatures, text_key
+from claudeproxyd.translate.signatures import Said, Signatures
 
 OLD = "gemini-2.5-flash"
 NEW = "gemini-3-pro-preview"
@@ -42,7 +42,7 @@ class ContentsTestCase(SynchronousTestCase):
 
     def write(self, *turns: Turn, model: str = NEW, on_vertex: bool = False) -> list[dict[str, Any]]:
         writer = ContentWriter(dialect_of(model), on_vertex, ToolNames(64, "A-Za-z0-9_", "A-Za-z_"), self.signatures)
-        written: list[dict[str, Any]] = json.loads(msgspec.json.encode(writer.write(turns)))
+        written: list[dict[str, Any]] = json.loads(msgspec.json.encode(writer.write(turns, Said())))
         return written
 
     def parts(self, *parts: Part, **options: Any) -> list[dict[str, Any]]:
@@ -235,7 +235,9 @@ class SignatureTests(ContentsTestCase):
 
     def test_thought_with_a_text(self) -> None:
         """A thought that no call follows keeps its own signature; a text gets what was kept for it."""
-        self.signatures.keep(text_key("so"), "dGV4dA==")
+        said = Said()
+        said.hear(user(Text("go")))
+        self.signatures.keep(said.key("so"), "dGV4dA==")
         self.assertEqual(
             self.model_parts(Thought("hm", b"sig"), Text("so")),
             [
@@ -250,7 +252,7 @@ class SignatureTests(ContentsTestCase):
 
     def test_texts_of_the_user(self) -> None:
         """A user who repeats the model's words does not speak with its signature."""
-        self.signatures.keep(text_key("so"), "dGV4dA==")
+        self.signatures.keep(Said().key("so"), "dGV4dA==")
         self.assertEqual(self.parts(Text("so")), [{"text": "so"}])
 
     def test_unsigned_calls(self) -> None:

@@ -27,7 +27,7 @@ from claudeproxyd.translate.conversation import (
     WebSearch,
 )
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
-from claudeproxyd.translate.signatures import Signatures, text_key
+from claudeproxyd.translate.signatures import Said, Signatures
 from tests.golden.strict import check_request
 
 SCHEMA = msgspec.Raw(b'{"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "integer"}}}')
@@ -369,12 +369,14 @@ class PropertyTests(RequestTestCase):
     @given(conversations(), models, st.booleans())
     def check(self, conversation: Conversation, model: str, on_vertex: bool) -> None:
         signatures = Signatures(lambda: 0.0)
+        said = Said(conversation.system)
         for turn in conversation.turns:
             for part in turn.parts:
                 if isinstance(part, ToolUse) and part.id.endswith("1"):
                     signatures.keep(part.id, "a2VwdA==")
                 elif isinstance(part, Text):
-                    signatures.keep(text_key(part.text), "dGV4dA==")
+                    signatures.keep(said.key(part.text), "dGV4dA==")
+            said.hear(turn)
         try:
             request = translate(conversation, Terms(model, None, on_vertex), signatures)
         except Unsupported as refusal:
