@@ -120,6 +120,12 @@ class TextTests(SynchronousTestCase):
         chunks = chunk(text("a ST")), chunk(text("OP b"), call(), finish="STOP")
         self.assertEqual(content(*chunks, stop_sequences=["STOP"]), [{"type": "text", "text": "a "}])
 
+    def test_signed_text_that_was_stopped(self) -> None:
+        """The signature of a text that the client has only in part is not remembered: it would never come back."""
+        answer = Answer(stop_sequences=["STOP"])
+        answer.feed(sse(chunk(text("a STOP b", thoughtSignature=SIGNATURE), finish="STOP")))
+        self.assertEqual(len(answer.signatures), 0)
+
     def test_code(self) -> None:
         """Code that Google ran can be read."""
         parts = [
@@ -260,6 +266,14 @@ class UsageTests(SynchronousTestCase):
         self.assertIn(b'"input_tokens":12,', answer.frames)
         batch = answer.feed(sse(END))
         self.assertIn(b'"input_tokens":47,', batch.frames)
+
+    def test_counted_after_all(self) -> None:
+        """Whoever asks too early gets an estimate; Google's count takes its place."""
+        answer = Answer()
+        answer.feed(sse(chunk(text("a"))))
+        self.assertTrue(answer.reader.usage.estimated)
+        answer.feed(sse(END))
+        self.assertEqual((answer.reader.usage.output, answer.reader.usage.estimated), (25, False))
 
     def test_only_thoughts(self) -> None:
         """An answer that did not get beyond thoughts has used their tokens."""
