@@ -22,6 +22,7 @@ Fact = tuple[Any, ...]
 OWN_WORDS = ("<system-reminder>", "</system-reminder>", "Title:", "Source:", "Context:")
 _MINTED = "cpxd1.google."
 _FITS = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}", re.ASCII)
+_ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 _LOOKS_SHORTENED = re.compile(r".*_[0-9a-f]{12}", re.ASCII)
 
 
@@ -340,27 +341,85 @@ def _blocks(content: str | list[Json]) -> list[Json]:
 # Answers.
 
 
-def compare_answers(chunks: Sequence[Json], message: Json) -> None:
-    """Raise AssertionError for what one says and the other does not."""
-    gemini, claude = dict(_gemini_answer(chunks)), dict(_claude_answer(message))
+def compare_answers(chunks: Sequence[Json], message: Json, request: Json | None = None) -> None:
+    """Raise AssertionError for what one says and the other does not.
+
+    :param request: what the client had asked; without it nothing is known of whether thoughts are to be shown.
+    """
+    parts = list(_parts(chunks))
+    _compare_signatures(parts, message, request)
+    _compare_sources(chunks, message)
+    gemini, claude = dict(_gemini_answer(chunks, parts)), dict(_claude_answer(message))
     stopped = message["stop_reason"] == "stop_sequence"
     if stopped:
         assert gemini["text"].startswith(claude["text"] + message["stop_sequence"]), (gemini["text"], claude["text"])
     if stopped or message["stop_reason"] == "refusal":  # the rest is cut off, or stands in stop_details
         return
+    if request is None:
+        gemini.pop("thoughts")
+    elif not _wants_thoughts(request):
+        gemini["thoughts"] = ""
     told = {fact: value for fact, value in claude.items() if fact in gemini}  # the rest are estimates
     assert gemini == told, f"\nGemini: {gemini}\nClaude: {claude}"
+    calls = [part["functionCall"] for part in parts if "functionCall" in part]
+    ids = [call.get("id", "") for call in calls]
+    names = Names()
+    for call, block in zip(calls, (block for block in message["content"] if block["type"] == "tool_use"), strict=True):
+        # A client's name in other letters is what the model misspelt.
+        assert names.same(block["name"], call["name"]) or block["name"].casefold() == call["name"].casefold(), call
+        if _ID.fullmatch(call.get("id", "")) and ids.count(call["id"]) == 1:
+            assert block["id"] == call["id"], "an id that fits is kept"
 
 
-def _gemini_answer(chunks: Sequence[Json]) -> Iterator[tuple[str, Any]]:
-    parts = [
-        part
-        for chunk in chunks
-        for candidate in chunk.get("candidates", [])
-        if candidate.get("index", 0) == 0
-        for part in candidate.get("content", {}).get("parts", [])
-    ]
+def _wants_thoughts(request: Json) -> bool:
+    thinking = request.get("thinking") or {"type": "disabled"}
+    return thinking["type"] != "disabled" and thinking.get("display") != "omitted"
+
+
+def _compare_signatures(parts: Sequence[Json], message: Json, request: Json | None) -> None:
+    """Clients that take thinking blocks are given the signatures of thoughts and calls, and none that nobody gave."""
+    signed = [part for part in parts if part.get("thoughtSignature")]
+    shown = [block["signature"].removeprefix(_MINTED) for block in message["content"] if block["type"] == "thinking"]
+    known = {digest(signature) for signature in shown if signature}
+    assert known <= {digest(part["thoughtSignature"]) for part in signed}, "a signature that nobody gave"
+    if request is not None and (request.get("thinking") or {"type": "disabled"})["type"] != "disabled":
+        due = {digest(part["thoughtSignature"]) for part in signed if part.get("thought") or "functionCall" in part}
+        assert due <= known or message["stop_reason"] in ("stop_sequence", "refusal"), "a signature is lost"
+
+
+def _compare_sources(chunks: Sequence[Json], message: Json) -> None:
+    """The pages that the client is shown come from the upstream, and searches are counted."""
+    content = message["content"]
+    sources = set(_pages(chunks))
+    results = [block for block in content if block["type"] == "web_search_tool_result"]
+    found = {page["url"] for block in results for page in block["content"]}
+    cited = {
+        cited["url"] for block in content for cited in block.get("citations") or [] if "web_search" in cited["type"]
+    }
+    assert cited <= sources, "a page that nobody found"
+    assert found <= sources, "a page that nobody found"
+    searches = message["usage"].get("server_tool_use", {}).get("web_search_requests", 0)
+    assert searches == sum(block["type"] == "server_tool_use" for block in content), "searches are miscounted"
+
+
+def _pages(chunks: Sequence[Json]) -> Iterator[str]:
+    for candidate in (candidate for chunk in chunks for candidate in chunk.get("candidates", [])):
+        for found in candidate.get("groundingMetadata", {}).get("groundingChunks", []):
+            yield found.get("web", {}).get("uri", "")
+        for members in candidate.get("citationMetadata", {}).values():
+            yield from (cited.get("uri", "") for cited in members)
+
+
+def _parts(chunks: Sequence[Json]) -> Iterator[Json]:
+    for chunk in chunks:
+        for candidate in chunk.get("candidates", []):
+            if candidate.get("index", 0) == 0:
+                yield from candidate.get("content", {}).get("parts", [])
+
+
+def _gemini_answer(chunks: Sequence[Json], parts: Sequence[Json]) -> Iterator[tuple[str, Any]]:
     yield "text", "".join(part["text"] for part in parts if part.get("text") and not part.get("thought"))
+    yield "thoughts", "".join(part["text"] for part in parts if part.get("text") and part.get("thought"))
     calls = [part["functionCall"] for part in parts if "functionCall" in part]
     yield "calls", [ordered(call.get("args", {})) for call in calls]
     usage: Json = {}
@@ -372,13 +431,17 @@ def _gemini_answer(chunks: Sequence[Json]) -> Iterator[tuple[str, Any]]:
         yield "cached", cached
     if "candidatesTokenCount" in usage or "thoughtsTokenCount" in usage:
         yield "output", usage.get("candidatesTokenCount", 0) + usage.get("thoughtsTokenCount", 0)
+    if "thoughtsTokenCount" in usage:
+        yield "thinking", usage["thoughtsTokenCount"]
 
 
 def _claude_answer(message: Json) -> Iterator[tuple[str, Any]]:
     content = message["content"]
     yield "text", "".join(block["text"] for block in content if block["type"] == "text")
+    yield "thoughts", "".join(block["thinking"] for block in content if block["type"] == "thinking")
     yield "calls", [ordered(block["input"]) for block in content if block["type"] == "tool_use"]
     usage = message["usage"]
     yield "input", usage["input_tokens"]
-    yield "cached", usage.get("cache_read_input_tokens", 0)
+    yield "cached", usage["cache_read_input_tokens"]
     yield "output", usage["output_tokens"]
+    yield "thinking", usage.get("output_tokens_details", {}).get("thinking_tokens", 0)

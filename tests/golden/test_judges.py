@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.golden.cases import cases
-from tests.golden.test_cases import judge_request
+from tests.golden.cases import Case, cases
+from tests.golden.test_cases import judge_answer, judge_request
 
 Path = tuple[str | int, ...]
 
@@ -25,6 +25,10 @@ UNJUDGED = {
 WHOLE = {"args", "parametersJsonSchema", "parameters"}
 #: Whoever leaves these out has left out nothing.
 NOTHING = ({}, {"type": "object", "properties": {}}, {"includeServerSideToolInvocations": True})
+#: Of these answers something is missing by right.
+CUT_OFF = {"refusal", "stop_sequence"}
+SAID = {"text", "thinking", "tool_use", "server_tool_use"}
+FIGURES = ("input_tokens", "cache_read_input_tokens", "output_tokens")
 
 
 def members(value: Any, path: Path = ()) -> Iterator[Path]:
@@ -46,6 +50,15 @@ def without(value: Any, path: Path) -> Any:
     return made
 
 
+def refuses(judge: Callable[[Case, Any], None], case: Case, value: Any) -> bool:
+    """What is no legal JSON of either side may fail in any way; pydantic's refusals are ValueErrors."""
+    try:
+        judge(case, value)
+    except (AssertionError, ValueError, LookupError):
+        return True
+    return False
+
+
 class JudgeTests(SynchronousTestCase):
     """Google's types and the facts together."""
 
@@ -59,9 +72,18 @@ class JudgeTests(SynchronousTestCase):
             if case.upstream_request is None or case.lost:
                 continue
             for path in members(case.upstream_request):
-                try:
-                    judge_request(case, without(case.upstream_request, path))
-                except (AssertionError, ValueError, KeyError):  # pydantic's are ValueErrors
-                    continue
-                passed.append((case.name, path))
+                if not refuses(judge_request, case, without(case.upstream_request, path)):
+                    passed.append((case.name, path))
+        self.assertEqual(passed, [])
+
+    def test_something_missing_in_an_answer(self) -> None:
+        """Whichever text, thought, call or figure is left out of an answer, its judges refuse the rest."""
+        passed = []
+        for case in cases("gemini"):
+            if not case.upstream_answer or case.answer is None or case.answer["stop_reason"] in CUT_OFF:
+                continue
+            blocks = [("content", at) for at, block in enumerate(case.answer["content"]) if block["type"] in SAID]
+            for path in (*blocks, *(("usage", figure) for figure in FIGURES)):
+                if not refuses(judge_answer, case, without(case.answer, path)):
+                    passed.append((case.name, path))
         self.assertEqual(passed, [])
