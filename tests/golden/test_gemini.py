@@ -190,6 +190,8 @@ def without_null_citations(block: dict[str, Any]) -> dict[str, Any]:
 def check_kept(test: Any, case: Case, signatures: Signatures, seen: dict[str, str]) -> None:
     for key, signature in case.kept.items():
         test.assertEqual(signatures.recall(key_of(seen.get(key, key), case)), signature, key)
+    if case.kept:
+        test.assertEqual(len(signatures), len(case.remembered | case.kept))
 
 
 def check_whole(test: WholeTests, case: Case) -> None:

@@ -17,7 +17,7 @@ from claudeproxyd.translate.signatures import Signatures
 from tests.golden import facts, strict
 from tests.golden.cases import FOLDER, Case, filled, matched
 from tests.golden.merging import merge
-from tests.golden.test_gemini import check_kept, check_warnings, machine_for, read_stream, translated
+from tests.golden.test_gemini import check_warnings, key_of, machine_for, read_stream, translated
 from tests.golden.wire import arrivals
 from tests.messages.accumulate import accumulate
 
@@ -127,7 +127,8 @@ def play(test: SynchronousTestCase, session: Session, memory: Callable[[], Signa
         seen.pop("<msg>", None)
         test.assertEqual(message, matched(message, turn.answer, seen), case.name)
         check_message(turn, message)
-        check_kept(test, case, signatures, seen)
+        for key, signature in turn.kept.items():
+            test.assertEqual(signatures.recall(key_of(seen.get(key, key), case)), signature, key)
         messages.append({"role": "assistant", "content": message["content"]})
         contents += [{"role": "model", "parts": turn.returned}] if turn.returned else []
         kept = {**kept, **{seen.get(key, key): signature for key, signature in turn.kept.items()}}
