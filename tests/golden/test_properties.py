@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import HealthCheck, event, given, settings
@@ -29,10 +30,13 @@ MODELS = st.sampled_from(
 )
 
 
-def sent(request: Json, model: str, kind: str) -> GeminiRequest:
-    """Raises Unsupported."""
+def sent(request: Json, model: str, kind: str, remembered: Iterable[str] = ()) -> GeminiRequest:
+    """What comes of a request, where the signatures of these calls are remembered. Raises Unsupported."""
+    signatures = Signatures(lambda: 1.0)
+    for tool_use_id in remembered:
+        signatures.keep(tool_use_id, "c2ln")
     conversation = read_conversation(json.dumps(request).encode(), family="google", version="2023-06-01")
-    return translate(conversation, Terms(model, None, kind == "vertex"), Signatures(lambda: 1.0))
+    return translate(conversation, Terms(model, None, kind == "vertex"), signatures)
 
 
 def with_data(value: Any) -> Any:
@@ -142,6 +146,20 @@ class PropertyTests(SynchronousTestCase):
         strict.check_request(body, kind == "vertex")
         lost = ["thought"] if model in ("gemini-2.0-flash", "gemma-3-27b-it") else []
         facts.compare_requests(request, body, signatures=[UNSIGNED], lost=lost)
+
+    @PATIENT
+    @given(conversations(), MODELS, KINDS)
+    def test_goes_on_as_it_began(self, request: Json, model: str, kind: str) -> None:
+        """What was said stays as it was when a conversation goes on, or what upstreams have cached of it is lost."""
+        calls = [f"toolu_{step}_{number}" for step in range(3) for number in range(2)]
+        whole = json.loads(sent(request, model, kind, calls).body)
+        messages = request["messages"]
+        for at, message in enumerate(messages):
+            if message["role"] == "assistant" and messages[at - 1]["role"] != "assistant":
+                before = json.loads(sent({**request, "messages": messages[:at]}, model, kind, calls).body)
+                self.assertEqual(whole["contents"][: len(before["contents"])], before["contents"])
+                self.assertEqual(whole.get("systemInstruction"), before.get("systemInstruction"))
+                self.assertEqual(facts.ordered(whole["tools"]), facts.ordered(before["tools"]))
 
 
 class RealClientTests(SynchronousTestCase):
