@@ -83,8 +83,8 @@ class IExecutor(Interface):
     def cannot_carry(call: Any, route: Any) -> str | None:
         """Why the request of *call* cannot be translated for *route*, or None. Does no I/O.
 
-        Asked once, ahead of the first lease for *route*. What a translation brought waits for the attempts in
-        ``call.prepared[route]``, with its ``warnings``, which dispatch logs.
+        Asked once, ahead of the first lease for *route*. What a translation brought is given to ``call.prepare`` and
+        waits for the attempts in ``call.prepared[route]``, with its ``warnings``, which dispatch logs.
         """
 
     def messages(attempt: Any) -> Deferred[IUpstreamAnswer]:

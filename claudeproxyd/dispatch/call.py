@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from claudeproxyd.interfaces import IDownlink
     from claudeproxyd.leases import Route
@@ -30,8 +30,13 @@ class CancelReason(Enum):
 class Prepared(Protocol):
     """A request in the words of one route's upstream; only its executor knows more of it."""
 
-    warnings: Sequence[str]
-    """What of the request is lost on that route, each in words that name it."""
+    @property
+    def body(self) -> bytes:
+        """What goes up."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What of the request is lost on that route, each in words that name it."""
 
 
 class Call:
@@ -41,6 +46,8 @@ class Call:
     """
 
     __slots__ = (
+        "_hold",
+        "_kept",
         "attempts",
         "cancelled",
         "capture",
@@ -79,7 +86,9 @@ class Call:
         started: float,
         downlink: IDownlink,
         capture: Any = None,
+        hold: Callable[[int], None] = lambda change: None,
     ) -> None:
+        """*hold* is told of changes in the bytes that are kept beside the body."""
         self.request_id = request_id
         """Ours: ``req_…``."""
         self.principal = principal
@@ -97,7 +106,11 @@ class Call:
         """An observe.capture recording, or None."""
         self.cancelled: CancelReason | None = None
         self.prepared: dict[Route, Any] = {}
-        """By route, where that route's executor translates: a :class:`Prepared`, of the kind that it knows."""
+        """By route, where that route's executor translates: a :class:`Prepared`, of the kind that it knows.
+
+        See :meth:`prepare`."""
+        self._hold = hold
+        self._kept = 0
         self.session = ""
         """What its affinity goes by."""
         self.attempts = 0
@@ -120,7 +133,15 @@ class Call:
         self.first_content: float | None = None
         """When the first content event came."""
 
+    def prepare(self, route: Route, prepared: Prepared) -> None:
+        """Keep what an executor has translated the request to, for its attempts on *route*."""
+        self.prepared[route] = prepared
+        self._kept += len(prepared.body)
+        self._hold(len(prepared.body))
+
     def forget_body(self) -> None:
         """Let go of the body and of all that was made of it: nobody will send it again."""
         self.envelope.forget()
         self.prepared.clear()
+        self._hold(-self._kept)
+        self._kept = 0

@@ -74,7 +74,7 @@ class GeminiExecutor(HTTPExecutor):
     def cannot_carry(self, call: Call, route: Route) -> str | None:
         """Translates the request, and keeps what comes of it for the attempts."""
         try:
-            call.prepared[route] = self._translate(call, route, call.envelope.body, self.services.signatures)
+            call.prepare(route, self._translate(call, route, call.envelope.body, self.services.signatures))
         except Unsupported as e:
             return str(e)
         return None

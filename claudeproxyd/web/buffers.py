@@ -24,7 +24,7 @@ class BufferBudget:
         self.held += size
 
     def note(self, change: int) -> None:
-        """So many bytes more, or less, are held already: what an upstream has sent of an unfinished frame."""
+        """So many bytes more, or less, are held already: of unfinished frames, or of translations."""
         self.held += change
 
     def give_back(self, size: int) -> None:

@@ -81,6 +81,7 @@ class Messages(Endpoint):
             started=request.started,
             downlink=downlink,
             capture=capture,
+            hold=gateway.buffers.note,
         )
         served = gateway.dispatcher.serve(call)
 

@@ -204,7 +204,7 @@ class FakeExecutor:
     def cannot_carry(self, call: Any, route: Any) -> str | None:
         self.asked += 1
         if self.losses:
-            call.prepared[route] = SimpleNamespace(warnings=self.losses)
+            call.prepare(route, SimpleNamespace(body=b"translated", warnings=self.losses))
         return self.refuses
 
     def messages(self, attempt: Any) -> Deferred[Any]:

@@ -141,15 +141,19 @@ class Answers(DispatchTestCase):
         self.assertEqual(len(house.dispatcher.losses), 1000)
 
     def test_translations_go_with_the_body(self) -> None:
-        """Once a stream is committed nobody needs the body again, nor what was made of it."""
+        """Once a stream is committed nobody needs the body again, nor what was made of it; until then it is counted."""
         house = House()
         house.executor.losses = ["citations"]
         answer = FakeAnswer()
         house.executor.answers = [answer]
-        served = house.serve(stream=True)
+        changes: list[int] = []
+        served = house.serve(stream=True, hold=changes.append)
         self.assertTrue(served.call.prepared)
+        self.assertEqual(changes, [len(b"translated")])
         answer.say(b"delta", ended=True)
         self.assertEqual((served.call.prepared, served.call.envelope.body), ({}, b""))
+        served.call.forget_body()
+        self.assertEqual(sum(changes), 0)
 
     def test_fault_of_ours(self) -> None:
         """An exception that nobody expected is a 500, is logged, and the lease comes back without blame."""
