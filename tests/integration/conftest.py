@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.logger import LogEvent, globalLogPublisher
 
-from tests.integration.support.clients import LLMOCK, need
+from tests.integration.support.clients import AIMOCK, LLMOCK, need
 from tests.integration.support.daemon import Daemon, free_port
+from tests.integration.support.gemini import Gemini
 from tests.integration.support.process import Child
 from tests.integration.support.ready import until_ready
 from tests.integration.support.upstream import Upstream
 
 StartDaemon = Callable[..., Awaitable[Daemon]]
 StartLlmock = Callable[..., Awaitable[str]]
+StartAimock = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +51,15 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 
 @pytest_twisted.async_yield_fixture
+async def gemini() -> AsyncIterator[Gemini]:
+    """The same for Google's API."""
+    gemini = Gemini()
+    await gemini.start()
+    yield gemini
+    await gemini.stop()
+
+
+@pytest_twisted.async_yield_fixture
 async def start_daemon(tmp_path: Path) -> AsyncIterator[StartDaemon]:
     """``await start_daemon(toml, server="…")``: a daemon that is stopped, and held to a clean log, after the test."""
     started: list[Daemon] = []
@@ -72,6 +84,26 @@ async def start_llmock() -> AsyncIterator[StartLlmock]:
         child = Child([need(LLMOCK), "serve", "--host", "127.0.0.1", "--port", str(port), *options])
         started.append(child)
         await until_ready(child, port, "/anthropic/v1/models")
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for child in started:
+        child.signal("TERM")
+        await child.ended(10)
+
+
+@pytest_twisted.async_yield_fixture
+async def start_aimock(tmp_path: Path) -> AsyncIterator[StartAimock]:
+    """``await start_aimock({"match": …, "response": …}, …)``: another such upstream, with what it is to answer."""
+    started: list[Child] = []
+
+    async def start(*fixtures: Mapping[str, Any]) -> str:
+        port = free_port()
+        script = tmp_path / f"aimock-{port}.json"
+        script.write_text(json.dumps({"fixtures": fixtures}))
+        child = Child([need(AIMOCK), "--port", str(port), "--fixtures", script, "--log-level", "warn"])
+        started.append(child)
+        await until_ready(child, port, "/health")
         return f"http://127.0.0.1:{port}"
 
     yield start

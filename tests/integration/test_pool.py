@@ -17,9 +17,9 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from tests.integration.conftest import StartDaemon, StartLlmock
 from tests.integration.support import answers, wire
-from tests.integration.support.by_key import listen_by_key
 from tests.integration.support.claude_code import prompt
 from tests.integration.support.daemon import Daemon, provider
+from tests.integration.support.forwarding import listen_by_key
 from tests.integration.support.process import eventually, sleep
 from tests.integration.support.upstream import Exchange, Upstream
 

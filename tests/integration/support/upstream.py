@@ -57,7 +57,8 @@ class Recorded:
     @property
     def key(self) -> str:
         """The credential's secret, whichever header it came in."""
-        return self.header("x-api-key") or (self.header("authorization") or "").removeprefix("Bearer ")
+        of_key = self.header("x-api-key") or self.header("x-goog-api-key")
+        return of_key or (self.header("authorization") or "").removeprefix("Bearer ")
 
     @property
     def sha256(self) -> str:

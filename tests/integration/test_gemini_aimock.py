@@ -1,0 +1,169 @@
+"""Gemini and Vertex AI as aimock has them, which others wrote too, behind the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from tests.integration.conftest import StartAimock, StartDaemon
+from tests.integration.support import sdks, wire
+from tests.integration.support.claude_code import lines, prompt
+from tests.integration.support.clients import Client
+from tests.integration.support.daemon import provider
+from tests.integration.support.forwarding import listen_before
+from tests.integration.support.gemini import AS_GEMINI
+
+AS_LINES = ("--output-format", "stream-json", "--verbose")
+each_sdk = pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
+SAYS = "Hello from a model that is not Claude."
+HELLO = {"match": {"userMessage": "say hi"}, "response": {"content": SAYS, "reasoning": "They want a greeting."}}
+CALL = {"name": sdks.FILE_TOOL["name"], "arguments": {"path": "a.txt", "lines": ["ö", '"', "\\"]}}
+LOOP = (
+    {"match": {"userMessage": "Write", "hasToolResult": False}, "response": {"content": "So.", "toolCalls": [CALL]}},
+    {"match": {"toolResultContains": "written"}, "response": {"content": "Done."}},
+)
+
+
+@contextmanager
+def as_v1(url: str) -> Iterator[str]:
+    """aimock has Vertex AI's paths under ``/v1`` alone, where Google has the same ones under ``/v1beta1`` too."""
+    port = listen_before(lambda request: url + request.uri.decode().replace("/v1beta1/", "/v1/", 1))
+    yield f"http://127.0.0.1:{port.getHost().port}"
+    port.stopListening()
+
+
+@contextmanager
+def developer_api(url: str) -> Iterator[str]:
+    """aimock as the Gemini API."""
+    yield provider(url, kind="gemini")
+
+
+@contextmanager
+def vertex(url: str) -> Iterator[str]:
+    """aimock as Vertex AI."""
+    with as_v1(url) as there:
+        section = provider(there, kind="vertex").replace("api_key =", "bearer_token =")
+        yield section + 'project = "some-project"\nlocation = "us-east5"\n'
+
+
+async def journal(url: str) -> list[dict[str, Any]]:
+    """What aimock was asked for messages, in its own words, and what it answered."""
+    told = (await wire.get(int(url.rpartition(":")[2]), "/__aimock/journal")).json
+    return [each for each in told if "enerateContent" in each["path"]]
+
+
+Way = Callable[[str], Any]
+each_way = pytest.mark.parametrize("way", [developer_api, vertex])
+
+
+@each_way
+@each_sdk
+@ensureDeferred
+async def test_sdks(start_daemon: StartDaemon, start_aimock: StartAimock, sdk: Client, way: Way) -> None:
+    """An SDK made for Claude gets a whole message and a stream, each with its end."""
+    with way(await start_aimock(HELLO)) as section:
+        daemon = await start_daemon(AS_GEMINI + section)
+        created, streamed, events = await sdks.use(
+            sdk, daemon.url, [("create", sdks.HELLO), ("stream", sdks.HELLO), ("events", sdks.HELLO)]
+        )
+    assert created["text"] == streamed["text"] == SAYS
+    assert created["stop_reason"] == streamed["stop_reason"] == "end_turn"
+    assert sdks.kinds(events["types"]) == sdks.EVENTS
+
+
+@each_way
+@each_sdk
+@ensureDeferred
+async def test_tools(start_daemon: StartDaemon, start_aimock: StartAimock, sdk: Client, way: Way) -> None:
+    """A tool's arguments arrive letter by letter as the model wrote them, and its result is seen by the model."""
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2000}
+    with way(await start_aimock(*LOOP)) as section:
+        daemon = await start_daemon(AS_GEMINI + section)
+        first, last = await sdks.loop(sdk, daemon.url, "Write a file", {CALL["name"]: "written"}, **thinking)
+    text, call = first["content"]
+    assert (text["text"], call["name"], call["input"]) == ("So.", CALL["name"], CALL["arguments"])
+    assert (first["stop"], last["stop"]) == ("tool_use", "end_turn")
+    assert [block["text"] for block in last["content"]] == ["Done."]
+
+
+@each_way
+@ensureDeferred
+async def test_thoughts(start_daemon: StartDaemon, start_aimock: StartAimock, way: Way) -> None:
+    """What the model thinks comes in a block of its own, before what it says."""
+    more = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
+    with way(await start_aimock(HELLO)) as section:
+        daemon = await start_daemon(AS_GEMINI + section)
+        answer = await wire.post(daemon.port, wire.Message(max_tokens=2000, more=more).encode())
+    assert [block["type"] for block in answer.json["content"]] == ["thinking", "text"]
+    assert answer.json["content"][0]["thinking"] == "They want a greeting."
+
+
+@each_way
+@ensureDeferred
+async def test_claude_code_uses_tools(
+    start_daemon: StartDaemon, start_aimock: StartAimock, tmp_path: Path, way: Way
+) -> None:
+    """Claude Code writes, runs and reads what the model has it do, and ends with the model's last words."""
+    path = tmp_path / "note.txt"
+    wanted = [
+        ("Write", {"file_path": str(path), "content": "one\n"}),
+        ("Bash", {"command": f"echo two >> {path}", "description": "Append a line"}),
+        ("Read", {"file_path": str(path)}),
+    ]
+    answers = [{"toolCalls": [{"name": name, "arguments": arguments}]} for name, arguments in wanted]
+    answers.append({"content": "The note has two lines."})
+    url = await start_aimock(*({"match": {"turnIndex": turn}, "response": each} for turn, each in enumerate(answers)))
+    with way(url) as section:
+        daemon = await start_daemon(AS_GEMINI + section)
+        allowed = ("--allowedTools", "Write", "Bash", "Read")
+        result = await prompt(daemon.url, "write the note", tmp_path, *AS_LINES, *allowed)
+    told = lines(result)
+    assert (result.code, told[-1]["subtype"]) == (0, "success"), result
+    assert told[-1]["result"] == "The note has two lines."
+    assert path.read_text() == "one\ntwo\n"
+    blocks = [block for line in told if line["type"] in ("assistant", "user") for block in line["message"]["content"]]
+    assert [block["name"] for block in blocks if block["type"] == "tool_use"] == [name for name, _ in wanted]
+    assert not any(block.get("is_error") for block in blocks)
+    seen = [message["content"] for message in (await journal(url))[-1]["body"]["messages"] if message["role"] == "tool"]
+    assert len(seen) == 3
+    assert "two" in seen[-1]
+
+
+# -- what aimock does wrong when it is asked to
+
+
+@pytest.mark.parametrize("chaos", ["drop", "disconnect", "ratelimit", "malformed"])
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@ensureDeferred
+async def test_chaos(start_daemon: StartDaemon, start_aimock: StartAimock, chaos: str, stream: bool) -> None:
+    """A provider that drops, refuses or garbles every request is stood in for by the next one, unseen by clients."""
+    url = await start_aimock(HELLO)
+    routes = ", ".join(f'{{ provider = "{name}", model = "gemini-2.5-pro" }}' for name in ("bad", "up"))
+    bad = provider(url, kind="gemini", name="bad", more=f'headers = {{ x-aimock-chaos-{chaos} = "1" }}')
+    models = f'[[models]]\nname = "*"\nroutes = [{routes}]\n'
+    daemon = await start_daemon(models + bad + provider(url, kind="gemini"))
+    answer = await wire.post(daemon.port, wire.Message(stream=stream).encode())
+    assert (answer.status, answer.whole) == (200, True), answer.body
+    assert (answer.text if stream else answer.json["content"][0]["text"]) == SAYS
+    assert len(await journal(url)) == 2
+
+
+BROKEN = {"truncated": {"truncateAfterChunks": 3}, "cut": {"disconnectAfterMs": 150}}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+@each_sdk
+@ensureDeferred
+async def test_broken_streams(
+    start_daemon: StartDaemon, start_aimock: StartAimock, sdk: Client, broken: dict[str, int]
+) -> None:
+    """A stream that is cut in the middle of a sentence raises; half an answer never looks like a whole one."""
+    url = await start_aimock({"match": {}, "response": {"content": SAYS * 20}, "latency": 100, **broken})
+    daemon = await start_daemon(AS_GEMINI + provider(url, kind="gemini"))
+    for result in await sdks.use(sdk, daemon.url, [("stream", sdks.HELLO), ("events", sdks.HELLO)]):
+        assert result["type"] == "api_error", result
