@@ -23,6 +23,7 @@ OWN_WORDS = ("<system-reminder>", "</system-reminder>", "Title:", "Source:", "Co
 _MINTED = "cpxd1.google."
 _FITS = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
+#: Changed too, lest it meets a name that was shortened.
 _LOOKS_SHORTENED = re.compile(r".*_[0-9a-f]{12}", re.ASCII)
 
 

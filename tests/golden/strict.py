@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 class _Envelope(BaseModel):
     """The top level of generateContent; the SDK has no type of its own for it."""
 
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, strict=False)
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
 
     contents: list[types.Content]
     system_instruction: types.Content | None = None
