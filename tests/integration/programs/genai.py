@@ -30,7 +30,7 @@ def told(response):
 
 
 def main(base_url, key, calls):
-    client = genai.Client(api_key=key, http_options={"base_url": base_url})
+    client = genai.Client(api_key=key, http_options={"base_url": base_url, "api_version": "v1beta"})
     results = []
     for what, parameters in json.loads(calls):
         try:

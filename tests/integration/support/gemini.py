@@ -87,7 +87,11 @@ class Gemini(Upstream):
 
     def answer_for(self, exchange: Exchange) -> Answer:
         """See :class:`Upstream`."""
-        if exchange.request.path.partition("?")[0] == "/v1beta/models":
+        path = exchange.request.path.partition("?")[0]
+        if path == "/v1beta1/publishers/google/models":
+            of_vertex = [*MODELS, "text-embedding-005"]
+            return whole({"publisherModels": [{"name": f"publishers/google/models/{name}"} for name in of_vertex]})
+        if path == "/v1beta/models":
             of_text = [_listed(name, "generateContent") for name in MODELS]
             return whole({"models": [*of_text, _listed("gemini-embedding-001", "embedContent")]})
         return super().answer_for(exchange)
