@@ -54,7 +54,7 @@ class Wanted:
     """In the order of preference; the pool takes the first that has a ready credential."""
     carries: Callable[[Route], bool] = lambda route: True
     """Whether a route can carry the request. Asked of a route that would be leased from, and of all of them before the
-    request waits: the first answer may cost a translation, and is remembered."""
+    request waits: the first answer may cost a translation, and is remembered. What it raises, ``lease`` raises."""
     client: str = ""
     """The principal's name: waiting clients take turns by it."""
     session: str = ""

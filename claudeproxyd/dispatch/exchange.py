@@ -18,6 +18,7 @@ from claudeproxyd.dispatch.verdict import Refusal, broken_off, refusal
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.leases import Exhausted, Wanted
 from claudeproxyd.messages.rectify import without_thinking
+from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
 from claudeproxyd.observe.usage import UsageRecord
 from claudeproxyd.outcomes import CANCELLED, OK, AttemptFailed, Kind, Outcome, Then
 
@@ -128,9 +129,15 @@ class Exchange:
         )
 
     def _carries(self, route: Route) -> bool:
-        """Whether *route* can carry the request; see :attr:`Wanted.carries <claudeproxyd.leases.Wanted.carries>`."""
+        """Whether *route* can carry the request; see :attr:`Wanted.carries <claudeproxyd.leases.Wanted.carries>`.
+
+        Raises Refusal where it might, had the client brought the whole conversation: which it does when told so.
+        """
         if route not in self._reasons:
-            self._reasons[route] = self._house.executors[route.provider].cannot_carry(self._call, route)
+            reason = self._house.executors[route.provider].cannot_carry(self._call, route)
+            if reason is not None and continues_thread(self._call.envelope.body):
+                raise Refusal(ClaudeError(404, reason, details={"error_code": NOT_FOUND}), kind=Kind.UNSUPPORTED.value)
+            self._reasons[route] = reason
         return self._reasons[route] is None
 
     async def _lease(self, wanted: Wanted) -> ILease:

@@ -15,6 +15,7 @@ from claudeproxyd.executors.vertex_claude import ClaudeOnVertex, is_claude
 from claudeproxyd.executors.vertex_gemini import GeminiOnVertex
 from claudeproxyd.executors.vertex_places import GLOBAL, place_of, project
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
+from claudeproxyd.messages.threads import continues_thread
 from claudeproxyd.outcome_tables import MODEL_UNAVAILABLE
 from claudeproxyd.outcomes import AttemptFailed
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _LOCATION = re.compile(r"[a-z]+(-[a-z]+\d+)?", re.ASCII)
 _PROJECT = re.compile(r"[a-z0-9]([a-z0-9.:-]*[a-z0-9])?", re.ASCII)
+_NO_THREADS = "thread: Vertex AI keeps no conversations"
 _NOT_FOR_KEYS = "an API key of Vertex AI serves Google's own models alone, not Claude's"
 
 
@@ -56,8 +58,10 @@ class VertexExecutor:
         self._gemini = {url: GeminiOnVertex(there, shared, self._places) for url, there in at.items()}
 
     def cannot_carry(self, call: Any, route: Any) -> str | None:
-        """Claude's models take all that comes, if there is a credential for them; Google's are asked."""
+        """Claude's models take all that is brought, if there is a credential for them; Google's are asked."""
         if is_claude(route.model):
+            if continues_thread(call.envelope.body):
+                return _NO_THREADS
             return None if any(place.anthropic for place in self._places.values()) else _NOT_FOR_KEYS
         return next(iter(self._gemini.values())).cannot_carry(call, route)
 

@@ -38,5 +38,5 @@ COUNT_BETAS: Mapping[bytes, bytes] = {
 }
 """The same for counting tokens, which refuses most of those that messages take."""
 
-REFUSED_FIELDS = frozenset({"diagnostics", "service_tier", "inference_geo", "speed"})
+REFUSED_FIELDS = frozenset({"diagnostics", "service_tier", "inference_geo", "speed", "thread"})
 """Top-level fields that only say how the API itself should serve a request; without them the answer is the same."""

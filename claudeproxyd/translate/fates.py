@@ -33,6 +33,7 @@ FIELDS = {
     "top_p": Fate.READ,
     "top_k": Fate.READ,
     "metadata": Fate.READ,
+    "thread": Fate.READ,  # to refuse one that goes on: that conversation lies on Anthropic's side
     "model": Fate.GONE,  # the route knows it
     "stream": Fate.GONE,  # and the envelope this
     "cache_control": Fate.GONE,
@@ -48,7 +49,6 @@ FIELDS = {
     "container": Fate.REFUSED,
     "mcp_servers": Fate.REFUSED,
     "compaction": Fate.REFUSED,  # asks for a compaction block and nothing else
-    "thread": Fate.REFUSED,  # the conversation lies on Anthropic's side
 }
 """Top-level members; ``null``, ``[]`` and ``{}`` count as absent. One that is not here is WARNED."""
 

@@ -53,6 +53,8 @@ def _read(body: bytes, family: str, strict: bool) -> Conversation:
     warnings: list[str] = []
     _settle_fields(body, warnings)
     request = decode_request(body)
+    if request.thread is not None and request.thread.type == "continue":
+        raise Unsupported(not_carried("thread", "a conversation that lies elsewhere"))
     _check_sampling(request, strict=strict)
     toolbox = Toolbox(request.tools or (), warnings)
     history = History(body, family, strict=strict, toolbox=toolbox, warnings=warnings)

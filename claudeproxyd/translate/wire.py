@@ -143,6 +143,12 @@ class Metadata(msgspec.Struct, gc=False):
     user_id: str | None = None
 
 
+class ThreadWish(msgspec.Struct, gc=False):
+    """``thread``."""
+
+    type: Literal["create", "continue"]
+
+
 class Request(msgspec.Struct, gc=False):
     """The members of a request that are read; :data:`~claudeproxyd.translate.fates.FIELDS` has the others' fates."""
 
@@ -159,6 +165,7 @@ class Request(msgspec.Struct, gc=False):
     top_p: float | None = None
     top_k: int | None = None
     metadata: Metadata | None = None
+    thread: ThreadWish | None = None
 
 
 class _RawMessage(msgspec.Struct, gc=False):

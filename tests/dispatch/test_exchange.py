@@ -123,6 +123,20 @@ class Answers(DispatchTestCase):
         served = self.served(house, failure(Kind.QUOTA, status=429))
         self.assertEqual(served.told, (429, "rate_limit_error"))
 
+    def test_thread_that_lies_elsewhere(self) -> None:
+        """A client whose conversation the first route keeps is told to bring it whole once the next one is to answer,
+        and no wait or error of the first comes before that."""
+        body = b'{"model":"m","max_tokens":1,"messages":[],"thread":{"type":"continue","previous_message_id":"msg_1"}}'
+        house = House("one/a", "two/b")
+        house.executors["two"].refuses = "a conversation that lies elsewhere"
+        self.assertEqual(self.served(house, FakeAnswer(b"{}"), body=body).call.provider, "one")
+        served = self.served(house, failure(Kind.QUOTA, status=429), body=body)
+        self.assertEqual(served.told, (404, "not_found_error"))
+        error = served.client.error
+        self.assertEqual(
+            (error.details, error.message), ({"error_code": "thread_not_found"}, "a conversation that lies elsewhere")
+        )
+
     def test_losses(self) -> None:
         """What a translation leaves out is logged once for each client and kind, and only where it was sent."""
         house = House("one/a", "two/b")

@@ -398,6 +398,15 @@ class Gemini(VertexTestCase):
         self.assertIn("prefill", str(self.executor.cannot_carry(call, Route("v", GEMINI))))
         self.assertIsNone(self.executor.cannot_carry(call, Route("v", CLAUDE)))
 
+    def test_threads(self) -> None:
+        """Neither publisher's models go on with a conversation that the client has not brought; with others they do."""
+        for kind in ("create", "continue"):
+            call = self.attempt(body=BODY.replace(b"{", b'{"thread":{"type":"%b"},' % kind.encode(), 1)).call
+            told = [self.executor.cannot_carry(call, Route("v", model)) for model in (GEMINI, CLAUDE)]
+            self.assertEqual([reason is None for reason in told], [kind == "create"] * 2)
+        *_, body = self.up(body=BODY.replace(b"{", b'{"thread":{"type":"create"},', 1))
+        self.assertNotIn("thread", json.loads(body))
+
     def test_models(self) -> None:
         """Google's speaking models are listed, page by page; embeddings, and what other publishers have, are not."""
         listed = self.executor.models(Leased("v", "a", self.sources["a"]))

@@ -82,10 +82,15 @@ class MemberTests(SynchronousTestCase):
             ("container", "container_1"),
             ("mcp_servers", [{"type": "url", "url": "u", "name": "n"}]),
             ("compaction", {"type": "summarize"}),
-            ("thread", {"type": "create"}),
         ):
             self.assertIn(f"{name}: `{name}` is not supported", refusal(**{name: value}))
         self.assertEqual(read(safeguards=[], container=None, mcp_servers=[]).warnings, [])
+
+    def test_thread(self) -> None:
+        """One that begins brings the whole conversation, and is carried; one that goes on lies elsewhere."""
+        self.assertEqual(read(thread={"type": "create"}).warnings, [])
+        goes_on = {"type": "continue", "previous_message_id": "msg_1"}
+        self.assertIn("thread: a conversation that lies elsewhere", refusal(thread=goes_on))
 
 
 class ThinkingTests(SynchronousTestCase):
