@@ -315,7 +315,7 @@ def claude_wishes(body: Json) -> Iterator[Fact]:
     """How the answer is to be made."""
     for name in ("temperature", "top_p", "top_k"):
         yield name, body.get(name)
-    yield "stop", tuple(sequence for sequence in body.get("stop_sequences", []) if sequence)[:5]
+    yield "stop", ()  # watched for by the daemon
     choice = body.get("tool_choice", {"type": "auto"})
     kind = {"auto": "AUTO", "any": "ANY", "tool": "ANY", "none": "NONE"}[choice["type"]]
     yield "choice", kind, _Name(choice["name"]) if "name" in choice else ""

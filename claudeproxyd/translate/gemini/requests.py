@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from claudeproxyd.translate.gemini.models import Dialect
     from claudeproxyd.translate.signatures import Signatures
 
-_MOST_STOP_SEQUENCES = 5
 _COUNTED_ON_VERTEX = ("contents", "systemInstruction", "tools", "generationConfig")
 
 _encode = msgspec.json.Encoder().encode
@@ -53,7 +52,7 @@ class GeminiRequest:
     names: ToolNames
     warnings: Sequence[str]
     stop_sequences: Sequence[str]
-    """All of them; the upstream is told of some."""
+    """Watched for here: Google would leave out what it stopped at, and nobody could tell the client what that was."""
     thinks: bool
     """The client expects thinking blocks: signatures may travel in them."""
     shows: bool
@@ -187,7 +186,6 @@ def _generation_config(
         max_tokens = min(max_tokens, limit)
     config: dict[str, Any] = {
         "maxOutputTokens": max_tokens,
-        "stopSequences": conversation.stop_sequences[:_MOST_STOP_SEQUENCES] or None,
         "temperature": conversation.temperature,
         "topP": conversation.top_p,
         "topK": conversation.top_k,

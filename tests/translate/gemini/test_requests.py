@@ -112,9 +112,9 @@ class BodyTests(RequestTestCase):
         self.assertEqual(config["thinkingConfig"], {"thinkingBudget": 1_999, "includeThoughts": True})
 
     def test_stop_sequences(self) -> None:
-        """Google stops at five of them; the reader of the answer knows them all."""
+        """They are for the reader of the answer: Google would not say which one it stopped at."""
         request = self.request(hello(stop_sequences=list("abcdefg")))
-        self.assertEqual(json.loads(request.body)["generationConfig"]["stopSequences"], list("abcde"))
+        self.assertNotIn(b"stopSequences", request.body)
         self.assertEqual(list(request.stop_sequences), list("abcdefg"))
 
     def test_safety_settings(self) -> None:
