@@ -180,9 +180,13 @@ class GeminiExecutor(HTTPExecutor):
 
     def _machine(self, attempt: Attempt, request: GeminiRequest, *, whole: bool) -> BlockMachine:
         envelope = attempt.call.envelope
-        machine = BlockMachine(envelope.model, family=self.family, stop_sequences=request.stop_sequences, whole=whole)
-        machine.usage.input = estimate_tokens(envelope.body)
-        return machine
+        return BlockMachine(
+            envelope.model,
+            family=self.family,
+            stop_sequences=request.stop_sequences,
+            whole=whole,
+            estimate=lambda: estimate_tokens(envelope.body),
+        )
 
     def _events(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
         machine = self._machine(attempt, request, whole=False)

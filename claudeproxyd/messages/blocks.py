@@ -21,7 +21,7 @@ from claudeproxyd.messages.stops import StopWatch
 from claudeproxyd.messages.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _encode = msgspec.json.Encoder().encode
 
@@ -67,6 +67,7 @@ class BlockMachine:
         stop_sequences: Sequence[str] = (),
         whole: bool = False,
         ids: Ids | None = None,
+        estimate: Callable[[], int] | None = None,
         max_held: int = 8_388_608,
     ) -> None:
         """
@@ -74,17 +75,19 @@ class BlockMachine:
         :param family: whose signatures are minted here: a thinking block that the upstream left unsigned gets an empty
             one, as strict clients refuse a block without.
         :param whole: keep the content, for :meth:`message`. A stream does without, and so needs no memory.
+        :param estimate: tokens of the input, asked for where they must be told before the upstream has counted them.
         :param max_held: bytes of tool input and of waiting blocks that are kept.
         """
         self.usage = Usage()
-        """What is known so far. The translator fills it in as the upstream tells (an estimate of the input before
-        anything else): ``message_start`` carries what is known by then, ``message_delta`` the true numbers."""
+        """What is known so far. The translator fills it in as the upstream tells: ``message_start`` carries what is
+        known by then, ``message_delta`` the true numbers."""
         self.stop_reason: str | None = None
         """Set by :meth:`finish`."""
         self._family = family
         self._watch = StopWatch(stop_sequences) if stop_sequences else None
         self._whole = whole
         self._ids = ids or Ids()
+        self._estimate = estimate
         self._max_held = max_held
         self._message: dict[str, Any] = {
             "id": self._ids.message(),
@@ -242,6 +245,7 @@ class BlockMachine:
 
     def cut(self) -> None:
         """The answer ends here, whole or not: an output figure that is unknown is estimated by what was sent."""
+        self._estimate_input()
         if self.usage.output is None:
             self.usage.output = math.ceil(self._written / BYTES_A_TOKEN)
             self.usage.estimated = True
@@ -394,7 +398,12 @@ class BlockMachine:
     def _start(self) -> None:
         if not self._started:
             self._started = True
+            self._estimate_input()
             self._frame(b"message_start", {"message": {**self._message, "content": [], "usage": self._usage_members()}})
+
+    def _estimate_input(self) -> None:
+        if self.usage.input is None and self._estimate is not None:
+            self.usage.input = self._estimate()
 
     def _frame(self, name: bytes, members: dict[str, Any]) -> None:
         data = _encode({"type": name.decode(), **members})

@@ -364,6 +364,20 @@ class EndTests(SynchronousTestCase):
         self.assertIn(json.dumps(expected, separators=(",", ":")).encode(), m.take().frames)
         self.assertFalse(usage.estimated)
 
+    def test_estimated_input(self) -> None:
+        """What the input comes to is guessed where it must be told and the upstream has not counted it, else never."""
+        m = machine(estimate=lambda: 12)
+        m.text("a")
+        self.assertIn(b'"input_tokens":12', m.take().frames)
+        m = machine(estimate=lambda: 12)
+        m.cut()
+        self.assertEqual(m.usage.input, 12)
+        m = machine(estimate=self.fail)
+        m.usage.input = 90
+        m.text("a")
+        m.finish("end_turn")
+        self.assertEqual(result(m)["usage"]["input_tokens"], 90)
+
     def test_estimated_usage(self) -> None:
         """Where the upstream counts nothing, or the answer is cut, the output is estimated and marked so."""
         m = machine()

@@ -48,7 +48,7 @@ class GeminiReader:
     def __init__(
         self, machine: BlockMachine, request: GeminiRequest, signatures: Signatures, max_event_bytes: int
     ) -> None:
-        """*machine*, of the family :data:`FAMILY`, makes the message; its usage may have an estimate of the input."""
+        """*machine*, of the family :data:`FAMILY`, makes the message."""
         self.oddity = ""
         self.content = False
         self._machine = machine
