@@ -30,7 +30,9 @@ UPSTREAM_PORT = 9100
 KEYS = ("bench-client-1", "bench-client-2", "bench-client-3")
 """The clients of ``bench.toml``, which take turns."""
 BODIES = ("small", "claude-code")
-PORTS = {"nginx": 9402, "bare relay": 9403, "claudeproxyd": 9400}
+PORTS = {"nginx": 9402, "bare relay": 9403, "claudeproxyd": 9400, "to Gemini": 9404}
+CONFIGURATIONS = {"claudeproxyd": "bench.toml", "to Gemini": "gemini.toml"}
+"""The daemons: one passes what the upstream says, the other translates it."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -135,7 +137,8 @@ class Rig:
         elif name == "bare relay":
             command = [sys.executable, HERE / "bare_relay.py"]
         else:
-            command = [TWISTD, "-n", "--pidfile=", *twistd_options, "claudeproxyd", "--config", HERE / "bench.toml"]
+            configuration = HERE / CONFIGURATIONS[name]
+            command = [TWISTD, "-n", "--pidfile=", *twistd_options, "claudeproxyd", "--config", configuration]
         return self._start(name, command, self.gateway_core, PORTS[name])
 
     def upstream(self, events: int, gap_us: int, silent_after: int | None = None) -> Process:

@@ -15,6 +15,7 @@ import os
 import pstats
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -33,6 +34,7 @@ from rig import (
     said_of,
 )
 
+GATEWAYS = ("nginx", "bare relay", "claudeproxyd")
 EVENTS = 50
 """Text deltas of each stream."""
 
@@ -117,10 +119,10 @@ def measure(rig: Rig, gateway: Process, kind: str, options: argparse.Namespace) 
     }
 
 
-def one_round(rig: Rig, options: argparse.Namespace) -> list[Row]:
+def one_round(rig: Rig, options: argparse.Namespace, names: Sequence[str]) -> list[Row]:
     """Each kind of load on each gateway, in turn: what is compared is measured within the same half minute."""
     rows = []
-    gateways = [rig.gateway(name) for name in PORTS]
+    gateways = [rig.gateway(name) for name in names]
     for kind in options.kinds:
         upstream = rig.upstream(EVENTS, KINDS[kind].gap_us)
         for gateway in gateways:
@@ -146,7 +148,7 @@ def summary(rows: list[Row], kinds: list[str]) -> list[Row]:
             continue
         medians = {
             name: median(row[each.figure] for row in rows if (row["gateway"], row["kind"]) == (name, each.kind))
-            for name in PORTS
+            for name in GATEWAYS
         }
         lines.append(
             {
@@ -174,7 +176,7 @@ def table(lines: list[Row]) -> str:
     text = "| load | measure | nginx | bare relay | claudeproxyd | ÷ nginx | target | ÷ bare relay | target |\n"
     text += "|---|---|---:|---:|---:|---:|---|---:|---|\n"
     for line in lines:
-        figures = " | ".join(f"{line['medians'][name]:.1f}" for name in PORTS)
+        figures = " | ".join(f"{line['medians'][name]:.1f}" for name in GATEWAYS)
         text += (
             f"| {line['kind']} | {line['measure']} | {figures}"
             f" | {ratio(line['to_nginx'], line['target_to_nginx'])}"
@@ -183,18 +185,20 @@ def table(lines: list[Row]) -> str:
     return text
 
 
-def compare(rig: Rig, options: argparse.Namespace) -> None:
-    """The whole comparison: rounds, then their summary."""
+def all_rounds(rig: Rig, options: argparse.Namespace, names: Sequence[str]) -> list[list[Row]]:
+    """Of these gateways."""
     rounds = []
     for number in range(1, options.rounds + 1):
         print(f"round {number} of {options.rounds}", file=sys.stderr, flush=True)
-        rounds.append(one_round(rig, options))
-    lines = summary([row for rows in rounds for row in rows], options.kinds)
+        rounds.append(one_round(rig, options, names))
+    return rounds
+
+
+def show(options: argparse.Namespace, rounds: list[list[Row]], lines: list[Row], shown: str) -> None:
+    """Print the summary's table, and keep all figures where that is asked for."""
     where = machine()
-    print(
-        f"{said_of(where)}; `{options.body}` body, medians of {options.rounds} rounds of {options.seconds:g} s.\n\n"
-        f"{table(lines)}"
-    )
+    done = f"`{options.body}` body, medians of {options.rounds} rounds of {options.seconds:g} s"
+    print(f"{said_of(where)}; {done}.\n\n{shown}")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         found = {
@@ -207,13 +211,13 @@ def compare(rig: Rig, options: argparse.Namespace) -> None:
         options.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def profile(rig: Rig, options: argparse.Namespace) -> None:
-    """Where the daemon's time goes under one kind of load: its functions by their own time."""
+def profile(rig: Rig, options: argparse.Namespace, name: str) -> None:
+    """Where a daemon's time goes under one kind of load: its functions by their own time."""
     kind = KINDS[options.profile]
     saved = rig.folder / "profile"
     rig.upstream(EVENTS, kind.gap_us)
-    daemon = rig.gateway("claudeproxyd", ["--profile", str(saved), "--profiler", "cprofile", "--savestats"])
-    seen = load(rig, kind, PORTS["claudeproxyd"], options.body, options.seconds)
+    daemon = rig.gateway(name, ["--profile", str(saved), "--profiler", "cprofile", "--savestats"])
+    seen = load(rig, kind, PORTS[name], options.body, options.seconds)
     rig.stop(daemon)
     if not saved.exists():
         raise BenchError(f"twistd left no profile:\n{daemon.last_words()}")
@@ -229,21 +233,28 @@ def kinds(text: str) -> list[str]:
     return names
 
 
-def main() -> None:
-    """Read the command line, and do what it says."""
-    parser = new_parser(__doc__)
+def read_options(doc: str | None) -> argparse.Namespace:
+    """The command line's."""
+    parser = new_parser(doc)
     parser.add_argument("--rounds", type=int, default=5, help="how often all is measured (default: 5)")
     parser.add_argument("--seconds", type=float, default=6, help="of each measurement (default: 6)")
     parser.add_argument("--warm", type=float, default=2, help="seconds of load ahead of each (default: 2)")
     parser.add_argument("--kinds", type=kinds, default=list(KINDS), help="kinds of load (default: unary,burst,paced)")
     parser.add_argument("--profile", choices=KINDS, help="profile the daemon under that load instead")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read the command line, and do what it says."""
+    options = read_options(__doc__)
     with new_rig(*([] if options.profile else ["nginx"])) as rig:
         raise_file_limit(1024)
         if options.profile:
-            profile(rig, options)
+            profile(rig, options, "claudeproxyd")
         else:
-            compare(rig, options)
+            rounds = all_rounds(rig, options, GATEWAYS)
+            lines = summary([row for rows in rounds for row in rows], options.kinds)
+            show(options, rounds, lines, table(lines))
 
 
 if __name__ == "__main__":

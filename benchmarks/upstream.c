@@ -1,10 +1,13 @@
-/* An upstream that answers every POST as the Claude API would, and costs next to nothing.
+/* An upstream that answers every POST as the Claude API would, or Google's, and costs next to nothing.
  *
  *     upstream PORT EVENTS GAP_US [SILENT_AFTER]
  *
  * A body with "stream":true gets a stream: message_start, EVENTS text deltas, message_stop. GAP_US 0 sends it in one
  * write; otherwise each event is a write of its own, GAP_US after the one before. With SILENT_AFTER a stream falls
  * silent after so many deltas and stays open. Any other body gets a whole answer. Loopback only.
+ *
+ * A target with ":streamGenerateContent" gets the same text in the same pieces as Google sends it: EVENTS chunks with
+ * the figures in each, and one that ends them. One with ":generateContent" gets a whole answer of Google's.
  */
 #include "common.h"
 
@@ -38,9 +41,32 @@
     "\"content\":[{\"type\":\"text\",\"text\":\"" TEXT "\"}],\"stop_reason\":\"end_turn\",\"stop_sequence\":null,"     \
     "\"usage\":{\"input_tokens\":25,\"output_tokens\":50}}"
 
+#define GEMINI_FIGURES                                                                                                 \
+    "\"usageMetadata\":{\"promptTokenCount\":25,\"candidatesTokenCount\":50,\"totalTokenCount\":75,"                     \
+    "\"promptTokensDetails\":[{\"modality\":\"TEXT\",\"tokenCount\":25}]},\"modelVersion\":\"gemini-2.5-flash\","        \
+    "\"responseId\":\"ZmFrZSByZXNwb25zZSBpZA\"}"
+#define GEMINI_DELTA                                                                                                   \
+    "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"" TEXT "\"}],\"role\":\"model\"},\"index\":0}],"        \
+    GEMINI_FIGURES "\r\n\r\n"
+#define GEMINI_STOP                                                                                                    \
+    "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"\"}],\"role\":\"model\"},\"finishReason\":\"STOP\","      \
+    "\"index\":0}]," GEMINI_FIGURES "\r\n\r\n"
+#define GEMINI_WHOLE                                                                                                   \
+    "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"" TEXT "\"}],\"role\":\"model\"},\"finishReason\":\"STOP\","  \
+    "\"index\":0}]," GEMINI_FIGURES
+
+/* What one API says. Of a stream without a start the first delta comes at once. */
+struct dialect {
+    const char *start, *delta, *stop, *whole;
+};
+
+static const struct dialect claude = {MESSAGE_START, DELTA, MESSAGE_STOP, MESSAGE};
+static const struct dialect gemini = {NULL, GEMINI_DELTA, GEMINI_STOP, GEMINI_WHOLE};
+
 struct connection {
     int fd;
     bool streaming;
+    const struct dialect *dialect;
     int next_event; /* 0: the start, 1 to EVENTS: deltas, then the end */
     uint64_t due;
     struct connection *earlier, *later; /* its place among those that wait for their next event */
@@ -103,8 +129,9 @@ static void put(struct connection *c, const char *data, size_t size)
     c->out_size += size;
 }
 
-static void put_chunk(struct connection *c, const char *data, size_t size)
+static void put_chunk(struct connection *c, const char *data)
 {
+    size_t size = strlen(data);
     char line[32];
 
     put(c, line, sprintf(line, "%zx\r\n", size));
@@ -115,11 +142,11 @@ static void put_chunk(struct connection *c, const char *data, size_t size)
 static void put_event(struct connection *c, int number)
 {
     if (number == 0)
-        put_chunk(c, MESSAGE_START, strlen(MESSAGE_START));
+        put_chunk(c, c->dialect->start);
     else if (number <= events)
-        put_chunk(c, DELTA, strlen(DELTA));
+        put_chunk(c, c->dialect->delta);
     else
-        put_chunk(c, MESSAGE_STOP, strlen(MESSAGE_STOP));
+        put_chunk(c, c->dialect->stop);
 }
 
 /* Send what waits; false when the connection is lost. */
@@ -155,16 +182,18 @@ static void answer_whole(struct connection *c, const char *status, const char *b
 
 static void answer_stream(struct connection *c)
 {
+    int number = c->dialect->start != NULL ? 0 : 1;
+
     put(c, STREAM_HEAD, strlen(STREAM_HEAD));
     if (gap == 0) {
-        for (int i = 0; i <= events + 1; i++)
-            put_event(c, i);
+        while (number <= events + 1)
+            put_event(c, number++);
         put(c, STREAM_END, strlen(STREAM_END));
         return;
     }
     c->streaming = true;
-    put_event(c, 0);
-    c->next_event = 1;
+    put_event(c, number);
+    c->next_event = number + 1;
     c->due = now_us() + gap;
     wait_for_turn(c);
 }
@@ -185,12 +214,15 @@ static bool answer_requests(struct connection *c)
         *end = '\r';
         if (c->in_size < head + body)
             return true;
+        bool streamed = memmem(c->in, head, ":streamGenerateContent", 22) != NULL;
+
+        c->dialect = streamed || memmem(c->in, head, ":generateContent", 16) != NULL ? &gemini : &claude;
         if (body == 0)
             answer_whole(c, "411 Length Required", "{}");
-        else if (memmem(c->in + head, body, "\"stream\":true", 13) != NULL)
+        else if (streamed || memmem(c->in + head, body, "\"stream\":true", 13) != NULL)
             answer_stream(c);
         else
-            answer_whole(c, "200 OK", MESSAGE);
+            answer_whole(c, "200 OK", c->dialect->whole);
         c->in_size -= head + body;
         memmove(c->in, c->in + head + body, c->in_size);
         if (!flush(c))

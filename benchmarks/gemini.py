@@ -1,0 +1,66 @@
+"""Measure what translation to Gemini costs end to end: a daemon whose upstream is Google's, beside one that passes.
+
+python benchmarks/gemini.py [--rounds 5] [--seconds 6] [--kinds unary,burst,paced] [--body small|claude-code]
+python benchmarks/gemini.py --profile burst
+
+The requests are the same, and so is the text of the answers, and its pieces. Ends with an error as ``run.py`` does.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+
+from rig import new_rig, raise_file_limit
+from run import Row, all_rounds, profile, read_options, show
+
+PASSING, TRANSLATING = GATEWAYS = ("claudeproxyd", "to Gemini")
+MOST = 2.5
+"""Times what passes."""
+
+MEASURES = (
+    ("unary", "cpu_us_per_request", "CPU a request, µs"),
+    ("burst", "cpu_us_per_request", "CPU a stream, µs"),
+    ("burst", "cpu_us_per_event", "CPU an event, µs"),
+    ("paced", "cpu_us_per_event", "CPU an event, µs"),
+    ("paced", "first_byte_p99_ms", "first byte p99, ms"),
+)
+
+
+def summary(rows: list[Row], kinds: list[str]) -> list[Row]:
+    """The median of each measure for both, and their ratio."""
+    lines = []
+    for kind, figure, name in MEASURES:
+        if kind in kinds:
+            medians = [
+                median(row[figure] for row in rows if (row["gateway"], row["kind"]) == (gateway, kind))
+                for gateway in GATEWAYS
+            ]
+            lines.append({"kind": kind, "measure": name, "medians": medians, "ratio": medians[1] / medians[0]})
+    return lines
+
+
+def table(lines: list[Row]) -> str:
+    """The summary as a Markdown table; what misses its target stands in bold."""
+    text = "| load | measure | passed | translated | ratio | target |\n|---|---|---:|---:|---:|---|\n"
+    for line in lines:
+        passed, translated = line["medians"]
+        ratio = f"**{line['ratio']:.2f}**" if line["ratio"] > MOST else f"{line['ratio']:.2f}"
+        text += f"| {line['kind']} | {line['measure']} | {passed:.1f} | {translated:.1f} | {ratio} | ≤ {MOST:g} |\n"
+    return text
+
+
+def main() -> None:
+    """Read the command line, and do what it says."""
+    options = read_options(__doc__)
+    with new_rig() as rig:
+        raise_file_limit(1024)
+        if options.profile:
+            profile(rig, options, TRANSLATING)
+        else:
+            rounds = all_rounds(rig, options, GATEWAYS)
+            lines = summary([row for rows in rounds for row in rows], options.kinds)
+            show(options, rounds, lines, table(lines))
+
+
+if __name__ == "__main__":
+    main()
