@@ -68,6 +68,9 @@ def _credential(credential: Credential) -> str:
     }
     given = [f"{name} {masked(value)}" for name, value in members.items() if value is not None]
     text = f"credential {credential.name}: " + (", ".join(given) or "needs no secret")
+    for name in ("project", "location", "region"):
+        if said := getattr(credential, name):
+            text += f", {name} {said}"
     if credential.models != ["*"]:
         text += f", models {' '.join(credential.models)}"
     if credential.priority:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.threads import continues_thread
 from claudeproxyd.outcome_tables import MODEL_UNAVAILABLE
 from claudeproxyd.outcomes import AttemptFailed
+from claudeproxyd.secrets.google import mistake_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,7 +130,9 @@ def _of_account(credential: CredentialSection) -> Iterator[tuple[str, str]]:
         yield "location", 'is missing: "global", "us", "eu", or a region such as "us-east5"'
     elif not _LOCATION.fullmatch(credential.location):
         yield "location", 'is no location of Google Cloud: "global", "us", "eu", or a region such as "us-east5"'
-    if not (named := project(credential)):
+    if mistake := mistake_in(credential.service_account, os.environ):
+        yield "service_account", mistake
+    elif not (named := project(credential)):
         yield "project", "is missing, and no key file names it: the id of the Google Cloud project"
     elif not _PROJECT.fullmatch(named):
         yield "project", "is no id or number of a Google Cloud project"

@@ -101,18 +101,21 @@ class ServiceAccount:
 
 async def token_for(key: Key, http: HTTPClient, now: float) -> Token:
     """A token by either kind of key."""
+    return (await ask(http, key.token_uri, _form(key, now))).token()
+
+
+def _form(key: Key, now: float) -> dict[str, str]:
+    """What a token is asked for with. Raises AttemptFailed."""
     if key.type == "authorized_user":
-        form = {
+        return {
             "grant_type": "refresh_token",
             "refresh_token": key.refresh_token,
             "client_id": key.client_id,
             "client_secret": key.client_secret,
         }
-    elif key.type == "service_account":
-        form = {"grant_type": _JWT_BEARER, "assertion": assertion(key, now)}
-    else:
-        raise refused(f"a key of the type {key.type!r} is not understood")
-    return (await ask(http, key.token_uri, form)).token()
+    if key.type == "service_account":
+        return {"grant_type": _JWT_BEARER, "assertion": assertion(key, now)}
+    raise refused(f"a key of the type {key.type!r} is not understood")
 
 
 def default_file(environ: Mapping[str, str]) -> str:
@@ -141,6 +144,26 @@ def project_of(account: Secret | str | None, environ: Mapping[str, str]) -> str:
     except (AttemptFailed, BadSecret):
         return ""
     return key.project_id or key.quota_project_id
+
+
+def mistake_in(account: Secret | str | None, environ: Mapping[str, str]) -> str:
+    """Why a configured ``service_account`` can bring no token, as far as its key file tells; '' if nothing is wrong.
+
+    Reads a file for ``"adc"``: called while a configuration is read.
+    """
+    path = ""
+    try:
+        if isinstance(account, Secret):
+            _form(key_of(account.reveal()), 0.0)
+        elif account is not None and (path := default_file(environ)):
+            _form(key_of(resolve({"file": path}, {}, "", digest=False)[0].reveal()), 0.0)
+    except AttemptFailed as e:
+        mistake = e.outcome.reason
+    except BadSecret as e:
+        mistake = e.message
+    else:
+        return ""
+    return f"{mistake} ({path})" if path else mistake
 
 
 class DefaultCredentials:

@@ -40,6 +40,7 @@ aws = { access_key_id = "AKhunter2", secret_access_key = "hunter2" }
 [[providers.credentials]]
 name = "role"
 aws = "chain"
+region = "eu-west-1"
 [[models]]
 name = "claude-*"
 routes = [{ provider = "a" }, { provider = "b", model = "anthropic.claude" }]
@@ -66,14 +67,14 @@ providers:
     credential two: api_key **** (file {folder}/key), priority 1
   b: bedrock at https://bedrock-runtime.us-east-1.amazonaws.com
     credential pair: aws ****
-    credential role: aws "chain"
+    credential role: aws "chain", region eu-west-1
 
 models:
   claude-* -> a, then b as anthropic.claude
   claude-opus -> a
 
 warnings:
-  {folder}/main.toml:40: models[1].name is never reached: "claude-*" stands before it (the first match wins)"""
+  {folder}/main.toml:41: models[1].name is never reached: "claude-*" stands before it (the first match wins)"""
 
 
 class ReportTests(ConfigTestCase):

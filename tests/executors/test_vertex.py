@@ -35,6 +35,7 @@ from claudeproxyd.translate.signatures import Signatures
 from tests.dispatch.fakes import EPOCH, House
 from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
 from tests.executors.test_anthropic import MESSAGE, WHOLE
+from tests.secrets.test_google import key_file
 from tests.upstream.fakes import Net
 
 verifyClass(IExecutor, VertexExecutor)
@@ -470,7 +471,7 @@ class Check(SynchronousTestCase):
 
     def test_nothing_wrong(self) -> None:
         """What works draws no word."""
-        named = json.dumps({"type": "service_account", "project_id": "from-file"})
+        named = key_file(project_id="from-file")
         ok = [
             account(),
             account("b", location="global", project="example.com:p-1"),
@@ -479,6 +480,11 @@ class Check(SynchronousTestCase):
             key(),
         ]
         self.assertEqual(self.mistakes(*ok), {})
+
+    def test_key_file(self) -> None:
+        """A key that is no key is the mistake; the project that it does not name is not another one."""
+        found = self.mistakes(Credential(name="a", service_account=Secret("{}"), location="us"))
+        self.assertEqual(found, {"credentials[0].service_account": "the key file is no JSON of a service account"})
 
     def test_accounts(self) -> None:
         """A project and a location are needed, and must be what they are called: both become part of a URL."""

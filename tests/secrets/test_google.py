@@ -12,10 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.outcomes import AttemptFailed, Kind
-from claudeproxyd.secrets.google import DefaultCredentials, ServiceAccount, project_of
+from claudeproxyd.secrets.google import DefaultCredentials, ServiceAccount, mistake_in, project_of
 from claudeproxyd.secrets.refreshed import Token
 from tests.secrets.support import SecretsTestCase, TokenEndpoint
 
@@ -181,3 +182,31 @@ class ProjectTests(GoogleTestCase):
         home = {"HOME": self.mktemp()}
         for account in (None, Secret("{"), Secret('{"type":"service_account"}'), "adc"):
             self.assertEqual(project_of(account, home), "")
+
+
+class Mistakes(SynchronousTestCase):
+    """What can be told of a configured account before it is used."""
+
+    def test_fine(self) -> None:
+        """A key that can sign, a user's, another kind of secret and a machine without files draw no word."""
+        home = {"HOME": self.mktemp()}
+        for account in (Secret(key_file()), Secret('{"type":"authorized_user"}'), None, "adc"):
+            self.assertEqual(mistake_in(account, home), "")
+
+    def test_keys(self) -> None:
+        """A file that is no key, or no key that is understood, is found out before a request needs it."""
+        for text, words in (
+            ("{", "no JSON"),
+            ("", "no JSON"),
+            (key_file(type="external_account"), "external_account"),
+            (key_file(private_key="-----BEGIN"), "private_key"),
+        ):
+            self.assertIn(words, mistake_in(Secret(text), {}))
+
+    def test_default_credentials(self) -> None:
+        """Of ``"adc"`` the file is named, which the configuration does not name."""
+        path = Path(self.mktemp())
+        environ = {"GOOGLE_APPLICATION_CREDENTIALS": str(path)}
+        self.assertIn(f"No such file or directory ({path})", mistake_in("adc", environ))
+        path.write_text("{}")
+        self.assertIn(f"no JSON of a service account ({path})", mistake_in("adc", environ))
