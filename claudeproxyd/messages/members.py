@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from typing import Any
 
 import cffi
 import msgspec
 
+_BLANKS = re.compile(rb"[ \t\r\n]*")
+_COMMA = ord(",")
+
+
+class _Name:
+    """A key. No two are equal: of a member that is given twice both are seen."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, _: Any, name: str) -> None:
+        self.name = name
+
+
 _ffi = cffi.FFI()
-_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_members = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=_Name).decode
 
 
 def span(raw: msgspec.Raw, body: bytes) -> tuple[int, int]:
@@ -30,25 +45,27 @@ def key_span(body: bytes, value_start: int) -> tuple[int, int]:
     return body.rindex(b'"', 0, end - 1), end
 
 
-def _members(body: bytes) -> dict[str, msgspec.Raw]:
-    try:
-        return _decode_members(body)
-    except UnicodeDecodeError:  # a key that is no UTF-8: the upstream will refuse the body
-        return {}
-
-
 def without_members(body: bytes, names: Collection[str]) -> bytes:
     """The object without these members, and with every other byte as it was. *body* is known to be an object."""
     if not any(name.encode() in body for name in names):
         return body
-    # A member that is given twice is seen once at a time.
-    while spans := sorted(span(raw, body) for name, raw in _members(body).items() if name in names):
-        for start, end in reversed(spans):
-            key_start, _ = key_span(body, start)
-            after = body[end:].lstrip(b" \t\r\n")
-            if after.startswith(b","):
-                body = body[:key_start] + after[1:].lstrip(b" \t\r\n")
-            else:
-                before = body[:key_start].rstrip(b" \t\r\n")
-                body = before.removesuffix(b",") + body[end:]
-    return body
+    try:
+        spans = sorted(span(raw, body) for key, raw in _decode_members(body).items() if key.name in names)
+    except UnicodeDecodeError:  # a key that is no UTF-8: the upstream will refuse the body
+        return body
+    kept: list[bytes] = []
+    at = 0
+    for start, end in spans:
+        kept.append(body[at : key_span(body, start)[0]])
+        after = _after_blanks(body, end)
+        if body[after] != _COMMA:
+            return b"".join(kept).rstrip(b" \t\r\n").removesuffix(b",") + body[end:]
+        at = _after_blanks(body, after + 1)
+    kept.append(body[at:])
+    return b"".join(kept)
+
+
+def _after_blanks(body: bytes, at: int) -> int:
+    blanks = _BLANKS.match(body, at)
+    assert blanks is not None
+    return blanks.end()
