@@ -15,22 +15,18 @@ from twisted.internet import reactor
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, sdks, wire
 from tests.integration.support import gemini as google
-from tests.integration.support.claude_code import lines, prompt
+from tests.integration.support.claude_code import prompt
 from tests.integration.support.clients import CLAUDE_CODE, Client
 from tests.integration.support.daemon import Daemon, provider
-from tests.integration.support.gemini import AS_GEMINI, MODELS, Gemini, frame, said
+from tests.integration.support.gemini import AS_GEMINI, AS_THREE, MODELS, SIGNATURE, Gemini, frame, said
 from tests.integration.support.process import eventually, run, sleep
 from tests.integration.support.upstream import Answer, Exchange
 
 each_sdk = pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
 each_client = pytest.mark.parametrize("client", [*sdks.ALL, CLAUDE_CODE], ids=lambda client: client.name)
-AS_LINES = ("--output-format", "stream-json", "--verbose")
 STREAMED = wire.Message(stream=True).encode()
 WHOLE = wire.Message().encode()
-SIGNATURE = "CpgBAdHtim9z/+8="
-AS_THREE = AS_GEMINI.replace("gemini-2.5-pro", "gemini-3-pro-preview")
 OVERLOADED = google.failure(503, "UNAVAILABLE", "The model is overloaded. Please try again later.")
-TOO_LONG = "The input token count (1048999) exceeds the maximum number of tokens allowed (1048576)."
 IN_CLAUDES_WORDS = "prompt is too long: 1048999 tokens > 1048576 maximum"
 
 
@@ -144,25 +140,13 @@ async def test_vertex(start_daemon: StartDaemon, gemini: Gemini) -> None:
 # -- what it signs
 
 
-def _calls(request: Any) -> list[dict[str, Any]]:
-    parts = [part for content in request.json["contents"] for part in content["parts"]]
-    return [part for part in parts if "functionCall" in part]
-
-
-def _two_calls(name: str, *args: dict[str, Any]) -> Answer:
-    """Parallel calls, of which the API signs the first; with a thought before them."""
-    first, second = (google.call(name, each) for each in args)
-    thought = {"text": "Two at once.", "thought": True}
-    return google.stream(said(thought), said({**first, "thoughtSignature": SIGNATURE}), said(second, finish="STOP"))
-
-
 @pytest.mark.parametrize("thinking", ["adaptive", "enabled", "disabled"])
 @each_sdk
 @ensureDeferred
 async def test_signatures(start_daemon: StartDaemon, gemini: Gemini, sdk: Client, thinking: str) -> None:
     """Google gets its signature back on the call that bore it, to the letter, in clients that know of none."""
     args = [{"path": path, "lines": []} for path in ("a", "b")]
-    gemini.script(_two_calls("write_file", *args), google.usual())
+    gemini.script(google.two_calls("write_file", *args), google.usual())
     daemon = await start_daemon(behind(gemini, models=AS_THREE))
     more: dict[str, Any] = {"thinking": {"type": thinking}, "max_tokens": 2000}
     if thinking == "enabled":
@@ -170,7 +154,7 @@ async def test_signatures(start_daemon: StartDaemon, gemini: Gemini, sdk: Client
     first, last = await sdks.loop(sdk, daemon.url, "Write two files", {"write_file": "written"}, **more)
     assert [block["input"] for block in first["content"] if block["type"] == "tool_use"] == args
     assert (first["stop"], last["stop"]) == ("tool_use", "end_turn")
-    sent = _calls(gemini.requests[1])
+    sent = google.calls(gemini.requests[1])
     assert [part["functionCall"]["args"] for part in sent] == args
     assert [part.get("thoughtSignature") for part in sent] == [SIGNATURE, None]
 
@@ -191,25 +175,8 @@ async def test_signatures_outlive_the_daemon(start_daemon: StartDaemon, gemini: 
     messages = [{"role": role, "content": each} for role, each in turns]
     answer = await wire.post(daemon.port, wire.Message(more={**asked, "messages": messages}).encode())
     assert answer.status == 200, answer.body
-    (call,) = _calls(gemini.requests[-1])
+    (call,) = google.calls(gemini.requests[-1])
     assert call["thoughtSignature"] == SIGNATURE
-
-
-@ensureDeferred
-async def test_claude_code_and_signatures(start_daemon: StartDaemon, gemini: Gemini, tmp_path: Path) -> None:
-    """Claude Code runs what Gemini calls, two at once, and Google gets its signatures back, turn after turn."""
-    args = [{"command": f"echo {word}", "description": f"Say {word}"} for word in ("one", "two")]
-    gemini.script(_two_calls("Bash", *args), _two_calls("Bash", *args), google.usual())
-    daemon = await start_daemon(behind(gemini, models=AS_THREE))
-    result = await prompt(daemon.url, "count to two, twice", tmp_path, *AS_LINES, "--allowedTools", "Bash")
-    told = lines(result)
-    assert (result.code, told[-1]["subtype"], told[-1]["result"]) == (0, "success", "hello"), result
-    sent = _calls(gemini.requests[2])
-    assert [part["functionCall"]["args"] for part in sent] == args * 2
-    assert [part.get("thoughtSignature") for part in sent] == [SIGNATURE, None] * 2
-    results = [part["functionResponse"] for part in gemini.requests[2].json["contents"][-1]["parts"][:2]]
-    assert [each["response"] for each in results] == [{"output": "one"}, {"output": "two"}]
-    assert [each["id"] for each in results] == [part["functionCall"]["id"] for part in sent[2:]]
 
 
 # -- too long
@@ -219,33 +186,12 @@ async def test_claude_code_and_signatures(start_daemon: StartDaemon, gemini: Gem
 @ensureDeferred
 async def test_overflow(start_daemon: StartDaemon, gemini: Gemini, sdk: Client) -> None:
     """A prompt beyond the model's window is refused in the words of the Claude API, and no second key is asked."""
-    gemini.script(google.error(400, "INVALID_ARGUMENT", TOO_LONG))
+    gemini.script(google.too_long())
     daemon = await start_daemon(behind(gemini))
     results = await sdks.use(sdk, daemon.url, [("create", sdks.HELLO), ("stream", sdks.HELLO)])
     assert [(each["status"], each["type"]) for each in results] == [(400, "invalid_request_error")] * 2
     assert all(IN_CLAUDES_WORDS in each["message"] for each in results)
     assert len(gemini.requests) == 2
-
-
-@ensureDeferred
-async def test_claude_code_compacts(start_daemon: StartDaemon, gemini: Gemini, tmp_path: Path) -> None:
-    """Claude Code understands it: it has its history summed up and goes on to the end by itself."""
-    more = {"command": "seq 1 2000", "description": "Count"}
-    call = google.saying(google.call("Bash", more, SIGNATURE))
-    summary = google.saying("<analysis>short</analysis><summary>It counted a lot.</summary>")
-    overflow = google.error(400, "INVALID_ARGUMENT", TOO_LONG)
-    gemini.script(call, call, call, overflow, summary, google.saying("Counted."))
-    daemon = await start_daemon(behind(gemini, models=AS_THREE))
-    result = await prompt(daemon.url, "count", tmp_path, *AS_LINES, "--allowedTools", "Bash")
-    told = lines(result)
-    assert (result.code, told[-1]["subtype"], told[-1]["result"]) == (0, "success", "Counted."), result
-    assert [line["compact_result"] for line in told if "compact_result" in line] == ["success"]
-    assert len(gemini.requests) == 6
-    assert b"It counted a lot." in gemini.requests[-1].body
-    assert len(gemini.requests[-1].body) < len(gemini.requests[3].body)
-    kept = _calls(gemini.requests[-1])  # what it keeps of its history is as signed as before
-    assert kept
-    assert all(part["thoughtSignature"] == SIGNATURE for part in kept)
 
 
 # -- how it may be answered
@@ -414,3 +360,31 @@ async def test_client_leaves(start_daemon: StartDaemon, gemini: Gemini) -> None:
     await client.until(b"half")
     client.reset()
     await eventually("the upstream's connection is closed", lambda: gemini.exchanges[0].gone)
+
+
+@ensureDeferred
+async def test_client_that_stops_reading(start_daemon: StartDaemon, gemini: Gemini) -> None:
+    """A client that reads nothing holds Google back, not the daemon's memory; when it reads on, it gets all."""
+    size = 200
+    part = answers.chunk(frame(said("x" * 100_000)))
+
+    async def flood(exchange: Exchange) -> None:
+        await google.stream(end=False)(exchange)
+        for _ in range(size):
+            await exchange.write(part)
+        await answers.rest([frame(said("y", finish="STOP"))])(exchange)
+
+    gemini.script(google.usual(), flood)
+    daemon = await start_daemon(behind(gemini))
+    await wire.post(daemon.port, STREAMED)
+    before = daemon.rss
+    client = await wire.stream(daemon.port)
+    answer = await client.head()
+    client.stop_reading()
+    await eventually("the upstream is blocked", lambda: gemini.exchanges[1].blocked)
+    assert gemini.exchanges[1].written < 16_000_000
+    assert daemon.rss - before < 16_000_000
+    client.read_on()
+    assert len((await client.body(answer)).text) == size * 100_000 + 1
+    assert answer.events[-1]["type"] == "message_stop"
+    client.reset()

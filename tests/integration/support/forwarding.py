@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-_SENT = ("x-api-key", "authorization", "content-type")
+_SENT = ("x-api-key", "x-goog-api-key", "authorization", "content-type")
 
 Where = Callable[[Any], str]
 """The URL that a request is really for."""

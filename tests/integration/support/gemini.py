@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.integration.support import answers
-from tests.integration.support.upstream import Answer, Exchange, Upstream
+from tests.integration.support.upstream import Answer, Exchange, Recorded, Upstream
 
 COUNTS = {"promptTokenCount": 5, "candidatesTokenCount": 7, "totalTokenCount": 12}
+SIGNATURE = "CpgBAdHtim9z/+8="
 #: Whatever Claude model is asked for, the provider ``up`` answers as this one.
 AS_GEMINI = '[[models]]\nname = "*"\nroutes = [{ provider = "up", model = "gemini-2.5-pro" }]\n'
+AS_THREE = AS_GEMINI.replace("gemini-2.5-pro", "gemini-3-pro-preview")
 MODELS = ("gemini-2.5-pro", "gemini-3-pro-preview")
 
 
@@ -75,6 +77,25 @@ def saying(*parts: str | Mapping[str, Any]) -> Answer:
 def usual() -> Answer:
     """What it answers when it is well."""
     return saying("hel", "lo")
+
+
+def two_calls(name: str, *args: Mapping[str, Any]) -> Answer:
+    """A thought and two calls at once, of which the API signs the first."""
+    first, second = args
+    thought = {"text": "Two at once.", "thought": True}
+    return stream(said(thought), said(call(name, first, SIGNATURE)), said(call(name, second), finish="STOP"))
+
+
+def calls(request: Recorded) -> list[dict[str, Any]]:
+    """The parts of a request that call functions."""
+    parts = [part for content in request.json["contents"] for part in content["parts"]]
+    return [part for part in parts if "functionCall" in part]
+
+
+def too_long() -> Answer:
+    """What is said of a prompt that the model's window does not hold."""
+    told = "The input token count (1048999) exceeds the maximum number of tokens allowed (1048576)."
+    return error(400, "INVALID_ARGUMENT", told)
 
 
 def _listed(name: str, method: str) -> dict[str, Any]:
