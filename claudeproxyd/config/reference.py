@@ -156,11 +156,13 @@ left out: the region is then `us-east-1`, the location `global`. A variable that
 | `gemini` | `gemini` | `GEMINI_API_KEY` or `GOOGLE_API_KEY` |
 | `openai` | `openai-chat` | `OPENAI_API_KEY` (`OPENAI_BASE_URL`) |
 | `bedrock` | `bedrock` | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` (`AWS_SESSION_TOKEN`, `AWS_REGION`) |
-| `vertex` | `vertex` | `GOOGLE_APPLICATION_CREDENTIALS`, `GOOGLE_CLOUD_PROJECT` (`GOOGLE_CLOUD_LOCATION` or `CLOUD_ML_REGION`) |
+| `vertex` | `vertex` | `GOOGLE_APPLICATION_CREDENTIALS`, `GOOGLE_CLOUD_PROJECT` \
+(`GOOGLE_CLOUD_LOCATION` or `CLOUD_ML_REGION`) |
 | `sandbox` | `sandbox` | none of these |
 
 A provider whose kind this version has not built is left out with a warning. All else has its default, so the daemon
-listens on loopback only and asks for no key.
+listens on loopback only and asks for no key. Clients ask for models by the provider's own names: with a key for
+Gemini alone that is `gemini-…`. A file maps other names, by `[[models]]`: [translation](translation.md#models).
 
 ## Reload
 
