@@ -13,7 +13,7 @@ from claudeproxyd.translate.fates import FIELDS, Fate, dropped, not_carried
 from claudeproxyd.translate.history import History
 from claudeproxyd.translate.tools import Toolbox
 from claudeproxyd.translate.turns import take_turns
-from claudeproxyd.translate.wire import decode_members, decode_request, misfit, require_object
+from claudeproxyd.translate.wire import Source, decode_members, decode_request, misfit, require_object
 
 if TYPE_CHECKING:
     from claudeproxyd.translate.wire import Block, Request
@@ -25,6 +25,12 @@ _BILLING = "x-anthropic-billing-header:"
 _LONGEST = 2000
 """Characters of a refusal or a warning: both quote the client, whose names may have megabytes."""
 _MOST_WARNINGS = 50
+_MOST_BLOCKS = 100_000
+"""The API takes as many messages; here the content blocks count as well, and system's: each costs time to read."""
+_MOST_STOP_SEQUENCES = 1_000
+"""Each is looked for in every piece of the answer."""
+_MOST_MEMBERS = 1_000
+"""Of the request itself, which has some twenty."""
 _ABSENT = (b"null", b"[]", b"{}")
 
 
@@ -53,6 +59,7 @@ def _read(body: bytes, family: str, strict: bool) -> Conversation:
     warnings: list[str] = []
     _settle_fields(body, warnings)
     request = decode_request(body)
+    _check_size(request)
     if request.thread is not None and request.thread.type == "continue":
         raise Unsupported(not_carried("thread", "a conversation that lies elsewhere"))
     _check_sampling(request, strict=strict)
@@ -80,13 +87,32 @@ def _read(body: bytes, family: str, strict: bool) -> Conversation:
 
 def _settle_fields(body: bytes, warnings: list[str]) -> None:
     """Refuse and warn of what :data:`FIELDS` says."""
-    for name, value in decode_members(body).items():
+    members = decode_members(body)
+    if len(members) > _MOST_MEMBERS:
+        raise Unsupported(f"The request body has more than {_MOST_MEMBERS:,} members")
+    for name, value in members.items():
         fate = FIELDS.get(name, Fate.WARNED)
         if fate is Fate.READ or fate is Fate.GONE or bytes(memoryview(value)[:5]) in _ABSENT:
             continue
         if fate is Fate.REFUSED:
             raise Unsupported(not_carried(name, f"`{name}`"))
         warnings.append(dropped(name))
+
+
+def _check_size(request: Request) -> None:
+    count = _blocks_in(request.system) + sum(1 + _blocks_in(message.content) for message in request.messages)
+    if count > _MOST_BLOCKS:
+        raise Unsupported(f"messages: there is a limit of {_MOST_BLOCKS:,} messages and content blocks")
+
+
+def _blocks_in(content: object) -> int:
+    """How many there are, with those within them."""
+    if not isinstance(content, list):
+        return 0
+    return len(content) + sum(
+        _blocks_in(block.content) + (_blocks_in(block.source.content) if isinstance(block.source, Source) else 0)
+        for block in content
+    )
 
 
 def _check_sampling(request: Request, *, strict: bool) -> None:
@@ -104,6 +130,8 @@ def _check_sampling(request: Request, *, strict: bool) -> None:
             raise Unsupported(f"{name}: Input should be greater than or equal to 0")
         if most is not None and value > most:
             raise Unsupported(f"{name}: Input should be less than or equal to {most}")
+    if request.stop_sequences and len(request.stop_sequences) > _MOST_STOP_SEQUENCES:
+        raise Unsupported(f"stop_sequences: List should have at most {_MOST_STOP_SEQUENCES} items")
     for index, stop in enumerate(request.stop_sequences or ()):
         if not stop.strip():
             raise Unsupported(f"stop_sequences.{index}: each stop sequence must contain non-whitespace")

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.translate.conversation import Text, Thinking, Unsupported
 from claudeproxyd.translate.reading import read_conversation
-from tests.translate.asking import assistant, body, read, refusal, text, user
+from tests.translate.asking import assistant, body, call, read, refusal, result, text, user
 
 
 def thinking(max_tokens: int = 4096, **wish: Any) -> Thinking:
@@ -187,6 +187,21 @@ class BodyTests(SynchronousTestCase):
         self.assertLess(len(refusal(user("a"), tools=[{"type": "x" * 100_000}])), 3000)
         said = read(**{f"odd{number}" + "x" * 10_000: True for number in range(100)})
         self.assertLess(sum(map(len, said.warnings)), 200_000)
+
+    def test_too_many(self) -> None:
+        """What costs time for each is not read without bound: one request must not stop the daemon for all others."""
+        blocks = [text("a")] * 60_000
+        for told in (
+            refusal(*[user("a")] * 100_001),
+            refusal(user(*blocks), assistant("b"), user(*blocks)),
+            refusal(user("a"), system=[text("a")] * 100_000),
+            refusal(user("a"), assistant(call("t")), user(result("t", blocks), *blocks)),
+            refusal(user(*[{"type": "document", "source": {"type": "content", "content": blocks}}] * 2)),
+        ):
+            self.assertEqual(told, "messages: there is a limit of 100,000 messages and content blocks")
+        self.assertEqual(len(read(user(*["a"] * 99_999)).turns[0].parts), 99_999)
+        self.assertIn("at most 1000 items", refusal(stop_sequences=[str(number) for number in range(1001)]))
+        self.assertIn("more than 1,000 members", refusal(**{f"odd{number}": 1 for number in range(1001)}))
 
     def test_claude_code(self) -> None:
         """A request as Claude Code sends it: everything finds its place and nothing is warned of."""
