@@ -16,6 +16,8 @@ from claudeproxyd.translate.turns import take_turns
 from claudeproxyd.translate.wire import Source, decode_members, decode_request, misfit, require_object
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from claudeproxyd.translate.wire import Block, Request
 
 _STRICTER = frozenset({"2026-10-21"})
@@ -27,6 +29,8 @@ _LONGEST = 2000
 _MOST_WARNINGS = 50
 _MOST_BLOCKS = 100_000
 """The API takes as many messages; here the content blocks count as well, and system's: each costs time to read."""
+_MOST_SCHEMA_BYTES = 1_048_576
+"""Of all schemas together, which other backends get rewritten."""
 _MOST_STOP_SEQUENCES = 1_000
 """Each is looked for in every piece of the answer."""
 _MOST_MEMBERS = 1_000
@@ -67,11 +71,13 @@ def _read(body: bytes, family: str, strict: bool) -> Conversation:
     history = History(body, family, strict=strict, toolbox=toolbox, warnings=warnings)
     history.read(request.messages)
     turns = take_turns(history.said)
+    tools, output_schema = toolbox.functions, _output_schema(request)
+    _check_schemas([*(tool.schema for tool in tools), output_schema or b""])
     return Conversation(
         system=_system(request.system),
         turns=turns,
         tool_choice=toolbox.chosen(request.tool_choice),
-        tools=toolbox.functions,
+        tools=tools,
         web_search=toolbox.web_search,
         thinking=_thinking(request, history.effort, warnings),
         max_tokens=request.max_tokens,
@@ -79,7 +85,7 @@ def _read(body: bytes, family: str, strict: bool) -> Conversation:
         temperature=request.temperature,
         top_p=request.top_p,
         top_k=request.top_k,
-        output_schema=_output_schema(request),
+        output_schema=output_schema,
         user_id=(request.metadata.user_id if request.metadata else None) or "",
         warnings=[warning[:_LONGEST] for warning in islice(dict.fromkeys(warnings), _MOST_WARNINGS)],
     )
@@ -113,6 +119,11 @@ def _blocks_in(content: object) -> int:
         _blocks_in(block.content) + (_blocks_in(block.source.content) if isinstance(block.source, Source) else 0)
         for block in content
     )
+
+
+def _check_schemas(schemas: Iterable[msgspec.Raw | bytes]) -> None:
+    if sum(len(memoryview(schema)) for schema in schemas) > _MOST_SCHEMA_BYTES:
+        raise Unsupported(f"tools: their schemas have more than {_MOST_SCHEMA_BYTES:,} bytes together")
 
 
 def _check_sampling(request: Request, *, strict: bool) -> None:
