@@ -71,12 +71,13 @@ def _read(body: bytes, family: str, strict: bool) -> Conversation:
     history = History(body, family, strict=strict, toolbox=toolbox, warnings=warnings)
     history.read(request.messages)
     turns = take_turns(history.said)
+    choice = toolbox.chosen(request.tool_choice)  # which may offer another tool
     tools, output_schema = toolbox.functions, _output_schema(request)
     _check_schemas([*(tool.schema for tool in tools), output_schema or b""])
     return Conversation(
         system=_system(request.system),
         turns=turns,
-        tool_choice=toolbox.chosen(request.tool_choice),
+        tool_choice=choice,
         tools=tools,
         web_search=toolbox.web_search,
         thinking=_thinking(request, history.effort, warnings),
