@@ -136,7 +136,7 @@ def tool_family(tool_type: str) -> str:
 
 def dropped(what: str) -> str:
     """The words of a warning."""
-    return f"{what} was dropped: no other provider's API has it"
+    return f"{what}: dropped, for the model that serves this request cannot be told of it"
 
 
 def not_carried(place: str, what: str) -> str:

@@ -71,7 +71,8 @@ class MemberTests(SynchronousTestCase):
         """What may be missed is named in a warning, what is not known above all."""
         said = read(fallbacks=[{"model": "m"}], telepathy={"on": True}, output_config={"task_budget": {"total": 9}})
         self.assertEqual(
-            [warning.split()[0] for warning in said.warnings], ["fallbacks", "telepathy", "output_config.task_budget"]
+            [warning.partition(":")[0] for warning in said.warnings],
+            ["fallbacks", "telepathy", "output_config.task_budget"],
         )
         self.assertEqual(read(fallbacks=[], telepathy=None).warnings, [])
 

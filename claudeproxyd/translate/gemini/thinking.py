@@ -27,6 +27,8 @@ def thinking_config(
     if dialect.thinking is None:
         if wanted.kind in ("budget", "adaptive"):
             warnings.append("thinking: this model cannot be told to think")
+        elif wanted.kind == "default" and wanted.effort:
+            warnings.append("output_config.effort: this model cannot be told to think")
         return None
     if isinstance(dialect.thinking, Levels):
         config = _level(wanted, dialect.thinking)

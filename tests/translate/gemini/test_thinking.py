@@ -119,3 +119,7 @@ class ThinkingTests(SynchronousTestCase):
         config = thinking_config(Thinking("adaptive", effort="high"), dialect_of("gemini-2.0-flash"), 100, warnings)
         self.assertIsNone(config)
         self.assertEqual(warnings, ["thinking: this model cannot be told to think"])
+        thinking_config(Thinking(effort="high"), dialect_of("gemini-2.0-flash"), 100, warnings)
+        self.assertEqual(warnings[1:], ["output_config.effort: this model cannot be told to think"])
+        thinking_config(Thinking("disabled", effort="high"), dialect_of("gemini-2.0-flash"), 100, warnings)
+        self.assertEqual(len(warnings), 2)
