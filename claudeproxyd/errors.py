@@ -97,6 +97,11 @@ class ClaudeError(Exception):
         return b"event: error\ndata: " + self.body(request_id) + b"\n\n"
 
 
+def shutting_down() -> ClaudeError:
+    """What a client is told that has no answer yet when a drain is over: another daemon will be there soon."""
+    return ClaudeError(529, "The gateway is shutting down", headers=[(b"retry-after", b"1")])
+
+
 class _ErrorMember(msgspec.Struct):
     type: str = ""
 

@@ -15,7 +15,7 @@ from claudeproxyd.dispatch.relay import Relay
 from claudeproxyd.dispatch.retries import Tries, costs_budget
 from claudeproxyd.dispatch.session import in_tool_loop, session_of
 from claudeproxyd.dispatch.verdict import Refusal, broken_off, refusal
-from claudeproxyd.errors import ClaudeError
+from claudeproxyd.errors import ClaudeError, shutting_down
 from claudeproxyd.leases import Exhausted, Wanted
 from claudeproxyd.messages.rectify import without_thinking
 from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
@@ -315,7 +315,7 @@ class Exchange:
         if reason is CancelReason.STALLED:
             self._downlink.abort()
         elif reason is CancelReason.DRAIN:
-            self._refuse(Refusal(ClaudeError(529, "The gateway is shutting down"), kind=Kind.CANCELLED.value))
+            self._refuse(Refusal(shutting_down(), kind=Kind.CANCELLED.value))
         elif reason is CancelReason.TOTAL:
             self._refuse(Refusal(ClaudeError(504, "The request took too long"), kind=Kind.CANCELLED.value))
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.http import HTTPChannel
 
-from claudeproxyd.errors import ClaudeError
+from claudeproxyd.dispatch.call import CancelReason
+from claudeproxyd.errors import ClaudeError, shutting_down
 from claudeproxyd.sockets import unsent
 from claudeproxyd.web.request import GatewayRequest
 
@@ -38,7 +39,9 @@ LINGER = 5.0
 LINGER_BYTES = 64 * 1024 * 1024
 """… and how much. Python's http.client reads no answer before it has sent all."""
 LAST_WORDS = 60.0
-"""Seconds for a client to take what was written before the connection was given up."""
+"""Seconds for a client to go that has been told to and has taken all; in TLS it says so itself."""
+FAREWELL = 2.0
+"""Seconds for all that when a drain is over."""
 SEND_BUFFER = 65_536
 """What the kernel may hold of an answer; Linux doubles it."""
 
@@ -72,8 +75,12 @@ class GatewayChannel(HTTPChannel):
     _refused = False
     _dropped = 0
     _closing = False
-    _left = 0
-    """Bytes of finished answers that waited for the client when it was last looked."""
+    _left = 0.0
+    """Bytes of finished answers that waited for the client when it was last looked; 0: none do …"""
+    _cut_at = inf
+    """… when it is cut, unless it takes some of them …"""
+    _patience = 0.0
+    """… and the seconds that it may stay once it has taken all."""
     _peer: IAddress | None = None
     _host: IAddress | None = None
 
@@ -110,9 +117,10 @@ class GatewayChannel(HTTPChannel):
         self._closing = True
         half_close = getattr(self.transport, "loseWriteConnection", None)
         if not self._refused or half_close is None:
-            self._wait(LAST_WORDS)
+            self._see_out(LAST_WORDS)
             super().loseConnection()
             return
+        self._left = 0
         self._wait(LINGER)
         self._networkProducer.unregisterProducer()
         # TLS has no half of a connection to close.
@@ -127,9 +135,9 @@ class GatewayChannel(HTTPChannel):
     def expired(self) -> None:
         """The deadline is over. Called by the site."""
         self.deadline = inf
-        if self._waitingForTransport and not self.requests and (left := unsent(self.transport)) < self._left:
-            self._await_client(left)
-        elif self._closing or (self._waitingForTransport and not self.requests):
+        if self._left:
+            self._look_after_answer()
+        elif self._closing:
             self.transport.abortConnection()
         elif self.idle:
             self.loseConnection()
@@ -146,6 +154,17 @@ class GatewayChannel(HTTPChannel):
         if not self.requests:
             self.requests.append(GatewayRequest(self))
         self.requests[-1].refuse(error)
+
+    def dismiss(self) -> None:
+        """The daemon ends, and with a word to the client whatever is under way here. Called by the site."""
+        for request in list(self.requests):
+            if request.cancel is not None:
+                request.cancel(CancelReason.DRAIN)
+        if not self.idle and not self._handlingRequest:
+            self.refuse(shutting_down())
+        self.loseConnection()
+        self._left = 0
+        self._wait(FAREWELL)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse(ClaudeError(400, "The request is not valid HTTP"))
@@ -187,6 +206,9 @@ class GatewayChannel(HTTPChannel):
     def _find_head(self) -> bool:
         if not self._searched:
             self._unread = self._unread.lstrip(b"\r\n")
+            if self._unread and self._left:
+                # It goes on; should it leave too much of the last answer, no more is read from it.
+                self._left, self.deadline = 0, inf
         end = self._unread.find(b"\r\n\r\n", self._searched, MAX_HEAD + 4)
         if end >= 0:
             head, self._unread = self._unread[:end], self._unread[end + 4 :]
@@ -250,24 +272,30 @@ class GatewayChannel(HTTPChannel):
         super().allContentReceived()
 
     def requestDone(self, request: GatewayRequest) -> None:
-        """Its answer is written, or waits for a client that does not keep up."""
+        """Its answer is written; that does not say that the client has it."""
         if self.site.draining:
             self.persistent = False
-        self._wait(KEEP_ALIVE)
+        self._see_out(KEEP_ALIVE)
         super().requestDone(request)
-        if self._waitingForTransport and not self.requests:
-            self._await_client(unsent(self.transport))
 
-    def resumeProducing(self) -> None:
-        """The client took all of what waited for it."""
-        super().resumeProducing()
-        if not self.requests:
-            self._wait(LAST_WORDS if self._closing else KEEP_ALIVE)
+    def _see_out(self, patience: float) -> None:
+        """Have the site look whether the client takes what is written: each second, until it has all of it.
 
-    def _await_client(self, left: int) -> None:
-        """As long as the client takes some of what is *left* in each span of ``streaming.stall``, it is not cut."""
-        self._left = left
-        self._wait(self.site.gateway.limits.stall)
+        As long as it takes some in each span of ``streaming.stall`` it is not cut; then it may stay for *patience*.
+        """
+        self._left, self._patience = inf, patience
+        self.deadline = self.site.clock.seconds()
+
+    def _look_after_answer(self) -> None:
+        left, now = unsent(self.transport), self.site.clock.seconds()
+        if left < self._left:
+            self._left, self._cut_at = left, now + self.site.gateway.limits.stall
+        if not left:
+            self._wait(self._patience)
+        elif now >= self._cut_at:
+            self.transport.abortConnection()
+        else:
+            self.deadline = now
 
 
 def _lower(name: bytes) -> bytes:

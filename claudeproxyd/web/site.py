@@ -9,7 +9,6 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from claudeproxyd.dispatch.call import CancelReason
 from claudeproxyd.web.channel import GatewayChannel
 from claudeproxyd.web.record import record
 from claudeproxyd.web.request import GatewayRequest
@@ -23,8 +22,6 @@ SPARE = 64
 """Connections above the limit that are told so; those above these are closed unheard."""
 SWEEP = 1.0
 """Seconds between two looks at the deadlines."""
-FAREWELL = 2.0
-"""Seconds for last words when a drain is over."""
 
 
 class GatewaySite(Site):
@@ -110,11 +107,7 @@ class GatewaySite(Site):
         """The time for that is over: end what still runs with a word to its client. Fires as :meth:`drain` does."""
         self.draining = True
         for channel in list(self.channels):
-            for request in list(channel.requests):
-                if request.cancel is not None:
-                    request.cancel(CancelReason.DRAIN)
-            channel.loseConnection()
-            channel.deadline = self.clock.seconds() + FAREWELL
+            channel.dismiss()
         return self._gone()
 
     def _gone(self) -> Deferred[None]:

@@ -452,6 +452,7 @@ class Cancelling(DispatchTestCase):
         served = House().serve()
         served.cancel(CancelReason.DRAIN)
         self.assertEqual(served.told, (529, "overloaded_error"))
+        self.assertEqual(served.headers[b"retry-after"], b"1")
 
     def test_total(self) -> None:
         """``timeouts.total`` ends a request with a 504."""

@@ -210,6 +210,22 @@ async def test_drain_has_an_end(start_daemon: StartDaemon, upstream: Upstream) -
 
 
 @ensureDeferred
+async def test_drain_ends_an_upload(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """A client that is still sending its body when `drain` is over reads why it gets no answer."""
+    daemon = await start_daemon(provider(upstream), server="drain = 1.0")
+    client = await wire.Wire.connect(daemon.port)
+    client.send(b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+    client.send(b'Content-Length: 1000\r\n\r\n{"model":')
+    await sleep(0.3)
+    daemon.signal("TERM")
+    answer = await client.body(await client.head())
+    assert (answer.status, answer.json["error"]["type"]) == (529, "overloaded_error")
+    assert int(answer.headers["retry-after"]) > 0
+    assert answer.headers["connection"] == "close"
+    await daemon.ended(5)
+
+
+@ensureDeferred
 async def test_second_signal_stops_at_once(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """A second SIGTERM does not wait for anybody."""
     slow_stream(upstream, 60.0)

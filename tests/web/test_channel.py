@@ -14,8 +14,8 @@ from zope.interface import directlyProvides
 
 from claudeproxyd.web import channel as module
 from claudeproxyd.web.access import Principal
-from claudeproxyd.web.channel import KEEP_ALIVE, LAST_WORDS, LINGER, LINGER_BYTES, MAX_HEAD
-from claudeproxyd.web.site import FAREWELL, SPARE
+from claudeproxyd.web.channel import FAREWELL, KEEP_ALIVE, LAST_WORDS, LINGER, LINGER_BYTES, MAX_HEAD
+from claudeproxyd.web.site import SPARE
 from tests.web.support import BODY, Connection, Listener, get, post, replies
 
 HEAD = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -333,11 +333,35 @@ class Patience(SynchronousTestCase):
             self.listener.dispatcher.calls.clear()
             self.listener.dispatcher.served.clear()
 
+    def test_client_that_leaves_a_remainder(self) -> None:
+        """It is cut after ``stall`` for a few bytes too, of which Twisted does not tell us as they are too few."""
+        self.patch(module, "unsent", lambda transport: 3)
+        for headers in ((), ("Connection: close",)):
+            self.connection = self.listener.connect()
+            self.connection.send(post("/v1/messages", BODY, *headers))
+            self.pump(59)
+            self.assertFalse(self.connection.transport.disconnected)
+            self.pump(3)
+            self.assertTrue(self.connection.transport.disconnected)
+            self.connection.lose()
+
+    def test_next_head_after_a_remainder(self) -> None:
+        """Who goes on to a next request has as long for its head as anybody."""
+        self.patch(module, "unsent", lambda transport: 3)
+        self.connection.send(post())
+        self.connection.take()
+        self.pump(10)
+        self.connection.send(b"GET / HT")
+        self.pump(19)
+        self.assertEqual(self.connection.take(), b"")
+        self.pump(3)
+        self.assertEqual([reply.status for reply in replies(self.connection.take())], [408])
+
     def test_client_that_has_read_all(self) -> None:
         """After that the connection is kept as any other."""
         self.whole_answer_waits()
         self.pump(30)
-        self.connection.channel.resumeProducing()
+        self.left = 0
         self.pump(KEEP_ALIVE - 2)
         self.assertFalse(self.connection.closing)
         self.pump(3)
@@ -445,12 +469,44 @@ class Leaving(SynchronousTestCase):
         connection.send(post())
         gone = listener.site.abort_all()
         self.assertEqual(listener.log[-1].error, "drain")
+        self.assertEqual(connection.take(), b"")
+        listener.clock.advance(FAREWELL - 1)
         self.assertFalse(connection.transport.disconnected)
-        listener.clock.pump([1] * (int(FAREWELL) + 1))
+        listener.clock.pump([1, 1])
         self.assertTrue(connection.transport.disconnected)
         connection.lose()
         self.successResultOf(gone)
         self.assertEqual(len(listener.log), 1)
+
+    def test_abort_while_it_uploads(self) -> None:
+        """A client that is still sending its request then is told why it gets no answer, and when to come again."""
+        for piece in (post()[:-5], HEAD, HEAD + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"):
+            listener = Listener()
+            connection = listener.connect()
+            connection.send(piece)
+            connection.take()
+            gone = listener.site.abort_all()
+            (reply,) = replies(connection.take())
+            self.assertEqual((reply.status, reply.json["error"]["type"]), (529, "overloaded_error"))
+            self.assertEqual(reply.json["error"]["message"], "The gateway is shutting down")
+            self.assertEqual((reply.headers[b"retry-after"], reply.headers[b"connection"]), (b"1", b"close"))
+            self.assertEqual(listener.log[-1].status, 529)
+            self.assertFalse(connection.transport.disconnected)
+            connection.send(b"more of it")
+            listener.clock.pump([1] * (int(FAREWELL) + 1))
+            self.assertTrue(connection.transport.disconnected)
+            self.assertEqual(connection.take(), b"")
+            connection.lose()
+            self.successResultOf(gone)
+
+    def test_abort_between_requests(self) -> None:
+        """Who asked nothing, or has its answer, is told nothing."""
+        listener = Listener()
+        fresh, served = listener.connect(), listener.connect()
+        served.ask(post())
+        listener.site.abort_all()
+        self.assertEqual((fresh.take(), served.take()), (b"", b""))
+        self.assertTrue(fresh.closing and served.closing)
 
     def test_too_many_connections(self) -> None:
         """Above the limit a client is told to come again; far above it, nothing."""
