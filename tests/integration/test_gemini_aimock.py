@@ -13,13 +13,13 @@ from pytest_twisted import ensureDeferred
 from tests.integration.conftest import StartAimock, StartDaemon
 from tests.integration.support import sdks, wire
 from tests.integration.support.claude_code import lines, prompt
-from tests.integration.support.clients import Client
+from tests.integration.support.clients import PYTHON_SDK, TYPESCRIPT_SDK, Client
 from tests.integration.support.daemon import provider
 from tests.integration.support.forwarding import listen_before
 from tests.integration.support.gemini import AS_GEMINI
 
 AS_LINES = ("--output-format", "stream-json", "--verbose")
-each_sdk = pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
+each_sdk = pytest.mark.parametrize("sdk", [PYTHON_SDK, TYPESCRIPT_SDK], ids=lambda sdk: sdk.name)
 SAYS = "Hello from a model that is not Claude."
 HELLO = {"match": {"userMessage": "say hi"}, "response": {"content": SAYS, "reasoning": "They want a greeting."}}
 CALL = {"name": sdks.FILE_TOOL["name"], "arguments": {"path": "a.txt", "lines": ["ö", '"', "\\"]}}
@@ -150,7 +150,8 @@ async def test_chaos(start_daemon: StartDaemon, start_aimock: StartAimock, chaos
     answer = await wire.post(daemon.port, wire.Message(stream=stream).encode())
     assert (answer.status, answer.whole) == (200, True), answer.body
     assert (answer.text if stream else answer.json["content"][0]["text"]) == SAYS
-    assert len(await journal(url)) == 2
+    # A connection that was kept, and is closed without a byte, may not have been about this request: it is repeated.
+    assert len(await journal(url)) in ((2, 3) if chaos == "disconnect" else (2,))
 
 
 BROKEN = {"truncated": {"truncateAfterChunks": 3}, "cut": {"disconnectAfterMs": 150}}
