@@ -27,6 +27,8 @@ _BILLING = "x-anthropic-billing-header:"
 _LONGEST = 2000
 """Characters of a refusal or a warning: both quote the client, whose names may have megabytes."""
 _MOST_WARNINGS = 50
+_MOST_OBJECTS = 1_000_000
+"""All that look like one are counted, before memory is spent on them; what models can read at once has fewer."""
 _MOST_BLOCKS = 100_000
 """The API takes as many messages; here the content blocks count as well, and system's: each costs time to read."""
 _MOST_SCHEMA_BYTES = 1_048_576
@@ -60,6 +62,8 @@ def read_conversation(body: bytes, *, family: str, version: str = "2023-06-01") 
 def _read(body: bytes, family: str, strict: bool) -> Conversation:
     if not body.isascii():
         body.decode()  # what is passed on as it came must be text at least
+    if body.count(b"{") > _MOST_OBJECTS:
+        raise Unsupported(f"The request body has more than {_MOST_OBJECTS:,} objects")
     warnings: list[str] = []
     _settle_fields(body, warnings)
     request = decode_request(body)

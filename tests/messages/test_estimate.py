@@ -83,6 +83,11 @@ class EstimateTests(SynchronousTestCase):
         deep = b'{"messages":' + b"[" * 900 + b"]" * 900 + b"}"
         self.assertGreaterEqual(estimate_tokens(deep), 1)
 
+    def test_masses_are_counted_by_length(self) -> None:
+        """A body of millions of values is not taken apart: nothing else would be served meanwhile."""
+        many = b'{"messages":[%b0]}' % (b"0," * 1_000_001)
+        self.assertEqual(estimate_tokens(many), tokens_of(many.decode()))
+
     @settings(deadline=None)
     @given(
         st.recursive(

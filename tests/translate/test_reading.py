@@ -206,6 +206,7 @@ class BodyTests(SynchronousTestCase):
         tools = [{"name": name, "input_schema": schema} for name in ("a", "b")]
         read(tools=tools[:1])
         self.assertIn("their schemas have more than", refusal(tools=tools))
+        self.assertIn("1,000,000 objects", refusal(user("{" * 1_000_001)))
         self.assertIn("more than 1,000 members", refusal(**{f"odd{number}": 1 for number in range(1001)}))
 
     def test_claude_code(self) -> None:
