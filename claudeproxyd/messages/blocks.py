@@ -110,6 +110,8 @@ class BlockMachine:
         """content_block_start of the live block is out."""
         self._early_citations: list[Any] = []
         """Of the live block, for when it is opened."""
+        self._blank = ""
+        """Space that the live text block would begin with, if more came."""
         self._index = -1
         self._prefixes: dict[str, bytes] = {}
         """Of the live block: the bytes of a delta up to its value."""
@@ -313,7 +315,8 @@ class BlockMachine:
         self._live = block
         self._opened = False
         self._early_citations = []
-        if block.kind != "text":  # a text block opens with its first text: a stop sequence may swallow all of it
+        self._blank = ""
+        if block.kind != "text":  # a text block opens with its first word: a stop sequence may swallow all of it
             self._open(block)
         waited, block.deltas = block.deltas, []
         self._release(block)
@@ -354,6 +357,11 @@ class BlockMachine:
 
     def _write(self, block: Block, kind: str, value: Any) -> None:
         if not self._opened:
+            if kind == "text":
+                value = self._blank + value
+                if value.isspace():  # Claude's API refuses a conversation in which a text is nothing else
+                    self._wait_with(value)
+                    return
             self._open(block)
         prefix = self._prefixes.get(kind)
         if prefix is None:
@@ -364,6 +372,11 @@ class BlockMachine:
         self._written += len(data) - 2
         if self._whole or kind == "input_json":
             self._keep(block, kind, value, len(data))
+
+    def _wait_with(self, blank: str) -> None:
+        if len(blank) > self._max_held:
+            raise BlockError(f"a text that begins with more than {self._max_held} characters of space")
+        self._blank = blank
 
     def _open(self, block: Block) -> None:
         self._start()

@@ -140,6 +140,27 @@ class ContentTests(SynchronousTestCase):
         self.assertEqual(m.take().frames, b"")
         self.assertEqual(content(m), [])
 
+    def test_space_alone(self) -> None:
+        """A text that is nothing but space does not come: the API would refuse the conversation with it. Space at the
+        beginning of a text comes with the first word."""
+        m = machine()
+        m.text("\n")
+        m.text(" \n")
+        self.assertEqual(m.take().frames, b"")
+        m.thinking("t")
+        m.text("\n")
+        m.text("\n a ")
+        m.text("\n")
+        m.tool_call("Bash", "{}", "call_1")
+        m.text("\n")
+        m.finish("end_turn")
+        self.assertEqual(
+            [block.get("text", block["type"]) for block in result(m)["content"]], ["thinking", "\n\n a \n", "tool_use"]
+        )
+        m = machine(max_held=10)
+        m.text(" " * 10)
+        self.assertRaises(BlockError, m.text, " ")
+
     def test_nothing_after_the_end(self) -> None:
         """An upstream that goes on after its end is found out."""
         m = machine()
