@@ -88,7 +88,7 @@ class Downlink:
     def blank(self) -> None:
         """See :meth:`IDownlink.blank <claudeproxyd.interfaces.IDownlink.blank>`."""
         if not self._gone():
-            head = b"" if self.head_committed else self._head(200, _JSON, (), None)
+            head = b"" if self.head_committed else self._blank_head()
             self._body(head, b" ", False)
 
     def whole(self, headers: Headers, body: bytes) -> None:
@@ -150,6 +150,11 @@ class Downlink:
         self._is_stream = True
         passing = [pair for pair in headers if pair[0] not in _STREAM_OWN]
         return self._head(200, _STREAM_HEADERS, self._identified(passing), None)
+
+    def _blank_head(self) -> bytes:
+        """Which upstream will answer is not known yet."""
+        ours = (b"x-claudeproxyd-request-id", self._request.request_id.encode())
+        return self._head(200, _JSON, self._identified([ours]), None)
 
     def _head(self, status: int, fixed: bytes, headers: Headers, length: int | None) -> bytes:
         """Status line and headers; chunked where the length is open and the client knows chunks."""

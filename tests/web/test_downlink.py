@@ -147,6 +147,8 @@ class Whole(DownlinkTestCase):
         self.downlink.blank()
         _, lines, rest = self.head()
         self.assertIn(b"content-type: application/json", lines)
+        self.assertIn(b"request-id: " + self.id, lines)
+        self.assertIn(b"x-claudeproxyd-request-id: " + self.id, lines)
         self.assertEqual(rest, b"1\r\n \r\n")
         self.downlink.whole((), b"{}")
         self.assertEqual(self.connection.take(), b"2\r\n{}\r\n0\r\n\r\n")
