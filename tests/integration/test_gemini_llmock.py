@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import treq
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import ensureDeferred as start
+from twisted.internet.defer import gatherResults
 
 from tests.integration.conftest import StartDaemon, StartLlmock
 from tests.integration.support import sdks, wire
@@ -264,3 +267,27 @@ async def test_context_window(start_daemon: StartDaemon, start_llmock: StartLlmo
     told = json.loads(answer.body)["error"]["message"]
     assert told.startswith("prompt is too long: "), told
     assert told.endswith(" tokens > 100 maximum")
+
+
+@ensureDeferred
+async def test_everything_at_random(start_daemon: StartDaemon, start_llmock: StartLlmock) -> None:
+    """On an upstream that breaks half of all it does, each of a hundred answers is either whole or says that it is not,
+    and most are whole."""
+    faults = [f"--stream-fault={kind}=0.1" for kind in ("disconnect", "truncate", "malformed")]
+    errors = [f"--error-rate={status}=0.05" for status in (401, 429, 500, 503)]
+    url = await start_llmock("--response-style", "echo", "--stream-chunk-delay-ms", "5", *faults, *errors)
+    keys = [f"key-{number}" for number in range(20)]
+    daemon = await start_daemon(behind(url, *keys))
+    asked = wire.Message(prompt="one two three four five", stream=True).encode()
+    came = await gatherResults([start(wire.post(daemon.port, asked, within=60)) for _ in range(100)])
+    whole = [answer for answer in came if answer.status == 200 and answer.events[-1]["type"] == "message_stop"]
+    assert {answer.text for answer in whole} == {whole[0].text}
+    assert whole[0].text.endswith("five")
+    for answer in came:
+        assert answer.whole
+        if answer not in whole:
+            told = answer.json if answer.status != 200 else answer.events[-1]
+            assert told["type"] == "error", answer
+    told = Counter(answer.status for answer in came if answer not in whole)
+    print(f"{len(whole)} whole, others by status {dict(told)}; llmock had {len(await journal(url))} requests")
+    assert len(whole) > 40
