@@ -30,7 +30,10 @@ MODEL = "claude-opus-5-5"
 PRO = "gemini-2.5-pro"
 THREE = "gemini-3-pro-preview"
 ADAPTIVE: Json = {"thinking": {"type": "adaptive", "display": "summarized"}}
-BUDGET: Json = {"thinking": {"type": "enabled", "budget_tokens": 2048}}
+BUDGET: Json = {
+    "thinking": {"type": "enabled", "budget_tokens": 2048},
+    "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+}
 OUT = answers.error(429, "rate_limit_error", "This request would exceed your rate limit", retry_after="600")
 RETRY_IN_600 = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "600s"}
 GOOGLE_OUT = gemini.error(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted", RETRY_IN_600)
@@ -165,7 +168,9 @@ def check_claudes_own(claude: Claude, chat: Chat) -> None:
         if message["role"] == "assistant":
             message["content"] = [block for block in message["content"] if not is_minted(block)]
     if expected["messages"][-2]["content"][0]["type"] == "tool_use" and chat.request == BUDGET:
-        del expected["thinking"]  # the API would ask for thoughts where Gemini's were
+        # The API would ask for thoughts where Gemini's were; and without thinking it takes no such edit.
+        del expected["thinking"]
+        expected["context_management"] = {"edits": []}
     assert sent == expected
 
 
@@ -214,7 +219,7 @@ async def test_to_and_fro(start_daemon: StartDaemon, house: House, model: str, s
     assert await chat.return_results("alpha", "alpha 2") == "google"
     assert [call["input"]["path"] for call in chat.calls] == ["b", "c"]
     # … and goes on with its own calls while Claude rests, and while it does not.
-    google.says([*googles, use("Grep", path="d")])
+    google.says([*googles, text("\n"), use("Grep", path="d")])
     assert await chat.return_results("beta", "gamma") == "google"
     await clear(daemon)
     google.says([*googles, use("Read", path="e"), use("Read", path="f")])
@@ -299,6 +304,62 @@ async def test_thoughts_that_gemini_did_not_have(start_daemon: StartDaemon, hous
     house.claude.refused.clear()
 
 
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
+FOUND = {"web": {"uri": "https://example.com/pandas", "title": "On pandas"}}
+SEARCHED = {
+    "webSearchQueries": ["pandas"],
+    "groundingChunks": [FOUND],
+    "groundingSupports": [{"segment": {"startIndex": 0, "endIndex": 12}, "groundingChunkIndices": [0]}],
+}
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@ensureDeferred
+async def test_what_only_one_of_them_knows(start_daemon: StartDaemon, house: House, stream: bool) -> None:
+    """Pictures go along; hidden thoughts, sources found on the web and thoughts that led to nothing are in nobody's
+    way: what one can say and the other cannot hear comes across as text, or stays where it belongs."""
+    hidden = {"type": "redacted_thinking", "data": "EncryptedByClaude=="}
+    found = gemini.said("Pandas sleep.", finish="STOP")
+    found["candidates"][0]["groundingMetadata"] = SEARCHED
+    nothing = gemini.said({"text": "Too long a thought", "thought": True}, finish="MAX_TOKENS")
+    house.claude.says([hidden, use("Read", path="a.png")], OUT, [text("I see.")])
+    google = (gemini.stream(found), gemini.stream(nothing)) if stream else (gemini.whole(found), gemini.whole(nothing))
+    house.google.says(*google)
+    daemon = await start_daemon(house.config)
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    chat = Chat(daemon, stream, {**ADAPTIVE, "tools": [*TOOLS, search]})
+    assert await chat.ask("What is it?") == "claude"
+    (call,) = chat.calls
+    assert await chat.ask([{"type": "tool_result", "tool_use_id": call["id"], "content": [IMAGE]}]) == "google"
+    assert "iVBORw0KGgo=" in json.dumps(house.google.last)
+    assert "EncryptedByClaude" not in json.dumps(house.google.last)
+    kinds = [block["type"] for block in chat.heard]
+    assert {"server_tool_use", "web_search_tool_result", "text"} == {*kinds}
+    assert await chat.ask("And then?") == "google"
+    assert [block["type"] for block in chat.heard] == ["thinking"]
+    await clear(daemon)
+    assert await chat.ask("Go on.") == "claude"
+    told = json.dumps(house.claude.last["messages"])
+    assert "Pandas sleep." in told
+    assert "https://example.com/pandas" in told
+    assert "Too long a thought" not in told
+    assert "EncryptedByClaude" in told
+
+
+@ensureDeferred
+async def test_after_pings(start_daemon: StartDaemon, house: House) -> None:
+    """A stream that Claude has begun with nothing but signs of life is Gemini's in the end, and is one message."""
+    house.claude.says(answers.then(answers.pings(0.2, 8), answers.cut(b"")))
+    house.google.says([thinking("Hm."), text("Gemini says so.")])
+    patience = "[pool]\nmax_wait = 0.5\n[streaming]\nhead_commit = 1.0\nkeepalive = 0.3\n"
+    chat = Chat(await start_daemon(house.config + patience), True, ADAPTIVE)
+    chat.messages.append({"role": "user", "content": "Say so."})
+    answer = await chat.post()
+    assert (answer.status, answer.whole, answer.text) == (200, True, "Gemini says so.")
+    assert wire.types(answer.events).count("message_start") == 1
+    assert answer.events[0]["type"] == "ping"
+
+
 # -- within one request
 
 BEFORE_CONTENT = {
@@ -306,6 +367,7 @@ BEFORE_CONTENT = {
     "500": answers.error(500),
     "401": answers.error(401, "authentication_error", "invalid x-api-key"),
     "credit": answers.error(400, "invalid_request_error", "Your credit balance is too low to access the API."),
+    "too large": answers.error(413, "request_too_large", "Request exceeds the maximum size"),
     "no such model": answers.error(404, "not_found_error", f"model: {MODEL}"),
     "cut before a byte": answers.cut(b""),
     "cut in the head": answers.cut(b"HTTP/1.1 200 OK\r\ncontent-ty"),
@@ -321,6 +383,7 @@ _BUSY = gemini.failure(503, "UNAVAILABLE", "The model is overloaded. Please try 
 OF_GOOGLES = {
     "503": gemini.error(503, "UNAVAILABLE", "The model is overloaded. Please try again later."),
     "key": gemini.error(400, "INVALID_ARGUMENT", "API key not valid.", {"reason": "API_KEY_INVALID"}),
+    "too large": gemini.error(400, "INVALID_ARGUMENT", "Request payload size exceeds the limit: 20971520 bytes."),
     "html": answers.whole(b"<html>", 502, {"content-type": "text/html"}),
     "cut before a byte": answers.cut(b""),
 }

@@ -190,8 +190,8 @@ class Claude(Side):
 
     def _judge_block(self, block: Json, role: str, place: str) -> None:
         match block["type"]:
-            case "text" if not block["text"]:
-                raise Refused(f"{place}: text content blocks must be non-empty")
+            case "text" if not block["text"].strip():
+                raise Refused("messages: text content blocks must contain non-whitespace text")
             case "thinking":
                 if role != "assistant" or _bare(block) != self._thoughts.get(block["signature"]):
                     raise Refused(f"{place}: Invalid `signature` in `thinking` block")
@@ -200,8 +200,12 @@ class Claude(Side):
                     raise Refused(f"{place}.tool_use.id: String should match pattern, at most 40")
                 if _bare(block) != self._uses.get(block["id"], _bare(block)):
                     raise Refused(f"{place}: not what was said: {block}")
+            case "redacted_thinking":
+                if block not in (given for said in self.given for given in said):
+                    raise Refused(f"{place}: Invalid `data` in `redacted_thinking` block")
             case "text" | "tool_result" | "image":
-                pass
+                for citation in block.get("citations") or []:
+                    raise Refused(f"{place}: nothing that was found by this API: {citation}")
             case other:
                 raise Refused(f"{place}: Input tag '{other}' found")
 
@@ -268,6 +272,8 @@ def _frames(said: Sequence[Json], reason: str, id: str) -> list[bytes]:
                 empty = {"type": "thinking", "thinking": "", "signature": ""}
                 deltas = [{"type": "thinking_delta", "thinking": piece} for piece in _halves(block["thinking"])]
                 deltas.append({"type": "signature_delta", "signature": block["signature"]})
+            case "redacted_thinking":
+                empty, deltas = block, []
             case _:
                 empty = {**block, "input": {}}
                 pieces = _halves(json.dumps(block["input"]))
