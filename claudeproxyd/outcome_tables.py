@@ -107,6 +107,8 @@ class Row:
 OVERFLOWS = (
     # Anthropic, also on Bedrock and Vertex
     _starts(r"prompt is too long(: (?P<tokens>\d+) tokens > (?P<maximum>\d+) maximum)?"),
+    # Anthropic, with a 413
+    _starts(r"request size exceeds model context window"),
     # Bedrock
     _starts(r"input is too long"),
     # Gemini
@@ -135,7 +137,7 @@ OVERFLOWS = (
 
 CONTEXT_OVERFLOW = (
     Sign(names=("context_length_exceeded", "exceed_context_size_error")),
-    *(Sign(text=text, statuses=(400, 422)) for text in OVERFLOWS),
+    *(Sign(text=text, statuses=(400, 413, 422)) for text in OVERFLOWS),
 )
 
 BY_NAME: tuple[Row, ...] = (
@@ -252,6 +254,14 @@ BY_NAME: tuple[Row, ...] = (
     ),
     # context overflow
     Row(CLIENT_FAULT, CONTEXT_OVERFLOW),
+    # more bytes than this provider takes
+    Row(
+        TOO_LARGE,
+        (
+            Sign(names=("request_too_large",)),
+            Sign(text=_starts(r"request payload size exceeds the limit"), statuses=(400,)),
+        ),
+    ),
     # 429 about fast mode or long-context credits
     Row(
         CLIENT_FAULT,
@@ -270,7 +280,7 @@ BY_NAME: tuple[Row, ...] = (
 _CUT = ("cut", "malformed", "idle_timeout", "content_timeout")
 
 BY_STATUS: tuple[Row, ...] = (
-    # too large for this provider
+    # more bytes than this provider takes, or a proxy before it
     Row(TOO_LARGE, (Sign(statuses=(413,)),)),
     Row(replace(AUTH, then=Then.REFRESH_ONCE), (Sign(statuses=(401,)),)),
     Row(replace(BILLING, ceiling=BILLING.base), (Sign(statuses=(402,)),)),

@@ -255,6 +255,28 @@ class ByNameTests(Table):
             Kind.CLIENT_FAULT, Scope.NONE, NONE, Then.ANSWER,
         )  # fmt: skip
 
+    def test_overflow_with_a_413(self) -> None:
+        """Too many tokens are too many wherever the request goes, though some say it with the status for bytes."""
+        for message in ("Prompt is too long", "Request size exceeds model context window"):
+            self.holds(
+                anthropic(413, "invalid_request_error", message), Kind.CLIENT_FAULT, Scope.NONE, NONE, Then.ANSWER
+            )
+
+    def test_too_large(self) -> None:
+        """Too many bytes for one provider may fit the next route, whatever the status that says so."""
+        for evidence in (
+            google(400, "INVALID_ARGUMENT", "Request payload size exceeds the limit: 20971520 bytes."),
+            anthropic(413, "request_too_large", "Request exceeds the maximum size"),
+            anthropic(400, "request_too_large", "Request exceeds the maximum allowed number of bytes."),
+            anthropic(200, "request_too_large", "Request exceeds the maximum size", phase=Phase.STREAM),
+        ):
+            self.holds(evidence, Kind.TOO_LARGE, Scope.NONE, NONE, Then.NEXT_ROUTE)
+        for evidence in (
+            google(400, "INVALID_ARGUMENT", "Invalid value at 'x': request payload size exceeds the limit"),
+            anthropic(400, "invalid_request_error", "messages.0.content.0.image.source: image exceeds 5 MB maximum"),
+        ):
+            self.holds(evidence, Kind.CLIENT_FAULT, Scope.NONE, NONE, Then.ANSWER)
+
     def test_fast_mode_and_long_context(self) -> None:
         """A 429 about a paid extra is that request's alone: the key stays in service."""
         for message in (
@@ -283,7 +305,7 @@ class ByStatusTests(Table):
     def test_413(self) -> None:
         """Too large for one provider may fit the next route."""
         self.holds(
-            anthropic(413, "request_too_large", "Request exceeds the maximum size"),
+            seen("google", 413, b"<html><title>Error 413 (Request Entity Too Large)!!1</title>"),
             Kind.TOO_LARGE, Scope.NONE, NONE, Then.NEXT_ROUTE,
         )  # fmt: skip
 
@@ -603,6 +625,8 @@ class ContextOverflowTests(SynchronousTestCase):
                 400, "INVALID_ARGUMENT", "The input token count exceeds the maximum number of tokens allowed 1048576."
             ),
             openai(400, "context_length_exceeded", "Your input exceeds the context window of this model."),
+            anthropic(413, "invalid_request_error", "Prompt is too long"),
+            anthropic(413, "invalid_request_error", "Request size exceeds model context window"),
             seen("openai", 200, {"response": {"error": {"code": "context_length_exceeded", "message": "x"}}}),
             seen("openai", 200, {"error": {"type": "exceed_context_size_error", "message": "x"}}),
         ):
@@ -614,6 +638,7 @@ class ContextOverflowTests(SynchronousTestCase):
         for evidence in (
             anthropic(400, "invalid_request_error", "max_tokens: Field required"),
             anthropic(529, "overloaded_error", "prompt is too long"),
+            anthropic(413, "request_too_large", "Request exceeds the maximum size"),
             openai(429, "rate_limit_exceeded", "Request too large for gpt-9 … tokens per min (TPM): Limit 1"),
             failed("cut"),
         ):

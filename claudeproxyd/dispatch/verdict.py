@@ -114,7 +114,8 @@ def _clients(failure: AttemptFailed) -> Refusal:
     if answer is None:
         status = {Kind.TOO_LARGE: 413, Kind.MODEL_FAULT: 502}.get(kind, 400)
         return _plain(kind, status, failure.outcome.reason or kind.value)
-    error = ClaudeError(answer.status, _upstreams_words(failure) or f"The upstream answered {answer.status}")
+    status = 413 if kind is Kind.TOO_LARGE else answer.status
+    error = ClaudeError(status, _upstreams_words(failure) or f"The upstream answered {answer.status}")
     return Refusal(error, answer if answer.verbatim else None, kind.value)
 
 

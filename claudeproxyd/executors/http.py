@@ -203,8 +203,9 @@ class HTTPExecutor:
         )
         status, message = evidence.status, error.message
         verbatim = type_in(body) is not None
-        if not verbatim and (overflow := context_overflow(evidence)) is not None:
-            status, message = 400, overflow.message
+        if (not verbatim or status == 413) and (overflow := context_overflow(evidence)) is not None:
+            # By a 413 clients understand bytes, and do not compact, whatever its words.
+            status, message, verbatim = 400, overflow.message, False
         headers = self.client_headers(response.headers)
         if in_stream:
             headers = [pair for pair in headers if pair[0] != b"content-type"]

@@ -70,6 +70,13 @@ class Rows(VerdictTestCase):
         self.check(told(failed(Kind.TOO_LARGE)), 413, "request_too_large")
         self.check(told(failed(Kind.UNSUPPORTED)), 400, "invalid_request_error")
 
+    def test_too_large_with_another_status(self) -> None:
+        """Too many bytes are a 413, also where the upstream has another status for that."""
+        answer = ErrorAnswer(400, [], b"", message="Request payload size exceeds the limit: 9 bytes.")
+        refused = told(failed(Kind.TOO_LARGE, answer))
+        self.assertEqual(refused.error.message, answer.message)
+        self.check(refused, 413, "request_too_large")
+
     def test_foreign_types_stay(self) -> None:
         """Another provider's message is kept, its own type strings never are."""
         answer = ErrorAnswer(400, [], b'{"error":{"status":"INVALID_ARGUMENT"}}', message="no such tool")

@@ -333,6 +333,14 @@ class ClaudeDown(VertexTestCase):
         failure = self.answer(400, json.dumps({"error": error}).encode())
         self.assertEqual((failure.outcome.kind, failure.answer.message), (Kind.CLIENT_FAULT, "Input is too long."))
 
+    def test_overflow_with_a_413(self) -> None:
+        """With the status that clients take for too many bytes, for which they do not compact, it has the usual one."""
+        body = b'{"type":"error","error":{"type":"invalid_request_error","message":"Prompt is too long"}}'
+        failure = self.answer(413, body)
+        answer = failure.answer
+        self.assertEqual((answer.status, answer.verbatim), (400, False))
+        self.assertEqual((failure.outcome.kind, answer.message), (Kind.CLIENT_FAULT, "Input is too long."))
+
     def test_hint(self) -> None:
         """Google says in its own way how long a quota is out."""
         info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}
