@@ -122,8 +122,8 @@ class Claude(Side):
         self.counts = answers.whole(b'{"input_tokens":31}')
         self._thoughts: dict[str, Json] = {}
         self._uses: dict[str, Json] = {}
-        self._threads: dict[str, list[Json]] = {}
-        """By an answer's id the conversation up to it."""
+        self._threads: dict[tuple[str, str], list[Json]] = {}
+        """By the key, each of another organization, and an answer's id: the conversation up to it."""
         self.asked: list[Json] = []
         """The conversation that the last request came to."""
         self._number = itertools.count(1)
@@ -148,7 +148,7 @@ class Claude(Side):
         request = exchange.request.json
         id = f"msg_01Claude{next(self._number):016}"
         if request.get("thread"):
-            self._threads[id] = [*self.asked, {"role": "assistant", "content": said}]
+            self._threads[exchange.request.key, id] = [*self.asked, {"role": "assistant", "content": said}]
         if request.get("stream"):
             await answers.stream(_frames(said, reason, id))(exchange)
         else:
@@ -173,9 +173,10 @@ class Claude(Side):
             raise Refused("thread: Extra inputs are not permitted")
         self.asked = body["messages"]
         if thread.get("type") == "continue":
-            if thread["previous_message_id"] not in self._threads:
+            known = self._threads.get((request.key, thread["previous_message_id"]))
+            if known is None:
                 raise Unknown
-            self.asked = [*self._threads[thread["previous_message_id"]], *body["messages"]]
+            self.asked = [*known, *body["messages"]]
         turns = list(_turns(self.asked))
         if not turns or turns[0][0] != "user":
             raise Refused('messages: first message must use the "user" role')
