@@ -122,6 +122,7 @@ class Daemon(MultiService):
                 ],
                 self._admin_listener.place if self._admin_listener is not None else "",
                 bool(config.clients),
+                bool(config.models),
             ),
         )
 

@@ -8,12 +8,16 @@ from claudeproxyd import __version__
 
 
 def banner(
-    listening: Sequence[str], providers: Sequence[tuple[str, str, Sequence[str]]], admin: str, keyed: bool
+    listening: Sequence[str],
+    providers: Sequence[tuple[str, str, Sequence[str]]],
+    admin: str,
+    keyed: bool,
+    mapped: bool = False,
 ) -> str:
     """Where the daemon listens, what it serves, and the lines that point clients at it.
 
     *listening* and *admin* are URLs, or endpoint strings of what has none; *admin* may be ''. *providers* are
-    (name, kind, credential names). *keyed*: clients need a key.
+    (name, kind, credential names). *keyed*: clients need a key. *mapped*: the operator says what models are called.
     """
     lines = [f"claudeproxyd {__version__}"]
     lines += [f"  listens on   {place}" for place in listening]
@@ -26,9 +30,11 @@ def banner(
     if url is not None:
         # In brackets: the log masks whatever else stands where a secret would.
         key = "<your key>" if keyed else "<any>"
+        speaks_gemini = not mapped and {kind for _, kind, _ in providers} == {"gemini"}
+        model = ' ANTHROPIC_MODEL="<one of /v1/models>"' if speaks_gemini else ""
         lines += [
             "",
-            f'  Claude Code  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN="{key}" claude',
+            f'  Claude Code  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN="{key}"{model} claude',
             f'  Python SDK   anthropic.Anthropic(base_url="{url}", api_key="{key}")',
             f"  curl         curl {url}/v1/models" + (f' -H "x-api-key: {key}"' if keyed else ""),
         ]

@@ -29,6 +29,18 @@ class BannerTests(SynchronousTestCase):
         ):
             self.assertIn(line + "\n", text)
 
+    def test_no_claude(self) -> None:
+        """Where no name of Claude's is served, the line for Claude Code has the place for another."""
+        gemini, claude = ("gemini", "gemini", ["a"]), ("a", "anthropic", ["a"])
+        for providers, mapped, told in (
+            ([gemini], False, True),
+            ([gemini], True, False),
+            ([claude, gemini], False, False),
+        ):
+            text = banner(["http://127.0.0.1:8765"], providers, "", keyed=False, mapped=mapped)
+            self.assertEqual('"<any>" ANTHROPIC_MODEL="<one of /v1/models>" claude\n' in text, told)
+            self.assertEqual(scrub(text), text)
+
     def test_survives_the_log(self) -> None:
         """It goes through the log, whose last look for secrets leaves the lines as they can be typed."""
         for keyed in (False, True):
