@@ -169,7 +169,8 @@ def _later(
     headers: list[tuple[bytes, bytes]] = []
     if ready_in is not None:
         seconds = max(1, math.ceil(ready_in))
-        message = f"{message}; ready again in {_spoken(seconds)}"
+        ready = " Ready" if message.endswith(".") else "; ready"
+        message = f"{message}{ready} again in {_spoken(seconds)}"
         if seconds > settings.give_up_after:
             give_up = True
         else:

@@ -179,6 +179,15 @@ class When(VerdictTestCase):
             self.check(refused, 429, "rate_limit_error", (b"retry-after", b"%d" % seconds), AGAIN)
             self.assertIn(words, refused.error.message)
 
+    def test_time_after_a_sentence(self) -> None:
+        """When to come back is a sentence of its own after an upstream's, which may end in a full stop."""
+        for words, message in (
+            ("Overloaded", "Overloaded; ready again in 3 s"),
+            ("Try again later.", "Try again later. Ready again in 3 s"),
+        ):
+            refused = told(failed(Kind.OVERLOADED, said(529, "overloaded_error", words)), ready_in=3.0)
+            self.assertEqual(refused.error.message, message)
+
     def test_unknown(self) -> None:
         """Nothing is made up where nobody knows."""
         self.check(told(failed(Kind.QUOTA)), 429, "rate_limit_error")
