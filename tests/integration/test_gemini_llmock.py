@@ -108,6 +108,18 @@ async def test_structured_output(start_daemon: StartDaemon, start_llmock: StartL
 
 
 @ensureDeferred
+async def test_count_tokens(start_daemon: StartDaemon, start_llmock: StartLlmock) -> None:
+    """llmock cannot count tokens: the client gets an estimate, and no key is thought the worse of."""
+    daemon = await start_daemon(behind(await start_llmock()))
+    answer = await wire.post(daemon.port, wire.Message(prompt="word " * 100).encode(), "/v1/messages/count_tokens")
+    assert answer.status == 200
+    assert 100 <= answer.json["input_tokens"] < 300
+    entries = (await daemon.pool())["credentials"]
+    assert [entry["count_tokens"]["cooldowns"] + entry["cooldowns"] for entry in entries] == [[], []]
+    assert (await wire.post(daemon.port, STREAMED)).status == 200
+
+
+@ensureDeferred
 async def test_query_that_got_lost(start_daemon: StartDaemon, start_llmock: StartLlmock) -> None:
     """Where a proxy on the way loses ``alt=sse``, and the stream comes as an array, the client sees no difference."""
     url = await start_llmock("--response-style", "echo")
