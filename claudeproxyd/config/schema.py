@@ -71,7 +71,7 @@ class Server:
     max_connections: int = setting(10_000, "Client connections at once.", least=1, restart=True)
     max_buffered_bytes: int = setting(
         536_870_912,
-        "Bodies and unfinished frames of all requests together; above it new bodies get 529 with retry-after.",
+        "Bodies, and unfinished frames and answers, of all requests; above it new bodies get 529 with retry-after.",
         least=1,
     )
     drain: float = setting(600.0, "How long streams may go on after SIGTERM; a long answer outlives a deploy.")

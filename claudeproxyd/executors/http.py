@@ -97,7 +97,7 @@ class HTTPExecutor:
             first_byte=timeouts.first_byte,
             idle=timeouts.idle,
         )
-        body = _decoded(await response.read(MAX_ERROR_ANSWER), response, MAX_ERROR_ANSWER)
+        body = _decoded(await self._body(response, MAX_ERROR_ANSWER), response, MAX_ERROR_ANSWER)
         if response.status != 200:
             raise AttemptFailed(
                 classify(
@@ -122,7 +122,7 @@ class HTTPExecutor:
             attempt.capture.answer(response.status, response.headers)
         if response.status == 200:
             return then(response, attempt)
-        body = response.read(MAX_ERROR_ANSWER).addErrback(_without_body)
+        body = self._body(response, MAX_ERROR_ANSWER).addErrback(_without_body)
         return body.addCallback(self._refused, response, attempt)
 
     def _stream(
@@ -130,7 +130,7 @@ class HTTPExecutor:
     ) -> Any:
         """The answer that *reader* makes of a body, which has to be of one of these types."""
         if not value_of(response.headers, b"content-type").lower().startswith(media_types):
-            return response.read(MAX_ERROR_ANSWER).addCallback(self._not_an_answer, response, attempt)
+            return self._body(response, MAX_ERROR_ANSWER).addCallback(self._not_an_answer, response, attempt)
         encoding = value_of(response.headers, b"content-encoding").decode("latin-1")
         try:
             decoder = Decoder(encoding, self.services.max_event_bytes) if encoding else None
@@ -155,7 +155,11 @@ class HTTPExecutor:
         """
         if response.whole is not None:
             return self._read_whole(response.whole, response, attempt, translate)
-        return response.read(MAX_WHOLE_ANSWER).addCallback(self._read_whole, response, attempt, translate)
+        return self._body(response, MAX_WHOLE_ANSWER).addCallback(self._read_whole, response, attempt, translate)
+
+    def _body(self, response: Response, limit: int) -> Deferred[bytes]:
+        """All of a body, counted in ``max_buffered_bytes`` while it comes."""
+        return response.read(limit, self.services.hold)
 
     def _read_whole(
         self, raw: bytes, response: Response, attempt: Attempt, translate: Callable[[bytes], bytes] | None

@@ -31,7 +31,7 @@ class Services:
     strip_rate_limits: bool = False
     """``anthropic-ratelimit-*`` do not pass: several credentials stand behind one name."""
     hold: Callable[[int], None] = lambda change: None
-    """Told how many bytes of unfinished frames are held more, or less, than before."""
+    """Told how many bytes of unfinished frames and answers are held more, or less, than before."""
     now: Callable[[], float] = time.time
     """The wall clock: upstreams speak of dates."""
     signatures: Signatures = field(default_factory=lambda: Signatures(time.time))

@@ -13,6 +13,8 @@ from claudeproxyd.interfaces import IBodyConsumer
 from claudeproxyd.upstream.errors import InternalError, TooLarge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from claudeproxyd.upstream.connection import Connection
 
 
@@ -59,14 +61,14 @@ class Response:
         if self._connection is not None and not self._paused:
             self._connection.resume()
 
-    def read(self, limit: int) -> Deferred[bytes]:
+    def read(self, limit: int, hold: Callable[[int], None] = lambda change: None) -> Deferred[bytes]:
         """The whole body. Fails with :class:`TooLarge` above *limit* bytes, or as the body broke.
 
-        Cancelling drops the connection.
+        Cancelling drops the connection. *hold* is told how many bytes more, or less, are gathered than before.
         """
         if self._end is WHOLE and len(self._held) <= limit:
             return succeed(self._held)
-        whole = _Whole(self, limit)
+        whole = _Whole(self, limit, hold)
         self.deliver(whole)
         return whole.done
 
@@ -146,23 +148,30 @@ class Response:
 class _Whole:
     """Gathers a body."""
 
-    def __init__(self, response: Response, limit: int) -> None:
+    def __init__(self, response: Response, limit: int, hold: Callable[[int], None]) -> None:
         self._response = response
         self._limit = limit
-        self._room = limit
+        self._hold = hold
+        self._size = 0
         self._pieces: list[bytes] = []
-        self.done: Deferred[bytes] = Deferred(lambda _: response.stopProducing())
+        self.done: Deferred[bytes] = Deferred(self._give_up)
 
     def data(self, chunk: bytes) -> None:
-        self._room -= len(chunk)
-        if self._room < 0:
-            self._response.stopProducing()
+        self._pieces.append(chunk)
+        self._size += len(chunk)
+        self._hold(len(chunk))
+        if self._size > self._limit:
+            self._give_up()
             self.done.errback(TooLarge(f"the upstream's answer is larger than {self._limit} bytes"))
-        else:
-            self._pieces.append(chunk)
 
     def ended(self) -> None:
+        self._hold(-self._size)
         self.done.callback(b"".join(self._pieces))
 
     def broken(self, reason: Exception) -> None:
+        self._hold(-self._size)
         self.done.errback(reason)
+
+    def _give_up(self, _: object = None) -> None:
+        self._hold(-self._size)
+        self._response.stopProducing()

@@ -1,4 +1,4 @@
-"""How much memory the bodies of all requests may take together."""
+"""How much memory the bodies of all requests, and what is unfinished of their answers, may take together."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BufferBudget:
         self.held += size
 
     def note(self, change: int) -> None:
-        """So many bytes more, or less, are held already: of unfinished frames, or of translations."""
+        """So many bytes more, or less, are held already: of unfinished frames and answers, or of translations."""
         self.held += change
 
     def give_back(self, size: int) -> None:

@@ -194,6 +194,26 @@ class Whole(AnthropicTestCase):
         answer = self.answer(200, MESSAGE, *header)
         self.assertEqual((answer.headers, answer.exhausted), ([], 30.0))
 
+    def test_answers_on_their_way_are_counted(self) -> None:
+        """What is here of a whole answer, or an error, is part of max_buffered_bytes until it is whole or given up."""
+        for status in (200, 500):
+            for end in ("whole", "cut", "cancelled"):
+                changes: list[int] = []
+                self.make({"hold": changes.append}.items())
+                sent, wire, _, _ = self.send()
+                sent.addErrback(lambda failure: None)
+                wire.say(f"HTTP/1.1 {status} Whatever\r\ncontent-length: {len(MESSAGE)}\r\n\r\n".encode())
+                wire.say(MESSAGE[:9])
+                wire.say(MESSAGE[9:-1])
+                self.assertEqual(sum(changes), len(MESSAGE) - 1)
+                if end == "whole":
+                    wire.say(MESSAGE[-1:])
+                elif end == "cut":
+                    wire.end()
+                else:
+                    sent.cancel()
+                self.assertEqual(sum(changes), 0, (status, end))
+
 
 class Failures(AnthropicTestCase):
     """What goes wrong before a stream begins."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import ensureDeferred as start
@@ -12,7 +13,7 @@ from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
 from tests.integration.support.daemon import provider
 from tests.integration.support.process import eventually, sleep
-from tests.integration.support.upstream import Upstream
+from tests.integration.support.upstream import Exchange, Upstream
 
 CLIENTS = 100
 FLOOD = 50_000_000
@@ -79,3 +80,26 @@ async def test_bodies_together_are_bounded(start_daemon: StartDaemon, upstream: 
     (refused,) = [answer for answer in results if answer.status == 529]
     assert int(refused.headers["retry-after"]) > 0
     assert (await wire.post(daemon.port, body)).status == 200
+
+
+@ensureDeferred
+async def test_answers_count_with_bodies(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """A large answer that is on its way leaves no room for a new body, and comes to its end itself."""
+    told = json.dumps(answers.message("x" * 3_000_000)).encode()
+
+    async def in_two(exchange: Exchange) -> None:
+        length = {**answers.JSON, "content-length": str(len(told))}
+        await exchange.write(answers.head(200, length) + told[:2_500_000])
+        await exchange.sleep(2.0)
+        await exchange.write(told[2_500_000:])
+
+    upstream.script(in_two)
+    limits = "max_request_bytes = 1_000_000\nmax_buffered_bytes = 2_000_000"
+    daemon = await start_daemon(provider(upstream), server=limits)
+    large = start(wire.post(daemon.port, wire.Message().encode()))
+    await sleep(1.0)
+    refused = await wire.post(daemon.port, wire.Message().encode())
+    assert (refused.status, int(refused.headers["retry-after"])) == (529, 1)
+    assert (await large).body == told
+    upstream.script(answers.usual())
+    assert (await wire.post(daemon.port, wire.Message().encode())).status == 200

@@ -291,10 +291,12 @@ class DamagedAnswers(SynchronousTestCase):
             net = Net()
             deferred, wire = net.ask(), net.accept()
             wire.say(pieces[0])
-            body = self.successResultOf(deferred).read(4)
+            held: list[int] = []
+            body = self.successResultOf(deferred).read(4, held.append)
             for piece in pieces[1:]:
                 wire.say(piece)
             self.failureResultOf(body, TooLarge)
+            self.assertEqual(sum(held), 0)
 
     def test_cut_in_read(self) -> None:
         """read() fails when the body is cut."""
