@@ -74,7 +74,7 @@ class GeminiExecutor(HTTPExecutor):
     def cannot_carry(self, call: Call, route: Route) -> str | None:
         """Translates the request, and keeps what comes of it for the attempts."""
         try:
-            call.prepare(route, self._translate(call, route, call.envelope.body, self.services.signatures))
+            call.prepare(route, self._translate(call, route, call.envelope.body))
         except Unsupported as e:
             return str(e)
         return None
@@ -150,18 +150,18 @@ class GeminiExecutor(HTTPExecutor):
             lambda response, attempt: self._whole(response, attempt, _counted),
         )
 
-    def _translate(self, call: Call, route: Route, body: bytes, signatures: Signatures) -> GeminiRequest:
-        """Raises Unsupported."""
+    def _translate(self, call: Call, route: Route, body: bytes, *, signed: bool = True) -> GeminiRequest:
+        """*signed*: with what Google has signed. Raises Unsupported."""
         version = value_of(call.headers, b"anthropic-version") or DEFAULT_VERSION
         return translate(
-            read_conversation(body, family=self.family, version=version.decode("latin-1")),
+            read_conversation(body, family=self.family if signed else "", version=version.decode("latin-1")),
             Terms(
                 model=route.model,
                 max_output_tokens=route.max_output_tokens,
                 on_vertex=self.on_vertex,
                 safety_settings=self._safety_settings,
             ),
-            signatures,
+            self.services.signatures if signed else Signatures(self.services.now),
         )
 
     def _request(self, attempt: Attempt) -> GeminiRequest:
@@ -169,10 +169,9 @@ class GeminiExecutor(HTTPExecutor):
         if attempt.body is None:
             request: GeminiRequest = attempt.call.prepared[attempt.route]
             return request
-        # An upstream refused signatures: none that are remembered go up either.
-        forgotten = Signatures(self.services.now)
+        # An upstream refused signatures: none that are remembered, or stand beside a search, go up either.
         try:
-            return self._translate(attempt.call, attempt.route, attempt.body, forgotten)
+            return self._translate(attempt.call, attempt.route, attempt.body, signed=False)
         except Unsupported as e:
             raise self.failed(attempt, phase=Phase.CONNECT, failure="cannot_carry", body=str(e).encode()) from None
 

@@ -206,10 +206,20 @@ class BlockMachine:
         call.deltas.append(("input_json", _encode(block["input"]).decode()))
         self._begin(call)
 
-    def web_search(self, query: str, results: Sequence[Mapping[str, Any]]) -> None:
-        """A search that the upstream has run, and what it found."""
+    def web_search(self, query: str, encrypted_content: str = "") -> str:
+        """A search that the upstream has run; gives the id by which :meth:`web_results` knows it.
+
+        :param encrypted_content: a minted signature of what the upstream wants back of it.
+        """
         id = self._ids.server_tool_use(self._family)
-        self.block({"type": "server_tool_use", "id": id, "name": "web_search", "input": {"query": query}})
+        input = {"query": query}
+        if encrypted_content:
+            input["encrypted_content"] = encrypted_content
+        self.block({"type": "server_tool_use", "id": id, "name": "web_search", "input": input})
+        return id
+
+    def web_results(self, id: str, results: Sequence[Mapping[str, Any]]) -> None:
+        """What a search has found."""
         self.block({"type": "web_search_tool_result", "tool_use_id": id, "content": results})
 
     def ping(self) -> None:

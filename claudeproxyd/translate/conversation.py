@@ -26,6 +26,15 @@ class Text:
 
 
 @dataclass(slots=True)
+class Native(Text):
+    """What a server tool of the backend's own did, as text; the backend itself has told it in other words."""
+
+    payload: bytes
+    """Those words, as :func:`~claudeproxyd.messages.ids.mint_signature` was given them; b'' where an earlier part has
+    them. Every other backend, and the same one where it does not take them, reads the text."""
+
+
+@dataclass(slots=True)
 class Media:
     """An image, or a document that is not text (those become :class:`Text`)."""
 

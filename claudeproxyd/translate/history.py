@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec import UNSET
 
 from claudeproxyd.messages.ids import read_signature
 from claudeproxyd.translate.content import read_content, system_text, told, unexpected
-from claudeproxyd.translate.conversation import Text, Thought, ToolResult, ToolUse, Unsupported
+from claudeproxyd.translate.conversation import Native, Text, Thought, ToolResult, ToolUse, Unsupported
 from claudeproxyd.translate.fates import BLOCKS, RESULT_BLOCKS, Fate
 from claudeproxyd.translate.turns import Said
-from claudeproxyd.translate.wire import Found, RawBlocks, require, require_object
+from claudeproxyd.translate.wire import Found, RawBlocks, decode_sealed, require, require_object
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,8 @@ class History:
         self._toolbox = toolbox
         self._warnings = warnings
         self._raw = RawBlocks(body)
+        self._native: set[str] = set()
+        """The ids of server tools' calls that the family has told in its own words."""
         self.said: list[Said] = []
         """What each message came to; a compaction takes the place of those before it."""
         self.effort = ""
@@ -159,7 +162,23 @@ class History:
         if isinstance(block.content, Found):
             for reference in block.content.tool_references or ():
                 self._toolbox.offer(reference.tool_name or "")
-        return [told(self._raw(*at), self._warnings)]
+        text = told(self._raw(*at), self._warnings)
+        payload = self._own_words(block)
+        return [text if payload is None else Native(text.text, payload)]
+
+    def _own_words(self, block: Block) -> bytes | None:
+        """What the family itself said of a server tool's call that it made; b'' of the result, for that is in it."""
+        if block.tool_use_id in self._native:
+            return b""
+        if block.type != "server_tool_use" or block.input is UNSET:
+            return None
+        try:
+            payload = read_signature(self._family, decode_sealed(block.input).encrypted_content)
+        except msgspec.ValidationError:
+            return None
+        if payload is not None:
+            self._native.add(block.id or "")
+        return payload
 
 
 def _tool_use(block: Block, role: str, place: str) -> ToolUse:

@@ -47,6 +47,12 @@ class Found(msgspec.Struct, gc=False):
     tool_references: list[Block] | None = None
 
 
+class Sealed(msgspec.Struct, gc=False):
+    """``input`` of a server tool's call, where a provider wants back what only it can read."""
+
+    encrypted_content: str = ""
+
+
 class ToolEntry(msgspec.Struct, gc=False):
     """One of ``tools``, of whichever type."""
 
@@ -177,6 +183,7 @@ class _RawRequest(msgspec.Struct, gc=False):
 
 
 decode_request = msgspec.json.Decoder(Request).decode
+decode_sealed = msgspec.json.Decoder(Sealed).decode
 decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_raw_request = msgspec.json.Decoder(_RawRequest).decode
 

@@ -19,6 +19,7 @@ from claudeproxyd.executors.answers import MadeStream
 from claudeproxyd.executors.gemini import GeminiExecutor, GeminiMaker
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker, IUpstreamAnswer
 from claudeproxyd.leases import Credential
+from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.outcomes import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
@@ -180,23 +181,35 @@ class Up(GeminiTestCase):
     def test_rectified(self) -> None:
         """A history without its thinking is translated anew, without the signatures that were refused."""
         thought = {"type": "thinking", "thinking": "hm", "signature": "cpxd1.google.c2ln"}
+        record = mint_signature("google", b'[{"toolCall":{},"thoughtSignature":"dG9sZA=="}]')
+        search = {
+            "type": "server_tool_use",
+            "id": "cpxd1.google.1",
+            "name": "web_search",
+            "input": {"query": "q", "encrypted_content": record},
+        }
         use = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}}
         result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "x"}
         messages = [
             *ASKED["messages"],
-            {"role": "assistant", "content": [thought, use]},
+            {"role": "assistant", "content": [search, thought, use]},
             {"role": "user", "content": [result]},
         ]
-        tools = [{"name": "f", "input_schema": {"type": "object"}}]
+        tools = [
+            {"name": "f", "input_schema": {"type": "object"}},
+            {"type": "web_search_20250305", "name": "web_search"},
+        ]
         self.executor.services.signatures.keep("toolu_1", "a2VwdA==")
         attempt = self.attempt(model="gemini-3-pro", body={"messages": messages, "tools": tools})
         body = attempt.call.prepared[attempt.route].body
         self.assertTrue(b"a2VwdA" in body or b"c2ln" in body)
-        messages[1]["content"] = [use]
+        self.assertIn(b"dG9sZA", body)
+        messages[1]["content"] = [search, use]
         attempt.body = json.dumps({**ASKED, "messages": messages, "tools": tools}).encode()
         _, _, _, body = self.send(attempt)
         self.assertNotIn(b"a2VwdA", body)
         self.assertNotIn(b"c2ln", body)
+        self.assertNotIn(b"dG9sZA", body)
         self.assertIn(b'"functionCall"', body)
 
     def test_rectified_beyond_repair(self) -> None:
@@ -373,7 +386,7 @@ class Streams(GeminiTestCase):
         self.assertIsNone(events.failure)
         answer.producer.resumeProducing()
         self.assertEqual(wire.producerState, "producing")
-        wire.say(chunk(sse(LAST)))
+        wire.say(chunk(sse(LAST)) + chunk(b""))
         self.assertTrue(events.batches[-1].ended)
 
     def test_stop(self) -> None:
@@ -436,12 +449,11 @@ class Streams(GeminiTestCase):
     def test_model_fault(self) -> None:
         """A malformed call is repeated before content, and an error after it."""
         fault = said(finish="MALFORMED_FUNCTION_CALL", finishMessage="Malformed function call: print(")
-        _, events, wire = self.deliver(sse(fault))
+        _, events, _ = self.deliver(sse(fault), end=True)
         self.assertEqual(
             (events.failure.outcome.kind, events.failure.outcome.then), (Kind.MODEL_FAULT, Then.REPEAT_ONCE)
         )
-        self.assertTrue(wire.aborted)
-        _, events, _ = self.deliver(sse(FIRST), sse(fault))
+        _, events, _ = self.deliver(sse(FIRST), sse(fault), end=True)
         self.assertEqual((events.failure.outcome.kind, events.failure.outcome.then), (Kind.MODEL_FAULT, Then.ANSWER))
 
     def test_damaged(self) -> None:
@@ -478,11 +490,12 @@ class Streams(GeminiTestCase):
         failure = self.failed(200, b"<html>", "content-type: text/html", stream=True)
         self.assertEqual((failure.outcome.kind, failure.answer), (Kind.TRANSIENT, None))
 
-    def test_lingering(self) -> None:
-        """What comes after the end is nobody's: its connection is given up."""
-        _, events, wire = self.deliver(sse(FIRST, LAST), sse(FIRST))
-        self.assertTrue(wire.aborted)
-        self.assertIsNone(events.failure)
+    def test_broken_off(self) -> None:
+        """A body that breaks off is a cut, though it has given a reason for its end: some give one with every chunk."""
+        _, events, wire = self.deliver(sse(FIRST, LAST))
+        self.assertFalse(events.batches[-1].ended)
+        wire.end()
+        self.assertEqual(events.failure.outcome.kind, Kind.BROKEN_STREAM)
 
 
 class Failures(GeminiTestCase):

@@ -95,10 +95,13 @@ def minted(signature: str) -> str:
 
 
 def filled(value: Any) -> Any:
-    """What a client sends for *value*: each ``<sig:…>`` as the daemon had minted it."""
+    """What a client sends for *value*: each ``<sig:…>`` and ``{"<minted>": …}`` as the daemon had minted it."""
     if isinstance(value, str):
         found = _SIGNATURE.fullmatch(value)
         return minted(found[1]) if found else value
+    if isinstance(value, dict) and "<minted>" in value:
+        record = json.dumps(value["<minted>"], ensure_ascii=False, separators=(",", ":"))
+        return minted(base64.b64encode(record.encode()).decode())
     if isinstance(value, dict):
         return {key: filled(member) for key, member in value.items()}
     return [filled(member) for member in value] if isinstance(value, list) else value

@@ -69,6 +69,8 @@ def compare_requests(
     :param signatures: those that the client does not bring: remembered ones.
     :param lost: kinds of facts that this model cannot be told.
     """
+    if gemini.get("toolConfig", {}).get("includeServerSideToolInvocations"):
+        claude = _with_records(claude)
     if "text" not in lost:
         _compare_texts(list(claude_texts(claude)), list(gemini_texts(gemini)), [*own_words, *OWN_WORDS])
     names = Names()
@@ -87,6 +89,35 @@ def compare_requests(
     known = {digest(signature) for signature in signatures}
     assert sent <= brought | known, "a signature that nobody gave"
     assert "thought" in lost or brought <= sent | known, "a signature that is not sent back"
+
+
+def _with_records(body: Json) -> Json:
+    """Google's own record of a search in the place of what Claude's protocol says of it, where there is one."""
+    recorded = set()
+    messages = []
+    for message in body["messages"]:
+        blocks: list[Json] = []
+        for block in _blocks(message["content"]):
+            if (record := _record(block)) is not None:
+                recorded.add(block["id"])
+                blocks.append({"type": "record", "parts": record})
+            elif block.get("tool_use_id") not in recorded:
+                blocks.append(block)
+        messages.append({**message, "content": blocks})
+    return {**body, "messages": messages}
+
+
+def _record(block: Json) -> list[Json] | None:
+    """The parts that travel with a search; none with the second of several that ran at a time."""
+    sealed = block["input"].get("encrypted_content", "") if block["type"] == "server_tool_use" else ""
+    if not sealed.startswith(_MINTED):
+        return None
+    payload = sealed.removeprefix(_MINTED)
+    try:
+        parts: list[Json] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)) or "[]")
+    except ValueError:
+        return None
+    return parts
 
 
 def _compare(claude: Sequence[Fact], gemini: Sequence[Fact], names: Names) -> None:
@@ -168,7 +199,12 @@ def _texts_of(block: Json) -> Iterator[str]:
             yield from (block["title"], block["source"])
             yield from (inner["text"] for inner in block["content"])
         case "server_tool_use":
-            yield from (block["name"], *(value for value in block["input"].values() if isinstance(value, str)))
+            yield block["name"]
+            yield from (
+                value
+                for name, value in block["input"].items()
+                if isinstance(value, str) and name != "encrypted_content"
+            )
         case "web_search_tool_result" if isinstance(block["content"], list):
             for found in block["content"]:
                 yield from (value for name, value in found.items() if name in ("title", "url"))
@@ -209,6 +245,8 @@ def claude_facts(body: Json) -> Iterator[Fact]:
                     results.append((number, (kind, _Name(name), block["tool_use_id"])))
                 case "thinking" if block["signature"].startswith(_MINTED) and block["thinking"]:
                     yield "thought", block["thinking"]
+                case "record":
+                    yield from (("search", part) for part in block["parts"])
     yield from (fact for _, fact in sorted(results))
 
 
@@ -224,6 +262,8 @@ def gemini_facts(body: Json) -> Iterator[Fact]:
                 yield kind, _Name(response["name"]), response["id"]
             elif part.get("thought") and part["text"]:
                 yield "thought", part["text"]
+            elif "toolCall" in part or "toolResponse" in part:
+                yield "search", part
 
 
 def claude_media(body: Json) -> Iterator[Fact]:
@@ -275,6 +315,8 @@ def claude_signatures(body: Json) -> Iterator[str]:
             signature = block.get("signature", "")
             if signature.startswith(_MINTED) and signature != _MINTED:
                 yield signature.removeprefix(_MINTED)
+            for part in block.get("parts", ()):
+                yield from filter(None, [part.get("thoughtSignature")])
 
 
 def gemini_signatures(body: Json) -> Iterator[str]:
@@ -423,6 +465,7 @@ def _gemini_answer(chunks: Sequence[Json], parts: Sequence[Json]) -> Iterator[tu
     yield "thoughts", "".join(part["text"] for part in parts if part.get("text") and part.get("thought"))
     calls = [part["functionCall"] for part in parts if "functionCall" in part]
     yield "calls", [ordered(call.get("args", {})) for call in calls]
+    yield "searches", [part for part in parts if "toolCall" in part or "toolResponse" in part]
     usage: Json = {}
     for chunk in chunks:
         usage.update(chunk.get("usageMetadata", {}))
@@ -441,6 +484,7 @@ def _claude_answer(message: Json) -> Iterator[tuple[str, Any]]:
     yield "text", "".join(block["text"] for block in content if block["type"] == "text")
     yield "thoughts", "".join(block["thinking"] for block in content if block["type"] == "thinking")
     yield "calls", [ordered(block["input"]) for block in content if block["type"] == "tool_use"]
+    yield "searches", [part for block in content for part in _record(block) or []]
     usage = message["usage"]
     yield "input", usage["input_tokens"]
     yield "cached", usage["cache_read_input_tokens"]

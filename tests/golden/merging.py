@@ -10,13 +10,15 @@ Json = dict[str, Any]
 
 
 def merge(chunks: Sequence[Json]) -> Json:
-    """One GenerateContentResponse: parts in a row, texts joined, of everything else the last that was said.
+    """One GenerateContentResponse: parts in a row, texts joined, of all figures and everything else the last.
 
     Of several candidates only the first is left.
     """
     whole: Json = {}
     for chunk in copy.deepcopy(list(chunks)):
         candidates = chunk.pop("candidates", [])
+        if "usageMetadata" in chunk:
+            whole.setdefault("usageMetadata", {}).update(chunk.pop("usageMetadata"))
         whole.update(chunk)
         for candidate in candidates:
             if candidate.get("index", 0) == 0:

@@ -40,7 +40,8 @@ _CONVERTERS = {
         "tool_config": models._ToolConfig_to_vertex,
     },
 }
-_ONE_OF = ("text", "inlineData", "fileData", "functionCall", "functionResponse")
+_ONE_OF = ("text", "inlineData", "fileData", "functionCall", "functionResponse", "toolCall", "toolResponse")
+_OF_THE_MODEL = {"functionCall", "toolCall", "toolResponse", "thought", "thoughtSignature"}
 #: Members whose inside is the client's own JSON.
 _FREE = {"args", "response", "parametersJsonSchema", "responseJsonSchema", "properties"}
 _MESSAGE = TypeAdapter(Message)
@@ -128,7 +129,8 @@ def _check_part(part: dict[str, Any], role: str) -> None:
     assert len(kinds) == 1, f"a part with {kinds or 'nothing'}"
     if kinds == ["text"]:
         assert part["text"] or "thoughtSignature" in part, "an empty text"
-    assert role == "model" or not part.keys() & {"functionCall", "thought", "thoughtSignature"}, "said by a user"
+    assert role == "model" or not part.keys() & _OF_THE_MODEL, "said by a user"
+    assert "toolCall" not in part or "thoughtSignature" in part, "Google's own call without its signature"
     assert role == "user" or "functionResponse" not in part, "a result that the model gives"
     if kinds == ["fileData"]:
         assert part["fileData"].keys() == {"mimeType", "fileUri"}, "Vertex wants the type of what it fetches"
@@ -156,6 +158,11 @@ def _check_tools(body: dict[str, Any]) -> None:
     assert len(names) == len(set(names)), "one name twice"
     for each in declared:
         assert not {"parameters", "parametersJsonSchema"} <= each.keys(), "two forms of one schema"
+    parts = [part for content in body["contents"] for part in content["parts"]]
+    circulates = body.get("toolConfig", {}).get("includeServerSideToolInvocations")
+    calls, responses = ([part[name]["id"] for part in parts if name in part] for name in ("toolCall", "toolResponse"))
+    assert circulates or not calls, "Google's own calls where it does not take them"
+    assert calls == responses, "a search without its response"
     allowed = body.get("toolConfig", {}).get("functionCallingConfig", {}).get("allowedFunctionNames", [])
     assert set(allowed) <= set(names), "an allowed function that is not declared"
     assert all(tool for tool in body.get("tools", [])), "an empty tool"

@@ -72,6 +72,8 @@ def spoken(value: Any, seen: dict[str, str]) -> Any:
     """*value* as the client has it: placeholders as what they have stood for so far."""
     if isinstance(value, str):
         return seen.get(value) or filled(value)
+    if isinstance(value, dict) and "<minted>" in value:
+        return filled(value)
     if isinstance(value, dict):
         return {key: spoken(member, seen) for key, member in value.items()}
     return [spoken(member, seen) for member in value] if isinstance(value, list) else value

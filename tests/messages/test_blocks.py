@@ -112,7 +112,7 @@ class ContentTests(SynchronousTestCase):
     def test_whole_blocks(self) -> None:
         """A web search passes with its call, its results and its count in the usage."""
         m = machine()
-        m.web_search("q", [{"type": "web_search_result", "url": "u"}])
+        m.web_results(m.web_search("q"), [{"type": "web_search_result", "url": "u"}])
         m.text("found")
         m.finish("end_turn")
         message = result(m)

@@ -26,7 +26,12 @@ THEIRS = {"type": "thinking", "thinking": "hm", "signature": "EqQB"}
 TEXT = {"type": "text", "text": "hello"}
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "ls", "input": {}}
 RESULT = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "a.txt"}]}
-SEARCH = {"type": "server_tool_use", "id": SEARCH_ID, "name": "web_search", "input": {"query": "twisted"}}
+SEARCH = {
+    "type": "server_tool_use",
+    "id": SEARCH_ID,
+    "name": "web_search",
+    "input": {"query": "twisted", "encrypted_content": mint_signature("google", b"[]")},
+}
 FOUND = {
     "type": "web_search_tool_result",
     "tool_use_id": SEARCH_ID,

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.translate import wire
-from claudeproxyd.translate.conversation import Conversation, Media, Part, Text, Thought, ToolResult, ToolUse
+from claudeproxyd.translate.conversation import Conversation, Media, Native, Part, Text, Thought, ToolResult, ToolUse
 from claudeproxyd.translate.reading import read_conversation
 from tests.translate.asking import assistant, body, call, read, refusal, result, system, text, user
 
@@ -248,6 +248,43 @@ class ServerSideTests(SynchronousTestCase):
                 Text("so [Source: T, u]"),
             ],
         )
+
+    def test_search_of_the_family(self) -> None:
+        """A search that the backend made itself comes with its own words; those of any other, or of nobody, do not."""
+        told = [
+            '[server_tool_use] {"name":"web_search","input":{"query":"q"}}',
+            '[web_search_tool_result] {"content":[]}',
+        ]
+        for sealed, native in (
+            (mint_signature("google", b"[]"), True),
+            (mint_signature("google", b""), True),
+            (mint_signature("openai", b"[]"), False),
+            ("cpxd1.google.?", False),
+            ("EqMDCio", False),
+            (7, False),
+        ):
+            said = said_by_assistant(
+                {
+                    "type": "server_tool_use",
+                    "id": "s1",
+                    "name": "web_search",
+                    "input": {"query": "q", "encrypted_content": sealed},
+                },
+                {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []},
+            )
+            payload = b"[]" if sealed == mint_signature("google", b"[]") else b""
+            expected = [Native(told[0], payload), Native(told[1], b"")] if native else [Text(each) for each in told]
+            self.assertEqual(said, expected, sealed)
+
+    def test_search_without_an_id(self) -> None:
+        """A call that nothing can refer to takes no other block's words away."""
+        nameless = {
+            "type": "server_tool_use",
+            "name": "n",
+            "input": {"encrypted_content": mint_signature("google", b"")},
+        }
+        *_, last = said_by_assistant(nameless, {"type": "mcp_tool_use", "name": "m", "input": {}})
+        self.assertEqual(last, Text('[mcp_tool_use] {"name":"m","input":{}}'))
 
     def test_fetched_document(self) -> None:
         """The bytes of a document that was fetched are left out, with a warning."""

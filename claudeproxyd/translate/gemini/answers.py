@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,14 +18,14 @@ from claudeproxyd.messages.reader import Damaged
 from claudeproxyd.translate.gemini.finish import UNFINISHED, ending_of, ending_of_blocked, is_known
 from claudeproxyd.translate.gemini.grounding import Sources
 from claudeproxyd.translate.gemini.partial_args import PartialCall
-from claudeproxyd.translate.gemini.responses import Response, decode, is_there
+from claudeproxyd.translate.gemini.responses import Counts, Response, decode, is_there
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.batch import Batch
     from claudeproxyd.messages.blocks import BlockMachine
     from claudeproxyd.messages.usage import Usage
     from claudeproxyd.translate.gemini.requests import GeminiRequest
-    from claudeproxyd.translate.gemini.responses import Candidate, Counts, FunctionCall, Part
+    from claudeproxyd.translate.gemini.responses import Candidate, FunctionCall, Part
     from claudeproxyd.translate.signatures import Signatures
 
 FAMILY = "google"
@@ -43,6 +42,11 @@ class GeminiReader:
     """Reads one answer: server-sent events or a JSON array, told apart by the first byte.
 
     See :class:`~claudeproxyd.messages.reader.StreamReader`, which this is.
+
+    A ``finishReason`` says how the answer ends, but only the body's end that it does: Google itself has sent one with
+    every chunk, and sends one after each round of its own tools; others send one ahead of all content. To wait costs
+    nothing, as Google ends the body with the last chunk, and as its own clients all wait. A body that breaks off is
+    cut, whatever was said before.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class GeminiReader:
         self._signatures = signatures
         self._limit = max_event_bytes
         self._splitter: FrameSplitter | ElementSplitter | None = None
-        self._sources: Sources | None = None
+        self._sources = Sources(FAMILY)
         self._text: list[str] = []
         """Of the text block that is open: its signature and its sources come at its end."""
         self._text_signature = ""
@@ -70,6 +74,8 @@ class GeminiReader:
         self._unsigned_call = ""
         """The id of the first call, while it has no signature. Of parallel calls only the first has one."""
         self._partial: PartialCall | None = None
+        self._counts = Counts()
+        """What is known so far."""
         self._reason = ""
         """finishReason or blockReason, once there is one."""
         self._reason_message = ""
@@ -109,9 +115,12 @@ class GeminiReader:
         """See :meth:`~claudeproxyd.messages.reader.StreamReader.end`."""
         error = None
         if isinstance(self._splitter, FrameSplitter):
-            # The empty line after the last frame may be missing; if half of that frame is, the answer was cut.
-            with contextlib.suppress(NoResponse):
-                error = self.read(self._splitter.feed(b"\n\n"))
+            try:
+                error = self.read(self._splitter.feed(b"\n\n"))  # its last empty line may be missing
+            except NoResponse:
+                return self._batch(None)  # half of its last frame is: it was cut
+        elif self.unfinished:
+            return self._batch(None)
         if error is None and self._reason and not self._over:
             self._finish()
         return self._batch(error)
@@ -179,19 +188,27 @@ class GeminiReader:
                 if candidate.grounding_metadata or candidate.citation_metadata:
                     self._source(candidate)
                 if candidate.finish_reason is not None and candidate.finish_reason not in UNFINISHED:
-                    self._reason = candidate.finish_reason
-                    self._reason_message = candidate.finish_message or ""
+                    self._ends(candidate.finish_reason, candidate.finish_message)
         except (BlockError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
             raise Damaged(str(e)) from None
         feedback = response.prompt_feedback
         if feedback is not None and feedback.block_reason is not None and feedback.block_reason not in UNFINISHED:
-            self._reason, self._blocked = feedback.block_reason, True
-            self._reason_message = feedback.block_reason_message or ""
-        if (self._reason and counts is not None) or (self._may_stop and self._machine.stopped):
+            self._blocked = True
+            self._ends(feedback.block_reason, feedback.block_reason_message)
+        if self._may_stop and self._machine.stopped:
             self._finish()
         return None
 
+    def _ends(self, reason: str, message: str | None) -> None:
+        if reason != "STOP" or not self._reason:  # some say STOP for want of another word: it unsays nothing
+            self._reason, self._reason_message = reason, message or ""
+
     def _count(self, counts: Counts) -> None:
+        """Take over what a chunk counts; what it leaves out is as it was."""
+        for name in Counts.__struct_fields__:
+            if getattr(counts, name) is None:
+                setattr(counts, name, getattr(self._counts, name))
+        self._counts = counts
         usage = self._machine.usage
         if counts.cached_content_token_count is not None:
             usage.cache_read = counts.cached_content_token_count
@@ -201,16 +218,15 @@ class GeminiReader:
         if counts.thoughts_token_count is not None:
             usage.thinking = counts.thoughts_token_count
         if counts.candidates_token_count is not None:
-            usage.output = counts.candidates_token_count + (usage.thinking or 0)
+            usage.output = counts.candidates_token_count + (counts.thoughts_token_count or 0)
             usage.estimated = False
 
     def _source(self, candidate: Candidate) -> None:
-        sources = self._sources = self._sources or Sources(FAMILY)
         try:
             if is_there(candidate.grounding_metadata):
-                sources.add_grounding(candidate.grounding_metadata)
+                self._sources.add_grounding(candidate.grounding_metadata)
             if is_there(candidate.citation_metadata):
-                sources.add_citations(candidate.citation_metadata)
+                self._sources.add_citations(candidate.citation_metadata)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
             self._note(f"sources left out: {e}")
 
@@ -219,8 +235,7 @@ class GeminiReader:
         try:
             if self._partial is not None:
                 self._end_partial()
-            if self._sources is not None:
-                self._sources.tell(self._machine, "".join(self._text))
+            self._sources.tell(self._machine, "".join(self._text))
             self._end_text()
             usage = self._machine.usage
             if usage.output is None:
@@ -323,8 +338,10 @@ class GeminiReader:
 
     def _other(self, part: Part) -> None:
         """What is neither a call, nor a thought, nor text alone. Code becomes Markdown."""
-        if part.tool_call or part.tool_response:
-            return  # a search of Google's own: the sources tell of it
+        if is_there(part.tool_call) or is_there(part.tool_response):
+            if self._sources.add_search(part, self._machine):
+                self._end_text()
+            return
         code, result = part.executable_code, part.code_execution_result
         if part.text:
             self._say(part.text)

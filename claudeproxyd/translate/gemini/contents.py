@@ -12,8 +12,9 @@ import base64
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from claudeproxyd.translate.conversation import Media, Text, Thought, ToolResult, ToolUse, Unsupported
+from claudeproxyd.translate.conversation import Media, Native, Text, Thought, ToolResult, ToolUse, Unsupported
 from claudeproxyd.translate.fates import not_carried
+from claudeproxyd.translate.gemini.searches import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,9 +46,15 @@ _IMAGE_ENDINGS = {
 class ContentWriter:
     """Writes the contents of one request. Raises :class:`Unsupported` for media that Google does not take."""
 
-    def __init__(self, dialect: Dialect, on_vertex: bool, names: ToolNames, signatures: Signatures) -> None:
+    def __init__(
+        self, dialect: Dialect, on_vertex: bool, names: ToolNames, signatures: Signatures, *, circulates: bool = False
+    ) -> None:
+        """*circulates*: the request says that Google's records of its own searches are told and taken back."""
         self._dialect = dialect
         self._on_vertex = on_vertex
+        self._circulates = circulates
+        self._recorded = False
+        """The last search has gone up in Google's words, and its results with it."""
         self._names = names
         self._recall = signatures.recall
 
@@ -89,6 +96,8 @@ class ContentWriter:
                 signature = self._recall(part.id) or carried or (UNSIGNED if must_sign else "")
                 carried, must_sign = "", False
                 yield _signed({"functionCall": call}, signature)
+            elif isinstance(part, Native) and (record := self._record(part)) is not None:
+                yield from record
             elif isinstance(part, Text):
                 yield _signed({"text": part.text}, self._recall(said.key(part.text)))
             elif isinstance(part, Thought):
@@ -99,6 +108,14 @@ class ContentWriter:
                     yield _signed({"text": part.thinking, "thought": True}, signature)
             elif isinstance(part, Media):
                 yield from self._titled(part)
+
+    def _record(self, search: Native) -> list[dict[str, Any]] | None:
+        """The parts of it, in the place where they came; None if it is to be told as text."""
+        if not search.payload:
+            return [] if self._recorded else None
+        record = read_record(search.payload) if self._circulates else None
+        self._recorded = record is not None
+        return record
 
     def _result(self, result: ToolResult, beside: list[dict[str, Any]]) -> dict[str, Any]:
         """*beside* gets the media that cannot be within."""

@@ -2,7 +2,9 @@
 
 Google tells of its sources with the end of an answer, when the text is with the client already. So they become
 citations of that text, and the searches with their results follow it: Claude's own order would hold back every answer
-to a request that allows a search.
+to a request that allows a search. Searches that Google records in the answer itself stand where they were made; only
+their results follow. A text that a call or a search has closed can have no citations any more: the pages are told all
+the same.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from claudeproxyd.messages.ids import mint_signature
+from claudeproxyd.translate.gemini.searches import Search
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.blocks import BlockMachine
+    from claudeproxyd.translate.gemini.responses import Part
 
 
 class _Page(msgspec.Struct):
@@ -64,15 +68,33 @@ _decode_citations = msgspec.json.Decoder(_Citations).decode
 
 
 class Sources:
-    """Where one answer comes from: what ``groundingMetadata`` and ``citationMetadata`` of its chunks say together."""
+    """Where one answer comes from: what its searches, ``groundingMetadata`` and ``citationMetadata`` say together."""
 
     def __init__(self, family: str) -> None:
+        self._family = family
         self._nothing = mint_signature(family, b"")
         """In place of what Anthropic encrypts: only Anthropic could read it."""
         self._queries: list[str] = []
         self._chunks: list[_Chunk] = []
         self._supports: list[_Support] = []
         self._citations: dict[_Citation, None] = {}
+        self._search = Search()
+        """That is not whole yet."""
+        self._told: list[str] = []
+        """The ids of searches that lack their results."""
+
+    def add_search(self, part: Part, machine: BlockMachine) -> bool:
+        """One ``toolCall`` or ``toolResponse``; whether *machine* was told of the search, for it is whole."""
+        search = self._search
+        if not search.add(part):
+            return False
+        self._search = Search()
+        record = search.record
+        sealed = mint_signature(self._family, record) if record else ""
+        for query in search.queries:
+            self._told.append(machine.web_search(query, sealed))
+            sealed = sealed and self._nothing
+        return True
 
     def add_grounding(self, raw: msgspec.Raw) -> None:
         """One ``groundingMetadata``; what it names takes the place of what an earlier one did. Raises MsgspecError."""
@@ -87,9 +109,10 @@ class Sources:
         self._citations.update(dict.fromkeys(said.citations or said.citation_sources or ()))
 
     def tell(self, machine: BlockMachine, text: str) -> None:
-        """Put all of it into the message whose open block has *text*."""
-        for citation in self._all_citations(text.encode("utf-8", "surrogatepass")):
-            machine.citation(citation)
+        """Put all of it into the message whose open block has *text*; '' if none is open."""
+        if text:
+            for citation in self._all_citations(text.encode("utf-8", "surrogatepass")):
+                machine.citation(citation)
         pages = {page.uri: page for chunk in self._chunks if (page := chunk.web) is not None and page.uri}
         results = [
             {
@@ -101,10 +124,14 @@ class Sources:
             }
             for page in pages.values()
         ]
-        queries = self._queries or ([""] if results else [])
-        for at, query in enumerate(queries):
-            # Which search found what is not said.
-            machine.web_search(query, [] if at else results)
+        if self._told:
+            for id in self._told:
+                machine.web_results(id, results)
+                results = []  # which search found what is not said
+            return
+        for query in self._queries or ([""] if results else []):
+            machine.web_results(machine.web_search(query), results)
+            results = []
 
     def _all_citations(self, text: bytes) -> Iterator[dict[str, Any]]:
         for support in self._supports:

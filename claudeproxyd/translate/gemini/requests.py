@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from claudeproxyd.translate.gemini.models import Dialect
     from claudeproxyd.translate.signatures import Signatures
 
+#: Google's word for it that searches and functions see each other's past.
+_CIRCULATES = "includeServerSideToolInvocations"
 _COUNTED_ON_VERTEX = ("contents", "systemInstruction", "tools", "generationConfig")
 
 _encode = msgspec.json.Encoder().encode
@@ -90,7 +92,9 @@ def translate(conversation: Conversation, terms: Terms, signatures: Signatures) 
         body["systemInstruction"] = {"parts": [{"text": text} for text in conversation.system]}
     _add_tools(body, conversation, dialect, terms, names, warnings)
     said = Said(conversation.system)
-    body["contents"] = ContentWriter(dialect, terms.on_vertex, names, signatures).write(conversation.turns, said)
+    circulates = _CIRCULATES in body.get("toolConfig", ())
+    writer = ContentWriter(dialect, terms.on_vertex, names, signatures, circulates=circulates)
+    body["contents"] = writer.write(conversation.turns, said)
     if config := _generation_config(conversation, dialect, limit, warnings):
         body["generationConfig"] = config
     if terms.safety_settings:
@@ -135,7 +139,7 @@ def _add_tools(
             raise Unsupported(not_carried("tools", "web_search together with other tools"))
         tools.append({"googleSearch": _google_search(search, terms.on_vertex, warnings)})
         if conversation.tools and not terms.on_vertex:
-            config["includeServerSideToolInvocations"] = True
+            config[_CIRCULATES] = True
     if tools and conversation.output_schema is not None and not dialect.schema_with_tools:
         raise Unsupported(not_carried("output_config.format", "a JSON schema together with tools"))
     if search is not None and (choice.name == search.name or (choice.kind == "any" and not conversation.tools)):

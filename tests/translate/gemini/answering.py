@@ -108,7 +108,7 @@ class Answer:
         self.frames = b""
 
     def feed(self, *reads: bytes) -> Batch:
-        """The last batch; nothing is read after the one that ends."""
+        """The last batch; nothing is read after the one that ends, or that has an error."""
         batch = Batch(b"", 0, False)
         for read in reads:
             batch = self._kept(self.reader.feed(read))
@@ -119,6 +119,11 @@ class Answer:
     def end(self) -> Batch:
         return self._kept(self.reader.end())
 
+    def body(self, *reads: bytes) -> Batch:
+        """All of one, and its end; the last batch."""
+        batch = self.feed(*reads)
+        return batch if batch.ended or batch.error is not None else self.end()
+
     def _kept(self, batch: Batch) -> Batch:
         self.frames += batch.frames
         return batch
@@ -127,8 +132,7 @@ class Answer:
 def streamed(*chunks: Json, **options: Any) -> Json:
     """The message of a stream in one read a chunk."""
     answer = Answer(**options)
-    if not answer.feed(*map(sse, chunks)).ended:
-        assert answer.end().ended, "the answer was cut"
+    assert answer.body(*map(sse, chunks)).ended, "the answer was cut"
     return accumulate(answer.frames)
 
 

@@ -41,11 +41,13 @@ pieces = st.lists(
     st.fixed_dictionaries({"jsonPath": paths}, optional={"stringValue": words, "boolValue": st.booleans()})
 )
 partial_calls = optionally(name=names, partialArgs=pieces, willContinue=st.booleans())
+searches = optionally(id=names, args=optionally(queries=st.lists(words, max_size=2)))
 parts = st.one_of(
     st.fixed_dictionaries({"text": words}, optional={"thought": st.booleans(), "thoughtSignature": signatures}),
     st.fixed_dictionaries({"functionCall": calls}, optional={"thoughtSignature": signatures}),
     st.fixed_dictionaries({"functionCall": partial_calls}),
-    optionally(executableCode=optionally(code=words), inlineData=junk, toolCall=junk, thoughtSignature=signatures),
+    optionally(executableCode=optionally(code=words), inlineData=junk, thoughtSignature=signatures),
+    optionally(toolCall=searches | junk, toolResponse=junk, thoughtSignature=signatures),
 )
 grounding = optionally(
     webSearchQueries=st.lists(words, max_size=2),
@@ -93,9 +95,7 @@ options = st.fixed_dictionaries(
 def read(answer: Answer, reads: list[bytes]) -> str:
     """How it ends: ended, cut, error, or the name of what was raised."""
     try:
-        batch = answer.feed(*reads)
-        if not batch.ended and batch.error is None:
-            batch = answer.end()
+        batch = answer.body(*reads)
     except (Damaged, ModelFault, FrameTooLarge) as e:
         return type(e).__name__
     if batch.error is not None:

@@ -87,7 +87,7 @@ class TextTests(SynchronousTestCase):
         """A text's signature is remembered by the text as the client has it, with the last chunk or an empty one."""
         for last in (text("lo", thoughtSignature=SIGNATURE), text("", thoughtSignature=SIGNATURE)):
             answer = Answer()
-            answer.feed(sse(chunk(text("Hel")), chunk(text("lo")), chunk(last, finish="STOP")))
+            answer.body(sse(chunk(text("Hel")), chunk(text("lo")), chunk(last, finish="STOP")))
             said = "Hello" + last["text"]
             self.assertEqual(answer.signatures.recall(Said().key(said)), SIGNATURE)
 
@@ -96,7 +96,7 @@ class TextTests(SynchronousTestCase):
         chunks = chunk(text("a", thoughtSignature=SIGNATURE)), chunk(text("b")), END
         self.assertEqual([block["text"] for block in content(*chunks)], ["a", "b"])
         answer = Answer()
-        answer.feed(sse(*chunks))
+        answer.body(sse(*chunks))
         self.assertEqual(answer.signatures.recall(Said().key("a")), SIGNATURE)
         self.assertIsNone(answer.signatures.recall(Said().key("b")))
 
@@ -108,7 +108,7 @@ class TextTests(SynchronousTestCase):
     def test_signature_in_no_alphabet(self) -> None:
         """A signature that could not be given back is left out, and said to be odd."""
         answer = Answer()
-        self.assertTrue(answer.feed(sse(chunk(thought("h", thoughtSignature="?")), END)).ended)
+        self.assertTrue(answer.body(sse(chunk(thought("h", thoughtSignature="?")), END)).ended)
         self.assertIn("base64", answer.reader.oddity)
 
     def test_stop_sequence(self) -> None:
@@ -123,7 +123,7 @@ class TextTests(SynchronousTestCase):
     def test_signed_text_that_was_stopped(self) -> None:
         """The signature of a text that the client has only in part is not remembered: it would never come back."""
         answer = Answer(stop_sequences=["STOP"])
-        answer.feed(sse(chunk(text("a STOP b", thoughtSignature=SIGNATURE), finish="STOP")))
+        answer.body(sse(chunk(text("a STOP b", thoughtSignature=SIGNATURE), finish="STOP")))
         self.assertEqual(len(answer.signatures), 0)
 
     def test_code(self) -> None:
@@ -138,18 +138,8 @@ class TextTests(SynchronousTestCase):
     def test_parts_that_no_message_can_hold(self) -> None:
         """A part that a Claude message has no place for is left out, and said to be."""
         answer = Answer()
-        answer.feed(sse(chunk(text("a"), {"inlineData": {"mimeType": "image/png", "data": "AA=="}}, finish="STOP")))
+        answer.body(sse(chunk(text("a"), {"inlineData": {"mimeType": "image/png", "data": "AA=="}}, finish="STOP")))
         self.assertIn("left out", answer.reader.oddity)
-
-    def test_googles_own_tools(self) -> None:
-        """Google's record of its own searches is nothing to read, and nothing odd."""
-        parts: tuple[Json, ...] = (
-            {"toolCall": {"toolType": "GOOGLE_SEARCH_WEB"}, "thoughtSignature": SIGNATURE},
-            {"toolResponse": {}},
-        )
-        answer = Answer()
-        answer.feed(sse(chunk(*parts), chunk(text("a"), finish="STOP")))
-        self.assertEqual((answer.reader.oddity, len(answer.frames.split(b"content_block_start")) // 2), ("", 1))
 
 
 class ToolTests(SynchronousTestCase):
@@ -177,7 +167,7 @@ class ToolTests(SynchronousTestCase):
             b'"ARGS"', b'{"n":12345678901234567890123,"x":1.10}'
         )
         answer = Answer()
-        answer.feed(frame)
+        answer.body(frame)
         self.assertIn(rb'"partial_json":"{\"n\":12345678901234567890123,\"x\":1.10}"', answer.frames)
 
     def test_ids_that_do_not_fit(self) -> None:
@@ -195,7 +185,7 @@ class ToolTests(SynchronousTestCase):
             self.assertEqual([block["type"] for block in blocks], ["thinking", "tool_use", "tool_use"])
         for thinks in (True, False):
             answer = Answer(thinks=thinks)
-            answer.feed(sse(chunk(call(id="fc-1", signature=SIGNATURE), call(id="fc-2")), END))
+            answer.body(sse(chunk(call(id="fc-1", signature=SIGNATURE), call(id="fc-2")), END))
             self.assertEqual(answer.signatures.recall("fc-1"), SIGNATURE)
             self.assertIsNone(answer.signatures.recall("fc-2"))
             self.assertEqual(b"thinking" in answer.frames.partition(b"message_delta")[0], thinks)
@@ -203,7 +193,7 @@ class ToolTests(SynchronousTestCase):
     def test_call_signed_later(self) -> None:
         """A signature in an empty text after the calls is the first call's."""
         answer = Answer()
-        answer.feed(sse(chunk(call(id="fc-1"), call(id="fc-2")), chunk(text("", thoughtSignature=SIGNATURE)), END))
+        answer.body(sse(chunk(call(id="fc-1"), call(id="fc-2")), chunk(text("", thoughtSignature=SIGNATURE)), END))
         self.assertEqual(answer.signatures.recall("fc-1"), SIGNATURE)
 
     def test_cut_at_max_tokens(self) -> None:
@@ -264,16 +254,28 @@ class UsageTests(SynchronousTestCase):
         answer.machine.usage.input = 12
         answer.feed(sse(chunk(text("a"))))
         self.assertIn(b'"input_tokens":12,', answer.frames)
-        batch = answer.feed(sse(END))
-        self.assertIn(b'"input_tokens":47,', batch.frames)
+        answer.feed(sse(END))
+        self.assertIn(b'"input_tokens":47,', answer.end().frames)
 
     def test_counted_after_all(self) -> None:
         """Whoever asks too early gets an estimate; Google's count takes its place."""
         answer = Answer()
         answer.feed(sse(chunk(text("a"))))
         self.assertTrue(answer.reader.usage.estimated)
-        answer.feed(sse(END))
+        answer.body(sse(END))
         self.assertEqual((answer.reader.usage.output, answer.reader.usage.estimated), (25, False))
+
+    def test_left_out(self) -> None:
+        """A figure that a chunk leaves out is as an earlier one had it, and sums with it are made anew."""
+        for later, usage in (
+            ({"thoughtsTokenCount": 9}, {"output_tokens": 29, "output_tokens_details": {"thinking_tokens": 9}}),
+            ({"candidatesTokenCount": 21}, {"output_tokens": 26}),
+            ({"cachedContentTokenCount": 70}, {"input_tokens": 37, "cache_read_input_tokens": 70}),
+            ({"toolUsePromptTokenCount": 8}, {"input_tokens": 48}),
+            ({"promptTokenCount": 101}, {"input_tokens": 48}),
+        ):
+            chunks = chunk(text("a")) | {"usageMetadata": COUNTS}, chunk(finish="STOP") | {"usageMetadata": later}
+            self.assertEqual(message(*chunks)["usage"], USAGE | usage)
 
     def test_only_thoughts(self) -> None:
         """An answer that did not get beyond thoughts has used their tokens."""
@@ -295,26 +297,51 @@ class UsageTests(SynchronousTestCase):
 class EndTests(SynchronousTestCase):
     """Where an answer ends, and where it breaks off."""
 
-    def test_end_with_counts(self) -> None:
-        """finishReason and counts in one chunk end the message at once; what comes after is nobody's."""
-        answer = Answer()
-        self.assertTrue(answer.feed(sse(chunk(text("a"), finish="STOP"), chunk(text("b")))).ended)
-        self.assertEqual(answer.feed(b"nonsense").count, 0)
-        self.assertNotIn(b'"b"', answer.frames)
+    def test_reasons_ahead_of_the_end(self) -> None:
+        """A finishReason with every chunk, or ahead of all that is said, cuts no answer short."""
+        stop = chunk(finish="STOP")
+        for chunks in (
+            [chunk(text("a"), finish="STOP"), chunk(text("b"), finish="STOP"), chunk(text(""), finish="STOP")],
+            [stop, stop, chunk(text("a")), chunk(text("b")), stop],
+            [stop, chunk(text("a")), chunk(text("b"))],
+            [chunk(text("a"), finish="STOP"), chunk(text("b"))],
+        ):
+            self.assertEqual(content(*chunks), [{"type": "text", "text": "ab"}])
 
-    def test_counts_after_the_end(self) -> None:
-        """finishReason alone waits for the counts, or for the end of the body."""
+    def test_end_of_the_body(self) -> None:
+        """The message ends with the body, and until then something more may come."""
+        answer = Answer()
+        self.assertFalse(answer.feed(sse(chunk(text("a"), finish="STOP"))).ended)
+        self.assertTrue(answer.end().ended)
+        self.assertEqual(answer.feed(b"nonsense").count, 0)
+
+    def test_reason_of_several(self) -> None:
+        """STOP, which some say for want of another word, does not unsay what is wrong."""
+        for reasons in (["STOP", "MAX_TOKENS"], ["MAX_TOKENS", "STOP"], ["MAX_TOKENS", "SAFETY", "STOP"]):
+            chunks = [chunk(text("a"), finish=reason) for reason in reasons]
+            expected = "refusal" if "SAFETY" in reasons else "max_tokens"
+            self.assertEqual(message(*chunks)["stop_reason"], expected)
+
+    def test_counts_after_the_reason(self) -> None:
+        """Figures that come after the reason for the end count; without any the output is estimated."""
         stop = {"candidates": [{"finishReason": "STOP"}]}
         for last in (sse({"usageMetadata": COUNTS}), b""):
             answer = Answer()
-            self.assertFalse(answer.feed(sse(chunk(text("a")), stop)).ended)
-            batch = answer.feed(last) if last else answer.end()
-            self.assertTrue(batch.ended)
+            self.assertTrue(answer.body(sse(chunk(text("a")), stop), last).ended)
             self.assertEqual(answer.machine.usage.estimated, not last)
 
     def test_cut(self) -> None:
         """A body that ends without a finishReason was cut, and so was one that ends within a chunk."""
-        for body in (sse(chunk(text("a"))), sse(chunk(text("a")), END)[:-20], b"", b"[", b"data: [DONE]\n\n"):
+        stopped = chunk(text("a"), finish="STOP")
+        for body in (
+            sse(chunk(text("a"))),
+            sse(chunk(text("a")), END)[:-20],
+            sse(stopped, stopped)[:-20],
+            json.dumps([stopped, stopped]).encode()[:-20],
+            b"",
+            b"[",
+            b"data: [DONE]\n\n",
+        ):
             answer = Answer()
             answer.feed(body)
             self.assertFalse(answer.end().ended, body)
@@ -357,7 +384,7 @@ class EndTests(SynchronousTestCase):
     def test_unknown_reason(self) -> None:
         """An ending that nobody knows is noticed."""
         answer = Answer()
-        answer.feed(sse(chunk(text("a"), finish="FROM_NEXT_YEAR")))
+        answer.body(sse(chunk(text("a"), finish="FROM_NEXT_YEAR")))
         self.assertIn("FROM_NEXT_YEAR", answer.reader.oddity)
 
 
@@ -378,13 +405,13 @@ class FramingTests(SynchronousTestCase):
             b"data: " + json.dumps(chunks, indent=2).replace("\n", "\ndata: ").encode() + b"\n\n",
         ]
         expected = Answer()
-        expected.feed(bodies[0])
+        expected.body(bodies[0])
         self.assertIn(b'"tool_use"', expected.frames)
         for body in bodies:
             for size in (len(body), 7, 1):
                 answer = Answer()
                 reads = [body[at : at + size] for at in range(0, len(body), size)]
-                self.assertTrue(answer.feed(*reads).ended, body)
+                self.assertTrue(answer.body(*reads).ended, body)
                 self.assertEqual(answer.frames, expected.frames)
 
     def test_errors(self) -> None:
@@ -466,7 +493,7 @@ class SdkTests(SynchronousTestCase):
         parsed = TypeAdapter(Message).validate_python(message(*chunks))
         self.assertEqual(extras(parsed), [])
         answer = Answer()
-        answer.feed(sse(*chunks))
+        answer.body(sse(*chunks))
         events = TypeAdapter(list[RawMessageStreamEvent]).validate_python(Grammar().frames(answer.frames))
         self.assertEqual([extra for event in events for extra in extras(event)], [])
 

@@ -8,7 +8,17 @@ from typing import Any
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.translate.conversation import Media, Part, Text, Thought, ToolResult, ToolUse, Turn, Unsupported
+from claudeproxyd.translate.conversation import (
+    Media,
+    Native,
+    Part,
+    Text,
+    Thought,
+    ToolResult,
+    ToolUse,
+    Turn,
+    Unsupported,
+)
 from claudeproxyd.translate.gemini.contents import UNSIGNED, ContentWriter
 from claudeproxyd.translate.gemini.models import dialect_of
 from claudeproxyd.translate.names import ToolNames
@@ -40,8 +50,11 @@ class ContentsTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.signatures = Signatures(lambda: 0.0)
 
-    def write(self, *turns: Turn, model: str = NEW, on_vertex: bool = False) -> list[dict[str, Any]]:
-        writer = ContentWriter(dialect_of(model), on_vertex, ToolNames(64, "A-Za-z0-9_", "A-Za-z_"), self.signatures)
+    def write(
+        self, *turns: Turn, model: str = NEW, on_vertex: bool = False, circulates: bool = False
+    ) -> list[dict[str, Any]]:
+        names = ToolNames(64, "A-Za-z0-9_", "A-Za-z_")
+        writer = ContentWriter(dialect_of(model), on_vertex, names, self.signatures, circulates=circulates)
         written: list[dict[str, Any]] = json.loads(msgspec.json.encode(writer.write(turns, Said())))
         return written
 
@@ -197,6 +210,34 @@ class MediaTests(ContentsTestCase):
         for media in (Media("image", "x" * 1_000_000, "AAAA"), Media("image", "", url="data:" + "x" * 1_000_000)):
             refusal = self.assertRaises(Unsupported, self.parts, media, on_vertex=True)
             self.assertLess(len(str(refusal)), 400)
+
+
+class NativeTests(ContentsTestCase):
+    """Searches that Google has told in its own words."""
+
+    RECORD = b'[{"toolCall":{"id":"s"},"thoughtSignature":"c2ln"},{"toolResponse":{"id":"s"}}]'
+
+    def said(self, *parts: Part, circulates: bool = True) -> list[dict[str, Any]]:
+        contents = self.write(user(Text("go")), assistant(*parts), user(Text("on")), circulates=circulates)
+        written: list[dict[str, Any]] = contents[1]["parts"]
+        return written
+
+    def test_place(self) -> None:
+        """A search goes back as it came, where it stood, and its results with it."""
+        parts = Text("a"), Native("asked", self.RECORD), Text("b"), Native("found", b"")
+        self.assertEqual(self.said(*parts), [{"text": "a"}, *json.loads(self.RECORD), {"text": "b"}])
+
+    def test_words(self) -> None:
+        """Where searches are not taken back, or there is nothing to give back, they are told in words."""
+        parts = Native("asked", self.RECORD), Native("found", b"")
+        in_words = [{"text": "asked"}, {"text": "found"}]
+        self.assertEqual(self.said(*parts, circulates=False), in_words)
+        for record in (b"[", b'[{"text":"x"}]', b""):
+            self.assertEqual(self.said(Native("asked", record), Native("found", b"")), in_words, record)
+
+    def test_of_the_user(self) -> None:
+        """Google's own calls are not for the user to say."""
+        self.assertEqual(self.parts(Native("asked", self.RECORD), circulates=True), [{"text": "asked"}])
 
 
 class SignatureTests(ContentsTestCase):

@@ -95,7 +95,7 @@ class GroundingTests(SynchronousTestCase):
         """Sources that cannot be read do not cost the client the answer."""
         for metadata in ({"groundingChunks": "x"}, 1, {"groundingSupports": [{"segment": {"startIndex": "x"}}]}):
             answer = Answer()
-            self.assertTrue(answer.feed(sse(chunk(text("a"), finish="STOP", groundingMetadata=metadata))).ended)
+            self.assertTrue(answer.body(sse(chunk(text("a"), finish="STOP", groundingMetadata=metadata))).ended)
             self.assertIn("sources", answer.reader.oddity)
 
 
