@@ -37,7 +37,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Read the configuration; with ``--check`` that is all."""
         try:
-            self.loaded = self.load()
+            self.loaded = self.load(tries_paths=bool(self["check"]))
         except ConfigError as mistakes:
             if self["check"]:
                 sys.stderr.write(f"{mistakes}\n")
@@ -47,9 +47,9 @@ class Options(usage.Options):
             sys.stdout.write(f"{report(self.loaded)}\n")
             raise SystemExit(0)
 
-    def load(self) -> Loaded:
+    def load(self, *, tries_paths: bool = False) -> Loaded:
         """Read it, now or again. Raises :class:`~claudeproxyd.config.mistakes.ConfigError`."""
-        return load(self["config"], os.environ, makers())
+        return load(self["config"], os.environ, makers(), tries_paths=tries_paths)
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:

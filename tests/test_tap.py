@@ -53,6 +53,14 @@ class CommandLine(SynchronousTestCase):
         self.assertIn("one", self.out.getvalue())
         self.assertNotIn("very-secret", self.out.getvalue() + self.err.getvalue())
 
+    def test_check_tries_paths(self) -> None:
+        """Or where the daemon could not write, which a start finds by itself."""
+        text = GOOD + f'[server]\nstate = "sqlite:{self.path}/state.db"\n'
+        exit_ = self.assertRaises(SystemExit, self.parse, text, "--check")
+        self.assertEqual(exit_.code, 1)
+        self.assertIn(f"server.state {self.path} is no folder", self.err.getvalue())
+        self.parse(text)
+
     def test_check_mistake(self) -> None:
         """Or every mistake, and exits 1."""
         exit_ = self.assertRaises(SystemExit, self.parse, GOOD + "nonsense = 1\nmore = 2\n", "--check")

@@ -26,6 +26,8 @@ class Listener:
     interface: str = ""
     port: int = 0
     """0 where there is none, or the system picks one."""
+    path: str = ""
+    """Of a unix socket."""
 
 
 def listener_of(description: str) -> Listener:
@@ -40,12 +42,12 @@ def listener_of(description: str) -> Listener:
         raise ValueError("privateKey and certKey must name PEM files with a key and its certificate") from None
     except Exception as error:  # the parsers, some of them plugins, raise what they like
         raise ValueError(str(error)) from error
-    if isinstance(endpoint, UNIXServerEndpoint):
-        return Listener(local=True)
-    if not isinstance(endpoint, (TCP4ServerEndpoint, TCP6ServerEndpoint, SSL4ServerEndpoint)):
+    if not isinstance(endpoint, (TCP4ServerEndpoint, TCP6ServerEndpoint, SSL4ServerEndpoint, UNIXServerEndpoint)):
         return Listener(local=False)
     # An endpoint keeps its address to itself; the reactor in memory is told it.
     endpoint.listen(Factory())  # type: ignore[no-untyped-call]
+    if isinstance(endpoint, UNIXServerEndpoint):
+        return Listener(local=True, path=reactor.unixServers[0][0])
     ((port, *_, interface),) = reactor.tcpServers or reactor.sslServers
     if not 0 <= port <= 65535:
         raise ValueError(f"there is no port {port}")

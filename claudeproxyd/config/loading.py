@@ -13,6 +13,7 @@ from claudeproxyd.config.merging import merged
 from claudeproxyd.config.mistakes import Findings, Mistake
 from claudeproxyd.config.reading import Reader
 from claudeproxyd.config.schema import Config
+from claudeproxyd.config.writing import check_writing
 from claudeproxyd.interfaces import IExecutorMaker
 
 
@@ -27,11 +28,14 @@ class Loaded:
     """What was read, the first file first; empty where the environment alone spoke."""
 
 
-def load(path: str | None, environ: Mapping[str, str], makers: Mapping[str, IExecutorMaker]) -> Loaded:
+def load(
+    path: str | None, environ: Mapping[str, str], makers: Mapping[str, IExecutorMaker], *, tries_paths: bool = False
+) -> Loaded:
     """The configuration of *path*, or of the first usual file that is there, or of the environment alone.
 
-    *makers* are the provider kinds of this installation, by kind. Reads files, and blocks for it; called by tap.py at
-    the start and on SIGHUP. Raises :class:`~claudeproxyd.config.mistakes.ConfigError` with every mistake there is.
+    *makers* are the provider kinds of this installation, by kind. *tries_paths*: what the daemon could not write is a
+    mistake too. Reads files, and blocks for it; called by tap.py at the start and on SIGHUP. Raises
+    :class:`~claudeproxyd.config.mistakes.ConfigError` with every mistake there is.
     """
     findings = Findings()
     name = found_file(path, environ)
@@ -45,4 +49,7 @@ def load(path: str | None, environ: Mapping[str, str], makers: Mapping[str, IExe
     config = completed(draft, makers)
     check(config, origins, makers, findings)
     findings.settle()
+    if tries_paths:
+        check_writing(config, origins, findings)
+        findings.settle()
     return Loaded(config, findings.warnings, tuple(source.name for source in sources) if name else ())

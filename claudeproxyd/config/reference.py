@@ -106,7 +106,8 @@ One TOML file, and the files that it includes. The first of these is read:
 5. no file: [the environment alone](#the-environment-alone).
 
 `twistd claudeproxyd --config FILE --check` prints what a configuration amounts to, or every mistake in it, and starts
-nothing. Durations are seconds, sizes are bytes. A setting that is left out has the default that its table names.
+nothing. A mistake there is, too, what the user that runs it could not write: state, captures, access log, unix sockets.
+Durations are seconds, sizes are bytes. A setting that is left out has the default that its table names.
 
 ## A sample
 """

@@ -1,0 +1,136 @@
+"""Where the daemon would write, tried without writing."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from claudeproxyd.config import writing
+from claudeproxyd.config.loading import load
+from claudeproxyd.config.mistakes import ConfigError, Mistake
+from tests.config.support import SANDBOX, ConfigTestCase
+
+
+class WritingTests(ConfigTestCase):
+    """What ``--check`` finds, and leaves as it was."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        # Unix sockets have short names, so they are given from here.
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.folder)
+        self.write("file", "")
+        self.write("there/file", "")
+
+    def found(self, text: str) -> list[Mistake]:
+        """The mistakes of a ``--check``."""
+        path = self.write("main.toml", text + SANDBOX)
+        before = sorted(os.walk("."))
+        try:
+            load(path, self.environ, self.makers, tries_paths=True)
+            return []
+        except ConfigError as error:
+            return list(error.mistakes)
+        finally:
+            self.assertEqual(sorted(os.walk(".")), before)
+
+    def state(self, path: str) -> str:
+        return f'[server]\nstate = "sqlite:{path}"\n'
+
+    def captures(self, path: str, when: str = "errors") -> str:
+        return f'[capture]\nwhen = "{when}"\ndirectory = "{path}"\n'
+
+    def access(self, path: str) -> str:
+        return f'[log]\naccess = "{path}"\n'
+
+    def listen(self, path: str) -> str:
+        return f'[server]\nlisten = ["tcp:0:interface=127.0.0.1", "unix:{path}"]\n'
+
+    def refuse(self, *names: str) -> None:
+        """Nothing may be written to these."""
+        refused = [os.path.join(self.folder, name) if name else self.folder for name in names]
+        self.patch(writing, "access", lambda path, mode: os.path.abspath(path) not in refused)
+
+    def test_places_that_will_do(self) -> None:
+        """What is there and can be written, or can be made, is no mistake; nor is what is not used."""
+        for text in (
+            self.state("there/state.db"),
+            self.state("there/file"),
+            self.state("new/deep/state.db"),
+            '[server]\nstate = "memory:"\n',
+            self.captures("there"),
+            self.captures("new/deep"),
+            self.captures("file", "never"),
+            self.access("there/file"),
+            self.access("there/new"),
+            self.access("off"),
+            self.access(""),
+            self.listen("there/socket"),
+            self.listen("socket"),
+        ):
+            self.assertEqual(self.found(text), [], text)
+
+    def test_places_that_cannot_be(self) -> None:
+        """What cannot be made is a mistake, with what is in the way, its place and a mend."""
+        for text, place, way in (
+            (self.state("file/state.db"), "server.state", "file is no folder"),
+            (self.state("file/deep/state.db"), "server.state", "file is no folder"),
+            (self.state("there"), "server.state", "there is a folder"),
+            (self.captures("file"), "capture.directory", "file is no folder"),
+            (self.captures("file/deep", "always"), "capture.directory", "file is no folder"),
+            (self.access("there"), "log.access", "there is a folder"),
+            (self.access("new/file"), "log.access", "new is not there"),
+            (self.listen("new/socket"), "server.listen[1]", "new is not there"),
+            (self.listen("file/socket"), "server.listen[1]", "file is no folder"),
+            (self.listen("file"), "server.listen[1]", "file is there already, and no socket"),
+            ('[server]\nadmin = "unix:new/socket"\n', "server.admin", "new is not there"),
+        ):
+            (mistake,) = self.found(text)
+            self.assertEqual((mistake.place, mistake.line > 0), (place, True))
+            self.assertTrue(mistake.message.endswith(way), mistake.message)
+            self.assertTrue(mistake.mend)
+
+    def test_places_that_may_not_be(self) -> None:
+        """So is what this user may not write."""
+        for refused, text, place in (
+            ("there", self.state("there/file"), "server.state"),
+            ("there/file", self.state("there/file"), "server.state"),
+            ("there", self.state("there/new/deep/state.db"), "server.state"),
+            ("there", self.captures("there/new"), "capture.directory"),
+            ("there", self.captures("there"), "capture.directory"),
+            ("there/file", self.access("there/file"), "log.access"),
+            ("there", self.access("there/new"), "log.access"),
+            ("there", self.listen("there/socket"), "server.listen[1]"),
+        ):
+            self.refuse(refused)
+            (mistake,) = self.found(text)
+            self.assertEqual(mistake.place, place)
+            self.assertTrue(mistake.message.endswith(f"{refused} cannot be written"), mistake.message)
+
+    def test_folders_that_cannot_be_entered(self) -> None:
+        """In a folder whose entries may be written and not reached nothing can be made."""
+        self.patch(writing, "access", lambda path, mode: not mode & os.X_OK)
+        self.assertEqual([mistake.place for mistake in self.found(self.captures("there"))], ["capture.directory"])
+
+    def test_access_log_that_is_there(self) -> None:
+        """A log that others made may stand in a folder that is not ours."""
+        self.refuse("there")
+        self.assertEqual(self.found(self.access("there/file")), [])
+
+    def test_socket_in_use(self) -> None:
+        """A daemon that runs is no mistake: its socket will be free."""
+        listening = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listening.close)
+        listening.bind("there/socket")
+        self.assertEqual(self.found(self.listen("there/socket")), [])
+
+    def test_home(self) -> None:
+        """``~`` is this user's home."""
+        self.patch(os, "environ", {**os.environ, "HOME": os.path.join(self.folder, "file")})
+        text = self.captures("~/c") + self.state("~/state.db") + self.access("~/access.log")
+        places = [mistake.place for mistake in self.found(text) if "file is no folder" in mistake.message]
+        self.assertEqual(sorted(places), ["capture.directory", "log.access", "server.state"])
+
+    def test_not_at_a_start(self) -> None:
+        """A start and a reload try for themselves: a daemon can go on without its state."""
+        self.load(self.state("file/state.db") + SANDBOX)
