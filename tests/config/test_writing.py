@@ -21,6 +21,7 @@ class WritingTests(ConfigTestCase):
         os.chdir(self.folder)
         self.write("file", "")
         self.write("there/file", "")
+        self.patch(os, "environ", {**os.environ, "HOME": self.folder})
 
     def found(self, text: str) -> list[Mistake]:
         """The mistakes of a ``--check``."""
@@ -110,7 +111,8 @@ class WritingTests(ConfigTestCase):
     def test_folders_that_cannot_be_entered(self) -> None:
         """In a folder whose entries may be written and not reached nothing can be made."""
         self.patch(writing, "access", lambda path, mode: not mode & os.X_OK)
-        self.assertEqual([mistake.place for mistake in self.found(self.captures("there"))], ["capture.directory"])
+        text = self.captures("there") + '[server]\nstate = "memory:"\n'
+        self.assertEqual([mistake.place for mistake in self.found(text)], ["capture.directory"])
 
     def test_access_log_that_is_there(self) -> None:
         """A log that others made may stand in a folder that is not ours."""
