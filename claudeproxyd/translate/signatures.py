@@ -40,6 +40,8 @@ class Said:
 
     def __init__(self, system: Sequence[str] = ()) -> None:
         """*system*: the texts of the prefix."""
+        self.calls: set[str] = set()
+        """The ids of all calls."""
         self._digest = hashlib.blake2b(digest_size=20)
         for text in system:
             self._hear(text)
@@ -53,7 +55,10 @@ class Said:
             if isinstance(part, Text):
                 if not part.text.startswith("<system-reminder>"):
                     self._hear(part.text)
-            elif isinstance(part, ToolUse | ToolResult):
+            elif isinstance(part, ToolUse):
+                self.calls.add(part.id)
+                self._hear(part.id)
+            elif isinstance(part, ToolResult):
                 self._hear(part.id)
 
     def _hear(self, text: str) -> None:

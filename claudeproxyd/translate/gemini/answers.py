@@ -329,6 +329,8 @@ class GeminiReader:
         self._end_text()
         if signature:
             self._sign(signature)
+        if id is not None and (id in self._said.calls or self._signatures.recall(id)):
+            id = None  # some count their calls anew in every answer
         id = self._machine.tool_call(self._names.client(name), args, id)
         if signature:
             self._signatures.keep(id, signature)

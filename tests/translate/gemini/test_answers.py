@@ -6,6 +6,7 @@ import base64
 import json
 from typing import Any
 
+import msgspec
 from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import TypeAdapter
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,6 +15,7 @@ from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.messages.grammar import Grammar
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.reader import Damaged
+from claudeproxyd.translate.conversation import ToolUse, Turn
 from claudeproxyd.translate.gemini.answers import read_whole
 from claudeproxyd.translate.signatures import Said
 from tests.translate.gemini.answering import (
@@ -176,6 +178,16 @@ class ToolTests(SynchronousTestCase):
         self.assertEqual(ids[1], "c")
         self.assertTrue(all(id.startswith("toolu_") for id in (ids[0], *ids[2:])), ids)
         self.assertEqual(len(set(ids)), 4)
+
+    def test_ids_of_other_turns(self) -> None:
+        """An id that the conversation has already, or that is remembered of another one, is not given again."""
+        answer = Answer()
+        answer.request.said.hear(Turn("assistant", [ToolUse("call_1", "f", msgspec.Raw(b"{}"))]))
+        answer.signatures.keep("call_2", SIGNATURE)
+        answer.body(sse(chunk(*(call(id=f"call_{number}") for number in (1, 2, 3))), END))
+        self.assertNotIn(b"call_1", answer.frames)
+        self.assertNotIn(b"call_2", answer.frames)
+        self.assertIn(b"call_3", answer.frames)
 
     def test_signed_call(self) -> None:
         """A call's signature is remembered by its id, and travels in the thinking block before it."""
