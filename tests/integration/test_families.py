@@ -119,9 +119,9 @@ class Chat:
         self.messages.append({"role": "assistant", "content": message["content"]})
         return answer.headers["x-claudeproxyd-provider"]
 
-    async def post(self, path: str = "/v1/messages", **more: Any) -> wire.Answer:
+    async def post(self, path: str = "/v1/messages") -> wire.Answer:
         """The conversation as it is now."""
-        body = {"model": MODEL, "max_tokens": 4000, "tools": TOOLS, "messages": self.messages, **self.request, **more}
+        body = {"model": MODEL, "max_tokens": 4000, "tools": TOOLS, "messages": self.messages, **self.request}
         if path == "/v1/messages":
             body["stream"] = self.stream
         self.sent = json.dumps(body).encode()
