@@ -9,11 +9,9 @@ from pytest_twisted import ensureDeferred
 
 from tests.integration.conftest import StartDaemon, StartLlmock
 from tests.integration.support import answers
-from tests.integration.support.claude_code import lines, prompt
+from tests.integration.support.claude_code import AS_LINES, lines, prompt
 from tests.integration.support.daemon import SANDBOX, provider
 from tests.integration.support.upstream import Upstream
-
-AS_LINES = ("--output-format", "stream-json", "--verbose")
 
 
 @ensureDeferred

@@ -12,13 +12,12 @@ from pytest_twisted import ensureDeferred
 
 from tests.integration.conftest import StartAimock, StartDaemon
 from tests.integration.support import sdks, wire
-from tests.integration.support.claude_code import lines, prompt
+from tests.integration.support.claude_code import AS_LINES, lines, prompt
 from tests.integration.support.clients import PYTHON_SDK, TYPESCRIPT_SDK, Client
 from tests.integration.support.daemon import provider
 from tests.integration.support.forwarding import listen_before
 from tests.integration.support.gemini import AS_GEMINI
 
-AS_LINES = ("--output-format", "stream-json", "--verbose")
 each_sdk = pytest.mark.parametrize("sdk", [PYTHON_SDK, TYPESCRIPT_SDK], ids=lambda sdk: sdk.name)
 SAYS = "Hello from a model that is not Claude."
 HELLO = {"match": {"userMessage": "say hi"}, "response": {"content": SAYS, "reasoning": "They want a greeting."}}

@@ -9,11 +9,10 @@ from pytest_twisted import ensureDeferred
 
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import gemini as google
-from tests.integration.support.claude_code import lines, prompt
+from tests.integration.support.claude_code import AS_LINES, lines, prompt
 from tests.integration.support.daemon import provider
 from tests.integration.support.gemini import AS_THREE, SIGNATURE, Gemini
 
-AS_LINES = ("--output-format", "stream-json", "--verbose")
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 

@@ -16,7 +16,7 @@ from twisted.internet.defer import gatherResults
 
 from tests.integration.conftest import StartDaemon, StartLlmock
 from tests.integration.support import sdks, wire
-from tests.integration.support.claude_code import lines, prompt
+from tests.integration.support.claude_code import AS_LINES, lines, prompt
 from tests.integration.support.clients import Client
 from tests.integration.support.daemon import provider
 from tests.integration.support.forwarding import listen_before
@@ -39,7 +39,7 @@ async def script(url: str, *behaviors: dict[str, Any]) -> None:
 
 
 async def journal(url: str) -> list[dict[str, Any]]:
-    """The requests for messages that llmock had; and what became of them."""
+    """The requests for messages that llmock had, and what became of them."""
     told = (await wire.get(int(url.rpartition(":")[2]), "/_llmock/requests")).json["requests"]
     return [each for each in told if "enerateContent" in each["path"]]
 
@@ -139,9 +139,7 @@ async def test_claude_code_uses_tools(start_daemon: StartDaemon, start_llmock: S
     written = {"name": "Write", "arguments": {"file_path": str(path), "content": "from gemini\n"}}
     await script(url, {"type": "reply", "tool_calls": [written], "match": {"tools": True}})
     daemon = await start_daemon(behind(url))
-    result = await prompt(
-        daemon.url, "write it", tmp_path, "--output-format", "stream-json", "--verbose", "--allowedTools", "Write"
-    )
+    result = await prompt(daemon.url, "write it", tmp_path, *AS_LINES, "--allowedTools", "Write")
     told = lines(result)
     assert (result.code, told[-1]["subtype"]) == (0, "success"), result
     assert path.read_text() == "from gemini\n"

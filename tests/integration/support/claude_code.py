@@ -9,6 +9,9 @@ from typing import Any
 from tests.integration.support.clients import CLAUDE_CODE, need
 from tests.integration.support.process import Result, run
 
+#: Options that have :func:`lines` find something.
+AS_LINES = ("--output-format", "stream-json", "--verbose")
+
 
 async def prompt(
     url: str, text: str, folder: Path, *options: str, key: str = "client-key", within: float = 120.0, **env: str

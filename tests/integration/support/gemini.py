@@ -1,5 +1,4 @@
-"""Google's Gemini API as a scripted upstream: :mod:`.answers` in its shapes, which the tests show to be Google's own
-SDK's too."""
+"""Google's Gemini API as a scripted upstream, which Google's own SDK takes for the real one."""
 
 from __future__ import annotations
 
