@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from claudeproxyd.translate.gemini.responses import Part
 
 
+#: Characters of what a citation cites: as many as Claude's have.
+CITED = 150
+#: Bytes of all citations together: each repeats its page's address.
+MOST = 1024 * 1024
+
+_encode = msgspec.json.Encoder().encode
+
+
 class _Page(msgspec.Struct):
     uri: str | None = None
     title: str | None = None
@@ -110,9 +118,12 @@ class Sources:
 
     def tell(self, machine: BlockMachine, text: str) -> None:
         """Put all of it into the message whose open block has *text*; '' if none is open."""
-        if text:
-            for citation in self._all_citations(text.encode("utf-8", "surrogatepass")):
-                machine.citation(citation)
+        room = MOST if text else 0
+        for citation in self._all_citations(text.encode("utf-8", "surrogatepass")):
+            room -= len(_encode(citation))
+            if room < 0:
+                break
+            machine.citation(citation)
         pages = {page.uri: page for chunk in self._chunks if (page := chunk.web) is not None and page.uri}
         results = [
             {
@@ -152,9 +163,10 @@ class Sources:
             "url": url,
             "title": title,
             "encrypted_index": self._nothing,
-            "cited_text": cited,
+            "cited_text": cited[:CITED],
         }
 
 
 def _cut(text: bytes, start: int | None, end: int | None) -> str:
-    return text[max(0, start or 0) : max(0, end or 0)].decode("utf-8", "ignore")
+    start = max(0, start or 0)
+    return text[start : min(max(0, end or 0), start + 4 * CITED)].decode("utf-8", "ignore")

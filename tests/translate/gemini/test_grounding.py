@@ -91,6 +91,16 @@ class GroundingTests(SynchronousTestCase):
         self.assertEqual(answer["stop_reason"], "tool_use")
         self.assertEqual([block["type"] for block in answer["content"]][:2], ["text", "tool_use"])
 
+    def test_bounded(self) -> None:
+        """What is cited is cut as Claude cuts it; sources that would multiply an answer are told up to a bound."""
+        pages = [{"web": {"uri": "https://a.example/" + "a" * 10_000}}]
+        support = {"segment": {"startIndex": 0, "endIndex": 100_000}, "groundingChunkIndices": [0]}
+        metadata = {"groundingChunks": pages, "groundingSupports": [support] * 10_000}
+        answer = Answer()
+        answer.body(sse(chunk(text("\u00e4" * 50_000), finish="STOP", groundingMetadata=metadata)))
+        self.assertIn(b'"cited_text":"%b"' % ("\u00e4" * 150).encode(), answer.frames)
+        self.assertLess(len(answer.frames), 1_500_000)
+
     def test_of_another_shape(self) -> None:
         """Sources that cannot be read do not cost the client the answer."""
         for metadata in ({"groundingChunks": "x"}, 1, {"groundingSupports": [{"segment": {"startIndex": "x"}}]}):
