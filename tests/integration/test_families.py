@@ -304,6 +304,24 @@ async def test_thoughts_that_gemini_did_not_have(start_daemon: StartDaemon, hous
     house.claude.refused.clear()
 
 
+@pytest.mark.parametrize("wish", [ADAPTIVE, {}], ids=["adaptive", "unasked"])
+@ensureDeferred
+async def test_calls_that_are_called_alike(start_daemon: StartDaemon, house: House, wish: Json) -> None:
+    """A server that names its calls alike in every answer and conversation confuses neither Claude nor itself."""
+    house.google_is(Gemini(THREE, counts_calls=True))
+    house.google.says(*[[use("Read", path=path)] for path in "abcd"], GOOGLE_OUT)
+    house.claude.says(OUT, [text("Done.")])
+    daemon = await start_daemon(house.config)
+    chat, other = Chat(daemon, True, wish), Chat(daemon, True, wish)
+    assert await chat.ask("Read.") == "google"
+    assert await chat.return_results("alpha") == "google"
+    assert await other.ask("Read something else.") == "google"
+    assert await chat.return_results("beta") == "google"
+    await clear(daemon)
+    assert await chat.return_results("gamma") == "claude"
+    assert chat.said == "Done."
+
+
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
 FOUND = {"web": {"uri": "https://example.com/pandas", "title": "On pandas"}}
 SEARCHED = {

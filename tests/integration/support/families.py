@@ -294,11 +294,13 @@ def _halves(words: str) -> list[str]:
 class Gemini(Side):
     """``generateContent`` of one model. It is told what to say in Claude's words; :func:`thinking` and so on."""
 
-    def __init__(self, model: str, signs: bool = True) -> None:
+    def __init__(self, model: str, signs: bool = True, counts_calls: bool = False) -> None:
+        """*counts_calls*: calls have ids, from ``call_0`` on anew in every answer."""
         super().__init__()
         self.counts = gemini.whole({"totalTokens": 41})
         self.model = model
         self._signs = signs
+        self._counts_calls = counts_calls
         self._validates = not model.startswith("gemini-2")
         self.signatures: dict[str, Json] = {}
         """By signature the part that it was given with."""
@@ -307,6 +309,9 @@ class Gemini(Side):
     def signed(self, said: list[Json]) -> list[Json]:
         """In parts; the first call has the signature, or else the end of the text."""
         parts = [_part(block) for block in said]
+        if self._counts_calls:
+            for number, call in enumerate(part["functionCall"] for part in parts if "functionCall" in part):
+                call["id"] = f"call_{number}"
         if not self._signs:
             return parts
         signature = base64.b64encode(f"Gemini's {next(self._number)} \x00\xff\xfe".encode("latin-1")).decode()
