@@ -18,14 +18,14 @@ from claudeproxyd.messages.reader import Damaged
 from claudeproxyd.translate.gemini.finish import UNFINISHED, ending_of, ending_of_blocked, is_known
 from claudeproxyd.translate.gemini.grounding import Sources
 from claudeproxyd.translate.gemini.partial_args import PartialCall
-from claudeproxyd.translate.gemini.responses import Counts, Response, decode, is_there
+from claudeproxyd.translate.gemini.responses import Response, decode, is_there
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.batch import Batch
     from claudeproxyd.messages.blocks import BlockMachine
     from claudeproxyd.messages.usage import Usage
     from claudeproxyd.translate.gemini.requests import GeminiRequest
-    from claudeproxyd.translate.gemini.responses import Candidate, FunctionCall, Part
+    from claudeproxyd.translate.gemini.responses import Candidate, Counts, FunctionCall, Part
     from claudeproxyd.translate.signatures import Signatures
 
 FAMILY = "google"
@@ -74,8 +74,10 @@ class GeminiReader:
         self._unsigned_call = ""
         """The id of the first call, while it has no signature. Of parallel calls only the first has one."""
         self._partial: PartialCall | None = None
-        self._counts = Counts()
-        """What is known so far."""
+        self._prompt: int | None = None
+        self._from_tools = 0
+        self._candidate: int | None = None
+        """Tokens, as last counted: of the prompt with what is cached of it, of tools' results, of the answer alone."""
         self._reason = ""
         """finishReason or blockReason, once there is one."""
         self._reason_message = ""
@@ -205,20 +207,21 @@ class GeminiReader:
 
     def _count(self, counts: Counts) -> None:
         """Take over what a chunk counts; what it leaves out is as it was."""
-        for name in Counts.__struct_fields__:
-            if getattr(counts, name) is None:
-                setattr(counts, name, getattr(self._counts, name))
-        self._counts = counts
         usage = self._machine.usage
         if counts.cached_content_token_count is not None:
             usage.cache_read = counts.cached_content_token_count
-        if counts.prompt_token_count is not None:
-            fresh = max(0, counts.prompt_token_count - (usage.cache_read or 0))
-            usage.input = fresh + (counts.tool_use_prompt_token_count or 0)
         if counts.thoughts_token_count is not None:
             usage.thinking = counts.thoughts_token_count
+        if counts.tool_use_prompt_token_count is not None:
+            self._from_tools = counts.tool_use_prompt_token_count
+        if counts.prompt_token_count is not None:
+            self._prompt = counts.prompt_token_count
         if counts.candidates_token_count is not None:
-            usage.output = counts.candidates_token_count + (counts.thoughts_token_count or 0)
+            self._candidate = counts.candidates_token_count
+        if self._prompt is not None:
+            usage.input = max(0, self._prompt - (usage.cache_read or 0)) + self._from_tools
+        if self._candidate is not None:
+            usage.output = self._candidate + (usage.thinking or 0)
             usage.estimated = False
 
     def _source(self, candidate: Candidate) -> None:
