@@ -36,7 +36,7 @@ class DownlinkTestCase(SynchronousTestCase):
         self.connection.send(request)
         self.call = self.listener.dispatcher.calls[0]
         self.downlink: Any = self.call.downlink
-        self.id = self.call.request_id.encode()
+        self.request_id = self.call.request_id.encode()
 
     def head(self) -> tuple[bytes, list[bytes], bytes]:
         """Status line, headers, and what came with them."""
@@ -71,7 +71,7 @@ class Streams(DownlinkTestCase):
         """A head by time, then pings: no message is out; its id is ours."""
         self.downlink.commit_head(())
         _, lines, rest = self.head()
-        self.assertIn(b"request-id: " + self.id, lines)
+        self.assertIn(b"request-id: " + self.request_id, lines)
         self.assertEqual((rest, self.downlink.message_committed), (b"", False))
         self.listener.clock.advance(3.0)
         self.downlink.ping()
@@ -85,7 +85,7 @@ class Streams(DownlinkTestCase):
         self.connection.take()
         error = ClaudeError(502, "cut")
         self.downlink.fail(error, ErrorAnswer(502, [], b"{}", verbatim=True))
-        frame = b"event: error\ndata: " + error.body(self.id.decode()) + b"\n\n"
+        frame = b"event: error\ndata: " + error.body(self.request_id.decode()) + b"\n\n"
         self.assertEqual(self.connection.take(), b"%x\r\n%b\r\n0\r\n\r\n" % (len(frame), frame))
 
     def test_old_clients(self) -> None:
@@ -129,9 +129,9 @@ class Whole(DownlinkTestCase):
         self.downlink.fail(ClaudeError(529, "busy", headers=[(b"retry-after", b"3")]))
         reply = Reply(self.connection.take())
         self.assertEqual((reply.status, reply.phrase), (529, b"Overloaded"))
-        self.assertEqual((reply.headers[b"retry-after"], reply.headers[b"request-id"]), (b"3", self.id))
+        self.assertEqual((reply.headers[b"retry-after"], reply.headers[b"request-id"]), (b"3", self.request_id))
         self.assertEqual(reply.headers[b"content-type"], b"application/json")
-        self.assertEqual(reply.json["request_id"].encode(), self.id)
+        self.assertEqual(reply.json["request_id"].encode(), self.request_id)
 
     def test_upstreams_error(self) -> None:
         """An upstream's own answer, byte for byte, with its id."""
@@ -147,8 +147,8 @@ class Whole(DownlinkTestCase):
         self.downlink.blank()
         _, lines, rest = self.head()
         self.assertIn(b"content-type: application/json", lines)
-        self.assertIn(b"request-id: " + self.id, lines)
-        self.assertIn(b"x-claudeproxyd-request-id: " + self.id, lines)
+        self.assertIn(b"request-id: " + self.request_id, lines)
+        self.assertIn(b"x-claudeproxyd-request-id: " + self.request_id, lines)
         self.assertEqual(rest, b"1\r\n \r\n")
         self.downlink.whole((), b"{}")
         self.assertEqual(self.connection.take(), b"2\r\n{}\r\n0\r\n\r\n")
@@ -157,7 +157,7 @@ class Whole(DownlinkTestCase):
         self.connection.take()
         error = ClaudeError(502, "no")
         self.downlink.fail(error)
-        body = error.body(self.id.decode())
+        body = error.body(self.request_id.decode())
         self.assertEqual(self.connection.take(), b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
 
 
