@@ -190,6 +190,7 @@ BY_NAME: tuple[Row, ...] = (
         (
             Sign(names=("organization_on_hold",)),
             Sign(text=_starts(r"(this|your) organization has been disabled")),
+            Sign(text=_starts(r"your api key was reported as leaked"), statuses=(403,)),
             Sign(names=("API_KEY_INVALID", "SERVICE_DISABLED", "CONSUMER_SUSPENDED", "API_KEY_SERVICE_BLOCKED")),
         ),
     ),

@@ -153,6 +153,7 @@ class ByNameTests(Table):
                 google(400, "INVALID_ARGUMENT", "API key not valid.", reason(name))
                 for name in ("API_KEY_INVALID", "SERVICE_DISABLED", "CONSUMER_SUSPENDED", "API_KEY_SERVICE_BLOCKED")
             ),
+            google(403, "PERMISSION_DENIED", "Your API key was reported as leaked. Please use another API key."),
             *(
                 bedrock(403, name, "The security token included in the request is invalid.")
                 for name in ("UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException")
