@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import msgspec
@@ -27,6 +27,7 @@ from claudeproxyd.outcomes import Phase
 from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
+from claudeproxyd.translate.gemini.responses import MOST_TOKENS
 from claudeproxyd.translate.reading import read_conversation
 from claudeproxyd.translate.signatures import Signatures
 
@@ -51,7 +52,7 @@ _THRESHOLDS = ("OFF", "BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE",
 
 
 class _Counted(msgspec.Struct, rename="camel"):
-    total_tokens: int
+    total_tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 
 
 _decode_count = msgspec.json.Decoder(_Counted).decode

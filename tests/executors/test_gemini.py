@@ -262,7 +262,7 @@ class Counting(GeminiTestCase):
 
     def test_no_count(self) -> None:
         """An answer without a count is a failed attempt."""
-        for body in (b"{}", b"[]", b"<html>", b'{"totalTokens":"x"}'):
+        for body in (b"{}", b"[]", b"<html>", b'{"totalTokens":"x"}', b'{"totalTokens":-1}'):
             self.assertEqual(self.failed(200, body, count_tokens=True).outcome.kind, Kind.TRANSIENT)
 
     def test_not_there(self) -> None:

@@ -18,7 +18,7 @@ from claudeproxyd.messages.reader import Damaged
 from claudeproxyd.translate.gemini.finish import UNFINISHED, ending_of, ending_of_blocked, is_known
 from claudeproxyd.translate.gemini.grounding import Sources
 from claudeproxyd.translate.gemini.partial_args import PartialCall
-from claudeproxyd.translate.gemini.responses import Response, decode, is_there
+from claudeproxyd.translate.gemini.responses import Response, decode, is_count, is_there
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.batch import Batch
@@ -206,17 +206,17 @@ class GeminiReader:
             self._reason, self._reason_message = reason, message or ""
 
     def _count(self, counts: Counts) -> None:
-        """Take over what a chunk counts; what it leaves out is as it was."""
+        """Take over what a chunk counts; what it leaves out, or cannot mean, is as it was."""
         usage = self._machine.usage
-        if counts.cached_content_token_count is not None:
+        if is_count(counts.cached_content_token_count):
             usage.cache_read = counts.cached_content_token_count
-        if counts.thoughts_token_count is not None:
+        if is_count(counts.thoughts_token_count):
             usage.thinking = counts.thoughts_token_count
-        if counts.tool_use_prompt_token_count is not None:
+        if is_count(counts.tool_use_prompt_token_count):
             self._from_tools = counts.tool_use_prompt_token_count
-        if counts.prompt_token_count is not None:
+        if is_count(counts.prompt_token_count):
             self._prompt = counts.prompt_token_count
-        if counts.candidates_token_count is not None:
+        if is_count(counts.candidates_token_count):
             self._candidate = counts.candidates_token_count
         if self._prompt is not None:
             usage.input = max(0, self._prompt - (usage.cache_read or 0)) + self._from_tools

@@ -5,7 +5,12 @@ Members may be null or missing alike, as the proxies before some of these APIs h
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import msgspec
+
+#: What the API's counts can hold, which are int32.
+MOST_TOKENS = 2**31 - 1
 
 
 class FunctionCall(msgspec.Struct, rename="camel", gc=False):
@@ -94,3 +99,8 @@ decode = _DECODER.decode
 def is_there(raw: msgspec.Raw) -> bool:
     """Whether a member was sent, and not as null."""
     return bool(raw) and bytes(raw) != b"null"
+
+
+def is_count(tokens: int | None) -> TypeGuard[int]:
+    """Whether a figure was sent, and is one that can be."""
+    return tokens is not None and 0 <= tokens <= MOST_TOKENS

@@ -289,6 +289,17 @@ class UsageTests(SynchronousTestCase):
             chunks = chunk(text("a")) | {"usageMetadata": COUNTS}, chunk(finish="STOP") | {"usageMetadata": later}
             self.assertEqual(message(*chunks)["usage"], USAGE | usage)
 
+    def test_figures_that_cannot_be(self) -> None:
+        """A figure below zero, or beyond what its field can hold, is as one that was left out."""
+        for wrong in (-1, 2**31, 10**30):
+            counts = dict.fromkeys(COUNTS, wrong)
+            chunks = chunk(text("a")) | {"usageMetadata": COUNTS}, chunk(finish="STOP") | {"usageMetadata": counts}
+            self.assertEqual(message(*chunks)["usage"], USAGE)
+            answer = Answer()
+            answer.body(sse(chunk(text("a" * 400), finish="STOP") | {"usageMetadata": counts}))
+            usage = answer.reader.usage
+            self.assertEqual((usage.estimated, usage.thinking, usage.cache_read), (True, None, None))
+
     def test_only_thoughts(self) -> None:
         """An answer that did not get beyond thoughts has used their tokens."""
         end = chunk(finish="MAX_TOKENS") | {"usageMetadata": {"promptTokenCount": 3, "thoughtsTokenCount": 9}}
