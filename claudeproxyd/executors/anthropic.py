@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -34,6 +33,11 @@ class _ModelPage(msgspec.Struct):
 
 
 _decode_page = msgspec.json.Decoder(_ModelPage).decode
+
+
+def _read_page(body: bytes) -> tuple[list[dict[str, Any]], str]:
+    page = _decode_page(body)
+    return page.data, (page.last_id or "") if page.has_more else ""
 
 
 @implementer(IExecutor)
@@ -70,15 +74,7 @@ class AnthropicExecutor(HTTPExecutor):
     async def _models(self, credential: Credential) -> list[dict[str, Any]]:
         secret = credential.source.present() or await credential.source.refresh()
         lines = upstream_lines(()) + authorization(secret)
-        found: list[dict[str, Any]] = []
-        after = ""
-        while True:
-            target = f"/v1/models?limit=1000{after}".encode()
-            page = _decode_page(await self._get(self._origin.base_path + target, lines))
-            found += page.data
-            if not page.has_more or not page.last_id or not page.data:
-                return found
-            after = f"&after_id={quote(page.last_id, safe='')}"
+        return await self._list("/v1/models?limit=1000", "after_id", lines, _read_page)
 
     def client_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """All that are not the connection's."""

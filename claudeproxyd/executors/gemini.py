@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
 from claudeproxyd.executors.answers import MadeStream, WholeAnswer
-from claudeproxyd.executors.gemini_models import decode_page, entry
+from claudeproxyd.executors.gemini_models import entry, read_page
 from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.blocks import BlockMachine
@@ -94,15 +94,8 @@ class GeminiExecutor(HTTPExecutor):
 
     async def _models(self, credential: Credential) -> list[dict[str, Any]]:
         secret = credential.source.present() or await credential.source.refresh()
-        found: list[dict[str, Any]] = []
-        after = ""
-        while True:
-            target = self._origin.base_path + f"/v1beta/models?pageSize=1000{after}".encode()
-            page = decode_page(await self._get(target, self._authorization(secret)))
-            found += [entry(model) for model in page.models if "generateContent" in model.supported_generation_methods]
-            if not page.next_page_token or not page.models:
-                return found
-            after = f"&pageToken={quote(page.next_page_token, safe='')}"
+        listed = await self._list("/v1beta/models?pageSize=1000", "pageToken", self._authorization(secret), read_page)
+        return [entry(model) for model in listed if "generateContent" in model.supported_generation_methods]
 
     def client_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """None of Google's mean anything to a client of the Claude API."""

@@ -20,14 +20,18 @@ class Model(msgspec.Struct, rename="camel"):
     supported_generation_methods: Sequence[str] = ()
 
 
-class ModelPage(msgspec.Struct, rename="camel"):
-    """One page of ``models.list``."""
-
+class _ModelPage(msgspec.Struct, rename="camel"):
     models: list[Model] = []
     next_page_token: str = ""
 
 
-decode_page = msgspec.json.Decoder(ModelPage).decode
+_decode_page = msgspec.json.Decoder(_ModelPage).decode
+
+
+def read_page(body: bytes) -> tuple[list[Model], str]:
+    """The models on one page of ``models.list``, and what asks for the next."""
+    page = _decode_page(body)
+    return page.models, page.next_page_token
 
 
 def entry(model: Model) -> dict[str, Any]:

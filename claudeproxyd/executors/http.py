@@ -6,7 +6,8 @@ Sending an attempt, reading what comes back into an answer, and making an outcom
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from urllib.parse import quote
 
 from claudeproxyd.classification import classify, context_overflow
 from claudeproxyd.error_bodies import read_error
@@ -33,8 +34,12 @@ if TYPE_CHECKING:
 MAX_WHOLE_ANSWER = 67_108_864
 MAX_ERROR_ANSWER = 1_048_576
 
+#: Pages of a list of models that are read; all that publish such lists fit into fewer.
+MAX_PAGES = 20
+
 EVENT_STREAM = b"text/event-stream"
 
+Listed = TypeVar("Listed")
 Headers = Sequence[tuple[bytes, bytes]]
 Read = Callable[["Response", "Attempt"], Any]
 """Makes an answer, or a Deferred of one, of a 200."""
@@ -85,6 +90,26 @@ class HTTPExecutor:
         sent.addCallback(self._answered, attempt, then)
         sent.addErrback(self._failed, attempt)
         return sent
+
+    async def _list(
+        self, target: str, parameter: str, lines: bytes, read: Callable[[bytes], tuple[list[Listed], str]]
+    ) -> list[Listed]:
+        """What is on all the pages of a list; *target* has a query, and *parameter* is by which it goes on.
+
+        *read* gives what is on a page, and what asks for the next; '' for the last. A page with nothing on it is the
+        last too, and so is one that leads back. Raises AttemptFailed, UpstreamError, and what *read* does.
+        """
+        listed: list[Listed] = []
+        asked = {""}
+        after = ""
+        while len(asked) <= MAX_PAGES:
+            onward = f"&{parameter}={quote(after, safe='')}" if after else ""
+            page, after = read(await self._get(self._origin.base_path + f"{target}{onward}".encode(), lines))
+            listed += page
+            if after in asked or not page:
+                break
+            asked.add(after)
+        return listed
 
     async def _get(self, target: bytes, lines: bytes) -> bytes:
         """The body of a 200, decoded; for lists. Raises AttemptFailed or UpstreamError."""

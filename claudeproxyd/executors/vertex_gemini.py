@@ -29,6 +29,11 @@ class _ModelPage(msgspec.Struct, rename="camel"):
 _decode_page = msgspec.json.Decoder(_ModelPage).decode
 
 
+def _read_page(body: bytes) -> tuple[list[Model], str]:
+    page = _decode_page(body)
+    return page.publisher_models, page.next_page_token
+
+
 class GeminiOnVertex(GeminiExecutor):
     """The part of a provider's executor for Google's own models, at one of its hosts."""
 
@@ -52,13 +57,7 @@ class GeminiOnVertex(GeminiExecutor):
     async def _models(self, credential: Credential) -> list[dict[str, Any]]:
         """Those that speak; the list has everything that Google publishes, and of no project."""
         secret = credential.source.present() or await credential.source.refresh()
-        found: list[dict[str, Any]] = []
-        after = ""
-        while True:
-            target = self._origin.base_path + f"/v1beta1/{_PUBLISHED[:-1]}?pageSize=100{after}".encode()
-            page = _decode_page(await self._get(target, self._authorization(secret)))
-            names = [model.name.removeprefix(_PUBLISHED) for model in page.publisher_models]
-            found += [entry(Model(name)) for name in names if name.startswith("gemini-")]
-            if not page.next_page_token or not page.publisher_models:
-                return found
-            after = f"&pageToken={quote(page.next_page_token, safe='')}"
+        target = f"/v1beta1/{_PUBLISHED[:-1]}?pageSize=100"
+        listed = await self._list(target, "pageToken", self._authorization(secret), _read_page)
+        names = [model.name.removeprefix(_PUBLISHED) for model in listed]
+        return [entry(Model(name)) for name in names if name.startswith("gemini-")]

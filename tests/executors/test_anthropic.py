@@ -436,11 +436,13 @@ class Models(AnthropicTestCase):
 
     def test_no_end(self) -> None:
         """A list that says it goes on, but does not, ends."""
-        asked = self.executor.models(self.attempt().credential)
-        wire = self.net.accept()
-        self.page(wire, data=[{"id": "a"}], has_more=True, last_id="a")
-        self.page(wire, data=[], has_more=True, last_id="a")
-        self.assertEqual(self.result(asked), [{"id": "a"}])
+        for last in [], [{"id": "a"}]:
+            asked = self.executor.models(self.attempt().credential)
+            wire = self.net.accept()
+            self.page(wire, data=[{"id": "a"}], has_more=True, last_id="a")
+            self.page(wire, data=last, has_more=True, last_id="a")
+            self.assertEqual(self.result(asked), [{"id": "a"}, *last])
+            wire.end()
 
     def test_refused(self) -> None:
         """A refusal is a classified failure."""

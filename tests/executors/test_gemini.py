@@ -17,6 +17,7 @@ from claudeproxyd.dispatch.verdict import refusal
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.executors.answers import MadeStream
 from claudeproxyd.executors.gemini import GeminiExecutor, GeminiMaker
+from claudeproxyd.executors.http import MAX_PAGES
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker, IUpstreamAnswer
 from claudeproxyd.leases import Credential
 from claudeproxyd.messages.ids import mint_signature
@@ -642,6 +643,17 @@ class Models(GeminiTestCase):
         thinking = first["capabilities"]["thinking"]
         self.assertEqual((thinking["supported"], thinking["types"]["disabled"]), (True, {"supported": True}))
         self.assertEqual(second, {"id": "g", "display_name": "g"})
+
+    def test_no_end(self) -> None:
+        """A list that leads in a circle ends where it closes, and one that never ends after some pages."""
+        model = {"name": "models/g", "supportedGenerationMethods": ["generateContent"]}
+        for tokens, pages in (("a", "b", "a"), 3), ([str(number) for number in range(99)], MAX_PAGES):
+            listed, wire = self.ask()
+            for token in tokens[:pages]:
+                self.assertNoResult(listed)
+                self.page(wire, {"models": [model], "nextPageToken": token})
+            self.assertEqual(len(self.successResultOf(listed)), pages)
+            wire.end()
 
     def test_refused(self) -> None:
         """A key that may not list is a classified failure."""
