@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at what the providers list.
 EVERY = 3600.0
+#: The same where one of them has not answered: at first, doubling up to that.
+SOON = 60.0
 
 #: What the API itself says where a date of release is not known.
 UNKNOWN_DATE = "1970-01-01T00:00:00Z"
@@ -54,26 +56,26 @@ class Catalog(Service):
                 self._named |= {name: _entry(name) for name in provider.models if not _is_glob(name)}
         self._lists_discovered = not models
         self._discovers = not models or any(_is_glob(model.name) for model in models)
-        self._discovered: dict[str, dict[str, Any]] = {}
+        self._listed: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+        """What each credential listed last."""
         if before is not None and self._discovers:
-            self._discovered = before._discovered
-        self._asking: Deferred[None] | None = None
-        self._loop = LoopingCall(self._look)
-        self._loop.clock = clock
+            self._listed = dict(before._listed)
+        self._discovered = self._merged()
+        self._clock = clock
+        self._looking: Deferred[None] | None = None
 
     def startService(self) -> None:
         """Look for models now and every hour, unless the operator named each."""
         super().startService()
         if self._discovers:
-            self._loop.start(EVERY)
+            self._looking = Deferred.fromCoroutine(self._look())
+            self._looking.addErrback(lambda failure: failure.trap(CancelledError))
 
     def stopService(self) -> None:
         """Stop looking."""
         super().stopService()
-        if self._loop.running:
-            self._loop.stop()
-        if self._asking is not None:
-            self._asking.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
 
     def entries(self) -> Sequence[Mapping[str, Any]]:
         """Every model, the operator's first. A model whose credentials are cooling stays."""
@@ -84,18 +86,25 @@ class Catalog(Service):
         """Whether the operator or a provider names that very model."""
         return model in self._named or model in self._discovered
 
-    def _look(self) -> Deferred[None]:
-        self._asking = Deferred.fromCoroutine(self._ask_all())
-        return self._asking
+    async def _look(self) -> None:
+        """Ask all, again and again, until cancelled."""
+        soon = SOON
+        while True:
+            if await self._ask_all():
+                pause, soon = EVERY, SOON
+            else:
+                pause, soon = soon, min(2 * soon, EVERY)
+            await deferLater(self._clock, pause)
 
-    async def _ask_all(self) -> None:
-        found: dict[str, dict[str, Any]] = {}
+    async def _ask_all(self) -> bool:
+        """Whether all have answered. Of those that have not, what they listed before stands."""
+        all_answered = True
         for credential in self._credentials:
             try:
                 listed = await self._executors[credential.provider].models(credential)
-                entries = {str(entry["id"]): entry for entry in listed}
+                entries = {(name := str(entry["id"])): _entry(name) | entry for entry in listed}
             except CancelledError:
-                return
+                raise
             except Exception as e:
                 self._log.info(
                     "{provider}/{credential} does not list its models: {reason}",
@@ -103,12 +112,19 @@ class Catalog(Service):
                     credential=credential.name,
                     reason=str(e),
                 )
+                all_answered = False
                 continue
-            for name, entry in entries.items():
-                found.setdefault(name, _entry(name) | entry)
-        self._asking = None
-        if found:
-            self._discovered = found
+            self._listed[credential.provider, credential.name] = entries
+            self._discovered = self._merged()
+        return all_answered
+
+    def _merged(self) -> dict[str, dict[str, Any]]:
+        """What all that are there have listed; of a model that several list, the first one's entry."""
+        merged: dict[str, dict[str, Any]] = {}
+        for credential in self._credentials:
+            for name, entry in self._listed.get((credential.provider, credential.name), {}).items():
+                merged.setdefault(name, entry)
+        return merged
 
 
 def _entry(name: str, display_name: str = "") -> dict[str, Any]:

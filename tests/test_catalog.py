@@ -47,7 +47,13 @@ verifyClass(IExecutor, ListingExecutor)
 class CatalogTestCase(SynchronousTestCase):
     """A catalog over two credentials of one provider."""
 
-    def make(self, *models: Model, serves: tuple[str, ...] = ("*",), before: Catalog | None = None) -> None:
+    def make(
+        self,
+        *models: Model,
+        serves: tuple[str, ...] = ("*",),
+        before: Catalog | None = None,
+        credentials: str = "ab",
+    ) -> None:
         """With these ``[[models]]``."""
         self.clock = Clock()
         self.executor = ListingExecutor()
@@ -56,7 +62,7 @@ class CatalogTestCase(SynchronousTestCase):
             models,
             [Provider(name="p", kind="fake", models=list(serves))],
             {"p": self.executor},
-            [Credential("p", name, StaticSecret({})) for name in "ab"],
+            [Credential("p", name, StaticSecret({})) for name in credentials],
             before,
         )
 
@@ -118,7 +124,7 @@ class Discovered(CatalogTestCase):
         self.catalog.stopService()
 
     def test_one_fails(self) -> None:
-        """A credential that does not list, or lists nonsense, hides nothing of the others, now or in an hour."""
+        """A credential that does not list, or lists nonsense, hides nothing of the others, then or later."""
         self.catalog.startService()
         for number, nonsense in enumerate((ZeroDivisionError("no"), [{"no": "id"}])):
             first = self.executor.asked[2 * number]
@@ -132,14 +138,40 @@ class Discovered(CatalogTestCase):
         self.assertEqual(len(self.executor.asked), 5)
         self.catalog.stopService()
 
-    def test_all_fail(self) -> None:
-        """What was known stays while nobody says anything else."""
+    def test_kept(self) -> None:
+        """What a credential listed stays while it says nothing else, whatever the others say."""
         self.catalog.startService()
-        for _ in range(2):
-            self.executor.asked[-1].callback([{"id": "x"}])
+        for name in "xy":
+            self.executor.asked[-1].callback([{"id": name}])
         self.clock.advance(EVERY)
-        for _ in range(2):
-            self.executor.asked[-1].errback(ZeroDivisionError())
+        self.executor.asked[-1].errback(ZeroDivisionError())
+        self.assertEqual(self.ids(), ["mine", "x", "y"])
+        self.executor.asked[-1].callback([{"id": "z"}])
+        self.assertEqual(self.ids(), ["mine", "x", "z"])
+        self.catalog.stopService()
+
+    def test_asked_again_soon(self) -> None:
+        """Who cannot list is asked again in a minute, then ever later up to an hour; once all list, in an hour."""
+        self.catalog.startService()
+
+        def look(*answers: Any) -> float:
+            """Seconds until the next look after one with these answers."""
+            for answer in answers:
+                self.executor.asked[-1].callback(answer)
+            (call,) = self.clock.getDelayedCalls()
+            after: float = call.getTime() - self.clock.seconds()
+            self.clock.advance(after)
+            return after
+
+        fails = [None], []
+        self.assertEqual([look(*fails) for _ in range(8)], [60, 120, 240, 480, 960, 1920, EVERY, EVERY])
+        self.assertEqual([look([], []), look(*fails), look(*fails)], [EVERY, 60, 120])
+        self.catalog.stopService()
+
+    def test_one_that_never_answers(self) -> None:
+        """What the others listed is there while a credential takes its time."""
+        self.catalog.startService()
+        self.executor.asked[0].callback([{"id": "x"}])
         self.assertEqual(self.ids(), ["mine", "x"])
         self.catalog.stopService()
 
@@ -169,6 +201,12 @@ class Reloaded(CatalogTestCase):
         before = self.discover()
         self.make(before=before)
         self.assertEqual(self.ids(), ["found"])
+
+    def test_kept_of_what_is_there(self) -> None:
+        """What a credential listed goes with it."""
+        before = self.discover()
+        self.make(before=before, credentials="b")
+        self.assertEqual(self.ids(), [])
 
     def test_not_among_the_operators(self) -> None:
         """Where the operator names the models now, what was discovered before is gone."""
