@@ -20,7 +20,7 @@ from claudeproxyd.pool import state
 from claudeproxyd.pool.affinity import Affinities, Bond
 from claudeproxyd.pool.agenda import Agenda
 from claudeproxyd.pool.candidates import Candidates
-from claudeproxyd.pool.cooldown import Terms
+from claudeproxyd.pool.cooldown import Terms, cools
 from claudeproxyd.pool.figures import Figures, register
 from claudeproxyd.pool.lease import Lease
 from claudeproxyd.pool.queue import Queue
@@ -131,7 +131,8 @@ class CredentialPool(Service):
             self._arm()
         if self._queue:
             self._serve()
-            if rest is not None:
+            if cools(outcome):
+                # Also where a cooldown was running already: it may last longer now.
                 self._dismiss()
 
     def ready_in(self, wanted: Wanted) -> float | None:

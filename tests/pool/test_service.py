@@ -654,6 +654,15 @@ class WaitingTests(PoolTestCase):
         first.release(OK)
         self.successResultOf(waiting)
 
+    def test_hopeless_later(self) -> None:
+        """Nobody waits for a cooldown that would have ended in time and was made longer meanwhile."""
+        pool = self.pool("a")
+        first, second = self.take(pool), self.take(pool)
+        first.release(QUOTA)
+        waiting = self.wait(pool)
+        second.release(QUOTA_HOUR)
+        self.assertEqual(self.refused(waiting), ("quota", 3600.0))
+
     def test_hopeless(self) -> None:
         """Those who wait are told at once when what they wait for will not be ready in time after all."""
         pool = self.pool(credential("a", max_concurrency=1))
