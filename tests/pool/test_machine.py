@@ -6,12 +6,20 @@ Where a rule leaves the pool a choice (the last usable candidate is tried though
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -20,7 +28,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.leases import Credential, Exhausted, Wanted
 from claudeproxyd.outcomes import CANCELLED, OK, Outcome, Scope
-from claudeproxyd.pool.cooldown import PASSING
+from claudeproxyd.pool.cooldown import JITTER, JITTER_MOST, PASSING
 from claudeproxyd.pool.lease import AlreadyReleased, Lease
 from claudeproxyd.pool.service import CredentialPool
 from tests.pool.support import (
@@ -44,6 +52,7 @@ ALL = {
 }
 LIMITS = {"p": 9}
 WISHES = [("m",), ("m",), ("m",), ("n",), ("n",), ("u",), ("m", "q:m"), ("q:m", "n"), ("q:n",)]
+OUTCOMES = [OK] * 8 + [CANCELLED, CLIENT_FAULT, OVERLOADED, UNREACHABLE] + [QUOTA, QUOTA_HOUR, AUTH, TRANSIENT] * 2
 MAX_WAIT = 30.0
 AHEAD = EPOCH
 
@@ -60,8 +69,13 @@ class Grant:
         self.number = number
         self.credential: Credential = lease.candidate.credential
         self.model: str = lease.candidate.route.model
-        self.counted = not wish.count_tokens
-        """Whether its credential is one whose limit it counts for: not after that was taken out of the file."""
+        self.gone = False
+        """Its credential was taken out of the file: one of that name that comes back is another."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether it counts for its credential's limit."""
+        return not (self.gone or self.wish.count_tokens)
 
     def places(self) -> list[Key]:
         """What bears on it."""
@@ -89,6 +103,8 @@ class Rested:
     def __init__(self) -> None:
         self.until = 0.0
         """It must not be used before, whatever else happens."""
+        self.healed = 0.0
+        """By then it may be tried again, whatever its level was."""
         self.began = -1
         """The newest grant at the time."""
         self.proved = False
@@ -109,6 +125,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.rested: tuple[dict[Key, Rested], dict[Key, Rested]] = ({}, {})
         self.homes: dict[tuple[str, str], str] = {}
         self.number = 0
+        self.restart_from = 20
         self.broken: list[Failure] = []
         self.pool: CredentialPool
 
@@ -127,7 +144,8 @@ class PoolMachine(RuleBasedStateMachine):
     @initialize(strategy=st.sampled_from(["round-robin", "weighted", "fill-first", "least-busy"]))
     def start(self, strategy: str) -> None:
         """With any strategy."""
-        self.settings = Settings(strategy=strategy, max_wait=MAX_WAIT, queue=8)
+        # Homes are not forgotten: the books do not know how long one rested.
+        self.settings = Settings(strategy=strategy, max_wait=MAX_WAIT, queue=8, affinity_ttl=1e9)
         self.pool = self.make()
 
     # -- what the onlooker knows
@@ -155,8 +173,11 @@ class PoolMachine(RuleBasedStateMachine):
         return (0 < one.max_concurrency <= self.under_way(one.name)) or total >= LIMITS.get(one.provider, 100)
 
     def records(self, one: Credential, model: str, wish: Wanted) -> list[Rested]:
-        """All that is known against a candidate. Who proved itself and has nothing under way is as good as new."""
-        provider = one.provider
+        """All that is known against a candidate.
+
+        With nothing under way, who proved itself is as good as new, and who has rested for long enough may be tried.
+        """
+        provider, now = one.provider, self.clock.seconds()
         keys: list[Key] = [
             (provider, None, None),
             (provider, None, model),
@@ -169,7 +190,7 @@ class PoolMachine(RuleBasedStateMachine):
             for key in keys
             if key in rested
             and not (
-                rested[key].proved
+                (rested[key].proved or rested[key].healed < now)
                 and not any(
                     key in grant.places() and grant.wish.count_tokens == wish.count_tokens for grant in self.out
                 )
@@ -252,17 +273,32 @@ class PoolMachine(RuleBasedStateMachine):
                 assert not others, f"a second trial of {key}"
         self.out.append(grant)
 
-    @rule(
-        data=st.data(),
-        number=st.integers(1, 5),
-        outcome=st.sampled_from(
-            [OK] * 8 + [CANCELLED, CLIENT_FAULT, OVERLOADED, UNREACHABLE] + [QUOTA, QUOTA_HOUR, AUTH, TRANSIENT] * 2
-        ),
-    )
-    def release(self, data: st.DataObject, number: int, outcome: Outcome) -> None:
-        """Some attempts end."""
-        for _ in range(min(number, len(self.out))):
-            self.one_release(self.out.pop(data.draw(st.integers(0, len(self.out) - 1))), outcome)
+    @precondition(lambda self: self.out)
+    @rule(which=st.integers(0, 20), outcomes=st.lists(st.sampled_from(OUTCOMES), min_size=1, max_size=5))
+    def release(self, which: int, outcomes: list[Outcome]) -> None:
+        """Some attempts end, each in its own way."""
+        for outcome in outcomes[: len(self.out)]:
+            self.one_release(self.out.pop(which % len(self.out)), outcome)
+
+    @precondition(lambda self: self.out)
+    @rule(which=st.integers(0, 20), outcomes=st.permutations([QUOTA_HOUR, QUOTA, TRANSIENT]))
+    def fail_together(self, which: int, outcomes: list[Outcome]) -> None:
+        """Attempts at one candidate fail one after another, for longer and for shorter."""
+        places = self.out[which % len(self.out)].places()
+        for grant, outcome in zip([each for each in self.out if each.places() == places], outcomes, strict=False):
+            self.out.remove(grant)
+            self.one_release(grant, outcome)
+
+    @rule(models=st.sampled_from(WISHES), outcome=st.sampled_from([CANCELLED, CLIENT_FAULT]))
+    def try_again(self, models: tuple[str, ...], outcome: Outcome) -> None:
+        """Everything stands still, and much later one is tried after the other; none of them teaches anything."""
+        while self.out:
+            self.one_release(self.out.pop(), outcome)
+        self.advance(4000.0)
+        for _ in range(3):
+            self.one_request(wanted(*models))
+            if self.out:
+                self.one_release(self.out.pop(), outcome)
 
     def one_release(self, grant: Grant, outcome: Outcome) -> None:
         """And can end only once."""
@@ -278,16 +314,15 @@ class PoolMachine(RuleBasedStateMachine):
     def learn(self, grant: Grant, outcome: Outcome) -> None:
         """Note what the outcome must mean."""
         rested = self.rested[grant.wish.count_tokens]
-        present = grant.credential.name in self.present and grant.counted | grant.wish.count_tokens
         if outcome is OK:
             for key in grant.places():
                 record = rested.get(key)
                 if record is not None and grant.number > record.began and self.clock.seconds() >= record.until:
                     record.proved = True
-            if not grant.wish.count_tokens and grant.wish.session and present:
+            if grant.counted and grant.wish.session:
                 self.home(grant)
             return
-        if outcome.scope is Scope.NONE or not present:
+        if outcome.scope is Scope.NONE or grant.gone:
             return
         provider, name = grant.credential.provider, grant.credential.name
         key: Key = (
@@ -299,8 +334,11 @@ class PoolMachine(RuleBasedStateMachine):
         if grant.number > record.began:
             record.began = self.number
             record.proved = False
+        now = self.clock.seconds()
+        longest = outcome.until_hint or outcome.ceiling
+        record.healed = max(record.healed, now + longest + min(longest * JITTER, JITTER_MOST))
         if outcome.kind not in PASSING:
-            record.until = max(record.until, self.clock.seconds() + (outcome.until_hint or outcome.base))
+            record.until = max(record.until, now + (outcome.until_hint or outcome.base))
 
     def home(self, grant: Grant) -> None:
         """A session was served: it is at home there, unless it was only visiting."""
@@ -317,11 +355,11 @@ class PoolMachine(RuleBasedStateMachine):
         """Time passes."""
         self.clock.pump([seconds / 4] * 4)
 
-    @rule(data=st.data())
-    def leave(self, data: st.DataObject) -> None:
+    @precondition(lambda self: self.waiting)
+    @rule(which=st.integers(0, 7))
+    def leave(self, which: int) -> None:
         """A client that waits goes away."""
-        if self.waiting:
-            self.waiting[data.draw(st.integers(0, len(self.waiting) - 1))].deferred.cancel()
+        self.waiting[which % len(self.waiting)].deferred.cancel()
 
     @rule(name=st.sampled_from("abcz"), enabled=st.booleans())
     def switch(self, name: str, enabled: bool) -> None:
@@ -362,12 +400,14 @@ class PoolMachine(RuleBasedStateMachine):
             self.homes[home] = "?"
         for grant in self.out:
             if grant.credential.name in gone:
-                grant.counted = False
+                grant.gone = True
         self.pool.reload([ALL[name] for name in kept], self.settings)
 
+    @precondition(lambda self: self.number >= self.restart_from)
     @rule()
     def restart(self) -> None:
-        """The daemon is restarted, with the state that it saved."""
+        """The daemon is restarted, with the state that it saved; not before there is something to remember."""
+        self.restart_from = self.number + 20
         saved = self.pool.export_state()
         self.pool.stopService()
         assert not self.waiting
@@ -410,6 +450,19 @@ class PoolMachine(RuleBasedStateMachine):
             name = entry["credential"]
             assert entry["in_flight"] == self.under_way(name)
             assert (entry["state"] == "disabled") == (name in self.disabled)
+            self.rests_as_long_as_it_must(name, entry["cooldowns"], self.rested[False])
+            self.rests_as_long_as_it_must(name, entry["count_tokens"]["cooldowns"], self.rested[True])
+
+    def rests_as_long_as_it_must(
+        self, name: str, cooldowns: Sequence[Mapping[str, Any]], rested: Mapping[Key, Rested]
+    ) -> None:
+        """No later failure shortens what an earlier one began."""
+        told = {(each["scope"], each["model"]): each["remaining"] for each in cooldowns}
+        for (_, whose, model), record in rested.items():
+            left = record.until - self.clock.seconds()
+            if whose == name and left > 0.01:
+                scope = Scope.CREDENTIAL if model is None else Scope.MODEL
+                assert told.get((scope.value, model), 0.0) > left - 0.01, f"{name} rests for {left}, not {told}"
 
     @invariant()
     def no_timer_is_left(self) -> None:
@@ -434,7 +487,7 @@ class MachineTests(SynchronousTestCase):
         run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis does not annotate it
             PoolMachine,
             settings=settings(
-                max_examples=200,
+                max_examples=160,
                 stateful_step_count=60,
                 deadline=None,
                 database=None,
