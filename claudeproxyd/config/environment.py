@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import json
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from claudeproxyd.config.mistakes import Findings
 from claudeproxyd.config.places import Place, Source
+from claudeproxyd.config.resolving import BadSecret, resolve
 
 
 def from_environment(environ: Mapping[str, str], kinds: Collection[str], findings: Findings) -> Source:
     """The tree that a file would have. A provider whose kind is not among *kinds* is left out with a warning."""
     source = Source("the environment", {"providers": []})
-    for provider in _providers(environ):
+    for provider in [*_providers(environ), *_vertex(environ, Place(source), findings)]:
         if provider["kind"] in kinds:
             source.tree["providers"].append(provider)
         else:
@@ -44,14 +46,32 @@ def _providers(environ: Mapping[str, str]) -> list[dict[str, Any]]:
             if name in given
         }
         providers.append(_provider("bedrock", "bedrock", aws=aws, region=environ.get("AWS_REGION") or "us-east-1"))
-    if {"GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"} <= given:
-        vertex: dict[str, Any] = {
-            "service_account": {"file": environ["GOOGLE_APPLICATION_CREDENTIALS"]},
-            "project": environ["GOOGLE_CLOUD_PROJECT"],
-            "location": environ.get("GOOGLE_CLOUD_LOCATION") or environ.get("CLOUD_ML_REGION") or "global",
-        }
-        providers.append(_provider("vertex", "vertex", **vertex))
     return providers
+
+
+def _vertex(environ: Mapping[str, str], place: Place, findings: Findings) -> Iterator[dict[str, Any]]:
+    """A key file may be there for other programs alone: it has to be known whose project pays."""
+    path = environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    if not path:
+        return
+    project = environ.get("GOOGLE_CLOUD_PROJECT", "")
+    if not project and not _names_project(path):
+        findings.warn(
+            place,
+            "GOOGLE_APPLICATION_CREDENTIALS is set, and neither its file nor GOOGLE_CLOUD_PROJECT names a project",
+            "no provider is made of it",
+        )
+        return
+    location = environ.get("GOOGLE_CLOUD_LOCATION") or environ.get("CLOUD_ML_REGION") or "global"
+    yield _provider("vertex", "vertex", service_account={"file": path}, project=project, location=location)
+
+
+def _names_project(path: str) -> bool:
+    try:
+        key = json.loads(resolve({"file": path}, {}, "", digest=False)[0].reveal())
+    except (BadSecret, ValueError):
+        return False
+    return isinstance(key, dict) and bool(key.get("project_id") or key.get("quota_project_id"))
 
 
 def _provider(name: str, kind: str, base_url: str = "", **credential: Any) -> dict[str, Any]:

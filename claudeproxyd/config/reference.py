@@ -149,7 +149,8 @@ none, like `sandbox`, needs no `[[providers.credentials]]`: such a provider has 
 ## The environment alone
 
 Without a file, each of these gives one provider, with one credential named `environment`. Variables in brackets may be
-left out: the region is then `us-east-1`, the location `global`. A variable that is set but empty counts as not set.
+left out: the region is then `us-east-1`, the location `global`, the project the one that the key file names (if it
+names none, nothing is made of it). A variable that is set but empty counts as not set.
 
 | provider | kind | variables |
 |---|---|---|
@@ -157,8 +158,8 @@ left out: the region is then `us-east-1`, the location `global`. A variable that
 | `gemini` | `gemini` | `GEMINI_API_KEY` or `GOOGLE_API_KEY` |
 | `openai` | `openai-chat` | `OPENAI_API_KEY` (`OPENAI_BASE_URL`) |
 | `bedrock` | `bedrock` | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` (`AWS_SESSION_TOKEN`, `AWS_REGION`) |
-| `vertex` | `vertex` | `GOOGLE_APPLICATION_CREDENTIALS`, `GOOGLE_CLOUD_PROJECT` \
-(`GOOGLE_CLOUD_LOCATION` or `CLOUD_ML_REGION`) |
+| `vertex` | `vertex` | `GOOGLE_APPLICATION_CREDENTIALS` \
+(`GOOGLE_CLOUD_PROJECT`, `GOOGLE_CLOUD_LOCATION` or `CLOUD_ML_REGION`) |
 | `sandbox` | `sandbox` | none of these |
 
 A provider whose kind this version has not built is left out with a warning. All else has its default, so the daemon

@@ -98,6 +98,24 @@ class EnvironmentTests(ConfigTestCase):
         error = self.assertRaises(ConfigError, load, None, self.environ, self.makers)
         self.assertIn("the environment: providers[0].credentials[0].service_account its file cannot be", str(error))
 
+    def test_vertex_without_project(self) -> None:
+        """A key file that names its project is enough; one that names none is for other programs, and is told."""
+        self.makers["vertex"] = FakeMaker("vertex", "https://v.example", ("service_account",))
+        for text, made in (
+            ('{"project_id": "p"}', True),
+            ('{"quota_project_id": "p"}', True),
+            ("{}", False),
+            ("[]", False),
+            ("{", False),
+            ("\0", False),
+        ):
+            self.environ["GOOGLE_APPLICATION_CREDENTIALS"] = self.write("sa.json", text)
+            loaded = load(None, self.environ, self.makers)
+            self.assertEqual([p.name for p in loaded.config.providers], ["vertex" if made else "sandbox"], text)
+            self.assertEqual([str(w).count("GOOGLE_CLOUD_PROJECT") for w in loaded.warnings], [] if made else [1])
+        self.environ["GOOGLE_APPLICATION_CREDENTIALS"] += ".not"
+        self.assertEqual(len(load(None, self.environ, self.makers).warnings), 1)
+
 
 class IncludeTests(ConfigTestCase):
     """Several files."""
