@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from claudeproxyd.leases import Credential
     from claudeproxyd.upstream.client import Origin
 
-_LOCATION = re.compile(r"[a-z]+(-[a-z]+\d+)?", re.ASCII)
+_LOCATION = re.compile(r"global|us|eu|[a-z]+(-[a-z]+)+\d+", re.ASCII)
 _PROJECT = re.compile(r"[a-z0-9]([a-z0-9.:-]*[a-z0-9])?", re.ASCII)
 _NO_THREADS = "thread: Vertex AI keeps no conversations"
 _NOT_FOR_KEYS = "an API key of Vertex AI serves Google's own models alone, not Claude's"

@@ -484,6 +484,7 @@ class Check(SynchronousTestCase):
             account(),
             account("b", location="global", project="example.com:p-1"),
             account("c", location="eu", project="123456789012"),
+            account("e", location="northamerica-northeast1"),
             Credential(name="d", service_account=Secret(named), location="us"),
             key(),
         ]
@@ -499,6 +500,9 @@ class Check(SynchronousTestCase):
         for changes, member, words in (
             ({"location": ""}, "location", "missing"),
             ({"location": "US-East5"}, "location", "no location"),
+            ({"location": "europe"}, "location", "no location"),
+            ({"location": "us-east"}, "location", "no location"),
+            ({"location": "us-east5-a"}, "location", "no location"),
             ({"location": "evil.example/"}, "location", "no location"),
             ({"location": "us-east5\n"}, "location", "no location"),
             ({"project": ""}, "project", "missing"),
