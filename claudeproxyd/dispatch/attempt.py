@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.dispatch.call import Call
     from claudeproxyd.leases import Credential, Route
+    from claudeproxyd.messages.usage import Usage
     from claudeproxyd.observe.capture import Exchange
 
 
@@ -27,6 +28,7 @@ class Attempt:
         "secret",
         "started",
         "status",
+        "usage",
     )
 
     def __init__(
@@ -51,6 +53,8 @@ class Attempt:
         """Where the executor shows what it sent and got, when the request is captured."""
         self.bytes_out = 0
         """Bytes of body sent up."""
+        self.usage: Usage | None = None
+        """What the upstream has counted, if it has, of a whole answer that could not be used."""
 
     @property
     def model(self) -> str:

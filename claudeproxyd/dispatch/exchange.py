@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.dispatcher import Dispatcher
     from claudeproxyd.interfaces import ILease, IUpstreamAnswer
     from claudeproxyd.leases import Candidate, Route
-
-    Headers = Sequence[tuple[bytes, bytes]]
 
 #: Nobody else is asked after these; of the repetitions, when they are used up.
 _ANSWERED = (Then.ANSWER, Then.REPEAT_ONCE, Then.RECTIFY_ONCE)
@@ -245,7 +242,7 @@ class Exchange:
             sent = executor.count_tokens(attempt) if call.count_tokens else executor.messages(attempt)
             answer = await sent
             call.first_byte = attempt.head_at
-            headers = self._headers(answer)
+            headers = [*answer.headers, *self._ours()]
             if answer.body is not None:
                 call.first_content = house.clock.seconds()
                 self._downlink.whole(headers, answer.body)
@@ -254,8 +251,8 @@ class Exchange:
                 content = house.timeouts[provider].content
                 content_by = attempt.started + content if content else None
                 await self._relay.carry(answer, headers, executor.family, content_by)
-                if answer.oddity:
-                    house.note_oddity(provider, answer.oddity)
+            if answer.oddity:
+                house.note_oddity(provider, answer.oddity)
             outcome = OK if answer.exhausted is None else Outcome(Kind.OK, exhausted=answer.exhausted)
             return outcome
         except AttemptFailed as failure:
@@ -263,12 +260,6 @@ class Exchange:
             raise
         finally:
             self._record(attempt, answer, outcome)
-
-    def _headers(self, answer: IUpstreamAnswer) -> Headers:
-        headers = [*answer.headers, *self._ours()]
-        if not answer.request_id:
-            headers.append((b"request-id", self._call.request_id.encode()))
-        return headers
 
     def _ours(self) -> list[tuple[bytes, bytes]]:
         call = self._call
@@ -298,15 +289,8 @@ class Exchange:
     def _estimate(self) -> None:
         """No upstream can count: a guess, marked as one, is better for the client than an error."""
         body = b'{"input_tokens":%d}' % self._house.estimate(self._call.envelope.body)
-        self._downlink.whole(
-            [
-                (b"content-type", b"application/json"),
-                (b"x-claudeproxyd-estimate", b"true"),
-                (b"request-id", self._call.request_id.encode()),
-                *self._ours(),
-            ],
-            body,
-        )
+        headers = [(b"content-type", b"application/json"), (b"x-claudeproxyd-estimate", b"true"), *self._ours()]
+        self._downlink.whole(headers, body)
 
     def _ended_from_outside(self) -> None:
         reason = self._call.cancelled or CancelReason.CLIENT_GONE
@@ -342,18 +326,19 @@ class Exchange:
         )
         if attempt.head_at is not None:
             record.time_to_first_byte = attempt.head_at - attempt.started
-        if answer is not None:
-            usage = answer.usage
+        usage = attempt.usage if answer is None else answer.usage
+        if usage is not None:
             call.usage = usage
-            call.stop_reason = answer.stop_reason
-            record.upstream_request_id = answer.request_id
-            record.stop_reason = answer.stop_reason
             record.input_tokens = usage.input
             record.output_tokens = usage.output
             record.cache_read_tokens = usage.cache_read
             record.cache_write_tokens = usage.cache_write
             record.thinking_tokens = usage.thinking
             record.estimated = usage.estimated
+        if answer is not None:
+            call.stop_reason = answer.stop_reason
+            record.upstream_request_id = answer.request_id
+            record.stop_reason = answer.stop_reason
             record.bytes_in = answer.bytes_in
             if call.first_content is not None:
                 record.time_to_first_content = call.first_content - attempt.started

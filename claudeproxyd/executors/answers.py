@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from twisted.internet.interfaces import IPushProducer
@@ -31,8 +31,15 @@ Headers = Sequence[tuple[bytes, bytes]]
 _CUT = "upstream closed the stream before message_stop"
 
 
-class NotClaude(Exception):
-    """A 200 whose body is not the Claude answer that it should be."""
+class Whole(NamedTuple):
+    """An answer's body as its client gets it, and what there is to know of it."""
+
+    body: bytes
+    usage: Usage
+    stop_reason: str | None = None
+    request_id: str = ""
+    """As the upstream's body told it."""
+    oddity: str = ""
 
 
 class _Message(msgspec.Struct):
@@ -49,35 +56,45 @@ _decode_message = msgspec.json.Decoder(_Message).decode
 _decode_count = msgspec.json.Decoder(_Count).decode
 
 
+def read_message(body: bytes) -> Whole:
+    """A Claude message, which stays as it is. Raises :class:`~claudeproxyd.messages.reader.Damaged`."""
+    try:
+        message = _decode_message(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        raise Damaged(f"no message: {e}") from None
+    if message.type != "message":
+        raise Damaged(f"no message, but {message.type!r}")
+    usage = Usage()
+    count(usage, message.usage)
+    return Whole(body, usage, message.stop_reason)
+
+
+def read_count(body: bytes) -> Whole:
+    """The same of an answer of count_tokens."""
+    usage = Usage()
+    try:
+        usage.input = _decode_count(body).input_tokens
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        raise Damaged(f"no count: {e}") from None
+    return Whole(body, usage)
+
+
 @implementer(IUpstreamAnswer)
 class WholeAnswer:
-    """A message or a token count, to its last byte. Raises :class:`NotClaude` where it is something else."""
+    """A message or a token count, to its last byte."""
 
+    status = 200
     producer = None
-    oddity = ""
 
-    def __init__(
-        self, headers: Headers, body: bytes, *, exhausted: float | None, request_id: str, count_tokens: bool
-    ) -> None:
-        self.status = 200
+    def __init__(self, headers: Headers, whole: Whole, *, exhausted: float | None = None, request_id: str = "") -> None:
         self.headers = headers
-        self.body = body
-        self.usage = Usage()
-        self.stop_reason: str | None = None
+        self.body = whole.body
+        self.usage = whole.usage
+        self.stop_reason = whole.stop_reason
         self.exhausted = exhausted
-        self.request_id = request_id
-        self.bytes_in = len(body)
-        try:
-            if count_tokens:
-                self.usage.input = _decode_count(body).input_tokens
-                return
-            message = _decode_message(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-            raise NotClaude(f"a 200 whose body is not a Claude answer: {e}") from None
-        if message.type != "message":
-            raise NotClaude(f"a 200 whose body is of type {message.type!r}")
-        self.stop_reason = message.stop_reason
-        count(self.usage, message.usage)
+        self.request_id = request_id or whole.request_id
+        self.oddity = whole.oddity
+        self.bytes_in = len(whole.body)
 
     def deliver(self, consumer: Any) -> None:
         """A whole answer has no events."""
@@ -131,12 +148,12 @@ class StreamAnswer:
         "_hold",
         "_max_event_bytes",
         "_reader",
+        "_request_id",
         "_response",
         "body",
         "bytes_in",
         "exhausted",
         "headers",
-        "request_id",
         "status",
     )
 
@@ -156,7 +173,7 @@ class StreamAnswer:
         self.headers = headers
         self.body = None
         self.exhausted = exhausted
-        self.request_id = request_id
+        self._request_id = request_id
         self.bytes_in = 0
         self._executor = executor
         self._attempt = attempt
@@ -204,6 +221,11 @@ class StreamAnswer:
     def oddity(self) -> str:
         """What was out of order, or ''."""
         return self._reader.oddity
+
+    @property
+    def request_id(self) -> str:
+        """As a header said, or else what has come of the body."""
+        return self._request_id or self._reader.request_id
 
     def deliver(self, consumer: IEventConsumer) -> None:
         """See :class:`~claudeproxyd.interfaces.IUpstreamAnswer`."""

@@ -17,6 +17,9 @@ class ClaudeReader:
 
     __slots__ = ("_splitter", "_watch", "unfinished")
 
+    request_id = ""
+    """It comes in a header."""
+
     def __init__(self, max_event_bytes: int) -> None:
         self._splitter = FrameSplitter(max_event_bytes)
         self._watch = StreamWatch()

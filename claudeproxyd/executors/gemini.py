@@ -15,7 +15,7 @@ import msgspec
 from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
-from claudeproxyd.executors.answers import MadeStream, WholeAnswer
+from claudeproxyd.executors.answers import MadeStream, Whole, WholeAnswer
 from claudeproxyd.executors.gemini_models import entry, read_page
 from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
@@ -23,6 +23,7 @@ from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
 from claudeproxyd.messages.reader import Damaged
+from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes import Phase
 from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
@@ -188,10 +189,11 @@ class GeminiExecutor(HTTPExecutor):
         return self._stream(response, attempt, reader, _STREAMED)
 
     def _message(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
-        def translated(body: bytes) -> bytes:
+        def translated(body: bytes) -> Whole:
             machine = self._machine(attempt, request, whole=True)
-            read_whole(body, machine, request, self.services.signatures)
-            return machine.message()
+            attempt.usage = machine.usage
+            reader = read_whole(body, machine, request, self.services.signatures)
+            return Whole(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.oddity)
 
         return self._whole(response, attempt, translated)
 
@@ -203,15 +205,17 @@ class GeminiExecutor(HTTPExecutor):
         machine.finish("max_tokens")
         if streamed:
             return MadeStream(_JSON, machine.take(), machine.usage, "max_tokens")
-        return WholeAnswer(_JSON, machine.message(), exhausted=None, request_id="", count_tokens=False)
+        return WholeAnswer(_JSON, Whole(machine.message(), machine.usage, "max_tokens"))
 
 
-def _counted(body: bytes) -> bytes:
+def _counted(body: bytes) -> Whole:
     """The answer of ``countTokens`` as that of count_tokens."""
+    usage = Usage()
     try:
-        return b'{"input_tokens":%d}' % _decode_count(body).total_tokens
+        usage.input = _decode_count(body).total_tokens
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
         raise Damaged(f"no count: {e}") from None
+    return Whole(b'{"input_tokens":%d}' % usage.input, usage)
 
 
 def check_google(section: Provider) -> list[tuple[str, str]]:

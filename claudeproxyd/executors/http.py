@@ -12,7 +12,7 @@ from urllib.parse import quote
 from claudeproxyd.classification import classify, context_overflow
 from claudeproxyd.error_bodies import read_error
 from claudeproxyd.errors import type_in
-from claudeproxyd.executors.answers import NotClaude, StreamAnswer, WholeAnswer
+from claudeproxyd.executors.answers import StreamAnswer, Whole, WholeAnswer, read_count, read_message
 from claudeproxyd.framing.coding import CodingError, Decoder, decode_whole, sniff
 from claudeproxyd.hints import foreseen
 from claudeproxyd.messages.headers import value_of
@@ -173,21 +173,23 @@ class HTTPExecutor:
             request_id=_request_id(response),
         )
 
-    def _whole(self, response: Response, attempt: Attempt, translate: Callable[[bytes], bytes] | None = None) -> Any:
-        """The answer in a body, once it is here; *translate* makes the Claude one of it.
+    def _whole(self, response: Response, attempt: Attempt, read: Callable[[bytes], Whole] | None = None) -> Any:
+        """The answer in a body, once it is here; *read* makes the Claude one of it, where it is none already.
 
-        *translate* may raise :class:`~claudeproxyd.messages.reader.Damaged` and ``ModelFault``.
+        *read* may raise :class:`~claudeproxyd.messages.reader.Damaged` and ``ModelFault``.
         """
+        if read is None:
+            read = read_count if attempt.call.count_tokens else read_message
         if response.whole is not None:
-            return self._read_whole(response.whole, response, attempt, translate)
-        return self._body(response, MAX_WHOLE_ANSWER).addCallback(self._read_whole, response, attempt, translate)
+            return self._read_whole(response.whole, response, attempt, read)
+        return self._body(response, MAX_WHOLE_ANSWER).addCallback(self._read_whole, response, attempt, read)
 
     def _body(self, response: Response, limit: int) -> Deferred[bytes]:
         """All of a body, counted in ``max_buffered_bytes`` while it comes."""
         return response.read(limit, self.services.hold)
 
     def _read_whole(
-        self, raw: bytes, response: Response, attempt: Attempt, translate: Callable[[bytes], bytes] | None
+        self, raw: bytes, response: Response, attempt: Attempt, read: Callable[[bytes], Whole]
     ) -> WholeAnswer:
         if attempt.capture is not None:
             attempt.capture.data(raw)
@@ -195,14 +197,13 @@ class HTTPExecutor:
         try:
             answer = WholeAnswer(
                 self.client_headers(response.headers),
-                body if translate is None else translate(body),
+                read(body),
                 exhausted=foreseen(response.headers, self.family, self.services.now()),
                 request_id=_request_id(response),
-                count_tokens=attempt.call.count_tokens,
             )
         except ModelFault as e:
             raise self.failed(attempt, phase=Phase.ANSWER, failure="model_fault", body=str(e).encode()) from None
-        except (NotClaude, Damaged):
+        except Damaged:
             self._not_an_answer(raw, response, attempt)
         answer.bytes_in = len(raw)
         return answer

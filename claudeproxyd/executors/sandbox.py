@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from claudeproxyd.classification import classify
 from claudeproxyd.errors import STATUS_OF_TYPE, ClaudeError
-from claudeproxyd.executors.answers import WholeAnswer
+from claudeproxyd.executors.answers import Whole, WholeAnswer
 from claudeproxyd.executors.sandbox_prompt import Prompt
 from claudeproxyd.executors.sandbox_speech import FAMILY, speak
 from claudeproxyd.executors.sandbox_stream import SandboxStream
@@ -28,6 +28,7 @@ from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.ids import Ids
+from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Evidence, Phase
 
 if TYPE_CHECKING:
@@ -72,9 +73,11 @@ class SandboxExecutor:
 
     def count_tokens(self, attempt: Attempt) -> Deferred[Any]:
         """The local estimate, marked as one."""
-        body = msgspec.json.encode({"input_tokens": estimate_tokens(attempt.call.envelope.body)})
+        usage = Usage()
+        usage.input = estimate_tokens(attempt.call.envelope.body)
+        body = msgspec.json.encode({"input_tokens": usage.input})
         headers = [*self._headers(b"application/json"), (b"x-claudeproxyd-estimate", b"true")]
-        return succeed(self._whole(headers, body, count_tokens=True))
+        return succeed(self._whole(headers, Whole(body, usage)))
 
     def models(self, credential: Any) -> Deferred[list[dict[str, Any]]]:
         """A few names that clients look for; any other is served as well."""
@@ -140,7 +143,8 @@ class SandboxExecutor:
             )
         for _ in words:
             pass
-        return self._whole(self._headers(b"application/json"), machine.message())
+        whole = Whole(machine.message(), machine.usage, machine.stop_reason)
+        return self._whole(self._headers(b"application/json"), whole)
 
     # Refusals.
 
@@ -202,9 +206,8 @@ class SandboxExecutor:
     def _headers(self, content_type: bytes) -> list[tuple[bytes, bytes]]:
         return [(b"content-type", content_type), (b"request-id", self._ids.request().encode())]
 
-    def _whole(self, headers: list[tuple[bytes, bytes]], body: bytes, count_tokens: bool = False) -> WholeAnswer:
-        request_id = dict(headers)[b"request-id"].decode()
-        return WholeAnswer(headers, body, exhausted=None, request_id=request_id, count_tokens=count_tokens)
+    def _whole(self, headers: list[tuple[bytes, bytes]], whole: Whole) -> WholeAnswer:
+        return WholeAnswer(headers, whole, request_id=dict(headers)[b"request-id"].decode())
 
 
 @implementer(IExecutorMaker)

@@ -36,6 +36,10 @@ class StreamReader(Protocol):
         """The first thing that was out of order though it passed; '' as a rule."""
 
     @property
+    def request_id(self) -> str:
+        """The upstream's own id, where it tells it in the body; '' until then."""
+
+    @property
     def unfinished(self) -> int:
         """Bytes of a frame whose end has not come."""
 

@@ -98,7 +98,7 @@ class Downlink:
         if self.head_committed:
             self._body(b"", body, True)
         else:
-            self._whole(200, b"", headers, body)
+            self._whole(200, b"", self._identified(headers), body)
 
     def fail(self, error: ClaudeError, answer: ErrorAnswer | None = None) -> None:
         """See :meth:`IDownlink.fail <claudeproxyd.interfaces.IDownlink.fail>`."""

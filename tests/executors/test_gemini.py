@@ -288,6 +288,14 @@ class Whole(GeminiTestCase):
         self.assertEqual((answer.usage.input, answer.usage.output, answer.stop_reason), (5, 7, "end_turn"))
         self.assertEqual((answer.headers, answer.bytes_in), ([(b"content-type", b"application/json")], len(body)))
 
+    def test_what_there_is_to_know(self) -> None:
+        """An estimate is marked as one, Google's id of the answer is known to the operator, and what was odd is."""
+        document = {**said({"text": "Hello"}), "responseId": "r1"}
+        document["candidates"][0]["finishReason"] = "NEW"
+        answer = self.answer(200, json.dumps(document).encode())
+        self.assertEqual((answer.usage.estimated, answer.request_id, "NEW" in answer.oddity), (True, "r1", True))
+        self.assertEqual(answer.headers, [(b"content-type", b"application/json")])
+
     def test_compressed(self) -> None:
         """Compressed bodies are decoded, by their header or by their first bytes."""
         body = gzip.compress(json.dumps(WHOLE).encode())
@@ -313,6 +321,16 @@ class Whole(GeminiTestCase):
         told = self.told(failure)
         self.assertEqual((told.status, told.type), (502, "api_error"))
         self.assertIn("MALFORMED_FUNCTION_CALL", told.message)
+
+    def test_spoilt_answers_cost_too(self) -> None:
+        """What Google counted of an answer that the model spoilt is known."""
+        attempt = self.attempt()
+        sent, wire, *_ = self.send(attempt)
+        body = json.dumps(said(finish="MALFORMED_FUNCTION_CALL")).encode()
+        wire.say(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+        self.assertIsInstance(self.result(sent), AttemptFailed)
+        assert attempt.usage is not None
+        self.assertEqual((attempt.usage.input, attempt.usage.output), (5, 7))
 
     def test_unknown_fault(self) -> None:
         """So is an answer that ended for a reason which nobody knows, without a word."""
@@ -340,6 +358,14 @@ class Whole(GeminiTestCase):
 
 class Streams(GeminiTestCase):
     """Streams of events."""
+
+    def test_id(self) -> None:
+        """Google's id of the answer is known to the operator, once it has been told."""
+        answer, wire = self.stream()
+        self.assertEqual(answer.request_id, "")
+        answer.deliver(Events())
+        wire.say(chunk(sse({**FIRST, "responseId": "r1"})))
+        self.assertEqual(answer.request_id, "r1")
 
     def test_whole(self) -> None:
         """A Claude stream, whatever the reads; the figures are known, the connection is free for another request."""

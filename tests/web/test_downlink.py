@@ -119,6 +119,11 @@ class Whole(DownlinkTestCase):
         self.assertEqual((reply.status, reply.body, reply.rest), (200, b'{"a":1}', b""))
         self.assertEqual(reply.headers[b"request-id"], b"req_up")
 
+    def test_id(self) -> None:
+        """Where the upstream gave none, the request's id is ours."""
+        self.downlink.whole([], b"{}")
+        self.assertEqual(Reply(self.connection.take()).headers[b"request-id"], self.request_id)
+
     def test_large(self) -> None:
         """A large body arrives whole too."""
         self.downlink.whole([], b"x" * 300_000)

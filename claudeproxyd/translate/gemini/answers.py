@@ -54,6 +54,7 @@ class GeminiReader:
     ) -> None:
         """*machine*, of the family :data:`FAMILY`, makes the message."""
         self.oddity = ""
+        self.request_id = ""
         self.content = False
         self._machine = machine
         self._names = request.names
@@ -176,6 +177,8 @@ class GeminiReader:
         """Take it in, or give the error that has come in its place."""
         if response.error and is_there(response.error):
             return b'{"error":%b}' % bytes(response.error)
+        if response.response_id:
+            self.request_id = response.response_id
         counts = response.usage_metadata
         if counts is not None:
             self._count(counts)
@@ -367,8 +370,8 @@ class GeminiReader:
         self._text_signature = ""
 
 
-def read_whole(body: bytes, machine: BlockMachine, request: GeminiRequest, signatures: Signatures) -> None:
-    """Read an answer that was not streamed; then *machine* has the message.
+def read_whole(body: bytes, machine: BlockMachine, request: GeminiRequest, signatures: Signatures) -> GeminiReader:
+    """Read an answer that was not streamed; then *machine* has the message. Gives its reader, for what else it knows.
 
     Raises :class:`~claudeproxyd.messages.reader.Damaged`, also of an error, and
     :class:`~claudeproxyd.messages.reader.ModelFault`.
@@ -379,3 +382,4 @@ def read_whole(body: bytes, machine: BlockMachine, request: GeminiRequest, signa
         raise Damaged(f"an error in the place of an answer: {error[:1000].decode('utf-8', 'replace')}")
     if not reader.end().ended:
         raise Damaged("an answer without an end")
+    return reader

@@ -89,6 +89,7 @@ class Response(msgspec.Struct, rename="camel", gc=False):
     candidates: list[Candidate] | None = None
     usage_metadata: Counts | None = None
     prompt_feedback: Feedback | None = None
+    response_id: str | None = None
     error: msgspec.Raw = msgspec.Raw()
 
 
