@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 FAMILY = "google"
 
+#: Characters of a text that are kept for its signature and its sources; no model's answers are as long.
+MOST_TEXT = 1024 * 1024
+
 #: Data of frames that need not be read.
 _NOTHING = (b"", b"[DONE]")
 
@@ -68,6 +71,7 @@ class GeminiReader:
         self._sources = Sources(FAMILY)
         self._text: list[str] = []
         """Of the text block that is open: its signature and its sources come at its end."""
+        self._text_room = MOST_TEXT
         self._text_signature = ""
         self._answered = False
         """There is text or a call: more than thoughts."""
@@ -275,7 +279,9 @@ class GeminiReader:
             self._end_text()
             self._machine.close()
         self._machine.text(text)
-        self._text.append(text)
+        if self._text_room > 0:
+            self._text.append(text[: self._text_room])
+        self._text_room -= len(text)
         self._answered = True
 
     def _sign_text(self, signature: str) -> None:
@@ -364,9 +370,10 @@ class GeminiReader:
 
     def _end_text(self) -> None:
         """The text block is whole: what comes next is another one."""
-        if self._text_signature and not self._machine.stopped:
+        if self._text_signature and self._text_room >= 0 and not self._machine.stopped:
             self._signatures.keep(self._said.key("".join(self._text)), self._text_signature)
         self._text.clear()
+        self._text_room = MOST_TEXT
         self._text_signature = ""
 
 

@@ -16,7 +16,7 @@ from claudeproxyd.messages.grammar import Grammar
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.reader import Damaged
 from claudeproxyd.translate.conversation import ToolUse, Turn
-from claudeproxyd.translate.gemini.answers import read_whole
+from claudeproxyd.translate.gemini.answers import MOST_TEXT, read_whole
 from claudeproxyd.translate.signatures import Said
 from tests.translate.gemini.answering import (
     COUNTS,
@@ -101,6 +101,17 @@ class TextTests(SynchronousTestCase):
         answer.body(sse(*chunks))
         self.assertEqual(answer.signatures.recall(Said().key("a")), SIGNATURE)
         self.assertIsNone(answer.signatures.recall(Said().key("b")))
+
+    def test_text_without_end(self) -> None:
+        """A text longer than any model's passes, but it is not kept: its signature is lost, and the next one's not."""
+        half = chunk(text("x" * (MOST_TEXT // 2)))
+        last = chunk(text("y", thoughtSignature=SIGNATURE))
+        answer = Answer()
+        answer.body(sse(half, half, last, last, END))
+        self.assertEqual(len(answer.signatures), 1)
+        self.assertEqual(answer.signatures.recall(Said().key("y")), SIGNATURE)
+        blocks = content(half, half, last, END)
+        self.assertEqual([len(block["text"]) for block in blocks], [MOST_TEXT + 1])
 
     def test_signature_alone(self) -> None:
         """A signature in an empty part after thoughts signs the thoughts."""
