@@ -11,7 +11,9 @@ from twisted.internet.defer import gatherResults
 
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
-from tests.integration.support.daemon import provider
+from tests.integration.support import gemini as google
+from tests.integration.support.daemon import Daemon, provider
+from tests.integration.support.gemini import AS_GEMINI, Gemini
 from tests.integration.support.process import eventually, sleep
 from tests.integration.support.upstream import Exchange, Upstream
 
@@ -20,24 +22,32 @@ FLOOD = 50_000_000
 MB = 1_000_000
 
 
+async def stop_reading(
+    daemon: Daemon, upstream: Upstream, count: int, most: int
+) -> list[tuple[wire.Wire, wire.Answer]]:
+    """Have *count* clients read no more than a head, until their upstreams are blocked with *most* bytes each."""
+    upstream.exchanges.clear()
+    clients = []
+    for _ in range(count):
+        client = await wire.stream(daemon.port)
+        answer = await client.head()
+        client.stop_reading()
+        clients.append((client, answer))
+    await eventually("every upstream is blocked", lambda: all(each.blocked for each in upstream.exchanges), 30)
+    assert len(upstream.exchanges) == count
+    assert max(each.written for each in upstream.exchanges) < most
+    return clients
+
+
 @ensureDeferred
 async def test_clients_that_stop_reading(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """A hundred clients that read nothing stop a hundred upstreams; who reads on gets all, who never does is cut."""
     upstream.script(answers.stream(), answers.flood(FLOOD))
     daemon = await start_daemon(provider(upstream) + "[streaming]\nstall = 20.0\n")
     await wire.post(daemon.port, wire.Message(stream=True).encode())
-    upstream.exchanges.clear()
     before = daemon.rss
-    clients = []
-    for _ in range(CLIENTS):
-        client = await wire.stream(daemon.port)
-        answer = await client.head()
-        client.stop_reading()
-        clients.append((client, answer))
-    await eventually("every upstream is blocked", lambda: all(each.blocked for each in upstream.exchanges), 30)
-    assert len(upstream.exchanges) == CLIENTS
+    clients = await stop_reading(daemon, upstream, CLIENTS, 16 * MB)
     assert daemon.rss - before < 64 * MB
-    assert max(each.written for each in upstream.exchanges) < 16 * MB
 
     for client, answer in clients[:2]:
         client.read_on()
@@ -46,6 +56,28 @@ async def test_clients_that_stop_reading(start_daemon: StartDaemon, upstream: Up
         assert answer.body.count(b"content_block_delta") == 2 * (FLOOD // 65_536)
     await eventually("stalled clients are cut", lambda: all(each.gone for each in upstream.exchanges[2:]), 40)
     assert daemon.rss - before < 64 * MB
+    for client, _ in clients:
+        client.reset()
+
+
+@ensureDeferred
+async def test_clients_that_stop_reading_gemini(start_daemon: StartDaemon, gemini: Gemini) -> None:
+    """So it is where answers are translated: of what is on its way, be it Google's or Claude's by then, little is held."""
+    gemini.script(google.usual(), google.flood(FLOOD))
+    daemon = await start_daemon(AS_GEMINI + provider(gemini, kind="gemini") + "[streaming]\nstall = 5.0\n")
+    await wire.post(daemon.port, wire.Message(stream=True).encode())
+    before = daemon.rss
+    clients = await stop_reading(daemon, gemini, 20, 16 * MB)
+    assert daemon.rss - before < 32 * MB
+
+    client, answer = clients[0]
+    client.read_on()
+    assert len((await client.body(answer)).text) == FLOOD // 65_536 * 65_536 + 1
+    assert answer.events[-1]["type"] == "message_stop"
+    await eventually("stalled clients are cut", lambda: all(each.gone for each in gemini.exchanges[1:]), 20)
+    assert daemon.rss - before < 32 * MB
+    figures = await daemon.metrics()
+    assert (figures["claudeproxyd_open_streams{}"], figures["claudeproxyd_buffered_bytes{}"]) == (0, 0)
     for client, _ in clients:
         client.reset()
 

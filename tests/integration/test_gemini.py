@@ -365,31 +365,3 @@ async def test_client_leaves(start_daemon: StartDaemon, gemini: Gemini) -> None:
     await client.until(b"half")
     client.reset()
     await eventually("the upstream's connection is closed", lambda: gemini.exchanges[0].gone)
-
-
-@ensureDeferred
-async def test_client_that_stops_reading(start_daemon: StartDaemon, gemini: Gemini) -> None:
-    """A client that reads nothing holds Google back, not the daemon's memory; when it reads on, it gets all."""
-    size = 200
-    part = answers.chunk(frame(said("x" * 100_000)))
-
-    async def flood(exchange: Exchange) -> None:
-        await google.stream(end=False)(exchange)
-        for _ in range(size):
-            await exchange.write(part)
-        await answers.rest([frame(said("y", finish="STOP"))])(exchange)
-
-    gemini.script(google.usual(), flood)
-    daemon = await start_daemon(behind(gemini))
-    await wire.post(daemon.port, STREAMED)
-    before = daemon.rss
-    client = await wire.stream(daemon.port)
-    answer = await client.head()
-    client.stop_reading()
-    await eventually("the upstream is blocked", lambda: gemini.exchanges[1].blocked)
-    assert gemini.exchanges[1].written < 16_000_000
-    assert daemon.rss - before < 16_000_000
-    client.read_on()
-    assert len((await client.body(answer)).text) == size * 100_000 + 1
-    assert answer.events[-1]["type"] == "message_stop"
-    client.reset()

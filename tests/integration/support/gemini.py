@@ -85,6 +85,19 @@ def two_calls(name: str, *args: Mapping[str, Any]) -> Answer:
     return stream(said(thought), said(call(name, first, SIGNATURE)), said(call(name, second), finish="STOP"))
 
 
+def flood(size: int, delta: int = 65_536) -> Answer:
+    """A whole stream of some *size* bytes of text, as fast as the socket takes it; see :func:`.answers.flood`."""
+    part = answers.chunk(frame(said("x" * delta)))
+
+    async def answer(exchange: Exchange) -> None:
+        await stream(end=False)(exchange)
+        for _ in range(size // delta):
+            await exchange.write(part)
+        await answers.rest([frame(said("y", finish="STOP"))])(exchange)
+
+    return answer
+
+
 def calls(request: Recorded) -> list[dict[str, Any]]:
     """The parts of a request that call functions."""
     parts = [part for content in request.json["contents"] for part in content["parts"]]
