@@ -115,6 +115,10 @@ class IExecutorMaker(Interface):
     def check(section: Any) -> Sequence[tuple[str, str]]:
         """Mistakes in a provider's section, as (member, what is wrong and how to mend it) pairs."""
 
+    def base_urls(section: Any) -> Sequence[str]:
+        """Where the provider's requests go, for ``--check``: to its ``base_url`` as a rule. Of a section that was
+        checked."""
+
     def make(section: Any, services: Any) -> IExecutor:
         """An executor for that provider. *services* is a :class:`claudeproxyd.executors.services.Services`."""
 

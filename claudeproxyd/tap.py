@@ -44,7 +44,7 @@ class Options(usage.Options):
                 raise SystemExit(1) from None
             raise usage.UsageError(str(mistakes)) from None
         if self["check"]:
-            sys.stdout.write(f"{report(self.loaded)}\n")
+            sys.stdout.write(f"{report(self.loaded, makers())}\n")
             raise SystemExit(0)
 
     def load(self, *, tries_paths: bool = False) -> Loaded:

@@ -7,18 +7,19 @@ from collections.abc import Iterator, Mapping
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Aws, Config, Credential, OAuth, Provider, RouteTo
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.interfaces import IExecutorMaker
 
 _MASK = "****"
 
 
-def report(loaded: Loaded) -> str:
+def report(loaded: Loaded, makers: Mapping[str, IExecutorMaker]) -> str:
     """The whole text, without a line end."""
     config = loaded.config
     lines = [f"configuration: {', '.join(loaded.files) or 'the environment alone'}"]
     lines += [f"listens on {endpoint}" for endpoint in config.server.listen]
     lines.append(f"administration on {config.server.admin}" if config.server.admin else "no administration")
     lines += ["", "clients:", *_indented(_clients(config))]
-    lines += ["", "providers:", *_indented(_providers(config))]
+    lines += ["", "providers:", *_indented(_providers(config, makers))]
     lines += ["", "models:", *_indented(_models(config))]
     if loaded.warnings:
         lines += ["", "warnings:", *_indented(str(warning) for warning in loaded.warnings)]
@@ -37,9 +38,10 @@ def _clients(config: Config) -> Iterator[str]:
         yield f"{client.name}: key {masked(client.key)}, models {' '.join(client.models)}{limit}"
 
 
-def _providers(config: Config) -> Iterator[str]:
+def _providers(config: Config, makers: Mapping[str, IExecutorMaker]) -> Iterator[str]:
     for provider in config.providers:
-        yield f"{provider.name}: {provider.kind}" + (f" at {provider.base_url}" if provider.base_url else "")
+        base_urls = makers[provider.kind].base_urls(provider)
+        yield f"{provider.name}: {provider.kind}" + (f" at {', '.join(base_urls)}" if base_urls else "")
         yield from _indented(_details(provider))
         yield from _indented(_credential(credential) for credential in provider.credentials)
 

@@ -116,6 +116,10 @@ class AnthropicMaker:
         """Nothing beyond the schema."""
         return ()
 
+    def base_urls(self, section: Provider) -> Sequence[str]:
+        """The one that is configured."""
+        return (section.base_url,)
+
     def make(self, section: Provider, services: Services) -> AnthropicExecutor:
         """See :class:`~claudeproxyd.interfaces.IExecutorMaker`."""
         return AnthropicExecutor(section, services)

@@ -248,6 +248,10 @@ class GeminiMaker:
                 )
         return mistakes
 
+    def base_urls(self, section: Provider) -> Sequence[str]:
+        """The one that is configured."""
+        return (section.base_url,)
+
     def make(self, section: Provider, services: Services) -> GeminiExecutor:
         """See :class:`~claudeproxyd.interfaces.IExecutorMaker`."""
         return GeminiExecutor(section, services)

@@ -224,6 +224,10 @@ class SandboxMaker:
             return (("base_url", "the sandbox calls nobody: leave base_url out"),)
         return ()
 
+    def base_urls(self, section: Provider) -> Sequence[str]:
+        """It calls nobody."""
+        return ()
+
     def make(self, section: Provider, services: Services) -> SandboxExecutor:
         """See :class:`~claudeproxyd.interfaces.IExecutorMaker`."""
         return SandboxExecutor(services)

@@ -111,6 +111,10 @@ class VertexMaker:
             )
         ]
 
+    def base_urls(self, section: Provider) -> Sequence[str]:
+        """Each location has its own."""
+        return sorted({place_of(credential, section.base_url).base_url for credential in section.credentials})
+
     def make(self, section: Provider, services: Services) -> VertexExecutor:
         """See :class:`~claudeproxyd.interfaces.IExecutorMaker`."""
         return VertexExecutor(section, services)

@@ -25,9 +25,14 @@ class FakeMaker:
     default_base_url: str = ""
     credential_schema: Sequence[str] = ("api_key", "bearer_token")
     mistakes: Sequence[tuple[str, str]] = ()
+    others: Sequence[str] = ()
+    """Base URLs beside the one that is configured."""
 
     def check(self, section: Any) -> Sequence[tuple[str, str]]:
         return self.mistakes
+
+    def base_urls(self, section: Any) -> Sequence[str]:
+        return [section.base_url, *self.others] if section.base_url else ()
 
     def make(self, section: Any, services: Any) -> IExecutor:
         raise AssertionError("configuration makes no executors")

@@ -88,7 +88,7 @@ class PropertyTests(SynchronousTestCase):
             file.write(text)
             file.flush()
             try:
-                report(load(file.name, {}, MAKERS))
+                report(load(file.name, {}, MAKERS), MAKERS)
             except ConfigError as error:
                 for mistake in error.mistakes:
                     self.assertTrue(mistake.message, str(error))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from claudeproxyd.config.report import report
-from tests.config.support import SANDBOX, ConfigTestCase
+from tests.config.support import MAKERS, SANDBOX, ConfigTestCase
 
 TEXT = """
 [server]
@@ -65,7 +67,7 @@ providers:
     time-outs idle 3 s
     credential one: api_key **** ($A_KEY), weight 2
     credential two: api_key **** (file {folder}/key), priority 1
-  b: bedrock at https://bedrock-runtime.us-east-1.amazonaws.com
+  b: bedrock at https://bedrock-runtime.us-east-1.amazonaws.com, https://b.example
     credential pair: aws ****
     credential role: aws "chain", region eu-west-1
 
@@ -84,13 +86,14 @@ class ReportTests(ConfigTestCase):
         """Everything that was configured is there, in its words, and no secret is."""
         self.environ["A_KEY"] = "hunter2"
         self.write("key", "hunter2")
-        text = report(self.load(TEXT))
+        self.makers["bedrock"] = replace(MAKERS["bedrock"], others=["https://b.example"])
+        text = report(self.load(TEXT), self.makers)
         self.assertEqual(text, EXPECTED.format(folder=self.folder))
         self.assertNotIn("hunter2", text)
 
     def test_small(self) -> None:
         """Without clients, models and keys it says what that means."""
-        text = report(self.load(SANDBOX))
+        text = report(self.load(SANDBOX), self.makers)
         self.assertIn("anyone on this machine, without a key", text)
         self.assertIn("credential default: needs no secret", text)
         self.assertIn("every name goes to each provider that serves it, in this order: sandbox", text)

@@ -121,15 +121,14 @@ class Places(VertexTestCase):
         locations = ("global", "us", "eu", "us-east5", "us-east5")
         credentials = [account(f"{number}", location=location) for number, location in enumerate(locations)]
         self.make(*credentials, key(), base_url=GLOBAL)
-        self.assertEqual(
-            sorted(self.hosts),
-            [
-                "https://aiplatform.eu.rep.googleapis.com",
-                "https://aiplatform.googleapis.com",
-                "https://aiplatform.us.rep.googleapis.com",
-                "https://us-east5-aiplatform.googleapis.com",
-            ],
-        )
+        hosts = [
+            "https://aiplatform.eu.rep.googleapis.com",
+            "https://aiplatform.googleapis.com",
+            "https://aiplatform.us.rep.googleapis.com",
+            "https://us-east5-aiplatform.googleapis.com",
+        ]
+        self.assertEqual(sorted(self.hosts), hosts)
+        self.assertEqual(self.maker.base_urls(section(*credentials, key(), base_url=GLOBAL)), hosts)
 
     def test_base_url(self) -> None:
         """An operator's own gateway takes the place of every host; the path says the location."""
