@@ -62,7 +62,7 @@ async def test_clients_that_stop_reading(start_daemon: StartDaemon, upstream: Up
 
 @ensureDeferred
 async def test_clients_that_stop_reading_gemini(start_daemon: StartDaemon, gemini: Gemini) -> None:
-    """So it is where answers are translated: of what is on its way, be it Google's or Claude's by then, little is held."""
+    """So it is where answers are translated: of what is on its way, Google's or Claude's by then, little is held."""
     gemini.script(google.usual(), google.flood(FLOOD))
     daemon = await start_daemon(AS_GEMINI + provider(gemini, kind="gemini") + "[streaming]\nstall = 5.0\n")
     await wire.post(daemon.port, wire.Message(stream=True).encode())
