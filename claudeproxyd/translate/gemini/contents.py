@@ -3,8 +3,8 @@
 On signatures, from Google's page on them: a ``thoughtSignature`` goes back in the part that it came with. A call's was
 remembered by the call's id, and stands besides in the thinking block right before it (what is remembered is preferred:
 of a call that was signed late that block has a thought's own); a text's was remembered by the text and by what had been
-said before it. Gemini 3 refuses a present turn in which a step's first call has none; for a call that another model made
-Google gives :data:`UNSIGNED`.
+said before it. Gemini 3 refuses a present turn in which a step's first call has none; for a call that another model
+made Google gives :data:`UNSIGNED`.
 """
 
 from __future__ import annotations
