@@ -25,6 +25,7 @@ from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.config.reload import difference
 from claudeproxyd.observe.access_log import text_line
+from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
 from claudeproxyd.observe.lines import LineFile, json_line, to_file, to_log
 from claudeproxyd.observe.logging import for_twistd
@@ -68,6 +69,8 @@ class Daemon(MultiService):
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
         self._sources = Sources(reactor)
         self._signatures = Signatures(time.time)
+        self._captures = Captures(reactor, self._in_thread)
+        self._captures.register(self.metrics)
         self._sources.reload(config)
         self.pool = CredentialPool(
             reactor,
@@ -169,6 +172,8 @@ class Daemon(MultiService):
                 self.log.error("{place} keeps its certificate: {error}", place=listener.place, error=str(error))
 
     def _build(self, loaded: Loaded, before: graph.Plant | None, keep: tuple[str, ...]) -> graph.Plant:
+        capture = loaded.config.capture
+        self._captures.reload(capture.when, capture.directory, capture.max_bytes, capture.keep)
         return graph.Plant(
             self._reactor,
             loaded.config,
@@ -181,7 +186,7 @@ class Daemon(MultiService):
                 admission=self._admission,
                 buffers=self._buffers,
                 signatures=self._signatures,
-                in_thread=self._in_thread,
+                captures=self._captures,
                 ready=lambda: bool(self.running) and self._state.settled and not self.site.draining,
             ),
             before,

@@ -25,7 +25,6 @@ from claudeproxyd.executors.vertex import VertexMaker
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.leases import Credential
 from claudeproxyd.messages.estimate import estimate_tokens
-from claudeproxyd.observe.capture import Captures
 from claudeproxyd.routing import Router
 from claudeproxyd.secrets.sources import configured_secrets
 from claudeproxyd.upstream.client import Origin
@@ -34,12 +33,11 @@ from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, 
 from claudeproxyd.web.gateway import Gateway, Limits, PublicGateway
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-
     from claudeproxyd.config.schema import Config, Provider
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.interfaces import IAuthenticator, IUsageSink
     from claudeproxyd.observe.access_log import AccessEntry
+    from claudeproxyd.observe.capture import Captures
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.pool.service import CredentialPool
     from claudeproxyd.secrets.sources import Sources
@@ -136,7 +134,7 @@ class Fixtures:
     admission: ConcurrencyAdmission
     buffers: BufferBudget
     signatures: Signatures
-    in_thread: Callable[[Callable[[], None]], Deferred[None]]
+    captures: Captures
     ready: Callable[[], bool]
 
 
@@ -197,14 +195,7 @@ class Plant:
             ),
             dispatcher=dispatcher,
             catalog=self.catalog,
-            captures=Captures(
-                config.capture.when,
-                config.capture.directory,
-                config.capture.max_bytes,
-                config.capture.keep,
-                reactor,
-                fixtures.in_thread,
-            ),
+            captures=fixtures.captures,
             **common,
         )
         key = config.server.admin_key

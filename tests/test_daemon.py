@@ -253,6 +253,19 @@ class Reloading(DaemonTestCase):
         self.reactor.advance(0)
         self.assertTrue(wire.lost)
 
+    def test_captures(self) -> None:
+        """The metrics tell what captures hold, of requests too that came before a reload."""
+        whole = BASE + ONE + TWO + MODELS
+        self.write(whole + f'[capture]\nwhen = "errors"\ndirectory = "{self.mktemp()}"\n')
+        self.successResultOf(self.daemon.reload())
+        connection, _ = self.streaming()
+        self.assertIn(b"claudeproxyd_captures_open{} 1.0", self.daemon.metrics.render())
+        self.write(whole)
+        self.successResultOf(self.daemon.reload())
+        self.assertIn(b"claudeproxyd_captures_open{} 1.0", self.daemon.metrics.render())
+        connection.lose()
+        self.assertIn(b"claudeproxyd_captures_open{} 0.0", self.daemon.metrics.render())
+
     def test_mistake(self) -> None:
         """A mistake leaves the running configuration in force."""
         wire = self.used("one-m")

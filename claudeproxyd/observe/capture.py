@@ -193,30 +193,26 @@ class Capture:
 
 
 class Captures:
-    """Makes captures, writes those worth keeping, and keeps as many as it is told to."""
+    """Makes captures, writes those worth keeping, and keeps as many as it is told to. One in a process."""
 
     _log = Logger()
 
-    def __init__(
-        self,
-        when: str,
-        directory: str,
-        max_bytes: int,
-        keep: int,
-        clock: IReactorTime,
-        in_thread: Callable[[Callable[[], None]], Deferred[None]],
-    ) -> None:
-        """The first four are ``[capture]``; *in_thread* as :class:`~claudeproxyd.observe.lines.LineFile` has it."""
-        self.max_bytes = max_bytes
+    def __init__(self, clock: IReactorTime, in_thread: Callable[[Callable[[], None]], Deferred[None]]) -> None:
+        """Off until :meth:`reload`. *in_thread* as :class:`~claudeproxyd.observe.lines.LineFile` has it."""
         self.clock = clock
         self.held = 0
         """Bytes that captures hold in memory, all together."""
-        self._when = when
-        self._directory = os.path.expanduser(directory)
-        self._keep = keep
         self._in_thread = in_thread
         self._open = 0
         self._skipped = 0
+        self.reload("never", "", 0, 0)
+
+    def reload(self, when: str, directory: str, max_bytes: int, keep: int) -> None:
+        """``[capture]``, in force from now on, for captures in progress too."""
+        self.max_bytes = max_bytes
+        self._when = when
+        self._directory = os.path.expanduser(directory)
+        self._keep = keep
 
     def register(self, metrics: Metrics) -> None:
         """Have the metrics tell how captures fare."""
@@ -240,7 +236,7 @@ class Captures:
 
     def done(self, capture: Capture, fault: bool) -> None:
         """Called by a capture that is finished."""
-        if fault or self._when == "always":
+        if self._when == "always" or (fault and self._when == "errors"):
             self._in_thread(lambda: self._write(capture)).addErrback(self._failed).addBoth(self._release, capture)
         else:
             self._release(None, capture)
@@ -255,9 +251,10 @@ class Captures:
 
     def _write(self, capture: Capture) -> None:
         """In a thread; several may be at it."""
+        directory = self._directory
         name, content = capture.file()
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        path = os.path.join(self._directory, name)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        path = os.path.join(directory, name)
         # Written under another name, so that nobody finds half a file.
         descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
@@ -267,10 +264,10 @@ class Captures:
         except OSError:
             os.remove(path + ".new")
             raise
-        ours = sorted(filter(_ours, os.listdir(self._directory)))
+        ours = sorted(filter(_ours, os.listdir(directory)))
         for old in ours[: max(0, len(ours) - self._keep)]:
             with suppress(FileNotFoundError):
-                os.remove(os.path.join(self._directory, old))
+                os.remove(os.path.join(directory, old))
 
 
 def _masked(headers: Headers) -> list[tuple[str, str]]:

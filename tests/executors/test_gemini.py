@@ -231,7 +231,9 @@ class Up(GeminiTestCase):
     def test_capture(self) -> None:
         """A captured request shows what Google was sent, without the key, and what it said."""
         for stream in (False, True):
-            capture = Captures("always", "", 10_000, 1, self.net.reactor, Threads()).begin("req_1")
+            captures = Captures(self.net.reactor, Threads())
+            captures.reload("always", "", 10_000, 1)
+            capture = captures.begin("req_1")
             sent, wire, _, _ = self.send(self.attempt(stream=stream, capture=capture))
             body = sse(FIRST, LAST) if stream else json.dumps(WHOLE).encode()
             kind = b"text/event-stream" if stream else b"application/json"

@@ -30,7 +30,9 @@ class CaptureTests(SynchronousTestCase):
 
     def captures(self, when: str = "always", max_bytes: int = 1000, keep: int = 100) -> Captures:
         """Captures, as configured."""
-        return Captures(when, self.directory, max_bytes, keep, self.clock, self.threads)
+        captures = Captures(self.clock, self.threads)
+        captures.reload(when, self.directory, max_bytes, keep)
+        return captures
 
     def begin(self, captures: Captures, request_id: str = "req_1") -> Capture:
         """A capture that there is."""
@@ -194,6 +196,14 @@ class CaptureTests(SynchronousTestCase):
         self.assertEqual(samples["claudeproxyd_captures_skipped_total"], 1)
         self.threads.run()
         self.assertIsNotNone(captures.begin("req_3"))
+
+    def test_turned_off(self) -> None:
+        """What is in progress when an operator turns captures off is not written any more."""
+        captures = self.captures(when="errors")
+        capture = self.begin(captures)
+        captures.reload("never", self.directory, 1000, 100)
+        capture.finish(500)
+        self.assertEqual(self.files(), [])
 
     def test_unwritable(self) -> None:
         """A directory that cannot be written costs the capture, not the request, and the log says why."""
