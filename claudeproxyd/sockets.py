@@ -1,35 +1,59 @@
-"""Writing to a plain TCP socket at once, where nothing waits before it.
+"""Sending what one turn of the reactor wrote at that turn's end.
 
-Twisted's ``write`` puts bytes aside, asks epoll for a writable socket, and sends in the next turn of the reactor: three
-quarters of what an event of a stream costs. What does not fit into the socket goes Twisted's way, so that producers are
-paused as ever.
+A transport of Twisted's asks epoll for a writable socket with each write, and sends in the next turn. Sending within
+``write`` would spare that, but each piece would wake the other side while there is more to do here. So an
+:class:`Outbox` takes the reactor's place for that one question, and lets all sockets send together, once everything
+that was read is dealt with.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
 
 
-def is_plain_tcp(transport: Any) -> bool:
-    """Whether *transport* is a TCP socket of this process, without TLS: asked once a connection."""
-    return isinstance(transport, Connection) and not transport.TLS
+class Outbox:
+    """The reactor, as some sockets' transports see it: whoever wants to write may, when the turn is over."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._waiting: dict[Any, None] = {}
+
+    def adopt(self, transport: Any) -> None:
+        """Send for *transport*, or for the socket below it, from now on."""
+        below = innermost(transport)
+        if isinstance(below, Connection):
+            below.reactor = cast(IReactorFDSet, self)
+
+    def addWriter(self, writer: Any) -> None:
+        """See :class:`~twisted.internet.interfaces.IReactorFDSet`."""
+        if not self._waiting:
+            self._reactor.callLater(0, self._send)
+        self._waiting[writer] = None
+
+    def removeWriter(self, writer: Any) -> None:
+        """The same."""
+        self._reactor.removeWriter(writer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def _send(self) -> None:
+        """What a socket does not take, and whatever else is to be done with it, is for the reactor as ever."""
+        waiting, self._waiting = self._waiting, {}
+        for writer in waiting:
+            if writer.connected and (writer.producerPaused or writer.doWrite() is not None or writer.dataBuffer):
+                self._reactor.addWriter(writer)
 
 
-def write_at_once(transport: Any, data: bytes) -> None:
-    """Send what the socket takes and leave the rest to Twisted. *transport* is plain TCP.
-
-    ``_tempDataBuffer`` is private, and the one way to know that nothing waits: tests/test_sockets.py pins it.
-    """
-    if not transport.dataBuffer and not transport._tempDataBuffer and len(data) <= transport.SEND_LIMIT:
-        sent = transport.writeSomeData(data)
-        if sent == len(data):
-            return
-        if isinstance(sent, int):
-            data = data[sent:]
-    transport.write(data)
+def innermost(transport: Any) -> Any:
+    """The transport below what wraps *transport*: TLS is such a wrapper."""
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport
 
 
 def unsent(transport: Any) -> int:
@@ -37,8 +61,7 @@ def unsent(transport: Any) -> int:
 
     ``_tempDataLen`` is private; tests/test_sockets.py pins it.
     """
-    while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
-    if not isinstance(transport, Connection):
+    below = innermost(transport)
+    if not isinstance(below, Connection):
         return 0
-    return len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+    return len(below.dataBuffer) - below.offset + below._tempDataLen

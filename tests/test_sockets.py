@@ -1,68 +1,160 @@
-"""Writing to a socket past Twisted's buffers, without ever getting ahead of them."""
+"""Sending at the end of the reactor's turn, through Twisted's own buffers and never ahead of them."""
 
 from __future__ import annotations
 
 import socket
+from typing import Any
 
+from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Connection
-from twisted.internet.testing import MemoryReactor, StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.sockets import is_plain_tcp, unsent, write_at_once
+from claudeproxyd.sockets import Outbox, unsent
+
+
+class _Producer:
+    """Writes down what it is told."""
+
+    told = ""
+
+    def pauseProducing(self) -> None:
+        self.told += "pause "
+
+    def resumeProducing(self) -> None:
+        self.told += "resume "
+
+    def stopProducing(self) -> None:
+        self.told += "stop "
 
 
 class Sockets(SynchronousTestCase):
-    """A pair of real sockets, and Twisted's transport on one of them."""
+    """Pairs of real sockets, and Twisted's transports on one of each."""
 
     def setUp(self) -> None:
-        ours, self.theirs = socket.socketpair()
-        for each in (ours, self.theirs):
+        self.reactor = MemoryReactorClock()
+        self.outbox = Outbox(self.reactor)
+        self.transport, self.theirs = self.pair()
+
+    def pair(self) -> tuple[Any, socket.socket]:
+        """A connection that the outbox sends for, and the socket of the other side."""
+        ours, theirs = socket.socketpair()
+        for each in (ours, theirs):
             each.setblocking(False)
             self.addCleanup(each.close)
-        self.transport = Connection(ours, Protocol(), MemoryReactor())
-        self.transport.connected = True
+        transport = Connection(ours, Protocol(), self.reactor)
+        transport.connected = True
+        self.outbox.adopt(transport)
+        return transport, theirs
 
-    def arrived(self) -> bytes:
+    def arrived(self, theirs: socket.socket | None = None) -> bytes:
         """What the other side can read now."""
         try:
-            return self.theirs.recv(1_000_000)
+            return (theirs or self.theirs).recv(1_000_000)
         except BlockingIOError:
             return b""
 
-    def test_at_once(self) -> None:
-        """With nothing before it a piece is in the socket before the reactor turns."""
-        write_at_once(self.transport, b"event")
-        self.assertEqual(self.arrived(), b"event")
+    def fill(self) -> int:
+        """Write until the socket takes no more; how much that was."""
+        size = 0
+        while not self.reactor.getWriters():
+            self.transport.write(b"x" * 60_000)
+            self.reactor.advance(0)
+            size += 60_000
+        return size
 
-    def test_order(self) -> None:
-        """What was written Twisted's way goes out first: it waits in a private attribute that Twisted must keep."""
+    def test_end_of_turn(self) -> None:
+        """What was written in one turn is sent at its end, in order and for all sockets, and epoll is never asked."""
+        other, others = self.pair()
         self.transport.write(b"head ")
-        self.assertEqual(self.transport._tempDataBuffer, [b"head "])
-        write_at_once(self.transport, b"event")
+        other.write(b"ping")
+        self.transport.writeSequence((b"event", b" event"))
         self.assertEqual(self.arrived(), b"")
-        self.transport.doWrite()
-        self.assertEqual(self.arrived(), b"head event")
+        self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
+        self.reactor.advance(0)
+        self.assertEqual((self.arrived(), self.arrived(others)), (b"head event event", b"ping"))
+        self.assertEqual((self.reactor.getWriters(), self.reactor.getDelayedCalls()), ([], []))
+        self.transport.write(b"next")
+        self.reactor.advance(0)
+        self.assertEqual(self.arrived(), b"next")
 
     def test_what_does_not_fit(self) -> None:
-        """A full socket takes what it can; the rest waits with Twisted, and no byte is lost or doubled."""
+        """A full socket takes what it can; the reactor sends the rest, and no byte is lost or doubled."""
         pieces = [bytes([number]) * 60_000 for number in range(20)]
         for piece in pieces:
-            write_at_once(self.transport, piece)
+            self.transport.write(piece)
+            self.reactor.advance(0)
+        self.assertEqual(self.reactor.getWriters(), [self.transport])
         got = b""
         while piece := self.arrived():
             got += piece
             self.transport.doWrite()
-        self.assertLess(0, len(got))
         self.assertEqual(got, b"".join(pieces))
+        self.assertEqual(self.reactor.getWriters(), [])
+
+    def test_paused_producer(self) -> None:
+        """A producer is paused where it was and resumed by the reactor, which knows what to do when that fails."""
+        producer = _Producer()
+        self.transport.registerProducer(producer, True)
+        self.transport.write(b"x" * 70_000)
+        self.reactor.advance(0)
+        self.assertEqual((producer.told, self.reactor.getWriters()), ("pause ", [self.transport]))
+        while unsent(self.transport):
+            self.transport.doWrite()
+            self.arrived()
+        self.assertEqual(producer.told, "pause resume ")
+
+    def test_closing(self) -> None:
+        """A connection that is closed in the turn of its last write gets that out; the reactor closes it."""
+        self.transport.write(b"bye")
+        self.transport.loseConnection()
+        self.reactor.advance(0)
+        self.assertEqual(self.arrived(), b"bye")
+        self.assertEqual(self.reactor.getWriters(), [self.transport])
+        self.assertIs(self.transport.doWrite(), CONNECTION_DONE)
+
+    def test_broken(self) -> None:
+        """What cannot be sent is for the reactor to end, and the others' bytes go out all the same."""
+        other, others = self.pair()
+        self.theirs.close()
+        self.transport.write(b"to nobody")
+        other.write(b"ping")
+        self.reactor.advance(0)
+        self.assertEqual((self.reactor.getWriters(), self.arrived(others)), ([self.transport], b"ping"))
+
+    def test_lost(self) -> None:
+        """A connection that is lost before the turn's end is left alone."""
+        other, others = self.pair()
+        self.transport.write(b"too late")
+        other.write(b"ping")
+        self.transport.connectionLost(Failure(CONNECTION_DONE))
+        self.reactor.advance(0)
+        self.assertEqual((self.reactor.getWriters(), self.arrived(others)), ([], b"ping"))
+
+    def test_below_wrappers(self) -> None:
+        """The socket below TLS is sent for, too; what is no socket is left as it is."""
+        ours, theirs = socket.socketpair()
+        for each in (ours, theirs):
+            each.setblocking(False)
+            self.addCleanup(each.close)
+        below: Any = Connection(ours, Protocol(), self.reactor)
+        below.connected = True
+        wrapper = ProtocolWrapper(WrappingFactory(None), Protocol())  # type: ignore[arg-type]  # none is needed here
+        wrapper.makeConnection(below)
+        self.outbox.adopt(wrapper)
+        wrapper.write(b"through")
+        self.assertEqual(self.reactor.getWriters(), [])
+        self.reactor.advance(0)
+        self.assertEqual(self.arrived(theirs), b"through")
+        self.outbox.adopt(StringTransport())
 
     def test_unsent(self) -> None:
         """What waits for the socket is counted, half sent or not, below whatever wraps the transport."""
         self.assertEqual(unsent(self.transport), 0)
-        size = 0
-        while not unsent(self.transport):
-            write_at_once(self.transport, b"x" * 60_000)
-            size += 60_000
+        size = self.fill()
         before = unsent(self.transport)
         taken = len(self.arrived())
         self.transport.doWrite()
@@ -73,10 +165,3 @@ class Sockets(SynchronousTestCase):
             self.transport.doWrite()
         self.assertEqual((unsent(self.transport), taken), (0, size + 7))
         self.assertEqual(unsent(StringTransport()), 0)
-
-    def test_what_is_plain(self) -> None:
-        """Only a TCP socket of our own is written to so."""
-        self.assertTrue(is_plain_tcp(self.transport))
-        self.assertFalse(is_plain_tcp(StringTransport()))
-        self.transport.TLS = True
-        self.assertFalse(is_plain_tcp(self.transport))

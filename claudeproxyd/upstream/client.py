@@ -18,6 +18,7 @@ from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import DNSLookupError, TimeoutError
 from twisted.internet.protocol import Factory
 
+from claudeproxyd.sockets import Outbox
 from claudeproxyd.upstream.connection import Connection
 from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, NameNotFound, TLSFailed, UpstreamError
 from claudeproxyd.upstream.exchange import Exchange
@@ -67,6 +68,8 @@ class Origin:
         if parts.scheme not in _PORTS or not parts.hostname or set(base_url) & set(" ?#@"):
             raise ValueError("a base URL is written http://host/path or https://host/path, without a query")
         self.clock: IReactorTime = reactor
+        self.outbox = Outbox(reactor)
+        """Sends what its connections write."""
         self.base_path = parts.path.rstrip("/").encode("ascii")
         """The path part of the base URL, which callers put in front of their targets."""
         self.stale_repeats = 0

@@ -18,7 +18,6 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.outcomes import Phase
-from claudeproxyd.sockets import is_plain_tcp, write_at_once
 from claudeproxyd.upstream.errors import (
     Cut,
     FirstByteTimedOut,
@@ -64,7 +63,6 @@ class Connection(Protocol):
         self._exchange: Exchange | None = None
         self._response: Response | None = None
         self._upload: _Upload | None = None
-        self._plain_tcp = False
         self._used = False
         self._leaving = False
         self._paused = False
@@ -97,7 +95,7 @@ class Connection(Protocol):
     # The life of the socket.
 
     def connectionMade(self) -> None:
-        self._plain_tcp = is_plain_tcp(self.transport)
+        self._origin.outbox.adopt(self.transport)
         self.transport.setTcpNoDelay(True)
         self.transport.setTcpKeepAlive(True)
 
@@ -171,10 +169,7 @@ class Connection(Protocol):
         exchange.undo = self.drop
         self._wait(exchange.first_byte)
         if len(exchange.body) <= ONE_WRITE:
-            if self._plain_tcp:
-                write_at_once(self.transport, exchange.head + exchange.body)
-            else:
-                self.transport.write(exchange.head + exchange.body)
+            self.transport.write(exchange.head + exchange.body)
         else:
             self.transport.write(exchange.head)
             self._upload = _Upload(self, exchange)

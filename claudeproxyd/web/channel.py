@@ -16,12 +16,11 @@ import socket
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.http import HTTPChannel
 
 from claudeproxyd.dispatch.call import CancelReason
 from claudeproxyd.errors import ClaudeError, shutting_down
-from claudeproxyd.sockets import unsent
+from claudeproxyd.sockets import innermost, unsent
 from claudeproxyd.web.request import GatewayRequest
 
 if TYPE_CHECKING:
@@ -90,6 +89,7 @@ class GatewayChannel(HTTPChannel):
         """A client is here."""
         super().connectionMade()
         _bound_send_buffer(self.transport)
+        self.site.outbox.adopt(self.transport)
         self.site.opened(self)
         self._wait(self.site.gateway.limits.request_head)
 
@@ -309,8 +309,7 @@ def _lower(name: bytes) -> bytes:
 
 
 def _bound_send_buffer(transport: Any) -> None:
-    while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
-    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    below = innermost(transport)
+    handle = below.getHandle() if hasattr(below, "getHandle") else None
     if isinstance(handle, socket.socket):
         handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)

@@ -11,7 +11,6 @@ from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import IDownlink
-from claudeproxyd.sockets import is_plain_tcp, write_at_once
 from claudeproxyd.web.phrases import PHRASES
 
 if TYPE_CHECKING:
@@ -45,7 +44,6 @@ class Downlink:
         self._clock = clock
         self._extra = extra
         self._capture = capture
-        self._plain_tcp = is_plain_tcp(request.channel.transport)
         self._producer: IPushProducer | None = None
         self._is_stream = False
         self._chunked = False
@@ -183,7 +181,6 @@ class Downlink:
     def _whole(self, status: int, fixed: bytes, headers: Headers, body: bytes) -> None:
         head = self._head(status, fixed, headers, len(body))
         self._count(body)
-        # Not at once: under load, answers that go out together wake their clients' machine once.
         self._request.channel.transport.writeSequence((head, body))
         self._finish()
 
@@ -203,11 +200,7 @@ class Downlink:
 
     def _write(self, data: bytes) -> None:
         self.last_write = self._clock.seconds()
-        transport = self._request.channel.transport
-        if self._plain_tcp:
-            write_at_once(transport, data)
-        else:
-            transport.write(data)
+        self._request.channel.transport.write(data)
 
     def _finish(self) -> None:
         self._ended = True

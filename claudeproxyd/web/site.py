@@ -9,6 +9,7 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+from claudeproxyd.sockets import Outbox
 from claudeproxyd.web.channel import GatewayChannel
 from claudeproxyd.web.record import record
 from claudeproxyd.web.request import GatewayRequest
@@ -34,6 +35,8 @@ class GatewaySite(Site):
         self.gateway = gateway
         """What requests from now on are served with."""
         self.clock = clock
+        self.outbox = Outbox(clock)
+        """Sends what its connections write."""
         self.draining = False
         self.channels: set[GatewayChannel] = set()
         """Every connection that is open."""
