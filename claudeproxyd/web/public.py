@@ -68,10 +68,8 @@ class Messages(Endpoint):
         if capture is not None:
             path = request.uri.decode("latin-1")
             capture.client.request("POST", path, request.headers, body)
-        downlink = request.downlink = Downlink(
-            request, request.site.clock, request.cors, None if capture is None else capture.client
-        )
-        call = request.call = Call(
+        downlink = Downlink(request, request.site.clock, request.cors, None if capture is None else capture.client)
+        call = Call(
             request_id=request.request_id,
             principal=principal,
             envelope=envelope,
@@ -83,6 +81,7 @@ class Messages(Endpoint):
             capture=capture,
             hold=gateway.buffers.note,
         )
+        request.dispatched = True
         served = gateway.dispatcher.serve(call)
 
         def cancel(reason: CancelReason) -> None:
@@ -95,7 +94,7 @@ class Messages(Endpoint):
                 request.fault()
             if capture is not None:
                 capture.finish(downlink.status, broken=bool(call.error))
-            record(request)
+            record(request, call, downlink)
             call.forget_body()
 
         request.cancel = cancel

@@ -8,11 +8,15 @@ from claudeproxyd.observe.access_log import AccessEntry, mask
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.call import Call
+    from claudeproxyd.web.downlink import Downlink
     from claudeproxyd.web.request import GatewayRequest
 
 
-def record(request: GatewayRequest) -> None:
-    """Tell of a request that is over. Called once for each."""
+def record(request: GatewayRequest, call: Call | None = None, downlink: Downlink | None = None) -> None:
+    """Tell of a request that is over. Called once for each.
+
+    *call* and *downlink* are there where dispatch had it. The request does not hold them: that would be a cycle.
+    """
     gateway = request.gateway
     entry = AccessEntry(
         time=request.time,
@@ -28,7 +32,6 @@ def record(request: GatewayRequest) -> None:
         bytes_out=request.sentLength,
         error=request.error,
     )
-    call, downlink = request.call, request.downlink
     if call is not None and downlink is not None:
         _add_call(entry, call)
         entry.status = downlink.status or entry.status

@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from claudeproxyd.dispatch.call import Call
     from claudeproxyd.web.access import Principal
     from claudeproxyd.web.channel import GatewayChannel
-    from claudeproxyd.web.downlink import Downlink
     from claudeproxyd.web.root import Endpoint
 
     Headers = Sequence[tuple[bytes, bytes]]
@@ -62,10 +60,8 @@ class GatewayRequest(Request):
         """For the answer, where the request comes from a web page that may call."""
         self.principal: Principal | None = None
         """None where no key is asked for."""
-        self.call: Call | None = None
-        """Once dispatch has it …"""
-        self.downlink: Downlink | None = None
-        """… and the way on which dispatch answers."""
+        self.dispatched = False
+        """Dispatch has it, or had: what it came to is told when dispatch is done with it."""
         self.cancel: Callable[[CancelReason], None] | None = None
         """Ends what dispatch does for it."""
         self.admitted = False
@@ -145,8 +141,7 @@ class GatewayRequest(Request):
         if self.cancel is not None:
             self.cancel(CancelReason.CLIENT_GONE)
         self.release()
-        if self.call is None:
-            self.site.log(self)
+        self.site.log(self)
 
     # -- for endpoints
 

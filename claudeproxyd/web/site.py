@@ -57,7 +57,7 @@ class GatewaySite(Site):
 
     def log(self, request: Request) -> None:
         """A request is answered, or its client gone. Those of dispatch are told of when dispatch is done with them."""
-        if isinstance(request, GatewayRequest) and request.call is None:
+        if isinstance(request, GatewayRequest) and not request.dispatched:
             record(request)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.dispatch.call import CancelReason
@@ -111,6 +114,18 @@ class Calls(SynchronousTestCase):
         connection.lose()
         self.assertIsNone(listener.dispatcher.calls[0].cancelled)
         self.assertEqual(len(listener.log), 1)
+
+    def test_freed_at_once(self) -> None:
+        """What a request was made of goes with its end, and is nothing for the garbage collector to look for."""
+        listener = Listener()
+        connection = listener.connect()
+        self.addCleanup(gc.enable)
+        gc.disable()
+        connection.ask(post())
+        call = listener.dispatcher.calls.pop()
+        downlink = weakref.ref(call.downlink)
+        del call
+        self.assertIsNone(downlink())
 
     def test_client_leaves_between_answer_and_end(self) -> None:
         """Nor while dispatch puts its things in order; the line says what the client was told."""
