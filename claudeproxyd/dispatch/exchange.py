@@ -69,6 +69,7 @@ class Exchange:
                 call.events = self._relay.events_sent
                 self._relay.close()
                 house.relays.discard(self._relay)
+                self._relay = None  # it and we hold each other
             if blanks is not None:
                 blanks.stop()
             if total is not None and total.active():

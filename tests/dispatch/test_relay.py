@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
@@ -68,6 +70,20 @@ class MessageCommit(RelayTestCase):
         answer.say(b"stop\n\n", ended=True)
         self.assertTrue(self.client.ended)
         self.over("ok")
+
+    def test_freed_at_once(self) -> None:
+        """What a stream was made of goes with its end, and is nothing for the garbage collector to look for."""
+        self.addCleanup(gc.enable)
+        gc.disable()
+        self.begin()
+        self.head(-1, Batch(b"all\n\n", 6, True, ended=True))
+        self.over("ok")
+        client = weakref.ref(self.client)
+        self.client.producer = None  # as the real one does
+        del self.client, self.served
+        for kept in (self.house.executor.sent, self.house.pool.wanted, self.house.pool.leases):
+            kept.clear()
+        self.assertIsNone(client())
 
     def test_all_at_once(self) -> None:
         """A whole stream in the read of its head."""
