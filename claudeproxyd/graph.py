@@ -62,17 +62,18 @@ class Upstreams:
         """*keep* names the providers that are as they were in *before*."""
         self._fixtures = fixtures
         self._origins: dict[str, list[Origin]] = {}
-        self.executors: dict[str, IExecutor] = {}
         self.timeouts = {provider.name: timeouts_for(provider, config) for provider in config.providers}
         known = makers()
+        made: dict[str, IExecutor] = {}
         for provider in config.providers:
             if before is not None and provider.name in keep:
-                self.executors[provider.name] = before.executors[provider.name]
                 self._origins[provider.name] = before._origins[provider.name]
             else:
-                self.executors[provider.name] = known[provider.kind].make(
-                    provider, self._services(reactor, config, provider)
-                )
+                made[provider.name] = known[provider.kind].make(provider, self._services(reactor, config, provider))
+        self.executors: dict[str, IExecutor] = {} if before is None else before.executors
+        """One for all configurations: a request that has waited since an earlier one, and is given a new secret, takes
+        it to where that belongs. Who is gone stays, for what came before."""
+        self.executors.update(made)
 
     def _services(self, reactor: Any, config: Config, provider: Provider) -> Services:
         origins = self._origins[provider.name] = []
@@ -154,7 +155,7 @@ class Plant:
             reactor,
             config.models,
             config.providers,
-            upstreams.executors,
+            dict(upstreams.executors),
             credentials(config, fixtures.sources),
             None if before is None else before.catalog,
         )

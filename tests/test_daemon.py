@@ -253,6 +253,25 @@ class Reloading(DaemonTestCase):
         self.reactor.advance(0)
         self.assertTrue(wire.lost)
 
+    def test_waiting_requests(self) -> None:
+        """What waited for a credential and gets a new one takes it to where that belongs, and nowhere else."""
+        models = '[[models]]\nname = "one-m"\nroutes = [{ provider = "one" }]\n'
+        limited = BASE + ONE.replace(" }]", ", max_concurrency = 1 }]") + models
+        self.write(limited)
+        self.successResultOf(self.daemon.reload())
+        self.streaming()
+        waiting = self.ask()
+        self.write(limited.replace("9001", "9003"))
+        self.successResultOf(self.daemon.reload())
+        self.assertEqual(self.reactor.tcpClients, [])
+        self.write(limited.replace("9001", "9004").replace('"a"', '"b"').replace("sk-one", "sk-new"))
+        self.successResultOf(self.daemon.reload())
+        self.assertEqual([port for _, port, *_ in self.reactor.tcpClients], [9004])
+        wire = self.accept()
+        self.assertIn(b"sk-new", wire.taken())
+        wire.say(OK)
+        self.assertIn(b'{"type":"message"}', waiting.take())
+
     def test_captures(self) -> None:
         """The metrics tell what captures hold, of requests too that came before a reload."""
         whole = BASE + ONE + TWO + MODELS

@@ -24,7 +24,7 @@ from claudeproxyd.outcomes import CANCELLED, OK, AttemptFailed, Kind, Outcome, T
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.call import Call
     from claudeproxyd.dispatch.dispatcher import Dispatcher
-    from claudeproxyd.interfaces import ILease, IUpstreamAnswer
+    from claudeproxyd.interfaces import IExecutor, ILease, IUpstreamAnswer
     from claudeproxyd.leases import Candidate, Route
 
 #: Nobody else is asked after these; of the repetitions, when they are used up.
@@ -206,6 +206,7 @@ class Exchange:
     async def _try(self, candidate: Candidate) -> Outcome:
         """One attempt, and the repetitions that stay with its lease. Raises AttemptFailed."""
         call, (route, credential) = self._call, candidate
+        executor = self._house.executors[route.provider]  # once: the one after a reload may not know the credential
         secret = credential.source.present() or await credential.source.refresh()
         while True:
             call.attempts += 1
@@ -213,7 +214,7 @@ class Exchange:
             if self._rectified:
                 attempt.body = without_thinking(call.envelope.with_model(route.model))
             try:
-                return await self._attempt(attempt)
+                return await self._attempt(attempt, executor)
             except AttemptFailed as failure:
                 then = failure.outcome.then
                 if self._downlink.message_committed or not self._tries.once(then, credential):
@@ -225,7 +226,7 @@ class Exchange:
             elif then is Then.RECTIFY_ONCE:
                 self._rectified = True
 
-    async def _attempt(self, attempt: Attempt) -> Outcome:
+    async def _attempt(self, attempt: Attempt, executor: IExecutor) -> Outcome:
         """Send it, and bring what comes back to the client. Raises AttemptFailed."""
         house, call = self._house, self._call
         provider = attempt.credential.provider
@@ -235,7 +236,6 @@ class Exchange:
         prepared = call.prepared.get(attempt.route)
         if prepared is not None and prepared.warnings:
             house.note_losses(call.principal.name, provider, prepared.warnings)
-        executor = house.executors[provider]
         attempt.started = house.clock.seconds()
         outcome = CANCELLED
         answer: IUpstreamAnswer | None = None

@@ -161,12 +161,14 @@ class GeminiExecutor(HTTPExecutor):
 
     def _request(self, attempt: Attempt) -> GeminiRequest:
         """What was prepared for the attempt's route. Raises AttemptFailed."""
-        if attempt.body is None:
-            request: GeminiRequest = attempt.call.prepared[attempt.route]
+        call, route, signed = attempt.call, attempt.route, attempt.body is None
+        if signed and route in call.prepared:
+            request: GeminiRequest = call.prepared[route]
             return request
-        # An upstream refused signatures: none that are remembered, or stand beside a search, go up either.
+        # An upstream refused signatures: none that are remembered, or stand beside a search, go up either. Or a reload
+        # has made this provider one of Google's while the request waited for it.
         try:
-            return self._translate(attempt.call, attempt.route, attempt.body, signed=False)
+            return self._translate(call, route, attempt.body or call.envelope.body, signed=signed)
         except Unsupported as e:
             raise self.failed(attempt, phase=Phase.CONNECT, failure="cannot_carry", body=str(e).encode()) from None
 

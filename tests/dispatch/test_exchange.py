@@ -13,7 +13,7 @@ from claudeproxyd.errors import ClaudeError
 from claudeproxyd.leases import Exhausted
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Kind, Outcome, Scope, Then
-from tests.dispatch.fakes import EPOCH, SECRET, FakeAnswer, House, Served
+from tests.dispatch.fakes import EPOCH, SECRET, FakeAnswer, FakeExecutor, House, Served
 
 SAID = b'{"type":"error","error":{"type":"invalid_request_error","message":"no"}}'
 
@@ -333,6 +333,15 @@ class Repetitions(DispatchTestCase):
         served = house.serve()
         self.assertEqual((served.client.body, source.refreshes), (b"{}", []))
         self.assertEqual([sent.attempt.secret for sent in house.executor.sent], [SECRET, newer])
+
+    def test_reload_while_refreshing(self) -> None:
+        """A lease stays with the executor that knows its credential, whatever a reload puts there meanwhile."""
+        house = House()
+        house.executor.answers = [failure(Kind.AUTH, Then.REFRESH_ONCE, status=401), FakeAnswer(b"{}")]
+        served = house.serve()
+        house.executors["p"] = FakeExecutor()
+        house.sources["a"].refreshes[0].callback(SECRET)
+        self.assertEqual((served.client.body, house.executors["p"].sent), (b"{}", []))
 
     def test_refresh_once(self) -> None:
         """A second 401 is the credential's own; the next one may refresh its secret as well."""

@@ -228,6 +228,13 @@ class Up(GeminiTestCase):
         self.assertIsInstance(self.result(sent), CancelledError)
         self.assertTrue(wire.aborted)
 
+    def test_unprepared(self) -> None:
+        """A request that came when its provider was not Google's yet, and waited, is translated all the same."""
+        attempt = self.attempt()
+        body = attempt.call.prepared.pop(attempt.route).body
+        _, _, _, sent = self.send(attempt)
+        self.assertEqual(sent, body)
+
     def test_capture(self) -> None:
         """A captured request shows what Google was sent, without the key, and what it said."""
         for stream in (False, True):
