@@ -146,7 +146,8 @@ def _nothing_to_offer(model: str, exhausted: Exhausted, settings: Pool) -> Refus
         if reason == kind.value:
             return _ours(kind, model, ready_in, settings)
     if reason == "busy":
-        return _later(reason, 429, f"All credentials for {model} are at their concurrency limit", 1.0, settings)
+        # A limit that was configured, or a cooldown that is half open.
+        return _later(reason, 429, f"All credentials for {model} have as many requests as they may now", 1.0, settings)
     return _later(reason, 503, f"No credential for {model} is ready ({reason})", ready_in, settings)
 
 
