@@ -175,6 +175,9 @@ class ILease(Interface):
 
     candidate: Any = Attribute("the (route, credential) pair: claudeproxyd.leases.Candidate")
 
+    def proved() -> None:
+        """Its answer has begun, so the candidate works: others may be let in, however long this one still takes."""
+
     def release(outcome: Outcome) -> None:
         """Give it back with what the attempt came to."""
 

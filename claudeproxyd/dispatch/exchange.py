@@ -22,6 +22,8 @@ from claudeproxyd.observe.usage import UsageRecord
 from claudeproxyd.outcomes import CANCELLED, OK, AttemptFailed, Kind, Outcome, Then
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from claudeproxyd.dispatch.call import Call
     from claudeproxyd.dispatch.dispatcher import Dispatcher
     from claudeproxyd.interfaces import IExecutor, ILease, IUpstreamAnswer
@@ -196,16 +198,16 @@ class Exchange:
     async def _on_one_lease(self, lease: ILease) -> AttemptFailed | None:
         """What can be had with this lease; gives it back unless the request is cancelled."""
         try:
-            outcome = await self._try(lease.candidate)
+            outcome = await self._try(lease)
         except AttemptFailed as failure:
             lease.release(failure.outcome)
             return failure
         lease.release(outcome)
         return None
 
-    async def _try(self, candidate: Candidate) -> Outcome:
+    async def _try(self, lease: ILease) -> Outcome:
         """One attempt, and the repetitions that stay with its lease. Raises AttemptFailed."""
-        call, (route, credential) = self._call, candidate
+        call, (route, credential) = self._call, lease.candidate
         executor = self._house.executors[route.provider]  # once: the one after a reload may not know the credential
         secret = credential.source.present() or await credential.source.refresh()
         while True:
@@ -214,7 +216,7 @@ class Exchange:
             if self._rectified:
                 attempt.body = without_thinking(call.envelope.with_model(route.model))
             try:
-                return await self._attempt(attempt, executor)
+                return await self._attempt(attempt, executor, lease.proved)
             except AttemptFailed as failure:
                 then = failure.outcome.then
                 if self._downlink.message_committed or not self._tries.once(then, credential):
@@ -226,8 +228,8 @@ class Exchange:
             elif then is Then.RECTIFY_ONCE:
                 self._rectified = True
 
-    async def _attempt(self, attempt: Attempt, executor: IExecutor) -> Outcome:
-        """Send it, and bring what comes back to the client. Raises AttemptFailed."""
+    async def _attempt(self, attempt: Attempt, executor: IExecutor, begun: Callable[[], None]) -> Outcome:
+        """Send it, and bring what comes back to the client; *begun* hears of content. Raises AttemptFailed."""
         house, call = self._house, self._call
         provider = attempt.credential.provider
         call.provider = provider
@@ -251,7 +253,7 @@ class Exchange:
                 assert self._relay is not None
                 content = house.timeouts[provider].content
                 content_by = attempt.started + content if content else None
-                await self._relay.carry(answer, headers, executor.family, content_by)
+                await self._relay.carry(answer, headers, executor.family, content_by, begun)
             if answer.oddity:
                 house.note_oddity(provider, answer.oddity)
             outcome = OK if answer.exhausted is None else Outcome(Kind.OK, exhausted=answer.exhausted)

@@ -43,6 +43,7 @@ class Relay:
 
     __slots__ = (
         "_answer",
+        "_begun",
         "_call",
         "_carried",
         "_clock",
@@ -78,6 +79,7 @@ class Relay:
         self.events_sent = 0
         """Events of the message that the client was sent."""
         self._answer: IUpstreamAnswer | None = None
+        self._begun: Callable[[], None] | None = None
         self._carried: Deferred[None] | None = None
         self._headers: Headers = ()
         self._family = ""
@@ -92,17 +94,25 @@ class Relay:
         self._look_at(min(call.started + settings.head_commit, clock.seconds() + self._tick_every))
         self._downlink.attach(self)
 
-    def carry(self, answer: IUpstreamAnswer, headers: Headers, family: str, content_by: float | None) -> Deferred[None]:
+    def carry(
+        self,
+        answer: IUpstreamAnswer,
+        headers: Headers,
+        family: str,
+        content_by: float | None,
+        begun: Callable[[], None],
+    ) -> Deferred[None]:
         """Bring one attempt's stream to the client.
 
         Fires when the message is whole. Fails with AttemptFailed; whether another attempt may follow is to be seen
         from the downlink's ``message_committed``. *headers* go out with the head, should it be committed by this
-        attempt; *content_by* is the latest moment for its first content event.
+        attempt; *content_by* is the latest moment for its first content event, and *begun* is called at that event.
         """
         self._answer = answer
         self._headers = headers
         self._family = family
         self._content_by = content_by
+        self._begun = begun
         self._held = []
         self._held_bytes = self._held_count = 0
         carried = self._carried = Deferred(self._cancelled)
@@ -115,6 +125,7 @@ class Relay:
 
     def close(self) -> None:
         """The request is over."""
+        self._begun = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -123,7 +134,7 @@ class Relay:
 
     def events(self, batch: Batch) -> None:
         """Pass them on, or hold them until the first content event is among them."""
-        frames = batch.frames
+        frames, begun = batch.frames, None
         if not self._committed:
             if not batch.content:
                 self._hold(batch)
@@ -131,6 +142,7 @@ class Relay:
             self._committed = True
             self._call.first_content = self._clock.seconds()
             self._call.forget_body()
+            begun, self._begun = self._begun, None
             if self._held:
                 self._held.append(frames)
                 frames = b"".join(self._held)
@@ -138,6 +150,8 @@ class Relay:
                 self.events_sent = self._held_count
         self.events_sent += batch.count
         self._downlink.frames(self._headers, frames, batch.ended)
+        if begun is not None:
+            begun()
         if batch.ended:
             self._end(None)
 

@@ -13,7 +13,7 @@ from claudeproxyd.outcomes import Kind, Outcome, Scope
 from claudeproxyd.pool.affinity import Affinities, Bond
 from claudeproxyd.pool.agenda import Agenda
 from claudeproxyd.pool.cooldown import UNLIMITED, Terms, cools
-from claudeproxyd.pool.lease import Lease
+from claudeproxyd.pool.lease import NO_TRIALS, Lease
 from claudeproxyd.pool.roster import NEVER, Lane, Member, Place, Rest, Roster, Soonest
 
 
@@ -25,10 +25,12 @@ class Candidates:
         *,
         count_tokens: bool,
         take_back: Callable[[Lease, Outcome], None],
+        proved: Callable[[Lease], None],
         changed: Callable[[Place], None],
         known_models: Callable[[str], bool],
     ) -> None:
-        """*take_back* gets the leases that come back; *changed* hears of each place whose cooldown changed."""
+        """*take_back* gets the leases that come back, *proved* those whose trial is passed; *changed* hears of each
+        place whose cooldown changed."""
         self.count_tokens = count_tokens
         self.affinities: Affinities[Member] | None = None
         """None where sessions keep nothing."""
@@ -36,6 +38,7 @@ class Candidates:
         self.expiries: Agenda[Rest] = Agenda(lambda when, rest: rest.running and rest.until == when)
         self.terms: Terms
         self._take_back = take_back
+        self._proved = proved
         self._changed = changed
         self.knows = known_models
         """Whether somebody configured or discovered a model name; what clients made up is not kept for long."""
@@ -109,7 +112,7 @@ class Candidates:
             bond = self._bond(wanted, route, now)
             member = lane.choose(ready, None if bond is None else bond.home, now)
             self._serial += 1
-            lease = Lease(self._take_back, wanted, route, lane, member, self._serial, now)
+            lease = Lease(self._take_back, self._proved, wanted, route, lane, member, self._serial, now)
             if bond is not None and bond.home is not member:
                 lease.visiting = lane.busy(bond.home)
             if lane.resting or member.cooldown or lane.cooldown or roster.cooldown:
@@ -159,20 +162,33 @@ class Candidates:
                 member.last_failure = (now, outcome)
                 if cools(outcome) and member.index >= 0:
                     rest = self._failed(lease, outcome, now)
-        for trial in lease.trials:
-            trial.trials -= 1
-            trial.place.settle()
+        self._end_trials(lease)
         lane.roster.load(member, -1)
         if outcome.exhausted is not None and member.index >= 0:
             lane.spent.add(member, now + min(outcome.exhausted, self.terms.max_cooldown))
         return rest
 
+    def prove(self, lease: Lease) -> None:
+        """The trials of a lease are passed, though it is still out: an answer may take minutes once it has begun."""
+        self._heal(lease)
+        self._end_trials(lease)
+
+    def _heal(self, lease: Lease) -> None:
+        for rest in self._rests(lease.lane, lease.member):
+            if rest.succeed(lease.serial, self._serial):
+                self.lift(rest)
+
+    @staticmethod
+    def _end_trials(lease: Lease) -> None:
+        trials, lease.trials = lease.trials, NO_TRIALS
+        for trial in trials:
+            trial.trials -= 1
+            trial.place.settle()
+
     def _succeeded(self, lease: Lease, now: float) -> None:
         lane, member = lease.lane, lease.member
         if lane.resting or member.cooldown or lane.cooldown or lane.roster.cooldown:
-            for rest in self._rests(lane, member):
-                if rest.succeed(lease.serial, self._serial):
-                    self.lift(rest)
+            self._heal(lease)
         if self.affinities is not None and lease.wanted.session and not lease.visiting and member.index >= 0:
             self.affinities.bind(lease.wanted.session, lane.model, member, now)
 

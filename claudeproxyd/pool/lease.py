@@ -23,11 +23,23 @@ class AlreadyReleased(RuntimeError):
 class Lease:
     """See :class:`~claudeproxyd.interfaces.ILease`."""
 
-    __slots__ = ("_take_back", "granted", "lane", "member", "route", "serial", "trials", "visiting", "wanted")
+    __slots__ = (
+        "_proved",
+        "_take_back",
+        "granted",
+        "lane",
+        "member",
+        "route",
+        "serial",
+        "trials",
+        "visiting",
+        "wanted",
+    )
 
     def __init__(
         self,
         take_back: Callable[[Lease, Outcome], None],
+        proved: Callable[[Lease], None],
         wanted: Wanted,
         route: Route,
         lane: Lane,
@@ -36,6 +48,7 @@ class Lease:
         granted: float,
     ) -> None:
         self._take_back: Callable[[Lease, Outcome], None] | None = take_back
+        self._proved = proved
         self.wanted = wanted
         self.route = route
         self.lane = lane
@@ -44,7 +57,7 @@ class Lease:
         """Leases are numbered in the order in which they were granted."""
         self.granted = granted
         """When, on the reactor's clock."""
-        self.trials: list[Rest] = _NONE
+        self.trials: list[Rest] = NO_TRIALS
         """The half-open cooldowns that this attempt puts to the test."""
         self.visiting = False
         """The session is at home elsewhere, where there was no room just now."""
@@ -53,6 +66,11 @@ class Lease:
     def candidate(self) -> Candidate:
         """The (route, credential) pair."""
         return Candidate(self.route, self.member.credential)
+
+    def proved(self) -> None:
+        """See the interface. News only where there is something to prove."""
+        if self.trials:
+            self._proved(self)
 
     def release(self, outcome: Outcome) -> None:
         """Give it back. Raises :class:`AlreadyReleased` the second time."""
@@ -63,4 +81,4 @@ class Lease:
 
 
 #: Shared by all leases that test nothing.
-_NONE: list[Rest] = []
+NO_TRIALS: list[Rest] = []

@@ -90,6 +90,7 @@ class CredentialPool(Service):
             Candidates(
                 count_tokens=count_tokens,
                 take_back=self._take_back,
+                proved=self._prove,
                 changed=self._cooldown_changed,
                 known_models=known_models,
             )
@@ -134,6 +135,12 @@ class CredentialPool(Service):
             if cools(outcome):
                 # Also where a cooldown was running already: it may last longer now.
                 self._dismiss()
+
+    def _prove(self, lease: Lease) -> None:
+        """A trial is passed; the leases call this."""
+        self._candidates(lease.wanted).prove(lease)
+        if self._queue:
+            self._serve()
 
     def ready_in(self, wanted: Wanted) -> float | None:
         """See the interface. What *wanted* has tried already counts too: the client's next request may have it."""

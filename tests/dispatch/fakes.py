@@ -253,6 +253,11 @@ class FakeLease:
     def __init__(self, candidate: Candidate) -> None:
         self.candidate = candidate
         self.outcome: Outcome | None = None
+        self.was_proved = False
+
+    def proved(self) -> None:
+        assert self.outcome is None, "proved after its end"
+        self.was_proved = True
 
     def release(self, outcome: Outcome) -> None:
         assert self.outcome is None, "released twice"

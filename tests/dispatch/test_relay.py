@@ -71,6 +71,16 @@ class MessageCommit(RelayTestCase):
         self.assertTrue(self.client.ended)
         self.over("ok")
 
+    def test_proves_its_candidate(self) -> None:
+        """The pool hears of the first content event: those who wait for a trial do not wait for the answer's end."""
+        self.begin()
+        answer = self.head()
+        (lease,) = self.house.pool.leases
+        answer.say(b"start\n\n", content=False)
+        self.assertFalse(lease.was_proved)
+        answer.say(b"delta\n\n")
+        self.assertTrue(lease.was_proved)
+
     def test_freed_at_once(self) -> None:
         """What a stream was made of goes with its end, and is nothing for the garbage collector to look for."""
         self.addCleanup(gc.enable)

@@ -281,6 +281,14 @@ class PoolMachine(RuleBasedStateMachine):
             self.one_release(self.out.pop(which % len(self.out)), outcome)
 
     @precondition(lambda self: self.out)
+    @rule(which=st.integers(0, 20))
+    def prove(self, which: int) -> None:
+        """An answer begins, and may take for ever."""
+        grant = self.out[which % len(self.out)]
+        self.note_proof(grant)
+        grant.lease.proved()
+
+    @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 20), outcomes=st.permutations([QUOTA_HOUR, QUOTA, TRANSIENT]))
     def fail_together(self, which: int, outcomes: list[Outcome]) -> None:
         """Attempts at one candidate fail one after another, for longer and for shorter."""
@@ -311,14 +319,18 @@ class PoolMachine(RuleBasedStateMachine):
             return
         raise AssertionError("released twice")
 
+    def note_proof(self, grant: Grant) -> None:
+        """Whatever was known against it and is over counts no more."""
+        for key in grant.places():
+            record = self.rested[grant.wish.count_tokens].get(key)
+            if record is not None and grant.number > record.began and self.clock.seconds() >= record.until:
+                record.proved = True
+
     def learn(self, grant: Grant, outcome: Outcome) -> None:
         """Note what the outcome must mean."""
         rested = self.rested[grant.wish.count_tokens]
         if outcome is OK:
-            for key in grant.places():
-                record = rested.get(key)
-                if record is not None and grant.number > record.began and self.clock.seconds() >= record.until:
-                    record.proved = True
+            self.note_proof(grant)
             if grant.counted and grant.wish.session:
                 self.home(grant)
             return

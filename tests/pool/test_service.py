@@ -442,6 +442,31 @@ class HalfOpenTests(PoolTestCase):
         self.successResultOf(waiting)
         self.wait(pool)
 
+    def test_answer_that_takes_long(self) -> None:
+        """A trial is passed when its answer has begun: nobody waits for minutes until it is over."""
+        pool = self.pool("a")
+        self.take(pool).release(QUOTA)
+        self.clock.advance(1.0)
+        trial = self.take(pool)
+        waiting = [self.wait(pool) for _ in range(4)]
+        trial.proved()
+        self.assertEqual([deferred.called for deferred in waiting], [True, True, False, False])
+        trial.proved()
+        trial.release(OK)
+        self.assertEqual([deferred.called for deferred in waiting], [True, True, False, False])
+        self.successResultOf(waiting[0]).proved()
+        self.assertTrue(waiting[2].called)
+
+    def test_answer_that_breaks_off(self) -> None:
+        """What was proved does not keep an attempt from failing in the end."""
+        pool = self.pool("a")
+        self.take(pool).release(QUOTA)
+        self.clock.advance(1.0)
+        trial = self.take(pool)
+        trial.proved()
+        trial.release(QUOTA)
+        self.wait(pool)
+
     def test_ramp(self) -> None:
         """Each round of successes doubles what may be under way, until as many as before go through."""
         pool = self.pool("ab")
