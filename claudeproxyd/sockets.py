@@ -12,11 +12,14 @@ from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.tcp import Connection
+from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 
 
 class Outbox:
     """The reactor, as some sockets' transports see it: whoever wants to write may, when the turn is over."""
+
+    _log = Logger()
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -45,7 +48,14 @@ class Outbox:
         """What a socket does not take, and whatever else is to be done with it, is for the reactor as ever."""
         waiting, self._waiting = self._waiting, {}
         for writer in waiting:
-            if writer.connected and (writer.producerPaused or writer.doWrite() is not None or writer.dataBuffer):
+            if not writer.connected:
+                continue
+            try:
+                has_more = writer.producerPaused or writer.doWrite() is not None or writer.dataBuffer
+            except Exception:
+                self._log.failure("A connection failed to write")
+                has_more = True
+            if has_more:
                 self._reactor.addWriter(writer)
 
 

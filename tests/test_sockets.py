@@ -125,6 +125,20 @@ class Sockets(SynchronousTestCase):
         self.reactor.advance(0)
         self.assertEqual((self.reactor.getWriters(), self.arrived(others)), ([self.transport], b"ping"))
 
+    def test_fault(self) -> None:
+        """A fault in one connection is for the reactor, which ends that one; the others' bytes go out all the same."""
+        other, others = self.pair()
+
+        def faulty() -> None:
+            raise ZeroDivisionError
+
+        self.patch(self.transport, "doWrite", faulty)
+        self.transport.write(b"never")
+        other.write(b"ping")
+        self.reactor.advance(0)
+        self.assertEqual((self.reactor.getWriters(), self.arrived(others)), ([self.transport], b"ping"))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_lost(self) -> None:
         """A connection that is lost before the turn's end is left alone."""
         other, others = self.pair()
