@@ -176,7 +176,7 @@ class ILease(Interface):
     candidate: Any = Attribute("the (route, credential) pair: claudeproxyd.leases.Candidate")
 
     def proved() -> None:
-        """Its answer has begun, so the candidate works: others may be let in, however long this one still takes."""
+        """Its answer has begun: others may be let in to try, however long this one still takes, and however it ends."""
 
     def release(outcome: Outcome) -> None:
         """Give it back with what the attempt came to."""

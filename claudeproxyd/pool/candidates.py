@@ -170,13 +170,9 @@ class Candidates:
 
     def prove(self, lease: Lease) -> None:
         """The trials of a lease are passed, though it is still out: an answer may take minutes once it has begun."""
-        self._heal(lease)
+        for rest in lease.trials:
+            rest.pass_trial(lease.serial, self._serial)
         self._end_trials(lease)
-
-    def _heal(self, lease: Lease) -> None:
-        for rest in self._rests(lease.lane, lease.member):
-            if rest.succeed(lease.serial, self._serial):
-                self.lift(rest)
 
     @staticmethod
     def _end_trials(lease: Lease) -> None:
@@ -188,7 +184,9 @@ class Candidates:
     def _succeeded(self, lease: Lease, now: float) -> None:
         lane, member = lease.lane, lease.member
         if lane.resting or member.cooldown or lane.cooldown or lane.roster.cooldown:
-            self._heal(lease)
+            for rest in self._rests(lane, member):
+                if rest.succeed(lease.serial, self._serial):
+                    self.lift(rest)
         if self.affinities is not None and lease.wanted.session and not lease.visiting and member.index >= 0:
             self.affinities.bind(lease.wanted.session, lane.model, member, now)
 

@@ -78,6 +78,7 @@ class Cooldown(Generic[P]):
         "kind",
         "level",
         "limit",
+        "needed",
         "place",
         "reason",
         "running",
@@ -108,6 +109,8 @@ class Cooldown(Generic[P]):
         """The newest lease when the level last rose."""
         self.doubled = -1
         """The newest lease when the limit was last doubled."""
+        self.needed = True
+        """The limit held somebody back when it was last doubled."""
         self.streak = 0
         """Failures in a row of those that have some grace."""
 
@@ -168,6 +171,15 @@ class Cooldown(Generic[P]):
         self.running = False
         self.limit = 1
 
+    def pass_trial(self, serial: int, newest: int) -> None:
+        """An attempt's answer has begun, its trial still counted: more may go. It may break off yet."""
+        # Those that were let in together double the limit together, and not each by itself.
+        if self.limit == UNLIMITED or self.running or serial <= max(self.began, self.doubled):
+            return
+        self.doubled = newest
+        self.needed = self.trials >= self.limit
+        self.limit = min(self.limit * 2, UNLIMITED // 2)
+
     def succeed(self, serial: int, newest: int) -> bool:
         """An attempt succeeded, its trial still counted. True when nothing is left to remember."""
         self.streak = 0
@@ -176,10 +188,5 @@ class Cooldown(Generic[P]):
         if self.running or serial <= self.began:
             return False
         self.level = 0
-        if serial <= self.doubled:
-            # Those that were let in together double it together, and not each by itself.
-            return False
-        self.doubled = newest
-        needed = self.trials >= self.limit
-        self.limit = min(self.limit * 2, UNLIMITED // 2)
-        return self.limit >= self.before and not needed
+        self.pass_trial(serial, newest)
+        return self.limit >= self.before and not self.needed

@@ -467,6 +467,17 @@ class HalfOpenTests(PoolTestCase):
         trial.release(QUOTA)
         self.wait(pool)
 
+    def test_answers_that_begin_and_break_off(self) -> None:
+        """Two in a row that break off rest their credential, on trial as at any other time: to begin is no success."""
+        pool = self.pool("a")
+        self.take(pool).release(QUOTA)
+        self.clock.advance(1.0)
+        for _ in range(2):
+            trial = self.take(pool)
+            trial.proved()
+            trial.release(BROKEN)
+        self.wait(pool)
+
     def test_ramp(self) -> None:
         """Each round of successes doubles what may be under way, until as many as before go through."""
         pool = self.pool("ab")
