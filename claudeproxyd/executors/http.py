@@ -5,6 +5,7 @@ Sending an attempt, reading what comes back into an answer, and making an outcom
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote
@@ -45,7 +46,7 @@ Read = Callable[["Response", "Attempt"], Any]
 """Makes an answer, or a Deferred of one, of a 200."""
 
 
-class HTTPExecutor:
+class HTTPExecutor(ABC):
     """The base of one provider's executor. A subclass says what goes up, and which reader takes what comes down."""
 
     kind: str
@@ -56,9 +57,9 @@ class HTTPExecutor:
         self._section = section
         self._origin: Origin = services.origin(section.base_url)
 
+    @abstractmethod
     def client_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:
-        """Which of an upstream's headers its client gets; for a subclass to say."""
-        raise NotImplementedError
+        """Which of an upstream's headers its client gets."""
 
     # -- up
 
