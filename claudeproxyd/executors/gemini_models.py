@@ -22,6 +22,8 @@ class Model(msgspec.Struct, rename="camel"):
 
 class _ModelPage(msgspec.Struct, rename="camel"):
     models: list[Model] = []
+    publisher_models: list[Model] = []
+    """The same on Vertex AI."""
     next_page_token: str = ""
 
 
@@ -29,9 +31,9 @@ _decode_page = msgspec.json.Decoder(_ModelPage).decode
 
 
 def read_page(body: bytes) -> tuple[list[Model], str]:
-    """The models on one page of ``models.list``, and what asks for the next."""
+    """The models on one page of ``models.list`` or ``publishers.models.list``, and what asks for the next."""
     page = _decode_page(body)
-    return page.models, page.next_page_token
+    return page.models or page.publisher_models, page.next_page_token
 
 
 def entry(model: Model) -> dict[str, Any]:

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import msgspec
-
 from claudeproxyd.executors.gemini import GeminiExecutor
-from claudeproxyd.executors.gemini_models import Model, entry
+from claudeproxyd.executors.gemini_models import Model, entry, read_page
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
@@ -19,19 +17,6 @@ if TYPE_CHECKING:
     from claudeproxyd.leases import Credential
 
 _PUBLISHED = "publishers/google/models/"
-
-
-class _ModelPage(msgspec.Struct, rename="camel"):
-    publisher_models: list[Model] = []
-    next_page_token: str = ""
-
-
-_decode_page = msgspec.json.Decoder(_ModelPage).decode
-
-
-def _read_page(body: bytes) -> tuple[list[Model], str]:
-    page = _decode_page(body)
-    return page.publisher_models, page.next_page_token
 
 
 class GeminiOnVertex(GeminiExecutor):
@@ -58,6 +43,6 @@ class GeminiOnVertex(GeminiExecutor):
         """Those that speak; the list has everything that Google publishes, and of no project."""
         secret = credential.source.present() or await credential.source.refresh()
         target = f"/v1beta1/{_PUBLISHED[:-1]}?pageSize=100"
-        listed = await self._list(target, "pageToken", self._authorization(secret), _read_page)
+        listed = await self._list(target, "pageToken", self._authorization(secret), read_page)
         names = [model.name.removeprefix(_PUBLISHED) for model in listed]
         return [entry(Model(name)) for name in names if name.startswith("gemini-")]
