@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from claudeproxyd.messages.reader import Damaged
 from claudeproxyd.translate.gemini.finish import UNFINISHED, ending_of, ending_of_blocked, is_known
 from claudeproxyd.translate.gemini.grounding import Sources
 from claudeproxyd.translate.gemini.partial_args import PartialCall
-from claudeproxyd.translate.gemini.responses import Response, decode, is_count, is_there
+from claudeproxyd.translate.gemini.responses import Response, decode, is_count, is_there, without_halves
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.batch import Batch
@@ -151,7 +152,7 @@ class GeminiReader:
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
                 if data in _NOTHING:
                     continue
-                raise NoResponse(f"no answer of Gemini's: {e}") from None
+                decoded = self._decode_without_halves(data, e)
             error = self._respond(decoded) if isinstance(decoded, Response) else self._respond_to_all(decoded)
             if error is not None:
                 return error
@@ -168,6 +169,16 @@ class GeminiReader:
         self.oddity = self.oddity or oddity
 
     # One response.
+
+    def _decode_without_halves(self, data: bytes, error: Exception) -> Response | list[Response]:
+        """What was refused with *error*, without the halves of characters that a server cut through."""
+        mended = without_halves(data)
+        if mended != data:
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                decoded = decode(mended)
+                self._note("half a surrogate pair")
+                return decoded
+        raise NoResponse(f"no answer of Gemini's: {error}") from None
 
     def _respond_to_all(self, responses: list[Response]) -> bytes | None:
         for response in responses:

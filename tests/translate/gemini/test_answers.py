@@ -18,6 +18,7 @@ from claudeproxyd.messages.reader import Damaged
 from claudeproxyd.translate.conversation import ToolUse, Turn
 from claudeproxyd.translate.gemini.answers import MOST_TEXT, read_whole
 from claudeproxyd.translate.signatures import Said
+from tests.messages.accumulate import accumulate
 from tests.translate.gemini.answering import (
     COUNTS,
     USAGE,
@@ -153,6 +154,21 @@ class TextTests(SynchronousTestCase):
         answer = Answer()
         answer.body(sse(chunk(text("a"), {"inlineData": {"mimeType": "image/png", "data": "AA=="}}, finish="STOP")))
         self.assertIn("left out", answer.reader.oddity)
+
+
+class HalvesTests(SynchronousTestCase):
+    """Servers that cut text between the two halves of a surrogate pair, as JavaScript's ``substring`` does."""
+
+    def test_half_a_pair(self) -> None:
+        """A half becomes a replacement character, and the answer goes on; pairs and backslashes stay what they are."""
+        for chunks in (
+            [chunk(text("ab \ud83d")), chunk(text("\ude00 \U0001f600 \\ud83d"), finish="STOP")],
+            [chunk(text("ab \ud83d"), text("\ude00 \U0001f600 \\ud83d"), finish="STOP")],
+        ):
+            answer = Answer()
+            message = accumulate(b"".join(batch.frames for batch in (answer.feed(sse(*chunks)), answer.reader.end())))
+            self.assertEqual(message["content"][0]["text"], "ab \ufffd\ufffd \U0001f600 \\ud83d")
+            self.assertIn("surrogate", answer.reader.oddity)
 
 
 class ToolTests(SynchronousTestCase):
