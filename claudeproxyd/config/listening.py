@@ -37,7 +37,7 @@ def listener_of(description: str) -> Listener:
         return Listener(local=False)
     reactor = MemoryReactor()  # type: ignore[no-untyped-call]  # Twisted gives no types here
     try:
-        endpoint = serverFromString(reactor, description)  # type: ignore[no-untyped-call]
+        endpoint = serverFromString(reactor, description)  # type: ignore[no-untyped-call]  # as above
     except crypto.Error:
         raise ValueError("privateKey and certKey must name PEM files with a key and its certificate") from None
     except Exception as error:  # the parsers, some of them plugins, raise what they like
@@ -45,7 +45,7 @@ def listener_of(description: str) -> Listener:
     if not isinstance(endpoint, (TCP4ServerEndpoint, TCP6ServerEndpoint, SSL4ServerEndpoint, UNIXServerEndpoint)):
         return Listener(local=False)
     # An endpoint keeps its address to itself; the reactor in memory is told it.
-    endpoint.listen(Factory())  # type: ignore[no-untyped-call]
+    endpoint.listen(Factory())  # type: ignore[no-untyped-call]  # as above
     if isinstance(endpoint, UNIXServerEndpoint):
         return Listener(local=True, path=reactor.unixServers[0][0])
     ((port, *_, interface),) = reactor.tcpServers or reactor.sslServers

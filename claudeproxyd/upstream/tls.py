@@ -33,7 +33,8 @@ def connection_creator(host: str, settings: TLSSettings) -> IOpenSSLClientConnec
     """
     trust = None
     if settings.ca_file:
-        trust = trustRootFromCertificates(_authorities(settings.ca_file))  # type: ignore[no-untyped-call]
+        authorities = _authorities(settings.ca_file)
+        trust = trustRootFromCertificates(authorities)  # type: ignore[no-untyped-call]  # Twisted gives no types here
     checked = optionsForClientTLS(host, trustRoot=trust, acceptableProtocols=[b"http/1.1"])
     return checked if settings.verify else _Unchecked(checked)
 
