@@ -58,6 +58,9 @@ FOR_RULES = {
     )
 }
 
+#: Seconds. A quota that is back so soon is a matter of pace: resting for it would leave a place idle that takes more.
+SHORT_HINT = 5.0
+
 #: Bytes of a body that a rule's pattern is tried on.
 SEARCHED_BY_RULES = 65_536
 
@@ -105,12 +108,12 @@ def operator_rule(
     if scope:
         made = replace(made, scope=_scope(scope))
     if cooldown:
-        made = replace(made, base=cooldown, ceiling=cooldown)
+        made = replace(made, base=cooldown, ceiling=cooldown, passing=False)
     if made.scope is Scope.NONE:
         if cooldown:
             raise ValueError(f"a cooldown for {outcome} needs a scope: model, credential …")
-        made = replace(made, base=0.0, ceiling=0.0)
-    elif not made.base:
+        made = replace(made, base=0.0, ceiling=0.0, passing=False)
+    elif not made.base and not made.passing:
         raise ValueError(f"scope {scope} for {outcome} needs a cooldown")
     if cooldown or made.scope is Scope.NONE:
         hinted = Hinted.NOTHING
@@ -169,13 +172,15 @@ def _hinted(row: Row, evidence: Evidence) -> Outcome:
     asked = hint(evidence.headers, evidence.body, evidence.family, evidence.now)
     if asked is None:
         return outcome
+    if outcome.passing and (outcome.kind is not Kind.QUOTA or asked.seconds <= SHORT_HINT):
+        return replace(outcome, until_hint=asked.seconds)
     scope = asked.scope if row.hinted is Hinted.COOLDOWN_AND_SCOPE else outcome.scope
-    return replace(outcome, until_hint=asked.seconds, scope=scope)
+    return replace(outcome, until_hint=asked.seconds, scope=scope, passing=False)
 
 
 def _is_repeatable(outcome: Outcome, evidence: Evidence) -> bool:
     return (
-        outcome.kind in (Kind.TRANSIENT, Kind.OVERLOADED)
+        (outcome.passing or outcome.kind is Kind.TRANSIENT)
         and not evidence.message_committed
         and evidence.failure not in _LONG_TIMEOUTS
         and not any(name == b"x-should-retry" and value == b"false" for name, value in evidence.headers)

@@ -66,6 +66,10 @@ class Wanted:
     """Already failed for this request; offered again only when nothing else is left."""
     given_up: set[Credential] = field(default_factory=set)
     """Not worth a further try of this request: not offered again."""
+    size: int = 1
+    """Bytes of the request: what counts where a provider limits tokens."""
+    odds: float = 1.0
+    """How likely it is that its failures so far were the places' and not its own; the pool keeps it."""
     may_wait: bool = True
     """False after an early head commit: no new wait begins."""
     deadline: float | None = None

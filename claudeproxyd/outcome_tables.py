@@ -22,18 +22,18 @@ CLIENT_FAULT = Outcome(Kind.CLIENT_FAULT, Scope.NONE, Then.ANSWER)
 TOO_LARGE = Outcome(Kind.TOO_LARGE, Scope.NONE, Then.NEXT_ROUTE)
 UNSUPPORTED = Outcome(Kind.UNSUPPORTED, Scope.NONE, Then.NEXT_ROUTE)
 MODEL_UNAVAILABLE = Outcome(Kind.MODEL_UNAVAILABLE, Scope.MODEL, Then.NEXT, 600, 43_200)
-QUOTA = Outcome(Kind.QUOTA, Scope.MODEL, Then.NEXT, 1, 1_800)
-OVERLOADED = Outcome(Kind.OVERLOADED, Scope.MODEL_ON_PROVIDER, Then.NEXT, 1, 30)
+QUOTA = Outcome(Kind.QUOTA, Scope.MODEL, Then.NEXT, passing=True)
+OVERLOADED = Outcome(Kind.OVERLOADED, Scope.MODEL_ON_PROVIDER, Then.NEXT, passing=True)
 AUTH = Outcome(Kind.AUTH, Scope.CREDENTIAL, Then.NEXT, 1_800, 1_800)
 BILLING = Outcome(Kind.BILLING, Scope.CREDENTIAL, Then.NEXT, 1_800, math.inf)
 PERMISSION = Outcome(Kind.PERMISSION, Scope.MODEL, Then.NEXT, 600, 3_600)
 LOCATION = Outcome(Kind.LOCATION, Scope.PROVIDER, Then.NEXT_PROVIDER, 1_800, 1_800)
-TRANSIENT = Outcome(Kind.TRANSIENT, Scope.MODEL, Then.NEXT, 1, 60)
+TRANSIENT = Outcome(Kind.TRANSIENT, Scope.MODEL, Then.NEXT, passing=True)
 MODEL_FAULT = Outcome(Kind.MODEL_FAULT, Scope.NONE, Then.REPEAT_ONCE)
 RECTIFY = Outcome(Kind.RECTIFY, Scope.NONE, Then.RECTIFY_ONCE)
 STALE = Outcome(Kind.STALE, Scope.NONE, Then.REPEAT_ONCE)
 CONFIGURATION = Outcome(Kind.CONFIGURATION, Scope.PROVIDER, Then.NEXT, 60, 60)
-BROKEN_STREAM = Outcome(Kind.BROKEN_STREAM, Scope.MODEL, Then.ANSWER, 1, 60, grace=1)
+BROKEN_STREAM = Outcome(Kind.BROKEN_STREAM, Scope.MODEL, Then.ANSWER, passing=True)
 
 #: Characters of a message that patterns are tried on.
 SEARCHED = 2_000
@@ -212,7 +212,7 @@ BY_NAME: tuple[Row, ...] = (
     Row(TRANSIENT, (Sign(names=("ModelNotReady", "ModelTimeout", "ModelError", "ModelStreamError")),), Hinted.COOLDOWN),
     # one feature's machinery: nothing else is touched by it
     Row(
-        replace(TRANSIENT, scope=Scope.NONE, base=0, ceiling=0),
+        replace(TRANSIENT, scope=Scope.NONE, passing=False),
         (Sign(names=("compaction_unavailable", "cmek_*")),),
     ),
     # overload, in band too
@@ -301,11 +301,10 @@ BY_STATUS: tuple[Row, ...] = (
     Row(TRANSIENT, (Sign(statuses=(408, 499)), Sign(statuses=range(500, 600))), Hinted.COOLDOWN),
     # 400, 409, 422 and other 4xx
     Row(CLIENT_FAULT, (Sign(statuses=range(400, 500)),)),
-    # cannot connect, DNS fails, connect or first-byte time-out
-    Row(
-        replace(TRANSIENT, scope=Scope.PROVIDER),
-        (Sign(failures=("connect", "connect_timeout", "dns", "first_byte_timeout")),),
-    ),
+    # cannot connect, DNS fails, connect time-out
+    Row(replace(TRANSIENT, scope=Scope.PROVIDER), (Sign(failures=("connect", "connect_timeout", "dns")),)),
+    # it takes requests and does not answer
+    Row(replace(TRANSIENT, passing=False, hung=True), (Sign(failures=("first_byte_timeout",)),)),
     # answer ended too early, a frame that does not parse, silence: before message commit
     Row(TRANSIENT, (Sign(failures=_CUT, committed=False),)),
     # the same after message commit

@@ -65,10 +65,13 @@ class Outcome:
     ceiling: float = 0.0
     """Seconds that doubling goes up to; equal to ``base`` where it does not double, infinite where only the pool's
     ``max_cooldown`` ends it."""
-    grace: int = 0
-    """How many such failures in a row cool nothing, before the next one does."""
+    passing: bool = False
+    """It passes by itself and says nothing of the next request: evidence for a gate, never a cooldown."""
+    hung: bool = False
+    """It took the request and never answered: rests for as long as that took, if somebody else is there."""
     until_hint: float | None = None
-    """Seconds that the upstream asked for; takes the place of ``base`` and is capped by the pool's ``max_cooldown``."""
+    """Seconds that the upstream asked for; takes the place of ``base`` and is capped by the pool's ``max_cooldown``. Of
+    a passing failure: no probe goes before, once the place is down."""
     reason: str = ""
     """The upstream's own words, shortened, for logs and the pool's page."""
     exhausted: float | None = None

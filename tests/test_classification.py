@@ -58,16 +58,21 @@ def failed(failure: str, **more: Any) -> Evidence:
 class Table(SynchronousTestCase):
     """How a row is checked."""
 
-    def holds(self, evidence: Evidence, kind: Kind, scope: Scope, cooldown: tuple[float, float], then: Then) -> Outcome:
+    def holds(
+        self, evidence: Evidence, kind: Kind, scope: Scope, cooldown: tuple[float, float] | None, then: Then
+    ) -> Outcome:
+        """*cooldown*: seconds and their ceiling, or :data:`PASSING`."""
         outcome = classify(evidence)
-        got = (outcome.kind, outcome.scope, (outcome.base, outcome.ceiling), outcome.then)
+        cools = None if outcome.passing else (outcome.base, outcome.ceiling)
+        got = (outcome.kind, outcome.scope, cools, outcome.then)
         self.assertEqual(got, (kind, scope, cooldown, then), evidence)
         return outcome
 
 
 NONE = (0.0, 0.0)
 HALF_HOUR = (1_800, 1_800)
-SIXTY = (1, 60)
+#: It says nothing of the next request: a gate counts it, and nothing cools.
+PASSING = None
 
 
 class ByNameTests(Table):
@@ -177,9 +182,9 @@ class ByNameTests(Table):
             self.holds(evidence, Kind.LOCATION, Scope.PROVIDER, HALF_HOUR, Then.NEXT_PROVIDER)
 
     def test_bedrock_service_quota(self) -> None:
-        """Bedrock's quota that comes as a 400 cools as a 429 does."""
+        """Bedrock's quota that comes as a 400 is what a 429 without a hint is."""
         self.holds(
-            bedrock(400, "ServiceQuotaExceededException", "Too many"), Kind.QUOTA, Scope.MODEL, (1, 1_800), Then.NEXT
+            bedrock(400, "ServiceQuotaExceededException", "Too many"), Kind.QUOTA, Scope.MODEL, PASSING, Then.NEXT
         )
 
     def test_model_machinery(self) -> None:
@@ -190,9 +195,9 @@ class ByNameTests(Table):
             (424, "ModelErrorException"),
             (424, "ModelStreamErrorException"),
         ):
-            self.holds(bedrock(status, name), Kind.TRANSIENT, Scope.MODEL, SIXTY, Then.NEXT)
+            self.holds(bedrock(status, name), Kind.TRANSIENT, Scope.MODEL, PASSING, Then.NEXT)
         in_band = seen("bedrock", 200, {"message": "x"}, (b":exception-type", b"modelStreamErrorException"))
-        self.holds(in_band, Kind.TRANSIENT, Scope.MODEL, SIXTY, Then.NEXT)
+        self.holds(in_band, Kind.TRANSIENT, Scope.MODEL, PASSING, Then.NEXT)
 
     def test_feature_machinery(self) -> None:
         """Trouble with compaction or customer keys cools nothing: other requests go through."""
@@ -212,7 +217,7 @@ class ByNameTests(Table):
             openai(503, "slow_down", "Slow down", "server_error"),
             openai(200, "server_is_overloaded", "Our servers are currently overloaded", "service_unavailable_error"),
         ):
-            self.holds(evidence, Kind.OVERLOADED, Scope.MODEL_ON_PROVIDER, (1, 30), Then.NEXT)
+            self.holds(evidence, Kind.OVERLOADED, Scope.MODEL_ON_PROVIDER, PASSING, Then.NEXT)
 
     def test_content_filter(self) -> None:
         """What a filter refuses is answered; no other key is spent on it."""
@@ -366,19 +371,22 @@ class ByStatusTests(Table):
             self.holds(evidence, Kind.CONFIGURATION, Scope.PROVIDER, (60, 60), Then.NEXT)
 
     def test_429_with_a_hint(self) -> None:
-        """A key that says when it is ready again is left alone until then, as far as the hint reaches."""
+        """A key that says when it is ready again is left alone until then, if that is more than a matter of pace."""
         evidence = anthropic(429, "rate_limit_error", "Too many", (b"retry-after", b"17"))
-        outcome = self.holds(evidence, Kind.QUOTA, Scope.MODEL, (1, 1_800), Then.NEXT)
+        outcome = self.holds(evidence, Kind.QUOTA, Scope.MODEL, NONE, Then.NEXT)
         self.assertEqual(outcome.until_hint, 17)
         evidence = anthropic(
             429, "rate_limit_error", "Too many",
             (b"retry-after", b"17"), (b"anthropic-ratelimit-unified-5h-status", b"rejected"),
         )  # fmt: skip
-        outcome = self.holds(evidence, Kind.QUOTA, Scope.CREDENTIAL, (1, 1_800), Then.NEXT)
+        outcome = self.holds(evidence, Kind.QUOTA, Scope.CREDENTIAL, NONE, Then.NEXT)
         self.assertEqual(outcome.until_hint, 17)
+        evidence = anthropic(429, "rate_limit_error", "Too many", (b"retry-after", b"5"))
+        outcome = self.holds(evidence, Kind.QUOTA, Scope.MODEL, PASSING, Then.NEXT)
+        self.assertEqual(outcome.until_hint, 5)
 
     def test_429_without_a_hint(self) -> None:
-        """A key that does not say how long is asked again after 1, 2, 4 … seconds."""
+        """A key that does not say how long may take the next request: its gate learns how many it takes."""
         for evidence in (
             anthropic(429, "rate_limit_error", "Too many"),
             google(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota)."),
@@ -386,20 +394,20 @@ class ByStatusTests(Table):
             bedrock(429, "ThrottlingException", "Too many requests"),
             seen("bedrock", 200, {"message": "slow"}, (b":exception-type", b"throttlingException")),
         ):
-            outcome = self.holds(evidence, Kind.QUOTA, Scope.MODEL, (1, 1_800), Then.NEXT)
+            outcome = self.holds(evidence, Kind.QUOTA, Scope.MODEL, PASSING, Then.NEXT)
             self.assertIsNone(outcome.until_hint)
 
     def test_529(self) -> None:
-        """Overload is waited out in seconds, or as long as the upstream says."""
+        """Overload passes; how long the upstream asks for is told beside it."""
         evidence = seen("anthropic", 529, b"", (b"retry-after", b"3"))
-        outcome = self.holds(evidence, Kind.OVERLOADED, Scope.MODEL_ON_PROVIDER, (1, 30), Then.NEXT)
+        outcome = self.holds(evidence, Kind.OVERLOADED, Scope.MODEL_ON_PROVIDER, PASSING, Then.NEXT)
         self.assertEqual(outcome.until_hint, 3)
 
     def test_408_499_and_5xx(self) -> None:
-        """What passes by itself cools for seconds, and never the whole key."""
+        """What passes by itself cools nothing, and is never the whole key's."""
         for status in (408, 499, 500, 502, 503, 504, 520, 522, 524, 501, 599):
             evidence = seen("anthropic", status, b"<html>502</html>", (b"retry-after", b"2"))
-            outcome = self.holds(evidence, Kind.TRANSIENT, Scope.MODEL, SIXTY, Then.NEXT)
+            outcome = self.holds(evidence, Kind.TRANSIENT, Scope.MODEL, PASSING, Then.NEXT)
             self.assertEqual(outcome.until_hint, 2)
 
     def test_a_transient_error_never_cools_the_whole_key(self) -> None:
@@ -418,18 +426,23 @@ class ByStatusTests(Table):
             seen("openai", 200, {"error": {}}, failure="not_claude"),
             seen("anthropic", 200, {"type": "error"}),
         ):
-            self.holds(evidence, Kind.TRANSIENT, Scope.MODEL, SIXTY, Then.NEXT)
+            self.holds(evidence, Kind.TRANSIENT, Scope.MODEL, PASSING, Then.NEXT)
 
     def test_cannot_connect(self) -> None:
-        """An endpoint that is not reached cools for everyone's key."""
-        for failure in ("connect", "connect_timeout", "dns", "first_byte_timeout"):
-            self.holds(failed(failure), Kind.TRANSIENT, Scope.PROVIDER, SIXTY, Then.NEXT)
+        """An endpoint that is not reached fails for everyone's key."""
+        for failure in ("connect", "connect_timeout", "dns"):
+            self.holds(failed(failure), Kind.TRANSIENT, Scope.PROVIDER, PASSING, Then.NEXT)
+
+    def test_first_byte_timeout(self) -> None:
+        """A key that takes a request and never answers is that key's trouble, and rests for as long as it took."""
+        outcome = self.holds(failed("first_byte_timeout"), Kind.TRANSIENT, Scope.MODEL, NONE, Then.NEXT)
+        self.assertTrue(outcome.hung)
 
     def test_cut_before_message_commit(self) -> None:
         """A stream that breaks before its first word is taken over by the next candidate."""
         for failure in ("cut", "malformed", "idle_timeout", "content_timeout"):
             evidence = seen("anthropic", 200, failure=failure, phase=Phase.STREAM)
-            self.assertEqual(self.holds(evidence, Kind.TRANSIENT, Scope.MODEL, SIXTY, Then.NEXT).grace, 0)
+            self.holds(evidence, Kind.TRANSIENT, Scope.MODEL, PASSING, Then.NEXT)
 
     def test_a_cut_reads_no_hint(self) -> None:
         """What a 200 says of its limits does not lengthen the rest after a cut; it is told beside it."""
@@ -441,10 +454,10 @@ class ByStatusTests(Table):
         self.assertEqual((outcome.until_hint, outcome.exhausted), (None, 1_795_003_200 - NOW))
 
     def test_cut_after_message_commit(self) -> None:
-        """One broken stream is bad luck; from the second in a row the model cools."""
+        """A broken stream is bad luck, and evidence."""
         for failure in ("cut", "malformed", "idle_timeout", "content_timeout"):
             evidence = seen("anthropic", 200, failure=failure, phase=Phase.STREAM, message_committed=True)
-            self.assertEqual(self.holds(evidence, Kind.BROKEN_STREAM, Scope.MODEL, SIXTY, Then.ANSWER).grace, 1)
+            self.holds(evidence, Kind.BROKEN_STREAM, Scope.MODEL, PASSING, Then.ANSWER)
 
 
 class NearMissTests(SynchronousTestCase):
@@ -495,7 +508,7 @@ class InBandTests(Table):
     def test_nothing_takes_over_after_message_commit(self) -> None:
         """An error after the first word is told to the client, whatever it is; the key still cools for it."""
         evidence = anthropic(200, "overloaded_error", "Overloaded", message_committed=True)
-        self.holds(evidence, Kind.OVERLOADED, Scope.MODEL_ON_PROVIDER, (1, 30), Then.ANSWER)
+        self.holds(evidence, Kind.OVERLOADED, Scope.MODEL_ON_PROVIDER, PASSING, Then.ANSWER)
         evidence = anthropic(200, "authentication_error", "no", message_committed=True, refreshable=True)
         self.holds(evidence, Kind.AUTH, Scope.CREDENTIAL, HALF_HOUR, Then.ANSWER)
 
@@ -549,7 +562,8 @@ class FurtherFactsTests(SynchronousTestCase):
             (failed("first_byte_timeout"), False),
             (failed("idle_timeout"), False),
             (failed("cut", message_committed=True), False),
-            (seen("anthropic", 429), False),
+            (seen("anthropic", 429), True),
+            (seen("anthropic", 429, b"", (b"retry-after", b"17")), False),
             (seen("anthropic", 400), False),
             (seen("anthropic", 500, b"", (b"x-should-retry", b"false")), False),
         ):
@@ -754,7 +768,10 @@ class GarbageTests(SynchronousTestCase):
         outcome = classify(evidence, [operator_rule("transient", match="x{3}")])
         context_overflow(evidence)
         self.assertLessEqual(outcome.base, outcome.ceiling)
-        self.assertEqual(outcome.scope is Scope.NONE, outcome.base == 0)
+        if outcome.scope is Scope.NONE:
+            self.assertFalse(outcome.passing or outcome.base)
+        else:
+            self.assertTrue(outcome.passing or outcome.base or outcome.until_hint or outcome.hung)
         for seconds in (outcome.until_hint, outcome.exhausted):
             self.assertTrue(seconds is None or 0 < seconds <= 366 * 86_400)
         self.assertLessEqual(len(outcome.reason), 200)

@@ -249,13 +249,13 @@ class Pool:
     )
     affinity: bool = setting(True, "A session keeps its credential for a model while that one is ready.")
     affinity_ttl: float = setting(3600.0, "How long an affinity outlives its last use.")
-    max_attempts: int = setting(6, "Upstream attempts for one request.", least=1)
+    max_attempts: int = setting(10, "Upstream attempts for one request.", least=1)
     max_wait: float = setting(30.0, "How long a request may wait for a cooling credential.")
     queue: int = setting(1000, "How many may wait.")
     max_cooldown: float = setting(3600.0, "Cap on what an upstream may ask for.")
     retry_after_max: int = setting(60, "Cap on the retry-after that clients are told …", least=1)
     give_up_after: float = setting(300.0, "… unless everything is out for longer than this.")
-    retry_budget: float = setting(0.2, "Retries as a share of requests, over 10 s, with a floor of 10.")
+    retry_budget: float = setting(0.0, "A fuse: retries as a share of requests, over 10 s, with a floor of 10; 0: off.")
 
 
 @dataclass(frozen=True, kw_only=True)

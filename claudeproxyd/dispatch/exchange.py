@@ -125,6 +125,7 @@ class Exchange:
             client=call.principal.name,
             session=call.session if house.settings.affinity else "",
             count_tokens=call.count_tokens,
+            size=len(envelope.body),
             in_tool_loop=len(routes) > 1 and in_tool_loop(envelope.messages),
         )
 
@@ -141,7 +142,7 @@ class Exchange:
         return self._reasons[route] is None
 
     async def _lease(self, wanted: Wanted) -> ILease:
-        """The next candidate; one that failed this request before only after a backoff."""
+        """The next candidate; one that failed this request before only after a moment."""
         granted = self._house.pool.lease(wanted)
         waits = not granted.called
         since = self._house.clock.seconds() if waits else 0.0
@@ -153,7 +154,7 @@ class Exchange:
             if waits:
                 self._call.upstream_time += self._house.clock.seconds() - since
         credential = lease.candidate.credential
-        pause = self._tries.backoff(credential, self._house.jitter)
+        pause = self._tries.pause(credential, self._house.jitter)
         if pause:
             try:
                 await deferLater(self._house.clock, pause)
@@ -176,7 +177,7 @@ class Exchange:
             wanted.routes
             # A stream that broke after its first content event, all of it in one read, has reached nobody.
             and (outcome.then not in _ANSWERED or outcome.kind is Kind.BROKEN_STREAM)
-            and self._tries.may_go_on()
+            and self._tries.may_go_on(wanted.odds)
             and (not costs_budget(outcome) or self._house.budget.take(self._house.clock.seconds()))
         )
         if not goes_on:

@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 _PAID = frozenset({Kind.TRANSIENT, Kind.OVERLOADED, Kind.BROKEN_STREAM, Kind.MODEL_FAULT})
 #: What stays with the lease.
 _REPETITIONS = frozenset({Then.REPEAT_ONCE, Then.REFRESH_ONCE, Then.RECTIFY_ONCE})
-_TRIES_A_CREDENTIAL = 3
-_BACKOFF = 0.1
-_BACKOFF_CEILING = 5.0
+#: Seconds between two tries on one credential, at most: just enough that they are not one burst. Pace is the pool's.
+_PAUSE = 0.02
+#: So unlikely must it be that all failures were the places', and so many must there be, before it is the request.
+_UNLIKELY = 1e-4
+_ENOUGH = 3
 
 
 class RetryBudget:
     """Retries as a share of requests, so that a failing upstream is not met with a multiple of its load.
 
-    Counted over two halves of a window: cheap, and never off by more than half of one.
+    A fuse: the pool's gates bound the attempts by themselves, and a share of 0 turns it off. Counted over two halves of
+    a window: cheap, and never off by more than half of one.
     """
 
     FLOOR = 10
@@ -42,6 +45,8 @@ class RetryBudget:
 
     def take(self, now: float) -> bool:
         """Pay for one retry, if there is anything left."""
+        if not self._share:
+            return True
         self._turn(now)
         if sum(self._retries) >= max(self.FLOOR, self._share * sum(self._requests)):
             return False
@@ -62,8 +67,8 @@ class Tries:
 
     def __init__(self, max_attempts: int) -> None:
         self._max_attempts = max_attempts
-        self._on: dict[Credential, int] = {}
-        """Failed attempts, by credential."""
+        self._on: set[Credential] = set()
+        """Where an attempt failed."""
         self.given_up: set[Credential] = set()
         """Not worth a further try of this request."""
         self._repeated: set[tuple[Then, Credential | None]] = set()
@@ -71,14 +76,17 @@ class Tries:
 
     def failed(self, credential: Credential, failure: AttemptFailed) -> None:
         """One attempt failed."""
-        self._on[credential] = self._on.get(credential, 0) + 1
+        self._on.add(credential)
         self.failures.append(failure)
-        if not failure.outcome.repeatable or self._on[credential] >= _TRIES_A_CREDENTIAL:
+        if not failure.outcome.repeatable:
             self.given_up.add(credential)
 
-    def may_go_on(self) -> bool:
-        """Whether ``max_attempts`` leaves another try."""
-        return self._made() < self._max_attempts
+    def may_go_on(self, odds: float) -> bool:
+        """Whether ``max_attempts`` leaves another try, and it is not the request that fails wherever it goes.
+
+        *odds*: how likely it is that the places failed by themselves.
+        """
+        return self._made() < self._max_attempts and (odds >= _UNLIKELY or len(self.failures) < _ENOUGH)
 
     def once(self, what: Then, credential: Credential) -> bool:
         """Whether *what* is a repetition on the same lease that is still to be had; it is taken by asking.
@@ -95,12 +103,9 @@ class Tries:
         """How many attempts were made."""
         return len(self.failures) + len(self._repeated)
 
-    def backoff(self, credential: Credential, jitter: random.Random) -> float:
-        """Seconds before that credential is tried again: full jitter over 100 ms · 2ⁿ; 0 for one not tried yet."""
-        tries = self._on.get(credential, 0)
-        if not tries:
-            return 0.0
-        return jitter.uniform(0, min(_BACKOFF_CEILING, _BACKOFF * 2 ** (tries - 1)))
+    def pause(self, credential: Credential, jitter: random.Random) -> float:
+        """Seconds before that credential is tried again; 0 for one not tried yet."""
+        return jitter.uniform(0, _PAUSE) if credential in self._on else 0.0
 
 
 def costs_budget(outcome: Outcome) -> bool:

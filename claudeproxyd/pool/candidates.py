@@ -6,15 +6,30 @@ There are two of these, which share nothing but the credentials: one for message
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import inf
 
 from claudeproxyd.leases import Credential, Route, Wanted
 from claudeproxyd.outcomes import Kind, Outcome, Scope
 from claudeproxyd.pool.affinity import Affinities, Bond
 from claudeproxyd.pool.agenda import Agenda
-from claudeproxyd.pool.cooldown import UNLIMITED, Terms, cools
+from claudeproxyd.pool.cooldown import UNLIMITED, Terms
 from claudeproxyd.pool.lease import NO_TRIALS, Lease
-from claudeproxyd.pool.roster import NEVER, Lane, Member, Place, Rest, Roster, Soonest
+from claudeproxyd.pool.phases import Condition
+from claudeproxyd.pool.roster import NEVER, Lane, Member, Place, PlaceGate, Rest, Roster, Soonest
+from claudeproxyd.pool.selection import lowest
+
+#: A model that more credentials serve has a gate for all of them together: an outage need not be learned of each.
+CROWD = 1
+
+
+#: Of a place where hardly anything fails: a failure there still says only so much of the request.
+LEAST_ODDS = 0.02
+
+
+def cools(outcome: Outcome) -> bool:
+    """Whether that outcome is a reason to rest."""
+    return not outcome.passing and (outcome.base > 0 or outcome.until_hint is not None or outcome.hung)
 
 
 class Candidates:
@@ -36,6 +51,8 @@ class Candidates:
         """None where sessions keep nothing."""
         self.rosters: dict[str, Roster] = {}
         self.expiries: Agenda[Rest] = Agenda(lambda when, rest: rest.running and rest.until == when)
+        self.timers: Agenda[PlaceGate] = Agenda(lambda when, gate: gate.due == when and gate.place.gate is gate)
+        """Of the gates."""
         self.terms: Terms
         self._take_back = take_back
         self._proved = proved
@@ -107,6 +124,8 @@ class Candidates:
             ready = lane.ready()
             if ready and without:
                 ready &= ~roster.named(without)
+            if ready and roster.gated:
+                ready = self._in_pace(lane, ready, wanted.size, now)
             if not ready or not wanted.carries(route):
                 continue
             bond = self._bond(wanted, route, now)
@@ -120,7 +139,11 @@ class Candidates:
                 for rest in lease.trials:
                     rest.trials += 1
                     rest.place.settle()
-            roster.load(member, 1)
+            roster.load(lane, member, 1)
+            if roster.gated:
+                for gate in self._gates(lane, member):
+                    gate.granted(self._serial, wanted.size, now)
+                    self._moved(gate)
             return lease
         return None
 
@@ -149,10 +172,13 @@ class Candidates:
 
     # -- learning
 
-    def released(self, lease: Lease, outcome: Outcome, now: float) -> Rest | None:
-        """A lease came back. The cooldown that it started, if it did."""
+    def released(self, lease: Lease, outcome: Outcome, now: float) -> Rest | PlaceGate | None:
+        """A lease came back. What holds its place back from now on and did not before: a cooldown, a gate that is down.
+
+        Also a gate that is no longer: the place is up again.
+        """
         lane, member = lease.lane, lease.member
-        rest = None
+        news: Rest | PlaceGate | None = None
         if outcome.kind is Kind.OK:
             member.served += 1
             self._succeeded(lease, now)
@@ -160,19 +186,127 @@ class Candidates:
             member.failures[outcome.kind] = member.failures.get(outcome.kind, 0) + 1
             if outcome.scope is not Scope.NONE:
                 member.last_failure = (now, outcome)
-                if cools(outcome) and member.index >= 0:
-                    rest = self._failed(lease, outcome, now)
+                if member.index >= 0 and cools(outcome):
+                    news = self._failed(lease, outcome, now)
         self._end_trials(lease)
-        lane.roster.load(member, -1)
+        lane.roster.load(lane, member, -1)
+        if outcome.passing and outcome.scope is not Scope.NONE and member.index >= 0:
+            self._begin_gates(lease, outcome, now)
+        if lane.roster.gated:
+            news = self._through_gates(lease, outcome, now) or news
         if outcome.exhausted is not None and member.index >= 0:
             lane.spent.add(member, now + min(outcome.exhausted, self.terms.max_cooldown))
-        return rest
+        return news
 
-    def prove(self, lease: Lease) -> None:
+    # -- gates
+
+    def _gates(self, lane: Lane, member: Member) -> list[PlaceGate]:
+        """Those that bear on one candidate."""
+        gates = (lane.roster.gate, lane.gate, lane.crowd, member.gate, lane.gates.get(member))
+        return [gate for gate in gates if gate is not None]
+
+    def _moved(self, gate: PlaceGate) -> None:
+        """Something happened to *gate*: the sets follow, and it is on the agenda."""
+        gate.place.settle()
+        if gate.due != gate.armed:
+            gate.armed = gate.due
+            if gate.due != inf:
+                self.timers.put(gate.due, gate)
+
+    def _in_pace(self, lane: Lane, ready: int, size: int, now: float) -> int:
+        """Those of *ready* with whom an attempt of that size would not come too soon; the others are on the agenda."""
+        for gate in (lane.roster.gate, lane.gate):
+            if gate is not None and self._too_soon(gate, size, now):
+                return 0
+        paced = lane.paced & ready
+        while paced:
+            index = lowest(paced)
+            paced &= paced - 1
+            gate = lane.gates[lane.roster.members[index]]
+            if self._too_soon(gate, size, now):
+                ready &= ~(1 << index)
+        return ready
+
+    def _too_soon(self, gate: PlaceGate, size: int, now: float) -> bool:
+        wait = gate.wait(size, now)
+        if wait:
+            gate.due = min(gate.due, now + wait)
+            self._moved(gate)
+        return wait > 0
+
+    def _begin_gates(self, lease: Lease, outcome: Outcome, now: float) -> None:
+        """See that there are gates for a failure that passes by itself."""
+        lane = lease.lane
+        places = [self._place(lease, outcome)]
+        if outcome.scope is Scope.MODEL and lane.serves.bit_count() > CROWD:
+            places.append(Place(lane.roster, lane, None, crowd=True))
+        for place in places:
+            if place.gate is None:
+                # The lease itself is told of in a moment, like all that are out.
+                place.attach_gate(PlaceGate(place, place.in_flight + 1, self._serial, now, crowd=place.crowd))
+
+    def _through_gates(self, lease: Lease, outcome: Outcome, now: float) -> PlaceGate | None:
+        """Tell all gates of its place what became of a lease. One that went down, or came up again."""
+        place = self._place(lease, outcome)
+        told = None
+        for gate in self._gates(lease.lane, lease.member):
+            was_down = gate.condition is Condition.DOWN
+            if outcome.kind is Kind.CANCELLED:
+                gate.left(lease.serial)
+            elif outcome.passing and (gate is place.gate or (gate.crowd and outcome.scope is Scope.MODEL)):
+                wait = 0.0 if outcome.until_hint is None else min(outcome.until_hint, self.terms.max_cooldown)
+                if outcome.scope is Scope.MODEL and not gate.crowd:
+                    lease.wanted.odds *= max(gate.odds, LEAST_ODDS)
+                gate.kind, gate.reason = outcome.kind, outcome.reason
+                gate.failed(lease.serial, lease.wanted.size, now - lease.granted, now, wait)
+            elif outcome.kind is Kind.OK or outcome.scope is Scope.NONE:
+                gate.passed(lease.serial, now)
+            else:
+                gate.left(lease.serial)
+            if was_down != (gate.condition is Condition.DOWN):
+                told = gate
+            self._moved(gate)
+        return told
+
+    def tick(self, now: float, most: int) -> list[PlaceGate]:
+        """Tell up to *most* gates that their time has come. Those that are down no longer."""
+        up = []
+        for gate in self.timers.due(now, most):
+            was_down = gate.condition is Condition.DOWN
+            gate.armed = inf
+            if gate.tick(now):
+                self._moved(gate)
+            else:
+                gate.place.attach_gate(None)
+            if was_down and gate.condition is not Condition.DOWN:
+                up.append(gate)
+        return up
+
+    def next(self) -> float:
+        """When the next cooldown ends, or the next gate wants to be told of the time; infinite for never."""
+        moments = (self.expiries.next(), self.timers.next())
+        return min((when for when in moments if when is not None), default=inf)
+
+    def gates(self) -> Iterator[PlaceGate]:
+        """All that there are."""
+        for roster in list(self.rosters.values()):
+            for one in (roster.gate, *(member.gate for member in roster.members)):
+                if one is not None:
+                    yield one
+            for lane in roster.lanes():
+                for gate in (lane.gate, lane.crowd, *lane.gates.values()):
+                    if gate is not None:
+                        yield gate
+
+    def prove(self, lease: Lease, now: float) -> None:
         """The trials of a lease are passed, though it is still out: an answer may take minutes once it has begun."""
         for rest in lease.trials:
             rest.pass_trial(lease.serial, self._serial)
         self._end_trials(lease)
+        if lease.lane.roster.gated:
+            for gate in self._gates(lease.lane, lease.member):
+                gate.began(lease.serial, now)
+                self._moved(gate)
 
     @staticmethod
     def _end_trials(lease: Lease) -> None:
@@ -190,14 +324,21 @@ class Candidates:
         if self.affinities is not None and lease.wanted.session and not lease.visiting and member.index >= 0:
             self.affinities.bind(lease.wanted.session, lane.model, member, now)
 
-    def _failed(self, lease: Lease, outcome: Outcome, now: float) -> Rest | None:
-        lane, member = lease.lane, lease.member
-        roster = lane.roster
-        place = Place(
-            roster,
-            lane if outcome.scope in (Scope.MODEL, Scope.MODEL_ON_PROVIDER) else None,
-            member if outcome.scope in (Scope.MODEL, Scope.CREDENTIAL) else None,
+    def _place(self, lease: Lease, outcome: Outcome) -> Place:
+        """What the outcome is about."""
+        return Place(
+            lease.lane.roster,
+            lease.lane if outcome.scope in (Scope.MODEL, Scope.MODEL_ON_PROVIDER) else None,
+            lease.member if outcome.scope in (Scope.MODEL, Scope.CREDENTIAL) else None,
         )
+
+    def _failed(self, lease: Lease, outcome: Outcome, now: float) -> Rest | None:
+        place = self._place(lease, outcome)
+        if outcome.hung:
+            if not self._others(place, lease.wanted):
+                return None
+            took = max(1.0, now - lease.granted)
+            outcome = replace(outcome, base=took, ceiling=4 * took)
         rest = place.cooldown
         if rest is None:
             rest = Rest(place)
@@ -207,11 +348,9 @@ class Candidates:
             outcome,
             self.terms,
             now=now,
-            granted=lease.granted,
             serial=lease.serial,
             newest=self._serial,
-            last=not self._others(place, lease.wanted),
-            in_flight=roster.in_flight if place.member is None else member.in_flight,
+            in_flight=lease.lane.roster.in_flight if place.member is None else place.member.in_flight,
         )
         if longer:
             self.impose(rest)
@@ -224,8 +363,8 @@ class Candidates:
             if lane is None:
                 continue
             waking = lane.waking()
-            if lane.roster is place.roster and place.lane in (None, lane):
-                waking &= 0 if place.member is None else ~(1 << place.member.index)
+            if lane is place.lane and place.member is not None and place.member.index >= 0:
+                waking &= ~(1 << place.member.index)
             if waking:
                 return True
         return False
@@ -261,22 +400,19 @@ class Candidates:
         return any(lane is not None and lane.ready() for lane in map(self.lane, wanted.routes))
 
     def soonest(self, wanted: Wanted, without: set[Credential], now: float) -> tuple[float | None, str]:
-        """When the first candidate may be ready, and what keeps it: *now* if it is merely busy, None for never.
-
-        Where no candidate is awake, a passing failure counts for its backoff alone, whatever the upstream asked for:
-        the last usable candidate of a model is not shut out for it.
-        """
+        """When the first candidate may be ready, and what keeps it: *now* if it is merely busy, None for never."""
         lanes = [lane for lane in map(self.lane, wanted.routes) if lane is not None]
         among = [~lane.roster.named(without) if without else -1 for lane in lanes]
-        if any(lane.waking() & some for lane, some in zip(lanes, among, strict=True)):
-            return now, "busy"
+        awake = [lane for lane, some in zip(lanes, among, strict=True) if lane.waking() & some]
+        if awake:
+            downs = [lane.down() if lane.roster.gated else None for lane in awake]
+            if None in downs:
+                return now, "busy"
+            down = min((gate for gate in downs if gate is not None), key=lambda gate: gate.due)
+            return now if down.due == inf else max(down.due, now), down.kind.value
         first = min(map(self._soonest_in, lanes, among), key=lambda soonest: soonest.when, default=NEVER)
         if first.when == inf:
             return None, "disabled" if any(lane.serves for lane in lanes) else "none"
-        for rest in first.rests:
-            if rest.running and rest.until > rest.end:
-                rest.until = rest.end = max(rest.end, now)
-                self.impose(rest)
         return max(first.when, now), first.kind
 
     def _soonest_in(self, lane: Lane, among: int) -> Soonest:
@@ -291,9 +427,9 @@ class Candidates:
             if not first:
                 return NEVER
             rests = gates + first
-        deciding = max(rests, key=lambda rest: rest.end)
+        deciding = max(rests, key=lambda rest: rest.until)
         assert deciding.kind is not None
-        soonest = Soonest(self._changes, deciding.end, deciding.kind.value, rests)
+        soonest = Soonest(self._changes, deciding.until, deciding.kind.value)
         if among == -1:
             lane.soonest = soonest
         return soonest
@@ -310,10 +446,10 @@ class Candidates:
             if not member.enabled or not (all_serve or serving >> member.index & 1):
                 continue
             whole = member.cooldown
-            end = whole.end if whole is not None and whole.running else 0.0
+            end = whole.until if whole is not None and whole.running else 0.0
             part = here.get(member) if here else None
-            if part is not None and part.running and part.end > end:
-                end = part.end
+            if part is not None and part.running and part.until > end:
+                end = part.until
             if end < best:
                 best = end
                 chosen = [rest for rest in (whole, part) if rest is not None and rest.running]
@@ -344,6 +480,10 @@ class Candidates:
     def cooling(self) -> int:
         """Cooldowns that are running; those of disabled credentials do not count."""
         return sum(roster.cooling() for roster in self.rosters.values())
+
+    def gated(self) -> int:
+        """Places of which something is being learned."""
+        return sum(roster.gated for roster in self.rosters.values())
 
     def disabled(self) -> int:
         """Credentials that are out of service."""

@@ -1,14 +1,14 @@
 """One cooldown, from the failure that starts it to the success that ends it. Pure: times are passed in.
 
-A cooldown belongs to a place: a credential, a model on it, a model on a provider, or a provider. It is in one of three
-conditions:
+A cooldown is for what does not pass by itself: a quota whose end the upstream named, a refused key, a model that is not
+there, a key that takes requests and never answers. It belongs to a place: a credential, a model on it, a model on a
+provider, or a provider. It is in one of two conditions:
 
 *running*
     Nothing goes through until ``until``.
 *half open*
-    ``until`` has passed: ``limit`` attempts may be under way at once, first one; success doubles that.
-*a note*
-    Nothing is held back; it only remembers a failure that has some grace, in case the next one is like it.
+    ``until`` has passed: ``limit`` attempts may be under way at once, and success doubles that. Where the upstream
+    named the time, the first are as many as were under way when it began; else one.
 
 Failures and successes are told apart by age: every lease has a serial number, and the cooldown notes the newest one at
 the time when it was started. What comes of an older lease is news from before: its failure does not raise the level (so
@@ -23,23 +23,17 @@ from typing import Generic, TypeVar
 
 from claudeproxyd.outcomes import Kind, Outcome
 
-#: Failures for which the last usable candidate is tried now and then and not shut out.
-PASSING = frozenset({Kind.TRANSIENT, Kind.OVERLOADED, Kind.BROKEN_STREAM})
-
 #: ``limit`` where nothing is held back.
 UNLIMITED = 1 << 30
 
 #: An expiry comes later than it need by up to this share of the span …
 JITTER = 0.1
+#: … by less where the upstream named it: a bucket that is full again runs over …
+JITTER_NAMED = 0.02
 #: … and no more than so many seconds.
 JITTER_MOST = 30.0
 
 P = TypeVar("P")
-
-
-def cools(outcome: Outcome) -> bool:
-    """Whether that outcome is a reason to rest."""
-    return outcome.base > 0 or outcome.until_hint is not None
 
 
 class Terms:
@@ -50,21 +44,17 @@ class Terms:
         """Seconds: the cap on what an upstream may ask for."""
         self._random = random
 
-    def hinted(self, outcome: Outcome) -> float:
-        """Seconds that the upstream asked for, as far as it is allowed to."""
-        assert outcome.until_hint is not None
-        return min(outcome.until_hint, self.max_cooldown)
-
-    def backoff(self, outcome: Outcome, level: int) -> float:
-        """Seconds without regard to a hint, except as a base: base · 2ⁿ up to the ceiling, *level* from 1."""
-        base = outcome.base if outcome.until_hint is None else outcome.until_hint
+    def span(self, outcome: Outcome, level: int) -> float:
+        """Seconds, jittered: as the upstream asked, or base · 2ⁿ up to the ceiling, *level* from 1."""
+        if outcome.until_hint is not None:
+            return self._jittered(min(outcome.until_hint, self.max_cooldown), JITTER_NAMED)
         ceiling = self.max_cooldown if outcome.ceiling == inf else max(outcome.base, outcome.ceiling)
         # No ceiling is 2 ** 64 bases away, and 2.0 ** 1024 overflows.
-        return min(base * 2.0 ** min(max(level - 1, 0), 64), ceiling)
+        return self._jittered(min(outcome.base * 2.0 ** min(max(level - 1, 0), 64), ceiling), JITTER)
 
-    def jittered(self, span: float) -> float:
+    def _jittered(self, span: float, share: float) -> float:
         """A little longer, so that what waits for several expiries does not arrive together."""
-        return span + min(span * JITTER, JITTER_MOST) * self._random.random()
+        return span + min(span * share, JITTER_MOST) * self._random.random()
 
 
 class Cooldown(Generic[P]):
@@ -74,15 +64,14 @@ class Cooldown(Generic[P]):
         "before",
         "began",
         "doubled",
-        "end",
         "kind",
         "level",
         "limit",
+        "named",
         "needed",
         "place",
         "reason",
         "running",
-        "streak",
         "trials",
         "until",
     )
@@ -96,8 +85,8 @@ class Cooldown(Generic[P]):
         self.level = 0
         """Failures without a success in between, those of one time counted once."""
         self.until = 0.0
-        self.end = 0.0
-        """``until``; or earlier, the end of the backoff, for the last usable candidate after a passing failure."""
+        self.named = False
+        """The upstream said until when."""
         self.running = False
         self.limit = UNLIMITED
         """Attempts at once, while half open."""
@@ -111,49 +100,22 @@ class Cooldown(Generic[P]):
         """The newest lease when the limit was last doubled."""
         self.needed = True
         """The limit held somebody back when it was last doubled."""
-        self.streak = 0
-        """Failures in a row of those that have some grace."""
 
     @property
     def open(self) -> bool:
         """Whether one more attempt may go."""
         return not self.running and self.trials < self.limit
 
-    def fail(
-        self,
-        outcome: Outcome,
-        terms: Terms,
-        *,
-        now: float,
-        granted: float,
-        serial: int,
-        newest: int,
-        last: bool,
-        in_flight: int,
-    ) -> bool:
+    def fail(self, outcome: Outcome, terms: Terms, *, now: float, serial: int, newest: int, in_flight: int) -> bool:
         """An attempt failed. True when it rests longer for it; ``until`` is then the new end.
 
-        *granted* is when the attempt's lease was, *serial* the lease's number and *newest* the newest lease's. *last*:
-        no other candidate is usable. *in_flight*: attempts under way at the place.
+        *serial* is its lease's number, *newest* the newest lease's; *in_flight*: attempts under way at the place.
         """
-        if outcome.grace:
-            self.streak += 1
-            if self.streak <= outcome.grace:
-                return False
         fresh = serial > self.began
         level = self.level + fresh if self.kind is outcome.kind else 1
-        passing = outcome.kind in PASSING
-        backoff = terms.jittered(terms.backoff(outcome, level))
-        if passing and last:
-            if not fresh:
-                return False
-            # Its first failure costs it nothing but company: one trial may go at once. From then on trials are a
-            # backoff apart, from start to start.
-            until = now if self.limit == UNLIMITED else granted + backoff
-        else:
-            until = now + (backoff if outcome.until_hint is None else terms.jittered(terms.hinted(outcome)))
+        until = now + terms.span(outcome, level)
         if fresh:
-            self.before = in_flight if self.limit == UNLIMITED else self.before
+            self.before = in_flight if self.limit == UNLIMITED else max(self.before, in_flight)
             self.limit = 1
             self.level = level
             self.began = newest
@@ -162,14 +124,14 @@ class Cooldown(Generic[P]):
         self.kind = outcome.kind
         self.reason = outcome.reason
         self.until = until
-        self.end = min(until, now + backoff) if passing else until
+        self.named = outcome.until_hint is not None
         self.running = until > now
         return True
 
     def expire(self) -> None:
         """``until`` has come: half open."""
         self.running = False
-        self.limit = 1
+        self.limit = max(1, self.before) if self.named else 1
 
     def pass_trial(self, serial: int, newest: int) -> None:
         """An attempt's answer has begun, its trial still counted: more may go. It may break off yet."""
@@ -182,7 +144,6 @@ class Cooldown(Generic[P]):
 
     def succeed(self, serial: int, newest: int) -> bool:
         """An attempt succeeded, its trial still counted. True when nothing is left to remember."""
-        self.streak = 0
         if self.limit == UNLIMITED:
             return True
         if self.running or serial <= self.began:

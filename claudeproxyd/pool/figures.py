@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING
 
 from claudeproxyd.outcomes import Kind
 from claudeproxyd.pool.candidates import Candidates
-from claudeproxyd.pool.roster import Member, Rest, Roster
+from claudeproxyd.pool.phases import Condition
+from claudeproxyd.pool.roster import Member, PlaceGate, Rest, Roster
 
 if TYPE_CHECKING:
     from claudeproxyd.observe.metrics import Metrics
@@ -56,6 +58,14 @@ class Figures:
         for roster, member in self._members():
             yield member.key, max([rest.level for rest in bearings.on(roster, member)], default=0)
 
+    def gates(self, of: Callable[[PlaceGate], float | None]) -> Rows:
+        """A third label, the model or "": what *of* says of each gate; None leaves it out. Shared ones have no name."""
+        for gate in self._messages.gates():
+            place, figure = gate.place, of(gate)
+            if figure is not None and not gate.crowd and (place.model is None or place.roster.knows(place.model)):
+                name = "" if place.member is None else place.member.credential.name
+                yield (place.roster.provider, name, place.model or ""), figure
+
 
 def register(metrics: Metrics, gauges: Callable[[], Mapping[str, int]], figures: Callable[[], Figures]) -> None:
     """Let *metrics* read the pool's sizes and each credential's figures. Called once, by the pool."""
@@ -96,14 +106,29 @@ def register(metrics: Metrics, gauges: Callable[[], Mapping[str, int]], figures:
         lambda: figures().levels(),
         names,
     )
+    metrics.gauge(
+        "claudeproxyd_gate_failing",
+        "The share of late attempts that failed, where something did. Without a credential: of the whole provider.",
+        lambda: figures().gates(lambda gate: gate.share),
+        (*names, "model"),
+    )
+    metrics.gauge(
+        "claudeproxyd_gate_limit",
+        "How many attempts at once were learned to be carried; 0 where nearly all fail.",
+        lambda: figures().gates(lambda gate: None if gate.limit == inf else gate.limit),
+        (*names, "model"),
+    )
 
 
 class Bearings:
-    """Which cooldowns bear on whom, running or half open. Gathered once: a credential's own are spread over models."""
+    """Which cooldowns and gates bear on whom. Gathered once: a credential's own are spread over models."""
 
     def __init__(self, *both: Candidates) -> None:
         self._shared: dict[Roster, list[Rest]] = {}
         self._own: dict[Member, list[Rest]] = {}
+        self._gates: dict[Roster | Member, list[PlaceGate]] = {}
+        for gate in [gate for candidates in both for gate in candidates.gates()]:
+            self._gates.setdefault(gate.place.member or gate.place.roster, []).append(gate)
         for roster in [roster for candidates in both for roster in candidates.rosters.values()]:
             lanes = roster.lanes()
             shared = (roster.cooldown, *(lane.cooldown for lane in lanes))
@@ -117,12 +142,19 @@ class Bearings:
         """Those of its provider first."""
         return (*self._shared.get(roster, ()), *self._own.get(member, ()))
 
+    def gates_on(self, roster: Roster, member: Member) -> Sequence[PlaceGate]:
+        """Those of its provider first."""
+        return (*self._gates.get(roster, ()), *self._gates.get(member, ()))
+
     def held(self) -> set[tuple[str, str]]:
         """The (provider, credential) pairs of those for whom one of them is trouble."""
         held = {member.key for member, rests in self._own.items() if any(map(is_trouble, rests))}
         for roster, rests in self._shared.items():
             if any(map(is_trouble, rests)):
                 held.update(member.key for member in roster.members)
+        for place, gates in self._gates.items():
+            if any(gate.condition is Condition.DOWN for gate in gates):
+                held.update([place.key] if isinstance(place, Member) else [member.key for member in place.members])
         return held
 
 
@@ -148,7 +180,7 @@ def outcomes(member: Member) -> Iterator[tuple[str, int]]:
 
 
 def state(roster: Roster, member: Member) -> str:
-    """Of the whole credential: disabled, cooling, trial (half open), busy or ready. A model may cool besides."""
+    """Of the whole credential: disabled, cooling, trial (half open), down, busy or ready. A model may rest besides."""
     if not member.enabled:
         return "disabled"
     rests = [rest for rest in (roster.cooldown, member.cooldown) if rest is not None]
@@ -156,5 +188,7 @@ def state(roster: Roster, member: Member) -> str:
         return "cooling"
     if any(rest.kind is not None for rest in rests):
         return "trial"
+    if any(gate is not None and gate.condition is Condition.DOWN for gate in (roster.gate, member.gate)):
+        return "down"
     is_open = member.index >= 0 and roster.open >> member.index & 1
     return "ready" if is_open and not roster.full else "busy"

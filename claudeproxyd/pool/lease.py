@@ -69,7 +69,7 @@ class Lease:
 
     def proved(self) -> None:
         """See the interface. News only where there is something to prove."""
-        if self.trials:
+        if self.trials or self.lane.roster.gated:
             self._proved(self)
 
     def release(self, outcome: Outcome) -> None:

@@ -45,6 +45,8 @@ from claudeproxyd.leases import Credential
 from claudeproxyd.outcomes import Kind, Outcome, Scope
 from claudeproxyd.pool.agenda import Agenda
 from claudeproxyd.pool.cooldown import Cooldown
+from claudeproxyd.pool.gate import Gate
+from claudeproxyd.pool.phases import Condition
 from claudeproxyd.pool.selection import FillFirst, LeastBusy, Loads, RoundRobin, Weighted
 
 K = TypeVar("K")
@@ -63,7 +65,18 @@ def _pattern(globs: tuple[str, ...]) -> re.Pattern[str]:
 class Member:
     """One credential in its roster, and its present use."""
 
-    __slots__ = ("cooldown", "credential", "enabled", "failures", "in_flight", "index", "key", "last_failure", "served")
+    __slots__ = (
+        "cooldown",
+        "credential",
+        "enabled",
+        "failures",
+        "gate",
+        "in_flight",
+        "index",
+        "key",
+        "last_failure",
+        "served",
+    )
 
     def __init__(self, credential: Credential) -> None:
         self.credential = credential
@@ -74,20 +87,24 @@ class Member:
         self.in_flight = 0
         self.cooldown: Rest | None = None
         """Of the whole credential."""
+        self.gate: PlaceGate | None = None
+        """The same."""
         self.served = 0
         self.failures: dict[Kind, int] = {}
         self.last_failure: tuple[float, Outcome] | None = None
 
 
 class Place:
-    """What a cooldown holds back: a roster, a lane of it, a member of it, or that member in that lane."""
+    """What a cooldown or a gate holds back: a roster, a lane of it, a member of it, or that member in that lane."""
 
-    __slots__ = ("lane", "member", "roster")
+    __slots__ = ("crowd", "lane", "member", "roster")
 
-    def __init__(self, roster: Roster, lane: Lane | None, member: Member | None) -> None:
+    def __init__(self, roster: Roster, lane: Lane | None, member: Member | None, *, crowd: bool = False) -> None:
+        """*crowd*: all members in that lane, each of which is a place of its own."""
         self.roster = roster
         self.lane = lane
         self.member = member
+        self.crowd = crowd
 
     def settle(self) -> None:
         """Let the sets follow what became of the cooldown."""
@@ -117,6 +134,37 @@ class Place:
         return self.member.cooldown if self.lane is None else self.lane.resting.get(self.member)
 
     @property
+    def gate(self) -> PlaceGate | None:
+        """How many may be under way there, if that is being learned."""
+        if self.crowd and self.lane is not None:
+            return self.lane.crowd
+        if self.member is None:
+            return (self.lane or self.roster).gate
+        return self.member.gate if self.lane is None else self.lane.gates.get(self.member)
+
+    def attach_gate(self, gate: PlaceGate | None) -> None:
+        """Learn it with *gate*; None: it need not be."""
+        self.roster.gated += (gate is not None) - (self.gate is not None)
+        if self.crowd and self.lane is not None:
+            self.lane.crowd = gate
+        elif self.member is None:
+            (self.lane or self.roster).gate = gate
+        elif self.lane is None:
+            self.member.gate = gate
+        elif gate is None:
+            del self.lane.gates[self.member]
+        else:
+            self.lane.gates[self.member] = gate
+        self.settle()
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts under way there."""
+        if self.lane is None:
+            return (self.member or self.roster).in_flight
+        return self.lane.in_flight if self.member is None else self.lane.flying.get(self.member, 0)
+
+    @property
     def scope(self) -> Scope:
         """In the words of the outcomes."""
         if self.member is None:
@@ -136,6 +184,12 @@ class Place:
 
 
 Rest = Cooldown[Place]
+PlaceGate = Gate[Place]
+
+#: A credential of whose attempts more fail comes last …
+POOR = 0.3
+#: … but for every so many choices, so that it is seen when it is better.
+TASTE = 16
 
 
 def forget_gone(resting: dict[Member, Rest]) -> None:
@@ -150,11 +204,9 @@ class Soonest(NamedTuple):
     as_of: int
     when: float
     kind: str
-    rests: list[Rest]
-    """The cooldowns that must end for it."""
 
 
-NEVER = Soonest(-1, inf, "none", [])
+NEVER = Soonest(-1, inf, "none")
 
 
 class Spent:
@@ -190,7 +242,26 @@ class Spent:
 class Lane:
     """One model at one provider."""
 
-    __slots__ = ("cooldown", "model", "open", "resting", "roster", "selectors", "serves", "soonest", "spent", "up")
+    __slots__ = (
+        "choices",
+        "cooldown",
+        "crowd",
+        "flying",
+        "gate",
+        "gates",
+        "in_flight",
+        "model",
+        "open",
+        "paced",
+        "poor",
+        "resting",
+        "roster",
+        "selectors",
+        "serves",
+        "soonest",
+        "spent",
+        "up",
+    )
 
     def __init__(self, roster: Roster, model: str) -> None:
         self.roster = roster
@@ -199,6 +270,20 @@ class Lane:
         """Of the model on the whole provider."""
         self.resting: dict[Member, Rest] = {}
         """Of the model on one credential."""
+        self.in_flight = 0
+        self.flying: dict[Member, int] = {}
+        """Attempts under way, by credential; of those that have any."""
+        self.gate: PlaceGate | None = None
+        """Of the model on the whole provider."""
+        self.crowd: PlaceGate | None = None
+        """The same, of the failures that each credential's own gate counts: tells when all of them are down."""
+        self.gates: dict[Member, PlaceGate] = {}
+        """Of the model on one credential."""
+        self.poor = 0
+        """The set of those with whom much fails."""
+        self.paced = 0
+        """The set of those that take so much in a second."""
+        self.choices = 0
         self.spent = Spent()
         """Whose limit is used up, by their own answers' headers."""
         self.soonest: Soonest | None = None
@@ -212,8 +297,12 @@ class Lane:
         self.open = self.up = self.serves
         self.selectors: list[ISelector] = [roster.selector(tier) for tier in roster.tiers]
         forget_gone(self.resting)
+        for gone in [member for member in self.gates if member.index < 0]:
+            del self.gates[gone]
+            roster.gated -= 1
         self.spent.rebuild()
-        for member in self.resting:
+        self.poor = self.paced = 0
+        for member in {*self.resting, *self.gates}:
             self.settle(member)
 
     def settle(self, member: Member) -> None:
@@ -224,16 +313,22 @@ class Lane:
         if not self.serves & bit:
             return
         rest = self.resting.get(member)
+        gate = self.gates.get(member)
         self.up = self.up | bit if rest is None or not rest.running else self.up & ~bit
-        self.open = self.open | bit if rest is None or rest.open else self.open & ~bit
+        is_open = (rest is None or rest.open) and (gate is None or gate.open)
+        self.open = self.open | bit if is_open else self.open & ~bit
+        self.poor = self.poor | bit if gate is not None and gate.share > POOR else self.poor & ~bit
+        is_paced = gate is not None and gate.condition is Condition.PACED
+        self.paced = self.paced | bit if is_paced else self.paced & ~bit
 
     def ready(self) -> int:
         """The set of those that may begin an attempt now."""
         roster = self.roster
-        if (roster.limit or roster.cooldown) and roster.full:
+        if (roster.limit or roster.cooldown or roster.gate) and roster.full:
             return 0
-        if self.cooldown is not None and not self.cooldown.open:
-            return 0
+        for hold in (self.cooldown, self.gate, self.crowd):
+            if hold is not None and not hold.open:
+                return 0
         return roster.open & self.open
 
     def waking(self) -> int:
@@ -246,13 +341,34 @@ class Lane:
 
     def busy(self, member: Member) -> bool:
         """Whether *member* would be ready, but for what it is doing already."""
-        return member.index >= 0 and bool((self.waking() & ~self.ready()) >> member.index & 1)
+        gate = self.gates.get(member)
+        if member.index < 0 or (gate is not None and gate.condition is Condition.DOWN):
+            return False
+        return bool((self.waking() & (~self.ready() | self.paced)) >> member.index & 1)
+
+    def down(self) -> PlaceGate | None:
+        """The gate that keeps everybody who is awake from more than a probe; None where none does."""
+        for gate in (self.roster.gate, self.gate, self.crowd):
+            if gate is not None and gate.condition is Condition.DOWN:
+                return gate
+        waking = self.waking()
+        soonest = None
+        for member, gate in self.gates.items():
+            if gate.condition is Condition.DOWN and waking >> member.index & 1:
+                waking &= ~(1 << member.index)
+                if soonest is None or gate.due < soonest.due:
+                    soonest = gate
+        return None if waking else soonest
 
     def choose(self, ready: int, favourite: Member | None, now: float) -> Member:
         """One of *ready*, which is not empty; the *favourite* if it is among the best."""
         roster = self.roster
         if self.spent.members:
             ready = ready & ~self.spent.at(now) or ready
+        if self.poor:
+            self.choices += 1
+            if self.choices % TASTE:
+                ready = ready & ~self.poor or ready
         number = 0
         for tier in roster.tiers:
             among = ready & tier
@@ -279,6 +395,10 @@ class Roster:
         self.in_flight = 0
         self.cooldown: Rest | None = None
         """Of the provider as a whole."""
+        self.gate: PlaceGate | None = None
+        """The same."""
+        self.gated = 0
+        """Gates that there are, here and in all lanes."""
         self.resting: dict[Member, Rest] = {}
         """Of whole credentials."""
         self.members: list[Member] = []
@@ -383,6 +503,7 @@ class Roster:
             for rest in [old.cooldown, *old.resting.values()]:
                 if rest is not None:
                     rest.running = False
+            self.gated -= len(old.gates) + (old.gate is not None) + (old.crowd is not None)
         return lane
 
     def lanes(self) -> Sequence[Lane]:
@@ -412,7 +533,11 @@ class Roster:
     @property
     def full(self) -> bool:
         """The provider takes no more attempts now, whoever's credential."""
-        return (0 < self.limit <= self.in_flight) or (self.cooldown is not None and not self.cooldown.open)
+        return (
+            (0 < self.limit <= self.in_flight)
+            or (self.cooldown is not None and not self.cooldown.open)
+            or (self.gate is not None and not self.gate.open)
+        )
 
     def settle(self, member: Member) -> None:
         """Something happened to that credential as a whole."""
@@ -423,14 +548,21 @@ class Roster:
         limit = member.credential.max_concurrency if self.limited else 0
         up = member.enabled and (rest is None or not rest.running)
         self.up = self.up | bit if up else self.up & ~bit
-        if up and (rest is None or rest.open) and (limit == 0 or member.in_flight < limit):
+        may = (rest is None or rest.open) and (member.gate is None or member.gate.open)
+        if up and may and (limit == 0 or member.in_flight < limit):
             self.open |= bit
         else:
             self.open &= ~bit
 
-    def load(self, member: Member, change: int) -> None:
-        """One attempt more is under way with *member*, or one less."""
+    def load(self, lane: Lane, member: Member, change: int) -> None:
+        """One attempt more is under way with *member* in that lane, or one less."""
         self.in_flight += change
+        lane.in_flight += change
+        flying = lane.flying.get(member, 0) + change
+        if flying:
+            lane.flying[member] = flying
+        else:
+            del lane.flying[member]
         if self.loads is not None and member.index >= 0:
             self.loads.move(member.index, member.in_flight, member.in_flight + change)
         member.in_flight += change

@@ -19,12 +19,13 @@ from claudeproxyd.outcomes import Outcome
 from claudeproxyd.pool import state
 from claudeproxyd.pool.affinity import Affinities, Bond
 from claudeproxyd.pool.agenda import Agenda
-from claudeproxyd.pool.candidates import Candidates
-from claudeproxyd.pool.cooldown import Terms, cools
+from claudeproxyd.pool.candidates import Candidates, cools
+from claudeproxyd.pool.cooldown import Cooldown, Terms
 from claudeproxyd.pool.figures import Figures, register
 from claudeproxyd.pool.lease import Lease
+from claudeproxyd.pool.phases import Condition
 from claudeproxyd.pool.queue import Queue
-from claudeproxyd.pool.roster import Member, Place
+from claudeproxyd.pool.roster import Member, Place, PlaceGate, Rest
 from claudeproxyd.pool.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class CredentialPool(Service):
         if not self._queue or self._key(wanted) not in self._queue:
             lease = self._candidates(wanted).grant(wanted, now)
             if lease is not None:
+                if lease.lane.roster.gated:
+                    self._arm()
                 return succeed(lease)
         return self._wait(wanted, now)
 
@@ -120,25 +123,45 @@ class CredentialPool(Service):
     def _take_back(self, lease: Lease, outcome: Outcome) -> None:
         """A lease came back; the leases call this."""
         now = self._clock.seconds()
-        rest = self._candidates(lease.wanted).released(lease, outcome, now)
-        if rest is not None:
-            self.log.warn(
-                "{place} cools for {seconds:.1f} s, {kind}: {reason}",
-                place=str(rest.place),
-                seconds=rest.until - now,
-                kind=outcome.kind.value,
-                reason=outcome.reason or "without a word",
-            )
+        candidates = self._candidates(lease.wanted)
+        news = candidates.released(lease, outcome, now)
+        if news is not None:
+            self._tell(news, outcome, now)
+        if news is not None or lease.lane.roster.gated:
             self._arm()
         if self._queue:
             self._serve()
-            if cools(outcome):
+            if cools(outcome) or outcome.until_hint is not None:
                 # Also where a cooldown was running already: it may last longer now.
                 self._dismiss()
 
+    def _tell(self, news: Rest | PlaceGate, outcome: Outcome, now: float) -> None:
+        """Log that a place is out, or back."""
+        if isinstance(news, Cooldown):
+            self.log.warn(
+                "{place} cools for {seconds:.1f} s, {kind}: {reason}",
+                place=str(news.place),
+                seconds=news.until - now,
+                kind=outcome.kind.value,
+                reason=outcome.reason or "without a word",
+            )
+        elif news.condition is Condition.DOWN:
+            self.log.warn(
+                "{place} is down, {kind}: {reason}",
+                place=str(news.place),
+                kind=outcome.kind.value,
+                reason=outcome.reason or "without a word",
+            )
+        else:
+            self._back(news)
+
+    def _back(self, gate: PlaceGate) -> None:
+        self.log.info("{place} is up again", place=str(gate.place))
+
     def _prove(self, lease: Lease) -> None:
         """A trial is passed; the leases call this."""
-        self._candidates(lease.wanted).prove(lease)
+        self._candidates(lease.wanted).prove(lease, self._clock.seconds())
+        self._arm()
         if self._queue:
             self._serve()
 
@@ -233,10 +256,11 @@ class CredentialPool(Service):
 
     def _arm(self, at: float = float("inf")) -> None:
         """Have the alarm ring when the next cooldown or wait ends, or at *at* if that is sooner."""
-        for agenda in (self._messages.expiries, self._counts.expiries, self._deadlines):
-            following = agenda.next()
-            if following is not None and following < at:
-                at = following
+        for candidates in (self._messages, self._counts):
+            at = min(at, candidates.next())
+        following = self._deadlines.next()
+        if following is not None and following < at:
+            at = following
         if at == float("inf"):
             return
         if self._alarm is not None and self._alarm.active():
@@ -250,6 +274,8 @@ class CredentialPool(Service):
         for candidates in (self._messages, self._counts):
             for rest in candidates.expire(now, SLICE):
                 self.log.info("{place} has cooled and may be tried", place=str(rest.place))
+            for gate in candidates.tick(now, SLICE):
+                self._back(gate)
         if self._queue:
             self._serve()
         for waiter in self._deadlines.due(now, SLICE):
@@ -308,21 +334,25 @@ class CredentialPool(Service):
         return True
 
     def clear(self, provider: str | None, credential: str | None, model: str | None) -> int:
-        """See the interface. What is half open, or remembered for its level, is forgotten too and not counted."""
+        """See the interface. What is half open, remembered for its level, or learned is forgotten too, not counted."""
+
+        def matches(place: Place) -> bool:
+            name = None if place.member is None else place.member.credential.name
+            there = (place.roster.provider, name, place.model)
+            return all(asked in (None, its) for asked, its in zip((provider, credential, model), there, strict=True))
+
         ended = 0
         for candidates in (self._messages, self._counts):
-            for rest in list(candidates.rests()):
-                place = rest.place
-                name = None if place.member is None else place.member.credential.name
-                if (
-                    provider in (None, place.roster.provider)
-                    and credential in (None, name)
-                    and model in (None, place.model)
-                ):
-                    if rest.running:
-                        ended += 1
-                        self.log.info("{place} has its cooldown cleared", place=str(place))
-                    candidates.lift(rest)
+            for rest in [rest for rest in candidates.rests() if matches(rest.place)]:
+                if rest.running:
+                    ended += 1
+                    self.log.info("{place} has its cooldown cleared", place=str(rest.place))
+                candidates.lift(rest)
+            for gate in [gate for gate in candidates.gates() if matches(gate.place)]:
+                if gate.condition is Condition.DOWN:
+                    ended += 1
+                    self.log.info("{place} is taken for up again", place=str(gate.place))
+                gate.place.attach_gate(None)
         self._resettle()
         return ended
 
@@ -356,11 +386,12 @@ class CredentialPool(Service):
             "in_flight": sum(candidates.in_flight() for candidates in both),
             "waiting": len(self._queue),
             "cooling": sum(candidates.cooling() for candidates in both),
+            "gates": sum(candidates.gated() for candidates in both),
             "disabled": self._messages.disabled(),
             "affinities": len(self._affinities),
             "models": sum(candidates.lanes() for candidates in both),
             "unknown_models": sum(candidates.unknown_lanes() for candidates in both),
-            "agenda": sum(len(candidates.expiries) for candidates in both) + len(self._deadlines),
+            "agenda": sum(len(one.expiries) + len(one.timers) for one in both) + len(self._deadlines),
         }
 
     def register(self, metrics: Metrics) -> None:

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any, overload
 
 from claudeproxyd.pool.candidates import Candidates
 from claudeproxyd.pool.figures import Bearings, outcomes, remaining, state
-from claudeproxyd.pool.roster import Member, Roster
+from claudeproxyd.pool.phases import Condition, Paced
+from claudeproxyd.pool.roster import Member, PlaceGate, Roster
+
+
+def told(gate: PlaceGate, now: float) -> str:
+    """What was learned of a place, and why something waits there, in words."""
+    failing = f"{gate.share:.0%} failing"
+    match gate.condition:
+        case Condition.FREE:
+            return f"{failing}, not held back"
+        case Condition.TESTING:
+            return f"{failing}, testing whether less at once helps"
+        case Condition.LIMITED:
+            return f"learned limit {int(gate.limit)} at once"
+        case Condition.PACED:
+            assert isinstance(gate.phase, Paced)
+            return f"learned pace {gate.phase.rate:.3g} a second"
+        case Condition.DOWN:
+            following = f"next probe in {max(0.0, gate.due - now):.1f} s" if gate.due < inf else "a probe is due"
+            return f"out for {now - gate.last_pass:.0f} s, {following}"
 
 
 class Snapshot(Sequence[Mapping[str, Any]]):
@@ -59,7 +79,12 @@ class Snapshot(Sequence[Mapping[str, Any]]):
             "priority": member.credential.priority,
             "weight": member.credential.weight,
             "cooldowns": self._cooldowns(roster, member),
-            "count_tokens": {"in_flight": twin.in_flight, "cooldowns": self._cooldowns(counting, twin)},
+            "gates": self._gates(roster, member),
+            "count_tokens": {
+                "in_flight": twin.in_flight,
+                "cooldowns": self._cooldowns(counting, twin),
+                "gates": self._gates(counting, twin),
+            },
             "outcomes": dict(outcomes(member)),
             "last_failure": self._last_failure(member),
         }
@@ -76,6 +101,23 @@ class Snapshot(Sequence[Mapping[str, Any]]):
                 "trials": None if rest.running else rest.limit,
             }
             for rest in self._bearings.on(roster, member)
+        ]
+
+    def _gates(self, roster: Roster, member: Member) -> Sequence[Mapping[str, Any]]:
+        return [
+            {
+                "scope": gate.place.scope.value,
+                "model": gate.place.model,
+                "state": gate.condition.value,
+                "failing": round(gate.share, 3),
+                "limit": None if gate.limit == inf else int(gate.limit),
+                "in_flight": gate.in_flight,
+                "seconds": round(max(0.0, self._now - gate.since), 3),
+                "outcome": gate.kind.value,
+                "reason": gate.reason,
+                "told": told(gate, self._now),
+            }
+            for gate in self._bearings.gates_on(roster, member)
         ]
 
     def _last_failure(self, member: Member) -> Mapping[str, Any] | None:

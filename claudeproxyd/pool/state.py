@@ -3,7 +3,7 @@
 A key is a JSON list, so that no name can be mistaken for another:
 
 ``["cooldown", "messages" or "count_tokens", provider, credential or null, model or null]``
-    → ``{"kind", "reason", "level", "until", "end", "before"}``
+    → ``{"kind", "reason", "level", "until", "before", "named"}``
 ``["affinity", session, model]``
     → ``{"provider", "credential", "used"}``
 ``["disabled", provider, credential]``
@@ -68,10 +68,10 @@ class _Cooldown(msgspec.Struct):
 
     kind: str
     until: float
-    end: float
     reason: str = ""
     level: Annotated[int, msgspec.Meta(ge=0)] = 1
     before: int = 0
+    named: bool = False
 
 
 class _Affinity(msgspec.Struct):
@@ -86,7 +86,7 @@ def save_cooldown(rest: Rest, ahead: float) -> Mapping[str, Any] | None:
     """The value of *rest*; None where there is nothing to keep. *ahead*: wall clock less reactor's clock."""
     if rest.kind is None:
         return None
-    saved = _Cooldown(rest.kind.value, rest.until + ahead, rest.end + ahead, rest.reason, rest.level, rest.before)
+    saved = _Cooldown(rest.kind.value, rest.until + ahead, rest.reason, rest.level, rest.before, rest.named)
     return msgspec.structs.asdict(saved)
 
 
@@ -179,8 +179,7 @@ def _restore(
         return
     saved = msgspec.convert(value, _Cooldown)
     until = min(saved.until - ahead, now + LONGEST)
-    end = min(saved.end - ahead, until)
-    if math.isnan(until) or math.isnan(end):
+    if math.isnan(until):
         raise ValueError(until)
     if rest is None:
         rest = Rest(place)
@@ -189,7 +188,8 @@ def _restore(
     rest.kind = Kind(saved.kind)
     rest.reason = saved.reason
     rest.level = saved.level
-    rest.until, rest.end = until, end
+    rest.until = until
+    rest.named = saved.named
     rest.before = max(rest.before, saved.before)
     rest.began = candidates.newest
     rest.limit = 1

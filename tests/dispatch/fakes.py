@@ -250,8 +250,10 @@ verifyClass(ISecretSource, FakeSource)
 class FakeLease:
     """Can be released once."""
 
-    def __init__(self, candidate: Candidate) -> None:
+    def __init__(self, candidate: Candidate, wanted: Wanted, odds: float) -> None:
         self.candidate = candidate
+        self._wanted = wanted
+        self._odds = odds
         self.outcome: Outcome | None = None
         self.was_proved = False
 
@@ -262,6 +264,7 @@ class FakeLease:
     def release(self, outcome: Outcome) -> None:
         assert self.outcome is None, "released twice"
         self.outcome = outcome
+        self._wanted.odds *= self._odds
 
 
 verifyClass(ILease, FakeLease)
@@ -279,6 +282,8 @@ class FakePool:
         self.hold = False
         self.reason = "quota"
         self.soonest: float | None = None
+        self.odds = 1.0
+        """Of each failure: how likely it was the place's."""
 
     @property
     def outcomes(self) -> list[str | None]:
@@ -306,7 +311,7 @@ class FakePool:
         if candidate is None:
             wanted.narrow()
             return fail(Exhausted(self.reason, self.soonest))
-        lease = FakeLease(candidate)
+        lease = FakeLease(candidate, wanted, self.odds)
         self.leases.append(lease)
         return succeed(lease)
 

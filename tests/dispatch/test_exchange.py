@@ -223,16 +223,23 @@ class Failover(DispatchTestCase):
         self.assertEqual(len(house.executor.sent), 3)
 
     def test_same_again(self) -> None:
-        """The same candidate is tried three times, with a backoff that grows between."""
-        house = House()
+        """The only candidate is tried until ``max_attempts``, with some milliseconds between."""
+        house = House(settings={"max_attempts": 4})
         house.executor.answers = [transient() for _ in range(9)]
         served = house.serve()
-        for seconds, tries in ((0.09, 1), (0.01, 2), (0.19, 2), (0.01, 3)):
+        for seconds, tries in ((0.019, 1), (0.001, 2), (0.02, 3), (0.02, 4)):
             house.clock.advance(seconds + 1e-9)
             self.assertEqual(len(house.executor.sent), tries)
         self.assertTrue(served.done)
         self.assertEqual(served.told, (500, "api_error"))
-        self.assertEqual(house.pool.outcomes, ["transient"] * 3)
+        self.assertEqual(house.pool.outcomes, ["transient"] * 4)
+
+    def test_it_is_the_request(self) -> None:
+        """What fails where nothing else does is given up early: nobody else would answer otherwise."""
+        house = House(*"abcdefgh")
+        house.pool.odds = 0.02
+        self.served(house, *[transient() for _ in range(8)])
+        self.assertEqual(len(house.executor.sent), 3)
 
     def test_not_again(self) -> None:
         """Nor is one tried again after a time-out or when the upstream forbids it."""
@@ -241,17 +248,17 @@ class Failover(DispatchTestCase):
         self.assertEqual(len(house.executor.sent), 1)
 
     def test_budget(self) -> None:
-        """An upstream that fails everything is not met with a multiple of its load."""
-        house = House()
+        """With the fuse in, an upstream that fails everything is not met with a multiple of its load."""
+        house = House(settings={"retry_budget": 0.2})
         for _ in range(20):
             house.executor.answers = [transient() for _ in range(9)]
             house.serve()
-            house.clock.pump([0.11, 0.21])
+            house.clock.pump([0.03] * 5)
         self.assertTrue(25 < len(house.executor.sent) <= 30, len(house.executor.sent))
 
     def test_quota_is_free(self) -> None:
         """Moving on from a used-up credential costs no budget."""
-        house = House(*"ab")
+        house = House(*"ab", settings={"retry_budget": 0.2})
         for _ in range(30):
             house.executor.answers = [failure(Kind.QUOTA, status=429), FakeAnswer(b"{}")]
             self.assertEqual(house.serve().client.body, b"{}")

@@ -43,11 +43,9 @@ class Budget(SynchronousTestCase):
         self.assertEqual(self.spend(budget, 111.0), 10)
 
     def test_nothing(self) -> None:
-        """A share of 0 leaves the floor."""
+        """A share of 0, the default, turns it off."""
         budget = RetryBudget(0.0)
-        for _ in range(500):
-            budget.request(0.0)
-        self.assertEqual(self.spend(budget, 0.0), 10)
+        self.assertTrue(all(budget.take(0.0) for _ in range(500)))
 
     def test_what_costs(self) -> None:
         """Failures of an upstream cost; what is a credential's own trouble does not."""
@@ -58,7 +56,7 @@ class Budget(SynchronousTestCase):
 
 
 class TriesOfOneRequest(SynchronousTestCase):
-    """``max_attempts``, three tries a candidate, repetitions, backoff."""
+    """``max_attempts``, requests that fail wherever they go, repetitions, pauses."""
 
     def setUp(self) -> None:
         self.a, self.b = credential("a"), credential("b")
@@ -71,16 +69,24 @@ class TriesOfOneRequest(SynchronousTestCase):
         """As many as configured, over all credentials."""
         tries = Tries(2)
         tries.failed(self.a, self.failure())
-        self.assertTrue(tries.may_go_on())
+        self.assertTrue(tries.may_go_on(1.0))
         tries.failed(self.b, self.failure())
-        self.assertFalse(tries.may_go_on())
+        self.assertFalse(tries.may_go_on(1.0))
 
-    def test_three_a_candidate(self) -> None:
-        """A candidate is given up after three; others are not touched by that."""
+    def test_the_request_itself(self) -> None:
+        """What fails where hardly anything does is given up from the third failure on: it is the request."""
         tries = Tries(9)
-        for expected in (set(), set(), {self.a}):
+        for expected in (True, True, False):
             tries.failed(self.a, self.failure())
-            self.assertEqual(tries.given_up, expected)
+            self.assertEqual(tries.may_go_on(1e-5), expected)
+        self.assertTrue(tries.may_go_on(0.2**4))
+
+    def test_the_same_again(self) -> None:
+        """A candidate that fails in a way that passes is never given up."""
+        tries = Tries(20)
+        for _ in range(10):
+            tries.failed(self.a, self.failure())
+        self.assertEqual(tries.given_up, set())
 
     def test_not_again(self) -> None:
         """What is not repeatable is given up at once: quota, a first-byte time-out, x-should-retry: false."""
@@ -112,15 +118,15 @@ class TriesOfOneRequest(SynchronousTestCase):
         self.assertTrue(tries.once(Then.RECTIFY_ONCE, self.a))
         self.assertFalse(tries.once(Then.REPEAT_ONCE, self.a))
         tries.failed(self.a, self.failure())
-        self.assertFalse(tries.may_go_on())
+        self.assertFalse(tries.may_go_on(1.0))
 
-    def test_backoff(self) -> None:
-        """Full jitter over 100 ms, 200 ms, 400 ms … up to five seconds; none for a fresh credential."""
+    def test_pause(self) -> None:
+        """The same candidate is tried again some milliseconds later, a fresh one at once."""
         tries, dice = Tries(99), Random(7)
-        self.assertEqual(tries.backoff(self.a, dice), 0.0)
-        for ceiling in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0):
+        self.assertEqual(tries.pause(self.a, dice), 0.0)
+        for _ in range(5):
             tries.failed(self.a, self.failure())
-            seen = [tries.backoff(self.a, dice) for _ in range(400)]
-            self.assertTrue(0 <= min(seen) < ceiling * 0.1)
-            self.assertTrue(ceiling * 0.9 < max(seen) <= ceiling)
-        self.assertEqual(tries.backoff(self.b, dice), 0.0)
+        pauses = [tries.pause(self.a, dice) for _ in range(400)]
+        self.assertTrue(0 <= min(pauses) < 0.002)
+        self.assertTrue(0.018 < max(pauses) <= 0.02)
+        self.assertEqual(tries.pause(self.b, dice), 0.0)

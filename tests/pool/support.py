@@ -22,10 +22,12 @@ from claudeproxyd.pool.service import CredentialPool
 QUOTA = Outcome(Kind.QUOTA, Scope.MODEL, base=1.0, ceiling=1800.0, reason="slow down")
 QUOTA_HOUR = Outcome(Kind.QUOTA, Scope.MODEL, base=1.0, ceiling=1800.0, until_hint=3600.0, reason="come back later")
 AUTH = Outcome(Kind.AUTH, Scope.CREDENTIAL, base=1800.0, ceiling=1800.0, reason="bad key")
-TRANSIENT = Outcome(Kind.TRANSIENT, Scope.MODEL, base=1.0, ceiling=60.0, reason="oops")
-OVERLOADED = Outcome(Kind.OVERLOADED, Scope.MODEL_ON_PROVIDER, base=1.0, ceiling=30.0, reason="Overloaded")
-UNREACHABLE = Outcome(Kind.TRANSIENT, Scope.PROVIDER, base=1.0, ceiling=60.0, reason="connection refused")
-BROKEN = Outcome(Kind.BROKEN_STREAM, Scope.MODEL, base=1.0, ceiling=60.0, grace=1, reason="cut")
+TRANSIENT = Outcome(Kind.TRANSIENT, Scope.MODEL, passing=True, reason="oops")
+OVERLOADED = Outcome(Kind.OVERLOADED, Scope.MODEL_ON_PROVIDER, passing=True, reason="Overloaded")
+UNREACHABLE = Outcome(Kind.TRANSIENT, Scope.PROVIDER, passing=True, reason="connection refused")
+BROKEN = Outcome(Kind.BROKEN_STREAM, Scope.MODEL, passing=True, reason="cut")
+HUNG = Outcome(Kind.TRANSIENT, Scope.MODEL, hung=True, timed_out=True, reason="first_byte_timeout")
+PROXY = Outcome(Kind.CONFIGURATION, Scope.PROVIDER, base=60.0, ceiling=60.0, reason="proxy_auth")
 CLIENT_FAULT = Outcome(Kind.CLIENT_FAULT)
 
 #: The wall clock when a test's reactor starts.

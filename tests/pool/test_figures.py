@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.outcomes import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
-from tests.pool.support import AUTH, OVERLOADED, QUOTA_HOUR, UNREACHABLE, PoolTestCase, credential
+from tests.pool.support import AUTH, PROXY, QUOTA_HOUR, PoolTestCase, credential
 
 MANY = 10_000
 
@@ -69,7 +70,7 @@ class Rows(PoolTestCase):
 
     def test_provider(self) -> None:
         """A provider that rests holds all its credentials back, and nobody else's; so does one model of it."""
-        for outcome in (UNREACHABLE, OVERLOADED):
+        for outcome in (replace(PROXY, base=1.0), Outcome(Kind.PERMISSION, Scope.MODEL_ON_PROVIDER, base=1.0)):
             pool = self.pool("ab", credential("c", "q"))
             self.take(pool, "p:m", "q:m")
             self.take(pool, "p:m", "q:m").release(outcome)

@@ -1,7 +1,7 @@
 """Thousands of random steps against the pool, each checked by what an onlooker can know.
 
 The onlooker keeps its own books: who was granted what, which failures it reported, and when those must have healed.
-Where a rule leaves the pool a choice (the last usable candidate is tried though it failed), nothing is asserted.
+Failures that pass are the gates' matter: of those it knows only what always holds, whatever was learned.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.leases import Credential, Exhausted, Wanted
 from claudeproxyd.outcomes import CANCELLED, OK, Outcome, Scope
-from claudeproxyd.pool.cooldown import JITTER, JITTER_MOST, PASSING
+from claudeproxyd.pool.cooldown import JITTER, JITTER_MOST
 from claudeproxyd.pool.lease import AlreadyReleased, Lease
+from claudeproxyd.pool.roster import PlaceGate
 from claudeproxyd.pool.service import CredentialPool
 from tests.pool.support import (
     AUTH,
@@ -109,6 +110,8 @@ class Rested:
         """The newest grant at the time."""
         self.proved = False
         """A later grant succeeded."""
+        self.trials = 1
+        """How many may try at once when it is over."""
 
 
 class PoolMachine(RuleBasedStateMachine):
@@ -202,8 +205,25 @@ class PoolMachine(RuleBasedStateMachine):
         return [
             (one, model)
             for one, model in self.candidates(wish)
-            if not self.full(one, wish) and not self.records(one, model, wish)
+            if not self.full(one, wish) and not self.records(one, model, wish) and not self.held(one, model, wish)
         ]
+
+    def gates(self, one: Credential, model: str, count_tokens: bool) -> list[PlaceGate]:
+        """Those that bear on a candidate."""
+        candidates = self.pool._counts if count_tokens else self.pool._messages
+        return [
+            gate
+            for gate in candidates.gates()
+            if gate.place.roster.provider == one.provider
+            and gate.place.member in (None, candidates.rosters[one.provider].member(one.name))
+            and gate.place.model in (None, model)
+        ]
+
+    def held(self, one: Credential, model: str, wish: Wanted) -> bool:
+        """Whether a gate holds it back."""
+        now = self.clock.seconds()
+        gates = self.gates(one, model, wish.count_tokens)
+        return any(not gate.open or gate.wait(wish.size, now) for gate in gates)
 
     # -- what happens
 
@@ -270,8 +290,10 @@ class PoolMachine(RuleBasedStateMachine):
                     and other.number > record.began
                     and other.wish.count_tokens == wish.count_tokens
                 ]
-                assert not others, f"a second trial of {key}"
+                assert len(others) < record.trials, f"a second trial of {key}"
         self.out.append(grant)
+        for gate in self.gates(grant.credential, grant.model, wish.count_tokens):
+            assert gate.in_flight <= gate.limit, f"{gate.place} carries {gate.limit}"
 
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 20), outcomes=st.lists(st.sampled_from(OUTCOMES), min_size=1, max_size=5))
@@ -334,7 +356,7 @@ class PoolMachine(RuleBasedStateMachine):
             if grant.counted and grant.wish.session:
                 self.home(grant)
             return
-        if outcome.scope is Scope.NONE or grant.gone:
+        if outcome.scope is Scope.NONE or outcome.passing or grant.gone:
             return
         provider, name = grant.credential.provider, grant.credential.name
         key: Key = (
@@ -346,11 +368,19 @@ class PoolMachine(RuleBasedStateMachine):
         if grant.number > record.began:
             record.began = self.number
             record.proved = False
+        if outcome.until_hint is not None:
+            # As many as were under way, and this one is no more.
+            at_once = sum(
+                other.credential.provider == provider
+                and key[1] in (None, other.credential.name)
+                and other.wish.count_tokens == grant.wish.count_tokens
+                for other in self.out
+            )
+            record.trials = max(record.trials, 1 + at_once)
         now = self.clock.seconds()
         longest = outcome.until_hint or outcome.ceiling
         record.healed = max(record.healed, now + longest + min(longest * JITTER, JITTER_MOST))
-        if outcome.kind not in PASSING:
-            record.until = max(record.until, now + (outcome.until_hint or outcome.base))
+        record.until = max(record.until, now + (outcome.until_hint or outcome.base))
 
     def home(self, grant: Grant) -> None:
         """A session was served: it is at home there, unless it was only visiting."""
@@ -475,6 +505,41 @@ class PoolMachine(RuleBasedStateMachine):
             if whose == name and left > 0.01:
                 scope = Scope.CREDENTIAL if model is None else Scope.MODEL
                 assert told.get((scope.value, model), 0.0) > left - 0.01, f"{name} rests for {left}, not {told}"
+
+    @invariant()
+    def gates_agree(self) -> None:
+        """A gate knows what is under way at its place, and lets something through sooner or later."""
+        if not hasattr(self, "pool"):
+            return
+        for candidates, count_tokens in ((self.pool._messages, False), (self.pool._counts, True)):
+            for gate in candidates.gates():
+                place = gate.place
+                out = [
+                    grant
+                    for grant in self.out
+                    if not grant.gone
+                    and grant.wish.count_tokens == count_tokens
+                    and grant.credential.provider == place.roster.provider
+                    and (place.member is None or grant.credential.name == place.member.credential.name)
+                    and place.model in (None, grant.model)
+                ]
+                assert gate.in_flight >= len(out), f"{place}: {gate.in_flight} are not {len(out)}"
+                assert gate.open or gate.in_flight or gate.due < 1e12, f"{place} is shut for good"
+
+    @rule(models=st.sampled_from(WISHES))
+    def all_is_well(self, models: tuple[str, ...]) -> None:
+        """A minute of nothing but successes, and no gate holds anything back."""
+        while self.out:
+            self.one_release(self.out.pop(), OK)
+        for _ in range(240):
+            self.one_request(wanted(*models, may_wait=False))
+            self.clock.advance(0.25)
+            while self.out:
+                self.one_release(self.out.pop(), OK)
+        for route in wanted(*models).routes:
+            for gate in self.pool._messages.gates():
+                if gate.place.roster.provider == route.provider and gate.place.model in (None, route.model):
+                    assert gate.open, f"{gate.place} is {gate.condition}"
 
     @invariant()
     def no_timer_is_left(self) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyClass, verifyObject
 
 from claudeproxyd.interfaces import ICredentialPool, ILease
-from claudeproxyd.leases import Route
+from claudeproxyd.leases import Exhausted, Route
 from claudeproxyd.outcomes import CANCELLED, OK, Kind, Outcome, Scope
 from claudeproxyd.pool.lease import AlreadyReleased, Lease
 from claudeproxyd.pool.service import CredentialPool
@@ -17,7 +18,9 @@ from tests.pool.support import (
     AUTH,
     BROKEN,
     CLIENT_FAULT,
+    HUNG,
     OVERLOADED,
+    PROXY,
     QUOTA,
     QUOTA_HOUR,
     TRANSIENT,
@@ -312,16 +315,16 @@ class CoolingTests(PoolTestCase):
         self.assertEqual(self.turns(pool, 2, "other"), "bb")
 
     def test_model_on_provider_scope(self) -> None:
-        """An overloaded model rests at the provider, whoever's key; other models and providers do not."""
+        """A model can rest at the provider, whoever's key; other models and providers do not."""
         pool = self.pool("ab", credential("z", "q"))
-        self.take(pool, "p:m", "q:m").release(OVERLOADED)
+        self.take(pool, "p:m", "q:m").release(Outcome(Kind.PERMISSION, Scope.MODEL_ON_PROVIDER, base=9.0, ceiling=9.0))
         self.assertEqual(self.turns(pool, 2, "p:m", "q:m"), "zz")
         self.assertEqual(self.turns(pool, 2, "other"), "ab")
 
     def test_provider_scope(self) -> None:
-        """A provider that cannot be reached rests with all its models and keys."""
+        """A provider that cannot be used rests with all its models and keys."""
         pool = self.pool("ab", credential("z", "q"))
-        self.take(pool, "p:m", "q:m").release(UNREACHABLE)
+        self.take(pool, "p:m", "q:m").release(PROXY)
         self.assertEqual(self.turns(pool, 2, "p:x", "q:x"), "zz")
 
     def test_no_fault_of_its_own(self) -> None:
@@ -395,19 +398,29 @@ class CoolingTests(PoolTestCase):
         old.release(OK)
         self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 60.0))
 
-    def test_broken_streams(self) -> None:
-        """One broken stream is nobody's fault; the second in a row makes the model rest."""
+    def test_hanging(self) -> None:
+        """A key that takes a request and never answers rests for as long as that took, doubling, to four times that."""
         pool = self.pool("ab")
-        self.take(pool).release(BROKEN)
-        self.assertEqual(self.turns(pool, 2), "ba")
-        self.take(pool)
-        self.take(pool).release(OK)
-        self.take(pool)
-        self.take(pool).release(BROKEN)
-        self.assertEqual(pool.gauges()["cooling"], 0)
-        self.take(pool)
-        self.take(pool).release(BROKEN)
-        self.assertEqual(self.turns(pool, 2), "bb")
+        rests = []
+        for _ in range(4):
+            leases = [self.take(pool), self.take(pool)]
+            self.clock.advance(20.0)
+            for lease in leases:
+                lease.release(HUNG if name(lease) == "a" else OK)
+            began = self.clock.seconds()
+            self.assertEqual(self.turns(pool, 2), "bb")
+            while self.turns(pool, 2) == "bb":
+                self.clock.advance(1.0)
+            rests.append(self.clock.seconds() - began)
+        self.assertEqual(rests, [20.0, 40.0, 80.0, 80.0])
+
+    def test_hanging_alone(self) -> None:
+        """The only key that there is does not rest for that: nobody else could answer."""
+        pool = self.pool("a")
+        lease = self.take(pool)
+        self.clock.advance(20.0)
+        lease.release(HUNG)
+        self.assertEqual(self.turns(pool, 2), "aa")
 
     def test_count_tokens_apart(self) -> None:
         """count_tokens has its own cooldowns and no share in max_concurrency."""
@@ -467,24 +480,13 @@ class HalfOpenTests(PoolTestCase):
         trial.release(QUOTA)
         self.wait(pool)
 
-    def test_answers_that_begin_and_break_off(self) -> None:
-        """Two in a row that break off rest their credential, on trial as at any other time: to begin is no success."""
-        pool = self.pool("a")
-        self.take(pool).release(QUOTA)
-        self.clock.advance(1.0)
-        for _ in range(2):
-            trial = self.take(pool)
-            trial.proved()
-            trial.release(BROKEN)
-        self.wait(pool)
-
     def test_ramp(self) -> None:
         """Each round of successes doubles what may be under way, until as many as before go through."""
         pool = self.pool("ab")
         before = [self.take(pool) for _ in range(10)]
         for lease in before:
-            lease.release(QUOTA_HOUR if name(lease) == "a" else OK)
-        self.clock.advance(3600.0)
+            lease.release(QUOTA if name(lease) == "a" else OK)
+        self.clock.advance(1.0)
         rounds = []
         for _ in range(5):
             leases = [self.take(pool) for _ in range(40)]
@@ -492,6 +494,14 @@ class HalfOpenTests(PoolTestCase):
             for lease in leases:
                 lease.release(OK)
         self.assertEqual(rounds, [1, 2, 4, 8, 16])
+
+    def test_named(self) -> None:
+        """Where the upstream named the time, as many go at once as were under way: no trial is needed."""
+        pool = self.pool("ab")
+        for lease in [self.take(pool) for _ in range(10)]:
+            lease.release(QUOTA_HOUR if name(lease) == "a" else OK)
+        self.clock.advance(3600.0)
+        self.assertEqual(names([self.take(pool) for _ in range(40)]).count("a"), 5)
 
     def test_ramp_ends(self) -> None:
         """The ramp is over once nobody is held back by it any more."""
@@ -532,88 +542,153 @@ class HalfOpenTests(PoolTestCase):
         self.assertLessEqual(max(after / before for before, after in pairwise(sizes)), 2)
 
 
-class LastUsableTests(PoolTestCase):
-    """The last usable candidate is never shut out for what passes."""
+class PassingTests(PoolTestCase):
+    """What passes by itself stops nobody; test_gate.py has the rest."""
 
-    def test_first_failure(self) -> None:
-        """After a transient failure the only credential is tried again at once, by one request, while others queue."""
+    def burst(self, pool: CredentialPool, number: int, outcome: Outcome, *models: str) -> None:
+        """So many under way at a time fail in that way."""
+        leases = [self.take(pool, *models) for _ in range(number)]
+        self.clock.advance(0.02)
+        for lease in leases:
+            lease.release(outcome)
+
+    def down(self, pool: CredentialPool, outcome: Outcome = TRANSIENT, *models: str) -> None:
+        """Everything fails until nothing is let through."""
+        while (deferred := pool.lease(wanted(*models))).called:
+            self.clock.advance(0.02)
+            self.successResultOf(deferred).release(outcome)
+        deferred.cancel()
+        self.failureResultOf(deferred, CancelledError)
+
+    def test_one_failure(self) -> None:
+        """A single failure of any such kind holds nobody back."""
+        for outcome in (TRANSIENT, OVERLOADED, UNREACHABLE, BROKEN):
+            pool = self.pool("a")
+            self.burst(pool, 1, outcome)
+            self.assertEqual(len([self.take(pool) for _ in range(50)]), 50)
+            self.assertEqual(pool.gauges()["cooling"], 0)
+
+    def test_cap(self) -> None:
+        """A key that takes ten at once is found by the first refusals: no more go than it carries."""
         pool = self.pool("a")
-        self.take(pool).release(TRANSIENT)
-        self.take(pool)
-        self.wait(pool)
+        out = [self.take(pool) for _ in range(40)]
+        tries = len(out)
+        while len(out) > 10:
+            self.clock.advance(0.02)
+            refused, out = out[10:], out[:10]
+            for lease in refused:
+                lease.release(TRANSIENT)
+                pool.lease(wanted()).addCallbacks(out.append, lambda failure: failure.trap(Exhausted) and None)
+            tries += len(out) - 10
+        self.assertEqual(pool.gauges()["in_flight"], 10)
+        self.assertLess(tries, 40 + 40)
 
-    def test_one_trial_each_backoff(self) -> None:
-        """While it keeps failing, trials begin a doubling backoff apart."""
-        pool = self.pool("a", max_wait=100.0)
-        self.take(pool).release(TRANSIENT)
-        started: list[float] = []
+    def test_scopes(self) -> None:
+        """An overload is the model's at the provider; what cannot be reached is the provider with all of its models."""
+        pool = self.pool("ab", credential("z", "q"))
+        self.down(pool, OVERLOADED)
+        self.assertEqual(self.turns(pool, 2, "p:m", "q:m"), "zz")
+        self.assertEqual(self.turns(pool, 2, "other"), "ab")
+        self.down(pool, UNREACHABLE, "other")
+        self.assertEqual(self.turns(pool, 2, "p:third", "q:third"), "zz")
 
-        def fail_at_once(lease: Lease) -> None:
-            started.append(self.clock.seconds())
+    def test_an_ill_key_comes_last(self) -> None:
+        """Where much fails with one key and not with the others, it is asked now and then."""
+        pool = self.pool("abc")
+        for _ in range(30):
+            for lease in [self.take(pool) for _ in range(3)]:
+                lease.release(TRANSIENT if name(lease) == "a" else OK)
+        turns = self.turns(pool, 160)
+        self.assertLess(turns.count("a"), 16)
+
+    def test_crowd(self) -> None:
+        """When all keys of a model fail there is one probe for all of them, and not one for each."""
+        pool = self.pool("abcdefghij")
+        self.down(pool)
+        self.clock.advance(2.0)
+        probes = [pool.lease(wanted()) for _ in range(20)]
+        self.assertEqual(sum(deferred.called for deferred in probes), 1)
+        for deferred in probes[1:]:
+            deferred.addErrback(lambda failure: failure.trap(Exhausted) and None)
+
+    def test_session_moves_when_its_key_is_down(self) -> None:
+        """A key that is down is no home, one that is merely at its limit is."""
+        pool = self.pool("ab", strategy="fill-first")
+        self.take(pool, session="s").release(OK)
+        while name(lease := self.take(pool, session="s")) == "a":
+            self.clock.advance(0.02)
             lease.release(TRANSIENT)
+        lease.release(OK)
+        self.assertEqual(name(self.take(pool, session="s")), "b")
 
-        for _ in range(6):
-            pool.lease(wanted()).addCallback(fail_at_once)
-        for _ in range(1000):
-            self.clock.advance(0.1)
-        gaps = [round(after - before) for before, after in pairwise(started)]
-        self.assertEqual(gaps, [2, 4, 8, 16, 32])
+    def test_refusal_says_why(self) -> None:
+        """Who has waited in vain at a place that is down is told of the last failure there."""
+        pool = self.pool("a", max_wait=0.2)
+        self.down(pool, OVERLOADED)
+        waiting = [pool.lease(wanted()) for _ in range(2)]
+        self.clock.advance(0.15)
+        self.successResultOf(waiting[0]).release(OVERLOADED)
+        self.clock.advance(0.06)
+        self.assertEqual(self.refused(waiting[1])[0], "overloaded")
 
-    def test_recovers(self) -> None:
-        """The trial that succeeds lets the queue through, on a ramp."""
-        pool = self.pool("a")
-        self.take(pool).release(OVERLOADED)
-        trial = self.take(pool)
-        waiting = [self.wait(pool) for _ in range(3)]
-        trial.release(OK)
-        self.assertEqual(sum(deferred.called for deferred in waiting), 2)
-
-    def test_hint_does_not_bind(self) -> None:
-        """However long an upstream asks for after a transient failure, its last candidate is tried each backoff."""
-        pool = self.pool("a", max_wait=0.0)
-        hinted = Outcome(Kind.TRANSIENT, Scope.MODEL, base=1.0, ceiling=60.0, until_hint=3000.0)
-        self.take(pool).release(hinted)
-        self.take(pool).release(hinted)
-        self.assertEqual(self.refused(pool.lease(wanted())), ("transient", 60.0))
-
-    def test_becomes_the_last(self) -> None:
-        """One that rests for long after a transient failure is tried when the others are out for longer."""
-        pool = self.pool("ab", max_wait=100.0)
-        first, second = self.take(pool), self.take(pool)
-        first.release(Outcome(Kind.TRANSIENT, Scope.MODEL, base=1.0, ceiling=60.0, until_hint=3000.0))
-        second.release(QUOTA_HOUR)
+    def test_retry_after(self) -> None:
+        """What is down is not tried before the time that it named, and nobody waits for longer than they may."""
+        pool = self.pool("a", max_wait=30.0)
+        asked = replace(OVERLOADED, until_hint=20.0)
+        self.down(pool, asked)
         waiting = self.wait(pool)
-        self.clock.advance(60.0)
-        self.assertEqual(name(self.successResultOf(waiting)), "a")
+        self.clock.advance(19.9)
+        self.assertNoResult(waiting)
+        self.clock.advance(0.2)
+        self.successResultOf(waiting).release(replace(OVERLOADED, until_hint=3000.0))
+        reason, ready_in = self.refused(pool.lease(wanted()))
+        self.assertEqual((reason, ready_in), ("overloaded", 3000.0))
 
-    def test_becomes_the_last_unwaited(self) -> None:
-        """The same when nobody could wait so long: it is tried as soon as its backoff is over."""
-        pool = self.pool("ab", max_wait=10.0)
-        first, second = self.take(pool), self.take(pool)
-        first.release(Outcome(Kind.TRANSIENT, Scope.MODEL, base=1.0, ceiling=60.0, until_hint=3000.0))
-        second.release(QUOTA_HOUR)
-        self.assertEqual(self.refused(pool.lease(wanted())), ("transient", 60.0))
-        self.clock.advance(60.0)
-        self.assertEqual(name(self.take(pool)), "a")
+    def test_comes_back(self) -> None:
+        """Of 500 that wait at a place that is down all have gone within a second after it is up again."""
+        pool = self.pool("a")
+        busy = [self.take(pool) for _ in range(500)]
+        self.clock.advance(0.02)
+        for lease in busy:
+            lease.release(TRANSIENT)
+        granted: list[Lease] = []
+        for number in range(500):
+            pool.lease(wanted(client=str(number % 10))).addCallbacks(granted.append, lambda _: None)
+        # What was let go before it was known to be down fails.
+        for _ in range(10):
+            self.clock.advance(0.02)
+            now, granted[:] = granted[:], []
+            for lease in now:
+                lease.release(TRANSIENT)
+        waiting = pool.gauges()["waiting"]
+        self.assertGreater(waiting, 300)
+        for _ in range(20):
+            self.clock.advance(0.05)
+        self.assertEqual(len(granted), waiting)
 
-    def test_not_the_last(self) -> None:
-        """Where another is usable, even on a later route, a transient failure is a rest like any other."""
-        pool = self.pool("a", credential("z", "q"))
-        self.take(pool, "p:m", "q:n").release(TRANSIENT)
-        self.assertEqual(self.turns(pool, 2, "p:m", "q:n"), "zz")
+    def test_forgotten(self) -> None:
+        """A gate without a failure for a while is dropped."""
+        pool = self.pool("a")
+        self.burst(pool, 1, TRANSIENT)
+        self.assertEqual(pool.gauges()["gates"], 1)
+        for _ in range(3):
+            self.clock.advance(30.0)
+        self.assertEqual(pool.gauges()["gates"], 0)
+
+    def test_count_tokens_apart(self) -> None:
+        """What counting fails with holds no message back."""
+        pool = self.pool("a")
+        while (deferred := pool.lease(wanted(count_tokens=True))).called:
+            self.clock.advance(0.02)
+            self.successResultOf(deferred).release(TRANSIENT)
+        deferred.addErrback(lambda failure: failure.trap(Exhausted) and None)
+        self.assertEqual(self.turns(pool, 2), "aa")
 
     def test_quota_of_the_last(self) -> None:
         """Quota and auth shut out the last one too: trying is of no use."""
         pool = self.pool("a", max_wait=0.0)
         self.take(pool).release(QUOTA_HOUR)
         self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 3600.0))
-
-    def test_last_provider(self) -> None:
-        """An overloaded model at the only provider, with many keys, is tried by one request at a time."""
-        pool = self.pool("abc")
-        self.take(pool).release(OVERLOADED)
-        self.take(pool)
-        self.wait(pool)
 
 
 class WaitingTests(PoolTestCase):

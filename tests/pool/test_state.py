@@ -15,10 +15,9 @@ from claudeproxyd.outcomes import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
 from tests.pool.support import (
     AUTH,
-    OVERLOADED,
     QUOTA,
     QUOTA_HOUR,
-    UNREACHABLE,
+    TRANSIENT,
     PoolTestCase,
     credential,
     name,
@@ -64,8 +63,8 @@ class RestartTests(PoolTestCase):
             for lease in two:
                 lease.release(QUOTA if name(lease) == "a" else OK)
         self.take(pool, "other", count_tokens=True).release(AUTH)
-        self.take(pool, "q:n", "m").release(OVERLOADED)
-        self.take(pool, "r:n", "m").release(UNREACHABLE)
+        self.take(pool, "q:n", "m").release(Outcome(Kind.PERMISSION, Scope.MODEL_ON_PROVIDER, base=1.0, ceiling=1.0))
+        self.take(pool, "r:n", "m").release(Outcome(Kind.CONFIGURATION, Scope.PROVIDER, base=1.0, ceiling=1.0))
         self.clock.advance(0.5)
         again = self.again(dict(pool.export_state()), "ab", credential("z", "q"), credential("w", "r"))
         self.assertEqual(again.export_state(), pool.export_state())
@@ -196,15 +195,16 @@ class SnapshotTests(PoolTestCase):
         pool = self.pool("ab")
         self.take(pool, session="s").release(OK)
         self.take(pool).release(QUOTA)
-        self.take(pool, count_tokens=True).release(Outcome(Kind.OVERLOADED, Scope.PROVIDER, base=1.0, ceiling=1.0))
+        self.take(pool).release(TRANSIENT)
         self.take(pool)
-        self.take(pool, count_tokens=True)
+        self.take(pool, "other", count_tokens=True)
+        self.take(pool, count_tokens=True).release(Outcome(Kind.QUOTA, Scope.MODEL_ON_PROVIDER, base=1.0, ceiling=1.0))
         pool.set_enabled("p", "b", False)
         self.wait(pool, count_tokens=True)
         gauges = pool.gauges()
         self.assertEqual(
-            {key: gauges[key] for key in ("in_flight", "waiting", "cooling", "affinities", "disabled", "models")},
-            {"in_flight": 2, "waiting": 1, "cooling": 1, "affinities": 1, "disabled": 1, "models": 2},
+            {key: gauges[key] for key in ("in_flight", "waiting", "cooling", "gates", "affinities", "disabled")},
+            {"in_flight": 2, "waiting": 1, "cooling": 2, "gates": 2, "affinities": 1, "disabled": 1},
         )
 
     def test_no_secret(self) -> None:

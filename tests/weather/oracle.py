@@ -1,0 +1,121 @@
+"""A pool that knows the weather: what could be reached at best."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from math import inf
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from zope.interface import implementer
+from zope.interface.verify import verifyClass
+
+from claudeproxyd.interfaces import ICredentialPool, ILease
+from claudeproxyd.leases import Candidate, Credential, Wanted
+from claudeproxyd.outcomes import Outcome
+from tests.weather.upstream import Ask, Weather
+
+
+@implementer(ILease)
+class OracleLease:
+    """Tells its pool when it is over."""
+
+    def __init__(self, pool: OraclePool, candidate: Candidate) -> None:
+        self.candidate = candidate
+        self._pool = pool
+
+    def proved(self) -> None:
+        pass
+
+    def release(self, outcome: Outcome) -> None:
+        self._pool.serve()
+
+
+@implementer(ICredentialPool)
+class OraclePool:
+    """Grants what will not be refused for sure, at the key that fails least; who cannot be served waits."""
+
+    def __init__(self, clock: Clock, weather: Weather, credentials: Sequence[Credential]) -> None:
+        self._clock = clock
+        self._weather = weather
+        self._credentials = credentials
+        self._next = 0
+        self._waiting: deque[tuple[Wanted, Ask, Deferred[Any]]] = deque()
+        self._alarm: Any = None
+        self.asks: dict[str, Ask] = {}
+        """By client: what it asks for now."""
+
+    def lease(self, wanted: Wanted) -> Deferred[Any]:
+        ask = self.asks[wanted.client]
+        if not self._waiting:
+            lease, wait = self._grant(wanted, ask)
+            if lease is not None:
+                return succeed(lease)
+            self._wake(wait)
+        deferred: Deferred[Any] = Deferred()
+        self._waiting.append((wanted, ask, deferred))
+        return deferred
+
+    def _grant(self, wanted: Wanted, ask: Ask) -> tuple[OracleLease | None, float]:
+        now = self._clock.seconds()
+        number = len(self._credentials)
+        soonest, best, least = inf, None, 2.0
+        for turn in range(number):
+            key = (self._next + turn) % number
+            wait = self._weather.refuses(ask._replace(key=key, model=wanted.routes[0].model), now)
+            share = self._weather.share(key, now)
+            if wait == 0.0 and share < least:
+                best, least = key, share
+            soonest = min(soonest, wait or inf)
+        if best is None:
+            return None, soonest
+        self._next = best + 1
+        return OracleLease(self, Candidate(wanted.routes[0], self._credentials[best])), 0.0
+
+    def serve(self) -> None:
+        """Something is over."""
+        while self._waiting:
+            wanted, ask, deferred = self._waiting[0]
+            lease, wait = self._grant(wanted, ask)
+            if lease is None:
+                self._wake(wait)
+                return
+            self._waiting.popleft()
+            deferred.callback(lease)
+            # The attempt itself begins in the callback, so the weather knows of it when the next is asked for.
+
+    def _wake(self, wait: float) -> None:
+        if wait == inf or (self._alarm is not None and self._alarm.active()):
+            return
+        self._alarm = self._clock.callLater(wait + 1e-6, self.serve)
+
+    def stopService(self) -> None:
+        """Nothing more is granted."""
+        self._waiting.clear()
+
+    def ready_in(self, wanted: Wanted) -> float | None:
+        return 0.0
+
+    def snapshot(self) -> Sequence[Mapping[str, Any]]:
+        return []
+
+    def queued(self) -> Sequence[Mapping[str, Any]]:
+        return []
+
+    def gauges(self) -> Mapping[str, int]:
+        return {}
+
+    def clear(self, provider: str | None, credential: str | None, model: str | None) -> int:
+        return 0
+
+    def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
+        return False
+
+    def reload(self, credentials: Sequence[Any], settings: Any) -> None:
+        pass
+
+
+verifyClass(ICredentialPool, OraclePool)
+verifyClass(ILease, OracleLease)

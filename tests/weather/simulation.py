@@ -1,0 +1,324 @@
+"""Minutes of traffic in seconds: clients, the real dispatch and the real pool, and an upstream with a weather."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from claudeproxyd.classification import classify
+from claudeproxyd.config.schema import Model, Pool, Provider, RouteTo, Streaming, Timeouts
+from claudeproxyd.dispatch.call import Call
+from claudeproxyd.dispatch.dispatcher import Dispatcher
+from claudeproxyd.errors import ClaudeError
+from claudeproxyd.hints import foreseen
+from claudeproxyd.interfaces import IDownlink, IExecutor
+from claudeproxyd.leases import Credential
+from claudeproxyd.messages.envelope import read_envelope
+from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Evidence, Phase
+from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.routing import Router
+from claudeproxyd.web.access import Principal
+from tests.dispatch.fakes import FakeAnswer, FakeDownlink, FakeSink, FakeSource
+from tests.weather.oracle import OraclePool
+from tests.weather.upstream import EPOCH, Ask, Headers, Latency, Reply, Weather
+
+#: Seconds of one entry of :attr:`Result.goodput`.
+BIN = 0.25
+_BODY = b'{"type":"error","error":{"type":"%b","message":"weather"}}'
+_TYPES = {429: b"rate_limit_error", 529: b"overloaded_error"}
+
+
+@dataclass(kw_only=True)
+class Scenario:
+    """A weather, and who sends what into it."""
+
+    name: str
+    weather: Callable[[Random, Latency], Weather]
+    keys: int = 1
+    clients: int = 40
+    rate: float = 0.0
+    """Requests a second that come whatever happens; 0: each client sends its next one when the one before is over."""
+    latency: tuple[float, ...] = (0.3,)
+    seconds: float = 30.0
+    tokens: Callable[[Random], int] = lambda random: 100
+    models: Sequence[str] = ("m",)
+    """Clients take them in turn."""
+    first_byte: float = 120.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    daemons: int = 1
+    bad: tuple[float, float] | None = None
+    """An outage to look at: from, to."""
+    priorities: Sequence[int] = ()
+
+
+@dataclass
+class Result:
+    """What came of it."""
+
+    succeeded: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    attempts: int = 0
+    seconds: float = 0.0
+    goodput: list[int] = field(default_factory=list)
+    """Successes for each :data:`BIN`."""
+    waited: list[float] = field(default_factory=list)
+    """Of each success: the seconds beyond its last attempt."""
+    sent: list[float] = field(default_factory=list)
+    """When each attempt was."""
+    by_client: Counter[int] = field(default_factory=Counter)
+    by_daemon: Counter[int] = field(default_factory=Counter)
+    by_tokens: Counter[bool] = field(default_factory=Counter)
+
+    @property
+    def rate(self) -> float:
+        """Successes a second."""
+        return self.succeeded / self.seconds
+
+    @property
+    def failures(self) -> float:
+        """Requests that failed, as a share."""
+        failed = self.failed.total()
+        return failed / max(1, failed + self.succeeded)
+
+    def late(self, share: float) -> float:
+        """That quantile of the added seconds."""
+        waited = sorted(self.waited)
+        return waited[min(len(waited) - 1, int(len(waited) * share))] if waited else 0.0
+
+
+@lru_cache(maxsize=1024)
+def _judged(reply: Reply, second: int) -> AttemptFailed:
+    """What a failure comes to, as an executor would have it. *second*: of the wall clock."""
+    body, answer, failure = b"", None, ""
+    if reply.status > 0:
+        body = _BODY % _TYPES.get(reply.status, b"api_error")
+        answer = ErrorAnswer(reply.status, list(reply.headers), body, verbatim=True)
+    else:
+        failure = {0: "cut", -1: "connect", -2: "first_byte_timeout"}[reply.status]
+    phase = Phase.ANSWER if reply.status > 0 else Phase.HEAD
+    status = max(reply.status, 0)
+    evidence = Evidence("anthropic", phase, status, reply.headers, body, failure, now=EPOCH + second)
+    return AttemptFailed(classify(evidence), answer)
+
+
+@implementer(IExecutor)
+class WeatherExecutor:
+    """Answers as the weather says."""
+
+    kind = "weather"
+    family = "anthropic"
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+
+    def cannot_carry(self, call: Any, route: Any) -> str | None:
+        return None
+
+    def messages(self, attempt: Any) -> Deferred[Any]:
+        simulation = self._simulation
+        clock, weather = simulation.clock, simulation.weather
+        ask = simulation.asks[attempt.call.principal.name]
+        ask = ask._replace(key=int(attempt.credential.name[1:]), model=attempt.route.model)
+        now = clock.seconds()
+        simulation.result.attempts += 1
+        simulation.result.sent.append(now)
+        reply = weather.reply(ask, now)
+        first_byte = simulation.scenario.first_byte
+        if reply.after > first_byte:
+            reply = Reply(first_byte, -2)
+
+        def cancelled(_: Deferred[Any]) -> None:
+            ending.cancel()
+            if reply.status == 200:
+                weather.done(ask, clock.seconds())
+
+        answered: Deferred[Any] = Deferred(cancelled)
+
+        def end() -> None:
+            if reply.status == 200:
+                weather.done(ask, clock.seconds())
+                answer = FakeAnswer(b"{}")
+                answer.exhausted, answer.allowances = simulation.told(reply.headers)
+                answered.callback(answer)
+            else:
+                judged = _judged(reply, int(clock.seconds()))
+                answered.errback(AttemptFailed(judged.outcome, judged.answer))
+
+        ending = clock.callLater(reply.after, end)
+        simulation.began[attempt.call.principal.name] = now
+        return answered
+
+    def count_tokens(self, attempt: Any) -> Deferred[Any]:
+        return self.messages(attempt)
+
+    def models(self, credential: Any) -> Deferred[list[dict[str, Any]]]:
+        raise NotImplementedError
+
+
+@implementer(IDownlink)
+class SimulatedDownlink(FakeDownlink):
+    """Tells the client how its request ended."""
+
+    def __init__(self, clock: Clock, ended: Callable[[int, float | None, bool], None]) -> None:
+        super().__init__(clock)
+        self._told = ended
+
+    def whole(self, headers: Any, body: bytes) -> None:
+        super().whole(headers, body)
+        self._told(200, None, True)
+
+    def fail(self, error: ClaudeError, answer: ErrorAnswer | None = None) -> None:
+        super().fail(error, answer)
+        pairs = dict(answer.headers if answer is not None else ()) | dict(error.headers)
+        after = pairs.get(b"retry-after")
+        self._told(error.status, float(after) if after else None, pairs.get(b"x-should-retry") != b"false")
+
+
+class Simulation:
+    """One run of one scenario."""
+
+    def __init__(self, scenario: Scenario, seed: int, *, oracle: bool = False) -> None:
+        self.scenario = scenario
+        self.random = Random(seed)
+        self.clock = Clock()
+        self.weather = scenario.weather(Random(seed + 1), Latency(*scenario.latency))
+        self.result = Result(seconds=scenario.seconds)
+        self.result.goodput = [0] * int(scenario.seconds / BIN)
+        self.asks: dict[str, Ask] = {}
+        """By client: what it asks for now."""
+        self.began: dict[str, float] = {}
+        """By client: when its last attempt did."""
+        self.pools: list[Any] = []
+        self._open: dict[Deferred[None], None] = {}
+        """Requests that are being served."""
+        self._dispatchers = [self._daemon(number, oracle) for number in range(scenario.daemons)]
+        self._bodies = {
+            model: b'{"model":"%b","max_tokens":9,"messages":[]}' % model.encode() for model in scenario.models
+        }
+
+    def _daemon(self, number: int, oracle: bool) -> Dispatcher:
+        scenario = self.scenario
+        credentials = [
+            Credential("p", f"k{key}", FakeSource(), priority=scenario.priorities[key] if scenario.priorities else 0)
+            for key in range(scenario.keys)
+        ]
+        settings = Pool(**scenario.settings)
+        pool: Any
+        if oracle:
+            pool = OraclePool(self.clock, self.weather, credentials)
+            pool.asks = self.asks
+        else:
+            pool = CredentialPool(
+                self.clock,  # type: ignore[arg-type]  # it is one in all but its declaration
+                settings,
+                credentials,
+                jitter=Random(self.random.random()),
+                wall_clock=lambda: EPOCH + self.clock.seconds(),
+            )
+        self.pools.append(pool)
+        return Dispatcher(
+            clock=self.clock,  # type: ignore[arg-type]
+            pool=pool,
+            router=Router(
+                [Model(name=model, routes=[RouteTo(provider="p", model=model)]) for model in scenario.models],
+                [Provider(name="p", kind="weather")],
+            ),
+            executors={"p": WeatherExecutor(self)},
+            sinks=FakeSink(),
+            settings=settings,
+            streaming=Streaming(),
+            timeouts={"p": Timeouts()},
+            estimate=len,
+            jitter=Random(self.random.random()),
+            wall=lambda: EPOCH + self.clock.seconds(),
+        )
+
+    def told(self, headers: Headers) -> tuple[float | None, Any]:
+        """What a good answer's headers say of limits."""
+        return foreseen(headers, "anthropic", EPOCH + self.clock.seconds()), None
+
+    # -- clients
+
+    def run(self) -> Result:
+        """To its end."""
+        scenario = self.scenario
+        clock = self.clock
+        if scenario.rate:
+            self.clock.callLater(self.random.expovariate(scenario.rate), self._arrive, 0)
+        else:
+            for number in range(scenario.clients):
+                self._ask(number, 0)
+        while clock.calls and clock.seconds() < scenario.seconds:
+            clock.advance(max(0.0, clock.calls[0].getTime() - clock.seconds()))
+        result, self.result = self.result, Result(seconds=1.0)
+        for served in list(self._open):
+            served.cancel()
+        for pool in self.pools:
+            pool.stopService()
+        return result
+
+    def _arrive(self, number: int) -> None:
+        self._ask(number, 0)
+        self.clock.callLater(self.random.expovariate(self.scenario.rate), self._arrive, number + 1)
+
+    def _ask(self, number: int, tries: int, began: float | None = None, tokens: int = 0) -> None:
+        """A client's request, the first time or again."""
+        scenario, clock = self.scenario, self.clock
+        began = clock.seconds() if began is None else began
+        tokens = tokens or scenario.tokens(self.random)
+        model = scenario.models[number % len(scenario.models)]
+        name = f"c{number}"
+        self.asks[name] = Ask(0, model, tokens, number)
+
+        def ended(status: int, after: float | None, retry: bool) -> None:
+            if status == 200:
+                self._succeeded(number, clock.seconds() - began, clock.seconds() - self.began[name], tokens)
+                self._again(number, 0.0)
+            elif retry and tries < 2 and (status in (408, 409, 429) or status >= 500):
+                wait = after if after is not None and after <= 60 else 0.5 * 2**tries * (1 - self.random.random() / 4)
+                clock.callLater(wait, self._ask, number, tries + 1, began, tokens)
+            else:
+                if clock.seconds() <= scenario.seconds:
+                    self.result.failed[str(status)] += 1
+                self._again(number, 0.2)
+
+        call = Call(
+            request_id="req",
+            principal=Principal(name),
+            envelope=read_envelope(self._bodies[model]),
+            headers=[(b"x-claude-code-session-id", name.encode())],
+            query=b"",
+            count_tokens=False,
+            started=clock.seconds(),
+            downlink=SimulatedDownlink(clock, ended),
+        )
+        self.began[name] = clock.seconds()
+        dispatcher = self._dispatchers[number % scenario.daemons]
+        served = dispatcher.serve(call)
+        if not served.called:
+            self._open[served] = None
+            served.addBoth(lambda _: self._open.pop(served, None))
+
+    def _succeeded(self, number: int, took: float, last: float, tokens: int) -> None:
+        result, now = self.result, self.clock.seconds()
+        if now >= self.scenario.seconds:
+            return
+        result.succeeded += 1
+        result.goodput[min(len(result.goodput) - 1, int(now / BIN))] += 1
+        result.waited.append(took - last)
+        result.by_client[number] += 1
+        result.by_daemon[number % self.scenario.daemons] += 1
+        result.by_tokens[tokens > 1000] += 1
+
+    def _again(self, number: int, pause: float) -> None:
+        # Not at once: a client that is answered within its own call would never give the clock a turn.
+        if not self.scenario.rate:
+            self.clock.callLater(pause, self._ask, number, 0)

@@ -1,0 +1,73 @@
+"""In bad weather the pool makes it no worse: a few of the weathers, for some seconds each.
+
+``benchmarks/weather.py`` has all of them, for as long as it takes to see them whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.weather.scenarios import BY_NAME
+from tests.weather.simulation import Result, Simulation
+
+SEED = 11
+
+
+class GoodputTests(SynchronousTestCase):
+    """What clients get beside what an oracle would have given them."""
+
+    def run_both(self, name: str, seconds: float) -> tuple[Result, Result]:
+        """What came of it, and at best."""
+        scenario = replace(BY_NAME[name], seconds=seconds)
+        return Simulation(scenario, SEED).run(), Simulation(scenario, SEED, oracle=True).run()
+
+    def holds(self, name: str, seconds: float = 12.0, goodput: float = 0.95, attempts: float = 1.15) -> None:
+        """At least that share of the goodput, nothing failed, and not many more attempts."""
+        ours, best = self.run_both(name, seconds)
+        self.assertGreaterEqual(ours.rate, goodput * best.rate, name)
+        self.assertLessEqual(ours.failures, 0.001, name)
+        self.assertLessEqual(ours.attempts / ours.succeeded, attempts * best.attempts / best.succeeded, name)
+
+    def test_chance(self) -> None:
+        """Failures by chance, from a fiftieth to a half of all attempts, cost what they cost and no more."""
+        for name in ("529-2x1", "529-20x1", "500-10x3", "500-50x1", "cut-5x1"):
+            self.holds(name, 8.0)
+
+    def test_outages(self) -> None:
+        """When everything fails for a while, the rest of the time is as good as ever."""
+        self.holds("gb-25x1", 24.0, goodput=0.93)
+        self.holds("outage-20s", 40.0)
+
+    def test_probes(self) -> None:
+        """A place that is down is asked a few times a second and not by everybody."""
+        ours, _ = self.run_both("outage-20s", 40.0)
+        self.assertLess(sum(9.0 <= when < 25.0 for when in ours.sent) / 16, 2.1)
+
+    def test_an_ill_key(self) -> None:
+        """One of three keys is ill: the others take its share."""
+        for name in ("bad1-80x3", "bad1-100x3", "bad9of10"):
+            self.holds(name)
+
+    def test_a_key_that_hangs(self) -> None:
+        """Who was sent there waits once."""
+        self.holds("hang1x2", 60.0)
+
+    def test_caps(self) -> None:
+        """What a key takes at once is learned from its refusals."""
+        self.holds("cc-10x1", 20.0)
+        self.holds("cc-5x3", 20.0)
+
+    def test_buckets(self) -> None:
+        """So is what it takes in a second, also where it says when to come back."""
+        for name in ("rl-60x1", "rl-60x1, shallow", "rl-20x1, true hints"):
+            self.holds(name, 30.0)
+
+    def test_metastable(self) -> None:
+        """Retries do not keep an overload alive that began with something else."""
+        self.holds("metastable", 40.0, goodput=0.9)
+
+    def test_few_clients(self) -> None:
+        """Five clients see no less of it than forty."""
+        self.holds("5 clients, 529-20", 30.0, goodput=0.9)
