@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from claudeproxyd.interfaces import ILease, ISecretSource
-    from claudeproxyd.outcomes import Outcome
+    from claudeproxyd.interfaces import ISecretSource
+    from claudeproxyd.pool.lease import Suspect
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,6 @@ class Candidate(NamedTuple):
 
     route: Route
     credential: Credential
-
-
-class Suspect(NamedTuple):
-    """A candidate that failed in a way that may be the request's own doing."""
-
-    lease: ILease
-    outcome: Outcome
 
 
 @dataclass(slots=True)

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
-from claudeproxyd.leases import Credential, Route, Suspect, Wanted
+from claudeproxyd.leases import Credential, Route, Wanted
 from claudeproxyd.outcomes import Kind, Outcome, Scope
 from claudeproxyd.pool.affinity import Affinities, Bond
 from claudeproxyd.pool.agenda import Agenda
 from claudeproxyd.pool.cooldown import UNLIMITED, Terms
-from claudeproxyd.pool.lease import NO_TRIALS, Lease
+from claudeproxyd.pool.lease import NO_TRIALS, Lease, Suspect
 from claudeproxyd.pool.phases import Condition
 from claudeproxyd.pool.roster import NEVER, Lane, Member, Place, PlaceGate, Rest, Roster, Soonest
 from claudeproxyd.pool.selection import lowest

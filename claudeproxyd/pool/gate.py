@@ -58,6 +58,7 @@ class Gate(Generic[P]):
         "shared",
         "since",
         "tolerance",
+        "unpaced_until",
     )
 
     def __init__(self, place: P, in_flight: int, newest: int, now: float, *, crowd: bool = False) -> None:
@@ -79,6 +80,8 @@ class Gate(Generic[P]):
         self.reason = ""
         self.shared = False
         """Another daemon is known that uses the place, too; the caller says so."""
+        self.unpaced_until = 0.0
+        """It has been seen that it does not count by time."""
         self.last_failure = now
         self.last_pass = now
         self.not_before = 0.0

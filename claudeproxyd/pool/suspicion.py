@@ -48,4 +48,3 @@ class Suspicions:
     def cleared(self, place: Hashable) -> None:
         """It served somebody, or what it refused was the request's own doing."""
         self._by_place.pop(place, None)
-
