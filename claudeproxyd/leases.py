@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from claudeproxyd.interfaces import ISecretSource
-    from claudeproxyd.pool.lease import Suspect
+    from claudeproxyd.interfaces import ILease, ISecretSource
+    from claudeproxyd.outcomes import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ class Wanted:
     """Not worth a further try of this request: not offered again."""
     size: int = 1
     """Bytes of the request: what counts where a provider limits tokens."""
-    suspects: list[Suspect] = field(default_factory=list)
-    """Who failed in a way that may be the request's own doing; the pool keeps it."""
+    suspects: list[tuple[ILease, Outcome]] = field(default_factory=list)
+    """The attempts that failed in a way that may be the request's own doing; the pool keeps it."""
     to_blame: bool = False
     """It is the request: another credential failed alike. Set by the pool."""
     odds: float = 1.0

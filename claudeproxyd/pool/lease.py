@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
@@ -78,13 +78,6 @@ class Lease:
         if take_back is None:
             raise AlreadyReleased("/".join(self.member.key))
         take_back(self, outcome)
-
-
-class Suspect(NamedTuple):
-    """A candidate that failed in a way that may be the request's own doing."""
-
-    lease: Lease
-    outcome: Outcome
 
 
 #: Shared by all leases that test nothing.
