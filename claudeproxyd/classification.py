@@ -180,7 +180,7 @@ def _hinted(row: Row, evidence: Evidence) -> Outcome:
 
 def _is_repeatable(outcome: Outcome, evidence: Evidence) -> bool:
     return (
-        (outcome.passing or outcome.kind is Kind.TRANSIENT)
+        (outcome.passing or outcome.kind in (Kind.TRANSIENT, Kind.QUOTA))
         and not evidence.message_committed
         and evidence.failure not in _LONG_TIMEOUTS
         and not any(name == b"x-should-retry" and value == b"false" for name, value in evidence.headers)

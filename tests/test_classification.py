@@ -552,7 +552,7 @@ class FurtherFactsTests(SynchronousTestCase):
     """What else dispatch and the pool learn."""
 
     def test_repeatable(self) -> None:
-        """The same candidate is asked again after what passes quickly, and after nothing else."""
+        """The same candidate is asked again after what passes, or when a quota is there again, and after nothing else."""
         for evidence, expected in (
             (seen("anthropic", 500), True),
             (seen("anthropic", 529), True),
@@ -563,7 +563,7 @@ class FurtherFactsTests(SynchronousTestCase):
             (failed("idle_timeout"), False),
             (failed("cut", message_committed=True), False),
             (seen("anthropic", 429), True),
-            (seen("anthropic", 429, b"", (b"retry-after", b"17")), False),
+            (seen("anthropic", 429, b"", (b"retry-after", b"17")), True),
             (seen("anthropic", 400), False),
             (seen("anthropic", 500, b"", (b"x-should-retry", b"false")), False),
         ):

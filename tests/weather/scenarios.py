@@ -6,6 +6,7 @@ from random import Random
 
 from tests.weather.simulation import Scenario
 from tests.weather.upstream import (
+    Ask,
     Buckets,
     Caps,
     Hanging,
@@ -39,6 +40,9 @@ class SlowStart(Caps):
 
     def __init__(self, random: Random, latency: Latency) -> None:
         super().__init__(random, latency, self.carried, 503)
+
+    def refuses(self, ask: Ask, now: float) -> float:
+        return 0.05 if super().refuses(ask, now) else 0.0
 
     @staticmethod
     def carried(now: float) -> int:
@@ -122,7 +126,7 @@ ALL = [
     scenario("rl-60x1, shallow", bucket(60, 5, hint=b"1")),
     scenario("rl-60x1, told", bucket(60, 60, told=True)),
     scenario("rl-20x1, true hints", bucket(20, 120)),
-    scenario("rl-20x1, hint 6", bucket(20, 120, hint=b"6"), seconds=60.0),
+    scenario("rl-20x1, hint 6", bucket(20, 120, hint=b"6"), seconds=240.0),
     scenario("rl-300 of 15 s", lambda random, latency: Windows(random, latency, 300, 15.0), seconds=60.0),
     scenario("tokens-60x1", bucket(130_000, 130_000, tokens=True, hint=b"1"), tokens=uneven),
     scenario("tokens-60x1, told", bucket(130_000, 130_000, tokens=True, told=True), tokens=uneven),
