@@ -56,7 +56,7 @@ class _Counted(msgspec.Struct, rename="camel"):
     total_tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 
 
-_decode_count = msgspec.json.Decoder(_Counted).decode
+_decode_count = msgspec.json.Decoder(_Counted, strict=False).decode
 
 
 @implementer(IExecutor)
