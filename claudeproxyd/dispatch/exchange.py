@@ -260,6 +260,8 @@ class Exchange:
             return outcome
         except AttemptFailed as failure:
             outcome = failure.outcome
+            if attempt.status == 200 and failure.answer is None and not call.count_tokens:
+                self._tries.paid += 1
             raise
         finally:
             self._record(attempt, answer, outcome)

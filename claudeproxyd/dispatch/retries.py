@@ -16,6 +16,8 @@ _PAID = frozenset({Kind.TRANSIENT, Kind.OVERLOADED, Kind.BROKEN_STREAM, Kind.MOD
 #: What stays with the lease.
 _REPETITIONS = frozenset({Then.REPEAT_ONCE, Then.REFRESH_ONCE, Then.RECTIFY_ONCE})
 _TRIES_A_CREDENTIAL = 3
+#: How often a request is repeated that an upstream took, answered with a 200, and brought nothing for.
+_PAID_REPEATS = 2
 _BACKOFF = 0.1
 _BACKOFF_CEILING = 5.0
 
@@ -68,6 +70,8 @@ class Tries:
         """Not worth a further try of this request."""
         self._repeated: set[tuple[Then, Credential | None]] = set()
         self.failures: list[AttemptFailed] = []
+        self.paid = 0
+        """Failed attempts that an upstream has answered with a 200 all the same, and may well charge for."""
 
     def failed(self, credential: Credential, failure: AttemptFailed) -> None:
         """One attempt failed."""
@@ -77,8 +81,8 @@ class Tries:
             self.given_up.add(credential)
 
     def may_go_on(self) -> bool:
-        """Whether ``max_attempts`` leaves another try."""
-        return self._made() < self._max_attempts
+        """Whether ``max_attempts`` leaves another try, and what was paid for in vain."""
+        return self._made() < self._max_attempts and self.paid <= _PAID_REPEATS
 
     def once(self, what: Then, credential: Credential) -> bool:
         """Whether *what* is a repetition on the same lease that is still to be had; it is taken by asking.
@@ -86,7 +90,8 @@ class Tries:
         Each is had once in a request, a refresh once for each credential. The attempt that failed is not counted yet.
         """
         taken = (what, credential if what is Then.REFRESH_ONCE else None)
-        if what not in _REPETITIONS or taken in self._repeated or self._made() + 1 >= self._max_attempts:
+        may = self._made() + 1 < self._max_attempts and self.paid <= _PAID_REPEATS
+        if what not in _REPETITIONS or taken in self._repeated or not may:
             return False
         self._repeated.add(taken)
         return True

@@ -222,6 +222,23 @@ class Failover(DispatchTestCase):
         self.served(house, *[failure(Kind.QUOTA, status=429) for _ in range(8)])
         self.assertEqual(len(house.executor.sent), 3)
 
+    def test_paid_attempts(self) -> None:
+        """What an upstream took and answered with a 200 is asked for twice more, whoever is asked and however it failed:
+        each of these may have been paid for. Errors that it told of in its stream, and counts, are not paid."""
+        spoilt = [failure(kind, repeatable=kind is Kind.TRANSIENT) for kind in (Kind.TRANSIENT, Kind.MODEL_FAULT)] * 3
+        told = [failure(Kind.OVERLOADED, status=529, repeatable=True) for _ in range(6)]
+        for failures, options, attempts in (
+            (spoilt, {}, 3),
+            (spoilt, {"stream": True}, 3),
+            ([failure(Kind.TRANSIENT), failure(Kind.MODEL_FAULT, Then.REPEAT_ONCE), *spoilt], {}, 3),
+            (told, {"stream": True}, 6),
+            (spoilt, {"count_tokens": True}, 6),
+        ):
+            house = House(*"abcdef")
+            house.executor.status = 200
+            self.served(house, *failures, **options)
+            self.assertEqual(len(house.executor.sent), attempts)
+
     def test_same_again(self) -> None:
         """The same candidate is tried three times, with a backoff that grows between."""
         house = House()

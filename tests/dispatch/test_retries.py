@@ -75,6 +75,13 @@ class TriesOfOneRequest(SynchronousTestCase):
         tries.failed(self.b, self.failure())
         self.assertFalse(tries.may_go_on())
 
+    def test_paid(self) -> None:
+        """What was answered, and brought nothing, is asked for twice more at most: it is paid for each time."""
+        tries = Tries(99)
+        for may in (True, True, False):
+            tries.paid += 1
+            self.assertEqual((tries.may_go_on(), tries.once(Then.REFRESH_ONCE, credential("c"))), (may, may))
+
     def test_three_a_candidate(self) -> None:
         """A candidate is given up after three; others are not touched by that."""
         tries = Tries(9)
