@@ -223,8 +223,10 @@ class Failover(DispatchTestCase):
         self.assertEqual(len(house.executor.sent), 3)
 
     def test_paid_attempts(self) -> None:
-        """What an upstream took and answered with a 200 is asked for twice more, whoever is asked and however it failed:
-        each of these may have been paid for. Errors that it told of in its stream, and counts, are not paid."""
+        """What an upstream answered with a 200 is asked for twice more, whoever is asked and however it failed.
+
+        Each of these may have been paid for. Errors that it told of in its stream, and counts, are not paid.
+        """
         spoilt = [failure(kind, repeatable=kind is Kind.TRANSIENT) for kind in (Kind.TRANSIENT, Kind.MODEL_FAULT)] * 3
         told = [failure(Kind.OVERLOADED, status=529, repeatable=True) for _ in range(6)]
         for failures, options, attempts in (
@@ -499,6 +501,17 @@ class CountTokens(DispatchTestCase):
         self.assertEqual(served.client.body, b'{"input_tokens":3}')
         self.assertTrue(house.pool.wanted[0].count_tokens)
 
+    def test_no_usage(self) -> None:
+        """A count is no usage: its record says what it is of, and holds no tokens; neither does its access log."""
+        house = House()
+        answer = FakeAnswer(b'{"input_tokens":3}')
+        answer.usage.input = 3
+        served = self.served(house, answer, count_tokens=True)
+        self.served(house, FakeAnswer(b"{}"))
+        count, message = house.sink.records
+        self.assertEqual((count.operation, message.operation), ("count_tokens", "messages"))
+        self.assertEqual((count.outcome, count.input_tokens, served.call.usage), ("ok", None, None))
+
     def test_estimate(self) -> None:
         """Where no upstream can count, a guess is marked as one."""
         house = House(*"ab")
@@ -577,6 +590,27 @@ class Records(DispatchTestCase):
             self.assertEqual((record.time, record.request_id, record.client), (EPOCH, "req_ours", "client"))
             self.assertEqual((record.labels, record.session, record.provider), ({"team": "x"}, "session", "p"))
             self.assertEqual((record.model_asked, record.model_served), ("m", "p-m"))
+
+    def test_sent_again(self) -> None:
+        """A request that met a closed connection, and went out once more, leaves a record of either."""
+        for failing in (False, True):
+            house = House()
+            served = house.serve()
+            (sent,) = house.executor.sent
+            sent.attempt.bytes_out = 11
+            house.clock.advance(2.0)
+            sent.attempt.went_stale(house.clock.seconds())
+            house.clock.advance(3.0)
+            if failing:
+                sent.answered.errback(failure(Kind.CLIENT_FAULT, Then.ANSWER, status=400))
+            else:
+                sent.answered.callback(FakeAnswer(b"{}"))
+            stale, last = house.sink.records
+            self.assertEqual((stale.outcome, stale.attempt, stale.status, stale.duration), ("stale", 1, 0, 2.0))
+            self.assertEqual((stale.bytes_out, stale.credential, stale.input_tokens), (11, "a", None))
+            self.assertEqual((last.outcome, last.attempt, last.duration), ("client_fault" if failing else "ok", 2, 3.0))
+            self.assertEqual(served.headers[b"x-claudeproxyd-attempts"], b"2")
+            self.assertEqual((served.call.upstream_time, house.pool.outcomes), (5.0, [last.outcome]))
 
 
 class NothingToOffer(DispatchTestCase):

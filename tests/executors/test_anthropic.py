@@ -137,6 +137,19 @@ class Up(AnthropicTestCase):
         wire.say(b'HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n{"input_tokens":3}')
         self.assertEqual(self.result(sent).usage.input, 3)
 
+    def test_sent_again(self) -> None:
+        """What goes out once more, as its kept connection was closed already, counts as another attempt."""
+        self.answer(200, MESSAGE)
+        attempt = self.attempt()
+        sent, wire, _, _ = self.send(attempt)
+        self.net.reactor.advance(2.0)
+        wire.end()
+        fresh = self.net.accept()
+        self.assertIn(b"POST /base/v1/messages", fresh.taken())
+        fresh.say(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(MESSAGE), MESSAGE))
+        self.assertEqual(self.result(sent).body, MESSAGE)
+        self.assertEqual((attempt.stale_at, attempt.number), (self.net.reactor.seconds(), 2))
+
     def test_cancel(self) -> None:
         """Cancelling closes the upstream's socket at once."""
         sent, wire, _, _ = self.send()
