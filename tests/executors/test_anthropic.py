@@ -97,6 +97,14 @@ class Up(AnthropicTestCase):
         self.assertEqual(body, b'{"model":"m","messages":[],"stream":false}')
         self.assertIn(b"content-length: %d\r\n" % len(body), head.lower())
 
+    def test_half_a_character(self) -> None:
+        """Half a surrogate pair goes up as it came: the API refuses it in its own words, and others may take it."""
+        said = b'{"model":"m", "max_tokens":9,"messages":[{"role":"user","content":"\\ud83d"}]}'
+        self.assertEqual(self.send(self.attempt(body=said))[3], said)
+        self.assertEqual(self.send(self.attempt(body=said, model="n"))[3], said.replace(b'"m"', b'"n"'))
+        self.make(drop_fields=["max_tokens"])
+        self.assertEqual(self.send(self.attempt(body=said))[3], said.replace(b'"max_tokens":9,', b""))
+
     def test_keys(self) -> None:
         """The credential's secret goes up, as a key or as a token; the client's own never does."""
         client = [(b"x-api-key", b"sk-client"), (b"authorization", b"Bearer client"), (b"cookie", b"c=client")]

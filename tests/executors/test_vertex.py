@@ -184,6 +184,12 @@ class ClaudeUp(VertexTestCase):
         rest = b'"max_tokens": 9,"messages":[ {"role":"user","content":"hi"}]}'
         self.assertEqual(body, b'{"anthropic_version":"vertex-2023-10-16",' + rest)
 
+    def test_half_a_character(self) -> None:
+        """Half a surrogate pair goes up as it came."""
+        *_, up = self.up(body=BODY.replace(b'"hi"', b'"\\ud83d"'))
+        self.assertIn(b'"messages":[ {"role":"user","content":"\\ud83d"}]', up)
+        self.assertNotIn(b"claude-x", up)
+
     def test_versions(self) -> None:
         """The API's first version has another name here; later ones, known or not, keep theirs; the client's body is
         not believed."""

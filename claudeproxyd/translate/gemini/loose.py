@@ -7,8 +7,8 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from claudeproxyd.messages.loose import UNREADABLE, read_object
-from claudeproxyd.translate.gemini.responses import Response, without_halves
+from claudeproxyd.messages.loose import UNREADABLE, read_object, without_halves
+from claudeproxyd.translate.gemini.responses import Response
 
 #: What the model says, and what holds it: no answer can do without.
 _SAID = frozenset({"candidates", "content", "parts", "text", "functionCall", "name", "args", "partialArgs"})
