@@ -196,6 +196,19 @@ class Failover(DispatchTestCase):
         self.assertEqual(served.client.answer.body, SAID)
         self.assertEqual(house.pool.outcomes, ["client_fault"])
 
+    def test_what_one_account_has(self) -> None:
+        """A file or a container is known to the account that made it alone: the others are asked, each once, and rest
+        for nothing. If none has it, the client hears so from the first."""
+        missing = [
+            failure(Kind.CLIENT_FAULT, status=404, body=SAID.replace(b"no", b"no %d" % number)) for number in range(3)
+        ]
+        house = House(*"abc")
+        served = self.served(house, missing[0], FakeAnswer(b"{}"))
+        self.assertEqual((served.client.body, house.pool.outcomes), (b"{}", ["client_fault", "ok"]))
+        house = House(*"abc")
+        served = self.served(house, *missing)
+        self.assertEqual((served.client.answer.body, len(house.executor.sent)), (SAID.replace(b"no", b"no 0"), 3))
+
     def test_next_route(self) -> None:
         """What is too large for one route's provider is tried on the next route, not on the next credential."""
         house = House("one/a", "one/b", "two/c")
