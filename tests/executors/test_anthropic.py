@@ -14,6 +14,7 @@ from zope.interface.verify import verifyClass, verifyObject
 from claudeproxyd.classification import operator_rule
 from claudeproxyd.config.schema import Betas
 from claudeproxyd.dispatch.verdict import broken_off
+from claudeproxyd.errors import TYPE_OF_STATUS
 from claudeproxyd.executors.answers import StreamAnswer, WholeAnswer
 from claudeproxyd.executors.anthropic import AnthropicExecutor, AnthropicMaker
 from claudeproxyd.interfaces import (
@@ -420,6 +421,11 @@ class Streams(AnthropicTestCase):
                 if reads and b"delta" in reads[-1]:
                     told = broken_off(events.failure).error
                     self.assertEqual((told.status, told.message), (status, "no luck"))
+        for kind in {*TYPE_OF_STATUS.values()}:
+            _, events, _ = self.deliver(
+                START + DELTA % b"a", b'data: {"error":{"type":"%b","message":"no luck"}}\n\n' % kind.encode()
+            )
+            self.assertEqual(broken_off(events.failure).error.type, kind)
 
     def test_nothing_certain(self) -> None:
         """A stream that fails ahead of its first delta has no figure that is certain."""
