@@ -168,7 +168,10 @@ BY_NAME: tuple[Row, ...] = (
         ),
     ),
     # a 404 that names a file, container or response: another account may have it
-    Row(replace(CLIENT_FAULT, then=Then.NEXT), (Sign(text=_starts(r"(no such )?(file|container|response|item)\b"), statuses=(404,)),)),
+    Row(
+        replace(CLIENT_FAULT, then=Then.NEXT),
+        (Sign(text=_starts(r"(no such )?(file|container|response|item)\b"), statuses=(404,)),),
+    ),
     # money: the account's credit or its limit
     Row(
         BILLING,
