@@ -66,7 +66,7 @@ class StreamWatch:
         """The message's, once it has started."""
         self._open = -1
         self._counted = False
-        """The last ``message_delta`` had an output figure."""
+        """The output figure is that of a ``message_delta``."""
         self._delivered = Delivered()
 
     def batch(self, frames: Iterable[bytes]) -> Batch:
@@ -161,7 +161,9 @@ class StreamWatch:
         event = read_object(data) or {}
         usage, delta = event.get("usage"), event.get("delta")
         self._note(count(self.usage, usage))
-        self._counted = isinstance(usage, dict) and tokens_in(usage.get("output_tokens")) is not None
+        output = usage.get("output_tokens") if isinstance(usage, dict) else usage
+        if output is not None:
+            self._counted = tokens_in(output) is not None
         reason = delta.get("stop_reason") if isinstance(delta, dict) else None
         if is_word(reason):
             self.stop_reason = reason

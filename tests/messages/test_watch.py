@@ -267,6 +267,12 @@ class Usage(SynchronousTestCase):
         self.assertEqual(watch.stop_reason, "end_turn")
         self.assertIn("input_tokens", watch.oddity)
 
+    def test_figures_are_not_repeated(self) -> None:
+        """A message_delta without figures unsays none."""
+        last = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+        said = (START, BLOCK, delta("x" * 400), block_stop(), message_delta(None, output_tokens=9), last, STOP)
+        self.assertEqual(self.figures(*said), (5, 9, False))
+
     def test_no_figure_at_the_end(self) -> None:
         """Where the output cannot be read at the end, the placeholder of the beginning is not taken for it."""
         for usage in ({}, {"output_tokens": "many"}):
