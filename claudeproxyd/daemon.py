@@ -264,7 +264,7 @@ class Daemon(MultiService):
         )
         self.metrics.counter(
             "claudeproxyd_odd_streams_total",
-            "Whole streams that were out of the grammar's order, by provider.",
+            "Answers that were out of the grammar's order or of an unknown shape, by provider.",
             self._odd_streams,
             ("provider",),
         )

@@ -167,8 +167,11 @@ BY_NAME: tuple[Row, ...] = (
             Sign(names=("RESOURCE_EXHAUSTED",), text=_starts(r".*\blimit: 0(?![\d.])"), statuses=(429,)),
         ),
     ),
-    # a 404 that names a file, container or response
-    Row(CLIENT_FAULT, (Sign(text=_starts(r"(no such )?(file|container|response|item)\b"), statuses=(404,)),)),
+    # a 404 that names a file, container or response: another account may have it
+    Row(
+        replace(CLIENT_FAULT, then=Then.NEXT),
+        (Sign(text=_starts(r"(no such )?(file|container|response|item)\b"), statuses=(404,)),),
+    ),
     # money: the account's credit or its limit
     Row(
         BILLING,

@@ -118,7 +118,7 @@ class ByNameTests(Table):
         self.assertEqual(classify(evidence).kind, Kind.QUOTA)
 
     def test_404_of_a_file_container_or_response(self) -> None:
-        """A client that names a file which is not there hears so, and its words cannot cool a model."""
+        """A client that names a file which no account has hears so, and its words cannot cool a model."""
         for evidence in (
             anthropic(404, "not_found_error", "File not found: the model: claude"),
             anthropic(404, "not_found_error", "Container not found."),
@@ -126,7 +126,7 @@ class ByNameTests(Table):
             openai(404, None, "Response with id 'resp_1' not found."),
             openai(404, None, "Item with id 'rs_1' not found. Items are not persisted when `store` is set to false."),
         ):
-            self.holds(evidence, Kind.CLIENT_FAULT, Scope.NONE, NONE, Then.ANSWER)
+            self.holds(evidence, Kind.CLIENT_FAULT, Scope.NONE, NONE, Then.NEXT)
 
     def test_billing(self) -> None:
         """An account without money rests for half an hour and then longer; the rest of the farm serves on."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.config.mistakes import ConfigError
@@ -154,6 +155,24 @@ class Serving(DaemonTestCase):
         odd = b'event: new\ndata: { "type" : "new" , "x":"\xc3\xa4\\ud83d" }\n\n'
         wire.say(chunk(odd + STOP) + chunk(b""))
         self.assertEqual(connection.take(), chunk(odd + STOP) + chunk(b""))
+
+    def test_odd_answers(self) -> None:
+        """A whole answer that is odd is paid for once: its client gets the bytes, and the log one line."""
+        body = b'{"type":"message","content":"\\ud99c","usage":{"input_tokens":"11","output_tokens":3}}'
+        head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body)
+        with capturedLogs() as events:
+            connection = self.ask()
+            wire = self.accept()
+            wire.say(head + body)
+            for _ in range(2):
+                reply = Reply(connection.take())
+                self.assertEqual((reply.status, reply.body), (200, body))
+                self.assertEqual(dict(reply.pairs)[b"x-claudeproxyd-attempts"], b"1")
+                connection = self.ask()
+                wire.say(head + body)
+        told = [event for event in events if "odd" in event["log_format"]]
+        self.assertEqual([event["what"] for event in told], ["figures of an unknown shape: usage.input_tokens"])
+        self.assertEqual(self.reactor.tcpClients, [])
 
     def test_another_takes_over(self) -> None:
         """An upstream that is overloaded in its stream costs the client nothing, content in the same read or not."""

@@ -18,7 +18,8 @@ from claudeproxyd.errors import ClaudeError, shutting_down
 from claudeproxyd.leases import Exhausted, Wanted
 from claudeproxyd.messages.rectify import without_thinking
 from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
-from claudeproxyd.observe.usage import UsageRecord
+from claudeproxyd.observe.usage import COUNT_TOKENS, MESSAGES, UsageRecord
+from claudeproxyd.outcome_tables import STALE
 from claudeproxyd.outcomes import CANCELLED, OK, AttemptFailed, Kind, Outcome, Then
 
 if TYPE_CHECKING:
@@ -261,6 +262,8 @@ class Exchange:
             return outcome
         except AttemptFailed as failure:
             outcome = failure.outcome
+            if attempt.status == 200 and failure.answer is None and not call.count_tokens:
+                self._tries.paid += 1
             raise
         finally:
             self._record(attempt, answer, outcome)
@@ -310,28 +313,18 @@ class Exchange:
     def _record(self, attempt: Attempt, answer: IUpstreamAnswer | None, outcome: Outcome) -> None:
         """One usage record for every attempt, whatever became of it."""
         house, call = self._house, self._call
-        duration = house.clock.seconds() - attempt.started
-        call.upstream_time += duration
-        record = UsageRecord(
-            time=house.wall(),
-            request_id=call.request_id,
-            client=call.principal.name,
-            labels=call.principal.labels,
-            session=call.session,
-            model_asked=call.envelope.model,
-            model_served=attempt.model,
-            provider=attempt.credential.provider,
-            credential=attempt.credential.name,
-            attempt=attempt.number,
-            outcome=outcome.kind.value,
-            status=attempt.status,
-            duration=duration,
-            bytes_out=attempt.bytes_out,
-        )
+        now = house.clock.seconds()
+        call.upstream_time += now - attempt.started
+        began = attempt.started
+        if attempt.stale_at is not None:
+            began = attempt.stale_at
+            house.sinks.record(self._record_of(attempt, attempt.number - 1, STALE, began - attempt.started))
+        record = self._record_of(attempt, attempt.number, outcome, now - began)
+        record.status = attempt.status
         if attempt.head_at is not None:
-            record.time_to_first_byte = attempt.head_at - attempt.started
+            record.time_to_first_byte = attempt.head_at - began
         usage = attempt.usage if answer is None else answer.usage
-        if usage is not None:
+        if usage is not None and not call.count_tokens:
             call.usage = usage
             record.input_tokens = usage.input
             record.output_tokens = usage.output
@@ -345,5 +338,25 @@ class Exchange:
             record.stop_reason = answer.stop_reason
             record.bytes_in = answer.bytes_in
             if call.first_content is not None:
-                record.time_to_first_content = call.first_content - attempt.started
+                record.time_to_first_content = call.first_content - began
         house.sinks.record(record)
+
+    def _record_of(self, attempt: Attempt, number: int, outcome: Outcome, duration: float) -> UsageRecord:
+        """What there is to say of an attempt before its answer."""
+        call = self._call
+        return UsageRecord(
+            time=self._house.wall(),
+            request_id=call.request_id,
+            client=call.principal.name,
+            labels=call.principal.labels,
+            session=call.session,
+            model_asked=call.envelope.model,
+            model_served=attempt.model,
+            provider=attempt.credential.provider,
+            credential=attempt.credential.name,
+            attempt=number,
+            operation=COUNT_TOKENS if call.count_tokens else MESSAGES,
+            outcome=outcome.kind.value,
+            duration=duration,
+            bytes_out=attempt.bytes_out,
+        )

@@ -12,8 +12,9 @@ from zope.interface import implementer
 from claudeproxyd.framing.coding import CodingError, Decoder, sniff
 from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.interfaces import IBodyConsumer, IEventConsumer, IUpstreamAnswer
+from claudeproxyd.messages.loose import UNREADABLE, is_word, read_object
 from claudeproxyd.messages.reader import Damaged, ModelFault, StreamReader
-from claudeproxyd.messages.usage import Usage, UsageMembers, count
+from claudeproxyd.messages.usage import Usage, count
 from claudeproxyd.outcomes import AttemptFailed, Phase
 from claudeproxyd.upstream.errors import UpstreamError
 
@@ -43,40 +44,57 @@ class Whole(NamedTuple):
 
 
 class _Message(msgspec.Struct):
-    type: str = ""
-    stop_reason: str | None = None
-    usage: UsageMembers | None = None
+    """What is read of a message. Nothing of it has to be of the shape that we know."""
 
-
-class _Count(msgspec.Struct):
-    input_tokens: int
+    type: Any = None
+    stop_reason: Any = None
+    usage: Any = None
 
 
 _decode_message = msgspec.json.Decoder(_Message).decode
-_decode_count = msgspec.json.Decoder(_Count).decode
 
 
 def read_message(body: bytes) -> Whole:
-    """A Claude message, which stays as it is. Raises :class:`~claudeproxyd.messages.reader.Damaged`."""
+    """A Claude message, which stays as it is. Raises :class:`~claudeproxyd.messages.reader.Damaged`: it is none.
+
+    It was paid for: what is odd in it, or cannot be read, is its client's to see, and keeps nothing else from passing.
+    """
     try:
         message = _decode_message(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        raise Damaged(f"no message: {e}") from None
+    except UNREADABLE:
+        message = _Message()
+    oddity = ""
     if message.type != "message":
-        raise Damaged(f"no message, but {message.type!r}")
+        message, oddity = _odd_message(body), "a message of an unknown shape"
     usage = Usage()
-    count(usage, message.usage)
-    return Whole(body, usage, message.stop_reason)
+    oddity = count(usage, message.usage) or oddity
+    reason = message.stop_reason
+    if reason is not None and not is_word(reason):
+        reason, oddity = None, oddity or "a stop_reason of an unknown shape"
+    return Whole(body, usage, reason, oddity=oddity)
+
+
+def _odd_message(body: bytes) -> _Message:
+    """What is JSON to its client if not to msgspec, and has a message's members if not its type."""
+    members = read_object(body)
+    if members is None:
+        raise Damaged("no message, and no JSON object")
+    kind = members.get("type")
+    if kind != "message" and (
+        kind == "error" or members.get("error") is not None or not {"role", "content"} <= members.keys()
+    ):
+        raise Damaged("no message")
+    return _Message(kind, members.get("stop_reason"), members.get("usage"))
 
 
 def read_count(body: bytes) -> Whole:
     """The same of an answer of count_tokens."""
+    members = read_object(body)
+    if members is None or "input_tokens" not in members:
+        raise Damaged("no count")
     usage = Usage()
-    try:
-        usage.input = _decode_count(body).input_tokens
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        raise Damaged(f"no count: {e}") from None
-    return Whole(body, usage)
+    oddity = count(usage, {"input_tokens": members["input_tokens"]})
+    return Whole(body, usage, oddity=oddity)
 
 
 @implementer(IUpstreamAnswer)

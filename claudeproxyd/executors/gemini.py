@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from claudeproxyd.executors.answers import MadeStream, Whole, WholeAnswer
 from claudeproxyd.executors.gemini_models import entry, read_page
+from claudeproxyd.executors.google import authorization
 from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.blocks import BlockMachine
@@ -56,7 +57,7 @@ class _Counted(msgspec.Struct, rename="camel"):
     total_tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 
 
-_decode_count = msgspec.json.Decoder(_Counted).decode
+_decode_count = msgspec.json.Decoder(_Counted, strict=False).decode
 
 
 @implementer(IExecutor)
@@ -115,11 +116,8 @@ class GeminiExecutor(HTTPExecutor):
         )
 
     def _authorization(self, secret: Mapping[str, str]) -> bytes:
-        """The header line that says who asks."""
-        key = secret.get("api_key")
-        if key is not None:
-            return b"x-goog-api-key: %b\r\n" % key.encode()
-        return b"authorization: Bearer %b\r\n" % secret["bearer_token"].encode()
+        """The header lines that say who asks."""
+        return authorization(secret, self._section.headers)
 
     # -- up
 

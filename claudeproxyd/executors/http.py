@@ -87,6 +87,7 @@ class HTTPExecutor(ABC):
             body,
             first_byte=timeouts.first_byte if streamed else timeouts.first_byte_whole,
             idle=timeouts.idle,
+            stale=lambda: attempt.went_stale(self.services.clock.seconds()),
         )
         sent.addCallback(self._answered, attempt, then)
         sent.addErrback(self._failed, attempt)

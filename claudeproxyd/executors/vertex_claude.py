@@ -12,6 +12,7 @@ import msgspec
 from twisted.logger import Logger
 
 from claudeproxyd.executors.claude import ClaudeReader
+from claudeproxyd.executors.google import authorization
 from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
 from claudeproxyd.executors.vertex_dialect import BETAS, COUNT_BETAS, REFUSED_FIELDS, VERSIONS
 from claudeproxyd.messages.headers import DEFAULT_VERSION, client_headers, upstream_lines, value_of
@@ -91,10 +92,12 @@ class ClaudeOnVertex(HTTPExecutor):
     ) -> Deferred[Any]:
         """The client's query stays behind: ``beta=true`` is nothing to Google, and refused."""
         headers = attempt.call.headers
-        lines = b"%b%bauthorization: Bearer %b\r\n" % (
-            upstream_lines(headers, without=self._without),
-            self._beta_line(headers, betas),
-            attempt.secret["bearer_token"].encode(),
+        lines = b"".join(
+            (
+                upstream_lines(headers, without=self._without),
+                self._beta_line(headers, betas),
+                authorization(attempt.secret, self._section.headers),
+            )
         )
         version = value_of(headers, b"anthropic-version") or DEFAULT_VERSION
         body = _with_members(

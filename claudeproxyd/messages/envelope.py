@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 
 from claudeproxyd.errors import ClaudeError
+from claudeproxyd.messages.loose import without_halves
 from claudeproxyd.messages.members import key_span, span
 
 #: ``"model"`` with at least one letter written as an escape: a legal key, and one that a search for ``"model"`` misses.
@@ -48,9 +49,11 @@ _FORGOTTEN = _Members(model=msgspec.Raw(b'""'), messages=msgspec.Raw(b"[]"))
 class Envelope:
     """One request's body, and what was read of it. Made by :func:`read_envelope`, never changed in place."""
 
-    __slots__ = ("_members", "body", "max_tokens", "model", "stream")
+    __slots__ = ("_members", "_read", "body", "max_tokens", "model", "stream")
 
-    def __init__(self, body: bytes, model: str, members: _Members) -> None:
+    def __init__(self, body: bytes, model: str, members: _Members, read: bytes) -> None:
+        """*members* are of *read*, which has its members where *body* has them."""
+        self._read = read
         self.body = body
         """The client's own bytes, after content-encoding is undone."""
         self.model = model
@@ -62,7 +65,7 @@ class Envelope:
 
     def forget(self) -> None:
         """Let go of the body: nobody will send it again, and a stream may last for an hour. What was read stays."""
-        self.body = b""
+        self.body = self._read = b""
         self._members = _FORGOTTEN
 
     @property
@@ -86,7 +89,7 @@ class Envelope:
         """The body with another model name; every other byte stays where it was."""
         if model == self.model:
             return self.body
-        start, end = span(self._members.model, self.body)
+        start, end = span(self._members.model, self._read)
         return b"".join((self.body[:start], msgspec.json.encode(model), self.body[end:]))
 
 
@@ -95,8 +98,16 @@ def read_envelope(body: bytes, *, count_tokens: bool = False) -> Envelope:
 
     Raises :class:`~claudeproxyd.errors.ClaudeError` (400) that names the member which is wrong. Called by web.
     """
+    read = body
     try:
-        members = _decode_members(body)
+        try:
+            members = _decode_members(body)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            # Half a surrogate pair, it may be: that is for the upstream to refuse, or to take.
+            read = without_halves(body)
+            members = _decode_members(read)
         model = _decode_name(members.model)
     except msgspec.ValidationError as e:
         raise ClaudeError(400, _complaint(str(e))) from None
@@ -113,8 +124,8 @@ def read_envelope(body: bytes, *, count_tokens: bool = False) -> Envelope:
     if members.max_tokens is msgspec.UNSET and not count_tokens:
         raise ClaudeError(400, "max_tokens: Field required")
     if body.count(b'"model"') != 1 or (b"\\u00" in body and _ESCAPED_MODEL.search(body)):
-        _refuse_second_model(members.model, body)
-    return Envelope(body, model, members)
+        _refuse_second_model(members.model, read)
+    return Envelope(body, model, members, read)
 
 
 def _complaint(message: str) -> str:

@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from claudeproxyd.interfaces import IUsageSink
 from claudeproxyd.observe.exposition import Family, Histogram, Labels, Read
+from claudeproxyd.observe.usage import COUNT_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -131,6 +132,8 @@ class Metrics:
         self._requests = _Table(_Requests)
         self._answers = _Table(_Answers)
         self._attempts = _Table(_Attempts)
+        self._counts = _Table(_Attempts)
+        """The same to count tokens, which uses none: here are attempts and bytes alone."""
         self._overhead = Histogram(OVERHEADS)
         self._events = self._client_in = self._client_out = 0
         self._register()
@@ -183,10 +186,13 @@ class Metrics:
         """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
         outcome = record.outcome
         model = self._models.get(record.model_served) or self._new_model(record.model_served, outcome == "ok")
-        attempts = self._attempts[record.provider, model, outcome]
+        counts_tokens = record.operation == COUNT_TOKENS
+        attempts = (self._counts if counts_tokens else self._attempts)[record.provider, model, outcome]
         attempts.duration.observe(record.duration)
         attempts.bytes_in += record.bytes_in
         attempts.bytes_out += record.bytes_out
+        if counts_tokens:
+            return
         if record.time_to_first_content is not None:
             attempts.first_content.observe(record.time_to_first_content)
         fresh, output = record.input_tokens, record.output_tokens
@@ -233,6 +239,13 @@ class Metrics:
         """All of it at once."""
         return b"".join(self.pieces())
 
+    def _of_both(self, figure: Callable[[_Attempts], int]) -> dict[Labels, int]:
+        """One figure of all attempts, whatever they were for."""
+        total = self._attempts.each(figure)
+        for key, more in self._counts.each(figure).items():
+            total[key] = total.get(key, 0) + more
+        return total
+
     def _register(self) -> None:
         """What is counted here."""
         model = ("gen_ai_operation_name", "gen_ai_request_model")
@@ -270,7 +283,7 @@ class Metrics:
         self.counter(
             "claudeproxyd_attempts_total",
             "Upstream attempts.",
-            lambda: self._attempts.each(lambda row: row.duration.count),
+            lambda: self._of_both(lambda row: row.duration.count),
             ("provider", "model", "outcome"),
         )
         self.counter(
@@ -286,13 +299,13 @@ class Metrics:
         self.counter(
             "claudeproxyd_upstream_received_bytes_total",
             "Bodies from upstreams.",
-            lambda: self._attempts.each(lambda row: row.bytes_in),
+            lambda: self._of_both(lambda row: row.bytes_in),
             ("provider", "model", "outcome"),
         )
         self.counter(
             "claudeproxyd_upstream_sent_bytes_total",
             "Bodies to upstreams.",
-            lambda: self._attempts.each(lambda row: row.bytes_out),
+            lambda: self._of_both(lambda row: row.bytes_out),
             ("provider", "model", "outcome"),
         )
         self.histogram(

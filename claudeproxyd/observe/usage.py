@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+MESSAGES = "messages"
+COUNT_TOKENS = "count_tokens"
+
+
 class UsageRecord(msgspec.Struct, kw_only=True):
     """What one attempt asked for, got and cost. Made by dispatch when the attempt is over.
 
@@ -39,6 +43,8 @@ class UsageRecord(msgspec.Struct, kw_only=True):
     """Its name."""
     attempt: int = 1
     """1 for a request's first."""
+    operation: str = MESSAGES
+    """Or :data:`COUNT_TOKENS`, which uses none: its record has no figures of tokens."""
     outcome: str = ""
     """As :class:`claudeproxyd.outcomes.Kind` has it."""
     status: int = 0

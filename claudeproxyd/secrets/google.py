@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -30,6 +32,7 @@ ASSERTED = 3600
 
 _JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _METADATA = "/computeMetadata/v1/instance/service-accounts/default/token"
+_PROJECT = re.compile(r"[\w.:-]*", re.ASCII)
 _DEFAULT_FILE = "application_default_credentials.json"
 
 
@@ -101,12 +104,16 @@ class ServiceAccount:
 
 async def token_for(key: Key, http: HTTPClient, now: float) -> Token:
     """A token by either kind of key."""
-    return (await ask(http, key.token_uri, _form(key, now))).token()
+    token = (await ask(http, key.token_uri, _form(key, now))).token()
+    # A user is of no project; a service account is, and may not be allowed to use another's quota.
+    return replace(token, quota_project=key.quota_project_id) if key.type == "authorized_user" else token
 
 
 def _form(key: Key, now: float) -> dict[str, str]:
     """What a token is asked for with. Raises AttemptFailed."""
     if key.type == "authorized_user":
+        if not _PROJECT.fullmatch(key.quota_project_id):
+            raise refused("the key file's quota_project_id is no project")
         return {
             "grant_type": "refresh_token",
             "refresh_token": key.refresh_token,

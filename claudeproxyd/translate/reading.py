@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from claudeproxyd.messages.loose import half_in
 from claudeproxyd.translate.content import system_text
 from claudeproxyd.translate.conversation import Conversation, Thinking, Unsupported
 from claudeproxyd.translate.fates import FIELDS, Fate, dropped, not_carried
@@ -52,7 +53,7 @@ def read_conversation(body: bytes, *, family: str, version: str = "2023-06-01") 
     except msgspec.ValidationError as e:
         raise misfit(e) from None
     except (msgspec.DecodeError, UnicodeError) as e:
-        raise Unsupported(f"The request body is not valid JSON: {e}") from None
+        raise Unsupported(f"The request body is not valid JSON: {half_in(body) or e}") from None
     except RecursionError:
         raise Unsupported("The request body is nested too deeply") from None
     except Unsupported as e:

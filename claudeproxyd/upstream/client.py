@@ -27,7 +27,7 @@ from claudeproxyd.upstream.response import Response
 from claudeproxyd.upstream.tls import TLSSettings, connection_creator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
     from twisted.python.failure import Failure
@@ -128,12 +128,21 @@ class Origin:
         return len(self._waiting)
 
     def request(
-        self, method: bytes, target: bytes, header_lines: bytes, body: bytes, *, first_byte: float, idle: float
+        self,
+        method: bytes,
+        target: bytes,
+        header_lines: bytes,
+        body: bytes,
+        *,
+        first_byte: float,
+        idle: float,
+        stale: Callable[[], object] = lambda: None,
     ) -> Deferred[Response]:
         """Send one request; fires with the answer once its head is in.
 
         *header_lines* are rendered (``b"name: value\\r\\n"`` …), without ``Host`` and ``Content-Length``. *first_byte*
-        bounds the wait for the head once the request is out, *idle* each silence after it; 0: no bound. Fails with an
+        bounds the wait for the head once the request is out, *idle* each silence after it; 0: no bound. *stale* is
+        called when the request goes out once more, since its connection was closed already. Fails with an
         :class:`~claudeproxyd.upstream.errors.UpstreamError`. Cancelling aborts the socket at once. Raises ValueError
         for a *target* that holds anything but visible ASCII.
         """
@@ -148,7 +157,7 @@ class Origin:
             length,
             header_lines,
         )
-        exchange = Exchange(head, body, method == b"HEAD", first_byte, idle)
+        exchange = Exchange(head, body, method == b"HEAD", first_byte, idle, stale)
         deferred = exchange.deferred
         assert deferred is not None
         if self._idle:
@@ -194,6 +203,7 @@ class Origin:
         self._live.discard(connection)
         if unanswered is not None:
             self.stale_repeats += 1
+            unanswered.stale()
             self._connect(unanswered)  # a fresh one: it cannot happen twice
         else:
             self._one_less()

@@ -196,6 +196,8 @@ class FakeExecutor:
         self.sent: list[Sent] = []
         self.answers: list[Any] = []
         """Answers, or exceptions, for the next attempts."""
+        self.status = 0
+        """Of the heads that come."""
         self.refuses: str | None = None
         self.losses: list[str] = []
         """What it warns of, where it translates."""
@@ -209,6 +211,7 @@ class FakeExecutor:
 
     def messages(self, attempt: Any) -> Deferred[Any]:
         sent = Sent(attempt)
+        attempt.status = self.status
         self.sent.append(sent)
         if self.answers:
             answer = self.answers.pop(0)

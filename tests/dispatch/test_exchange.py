@@ -196,6 +196,19 @@ class Failover(DispatchTestCase):
         self.assertEqual(served.client.answer.body, SAID)
         self.assertEqual(house.pool.outcomes, ["client_fault"])
 
+    def test_what_one_account_has(self) -> None:
+        """A file or a container is known to the account that made it alone: the others are asked, each once, and rest
+        for nothing. If none has it, the client hears so from the first."""
+        missing = [
+            failure(Kind.CLIENT_FAULT, status=404, body=SAID.replace(b"no", b"no %d" % number)) for number in range(3)
+        ]
+        house = House(*"abc")
+        served = self.served(house, missing[0], FakeAnswer(b"{}"))
+        self.assertEqual((served.client.body, house.pool.outcomes), (b"{}", ["client_fault", "ok"]))
+        house = House(*"abc")
+        served = self.served(house, *missing)
+        self.assertEqual((served.client.answer.body, len(house.executor.sent)), (SAID.replace(b"no", b"no 0"), 3))
+
     def test_next_route(self) -> None:
         """What is too large for one route's provider is tried on the next route, not on the next credential."""
         house = House("one/a", "one/b", "two/c")
@@ -221,6 +234,25 @@ class Failover(DispatchTestCase):
         house = House(*"abcdefgh", settings={"max_attempts": 3})
         self.served(house, *[failure(Kind.QUOTA, status=429) for _ in range(8)])
         self.assertEqual(len(house.executor.sent), 3)
+
+    def test_paid_attempts(self) -> None:
+        """What an upstream answered with a 200 is asked for twice more, whoever is asked and however it failed.
+
+        Each of these may have been paid for. Errors that it told of in its stream, and counts, are not paid.
+        """
+        spoilt = [failure(kind, repeatable=kind is Kind.TRANSIENT) for kind in (Kind.TRANSIENT, Kind.MODEL_FAULT)] * 3
+        told = [failure(Kind.OVERLOADED, status=529, repeatable=True) for _ in range(6)]
+        for failures, options, attempts in (
+            (spoilt, {}, 3),
+            (spoilt, {"stream": True}, 3),
+            ([failure(Kind.TRANSIENT), failure(Kind.MODEL_FAULT, Then.REPEAT_ONCE), *spoilt], {}, 3),
+            (told, {"stream": True}, 6),
+            (spoilt, {"count_tokens": True}, 6),
+        ):
+            house = House(*"abcdef", settings={"max_attempts": 6})
+            house.executor.status = 200
+            self.served(house, *failures, **options)
+            self.assertEqual(len(house.executor.sent), attempts)
 
     def test_same_again(self) -> None:
         """The only candidate is tried until ``max_attempts``, with some milliseconds between."""
@@ -489,6 +521,17 @@ class CountTokens(DispatchTestCase):
         self.assertEqual(served.client.body, b'{"input_tokens":3}')
         self.assertTrue(house.pool.wanted[0].count_tokens)
 
+    def test_no_usage(self) -> None:
+        """A count is no usage: its record says what it is of, and holds no tokens; neither does its access log."""
+        house = House()
+        answer = FakeAnswer(b'{"input_tokens":3}')
+        answer.usage.input = 3
+        served = self.served(house, answer, count_tokens=True)
+        self.served(house, FakeAnswer(b"{}"))
+        count, message = house.sink.records
+        self.assertEqual((count.operation, message.operation), ("count_tokens", "messages"))
+        self.assertEqual((count.outcome, count.input_tokens, served.call.usage), ("ok", None, None))
+
     def test_estimate(self) -> None:
         """Where no upstream can count, a guess is marked as one."""
         house = House(*"ab")
@@ -567,6 +610,27 @@ class Records(DispatchTestCase):
             self.assertEqual((record.time, record.request_id, record.client), (EPOCH, "req_ours", "client"))
             self.assertEqual((record.labels, record.session, record.provider), ({"team": "x"}, "session", "p"))
             self.assertEqual((record.model_asked, record.model_served), ("m", "p-m"))
+
+    def test_sent_again(self) -> None:
+        """A request that met a closed connection, and went out once more, leaves a record of either."""
+        for failing in (False, True):
+            house = House()
+            served = house.serve()
+            (sent,) = house.executor.sent
+            sent.attempt.bytes_out = 11
+            house.clock.advance(2.0)
+            sent.attempt.went_stale(house.clock.seconds())
+            house.clock.advance(3.0)
+            if failing:
+                sent.answered.errback(failure(Kind.CLIENT_FAULT, Then.ANSWER, status=400))
+            else:
+                sent.answered.callback(FakeAnswer(b"{}"))
+            stale, last = house.sink.records
+            self.assertEqual((stale.outcome, stale.attempt, stale.status, stale.duration), ("stale", 1, 0, 2.0))
+            self.assertEqual((stale.bytes_out, stale.credential, stale.input_tokens), (11, "a", None))
+            self.assertEqual((last.outcome, last.attempt, last.duration), ("client_fault" if failing else "ok", 2, 3.0))
+            self.assertEqual(served.headers[b"x-claudeproxyd-attempts"], b"2")
+            self.assertEqual((served.call.upstream_time, house.pool.outcomes), (5.0, [last.outcome]))
 
 
 class NothingToOffer(DispatchTestCase):

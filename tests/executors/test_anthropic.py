@@ -13,6 +13,8 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from claudeproxyd.classification import operator_rule
 from claudeproxyd.config.schema import Betas
+from claudeproxyd.dispatch.verdict import broken_off
+from claudeproxyd.errors import TYPE_OF_STATUS
 from claudeproxyd.executors.answers import StreamAnswer, WholeAnswer
 from claudeproxyd.executors.anthropic import AnthropicExecutor, AnthropicMaker
 from claudeproxyd.interfaces import (
@@ -96,6 +98,14 @@ class Up(AnthropicTestCase):
         self.assertEqual(body, b'{"model":"m","messages":[],"stream":false}')
         self.assertIn(b"content-length: %d\r\n" % len(body), head.lower())
 
+    def test_half_a_character(self) -> None:
+        """Half a surrogate pair goes up as it came: the API refuses it in its own words, and others may take it."""
+        said = b'{"model":"m", "max_tokens":9,"messages":[{"role":"user","content":"\\ud83d"}]}'
+        self.assertEqual(self.send(self.attempt(body=said))[3], said)
+        self.assertEqual(self.send(self.attempt(body=said, model="n"))[3], said.replace(b'"m"', b'"n"'))
+        self.make(drop_fields=["max_tokens"])
+        self.assertEqual(self.send(self.attempt(body=said))[3], said.replace(b'"max_tokens":9,', b""))
+
     def test_keys(self) -> None:
         """The credential's secret goes up, as a key or as a token; the client's own never does."""
         client = [(b"x-api-key", b"sk-client"), (b"authorization", b"Bearer client"), (b"cookie", b"c=client")]
@@ -135,6 +145,19 @@ class Up(AnthropicTestCase):
         self.assertIn(b"\r\naccept-encoding: gzip", head)
         wire.say(b'HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n{"input_tokens":3}')
         self.assertEqual(self.result(sent).usage.input, 3)
+
+    def test_sent_again(self) -> None:
+        """What goes out once more, as its kept connection was closed already, counts as another attempt."""
+        self.answer(200, MESSAGE)
+        attempt = self.attempt()
+        sent, wire, _, _ = self.send(attempt)
+        self.net.reactor.advance(2.0)
+        wire.end()
+        fresh = self.net.accept()
+        self.assertIn(b"POST /base/v1/messages", fresh.taken())
+        fresh.say(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(MESSAGE), MESSAGE))
+        self.assertEqual(self.result(sent).body, MESSAGE)
+        self.assertEqual((attempt.stale_at, attempt.number), (self.net.reactor.seconds(), 2))
 
     def test_cancel(self) -> None:
         """Cancelling closes the upstream's socket at once."""
@@ -347,7 +370,9 @@ class Streams(AnthropicTestCase):
             ((START,), Kind.TRANSIENT),
             ((START + BLOCK + DELTA % b"a",), Kind.BROKEN_STREAM),
             ((WHOLE.replace(STOP, b""),), Kind.BROKEN_STREAM),
-            ((WHOLE[:-1],), Kind.BROKEN_STREAM),
+            ((WHOLE[:-3],), Kind.BROKEN_STREAM),
+            ((WHOLE.replace(STOP, b"event: message_stop"),), Kind.BROKEN_STREAM),
+            ((WHOLE.replace(FIGURES + STOP, FIGURES[:-1]),), Kind.BROKEN_STREAM),
             ((), Kind.TRANSIENT),
         ):
             for clean in (True, False):
@@ -356,6 +381,58 @@ class Streams(AnthropicTestCase):
                     wire.end()
                 self.assertEqual(events.failure.outcome.kind, kind)
                 self.assertEqual(events.failure.outcome.reason, "upstream closed the stream before message_stop")
+
+    def test_no_last_empty_line(self) -> None:
+        """Everything was there: a message_stop whose empty line is missing ends the message, and an error is one."""
+        for line_end in (b"\n", b"\r\n", b"\r"):
+            whole = WHOLE.replace(b"\n", line_end)
+            for missing in (1, 2):
+                for at in (len(whole) // 2, len(whole) - 40):
+                    cut = whole[: -missing * len(line_end)]
+                    answer, events, wire = self.deliver(cut[:at], cut[at:], end=True)
+                    self.assertEqual((events.failure, events.frames), (None, WHOLE))
+                    self.assertEqual((answer.stop_reason, answer.usage.output, wire.aborted), ("end_turn", 7, False))
+        _, events, _ = self.deliver(START + BLOCK + DELTA % b"a", OVERLOADED[:-2], end=True)
+        self.assertEqual(events.failure.answer.message, "Overloaded")
+
+    def test_another_message(self) -> None:
+        """A repetition behind the upstream, within a message: a failed attempt before content, else a broken stream."""
+        another = START.replace(b'"message":{', b'"message":{"id":"msg_2",')
+        for reads, kind in (((START, another), Kind.TRANSIENT), ((START + DELTA % b"a", another), Kind.BROKEN_STREAM)):
+            _, events, wire = self.deliver(*reads, WHOLE)
+            self.assertEqual(events.failure.outcome.kind, kind)
+            self.assertIn("another message", events.failure.outcome.reason)
+            self.assertTrue(wire.aborted)
+
+    def test_errors_of_other_dialects(self) -> None:
+        """An error without a type is told in the upstream's words, with its status or its type, first and late."""
+        for error, status in (
+            (b'{"error":{"message":"no luck","code":502}}', 502),
+            (b'{"error":{"type":"overloaded_error","message":"no luck"}}', 529),
+            (b'{"error":{"type":"rate_limit_error","message":"no luck"}}', 429),
+            (b'{"error":{"type":"invalid_request_error","message":"no luck"}}', 400),
+            (b'{"error":{"message":"no luck"}}', 500),
+            (b'{"error":"no luck"}', 500),
+        ):
+            for reads in ((), (START,), (START + DELTA % b"a",)):
+                _, events, _ = self.deliver(*reads, b"data: %b\n\n" % error)
+                answer = events.failure.answer
+                self.assertEqual((answer.status, answer.message), (status, "no luck"))
+                if reads and b"delta" in reads[-1]:
+                    told = broken_off(events.failure).error
+                    self.assertEqual((told.status, told.message), (status, "no luck"))
+        for kind in {*TYPE_OF_STATUS.values()}:
+            _, events, _ = self.deliver(
+                START + DELTA % b"a", b'data: {"error":{"type":"%b","message":"no luck"}}\n\n' % kind.encode()
+            )
+            self.assertEqual(broken_off(events.failure).error.type, kind)
+
+    def test_nothing_certain(self) -> None:
+        """A stream that fails ahead of its first delta has no figure that is certain."""
+        for reads in ((START,), (START, OVERLOADED), (START + BLOCK,)):
+            answer, events, _ = self.deliver(*reads, end=True)
+            self.assertIsNotNone(events.failure)
+            self.assertTrue(answer.usage.estimated)
 
     def test_cut_figures(self) -> None:
         """A stream that was cut: input of message_start, output estimated and marked so."""

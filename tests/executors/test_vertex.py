@@ -47,6 +47,7 @@ CAPTURES = Path(__file__).parent.parent / "data" / "captures" / "requests.jsonl.
 BASE = "http://127.0.0.1:8080/base"
 PROJECT = "/base/v1/projects/p1/locations/us-east5/publishers/anthropic/models/"
 GEMINI = "gemini-3-pro"
+PAYER = "x-goog-user-project"
 CLAUDE = "claude-sonnet-4-5@20250929"
 BODY = b'{"model": "claude-x","max_tokens": 9,"messages":[ {"role":"user","content":"hi"}]}'
 
@@ -182,6 +183,12 @@ class ClaudeUp(VertexTestCase):
         self.assertEqual(target, PROJECT + CLAUDE + ":rawPredict")
         rest = b'"max_tokens": 9,"messages":[ {"role":"user","content":"hi"}]}'
         self.assertEqual(body, b'{"anthropic_version":"vertex-2023-10-16",' + rest)
+
+    def test_half_a_character(self) -> None:
+        """Half a surrogate pair goes up as it came."""
+        *_, up = self.up(body=BODY.replace(b'"hi"', b'"\\ud83d"'))
+        self.assertIn(b'"messages":[ {"role":"user","content":"\\ud83d"}]', up)
+        self.assertNotIn(b"claude-x", up)
 
     def test_versions(self) -> None:
         """The API's first version has another name here; later ones, known or not, keep theirs; the client's body is
@@ -437,6 +444,22 @@ class Gemini(VertexTestCase):
         entries = self.result(listed)
         self.assertEqual([entry["id"] for entry in entries], ["gemini-3-pro", "gemini-3-flash"])
         self.assertTrue(entries[0]["capabilities"]["thinking"]["supported"])
+
+    def test_who_pays(self) -> None:
+        """A user's token names the project to charge, on lists and calls of either publisher; the operator's header
+        takes its place, and other credentials have none."""
+        for headers, expected in (({}, "payer"), ({"X-Goog-User-Project": "house"}, "house")):
+            self.make(headers=headers)
+            self.sources["a"] = StaticSecret({"bearer_token": "ya29", "quota_project": "payer"})
+            for model in (CLAUDE, GEMINI):
+                for count_tokens in (False, True):
+                    _, lines, _ = self.up(model=model, count_tokens=count_tokens)
+                    self.assertEqual({name.lower(): value for name, value in lines.items()}[PAYER], expected)
+            self.executor.models(Leased("v", "a", self.sources["a"]))
+            self.assertEqual((b"x-goog-user-project: payer\r\n" in self.net.accept().taken()), not headers)
+        self.make(account(), key())
+        for credential, model in (("a", CLAUDE), ("a", GEMINI), ("k", GEMINI)):
+            self.assertNotIn(PAYER, self.up(model=model, credential=credential)[1])
 
     def test_no_list(self) -> None:
         """Where there is no such list, the catalog hears so and goes on without."""

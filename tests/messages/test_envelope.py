@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from hypothesis import assume, given, settings
@@ -115,6 +116,27 @@ class Reading(SynchronousTestCase):
         self.assertIn("valid JSON", self.complaint(body().replace(b'"m"', b'"\xff"')))
         for data in (b"[]", b"7", b'"x"', b"null"):
             self.assertIn("JSON object", self.complaint(data))
+
+    def test_half_a_character(self) -> None:
+        """Half a surrogate pair, as an escape, is the upstream's to refuse or to take: every byte stays as it was."""
+        for half in (b"\\ud83d", b"\\uDE00", b"\\ud83d\\ud83d", b"\\ude00\\ud83d", b"x\\\\\\ud83dx"):
+            for member in ("messages", "system", "metadata", "new", "tools"):
+                data = body(**{member: [{"role": "user", "HALF": ["HALF"]}]}).replace(b"HALF", half)
+                for written in (data, data.replace(b'"model": "m"', b'"x": 1, "model" : "m"')):
+                    envelope = read_envelope(written)
+                    self.assertIs(envelope.body, written)
+                    self.assertEqual(envelope.with_model("other"), written.replace(b'"m"', b'"other"'))
+                    self.assertEqual(
+                        self.complaint(written.replace(b'"m"', b'"m", "model": "n"')), "model: given twice"
+                    )
+                    self.assertIn("valid JSON", self.complaint(written[:-1]))
+            self.assertIs(read_envelope(body(model="HALF").replace(b"HALF", half)).stream, False)
+
+    def test_halves_without_end(self) -> None:
+        """Millions of escapes are not looked at one by one: a client would stop all others by them."""
+        started = time.process_time()
+        self.complaint(body(system="\n" * 4_000_000).replace(b'"messages": []', b'"messages": ["\\ud83d"]'))
+        self.assertLess(time.process_time() - started, 1)
 
     def test_count_tokens(self) -> None:
         """count_tokens does not need max_tokens; a wrong one is refused all the same."""

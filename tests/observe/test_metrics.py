@@ -123,6 +123,24 @@ class MetricsTests(SynchronousTestCase):
         self.assertFalse([name for name, _ in samples if name.startswith("gen_ai_server")])
         self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="", status="2xx"), 1)
 
+    def test_counts_are_no_usage(self) -> None:
+        """Attempts to count tokens are attempts, with bytes; their tokens and times are nobody's usage."""
+        self.metrics.record(record())
+        for _ in range(24):
+            self.metrics.record(record(operation="count_tokens", input_tokens=1000, output_tokens=None))
+        self.metrics.record(record(operation="count_tokens", outcome="quota", input_tokens=None, output_tokens=None))
+        samples = scrape(self.metrics)
+        key = {"provider": "anthropic", "model": "sonnet"}
+        self.assertEqual(at(samples, "claudeproxyd_attempts_total", outcome="ok", **key), 25)
+        self.assertEqual(at(samples, "claudeproxyd_attempts_total", outcome="quota", **key), 1)
+        self.assertEqual(at(samples, "claudeproxyd_upstream_sent_bytes_total", outcome="ok", **key), 2500)
+        self.assertEqual(at(samples, "claudeproxyd_upstream_received_bytes_total", outcome="ok", **key), 22500)
+        self.assertEqual(at(samples, "claudeproxyd_tokens_total", outcome="ok", kind="input", **key), 10)
+        counts = [
+            value for (name, _), value in samples.items() if name.startswith("gen_ai_client_") and "_count" in name
+        ]
+        self.assertEqual(set(counts), {1})
+
     def test_attempts(self) -> None:
         """Attempts are counted by provider, model and outcome, with all five kinds of tokens."""
         self.metrics.record(record())

@@ -177,7 +177,11 @@ class BodyTests(SynchronousTestCase):
         self.assertIn("not valid JSON", self.refused(b"{"))
         self.assertIn("not valid JSON", self.refused(body(tools=[]).replace(b"hello", b"\xff")))
         self.assertIn("not valid JSON", self.refused(body(x="\x00").replace(b"\\u0000", b"\xff")))
-        self.assertIn("not valid JSON", self.refused(body().replace(b"hello", b"\\ud800")))
+        for half, words in ((b"\\ud800", "no low surrogate"), (b"\\udc00", "invalid high surrogate")):
+            told = self.refused(body().replace(b"hello", half))
+            self.assertTrue(
+                told.startswith(f"The request body is not valid JSON: {words} in string: line 1 column "), told
+            )
         self.assertEqual(self.refused(b"[]"), "The request body: Input should be a valid dictionary")
         self.assertEqual(self.refused(b"{}"), "messages: Field required")
         deep = b"[" * 100_000 + b"]" * 100_000

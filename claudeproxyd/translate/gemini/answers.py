@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,13 @@ from claudeproxyd.framing.sse import FrameSplitter
 from claudeproxyd.messages.blocks import BlockError
 from claudeproxyd.messages.frame import read_frame
 from claudeproxyd.messages.ids import mint_signature
+from claudeproxyd.messages.loose import UNREADABLE
 from claudeproxyd.messages.reader import Damaged
 from claudeproxyd.translate.gemini.finish import UNFINISHED, ending_of, ending_of_blocked, is_known
 from claudeproxyd.translate.gemini.grounding import Sources
+from claudeproxyd.translate.gemini.loose import read_loosely
 from claudeproxyd.translate.gemini.partial_args import PartialCall
-from claudeproxyd.translate.gemini.responses import Response, decode, is_count, is_there, without_halves
+from claudeproxyd.translate.gemini.responses import Response, decode, is_count, is_there
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.batch import Batch
@@ -149,10 +151,10 @@ class GeminiReader:
                 data = read_frame(frame)[1]
             try:
                 decoded = decode(data)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+            except UNREADABLE:
                 if data in _NOTHING:
                     continue
-                decoded = self._decode_without_halves(data, e)
+                decoded = self._read_loosely(data)
             error = self._respond(decoded) if isinstance(decoded, Response) else self._respond_to_all(decoded)
             if error is not None:
                 return error
@@ -170,15 +172,13 @@ class GeminiReader:
 
     # One response.
 
-    def _decode_without_halves(self, data: bytes, error: Exception) -> Response | list[Response]:
-        """What was refused with *error*, without the halves of characters that a server cut through."""
-        mended = without_halves(data)
-        if mended != data:
-            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                decoded = decode(mended)
-                self._note("half a surrogate pair")
-                return decoded
-        raise NoResponse(f"no answer of Gemini's: {error}") from None
+    def _read_loosely(self, data: bytes) -> Response:
+        try:
+            response, oddity = read_loosely(data)
+        except UNREADABLE as e:
+            raise NoResponse(f"no answer of Gemini's: {e}") from None
+        self._note(oddity)
+        return response
 
     def _respond_to_all(self, responses: list[Response]) -> bytes | None:
         for response in responses:
@@ -199,7 +199,7 @@ class GeminiReader:
             self._count(counts)
         try:
             for candidate in response.candidates or ():
-                if candidate.index:
+                if candidate.index and candidate.index > 0:
                     self._note("more than one candidate")
                     continue
                 if candidate.content is not None and candidate.content.parts:
@@ -209,7 +209,7 @@ class GeminiReader:
                     self._source(candidate)
                 if candidate.finish_reason is not None and candidate.finish_reason not in UNFINISHED:
                     self._ends(candidate.finish_reason, candidate.finish_message)
-        except (BlockError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+        except (BlockError, *UNREADABLE) as e:
             raise Damaged(str(e)) from None
         feedback = response.prompt_feedback
         if feedback is not None and feedback.block_reason is not None and feedback.block_reason not in UNFINISHED:
@@ -248,7 +248,7 @@ class GeminiReader:
                 self._sources.add_grounding(candidate.grounding_metadata)
             if is_there(candidate.citation_metadata):
                 self._sources.add_citations(candidate.citation_metadata)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+        except UNREADABLE as e:
             self._note(f"sources left out: {e}")
 
     def _finish(self) -> None:
@@ -395,7 +395,7 @@ def read_whole(body: bytes, machine: BlockMachine, request: GeminiRequest, signa
     :class:`~claudeproxyd.messages.reader.ModelFault`.
     """
     reader = GeminiReader(machine, request, signatures, len(body))
-    error = reader.read([body.strip()])
+    error = reader.read([body.removeprefix(BOM_UTF8).strip()])
     if error is not None:
         raise Damaged(f"an error in the place of an answer: {error[:1000].decode('utf-8', 'replace')}")
     if not reader.end().ended:

@@ -5,18 +5,12 @@ Members may be null or missing alike, as the proxies before some of these APIs h
 
 from __future__ import annotations
 
-import re
 from typing import TypeGuard
 
 import msgspec
 
 #: What the API's counts can hold, which are int32.
 MOST_TOKENS = 2**31 - 1
-
-#: A pair, half of one, or any other escape.
-_ESCAPES = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
-)
 
 
 class FunctionCall(msgspec.Struct, rename="camel", gc=False):
@@ -101,11 +95,6 @@ class Response(msgspec.Struct, rename="camel", gc=False):
 
 _DECODER: msgspec.json.Decoder[Response | list[Response]] = msgspec.json.Decoder(Response | list[Response])
 decode = _DECODER.decode
-
-
-def without_halves(data: bytes) -> bytes:
-    """JSON with replacement characters for escaped halves of surrogate pairs, which are no text by themselves."""
-    return _ESCAPES.sub(lambda found: found[0] if found[1] is None else rb"\ufffd", data)
 
 
 def is_there(raw: msgspec.Raw) -> bool:
