@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from treq.client import HTTPClient
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
@@ -19,6 +18,7 @@ from claudeproxyd.outcomes import AttemptFailed
 from claudeproxyd.secrets.failures import refused, unavailable
 from claudeproxyd.secrets.refreshed import Token
 from claudeproxyd.upstream.proxy import TunnelEndpoint, proxy_for
+from claudeproxyd.upstream.tls import connection_creator
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamClientEndpoint
@@ -79,7 +79,9 @@ class Ways:
         else:
             proxy = HostnameEndpoint(self._reactor, via.host, via.port, timeout=CONNECT)
             way = TunnelEndpoint(proxy, f"{host}:{uri.port}".encode("ascii"), via.authorization)
-        return wrapClientTLS(optionsForClientTLS(host), way) if scheme == "https" else way
+        if scheme != "https":
+            return way
+        return wrapClientTLS(connection_creator(host), way, clock=self._reactor)
 
 
 def http_client(reactor: Any, proxy: str = "") -> HTTPClient:

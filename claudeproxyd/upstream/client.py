@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import DNSLookupError, TimeoutError
@@ -265,8 +264,6 @@ class Origin:
         """What an endpoint failed with, in our terms."""
         if isinstance(error, UpstreamError):
             return error
-        if isinstance(error, VerificationError):
-            return TLSFailed(f"the certificate of {self._name} is for another name")
         if isinstance(error, SSL.Error):
             return TLSFailed(f"TLS with {self._name} failed: {_openssl_reason(error)}")
         if isinstance(error, (DNSLookupError, ValueError)):

@@ -136,6 +136,8 @@ class ProviderTests(ConfigTestCase):
         for url in (
             "x",
             "ftp://x",
+            "https://123",
+            "https://a*b",
             "https://",
             "https://x:0",
             "https://x:y",
