@@ -203,6 +203,12 @@ class Provider:
     safety_settings: dict[str, str] = setting(
         {}, 'gemini, vertex: thresholds by category, such as { HARASSMENT = "OFF" }; those left out are Google\'s own.'
     )
+    url_sources: list[str] = setting(
+        [],
+        "anthropic, vertex: buckets and hosts that clients may name in sources by URL, beside public hosts by https,"
+        " such as gs://team-docs or http://images.corp:8080. All of it is then read for them with the provider's"
+        " rights.",
+    )
     max_concurrency: int = setting(0, "Attempts at once; 0: no limit.")
     max_connections: int = setting(0, "Connections at once; 0: no limit.")
     timeouts: dict[str, float] = setting({}, "Overrides of [timeouts].")

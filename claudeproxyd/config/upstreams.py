@@ -14,6 +14,7 @@ from claudeproxyd.config.schema import KINDS, Aws, Credential, Provider, Rule
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.config.timeouts import overridable
 from claudeproxyd.interfaces import IExecutorMaker
+from claudeproxyd.messages.url_sources import is_place
 
 _SECRETS = ("api_key", "bearer_token", "service_account", "aws", "oauth")
 _BRINGS = {"oauth": "bearer_token"}
@@ -53,6 +54,7 @@ def check_provider(
         findings.mistake(place / "tls" / "ca_file", "cannot be read")
     if provider.safety_settings and provider.kind not in _OF_GOOGLE:
         findings.mistake(place / "safety_settings", f"are nothing to kind '{provider.kind}'", "leave them out")
+    _url_sources(provider, place / "url_sources", findings)
     if provider.base_url and (maker is None or provider.base_url != maker.default_base_url.rstrip("/")):
         _base_url(provider.base_url, place / "base_url", own_ports, findings)
     if maker is None:
@@ -169,6 +171,15 @@ def parsed_url(text: str, userinfo: bool = False) -> SplitResult:
     if "?" in text or "#" in text:
         raise ValueError("must hold no query and no fragment")
     return url
+
+
+def _url_sources(provider: Provider, place: Place, findings: Findings) -> None:
+    if provider.url_sources and provider.kind in ("gemini", "sandbox"):
+        findings.mistake(place, f"are nothing to kind '{provider.kind}', which has no URL fetched", "leave them out")
+    for index, text in enumerate(provider.url_sources):
+        if not is_place(text):
+            mend = "such as gs://bucket or https://host:port, in small letters and without a path"
+            findings.mistake(place / index, "is no bucket and no host", mend)
 
 
 def _headers(provider: Provider, place: Place, findings: Findings) -> None:

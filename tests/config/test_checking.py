@@ -126,6 +126,15 @@ class ProviderTests(ConfigTestCase):
         """Without any provider there is nothing to serve."""
         self.assertEqual(self.mistake("").message, "are missing")
 
+    def test_url_sources(self) -> None:
+        """Buckets and hosts, each plainly; nothing to a kind that has no URL fetched."""
+        (a,) = self.load(provider('url_sources = ["gs://docs", "http://images.corp:8080"]')).config.providers
+        self.assertEqual(a.url_sources, ["gs://docs", "http://images.corp:8080"])
+        for text in ("docs", "gs://docs/", "gs://docs/a", "gs://*", "https://a@b"):
+            mistake = self.mistake(provider(f'url_sources = ["gs://docs", "{text}"]'))
+            self.assertEqual(mistake.place, "providers[0].url_sources[1]")
+        self.assertIn("are nothing", self.mistake(provider('url_sources = ["gs://docs"]', kind="gemini")).message)
+
     def test_base_url(self) -> None:
         """A base URL is the kind's default, loses its last slash, and must be one where there is no default."""
         (a,) = self.load(provider()).config.providers

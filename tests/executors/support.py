@@ -60,7 +60,7 @@ class ExecutorTestCase(SynchronousTestCase):
         """With these settings."""
         self.net = Net()
         self.executor = self.maker.make(
-            Provider(name="p", kind=self.maker.kind, base_url="http://127.0.0.1:8080/base", **section),
+            Provider(name="p", kind=self.maker.kind, **{"base_url": "http://127.0.0.1:8080/base", **section}),
             Services(
                 clock=self.net.reactor,
                 origin=lambda base_url: self.net.origin,

@@ -58,6 +58,23 @@ class AnthropicTestCase(ExecutorTestCase):
 class Up(AnthropicTestCase):
     """The request."""
 
+    def test_urls(self) -> None:
+        """A server in the API's place is not sent around the operator's own network; the API sees to that itself."""
+        self.assertIn("url", self.refusal("http://169.254.169.254/a.png") or "passed")
+        self.assertIsNone(self.refusal("https://x.example/a.png"))
+        self.make(url_sources=["http://images.corp:8080"])
+        self.assertIsNone(self.refusal("http://images.corp:8080/a.png"))
+        self.make(base_url="https://api.anthropic.com")
+        self.assertIsNone(self.refusal("http://169.254.169.254/a.png"))
+
+    def refusal(self, url: str) -> str | None:
+        """Why a request with an image at that URL does not go up."""
+        content = [{"type": "image", "source": {"type": "url", "url": url}}]
+        body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": content}]}
+        made = self.attempt(body=json.dumps(body).encode())
+        reason: str | None = self.executor.cannot_carry(made.call, made.route)
+        return reason
+
     def test_bytes(self) -> None:
         """The client's own body goes up as it came, with the query, on the base URL's path."""
         attempt = self.attempt()
