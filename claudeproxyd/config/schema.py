@@ -179,7 +179,11 @@ class Timeouts:
         " with the first token: gemini, vertex, openai-*.",
     )
     first_byte_whole: float = setting(540.0, "The same, not streamed; below the clients' own 600.")
-    content: float = setting(900.0, "To the first content event of a stream, pings or not.")
+    content: float = setting(
+        900.0,
+        "To the first content event of a stream, pings or not; and from the head of an answer that is not streamed to"
+        " its end, blanks or not.",
+    )
     idle: float = setting(300.0, "Between two upstream bytes.")
     total: float = setting(0.0, "Of the whole request; 0: none.")
     request_head: float = setting(20.0, "Absolute, for a client to send its head.")
