@@ -10,12 +10,10 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from twisted.application.service import IServiceCollection, MultiService
 from twisted.internet.defer import Deferred, DeferredList, fail, gatherResults, succeed
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
@@ -37,7 +35,9 @@ from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.opening import store_for
 from claudeproxyd.store.parts import Parts
 from claudeproxyd.store.service import StateService
+from claudeproxyd.threads import thread_of_its_own, unawaited_threads
 from claudeproxyd.translate.signatures import Signatures
+from claudeproxyd.upstream.names import THREADS, Names
 from claudeproxyd.web.access import ConcurrencyAdmission
 from claudeproxyd.web.admin import AdminRoot
 from claudeproxyd.web.buffers import BufferBudget
@@ -60,16 +60,18 @@ class Daemon(MultiService):
         self._loaded = loaded
         self._load = load
         self._twistd_options = twistd_options
-        self._in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         config = loaded.config
         remember(graph.secrets_of(config))
         self.metrics = Metrics()
+        names = Names(reactor, unawaited_threads(reactor, "names", THREADS))
+        names.register(self.metrics)
+        self._resolver_before = reactor.installNameResolver(names)
         self._access_file = self._open_access_file()
         self._admission = ConcurrencyAdmission()
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
         self._sources = Sources(reactor)
         self._signatures = Signatures(time.time)
-        self._captures = Captures(reactor, self._in_thread)
+        self._captures = Captures(reactor, thread_of_its_own(reactor, "captures"))
         self._captures.register(self.metrics)
         self._sources.reload(config)
         self.pool = CredentialPool(
@@ -200,7 +202,7 @@ class Daemon(MultiService):
         if path in ("", "off"):
             return None
         try:
-            file = LineFile(path, self._reactor, self._in_thread)
+            file = LineFile(path, self._reactor, thread_of_its_own(self._reactor, "lines"))
         except OSError as e:
             raise SystemExit(f"claudeproxyd: log.access: {e}: name a file that can be written") from None
         file.register(self.metrics)
@@ -246,6 +248,7 @@ class Daemon(MultiService):
                 self.site.abort_all()
         self._plant.upstreams.close()
         await super().stopService()
+        self._reactor.installNameResolver(self._resolver_before)
         if self._access_file is not None:
             await self._access_file.close()
 

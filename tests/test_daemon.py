@@ -10,10 +10,11 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+import claudeproxyd.daemon
 from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.tap import Options, makeService
 from tests.upstream.fakes import Wire
@@ -53,18 +54,8 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-class Threads:
-    """Work that is handed to a thread is done at once."""
-
-    def callInThreadWithCallback(self, done: Callable[..., None], work: Callable[..., Any], *args: Any) -> None:
-        done(True, work(*args))
-
-
 class Reactor(MemoryReactorClock):
     """With threads of a kind."""
-
-    def getThreadPool(self) -> Threads:
-        return Threads()
 
     def callFromThread(self, work: Callable[..., object], *args: Any) -> None:
         work(*args)
@@ -77,6 +68,8 @@ class DaemonTestCase(SynchronousTestCase):
         self.signals: dict[int, Any] = {}
         self.patch(signal, "signal", self.signals.__setitem__)
         self.patch(resource, "setrlimit", lambda *_: None)
+        # Work that is handed to a thread is done at once.
+        self.patch(claudeproxyd.daemon, "thread_of_its_own", lambda reactor, name: maybeDeferred)
         for name in ("freeze", "set_threshold"):
             self.patch(gc, name, lambda *_: None)
         self.path = os.path.abspath(self.mktemp())
