@@ -6,7 +6,6 @@ What follows from a configuration alone is built in :mod:`claudeproxyd.graph`, a
 from __future__ import annotations
 
 import gc
-import resource
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from claudeproxyd import graph
+from claudeproxyd import descriptors, graph
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.config.reload import difference
@@ -110,11 +109,19 @@ class Daemon(MultiService):
 
     def startService(self) -> None:
         """Serve; say where, and listen for signals."""
-        _raise_file_limit()
+        descriptors.raise_limit()
         super().startService()
         _spare_the_collector()
         for warning in self._loaded.warnings:
             self.log.warn("{warning}", warning=str(warning))
+        wanted, allowed = self._loaded.config.server.max_connections, descriptors.connections_allowed()
+        if allowed < wanted:
+            self.log.warn(
+                "server.max_connections is {wanted}, but the limit of open files is enough for {allowed}:"
+                " raise it (LimitNOFILE=, ulimit -n)",
+                wanted=wanted,
+                allowed=allowed,
+            )
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
         config = self._loaded.config
         self.log.info(
@@ -189,6 +196,7 @@ class Daemon(MultiService):
                 buffers=self._buffers,
                 signatures=self._signatures,
                 captures=self._captures,
+                connections_allowed=descriptors.connections_allowed(),
                 ready=lambda: bool(self.running) and self._state.settled and not self.site.draining,
             ),
             before,
@@ -293,9 +301,3 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-
-
-def _raise_file_limit() -> None:
-    """Each stream takes two descriptors; the soft limit is often 1024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -136,6 +136,8 @@ class Fixtures:
     buffers: BufferBudget
     signatures: Signatures
     captures: Captures
+    connections_allowed: int
+    """By what the process may have of descriptors."""
     ready: Callable[[], bool]
 
 
@@ -175,7 +177,7 @@ class Plant:
         common: dict[str, Any] = {
             "limits": Limits(
                 max_request_bytes=config.server.max_request_bytes,
-                max_connections=config.server.max_connections,
+                max_connections=min(config.server.max_connections, fixtures.connections_allowed),
                 request_head=config.timeouts.request_head,
                 request_body=config.timeouts.request_body,
                 stall=config.streaming.stall,

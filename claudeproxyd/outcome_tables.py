@@ -33,6 +33,7 @@ MODEL_FAULT = Outcome(Kind.MODEL_FAULT, Scope.NONE, Then.REPEAT_ONCE)
 RECTIFY = Outcome(Kind.RECTIFY, Scope.NONE, Then.RECTIFY_ONCE)
 STALE = Outcome(Kind.STALE, Scope.NONE, Then.REPEAT_ONCE)
 CONFIGURATION = Outcome(Kind.CONFIGURATION, Scope.PROVIDER, Then.NEXT, 60, 60)
+INTERNAL = Outcome(Kind.INTERNAL, Scope.NONE, Then.NEXT)
 BROKEN_STREAM = Outcome(Kind.BROKEN_STREAM, Scope.MODEL, Then.ANSWER, 1, 60, grace=1)
 
 #: Characters of a message that patterns are tried on.
@@ -274,6 +275,8 @@ BY_NAME: tuple[Row, ...] = (
     ),
     # a kept-alive connection closed before one byte of the answer
     Row(STALE, (Sign(failures=("stale",)),)),
+    # a lack, or a fault, of ours
+    Row(INTERNAL, (Sign(failures=("internal",)),)),
     # TLS: untrusted, expired, wrong name
     Row(CONFIGURATION, (Sign(failures=("tls",)),)),
 )

@@ -296,6 +296,22 @@ class Reloading(DaemonTestCase):
         self.assertEqual(self.reactor.tcpClients[0][1], 9003)
 
 
+class Descriptors(DaemonTestCase):
+    """What the process may have is what it lets in."""
+
+    def setUp(self) -> None:
+        self.patch(resource, "getrlimit", lambda _: (64, 1_024))
+        super().setUp()
+
+    def test_fewer_connections(self) -> None:
+        """No more clients than there are descriptors for, at either listener, now and after a reload."""
+        for site in (self.daemon.site, self.daemon.admin_site):
+            self.assertEqual(site.gateway.limits.max_connections, 487)
+        self.write((BASE + ONE + TWO + MODELS).replace("drain", "max_connections = 400\ndrain"))
+        self.successResultOf(self.daemon.reload())
+        self.assertEqual(self.daemon.site.gateway.limits.max_connections, 400)
+
+
 class Stopping(DaemonTestCase):
     """SIGTERM, and a second one."""
 

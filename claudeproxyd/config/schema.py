@@ -158,7 +158,8 @@ class Rule:
     """``[[providers.rules]]``: an operator's own reading of an upstream's failure; asked first, first match wins."""
 
     outcome: str = required(
-        "What it is.", choices=tuple(kind.value for kind in Kind if kind not in (Kind.OK, Kind.CANCELLED))
+        "What it is.",
+        choices=tuple(kind.value for kind in Kind if kind not in (Kind.OK, Kind.CANCELLED, Kind.INTERNAL)),
     )
     status: int = setting(0, "The status it applies to; 0: any.")
     match: str = setting("", "A regular expression that is searched for in the body; empty: any body.")

@@ -14,8 +14,9 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from claudeproxyd.descriptors import is_lack
 from claudeproxyd.outcomes import AttemptFailed
-from claudeproxyd.secrets.failures import refused, unavailable
+from claudeproxyd.secrets.failures import lacking, refused, unavailable
 from claudeproxyd.secrets.refreshed import Token
 from claudeproxyd.upstream.proxy import TunnelEndpoint, proxy_for
 from claudeproxyd.upstream.tls import connection_creator
@@ -111,6 +112,8 @@ async def answer_of(asked: Any) -> Answer:
     except AttemptFailed:
         raise
     except Exception as reason:
+        if is_lack(reason):
+            raise lacking() from reason
         raise unavailable(f"the token endpoint cannot be reached: {reason}") from reason
     try:
         answer = msgspec.json.decode(bytes(body), type=Answer)

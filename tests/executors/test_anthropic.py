@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 from typing import Any
 
 from twisted.internet.defer import CancelledError
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectBindError, ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
@@ -22,7 +23,7 @@ from claudeproxyd.interfaces import (
     ISecretSource,
     IUpstreamAnswer,
 )
-from claudeproxyd.outcomes import AttemptFailed, Kind, Then
+from claudeproxyd.outcomes import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
 from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
 from tests.upstream.fakes import Wire
@@ -311,6 +312,13 @@ class Failures(AnthropicTestCase):
         self.net.refuse(ConnectionRefusedError())
         outcome = self.result(sent).outcome
         self.assertEqual((outcome.kind, outcome.repeatable), (Kind.TRANSIENT, True))
+
+    def test_nothing_left_here(self) -> None:
+        """That we have no descriptor left cools nobody."""
+        sent = self.executor.messages(self.attempt())
+        self.net.refuse(ConnectBindError(errno.EMFILE, "Too many open files"))
+        outcome = self.result(sent).outcome
+        self.assertEqual((outcome.kind, outcome.scope, outcome.then), (Kind.INTERNAL, Scope.NONE, Then.NEXT))
 
     def test_first_byte(self) -> None:
         """Silence is a time-out of ours, sooner for a stream than for a whole answer."""
