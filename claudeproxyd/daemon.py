@@ -9,6 +9,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Mapping
+from secrets import token_hex
 from typing import Any
 
 from twisted.application.service import IServiceCollection, MultiService
@@ -66,6 +67,7 @@ class Daemon(MultiService):
         names.register(self.metrics)
         self._resolver_before = reactor.installNameResolver(names)
         self._access_file = self._open_access_file()
+        self._own_hop = token_hex(8).encode()
         self._admission = ConcurrencyAdmission()
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
         self._sources = Sources(reactor)
@@ -196,6 +198,7 @@ class Daemon(MultiService):
                 buffers=self._buffers,
                 signatures=self._signatures,
                 captures=self._captures,
+                own_hop=self._own_hop,
                 connections_allowed=descriptors.connections_allowed(),
                 ready=lambda: bool(self.running) and self._state.settled and not self.site.draining,
             ),

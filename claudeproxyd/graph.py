@@ -98,6 +98,7 @@ class Upstreams:
             timeouts=timeouts,
             max_event_bytes=config.streaming.max_event_bytes,
             hold=self._fixtures.buffers.note,
+            own_hop=self._fixtures.own_hop,
             signatures=self._fixtures.signatures,
             rules=[
                 operator_rule(rule.outcome, rule.status, rule.match, rule.cooldown, rule.scope)
@@ -136,6 +137,7 @@ class Fixtures:
     buffers: BufferBudget
     signatures: Signatures
     captures: Captures
+    own_hop: bytes
     connections_allowed: int
     """By what the process may have of descriptors."""
     ready: Callable[[], bool]
@@ -188,6 +190,7 @@ class Plant:
             "metrics": fixtures.metrics,
             "access_log": fixtures.access_log,
             "ready": fixtures.ready,
+            "own_hop": fixtures.own_hop,
         }
         self.public = PublicGateway(
             authenticator=authenticator(config),

@@ -296,8 +296,8 @@ BY_STATUS: tuple[Row, ...] = (
         replace(UNSUPPORTED, then=Then.NEXT),
         (Sign(statuses=(404,)), Sign(statuses=(405, 501), count_tokens=True)),
     ),
-    # 407 from a proxy
-    Row(CONFIGURATION, (Sign(statuses=(407,)), Sign(failures=("proxy_auth",)))),
+    # 407 from a proxy; 508 from a daemon of this kind that the request has been through before
+    Row(CONFIGURATION, (Sign(statuses=(407, 508)), Sign(failures=("proxy_auth",)))),
     # 429, with a hint and without
     Row(QUOTA, (Sign(statuses=(429,)),), Hinted.COOLDOWN_AND_SCOPE),
     Row(OVERLOADED, (Sign(statuses=(529,)),), Hinted.COOLDOWN),

@@ -312,6 +312,30 @@ class Descriptors(DaemonTestCase):
         self.assertEqual(self.daemon.site.gateway.limits.max_connections, 400)
 
 
+class Circles(DaemonTestCase):
+    """A base_url that leads back here, by whichever name."""
+
+    def test_one_turn(self) -> None:
+        """What comes back is refused before its key is looked at; the provider is out, and another serves."""
+        connection = self.ask("any")
+        wire = self.accept()
+        again = Connection(self.daemon.site, "127.0.0.1")
+        reply = again.ask(wire.taken().replace(b"Host: 127.0.0.1:9001", b"Host: gateway.example"))
+        self.assertEqual(reply.status, 508)
+        self.assertIn(b"base_url", reply.body)
+        self.assertEqual(self.reactor.tcpClients, [])
+        wire.say(b"HTTP/1.1 508 Loop Detected\r\ncontent-length: %d\r\n\r\n%b" % (len(reply.body), reply.body))
+        self.accept().say(OK)
+        self.assertIn(b'{"type":"message"}', connection.take())
+
+    def test_another_daemon(self) -> None:
+        """Requests of another daemon are as welcome as any client's."""
+        connection = Connection(self.daemon.site, "127.0.0.1")
+        body = b'{"model":"one-m","max_tokens":9,"messages":[]}'
+        connection.send(post("/v1/messages", body, "x-claudeproxyd-hop: fedcba9876543210"))
+        self.assertIn(b"x-claudeproxyd-hop: fedcba9876543210, ", self.accept().taken())
+
+
 class Stopping(DaemonTestCase):
     """SIGTERM, and a second one."""
 

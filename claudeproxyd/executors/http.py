@@ -18,6 +18,7 @@ from claudeproxyd.errors import type_in
 from claudeproxyd.executors.answers import StreamAnswer, Whole, WholeAnswer, read_count, read_message
 from claudeproxyd.framing.coding import CodingError, Decoder, decode_whole, sniff
 from claudeproxyd.hints import foreseen
+from claudeproxyd.messages import hops
 from claudeproxyd.messages.headers import value_of
 from claudeproxyd.messages.reader import Damaged, ModelFault
 from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Evidence, Phase
@@ -75,8 +76,9 @@ class HTTPExecutor(ABC):
         call = attempt.call
         section, timeouts = self._section, self.services.timeouts
         streamed = call.envelope.stream and not call.count_tokens
-        lines = b"%b%bcontent-type: application/json\r\naccept-encoding: %b\r\n" % (
+        lines = b"%b%b%bcontent-type: application/json\r\naccept-encoding: %b\r\n" % (
             lines,
+            hops.line(self.services.own_hop, call.headers),
             own_lines(section.headers, call.principal.name) if section.headers else b"",
             b"identity" if streamed else b"gzip",
         )
@@ -122,7 +124,7 @@ class HTTPExecutor(ABC):
         response = await self._origin.request(
             b"GET",
             target,
-            lines + b"accept-encoding: gzip\r\n",
+            lines + hops.line(self.services.own_hop) + b"accept-encoding: gzip\r\n",
             b"",
             first_byte=timeouts.first_byte,
             idle=timeouts.idle,

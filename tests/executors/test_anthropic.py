@@ -23,6 +23,7 @@ from claudeproxyd.interfaces import (
     ISecretSource,
     IUpstreamAnswer,
 )
+from claudeproxyd.leases import Credential
 from claudeproxyd.outcomes import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
 from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
@@ -83,6 +84,16 @@ class Up(AnthropicTestCase):
         self.assertTrue(head.startswith(b"POST /base/v1/messages?beta=true HTTP/1.1\r\n"), head)
         self.assertEqual(body, attempt.call.envelope.body)
         self.assertEqual(attempt.bytes_out, len(body))
+
+    def test_hop(self) -> None:
+        """Whoever is sent a request, or asked for its models, is told which daemons it has been through."""
+        self.make({"own_hop": b"0123456789abcdef"}.items())
+        sent, _, head, _ = self.send(self.attempt(headers=[(b"x-claudeproxyd-hop", b"fedcba9876543210")]))
+        sent.addErrback(lambda failure: None)
+        self.assertIn(b"\r\nx-claudeproxyd-hop: fedcba9876543210, 0123456789abcdef\r\n", head)
+        self.assertEqual(head.count(b"x-claudeproxyd-hop"), 1)
+        self.executor.models(Credential("p", "a", StaticSecret({"api_key": "k"}))).addErrback(lambda failure: None)
+        self.assertIn(b"\r\nx-claudeproxyd-hop: 0123456789abcdef\r\n", self.net.accept().taken())
 
     def test_model(self) -> None:
         """Only the model is replaced where the route renames it."""
