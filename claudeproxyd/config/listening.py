@@ -56,7 +56,11 @@ def listener_of(description: str) -> Listener:
 
 def is_loopback(host: str) -> bool:
     """Whether *host* is this machine for sure: ``localhost`` or a loopback address."""
+    if host == "localhost":
+        return True
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # Python knows from 3.13 on that ::ffff:127.0.0.1 is one.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -158,7 +158,12 @@ class ProviderTests(ConfigTestCase):
 
     def test_itself(self) -> None:
         """A base URL that leads back to this daemon is refused: the variable that clients use may still be set."""
-        for url in ("http://127.0.0.1:8765", "http://localhost:8765/", "http://[::1]:8766"):
+        for url in (
+            "http://127.0.0.1:8765",
+            "http://localhost:8765/",
+            "http://[::1]:8766",
+            "http://[::ffff:127.0.0.1]:8765",
+        ):
             self.assertIn("this daemon itself", self.mistake(provider(f'base_url = "{url}"')).message)
 
     def test_in_the_clear(self) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.messages.url_sources import GOOGLES, is_place, named_in, objection
+from claudeproxyd.messages.url_sources import GOOGLES, forbidden, is_place, named_in, objection
 
 PUBLIC = (
     "https://example.com/a.png",
@@ -198,11 +198,27 @@ class Bodies(SynchronousTestCase):
     def test_however_it_is_written(self) -> None:
         """Escapes and blanks hide nothing."""
         for kind in ('"url"', '"\\u0075rl"', '"u\\u0072\\u006c"', '"\\u0075\\u0072\\u006C"'):
-            for colon in (":", " :  ", ":\n\t\r"):
+            for colon in (":", " :  ", ":\n\t\r", ":" + " " * 500):
                 for key in ('"type"', '"\\u0074ype"'):
                     source = f'{{"url":"gs:\\/\\/b/o",{key}{colon}{kind}}}'
                     body = f'{{"messages":[{{"content":[{{"type":"image","source":{source}}}]}}]}}'
                     self.assertEqual(self.named(body.encode()), {"gs://b/o"}, body)
+
+    def test_among_many(self) -> None:
+        """One source is found however often the word stands elsewhere."""
+        for times in (1, 63, 64, 65, 1_000):
+            tool = {"name": "n", "input_schema": {"required": ["url"] * times, "properties": {"url": {}}}}
+            self.assertEqual(self.named(request([image("gs://a")], tools=[tool])), {"gs://a"})
+            self.assertEqual(self.named(request("hi", tools=[tool])), set())
+
+    def test_bounds(self) -> None:
+        """A thousand sources are looked at, and no longer URLs than servers take."""
+        for number, passes in ((1_000, True), (1_001, False)):
+            body = json.dumps(request([image("https://example.com/a.png")] * number)).encode()
+            self.assertEqual(forbidden(body, ()) is None, passes)
+        for number, passes in ((8_000, True), (8_192, False)):
+            body = json.dumps(request([image("https://example.com/" + "a" * number)])).encode()
+            self.assertEqual(forbidden(body, ()) is None, passes)
 
     def test_odd_shapes(self) -> None:
         """What is out of shape elsewhere hides no source, and what cannot be read at all is told."""
@@ -210,6 +226,7 @@ class Bodies(SynchronousTestCase):
             body = request([more, {"type": more, "source": more, "content": more}, image("gs://a")], mcp_servers=more)
             self.assertEqual(self.named(body), {"gs://a"}, more)
         deep = b'{"messages":[{"content":' + b"[" * 50_000 + b"]" * 50_000 + b'}],"x":{"type":"url"}}'
-        for unreadable in (deep, b'{"messages":[{"content":"\xff"}],"x":{"type":"url"}}', b'{"type":"url"'):
+        many = b'{"messages":[{"content":[' + b'{"type":"url"},' * 200_001 + b"{}]}]}"
+        for unreadable in (deep, many, b'{"messages":[{"content":"\xff"}],"x":{"type":"url"}}', b'{"type":"url"'):
             with self.assertRaises(ValueError):
                 self.named(unreadable)
