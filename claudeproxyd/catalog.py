@@ -76,9 +76,8 @@ class Catalog(Service):
         super().startService()
         if self._discovers:
             self._looking = Deferred.fromCoroutine(self._look())
-            self._looking.addErrback(
-                lambda failure: failure.trap(CancelledError, FirstError)
-            )  # stopped, between or within
+            # Cancelled between two looks, or within one.
+            self._looking.addErrback(lambda failure: failure.trap(CancelledError, FirstError))
 
     def stopService(self) -> None:
         """Stop looking."""

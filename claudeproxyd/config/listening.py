@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 from OpenSSL import crypto
@@ -15,6 +16,8 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
+
+_HOST = re.compile(r"(?![0-9]+\Z)[a-z0-9._-]+|(?=.*:)[0-9a-f:.]+(%.+)?")
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ def listener_of(description: str) -> Listener:
     if not 0 <= port <= 65535:
         raise ValueError(f"there is no port {port}")
     return Listener(is_loopback(interface), interface, port)
+
+
+def is_host(text: str) -> bool:
+    """Whether *text*, in small letters, is a name or an address; a number alone is one that no certificate is for."""
+    return _HOST.fullmatch(text) is not None
 
 
 def is_loopback(host: str) -> bool:

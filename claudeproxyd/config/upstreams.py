@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 from urllib.parse import SplitResult, urlsplit
 
-from claudeproxyd.config.listening import is_loopback
+from claudeproxyd.config.listening import is_host, is_loopback
 from claudeproxyd.config.mistakes import Findings
 from claudeproxyd.config.places import Place
 from claudeproxyd.config.schema import KINDS, Aws, Credential, Provider, Rule
@@ -27,8 +27,6 @@ _OURS = frozenset(
     ("accept-encoding", "connection", "content-length", "content-type", "expect", "host", "te", "transfer-encoding")
 )
 """Headers that say where a request goes, where it ends and what the daemon can read: a second one would be a lie."""
-_HOST = re.compile(r"(?!\d+\Z)[a-z0-9._-]+|(?=.*:)[0-9a-f:.]+(%.+)?")
-"""A name or an address; a number alone is one that no certificate can be for."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 
@@ -162,7 +160,7 @@ def parsed_url(text: str, userinfo: bool = False) -> SplitResult:
         port = url.port
     except ValueError:
         raise ValueError("is no URL") from None
-    if url.scheme not in ("http", "https") or not _HOST.fullmatch(url.hostname or "") or port == 0:
+    if url.scheme not in ("http", "https") or not is_host(url.hostname or "") or port == 0:
         raise ValueError("must be an http:// or https:// URL")
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("must hold no blanks and only ASCII")

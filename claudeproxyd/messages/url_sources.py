@@ -16,15 +16,15 @@ import msgspec
 GOOGLES = ("googleapis.com", "google.com")
 """Domains that Google may read with its caller's rights."""
 
-_URL = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]*)(?:[/?#].*)?", re.IGNORECASE)
-_HOST = re.compile(r"((?:[a-z0-9_-]{1,63}\.)+([a-z0-9_-]{1,63}))\.?(?::\d{1,5})?")
-_PLACE = re.compile(r"(?:gs|s3)://[a-z0-9._-]+|https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]*)(?:[/?#].*)?", re.IGNORECASE | re.ASCII)
+_HOST = re.compile(r"((?:[a-z0-9_-]{1,63}\.)+([a-z0-9_-]{1,63}))\.?(?::[0-9]{1,5})?")
+_PLACE = re.compile(r"(?:gs|s3)://[a-z0-9._-]+|https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _LONGEST = 8_192
 #: More than the API takes images in a request.
 _MOST_SOURCES = 1_000
 #: What different readers of URLs make different things of.
 _TREACHEROUS = re.compile(r"[\x00-\x20\x7f\\]")
-_NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 #: Top-level domains that are nobody's in public: RFC 6761, 6762, 7686, 8375, and those that ICANN gives to nobody.
 _NOT_PUBLIC = re.compile(
     "arpa|corp|home|internal|intranet|invalid|lan|local|localdomain|localhost|mail|onion|private|test"
@@ -45,8 +45,8 @@ def objection(url: str, places: Collection[str] = (), withheld: Collection[str] 
     if len(url) > _LONGEST:
         return "is too long"
     parts = _URL.fullmatch(url)
-    if parts is None or _TREACHEROUS.search(url):
-        return "is no URL with a host"
+    if parts is None or _TREACHEROUS.search(url) or not parts[2].isascii():
+        return "is no URL with a host in plain letters"
     scheme, authority = parts[1].lower(), parts[2].lower()
     if f"{scheme}://{authority}" in places:
         return None

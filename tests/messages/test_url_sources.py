@@ -88,6 +88,9 @@ FORBIDDEN = (
     "https://127。0。0。1/a.png",
     "https://①②⑦.0.0.1/a.png",
     "https://ⓔxample.com/a.png",
+    "https://\u212aelvin.example/a.png",
+    "http\u017f://example.com/a.png",
+    "https://example.com:\u0663/a.png",
     "https://example.com\\@169.254.169.254/a.png",
     "https://169.254.169.254\\.example.com/a.png",
     "https://example.com/a b.png",
@@ -127,6 +130,7 @@ class Urls(SynchronousTestCase):
             "https://images.corp:8443@evil.example/a.png",
             "http://images.corp:8443/a.png",
             "gs://team-docs\\@other/a.pdf",
+            "https://images.corp:8443\u0663/a.png",
         ):
             self.assertIsNotNone(objection(url, places), url)
 
