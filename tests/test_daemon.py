@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
@@ -310,6 +311,34 @@ class Descriptors(DaemonTestCase):
         self.write((BASE + ONE + TWO + MODELS).replace("drain", "max_connections = 400\ndrain"))
         self.successResultOf(self.daemon.reload())
         self.assertEqual(self.daemon.site.gateway.limits.max_connections, 400)
+
+
+class Lookups(DaemonTestCase):
+    """Names of hosts."""
+
+    def setUp(self) -> None:
+        self.asked: list[tuple[str, Deferred[Any]]] = []
+        self.patch(claudeproxyd.daemon, "unawaited_threads", lambda reactor, name, most: self.look_up)
+        super().setUp()
+
+    def look_up(self, function: Any, name: str) -> Deferred[Any]:
+        """In a thread that ends when a test says so."""
+        work: Deferred[Any] = Deferred()
+        self.asked.append((name, work))
+        return work
+
+    def test_one_that_hangs(self) -> None:
+        """Many requests to a host whose name hangs take one thread, and another provider is reached meanwhile."""
+        by_name = (ONE + TWO).replace("http://127.0.0.1:9001", "https://hangs.example:9001")
+        by_name = by_name.replace("http://127.0.0.1:9002", "https://fine.example:9002")
+        self.write(BASE + by_name + MODELS + '[[models]]\nname = "two-m"\nroutes = [{ provider = "two" }]\n')
+        self.successResultOf(self.daemon.reload())
+        for _ in range(24):
+            self.ask()
+        self.ask("two-m")
+        self.assertEqual([name for name, _ in self.asked], ["hangs.example", "fine.example"])
+        self.asked[1][1].callback([(IPv4Address, "192.0.2.2")])
+        self.assertEqual([where[:2] for where in self.reactor.tcpClients], [("192.0.2.2", 9002)])
 
 
 class Circles(DaemonTestCase):
