@@ -281,7 +281,7 @@ class StreamAnswer:
             self._last(batch, consumer)
             return
         if not batch.count or _pings_alone(batch):
-            self._barren += len(chunk) - max(unfinished - before, 0)
+            self._barren += len(chunk) + before - unfinished
             if self._barren > MAX_BARREN:
                 raise Damaged(f"the stream brings {MAX_BARREN} bytes and nothing of the answer")
         elif self._barren:

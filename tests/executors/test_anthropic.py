@@ -502,6 +502,17 @@ class Streams(AnthropicTestCase):
                 self.assertIn("nothing of the answer", events.failure.outcome.reason)
                 self.assertTrue(wire.aborted)
 
+    def test_barren_and_large(self) -> None:
+        """A comment that comes in many reads counts as what it is, once it is whole."""
+        _, events, wire = self.deliver(START)
+        comment = b":" + b"x" * 90_000 + b"\n\n"
+        comments = 0
+        while events.failure is None and comments < 20:
+            comments += 1
+            for start in range(0, len(comment), 30_000):
+                wire.say(chunk(comment[start : start + 30_000]))
+        self.assertEqual(comments, 12)
+
     def test_fruitful(self) -> None:
         """Pings and comments between events do no harm however many there are, nor does a large event."""
         self.make({"max_event_bytes": 3_000_000}.items())
