@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, FirstError, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 EVERY = 3600.0
 #: The same where one of them has not answered: at first, doubling up to that.
 SOON = 60.0
+#: Seconds that a credential may take to list its models, all pages together.
+PATIENCE = 15.0
+#: Credentials of one provider that are asked at once. No provider waits for another.
+AT_ONCE = 8
+#: Seconds of quiet after a reload before anybody is asked: reloads may come in storms.
+QUIET = 1.0
 
 #: What the API itself says where a date of release is not known.
 UNKNOWN_DATE = "1970-01-01T00:00:00Z"
@@ -61,6 +67,7 @@ class Catalog(Service):
         if before is not None and self._discovers:
             self._listed = dict(before._listed)
         self._discovered = self._merged()
+        self._pause = 0.0 if before is None else QUIET
         self._clock = clock
         self._looking: Deferred[None] | None = None
 
@@ -69,7 +76,8 @@ class Catalog(Service):
         super().startService()
         if self._discovers:
             self._looking = Deferred.fromCoroutine(self._look())
-            self._looking.addErrback(lambda failure: failure.trap(CancelledError))
+            # Cancelled between two looks, or within one.
+            self._looking.addErrback(lambda failure: failure.trap(CancelledError, FirstError))
 
     def stopService(self) -> None:
         """Stop looking."""
@@ -89,6 +97,8 @@ class Catalog(Service):
     async def _look(self) -> None:
         """Ask all, again and again, until cancelled."""
         soon = SOON
+        if self._pause:
+            await deferLater(self._clock, self._pause)
         while True:
             if await self._ask_all():
                 pause, soon = EVERY, SOON
@@ -98,25 +108,35 @@ class Catalog(Service):
 
     async def _ask_all(self) -> bool:
         """Whether all have answered. Of those that have not, what they listed before stands."""
-        all_answered = True
-        for credential in self._credentials:
-            try:
-                listed = await self._executors[credential.provider].models(credential)
-                entries = {(name := str(entry["id"])): _entry(name) | entry for entry in listed}
-            except CancelledError:
-                raise
-            except Exception as e:
-                self._log.info(
-                    "{provider}/{credential} does not list its models: {reason}",
-                    provider=credential.provider,
-                    credential=credential.name,
-                    reason=str(e),
-                )
-                all_answered = False
-                continue
-            self._listed[credential.provider, credential.name] = entries
-            self._discovered = self._merged()
-        return all_answered
+        turns = {credential.provider: DeferredSemaphore(AT_ONCE) for credential in self._credentials}
+        answered: list[bool] = await gatherResults(
+            [
+                turns[credential.provider].run(lambda each: Deferred.fromCoroutine(self._ask(each)), credential)
+                for credential in self._credentials
+            ],
+            consumeErrors=True,
+        )
+        return all(answered)
+
+    async def _ask(self, credential: Credential) -> bool:
+        """Whether it has answered."""
+        try:
+            asked = self._executors[credential.provider].models(credential)
+            listed = await asked.addTimeout(PATIENCE, self._clock)
+            entries = {(name := str(entry["id"])): _entry(name) | entry for entry in listed}
+        except CancelledError:
+            raise
+        except Exception as e:
+            self._log.info(
+                "{provider}/{credential} does not list its models: {reason}",
+                provider=credential.provider,
+                credential=credential.name,
+                reason=str(e),
+            )
+            return False
+        self._listed[credential.provider, credential.name] = entries
+        self._discovered = self._merged()
+        return True
 
     def _merged(self) -> dict[str, dict[str, Any]]:
         """What all that are there have listed; of a model that several list, the first one's entry."""

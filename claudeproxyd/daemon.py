@@ -6,21 +6,19 @@ What follows from a configuration alone is built in :mod:`claudeproxyd.graph`, a
 from __future__ import annotations
 
 import gc
-import resource
 import signal
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from secrets import token_hex
 from typing import Any
 
 from twisted.application.service import IServiceCollection, MultiService
 from twisted.internet.defer import Deferred, DeferredList, fail, gatherResults, succeed
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from claudeproxyd import graph
+from claudeproxyd import descriptors, graph
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.config.reload import difference
@@ -37,7 +35,9 @@ from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.opening import store_for
 from claudeproxyd.store.parts import Parts
 from claudeproxyd.store.service import StateService
+from claudeproxyd.threads import thread_of_its_own, unawaited_threads
 from claudeproxyd.translate.signatures import Signatures
+from claudeproxyd.upstream.names import THREADS, Names
 from claudeproxyd.web.access import ConcurrencyAdmission
 from claudeproxyd.web.admin import AdminRoot
 from claudeproxyd.web.buffers import BufferBudget
@@ -60,16 +60,19 @@ class Daemon(MultiService):
         self._loaded = loaded
         self._load = load
         self._twistd_options = twistd_options
-        self._in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         config = loaded.config
         remember(graph.secrets_of(config))
         self.metrics = Metrics()
+        names = Names(reactor, unawaited_threads(reactor, "names", THREADS))
+        names.register(self.metrics)
+        self._resolver_before = reactor.installNameResolver(names)
         self._access_file = self._open_access_file()
+        self._own_hop = token_hex(8).encode()
         self._admission = ConcurrencyAdmission()
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
         self._sources = Sources(reactor)
         self._signatures = Signatures(time.time)
-        self._captures = Captures(reactor, self._in_thread)
+        self._captures = Captures(reactor, thread_of_its_own(reactor, "captures"))
         self._captures.register(self.metrics)
         self._sources.reload(config)
         self.pool = CredentialPool(
@@ -108,11 +111,19 @@ class Daemon(MultiService):
 
     def startService(self) -> None:
         """Serve; say where, and listen for signals."""
-        _raise_file_limit()
+        descriptors.raise_limit()
         super().startService()
         _spare_the_collector()
         for warning in self._loaded.warnings:
             self.log.warn("{warning}", warning=str(warning))
+        wanted, allowed = self._loaded.config.server.max_connections, descriptors.connections_allowed()
+        if allowed < wanted:
+            self.log.warn(
+                "server.max_connections is {wanted}, but the limit of open files is enough for {allowed}:"
+                " raise it (LimitNOFILE=, ulimit -n)",
+                wanted=wanted,
+                allowed=allowed,
+            )
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
         config = self._loaded.config
         self.log.info(
@@ -187,6 +198,8 @@ class Daemon(MultiService):
                 buffers=self._buffers,
                 signatures=self._signatures,
                 captures=self._captures,
+                own_hop=self._own_hop,
+                connections_allowed=descriptors.connections_allowed(),
                 ready=lambda: bool(self.running) and self._state.settled and not self.site.draining,
             ),
             before,
@@ -200,7 +213,7 @@ class Daemon(MultiService):
         if path in ("", "off"):
             return None
         try:
-            file = LineFile(path, self._reactor, self._in_thread)
+            file = LineFile(path, self._reactor, thread_of_its_own(self._reactor, "lines"))
         except OSError as e:
             raise SystemExit(f"claudeproxyd: log.access: {e}: name a file that can be written") from None
         file.register(self.metrics)
@@ -246,6 +259,7 @@ class Daemon(MultiService):
                 self.site.abort_all()
         self._plant.upstreams.close()
         await super().stopService()
+        self._reactor.installNameResolver(self._resolver_before)
         if self._access_file is not None:
             await self._access_file.close()
 
@@ -290,9 +304,3 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-
-
-def _raise_file_limit() -> None:
-    """Each stream takes two descriptors; the soft limit is often 1024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

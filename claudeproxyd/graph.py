@@ -98,6 +98,7 @@ class Upstreams:
             timeouts=timeouts,
             max_event_bytes=config.streaming.max_event_bytes,
             hold=self._fixtures.buffers.note,
+            own_hop=self._fixtures.own_hop,
             signatures=self._fixtures.signatures,
             rules=[
                 operator_rule(rule.outcome, rule.status, rule.match, rule.cooldown, rule.scope)
@@ -136,6 +137,9 @@ class Fixtures:
     buffers: BufferBudget
     signatures: Signatures
     captures: Captures
+    own_hop: bytes
+    connections_allowed: int
+    """By what the process may have of descriptors."""
     ready: Callable[[], bool]
 
 
@@ -175,7 +179,7 @@ class Plant:
         common: dict[str, Any] = {
             "limits": Limits(
                 max_request_bytes=config.server.max_request_bytes,
-                max_connections=config.server.max_connections,
+                max_connections=min(config.server.max_connections, fixtures.connections_allowed),
                 request_head=config.timeouts.request_head,
                 request_body=config.timeouts.request_body,
                 stall=config.streaming.stall,
@@ -186,6 +190,7 @@ class Plant:
             "metrics": fixtures.metrics,
             "access_log": fixtures.access_log,
             "ready": fixtures.ready,
+            "own_hop": fixtures.own_hop,
         }
         self.public = PublicGateway(
             authenticator=authenticator(config),

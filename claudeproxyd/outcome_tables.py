@@ -33,6 +33,7 @@ MODEL_FAULT = Outcome(Kind.MODEL_FAULT, Scope.NONE, Then.REPEAT_ONCE)
 RECTIFY = Outcome(Kind.RECTIFY, Scope.NONE, Then.RECTIFY_ONCE)
 STALE = Outcome(Kind.STALE, Scope.NONE, Then.REPEAT_ONCE)
 CONFIGURATION = Outcome(Kind.CONFIGURATION, Scope.PROVIDER, Then.NEXT, 60, 60)
+INTERNAL = Outcome(Kind.INTERNAL, Scope.NONE, Then.NEXT)
 BROKEN_STREAM = Outcome(Kind.BROKEN_STREAM, Scope.MODEL, Then.ANSWER, passing=True)
 
 #: Characters of a message that patterns are tried on.
@@ -277,6 +278,8 @@ BY_NAME: tuple[Row, ...] = (
     ),
     # a kept-alive connection closed before one byte of the answer
     Row(STALE, (Sign(failures=("stale",)),)),
+    # a lack, or a fault, of ours
+    Row(INTERNAL, (Sign(failures=("internal",)),)),
     # TLS: untrusted, expired, wrong name
     Row(CONFIGURATION, (Sign(failures=("tls",)),)),
 )
@@ -296,8 +299,8 @@ BY_STATUS: tuple[Row, ...] = (
         replace(UNSUPPORTED, then=Then.NEXT),
         (Sign(statuses=(404,)), Sign(statuses=(405, 501), count_tokens=True)),
     ),
-    # 407 from a proxy
-    Row(CONFIGURATION, (Sign(statuses=(407,)), Sign(failures=("proxy_auth",)))),
+    # 407 from a proxy; 508 from a daemon of this kind that the request has been through before
+    Row(CONFIGURATION, (Sign(statuses=(407, 508)), Sign(failures=("proxy_auth",)))),
     # 429, with a hint and without
     Row(QUOTA, (Sign(statuses=(429,)),), Hinted.COOLDOWN_AND_SCOPE),
     Row(OVERLOADED, (Sign(statuses=(529,)),), Hinted.COOLDOWN),

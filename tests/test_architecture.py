@@ -16,7 +16,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("interfaces", "errors", "error_bodies", "outcomes", "outcome_tables", "classification", "hints", "leases"),
     ("messages", "framing"),
     ("translate",),
-    ("config", "observe", "sockets"),
+    ("config", "observe", "descriptors", "sockets", "threads"),
     ("routing", "upstream", "pool"),
     ("dispatch", "secrets", "pool.service"),
     ("catalog", "executors", "store"),

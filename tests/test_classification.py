@@ -300,6 +300,17 @@ class ByNameTests(Table):
         """A kept-alive connection that was closed before a byte came is replaced, and no more said."""
         self.holds(failed("stale"), Kind.STALE, Scope.NONE, NONE, Then.REPEAT_ONCE)
 
+    def test_circle(self) -> None:
+        """A provider whose base_url leads back here is out, and no credential of its is to blame."""
+        error = {"type": "error", "error": {"type": "api_error", "message": "This request has been here before"}}
+        self.holds(seen("anthropic", 508, error), Kind.CONFIGURATION, Scope.PROVIDER, (60, 60), Then.NEXT)
+
+    def test_ours(self) -> None:
+        """What we lack, or do wrong, cools nobody, however far the request had come."""
+        self.holds(failed("internal"), Kind.INTERNAL, Scope.NONE, NONE, Then.NEXT)
+        broken = classify(failed("internal", message_committed=True))
+        self.assertEqual((broken.kind, broken.scope, broken.then), (Kind.INTERNAL, Scope.NONE, Then.ANSWER))
+
     def test_tls(self) -> None:
         """A certificate that does not fit is the operator's to mend; no credential is blamed."""
         self.holds(failed("tls"), Kind.CONFIGURATION, Scope.PROVIDER, (60, 60), Then.NEXT)

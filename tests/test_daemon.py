@@ -10,11 +10,13 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+import claudeproxyd.daemon
 from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.tap import Options, makeService
 from tests.upstream.fakes import Wire
@@ -54,18 +56,8 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-class Threads:
-    """Work that is handed to a thread is done at once."""
-
-    def callInThreadWithCallback(self, done: Callable[..., None], work: Callable[..., Any], *args: Any) -> None:
-        done(True, work(*args))
-
-
 class Reactor(MemoryReactorClock):
     """With threads of a kind."""
-
-    def getThreadPool(self) -> Threads:
-        return Threads()
 
     def callFromThread(self, work: Callable[..., object], *args: Any) -> None:
         work(*args)
@@ -78,6 +70,8 @@ class DaemonTestCase(SynchronousTestCase):
         self.signals: dict[int, Any] = {}
         self.patch(signal, "signal", self.signals.__setitem__)
         self.patch(resource, "setrlimit", lambda *_: None)
+        # Work that is handed to a thread is done at once.
+        self.patch(claudeproxyd.daemon, "thread_of_its_own", lambda reactor, name: maybeDeferred)
         for name in ("freeze", "set_threshold"):
             self.patch(gc, name, lambda *_: None)
         self.path = os.path.abspath(self.mktemp())
@@ -320,6 +314,74 @@ class Reloading(DaemonTestCase):
         self.signals[signal.SIGHUP](signal.SIGHUP, None)
         self.ask()
         self.assertEqual(self.reactor.tcpClients[0][1], 9003)
+
+
+class Descriptors(DaemonTestCase):
+    """What the process may have is what it lets in."""
+
+    def setUp(self) -> None:
+        self.patch(resource, "getrlimit", lambda _: (64, 1_024))
+        super().setUp()
+
+    def test_fewer_connections(self) -> None:
+        """No more clients than there are descriptors for, at either listener, now and after a reload."""
+        for site in (self.daemon.site, self.daemon.admin_site):
+            self.assertEqual(site.gateway.limits.max_connections, 487)
+        self.write((BASE + ONE + TWO + MODELS).replace("drain", "max_connections = 400\ndrain"))
+        self.successResultOf(self.daemon.reload())
+        self.assertEqual(self.daemon.site.gateway.limits.max_connections, 400)
+
+
+class Lookups(DaemonTestCase):
+    """Names of hosts."""
+
+    def setUp(self) -> None:
+        self.asked: list[tuple[str, Deferred[Any]]] = []
+        self.patch(claudeproxyd.daemon, "unawaited_threads", lambda reactor, name, most: self.look_up)
+        super().setUp()
+
+    def look_up(self, function: Any, name: str) -> Deferred[Any]:
+        """In a thread that ends when a test says so."""
+        work: Deferred[Any] = Deferred()
+        self.asked.append((name, work))
+        return work
+
+    def test_one_that_hangs(self) -> None:
+        """Many requests to a host whose name hangs take one thread, and another provider is reached meanwhile."""
+        by_name = (ONE + TWO).replace("http://127.0.0.1:9001", "https://hangs.example:9001")
+        by_name = by_name.replace("http://127.0.0.1:9002", "https://fine.example:9002")
+        self.write(BASE + by_name + MODELS + '[[models]]\nname = "two-m"\nroutes = [{ provider = "two" }]\n')
+        self.successResultOf(self.daemon.reload())
+        for _ in range(24):
+            self.ask()
+        self.ask("two-m")
+        self.assertEqual([name for name, _ in self.asked], ["hangs.example", "fine.example"])
+        self.asked[1][1].callback([(IPv4Address, "192.0.2.2")])
+        self.assertEqual([where[:2] for where in self.reactor.tcpClients], [("192.0.2.2", 9002)])
+
+
+class Circles(DaemonTestCase):
+    """A base_url that leads back here, by whichever name."""
+
+    def test_one_turn(self) -> None:
+        """What comes back is refused before its key is looked at; the provider is out, and another serves."""
+        connection = self.ask("any")
+        wire = self.accept()
+        again = Connection(self.daemon.site, "127.0.0.1")
+        reply = again.ask(wire.taken().replace(b"Host: 127.0.0.1:9001", b"Host: gateway.example"))
+        self.assertEqual(reply.status, 508)
+        self.assertIn(b"base_url", reply.body)
+        self.assertEqual(self.reactor.tcpClients, [])
+        wire.say(b"HTTP/1.1 508 Loop Detected\r\ncontent-length: %d\r\n\r\n%b" % (len(reply.body), reply.body))
+        self.accept().say(OK)
+        self.assertIn(b'{"type":"message"}', connection.take())
+
+    def test_another_daemon(self) -> None:
+        """Requests of another daemon are as welcome as any client's."""
+        connection = Connection(self.daemon.site, "127.0.0.1")
+        body = b'{"model":"one-m","max_tokens":9,"messages":[]}'
+        connection.send(post("/v1/messages", body, "x-claudeproxyd-hop: fedcba9876543210"))
+        self.assertIn(b"x-claudeproxyd-hop: fedcba9876543210, ", self.accept().taken())
 
 
 class Stopping(DaemonTestCase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 from OpenSSL import crypto
@@ -15,6 +16,8 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
+
+_HOST = re.compile(r"(?![0-9]+\Z)[a-z0-9._-]+|(?=.*:)[0-9a-f:.]+(%.+)?")
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,18 @@ def listener_of(description: str) -> Listener:
     return Listener(is_loopback(interface), interface, port)
 
 
+def is_host(text: str) -> bool:
+    """Whether *text*, in small letters, is a name or an address; a number alone is one that no certificate is for."""
+    return _HOST.fullmatch(text) is not None
+
+
 def is_loopback(host: str) -> bool:
     """Whether *host* is this machine for sure: ``localhost`` or a loopback address."""
+    if host == "localhost":
+        return True
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # Python knows from 3.13 on that ::ffff:127.0.0.1 is one.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

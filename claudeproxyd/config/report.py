@@ -54,6 +54,8 @@ def _details(provider: Provider) -> Iterator[str]:
     if provider.proxy:
         # What stands before the host may be a password.
         yield f"through the proxy {provider.proxy.rpartition('@')[2].removeprefix('http://')}"
+    if provider.url_sources:
+        yield f"reads for every client, by URL: {', '.join(provider.url_sources)}"
     if provider.timeouts:
         yield "time-outs " + ", ".join(f"{name} {seconds:g} s" for name, seconds in provider.timeouts.items())
     if provider.rules:

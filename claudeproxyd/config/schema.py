@@ -158,7 +158,8 @@ class Rule:
     """``[[providers.rules]]``: an operator's own reading of an upstream's failure; asked first, first match wins."""
 
     outcome: str = required(
-        "What it is.", choices=tuple(kind.value for kind in Kind if kind not in (Kind.OK, Kind.CANCELLED))
+        "What it is.",
+        choices=tuple(kind.value for kind in Kind if kind not in (Kind.OK, Kind.CANCELLED, Kind.INTERNAL)),
     )
     status: int = setting(0, "The status it applies to; 0: any.")
     match: str = setting("", "A regular expression that is searched for in the body; empty: any body.")
@@ -179,7 +180,11 @@ class Timeouts:
         " with the first token: gemini, vertex, openai-*.",
     )
     first_byte_whole: float = setting(540.0, "The same, not streamed; below the clients' own 600.")
-    content: float = setting(900.0, "To the first content event of a stream, pings or not.")
+    content: float = setting(
+        900.0,
+        "To the first content event of a stream, pings or not; and from the head of an answer that is not streamed to"
+        " its end, blanks or not.",
+    )
     idle: float = setting(300.0, "Between two upstream bytes.")
     total: float = setting(0.0, "Of the whole request; 0: none.")
     request_head: float = setting(20.0, "Absolute, for a client to send its head.")
@@ -202,6 +207,12 @@ class Provider:
     drop_fields: list[str] = setting([], "Top-level request fields that this upstream does not take.")
     safety_settings: dict[str, str] = setting(
         {}, 'gemini, vertex: thresholds by category, such as { HARASSMENT = "OFF" }; those left out are Google\'s own.'
+    )
+    url_sources: list[str] = setting(
+        [],
+        "anthropic, vertex: buckets and hosts that clients may name in sources by URL, beside public hosts by https,"
+        " such as gs://team-docs or http://images.corp:8080. All of it is then read for them with the provider's"
+        " rights.",
     )
     max_concurrency: int = setting(0, "Attempts at once; 0: no limit.")
     max_connections: int = setting(0, "Connections at once; 0: no limit.")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from claudeproxyd.config.listening import is_host
+
 PREFIX = "claudeproxyd:"
 _FORMS = 'must be "memory:", sqlite:PATH or redis://host:port/0'
 
@@ -60,7 +62,12 @@ def _redis(text: str) -> InRedis:
         raise ValueError(_FORMS) from None
     database = url.path.strip("/") or "0"
     options = parse_qs(url.query, keep_blank_values=True)
-    if not url.hostname or url.fragment or not (database.isascii() and database.isdecimal()):
+    if (
+        not url.hostname
+        or not is_host(url.hostname)
+        or url.fragment
+        or not (database.isascii() and database.isdecimal())
+    ):
         raise ValueError(_FORMS)
     if options.keys() - {"prefix"} or len(options.get("prefix", [])) > 1:
         raise ValueError("may have no option but one ?prefix=")

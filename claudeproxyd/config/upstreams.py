@@ -7,13 +7,14 @@ import re
 from collections.abc import Collection, Mapping
 from urllib.parse import SplitResult, urlsplit
 
-from claudeproxyd.config.listening import is_loopback
+from claudeproxyd.config.listening import is_host, is_loopback
 from claudeproxyd.config.mistakes import Findings
 from claudeproxyd.config.places import Place
 from claudeproxyd.config.schema import KINDS, Aws, Credential, Provider, Rule
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.config.timeouts import overridable
 from claudeproxyd.interfaces import IExecutorMaker
+from claudeproxyd.messages.url_sources import is_place
 
 _SECRETS = ("api_key", "bearer_token", "service_account", "aws", "oauth")
 _BRINGS = {"oauth": "bearer_token"}
@@ -51,6 +52,7 @@ def check_provider(
         findings.mistake(place / "tls" / "ca_file", "cannot be read")
     if provider.safety_settings and provider.kind not in _OF_GOOGLE:
         findings.mistake(place / "safety_settings", f"are nothing to kind '{provider.kind}'", "leave them out")
+    _url_sources(provider, place / "url_sources", findings)
     if provider.base_url and (maker is None or provider.base_url != maker.default_base_url.rstrip("/")):
         _base_url(provider.base_url, place / "base_url", own_ports, findings)
     if maker is None:
@@ -158,7 +160,7 @@ def parsed_url(text: str, userinfo: bool = False) -> SplitResult:
         port = url.port
     except ValueError:
         raise ValueError("is no URL") from None
-    if url.scheme not in ("http", "https") or not url.hostname or port == 0:
+    if url.scheme not in ("http", "https") or not is_host(url.hostname or "") or port == 0:
         raise ValueError("must be an http:// or https:// URL")
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("must hold no blanks and only ASCII")
@@ -167,6 +169,15 @@ def parsed_url(text: str, userinfo: bool = False) -> SplitResult:
     if "?" in text or "#" in text:
         raise ValueError("must hold no query and no fragment")
     return url
+
+
+def _url_sources(provider: Provider, place: Place, findings: Findings) -> None:
+    if provider.url_sources and provider.kind in ("gemini", "sandbox"):
+        findings.mistake(place, f"are nothing to kind '{provider.kind}', which has no URL fetched", "leave them out")
+    for index, text in enumerate(provider.url_sources):
+        if not is_place(text):
+            mend = "such as gs://bucket or https://host:port, in small letters and without a path"
+            findings.mistake(place / index, "is no bucket and no host", mend)
 
 
 def _headers(provider: Provider, place: Place, findings: Findings) -> None:

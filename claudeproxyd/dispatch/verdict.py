@@ -77,6 +77,8 @@ def _of(failure: AttemptFailed, model: str, ready_in: float | None, settings: Po
         return _later(kind, 429, f"All credentials for {model} have used up their quota", ready_in, settings)
     if kind in _OURS:
         return _ours(kind, model, ready_in, settings)
+    if kind is Kind.INTERNAL:
+        return _later(kind, 503, f"The gateway failed: {failure.outcome.reason}", 1.0, settings)
     if kind is Kind.OVERLOADED:
         later = _later(kind, 529, _upstreams_words(failure) or "Overloaded", ready_in, settings)
         return Refusal(later.error, _without_retry_after(failure.answer, later.error.status), kind.value)

@@ -26,9 +26,14 @@ if TYPE_CHECKING:
 
 #: How long an upstream may linger after its answer is whole before its connection is given up, in seconds.
 LINGER = 5.0
+#: Bytes that a stream may bring without an event, pings apart: blanks, comments, pings without end.
+MAX_BARREN = 1_048_576
+#: Bytes that are read at once: of a compressed stream one read may come to megabytes.
+STEP = 262_144
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+_PING = b"event: ping\n"
 _CUT = "upstream closed the stream before message_stop"
 
 
@@ -85,6 +90,10 @@ def _odd_message(body: bytes) -> _Message:
     ):
         raise Damaged("no message")
     return _Message(kind, members.get("stop_reason"), members.get("usage"))
+
+
+def _pings_alone(batch: Batch) -> bool:
+    return batch.frames.startswith(_PING) and batch.frames.count(_PING) == batch.count
 
 
 def read_count(body: bytes) -> Whole:
@@ -157,6 +166,7 @@ class StreamAnswer:
 
     __slots__ = (
         "_attempt",
+        "_barren",
         "_capture",
         "_committed",
         "_consumer",
@@ -202,6 +212,8 @@ class StreamAnswer:
         self._max_event_bytes = executor.services.max_event_bytes
         self._hold = executor.services.hold
         self._held = 0
+        self._barren = 0
+        """Bytes since the last event that was no ping."""
         self._committed = False
         """Content has been handed on."""
         self._consumer: IEventConsumer | None = None
@@ -263,20 +275,36 @@ class StreamAnswer:
         self.bytes_in = before + len(chunk)
         if self._capture is not None:
             self._capture.data(chunk)
-        reader = self._reader
         try:
             if decoder is not None:
                 chunk = decoder.feed(chunk)
-            batch = reader.feed(chunk)
+            if len(chunk) <= STEP:
+                self._read(chunk, consumer)
+                return
+            for start in range(0, len(chunk), STEP):
+                self._read(chunk[start : start + STEP], consumer)
+                if self._consumer is None:
+                    return
         except (CodingError, FrameTooLarge, Damaged, ModelFault) as e:
             self._spoilt(e)
-            return
-        unfinished = reader.unfinished
-        if unfinished != self._held:
+
+    def _read(self, chunk: bytes, consumer: IEventConsumer) -> None:
+        """Some of the stream, decoded. Raises as the reader does."""
+        reader = self._reader
+        batch = reader.feed(chunk)
+        before, unfinished = self._held, reader.unfinished
+        if unfinished != before:
             self._holds(unfinished)
         if batch.ended or batch.error is not None:
             self._last(batch, consumer)
-        elif batch.count:
+            return
+        if not batch.count or _pings_alone(batch):
+            self._barren += len(chunk) + before - unfinished
+            if self._barren > MAX_BARREN:
+                raise Damaged(f"the stream brings {MAX_BARREN} bytes and nothing of the answer")
+        elif self._barren:
+            self._barren = 0
+        if batch.count:
             if not self._committed:
                 self._committed = batch.content
             consumer.events(batch)

@@ -153,6 +153,7 @@ class GeminiExecutor(HTTPExecutor):
                 max_output_tokens=route.max_output_tokens,
                 on_vertex=self.on_vertex,
                 safety_settings=self._safety_settings,
+                url_sources=self._section.url_sources,
             ),
             self.services.signatures if signed else Signatures(self.services.now),
         )

@@ -10,16 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote
 
+from twisted.internet.defer import TimeoutError
+
 from claudeproxyd.classification import classify, context_overflow
 from claudeproxyd.error_bodies import read_error
 from claudeproxyd.errors import type_in
 from claudeproxyd.executors.answers import StreamAnswer, Whole, WholeAnswer, read_count, read_message
 from claudeproxyd.framing.coding import CodingError, Decoder, decode_whole, sniff
 from claudeproxyd.hints import foreseen
+from claudeproxyd.messages import hops
 from claudeproxyd.messages.headers import value_of
 from claudeproxyd.messages.reader import Damaged, ModelFault
 from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Evidence, Phase
-from claudeproxyd.upstream.errors import UpstreamError
+from claudeproxyd.upstream.errors import IdleTimedOut, UpstreamError
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 #: No whole answer is larger: 128,000 tokens are some 2 MB, images in tool results some 30.
 MAX_WHOLE_ANSWER = 67_108_864
 MAX_ERROR_ANSWER = 1_048_576
+#: Seconds for the body of an answer that is none: what matters of it is said in its head.
+ERROR_BODY = 5.0
 
 #: Pages of a list of models that are read; all that publish such lists fit into fewer.
 MAX_PAGES = 20
@@ -71,8 +76,9 @@ class HTTPExecutor(ABC):
         call = attempt.call
         section, timeouts = self._section, self.services.timeouts
         streamed = call.envelope.stream and not call.count_tokens
-        lines = b"%b%bcontent-type: application/json\r\naccept-encoding: %b\r\n" % (
+        lines = b"%b%b%bcontent-type: application/json\r\naccept-encoding: %b\r\n" % (
             lines,
+            hops.line(self.services.own_hop, call.headers),
             own_lines(section.headers, call.principal.name) if section.headers else b"",
             b"identity" if streamed else b"gzip",
         )
@@ -119,7 +125,7 @@ class HTTPExecutor(ABC):
         response = await self._origin.request(
             b"GET",
             target,
-            lines + b"accept-encoding: gzip\r\n",
+            lines + hops.line(self.services.own_hop) + b"accept-encoding: gzip\r\n",
             b"",
             first_byte=timeouts.first_byte,
             idle=timeouts.idle,
@@ -149,15 +155,14 @@ class HTTPExecutor(ABC):
             attempt.capture.answer(response.status, response.headers)
         if response.status == 200:
             return then(response, attempt)
-        body = self._body(response, MAX_ERROR_ANSWER).addErrback(_without_body)
-        return body.addCallback(self._refused, response, attempt)
+        return self._error_body(response).addCallback(self._refused, response, attempt)
 
     def _stream(
         self, response: Response, attempt: Attempt, reader: StreamReader, media_types: tuple[bytes, ...]
     ) -> Any:
         """The answer that *reader* makes of a body, which has to be of one of these types."""
         if not value_of(response.headers, b"content-type").lower().startswith(media_types):
-            return self._body(response, MAX_ERROR_ANSWER).addCallback(self._not_an_answer, response, attempt)
+            return self._error_body(response).addCallback(self._not_an_answer, response, attempt)
         encoding = value_of(response.headers, b"content-encoding").decode("latin-1")
         try:
             decoder = Decoder(encoding, self.services.max_event_bytes) if encoding else None
@@ -184,11 +189,19 @@ class HTTPExecutor(ABC):
             read = read_count if attempt.call.count_tokens else read_message
         if response.whole is not None:
             return self._read_whole(response.whole, response, attempt, read)
-        return self._body(response, MAX_WHOLE_ANSWER).addCallback(self._read_whole, response, attempt, read)
+        body = self._body(response, MAX_WHOLE_ANSWER)
+        if limit := self.services.timeouts.content:
+            body.addTimeout(limit, self.services.clock, _never_whole)
+        return body.addCallback(self._read_whole, response, attempt, read)
 
     def _body(self, response: Response, limit: int) -> Deferred[bytes]:
         """All of a body, counted in ``max_buffered_bytes`` while it comes."""
         return response.read(limit, self.services.hold)
+
+    def _error_body(self, response: Response) -> Deferred[bytes]:
+        """As much as there is of the body of what is no answer; nothing, where it does not come or breaks off."""
+        body = self._body(response, MAX_ERROR_ANSWER)
+        return body.addTimeout(ERROR_BODY, self.services.clock).addErrback(_without_body)
 
     def _read_whole(
         self, raw: bytes, response: Response, attempt: Attempt, read: Callable[[bytes], Whole]
@@ -303,10 +316,15 @@ def _pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _without_body(failure: Failure) -> bytes:
-    """An error whose body breaks off is still what its status says."""
-    if not isinstance(failure.value, UpstreamError):
+    """An error whose body breaks off, or does not come, is still what its status says."""
+    if not isinstance(failure.value, UpstreamError | TimeoutError):
         failure.raiseException()
     return b""
+
+
+def _never_whole(_: object, seconds: float) -> NoReturn:
+    """Blanks may keep an answer alive, and its client waiting for ever."""
+    raise IdleTimedOut(f"the answer was not whole within {seconds:g} seconds of its head")
 
 
 def _request_id(response: Response) -> str:

@@ -23,6 +23,8 @@ from claudeproxyd.pool.selection import lowest
 CROWD = 1
 
 
+#: What ends an attempt and is not the upstream's doing: a gate learns nothing from it.
+_SAY_NOTHING = (Kind.CANCELLED, Kind.INTERNAL)
 #: Of a place where hardly anything fails: a failure there still says only so much of the request.
 LEAST_ODDS = 0.02
 
@@ -251,7 +253,7 @@ class Candidates:
         told = None
         for gate in self._gates(lease.lane, lease.member):
             was_down = gate.condition is Condition.DOWN
-            if outcome.kind is Kind.CANCELLED:
+            if outcome.kind in _SAY_NOTHING:
                 gate.left(lease.serial)
             elif outcome.passing and (gate is place.gate or (gate.crowd and outcome.scope is Scope.MODEL)):
                 wait = 0.0 if outcome.until_hint is None else min(outcome.until_hint, self.terms.max_cooldown)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import DNSLookupError, TimeoutError
 from twisted.internet.protocol import Factory
 
+from claudeproxyd.descriptors import are_out, is_lack
 from claudeproxyd.sockets import Outbox
 from claudeproxyd.upstream.connection import Connection
-from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, NameNotFound, TLSFailed, UpstreamError
+from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Lacking, NameNotFound, TLSFailed, UpstreamError
 from claudeproxyd.upstream.exchange import Exchange
 from claudeproxyd.upstream.proxy import TunnelEndpoint, proxy_for
 from claudeproxyd.upstream.response import Response
@@ -275,8 +275,8 @@ class Origin:
         """What an endpoint failed with, in our terms."""
         if isinstance(error, UpstreamError):
             return error
-        if isinstance(error, VerificationError):
-            return TLSFailed(f"the certificate of {self._name} is for another name")
+        if is_lack(error) or (isinstance(error, DNSLookupError) and are_out()):
+            return Lacking("no descriptor or port is left for a connection")
         if isinstance(error, SSL.Error):
             return TLSFailed(f"TLS with {self._name} failed: {_openssl_reason(error)}")
         if isinstance(error, (DNSLookupError, ValueError)):

@@ -126,6 +126,15 @@ class ProviderTests(ConfigTestCase):
         """Without any provider there is nothing to serve."""
         self.assertEqual(self.mistake("").message, "are missing")
 
+    def test_url_sources(self) -> None:
+        """Buckets and hosts, each plainly; nothing to a kind that has no URL fetched."""
+        (a,) = self.load(provider('url_sources = ["gs://docs", "http://images.corp:8080"]')).config.providers
+        self.assertEqual(a.url_sources, ["gs://docs", "http://images.corp:8080"])
+        for text in ("docs", "gs://docs/", "gs://docs/a", "gs://*", "https://a@b"):
+            mistake = self.mistake(provider(f'url_sources = ["gs://docs", "{text}"]'))
+            self.assertEqual(mistake.place, "providers[0].url_sources[1]")
+        self.assertIn("are nothing", self.mistake(provider('url_sources = ["gs://docs"]', kind="gemini")).message)
+
     def test_base_url(self) -> None:
         """A base URL is the kind's default, loses its last slash, and must be one where there is no default."""
         (a,) = self.load(provider()).config.providers
@@ -136,6 +145,8 @@ class ProviderTests(ConfigTestCase):
         for url in (
             "x",
             "ftp://x",
+            "https://123",
+            "https://a*b",
             "https://",
             "https://x:0",
             "https://x:y",
@@ -147,7 +158,12 @@ class ProviderTests(ConfigTestCase):
 
     def test_itself(self) -> None:
         """A base URL that leads back to this daemon is refused: the variable that clients use may still be set."""
-        for url in ("http://127.0.0.1:8765", "http://localhost:8765/", "http://[::1]:8766"):
+        for url in (
+            "http://127.0.0.1:8765",
+            "http://localhost:8765/",
+            "http://[::1]:8766",
+            "http://[::ffff:127.0.0.1]:8765",
+        ):
             self.assertIn("this daemon itself", self.mistake(provider(f'base_url = "{url}"')).message)
 
     def test_in_the_clear(self) -> None:

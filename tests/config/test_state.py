@@ -38,6 +38,8 @@ class StateTests(SynchronousTestCase):
             "sqlite:a\0b",
             "redis:",
             "redis://",
+            "rediss://123",
+            "rediss://a!b",
             "redis://:secret@h:port/0",
             "redis://:secret@h/db",
             "redis://:secret@h/0#x",

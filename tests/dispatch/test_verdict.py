@@ -125,6 +125,12 @@ class Rows(VerdictTestCase):
                 self.assertIsNone(refused.answer)
         self.check(told(failed(Kind.LOCATION)), 503, "api_error", AGAIN)
 
+    def test_internal(self) -> None:
+        """A lack of ours is a 503, worth another try in a moment; an upstream's own words go before it."""
+        self.check(told(failed(Kind.INTERNAL)), 503, "api_error", (b"retry-after", b"1"))
+        self.assertIn("The gateway failed: a reason", told(failed(Kind.INTERNAL)).error.message)
+        self.assertEqual(told(failed(Kind.QUOTA), failed(Kind.INTERNAL)).error.status, 429)
+
     def test_transient(self) -> None:
         """The upstream's status from 500 up, else 502; 504 for time-outs."""
         again = (b"retry-after", b"2")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 from typing import Any
 
 from twisted.internet.defer import CancelledError
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectBindError, ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
@@ -24,7 +25,8 @@ from claudeproxyd.interfaces import (
     ISecretSource,
     IUpstreamAnswer,
 )
-from claudeproxyd.outcomes import AttemptFailed, Kind, Then
+from claudeproxyd.leases import Credential
+from claudeproxyd.outcomes import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
 from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
 from tests.upstream.fakes import Wire
@@ -60,6 +62,23 @@ class AnthropicTestCase(ExecutorTestCase):
 class Up(AnthropicTestCase):
     """The request."""
 
+    def test_urls(self) -> None:
+        """A server in the API's place is not sent around the operator's own network; the API sees to that itself."""
+        self.assertIn("url", self.refusal("http://169.254.169.254/a.png") or "passed")
+        self.assertIsNone(self.refusal("https://x.example/a.png"))
+        self.make(url_sources=["http://images.corp:8080"])
+        self.assertIsNone(self.refusal("http://images.corp:8080/a.png"))
+        self.make(base_url="https://api.anthropic.com")
+        self.assertIsNone(self.refusal("http://169.254.169.254/a.png"))
+
+    def refusal(self, url: str) -> str | None:
+        """Why a request with an image at that URL does not go up."""
+        content = [{"type": "image", "source": {"type": "url", "url": url}}]
+        body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": content}]}
+        made = self.attempt(body=json.dumps(body).encode())
+        reason: str | None = self.executor.cannot_carry(made.call, made.route)
+        return reason
+
     def test_bytes(self) -> None:
         """The client's own body goes up as it came, with the query, on the base URL's path."""
         attempt = self.attempt()
@@ -67,6 +86,16 @@ class Up(AnthropicTestCase):
         self.assertTrue(head.startswith(b"POST /base/v1/messages?beta=true HTTP/1.1\r\n"), head)
         self.assertEqual(body, attempt.call.envelope.body)
         self.assertEqual(attempt.bytes_out, len(body))
+
+    def test_hop(self) -> None:
+        """Whoever is sent a request, or asked for its models, is told which daemons it has been through."""
+        self.make({"own_hop": b"0123456789abcdef"}.items())
+        sent, _, head, _ = self.send(self.attempt(headers=[(b"x-claudeproxyd-hop", b"fedcba9876543210")]))
+        sent.addErrback(lambda failure: None)
+        self.assertIn(b"\r\nx-claudeproxyd-hop: fedcba9876543210, 0123456789abcdef\r\n", head)
+        self.assertEqual(head.count(b"x-claudeproxyd-hop"), 1)
+        self.executor.models(Credential("p", "a", StaticSecret({"api_key": "k"}))).addErrback(lambda failure: None)
+        self.assertIn(b"\r\nx-claudeproxyd-hop: 0123456789abcdef\r\n", self.net.accept().taken())
 
     def test_model(self) -> None:
         """Only the model is replaced where the route renames it."""
@@ -200,6 +229,20 @@ class Whole(AnthropicTestCase):
         self.assertEqual(self.failed(200, b"{}", count_tokens=True).outcome.kind, Kind.TRANSIENT)
         self.assertEqual(self.failed(200, b"x", "content-encoding: br").outcome.kind, Kind.TRANSIENT)
 
+    def test_blanks_without_end(self) -> None:
+        """Blanks keep an answer alive, and not for ever: it has timeouts.content from its head to its end."""
+        for count_tokens in (False, True):
+            sent, wire, _, _ = self.send(self.attempt(count_tokens=count_tokens), count_tokens)
+            wire.say(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
+            for _ in range(8):
+                self.net.reactor.advance(100.0)
+                wire.say(chunk(b" "))
+            self.assertEqual(self.so_far(sent), [])
+            self.net.reactor.advance(100.0)
+            outcome = self.result(sent).outcome
+            self.assertEqual((outcome.kind, outcome.timed_out), (Kind.TRANSIENT, True))
+            self.assertTrue(wire.aborted)
+
     def test_damaged_coding(self) -> None:
         """Compressed bytes that cannot be decoded are shown to nobody as words."""
         damaged = gzip.compress(b"overloaded")[:-4]
@@ -282,12 +325,34 @@ class Failures(AnthropicTestCase):
         wire.end()
         self.assertEqual(self.result(sent).outcome.kind, Kind.QUOTA)
 
+    def test_error_that_drips(self) -> None:
+        """An error's body has five seconds in all, whatever comes of it; then the status speaks."""
+        for status, kind in ((500, Kind.TRANSIENT), (429, Kind.QUOTA), (400, Kind.CLIENT_FAULT)):
+            for drip in (b"", b" "):
+                sent, wire, _, _ = self.send()
+                wire.say(b"HTTP/1.1 %d No\r\nretry-after: 17\r\ncontent-length: 100000\r\n\r\n{" % status)
+                for _ in range(4):
+                    self.net.reactor.advance(1.0)
+                    if drip:
+                        wire.say(drip)
+                self.assertEqual(self.so_far(sent), [])
+                self.net.reactor.advance(1.0)
+                self.assertEqual(self.result(sent).outcome.kind, kind)
+                self.assertTrue(wire.aborted)
+
     def test_connect(self) -> None:
         """No connection is a failure that is worth another try."""
         sent = self.executor.messages(self.attempt())
         self.net.refuse(ConnectionRefusedError())
         outcome = self.result(sent).outcome
         self.assertEqual((outcome.kind, outcome.repeatable), (Kind.TRANSIENT, True))
+
+    def test_nothing_left_here(self) -> None:
+        """That we have no descriptor left cools nobody."""
+        sent = self.executor.messages(self.attempt())
+        self.net.refuse(ConnectBindError(errno.EMFILE, "Too many open files"))
+        outcome = self.result(sent).outcome
+        self.assertEqual((outcome.kind, outcome.scope, outcome.then), (Kind.INTERNAL, Scope.NONE, Then.NEXT))
 
     def test_first_byte(self) -> None:
         """Silence is a time-out of ours, sooner for a stream than for a whole answer."""
@@ -489,6 +554,68 @@ class Streams(AnthropicTestCase):
         for kind in ("text/html", "application/json"):
             failure = self.failed(200, b"{}", "content-type: " + kind, stream=True)
             self.assertEqual(failure.outcome.kind, Kind.TRANSIENT)
+
+    def test_not_a_stream_that_drips(self) -> None:
+        """Such a page is not waited for, either."""
+        sent, wire, _, _ = self.send(self.attempt(stream=True))
+        wire.say(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ntransfer-encoding: chunked\r\n\r\n")
+        wire.say(chunk(b"<html>"))
+        self.net.reactor.advance(5.0)
+        self.assertEqual(self.result(sent).outcome.kind, Kind.TRANSIENT)
+        self.assertTrue(wire.aborted)
+
+    def test_barren(self) -> None:
+        """An upstream that says nothing, and much of it, is broken off: comments, empty lines, pings, before the
+        first content and after it."""
+        for rubbish in (b":\n\n", b"\n", b"\r\n", PING, b": processing\n\n" + PING, b"id: 1\n\n"):
+            for before in (START, START + BLOCK + DELTA % b"a"):
+                _, events, wire = self.deliver(before)
+                read = rubbish * (60_000 // len(rubbish))
+                reads = 0
+                while events.failure is None and reads < 40:
+                    wire.say(chunk(read))
+                    reads += 1
+                self.assertTrue(16 <= reads <= 18, (rubbish, reads))
+                self.assertIn("nothing of the answer", events.failure.outcome.reason)
+                self.assertTrue(wire.aborted)
+
+    def test_barren_and_large(self) -> None:
+        """A comment that comes in many reads counts as what it is, once it is whole."""
+        _, events, wire = self.deliver(START)
+        comment = b":" + b"x" * 90_000 + b"\n\n"
+        comments = 0
+        while events.failure is None and comments < 20:
+            comments += 1
+            for start in range(0, len(comment), 30_000):
+                wire.say(chunk(comment[start : start + 30_000]))
+        self.assertEqual(comments, 12)
+
+    def test_fruitful(self) -> None:
+        """Pings and comments between events do no harm however many there are, nor does a large event."""
+        self.make({"max_event_bytes": 3_000_000}.items())
+        _, events, wire = self.deliver(START + BLOCK)
+        for _ in range(40):
+            wire.say(chunk(PING * 1_000))
+            wire.say(chunk(b": x\n\n" * 1_000 + DELTA % b"a"))
+        large = DELTA % (b"x" * 2_500_000)
+        for start in range(0, len(large), 60_000):
+            wire.say(chunk(large[start : start + 60_000]))
+        wire.say(chunk(BLOCK_STOP + FIGURES + STOP))
+        self.assertIsNone(events.failure)
+        self.assertTrue(events.batches[-1].ended)
+
+    def test_compressed_beyond_a_step(self) -> None:
+        """What one read decompresses to is read step by step, and nothing of it is lost."""
+        self.make({"max_event_bytes": 3_000_000}.items())
+        answer, wire = self.stream(EVENT_STREAM, "content-encoding: gzip")
+        answer.deliver(events := Events())
+        whole = START + BLOCK + DELTA % b"abc" * 20_000 + BLOCK_STOP + FIGURES + STOP
+        wire.say(chunk(gzip.compress(whole)))
+        self.assertEqual((events.frames, events.failure), (whole, None))
+        answer, wire = self.stream(EVENT_STREAM, "content-encoding: gzip")
+        answer.deliver(events := Events())
+        wire.say(chunk(gzip.compress(START + b":\n\n" * 900_000)))
+        self.assertIn("nothing of the answer", events.failure.outcome.reason)
 
 
 class Models(AnthropicTestCase):

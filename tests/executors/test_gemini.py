@@ -126,7 +126,16 @@ class Up(GeminiTestCase):
         _, _, head, _ = self.send(self.attempt(headers=client))
         names = sorted(line.partition(b":")[0].lower() for line in head.split(b"\r\n")[1:])
         self.assertEqual(
-            names, [b"accept-encoding", b"content-length", b"content-type", b"host", b"x-goog-api-key", b"x-team"]
+            names,
+            [
+                b"accept-encoding",
+                b"content-length",
+                b"content-type",
+                b"host",
+                b"x-claudeproxyd-hop",
+                b"x-goog-api-key",
+                b"x-team",
+            ],
         )
         self.assertIn(b"\r\nx-goog-api-key: g-key", head)
         self.assertIn(b"\r\nx-team: for client", head)

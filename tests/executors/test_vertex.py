@@ -413,6 +413,30 @@ class Gemini(VertexTestCase):
         self.assertIn("prefill", str(self.executor.cannot_carry(call, Route("v", GEMINI))))
         self.assertIsNone(self.executor.cannot_carry(call, Route("v", CLAUDE)))
 
+    def test_urls(self) -> None:
+        """Neither publisher's models are sent to what the operator may read and the client may not."""
+        for url in (
+            "gs://private/payroll.pdf",
+            "http://169.254.169.254/a.png",
+            "https://metadata.google.internal/a.png",
+        ):
+            for model in (GEMINI, CLAUDE):
+                self.assertIn("url", self.refusal(model, url) or "passed", url)
+        self.assertIn("rights", self.refusal(GEMINI, "https://storage.googleapis.com/private/a.png") or "")
+        for model in (GEMINI, CLAUDE):
+            self.assertIsNone(self.refusal(model, "https://x.example/a.png"))
+        self.make(url_sources=["gs://team-docs", "https://storage.googleapis.com"])
+        for model in (GEMINI, CLAUDE):
+            self.assertIsNone(self.refusal(model, "gs://team-docs/a.png"))
+            self.assertIsNone(self.refusal(model, "https://storage.googleapis.com/team-docs/a.png"))
+            self.assertIn("url", self.refusal(model, "gs://private/a.png") or "")
+
+    def refusal(self, model: str, url: str) -> str | None:
+        """Why a request with an image at that URL is not sent to that model."""
+        content = [{"type": "image", "source": {"type": "url", "url": url}}]
+        body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": content}]}
+        return self.executor.cannot_carry(self.attempt(body=json.dumps(body).encode()).call, Route("v", model))
+
     def test_threads(self) -> None:
         """Neither publisher's models go on with a conversation that the client has not brought; with others they do."""
         for kind in ("create", "continue"):

@@ -611,6 +611,17 @@ class PassingTests(PoolTestCase):
         for deferred in probes[1:]:
             deferred.addErrback(lambda failure: failure.trap(Exhausted) and None)
 
+    def test_probe_that_says_nothing(self) -> None:
+        """A probe that failed by a fault of our own, or that its client cancelled, does not end an outage."""
+        for outcome in (CANCELLED, Outcome(Kind.INTERNAL)):
+            pool = self.pool("a")
+            self.down(pool)
+            self.clock.advance(2.0)
+            probe = self.take(pool)
+            waiting = [self.wait(pool) for _ in range(4)]
+            probe.release(outcome)
+            self.assertLessEqual(sum(deferred.called for deferred in waiting), 1)
+
     def test_session_moves_when_its_key_is_down(self) -> None:
         """A key that is down is no home, one that is merely at its limit is."""
         pool = self.pool("ab", strategy="fill-first")

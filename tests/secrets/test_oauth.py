@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectBindError, ConnectionRefusedError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.web.client import URI
 
@@ -21,8 +22,11 @@ from tests.secrets.support import SecretsTestCase, TokenEndpoint
 class Unreachable:
     """A client that reaches nobody."""
 
+    def __init__(self, why: Exception | None = None) -> None:
+        self.why = why or ConnectionRefusedError()
+
     def post(self, *args: Any, **kwargs: Any) -> Deferred[Any]:
-        return fail(ConnectionRefusedError())
+        return fail(self.why)
 
 
 class OAuthTests(SecretsTestCase):
@@ -69,6 +73,12 @@ class OAuthTests(SecretsTestCase):
         )
         self.assertEqual(len(self.warnings), 1)
         self.assert_masked("refresh-token-3")
+
+    def test_nothing_left_here(self) -> None:
+        """Without a descriptor for the question the credential is not to blame."""
+        self.source._http = Unreachable(ConnectBindError(errno.EMFILE, "Too many open files"))
+        outcome = self.outcome()
+        self.assertEqual((outcome.kind, outcome.scope), (Kind.INTERNAL, Scope.NONE))
 
     def test_lifetimes(self) -> None:
         """A life in a string counts, and one that is missing or absurd is an hour."""

@@ -13,12 +13,13 @@ import base64
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from claudeproxyd.messages.url_sources import GOOGLES, objection, refusal
 from claudeproxyd.translate.conversation import Media, Native, Text, Thought, ToolResult, ToolUse, Unsupported
 from claudeproxyd.translate.fates import not_carried
 from claudeproxyd.translate.gemini.searches import read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from claudeproxyd.translate.conversation import Part, Turn
     from claudeproxyd.translate.gemini.models import Dialect
@@ -48,14 +49,23 @@ class ContentWriter:
     """Writes the contents of one request. Raises :class:`Unsupported` for media that Google does not take."""
 
     def __init__(
-        self, dialect: Dialect, on_vertex: bool, names: ToolNames, signatures: Signatures, *, circulates: bool = False
+        self,
+        dialect: Dialect,
+        on_vertex: bool,
+        names: ToolNames,
+        signatures: Signatures,
+        *,
+        circulates: bool = False,
+        places: Collection[str] = (),
     ) -> None:
-        """*circulates*: the request says that Google's records of its own searches are told and taken back."""
+        """*circulates*: the request says that Google's records of its own searches are told and taken back. *places*:
+        buckets and hosts that Google may be sent to, beside public ones."""
         self._dialect = dialect
         self._on_vertex = on_vertex
         self._circulates = circulates
         self._recorded = False
         """The last search has gone up in Google's words, and its results with it."""
+        self._places = places
         self._names = names
         self._recall = signatures.recall
 
@@ -149,6 +159,8 @@ class ContentWriter:
         if media.url:
             if not self._on_vertex:
                 raise Unsupported(not_carried("messages", f"{_A[media.kind]} by url"))
+            if (why := objection(media.url, self._places, withheld=GOOGLES)) is not None:
+                raise Unsupported(refusal(why))
             return {"fileData": {"mimeType": _type_of_url(media), "fileUri": media.url}}
         if media.media_type not in _TYPES[media.kind]:
             raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media.media_type:.100}"))

@@ -43,6 +43,8 @@ class Terms:
     """Vertex AI's form of the API, not the Gemini Developer API's."""
     safety_settings: Sequence[tuple[str, str]] = ()
     """Category, threshold; (): the API's own."""
+    url_sources: Sequence[str] = ()
+    """Buckets and hosts that clients may name, beside public ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def translate(conversation: Conversation, terms: Terms, signatures: Signatures) 
     _add_tools(body, conversation, dialect, terms, names, warnings)
     said = Said(conversation.system)
     circulates = _CIRCULATES in body.get("toolConfig", ())
-    writer = ContentWriter(dialect, terms.on_vertex, names, signatures, circulates=circulates)
+    writer = ContentWriter(dialect, terms.on_vertex, names, signatures, circulates=circulates, places=terms.url_sources)
     body["contents"] = writer.write(conversation.turns, said)
     if config := _generation_config(conversation, dialect, limit, warnings):
         body["generationConfig"] = config

@@ -205,6 +205,18 @@ class MediaTests(ContentsTestCase):
             refusal = self.assertRaises(Unsupported, self.parts, Media("image", "", url=url + ending), on_vertex=True)
             self.assertIn("does not end in its type", str(refusal))
 
+    def test_urls_that_only_the_operator_may_read(self) -> None:
+        """Google is sent to no bucket and no private host, wherever in a turn the client names it."""
+        for url in (
+            "gs://private/a.png",
+            "http://x.example/a.png",
+            "data:image/png;base64,AAAA.png",
+            "https://[::1]/a.png",
+        ):
+            for part in (Media("image", "", url=url), result("t", Media("document", "", url=url))):
+                refusal = self.assertRaises(Unsupported, self.parts, part, on_vertex=True)
+                self.assertIn("public hosts", str(refusal))
+
     def test_long_refusals(self) -> None:
         """A refusal does not repeat megabytes of what a client has sent."""
         for media in (Media("image", "x" * 1_000_000, "AAAA"), Media("image", "", url="data:" + "x" * 1_000_000)):
