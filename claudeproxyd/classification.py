@@ -108,11 +108,11 @@ def operator_rule(
     if scope:
         made = replace(made, scope=_scope(scope))
     if cooldown:
-        made = replace(made, base=cooldown, ceiling=cooldown, passing=False)
+        made = replace(made, base=cooldown, ceiling=cooldown, passing=False, doubtful=False)
     if made.scope is Scope.NONE:
         if cooldown:
             raise ValueError(f"a cooldown for {outcome} needs a scope: model, credential …")
-        made = replace(made, base=0.0, ceiling=0.0, passing=False)
+        made = replace(made, base=0.0, ceiling=0.0, passing=False, doubtful=False)
     elif not made.base and not made.passing:
         raise ValueError(f"scope {scope} for {outcome} needs a cooldown")
     if cooldown or made.scope is Scope.NONE:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from claudeproxyd.interfaces import ISecretSource
+    from claudeproxyd.interfaces import ILease, ISecretSource
+    from claudeproxyd.outcomes import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,13 @@ class Candidate(NamedTuple):
     credential: Credential
 
 
+class Suspect(NamedTuple):
+    """A candidate that failed in a way that may be the request's own doing."""
+
+    lease: ILease
+    outcome: Outcome
+
+
 @dataclass(slots=True)
 class Wanted:
     """One request's wish for a credential."""
@@ -68,6 +76,10 @@ class Wanted:
     """Not worth a further try of this request: not offered again."""
     size: int = 1
     """Bytes of the request: what counts where a provider limits tokens."""
+    suspects: list[Suspect] = field(default_factory=list)
+    """Who failed in a way that may be the request's own doing; the pool keeps it."""
+    to_blame: bool = False
+    """It is the request: another credential failed alike. Set by the pool."""
     odds: float = 1.0
     """How likely it is that its failures so far were the places' and not its own; the pool keeps it."""
     may_wait: bool = True

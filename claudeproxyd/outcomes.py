@@ -68,6 +68,8 @@ class Outcome:
     ``max_cooldown`` ends it."""
     passing: bool = False
     """It passes by itself and says nothing of the next request: evidence for a gate, never a cooldown."""
+    doubtful: bool = False
+    """It may be the request's own doing: nothing cools before another credential, or another request, bears it out."""
     hung: bool = False
     """It took the request and never answered: rests for as long as that took, if somebody else is there."""
     until_hint: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -166,6 +167,9 @@ class Exchange:
 
     def _consider(self, failure: AttemptFailed, candidate: Candidate, wanted: Wanted) -> None:
         """Leave what is left to try in *wanted*, or raise the Refusal that ends the request."""
+        if wanted.to_blame:
+            # Another credential answered alike: it is the request, and its client is told what the upstream said.
+            failure = AttemptFailed(replace(failure.outcome, kind=Kind.CLIENT_FAULT, then=Then.ANSWER), failure.answer)
         outcome, route = failure.outcome, candidate.route
         self._tries.failed(candidate.credential, failure)
         if self._downlink.message_committed:

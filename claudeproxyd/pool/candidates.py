@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
-from claudeproxyd.leases import Credential, Route, Wanted
+from claudeproxyd.leases import Credential, Route, Suspect, Wanted
 from claudeproxyd.outcomes import Kind, Outcome, Scope
 from claudeproxyd.pool.affinity import Affinities, Bond
 from claudeproxyd.pool.agenda import Agenda
@@ -18,6 +18,7 @@ from claudeproxyd.pool.lease import NO_TRIALS, Lease
 from claudeproxyd.pool.phases import Condition
 from claudeproxyd.pool.roster import NEVER, Lane, Member, Place, PlaceGate, Rest, Roster, Soonest
 from claudeproxyd.pool.selection import lowest
+from claudeproxyd.pool.suspicion import LATELY, Suspicions
 
 #: A model that more credentials serve has a gate for all of them together: an outage need not be learned of each.
 CROWD = 1
@@ -53,6 +54,7 @@ class Candidates:
         """None where sessions keep nothing."""
         self.rosters: dict[str, Roster] = {}
         self.expiries: Agenda[Rest] = Agenda(lambda when, rest: rest.running and rest.until == when)
+        self.suspicions = Suspicions()
         self.timers: Agenda[PlaceGate] = Agenda(lambda when, gate: gate.due == when and gate.place.gate is gate)
         """Of the gates."""
         self.terms: Terms
@@ -184,11 +186,17 @@ class Candidates:
         if outcome.kind is Kind.OK:
             member.served += 1
             self._succeeded(lease, now)
+            if lease.wanted.suspects:
+                news = self._accuse(lease.wanted, member, now)
         else:
             member.failures[outcome.kind] = member.failures.get(outcome.kind, 0) + 1
             if outcome.scope is not Scope.NONE:
                 member.last_failure = (now, outcome)
-                if member.index >= 0 and cools(outcome):
+                if (
+                    member.index >= 0
+                    and cools(outcome)
+                    and not (outcome.doubtful and self._in_doubt(lease, outcome, now))
+                ):
                     news = self._failed(lease, outcome, now)
         self._end_trials(lease)
         lane.roster.load(lane, member, -1)
@@ -317,8 +325,50 @@ class Candidates:
             trial.trials -= 1
             trial.place.settle()
 
+    # -- whose fault
+
+    def _in_doubt(self, lease: Lease, outcome: Outcome, now: float) -> bool:
+        """Whether that failure may be the request's own doing, as far as is known by now."""
+        wanted = lease.wanted
+        alike = [
+            suspect.lease
+            for suspect in wanted.suspects
+            if suspect.outcome.kind is outcome.kind and suspect.lease.member is not lease.member
+        ]
+        if alike and (outcome.kind is not Kind.MODEL_UNAVAILABLE or self._served_lately([lease, *alike], now)):
+            wanted.to_blame = True
+            for suspect in wanted.suspects:
+                self.suspicions.cleared(self._place(suspect.lease, suspect.outcome).key)
+            wanted.suspects.clear()
+            return True
+        place = self._place(lease, outcome)
+        served = lease.lane.served.get(lease.member, -inf)
+        if self.suspicions.refused(place.key, (wanted.client, wanted.session), served, now):
+            return False
+        wanted.suspects.append(Suspect(lease, outcome))
+        return True
+
+    @staticmethod
+    def _served_lately(leases: Iterable[Lease], now: float) -> bool:
+        """Whether any of these candidates has the model: then who lacks it is no argument."""
+        return any(now - lease.lane.served.get(lease.member, -inf) <= LATELY for lease in leases)
+
+    def _accuse(self, wanted: Wanted, server: Member, now: float) -> Rest | None:
+        """The request was served after all: who refused it before is to blame, but for who served others lately."""
+        news = None
+        for lease, outcome in wanted.suspects:
+            if lease.member is not server and lease.member.index >= 0 and not self._served_lately([lease], now):
+                news = self._failed(lease, outcome, now) or news
+                self.suspicions.cleared(self._place(lease, outcome).key)
+        wanted.suspects.clear()
+        return news
+
     def _succeeded(self, lease: Lease, now: float) -> None:
         lane, member = lease.lane, lease.member
+        lane.served[member] = now
+        if self.suspicions:
+            for place in (Place(lane.roster, lane, member), Place(lane.roster, None, None)):
+                self.suspicions.cleared(place.key)
         if lane.resting or member.cooldown or lane.cooldown or lane.roster.cooldown:
             for rest in self._rests(lane, member):
                 if rest.succeed(lease.serial, self._serial):
@@ -412,10 +462,12 @@ class Candidates:
                 return now, "busy"
             down = min((gate for gate in downs if gate is not None), key=lambda gate: gate.due)
             return now if down.due == inf else max(down.due, now), down.kind.value
-        first = min(map(self._soonest_in, lanes, among), key=lambda soonest: soonest.when, default=NEVER)
+        each = [self._soonest_in(lane, some) for lane, some in zip(lanes, among, strict=True)]
+        first = min(each, key=lambda soonest: soonest.when, default=NEVER)
         if first.when == inf:
             return None, "disabled" if any(lane.serves for lane in lanes) else "none"
-        return max(first.when, now), first.kind
+        # Whichever ends first is a matter of dice: that a quota is used up is what a client can act on.
+        return max(first.when, now), Kind.QUOTA.value if any(one.quota for one in each) else first.kind
 
     def _soonest_in(self, lane: Lane, among: int) -> Soonest:
         """The first of *among* in a lane where nobody is awake. It has to look at all, so the result is kept."""
@@ -423,26 +475,30 @@ class Candidates:
             return lane.soonest
         roster = lane.roster
         gates = [rest for rest in (roster.cooldown, lane.cooldown) if rest is not None and rest.running]
-        rests = gates
+        rests, quota = gates, False
         if not roster.up & lane.up & among:
-            first = self._first_back(lane, among)
+            first, quota = self._first_back(lane, among)
             if not first:
                 return NEVER
             rests = gates + first
         deciding = max(rests, key=lambda rest: rest.until)
         assert deciding.kind is not None
-        soonest = Soonest(self._changes, deciding.until, deciding.kind.value)
+        soonest = Soonest(self._changes, deciding.until, deciding.kind.value, quota or deciding.kind is Kind.QUOTA)
         if among == -1:
             lane.soonest = soonest
         return soonest
 
-    def _first_back(self, lane: Lane, among: int) -> list[Rest]:
-        """What keeps the credential that will be back first; nothing where none will. All of them rest."""
+    def _first_back(self, lane: Lane, among: int) -> tuple[list[Rest], bool]:
+        """What keeps the credential that will be back first; nothing where none will. All of them rest.
+
+        And whether a quota keeps any of them.
+        """
         own, here = lane.roster.resting, lane.resting
         serving = lane.serves & among
         all_serve = serving == lane.roster.everyone
         best = inf
         chosen: list[Rest] = []
+        quota = False
         # One pass over perhaps ten thousand: plain on purpose.
         for member in {**own, **here} if own and here else own or here:
             if not member.enabled or not (all_serve or serving >> member.index & 1):
@@ -452,10 +508,11 @@ class Candidates:
             part = here.get(member) if here else None
             if part is not None and part.running and part.until > end:
                 end = part.until
+            running = [rest for rest in (whole, part) if rest is not None and rest.running]
+            quota = quota or any(rest.kind is Kind.QUOTA for rest in running)
             if end < best:
-                best = end
-                chosen = [rest for rest in (whole, part) if rest is not None and rest.running]
-        return chosen
+                best, chosen = end, running
+        return chosen, quota
 
     def rests(self) -> Iterator[Rest]:
         """All cooldowns that are remembered."""

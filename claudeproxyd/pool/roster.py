@@ -165,6 +165,11 @@ class Place:
         return self.lane.in_flight if self.member is None else self.lane.flying.get(self.member, 0)
 
     @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for places that are the same."""
+        return (self.roster, self.lane, self.member)
+
+    @property
     def scope(self) -> Scope:
         """In the words of the outcomes."""
         if self.member is None:
@@ -204,9 +209,11 @@ class Soonest(NamedTuple):
     as_of: int
     when: float
     kind: str
+    quota: bool
+    """A quota keeps one of them, though perhaps not the first."""
 
 
-NEVER = Soonest(-1, inf, "none")
+NEVER = Soonest(-1, inf, "none", False)
 
 
 class Spent:
@@ -257,6 +264,7 @@ class Lane:
         "resting",
         "roster",
         "selectors",
+        "served",
         "serves",
         "soonest",
         "spent",
@@ -279,6 +287,8 @@ class Lane:
         """The same, of the failures that each credential's own gate counts: tells when all of them are down."""
         self.gates: dict[Member, PlaceGate] = {}
         """Of the model on one credential."""
+        self.served: dict[Member, float] = {}
+        """When each credential last did."""
         self.poor = 0
         """The set of those with whom much fails."""
         self.paced = 0
@@ -297,6 +307,7 @@ class Lane:
         self.open = self.up = self.serves
         self.selectors: list[ISelector] = [roster.selector(tier) for tier in roster.tiers]
         forget_gone(self.resting)
+        self.served = {member: when for member, when in self.served.items() if member.index >= 0}
         for gone in [member for member in self.gates if member.index < 0]:
             del self.gates[gone]
             roster.gated -= 1

@@ -253,10 +253,10 @@ verifyClass(ISecretSource, FakeSource)
 class FakeLease:
     """Can be released once."""
 
-    def __init__(self, candidate: Candidate, wanted: Wanted, odds: float) -> None:
+    def __init__(self, candidate: Candidate, wanted: Wanted, pool: FakePool) -> None:
         self.candidate = candidate
         self._wanted = wanted
-        self._odds = odds
+        self._pool = pool
         self.outcome: Outcome | None = None
         self.was_proved = False
 
@@ -267,7 +267,9 @@ class FakeLease:
     def release(self, outcome: Outcome) -> None:
         assert self.outcome is None, "released twice"
         self.outcome = outcome
-        self._wanted.odds *= self._odds
+        self._wanted.odds *= self._pool.odds
+        self._pool.blames_after -= 1
+        self._wanted.to_blame = self._pool.blames_after == 0
 
 
 verifyClass(ILease, FakeLease)
@@ -287,6 +289,8 @@ class FakePool:
         self.soonest: float | None = None
         self.odds = 1.0
         """Of each failure: how likely it was the place's."""
+        self.blames_after = 0
+        """After so many failures it is the request's own doing; 0: never."""
 
     @property
     def outcomes(self) -> list[str | None]:
@@ -314,7 +318,7 @@ class FakePool:
         if candidate is None:
             wanted.narrow()
             return fail(Exhausted(self.reason, self.soonest))
-        lease = FakeLease(candidate, wanted, self.odds)
+        lease = FakeLease(candidate, wanted, self)
         self.leases.append(lease)
         return succeed(lease)
 

@@ -209,6 +209,15 @@ class Failover(DispatchTestCase):
         served = self.served(house, *missing)
         self.assertEqual((served.client.answer.body, len(house.executor.sent)), (SAID.replace(b"no", b"no 0"), 3))
 
+    def test_it_is_to_blame(self) -> None:
+        """What a second credential refuses alike is told in the upstream's words, and nobody else is asked."""
+        house = House(*"abc")
+        house.executor.answers = [failure(Kind.PERMISSION, status=403) for _ in range(3)]
+        house.pool.blames_after = 2
+        served = house.serve()
+        self.assertEqual(served.client.answer.status, 403)
+        self.assertEqual(len(house.executor.sent), 2)
+
     def test_next_route(self) -> None:
         """What is too large for one route's provider is tried on the next route, not on the next credential."""
         house = House("one/a", "one/b", "two/c")

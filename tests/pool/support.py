@@ -28,6 +28,8 @@ UNREACHABLE = Outcome(Kind.TRANSIENT, Scope.PROVIDER, passing=True, reason="conn
 BROKEN = Outcome(Kind.BROKEN_STREAM, Scope.MODEL, passing=True, reason="cut")
 HUNG = Outcome(Kind.TRANSIENT, Scope.MODEL, hung=True, timed_out=True, reason="first_byte_timeout")
 PROXY = Outcome(Kind.CONFIGURATION, Scope.PROVIDER, base=60.0, ceiling=60.0, reason="proxy_auth")
+PERMISSION = Outcome(Kind.PERMISSION, Scope.MODEL, base=600.0, ceiling=3600.0, doubtful=True, reason="no")
+UNAVAILABLE = Outcome(Kind.MODEL_UNAVAILABLE, Scope.MODEL, base=600.0, ceiling=43200.0, doubtful=True, reason="model")
 CLIENT_FAULT = Outcome(Kind.CLIENT_FAULT)
 
 #: The wall clock when a test's reactor starts.

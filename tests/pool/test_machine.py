@@ -110,6 +110,8 @@ class Rested:
         """The newest grant at the time."""
         self.proved = False
         """A later grant succeeded."""
+        self.before = 1
+        """How many were under way when it began."""
         self.trials = 1
         """How many may try at once when it is over."""
 
@@ -368,15 +370,16 @@ class PoolMachine(RuleBasedStateMachine):
         if grant.number > record.began:
             record.began = self.number
             record.proved = False
+        # As many as were under way may try where the upstream named the time. This one was, and is no more.
+        at_once = 1 + sum(
+            other.credential.provider == provider
+            and key[1] in (None, other.credential.name)
+            and other.wish.count_tokens == grant.wish.count_tokens
+            for other in self.out
+        )
+        record.before = max(record.before, at_once)
         if outcome.until_hint is not None:
-            # As many as were under way, and this one is no more.
-            at_once = sum(
-                other.credential.provider == provider
-                and key[1] in (None, other.credential.name)
-                and other.wish.count_tokens == grant.wish.count_tokens
-                for other in self.out
-            )
-            record.trials = max(record.trials, 1 + at_once)
+            record.trials = record.before
         now = self.clock.seconds()
         longest = outcome.until_hint or outcome.ceiling
         record.healed = max(record.healed, now + longest + min(longest * JITTER, JITTER_MOST))

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyClass, verifyObject
 
 from claudeproxyd.interfaces import ICredentialPool, ILease
-from claudeproxyd.leases import Exhausted, Route
+from claudeproxyd.leases import Exhausted, Route, Wanted
 from claudeproxyd.outcomes import CANCELLED, OK, Kind, Outcome, Scope
 from claudeproxyd.pool.lease import AlreadyReleased, Lease
 from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.pool.suspicion import Suspicions
 from tests.pool.support import (
     AUTH,
     BROKEN,
     CLIENT_FAULT,
     HUNG,
     OVERLOADED,
+    PERMISSION,
     PROXY,
     QUOTA,
     QUOTA_HOUR,
     TRANSIENT,
+    UNAVAILABLE,
     UNREACHABLE,
     PoolTestCase,
     credential,
@@ -434,6 +438,95 @@ class CoolingTests(PoolTestCase):
         self.assertEqual(self.refused(pool.lease(wanted(count_tokens=True))), ("quota", 3600.0))
 
 
+class WhoseFaultTests(PoolTestCase):
+    """A 403, or a 404 about a model, may be the request's own doing."""
+
+    def refuse(self, pool: CredentialPool, outcome: Outcome, *credentials: str, **more: Any) -> Wanted:
+        """A request is refused by those credentials, one after the other, and by no others."""
+        wish = wanted(**more)
+        for each in credentials:
+            lease = self.successResultOf(pool.lease(wish))
+            self.assertEqual(name(lease), each)
+            wish.tried.add(lease.candidate.credential)
+            lease.release(outcome)
+        return wish
+
+    def test_two_refuse_alike(self) -> None:
+        """The second credential answers the same: it is the request, and nothing cools."""
+        pool = self.pool("ab")
+        for client in ("x", "y", "z"):
+            wish = self.refuse(pool, PERMISSION, *self.turns(pool, 2), client=client)
+            self.assertTrue(wish.to_blame)
+        self.assertEqual(pool.gauges()["cooling"], 0)
+
+    def test_another_serves(self) -> None:
+        """It succeeds elsewhere: whoever refused it cools."""
+        pool = self.pool("ab")
+        wish = self.refuse(pool, PERMISSION, "a")
+        self.successResultOf(pool.lease(wish)).release(OK)
+        self.assertEqual(self.turns(pool, 2), "bb")
+
+    def test_served_lately(self) -> None:
+        """One that served the model lately cools only when a different request meets the same within a minute."""
+        pool = self.pool("ab", affinity=False)
+        for _ in range(2):
+            self.take(pool).release(OK)
+
+        def meet(**more: Any) -> None:
+            wish = self.refuse(pool, PERMISSION, "a", **more)
+            self.successResultOf(pool.lease(wish)).release(CANCELLED)
+
+        meet(client="x", session="s")
+        meet(client="x", session="s")
+        self.assertEqual(pool.gauges()["cooling"], 0)
+        self.clock.advance(61.0)
+        meet(client="y")
+        self.assertEqual(pool.gauges()["cooling"], 0)
+        meet(client="z")
+        self.assertEqual(self.turns(pool, 2), "bb")
+
+    def test_a_success_between(self) -> None:
+        """Somebody else's success clears it of suspicion."""
+        pool = self.pool("a")
+        self.refuse(pool, PERMISSION, "a", client="x")
+        self.take(pool).release(OK)
+        self.refuse(pool, PERMISSION, "a", client="y")
+        self.assertEqual(pool.gauges()["cooling"], 0)
+
+    def test_alone(self) -> None:
+        """The only one cools after the second different request."""
+        pool = self.pool("a")
+        self.refuse(pool, PERMISSION, "a", client="x")
+        self.assertEqual(pool.gauges()["cooling"], 0)
+        self.refuse(pool, PERMISSION, "a", client="y")
+        self.assertEqual(self.refused(pool.lease(wanted())), ("permission", 600.0))
+
+    def test_model_that_few_have(self) -> None:
+        """Credentials that never served a model are no argument: the third one may have it."""
+        pool = self.pool("abc")
+        wish = self.refuse(pool, UNAVAILABLE, "a", "b")
+        self.assertFalse(wish.to_blame)
+        self.successResultOf(pool.lease(wish)).release(OK)
+        self.assertEqual(self.turns(pool, 3), "ccc")
+
+    def test_challenge(self) -> None:
+        """A wall that refuses one client's request does not shut the provider for the others."""
+        pool = self.pool("a", max_wait=0.0)
+        challenge = replace(PERMISSION, scope=Scope.PROVIDER, base=10.0)
+        for _ in range(3):
+            self.refuse(pool, challenge, "a", client="x")
+        self.assertEqual(self.turns(pool, 1), "a")
+        self.refuse(pool, challenge, "a", client="y")
+        self.assertEqual(self.refused(pool.lease(wanted())), ("permission", 10.0))
+
+    def test_bounded(self) -> None:
+        """However many models are made up, few suspicions are kept."""
+        suspicions = Suspicions()
+        for number in range(3000):
+            suspicions.refused(number, "x", 0.0, 1.0)
+        self.assertEqual(len(suspicions), 1000)
+
+
 class HalfOpenTests(PoolTestCase):
     """How one comes back."""
 
@@ -721,7 +814,19 @@ class WaitingTests(PoolTestCase):
         pool = self.pool("ab", max_wait=30.0)
         self.take(pool).release(AUTH)
         self.take(pool).release(QUOTA_HOUR)
-        self.assertEqual(self.refused(pool.lease(wanted())), ("auth", 1800.0))
+        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 1800.0))
+
+    def test_quota_comes_first(self) -> None:
+        """Where some are out for a quota, that is what is told, whichever is back first."""
+        for outcomes in ((AUTH, QUOTA_HOUR), (QUOTA_HOUR, AUTH)):
+            pool = self.pool("ab")
+            for outcome in outcomes:
+                self.take(pool).release(outcome)
+            self.assertEqual(self.refused(pool.lease(wanted()))[0], "quota")
+        pool = self.pool("a", credential("z", "q"))
+        self.take(pool).release(AUTH)
+        self.take(pool, "q:m").release(QUOTA_HOUR)
+        self.assertEqual(self.refused(pool.lease(wanted("m", "q:m")))[0], "quota")
 
     def test_busy(self) -> None:
         """A request for a credential at its max_concurrency waits until an attempt ends, or max_wait."""

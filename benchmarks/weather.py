@@ -1,0 +1,214 @@
+"""Goodput in bad weather: python benchmarks/weather.py [--only NAME] [--seeds 11,12,13] [--write]
+
+Each weather of ``tests/weather/scenarios.py`` is run on a clock of its own, with the real pool and the real dispatch, and
+then once more with a pool that knows the weather, the oracle. Prints a table; ``--write`` makes docs/weather.md and its
+picture of it. Minutes of traffic take seconds, and the same seed gives the same figures on every machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.weather.scenarios import ALL, BY_NAME
+from tests.weather.simulation import BIN, Result, Scenario, Simulation
+
+#: The bars.
+GOODPUT, FAILED, ATTEMPTS, LATE = 0.95, 0.001, 1.15, 1.5
+
+PAGE = """<!-- Written by `python benchmarks/weather.py --write`; change that, not this page. -->
+
+# Goodput in bad weather
+
+How much of what an upstream could have given reaches the clients, when it fails in one way or another. Each row is a
+simulation of the real pool and the real dispatch, on a clock of its own; [the pool's page](pool.md) says how it works.
+
+*Oracle*: successes a second of a pool that knows the weather: it sends nothing that will be refused for sure, and picks
+the key that fails least. The other columns are ours beside it: the goodput, the share of requests that failed beyond
+the oracle's, upstream attempts for each success, and what is added to a request at the 99th percentile beyond its last
+attempt (ours / the oracle's, in seconds). Means over the seeds {seeds}; **bold** is what misses the bars ({bars}).
+For outages: *probes* a second after the first half second, and after how many seconds nine tenths of the rate were back.
+
+Clients are 40 in a closed loop where nothing else is said, each with a session of its own; they retry as the SDKs do.
+Good answers take 0.3 s on average, exponentially; failures 20 ms. `x3`: three keys. `rl-60`: a bucket of 60 requests a
+second; `cc-10`: ten at once are taken; `gb-25`: everything fails for a quarter of every six seconds; `mix`: answers of
+0.3 to 25 s.
+
+{table}
+
+{notes}
+
+![Goodput over time, for each weather](weather.svg)
+"""
+
+NOTES = """## What is missed, and why
+
+- **Outages of a second and a half with few clients** (`gb-25`, `mix gb-25`, `open-30 gb-25`): attempts. Some ten probes in
+  an outage, which is what being back within a quarter of a second costs; with one client that is as many as it has
+  successes. In long outages probes are two a second, and fewer after a minute.
+- **Bursts in which 95 % fail** (`bursts`): the one in twenty that passes looks like the end of it.
+- **Small caps** (`cc-1`, `cc-2`, `mix cc-10`, 400 and 1,000 clients): attempts. The first burst is refused as a whole, and
+  a cap of one or two is asked now and then whether it has become larger; both weigh where there are few successes.
+- **A cap that jumps** (`cc 10<->25`): two to three seconds until the larger one is noticed.
+- **A hint of six seconds at a bucket that is full after six**: what comes after the time that the upstream named is lost.
+- **Answers of many seconds during an outage**: a failure is told from a long answer by its time alone.
+"""
+
+
+@dataclass
+class Row:
+    """One weather: ours and the oracle's, by seed."""
+
+    scenario: Scenario
+    pairs: list[tuple[Result, Result]]
+
+    @property
+    def oracle(self) -> float:
+        return mean(best.rate for _, best in self.pairs)
+
+    @property
+    def goodput(self) -> float:
+        return mean(ours.rate / max(best.rate, 1e-9) for ours, best in self.pairs)
+
+    @property
+    def failed(self) -> float:
+        return mean(max(0.0, ours.failures - best.failures) for ours, best in self.pairs)
+
+    @property
+    def attempts(self) -> float:
+        return mean(
+            ours.attempts / max(1, ours.succeeded) / (best.attempts / max(1, best.succeeded)) for ours, best in self.pairs
+        )
+
+    def late(self, number: int) -> float:
+        """Added seconds at the 99th percentile; 0: ours, 1: the oracle's."""
+        return mean(pair[number].late(0.99) for pair in self.pairs)
+
+    @property
+    def recovery(self) -> str:
+        """Probes a second, and seconds until the rate is back, of an outage."""
+        if self.scenario.bad is None:
+            return ""
+        start, end = self.scenario.bad
+        probes = mean(sum(start + 0.5 <= when < end for when in ours.sent) / (end - start - 0.5) for ours, _ in self.pairs)
+        back = [after(ours, start, end) for ours, _ in self.pairs]
+        return f"{probes:.1f}, {max(back):.2f}" if None not in back else f"{probes:.1f}, never"
+
+    def misses(self) -> list[str]:
+        """The bars that it does not reach."""
+        late = self.late(0) > LATE * self.late(1) + 0.25
+        said = {
+            "goodput": round(self.goodput, 2) < GOODPUT,
+            "failed": self.failed > FAILED,
+            "attempts": round(self.attempts, 2) > ATTEMPTS,
+            "late": late,
+        }
+        return [name for name, missed in said.items() if missed]
+
+    def cells(self) -> list[str]:
+        missed = self.misses()
+
+        def cell(name: str, text: str) -> str:
+            return f"**{text}**" if name in missed else text
+
+        return [
+            self.scenario.name,
+            f"{self.oracle:.1f}",
+            cell("goodput", f"{self.goodput:.2f}"),
+            cell("failed", f"{self.failed:.2%}"),
+            cell("attempts", f"{self.attempts:.2f}"),
+            cell("late", f"{self.late(0):.2f} / {self.late(1):.2f}"),
+            self.recovery,
+        ]
+
+
+def after(ours: Result, start: float, end: float) -> float | None:
+    """Seconds after an outage until nine tenths of the rate before it are there, over a second."""
+    before = sum(ours.goodput[: int(start / BIN)]) / int(start / BIN)
+    bins = range(int(end / BIN), len(ours.goodput) - 3)
+    return next((at * BIN - end for at in bins if sum(ours.goodput[at : at + 4]) / 4 >= 0.9 * before), None)
+
+
+def run(job: tuple[str, int]) -> tuple[Result, Result]:
+    """One weather, one seed."""
+    scenario = BY_NAME[job[0]]
+    return Simulation(scenario, job[1]).run(), Simulation(scenario, job[1], oracle=True).run()
+
+
+def picture(rows: list[Row]) -> str:
+    """Goodput over time as a sheet of small charts: ours in front of the oracle's."""
+    columns, width, height = 4, 250, 86
+    parts = []
+    for number, row in enumerate(rows):
+        ours, best = row.pairs[0]
+        size = max(1, len(ours.goodput) // 120)
+        lines = [
+            [sum(result.goodput[at : at + size]) for at in range(0, len(result.goodput), size)] for result in (best, ours)
+        ]
+        top = max(max(line) for line in lines) or 1
+        x, y = number % columns * width, number // columns * height
+        parts.append(f'<g transform="translate({x + 10},{y + 18})"><text y="-5">{escaped(row.scenario.name)}</text>')
+        for line, style in zip(lines, ("best", "ours"), strict=True):
+            points = " ".join(
+                f"{at * (width - 24) / max(1, len(line) - 1):.1f},{56 - 52 * value / top:.1f}" for at, value in enumerate(line)
+            )
+            parts.append(f'<polyline class="{style}" points="{points}"/>')
+        parts.append(f'<path d="M0 57H{width - 24}"/></g>')
+    rows_needed = -(-len(rows) // columns)
+    style = (
+        "text{font:11px sans-serif;fill:#444}polyline{fill:none;stroke-width:1.2}"
+        ".best{stroke:#bbb}.ours{stroke:#0b6e99}path{stroke:#ddd}"
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * width} {rows_needed * height}">'
+        f'<rect width="100%" height="100%" fill="white"/><style>{style}</style>{"".join(parts)}</svg>\n'
+    )
+
+
+def escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+HEAD = ("weather", "oracle /s", "goodput", "failed", "attempts", "added p99, s", "probes /s, back in s")
+
+
+def main() -> int:
+    """Print the table; how many weathers miss a bar."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", default="", help="weathers whose name has this in it")
+    parser.add_argument("--seeds", default="11,12,13")
+    parser.add_argument("--write", action="store_true", help="docs/weather.md and docs/weather.svg")
+    options = parser.parse_args()
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    scenarios = [each for each in ALL if options.only in each.name]
+    jobs = [(each.name, seed) for each in scenarios for seed in seeds]
+    with ProcessPoolExecutor() as processes:
+        results = list(processes.map(run, jobs))
+    rows = [
+        Row(each, results[number * len(seeds) : (number + 1) * len(seeds)]) for number, each in enumerate(scenarios)
+    ]
+    for row in rows:
+        print(f"{row.cells()[0]:28}", *(f"{cell:>15}" for cell in row.cells()[1:]), " ".join(row.misses()), sep=" ")
+    missed = [row for row in rows if row.misses()]
+    print(f"{len(rows) - len(missed)} of {len(rows)} weathers hold all bars")
+    if options.write:
+        lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|", *(f"| {' | '.join(row.cells())} |" for row in rows)]
+        bars = (
+            f"goodput {GOODPUT}, {FAILED:.1%} failed, {ATTEMPTS} times the attempts, {LATE} times the added time and a "
+            "quarter of a second"
+        )
+        page = PAGE.format(seeds=options.seeds, bars=bars, table="\n".join(lines), notes=NOTES.strip())
+        (ROOT / "docs/weather.md").write_text(page)
+        (ROOT / "docs/weather.svg").write_text(picture(rows))
+    return len(missed)
+
+
+if __name__ == "__main__":
+    main()
