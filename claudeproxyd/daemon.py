@@ -30,7 +30,7 @@ from claudeproxyd.observe.console import banner
 from claudeproxyd.observe.lines import LineFile, json_line, to_file, to_log
 from claudeproxyd.observe.logging import for_twistd
 from claudeproxyd.observe.metrics import Metrics
-from claudeproxyd.observe.scrub import remember
+from claudeproxyd.observe.scrub import configure
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.secrets.sources import Sources
@@ -62,8 +62,9 @@ class Daemon(MultiService):
         self._twistd_options = twistd_options
         self._in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         config = loaded.config
-        remember(graph.secrets_of(config))
+        configure(graph.secrets_of(config))
         self.metrics = Metrics()
+        self.metrics.name_models(graph.named_models(config))
         self._access_file = self._open_access_file()
         self._admission = ConcurrencyAdmission()
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
@@ -144,7 +145,8 @@ class Daemon(MultiService):
         config = loaded.config
         changes = difference(self._loaded.config, config)
         keep = () if graph.executors_differ(self._loaded.config, config) else changes.unchanged
-        remember(graph.secrets_of(config))
+        configure(graph.secrets_of(config))
+        self.metrics.name_models(graph.named_models(config))
         self._sources.reload(config)
         before, self._plant = self._plant, self._build(loaded, self._plant, keep)
         self._loaded = loaded

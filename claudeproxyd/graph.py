@@ -6,7 +6,7 @@ the connections that stay open. What outlives a reload is made in :mod:`claudepr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -255,6 +255,13 @@ def credentials(config: Config, sources: Sources) -> list[Credential]:
         for provider in config.providers
         for credential in provider.credentials
     ]
+
+
+def named_models(config: Config) -> Iterator[str]:
+    """Every model that the operator wrote down in full, be it what clients ask for or what an upstream calls it."""
+    for model in config.models:
+        yield model.name
+        yield from (route.model for route in model.routes if route.model)
 
 
 def secrets_of(config: Config) -> list[str]:

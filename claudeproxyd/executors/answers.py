@@ -14,6 +14,7 @@ from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.interfaces import IBodyConsumer, IEventConsumer, IUpstreamAnswer
 from claudeproxyd.messages.reader import Damaged, ModelFault, StreamReader
 from claudeproxyd.messages.usage import Usage, UsageMembers, count
+from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.outcomes import AttemptFailed, Phase
 from claudeproxyd.upstream.errors import UpstreamError
 
@@ -76,7 +77,7 @@ def read_count(body: bytes) -> Whole:
         usage.input = _decode_count(body).input_tokens
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise Damaged(f"no count: {e}") from None
-    return Whole(body, usage)
+    return Whole(redact_bytes(body), usage)
 
 
 @implementer(IUpstreamAnswer)
@@ -243,12 +244,12 @@ class StreamAnswer:
         if not before and decoder is None and (coding := sniff(chunk)):
             decoder = self._decoder = Decoder(coding, self._max_event_bytes)
         self.bytes_in = before + len(chunk)
-        if self._capture is not None:
-            self._capture.data(chunk)
         reader = self._reader
         try:
             if decoder is not None:
                 chunk = decoder.feed(chunk)
+            if self._capture is not None:
+                self._capture.data(chunk)
             batch = reader.feed(chunk)
         except (CodingError, FrameTooLarge, Damaged, ModelFault) as e:
             self._spoilt(e)

@@ -63,7 +63,8 @@ def ending_of(reason: str, message: str, has_content: bool) -> Ending:
     if reason in REFUSALS or reason.startswith(_REFUSING):
         return _refusal("answer", reason, message)
     if reason in FAULTS or not has_content:
-        raise ModelFault(f"{reason}: {message}" if message else reason)
+        # Google's message quotes what the model said, which is nothing for a log.
+        raise ModelFault(f"{reason}, with {len(message)} characters about it" if message else reason)
     return "end_turn", None
 
 

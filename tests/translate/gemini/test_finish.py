@@ -70,7 +70,7 @@ class EndingTests(SynchronousTestCase):
         """A call that the model malformed is a fault by its name, whatever came before it."""
         for reason in finish.FAULTS:
             fault = self.assertRaises(ModelFault, message, chunk(text("a"), finish=reason, finishMessage="Oops"))
-            self.assertEqual(str(fault), f"{reason}: Oops")
+            self.assertEqual(str(fault), f"{reason}, with 4 characters about it")
 
     def test_unclear_without_content(self) -> None:
         """An answer that ends for no known reason before it began is worth another attempt."""
