@@ -88,6 +88,7 @@ class Scrubber:
     def __init__(self) -> None:
         self._configured: dict[bytes, None] = {}
         self._fetched: dict[bytes, None] = {}
+        self._bound = REMEMBERED
         self._known: list[bytes] = []
         """All of them, those ahead that may hold another."""
         self._by_end: dict[bytes, list[bytes]] = {}
@@ -109,8 +110,9 @@ class Scrubber:
         self._learn()
 
     def _learn(self) -> None:
-        bound = max(REMEMBERED, 3 * len(self._configured))  # a token and the one before for each, and some
-        while len(self._fetched) > bound:
+        # A token for each, the one before, and some; also of a configuration that is over, whose answers still come.
+        self._bound = max(self._bound, 3 * len(self._configured))
+        while len(self._fetched) > self._bound:
             del self._fetched[next(iter(self._fetched))]
         self._known = sorted({**self._configured, **self._fetched}, key=len, reverse=True)
         self._least = min([len(known) for known in self._known[-1:]] + [LEAST])
