@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from claudeproxyd.dispatch.accounts import without_accounts
+from claudeproxyd.account_ids import without_accounts
 from claudeproxyd.error_bodies import error_message
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError, type_in
 from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Kind, Scope
@@ -82,8 +82,8 @@ def broken_off(failure: AttemptFailed) -> Refusal:
         words = _upstreams_words(failure) or "The upstream failed"
         error = ClaudeError(answer.status, words, type=type_in(answer.body))
         return _presentable(Refusal(error, kind=outcome.kind.value), failure)
-    status = 504 if outcome.timed_out else 502
-    return Refusal(ClaudeError(status, outcome.reason or "The stream broke off"), kind=outcome.kind.value)
+    error = ClaudeError(504 if outcome.timed_out else 502, outcome.reason or "The stream broke off")
+    return _presentable(Refusal(error, kind=outcome.kind.value), failure)
 
 
 def _most_useful(failures: Sequence[AttemptFailed]) -> AttemptFailed:
@@ -196,11 +196,11 @@ def _upstreams_words(failure: AttemptFailed) -> str:
 
 def _presentable(refused: Refusal, failure: AttemptFailed) -> Refusal:
     """The same without what names our accounts; the log gets the upstream's words as the pool's page has them."""
-    words, answer = _upstreams_words(failure), failure.answer
-    if answer is None or not words:
+    words, answer = _upstreams_words(failure) or failure.outcome.reason, failure.answer
+    if not words:
         return refused
     # In what the API says of a request, a number that nothing calls an account's is the client's own.
-    bare = not (answer.verbatim and answer.status in (400, 413))
+    bare = answer is None or not (answer.verbatim and answer.status in (400, 413))
     error = refused.error
     error.logged = error.message.replace(words, failure.outcome.reason)
     error.message = error.message.replace(words, without_accounts(words, bare=bare))

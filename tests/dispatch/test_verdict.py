@@ -283,6 +283,16 @@ class Private(VerdictTestCase):
             self.assertEqual((refused.answer.status, refused.answer.body), (529, body("overloaded_error", left)))
             self.assertEqual(broken_off(failed(Kind.BROKEN_STREAM, said(500, message=words))).error.message, left)
 
+    def test_without_an_answer(self) -> None:
+        """An error in the place of an answer, and one that broke a stream off, are told by their reasons alone."""
+        for words, left in self.WORDS:
+            for refused in (
+                told(failed(Kind.TRANSIENT, reason=words)),
+                broken_off(failed(Kind.BROKEN_STREAM, reason=words)),
+            ):
+                self.assertIn(left, refused.error.message)
+                self.assertIn(words, refused.error.logged)
+
     def test_fast_mode(self) -> None:
         """Clients fall back on the words of such a refusal, and wait for as long as it says."""
         words = "This request would exceed your organization's rate limit of 0 fast mode input tokens per minute"

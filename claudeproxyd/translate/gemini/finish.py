@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from claudeproxyd.account_ids import without_accounts
 from claudeproxyd.messages.reader import ModelFault
 
 #: The answer goes on, whatever the member's presence suggests: the names of its default value.
@@ -74,6 +75,6 @@ def ending_of_blocked(reason: str, message: str) -> Ending:
 
 
 def _refusal(refused: str, reason: str, message: str) -> Ending:
-    because = message or REFUSALS.get(reason, "no reason was given")
+    because = without_accounts(message) or REFUSALS.get(reason, "no reason was given")
     explanation = f"The model's provider stopped the {refused}: {because}"
     return "refusal", {"type": "refusal", "category": None, "explanation": explanation}

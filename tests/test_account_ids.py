@@ -7,7 +7,7 @@ import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.dispatch.accounts import without_accounts
+from claudeproxyd.account_ids import without_accounts
 
 UUID = "8b7d6c5e-1234-4abc-8def-0123456789ab"
 
