@@ -18,7 +18,7 @@ _IS = r"(?:[ _-]?(?:id|uuid|number|name))?[\s\"'`\\:=#(]{1,6}"
 #: Ids that are told to be an account's, by a word before them or by their shape. None takes a quote or a backslash
 #: along: what is cut out of JSON leaves JSON.
 _TOLD = re.compile(
-    rf"\barn:aws[\w-]*:[\w:/.*@+=,-]*"
+    rf"\barn:aws[\w-]*:[\w:/.*@+=-]*[\w*/]"
     rf"|[\w.+-]{{1,100}}@[\w.-]{{0,100}}gserviceaccount\.com"
     rf"|\b(?P<path>projects/|organizations/|folders/|billingAccounts/)[\w.:~-]+"
     rf"|\b(?P<named>{_KINDS}{_IS})(?:{_UUID}|\d{{5,}}\b|{_OWN_SHAPE})"

@@ -8,13 +8,16 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from pytest_twisted import ensureDeferred
 
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, gemini, wire
-from tests.integration.support.daemon import ADMIN_KEY, Daemon
+from tests.integration.support.daemon import ADMIN_KEY, Daemon, provider
 from tests.integration.support.process import eventually
 from tests.integration.support.upstream import Answer, Exchange, Upstream
 
@@ -25,7 +28,14 @@ REFRESH = "planted-refresh-of-the-house-4321"
 CLIENT_SECRET = "planted-client-secret-of-the-house"
 FETCHED = "planted-fetched-of-the-house-777"
 CLIENT = "planted-client-key-of-the-tests"
-PLANTED = (KEY, TOKEN, REFRESH, CLIENT_SECRET, FETCHED, CLIENT, ADMIN_KEY)
+USERS_REFRESH = "1//planted-refresh-of-a-user-88"
+USERS_SECRET = "planted-secret-of-a-user-9876"
+PASSWORD = "planted-password-of-the-proxy"
+OWN_HEADER = "planted-value-of-a-header"
+PLANTED = (
+    *(KEY, TOKEN, REFRESH, CLIENT_SECRET, FETCHED, CLIENT, ADMIN_KEY),
+    *(USERS_REFRESH, USERS_SECRET, PASSWORD, OWN_HEADER),
+)
 STATUSES = (400, 401, 403, 404, 409, 413, 422, 429, 500, 502, 503, 504, 529)
 #: No answer's text may be in the log or on the page.
 PROSE = "Dear diary, this is what the model said."
@@ -126,6 +136,12 @@ class Parrot(Upstream):
 
     asked = ""
     """The path of the last question that is of no script."""
+    gives = True
+    """The token endpoint gives one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.assertions: list[str] = []
 
     def answer_for(self, exchange: Exchange) -> Answer:
         """See :class:`Upstream`."""
@@ -138,9 +154,13 @@ class Parrot(Upstream):
         if path.startswith(("/v1beta/models?", "/v1beta1/publishers/google/models?")):
             return googles(403, KEY)
         if path == "/token":
-            told = f"{REFRESH} of {CLIENT_SECRET} is not good: {exchange.request.body.decode()}"
-            body = json.dumps({"error": "invalid_grant", "error_description": told}).encode()
-            return answers.whole(body, 400)
+            form = parse_qs(exchange.request.body.decode())
+            self.assertions += form.get("assertion", [])
+            if self.gives:
+                return answers.whole(json.dumps({"access_token": FETCHED, "expires_in": 3600}).encode())
+            said = next(iter(form.get("assertion", form.get("refresh_token", []))))
+            told = f"{said} of {form.get('client_secret')} is not good: {exchange.request.body.decode()}"
+            return answers.whole(json.dumps({"error": "invalid_grant", "error_description": told}).encode(), 400)
         if path.endswith("/count_tokens"):
             return answers.whole(json.dumps({"input_tokens": 11, "of": KEY}).encode(), headers=echoed(KEY))
         return super().answer_for(exchange)
@@ -160,12 +180,22 @@ def config(upstream: Upstream, folder: Path, form: str) -> str:
         f'refresh_token = "{REFRESH}" }}'
     )
     place = 'project = "some-project"\nlocation = "us-east5"'
+    user = {"refresh_token": USERS_REFRESH, "client_secret": USERS_SECRET, "client_id": "me"}
+    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    private_key = rsa.generate_private_key(65537, 2048).private_bytes(*pem).decode()
+    robot = {"client_email": "robot@some-project.iam.gserviceaccount.com", "private_key": private_key}
+    for name, key in (("authorized_user", user), ("service_account", robot)):
+        (folder / f"{name}.json").write_text(json.dumps({"type": name, "token_uri": f"{upstream.url}/token", **key}))
+    beside = f'proxy = "http://me:{PASSWORD}@127.0.0.1:9"\nheaders = {{ x-gateway-token = "{OWN_HEADER}" }}\n'
     return (
         f'[[clients]]\nname = "tests"\nkey = "{CLIENT}"\n'
         + section("claude-on-vertex", "vertex", f'bearer_token = "{TOKEN}"\n{place}')
         + section("l", "anthropic", f'api_key = "{KEY}"')
         + section("gemini", "gemini", f'api_key = "{KEY}"')
         + section("oauth", "anthropic", oauth)
+        + section("claude-of-user", "vertex", f'service_account = {{ file = "authorized_user.json" }}\n{place}')
+        + section("claude-of-robot", "vertex", f'service_account = {{ file = "service_account.json" }}\n{place}')
+        + section("beside", "anthropic", 'api_key = "short"').replace("[[providers.", f"{beside}[[providers.")
         + "[pool]\nmax_attempts = 1\nmax_wait = 0.0\n"
         + f'[log]\nformat = "{form}"\nlevel = "debug"\naccess = "{folder}/access.log"\n'
         + f'[capture]\nwhen = "always"\ndirectory = "{folder}/captures"\nkeep = 1000\n'
@@ -258,11 +288,73 @@ async def test_no_planted_key_is_found_anywhere(start_daemon: StartDaemon, tmp_p
             upstream.script(answer)
             await looker.ask(f"{model} {nth}", f"{model}-{nth}", stream)
     await looker.ask("count_tokens", "l", path="/v1/messages/count_tokens")
-    await looker.ask("oauth", "oauth")
+    for nth, model in enumerate(("oauth", "claude-of-user", "claude-of-robot")):
+        upstream.gives = True
+        for answer, stream in ((refused(400, FETCHED), False), (in_band(FETCHED), True), (good(FETCHED), False)):
+            upstream.script(answer)
+            await looker.ask(f"{model} {nth}", model, stream)
+        upstream.gives = False
+        upstream.script(refused(401, FETCHED))
+        await looker.ask(f"{model}, refused", model)
+    assert upstream.assertions
+    for secret in (OWN_HEADER, PASSWORD):
+        upstream.script(refused(400, secret))
+        await looker.ask("beside", "beside")
     upstream.script(good(KEY))
     await looker.ask("a key as a model", f"l{KEY}")
     upstream.script(refused(429, KEY))
     await looker.ask("last", "l")
     await looker.everywhere()
     await upstream.stop()
+    looker.leaks += [
+        f"an assertion in {path}"
+        for path in tmp_path.rglob("*.json")
+        if any(assertion in path.read_text() for assertion in upstream.assertions)
+    ]
     assert looker.leaks == []
+    assert not any(assertion in daemon.log for assertion in upstream.assertions)
+
+
+UUID = "8b7d6c5e-1234-4abc-8def-0123456789ab"
+
+
+@ensureDeferred
+async def test_a_refusal_of_fast_mode_is_told(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """Its words, its status, its retry-after and its headers go out, less the organization; and nothing cools."""
+    words = "This request would exceed your organization's rate limit of 0 fast mode input tokens per minute"
+    told = f"{words} (org: {UUID}, model: claude-opus-5-5)"
+    limits = {"anthropic_fast_input_tokens_limit": "0", "x_should_retry": "true"}
+    upstream.script(answers.error(429, "rate_limit_error", told, retry_after="37", **limits), answers.usual())
+    daemon = await start_daemon(provider(upstream))
+    answer = await wire.post(daemon.port, wire.Message().encode())
+    assert (answer.status, answer.headers["retry-after"], answer.headers["request-id"]) == (429, "37", "req_upstream")
+    assert answer.headers["anthropic-fast-input-tokens-limit"] == "0"
+    assert answer.json["error"]["message"] == f"{words} (org: ***, model: claude-opus-5-5)"
+    assert (await wire.post(daemon.port, wire.Message().encode())).status == 200
+    assert [each["cooldowns"] for each in (await daemon.pool())["credentials"]] == [[]]
+
+
+@ensureDeferred
+async def test_no_account_is_named(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
+    """Of no family, by no status, whole or in a stream; the rest of the sentence is told where it is told at all."""
+    accounts = ("arn:aws:iam::123456789012:user/x", UUID, "projects/my-team-42", "123456789012")
+    told = "Not for arn:aws:iam::123456789012:user/x, org " + UUID + ", projects/my-team-42, account 123456789012"
+    left = "Not for ***, org ***, projects/***, account ***"
+    daemon = await start_daemon(
+        provider(upstream, name="c", more='models = ["c*"]')
+        + provider(upstream, name="g", kind="gemini", more='models = ["g*"]')
+        + "[pool]\nmax_attempts = 1\nmax_wait = 0.0\n"
+    )
+    for nth, status in enumerate(STATUSES):
+        for model, refusal in (("c", answers.error(status, told=told)), ("g", gemini.error(status, "X", told))):
+            upstream.script(refusal)
+            answer = await wire.post(daemon.port, wire.Message(model=f"{model}-{nth}").encode())
+            assert [each for each in accounts if each.encode() in answer.body] == []
+            if status not in (401, 402, 403, 429) and not (model == "g" and status == 404):
+                assert left in answer.json["error"]["message"], (model, status, answer.body)
+            await wire.post(daemon.admin, b"{}", "/admin/v1/pool/clear", {"authorization": f"Bearer {ADMIN_KEY}"})
+    for before in ((), (*answers.start_frames(), answers.text_frame("hello"))):
+        upstream.script(answers.stream([*before, answers.error_frame("api_error", told)]))
+        answer = await wire.post(daemon.port, wire.Message(model="c", stream=True).encode())
+        assert left.encode() in answer.body
+        assert [each for each in accounts if each.encode() in answer.body] == []
