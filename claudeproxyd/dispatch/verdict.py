@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from claudeproxyd.account_ids import without_accounts
+from claudeproxyd.account_ids import without_accounts, without_accounts_data
 from claudeproxyd.error_bodies import error_message
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError, type_in
 from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Kind, Scope
@@ -29,6 +29,9 @@ _OURS = {
 _USEFUL = (Kind.CLIENT_FAULT, Kind.MODEL_FAULT, Kind.RECTIFY, Kind.QUOTA, Kind.OVERLOADED)
 #: … that is not of these: they say something of one candidate, and count where there is nothing else.
 _OF_ONE_CANDIDATE = (Kind.UNSUPPORTED, Kind.TOO_LARGE, Kind.MODEL_UNAVAILABLE)
+
+LONGEST_RELAYED = 65_536
+"""Bytes of an upstream's answer that is relayed; of a longer one only the sentence is told."""
 
 _RETRY_AFTER = (b"retry-after", b"retry-after-ms", b"x-should-retry")
 
@@ -204,6 +207,8 @@ def _presentable(refused: Refusal, failure: AttemptFailed) -> Refusal:
     error = refused.error
     error.logged = error.message.replace(words, failure.outcome.reason)
     error.message = error.message.replace(words, without_accounts(words, bare=bare))
+    if refused.answer is not None and len(refused.answer.body) > LONGEST_RELAYED:
+        refused.answer = None
     if refused.answer is not None:
         refused.answer = _without_accounts(refused.answer, bare=bare)
     return refused
@@ -211,12 +216,8 @@ def _presentable(refused: Refusal, failure: AttemptFailed) -> Refusal:
 
 def _without_accounts(answer: ErrorAnswer, *, bare: bool) -> ErrorAnswer:
     """The same, or a copy where there is something to cut. Of headers only what is told to be an account's goes."""
-    text = answer.body.decode("utf-8", "surrogateescape")
-    body = without_accounts(text, bare=bare).encode("utf-8", "surrogateescape")
-    headers = [
-        (name, without_accounts(value.decode("latin-1"), bare=False).encode("latin-1"))
-        for name, value in answer.headers
-    ]
+    body = without_accounts_data(answer.body, bare=bare)
+    headers = [(name, without_accounts_data(value, bare=False)) for name, value in answer.headers]
     if body == answer.body and headers == list(answer.headers):
         return answer
     return replace(answer, headers=headers, body=body)

@@ -28,14 +28,10 @@ SHORTEST = 8
 REMEMBERED = 1000
 """How many fetched values at least: tokens are fetched, and files read anew, for ever. The oldest are forgotten."""
 
-FEW = 250
-"""Known values are looked for one by one up to here; of more, by their ends."""
 PIECE = 65_536
-"""Bytes that are looked at for ends at once."""
+"""Bytes that are looked at at once for the ends of known values."""
 BUSY = 500
 """Cues between two rests, for who lets others run meanwhile."""
-SHAPED = 65_536
-"""Bytes in which clients' errors are looked through for shapes; in larger ones, for known values alone."""
 LEAST = 24
 """Bytes of the shortest real key of a known shape."""
 
@@ -47,38 +43,38 @@ _VALUE = rb"""[^\s"'\\&,;()\[\]<>@]+"""
 #: The rest of a PEM block, as far as it goes: one that was cut must not take all that follows along.
 _PEM = rb"[\w+/=\s\\:,-]*?(?:-----END [A-Z ]*PRIVATE KEY-----|(?![\w+/=\s\\:,-]))"
 
-_Rules = list[tuple[bytes, re.Pattern[bytes]]]
+
+def _shape(cue: bytes, rest: bytes) -> tuple[bytes, re.Pattern[bytes]]:
+    """How a key looks: *cue* at the beginning of a word, then *rest*. The cue stands first, for it is searched for."""
+    return cue, re.compile(re.escape(cue) + rb"(?<!\w" + re.escape(cue) + rb")" + rest, re.DOTALL)
 
 
-def _rules(*rows: tuple[bytes, bytes, bytes]) -> _Rules:
-    """What to look for, in lower case, and what to match from there: a secret, after what may stay. Looking for plain
-    words first is what makes an innocent line cost a microsecond, and a megabyte few milliseconds."""
-    return [
-        (cue, re.compile(rb"(?i:(?P<stays>" + stays + rb")" + secret + rb")", re.DOTALL)) for cue, stays, secret in rows
-    ]
+def _called(cue: bytes, stays: bytes, secret: bytes = _VALUE) -> tuple[bytes, re.Pattern[bytes]]:
+    """What is called a secret, in whichever case: *cue* is looked for, and there *stays*, before what does not."""
+    return cue, re.compile(rb"(?i:(?P<stays>" + stays + rb")" + secret + rb")", re.DOTALL)
 
 
 #: Keys of a shape that nothing else has. A pattern takes all word characters that follow, so that nothing in its rest
-#: can look like a key the next time.
-_SHAPES = _rules(
-    (b"-----begin", rb"", rb"-----BEGIN [A-Z ]*PRIVATE KEY-----" + _PEM),
-    (b"sk-", rb"(?<!\w)", rb"(?:sk-ant-[\w-]{4,}|sk-[\w-]{16,})"),
-    (b"aiza", rb"(?<!\w)", rb"AIza[\w-]{16,}"),
-    (b"ya29.", rb"(?<!\w)", rb"ya29\.[\w.-]{8,}"),
-    (b"akia", rb"(?<!\w)", rb"(?-i:AKIA)[A-Z0-9]{12}[\w-]*"),
-    (b"asia", rb"(?<!\w)", rb"(?-i:ASIA)[A-Z0-9]{12}[\w-]*"),
-    (b"eyj", rb"(?<!\w)", rb"(?-i:eyJ)[\w-]{8,}\.(?-i:eyJ)[\w-]{8,}\.[\w.-]{16,}"),
+#: can look like a key the next time. That plain words are looked for first is what makes an innocent line cost a
+#: microsecond, and a megabyte few milliseconds.
+_SHAPES = (
+    _shape(b"-----BEGIN ", rb"[A-Z ]*PRIVATE KEY-----" + _PEM),
+    _shape(b"sk-", rb"(?:ant-[\w-]{4,}|[\w-]{16,})"),
+    _shape(b"AIza", rb"[\w-]{16,}"),
+    _shape(b"ya29.", rb"[\w.-]{8,}"),
+    _shape(b"AKIA", rb"[A-Z0-9]{12}[\w-]*"),
+    _shape(b"ASIA", rb"[A-Z0-9]{12}[\w-]*"),
+    _shape(b"eyJ", rb"[\w-]{8,}\.eyJ[\w-]{8,}\.[\w.-]{16,}"),
 )
-#: What is called a secret.
-_NAMES = _rules(
-    (b"bearer", rb"bearer\s{1,4}", rb"[\w.~+/=-]{8,}"),
-    (b"basic", rb"basic\s{1,4}", rb"[\w.~+/=-]{8,}"),
-    (b"://", rb"://[^\s/:@\"']*:", rb"[^\s/@\"']+(?=@)"),
-    (b"key", rb"(?:(?:(?<=api)|(?<=api[-_]))key" + _IS + rb"|(?<!\w)key=)", _VALUE),
-    (b"token", rb"token" + _IS, _VALUE),
-    (b"secret", rb"secret(?:_?access)?(?:_?key)?" + _IS, _VALUE),
-    (b"authorization", rb"authorization" + _IS, _VALUE),
-    (b"cookie", rb"cookie" + _IS, rb"""[^\r\n"'\\]+"""),
+_NAMES = (
+    _called(b"bearer", rb"bearer\s{1,4}", rb"[\w.~+/=-]{8,}"),
+    _called(b"basic", rb"basic\s{1,4}", rb"[\w.~+/=-]{8,}"),
+    _called(b"://", rb"://[^\s/:@\"']*:", rb"[^\s/@\"']+(?=@)"),
+    _called(b"key", rb"(?:(?:(?<=api)|(?<=api[-_]))key" + _IS + rb"|(?<!\w)key=)"),
+    _called(b"token", rb"token" + _IS),
+    _called(b"secret", rb"secret(?:_?access)?(?:_?key)?" + _IS),
+    _called(b"authorization", rb"authorization" + _IS),
+    _called(b"cookie", rb"cookie" + _IS, rb"""[^\r\n"'\\]+"""),
 )
 
 
@@ -92,9 +88,9 @@ class Scrubber:
         self._known: list[bytes] = []
         """All of them, those ahead that may hold another."""
         self._by_end: dict[bytes, list[bytes]] = {}
-        """The same by their last bytes, where there are more than a few."""
-        self._least = LEAST
-        """Bytes; in less there is nothing to redact."""
+        """The same by their last bytes."""
+        self._shortest = LEAST
+        """Bytes of the shortest of them."""
 
     def configure(self, values: Iterable[str]) -> None:
         """Mask these exact values for as long as the configuration has them, and a while longer: all its secrets."""
@@ -115,11 +111,10 @@ class Scrubber:
         while len(self._fetched) > self._bound:
             del self._fetched[next(iter(self._fetched))]
         self._known = sorted({**self._configured, **self._fetched}, key=len, reverse=True)
-        self._least = min([len(known) for known in self._known[-1:]] + [LEAST])
+        self._shortest = len(self._known[-1]) if self._known else LEAST
         self._by_end = {}
-        if len(self._known) > FEW:
-            for known in self._known:
-                self._by_end.setdefault(known[-SHORTEST:], []).append(known)
+        for known in self._known:
+            self._by_end.setdefault(known[-SHORTEST:], []).append(known)
 
     def text(self, text: str) -> str:
         """*text* with its secrets masked, for operators. Doing it again changes nothing."""
@@ -128,28 +123,45 @@ class Scrubber:
     def data(self, data: bytes, rest: Callable[[], None] = lambda: None) -> bytes:
         """The same for bytes in any encoding that holds ASCII. *rest* is called now and then where there is much to
         do: a thread lets the others run."""
-        return _masked(_SHAPES + _NAMES, self._without_known(data), rest)
+        data = self.redacted_data(data)
+        lower = data.lower()
+        for cue, rule in _NAMES:
+            if cue in lower:
+                data = _apply(cue, rule, data, lower, rest)
+                lower = data.lower()
+        return data
 
     def redacted(self, text: str) -> str:
         """*text* without what is a secret beyond doubt, for clients."""
         data = text.encode("utf-8", "surrogatepass")
-        return text if len(data) < self._least else self.redacted_data(data).decode("utf-8", "surrogatepass")
+        if len(data) < min(self._shortest, LEAST):
+            return text
+        return self.redacted_data(data).decode("utf-8", "surrogatepass")
 
     def redacted_data(self, data: bytes) -> bytes:
         """The same for bytes."""
         data = self._without_known(data)
-        return _masked(_SHAPES, data, lambda: None) if len(data) <= SHAPED else data
+        for cue, rule in _SHAPES:
+            if cue in data:
+                data = rule.sub(MASK, data)
+        return data
 
     def redacted_headers(self, headers: Headers) -> Headers:
-        """The same for headers' values. Of every answer: so what is too short for a secret costs next to nothing."""
-        least = self._least
-        values = b"\n".join([value for _, value in headers if len(value) >= least])
-        if not values or self.redacted_data(values) == values:
+        """*headers* without known values. Of every answer: so what is too short for any of them, as most are, costs
+        next to nothing."""
+        shortest = self._shortest
+        values = b"\n".join([value for _, value in headers if len(value) >= shortest])
+        if not values or self._without_known(values) == values:
             return headers
-        return [(name, self.redacted_data(value)) for name, value in headers]
+        return [(name, self._without_known(value)) for name, value in headers]
 
     def _without_known(self, data: bytes) -> bytes:
-        for known in self._near(data) if self._by_end else self._known:
+        size = len(data)
+        if size < self._shortest:
+            return data
+        # Measured: looking for each costs 0.6 µs, and 0.1 ms a megabyte; looking at each end, 0.15 µs a byte.
+        few = len(self._known) * (4 + size / 1500) < size
+        for known in self._known if few else self._near(data):
             if known in data:
                 data = data.replace(known, MASK)
         return data
@@ -179,15 +191,6 @@ def _forms(values: Iterable[str]) -> Iterator[bytes]:
             known = form.encode("utf-8", "surrogatepass")
             if len(known) >= SHORTEST:
                 yield known
-
-
-def _masked(rules: _Rules, data: bytes, rest: Callable[[], None]) -> bytes:
-    lower = data.lower()
-    for cue, rule in rules:
-        if cue in lower:
-            data = _apply(cue, rule, data, lower, rest)
-            lower = data.lower()
-    return data
 
 
 def _apply(cue: bytes, rule: re.Pattern[bytes], data: bytes, lower: bytes, rest: Callable[[], None]) -> bytes:

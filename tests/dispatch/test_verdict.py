@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.config.schema import Pool
-from claudeproxyd.dispatch.verdict import Refusal, broken_off, refusal
+from claudeproxyd.dispatch.verdict import LONGEST_RELAYED, Refusal, broken_off, refusal
 from claudeproxyd.leases import Exhausted
 from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Kind, Outcome, Scope, Then
 
@@ -316,6 +317,14 @@ class Private(VerdictTestCase):
         for words in (f"tool {self.UUID} has no result", "metadata: 123456789012 is no name"):
             answer = said(400, "invalid_request_error", words)
             self.assertIs(told(failed(Kind.CLIENT_FAULT, answer)).answer, answer)
+
+    def test_large_answers(self) -> None:
+        """Of an answer that no honest upstream gives, only the sentence is told: it would take long to look through."""
+        answer = said(400, message="no")
+        for size, relayed in ((LONGEST_RELAYED, True), (LONGEST_RELAYED + 1, False)):
+            refused = told(failed(Kind.CLIENT_FAULT, replace(answer, body=answer.body.ljust(size))))
+            self.assertEqual(refused.answer is not None, relayed)
+            self.assertEqual(refused.error.message, "no")
 
     def test_innocent(self) -> None:
         """Other words pass."""
