@@ -73,7 +73,7 @@ def without_accounts_data(data: bytes, *, bare: bool = True) -> bytes:
 
 
 def _cut(data: bytes, found: list[re.Match[bytes]]) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     done = 0
     for each in found:
         parts += (data[done : each.end("stays")], CUT)
