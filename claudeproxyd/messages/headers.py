@@ -28,7 +28,7 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-#: What holds a secret by its name, or says whose account it is: never passed on, never written down.
+#: What holds a secret by its name: never passed on, never written down.
 SECRET = frozenset(
     {
         b"authorization",
@@ -44,6 +44,7 @@ SECRET = frozenset(
         b"set-cookie2",
     }
 )
+#: What says whose account it is.
 _ACCOUNTS = frozenset({b"x-goog-user-project", b"openai-organization", b"openai-project"})
 #: Of an upstream's headers these stay behind too: they are about its connection, its host, or a body that we decoded.
 _NOT_DOWN = {
