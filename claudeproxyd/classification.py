@@ -144,18 +144,26 @@ def classify(evidence: Evidence, rules: Sequence[OperatorRule] = ()) -> Outcome:
     return replace(
         outcome,
         then=then,
-        reason=shortened(case.error.message) or _without_words(evidence),
+        reason=_reason(case),
         exhausted=foreseen(evidence.headers, evidence.family, evidence.now),
         repeatable=_is_repeatable(outcome, evidence),
         timed_out=evidence.failure in _TIMEOUTS,
     )
 
 
-def _without_words(evidence: Evidence) -> str:
-    """What stands for a sentence of the upstream's, in logs and towards clients."""
-    if evidence.failure == "not_claude":
-        return "a 200 that is no answer of the API"
-    return evidence.failure or f"status {evidence.status}"
+def _reason(case: Case) -> str:
+    """The words for logs and the pool's page: an error's own sentence, or else of which kind and how long it was.
+
+    What stands in the place of an answer may be one, and what is no error object may quote the prompt.
+    """
+    evidence, error = case.evidence, case.error
+    is_answer = evidence.failure == "not_claude"
+    if evidence.failure and not is_answer:  # words of our own
+        return shortened(error.message) or evidence.failure
+    if error.message and (error.in_error or not (is_answer or error.form == "text")):
+        return shortened(error.message)
+    what = "a 200 that is no answer of the API" if is_answer else f"status {evidence.status}"
+    return f"{what}: {len(evidence.body)} bytes of {error.form}" if evidence.body else what
 
 
 def _row(case: Case, rules: Sequence[OperatorRule]) -> Row:

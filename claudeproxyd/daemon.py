@@ -28,7 +28,7 @@ from claudeproxyd.observe.console import banner
 from claudeproxyd.observe.lines import LineFile, json_line, to_file, to_log
 from claudeproxyd.observe.logging import for_twistd
 from claudeproxyd.observe.metrics import Metrics
-from claudeproxyd.observe.scrub import remember
+from claudeproxyd.observe.scrub import configure
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.secrets.sources import Sources
@@ -61,8 +61,9 @@ class Daemon(MultiService):
         self._load = load
         self._twistd_options = twistd_options
         config = loaded.config
-        remember(graph.secrets_of(config))
+        configure(graph.secrets_of(config))
         self.metrics = Metrics()
+        self.metrics.name_models(graph.named_models(config))
         names = Names(reactor, unawaited_threads(reactor, "names", THREADS))
         names.register(self.metrics)
         self._resolver_before = reactor.installNameResolver(names)
@@ -155,7 +156,8 @@ class Daemon(MultiService):
         config = loaded.config
         changes = difference(self._loaded.config, config)
         keep = () if graph.executors_differ(self._loaded.config, config) else changes.unchanged
-        remember(graph.secrets_of(config))
+        configure(graph.secrets_of(config))
+        self.metrics.name_models(graph.named_models(config))
         self._sources.reload(config)
         before, self._plant = self._plant, self._build(loaded, self._plant, keep)
         self._loaded = loaded

@@ -6,9 +6,11 @@ the connections that stay open. What outlives a reload is made in :mod:`claudepr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from twisted.plugin import getPlugins
 
@@ -262,6 +264,26 @@ def credentials(config: Config, sources: Sources) -> list[Credential]:
     ]
 
 
+def named_models(config: Config) -> Iterator[str]:
+    """Every model that the operator wrote down in full, be it what clients ask for or what an upstream calls it."""
+    for model in config.models:
+        yield model.name
+        yield from (route.model for route in model.routes if route.model)
+
+
+#: How headers are named that hold a secret.
+_TELLING = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
+
+
+def _secrets_beside(provider: Provider) -> Iterator[str]:
+    """What of a provider is secret beside its credentials: its proxy's password, and headers of its own."""
+    if provider.proxy not in ("", "env"):
+        yield unquote(urlsplit(provider.proxy).password or "")
+    for name, value in provider.headers.items():
+        if _TELLING.search(name) and "{client}" not in value:
+            yield value.rpartition(" ")[2]  # without "Bearer"
+
+
 def secrets_of(config: Config) -> list[str]:
     """Every secret value of the configuration, to be masked wherever it might be written."""
     values = [
@@ -270,6 +292,8 @@ def secrets_of(config: Config) -> list[str]:
         for credential in provider.credentials
         for value in configured_secrets(credential)
     ]
+    for provider in config.providers:
+        values += _secrets_beside(provider)
     values += [client.key.reveal() for client in config.clients if client.key.known]
     if config.server.admin_key is not None and config.server.admin_key.known:
         values.append(config.server.admin_key.reveal())

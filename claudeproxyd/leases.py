@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from claudeproxyd.interfaces import ILease, ISecretSource
+    from claudeproxyd.interfaces import ISecretSource
     from claudeproxyd.outcomes import Outcome
 
 
@@ -50,7 +50,8 @@ class Candidate(NamedTuple):
 class Suspect(NamedTuple):
     """A candidate that failed in a way that may be the request's own doing."""
 
-    lease: ILease
+    lease: Any
+    """The pool's own, with what it knows beyond ILease."""
     outcome: Outcome
 
 

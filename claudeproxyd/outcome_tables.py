@@ -267,13 +267,14 @@ BY_NAME: tuple[Row, ...] = (
             Sign(text=_starts(r"request payload size exceeds the limit"), statuses=(400,)),
         ),
     ),
-    # 429 about fast mode or long-context credits
+    # 429 about fast mode, extra usage or long-context credits
     Row(
         CLIENT_FAULT,
         (
             Sign(text=_starts(r".*\bfast[- ](mode|requests?)\b"), statuses=(429,)),
-            Sign(text=_starts(r".*\b(credits?|extra usage)\b.*\blong[- ]context\b"), statuses=(429,)),
-            Sign(text=_starts(r".*\blong[- ]context\b.*\b(credits?|extra usage)\b"), statuses=(429,)),
+            Sign(text=_starts(r".*\bout of extra usage\b"), statuses=(429,)),
+            Sign(text=_starts(r".*\b(credits?|extra usage)\b.*\b(long|1m)[- ]context\b"), statuses=(429,)),
+            Sign(text=_starts(r".*\b(long|1m)[- ]context\b.*\b(credits?|extra usage)\b"), statuses=(429,)),
         ),
     ),
     # a kept-alive connection closed before one byte of the answer

@@ -290,6 +290,11 @@ class ByNameTests(Table):
             "Usage credits are required for long context requests",
             "Extra usage is required for long context requests.",
             "The long-context beta is not available: no credits",
+            "You're out of extra usage. Add more at claude.ai/settings/usage",
+            "You're out of extra usage · resets 3pm",
+            "Extra usage is required for 1M context",
+            "Usage credits are required for 1M context",
+            "1M context needs extra usage, which is off for your organization",
         ):
             self.holds(
                 anthropic(429, "rate_limit_error", message, (b"retry-after", b"3600")),
@@ -548,6 +553,31 @@ class ReasonTests(SynchronousTestCase):
         self.assertTrue(outcome.reason.startswith("a [31m b c"), outcome.reason)
         self.assertEqual(len(outcome.reason), 200)
         self.assertTrue(outcome.reason.isprintable())
+
+    def test_no_error_object(self) -> None:
+        """What is none may be an answer, or quote the prompt: only its kind and its length are told."""
+        prose = "Dear diary"
+        for body, form in (
+            (prose.encode(), "text"),
+            (json.dumps(prose).encode(), "text"),
+            (json.dumps({"message": prose}).encode(), "JSON"),
+            (json.dumps({"choices": [{"message": {"content": prose}}]}).encode(), "JSON"),
+            (f"<html><title>{prose}</title>".encode(), "HTML"),
+        ):
+            evidence = seen("anthropic", 200, body, failure="not_claude")
+            told = f"a 200 that is no answer of the API: {len(body)} bytes of {form}"
+            self.assertEqual(classify(evidence).reason, told)
+        for status in (400, 503):
+            evidence = seen("anthropic", status, prose.encode())
+            self.assertEqual(classify(evidence).reason, f"status {status}: 10 bytes of text")
+
+    def test_error_object(self) -> None:
+        """A provider's own error is quoted, whatever its shape, and so is a page's title."""
+        told = "Out of order"
+        for body in ({"error": {"message": told}}, {"error": told}):
+            self.assertEqual(classify(seen("anthropic", 200, body, failure="not_claude")).reason, told)
+        for body in ({"error": {"message": told}}, {"message": told}, f"<title>{told}</title>".encode()):
+            self.assertEqual(classify(seen("anthropic", 503, body)).reason, told)
 
     def test_without_words(self) -> None:
         """Where the upstream said nothing, the failure or the status stands for it."""

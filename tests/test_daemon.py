@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
+from twisted.application.service import Application, MultiService
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import capturedLogs
+from twisted.logger import ILogObserver, Logger, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
 import claudeproxyd.daemon
 from claudeproxyd.config.mistakes import ConfigError
+from claudeproxyd.observe.scrub import redact
 from claudeproxyd.tap import Options, makeService
 from tests.upstream.fakes import Wire
 from tests.web.support import Connection, Reply, get, post
@@ -201,6 +206,69 @@ class Serving(DaemonTestCase):
         connection, wire = self.streaming()
         connection.lose()
         self.assertTrue(wire.aborted)
+
+
+class Starting(DaemonTestCase):
+    """What there is before the first request."""
+
+    def observer(self, **options: Any) -> Any:
+        """What an application has for its log once the daemon is its child."""
+        settings = Options()
+        settings.parent = {"nodaemon": True, **options}
+        settings.parseOptions(["--config", self.path])
+        application = Application("test")
+        daemon: Any = makeService(settings, Reactor())
+        daemon.setServiceParent(application)
+        return application.getComponent(ILogObserver)
+
+    def test_log(self) -> None:
+        """twistd is given our observer, in the configured form; under --syslog it is left its own."""
+        out = io.StringIO()
+        self.patch(sys, "stdout", out)
+        for form, written in (("json", '"msg":"hello"'), ("text", "hello")):
+            self.write(f'{BASE}format = "{form}"\n{ONE}')
+            log = self.observer()
+            verifyObject(ILogObserver, log)
+            Logger("test", observer=log).info("hello")
+            self.assertIn(written, out.getvalue().replace('": "', '":"'))
+        self.assertIsNone(self.observer(syslog=True))
+
+    def test_other_parents(self) -> None:
+        """A parent that is no application has no log to give it."""
+        parent = MultiService()
+        self.daemon.setServiceParent(parent)
+        self.assertIn(self.daemon, list(parent))
+
+    def test_secrets(self) -> None:
+        """Every secret of the configuration is known, and stays so for a while after a reload took it away."""
+        key_file = os.path.abspath(self.mktemp())
+        with open(key_file, "w", encoding="utf-8") as file:
+            json.dump(
+                {"type": "authorized_user", "refresh_token": "user-refresh", "client_secret": "user-secret"}, file
+            )
+        os.chmod(key_file, 0o600)
+        beside = (
+            'proxy = "http://me:proxy%21password@127.0.0.1:3128"\n'
+            'headers = { x-token = "Bearer header-token", x-name = "gateway-name", x-auth-of = "{client}-auth" }\n'
+        )
+        vertex = (
+            '[[providers]]\nname = "v"\nkind = "vertex"\n[[providers.credentials]]\nname = "c"\n'
+            f'project = "some-project"\nlocation = "us"\nservice_account = {{ file = "{key_file}" }}\n'
+        )
+        self.write(BASE + ONE.replace("sk-one", "key-of-one") + beside + vertex)
+        self.successResultOf(self.daemon.reload())
+        told = "key-of-one user-refresh user-secret proxy!password header-token gateway-name"
+        self.assertEqual(redact(told), "*** *** *** *** *** gateway-name")
+        self.write(BASE + ONE)
+        self.successResultOf(self.daemon.reload())
+        self.assertEqual(redact(told), "*** *** *** *** *** gateway-name")
+
+    def test_models_in_metrics(self) -> None:
+        """What the configuration names has a label of its own, though its first request fails."""
+        self.ask("any")
+        self.accept().say(b"HTTP/1.1 400 No\r\ncontent-length: 0\r\n\r\n")
+        page = self.daemon.metrics.render().decode()
+        self.assertIn('claudeproxyd_requests_total{client="anonymous",model="any",status="4xx"} 1', page)
 
 
 class Reloading(DaemonTestCase):

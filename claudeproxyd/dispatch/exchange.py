@@ -15,11 +15,12 @@ from claudeproxyd.dispatch.relay import Relay
 from claudeproxyd.dispatch.retries import Tries, costs_budget
 from claudeproxyd.dispatch.session import in_tool_loop, session_of
 from claudeproxyd.dispatch.verdict import Refusal, broken_off, refusal
+from claudeproxyd.error_bodies import shortened
 from claudeproxyd.errors import ClaudeError, shutting_down
 from claudeproxyd.leases import Exhausted, Wanted
 from claudeproxyd.messages.rectify import without_thinking
 from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
-from claudeproxyd.observe.usage import COUNT_TOKENS, MESSAGES, UsageRecord
+from claudeproxyd.observe.usage import COUNT_TOKENS, MESSAGES, UsageRecord, foreign
 from claudeproxyd.outcome_tables import STALE
 from claudeproxyd.outcomes import CANCELLED, OK, AttemptFailed, Kind, Outcome, Then
 
@@ -289,11 +290,7 @@ class Exchange:
             self._estimate()
             return
         error = refused.error
-        call.error = error.message
-        if refused.withheld:
-            self._log.warn(
-                "Not shown to the client of {request_id}: {words}", request_id=call.request_id, words=refused.withheld
-            )
+        call.error = shortened(error.logged)
         error.headers = (*error.headers, *self._ours())
         self._downlink.fail(error, refused.answer)
 
@@ -337,9 +334,9 @@ class Exchange:
             record.thinking_tokens = usage.thinking
             record.estimated = usage.estimated
         if answer is not None:
-            call.stop_reason = answer.stop_reason
-            record.upstream_request_id = answer.request_id
-            record.stop_reason = answer.stop_reason
+            call.stop_reason = None if answer.stop_reason is None else foreign(answer.stop_reason)
+            record.upstream_request_id = foreign(answer.request_id)
+            record.stop_reason = call.stop_reason
             record.bytes_in = answer.bytes_in
             if call.first_content is not None:
                 record.time_to_first_content = call.first_content - began
@@ -354,8 +351,8 @@ class Exchange:
             client=call.principal.name,
             labels=call.principal.labels,
             session=call.session,
-            model_asked=call.envelope.model,
-            model_served=attempt.model,
+            model_asked=foreign(call.envelope.model),
+            model_served=foreign(attempt.model),
             provider=attempt.credential.provider,
             credential=attempt.credential.name,
             attempt=number,

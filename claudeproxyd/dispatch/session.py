@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from claudeproxyd.messages.headers import value_of
+from claudeproxyd.observe.scrub import redact
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.call import Call
@@ -30,7 +31,8 @@ class _Block(msgspec.Struct):
     type: str = ""
 
 
-#: Characters of a session's name. Clients choose it, and it is kept by the thousand; a longer one goes by its digest.
+#: Characters of a session's name. Clients choose it, and it is kept by the thousand, and stored; a longer one goes by
+#: its digest, and so does one that holds a key.
 _LONGEST = 256
 
 _decode_metadata = msgspec.json.Decoder(_Metadata).decode
@@ -56,7 +58,8 @@ def session_of(call: Call) -> str:
 
 
 def _bounded(name: str) -> str:
-    return name if len(name) <= _LONGEST else hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
+    is_kept = len(name) <= _LONGEST and redact(name) == name
+    return name if is_kept else hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
 
 
 def in_tool_loop(messages: bytes) -> bool:

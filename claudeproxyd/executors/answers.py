@@ -15,6 +15,7 @@ from claudeproxyd.interfaces import IBodyConsumer, IEventConsumer, IUpstreamAnsw
 from claudeproxyd.messages.loose import UNREADABLE, is_word, read_object
 from claudeproxyd.messages.reader import Damaged, ModelFault, StreamReader
 from claudeproxyd.messages.usage import Usage, count
+from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.outcomes import AttemptFailed, Phase
 from claudeproxyd.upstream.errors import UpstreamError
 
@@ -103,7 +104,7 @@ def read_count(body: bytes) -> Whole:
         raise Damaged("no count")
     usage = Usage()
     oddity = count(usage, {"input_tokens": members["input_tokens"]})
-    return Whole(body, usage, oddity=oddity)
+    return Whole(redact_bytes(body), usage, oddity=oddity)
 
 
 @implementer(IUpstreamAnswer)
@@ -273,11 +274,11 @@ class StreamAnswer:
         if not before and decoder is None and (coding := sniff(chunk)):
             decoder = self._decoder = Decoder(coding, self._max_event_bytes)
         self.bytes_in = before + len(chunk)
-        if self._capture is not None:
-            self._capture.data(chunk)
         try:
             if decoder is not None:
                 chunk = decoder.feed(chunk)
+            if self._capture is not None:
+                self._capture.data(chunk)
             if len(chunk) <= STEP:
                 self._read(chunk, consumer)
                 return

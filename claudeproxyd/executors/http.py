@@ -21,6 +21,7 @@ from claudeproxyd.hints import foreseen
 from claudeproxyd.messages import hops
 from claudeproxyd.messages.headers import value_of
 from claudeproxyd.messages.reader import Damaged, ModelFault
+from claudeproxyd.observe.scrub import redact_bytes, redact_headers
 from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Evidence, Phase
 from claudeproxyd.upstream.errors import IdleTimedOut, UpstreamError
 
@@ -120,7 +121,7 @@ class HTTPExecutor(ABC):
         return listed
 
     async def _get(self, target: bytes, lines: bytes) -> bytes:
-        """The body of a 200, decoded; for lists. Raises AttemptFailed or UpstreamError."""
+        """The body of a 200, decoded and redacted; for lists. Raises AttemptFailed or UpstreamError."""
         timeouts = self.services.timeouts
         response = await self._origin.request(
             b"GET",
@@ -130,7 +131,8 @@ class HTTPExecutor(ABC):
             first_byte=timeouts.first_byte,
             idle=timeouts.idle,
         )
-        body = _decoded(await self._body(response, MAX_ERROR_ANSWER), response, MAX_ERROR_ANSWER)
+        raw = await self._body(response, MAX_ERROR_ANSWER)
+        body = redact_bytes(_decoded(raw, response, MAX_ERROR_ANSWER))
         if response.status != 200:
             raise AttemptFailed(
                 classify(
@@ -162,7 +164,8 @@ class HTTPExecutor(ABC):
     ) -> Any:
         """The answer that *reader* makes of a body, which has to be of one of these types."""
         if not value_of(response.headers, b"content-type").lower().startswith(media_types):
-            return self._error_body(response).addCallback(self._not_an_answer, response, attempt)
+            opened = self._error_body(response).addCallback(self._opened, response, attempt)
+            return opened.addCallback(self._not_an_answer, response, attempt)
         encoding = value_of(response.headers, b"content-encoding").decode("latin-1")
         try:
             decoder = Decoder(encoding, self.services.max_event_bytes) if encoding else None
@@ -174,7 +177,7 @@ class HTTPExecutor(ABC):
             attempt,
             response,
             reader,
-            headers=self.client_headers(response.headers),
+            headers=self._passing(response),
             decoder=decoder,
             exhausted=foreseen(response.headers, self.family, self.services.now()),
             request_id=_request_id(response),
@@ -203,15 +206,26 @@ class HTTPExecutor(ABC):
         body = self._body(response, MAX_ERROR_ANSWER)
         return body.addTimeout(ERROR_BODY, self.services.clock).addErrback(_without_body)
 
+    def _opened(self, raw: bytes, response: Response, attempt: Attempt, limit: int = MAX_ERROR_ANSWER) -> bytes:
+        """A body without its coding; that is what is captured, since inside a coding nothing can be masked."""
+        body = _decoded(raw, response, limit)
+        if attempt.capture is not None:
+            attempt.capture.data(body)
+            if raw and not body:
+                attempt.capture.failed("the body does not match its content-encoding")
+        return body
+
+    def _passing(self, response: Response) -> Headers:
+        """The headers that go on to the client, without our keys."""
+        return redact_headers(self.client_headers(response.headers))
+
     def _read_whole(
         self, raw: bytes, response: Response, attempt: Attempt, read: Callable[[bytes], Whole]
     ) -> WholeAnswer:
-        if attempt.capture is not None:
-            attempt.capture.data(raw)
-        body = _decoded(raw, response, MAX_WHOLE_ANSWER)
+        body = self._opened(raw, response, attempt, MAX_WHOLE_ANSWER)
         try:
             answer = WholeAnswer(
-                self.client_headers(response.headers),
+                self._passing(response),
                 read(body),
                 exhausted=foreseen(response.headers, self.family, self.services.now()),
                 request_id=_request_id(response),
@@ -219,7 +233,7 @@ class HTTPExecutor(ABC):
         except ModelFault as e:
             raise self.failed(attempt, phase=Phase.ANSWER, failure="model_fault", body=str(e).encode()) from None
         except Damaged:
-            self._not_an_answer(raw, response, attempt)
+            self._not_an_answer(body[:MAX_ERROR_ANSWER], response, attempt)
         answer.bytes_in = len(raw)
         return answer
 
@@ -227,6 +241,7 @@ class HTTPExecutor(ABC):
 
     def failed(self, attempt: Attempt, **seen: Any) -> AttemptFailed:
         """What an attempt came to that brought no answer; *seen* are members of Evidence, as far as they are known."""
+        seen["body"] = redact_bytes(seen.get("body", b""))
         return AttemptFailed(classify(self._evidence(attempt, **seen), self.services.rules))
 
     def refused(
@@ -234,8 +249,9 @@ class HTTPExecutor(ABC):
     ) -> AttemptFailed:
         """What an attempt came to that the upstream answered with an error, by its status or inside a stream.
 
-        An error that is a Claude one already is relayed as it is, of others their sentence.
+        An error that is a Claude one already is relayed as it is, of others their sentence; of neither our keys.
         """
+        body = redact_bytes(body)
         error = read_error(body, self.family)
         in_stream = phase is Phase.STREAM
         evidence = self._evidence(
@@ -251,7 +267,7 @@ class HTTPExecutor(ABC):
         if (not verbatim or status == 413) and (overflow := context_overflow(evidence)) is not None:
             # By a 413 clients understand bytes, and do not compact, whatever its words.
             status, message, verbatim = 400, overflow.message, False
-        headers = self.client_headers(response.headers)
+        headers = list(self._passing(response))
         if in_stream:
             headers = [pair for pair in headers if pair[0] != b"content-type"]
             headers.append((b"content-type", b"application/json"))
@@ -260,9 +276,7 @@ class HTTPExecutor(ABC):
 
     def _refused(self, body: bytes, response: Response, attempt: Attempt) -> NoReturn:
         """Any status but 200."""
-        if attempt.capture is not None:
-            attempt.capture.data(body)
-        raise self.refused(attempt, response, _decoded(body, response, MAX_ERROR_ANSWER), phase=Phase.ANSWER)
+        raise self.refused(attempt, response, self._opened(body, response, attempt), phase=Phase.ANSWER)
 
     def _not_an_answer(self, body: bytes, response: Response, attempt: Attempt) -> NoReturn:
         """A 200 that is HTML, empty, of the wrong type, or an error object."""
@@ -271,7 +285,7 @@ class HTTPExecutor(ABC):
             phase=Phase.ANSWER,
             status=200,
             headers=response.headers,
-            body=_decoded(body, response, MAX_WHOLE_ANSWER)[:MAX_ERROR_ANSWER],
+            body=body,
             failure="not_claude",
         )
 

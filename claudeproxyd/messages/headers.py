@@ -28,10 +28,29 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+#: What holds a secret by its name: never passed on, never written down.
+SECRET = frozenset(
+    {
+        b"authorization",
+        b"proxy-authorization",
+        b"x-api-key",
+        b"api-key",
+        b"x-goog-api-key",
+        b"x-amz-security-token",
+        b"x-auth-token",
+        b"x-access-token",
+        b"cookie",
+        b"set-cookie",
+        b"set-cookie2",
+    }
+)
+#: What says whose account it is.
+_ACCOUNTS = frozenset({b"x-goog-user-project", b"openai-organization", b"openai-project"})
 #: Of an upstream's headers these stay behind too: they are about its connection, its host, or a body that we decoded.
-_NOT_DOWN = _HOP_BY_HOP | {
-    b"set-cookie",
-    b"set-cookie2",
+_NOT_DOWN = {
+    *_HOP_BY_HOP,
+    *SECRET,
+    *_ACCOUNTS,
     b"content-length",
     b"content-encoding",
     b"server",

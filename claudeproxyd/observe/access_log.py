@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import msgspec
 
-from claudeproxyd.observe.scrub import scrub
+from claudeproxyd.observe.scrub import redact, scrub
 
 LONGEST = 200
 """Characters of any one field in a line."""
@@ -86,12 +86,14 @@ class AccessEntry(msgspec.Struct, kw_only=True):
 
 
 def mask(entry: AccessEntry) -> None:
-    """Mask secrets in what clients and upstreams have put into words. A request that was served has none of that but
-    the name of a model that is known, and pays nothing for it."""
+    """Mask secrets in what clients and upstreams have put into words. Of a request that was served that is a model's
+    name alone, and why it stopped: as a rule too short for a secret, so it pays nothing for it."""
     if entry.error or entry.status >= 400:
         entry.error = scrub(entry.error)
         entry.model = scrub(entry.model)
         entry.path = scrub(entry.path)
+    else:
+        entry.model = redact(entry.model)
 
 
 def text_line(entry: AccessEntry) -> str:

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from claudeproxyd.interfaces import IUsageSink
 from claudeproxyd.observe.lines import Write, json_line
+from claudeproxyd.observe.scrub import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 MESSAGES = "messages"
 COUNT_TOKENS = "count_tokens"
+LONGEST = 200
+"""Characters of what others have written in a record."""
+
+
+def foreign(word: str) -> str:
+    """A word of a client's or an upstream's as a record may have it."""
+    return redact(word)[:LONGEST]
 
 
 class UsageRecord(msgspec.Struct, kw_only=True):

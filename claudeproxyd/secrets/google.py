@@ -20,6 +20,7 @@ from twisted.web.http_headers import Headers
 
 from claudeproxyd.config.resolving import BadSecret, resolve
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.observe.scrub import remember
 from claudeproxyd.outcomes import AttemptFailed
 from claudeproxyd.secrets.endpoint import answer_of, ask
 from claudeproxyd.secrets.failures import refused
@@ -57,6 +58,15 @@ def key_of(text: str) -> Key:
         return msgspec.json.decode(text, type=Key)
     except ValueError:
         raise refused("the key file is no JSON of a service account") from None
+
+
+def secrets_in(text: str) -> list[str]:
+    """What of a key file is secret by itself, to be masked wherever somebody repeats it; nothing of what is none."""
+    try:
+        key = key_of(text)
+    except AttemptFailed:
+        return []
+    return [key.private_key, key.refresh_token, key.client_secret]
 
 
 def assertion(key: Key, now: float) -> str:
@@ -99,12 +109,15 @@ class ServiceAccount:
                 self._secret, _ = resolve({"file": self._secret.path}, {}, "", digest=False)
             except BadSecret as reason:
                 raise refused(f"the key {reason.message}") from None
+            remember(secrets_in(self._secret.reveal()))
         return await token_for(key_of(self._secret.reveal()), self._http, self._wall_clock())
 
 
 async def token_for(key: Key, http: HTTPClient, now: float) -> Token:
     """A token by either kind of key."""
-    token = (await ask(http, key.token_uri, _form(key, now))).token()
+    form = _form(key, now)
+    remember([form.get("assertion", "")])  # whoever has it has an hour of tokens
+    token = (await ask(http, key.token_uri, form)).token()
     # A user is of no project; a service account is, and may not be allowed to use another's quota.
     return replace(token, quota_project=key.quota_project_id) if key.type == "authorized_user" else token
 

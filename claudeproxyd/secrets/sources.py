@@ -11,7 +11,7 @@ from claudeproxyd.config.schema import Aws
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.secrets.endpoint import http_client
 from claudeproxyd.secrets.file import FileSecret
-from claudeproxyd.secrets.google import DefaultCredentials, ServiceAccount
+from claudeproxyd.secrets.google import DefaultCredentials, ServiceAccount, secrets_in
 from claudeproxyd.secrets.oauth import OAuthRefresh
 from claudeproxyd.secrets.refreshed import RefreshedSecret
 from claudeproxyd.secrets.static import StaticSecret
@@ -90,10 +90,11 @@ def static_members(credential: Credential) -> Mapping[str, str]:
 
 def configured_secrets(credential: Credential) -> list[str]:
     """Every secret value of a credential, to be masked."""
-    more = [credential.service_account]
+    values = list(static_members(credential).values())
+    if isinstance(credential.service_account, Secret):
+        key = credential.service_account.reveal()
+        values += [key, *secrets_in(key)]
     if credential.oauth is not None:
-        more += [credential.oauth.client_secret, credential.oauth.refresh_token]
-    return [
-        *static_members(credential).values(),
-        *(secret.reveal() for secret in more if isinstance(secret, Secret)),
-    ]
+        more = (credential.oauth.client_secret, credential.oauth.refresh_token)
+        values += [secret.reveal() for secret in more if secret is not None]
+    return values

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _ANSWERS_KEPT = 1000
 
+SHOWN = 12
+"""Digits of an unknown key's digest in the log: who still uses a revoked key can be found, the key cannot."""
+
 _is_loopback = re.compile(rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d*)?", re.IGNORECASE).fullmatch
 
 
@@ -80,7 +83,7 @@ class KeyAuthenticator:
 
     def authenticate(self, headers: Headers) -> Principal:
         """See :meth:`IAuthenticator.authenticate <claudeproxyd.interfaces.IAuthenticator.authenticate>`."""
-        tried = False
+        tried = []
         for name, value in headers:
             if name == b"authorization":
                 scheme, _, value = value.partition(b" ")
@@ -88,13 +91,20 @@ class KeyAuthenticator:
                     continue
             elif name != b"x-api-key":
                 continue
-            tried = True
             digest = sha256(value.strip()).digest()
+            tried.append(digest.hex()[:SHOWN])
             known = self._principals.get(digest)
             if known is not None and hmac.compare_digest(known[0], digest):
                 return known[1]
-        message = "invalid x-api-key" if tried else "x-api-key or Authorization: Bearer is required"
-        raise ClaudeError(401, message, headers=[DO_NOT_RETRY])
+        if not tried:
+            raise ClaudeError(401, "x-api-key or Authorization: Bearer is required", headers=[DO_NOT_RETRY])
+        # Not in the API's words: by "invalid x-api-key" Claude Code would have its user log in at Anthropic.
+        raise ClaudeError(
+            401,
+            "This gateway does not know your API key: ask whoever runs the gateway for one",
+            headers=[DO_NOT_RETRY],
+            logged=f"unknown client key, SHA-256 {' and '.join(tried)}…",
+        )
 
 
 @implementer(IAdmission)
@@ -143,6 +153,7 @@ class BrowserGuard:
             return ()
         host = origin = kind = None
         has_body = False
+        site = b"none"
         for name, value in request.headers:
             if name == b"host":
                 host = value
@@ -150,6 +161,8 @@ class BrowserGuard:
                 origin = value
             elif name == b"content-type":
                 kind = value
+            elif name == b"sec-fetch-site":
+                site = value
             elif name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
                 has_body = True
         if self._check_host and not (host and _is_loopback(host)):
@@ -160,7 +173,10 @@ class BrowserGuard:
             ours = host is not None and origin in (b"http://" + host, b"https://" + host)
             if origin is not None and not welcome and not ours:
                 raise ClaudeError(403, "This origin is not among server.cors_origins")
-            if has_body and (kind or b"").partition(b";")[0].strip().lower() != b"application/json":
+            acts = request.method == b"POST"
+            if acts and not welcome and site not in (b"same-origin", b"none"):
+                raise ClaudeError(403, "Pages of other sites cannot act here")
+            if (has_body or acts) and (kind or b"").partition(b";")[0].strip().lower() != b"application/json":
                 raise ClaudeError(415, "content-type: must be application/json")
         if not welcome:
             return ()

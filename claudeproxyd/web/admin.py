@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.observe.exposition import CONTENT_TYPE
+from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.pages import page
 from claudeproxyd.web.root import Alive, Branch, Endpoint, Ready, grow
 
@@ -80,10 +81,11 @@ class Pool(Endpoint):
         snapshot = self._pool.snapshot()
         end = len(snapshot) if limit is None else min(offset + limit, len(snapshot))
         whole = {"total": len(snapshot), "gauges": self._pool.gauges(), "queue": self._pool.queued()}
-        yield _encode(whole)[:-1] + b',"credentials":['
+        yield redact_bytes(_encode(whole)[:-1]) + b',"credentials":['
         for start in range(offset, end, ENTRIES):
             comma = b"," if start > offset else b""
-            yield comma + _encode(snapshot[start : min(start + ENTRIES, end)])[1:-1]
+            # Reasons and models' names may come from a store of earlier days, or from other daemons.
+            yield comma + redact_bytes(_encode(snapshot[start : min(start + ENTRIES, end)])[1:-1])
         yield b"]}"
 
 

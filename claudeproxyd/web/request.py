@@ -66,8 +66,10 @@ class GatewayRequest(Request):
         """Ends what dispatch does for it."""
         self.admitted = False
         """It has a place of its principal's concurrency, to be given back."""
+        self.model = ""
+        """What was asked for, once that is known."""
         self.error = ""
-        """What a client was told that was refused here."""
+        """Why it was refused here, for the log."""
         self.received = 0
         """Bytes of body, as they came."""
         self._endpoint: Endpoint | None = None
@@ -192,7 +194,7 @@ class GatewayRequest(Request):
 
     def refuse(self, error: ClaudeError) -> None:
         """The same for an error."""
-        self.error = error.message
+        self.error = error.logged
         headers = ((b"content-type", b"application/json"), *error.headers)
         self.answer(error.status, headers, error.body(self.request_id))
 

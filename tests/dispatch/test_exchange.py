@@ -46,6 +46,36 @@ class DispatchTestCase(SynchronousTestCase):
         return served
 
 
+class Told(DispatchTestCase):
+    """What logs and records have of others' words."""
+
+    KEY = "sk-ant-api03-AbCdEf_123-x"
+
+    def test_prompts_are_not_logged(self) -> None:
+        """A client is told what the upstream said; the log has the outcome's reason, and no more than a line."""
+        answer = ErrorAnswer(400, [], b"", message="Dear diary, " + "x" * 1_000)
+        outcome = Outcome(Kind.CLIENT_FAULT, then=Then.ANSWER, reason="status 400: 1012 bytes of text")
+        served = self.served(House(), AttemptFailed(outcome, answer))
+        assert served.client.error is not None
+        self.assertEqual(served.client.error.message, answer.message)
+        self.assertEqual(served.call.error, "status 400: 1012 bytes of text")
+        long = AttemptFailed(Outcome(Kind.MODEL_FAULT, then=Then.ANSWER, reason="x" * 1_000))
+        self.assertLessEqual(len(self.served(House(), long).call.error), 200)
+
+    def test_records(self) -> None:
+        """What an upstream made up may hold our key: its request's id, why it stopped."""
+        house = House()
+        answer = FakeAnswer(b"{}")
+        answer.request_id = self.KEY
+        answer.stop_reason = f"because of {self.KEY} " + "x" * 1_000
+        served = self.served(house, answer)
+        (record,) = house.sink.records
+        self.assertEqual(record.upstream_request_id, "***")
+        self.assertTrue(record.stop_reason.startswith("because of ***"))
+        self.assertEqual(len(record.stop_reason), 200)
+        self.assertEqual(served.call.stop_reason, record.stop_reason)
+
+
 class Answers(DispatchTestCase):
     """Whole answers."""
 

@@ -41,6 +41,14 @@ class Sessions(SynchronousTestCase):
         self.assertEqual(session(metadata={"user_id": long}), named)
         self.assertNotEqual(session(metadata={"user_id": long + "t"}), named)
 
+    def test_keys(self) -> None:
+        """A key that a client uses for a name is kept, and stored, as its digest alone; two of them stay two."""
+        keys = [f"sk-ant-api03-AbCdEf_0123456-{n}" for n in range(2)]
+        names = [session(metadata={"user_id": key}) for key in keys]
+        self.assertEqual(len(set(names)), 2)
+        for name in (*names, session([(b"x-claude-code-session-id", keys[0].encode())])):
+            self.assertNotIn("AbCdEf", name)
+
     def test_conversation(self) -> None:
         """Else the beginning of the conversation: the client, its system prompt and its first message."""
         first = session(system="s")

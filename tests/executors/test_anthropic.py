@@ -26,9 +26,12 @@ from claudeproxyd.interfaces import (
     IUpstreamAnswer,
 )
 from claudeproxyd.leases import Credential
+from claudeproxyd.observe.capture import Captures
+from claudeproxyd.observe.scrub import remember
 from claudeproxyd.outcomes import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
 from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
+from tests.observe.test_lines import Threads
 from tests.upstream.fakes import Wire
 
 verifyClass(IExecutor, AnthropicExecutor)
@@ -665,3 +668,110 @@ class Secret(SynchronousTestCase):
         self.assertEqual(self.successResultOf(source.refresh()), {"api_key": "sk-very-secret"})
         self.assertFalse(source.refreshable)
         self.assertNotIn("very", repr(source))
+
+
+class Secrets(AnthropicTestCase):
+    """An upstream that repeats our key, which is of no shape that could be known."""
+
+    KEY = "key-of-the-house-01"
+
+    def setUp(self) -> None:
+        super().setUp()
+        remember([self.KEY])
+
+    def error(self, message: str) -> bytes:
+        """Claude's error."""
+        return json.dumps({"type": "error", "error": {"type": "api_error", "message": message}}).encode()
+
+    def check(self, failure: AttemptFailed) -> None:
+        """Neither what is relayed nor what is noted down has it."""
+        self.assertNotIn(self.KEY, failure.outcome.reason)
+        if failure.answer is not None:
+            self.assertIn(b"***", failure.answer.body)
+            self.assertNotIn(self.KEY, repr(failure.answer))
+
+    def test_errors(self) -> None:
+        """Of any status, whatever the rest of it says, cut or not."""
+        for status in (400, 401, 403, 404, 409, 413, 422, 429, 500, 503, 529):
+            for message in (f"bad {self.KEY}", "x" * 390 + self.KEY, "x" * 7_990 + self.KEY):
+                failure = self.failed(status, self.error(message), f"x-echo: {self.KEY}", f"x-api-key: {self.KEY}")
+                self.check(failure)
+                assert failure.answer is not None
+                self.assertIn((b"x-echo", b"***"), failure.answer.headers)
+                self.assertNotIn(b"x-api-key", dict(failure.answer.headers))
+
+    def test_in_band(self) -> None:
+        """First, or after content."""
+        error = b"event: error\ndata: " + self.error(f"bad {self.KEY}") + b"\n\n"
+        for reads in ((error,), (START, BLOCK, DELTA % b"hi", error)):
+            _, events, _ = self.deliver(*reads)
+            self.check(events.failure)
+
+    def test_good_answers(self) -> None:
+        """Their headers; and what counts tokens, which holds nothing else."""
+        answer = self.answer(200, MESSAGE, f"x-echo: {self.KEY}")
+        self.assertIn((b"x-echo", b"***"), answer.headers)
+        answer, _ = self.stream(EVENT_STREAM, f"x-echo: {self.KEY}")
+        self.assertIn((b"x-echo", b"***"), answer.headers)
+        body = json.dumps({"input_tokens": 5, "of": self.KEY}).encode()
+        self.assertEqual(json.loads(self.answer(200, body, count_tokens=True).body), {"input_tokens": 5, "of": "***"})
+
+    def test_content_is_not_looked_at(self) -> None:
+        """What a good answer says is its own affair: it goes on as it came."""
+        message = b'{"type":"message","content":[{"type":"text","text":"%b"}]}' % self.KEY.encode()
+        self.assertEqual(self.answer(200, message).body, message)
+        _, events, _ = self.deliver(START, BLOCK, DELTA % self.KEY.encode(), STOP)
+        self.assertIn(self.KEY.encode(), events.frames)
+
+    def captured(self, *reads: bytes, status: int = 200, stream: bool = False, coding: str = "gzip") -> Any:
+        """The capture of an answer's body that came in these reads."""
+        captures = Captures(self.net.reactor, Threads())
+        captures.reload("always", "", 100_000, 1)
+        capture = captures.begin("req_1")
+        assert capture is not None
+        sent, wire, _, _ = self.send(self.attempt(stream=stream, capture=capture))
+        media = EVENT_STREAM if stream and status == 200 else "content-type: application/json"
+        length = "transfer-encoding: chunked" if stream else f"content-length: {sum(map(len, reads))}"
+        wire.say(f"HTTP/1.1 {status} X\r\n{media}\r\n{length}\r\ncontent-encoding: {coding}\r\n\r\n".encode())
+        result: list[Any] = []
+        sent.addBoth(result.append)
+        if stream and result:
+            result[0].deliver(Events())
+        for read in reads:
+            wire.say(chunk(read) if stream else read)
+        if stream:
+            wire.say(chunk(b""))
+        (shown,) = json.loads(capture.file()[1])["attempts"]
+        return shown
+
+    def test_captures_are_decoded(self) -> None:
+        """Inside a coding nothing could be masked: what is captured is what was said."""
+        body = self.error(f"bad {self.KEY}")
+        self.assertIn("bad ***", self.captured(gzip.compress(body), status=503)["answer"]["body"]["text"])
+        message = b'{"type":"message","content":"%b"}' % self.KEY.encode()
+        shown = self.captured(gzip.compress(message))["answer"]["body"]
+        self.assertEqual((shown["text"], shown["bytes"]), ('{"type":"message","content":"***"}', len(message)))
+        packed = gzip.compress(WHOLE + self.KEY.encode())
+        shown = self.captured(packed[:30], packed[30:], stream=True)["answer"]["body"]
+        self.assertIn("message_stop", shown["text"])
+        self.assertNotIn(self.KEY, shown["text"])
+
+    def test_captures_of_what_cannot_be_decoded(self) -> None:
+        """Nothing can be masked in it, so there is nothing of it but that."""
+        for stream in (False, True):
+            for status in (200, 503):
+                shown = self.captured(self.KEY.encode(), status=status, stream=stream)
+                self.assertEqual(shown["answer"]["body"].get("text"), "")
+                self.assertIn("failure", shown)
+
+    def test_captures_of_pages(self) -> None:
+        """A page in the place of a stream is in the capture too."""
+        captures = Captures(self.net.reactor, Threads())
+        captures.reload("always", "", 100_000, 1)
+        capture = captures.begin("req_1")
+        assert capture is not None
+        sent, wire, _, _ = self.send(self.attempt(stream=True, capture=capture))
+        wire.say(b"HTTP/1.1 200 X\r\ncontent-type: text/html\r\ncontent-length: 10\r\n\r\n<p>No</p>.")
+        self.assertIsInstance(self.result(sent), AttemptFailed)
+        (shown,) = json.loads(capture.file()[1])["attempts"]
+        self.assertEqual(shown["answer"]["body"]["text"], "<p>No</p>.")

@@ -109,7 +109,7 @@ class Down(SynchronousTestCase):
         self.assertEqual(client_headers(headers), headers)
 
     def test_stays(self) -> None:
-        """Hop-by-hop, cookies, the decoded body's, CORS, the host's and the cloud's own, and forgeries of ours."""
+        """Hop-by-hop, cookies, the decoded body's, CORS, the host's and the cloud's own, forgeries, keys."""
         for name in (
             b"connection",
             b"keep-alive",
@@ -127,6 +127,13 @@ class Down(SynchronousTestCase):
             b"cf-ray",
             b"cf-cache-status",
             b"x-claudeproxyd-provider",
+            b"authorization",
+            b"proxy-authorization",
+            b"x-api-key",
+            b"x-goog-api-key",
+            b"x-amz-security-token",
+            b"cookie",
+            b"x-goog-user-project",
         ):
             self.assertEqual(client_headers([(name, b"v"), (b"request-id", b"r")]), [(b"request-id", b"r")], name)
 

@@ -203,6 +203,34 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(sum(rows.values()), 10 * MODELS)
         self.assertLessEqual(len(rows), ROWS + 10)
 
+    def test_named_models(self) -> None:
+        """What the operator named has a row of its own from its first request, whatever was made up before it."""
+        for n in range(MODELS + 7):
+            self.metrics.request(entry(model=f"m{n}"))
+            for client in range(10):
+                self.metrics.request(entry(model=f"m{n}", client=f"c{client}"))
+        self.metrics.name_models(["the-real-one", "its-upstreams-name"])
+        self.metrics.request(entry(model="the-real-one", status=429))
+        self.metrics.record(record(model_served="its-upstreams-name", outcome="quota"))
+        samples = scrape(self.metrics)
+        row = {"client": "laptop", "model": "the-real-one", "status": "4xx"}
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", **row), 1)
+        row = {"provider": "anthropic", "model": "its-upstreams-name", "outcome": "quota"}
+        self.assertEqual(at(samples, "claudeproxyd_attempts_total", **row), 1)
+
+    def test_names_that_clients_make_up(self) -> None:
+        """A name that is served may hold a key, or what moves a terminal's cursor, or be no text, or be long."""
+        for name, label in (
+            ("sk-ant-api03-AbCdEf_123-x", "***"),
+            ("a\x1b[31m\r\x00b", "a\\x1b[31m\\x0d\\x00b"),
+            ("\ud800\u202e", "\\xd800\\x202e"),
+            ("x" * 5_000, "x" * 200),
+        ):
+            self.metrics.request(entry(model=name))
+            samples = scrape(self.metrics)
+            row = {"client": "laptop", "model": label, "status": "2xx"}
+            self.assertEqual(at(samples, "claudeproxyd_requests_total", **row), 1)
+
     def test_gauges(self) -> None:
         """A registered callable is read at each scrape, plain or by labels."""
         size = [3]

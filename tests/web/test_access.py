@@ -77,6 +77,23 @@ class Keys(SynchronousTestCase):
             self.assertEqual((error.status, error.headers), (401, ((b"x-should-retry", b"false"),)))
             self.assertNotIn("sk-wrong", error.message)
 
+    def test_words_for_a_wrong_key(self) -> None:
+        """They are the gateway's own: by the API's, Claude Code would tell its user to log in at Anthropic."""
+        error = self.assertRaises(ClaudeError, self.authenticator.authenticate, [(b"x-api-key", b"sk-wrong")])
+        self.assertIn("This gateway does not know", error.message)
+        self.assertNotIn("x-api-key", error.message)
+
+    def test_who_still_uses_it(self) -> None:
+        """The log has the beginning of an unknown key's digest, which is how keys are configured."""
+        listener = Listener(Principal("k"))
+        listener.ask(post("/v1/messages", BODY, "x-api-key: revoked-1", "Authorization: Bearer revoked-2"))
+        (entry,) = listener.log
+        self.assertEqual(entry.status, 401)
+        for key in ("revoked-1", "revoked-2"):
+            self.assertIn(sha256(key)[:12], entry.error)
+            self.assertNotIn(sha256(key)[:16], entry.error)
+            self.assertNotIn(key, entry.error)
+
     @given(st.binary())
     def test_garbage(self, key: bytes) -> None:
         """No bytes break the comparison."""
@@ -139,6 +156,16 @@ class Pages(SynchronousTestCase):
             self.assertEqual((reply.status, reply.json["error"]["type"]), (415, "invalid_request_error"), kind)
         for kind in ("application/json", "Application/JSON; charset=utf-8"):
             self.assertEqual(self.listener.ask(post("/v1/messages", BODY, f"Content-Type: {kind}")).status, 200, kind)
+
+    def test_acts_of_other_sites(self) -> None:
+        """A browser that says whose page it is about has it refused, also where it hides the origin."""
+        for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+            reply = self.listener.ask(post("/v1/messages", BODY, f"Sec-Fetch-Site: {site}"))
+            self.assertEqual(reply.status, status, site)
+        welcome = ("Origin: https://good.example", "Sec-Fetch-Site: cross-site")
+        self.assertEqual(self.listener.ask(post("/v1/messages", BODY, *welcome)).status, 200)
+        # Whoever follows a link to our page comes from another site, too.
+        self.assertEqual(self.listener.ask(get("/", "Sec-Fetch-Site: cross-site")).status, 200)
 
     def test_chunked_needs_a_type_too(self) -> None:
         """A body without a length is a body."""

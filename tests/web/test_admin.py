@@ -248,7 +248,25 @@ class Admin(SynchronousTestCase):
         self.assertEqual(self.ask(post("/admin/v1/reload", b"", "Origin: https://evil.example")).status, 403)
         self.assertEqual(self.ask(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n").status, 403)
         self.assertEqual(self.ask(post("/admin/v1/pool/clear", b"{}", "Content-Type: text/plain")).status, 415)
-        self.assertEqual(self.reloads, [])
+        self.assertEqual(self.ask(post("/admin/v1/reload", b"", "Sec-Fetch-Site: cross-site")).status, 403)
+        self.assertEqual((self.reloads, self.pool.done), ([], []))
+
+    def test_acts_are_json(self) -> None:
+        """No form can act, not even one without a body: its type has to be one that forms do not send."""
+        for path in ("reload", "pool/clear"):
+            bare = f"POST /admin/v1/{path} HTTP/1.1\r\nHost: localhost\r\n".encode()
+            for kind in (b"", b"Content-Length: 0\r\n", b"Content-Type: text/plain\r\nContent-Length: 0\r\n"):
+                self.assertEqual(self.ask(bare + kind + b"\r\n").status, 415)
+        self.assertEqual((self.reloads, self.pool.done), ([], []))
+
+    def test_secrets_of_earlier_days(self) -> None:
+        """A reason from a store that was not masked when it was written is masked here."""
+        key = "sk-ant-api03-AbCdEf_123-x"
+        self.pool.credentials = [{"provider": "p", "credential": "c", "last_failure": {"reason": f"bad key {key}"}}]
+        self.patch(self.pool, "queued", lambda: [{"client": "laptop", "routes": [key]}])
+        told = self.ask(get("/admin/v1/pool")).json
+        self.assertEqual(told["credentials"][0]["last_failure"], {"reason": "bad key ***"})
+        self.assertEqual(told["queue"][0]["routes"], ["***"])
 
     def test_own_page(self) -> None:
         """But our own does, which bears our own origin: over TLS too; another port is another origin."""
