@@ -192,11 +192,8 @@ class Candidates:
             member.failures[outcome.kind] = member.failures.get(outcome.kind, 0) + 1
             if outcome.scope is not Scope.NONE:
                 member.last_failure = (now, outcome)
-                if (
-                    member.index >= 0
-                    and cools(outcome)
-                    and not (outcome.doubtful and self._in_doubt(lease, outcome, now))
-                ):
+                blamed = not (outcome.doubtful and self._in_doubt(lease, outcome, now))
+                if member.index >= 0 and cools(outcome) and blamed:
                     news = self._failed(lease, outcome, now)
         self._end_trials(lease)
         lane.roster.load(lane, member, -1)
