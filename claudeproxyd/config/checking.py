@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from claudeproxyd.config.listening import Listener, listener_of
 from claudeproxyd.config.merging import Origins
 from claudeproxyd.config.mistakes import Findings
+from claudeproxyd.config.opening import check_access, check_reload
 from claudeproxyd.config.places import Place
 from claudeproxyd.config.schema import Config, Model, Provider
 from claudeproxyd.config.state import missing_for, state_of
@@ -16,9 +17,20 @@ from claudeproxyd.config.upstreams import check_provider, check_secret, parsed_u
 from claudeproxyd.interfaces import IExecutorMaker
 
 
-def check(config: Config, origins: Origins, makers: Mapping[str, IExecutorMaker], findings: Findings) -> None:
-    """Add to *findings* all that is wrong with *config*, whose types are right already."""
+def check(
+    config: Config,
+    origins: Origins,
+    makers: Mapping[str, IExecutorMaker],
+    findings: Findings,
+    in_force: Config | None = None,
+) -> None:
+    """Add to *findings* all that is wrong with *config*, whose types are right already.
+
+    *in_force*: the one that it is to take the place of, at a reload.
+    """
     listeners = _listeners(config, origins, findings)
+    if in_force is not None:
+        check_reload(config, in_force, origins, findings)
     _server(config, origins, findings)
     _clients(config, origins, findings)
     own_ports = {listener.port for listener in listeners if listener.port}
@@ -37,22 +49,13 @@ def _listeners(config: Config, origins: Origins, findings: Findings) -> list[Lis
     if not server.listen:
         findings.mistake(origins.at("server", "listen"), "must name an endpoint")
     listeners: list[Listener] = []
+    public: list[tuple[int, Listener]] = []
     for index, description in enumerate(server.listen):
-        place = origins.at("server", "listen", index)
-        listener = _listener(description, place, listeners, findings)
-        if listener is not None and not listener.local and not config.clients:
-            findings.mistake(
-                place, "can be reached by others, and there are no [[clients]]", "add clients, or listen on 127.0.0.1"
-            )
-    if server.admin:
-        place = origins.at("server", "admin")
-        listener = _listener(server.admin, place, listeners, findings)
-        if listener is not None and not listener.local and server.admin_key is None:
-            findings.mistake(
-                origins.at("server", "admin_key"),
-                "is missing, and others can reach the admin listener",
-                "set it, or let admin listen on 127.0.0.1",
-            )
+        listener = _listener(description, origins.at("server", "listen", index), listeners, findings)
+        if listener is not None:
+            public.append((index, listener))
+    admin = _listener(server.admin, origins.at("server", "admin"), listeners, findings) if server.admin else None
+    check_access(config, public, admin, origins, findings)
     return listeners
 
 

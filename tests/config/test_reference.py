@@ -24,6 +24,7 @@ class ReferenceTests(ConfigTestCase):
         """The sample on it is a configuration that works, without a warning."""
         self.environ |= dict.fromkeys(("LAPTOP_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"), "k")
         self.write("secrets/team-b.key", "k\n")
+        self.write("clients.d/more.toml", "")
         loaded = self.load(SAMPLE)
         self.assertEqual(loaded.warnings, [])
         self.assertEqual([provider.name for provider in loaded.config.providers], ["anthropic", "gemini"])
