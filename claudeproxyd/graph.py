@@ -191,7 +191,7 @@ class Plant:
             authenticator=authenticator(config),
             guard=BrowserGuard(
                 origins=config.server.cors_origins,
-                check_host=not config.clients,
+                check_host=not config.clients and not config.server.open,
                 check_origin=not config.clients,
             ),
             dispatcher=dispatcher,
@@ -203,7 +203,7 @@ class Plant:
         operator = Principal("operator")
         self.admin = Gateway(
             authenticator=OpenAccess(operator) if key is None else KeyAuthenticator({key.digest: operator}),
-            guard=BrowserGuard(check_host=key is None, check_origin=True),
+            guard=BrowserGuard(check_host=key is None, check_origin=True, has_page=True),
             **common,
         )
 

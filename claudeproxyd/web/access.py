@@ -88,8 +88,11 @@ class KeyAuthenticator:
                     continue
             elif name != b"x-api-key":
                 continue
+            key = value.strip()
+            if not key:
+                continue
             tried = True
-            digest = sha256(value.strip()).digest()
+            digest = sha256(key).digest()
             known = self._principals.get(digest)
             if known is not None and hmac.compare_digest(known[0], digest):
                 return known[1]
@@ -130,12 +133,15 @@ class BrowserGuard:
     ``Origin``, or a ``Host`` that is not ours (a name that was rebound), or a body of a form's type.
     """
 
-    def __init__(self, *, origins: Sequence[str] = (), check_host: bool, check_origin: bool) -> None:
+    def __init__(
+        self, *, origins: Sequence[str] = (), check_host: bool, check_origin: bool, has_page: bool = False
+    ) -> None:
         """*origins*: pages that may call, ``*`` for all. With keys neither check is needed; the admin listener always
-        checks the origin."""
+        checks the origin. *has_page*: the listener serves a page, which may call it."""
         self._origins = frozenset(origin.encode() for origin in origins)
         self._check_host = check_host
         self._check_origin = check_origin
+        self._has_page = has_page
 
     def check(self, request: GatewayRequest) -> Headers:
         """Headers for the answer, if it goes to a page that may read it. Raises ClaudeError: 403 or 415."""
@@ -157,7 +163,7 @@ class BrowserGuard:
         welcome = origin is not None and (origin in self._origins or b"*" in self._origins)
         if self._check_origin:
             # Our own page sends its origin with a POST. A name that was rebound has no key, or is no loopback's.
-            ours = host is not None and origin in (b"http://" + host, b"https://" + host)
+            ours = self._has_page and host is not None and origin in (b"http://" + host, b"https://" + host)
             if origin is not None and not welcome and not ours:
                 raise ClaudeError(403, "This origin is not among server.cors_origins")
             if has_body and (kind or b"").partition(b";")[0].strip().lower() != b"application/json":

@@ -66,6 +66,7 @@ class Keys(SynchronousTestCase):
         for headers in (
             [],
             [(b"x-api-key", b"")],
+            [(b"x-api-key", b" "), (b"authorization", b"Bearer  ")],
             [(b"x-api-key", b"sk-wrong")],
             [(b"x-api-key", sha256("one").encode())],
             [(b"authorization", b"one")],
@@ -76,6 +77,14 @@ class Keys(SynchronousTestCase):
             error = self.assertRaises(ClaudeError, self.authenticator.authenticate, headers)
             self.assertEqual((error.status, error.headers), (401, ((b"x-should-retry", b"false"),)))
             self.assertNotIn("sk-wrong", error.message)
+
+    def test_no_key_is_none(self) -> None:
+        """An empty key is looked up nowhere, though a digest of nothing were among those that are known."""
+        authenticator = KeyAuthenticator({sha256(""): Principal("nobody"), sha256("one"): Principal("1")})
+        for headers in ([(b"x-api-key", b"")], [(b"authorization", b"Bearer ")], [(b"x-api-key", b"\t ")]):
+            error = self.assertRaises(ClaudeError, authenticator.authenticate, headers)
+            self.assertEqual(error.message, "x-api-key or Authorization: Bearer is required")
+        self.assertEqual(authenticator.authenticate([(b"x-api-key", b""), (b"x-api-key", b"one")]).name, "1")
 
     @given(st.binary())
     def test_garbage(self, key: bytes) -> None:
@@ -131,6 +140,15 @@ class Pages(SynchronousTestCase):
             self.assertEqual(reply.status, 403, origin)
             self.assertNotIn(b"access-control-allow-origin", reply.headers)
         self.assertEqual(self.listener.dispatcher.calls, [])
+
+    def test_open_to_all(self) -> None:
+        """Where anybody may call by any name, a page still may not: its name may have been led here for that."""
+        listener = Listener(guard=BrowserGuard(check_host=False, check_origin=True))
+        self.assertEqual(listener.ask(b"GET / HTTP/1.1\r\nHost: gateway.example\r\n\r\n").status, 200)
+        head = b"POST /v1/messages HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\n"
+        request = head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+        self.assertEqual(listener.ask(request).status, 403)
+        self.assertEqual(listener.dispatcher.calls, [])
 
     def test_content_types(self) -> None:
         """A body of a type that forms can send is refused."""
