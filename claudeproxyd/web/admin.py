@@ -45,6 +45,7 @@ class AdminRoot(Branch):
             (b"/metrics", Metrics()),
             (b"/healthz", Alive()),
             (b"/readyz", Ready()),
+            (b"/", Front()),
             (b"/admin", pool_page),
             (b"/admin/", pool_page),
             (b"/admin/v1/pool", Pool(pool)),
@@ -54,6 +55,16 @@ class AdminRoot(Branch):
             (b"/admin/v1/reload", Reload(reload)),
         ):
             grow(self, path, endpoint)
+
+
+class Front(Endpoint):
+    """``/``: who opens the listener's bare address means its page."""
+
+    is_open = True
+
+    def render_GET(self, request: GatewayRequest) -> None:
+        """Lead there."""
+        request.answer(302, ((b"location", b"/admin/"),), b"")
 
 
 class Metrics(Endpoint):

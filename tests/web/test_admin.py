@@ -69,7 +69,7 @@ class Admin(SynchronousTestCase):
     def setUp(self) -> None:
         self.pool = FakePool()
         self.reloads: list[Deferred[None]] = []
-        self.listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True))
+        self.listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True, has_page=True))
         self.use(self.listener)
         self.events = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
 
@@ -186,6 +186,13 @@ class Admin(SynchronousTestCase):
         self.assertIn("default-src 'none'", policy)
         self.assertNotIn("unsafe", policy)
         self.assertEqual(re.findall(rb"https?://|\son[a-z]+=|\sstyle=", reply.body), [])
+
+    def test_front(self) -> None:
+        """The address that the daemon prints, cut to its host, leads to the page; it needs no key for that."""
+        self.use(Listener(authenticator=KeyAuthenticator({sha256("k"): Principal("admin")})))
+        reply = self.ask(get("/"))
+        self.assertEqual((reply.status, reply.headers[b"location"]), (302, b"/admin/"))
+        self.assertEqual(self.ask(get("/", method="HEAD")).status, 302)
 
     def test_clear(self) -> None:
         """Cooldowns end, all or some, with an audit line."""
