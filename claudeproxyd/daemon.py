@@ -9,12 +9,13 @@ import gc
 import resource
 import signal
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from twisted.application.service import IServiceCollection, MultiService
-from twisted.internet.defer import Deferred, DeferredList, fail, gatherResults, succeed
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
@@ -22,8 +23,9 @@ from twisted.python.failure import Failure
 
 from claudeproxyd import graph
 from claudeproxyd.config.loading import Loaded
-from claudeproxyd.config.mistakes import ConfigError
-from claudeproxyd.config.reload import difference
+from claudeproxyd.config.mistakes import ConfigError, Mistake
+from claudeproxyd.config.reload import difference, put_in_force
+from claudeproxyd.config.schema import Config
 from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
@@ -33,6 +35,7 @@ from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.scrub import remember
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.reloads import Reloads
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.opening import store_for
 from claudeproxyd.store.parts import Parts
@@ -52,13 +55,17 @@ class Daemon(MultiService):
     log = Logger()
 
     def __init__(
-        self, reactor: Any, loaded: Loaded, load: Callable[[], Loaded], twistd_options: Mapping[str, Any]
+        self, reactor: Any, loaded: Loaded, load: Callable[[Config], Loaded], twistd_options: Mapping[str, Any]
     ) -> None:
-        """*load* reads the configuration again; *twistd_options* say where the log goes."""
+        """*load* reads the configuration again, in the place of the one that it is given, and may block.
+
+        *twistd_options* say where the log goes.
+        """
         super().__init__()
         self._reactor = reactor
         self._loaded = loaded
         self._load = load
+        self._reloads = Reloads(self._read_again)
         self._twistd_options = twistd_options
         self._in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         config = loaded.config
@@ -71,6 +78,7 @@ class Daemon(MultiService):
         self._signatures = Signatures(time.time)
         self._captures = Captures(reactor, self._in_thread)
         self._captures.register(self.metrics)
+        self._capture(config)
         self._sources.reload(config)
         self.pool = CredentialPool(
             reactor,
@@ -136,29 +144,54 @@ class Daemon(MultiService):
 
         Fails with :class:`~claudeproxyd.config.mistakes.ConfigError`, and the running configuration stays.
         """
+        return self._reloads.ask()
+
+    async def _read_again(self) -> str:
+        """One reload. Reading and checking takes a thread: with thousands of clients it is the work of a second."""
         try:
-            loaded = self._load()
+            loaded = await self._in_thread(lambda: self._load(self._loaded.config))
+            return self._put_in_force(loaded)
         except ConfigError as mistakes:
             self.log.error("the configuration stays as it was: {mistakes}", mistakes=str(mistakes))
-            return fail(mistakes)
-        config = loaded.config
-        changes = difference(self._loaded.config, config)
-        keep = () if graph.executors_differ(self._loaded.config, config) else changes.unchanged
-        remember(graph.secrets_of(config))
-        self._sources.reload(config)
-        before, self._plant = self._plant, self._build(loaded, self._plant, keep)
-        self._loaded = loaded
-        self._buffers.limit = config.server.max_buffered_bytes
-        self.pool.reload(graph.credentials(config, self._sources), config.pool, graph.provider_limits(config))
-        before.catalog.disownServiceParent()
-        self._plant.catalog.setServiceParent(self)
-        self.site.gateway = self._plant.public
-        self.admin_site.gateway = self._plant.admin
-        before.upstreams.close(keep=self._plant.upstreams)
+            raise
+        except Exception as error:
+            # What no check foresaw. The daemon serves on, and whoever asked is told in one line.
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"cannot be used: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+            unforeseen = ConfigError([Mistake(next(iter(self._loaded.files), "the environment"), "", what)])
+            self.log.error("the configuration stays as it was: {mistakes}", mistakes=str(unforeseen))
+            raise unforeseen from None
+
+    def _put_in_force(self, loaded: Loaded) -> str:
+        before, config = self._loaded.config, put_in_force(self._loaded.config, loaded.config)
+        changes = difference(before, loaded.config)
+        if config != before:
+            self._replace(Loaded(config, loaded.warnings, loaded.files), changes.unchanged)
         self.log.info("reloaded: {changes}", changes=str(changes))
         for warning in loaded.warnings:
             self.log.warn("{warning}", warning=str(warning))
-        return succeed(str(changes))
+        return str(changes)
+
+    def _replace(self, loaded: Loaded, unchanged: tuple[str, ...]) -> None:
+        """Serve by another configuration from now on. *unchanged* names the providers that it leaves as they were."""
+        config = loaded.config
+        keep = () if graph.executors_differ(self._loaded.config, config) else unchanged
+        remember(graph.secrets_of(config))
+        sources = self._sources.reload(config)
+        try:
+            plant = self._build(loaded, self._plant, keep)
+        except BaseException:
+            self._sources.restore(sources)
+            raise
+        before, self._plant, self._loaded = self._plant, plant, loaded
+        self._capture(config)
+        self._buffers.limit = config.server.max_buffered_bytes
+        self.pool.reload(graph.credentials(config, self._sources), config.pool, graph.provider_limits(config))
+        before.catalog.disownServiceParent()
+        plant.catalog.setServiceParent(self)
+        self.site.gateway = plant.public
+        self.admin_site.gateway = plant.admin
+        before.upstreams.close(keep=plant.upstreams)
 
     def _hang_up(self) -> None:
         """SIGHUP: the configuration, the certificates, and the access log's file."""
@@ -171,9 +204,11 @@ class Daemon(MultiService):
             except Exception as error:  # the parsers of endpoints and of certificates raise what they like
                 self.log.error("{place} keeps its certificate: {error}", place=listener.place, error=str(error))
 
-    def _build(self, loaded: Loaded, before: graph.Plant | None, keep: tuple[str, ...]) -> graph.Plant:
-        capture = loaded.config.capture
+    def _capture(self, config: Config) -> None:
+        capture = config.capture
         self._captures.reload(capture.when, capture.directory, capture.max_bytes, capture.keep)
+
+    def _build(self, loaded: Loaded, before: graph.Plant | None, keep: tuple[str, ...]) -> graph.Plant:
         return graph.Plant(
             self._reactor,
             loaded.config,

@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dispatch", "secrets", "pool.service"),
     ("catalog", "executors", "store"),
     ("web",),
-    ("graph",),
+    ("graph", "reloads"),
     ("daemon",),
     ("tap",),
 )

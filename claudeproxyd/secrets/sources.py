@@ -29,8 +29,8 @@ class Sources:
         self._wall_clock = wall_clock
         self._sources: dict[tuple[str, str], tuple[Any, ISecretSource]] = {}
 
-    def reload(self, config: Config) -> None:
-        """Have these credentials from now on."""
+    def reload(self, config: Config) -> Mapping[tuple[str, str], tuple[Any, ISecretSource]]:
+        """Have these credentials from now on; what there was before, for :meth:`restore`."""
         before, self._sources = self._sources, {}
         for provider in config.providers:
             for credential in provider.credentials:
@@ -47,6 +47,11 @@ class Sources:
                 if was is None or was[0] != made_of:
                     was = (made_of, self._make(provider, credential))
                 self._sources[key] = was
+        return before
+
+    def restore(self, before: Mapping[tuple[str, str], tuple[Any, ISecretSource]]) -> None:
+        """The last :meth:`reload` did not come into force."""
+        self._sources = dict(before)
 
     def source(self, provider: str, credential: str) -> ISecretSource:
         """The source of that credential."""
