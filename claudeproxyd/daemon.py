@@ -67,7 +67,9 @@ class Daemon(MultiService):
         self._load = load
         self._reloads = Reloads(self._read_again)
         self._twistd_options = twistd_options
-        self._in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+        self._in_thread: Callable[[Callable[[], Any]], Deferred[Any]] = partial(
+            deferToThreadPool, reactor, reactor.getThreadPool()
+        )
         config = loaded.config
         remember(graph.secrets_of(config))
         self.metrics = Metrics()

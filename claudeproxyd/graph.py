@@ -251,6 +251,7 @@ def credentials(config: Config, sources: Sources) -> list[Credential]:
             settings=tuple(
                 (name, value) for name in ("project", "location", "region") if (value := getattr(credential, name))
             ),
+            disabled=credential.disabled,
         )
         for provider in config.providers
         for credential in provider.credentials

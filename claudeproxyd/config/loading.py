@@ -39,7 +39,7 @@ def load(
     """The configuration of *path*, or of the first usual file that is there, or of the environment alone.
 
     *makers* are the provider kinds of this installation, by kind. *tries_paths*: what the daemon could not write is a
-    mistake too. *in_force*: what it is to take the place of; to let in anybody whom that one does not is a mistake then.
+    mistake too. *in_force*: what it is to take the place of; to let in whom that one does not is a mistake then.
     Reads files, and blocks for it; called by tap.py at the start and, in a thread, at a reload. Raises
     :class:`~claudeproxyd.config.mistakes.ConfigError` with every mistake there is.
     """

@@ -63,20 +63,36 @@ def _pattern(globs: tuple[str, ...]) -> re.Pattern[str]:
 class Member:
     """One credential in its roster, and its present use."""
 
-    __slots__ = ("cooldown", "credential", "enabled", "failures", "in_flight", "index", "key", "last_failure", "served")
+    __slots__ = (
+        "cooldown",
+        "credential",
+        "failures",
+        "in_flight",
+        "index",
+        "key",
+        "last_failure",
+        "served",
+        "switched_off",
+    )
 
     def __init__(self, credential: Credential) -> None:
         self.credential = credential
         self.key = (credential.provider, credential.name)
         self.index = -1
         """Its bit; -1 once it is configured no more."""
-        self.enabled = True
+        self.switched_off = False
+        """At run time, by an operator."""
         self.in_flight = 0
         self.cooldown: Rest | None = None
         """Of the whole credential."""
         self.served = 0
         self.failures: dict[Kind, int] = {}
         self.last_failure: tuple[float, Outcome] | None = None
+
+    @property
+    def enabled(self) -> bool:
+        """In service, as far as people decide."""
+        return not (self.switched_off or self.credential.disabled)
 
 
 class Place:

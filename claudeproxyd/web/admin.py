@@ -144,7 +144,11 @@ class Switch(Endpoint):
     def render_POST(self, request: GatewayRequest) -> None:
         """Answer with what it is now."""
         which = _read(request, _Named)
-        if not self._pool.set_enabled(which.provider, which.credential, self._enabled):
+        try:
+            found = self._pool.set_enabled(which.provider, which.credential, self._enabled)
+        except ValueError as error:
+            raise ClaudeError(409, f"{error}: take it out there, and reload") from None
+        if not found:
             raise ClaudeError(404, f"There is no credential {which.provider}/{which.credential}")
         _audit(request, "set {which} to enabled={enabled}", which=which, enabled=self._enabled)
         request.answer_json(_encode({**msgspec.structs.asdict(which), "enabled": self._enabled}))

@@ -33,6 +33,7 @@ weight = 2
 name = "two"
 api_key = { file = "key" }
 priority = 1
+disabled = true
 [[providers]]
 name = "b"
 kind = "bedrock"
@@ -66,7 +67,7 @@ providers:
     through the proxy proxy:3128
     time-outs idle 3 s
     credential one: api_key **** ($A_KEY), weight 2
-    credential two: api_key **** (file {folder}/key), priority 1
+    credential two: api_key **** (file {folder}/key), priority 1, disabled
   b: bedrock at https://bedrock-runtime.us-east-1.amazonaws.com, https://b.example
     credential pair: aws ****
     credential role: aws "chain", region eu-west-1
@@ -76,7 +77,7 @@ models:
   claude-opus -> a
 
 warnings:
-  {folder}/main.toml:41: models[1].name is never reached: "claude-*" stands before it (the first match wins)"""
+  {folder}/main.toml:42: models[1].name is never reached: "claude-*" stands before it (the first match wins)"""
 
 
 class ReportTests(ConfigTestCase):

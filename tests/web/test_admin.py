@@ -51,6 +51,8 @@ class FakePool:
         return 3
 
     def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
+        if enabled and credential == "shut":
+            raise ValueError(f"{provider}/{credential} is disabled in the configuration")
         self.done.append((provider, credential, enabled))
         return (provider, credential) == ("p", "c")
 
@@ -207,6 +209,13 @@ class Admin(SynchronousTestCase):
         self.assertEqual(self.ask(post("/admin/v1/pool/enable", NAMED)).json["enabled"], True)
         self.assertEqual(self.audits(), 2)
         self.assertEqual(self.ask(post("/admin/v1/pool/enable", NAMED.replace(b'"c"', b'"d"'))).status, 404)
+
+    def test_switch_what_is_shut(self) -> None:
+        """One that the configuration has disabled is not brought back here, and it is said where it is."""
+        reply = self.ask(post("/admin/v1/pool/enable", NAMED.replace(b'"c"', b'"shut"')))
+        self.assertEqual((reply.status, reply.json["error"]["type"]), (409, "conflict_error"))
+        self.assertIn("disabled in the configuration", reply.json["error"]["message"])
+        self.assertEqual(self.audits(), 0)
 
     def test_bad_bodies(self) -> None:
         """A misspelt member clears nothing by mistake."""
