@@ -12,7 +12,7 @@ from claudeproxyd.config.mistakes import Findings
 from claudeproxyd.config.opening import check_access, check_reload
 from claudeproxyd.config.places import Place
 from claudeproxyd.config.schema import Config, Model, Provider
-from claudeproxyd.config.state import missing_for, state_of
+from claudeproxyd.config.state import InFile, is_foreign, missing_for, state_of
 from claudeproxyd.config.upstreams import check_provider, check_secret, parsed_url
 from claudeproxyd.interfaces import IExecutorMaker
 
@@ -84,9 +84,13 @@ def _server(config: Config, origins: Origins, findings: Findings) -> None:
             origins.at("server", "max_buffered_bytes"), "must not be less than max_request_bytes, or that is never met"
         )
     try:
-        state_of(server.state)
+        state = state_of(server.state)
     except ValueError as error:
         findings.mistake(origins.at("server", "state"), str(error))
+    else:
+        if isinstance(state, InFile) and is_foreign(state.path):
+            mend = "name a file of the daemon's own"
+            findings.mistake(origins.at("server", "state"), f"{state.path} is another program's database", mend)
     if missing := missing_for(server.state):
         mend = "pip install 'claudeproxyd[redis]'"
         findings.mistake(origins.at("server", "state"), f"needs the package {missing}, which is not installed", mend)
