@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
+from claudeproxyd.config.keys import check_keys
 from claudeproxyd.config.listening import Listener, listener_of
 from claudeproxyd.config.merging import Origins
 from claudeproxyd.config.mistakes import Findings
@@ -101,21 +102,22 @@ def _server(config: Config, origins: Origins, findings: Findings) -> None:
         except ValueError as error:
             findings.mistake(origins.at("server", "cors_origins", index), str(error), "such as https://app.example.com")
     for index, network in enumerate(server.trusted_proxies):
+        place = origins.at("server", "trusted_proxies", index)
         try:
-            ipaddress.ip_network(network, strict=False)
+            everybody = not ipaddress.ip_network(network, strict=False).prefixlen
         except ValueError:
-            findings.mistake(origins.at("server", "trusted_proxies", index), "must be an address or a network")
+            findings.mistake(place, "must be an address or a network")
+        else:
+            if everybody:
+                findings.warn(place, "is everybody: any client may then say who it is", "name the balancer's address")
 
 
 def _clients(config: Config, origins: Origins, findings: Findings) -> None:
     places = [origins.at("clients", index) for index in range(len(config.clients))]
     _names(zip((client.name for client in config.clients), places, strict=True), findings)
-    keys: dict[str, str] = {}
     for client, place in zip(config.clients, places, strict=True):
         check_secret(client.key, place / "key", findings)
-        first = keys.setdefault(client.key.digest, client.name)
-        if first != client.name:
-            findings.mistake(place / "key", f'is the key of client "{first}" too', "give each client its own")
+    check_keys(config, origins, findings)
 
 
 def _names(named: Iterable[tuple[str, Place]], findings: Findings) -> None:

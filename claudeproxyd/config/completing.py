@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -25,4 +26,7 @@ def _completed(provider: Provider, makers: Mapping[str, IExecutorMaker]) -> Prov
     if not credentials and not maker.credential_schema:
         credentials = [Credential(name=IMPLICIT_CREDENTIAL)]
     base_url = (provider.base_url or maker.default_base_url).rstrip("/")
-    return replace(provider, base_url=base_url, credentials=credentials)
+    tls = provider.tls
+    if tls.ca_file:
+        tls = replace(tls, ca_file=os.path.abspath(os.path.expanduser(tls.ca_file)))
+    return replace(provider, base_url=base_url, credentials=credentials, tls=tls)

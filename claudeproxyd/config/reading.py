@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
-from claudeproxyd.config.mistakes import Findings
+from claudeproxyd.config.mistakes import SHOWN, Findings
 from claudeproxyd.config.places import Place
 from claudeproxyd.config.resolving import BadSecret, resolve
 from claudeproxyd.config.secret import Secret
@@ -24,12 +24,16 @@ class Reader:
     def __init__(self, findings: Findings, environ: Mapping[str, str]) -> None:
         self._findings = findings
         self._environ = environ
+        self._told: set[str] = set()
+        """The files of which it is said already that all may read them."""
 
     def table(self, section: type[Any], tree: Mapping[str, Any], place: Place) -> Any:
         """An instance of the dataclass *section*."""
         known = {field.name: field for field in fields(section)}
         for key in [key for key in tree if key not in known]:
-            self._findings.mistake(place / key, "is no setting here", _did_you_mean(key, known))
+            # Guessing takes longer than all else, and nobody reads a thousand guesses.
+            guess = _did_you_mean(key, known) if len(self._findings.mistakes) < SHOWN else ""
+            self._findings.mistake(place / key, "is no setting here", guess)
         hints = hints_of(section)
         values: dict[str, Any] = {}
         for name, field in known.items():
@@ -90,6 +94,10 @@ class Reader:
             return Secret("")
         if warning:
             self._findings.warn(place, *warning)
+        source = place.source
+        if source.seen_by_all and isinstance(raw, str) and secret.known and source.name not in self._told:
+            self._told.add(source.name)
+            self._findings.warn(Place(source), "it can be read by everyone on this machine, and holds secrets", "chmod o-r")
         return secret
 
     def _unreadable(self, hint: Any, place: Place, message: str) -> Any:

@@ -63,7 +63,7 @@ def _scattered(path: str) -> list[str]:
 
 def _whole(keys: Iterable[str]) -> tuple[str, ...]:
     """Those that are keys, each once."""
-    whole = {}
+    whole: dict[str, None] = {}
     for key in keys:
         with suppress(ValueError):
             match msgspec.json.decode(key):

@@ -199,6 +199,28 @@ class ProviderTests(ConfigTestCase):
             mistake = self.mistake(provider(line))
             self.assertEqual((mistake.place, mistake.line), (f"providers[0].{place}", 4))
 
+    def test_authorities(self) -> None:
+        """A file of authorities is loaded by the check; one that is there and cannot be used is a mistake."""
+        self.write("good.pem", CERTIFICATE)
+        self.load(provider(f'tls = {{ ca_file = "{self.folder}/good.pem" }}'))
+        self.load(provider('tls = { ca_file = "~/good.pem" }')) if os.path.expanduser("~") == self.folder else None
+        self.write("empty.pem", "")
+        self.write("text.pem", "no certificate")
+        self.write("broken.pem", CERTIFICATE.replace("M", "N", 3))
+        os.mkfifo(os.path.join(self.folder, "pipe.pem"))
+        for name, said in (
+            ("empty.pem", "no certificates"),
+            ("text.pem", "no certificates"),
+            ("broken.pem", "no certificates"),
+            ("pipe.pem", "no ordinary file"),
+            ("/dev/zero", "no ordinary file"),
+            ("nowhere.pem", "No such file"),
+        ):
+            path = os.path.join(self.folder, name)
+            mistake = self.mistake(provider(f'tls = {{ ca_file = "{path}" }}'))
+            self.assertEqual((mistake.place, mistake.line), ("providers[0].tls.ca_file", 4))
+            self.assertIn(said, mistake.message)
+
     def test_good_settings(self) -> None:
         """What the documentation shows is taken."""
         for line in (

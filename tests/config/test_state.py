@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 import os
+import sqlite3
 
 from twisted.trial.unittest import SynchronousTestCase
 

@@ -330,7 +330,7 @@ class TroubleTests(SQLiteTestCase):
             self.assertIn(said, self.warnings.pop())
 
     def test_written_anew(self) -> None:
-        """A file that had to be replaced while the daemon runs holds all that the daemon knows, not just what is new."""
+        """A file that had to be replaced while the daemon runs holds all that the daemon knows, and not just news."""
         store = SQLiteStore(Database(self.path, lambda: self.now), self.clock, self.thread, lambda: {A: True})
         self.addCleanup(self._end, store)
         self.successResultOf(store.load())
