@@ -30,10 +30,11 @@ class Reader:
     def table(self, section: type[Any], tree: Mapping[str, Any], place: Place) -> Any:
         """An instance of the dataclass *section*."""
         known = {field.name: field for field in fields(section)}
-        for key in [key for key in tree if key not in known]:
-            # Guessing takes longer than all else, and nobody reads a thousand guesses.
-            guess = _did_you_mean(key, known) if len(self._findings.mistakes) < SHOWN else ""
-            self._findings.mistake(place / key, "is no setting here", guess)
+        unknown = [key for key in tree if key not in known]
+        for key in unknown[:SHOWN]:
+            self._findings.mistake(place / key, "is no setting here", _did_you_mean(key, known))
+        if len(unknown) > SHOWN:
+            self._findings.mistake(place, f"{len(unknown) - SHOWN} more are no settings here")
         hints = hints_of(section)
         values: dict[str, Any] = {}
         for name, field in known.items():
@@ -97,7 +98,8 @@ class Reader:
         source = place.source
         if source.seen_by_all and isinstance(raw, str) and secret.known and source.name not in self._told:
             self._told.add(source.name)
-            self._findings.warn(Place(source), "it can be read by everyone on this machine, and holds secrets", "chmod o-r")
+            message = "it can be read by everyone on this machine, and holds secrets"
+            self._findings.warn(Place(source), message, "chmod o-r")
         return secret
 
     def _unreadable(self, hint: Any, place: Place, message: str) -> Any:

@@ -13,7 +13,7 @@ listen = ["tcp:8765"]
 admin = ""
 [[clients]]
 name = "laptop"
-key = "hunter2"
+key = "hunter2-of-the-laptop"
 max_concurrency = 3
 [[clients]]
 name = "desk"
