@@ -15,7 +15,12 @@ from claudeproxyd.config.places import Place
 from claudeproxyd.config.schema import Config, Model, Provider
 from claudeproxyd.config.state import InFile, is_foreign, missing_for, state_of
 from claudeproxyd.config.upstreams import check_provider, check_secret, parsed_url
+from claudeproxyd.globs import is_glob, matches, oddity
 from claudeproxyd.interfaces import IExecutorMaker
+
+_SHOWN_BY_CLAUDE_CODE = ("claude", "anthropic")
+_OF_CLAUDE = ("anthropic", "sandbox")
+"""Kinds whose models are Claude's, or are called so."""
 
 
 def check(
@@ -37,6 +42,7 @@ def check(
     own_ports = {listener.port for listener in listeners if listener.port}
     _providers(config, origins, makers, own_ports, findings)
     _models(config, origins, findings)
+    _globs(config, origins, findings)
     if config.streaming.head_commit <= config.pool.max_wait:
         findings.mistake(
             origins.at("streaming", "head_commit"),
@@ -165,24 +171,55 @@ def _models(config: Config, origins: Origins, findings: Findings) -> None:
                 findings.mistake(where / "provider", f'there is no provider "{route.provider}"', known)
             elif route.model and not _served(route.model, provider):
                 findings.warn(where / "model", f'no credential of provider "{provider.name}" may use it', "see models")
+        if _is_hidden(model, config, providers):
+            message = "is hidden by Claude Code's /model, which shows what begins with claude or anthropic"
+            findings.warn(place / "name", message, f"add claude-{model.name} with the same routes, or say list = false")
         shadow = next((earlier for earlier in config.models[:index] if _covers(earlier, model)), None)
         if shadow is not None:
             findings.warn(place / "name", f'is never reached: "{shadow.name}" stands before it', "the first match wins")
 
 
+def _is_hidden(model: Model, config: Config, providers: Mapping[str, Provider]) -> bool:
+    """Whether it is listed by a name that Claude Code does not show, and by no other that leads where it does."""
+    if not model.list or is_glob(model.name) or model.name.startswith(_SHOWN_BY_CLAUDE_CODE):
+        return False
+    if all(route.provider in providers and providers[route.provider].kind in _OF_CLAUDE for route in model.routes):
+        return False
+    places = {(route.provider, route.model or model.name) for route in model.routes}
+    return not any(
+        places & {(route.provider, route.model) for route in other.routes}
+        for other in config.models
+        if other.list and other.name.startswith(_SHOWN_BY_CLAUDE_CODE)
+    )
+
+
+def _globs(config: Config, origins: Origins, findings: Findings) -> None:
+    """Look at every list of globs, and every name that may be one."""
+    places = [(model.name, origins.at("models", index) / "name") for index, model in enumerate(config.models)]
+    lists = [(client.models, origins.at("clients", index)) for index, client in enumerate(config.clients)]
+    for index, provider in enumerate(config.providers):
+        place = origins.at("providers", index)
+        lists.append((provider.models, place))
+        lists += [(each.models, place / "credentials" / i) for i, each in enumerate(provider.credentials)]
+    for globs, place in lists:
+        places += [(glob, place / "models" / index) for index, glob in enumerate(globs)]
+    for glob, place in places:
+        if why := oddity(glob):
+            findings.warn(place, why, "globs know *, ? and [abc]; several are several strings")
+
+
 def _served(model: str, provider: Provider) -> bool:
-    return _matches(model, provider.models) and any(_matches(model, each.models) for each in provider.credentials)
-
-
-def _matches(model: str, globs: list[str]) -> bool:
-    return any(fnmatchcase(model, glob) for glob in globs)
+    return matches(model, provider.models) and any(matches(model, each.models) for each in provider.credentials)
 
 
 def _covers(earlier: Model, later: Model) -> bool:
     """Whether *later*'s name can match nothing that *earlier*'s does not. Unsure is False.
 
+    A name that is no glob goes before every glob.
     A glob whose only wildcard is ``*`` covers what it matches read as text: its stars take in the other's wildcards.
     """
     if earlier.name == later.name:
         return True
-    return not set("?[") & set(earlier.name + later.name) and fnmatchcase(later.name, earlier.name)
+    return (
+        is_glob(later.name) and not set("?[") & set(earlier.name + later.name) and fnmatchcase(later.name, earlier.name)
+    )

@@ -32,14 +32,12 @@ intersections until one that is not empty is found, and then asking the strategy
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from math import inf
 from typing import NamedTuple, TypeVar
 
+from claudeproxyd.globs import matches
 from claudeproxyd.interfaces import ISelector
 from claudeproxyd.leases import Credential
 from claudeproxyd.outcomes import Kind, Outcome, Scope
@@ -53,11 +51,6 @@ K = TypeVar("K")
 KNOWN_LANES = 4096
 #: … and names that clients made up. Both go when unused for longest.
 UNKNOWN_LANES = 256
-
-
-@lru_cache(maxsize=4096)
-def _pattern(globs: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(fnmatch.translate(glob) for glob in globs) or r"(?!)")
 
 
 class Member:
@@ -365,7 +358,7 @@ class Roster:
         """The credentials whose globs let them serve *model*."""
         serving = 0
         for globs, members in self._by_globs.items():
-            if globs == ("*",) or _pattern(globs).match(model):
+            if globs == ("*",) or matches(model, globs):
                 serving |= members
         return serving
 

@@ -6,7 +6,6 @@ import hmac
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from fnmatch import translate
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
+from claudeproxyd.globs import matches
 from claudeproxyd.interfaces import IAdmission, IAuthenticator
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Principal:
         if answer is None:
             if len(self._answers) >= _ANSWERS_KEPT:
                 self._answers.clear()
-            answer = self._answers[model] = any(re.match(translate(glob), model) for glob in self.models)
+            answer = self._answers[model] = matches(model, self.models)
         return answer
 
 

@@ -283,11 +283,44 @@ class ModelTests(ConfigTestCase):
 
     def test_shadowed(self) -> None:
         """An entry that an earlier one hides draws a warning, and one that still can match does not."""
-        for earlier, later in (("claude-*", "claude-sonnet-*"), ("*", "a"), ("a", "a"), ("a*c", "a*b*c")):
+        for earlier, later in (("claude-*", "claude-sonnet-*"), ("*", "a*"), ("a", "a"), ("a*c", "a*b*c")):
             warning = self.warning(self.models(earlier, later))
             self.assertEqual(warning.place, "models[1].name")
-        for earlier, later in (("claude-sonnet-*", "claude-*"), ("a?", "a*"), ("a[bc]", "ab"), ("a", "b")):
+        for earlier, later in (
+            ("claude-sonnet-*", "claude-*"),
+            ("a?", "a*"),
+            ("a[bc]", "ab"),
+            ("a", "b"),
+            ("*", "a"),
+            ("a*", "a[1m]"),
+        ):
             self.assertEqual(self.load(self.models(earlier, later)).warnings, [])
+
+    def test_hidden_by_claude_code(self) -> None:
+        """A Gemini model by its own name is not in Claude Code's list: a warning, unless an alias is there, or it is
+        not listed anyway."""
+        gemini = provider(kind="gemini")
+        named = '[[models]]\nname = "gemini-3-pro"\nroutes = [{ provider = "a" }]\n'
+        self.assertEqual(
+            self.warning(gemini + named).mend, "add claude-gemini-3-pro with the same routes, or say list = false"
+        )
+        alias = '[[models]]\nname = "claude-gemini-3-pro"\nroutes = [{ provider = "a", model = "gemini-3-pro" }]\n'
+        for text in (gemini + named + alias, gemini + named + "list = false\n", provider() + named):
+            self.assertEqual(self.load(text).warnings, [])
+
+    def test_odd_globs(self) -> None:
+        """A glob that can hardly match what it seems to mean draws a warning, wherever globs stand."""
+        odd = "claude-*|gpt-*"
+        for text, place in (
+            (self.models(odd), "models[0].name"),
+            (provider(f'models = ["x", "{odd}"]'), "providers[0].models[1]"),
+            (provider() + f'models = ["{odd}"]\n', "providers[0].credentials[0].models[0]"),
+            (
+                provider() + f'[[clients]]\nname = "c"\nkey = "{KeyTests.long}"\nmodels = ["{odd}"]\n',
+                "clients[0].models[0]",
+            ),
+        ):
+            self.assertEqual(self.warning(text).place, place)
 
     def test_not_served(self) -> None:
         """A route to a model that no credential may use draws a warning."""

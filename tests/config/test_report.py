@@ -48,7 +48,7 @@ region = "eu-west-1"
 name = "claude-*"
 routes = [{ provider = "a" }, { provider = "b", model = "anthropic.claude" }]
 [[models]]
-name = "claude-opus"
+name = "claude-opus-*"
 routes = [{ provider = "a" }]
 """
 
@@ -74,7 +74,7 @@ providers:
 
 models:
   claude-* -> a, then b as anthropic.claude
-  claude-opus -> a
+  claude-opus-* -> a
 
 warnings:
   {folder}/main.toml:42: models[1].name is never reached: "claude-*" stands before it (the first match wins)"""

@@ -24,6 +24,13 @@ class Principals(SynchronousTestCase):
             self.assertEqual({model: principal.may_use(model) for model in table}, table)
         self.assertTrue(Principal("k").may_use("anything"))
 
+    def test_equal_name(self) -> None:
+        """A name that is equal is allowed, though read as a glob it would stand for others."""
+        principal = Principal("k", models=("claude-opus-4-8[1m]", "x-[ab]"))
+        table = {"claude-opus-4-8[1m]": True, "claude-opus-4-81": False, "claude-opus-4-8m": False, "x-[ab]": True}
+        self.assertEqual({model: principal.may_use(model) for model in table}, table)
+        self.assertTrue(principal.may_use("x-a"))
+
     def test_memory_is_bounded(self) -> None:
         """A client that makes up model names does not fill our memory."""
         principal = Principal("k", models=("a",))
