@@ -202,7 +202,7 @@ class Provider:
     base_url: str = setting(
         "",
         "A default for each kind but openai-chat; as in the clients' own variables: anthropic and gemini without a"
-        " version, openai-* with /v1.",
+        " version, openai-* with /v1. What the kind adds itself, such as /v1/messages, is taken off its end.",
     )
     headers: dict[str, str] = setting({}, "Added to each upstream request; a value may hold {client}.", shown=False)
     betas: Betas = setting(Betas, "Changes to the anthropic-beta header.")

@@ -173,6 +173,29 @@ class ProviderTests(ConfigTestCase):
         ):
             self.assertEqual(self.mistake(provider(f'base_url = "{url}"')).place, "providers[0].base_url")
 
+    def test_what_is_added(self) -> None:
+        """What the kind adds to a base URL may be there already, as an upstream's pages have it: it is left out."""
+        for kind, url, base_url in (
+            ("anthropic", "https://api.anthropic.com/v1", "https://api.anthropic.com"),
+            ("anthropic", "https://x/v1/", "https://x"),
+            ("anthropic", "https://x/api/v1/messages", "https://x/api"),
+            ("anthropic", "https://x/api//v1/messages/count_tokens//", "https://x/api"),
+            ("anthropic", "https://x/v1/models", "https://x"),
+            ("anthropic", "https://v1/", "https://v1"),
+            ("anthropic", "https://gateway/v1/account/anthropic", "https://gateway/v1/account/anthropic"),
+            ("anthropic", "https://x/api/v12", "https://x/api/v12"),
+            (
+                "gemini",
+                "https://generativelanguage.googleapis.com/v1beta/",
+                "https://generativelanguage.googleapis.com",
+            ),
+            ("gemini", "https://x/v1beta/models", "https://x"),
+            ("openai-chat", "https://api.openai.com/v1", "https://api.openai.com/v1"),
+            ("openai-chat", "https://api.openai.com/v1/chat/completions", "https://api.openai.com/v1"),
+        ):
+            (a,) = self.load(provider(f'base_url = "{url}"', kind)).config.providers
+            self.assertEqual(a.base_url, base_url)
+
     def test_itself(self) -> None:
         """A base URL that leads back to this daemon is refused: the variable that clients use may still be set."""
         for url in ("http://127.0.0.1:8765", "http://localhost:8765/", "http://[::1]:8766"):

@@ -119,6 +119,16 @@ class EnvironmentTests(ConfigTestCase):
         self.assertEqual(len(load(None, self.environ, self.makers).warnings), 1)
 
 
+class BaseURLTests(ConfigTestCase):
+    """What other clients' variables hold."""
+
+    def test_with_a_version(self) -> None:
+        """``ANTHROPIC_BASE_URL`` with the version that some tools want there serves all the same."""
+        self.environ |= {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "https://x.example/v1"}
+        (provider,) = load(None, self.environ, self.makers).config.providers
+        self.assertEqual(provider.base_url, "https://x.example")
+
+
 class IncludeTests(ConfigTestCase):
     """Several files."""
 
