@@ -36,6 +36,7 @@ from claudeproxyd.observe.scrub import remember
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.reloads import Reloads
+from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.opening import store_for
 from claudeproxyd.store.parts import Parts
@@ -76,7 +77,8 @@ class Daemon(MultiService):
         self._access_file = self._open_access_file()
         self._admission = ConcurrencyAdmission()
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
-        self._sources = Sources(reactor)
+        self._grants = Grants(time.time, outlive=config.server.state != "memory:")
+        self._sources = Sources(reactor, grants=self._grants)
         self._signatures = Signatures(time.time)
         self._captures = Captures(reactor, self._in_thread)
         self._captures.register(self.metrics)
@@ -92,10 +94,12 @@ class Daemon(MultiService):
         self._plant = self._build(loaded, None, ())
         self.pool.setServiceParent(self)
         pool = self.pool
-        kept = Parts({"cooldown": pool, "affinity": pool, "disabled": pool, "signature": self._signatures})
+        kept = Parts(
+            {"cooldown": pool, "affinity": pool, "disabled": pool, "signature": self._signatures, "grant": self._grants}
+        )
         store = store_for(config.server.state, kept, reactor)
         store.register(self.metrics)
-        self._state = StateService(reactor, kept, store)
+        self._state = StateService(reactor, kept, store, self._grants.settle)
         self._state.setServiceParent(self)
         self._plant.catalog.setServiceParent(self)
         self.site = GatewaySite(PublicRoot(), self._plant.public, reactor)
@@ -122,7 +126,7 @@ class Daemon(MultiService):
         super().startService()
         _spare_the_collector()
         for warning in self._loaded.warnings:
-            self.log.warn("{warning}", warning=str(warning))
+            self.log.warn("{found}", found=str(warning))
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
         config = self._loaded.config
         self.log.info(
@@ -171,7 +175,7 @@ class Daemon(MultiService):
             self._replace(Loaded(config, loaded.warnings, loaded.files), changes.unchanged)
         self.log.info("reloaded: {changes}", changes=str(changes))
         for warning in loaded.warnings:
-            self.log.warn("{warning}", warning=str(warning))
+            self.log.warn("{found}", found=str(warning))
         return str(changes)
 
     def _replace(self, loaded: Loaded, unchanged: tuple[str, ...]) -> None:

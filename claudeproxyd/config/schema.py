@@ -117,7 +117,9 @@ class OAuth:
     token_url: str = required("The token endpoint.")
     client_id: str = required("The client that the refresh token was issued to.")
     client_secret: Secret | None = setting(None, "Its secret, if it has one.")
-    refresh_token: Secret = required("A new one that the endpoint gives is kept in memory alone.")
+    refresh_token: Secret = required(
+        "A new one that the endpoint gives is kept in the state, encrypted; see [state](state.md)."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
