@@ -9,8 +9,7 @@ import gc
 import resource
 import signal
 import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,8 +23,8 @@ from twisted.python.failure import Failure
 from claudeproxyd import graph
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.mistakes import ConfigError, Mistake
-from claudeproxyd.config.reload import difference, put_in_force
 from claudeproxyd.config.schema import Config
+from claudeproxyd.interfaces import IAuthenticator
 from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
@@ -35,7 +34,7 @@ from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.scrub import remember
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.pool.service import CredentialPool
-from claudeproxyd.reloads import Reloads
+from claudeproxyd.reloads import Draft, Reloads, draft, unforeseen
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.opening import store_for
@@ -48,6 +47,9 @@ from claudeproxyd.web.buffers import BufferBudget
 from claudeproxyd.web.listener import Listener
 from claudeproxyd.web.public import PublicRoot
 from claudeproxyd.web.site import GatewaySite
+
+#: Warnings of one reading that go into the log one by one.
+WARNINGS = 20
 
 
 class Daemon(MultiService):
@@ -66,7 +68,7 @@ class Daemon(MultiService):
         self._reactor = reactor
         self._loaded = loaded
         self._load = load
-        self._reloads = Reloads(self._read_again)
+        self._reloads = Reloads(self._reload)
         self._twistd_options = twistd_options
         self._in_thread: Callable[[Callable[[], Any]], Deferred[Any]] = partial(
             deferToThreadPool, reactor, reactor.getThreadPool()
@@ -91,7 +93,7 @@ class Daemon(MultiService):
             provider_limits=graph.provider_limits(config),
             known_models=lambda model: self._plant.knows(model),
         )
-        self._plant = self._build(loaded, None, ())
+        self._plant = self._build(loaded, graph.authenticator(config), None, ())
         self.pool.setServiceParent(self)
         pool = self.pool
         kept = Parts(
@@ -125,8 +127,7 @@ class Daemon(MultiService):
         _raise_file_limit()
         super().startService()
         _spare_the_collector()
-        for warning in self._loaded.warnings:
-            self.log.warn("{found}", found=str(warning))
+        self._warn(self._loaded.warnings)
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
         config = self._loaded.config
         self.log.info(
@@ -152,43 +153,30 @@ class Daemon(MultiService):
         """
         return self._reloads.ask()
 
-    async def _read_again(self) -> str:
-        """One reload. Reading and checking takes a thread: with thousands of clients it is the work of a second."""
+    async def _reload(self) -> str:
         try:
-            loaded = await self._in_thread(lambda: self._load(self._loaded.config))
-            return self._put_in_force(loaded)
+            drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config))
+            self._put_in_force(drafted)
         except ConfigError as mistakes:
             self.log.error("the configuration stays as it was: {mistakes}", mistakes=str(mistakes))
             raise
-        except Exception as error:
-            # What no check foresaw. The daemon serves on, and whoever asked is told in one line.
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            what = f"cannot be used: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
-            unforeseen = ConfigError([Mistake(next(iter(self._loaded.files), "the environment"), "", what)])
-            self.log.error("the configuration stays as it was: {mistakes}", mistakes=str(unforeseen))
-            raise unforeseen from None
+        self.log.info("reloaded: {changes}", changes=str(drafted.changes))
+        self._warn(drafted.loaded.warnings)
+        return str(drafted.changes)
 
-    def _put_in_force(self, loaded: Loaded) -> str:
-        before, config = self._loaded.config, put_in_force(self._loaded.config, loaded.config)
-        changes = difference(before, loaded.config)
-        if config != before:
-            self._replace(Loaded(config, loaded.warnings, loaded.files), changes.unchanged)
-        self.log.info("reloaded: {changes}", changes=str(changes))
-        for warning in loaded.warnings:
-            self.log.warn("{found}", found=str(warning))
-        return str(changes)
-
-    def _replace(self, loaded: Loaded, unchanged: tuple[str, ...]) -> None:
-        """Serve by another configuration from now on. *unchanged* names the providers that it leaves as they were."""
-        config = loaded.config
-        keep = () if graph.executors_differ(self._loaded.config, config) else unchanged
-        remember(graph.secrets_of(config))
+    def _put_in_force(self, drafted: Draft) -> None:
+        """Serve by another configuration from now on."""
+        if not drafted.differs:
+            return
+        loaded, config = drafted.loaded, drafted.loaded.config
+        keep = () if graph.executors_differ(self._loaded.config, config) else drafted.changes.unchanged
+        remember(drafted.new_secrets)
         sources = self._sources.reload(config)
         try:
-            plant = self._build(loaded, self._plant, keep)
-        except BaseException:
+            plant = self._build(loaded, drafted.authenticator, self._plant, keep)
+        except Exception as error:
             self._sources.restore(sources)
-            raise
+            raise unforeseen(error) from None
         before, self._plant, self._loaded = self._plant, plant, loaded
         self._capture(config)
         self._buffers.limit = config.server.max_buffered_bytes
@@ -198,6 +186,12 @@ class Daemon(MultiService):
         self.site.gateway = plant.public
         self.admin_site.gateway = plant.admin
         before.upstreams.close(keep=plant.upstreams)
+
+    def _warn(self, warnings: Sequence[Mistake]) -> None:
+        for warning in warnings[:WARNINGS]:
+            self.log.warn("{found}", found=str(warning))
+        if len(warnings) > WARNINGS:
+            self.log.warn("and {more} more, which --check shows", more=len(warnings) - WARNINGS)
 
     def _hang_up(self) -> None:
         """SIGHUP: the configuration, the certificates, and the access log's file."""
@@ -214,10 +208,13 @@ class Daemon(MultiService):
         capture = config.capture
         self._captures.reload(capture.when, capture.directory, capture.max_bytes, capture.keep)
 
-    def _build(self, loaded: Loaded, before: graph.Plant | None, keep: tuple[str, ...]) -> graph.Plant:
+    def _build(
+        self, loaded: Loaded, authenticator: IAuthenticator, before: graph.Plant | None, keep: tuple[str, ...]
+    ) -> graph.Plant:
         return graph.Plant(
             self._reactor,
-            loaded.config,
+            loaded,
+            authenticator,
             graph.Fixtures(
                 sources=self._sources,
                 pool=self.pool,

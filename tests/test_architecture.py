@@ -31,7 +31,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dispatch", "secrets", "pool.service"),
     ("catalog", "executors", "store"),
     ("web",),
-    ("graph", "reloads"),
+    ("graph",),
+    ("reloads",),
     ("daemon",),
     ("tap",),
 )

@@ -26,6 +26,8 @@ class Loaded:
     """What is allowed and probably not meant; for the log, and for ``--check``."""
     files: tuple[str, ...]
     """What was read, the first file first; empty where the environment alone spoke."""
+    makers: Mapping[str, IExecutorMaker]
+    """The provider kinds that it was checked against."""
 
 
 def load(
@@ -58,4 +60,4 @@ def load(
     if tries_paths:
         check_writing(config, origins, findings)
         findings.settle()
-    return Loaded(config, findings.warnings, tuple(source.name for source in sources) if name else ())
+    return Loaded(config, findings.warnings, tuple(source.name for source in sources) if name else (), makers)
