@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.application.service import IServiceCollection, MultiService
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
@@ -50,6 +51,8 @@ from claudeproxyd.web.site import GatewaySite
 
 #: Warnings of one reading that go into the log one by one.
 WARNINGS = 20
+#: Secrets that are learned in one turn of the reactor: a millisecond's work.
+SECRETS = 100
 
 
 class Daemon(MultiService):
@@ -156,6 +159,10 @@ class Daemon(MultiService):
     async def _reload(self) -> str:
         try:
             drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config))
+            for start in range(0, len(drafted.new_secrets), SECRETS):
+                if start:
+                    await deferLater(self._reactor, 0.0)
+                remember(drafted.new_secrets[start : start + SECRETS])
             self._put_in_force(drafted)
         except ConfigError as mistakes:
             self.log.error("the configuration stays as it was: {mistakes}", mistakes=str(mistakes))
@@ -170,7 +177,6 @@ class Daemon(MultiService):
             return
         loaded, config = drafted.loaded, drafted.loaded.config
         keep = () if graph.executors_differ(self._loaded.config, config) else drafted.changes.unchanged
-        remember(drafted.new_secrets)
         sources = self._sources.reload(config)
         try:
             plant = self._build(loaded, drafted.authenticator, self._plant, keep)

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd import graph
 from claudeproxyd.config.mistakes import ConfigError
+from claudeproxyd.observe.scrub import scrub
 from claudeproxyd.tap import Options, makeService
 from tests.upstream.fakes import Wire
 from tests.web.support import Connection, Reply, get, post
@@ -394,6 +395,17 @@ class Reloading(DaemonTestCase):
         self.assertNoResult(reloaded)
         held.pop(0)()
         self.assertIn("one", self.successResultOf(reloaded))
+
+    def test_many_new_secrets(self) -> None:
+        """Thousands of keys at once are learned between requests; they are known before anybody can show them."""
+        keys = [f"a-key-of-client-{number}" for number in range(250)]
+        clients = "".join(f'[[clients]]\nname = "{key}"\nkey = "{key}"\n' for key in keys)
+        self.write(BASE + ONE + clients)
+        reloaded = self.daemon.reload()
+        self.assertNoResult(reloaded)
+        self.reactor.advance(0)
+        self.assertIn("clients", self.successResultOf(reloaded))
+        self.assertEqual([key for key in keys if key in scrub(key)], [])
 
     def test_one_at_a_time(self) -> None:
         """Those who ask while one is under way share the next, which reads what they wrote."""
