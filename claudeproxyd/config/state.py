@@ -89,6 +89,8 @@ def is_foreign(path: str) -> bool:
 
     Reads the file alone, as it lies there: no lock is waited for, and nothing is left beside it.
     """
+    if not os.path.isfile(path):
+        return False
     try:
         with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)) as connection:
             ((application,),) = connection.execute("PRAGMA application_id")

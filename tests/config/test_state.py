@@ -88,6 +88,8 @@ class CheckingTests(ConfigTestCase):
                 self.assertIn("another program's database", mistake.message)
             else:
                 self.load(text)
+        os.mkfifo(os.path.join(self.folder, "pipe"))
+        self.load(text.replace("songs.db", "pipe"))
         self.write("songs.db", "no database at all, which is set aside when there is state to be kept")
         self.load(text)
 
