@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: Seconds that the thread may keep the interpreter from the reactor: Python's own 0.005, several times a turn, would
 #: hold up every stream by 20 ms.
 SHARE = 0.0005
+#: Of the garbage collector meanwhile: a bite takes below a millisecond, and it looks at no more than what is new.
+BITES = (1_000, 10, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -66,17 +68,15 @@ def draft(load: Callable[[Config], Loaded], in_force: Config) -> Draft:
 
 @contextmanager
 def _giving_way() -> Iterator[None]:
-    """Have the reactor's thread get its turn soon, and the garbage collector, which lets nobody, wait for the end."""
-    interval = sys.getswitchinterval()
+    """Have the reactor's thread get its turn soon, and the garbage collector, which lets nobody, take small bites."""
+    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(min(interval, SHARE))
-    collects = gc.isenabled()
-    gc.disable()
+    gc.set_threshold(*BITES)
     try:
         yield
     finally:
         sys.setswitchinterval(interval)
-        if collects:
-            gc.enable()
+        gc.set_threshold(*thresholds)
 
 
 def unforeseen(error: Exception) -> ConfigError:

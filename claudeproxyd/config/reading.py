@@ -114,9 +114,14 @@ class Reader:
         return Secret("") if first is Secret else (get_origin(first) or first)()
 
 
+_hints: dict[type[Any], dict[str, Any]] = {}
+
+
 def hints_of(section: type[Any]) -> dict[str, Any]:
     """The types of a section's settings. Looked up outside the class, where a setting named ``list`` hides nothing."""
-    return get_type_hints(section, vars(sys.modules[section.__module__]), {})
+    if section not in _hints:
+        _hints[section] = get_type_hints(section, vars(sys.modules[section.__module__]), {})
+    return _hints[section]
 
 
 def members_of(hint: Any) -> tuple[Any, ...]:
