@@ -52,7 +52,7 @@ class Options(usage.Options):
                 raise SystemExit(1) from None
             raise usage.UsageError(str(mistakes)) from None
         if self["check"]:
-            sys.stdout.write(f"{report(self.loaded, makers())}\n")
+            sys.stdout.write(f"{report(self.loaded, self.loaded.makers)}\n")
             raise SystemExit(0)
         # One that came before the daemon listens for it would end the process; what it asks for is done just now.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -215,8 +215,8 @@ def _served(model: str, provider: Provider) -> bool:
 def _covers(earlier: Model, later: Model) -> bool:
     """Whether *later*'s name can match nothing that *earlier*'s does not. Unsure is False.
 
-    A name that is no glob goes before every glob.
-    A glob whose only wildcard is ``*`` covers what it matches read as text: its stars take in the other's wildcards.
+    A name that is no glob goes before every glob. A glob whose only wildcard is ``*`` covers what it matches read as
+    text: its stars take in the other's wildcards.
     """
     if earlier.name == later.name:
         return True
