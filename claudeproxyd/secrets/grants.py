@@ -31,7 +31,9 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[str]).decode
 
 
-class _Entry(msgspec.Struct):
+class Entry(msgspec.Struct):
+    """What is kept of one."""
+
     token: str
     until: float
 
@@ -42,19 +44,17 @@ class Grant:
     It may be spent once: whoever asks with it holds the lock, from all credentials and all configurations.
     """
 
-    def __init__(self, settings: OAuth, kept: _Entry | None) -> None:
+    def __init__(self, settings: OAuth) -> None:
         self.configured = settings.refresh_token.reveal()
         self.newest = self.configured
         self.lock = DeferredLock()
         self._until = 0.0
         self.id, self._cipher = _derived(settings)
-        if kept is not None:
-            self.learn(kept)
 
     def __repr__(self) -> str:
         return f"<Grant {self.id}>"
 
-    def learn(self, entry: _Entry) -> None:
+    def learn(self, entry: Entry) -> None:
         """Take over what was kept, unless a newer one is here. What this configuration did not write stays unread."""
         if entry.until <= self._until:
             return
@@ -65,11 +65,11 @@ class Grant:
         remember([newest])
         self.newest, self._until = newest, entry.until
 
-    def entry(self, token: str, until: float) -> _Entry:
+    def entry(self, token: str, until: float) -> Entry:
         """Have *token* be the newest; what is to be kept of it."""
         remember([token])
         self.newest, self._until = token, until
-        return _Entry(self._cipher.encrypt(token.encode()).decode(), until)
+        return Entry(self._cipher.encrypt(token.encode()).decode(), until)
 
 
 class Grants:
@@ -81,15 +81,17 @@ class Grants:
         self.changed: Callable[[Mapping[str, Any]], None] | None = None
         self._wall_clock = wall_clock
         self._grants: dict[str, Grant] = {}
-        self._kept: dict[str, _Entry] = {}
+        self._kept: dict[str, Entry] = {}
         self._waiting: list[Deferred[None]] | None = [] if outlive else None
 
     def grant(self, settings: OAuth) -> Grant:
         """The one of that refresh token, whoever has it configured."""
-        made = Grant(settings, None)
-        grant = self._grants.setdefault(made.id, made)
-        if grant is made and made.id in self._kept:
-            grant.learn(self._kept[made.id])
+        grant = Grant(settings)
+        if grant.id in self._grants:
+            return self._grants[grant.id]
+        self._grants[grant.id] = grant
+        if grant.id in self._kept:
+            grant.learn(self._kept[grant.id])
         return grant
 
     def replace(self, grant: Grant, token: str) -> None:
@@ -134,7 +136,7 @@ class Grants:
         """Whether that was an entry."""
         try:
             _, name = _decode(key)
-            entry = msgspec.convert(value, _Entry)
+            entry = msgspec.convert(value, Entry)
         except ValueError:
             return False
         known = self._kept.get(name)
