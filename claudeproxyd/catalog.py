@@ -10,6 +10,8 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, 
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from claudeproxyd.globs import is_glob
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
@@ -30,8 +32,6 @@ QUIET = 1.0
 
 #: What the API itself says where a date of release is not known.
 UNKNOWN_DATE = "1970-01-01T00:00:00Z"
-
-_GLOB = frozenset("*?[")
 
 
 class Catalog(Service):
@@ -56,12 +56,16 @@ class Catalog(Service):
         self._providers = providers
         self._executors = executors
         self._credentials = credentials
-        self._named = {model.name: _entry(model.name, model.display_name) for model in models if _is_listed(model)}
+        self._named = {
+            model.name: _entry(model.name, model.display_name, model.description)
+            for model in models
+            if _is_listed(model)
+        }
         if not models:
             for provider in providers:
-                self._named |= {name: _entry(name) for name in provider.models if not _is_glob(name)}
+                self._named |= {name: _entry(name) for name in provider.models if not is_glob(name)}
         self._lists_discovered = not models
-        self._discovers = not models or any(_is_glob(model.name) for model in models)
+        self._discovers = not models or any(is_glob(model.name) for model in models)
         self._listed: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
         """What each credential listed last."""
         if before is not None and self._discovers:
@@ -147,19 +151,16 @@ class Catalog(Service):
         return merged
 
 
-def _entry(name: str, display_name: str = "") -> dict[str, Any]:
-    return {
+def _entry(name: str, display_name: str = "", description: str = "") -> dict[str, Any]:
+    entry = {
         "type": "model",
         "id": name,
         "display_name": display_name or name,
         "created_at": UNKNOWN_DATE,
         "lifecycle": "active",
     }
+    return {**entry, "description": description} if description else entry
 
 
 def _is_listed(model: Model) -> bool:
-    return model.list and not _is_glob(model.name)
-
-
-def _is_glob(name: str) -> bool:
-    return not _GLOB.isdisjoint(name)
+    return model.list and not is_glob(model.name)

@@ -35,6 +35,7 @@ from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, 
 from claudeproxyd.web.gateway import Gateway, Limits, PublicGateway
 
 if TYPE_CHECKING:
+    from claudeproxyd.config.loading import Loaded
     from claudeproxyd.config.schema import Config, Provider
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.interfaces import IAuthenticator, IUsageSink
@@ -59,19 +60,21 @@ class Upstreams:
     """The executors of one configuration, and the connections that they use."""
 
     def __init__(
-        self, reactor: Any, config: Config, before: Upstreams | None, keep: Sequence[str], fixtures: Fixtures
+        self, reactor: Any, loaded: Loaded, before: Upstreams | None, keep: Sequence[str], fixtures: Fixtures
     ) -> None:
         """*keep* names the providers that are as they were in *before*."""
+        config = loaded.config
         self._fixtures = fixtures
         self._origins: dict[str, list[Origin]] = {}
         self.timeouts = {provider.name: timeouts_for(provider, config) for provider in config.providers}
-        known = makers()
         made: dict[str, IExecutor] = {}
         for provider in config.providers:
             if before is not None and provider.name in keep:
                 self._origins[provider.name] = before._origins[provider.name]
             else:
-                made[provider.name] = known[provider.kind].make(provider, self._services(reactor, config, provider))
+                made[provider.name] = loaded.makers[provider.kind].make(
+                    provider, self._services(reactor, config, provider)
+                )
         self.executors: dict[str, IExecutor] = {} if before is None else before.executors
         """One for all configurations: a request that has waited since an earlier one, and is given a new secret, takes
         it to where that belongs. Who is gone stays, for what came before."""
@@ -149,10 +152,18 @@ class Plant:
     """All that serves under one configuration."""
 
     def __init__(
-        self, reactor: Any, config: Config, fixtures: Fixtures, before: Plant | None, keep: Sequence[str]
+        self,
+        reactor: Any,
+        loaded: Loaded,
+        authenticator: IAuthenticator,
+        fixtures: Fixtures,
+        before: Plant | None,
+        keep: Sequence[str],
     ) -> None:
-        """*keep* names the providers whose executors are taken over from *before*."""
-        upstreams = Upstreams(reactor, config, before.upstreams if before else None, keep, fixtures)
+        """*authenticator* is that of the configuration; *keep* names the providers whose executors are taken over from
+        *before*."""
+        config = loaded.config
+        upstreams = Upstreams(reactor, loaded, before.upstreams if before else None, keep, fixtures)
         self.upstreams: Upstreams = upstreams
         router = self._router = Router(config.models, config.providers)
         self.relays: set[Relay] = set() if before is None else before.relays
@@ -195,10 +206,10 @@ class Plant:
             "own_hop": fixtures.own_hop,
         }
         self.public = PublicGateway(
-            authenticator=authenticator(config),
+            authenticator=authenticator,
             guard=BrowserGuard(
                 origins=config.server.cors_origins,
-                check_host=not config.clients,
+                check_host=not config.clients and not config.server.open,
                 check_origin=not config.clients,
             ),
             dispatcher=dispatcher,
@@ -210,7 +221,7 @@ class Plant:
         operator = Principal("operator")
         self.admin = Gateway(
             authenticator=OpenAccess(operator) if key is None else KeyAuthenticator({key.digest: operator}),
-            guard=BrowserGuard(check_host=key is None, check_origin=True),
+            guard=BrowserGuard(check_host=key is None, check_origin=True, has_page=True),
             **common,
         )
 
@@ -258,6 +269,7 @@ def credentials(config: Config, sources: Sources) -> list[Credential]:
             settings=tuple(
                 (name, value) for name in ("project", "location", "region") if (value := getattr(credential, name))
             ),
+            disabled=credential.disabled,
         )
         for provider in config.providers
         for credential in provider.credentials

@@ -166,7 +166,10 @@ class ICredentialPool(Interface):
         """End the cooldowns that match; how many there were."""
 
     def set_enabled(provider: str, credential: str, enabled: bool) -> bool:
-        """Take a credential out of service or back; False when there is none of that name."""
+        """Take a credential out of service or back; False when there is none of that name.
+
+        Raises ValueError for one that cannot come back, since the configuration has it disabled.
+        """
 
     def reload(credentials: Sequence[Any], settings: Any) -> None:
         """Other credentials from now on; those that keep provider and name keep their state. Leases out stay good."""

@@ -38,6 +38,8 @@ class Credential:
     """Globs of upstream model names that it may be used for."""
     settings: tuple[tuple[str, str], ...] = ()
     """What the kind needs beside the secret: project, location, region."""
+    disabled: bool = False
+    """Out of service by the configuration, whatever is said at run time."""
 
 
 class Candidate(NamedTuple):

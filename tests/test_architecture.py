@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "classification",
         "hints",
         "leases",
+        "globs",
     ),
     ("messages", "framing"),
     ("translate",),
@@ -32,6 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("catalog", "executors", "store"),
     ("web",),
     ("graph",),
+    ("reloads",),
     ("daemon",),
     ("tap",),
 )

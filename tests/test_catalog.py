@@ -97,6 +97,18 @@ class Named(CatalogTestCase):
         self.assertTrue(self.catalog.knows("a"))
         self.assertFalse(self.catalog.knows("a-*"))
 
+    def test_window(self) -> None:
+        """A name with its context window is a name, and listed; it is no reason to ask the providers."""
+        self.make(Model(name="claude-opus-4-8[1m]", routes=[RouteTo(provider="p")]))
+        self.catalog.startService()
+        self.assertEqual(self.ids(), ["claude-opus-4-8[1m]"])
+        self.assertEqual(self.executor.asked, [])
+
+    def test_description(self) -> None:
+        """What the operator says of a model stands in its entry: Claude Code shows it."""
+        self.make(Model(name="m", routes=[RouteTo(provider="p")], description="For long texts"))
+        self.assertEqual(self.catalog.entries()[0]["description"], "For long texts")
+
     def test_entry(self) -> None:
         """The API's own shape."""
         self.make(Model(name="m", routes=[RouteTo(provider="p")]))

@@ -15,12 +15,13 @@ from typing import Any
 from twisted.application.service import Application, MultiService
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import ILogObserver, Logger, capturedLogs
+from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock
+from twisted.logger import ILogObserver, Logger, capturedLogs, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 import claudeproxyd.daemon
+from claudeproxyd import graph
 from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.observe.scrub import redact
 from claudeproxyd.tap import Options, makeService
@@ -49,6 +50,7 @@ MODELS = "".join(
     f'[[models]]\nname = "{name}"\nroutes = [{{ provider = "one" }}, {{ provider = "two" }}]\n'
     for name in ("one-m", "any")
 )
+CLIENTS = '[[clients]]\nname = "c"\nkey = "a-key-of-a-client"\n'
 GEMINI = '[[models]]\nname = "gemini-3-pro"\nroutes = [{ provider = "one" }]\n'
 OK = b'HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n{"type":"message"}'
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -62,7 +64,7 @@ def chunk(data: bytes) -> bytes:
 
 
 class Reactor(MemoryReactorClock):
-    """With threads of a kind."""
+    """That has threads."""
 
     def callFromThread(self, work: Callable[..., object], *args: Any) -> None:
         work(*args)
@@ -75,18 +77,30 @@ class DaemonTestCase(SynchronousTestCase):
         self.signals: dict[int, Any] = {}
         self.patch(signal, "signal", self.signals.__setitem__)
         self.patch(resource, "setrlimit", lambda *_: None)
-        # Work that is handed to a thread is done at once.
-        self.patch(claudeproxyd.daemon, "thread_of_its_own", lambda reactor, name: maybeDeferred)
+        self.held: list[Callable[[], object]] | None = None
+        self.patch(claudeproxyd.daemon, "thread_of_its_own", lambda reactor, name: self.in_thread)
         for name in ("freeze", "set_threshold"):
             self.patch(gc, name, lambda *_: None)
         self.path = os.path.abspath(self.mktemp())
         self.write(BASE + ONE + TWO + MODELS)
+        self.setUpDaemon()
+
+    def setUpDaemon(self, arguments: list[str] | None = None) -> None:
+        """A daemon of the file as it is now."""
         options = Options()
-        options.parseOptions(["--config", self.path])
+        options.parseOptions(["--config", self.path] if arguments is None else arguments)
         self.reactor = Reactor()
         self.daemon: Any = makeService(options, self.reactor)
         self.daemon.privilegedStartService()
         self.daemon.startService()
+
+    def in_thread(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """Work that is handed to a thread is done at once, or when the test says so."""
+        if self.held is None:
+            return maybeDeferred(work, *args)
+        done: Deferred[Any] = Deferred()
+        self.held.append(lambda: maybeDeferred(work, *args).chainDeferred(done))
+        return done
 
     def write(self, text: str) -> None:
         """Another configuration."""
@@ -382,6 +396,120 @@ class Reloading(DaemonTestCase):
         self.signals[signal.SIGHUP](signal.SIGHUP, None)
         self.ask()
         self.assertEqual(self.reactor.tcpClients[0][1], 9003)
+
+    def test_listeners_in_force(self) -> None:
+        """The next reloads too are judged by the listeners that are there, not by those of the file read last."""
+        everywhere = BASE.replace("tcp:8765:interface=127.0.0.1", "tcp:8765:interface=0.0.0.0")
+        self.write(everywhere + ONE + CLIENTS)
+        self.setUpDaemon()
+        self.write(BASE + ONE + CLIENTS)
+        self.assertIn("not before a restart: server.listen", self.successResultOf(self.daemon.reload()))
+        self.write(BASE + ONE)
+        self.assertIn("0.0.0.0", str(self.failureResultOf(self.daemon.reload(), ConfigError).value))
+        stranger = post(body=b'{"model":"m","max_tokens":9,"messages":[]}')
+        self.assertEqual(Connection(self.daemon.site, "192.0.2.7").ask(stranger).status, 401)
+
+    def test_open_access_is_not_reloaded(self) -> None:
+        """A reload that says ``open`` changes nothing: other names than loopback stay out until a restart."""
+        elsewhere = b"GET /healthz HTTP/1.1\r\nHost: gateway.example\r\n\r\n"
+        opened = BASE.replace("drain = 30.0", "drain = 30.0\nopen = true") + ONE
+        self.write(opened)
+        self.assertIn("not before a restart: server.open", self.successResultOf(self.daemon.reload()))
+        self.assertEqual(Connection(self.daemon.site, "127.0.0.1").ask(elsewhere).status, 403)
+        self.setUpDaemon()
+        self.assertEqual(Connection(self.daemon.site, "127.0.0.1").ask(elsewhere).status, 200)
+
+    def test_file_is_gone(self) -> None:
+        """A configuration that was found by itself and vanishes is a mistake, not the environment alone."""
+        folder = os.path.abspath(self.mktemp())
+        os.makedirs(folder)
+        self.addCleanup(os.chdir, os.getcwd())
+        self.path = os.path.join(folder, "claudeproxyd.toml")
+        self.write(BASE + ONE + CLIENTS)
+        os.chdir(folder)
+        self.setUpDaemon([])
+        os.chdir("/")
+        self.assertEqual(self.successResultOf(self.daemon.reload()), "nothing changed")
+        os.unlink(self.path)
+        failure = self.failureResultOf(self.daemon.reload(), ConfigError)
+        self.assertIn(f"{self.path}: cannot be read", str(failure.value))
+        self.assertEqual(Reply(self.ask().take()).status, 401)
+
+    def test_unforeseen(self) -> None:
+        """Whatever no check foresaw is one line in the log, for SIGHUP as for who asks; the daemon serves as before."""
+        wire = self.used("one-m")
+        log = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+
+        def unusable(*_: object) -> None:
+            raise FileNotFoundError(2, "gone between the check and now", "/ca.pem")
+
+        self.write(BASE + ONE.replace("9001", "9003") + TWO + MODELS)
+        self.patch(graph, "Plant", unusable)
+        failure = self.failureResultOf(self.daemon.reload(), ConfigError)
+        self.assertIn("FileNotFoundError: [Errno 2] gone between", str(failure.value))
+        self.signals[signal.SIGHUP](signal.SIGHUP, None)
+        lines = [str(formatEvent(event)) for event in log]
+        self.assertEqual([line.count("gone between") for line in lines], [1, 1])
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.ask()
+        self.assertIn(b"sk-one", wire.taken())
+
+    def test_off_the_reactor(self) -> None:
+        """Reading and checking is a thread's work; requests are served meanwhile, by the configuration of before."""
+        self.held = held = []
+        self.write(BASE + ONE.replace("9001", "9003") + TWO + MODELS)
+        reloaded = self.daemon.reload()
+        self.used("one-m")
+        self.assertNoResult(reloaded)
+        held.pop(0)()
+        self.assertIn("one", self.successResultOf(reloaded))
+
+    def test_new_secrets(self) -> None:
+        """They are known before anybody can show them, and those from before for as long as their answers may come."""
+        known: list[str] = []
+        plant = graph.Plant
+        self.patch(graph, "Plant", lambda *args: known.append(redact("a-key-of-a-client")) or plant(*args))
+        self.write(BASE + ONE + CLIENTS)
+        self.assertIn("clients", self.successResultOf(self.daemon.reload()))
+        self.assertEqual(known, ["***"])
+        self.write(BASE + ONE.replace("sk-one", "another-key-of-one") + CLIENTS)
+        self.successResultOf(self.daemon.reload())
+        self.write(BASE + ONE + CLIENTS)
+        self.successResultOf(self.daemon.reload())
+        self.assertEqual(redact("another-key-of-one"), "***")
+
+    def test_one_at_a_time(self) -> None:
+        """Those who ask while one is under way share the next, which reads what they wrote."""
+        self.held = held = []
+        reloads = [self.daemon.reload() for _ in range(200)]
+        self.assertEqual(len(held), 1)
+        self.write(BASE + TWO + MODELS.replace('{ provider = "one" }, ', ""))
+        held.pop(0)()
+        self.assertIn("removed: one", self.successResultOf(reloads[0]))
+        self.assertEqual(len(held), 1)
+        held.pop(0)()
+        self.assertEqual([self.successResultOf(each) for each in reloads[1:]], ["nothing changed"] * 199)
+        self.assertEqual(held, [])
+
+    def test_nothing_changed(self) -> None:
+        """A reload of the same file builds nothing anew: no provider is asked for its models again."""
+        catalog = self.daemon._plant.catalog
+        self.assertEqual(self.successResultOf(self.daemon.reload()), "nothing changed")
+        self.assertIs(self.daemon._plant.catalog, catalog)
+
+
+class EarlySignals(SynchronousTestCase):
+    """Signals that come early."""
+
+    def test_hang_up(self) -> None:
+        """SIGHUP before the daemon listens for it ends nothing: from when the options are read it is ignored."""
+        signals: dict[int, Any] = {}
+        self.patch(signal, "signal", signals.__setitem__)
+        path = self.mktemp()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(BASE + ONE)
+        Options().parseOptions(["--config", path])
+        self.assertEqual(signals, {signal.SIGHUP: signal.SIG_IGN})
 
 
 class Descriptors(DaemonTestCase):

@@ -17,7 +17,11 @@ from twisted.internet.endpoints import (
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 
+from claudeproxyd.config.ordinary import LARGEST_SECRET, NotOrdinary, read_ordinary
+
 _HOST = re.compile(r"(?![0-9]+\Z)[a-z0-9._-]+|(?=.*:)[0-9a-f:.]+(%.+)?")
+_FILES = ("privateKey", "certKey", "extraCertChain", "dhParameters")
+"""What endpoint strings have read."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ def listener_of(description: str) -> Listener:
     if description.startswith("systemd:"):
         # Its sockets exist only in the process that systemd started, and not where --check runs.
         return Listener(local=False)
+    _check_files(description)
     reactor = MemoryReactor()  # type: ignore[no-untyped-call]  # Twisted gives no types here
     try:
         endpoint = serverFromString(reactor, description)  # type: ignore[no-untyped-call]  # as above
@@ -60,6 +65,19 @@ def listener_of(description: str) -> Listener:
 def is_host(text: str) -> bool:
     """Whether *text*, in small letters, is a name or an address; a number alone is one that no certificate is for."""
     return _HOST.fullmatch(text) is not None
+
+
+def _check_files(description: str) -> None:
+    """Raises ValueError where a key or a certificate is named that the parser of endpoints would read for ever."""
+    for setting in re.split(r"(?<!\\):", description)[1:]:
+        name, _, path = setting.partition("=")
+        if name in _FILES:
+            try:
+                read_ordinary(re.sub(r"\\(.)", r"\1", path), LARGEST_SECRET)
+            except NotOrdinary as error:
+                raise ValueError(f"{name} {error}") from None
+            except OSError:
+                pass  # the parser says it better
 
 
 def is_loopback(host: str) -> bool:

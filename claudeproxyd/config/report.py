@@ -32,7 +32,8 @@ def _indented(lines: Iterator[str]) -> Iterator[str]:
 
 def _clients(config: Config) -> Iterator[str]:
     if not config.clients:
-        yield "anyone on this machine, without a key"
+        who = "anyone who reaches a listener" if config.server.open else "anyone on this machine"
+        yield f"{who}, without a key"
     for client in config.clients:
         limit = f", at most {client.max_concurrency} at once" if client.max_concurrency else ""
         yield f"{client.name}: key {masked(client.key)}, models {' '.join(client.models)}{limit}"
@@ -79,6 +80,8 @@ def _credential(credential: Credential) -> str:
         text += f", models {' '.join(credential.models)}"
     if credential.priority:
         text += f", priority {credential.priority}"
+    if credential.disabled:
+        text += ", disabled"
     return text + (f", weight {credential.weight}" if credential.weight != 1 else "")
 
 

@@ -68,7 +68,7 @@ class Server:
         shown=False,
     )
     max_request_bytes: int = setting(33_554_432, "The largest request body, before and after decompression.", least=1)
-    max_connections: int = setting(10_000, "Client connections at once.", least=1, restart=True)
+    max_connections: int = setting(10_000, "Client connections at once.", least=1)
     max_buffered_bytes: int = setting(
         536_870_912,
         "Bodies, and unfinished frames and answers, of all requests; above it new bodies get 529 with retry-after.",
@@ -82,11 +82,17 @@ class Server:
     )
     cors_origins: list[str] = setting([], "Web pages that may call; none by default.")
     trusted_proxies: list[str] = setting([], "Addresses or networks whose X-Forwarded-For is believed.")
+    open: bool = setting(
+        False,
+        "true: anybody who reaches the listener may call, without a key. Else that holds on loopback alone, and only"
+        " where there is neither [[clients]] nor include.",
+        restart=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """``[[clients]]``: who may call. None at all is fine on loopback only."""
+    """``[[clients]]``: who may call. None at all is fine on loopback only, or where ``server.open`` says so."""
 
     name: str = required("Unique; shown in logs and usage records.")
     key: Secret = required('What it shows; a secret, or its digest as `"sha256:<hex>"`.', digest=True)
@@ -111,7 +117,9 @@ class OAuth:
     token_url: str = required("The token endpoint.")
     client_id: str = required("The client that the refresh token was issued to.")
     client_secret: Secret | None = setting(None, "Its secret, if it has one.")
-    refresh_token: Secret = required("A new one that the endpoint gives is kept in memory alone.")
+    refresh_token: Secret = required(
+        "A new one that the endpoint gives is kept in the state, encrypted; see [state](state.md)."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +143,7 @@ class Credential:
     project: str = setting("", "vertex: the project; the one that the key file names, if left out.")
     location: str = setting("", 'vertex: "global", "us", "eu", or a region such as "us-east5".')
     region: str = setting("", "bedrock: the region.")
+    disabled: bool = setting(False, "Out of service, whatever was said at run time.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +209,7 @@ class Provider:
     base_url: str = setting(
         "",
         "A default for each kind but openai-chat; as in the clients' own variables: anthropic and gemini without a"
-        " version, openai-* with /v1.",
+        " version, openai-* with /v1. What the kind adds itself, such as /v1/messages, is taken off its end.",
     )
     headers: dict[str, str] = setting({}, "Added to each upstream request; a value may hold {client}.", shown=False)
     betas: Betas = setting(Betas, "Changes to the anthropic-beta header.")
@@ -241,12 +250,13 @@ class Model:
     None: every name goes to each provider whose ``models`` matches, in file order.
     """
 
-    name: str = required("What clients ask for; globs; the first match wins.")
+    name: str = required("What clients ask for; globs. A name that is equal wins, then the first that matches.")
     routes: list[RouteTo] = setting(
         [], "In order: the next is used when no candidate of the one before is left, or it cannot carry the request."
     )
     list: bool = setting(True, "Shown in /v1/models (a glob is never shown).")
     display_name: str = setting("", "For people.")
+    description: str = setting("", "For people too: the line below the name in Claude Code's /model.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Mapping
 from urllib.parse import SplitResult, urlsplit
 
+from cryptography.x509 import load_pem_x509_certificates
+
 from claudeproxyd.config.listening import is_host, is_loopback
 from claudeproxyd.config.mistakes import Findings
+from claudeproxyd.config.ordinary import LARGEST_CONFIGURATION, NotOrdinary, read_ordinary
 from claudeproxyd.config.places import Place
 from claudeproxyd.config.schema import KINDS, Aws, Credential, Provider, Rule
 from claudeproxyd.config.secret import Secret
@@ -48,8 +50,8 @@ def check_provider(
         if name not in overridable():
             mend = "a provider may override " + ", ".join(overridable())
             findings.mistake(place / "timeouts" / name, "is no time-out of an upstream", mend)
-    if provider.tls.ca_file and not os.access(os.path.expanduser(provider.tls.ca_file), os.R_OK):
-        findings.mistake(place / "tls" / "ca_file", "cannot be read")
+    if provider.tls.ca_file:
+        _ca_file(provider.tls.ca_file, place / "tls" / "ca_file", findings)
     if provider.safety_settings and provider.kind not in _OF_GOOGLE:
         findings.mistake(place / "safety_settings", f"are nothing to kind '{provider.kind}'", "leave them out")
     _url_sources(provider, place / "url_sources", findings)
@@ -66,6 +68,18 @@ def check_provider(
         for index, name in _STEP.findall(member):
             where = where / (int(index) if index else name)
         findings.mistake(where, message)
+
+
+def _ca_file(path: str, place: Place, findings: Findings) -> None:
+    """The authorities are loaded here as they will be: what cannot be trusted is found before anything trusts it."""
+    try:
+        load_pem_x509_certificates(read_ordinary(path, LARGEST_CONFIGURATION).data)
+    except OSError as error:
+        findings.mistake(place, f"cannot be read: {error.strerror}")
+    except NotOrdinary as error:
+        findings.mistake(place, str(error))
+    except ValueError:
+        findings.mistake(place, "holds no certificates that can be read", "it takes a file in PEM form")
 
 
 def _no_maker(kind: str, place: Place, makers: Mapping[str, IExecutorMaker], findings: Findings) -> None:

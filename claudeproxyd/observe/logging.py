@@ -37,6 +37,9 @@ from claudeproxyd.observe.scrub import scrub
 if TYPE_CHECKING:
     from twisted.logger import LogEvent
 
+#: How many full pieces of a log file stay beside it, of 1 MB each. Twisted's own default is all of them.
+KEPT = 20
+
 #: Members that Twisted adds to events of the older ``twisted.python.log``; all they say is said otherwise.
 _LEGACY = frozenset({"message", "time", "system", "isError", "format", "failure", "why"})
 
@@ -102,6 +105,8 @@ def observer(out: IO[Any], form: str = "text", level: str = "info") -> ILogObser
 def for_twistd(options: Mapping[str, Any], form: str, level: str) -> ILogObserver | None:
     """Writes where twistd's own observer would: to ``--logfile``, else to stdout under ``-n``, else to ``twistd.log``.
 
+    A file rotates at 1 MB, and :data:`KEPT` pieces of it stay.
+
     *options* are twistd's: the ``parent`` of the plugin's. None under ``--syslog``, which is left to twistd.
     """
     if options.get("syslog"):
@@ -109,7 +114,8 @@ def for_twistd(options: Mapping[str, Any], form: str, level: str) -> ILogObserve
     name = options.get("logfile")
     if name == "-" or (options.get("nodaemon") and not name):
         return observer(sys.stdout, form, level)
-    file = LogFile.fromFullPath(name or "twistd.log")  # type: ignore[no-untyped-call]  # Twisted has no types here
+    name = name or "twistd.log"
+    file = LogFile.fromFullPath(name, maxRotatedFiles=KEPT)  # type: ignore[no-untyped-call]  # Twisted has no types here
     return observer(file, form, level)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     Headers = Sequence[tuple[bytes, bytes]]
 
@@ -94,13 +94,17 @@ class Scrubber:
 
     def configure(self, values: Iterable[str]) -> None:
         """Mask these exact values for as long as the configuration has them, and a while longer: all its secrets."""
+        self.configure_forms(forms(values))
+
+    def configure_forms(self, known: Iterable[bytes]) -> None:
+        """The same of what :func:`forms` has made of them: that takes most of the time, and can be done elsewhere."""
         self._fetched.update(self._configured)
-        self._configured = dict.fromkeys(_forms(values))
+        self._configured = dict.fromkeys(known)
         self._learn()
 
     def remember(self, values: Iterable[str]) -> None:
         """Mask these exact values from now on: tokens that were fetched, files that were read anew."""
-        for known in _forms(values):
+        for known in forms(values):
             self._fetched.pop(known, None)
             self._fetched[known] = None
         self._learn()
@@ -175,11 +179,12 @@ class Scrubber:
         return sorted((known for end in ends for known in self._by_end[end]), key=len, reverse=True)
 
 
-def _forms(values: Iterable[str]) -> Iterator[bytes]:
+def forms(values: Iterable[str]) -> list[bytes]:
     """How each is written in plain text, JSON of several makes, a URL and HTML; short ones are passed over."""
+    known = []
     for value in values:
         in_json = json.dumps(value)[1:-1]
-        forms = (
+        written = (
             value,
             in_json,
             in_json.replace("/", "\\/"),
@@ -187,10 +192,8 @@ def _forms(values: Iterable[str]) -> Iterator[bytes]:
             quote(value, safe="", errors="replace"),
             escape(value),
         )
-        for form in dict.fromkeys(forms):
-            known = form.encode("utf-8", "surrogatepass")
-            if len(known) >= SHORTEST:
-                yield known
+        known += [form.encode("utf-8", "surrogatepass") for form in dict.fromkeys(written)]
+    return [form for form in known if len(form) >= SHORTEST]
 
 
 def _apply(cue: bytes, rule: re.Pattern[bytes], data: bytes, lower: bytes, rest: Callable[[], None]) -> bytes:
@@ -213,6 +216,7 @@ def _apply(cue: bytes, rule: re.Pattern[bytes], data: bytes, lower: bytes, rest:
 
 _daemon = Scrubber()
 configure = _daemon.configure
+configure_forms = _daemon.configure_forms
 remember = _daemon.remember
 scrub = _daemon.text
 scrub_bytes = _daemon.data

@@ -101,10 +101,16 @@ class Candidates:
         member = None if roster is None else roster.member(credential)
         if roster is None or member is None:
             return False
-        member.enabled = enabled
+        member.switched_off = not enabled
         roster.settle(member)
         self._changes += 1
         return True
+
+    def is_shut(self, provider: str, credential: str) -> bool:
+        """Whether the configuration has it disabled."""
+        roster = self.rosters.get(provider)
+        member = None if roster is None else roster.member(credential)
+        return member is not None and member.credential.disabled
 
     # -- finding one
 

@@ -324,6 +324,8 @@ class CredentialPool(Service):
 
     def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
         """See the interface."""
+        if enabled and self._messages.is_shut(provider, credential):
+            raise ValueError(f"{provider}/{credential} is disabled in the configuration")
         if not all(one.enable(provider, credential, enabled) for one in (self._messages, self._counts)):
             return False
         self.log.info(

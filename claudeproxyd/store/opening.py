@@ -20,7 +20,7 @@ def store_for(state: str, kept: Part, reactor: Any) -> IStateStore:
     configuration refuses."""
     place = state_of(state)
     if isinstance(place, InFile):
-        return SQLiteStore(Database(place.path), reactor, thread_of_its_own(reactor, "state"))
+        return SQLiteStore(Database(place.path), reactor, thread_of_its_own(reactor, "state"), kept.export_state)
     if isinstance(place, InRedis):
         # Its parser is an extra, which is there where this is configured.
         from claudeproxyd.store.redis import RedisStore, endpoint_of

@@ -6,7 +6,6 @@ import hmac
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from fnmatch import translate
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
+from claudeproxyd.globs import matches
 from claudeproxyd.interfaces import IAdmission, IAuthenticator
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Principal:
         if answer is None:
             if len(self._answers) >= _ANSWERS_KEPT:
                 self._answers.clear()
-            answer = self._answers[model] = any(re.match(translate(glob), model) for glob in self.models)
+            answer = self._answers[model] = matches(model, self.models)
         return answer
 
 
@@ -91,7 +91,10 @@ class KeyAuthenticator:
                     continue
             elif name != b"x-api-key":
                 continue
-            digest = sha256(value.strip()).digest()
+            key = value.strip()
+            if not key:
+                continue
+            digest = sha256(key).digest()
             tried.append(digest.hex()[:SHOWN])
             known = self._principals.get(digest)
             if known is not None and hmac.compare_digest(known[0], digest):
@@ -140,12 +143,15 @@ class BrowserGuard:
     ``Origin``, or a ``Host`` that is not ours (a name that was rebound), or a body of a form's type.
     """
 
-    def __init__(self, *, origins: Sequence[str] = (), check_host: bool, check_origin: bool) -> None:
+    def __init__(
+        self, *, origins: Sequence[str] = (), check_host: bool, check_origin: bool, has_page: bool = False
+    ) -> None:
         """*origins*: pages that may call, ``*`` for all. With keys neither check is needed; the admin listener always
-        checks the origin."""
+        checks the origin. *has_page*: the listener serves a page, which may call it."""
         self._origins = frozenset(origin.encode() for origin in origins)
         self._check_host = check_host
         self._check_origin = check_origin
+        self._has_page = has_page
 
     def check(self, request: GatewayRequest) -> Headers:
         """Headers for the answer, if it goes to a page that may read it. Raises ClaudeError: 403 or 415."""
@@ -170,7 +176,7 @@ class BrowserGuard:
         welcome = origin is not None and (origin in self._origins or b"*" in self._origins)
         if self._check_origin:
             # Our own page sends its origin with a POST. A name that was rebound has no key, or is no loopback's.
-            ours = host is not None and origin in (b"http://" + host, b"https://" + host)
+            ours = self._has_page and host is not None and origin in (b"http://" + host, b"https://" + host)
             if origin is not None and not welcome and not ours:
                 raise ClaudeError(403, "This origin is not among server.cors_origins")
             acts = request.method == b"POST"

@@ -46,6 +46,7 @@ class AdminRoot(Branch):
             (b"/metrics", Metrics()),
             (b"/healthz", Alive()),
             (b"/readyz", Ready()),
+            (b"/", Front()),
             (b"/admin", pool_page),
             (b"/admin/", pool_page),
             (b"/admin/v1/pool", Pool(pool)),
@@ -55,6 +56,16 @@ class AdminRoot(Branch):
             (b"/admin/v1/reload", Reload(reload)),
         ):
             grow(self, path, endpoint)
+
+
+class Front(Endpoint):
+    """``/``: who opens the listener's bare address means its page."""
+
+    is_open = True
+
+    def render_GET(self, request: GatewayRequest) -> None:
+        """Lead there."""
+        request.answer(302, ((b"location", b"/admin/"),), b"")
 
 
 class Metrics(Endpoint):
@@ -135,7 +146,11 @@ class Switch(Endpoint):
     def render_POST(self, request: GatewayRequest) -> None:
         """Answer with what it is now."""
         which = _read(request, _Named)
-        if not self._pool.set_enabled(which.provider, which.credential, self._enabled):
+        try:
+            found = self._pool.set_enabled(which.provider, which.credential, self._enabled)
+        except ValueError as error:
+            raise ClaudeError(409, f"{error}: take it out there, and reload") from None
+        if not found:
             raise ClaudeError(404, f"There is no credential {which.provider}/{which.credential}")
         _audit(request, "set {which} to enabled={enabled}", which=which, enabled=self._enabled)
         request.answer_json(_encode({**msgspec.structs.asdict(which), "enabled": self._enabled}))

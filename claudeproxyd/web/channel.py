@@ -250,6 +250,8 @@ class GatewayChannel(HTTPChannel):
                     raise ClaudeError(413, "The request's content-length is absurd")
                 if not self.headerReceived(line):
                     return
+        if sum(name == b"host" for name, _ in headers) > 1:
+            raise ClaudeError(400, "The request has more than one Host header")
         method, target, version = lines[0].split(b" ")
         if self.length is None and version == b"HTTP/1.0":
             raise ClaudeError(400, "HTTP/1.0 knows no transfer-encoding")

@@ -19,6 +19,7 @@ from claudeproxyd.web.root import receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from urllib.parse import SplitResultBytes
 
     from twisted.python.failure import Failure
 
@@ -85,8 +86,11 @@ class GatewayRequest(Request):
         if not target.startswith(b"/") and b"://" in target:
             try:
                 parts = urlsplit(target)
+                agreed = _names_host(parts, headers)
             except ValueError:
                 raise ClaudeError(400, "The request's target is not a URL") from None
+            if not agreed:
+                raise ClaudeError(400, "The request's target names another host than its Host header")
             target = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
         self.path, _, self.query = target.partition(b"?")
         try:
@@ -239,3 +243,16 @@ class GatewayRequest(Request):
     @staticmethod
     def _too_large(limit: int) -> ClaudeError:
         return ClaudeError(413, f"Request exceeds the maximum size of {limit} bytes")
+
+
+def _names_host(target: SplitResultBytes, headers: Headers) -> bool:
+    """Whether an absolute form names the host that the ``Host`` header does; proxies on the way may go by either.
+
+    A port that goes without saying may be left out. Raises ValueError for a port that is none.
+    """
+    default = {b"http": 80, b"https": 443}.get(target.scheme)
+    for name, value in headers:
+        if name == b"host":
+            said = urlsplit(b"//" + value)
+            return (said.hostname, said.port or default) == (target.hostname, target.port or default)
+    return True

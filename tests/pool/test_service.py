@@ -205,6 +205,30 @@ class ChoiceTests(PoolTestCase):
         self.assertTrue(pool.set_enabled("p", "a", True))
         self.assertEqual(self.turns(pool, 2), "aa")
 
+    def test_disabled_in_the_configuration(self) -> None:
+        """One that the configuration takes out of service comes back by another configuration alone."""
+        pool = self.pool(credential("a", disabled=True), credential("b"))
+        self.assertEqual(self.turns(pool, 2), "bb")
+        error = self.assertRaises(ValueError, pool.set_enabled, "p", "a", True)
+        self.assertEqual(str(error), "p/a is disabled in the configuration")
+        self.assertEqual(self.turns(pool, 2), "bb")
+        self.assertEqual([entry["state"] for entry in pool.snapshot()], ["disabled", "ready"])
+        self.assertEqual(pool.export_state(), {})
+        pool.reload([credential("a"), credential("b")], pool.settings)
+        self.assertEqual(set(self.turns(pool, 2)), {"a", "b"})
+        pool.reload([credential("a", disabled=True), credential("b", disabled=True)], pool.settings)
+        self.assertEqual(self.refused(pool.lease(wanted())), ("disabled", None))
+
+    def test_disabled_twice(self) -> None:
+        """What an operator says at run time stands beside it, and is what is left when the configuration gives way."""
+        pool = self.pool(credential("a", disabled=True), credential("b"))
+        self.assertTrue(pool.set_enabled("p", "a", False))
+        self.assertEqual(list(pool.export_state()), ['["disabled","p","a"]'])
+        pool.reload([credential("a"), credential("b")], pool.settings)
+        self.assertEqual(self.turns(pool, 2), "bb")
+        self.assertTrue(pool.set_enabled("p", "a", True))
+        self.assertEqual(set(self.turns(pool, 2)), {"a", "b"})
+
 
 class AffinityTests(PoolTestCase):
     """A session keeps its credential, so that its prompt cache is hit."""

@@ -24,6 +24,13 @@ class Principals(SynchronousTestCase):
             self.assertEqual({model: principal.may_use(model) for model in table}, table)
         self.assertTrue(Principal("k").may_use("anything"))
 
+    def test_equal_name(self) -> None:
+        """A name that is equal is allowed, though read as a glob it would stand for others."""
+        principal = Principal("k", models=("claude-opus-4-8[1m]", "x-[ab]"))
+        table = {"claude-opus-4-8[1m]": True, "claude-opus-4-81": False, "claude-opus-4-8m": False, "x-[ab]": True}
+        self.assertEqual({model: principal.may_use(model) for model in table}, table)
+        self.assertTrue(principal.may_use("x-a"))
+
     def test_memory_is_bounded(self) -> None:
         """A client that makes up model names does not fill our memory."""
         principal = Principal("k", models=("a",))
@@ -66,6 +73,7 @@ class Keys(SynchronousTestCase):
         for headers in (
             [],
             [(b"x-api-key", b"")],
+            [(b"x-api-key", b" "), (b"authorization", b"Bearer  ")],
             [(b"x-api-key", b"sk-wrong")],
             [(b"x-api-key", sha256("one").encode())],
             [(b"authorization", b"one")],
@@ -93,6 +101,14 @@ class Keys(SynchronousTestCase):
             self.assertIn(sha256(key)[:12], entry.error)
             self.assertNotIn(sha256(key)[:16], entry.error)
             self.assertNotIn(key, entry.error)
+
+    def test_no_key_is_none(self) -> None:
+        """An empty key is looked up nowhere, though a digest of nothing were among those that are known."""
+        authenticator = KeyAuthenticator({sha256(""): Principal("nobody"), sha256("one"): Principal("1")})
+        for headers in ([(b"x-api-key", b"")], [(b"authorization", b"Bearer ")], [(b"x-api-key", b"\t ")]):
+            error = self.assertRaises(ClaudeError, authenticator.authenticate, headers)
+            self.assertEqual(error.message, "x-api-key or Authorization: Bearer is required")
+        self.assertEqual(authenticator.authenticate([(b"x-api-key", b""), (b"x-api-key", b"one")]).name, "1")
 
     @given(st.binary())
     def test_garbage(self, key: bytes) -> None:
@@ -148,6 +164,15 @@ class Pages(SynchronousTestCase):
             self.assertEqual(reply.status, 403, origin)
             self.assertNotIn(b"access-control-allow-origin", reply.headers)
         self.assertEqual(self.listener.dispatcher.calls, [])
+
+    def test_open_to_all(self) -> None:
+        """Where anybody may call by any name, a page still may not: its name may have been led here for that."""
+        listener = Listener(guard=BrowserGuard(check_host=False, check_origin=True))
+        self.assertEqual(listener.ask(b"GET / HTTP/1.1\r\nHost: gateway.example\r\n\r\n").status, 200)
+        head = b"POST /v1/messages HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\n"
+        request = head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+        self.assertEqual(listener.ask(request).status, 403)
+        self.assertEqual(listener.dispatcher.calls, [])
 
     def test_content_types(self) -> None:
         """A body of a type that forms can send is refused."""

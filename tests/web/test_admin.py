@@ -51,6 +51,8 @@ class FakePool:
         return 3
 
     def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
+        if enabled and credential == "shut":
+            raise ValueError(f"{provider}/{credential} is disabled in the configuration")
         self.done.append((provider, credential, enabled))
         return (provider, credential) == ("p", "c")
 
@@ -69,7 +71,7 @@ class Admin(SynchronousTestCase):
     def setUp(self) -> None:
         self.pool = FakePool()
         self.reloads: list[Deferred[None]] = []
-        self.listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True))
+        self.listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True, has_page=True))
         self.use(self.listener)
         self.events = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
 
@@ -187,6 +189,13 @@ class Admin(SynchronousTestCase):
         self.assertNotIn("unsafe", policy)
         self.assertEqual(re.findall(rb"https?://|\son[a-z]+=|\sstyle=", reply.body), [])
 
+    def test_front(self) -> None:
+        """The address that the daemon prints, cut to its host, leads to the page; it needs no key for that."""
+        self.use(Listener(authenticator=KeyAuthenticator({sha256("k"): Principal("admin")})))
+        reply = self.ask(get("/"))
+        self.assertEqual((reply.status, reply.headers[b"location"]), (302, b"/admin/"))
+        self.assertEqual(self.ask(get("/", method="HEAD")).status, 302)
+
     def test_clear(self) -> None:
         """Cooldowns end, all or some, with an audit line."""
         self.assertEqual(self.ask(post("/admin/v1/pool/clear", b'{"provider":"p"}')).json, {"cleared": 3})
@@ -200,6 +209,13 @@ class Admin(SynchronousTestCase):
         self.assertEqual(self.ask(post("/admin/v1/pool/enable", NAMED)).json["enabled"], True)
         self.assertEqual(self.audits(), 2)
         self.assertEqual(self.ask(post("/admin/v1/pool/enable", NAMED.replace(b'"c"', b'"d"'))).status, 404)
+
+    def test_switch_what_is_shut(self) -> None:
+        """One that the configuration has disabled is not brought back here, and it is said where it is."""
+        reply = self.ask(post("/admin/v1/pool/enable", NAMED.replace(b'"c"', b'"shut"')))
+        self.assertEqual((reply.status, reply.json["error"]["type"]), (409, "conflict_error"))
+        self.assertIn("disabled in the configuration", reply.json["error"]["message"])
+        self.assertEqual(self.audits(), 0)
 
     def test_bad_bodies(self) -> None:
         """A misspelt member clears nothing by mistake."""

@@ -52,6 +52,11 @@ REFUSED = {
     "a stray CR": (HEAD + b"X-A: b\rc\r\n\r\n", 400),
     "a NUL": (HEAD + b"X-A: b\0c\r\n\r\n", 400),
     "a target that is no URL": (b"GET http://[::1/ HTTP/1.1\r\n\r\n", 400),
+    "two hosts": (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", 400),
+    "the same host twice": (b"GET / HTTP/1.1\r\nHost: localhost\r\nhost: localhost\r\n\r\n", 400),
+    "a target on another host": (b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+    "a target on another port": (b"GET http://localhost:1/ HTTP/1.1\r\nHost: localhost:2\r\n\r\n", 400),
+    "a target with an odd host": (b"GET http://localhost/ HTTP/1.1\r\nHost: localhost:x\r\n\r\n", 400),
     "too many headers": (HEAD + b"X-A: b\r\n" * 501 + b"\r\n", 431),
     "a head without end": (HEAD + b"X-A: " + b"b" * MAX_HEAD, 431),
     "a request line without end": (b"GET /" + b"a" * (MAX_HEAD + 1), 431),
@@ -173,6 +178,9 @@ class Heads(SynchronousTestCase):
     def test_absolute_form(self) -> None:
         """A target that is a whole URL, as through a proxy, finds its path."""
         self.assertEqual(Listener().ask(get("http://localhost/v1/models?limit=1")).status, 200)
+        for target, host in (("HTTP://LocalHost:80", "localhost"), ("https://[::1]", "[::1]:443"), ("x://y:9", "y:9")):
+            data = f"GET {target}/v1/models HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+            self.assertEqual(Listener().ask(data).status, 200, target)
 
     def test_chunked_body(self) -> None:
         """A body in chunks arrives whole, trailers and extensions aside."""
