@@ -55,6 +55,8 @@ class Candidates:
         self.rosters: dict[str, Roster] = {}
         self.expiries: Agenda[Rest] = Agenda(lambda when, rest: rest.running and rest.until == when)
         self.suspicions = Suspicions()
+        self.shared_until = -inf
+        """Until then another daemon is taken to use the same credentials."""
         self.timers: Agenda[PlaceGate] = Agenda(lambda when, gate: gate.due == when and gate.place.gate is gate)
         """Of the gates."""
         self.terms: Terms
@@ -264,6 +266,7 @@ class Candidates:
         told = None
         for gate in self._gates(lease.lane, lease.member):
             was_down = gate.condition is Condition.DOWN
+            gate.shared = now < self.shared_until
             if outcome.kind in _SAY_NOTHING:
                 gate.left(lease.serial)
             elif outcome.passing and (gate is place.gate or (gate.crowd and outcome.scope is Scope.MODEL)):

@@ -55,6 +55,7 @@ class Gate(Generic[P]):
         "phase",
         "place",
         "reason",
+        "shared",
         "since",
         "tolerance",
     )
@@ -76,6 +77,8 @@ class Gate(Generic[P]):
         self.kind = Kind.TRANSIENT
         """Of the last failure, like ``reason``; the caller sets both."""
         self.reason = ""
+        self.shared = False
+        """Another daemon is known that uses the place, too; the caller says so."""
         self.last_failure = now
         self.last_pass = now
         self.not_before = 0.0

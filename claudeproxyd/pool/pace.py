@@ -15,6 +15,8 @@ GROWTH = 0.05
 GROWTH_UNSURE = 0.5
 #: Of a place that counts by time no larger share of what it takes is refused, once its rate is known.
 MOST = 0.15
+#: What is kept of a measured rate where somebody else draws on the same bucket.
+YIELD = 0.85
 #: Seconds of the rate that may be saved up.
 DEPTH = 0.1
 
@@ -60,8 +62,11 @@ class Pace:
         self._saved -= cost
         self._taken += cost
 
-    def refused(self, cost: float, now: float) -> bool:
-        """An attempt was refused. False when that is no matter of pace: too much is, at the pace that was measured."""
+    def refused(self, cost: float, now: float, *, shared: bool = False) -> bool:
+        """An attempt was refused. False when that is no matter of pace: too much is, at the pace that was measured.
+
+        *shared*: somebody else draws on the same bucket, and is left some of it.
+        """
         self._save(now)
         self._taken -= cost
         self._lost += cost
@@ -73,6 +78,8 @@ class Pace:
         unsure = self._growth == GROWTH_UNSURE
         plausible = measured > 0 and (unsure or (measured >= self.rate / 2 and self._lost <= MOST * self._taken + 2))
         self.rate += (measured - self.rate) / (1 if unsure else 2)
+        if shared:
+            self.rate *= YIELD
         self._growth = GROWTH
         self._taken = self._lost = 0.0
         self._refused_at = now

@@ -42,6 +42,8 @@ LEAST = 0.05
 TEST_MOST = 1.5
 #: Seconds between two tries for more than the limit, at most; where as many were refused before, so many pass between.
 DOUBT = 3.0
+#: Where somebody else uses the place, too: seconds for which some of a limit is given back, at each second refusal.
+YIELD = 0.25
 #: Seconds after which what was taken at a lower limit no longer counts.
 STALE = 2.0
 PASSES = 8
@@ -262,7 +264,7 @@ class Testing(Phase):
 class Limited(Phase):
     """See the module."""
 
-    __slots__ = ("_beyond", "_ended", "_mark", "_passes", "_since", "_step", "_sure", "_taken", "_went")
+    __slots__ = ("_beyond", "_ended", "_mark", "_passes", "_since", "_step", "_sure", "_taken", "_went", "_yielded")
     condition = Condition.LIMITED
 
     def __init__(self) -> None:
@@ -276,6 +278,7 @@ class Limited(Phase):
         """The newest lease when something was refused: what is older is no news."""
         self._passes = 0
         """Since a try was refused."""
+        self._yielded = False
         self._taken = 0
         """What was granted lately, less what was refused."""
 
@@ -324,7 +327,13 @@ class Limited(Phase):
             gate.known = gate.limit - self._beyond
             self._step = 1
             self._passes = 0
-            self._end(gate, gate.known, now)
+            self._yielded = gate.shared and not self._yielded
+            if self._yielded:
+                # Whoever came later finds room, and what is still free then is taken back.
+                self._step = max(1, int(gate.known / 10))
+                self._end(gate, gate.known - self._step, now + YIELD)
+            else:
+                self._end(gate, gate.known, now)
         elif gate.charge():
             elapsed = now - self._since
             if gate.kind is Kind.QUOTA and elapsed >= TEST and self._taken > 0:
@@ -399,7 +408,7 @@ class Paced(Phase):
         if crowding is not None:
             self._refused_at = min(self._refused_at, crowding)
             self._refusals += 1
-        if not self._pace.refused(1, now):
+        if not self._pace.refused(1, now, shared=gate.shared):
             gate.enter(Testing(gate, gate.peak), now)
         elif self._refusals >= REFUSALS:
             if self._refused_at >= max(2, 0.8 * self._carried):

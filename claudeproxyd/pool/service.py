@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Sessions whose credential is remembered.
 AFFINITIES = 50_000
+#: Seconds for which another daemon is taken to be there, after its last word.
+PEER = 600.0
 #: Expiries, grants from the queue and refusals for each turn of the reactor; more follow in the next.
 SLICE = 100
 
@@ -432,8 +434,11 @@ class CredentialPool(Service):
     def learn(self, changes: Mapping[str, Any]) -> None:
         """Take another daemon's word for *changes*, as its *changed* was told them; see :func:`.state.take_over`.
 
-        What makes no sense here is passed over: the other may have other credentials.
+        What makes no sense here is passed over: the other may have other credentials. That there is another is news,
+        too: a learned limit is shared with it.
         """
+        for candidates in (self._messages, self._counts):
+            candidates.shared_until = self._clock.seconds() + PEER
         self._take_over(changes)
 
     def _take_over(self, saved: Mapping[str, Any]) -> list[str]:

@@ -153,6 +153,9 @@ ALL = [
     scenario("1000 clients, cc-50", cap(50), clients=1000, seconds=15.0, settings={"queue": 2000, "max_wait": 60.0}),
     scenario("1000 clients, 529-20x10", mishaps(0.2, 529), clients=1000, keys=10, seconds=3.0),
     scenario("400 clients, cc-2x100", cap(2), clients=400, keys=100, seconds=6.0),
+    scenario("two daemons, cc-10", cap(10), daemons=2, stagger=5.0),
+    scenario("two daemons, rl-60", bucket(60, 60, hint=b"1"), daemons=2, stagger=5.0),
+    scenario("two daemons, 529-20", mishaps(0.2, 529), daemons=2, stagger=5.0),
     scenario("500 clients, outage", outage(once(3.0, 8.0)), clients=500, seconds=15.0, bad=(3.0, 8.0)),
 ]
 BY_NAME = {each.name: each for each in ALL}

@@ -54,6 +54,9 @@ class Scenario:
     first_byte: float = 120.0
     settings: Mapping[str, Any] = field(default_factory=dict)
     daemons: int = 1
+    """Pools that know nothing of each other; clients are spread over them."""
+    stagger: float = 0.0
+    """Seconds by which each further daemon's clients begin later."""
     bad: tuple[float, float] | None = None
     """An outage to look at: from, to."""
     priorities: Sequence[int] = ()
@@ -199,7 +202,8 @@ class Simulation:
         self.pools: list[Any] = []
         self._open: dict[Deferred[None], None] = {}
         """Requests that are being served."""
-        self._dispatchers = [self._daemon(number, oracle) for number in range(scenario.daemons)]
+        # The oracle is one, however many daemons there are.
+        self._dispatchers = [self._daemon(number, oracle) for number in range(1 if oracle else scenario.daemons)]
         self._bodies = {
             model: b'{"model":"%b","max_tokens":9,"messages":[]}' % model.encode() for model in scenario.models
         }
@@ -223,6 +227,9 @@ class Simulation:
                 jitter=Random(self.random.random()),
                 wall_clock=lambda: EPOCH + self.clock.seconds(),
             )
+            if scenario.daemons > 1:
+                # Its state is shared, so each hears of the others.
+                pool.learn({})
         self.pools.append(pool)
         return Dispatcher(
             clock=self.clock,  # type: ignore[arg-type]
@@ -255,7 +262,7 @@ class Simulation:
             self.clock.callLater(self.random.expovariate(scenario.rate), self._arrive, 0)
         else:
             for number in range(scenario.clients):
-                self._ask(number, 0)
+                clock.callLater(number % scenario.daemons * scenario.stagger, self._ask, number, 0)
         while clock.calls and clock.seconds() < scenario.seconds:
             clock.advance(max(0.0, clock.calls[0].getTime() - clock.seconds()))
         result, self.result = self.result, Result(seconds=1.0)
@@ -301,7 +308,7 @@ class Simulation:
             downlink=SimulatedDownlink(clock, ended),
         )
         self.began[name] = clock.seconds()
-        dispatcher = self._dispatchers[number % scenario.daemons]
+        dispatcher = self._dispatchers[number % len(self._dispatchers)]
         served = dispatcher.serve(call)
         if not served.called:
             self._open[served] = None
