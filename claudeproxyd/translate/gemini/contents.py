@@ -60,33 +60,35 @@ class ContentWriter:
         self._recall = signatures.recall
 
     def write(self, turns: Sequence[Turn], said: Said) -> list[dict[str, Any]]:
-        """One content a turn, unless nothing is left of it: then its neighbours are one. *said* hears them all."""
+        """One content a turn, unless nothing is left of it: then its neighbours are one. *said* hears them all.
+
+        Results are a content of their own: Gemini 3.6 Flash and later refuse, on Vertex AI, one with anything beside
+        or behind them, and a model's name does not always tell its version.
+        """
         contents: list[dict[str, Any]] = []
         present = _present_turn(turns)
         for number, turn in enumerate(turns):
             if turn.role == "user":
-                role, parts = "user", list(self._said_by_user(turn.parts))
+                results, parts = self._said_by_user(turn.parts)
+                if results:
+                    contents.append({"role": "user", "parts": results})
+                _add(contents, "user", parts)
             else:
                 must_sign = self._dialect.signed_calls and number > present
-                role, parts = "model", list(self._said_by_model(turn.parts, must_sign, said))
+                _add(contents, "model", list(self._said_by_model(turn.parts, must_sign, said)))
             said.hear(turn)
-            if contents and contents[-1]["role"] == role:
-                contents[-1]["parts"] += parts
-            elif parts:
-                contents.append({"role": role, "parts": parts})
         return contents
 
-    def _said_by_user(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
-        beside: list[dict[str, Any]] = []
-        results = [part for part in parts if isinstance(part, ToolResult)]
-        for result in results:
-            yield self._result(result, beside)
-        yield from beside  # Google wants as many results as there were calls, and nothing between them
+    def _said_by_user(self, parts: Sequence[Part]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Results, and everything else: what could not be within them first."""
+        said: list[dict[str, Any]] = []
+        results = [self._result(part, said) for part in parts if isinstance(part, ToolResult)]
         for part in parts[len(results) :]:
             if isinstance(part, Text):
-                yield {"text": part.text}
+                said.append({"text": part.text})
             elif isinstance(part, Media):
-                yield from self._titled(part)
+                said += self._titled(part)
+        return results, said
 
     def _said_by_model(self, parts: Sequence[Part], must_sign: bool, said: Said) -> Iterator[dict[str, Any]]:
         """*must_sign*: the first call has to have a signature. *said*: before it."""
@@ -153,6 +155,14 @@ class ContentWriter:
         if media.media_type not in _TYPES[media.kind]:
             raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media.media_type:.100}"))
         return {"inlineData": {"mimeType": media.media_type, "data": media.data}}
+
+
+def _add(contents: list[dict[str, Any]], role: str, parts: list[dict[str, Any]]) -> None:
+    last = contents[-1] if contents else {}
+    if last.get("role") == role and "functionResponse" not in last["parts"][0]:
+        last["parts"] += parts
+    elif parts:
+        contents.append({"role": role, "parts": parts})
 
 
 def _present_turn(turns: Sequence[Turn]) -> int:

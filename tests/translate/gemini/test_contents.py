@@ -109,9 +109,9 @@ class ToolTests(ContentsTestCase):
                     "role": "user",
                     "parts": [
                         {"functionResponse": {"id": "toolu_1", "name": "f", "response": {"output": "one\ntwo"}}},
-                        {"text": "and?"},
                     ],
                 },
+                {"role": "user", "parts": [{"text": "and?"}]},
             ],
         )
 
@@ -142,14 +142,13 @@ class ToolTests(ContentsTestCase):
         self.assertEqual(response["parts"], [{"inlineData": {"mimeType": "image/png", "data": "iVBO"}}])
 
     def test_image_beside(self) -> None:
-        """Older models see them after all results: these have to lead, without a gap."""
-        parts = self.parts(
-            result("t", Media("image", "image/png", "iVBO")), result("u", Text("b")), Text("c"), model=OLD
+        """Older models see them after all results, which are alone."""
+        results, others = self.write(
+            user(result("t", Media("image", "image/png", "iVBO")), result("u", Text("b")), Text("c")), model=OLD
         )
-        self.assertEqual(
-            [next(iter(part)) for part in parts], ["functionResponse", "functionResponse", "inlineData", "text"]
-        )
-        self.assertNotIn("parts", parts[0]["functionResponse"])
+        self.assertEqual([next(iter(part)) for part in results["parts"]], ["functionResponse", "functionResponse"])
+        self.assertEqual([next(iter(part)) for part in others["parts"]], ["inlineData", "text"])
+        self.assertNotIn("parts", results["parts"][0]["functionResponse"])
 
 
 class MediaTests(ContentsTestCase):
