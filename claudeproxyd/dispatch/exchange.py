@@ -213,6 +213,7 @@ class Exchange:
         while True:
             call.attempts += 1
             attempt = Attempt(call, credential, secret, route, call.attempts)
+            attempt.last = not self._tries.may_repeat(Then.REPEAT_ONCE, credential)
             if self._rectified:
                 attempt.body = without_thinking(call.envelope.with_model(route.model))
             try:

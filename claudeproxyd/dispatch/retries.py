@@ -85,11 +85,15 @@ class Tries:
 
         Each is had once in a request, a refresh once for each credential. The attempt that failed is not counted yet.
         """
-        taken = (what, credential if what is Then.REFRESH_ONCE else None)
-        if what not in _REPETITIONS or taken in self._repeated or self._made() + 1 >= self._max_attempts:
+        if not self.may_repeat(what, credential):
             return False
-        self._repeated.add(taken)
+        self._repeated.add(_repetition(what, credential))
         return True
+
+    def may_repeat(self, what: Then, credential: Credential) -> bool:
+        """Whether :meth:`once` would grant it."""
+        taken = _repetition(what, credential) in self._repeated
+        return what in _REPETITIONS and not taken and self._made() + 1 < self._max_attempts
 
     def _made(self) -> int:
         """How many attempts were made."""
@@ -101,6 +105,10 @@ class Tries:
         if not tries:
             return 0.0
         return jitter.uniform(0, min(_BACKOFF_CEILING, _BACKOFF * 2 ** (tries - 1)))
+
+
+def _repetition(what: Then, credential: Credential) -> tuple[Then, Credential | None]:
+    return what, credential if what is Then.REFRESH_ONCE else None
 
 
 def costs_budget(outcome: Outcome) -> bool:

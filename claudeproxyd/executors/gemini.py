@@ -187,14 +187,16 @@ class GeminiExecutor(HTTPExecutor):
     def _events(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
         machine = self._machine(attempt, request, whole=False)
         services = self.services
-        reader = GeminiReader(machine, request, services.signatures, services.max_event_bytes)
+        reader = GeminiReader(
+            machine, request, services.signatures, services.max_event_bytes, last=attempt.last
+        )
         return self._stream(response, attempt, reader, _STREAMED)
 
     def _message(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
         def translated(body: bytes) -> Whole:
             machine = self._machine(attempt, request, whole=True)
             attempt.usage = machine.usage
-            reader = read_whole(body, machine, request, self.services.signatures)
+            reader = read_whole(body, machine, request, self.services.signatures, last=attempt.last)
             return Whole(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.oddity)
 
         return self._whole(response, attempt, translated)

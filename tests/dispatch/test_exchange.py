@@ -311,6 +311,15 @@ class Repetitions(DispatchTestCase):
         self.assertEqual(served.told, (502, "api_error"))
         self.assertEqual(len(house.executor.sent), 2)
 
+    def test_last_word(self) -> None:
+        """An attempt is told when nothing that the model spoils is asked for again."""
+        house = House()
+        self.served(house, failure(Kind.MODEL_FAULT, Then.REPEAT_ONCE), FakeAnswer(b"{}"))
+        self.assertEqual([sent.attempt.last for sent in house.executor.sent], [False, True])
+        house = House(settings={"max_attempts": 1})
+        self.served(house, FakeAnswer(b"{}"))
+        self.assertEqual([sent.attempt.last for sent in house.executor.sent], [True])
+
     def test_refresh(self) -> None:
         """A 401 of a secret that can be refreshed: refreshed once, and repeated on the same lease."""
         house = House()

@@ -331,6 +331,17 @@ class Whole(GeminiTestCase):
         self.assertEqual((told.status, told.type), (502, "api_error"))
         self.assertIn("MALFORMED_FUNCTION_CALL", told.message)
 
+    def test_nothing_said(self) -> None:
+        """STOP without a word is worth one repetition too; of that the client gets what there is."""
+        body = json.dumps(said(finish="STOP")).encode()
+        failure = self.failed(200, body)
+        self.assertEqual((failure.outcome.kind, failure.outcome.then), (Kind.MODEL_FAULT, Then.REPEAT_ONCE))
+        attempt = self.attempt()
+        attempt.last = True
+        sent, wire, *_ = self.send(attempt)
+        wire.say(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+        self.assertEqual(json.loads(self.result(sent).body)["content"], [])
+
     def test_spoilt_answers_cost_too(self) -> None:
         """What Google counted of an answer that the model spoilt is known."""
         attempt = self.attempt()

@@ -461,7 +461,7 @@ def _parts(chunks: Sequence[Json]) -> Iterator[Json]:
 
 
 def _gemini_answer(chunks: Sequence[Json], parts: Sequence[Json]) -> Iterator[tuple[str, Any]]:
-    yield "text", "".join(part["text"] for part in parts if part.get("text") and not part.get("thought"))
+    yield "text", "".join(_told(part) for part in parts if not part.get("thought"))
     yield "thoughts", "".join(part["text"] for part in parts if part.get("text") and part.get("thought"))
     calls = [part["functionCall"] for part in parts if "functionCall" in part]
     yield "calls", [ordered(call.get("args", {})) for call in calls]
@@ -474,9 +474,19 @@ def _gemini_answer(chunks: Sequence[Json], parts: Sequence[Json]) -> Iterator[tu
         yield "input", usage["promptTokenCount"] - cached + usage.get("toolUsePromptTokenCount", 0)
         yield "cached", cached
     if "candidatesTokenCount" in usage or "thoughtsTokenCount" in usage:
-        yield "output", usage.get("candidatesTokenCount", 0) + usage.get("thoughtsTokenCount", 0)
+        candidates, thoughts = usage.get("candidatesTokenCount", 0), usage.get("thoughtsTokenCount", 0)
+        rest = usage.get("totalTokenCount", 0) - usage.get("promptTokenCount", 0)
+        within = rest - usage.get("toolUsePromptTokenCount", 0) == candidates
+        yield "output", candidates if within else candidates + thoughts
     if "thoughtsTokenCount" in usage:
         yield "thinking", usage["thoughtsTokenCount"]
+
+
+def _told(part: Json) -> str:
+    """What of a part that is no thought is to be read."""
+    for file in (part[name] for name in ("inlineData", "fileData") if name in part):
+        return f"[Here the model gave {file['mimeType']}, which an answer of this API cannot hold]"
+    return part.get("text") or ""
 
 
 def _claude_answer(message: Json) -> Iterator[tuple[str, Any]]:
