@@ -33,6 +33,11 @@ class Routes(SynchronousTestCase):
         self.assertEqual(router.routes("claude-sonnet-5"), (Route("a", "claude-sonnet-5"), Route("b", "g", context=9)))
         self.assertEqual(router.routes("Claude-Sonnet-5"), (Route("b", "Claude-Sonnet-5"),))
 
+    def test_thinking(self) -> None:
+        """A route may leave it to the model how much it thinks."""
+        models = [Model(name="m", routes=[RouteTo(provider="a", thinking="default")])]
+        self.assertEqual(Router(models, [provider("a")]).routes("m"), (Route("a", "m", own_thinking=True),))
+
     def test_no_match(self) -> None:
         """A name that no entry matches is unknown."""
         self.assertEqual(Router([Model(name="m", routes=[RouteTo(provider="a")])], [provider("a")]).routes("n"), ())

@@ -15,6 +15,9 @@ from claudeproxyd.config.state import missing_for, state_of
 from claudeproxyd.config.upstreams import check_provider, check_secret, parsed_url
 from claudeproxyd.interfaces import IExecutorMaker
 
+#: Kinds whose upstreams get what clients say of thinking as it is.
+_UNTRANSLATED = ("anthropic", "sandbox")
+
 
 def check(config: Config, origins: Origins, makers: Mapping[str, IExecutorMaker], findings: Findings) -> None:
     """Add to *findings* all that is wrong with *config*, whose types are right already."""
@@ -156,6 +159,8 @@ def _models(config: Config, origins: Origins, findings: Findings) -> None:
                 findings.mistake(where / "provider", f'there is no provider "{route.provider}"', known)
             elif route.model and not _served(route.model, provider):
                 findings.warn(where / "model", f'no credential of provider "{provider.name}" may use it', "see models")
+            if provider is not None and route.thinking and provider.kind in _UNTRANSLATED:
+                findings.warn(where / "thinking", f'means nothing to the kind "{provider.kind}"', "leave it out")
         shadow = next((earlier for earlier in config.models[:index] if _covers(earlier, model)), None)
         if shadow is not None:
             findings.warn(place / "name", f'is never reached: "{shadow.name}" stands before it', "the first match wins")

@@ -155,6 +155,7 @@ class GeminiExecutor(HTTPExecutor):
                 max_output_tokens=route.max_output_tokens,
                 on_vertex=self.on_vertex,
                 safety_settings=self._safety_settings,
+                own_thinking=route.own_thinking,
             ),
             self.services.signatures if signed else Signatures(self.services.now),
         )
@@ -187,9 +188,7 @@ class GeminiExecutor(HTTPExecutor):
     def _events(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
         machine = self._machine(attempt, request, whole=False)
         services = self.services
-        reader = GeminiReader(
-            machine, request, services.signatures, services.max_event_bytes, last=attempt.last
-        )
+        reader = GeminiReader(machine, request, services.signatures, services.max_event_bytes, last=attempt.last)
         return self._stream(response, attempt, reader, _STREAMED)
 
     def _message(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:

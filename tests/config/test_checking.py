@@ -241,3 +241,11 @@ class ModelTests(ConfigTestCase):
         text = provider('models = ["x-*"]') + '[[models]]\nname = "m"\nroutes = [{ provider = "a", model = "y" }]\n'
         self.assertEqual(self.warning(text).place, "models[0].routes[0].model")
         self.assertEqual(self.load(text.replace('"y"', '"x-1"')).warnings, [])
+
+    def test_thinking_of_a_route(self) -> None:
+        """What a translated route makes of silence has one other value, and is nothing to routes that pass bodies on."""
+        text = provider() + '[[models]]\nname = "m"\nroutes = [{ provider = "a", thinking = "default" }]\n'
+        warning = self.warning(text)
+        self.assertEqual((warning.place, warning.mend), ("models[0].routes[0].thinking", "leave it out"))
+        self.assertEqual(self.load(text.replace('"anthropic"', '"gemini"')).warnings, [])
+        self.assertEqual(self.mistake(text.replace('"default"', '"high"')).place, "models[0].routes[0].thinking")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import CancelledError
@@ -164,6 +165,15 @@ class Up(GeminiTestCase):
         reason = self.executor.cannot_carry(made.call, made.route)
         self.assertIn("safeguards", reason)
         self.assertEqual(made.call.prepared, {})
+
+    def test_thinking_of_the_route(self) -> None:
+        """A route may leave it to the model how much it thinks where the client does not say."""
+        made = self.attempt()
+        for own_thinking, expected in ((False, {"thinkingBudget": 128}), (True, None)):
+            route = replace(made.route, model="gemini-2.5-pro", own_thinking=own_thinking)
+            self.assertIsNone(self.executor.cannot_carry(made.call, route))
+            config = json.loads(made.call.prepared[route].body)["generationConfig"]
+            self.assertEqual(config.get("thinkingConfig"), expected)
 
     def test_version(self) -> None:
         """The stricter rules of a newer anthropic-version hold here too."""

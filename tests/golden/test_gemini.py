@@ -55,6 +55,7 @@ def translated(case: Case, signatures: Signatures) -> GeminiRequest:
         max_output_tokens=case.terms.get("max_output_tokens"),
         on_vertex=case.kind == "vertex",
         safety_settings=[tuple(setting) for setting in case.terms.get("safety_settings", [])],
+        own_thinking=case.terms.get("own_thinking", False),
     )
     return translate(conversation, terms, signatures)
 

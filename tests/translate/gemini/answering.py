@@ -141,7 +141,9 @@ def whole(*chunks: Json, **options: Any) -> Json:
     """The message of a body with all of them."""
     answer = Answer(whole=True, **options)
     body = chunks[0] if len(chunks) == 1 else chunks
-    read_whole(json.dumps(body).encode(), answer.machine, answer.request, answer.signatures, last=options.get("last", True))
+    read_whole(
+        json.dumps(body).encode(), answer.machine, answer.request, answer.signatures, last=options.get("last", True)
+    )
     message: Json = json.loads(answer.machine.message())
     return message
 
