@@ -243,7 +243,7 @@ class ModelTests(ConfigTestCase):
         self.assertEqual(self.load(text.replace('"y"', '"x-1"')).warnings, [])
 
     def test_thinking_of_a_route(self) -> None:
-        """What a translated route makes of silence has one other value, and is nothing to routes that pass bodies on."""
+        """What a route makes of silence has one other value, and is nothing where bodies pass as they are."""
         text = provider() + '[[models]]\nname = "m"\nroutes = [{ provider = "a", thinking = "default" }]\n'
         warning = self.warning(text)
         self.assertEqual((warning.place, warning.mend), ("models[0].routes[0].thinking", "leave it out"))
