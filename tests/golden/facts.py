@@ -72,7 +72,10 @@ def compare_requests(
     if gemini.get("toolConfig", {}).get("includeServerSideToolInvocations"):
         claude = _with_records(claude)
     if "text" not in lost:
-        _compare_texts(list(claude_texts(claude)), list(gemini_texts(gemini)), [*own_words, *OWN_WORDS])
+        said = list(claude_texts(claude))
+        if "systemInstruction" not in gemini:  # a model that has none is told it by the user
+            said = [("user" if speaker == "system" else speaker, text) for speaker, text in said]
+        _compare_texts(said, list(gemini_texts(gemini)), [*own_words, *OWN_WORDS])
     names = Names()
     for read_claude, read_gemini in (
         (claude_facts, gemini_facts),

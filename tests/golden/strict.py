@@ -134,8 +134,9 @@ def _check_part(part: dict[str, Any], role: str) -> None:
     assert role == "model" or not part.keys() & _OF_THE_MODEL, "said by a user"
     assert "toolCall" not in part or "thoughtSignature" in part, "Google's own call without its signature"
     assert role == "user" or "functionResponse" not in part, "a result that the model gives"
-    if kinds == ["fileData"]:
-        assert part["fileData"].keys() == {"mimeType", "fileUri"}, "Vertex wants the type of what it fetches"
+    for each in (part, *part.get("functionResponse", {}).get("parts", [])):
+        if "fileData" in each:
+            assert each["fileData"].keys() == {"mimeType", "fileUri"}, "Vertex wants the type of what it fetches"
     if "thoughtSignature" in part:
         base64.b64decode(part["thoughtSignature"].replace("-", "+").replace("_", "/"), validate=True)
 

@@ -33,6 +33,8 @@ _TYPES = {
     "image": ("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"),
     "document": ("application/pdf",),
 }
+#: What the Developer API fetches; Vertex AI takes all of the above.
+_FETCHED = ("application/pdf", "image/png", "image/jpeg", "image/webp")
 #: The Claude API's documents by URL are PDFs; an image's type only its URL can tell.
 _IMAGE_ENDINGS = {
     "png": "image/png",
@@ -130,17 +132,19 @@ class ContentWriter:
             else:
                 if part.title:
                     said.append(_title(part))
-                media.append(self._media(part))
+                (media if self._fits_in_result(part) else beside).append(self._media(part))
         response: dict[str, Any] = {
             "id": result.id,
             "name": self._names.upstream(result.name),
             "response": {"error" if result.is_error else "output": "\n".join(said)},
         }
-        if media and self._dialect.media_in_results:
+        if media:
             response["parts"] = media
-        else:
-            beside += media
         return {"functionResponse": response}
+
+    def _fits_in_result(self, media: Media) -> bool:
+        """On the Developer API the parts of a result hold data alone."""
+        return self._dialect.media_in_results and (self._on_vertex or not media.url)
 
     def _titled(self, media: Media) -> Iterator[dict[str, Any]]:
         if media.title:
@@ -149,12 +153,23 @@ class ContentWriter:
 
     def _media(self, media: Media) -> dict[str, Any]:
         if media.url:
-            if not self._on_vertex:
-                raise Unsupported(not_carried("messages", f"{_A[media.kind]} by url"))
-            return {"fileData": {"mimeType": _type_of_url(media), "fileUri": media.url}}
+            return {"fileData": {"mimeType": self._type_of_url(media), "fileUri": media.url}}
         if media.media_type not in _TYPES[media.kind]:
             raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media.media_type:.100}"))
         return {"inlineData": {"mimeType": media.media_type, "data": media.data}}
+
+    def _type_of_url(self, media: Media) -> str:
+        """The type of what Google is to fetch. Raises :class:`Unsupported` where it would not."""
+        if self._on_vertex:
+            return _type_of_url(media)
+        if not self._dialect.fetches:
+            raise Unsupported(not_carried("messages", f"{_A[media.kind]} by url"))
+        if not media.url.lower().startswith("https://"):
+            raise Unsupported(not_carried("messages", f"{_A[media.kind]} by a url that is not https"))
+        media_type = _type_of_url(media)
+        if media_type not in _FETCHED:
+            raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media_type} by url"))
+        return media_type
 
 
 def _add(contents: list[dict[str, Any]], role: str, parts: list[dict[str, Any]]) -> None:

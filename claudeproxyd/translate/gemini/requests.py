@@ -89,13 +89,16 @@ def translate(conversation: Conversation, terms: Terms, signatures: Signatures) 
     warnings = list(conversation.warnings)
     names = ToolNames(64, "A-Za-z0-9_.:-", "A-Za-z_")
     body: dict[str, Any] = {}
-    if conversation.system:
-        body["systemInstruction"] = {"parts": [{"text": text} for text in conversation.system]}
+    system = [{"text": text} for text in conversation.system]
+    if system and dialect.system_instruction:
+        body["systemInstruction"] = {"parts": system}
     _add_tools(body, conversation, dialect, terms, names, warnings)
     said = Said(conversation.system)
     circulates = _CIRCULATES in body.get("toolConfig", ())
     writer = ContentWriter(dialect, terms.on_vertex, names, signatures, circulates=circulates)
-    body["contents"] = writer.write(conversation.turns, said)
+    contents = body["contents"] = writer.write(conversation.turns, said)
+    if not dialect.system_instruction:
+        contents[0]["parts"][:0] = system
     if config := _generation_config(conversation, dialect, terms, warnings):
         body["generationConfig"] = config
     if terms.safety_settings:
@@ -187,7 +190,7 @@ def _generation_config(
     conversation: Conversation, dialect: Dialect, terms: Terms, warnings: list[str]
 ) -> dict[str, Any]:
     thinking = conversation.thinking if terms.own_thinking else wish(conversation.thinking, warnings)
-    limit = dialect.max_output_tokens if terms.max_output_tokens is None else terms.max_output_tokens
+    limit = dialect.output_limit(terms.on_vertex) if terms.max_output_tokens is None else terms.max_output_tokens
     max_tokens = conversation.max_tokens
     if max_tokens is not None:
         max_tokens = with_room(max_tokens, thinking, dialect)
@@ -197,7 +200,7 @@ def _generation_config(
         "maxOutputTokens": max_tokens,
         "temperature": conversation.temperature,
         "topP": conversation.top_p,
-        "topK": conversation.top_k,
+        "topK": _top_k(conversation.top_k, dialect),
         "thinkingConfig": thinking_config(thinking, dialect, max_tokens, warnings),
     }
     if conversation.output_schema is not None:
@@ -207,3 +210,9 @@ def _generation_config(
         else:
             config["responseSchema"] = parameters(conversation.output_schema)
     return {name: value for name, value in config.items() if value is not None}
+
+
+def _top_k(wanted: int | None, dialect: Dialect) -> int | None:
+    if wanted is None or dialect.most_top_k is None:
+        return wanted
+    return max(1, min(wanted, dialect.most_top_k))

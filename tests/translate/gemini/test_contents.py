@@ -194,12 +194,19 @@ class MediaTests(ContentsTestCase):
         self.assertIn("fileData", part["functionResponse"]["parts"][0])
 
     def test_urls_refused(self) -> None:
-        """The Developer API fetches nothing, and nobody guesses an image's type."""
+        """The Developer API fetches nothing for older models, and nobody guesses an image's type."""
         url = "https://x.example/picture"
-        refusal = self.assertRaises(Unsupported, self.parts, Media("image", "", url=url + ".png"))
-        self.assertIn("an image by url", str(refusal))
-        refusal = self.assertRaises(Unsupported, self.parts, Media("document", "", url=url))
-        self.assertIn("a document by url", str(refusal))
+        for model in ("gemini-2.0-flash", "gemma-3-27b-it", "mine"):
+            refusal = self.assertRaises(Unsupported, self.parts, Media("image", "", url=url + ".png"), model=model)
+            self.assertIn("an image by url", str(refusal))
+            refusal = self.assertRaises(Unsupported, self.parts, Media("document", "", url=url), model=model)
+            self.assertIn("a document by url", str(refusal))
+        for media, words in (
+            (Media("image", "", url="http://x.example/a.png"), "an image by a url that is not https"),
+            (Media("document", "", url="gs://bucket/a.pdf"), "a document by a url that is not https"),
+            (Media("image", "", url="https://x.example/a.heic"), "an image of type image/heic by url"),
+        ):
+            self.assertIn(words, str(self.assertRaises(Unsupported, self.parts, media)))
         for ending in ("", ".gif", ".png/", "?format=.png"):
             refusal = self.assertRaises(Unsupported, self.parts, Media("image", "", url=url + ending), on_vertex=True)
             self.assertIn("does not end in its type", str(refusal))
