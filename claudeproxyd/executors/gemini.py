@@ -16,8 +16,9 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
 from claudeproxyd.executors.answers import MadeStream, Whole, WholeAnswer
+from claudeproxyd.executors.gathering import Unshown, gathered
 from claudeproxyd.executors.gemini_models import entry, read_page
-from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
+from claudeproxyd.executors.http import EVENT_STREAM, MAX_WHOLE_ANSWER, HTTPExecutor
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
@@ -125,15 +126,21 @@ class GeminiExecutor(HTTPExecutor):
 
     def _ask(self, attempt: Attempt) -> Any:
         request = self._request(attempt)
-        streamed = attempt.call.envelope.stream
         if request.empty:
             return self._empty(attempt, request)
+        if attempt.call.envelope.stream:
+            read = self._events
+        else:
+            # Of a stream it need not make, and nobody pays for, what follows a stop sequence.
+            read = self._gathered if request.stop_sequences else self._message
+        streamed = read != self._message
         return self._send(
             attempt,
             self._target(attempt, "streamGenerateContent?alt=sse" if streamed else "generateContent"),
             self._authorization(attempt.secret),
             request.body,
-            lambda response, attempt: (self._events if streamed else self._message)(response, attempt, request),
+            lambda response, attempt: read(response, attempt, request),
+            streamed=streamed,
         )
 
     def _count(self, attempt: Attempt) -> Any:
@@ -190,6 +197,18 @@ class GeminiExecutor(HTTPExecutor):
         services = self.services
         reader = GeminiReader(machine, request, services.signatures, services.max_event_bytes, last=attempt.last)
         return self._stream(response, attempt, reader, _STREAMED)
+
+    def _gathered(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
+        machine = self._machine(attempt, request, whole=True)
+        attempt.usage = machine.usage
+        services = self.services
+        reader = GeminiReader(machine, request, services.signatures, services.max_event_bytes, last=attempt.last)
+
+        def whole() -> Whole:
+            return Whole(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.oddity)
+
+        made = maybeDeferred(self._stream, response, attempt, Unshown(reader, MAX_WHOLE_ANSWER), _STREAMED)
+        return made.addCallback(gathered, whole)
 
     def _message(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
         def translated(body: bytes) -> Whole:

@@ -68,7 +68,6 @@ class GeminiReader:
         """
         self.oddity = ""
         self.request_id = ""
-        self.content = False
         self._machine = machine
         self._names = request.names
         self._said = request.said
@@ -78,6 +77,8 @@ class GeminiReader:
         self._signatures = signatures
         self._limit = max_event_bytes
         self._last = last
+        self._shown = False
+        """The client has some of it."""
         self._splitter: FrameSplitter | ElementSplitter | None = None
         self._sources = Sources(FAMILY)
         self._text: list[str] = []
@@ -173,8 +174,8 @@ class GeminiReader:
     def _batch(self, error: bytes | None) -> Batch:
         batch = self._machine.take()
         batch.error = error
-        if batch.content:
-            self.content = True
+        if batch.content and not self._machine.whole:
+            self._shown = True
         return batch
 
     def _note(self, oddity: str) -> None:
@@ -286,7 +287,7 @@ class GeminiReader:
             elif self._blocked:
                 self._machine.finish(*ending_of_blocked(self._reason, self._reason_message))
             else:
-                if self._reason == "STOP" and not (self._answered or self.content or self._last):
+                if self._reason == "STOP" and not (self._answered or self._shown or self._last):
                     raise ModelFault("STOP without any content")
                 if not is_known(self._reason):
                     self._note(f"unknown finishReason {self._reason:.50}")
