@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from urllib.parse import quote
 
 import msgspec
@@ -207,8 +207,15 @@ class GeminiExecutor(HTTPExecutor):
         def whole() -> Whole:
             return Whole(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.oddity)
 
+        def late(_: object, seconds: float) -> NoReturn:
+            why = f"the answer was not whole within {seconds:g} seconds of its head"
+            raise self.failed(attempt, phase=Phase.STREAM, failure="content_timeout", body=why.encode())
+
         made = maybeDeferred(self._stream, response, attempt, Unshown(reader, MAX_WHOLE_ANSWER), _STREAMED)
-        return made.addCallback(gathered, whole)
+        made.addCallback(gathered, whole)
+        if limit := services.timeouts.content:
+            made.addTimeout(limit, services.clock, late)
+        return made
 
     def _message(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
         def translated(body: bytes) -> Whole:

@@ -85,8 +85,7 @@ class BlockMachine:
         """Set by :meth:`finish`."""
         self._family = family
         self._watch = StopWatch(stop_sequences) if stop_sequences else None
-        self.whole = whole
-        """The content is kept, and shown to nobody before the end."""
+        self._whole = whole
         self._ids = ids or Ids()
         self._estimate = estimate
         self._max_held = max_held
@@ -123,6 +122,11 @@ class BlockMachine:
         self._searches = 0
 
     # What the answer is.
+
+    @property
+    def whole(self) -> bool:
+        """The content is kept, and shown to nobody before the end."""
+        return self._whole
 
     @property
     def stopped(self) -> bool:
@@ -276,7 +280,7 @@ class BlockMachine:
 
     def message(self) -> bytes:
         """The whole answer as a JSON body, after :meth:`finish`. Only where ``whole`` was asked for."""
-        if not self.whole or self.stop_reason is None:
+        if not self._whole or self.stop_reason is None:
             raise RuntimeError("no whole message was kept, or it is not finished")
         return _encode({**self._message, "usage": self._usage_members()})
 
@@ -346,7 +350,7 @@ class BlockMachine:
         block.deltas.append((kind, value))
         block.held += size
         self._held += size
-        if self._held > self._max_held and not self.whole:
+        if self._held > self._max_held and not self._whole:
             raise BlockError(f"more than {self._max_held} bytes of tool input and of what waits behind it")
 
     def _release(self, block: Block) -> None:
@@ -381,7 +385,7 @@ class BlockMachine:
         self._frames.append(b"%b%b}}\n\n" % (prefix, data))
         self._has_content = self._had_content = True
         self._written += len(data) - 2
-        if self.whole or kind == "input_json":
+        if self._whole or kind == "input_json":
             self._keep(block, kind, value, len(data))
 
     def _wait_with(self, blank: str) -> None:
@@ -414,7 +418,7 @@ class BlockMachine:
         self._has_content = self._had_content = True
         if block.kind == "tool_use" and block.deltas and not is_object(block.joined("input_json")):
             self._damaged = block.start["id"]
-        if self.whole:
+        if self._whole:
             self._message["content"].append(block.content())
         block.deltas = []
         self._release(block)

@@ -750,6 +750,17 @@ class StopSequences(GeminiTestCase):
         self.failureResultOf(sent, CancelledError)
         self.assertTrue(wire.aborted)
 
+    def test_never_whole(self) -> None:
+        """An upstream that keeps the answer alive and does not end it is given up."""
+        sent, wire, _ = self.ask()
+        limit = self.executor.services.timeouts.content
+        for _ in range(10):
+            wire.say(chunk(b": alive\r\n\r\n"))
+            self.net.reactor.advance(limit / 10)
+        failure = self.result(sent)
+        self.assertEqual((failure.outcome.kind, failure.outcome.timed_out), (Kind.TRANSIENT, True))
+        self.assertTrue(wire.aborted)
+
     def test_bound(self) -> None:
         """An answer that does not end does not fill the memory, and what there is of it is counted."""
         held: list[int] = []

@@ -77,8 +77,8 @@ class GeminiReader:
         self._signatures = signatures
         self._limit = max_event_bytes
         self._last = last
-        self._shown = False
-        """The client has some of it."""
+        self.content = False
+        """The client may have some of the answer."""
         self._splitter: FrameSplitter | ElementSplitter | None = None
         self._sources = Sources(FAMILY)
         self._text: list[str] = []
@@ -175,7 +175,7 @@ class GeminiReader:
         batch = self._machine.take()
         batch.error = error
         if batch.content and not self._machine.whole:
-            self._shown = True
+            self.content = True
         return batch
 
     def _note(self, oddity: str) -> None:
@@ -287,7 +287,7 @@ class GeminiReader:
             elif self._blocked:
                 self._machine.finish(*ending_of_blocked(self._reason, self._reason_message))
             else:
-                if self._reason == "STOP" and not (self._answered or self._shown or self._last):
+                if self._reason == "STOP" and not (self._answered or self.content or self._last):
                     raise ModelFault("STOP without any content")
                 if not is_known(self._reason):
                     self._note(f"unknown finishReason {self._reason:.50}")

@@ -153,6 +153,8 @@ class ContentWriter:
 
     def _media(self, media: Media) -> dict[str, Any]:
         if media.url:
+            if not (self._on_vertex or self._dialect.fetches):
+                raise Unsupported(not_carried("messages", f"{_A[media.kind]} by url"))
             return {"fileData": {"mimeType": self._type_of_url(media), "fileUri": media.url}}
         if media.media_type not in _TYPES[media.kind]:
             raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media.media_type:.100}"))
@@ -160,14 +162,10 @@ class ContentWriter:
 
     def _type_of_url(self, media: Media) -> str:
         """The type of what Google is to fetch. Raises :class:`Unsupported` where it would not."""
-        if self._on_vertex:
-            return _type_of_url(media)
-        if not self._dialect.fetches:
-            raise Unsupported(not_carried("messages", f"{_A[media.kind]} by url"))
-        if not media.url.lower().startswith("https://"):
+        if not (self._on_vertex or media.url.lower().startswith("https://")):
             raise Unsupported(not_carried("messages", f"{_A[media.kind]} by a url that is not https"))
         media_type = _type_of_url(media)
-        if media_type not in _FETCHED:
+        if not (self._on_vertex or media_type in _FETCHED):
             raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media_type} by url"))
         return media_type
 
