@@ -131,7 +131,8 @@ class Exchange:
         )
 
     def _carries(self, route: Route) -> bool:
-        """Whether *route* can carry the request; see :attr:`Wanted.carries <claudeproxyd.leases.Wanted.carries>`.
+        """Whether *route* can carry the request, and has a window for it; see
+        :attr:`Wanted.carries <claudeproxyd.leases.Wanted.carries>`.
 
         Raises Refusal where it might, had the client brought the whole conversation: which it does when told so.
         """

@@ -39,13 +39,13 @@ class Size:
         return False
 
     def overflowed(self, route: Route, failure: AttemptFailed) -> bool:
-        """Whether the upstream found it too large for a window that the route names; takes over its count."""
+        """Whether the upstream found it too large for a window that the route names; takes over its count, or that it
+        is larger than that."""
         found = _OVERFLOW.match(failure.answer.message) if failure.answer is not None else None
-        if found is None:
+        if found is None or not route.context:
             return False
-        if found["tokens"]:
-            self._tokens, self._counted = int(found["tokens"]), True
-        return bool(route.context)
+        self._tokens, self._counted = int(found["tokens"] or route.context + 1), True
+        return True
 
     @property
     def refusal(self) -> str:

@@ -657,6 +657,15 @@ class Windows(DispatchTestCase):
         self.assertEqual((served.client.body, self.sent(house)), (b"{}", {"p": 1, "q": 0, "r": 1}))
         self.assertEqual(house.pool.outcomes, ["client_fault", "ok"])
 
+    def test_without_a_count(self) -> None:
+        """An upstream that does not say how large it is says that it is larger than its window."""
+        said = ErrorAnswer(400, [], SAID, verbatim=False, message="Input is too long.")
+        house = House("p/a", "q/b", "r/c", contexts={"p": 1_000, "q": 1_000, "r": 1_001})
+        house.executors["p"].answers = [AttemptFailed(Outcome(Kind.CLIENT_FAULT, Scope.NONE, Then.ANSWER), said)]
+        house.executors["r"].answers = [FakeAnswer(b"{}")]
+        served = house.serve(body=self.body(900))
+        self.assertEqual((served.client.body, self.sent(house)), (b"{}", {"p": 1, "q": 0, "r": 1}))
+
     def test_none_is_left(self) -> None:
         """The client hears it in the words by which it compacts, with the widest window and whose it is."""
         house = House("p/a", "q/b", contexts={"p": 1_000, "q": 2_000})

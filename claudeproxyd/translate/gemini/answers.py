@@ -77,6 +77,7 @@ class GeminiReader:
         self._signatures = signatures
         self._limit = max_event_bytes
         self._last = last
+        self._streamed = not machine.whole
         self.content = False
         """The client may have some of the answer."""
         self._splitter: FrameSplitter | ElementSplitter | None = None
@@ -174,7 +175,7 @@ class GeminiReader:
     def _batch(self, error: bytes | None) -> Batch:
         batch = self._machine.take()
         batch.error = error
-        if batch.content and not self._machine.whole:
+        if batch.content and self._streamed:
             self.content = True
         return batch
 
@@ -399,7 +400,7 @@ class GeminiReader:
         elif result is not None:
             self._say(f"```\n{result.output or ''}\n```\n")
         elif file is not None:
-            self._say(f"[Here the model gave {file.mime_type or 'a file'}, which an answer of this API cannot hold]")
+            self._say(file.told)
         elif part.thought_signature is None:
             self._note("a part of no known kind was left out")
         if part.thought_signature:

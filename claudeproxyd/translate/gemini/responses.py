@@ -47,6 +47,12 @@ class File(msgspec.Struct, rename="camel"):
 
     mime_type: str | None = None
 
+    @property
+    def told(self) -> str:
+        """What a client reads in its place."""
+        what = (self.mime_type or "a file")[:100]
+        return f"[Here the model gave {what}, which an answer of this API cannot hold]"
+
 
 class Part(msgspec.Struct, rename="camel", gc=False):
     """Text, a thought, a call, or what was not asked for."""
