@@ -488,10 +488,10 @@ async def test_fails_amid_the_answer(start_daemon: StartDaemon, house: House, of
 
 # -- what Gemini cannot carry
 
-_IMAGE = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
+_GIF = {"type": "image", "source": {"type": "base64", "media_type": "image/gif", "data": "R0lGODlhAQABAAAAACw="}}
 ONLY_CLAUDE = {
     "safeguards": ({"safeguards": {"level": "strict"}}, "Look."),
-    "image by url": ({}, [_IMAGE, text("Look.")]),
+    "GIF": ({}, [_GIF, text("Look.")]),
     "computer": ({"tools": [{"type": "computer_20251124", "name": "computer"}]}, "Look."),
 }
 only_claude = pytest.mark.parametrize(("more", "content"), ONLY_CLAUDE.values(), ids=ONLY_CLAUDE)
