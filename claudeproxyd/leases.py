@@ -20,6 +20,8 @@ class Route:
     """The upstream's model name; the client's own where the route does not rename it."""
     max_output_tokens: int | None = None
     context: int | None = None
+    own_thinking: bool = False
+    """A client that does not speak of thinking gets what the model does by itself, instead of as little as can be."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

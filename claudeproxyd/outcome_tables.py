@@ -153,7 +153,7 @@ BY_NAME: tuple[Row, ...] = (
         MODEL_UNAVAILABLE,
         (
             Sign(names=("not_found_error",), text=_starts(r"(the |requested )*model\b")),
-            Sign(names=("NOT_FOUND",), text=_starts(r"(publisher model|models/)")),
+            Sign(names=("NOT_FOUND",), text=_starts(r"(publisher model|(this model )?models/)")),
             Sign(names=("DeploymentNotFound", "model_not_found")),
             Sign(
                 names=("Validation", "AccessDenied", "ResourceNotFound"),
@@ -180,6 +180,12 @@ BY_NAME: tuple[Row, ...] = (
             Sign(text=_starts(r"your credit balance is too low")),
             Sign(names=("enforced_spend_limit_reached", "contract_spend_limit_reached")),
             Sign(names=("insufficient_quota", "BILLING_DISABLED")),
+            # Google's, which speak of nothing that a client named: no quotation, no path, no address.
+            Sign(names=("FAILED_PRECONDITION", "PERMISSION_DENIED"), text=_starts(r"[^\"'`:/]*\bbilling\b")),
+            Sign(
+                names=("RESOURCE_EXHAUSTED",),
+                text=_starts(r"[^\"'`:/]*\b(prepa(id|yment) (credits?|balance)|spend(ing)? (cap|limit))\b"),
+            ),
         ),
     ),
     # the limit that the customer set: "You will regain access on DATE"

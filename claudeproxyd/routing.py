@@ -47,7 +47,13 @@ class Router:
         if entry is None:
             return []
         routes = [
-            Route(route.provider, route.model or model, route.max_output_tokens or None, route.context or None)
+            Route(
+                route.provider,
+                route.model or model,
+                route.max_output_tokens or None,
+                route.context or None,
+                route.thinking == "default",
+            )
             for route in entry.routes
         ] or [Route(name, model) for name in self._providers]
         return [route for route in routes if _serves(self._providers[route.provider], route.model)]

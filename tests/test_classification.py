@@ -98,6 +98,12 @@ class ByNameTests(Table):
                 404, "NOT_FOUND", "Publisher Model `projects/p/locations/l/publishers/anthropic/models/m` not found."
             ),
             google(404, "NOT_FOUND", "models/gemini-9 is not found for API version v1, or is not supported"),
+            google(
+                404,
+                "NOT_FOUND",
+                "This model models/gemini-2.5-pro is no longer available to new users. Please update your code to use "
+                "a newer model for the latest features and improvements.",
+            ),
             seen("openai", 404, {"error": {"code": "DeploymentNotFound", "message": "The API deployment …"}}),
             openai(404, "model_not_found", "The model `gpt-9` does not exist or you do not have access to it."),
             bedrock(
@@ -136,9 +142,44 @@ class ByNameTests(Table):
             anthropic(429, "rate_limit_error", "Over the limit", error_code="contract_spend_limit_reached"),
             openai(429, "insufficient_quota", "You exceeded your current quota", "insufficient_quota"),
             google(403, "PERMISSION_DENIED", "This API method requires billing", reason("BILLING_DISABLED")),
+            google(403, "PERMISSION_DENIED", "This API method requires billing to be enabled."),
+            google(
+                400,
+                "FAILED_PRECONDITION",
+                "Gemini API free tier is not available in your country. Please enable billing on your project in "
+                "Google AI Studio.",
+            ),
+            google(
+                400,
+                "FAILED_PRECONDITION",
+                "User location is not supported for the API use without a billing account linked.",
+            ),
+            *(
+                google(
+                    status,
+                    "RESOURCE_EXHAUSTED",
+                    f"Your {spent} Please go to AI Studio at https://ai.studio/projects to manage your project and "
+                    "billing.",
+                    {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36s"},
+                )
+                for status in (402, 429)
+                for spent in (
+                    "prepayment credits are depleted.",
+                    "prepaid balance is used up.",
+                    "project has exceeded its monthly spending cap.",
+                    "billing account has reached its spend limit.",
+                )
+            ),
         ):
             outcome = self.holds(evidence, Kind.BILLING, Scope.CREDENTIAL, (1_800, math.inf), Then.NEXT)
             self.assertIsNone(outcome.until_hint)
+
+    def test_words_of_billing_that_are_no_lack_of_it(self) -> None:
+        """Google's everyday 429 points to billing, and a client may name a file so: neither says a key has no money."""
+        quota = "You exceeded your current quota, please check your plan and billing details."
+        self.assertEqual(classify(google(429, "RESOURCE_EXHAUSTED", quota)).kind, Kind.QUOTA)
+        for said in ("The File files/billing is not in an ACTIVE state.", "Cannot fetch https://x.example/billing"):
+            self.assertEqual(classify(google(400, "FAILED_PRECONDITION", said)).kind, Kind.CLIENT_FAULT, said)
 
     def test_usage_limit_until_a_date(self) -> None:
         """A limit that the customer set himself holds until the day that the answer names."""

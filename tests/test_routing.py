@@ -51,6 +51,11 @@ class Routes(SynchronousTestCase):
         self.assertEqual(router.routes("claude-opus-4-8[1m]"), (Route("p", "claude-opus-4-8[1m]"),))
         self.assertEqual(router.routes("claude-opus-4-81"), ())
 
+    def test_thinking(self) -> None:
+        """A route may leave it to the model how much it thinks."""
+        models = [Model(name="m", routes=[RouteTo(provider="a", thinking="default")])]
+        self.assertEqual(Router(models, [provider("a")]).routes("m"), (Route("a", "m", own_thinking=True),))
+
     def test_no_match(self) -> None:
         """A name that no entry matches is unknown."""
         self.assertEqual(Router([Model(name="m", routes=[RouteTo(provider="a")])], [provider("a")]).routes("n"), ())

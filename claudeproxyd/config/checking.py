@@ -20,7 +20,7 @@ from claudeproxyd.interfaces import IExecutorMaker
 
 _SHOWN_BY_CLAUDE_CODE = ("claude", "anthropic")
 _OF_CLAUDE = ("anthropic", "sandbox")
-"""Kinds whose models are Claude's, or are called so."""
+"""Kinds whose models are Claude's, or are called so, and that get what clients say of thinking as it is."""
 
 
 def check(
@@ -171,6 +171,8 @@ def _models(config: Config, origins: Origins, findings: Findings) -> None:
                 findings.mistake(where / "provider", f'there is no provider "{route.provider}"', known)
             elif route.model and not _served(route.model, provider):
                 findings.warn(where / "model", f'no credential of provider "{provider.name}" may use it', "see models")
+            if provider is not None and route.thinking and provider.kind in _OF_CLAUDE:
+                findings.warn(where / "thinking", f'means nothing to the kind "{provider.kind}"', "leave it out")
         if _is_hidden(model, config, providers):
             message = "is hidden by Claude Code's /model, which shows what begins with claude or anthropic"
             findings.warn(place / "name", message, f"add claude-{model.name} with the same routes, or say list = false")

@@ -95,7 +95,8 @@ def _models(config: Config) -> Iterator[str]:
 
 
 def _route(route: RouteTo) -> str:
-    return f"{route.provider} as {route.model}" if route.model else route.provider
+    text = f"{route.provider} as {route.model}" if route.model else route.provider
+    return f"{text}, with its own thinking" if route.thinking else text
 
 
 def masked(value: Secret | Aws | OAuth | str) -> str:

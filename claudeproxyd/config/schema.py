@@ -240,7 +240,13 @@ class RouteTo:
     provider: str = required("A provider's name.")
     model: str = setting("", "That provider's model; left out: the client's own name.")
     max_output_tokens: int = setting(0, "The model's output limit, where known.")
-    context: int = setting(0, "The model's context window, where known.")
+    context: int = setting(0, "The model's context window, where known: a larger request is not sent there.")
+    thinking: str = setting(
+        "",
+        "gemini, vertex: what a request without `thinking` gets; left out: as little as the model can,"
+        ' as with Claude; "default": what it does by itself.',
+        choices=("", "default"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -187,7 +187,8 @@ def parsed_url(text: str, userinfo: bool = False) -> SplitResult:
 
 def _url_sources(provider: Provider, place: Place, findings: Findings) -> None:
     if provider.url_sources and provider.kind in ("gemini", "sandbox"):
-        findings.mistake(place, f"are nothing to kind '{provider.kind}', which has no URL fetched", "leave them out")
+        message = f"are nothing to kind '{provider.kind}', which has nothing fetched but from public hosts"
+        findings.mistake(place, message, "leave them out")
     for index, text in enumerate(provider.url_sources):
         if not is_place(text):
             mend = "such as gs://bucket or https://host:port, in small letters and without a path"

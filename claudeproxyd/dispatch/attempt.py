@@ -23,6 +23,7 @@ class Attempt:
         "capture",
         "credential",
         "head_at",
+        "last",
         "number",
         "route",
         "secret",
@@ -44,6 +45,8 @@ class Attempt:
         """From 1, for logs."""
         self.body: bytes | None = None
         """What to send instead of the client's own body: set after the upstream refused that."""
+        self.last = False
+        """An answer that the model spoilt will not be asked for once more: better an odd one than none."""
         self.started = 0.0
         """On the reactor's clock, like ``head_at``."""
         self.head_at: float | None = None

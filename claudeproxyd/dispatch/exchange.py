@@ -14,6 +14,7 @@ from claudeproxyd.dispatch.call import CancelReason
 from claudeproxyd.dispatch.relay import Relay
 from claudeproxyd.dispatch.retries import Tries, costs_budget
 from claudeproxyd.dispatch.session import in_tool_loop, session_of
+from claudeproxyd.dispatch.size import Size
 from claudeproxyd.dispatch.verdict import Refusal, broken_off, refusal
 from claudeproxyd.error_bodies import shortened
 from claudeproxyd.errors import ClaudeError, shutting_down
@@ -51,6 +52,7 @@ class Exchange:
         """The client's own bytes were refused for the thinking in them: whoever is asked now gets them without."""
         self._reasons: dict[Route, str | None] = {}
         """Why routes cannot carry the request, None for those that can; of the routes that the pool asked for."""
+        self._size = Size(lambda: house.estimate(call.envelope.body))
         self.served: Deferred[None] | None = None
         """Set by the dispatcher: what :meth:`run` will come to, for ending it from inside."""
 
@@ -133,10 +135,13 @@ class Exchange:
         )
 
     def _carries(self, route: Route) -> bool:
-        """Whether *route* can carry the request; see :attr:`Wanted.carries <claudeproxyd.leases.Wanted.carries>`.
+        """Whether *route* can carry the request, and has a window for it; see
+        :attr:`Wanted.carries <claudeproxyd.leases.Wanted.carries>`.
 
         Raises Refusal where it might, had the client brought the whole conversation: which it does when told so.
         """
+        if not self._call.count_tokens and not self._size.fits(route):
+            return False
         if route not in self._reasons:
             reason = self._house.executors[route.provider].cannot_carry(self._call, route)
             if reason is not None and continues_thread(self._call.envelope.body):
@@ -175,14 +180,15 @@ class Exchange:
         self._tries.failed(candidate.credential, failure)
         if self._downlink.message_committed:
             raise broken_off(failure)
-        if outcome.then is Then.NEXT_ROUTE:
+        overflowed = self._size.overflowed(route, failure)
+        if outcome.then is Then.NEXT_ROUTE or overflowed:
             wanted.routes = [other for other in wanted.routes if other is not route]
         elif outcome.then is Then.NEXT_PROVIDER:
             wanted.routes = [other for other in wanted.routes if other.provider != route.provider]
         goes_on = (
             wanted.routes
             # A stream that broke after its first content event, all of it in one read, has reached nobody.
-            and (outcome.then not in _ANSWERED or outcome.kind is Kind.BROKEN_STREAM)
+            and (outcome.then not in _ANSWERED or outcome.kind is Kind.BROKEN_STREAM or overflowed)
             and self._tries.may_go_on(wanted.odds)
             and (not costs_budget(outcome) or self._house.budget.take(self._house.clock.seconds()))
         )
@@ -195,10 +201,16 @@ class Exchange:
     def _refusal(self, wanted: Wanted, exhausted: Exhausted | None) -> Refusal:
         ready_in = exhausted.ready_in if exhausted is not None else self._house.pool.ready_in(wanted)
         if not wanted.routes and not self._tries.failures:
+            if self._size.too_large_for:
+                return Refusal(ClaudeError(400, self._size.refusal), kind=Kind.CLIENT_FAULT.value)
             reason = next(reason for reason in self._reasons.values() if reason is not None)
             return Refusal(ClaudeError(400, reason), kind=Kind.UNSUPPORTED.value)
         model = self._call.envelope.model
-        return refusal(model, self._tries.failures, exhausted, ready_in, self._house.settings)
+        refused = refusal(model, self._tries.failures, exhausted, ready_in, self._house.settings)
+        if refused.error.status >= 429 and refused.answer is None:
+            refused.error.message += self._size.passed_over
+            refused.error.logged += self._size.passed_over
+        return refused
 
     # -- attempts
 
@@ -220,6 +232,7 @@ class Exchange:
         while True:
             call.attempts += 1
             attempt = Attempt(call, credential, secret, route, call.attempts)
+            attempt.last = not self._tries.may_repeat(Then.REPEAT_ONCE, credential)
             if self._rectified:
                 attempt.body = without_thinking(call.envelope.with_model(route.model))
             try:

@@ -98,12 +98,18 @@ class Tries:
 
         Each is had once in a request, a refresh once for each credential. The attempt that failed is not counted yet.
         """
-        taken = (what, credential if what is Then.REFRESH_ONCE else None)
-        may = self._made() + 1 < self._max_attempts and self.paid <= _PAID_REPEATS
-        if what not in _REPETITIONS or taken in self._repeated or not may:
+        if not self._is_left(what, credential) or self.paid > _PAID_REPEATS:
             return False
-        self._repeated.add(taken)
+        self._repeated.add(_repetition(what, credential))
         return True
+
+    def may_repeat(self, what: Then, credential: Credential) -> bool:
+        """Whether :meth:`once` would grant it after an attempt, not made yet, that is paid for in vain."""
+        return self._is_left(what, credential) and self.paid < _PAID_REPEATS
+
+    def _is_left(self, what: Then, credential: Credential) -> bool:
+        taken = _repetition(what, credential) in self._repeated
+        return what in _REPETITIONS and not taken and self._made() + 1 < self._max_attempts
 
     def _made(self) -> int:
         """How many attempts were made."""
@@ -112,6 +118,10 @@ class Tries:
     def pause(self, credential: Credential, jitter: random.Random) -> float:
         """Seconds before that credential is tried again; 0 for one not tried yet."""
         return jitter.uniform(0, _PAUSE) if credential in self._on else 0.0
+
+
+def _repetition(what: Then, credential: Credential) -> tuple[Then, Credential | None]:
+    return what, credential if what is Then.REFRESH_ONCE else None
 
 
 def costs_budget(outcome: Outcome) -> bool:

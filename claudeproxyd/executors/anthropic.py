@@ -15,6 +15,7 @@ from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.headers import client_headers, upstream_lines
 from claudeproxyd.messages.members import without_members
 from claudeproxyd.messages.minted import without_minted
+from claudeproxyd.messages.system_turns import takes_system_messages, without_system_messages
 from claudeproxyd.messages.url_sources import forbidden
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class AnthropicExecutor(HTTPExecutor):
             call.headers, add_betas=self._add_betas, drop_betas=self._drop_betas, without=self._own_names
         )
         body = without_minted(attempt.body or call.envelope.with_model(attempt.model))
+        if attempt.model != call.envelope.model and not takes_system_messages(attempt.model):
+            body = without_system_messages(body)  # what the client asked for may have taken them
         if self._drop_fields:
             body = without_members(body, self._drop_fields)
         return self._send(attempt, target, lines + authorization(attempt.secret), body, then)

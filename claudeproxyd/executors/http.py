@@ -69,14 +69,18 @@ class HTTPExecutor(ABC):
 
     # -- up
 
-    def _send(self, attempt: Attempt, target: bytes, lines: bytes, body: bytes, then: Read) -> Deferred[Any]:
+    def _send(
+        self, attempt: Attempt, target: bytes, lines: bytes, body: bytes, then: Read, *, streamed: bool | None = None
+    ) -> Deferred[Any]:
         """Send *body*, with *lines* beside the headers that every provider gets; *then* reads a 200.
 
+        *streamed*: the upstream is asked for a stream; None: if the client asked for one.
         Fails with :class:`~claudeproxyd.outcomes.AttemptFailed`.
         """
         call = attempt.call
         section, timeouts = self._section, self.services.timeouts
-        streamed = call.envelope.stream and not call.count_tokens
+        if streamed is None:
+            streamed = call.envelope.stream and not call.count_tokens
         lines = b"%b%b%bcontent-type: application/json\r\naccept-encoding: %b\r\n" % (
             lines,
             hops.line(self.services.own_hop, call.headers),

@@ -18,6 +18,7 @@ from claudeproxyd.executors.vertex_dialect import BETAS, COUNT_BETAS, REFUSED_FI
 from claudeproxyd.messages.headers import DEFAULT_VERSION, client_headers, upstream_lines, value_of
 from claudeproxyd.messages.members import without_members
 from claudeproxyd.messages.minted import without_minted
+from claudeproxyd.messages.system_turns import takes_system_messages, without_system_messages
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -100,8 +101,11 @@ class ClaudeOnVertex(HTTPExecutor):
             )
         )
         version = value_of(headers, b"anthropic-version") or DEFAULT_VERSION
+        body = without_minted(attempt.body or attempt.call.envelope.body)
+        if not takes_system_messages(attempt.model):
+            body = without_system_messages(body)
         body = _with_members(
-            without_members(without_minted(attempt.body or attempt.call.envelope.body), self._drop_fields),
+            without_members(body, self._drop_fields),
             {"anthropic_version": VERSIONS.get(version, version).decode("latin-1"), **members},
         )
         place = self._places[attempt.credential.name]

@@ -127,6 +127,11 @@ class BlockMachine:
     # What the answer is.
 
     @property
+    def whole(self) -> bool:
+        """The content is kept, and shown to nobody before the end."""
+        return self._whole
+
+    @property
     def stopped(self) -> bool:
         """A stop sequence was met: whatever else comes is left out, so that the upstream need not go on."""
         return self._watch is not None and self._watch.met is not None

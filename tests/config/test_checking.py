@@ -367,6 +367,14 @@ class ModelTests(ConfigTestCase):
         self.assertEqual(self.warning(text).place, "models[0].routes[0].model")
         self.assertEqual(self.load(text.replace('"y"', '"x-1"')).warnings, [])
 
+    def test_thinking_of_a_route(self) -> None:
+        """What a route makes of silence has one other value, and is nothing where bodies pass as they are."""
+        text = provider() + '[[models]]\nname = "claude-m"\nroutes = [{ provider = "a", thinking = "default" }]\n'
+        warning = self.warning(text)
+        self.assertEqual((warning.place, warning.mend), ("models[0].routes[0].thinking", "leave it out"))
+        self.assertEqual(self.load(text.replace('"anthropic"', '"gemini"')).warnings, [])
+        self.assertEqual(self.mistake(text.replace('"default"', '"high"')).place, "models[0].routes[0].thinking")
+
 
 class KeyTests(ConfigTestCase):
     """Keys that are not as secret as they should be."""

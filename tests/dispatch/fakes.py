@@ -371,7 +371,14 @@ class HighestJitter(Random):
 class House:
     """A dispatcher with all that it needs; ``keys`` names the credentials, as ``a`` or ``provider/a``."""
 
-    def __init__(self, *keys: str, settings: Mapping[str, Any] | None = None, **streaming: Any) -> None:
+    def __init__(
+        self,
+        *keys: str,
+        settings: Mapping[str, Any] | None = None,
+        contexts: Mapping[str, int] | None = None,
+        **streaming: Any,
+    ) -> None:
+        """*contexts*: the windows of providers' models."""
         self.clock = Clock()
         self.clock.advance(1000.0)
         pairs = [key.rpartition("/") for key in keys or ("a",)]
@@ -385,7 +392,15 @@ class House:
             clock=self.clock,  # type: ignore[arg-type]  # it is one in all but its declaration
             pool=self.pool,
             router=Router(
-                [Model(name="m", routes=[RouteTo(provider=name, model=f"{name}-m") for name in names])],
+                [
+                    Model(
+                        name="m",
+                        routes=[
+                            RouteTo(provider=name, model=f"{name}-m", context=(contexts or {}).get(name, 0))
+                            for name in names
+                        ],
+                    )
+                ],
                 [Provider(name=name, kind="fake") for name in names],
             ),
             executors=self.executors,

@@ -389,6 +389,15 @@ class Repetitions(DispatchTestCase):
         self.assertEqual(served.told, (502, "api_error"))
         self.assertEqual(len(house.executor.sent), 2)
 
+    def test_last_word(self) -> None:
+        """An attempt is told when nothing that the model spoils is asked for again."""
+        house = House()
+        self.served(house, failure(Kind.MODEL_FAULT, Then.REPEAT_ONCE), FakeAnswer(b"{}"))
+        self.assertEqual([sent.attempt.last for sent in house.executor.sent], [False, True])
+        house = House(settings={"max_attempts": 1})
+        self.served(house, FakeAnswer(b"{}"))
+        self.assertEqual([sent.attempt.last for sent in house.executor.sent], [True])
+
     def test_refresh(self) -> None:
         """A 401 of a secret that can be refreshed: refreshed once, and repeated on the same lease."""
         house = House()
@@ -724,3 +733,79 @@ class NothingToOffer(DispatchTestCase):
                 answer.say(b"x", ended=True)
             self.assertTrue(served.done)
         self.assertEqual(list(house.dispatcher.oddities.values()), [2])
+
+
+class Windows(DispatchTestCase):
+    """Routes that say how large a request they take. The estimate of these tests is a token a byte."""
+
+    def body(self, size: int) -> bytes:
+        start, end = b'{"model":"m","max_tokens":9,"messages":["', b'"]}'
+        return start + b"x" * (size - len(start) - len(end)) + end
+
+    def overflow(self, tokens: int, maximum: int) -> AttemptFailed:
+        """As every executor puts it."""
+        said = f"prompt is too long: {tokens} tokens > {maximum} maximum"
+        answer = ErrorAnswer(400, [], SAID, verbatim=False, message=said)
+        return AttemptFailed(Outcome(Kind.CLIENT_FAULT, Scope.NONE, Then.ANSWER), answer)
+
+    def sent(self, house: House) -> dict[str, int]:
+        return {name: len(executor.sent) for name, executor in house.executors.items()}
+
+    def test_passed_over(self) -> None:
+        """A request that is too large for a route goes to the next; one that may fit is left to the upstream."""
+        for size, expected in ((500, {"p": 1, "q": 0}), (1_200, {"p": 1, "q": 0}), (1_300, {"p": 0, "q": 1})):
+            house = House("p/a", "q/b", contexts={"p": 1_000})
+            served = self.served(house, FakeAnswer(b"{}"), body=self.body(size))
+            self.assertEqual((served.client.body, self.sent(house)), (b"{}", expected), size)
+
+    def test_counted(self) -> None:
+        """An upstream's own count, where the estimate was too low, leads past it, and past all that are too small."""
+        house = House("p/a", "q/b", "r/c", contexts={"p": 1_000, "q": 1_100, "r": 2_000})
+        house.executors["p"].answers = [self.overflow(1_150, 1_000)]
+        house.executors["r"].answers = [FakeAnswer(b"{}")]
+        served = house.serve(body=self.body(900))
+        self.assertEqual((served.client.body, self.sent(house)), (b"{}", {"p": 1, "q": 0, "r": 1}))
+        self.assertEqual(house.pool.outcomes, ["client_fault", "ok"])
+
+    def test_without_a_count(self) -> None:
+        """An upstream that does not say how large it is says that it is larger than its window."""
+        said = ErrorAnswer(400, [], SAID, verbatim=False, message="Input is too long.")
+        house = House("p/a", "q/b", "r/c", contexts={"p": 1_000, "q": 1_000, "r": 1_001})
+        house.executors["p"].answers = [AttemptFailed(Outcome(Kind.CLIENT_FAULT, Scope.NONE, Then.ANSWER), said)]
+        house.executors["r"].answers = [FakeAnswer(b"{}")]
+        served = house.serve(body=self.body(900))
+        self.assertEqual((served.client.body, self.sent(house)), (b"{}", {"p": 1, "q": 0, "r": 1}))
+
+    def test_none_is_left(self) -> None:
+        """The client hears it in the words by which it compacts, with the widest window and whose it is."""
+        house = House("p/a", "q/b", contexts={"p": 1_000, "q": 2_000})
+        served = self.served(house, body=self.body(3_000))
+        self.assertEqual(served.told, (400, "invalid_request_error"))
+        self.assertEqual(served.client.error.message, "prompt is too long: 3000 tokens > 2000 maximum for q-m")
+        self.assertEqual(self.sent(house), {"p": 0, "q": 0})
+
+    def test_none_is_left_but_small_ones(self) -> None:
+        """The upstream's own words, where it was asked and nobody else takes more."""
+        house = House("p/a", "q/b", contexts={"p": 1_000, "q": 1_000})
+        house.executors["p"].answers = [self.overflow(1_150, 1_000)]
+        served = house.serve(body=self.body(900))
+        self.assertEqual(served.client.error.message, "prompt is too long: 1150 tokens > 1000 maximum")
+        self.assertEqual(self.sent(house), {"p": 1, "q": 0})
+
+    def test_named(self) -> None:
+        """Where others fail, the error names the route that was not asked."""
+        house = House("p/a", "q/b", contexts={"q": 100}, settings={"max_attempts": 2})
+        served = self.served(house, *[transient() for _ in range(4)], body=self.body(900))
+        self.assertIn("not asked, as the request is too large for it: q-m", served.client.error.message)
+
+    def test_without_a_window(self) -> None:
+        """Of a route that names none, an overflow stays the client's answer, and nobody else is bothered."""
+        house = House("p/a", "q/b")
+        served = self.served(house, self.overflow(1_150, 1_000), body=self.body(900))
+        self.assertEqual((served.told[0], self.sent(house)), (400, {"p": 1, "q": 0}))
+
+    def test_counting(self) -> None:
+        """A request is counted wherever its tokens are to be known, however large it is."""
+        house = House("p/a", contexts={"p": 100})
+        served = self.served(house, FakeAnswer(b'{"input_tokens":9}'), count_tokens=True, body=self.body(900))
+        self.assertEqual(served.client.body, b'{"input_tokens":9}')

@@ -105,7 +105,9 @@ class TriesOfOneRequest(SynchronousTestCase):
         """Each kind of repetition is had once; what is none, never."""
         tries = Tries(6)
         for then in (Then.REPEAT_ONCE, Then.RECTIFY_ONCE, Then.REFRESH_ONCE):
+            self.assertTrue(tries.may_repeat(then, self.a))
             self.assertTrue(tries.once(then, self.a))
+            self.assertFalse(tries.may_repeat(then, self.a))
             self.assertFalse(tries.once(then, self.a))
         for then in (Then.ANSWER, Then.NEXT, Then.NEXT_ROUTE, Then.NEXT_PROVIDER, Then.DONE):
             self.assertFalse(tries.once(then, self.a))

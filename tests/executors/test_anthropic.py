@@ -106,6 +106,18 @@ class Up(AnthropicTestCase):
         _, _, _, body = self.send(attempt)
         self.assertEqual(body, attempt.call.envelope.body.replace(b'"model":"m"', b'"model":"other"'))
 
+    def test_system_in_mid_conversation(self) -> None:
+        """A model that the route chose and that refuses it gets a user's turn; the client's own gets what it sent."""
+        said = [{"role": "user", "content": "hi"}, {"role": "system", "content": "Be quick."}]
+        body = json.dumps({"model": "claude-opus-5-5", "max_tokens": 9, "messages": said}).encode()
+        for model, role in (
+            ("claude-opus-4-6", "user"), ("glm-5", "user"), ("claude-opus-4-8", "system"), ("claude-opus-5-5", "system")
+        ):  # fmt: skip
+            _, _, _, sent = self.send(self.attempt(body=body, model=model))
+            self.assertEqual(json.loads(sent)["messages"][1]["role"], role, model)
+        older = body.replace(b"claude-opus-5-5", b"claude-opus-4-6")
+        self.assertEqual(self.send(self.attempt(body=older, model="claude-opus-4-6"))[3], older)
+
     def test_rectified(self) -> None:
         """What dispatch puts in place of the body goes up instead."""
         attempt = self.attempt()

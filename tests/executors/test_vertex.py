@@ -207,12 +207,24 @@ class ClaudeUp(VertexTestCase):
         for asked in bodies:
             count_tokens = "max_tokens" not in asked
             body = json.dumps(asked if not count_tokens else {**asked, "max_tokens": 1}).encode()
-            *_, sent = self.up(count_tokens, body=body)
+            *_, sent = self.up(count_tokens, body=body, model="claude-opus-5-5")
             expected = {name: value for name, value in json.loads(body).items() if name not in REFUSED_FIELDS}
-            expected |= {"anthropic_version": "vertex-2023-10-16", "model": CLAUDE}
+            expected |= {"anthropic_version": "vertex-2023-10-16", "model": "claude-opus-5-5"}
             if not count_tokens:
                 del expected["model"]
             self.assertEqual(json.loads(sent), expected)
+
+    def test_system_in_mid_conversation(self) -> None:
+        """Models before Opus 4.8 refuse it, whoever asks for them: they get a user's turn in its place."""
+        said = [{"role": "user", "content": "hi"}, {"role": "system", "content": "Be quick."}]
+        body = json.dumps({"model": "claude-opus-4-6", "max_tokens": 9, "messages": said}).encode()
+        for count_tokens in (False, True):
+            *_, sent = self.up(count_tokens, body=body, model="claude-opus-4-6")
+            first, second = json.loads(sent)["messages"]
+            self.assertEqual((first, second["role"]), (said[0], "user"))
+            self.assertEqual(second["content"][0]["text"], "<system-reminder>\nBe quick.\n</system-reminder>")
+            *_, sent = self.up(count_tokens, body=body, model="claude-opus-4-8")
+            self.assertEqual(json.loads(sent)["messages"], said)
 
     def test_stream(self) -> None:
         """A stream has a method of its own, and says so in the body too; the client's query is not for Google."""

@@ -16,7 +16,7 @@ from claudeproxyd.messages.blocks import BlockError
 from claudeproxyd.messages.frame import read_frame
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.loose import UNREADABLE
-from claudeproxyd.messages.reader import Damaged
+from claudeproxyd.messages.reader import Damaged, ModelFault
 from claudeproxyd.translate.gemini.finish import UNFINISHED, ending_of, ending_of_blocked, is_known
 from claudeproxyd.translate.gemini.grounding import Sources
 from claudeproxyd.translate.gemini.loose import read_loosely
@@ -56,12 +56,20 @@ class GeminiReader:
     """
 
     def __init__(
-        self, machine: BlockMachine, request: GeminiRequest, signatures: Signatures, max_event_bytes: int
+        self,
+        machine: BlockMachine,
+        request: GeminiRequest,
+        signatures: Signatures,
+        max_event_bytes: int,
+        *,
+        last: bool = False,
     ) -> None:
-        """*machine*, of the family :data:`FAMILY`, makes the message."""
+        """*machine*, of the family :data:`FAMILY`, makes the message.
+
+        *last*: the request will not be repeated, so that an answer without content is better than none.
+        """
         self.oddity = ""
         self.request_id = ""
-        self.content = False
         self._machine = machine
         self._names = request.names
         self._said = request.said
@@ -70,6 +78,10 @@ class GeminiReader:
         self._may_stop = bool(request.stop_sequences)
         self._signatures = signatures
         self._limit = max_event_bytes
+        self._last = last
+        self._streamed = not machine.whole
+        self.content = False
+        """The client may have some of the answer."""
         self._splitter: FrameSplitter | ElementSplitter | None = None
         self._sources = Sources(FAMILY)
         self._text: list[str] = []
@@ -85,7 +97,9 @@ class GeminiReader:
         self._prompt: int | None = None
         self._from_tools = 0
         self._candidate: int | None = None
-        """Tokens, as last counted: of the prompt with what is cached of it, of tools' results, of the answer alone."""
+        self._total: int | None = None
+        """Tokens, as last counted: of the prompt with what is cached of it, of tools' results, of the answer alone (or
+        with its thoughts), of all together."""
         self._reason = ""
         """finishReason or blockReason, once there is one."""
         self._reason_message = ""
@@ -163,7 +177,7 @@ class GeminiReader:
     def _batch(self, error: bytes | None) -> Batch:
         batch = self._machine.take()
         batch.error = error
-        if batch.content:
+        if batch.content and self._streamed:
             self.content = True
         return batch
 
@@ -172,13 +186,13 @@ class GeminiReader:
 
     # One response.
 
-    def _read_loosely(self, data: bytes) -> Response:
+    def _read_loosely(self, data: bytes) -> Response | list[Response]:
         try:
-            response, oddity = read_loosely(data)
+            decoded, oddity = read_loosely(data)
         except UNREADABLE as e:
             raise NoResponse(f"no answer of Gemini's: {e}") from None
         self._note(oddity)
-        return response
+        return decoded
 
     def _respond_to_all(self, responses: list[Response]) -> bytes | None:
         for response in responses:
@@ -236,11 +250,19 @@ class GeminiReader:
             self._prompt = counts.prompt_token_count
         if is_count(counts.candidates_token_count):
             self._candidate = counts.candidates_token_count
+        if is_count(counts.total_token_count):
+            self._total = counts.total_token_count
         if self._prompt is not None:
             usage.input = max(0, self._prompt - (usage.cache_read or 0)) + self._from_tools
         if self._candidate is not None:
-            usage.output = self._candidate + (usage.thinking or 0)
+            usage.output = self._candidate + (0 if self._counts_thoughts_within() else usage.thinking or 0)
             usage.estimated = False
+
+    def _counts_thoughts_within(self) -> bool:
+        """Whether the answer's tokens include its thoughts, as some say: only so do prompt and answer add up."""
+        if self._total is None or self._prompt is None or self._candidate is None:
+            return False
+        return self._total == self._prompt + self._from_tools + self._candidate
 
     def _source(self, candidate: Candidate) -> None:
         try:
@@ -266,6 +288,8 @@ class GeminiReader:
             elif self._blocked:
                 self._machine.finish(*ending_of_blocked(self._reason, self._reason_message))
             else:
+                if self._reason == "STOP" and not (self._answered or self.content or self._last):
+                    raise ModelFault("STOP without any content")
                 if not is_known(self._reason):
                     self._note(f"unknown finishReason {self._reason:.50}")
                 self._machine.finish(*ending_of(self._reason, self._reason_message, self._answered))
@@ -362,18 +386,21 @@ class GeminiReader:
         self._called = self._answered = True
 
     def _other(self, part: Part) -> None:
-        """What is neither a call, nor a thought, nor text alone. Code becomes Markdown."""
+        """What is neither a call, nor a thought, nor text alone. Code becomes Markdown, a file is told in words."""
         if is_there(part.tool_call) or is_there(part.tool_response):
             if self._sources.add_search(part, self._machine):
                 self._end_text()
             return
         code, result = part.executable_code, part.code_execution_result
+        file = part.inline_data or part.file_data
         if part.text:
             self._say(part.text)
         elif code is not None:
             self._say(f"```{(code.language or '').lower()}\n{code.code or ''}\n```\n")
         elif result is not None:
             self._say(f"```\n{result.output or ''}\n```\n")
+        elif file is not None:
+            self._say(file.told)
         elif part.thought_signature is None:
             self._note("a part of no known kind was left out")
         if part.thought_signature:
@@ -388,13 +415,15 @@ class GeminiReader:
         self._text_signature = ""
 
 
-def read_whole(body: bytes, machine: BlockMachine, request: GeminiRequest, signatures: Signatures) -> GeminiReader:
+def read_whole(
+    body: bytes, machine: BlockMachine, request: GeminiRequest, signatures: Signatures, *, last: bool = False
+) -> GeminiReader:
     """Read an answer that was not streamed; then *machine* has the message. Gives its reader, for what else it knows.
 
     Raises :class:`~claudeproxyd.messages.reader.Damaged`, also of an error, and
     :class:`~claudeproxyd.messages.reader.ModelFault`.
     """
-    reader = GeminiReader(machine, request, signatures, len(body))
+    reader = GeminiReader(machine, request, signatures, len(body), last=last)
     error = reader.read([body.removeprefix(BOM_UTF8).strip()])
     if error is not None:
         raise Damaged(f"an error in the place of an answer: {error[:1000].decode('utf-8', 'replace')}")

@@ -36,6 +36,18 @@ class CodeResult(msgspec.Struct):
     output: str | None = None
 
 
+class File(msgspec.Struct, rename="camel"):
+    """A picture, a sound or a film; its bytes are not read."""
+
+    mime_type: str | None = None
+
+    @property
+    def told(self) -> str:
+        """What a client reads in its place."""
+        what = (self.mime_type or "a file")[:100]
+        return f"[Here the model gave {what}, which an answer of this API cannot hold]"
+
+
 class Part(msgspec.Struct, rename="camel", gc=False):
     """Text, a thought, a call, or what was not asked for."""
 
@@ -45,6 +57,8 @@ class Part(msgspec.Struct, rename="camel", gc=False):
     function_call: FunctionCall | None = None
     executable_code: Code | None = None
     code_execution_result: CodeResult | None = None
+    inline_data: File | None = None
+    file_data: File | None = None
     tool_call: msgspec.Raw = msgspec.Raw()
     tool_response: msgspec.Raw = msgspec.Raw()
 
@@ -67,13 +81,14 @@ class Candidate(msgspec.Struct, rename="camel", gc=False):
 
 
 class Counts(msgspec.Struct, rename="camel", gc=False):
-    """Tokens: those of the cache within the prompt's, those of tools and thoughts beside the others."""
+    """Tokens: those of the cache within the prompt's, those of tools and, as a rule, of thoughts beside the others."""
 
     prompt_token_count: int | None = None
     cached_content_token_count: int | None = None
     tool_use_prompt_token_count: int | None = None
     candidates_token_count: int | None = None
     thoughts_token_count: int | None = None
+    total_token_count: int | None = None
 
 
 class Feedback(msgspec.Struct, rename="camel"):
