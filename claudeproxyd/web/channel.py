@@ -33,6 +33,8 @@ MAX_HEAD = 65_536
 """Bytes of a request line and its headers together."""
 KEEP_ALIVE = 75.0
 """Seconds between two requests; above what load balancers in front keep (60)."""
+LEAST_RATE = 32_768
+"""Bytes of a body that a client must bring in a second, once ``timeouts.request_body`` is over."""
 LINGER = 5.0
 """Seconds for which a refused client may go on sending …"""
 LINGER_BYTES = 64 * 1024 * 1024
@@ -64,6 +66,8 @@ class GatewayChannel(HTTPChannel):
 
     deadline = inf
     """When patience ends, on the reactor's clock. The site looks once a second: nothing is scheduled for a request."""
+    _body_by = inf
+    """When patience with a body ends of which nothing has come."""
     surplus = False
     """One connection more than there may be: its first request is refused, and is its last."""
 
@@ -198,10 +202,12 @@ class GatewayChannel(HTTPChannel):
         if self.line_mode:
             return self._find_head()
         data, self._unread = self._unread, b""
-        if not self._handlingRequest:
-            self._wait(self.site.gateway.limits.request_body)
         self.rawDataReceived(data)
-        return not self._refused
+        if self._refused:
+            return False
+        if not self._handlingRequest and self.requests:
+            self._wait_for_body(self.requests[-1])
+        return True
 
     def _find_head(self) -> bool:
         if not self._searched:
@@ -238,6 +244,7 @@ class GatewayChannel(HTTPChannel):
         if self._refused:
             return
         headers = []
+        chunked = False
         for line in lines[1:]:
             name, colon, value = line.partition(b":")
             lower = _names.get(name) or _lower(name)
@@ -248,16 +255,32 @@ class GatewayChannel(HTTPChannel):
             if lower in _OWN:
                 if lower == b"content-length" and len(value) > 18:
                     raise ClaudeError(413, "The request's content-length is absurd")
+                if lower == b"transfer-encoding":
+                    # Twisted passes over "identity"; who stands before us may not.
+                    if chunked or value.lower() != b"chunked":
+                        raise ClaudeError(400, "The request's transfer-encoding is not plainly chunked")
+                    chunked = True
                 if not self.headerReceived(line):
                     return
         method, target, version = lines[0].split(b" ")
         if self.length is None and version == b"HTTP/1.0":
             raise ClaudeError(400, "HTTP/1.0 knows no transfer-encoding")
-        self.requests[-1].headReceived(method, target, version, headers)
+        request = self.requests[-1]
+        request.headReceived(method, target, version, headers)
         if self.length != 0:
-            self._wait(self.site.gateway.limits.request_body)
+            self._wait(LINGER if request.refused else self.site.gateway.limits.request_body)
+            self._body_by = self.deadline
+            self._wait_for_body(request)
         # The empty line after the last header: Twisted takes over.
         self.lineReceived(b"")
+
+    def _wait_for_body(self, request: GatewayRequest) -> None:
+        """A body has to make progress, and to be here in some time; one that nobody wants is not waited for."""
+        if request.refused:
+            self.deadline = self._body_by
+        else:
+            self._wait(self.site.gateway.limits.request_body)
+            self.deadline = min(self.deadline, self._body_by + request.received / LEAST_RATE)
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         """Whether there may be another request after this one."""
