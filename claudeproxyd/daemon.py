@@ -10,12 +10,11 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
+from twisted.application.internet import TimerService
 from twisted.application.service import IServiceCollection, MultiService
 from twisted.internet.defer import Deferred, DeferredList, fail, gatherResults, succeed
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
@@ -28,9 +27,11 @@ from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
 from claudeproxyd.observe.lines import LineFile, json_line, to_file, to_log
-from claudeproxyd.observe.logging import for_twistd
+from claudeproxyd.observe.logging import for_twistd, observer
 from claudeproxyd.observe.metrics import Metrics
+from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import remember
+from claudeproxyd.observe.thread import OwnThread
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.secrets.sources import Sources
@@ -60,7 +61,6 @@ class Daemon(MultiService):
         self._loaded = loaded
         self._load = load
         self._twistd_options = twistd_options
-        self._in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         config = loaded.config
         remember(graph.secrets_of(config))
         self.metrics = Metrics()
@@ -69,7 +69,7 @@ class Daemon(MultiService):
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
         self._sources = Sources(reactor)
         self._signatures = Signatures(time.time)
-        self._captures = Captures(reactor, self._in_thread)
+        self._captures = Captures(reactor, OwnThread(reactor, "captures"))
         self._captures.register(self.metrics)
         self._sources.reload(config)
         self.pool = CredentialPool(
@@ -101,9 +101,14 @@ class Daemon(MultiService):
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """twistd asks its application for a log observer: give it ours, in the configured form."""
         log = self._loaded.config.log
-        observer = for_twistd(self._twistd_options, log.format, log.level)
-        if observer is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, observer)
+        out = for_twistd(self._twistd_options)
+        if out is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, observer(out, log.format, log.level))
+        if isinstance(out, Output):
+            out.register(self.metrics)
+            flushing = TimerService(1.0, out.flush)
+            flushing.clock = self._reactor
+            flushing.setServiceParent(self)
         super().setServiceParent(parent)
 
     def startService(self) -> None:
@@ -200,7 +205,7 @@ class Daemon(MultiService):
         if path in ("", "off"):
             return None
         try:
-            file = LineFile(path, self._reactor, self._in_thread)
+            file = LineFile(path, self._reactor, OwnThread(self._reactor, "access log"))
         except OSError as e:
             raise SystemExit(f"claudeproxyd: log.access: {e}: name a file that can be written") from None
         file.register(self.metrics)

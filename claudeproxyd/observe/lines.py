@@ -69,7 +69,7 @@ class LineFile:
     def __init__(
         self, path: str, reactor: IReactorTime, in_thread: Callable[[Callable[[], None]], Deferred[None]]
     ) -> None:
-        """*in_thread* runs a function in a thread: ``partial(deferToThreadPool, reactor, reactor.getThreadPool())``."""
+        """*in_thread* runs a function in a thread: an :class:`~claudeproxyd.observe.thread.OwnThread`."""
         self._path = os.path.expanduser(path)
         self._reactor = reactor
         self._in_thread = in_thread
