@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.patterns import MOST_STATES, Pattern
+from claudeproxyd.patterns import Pattern
 
 _atoms = st.sampled_from(["a", "b", "[ab]", "[^a]", ".", r"\d", r"\b", "^", "$", "(?i:A)", r"\n", "é"])
 
