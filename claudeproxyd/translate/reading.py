@@ -33,10 +33,10 @@ _MOST_BLOCKS = 100_000
 """The API takes as many messages; here the content blocks count as well, and system's: each costs time to read."""
 _MOST_SCHEMA_BYTES = 1_048_576
 """Of all schemas together, which other backends get rewritten."""
-_MOST_STOP_SEQUENCES = 1_000
-#: All of them together; each piece of an answer is searched for each of them.
-_MOST_STOP_CHARACTERS = 65_536
+_MOST_STOP_SEQUENCES = 200
 """Each is looked for in every piece of the answer."""
+_MOST_STOP_CHARACTERS = 16_384
+"""Of all of them together."""
 _MOST_MEMBERS = 1_000
 """Of the request itself, which has some twenty."""
 _ABSENT = (b"null", b"[]", b"{}")

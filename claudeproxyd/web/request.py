@@ -14,12 +14,14 @@ from claudeproxyd.dispatch.call import CancelReason
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.framing.coding import BodyDecoder, CodingError, CodingTooLarge, UnknownCoding
 from claudeproxyd.messages.ids import Ids
+from claudeproxyd.sockets import NEXT_TURN
 from claudeproxyd.web.phrases import PHRASES
 from claudeproxyd.web.root import receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
     from claudeproxyd.web.access import Principal
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 SMALL = 65_536
 """A body of up to this size is read although its request is refused, so that the connection lives on."""
 
+LARGE = 1_048_576
+"""A body of more bytes has a turn of the reactor to be gathered in, and another to be read."""
 LONGEST_TARGET = 8192
 """Bytes of a path with its query."""
 
@@ -79,6 +83,8 @@ class GatewayRequest(Request):
         self._chunks: list[bytes] = []
         """The body, its content coding undone."""
         self._held = 0
+        self._waiting: IDelayedCall | None = None
+        """Of a large body: for the turn in which it is read."""
 
     # -- called by the channel
 
@@ -142,7 +148,10 @@ class GatewayRequest(Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """All of it is in. Twisted's own would parse arguments and forms here."""
-        self.process()
+        if self._held > LARGE:
+            self._waiting = self.site.clock.callLater(NEXT_TURN, self.process)
+        else:
+            self.process()
 
     def process(self) -> None:
         """Answer it."""
@@ -160,6 +169,8 @@ class GatewayRequest(Request):
     def connectionLost(self, reason: Failure) -> None:
         """The client left before the end."""
         super().connectionLost(reason)
+        if self._waiting is not None and self._waiting.active():
+            self._waiting.cancel()
         if self.cancel is not None:
             self.cancel(CancelReason.CLIENT_GONE)
         self.release()
