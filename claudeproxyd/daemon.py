@@ -5,6 +5,7 @@ What follows from a configuration alone is built in :mod:`claudeproxyd.graph`, a
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import resource
 import signal
@@ -46,6 +47,11 @@ from claudeproxyd.web.listener import Listener
 from claudeproxyd.web.public import PublicRoot
 from claudeproxyd.web.site import GatewaySite
 
+TRIM_EVERY = 5.0
+"""Seconds between two looks at whether there is memory to be given back."""
+WORTH_A_TRIM = 33_554_432
+"""Bytes that are held no more."""
+
 
 class Daemon(MultiService):
     """claudeproxyd. Made by ``makeService``, run by twistd."""
@@ -81,6 +87,7 @@ class Daemon(MultiService):
         )
         self._plant = self._build(loaded, None, ())
         self.pool.setServiceParent(self)
+        self._every(TRIM_EVERY, self._trim)
         pool = self.pool
         kept = Parts({"cooldown": pool, "affinity": pool, "disabled": pool, "signature": self._signatures})
         store = store_for(config.server.state, kept, reactor)
@@ -106,9 +113,7 @@ class Daemon(MultiService):
             parent.setComponent(ILogObserver, observer(out, log.format, log.level))
         if isinstance(out, Output):
             out.register(self.metrics)
-            flushing = TimerService(1.0, out.flush)
-            flushing.clock = self._reactor
-            flushing.setServiceParent(self)
+            self._every(1.0, out.flush)
         super().setServiceParent(parent)
 
     def startService(self) -> None:
@@ -133,6 +138,20 @@ class Daemon(MultiService):
                 bool(config.models),
             ),
         )
+
+    def _every(self, seconds: float, what: Callable[[], object]) -> None:
+        """As long as the daemon runs."""
+        timer = TimerService(seconds, what)
+        timer.clock = self._reactor
+        timer.setServiceParent(self)
+
+    def _trim(self) -> None:
+        """Large bodies leave holes in the heap, which glibc keeps for later: give them back when they are over."""
+        if self._buffers.peak - self._buffers.held >= WORTH_A_TRIM:
+            self._buffers.peak = self._buffers.held
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+            if trim is not None:
+                trim(0)
 
     # -- another configuration
 

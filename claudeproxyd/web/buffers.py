@@ -18,6 +18,8 @@ class BufferBudget:
         self.limit = limit
         """``server.max_buffered_bytes``; may change, and what is held already stays held."""
         self.held = 0
+        self.peak = 0
+        """The most that was held since somebody set it back."""
         self._of_client: Counter[str] = Counter()
 
     def check(self, client: str, size: int) -> None:
@@ -35,15 +37,21 @@ class BufferBudget:
         self._count(client, size)
 
     def note(self, change: int) -> None:
-        """So many bytes more, or less, are held already: of unfinished frames and answers, or of translations."""
-        self.held += change
+        """So many bytes more, or less, are held already: of unfinished frames and answers, of answers that nobody
+        takes, or of translations."""
+        self._change(change)
 
     def give_back(self, client: str, size: int) -> None:
         """*size* bytes of what the client took are free again."""
         self._count(client, -size)
 
-    def _count(self, client: str, change: int) -> None:
+    def _change(self, change: int) -> None:
         self.held += change
+        if self.held > self.peak:
+            self.peak = self.held
+
+    def _count(self, client: str, change: int) -> None:
+        self._change(change)
         self._of_client[client] += change
         if not self._of_client[client]:
             del self._of_client[client]

@@ -80,6 +80,8 @@ class GatewayChannel(HTTPChannel):
     _closing = False
     _left = 0.0
     """Bytes of finished answers that waited for the client when it was last looked; 0: none do …"""
+    _noted = 0
+    """What of it counts as held for clients."""
     _cut_at = inf
     """… when it is cut, unless it takes some of them …"""
     _patience = 0.0
@@ -99,6 +101,7 @@ class GatewayChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Protocol's has a default
         """It is gone."""
+        self._note_unsent(0)
         self.site.closed(self)
         super().connectionLost(reason)
 
@@ -215,6 +218,7 @@ class GatewayChannel(HTTPChannel):
             if self._unread and self._left:
                 # It goes on; should it leave too much of the last answer, no more is read from it.
                 self._left, self.deadline = 0, inf
+                self._note_unsent(0)
         end = self._unread.find(b"\r\n\r\n", self._searched, MAX_HEAD + 4)
         if end >= 0:
             head, self._unread = self._unread[:end], self._unread[end + 4 :]
@@ -309,8 +313,14 @@ class GatewayChannel(HTTPChannel):
         self._left, self._patience = inf, patience
         self.deadline = self.site.clock.seconds()
 
+    def _note_unsent(self, size: int) -> None:
+        """Count what of an answer waits here for its client among the bytes that are held for clients."""
+        self.site.gateway.buffers.note(size - self._noted)
+        self._noted = size
+
     def _look_after_answer(self) -> None:
         left, now = unsent(self.transport), self.site.clock.seconds()
+        self._note_unsent(left)
         if left < self._left:
             self._left, self._cut_at = left, now + self.site.gateway.limits.stall
         if not left:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import ensureDeferred as start
+from twisted.internet.defer import gatherResults
 
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
 from tests.integration.support.daemon import ROOT, provider
-from tests.integration.support.process import sleep
+from tests.integration.support.process import eventually, sleep
 from tests.integration.support.upstream import Upstream
 
 #: Read by Python at its start; the clock then goes as the file beside it says.
@@ -35,6 +38,39 @@ async def test_refused_bodies_are_not_kept(start_daemon: StartDaemon, upstream: 
         upstream.requests.clear()
         upstream.exchanges.clear()
     assert daemon.rss - before < 40_000_000
+
+
+@ensureDeferred
+async def test_memory_is_given_back(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """What many large bodies took is the machine's again a little later."""
+    upstream.script(answers.error(400, "invalid_request_error", "prompt is too long: 300000 tokens > 200000 maximum"))
+    daemon = await start_daemon(provider(upstream, "key-a"))
+    before = daemon.rss
+    body = wire.Message(prompt="x" * 16_000_000).encode()
+    await gatherResults([start(wire.post(daemon.port, body)) for _ in range(12)])
+    upstream.requests.clear()
+    upstream.exchanges.clear()
+    await eventually("memory is given back", lambda: daemon.rss - before < 50_000_000, 15)
+
+
+@ensureDeferred
+async def test_answers_that_nobody_takes_are_counted(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """A large answer whose client reads nothing is held, and the gauge says so; not any more when the client goes."""
+    upstream.script(answers.whole(json.dumps(answers.message("x" * 20_000_000)).encode()))
+    daemon = await start_daemon(provider(upstream, "key-a"))
+    client = await wire.Wire.connect(daemon.port)
+    client.stop_reading()
+    client.request("POST", "/v1/messages", wire.Message().encode(), wire.VERSION)
+    held = 0.0
+    for _ in range(50):
+        await sleep(0.2)
+        held = (await daemon.metrics())["claudeproxyd_buffered_bytes{}"]
+        if held > 10_000_000:
+            break
+    assert held > 10_000_000
+    client.reset()
+    await sleep(0.5)
+    assert (await daemon.metrics())["claudeproxyd_buffered_bytes{}"] == 0
 
 
 @ensureDeferred
