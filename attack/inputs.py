@@ -50,7 +50,7 @@ def attacks(key: str, model: str) -> Iterator[Attack]:
 
     half = post(b"x" * 60_000)[:-59_999]
     zeros, nothing = bytes(64_000_000), b"\x28\xb5\x2f\xfd\0\x58" + bytes(30_000_000) + b"\1\0\0"
-    yield Attack("noise", (os.urandom(65_536) for _ in count()))
+    yield Attack("noise", (os.urandom(70_000) for _ in count()))
     yield Attack("shapes of HTTP", _cycle(_shapes()))
     yield Attack("paths of 60 KB", (get(f"/{number}{'x' * 60_000}") for number in count()))
     yield Attack("paths of 8 KB", (get(f"/{number}{'x' * 8_000}") for number in count()))
