@@ -400,7 +400,7 @@ class TroubleTests(SQLiteTestCase):
         self.clock.advance(1.0)
         store._database.close()
         data = Path(self.path).read_bytes()
-        Path(self.path).write_bytes(data.replace(b"CREATE TABLE state", b"CREATE TABLE st\x80te"))
+        Path(self.path).write_bytes(data.replace(b"CREATE TABLE state", b"CREATE \x80ABLE state"))
         store.save({B: True})
         self.clock.advance(1.0)
         self.assertEqual(self.kept(), {B: True})
