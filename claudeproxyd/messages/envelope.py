@@ -126,11 +126,13 @@ def read_envelope(body: bytes, *, count_tokens: bool = False) -> Envelope:
 
 
 def _bound_parts(members: _Members, body: bytes) -> None:
-    """Refuse what has far too many members or messages. They are counted by what each must have: a key, a role."""
+    """Refuse what has far too many members or messages. They are counted by what each must have: a key and a colon, a
+    role (which may be hidden by an escape: such messages are refused by the API)."""
     known = [raw for raw in (members.messages, members.system, members.tools) if raw is not msgspec.UNSET]
     if len(body) - sum(len(memoryview(raw)) for raw in known) > _LARGE:
-        keys = body.count(b'":') - sum(body.count(b'":', *span(raw, body)) for raw in known)
-        if keys > _MOST_MEMBERS:
+        places = [span(raw, body) for raw in known]
+        colons, quotes = (body.count(sign) - sum(body.count(sign, *place) for place in places) for sign in (b":", b'"'))
+        if min(colons, quotes // 2) > _MOST_MEMBERS:
             raise ClaudeError(400, f"The request body has more than {_MOST_MEMBERS:,} members beside its messages")
     if body.count(b'"role"') > _MOST_MESSAGES:
         raise ClaudeError(400, f"messages: there is a limit of {_MOST_MESSAGES:,} messages")
