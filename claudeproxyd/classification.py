@@ -6,7 +6,6 @@ Pure, and nothing here raises, whatever the bytes.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -37,6 +36,7 @@ from claudeproxyd.outcome_tables import (
     Row,
 )
 from claudeproxyd.outcomes import Evidence, Kind, Outcome, Scope, Then
+from claudeproxyd.patterns import Pattern
 
 #: The outcomes that an operator's rule may name.
 FOR_RULES = {
@@ -62,7 +62,7 @@ FOR_RULES = {
 SHORT_HINT = 5.0
 
 #: Bytes of a body that a rule's pattern is tried on.
-SEARCHED_BY_RULES = 65_536
+SEARCHED_BY_RULES = 2_048
 
 #: Failures that are our own time-outs; once they have cost a request that long, the same candidate is not asked again.
 _TIMEOUTS = frozenset({"connect_timeout", "first_byte_timeout", "content_timeout", "idle_timeout"})
@@ -77,13 +77,13 @@ class OperatorRule:
     """What it comes to; without signs, for a rule has its own."""
     status: int
     """0: any."""
-    match: re.Pattern[str] | None
+    match: Pattern | None
     """What the body must contain."""
 
     def fits(self, case: Case) -> bool:
         body = case.evidence.body
         return self.status in (0, case.status) and (
-            self.match is None or self.match.search(body[:SEARCHED_BY_RULES].decode("utf-8", "replace")) is not None
+            self.match is None or self.match.found_in(body[:SEARCHED_BY_RULES].decode("utf-8", "replace"))
         )
 
 
@@ -99,9 +99,9 @@ def operator_rule(
     if not status and not match:
         raise ValueError("a rule needs a status or a match: without both it takes every failure for the same")
     try:
-        pattern = re.compile(match) if match else None
-    except re.error as error:
-        raise ValueError(f"match is not a regular expression: {error}") from None
+        pattern = Pattern(match) if match else None
+    except ValueError as error:
+        raise ValueError(f"match {error}") from None
     if not 0 <= cooldown < math.inf:
         raise ValueError("cooldown must be a number of seconds from 0 up")
     made = FOR_RULES[outcome]

@@ -5,6 +5,7 @@ What follows from a configuration alone is built in :mod:`claudeproxyd.graph`, a
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import signal
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
 from typing import Any
 
+from twisted.application.internet import TimerService
 from twisted.application.service import IServiceCollection, MultiService
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.logger import ILogObserver, Logger
@@ -27,8 +29,9 @@ from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
 from claudeproxyd.observe.lines import LineFile, json_line, to_file, to_log
-from claudeproxyd.observe.logging import for_twistd
+from claudeproxyd.observe.logging import for_twistd, observer
 from claudeproxyd.observe.metrics import Metrics
+from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import configure, configure_forms
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.pool.service import CredentialPool
@@ -48,6 +51,10 @@ from claudeproxyd.web.listener import Listener
 from claudeproxyd.web.public import PublicRoot
 from claudeproxyd.web.site import GatewaySite
 
+TRIM_EVERY = 5.0
+"""Seconds between two looks at whether there is memory to be given back."""
+WORTH_A_TRIM = 33_554_432
+"""Bytes that are held no more."""
 #: Warnings of one reading that go into the log one by one.
 WARNINGS = 20
 
@@ -85,7 +92,7 @@ class Daemon(MultiService):
         self._grants = Grants(time.time, outlive=config.server.state != "memory:")
         self._sources = Sources(reactor, grants=self._grants)
         self._signatures = Signatures(time.time)
-        self._captures = Captures(reactor, thread_of_its_own(reactor, "captures"))
+        self._captures = Captures(reactor, unawaited_threads(reactor, "captures", 1))
         self._captures.register(self.metrics)
         self._capture(config)
         self._sources.reload(config)
@@ -98,6 +105,7 @@ class Daemon(MultiService):
         )
         self._plant = self._build(loaded, graph.authenticator(config), None, ())
         self.pool.setServiceParent(self)
+        self._every(TRIM_EVERY, self._trim)
         pool = self.pool
         kept = Parts(
             {"cooldown": pool, "affinity": pool, "disabled": pool, "signature": self._signatures, "grant": self._grants}
@@ -120,9 +128,12 @@ class Daemon(MultiService):
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """twistd asks its application for a log observer: give it ours, in the configured form."""
         log = self._loaded.config.log
-        observer = for_twistd(self._twistd_options, log.format, log.level)
-        if observer is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, observer)
+        out = for_twistd(self._twistd_options)
+        if out is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, observer(out, log.format, log.level))
+        if isinstance(out, Output):
+            out.register(self.metrics)
+            self._every(1.0, out.flush)
         super().setServiceParent(parent)
 
     def startService(self) -> None:
@@ -154,6 +165,20 @@ class Daemon(MultiService):
                 bool(config.models),
             ),
         )
+
+    def _every(self, seconds: float, what: Callable[[], object]) -> None:
+        """As long as the daemon runs."""
+        timer = TimerService(seconds, what)
+        timer.clock = self._reactor
+        timer.setServiceParent(self)
+
+    def _trim(self) -> None:
+        """Large bodies leave holes in the heap, which glibc keeps for later: give them back when they are over."""
+        if self._buffers.peak - self._buffers.held >= WORTH_A_TRIM:
+            self._buffers.peak = self._buffers.held
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+            if trim is not None:
+                trim(0)
 
     # -- another configuration
 
@@ -252,7 +277,7 @@ class Daemon(MultiService):
         if path in ("", "off"):
             return None
         try:
-            file = LineFile(path, self._reactor, thread_of_its_own(self._reactor, "lines"))
+            file = LineFile(path, self._reactor, unawaited_threads(self._reactor, "access log", 1))
         except OSError as e:
             raise SystemExit(f"claudeproxyd: log.access: {e}: name a file that can be written") from None
         file.register(self.metrics)

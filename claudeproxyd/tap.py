@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
@@ -66,7 +67,11 @@ class Options(usage.Options):
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
-    """The daemon. Called by twistd, and by ``claudeproxyd.tac``."""
+    """The daemon. Called by twistd, and by ``claudeproxyd.tac``: then its reactor gets a clock that nobody sets."""
     if reactor is None:
-        from twisted.internet import reactor
+        from twisted.internet import reactor as made
+
+        reactor = made
+        # Twisted counts by the wall clock: set forward, every wait would be over; set back, none would ever be.
+        reactor.seconds = time.monotonic
     return Daemon(reactor, options.loaded, options.load, options.parent or {"nodaemon": True})

@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "hints",
         "leases",
         "globs",
+        "patterns",
     ),
     ("messages", "framing"),
     ("translate",),

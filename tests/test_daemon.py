@@ -79,6 +79,7 @@ class DaemonTestCase(SynchronousTestCase):
         self.patch(resource, "setrlimit", lambda *_: None)
         self.held: list[Callable[[], object]] | None = None
         self.patch(claudeproxyd.daemon, "thread_of_its_own", lambda reactor, name: self.in_thread)
+        self.patch(claudeproxyd.daemon, "unawaited_threads", lambda reactor, name, most: self.in_unawaited_thread)
         for name in ("freeze", "set_threshold"):
             self.patch(gc, name, lambda *_: None)
         self.path = os.path.abspath(self.mktemp())
@@ -101,6 +102,10 @@ class DaemonTestCase(SynchronousTestCase):
         done: Deferred[Any] = Deferred()
         self.held.append(lambda: maybeDeferred(work, *args).chainDeferred(done))
         return done
+
+    def in_unawaited_thread(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """Work whose end the process does not wait for."""
+        return self.in_thread(work, *args)
 
     def write(self, text: str) -> None:
         """Another configuration."""
@@ -533,10 +538,9 @@ class Lookups(DaemonTestCase):
 
     def setUp(self) -> None:
         self.asked: list[tuple[str, Deferred[Any]]] = []
-        self.patch(claudeproxyd.daemon, "unawaited_threads", lambda reactor, name, most: self.look_up)
         super().setUp()
 
-    def look_up(self, function: Any, name: str) -> Deferred[Any]:
+    def in_unawaited_thread(self, function: Any, name: str) -> Deferred[Any]:
         """In a thread that ends when a test says so."""
         work: Deferred[Any] = Deferred()
         self.asked.append((name, work))

@@ -67,11 +67,16 @@ class Server:
         restart=True,
         shown=False,
     )
-    max_request_bytes: int = setting(33_554_432, "The largest request body, before and after decompression.", least=1)
+    max_request_bytes: int = setting(
+        33_554_432,
+        "The largest request body, before and after decompression; above 4 MiB it may not be 100 times larger after.",
+        least=1,
+    )
     max_connections: int = setting(10_000, "Client connections at once.", least=1)
     max_buffered_bytes: int = setting(
         536_870_912,
-        "Bodies, and unfinished frames and answers, of all requests; above it new bodies get 529 with retry-after.",
+        "Bodies, and unfinished or untaken frames and answers, of all requests; above it new bodies get 529 with"
+        " retry-after. One client's bodies may take four times what they leave free.",
         least=1,
     )
     drain: float = setting(600.0, "How long streams may go on after SIGTERM; a long answer outlives a deploy.")
@@ -171,7 +176,11 @@ class Rule:
         choices=tuple(kind.value for kind in Kind if kind not in (Kind.OK, Kind.CANCELLED, Kind.INTERNAL)),
     )
     status: int = setting(0, "The status it applies to; 0: any.")
-    match: str = setting("", "A regular expression that is searched for in the body; empty: any body.")
+    match: str = setting(
+        "",
+        "A regular expression, without look-around and back-references, that is searched for in the first 2 KiB of the"
+        " body; empty: any body.",
+    )
     cooldown: float = setting(0.0, "How long it cools; 0: as the outcome has it.")
     scope: str = setting(
         "", "What cools; empty: as the outcome has it.", choices=("", *(scope.value for scope in Scope))
@@ -197,7 +206,9 @@ class Timeouts:
     idle: float = setting(300.0, "Between two upstream bytes.")
     total: float = setting(0.0, "Of the whole request; 0: none.")
     request_head: float = setting(20.0, "Absolute, for a client to send its head.")
-    request_body: float = setting(60.0, "Without progress, for a client to send its body.")
+    request_body: float = setting(
+        60.0, "Without progress, for a client to send its body; in all, so long and a second for each 32 KiB."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,7 +289,7 @@ class Pool:
     affinity_ttl: float = setting(3600.0, "How long an affinity outlives its last use.")
     max_attempts: int = setting(10, "Upstream attempts for one request.", least=1)
     max_wait: float = setting(30.0, "How long a request may wait for a cooling credential.")
-    queue: int = setting(1000, "How many may wait.")
+    queue: int = setting(1000, "How many may wait; where it is full, the client with the most gives a place up.")
     max_cooldown: float = setting(3600.0, "Cap on what an upstream may ask for.")
     retry_after_max: int = setting(60, "Cap on the retry-after that clients are told …", least=1)
     give_up_after: float = setting(300.0, "… unless everything is out for longer than this.")

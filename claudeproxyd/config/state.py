@@ -102,6 +102,6 @@ def is_foreign(path: str) -> bool:
         with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)) as connection:
             ((application,),) = connection.execute("PRAGMA application_id")
             ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):  # the latter of damage in the schema
         return False
     return bool(application != APPLICATION and (application or tables))

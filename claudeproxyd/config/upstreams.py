@@ -17,6 +17,7 @@ from claudeproxyd.config.secret import Secret
 from claudeproxyd.config.timeouts import overridable
 from claudeproxyd.interfaces import IExecutorMaker
 from claudeproxyd.messages.url_sources import is_place
+from claudeproxyd.patterns import Pattern
 
 _SECRETS = ("api_key", "bearer_token", "service_account", "aws", "oauth")
 _BRINGS = {"oauth": "bearer_token"}
@@ -209,8 +210,8 @@ def _rule(rule: Rule, place: Place, findings: Findings) -> None:
     if rule.status and not 100 <= rule.status <= 599:
         findings.mistake(place / "status", "must be an HTTP status, or 0 for any")
     try:
-        re.compile(rule.match)
-    except (re.error, OverflowError, RecursionError) as error:
-        findings.mistake(place / "match", f"is no regular expression: {error}")
+        Pattern(rule.match)
+    except ValueError as error:
+        findings.mistake(place / "match", str(error))
     if not rule.status and not rule.match:
         findings.warn(place, "applies to every failure", "give it a status or a match")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: How many losses it is remembered of that they were logged.
 LOSSES = 1000
+#: Characters of one that tell it from others: clients have their words in it.
+LONGEST_LOSS = 300
 
 
 @dataclass(kw_only=True)
@@ -82,7 +84,7 @@ class Dispatcher:
     def note_losses(self, client: str, provider: str, losses: Sequence[str]) -> None:
         """Log what a translation leaves out of a request: once for each client and kind of loss."""
         for loss in losses:
-            key = (client, provider, loss)
+            key = (client, provider, loss[:LONGEST_LOSS])
             if key in self.losses:
                 continue
             self.losses[key] = None

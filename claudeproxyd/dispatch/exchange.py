@@ -24,6 +24,7 @@ from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
 from claudeproxyd.observe.usage import COUNT_TOKENS, MESSAGES, UsageRecord, foreign
 from claudeproxyd.outcome_tables import STALE
 from claudeproxyd.outcomes import CANCELLED, OK, AttemptFailed, Kind, Outcome, Then
+from claudeproxyd.sockets import NEXT_TURN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 #: Nobody else is asked after these; of the repetitions, when they are used up.
 _ANSWERED = (Then.ANSWER, Then.REPEAT_ONCE, Then.RECTIFY_ONCE)
+
+#: Bytes of a body that it takes milliseconds to read.
+_LARGE = 1_048_576
 
 
 class Exchange:
@@ -62,6 +66,8 @@ class Exchange:
         total = house.clock.callLater(house.total, self._give_up, CancelReason.TOTAL) if house.total else None
         blanks = self._blanks()
         try:
+            if len(call.envelope.body) > _LARGE:
+                await deferLater(house.clock, NEXT_TURN)  # web has read it in this one
             await self._answer()
             call.outcome = Kind.OK.value
         except Refusal as refused:

@@ -81,6 +81,8 @@ class Tries:
     def failed(self, credential: Credential, failure: AttemptFailed) -> None:
         """One attempt failed."""
         self._on.add(credential)
+        # It is kept for what it says. Its traceback leads to all that the request holds, its body above all, and back.
+        failure.__traceback__ = failure.__context__ = None
         self.failures.append(failure)
         if not failure.outcome.repeatable:
             self.given_up.add(credential)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,8 +36,13 @@ class _Block(msgspec.Struct):
 #: its digest, and so does one that holds a key.
 _LONGEST = 256
 
+#: Bytes of messages from which on only the beginning is read.
+_LARGE = 1_048_576
+
+_decode_first = json.JSONDecoder().raw_decode
 _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 _decode_user_id = msgspec.json.Decoder(_UserId).decode
+_decode_turn = msgspec.json.Decoder(_Turn).decode
 _decode_turns = msgspec.json.Decoder(list[_Turn]).decode
 _decode_blocks = msgspec.json.Decoder(list[_Block]).decode
 
@@ -73,6 +79,20 @@ def in_tool_loop(messages: bytes) -> bool:
         return False
 
 
+def _beginning(messages: bytes) -> bytes:
+    """The same for a large conversation, of which not all is looked at; or its beginning, if it takes that long."""
+    start = messages[:_LARGE].decode("utf-8", "ignore")
+    at = 0
+    try:
+        while True:
+            began = start.index("{", at)
+            turn, at = _decode_first(start, began)
+            if turn.get("role") == "user":
+                return bytes(_decode_turn(start[began:at].encode()).content)
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        return messages[:_LARGE]
+
+
 def _user_id(metadata: bytes) -> str:
     try:
         user_id = _decode_metadata(metadata).user_id
@@ -87,6 +107,8 @@ def _user_id(metadata: bytes) -> str:
 
 
 def _first_user_message(messages: bytes) -> bytes:
+    if len(messages) > _LARGE:
+        return _beginning(messages)
     try:
         return next((bytes(turn.content) for turn in _decode_turns(messages) if turn.role == "user"), b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _DATED = re.compile(r"(claude-.+)-(\d{8})", re.ASCII)
 #: Names of betas that were warned about. Clients choose them, so there is a bound.
 _REMEMBERED = 100
+_LONGEST_REMEMBERED = 100
 
 
 def is_claude(model: str) -> bool:
@@ -123,6 +124,7 @@ class ClaudeOnVertex(HTTPExecutor):
         return b"anthropic-beta: %b\r\n" % b",".join(kept) if kept else b""
 
     def _warn(self, beta: bytes) -> None:
+        beta = beta[:_LONGEST_REMEMBERED]
         if beta in self._warned or len(self._warned) >= _REMEMBERED:
             return
         self._warned.add(beta)
@@ -130,7 +132,7 @@ class ClaudeOnVertex(HTTPExecutor):
             "{provider}: the beta {beta!r} is not known to be taken by Vertex AI, and is not sent there;"
             " betas.add sends it all the same, betas.drop ends this warning",
             provider=self._section.name,
-            beta=beta.decode("latin-1")[:100],
+            beta=beta.decode("latin-1"),
         )
 
     def _events(self, response: Response, attempt: Attempt) -> Any:

@@ -67,6 +67,7 @@ _NO_MORE_HOPS = (b"keep-alive", b"close")
 _goes_up: dict[bytes, bool] = {}
 _goes_down: dict[bytes, bool] = {}
 _REMEMBERED = 1000
+_LONGEST_REMEMBERED = 100
 
 DEFAULT_VERSION = b"2023-06-01"
 """What a request without ``anthropic-version`` means."""
@@ -134,7 +135,7 @@ def value_of(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:
 
 
 def _remember(found: dict[bytes, bool], name: bytes, goes: bool) -> bool:
-    if len(found) < _REMEMBERED:
+    if len(found) < _REMEMBERED and len(name) <= _LONGEST_REMEMBERED:
         found[name] = goes
     return goes
 

@@ -145,7 +145,8 @@ class Capture:
     def __init__(self, captures: Captures, request_id: str) -> None:
         self._captures = captures
         self._request_id = request_id
-        self._time = captures.clock.seconds()
+        self._time = captures.wall_clock()
+        self._began = captures.clock.seconds()
         self._attempts: list[Exchange] = []
         self.finished = False
         self.client = Exchange(self, {})
@@ -164,7 +165,7 @@ class Capture:
 
     def seconds(self) -> float:
         """Since the beginning."""
-        return self._captures.clock.seconds() - self._time
+        return self._captures.clock.seconds() - self._began
 
     def take(self, wanted: int, kept: int) -> int:
         """How many of *wanted* bytes a body may keep that has *kept* already; they count as held."""
@@ -196,9 +197,15 @@ class Captures:
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, in_thread: Callable[[Callable[[], None]], Deferred[None]]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        in_thread: Callable[[Callable[[], None]], Deferred[None]],
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         """Off until :meth:`reload`. *in_thread* as :class:`~claudeproxyd.observe.lines.LineFile` has it."""
         self.clock = clock
+        self.wall_clock = wall_clock
         self.held = 0
         """Bytes that captures hold in memory, all together."""
         self._in_thread = in_thread
@@ -259,7 +266,7 @@ class Captures:
             self._log.error("no captures in {directory}: {why}", directory=self._directory, why=why)
 
     def _write(self, capture: Capture) -> None:
-        """In a thread; several may be at it."""
+        """In a thread, one at a time."""
         directory = self._directory
         name, content = capture.file()
         os.makedirs(directory, mode=0o700, exist_ok=True)

@@ -69,7 +69,7 @@ class LineFile:
     def __init__(
         self, path: str, reactor: IReactorTime, in_thread: Callable[[Callable[[], None]], Deferred[None]]
     ) -> None:
-        """*in_thread* runs a function in a thread: :func:`~claudeproxyd.threads.thread_of_its_own`."""
+        """*in_thread* runs a function in a thread of its own, one at a time: a disk may hang."""
         self._path = os.path.expanduser(path)
         self._reactor = reactor
         self._in_thread = in_thread

@@ -188,7 +188,10 @@ class CredentialPool(Service):
         if when is None or when > deadline or deadline <= now or not wanted.may_wait:
             return fail(self._exhausted(wanted, now))
         if len(self._queue) >= self.settings.queue:
-            return fail(Exhausted("queue_full", self.ready_in(wanted)))
+            greedy = self._queue.who_makes_room(wanted.client)
+            if greedy is None:
+                return fail(Exhausted("queue_full", self.ready_in(wanted)))
+            self._leave(greedy).errback(Exhausted("queue_full", self.ready_in(greedy.wanted)))
         waiter = _Waiter(wanted, self._key(wanted), now, deadline)
 
         def give_up(_: Deferred[Lease]) -> None:

@@ -121,9 +121,12 @@ class Database:
                 self._connection = self._open()
             return work(self._connection)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            # Python's own, of texts that are no UTF-8, have no code.
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise Locked("another process holds it") from error
             raise
+        except UnicodeDecodeError as error:  # so it says of damage in the schema
+            raise sqlite3.DatabaseError(f"it is damaged: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)

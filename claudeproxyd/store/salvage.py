@@ -48,7 +48,7 @@ def salvage(path: str) -> Salvaged:
             for (key,) in connection.execute(query, (_FIRST, _BEYOND)):
                 keys.append(key)
         return Salvaged(_whole(keys), True)
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):  # the latter of damage in the schema
         return Salvaged(_whole([*keys, *_scattered(path)]), False)
 
 

@@ -34,15 +34,21 @@ class Exchange:
         self.deferred: Deferred[Response] | None = Deferred(self._cancel)
 
     def _cancel(self, _: Deferred[Response]) -> None:
-        self.deferred = None
+        self._end()
         self.undo()
 
     def succeed(self, response: Response) -> None:
-        deferred, self.deferred = self.deferred, None
+        deferred = self._end()
         if deferred is not None:
             deferred.callback(response)
 
     def fail(self, error: UpstreamError) -> None:
-        deferred, self.deferred = self.deferred, None
+        deferred = self._end()
         if deferred is not None:
             deferred.errback(error)
+
+    def _end(self) -> Deferred[Response] | None:
+        """Who is to be told, if nobody was. The body goes: a connection or a traceback may outlive its use."""
+        deferred, self.deferred = self.deferred, None
+        self.body = b""
+        return deferred

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import Any
 
 from twisted.logger import capturedLogs
@@ -107,6 +109,26 @@ class Answers(DispatchTestCase):
         self.assertIsNone(sent.attempt.body)
         (wanted,) = house.pool.wanted
         self.assertEqual((wanted.client, wanted.session, wanted.count_tokens), ("client", "session", False))
+
+    def test_refused_is_freed_at_once(self) -> None:
+        """What a refused request was made of, its body above all, is nothing for the garbage collector to look for."""
+        self.addCleanup(gc.enable)
+        refused = failure(Kind.CLIENT_FAULT, Then.ANSWER, status=400)
+        for failures in ([refused], [transient() for _ in range(12)], [transient(), refused]):
+            for stream in (False, True):
+                house = House("a", "b")
+                gc.disable()
+                served = self.served(house, *failures, stream=stream)
+                client = weakref.ref(served.client)
+                served.client.producer = None  # as the real one does
+                del served
+                house.executor.answers.clear()
+                for sent in house.executor.sent:
+                    del sent.attempt  # it is in a cycle of the fake's own
+                for kept in (house.executor.sent, house.pool.wanted, house.pool.leases):
+                    kept.clear()
+                self.assertIsNone(client(), failures)
+                gc.enable()
 
     def test_foreseen_limit(self) -> None:
         """A limit that a good answer shows as used up reaches the pool."""

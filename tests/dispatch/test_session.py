@@ -33,6 +33,14 @@ class Sessions(SynchronousTestCase):
         for plain in ("user_1_session_2", '{"session_id":7}', "{broken", "{}"):
             self.assertEqual(session(metadata={"user_id": plain}), plain)
 
+    def test_large(self) -> None:
+        """A conversation that grows beyond a megabyte stays the session that it was, and not all of it is read."""
+        more = [{"role": "assistant", "content": "é" * 600_000}, {"role": "user", "content": "x"}]
+        self.assertEqual(session(messages=TURNS + more), session())
+        self.assertNotEqual(session(messages=[{"role": "user", "content": "hi"}, *more]), session())
+        huge = [{"role": "user", "content": "x" * 2_000_000}]
+        self.assertEqual(session(messages=huge + more), session(messages=huge))
+
     def test_long(self) -> None:
         """A name of any length is told from others, and takes no more memory than a short one."""
         long = "s" * 60_000

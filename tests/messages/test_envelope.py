@@ -215,3 +215,25 @@ class Splicing(SynchronousTestCase):
             self.assertEqual(error.message, "model: given twice")
 
         hold()
+
+
+class Bounds(SynchronousTestCase):
+    """How much of anything there may be."""
+
+    def test_members(self) -> None:
+        """Members by the ten thousand are refused, however they are spelled; what is large in another way is not."""
+        for colon in (":", " : "):
+            members = ",".join(f'"a{number}"{colon}1' for number in range(10_001))
+            hostile = f'{{"model":"m","max_tokens":9,"messages":[],{members}}}'.encode()
+            error = self.assertRaises(ClaudeError, read_envelope, hostile)
+            self.assertEqual((error.status, "10,000 members" in error.message), (400, True))
+        read_envelope(body(tools=[{"name": "a", "input_schema": {str(n): {} for n in range(20_000)}}]))
+        read_envelope(body(messages=[{"role": "user", "content": [{"a": 1}] * 20_000}], later="a: b, " * 50_000))
+
+    def test_messages(self) -> None:
+        """The API's own limit of messages holds here too; roles that are only quoted are none."""
+        said = {"role": "user", "content": "a"}
+        error = self.assertRaises(ClaudeError, read_envelope, body(messages=[said] * 100_001))
+        self.assertEqual(error.message, "messages: there is a limit of 100,000 messages")
+        read_envelope(body(messages=[said] * 100_000))
+        read_envelope(body(messages=[{"role": "user", "content": '"role"' * 100_001}]))

@@ -19,19 +19,20 @@ from claudeproxyd.observe.capture import Capture, Captures
 from claudeproxyd.observe.metrics import Metrics
 from tests.observe.test_lines import Threads
 
+EPOCH = 1_790_000_000.25
+
 
 class CaptureTests(SynchronousTestCase):
     """What ends up in the directory."""
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.clock.advance(1_790_000_000.25)
         self.threads = Threads()
         self.directory = self.mktemp()
 
     def captures(self, when: str = "always", max_bytes: int = 1000, keep: int = 100) -> Captures:
         """Captures, as configured."""
-        captures = Captures(self.clock, self.threads)
+        captures = Captures(self.clock, self.threads, lambda: EPOCH + self.clock.seconds())
         captures.reload(when, self.directory, max_bytes, keep)
         return captures
 

@@ -132,9 +132,9 @@ class TwistdTests(SynchronousTestCase):
         """The log goes to --logfile, in our form."""
         for form, expected in (("json", '"msg": "hello é"'), ("text", "[test#info] hello é")):
             path = self.mktemp()
-            log = for_twistd({"logfile": path, "nodaemon": True}, form, "info")
-            assert log is not None
-            Logger("test", observer=log).info("hello é")
+            out = for_twistd({"logfile": path, "nodaemon": True})
+            assert out is not None
+            Logger("test", observer=observer(out, form)).info("hello é")
             with open(path, encoding="utf-8") as file:
                 self.assertIn(expected, file.read().replace("\\u00e9", "é"))
 
@@ -142,25 +142,25 @@ class TwistdTests(SynchronousTestCase):
         """A --logfile that goes on for months takes so many pieces of the disk, and no more."""
         self.patch(logging, "KEPT", 2)
         path = os.path.abspath(self.mktemp())
-        log = for_twistd({"logfile": path, "nodaemon": True}, "text", "info")
-        assert log is not None
+        out = for_twistd({"logfile": path, "nodaemon": True})
+        assert out is not None
         for _ in range(6):
-            Logger("test", observer=log).info("x" * 1_000_000)
+            Logger("test", observer=observer(out)).info("x" * 1_000_000)
         self.assertEqual(sorted(os.path.basename(each) for each in glob(path + "*")), ["temp", "temp.1", "temp.2"])
 
     def test_foreground(self) -> None:
         """In the foreground the log goes to stdout, be it as the default or by name."""
         for options in ({"nodaemon": True}, {"nodaemon": True, "logfile": "-"}):
-            out = io.StringIO()
-            self.patch(sys, "stdout", out)
-            log = for_twistd(options, "text", "info")
-            assert log is not None
-            Logger("test", observer=log).info("hello")
-            self.assertIn("hello", out.getvalue())
+            stdout = io.StringIO()
+            self.patch(sys, "stdout", stdout)
+            out = for_twistd(options)
+            assert out is not None
+            Logger("test", observer=observer(out)).info("hello")
+            self.assertIn("hello", stdout.getvalue())
 
     def test_syslog(self) -> None:
         """--syslog is left to twistd."""
-        self.assertIsNone(for_twistd({"syslog": True, "nodaemon": True}, "json", "info"))
+        self.assertIsNone(for_twistd({"syslog": True, "nodaemon": True}))
 
     def test_component(self) -> None:
         """twistd takes the observer that the application was given, ahead of its own."""

@@ -893,6 +893,22 @@ class WaitingTests(PoolTestCase):
         self.wait(pool)
         self.assertEqual(self.refused(pool.lease(wanted())), ("queue_full", 1.0))
 
+    def test_queue_is_shared(self) -> None:
+        """A client that fills the queue keeps nobody out: the others' requests take its places, up to as many."""
+        pool = self.pool("a", queue=6)
+        for model in "mn":
+            self.take(pool, model).release(QUOTA)
+        greedy = [self.wait(pool, model, client="greedy") for model in "mmmnnn"]
+        others = [self.wait(pool, client=client) for client in ("x", "y", "x")]
+        self.assertEqual(self.refused(pool.lease(wanted(client="x"))), ("queue_full", 1.0))
+        self.assertEqual(self.refused(pool.lease(wanted(client="greedy"))), ("queue_full", 1.0))
+        self.assertEqual(pool.gauges()["waiting"], 6)
+        gone = [each for each in greedy if each.called]
+        self.assertEqual([self.refused(each) for each in gone], [("queue_full", 1.0)] * 3)
+        self.assertFalse(greedy[0].called)
+        for each in others:
+            self.assertNoResult(each)
+
     def test_cancel(self) -> None:
         """A client that leaves gives its place up, and nothing is granted to it."""
         pool = self.pool(credential("a", max_concurrency=1), queue=1)

@@ -445,6 +445,19 @@ class TroubleTests(SQLiteTestCase):
         self.assertEqual(self.kept(), {B: True})
         self.assertEqual(len(self.aside()), 1)
 
+    def test_damaged_texts(self) -> None:
+        """Damage to the names in the file is damage: Python tells it in a way of its own, as text that is no UTF-8."""
+        store = self.store()
+        store.save({A: True})
+        self.clock.advance(1.0)
+        store._database.close()
+        data = Path(self.path).read_bytes()
+        Path(self.path).write_bytes(data.replace(b"CREATE TABLE state", b"CREATE \x80ABLE state"))
+        store.save({B: True})
+        self.clock.advance(1.0)
+        self.assertEqual(self.kept(), {B: True})
+        self.assertEqual(len(self.aside()), 1)
+
     def test_values_that_are_none(self) -> None:
         """A value that does not parse is passed over, and the others are not."""
         store = self.store()
