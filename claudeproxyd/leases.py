@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from claudeproxyd.interfaces import ISecretSource
+    from claudeproxyd.interfaces import ILease, ISecretSource
     from claudeproxyd.outcomes import Outcome
 
 
@@ -51,14 +51,6 @@ class Candidate(NamedTuple):
     credential: Credential
 
 
-class Suspect(NamedTuple):
-    """A candidate that failed in a way that may be the request's own doing."""
-
-    lease: Any
-    """The pool's own, with what it knows beyond ILease."""
-    outcome: Outcome
-
-
 @dataclass(slots=True)
 class Wanted:
     """One request's wish for a credential."""
@@ -81,8 +73,8 @@ class Wanted:
     """Not worth a further try of this request: not offered again."""
     size: int = 1
     """Bytes of the request: what counts where a provider limits tokens."""
-    suspects: list[Suspect] = field(default_factory=list)
-    """Who failed in a way that may be the request's own doing; the pool keeps it."""
+    suspects: list[tuple[ILease, Outcome]] = field(default_factory=list)
+    """The attempts that failed in a way that may be the request's own doing; the pool keeps it."""
     to_blame: bool = False
     """It is the request: another credential failed alike. Set by the pool."""
     odds: float = 1.0

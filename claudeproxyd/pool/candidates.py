@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import inf
+from typing import cast
 
-from claudeproxyd.leases import Credential, Route, Suspect, Wanted
+from claudeproxyd.leases import Credential, Route, Wanted
 from claudeproxyd.outcomes import Kind, Outcome, Scope
 from claudeproxyd.pool.affinity import Affinities, Bond
 from claudeproxyd.pool.agenda import Agenda
@@ -337,22 +338,27 @@ class Candidates:
         """Whether that failure may be the request's own doing, as far as is known by now."""
         wanted = lease.wanted
         alike = [
-            suspect.lease
-            for suspect in wanted.suspects
-            if suspect.outcome.kind is outcome.kind and suspect.lease.member is not lease.member
+            other
+            for other, its in self._suspects(wanted)
+            if its.kind is outcome.kind and other.member is not lease.member
         ]
         if alike and (outcome.kind is not Kind.MODEL_UNAVAILABLE or self._served_lately([lease, *alike], now)):
             wanted.to_blame = True
-            for suspect in wanted.suspects:
-                self.suspicions.cleared(self._place(suspect.lease, suspect.outcome).key)
+            for other, its in self._suspects(wanted):
+                self.suspicions.cleared(self._place(other, its).key)
             wanted.suspects.clear()
             return True
         place = self._place(lease, outcome)
         served = lease.lane.served.get(lease.member, -inf)
         if self.suspicions.refused(place.key, (wanted.client, wanted.session), served, now):
             return False
-        wanted.suspects.append(Suspect(lease, outcome))
+        wanted.suspects.append((lease, outcome))
         return True
+
+    @staticmethod
+    def _suspects(wanted: Wanted) -> list[tuple[Lease, Outcome]]:
+        """What of it failed in doubt. The leases are our own."""
+        return cast("list[tuple[Lease, Outcome]]", wanted.suspects)
 
     @staticmethod
     def _served_lately(leases: Iterable[Lease], now: float) -> bool:
@@ -362,7 +368,7 @@ class Candidates:
     def _accuse(self, wanted: Wanted, server: Member, now: float) -> Rest | None:
         """The request was served after all: who refused it before is to blame, but for who served others lately."""
         news = None
-        for lease, outcome in wanted.suspects:
+        for lease, outcome in self._suspects(wanted):
             if lease.member is not server and lease.member.index >= 0 and not self._served_lately([lease], now):
                 news = self._failed(lease, outcome, now) or news
                 self.suspicions.cleared(self._place(lease, outcome).key)

@@ -14,7 +14,7 @@ from math import inf
 from typing import Generic, TypeVar
 
 from claudeproxyd.outcomes import Kind
-from claudeproxyd.pool.phases import TOLERANCE, Condition, Free, Phase
+from claudeproxyd.pool.phases import TOLERANCE, Condition, Down, Free, Phase
 
 P = TypeVar("P")
 
@@ -58,6 +58,7 @@ class Gate(Generic[P]):
         "shared",
         "since",
         "tolerance",
+        "unpaced_until",
     )
 
     def __init__(self, place: P, in_flight: int, newest: int, now: float, *, crowd: bool = False) -> None:
@@ -79,6 +80,8 @@ class Gate(Generic[P]):
         self.reason = ""
         self.shared = False
         """Another daemon is known that uses the place, too; the caller says so."""
+        self.unpaced_until = 0.0
+        """It has been seen that it does not count by time."""
         self.last_failure = now
         self.last_pass = now
         self.not_before = 0.0
@@ -166,7 +169,12 @@ class Gate(Generic[P]):
         self._failures += 1
         self.cost = max(took, 0.9 * self.cost)
         self.not_before = max(self.not_before, now + wait)
-        self.phase.failed(self, serial, size, now)
+        if wait and self.kind is Kind.QUOTA and not (self.in_flight or self.crowd or self.condition is Condition.DOWN):
+            # It says when, and nothing is under way that could show it to be otherwise.
+            self.known = max(self.peak, 1.0)
+            self.enter(Down(held=False), now)
+        else:
+            self.phase.failed(self, serial, size, now)
 
     def tick(self, now: float) -> bool:
         """:attr:`due` has come. False when the gate is of no more use."""

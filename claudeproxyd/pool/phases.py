@@ -42,8 +42,8 @@ LEAST = 0.05
 TEST_MOST = 1.5
 #: Seconds between two tries for more than the limit, at most; where as many were refused before, so many pass between.
 DOUBT = 3.0
-#: Where somebody else uses the place, too: seconds for which some of a limit is given back, at each second refusal.
-YIELD = 0.25
+#: Where somebody else uses the place, too: seconds for which a tenth of a limit is given back, at each second refusal.
+YIELD = 1.0
 #: Seconds after which what was taken at a lower limit no longer counts.
 STALE = 2.0
 PASSES = 8
@@ -53,10 +53,14 @@ PROBE = 0.5
 PROBE_LAST = 30.0
 #: Seconds between two steps on the way up again.
 STEP = 0.05
+#: Seconds for which a place is not paced again that refused too much at the pace that was measured.
+UNPACED = 30.0
 #: Refusals from which is seen that it is not time that is counted.
 REFUSALS = 8
 #: Seconds without a refusal after which a pace is given up.
 QUIET = 15.0
+#: Seconds after which a share can be compared with what was excused.
+SETTLED = 10.0
 #: Seconds without a failure after which a free gate is dropped.
 IDLE = 60.0
 
@@ -118,8 +122,8 @@ class Free(Phase):
         gate.due = now + IDLE
 
     def granted(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
-        if gate.tolerance > self._base and gate.share < (gate.tolerance - 0.1) / 2.5:
-            # Less than half of what was excused.
+        if gate.tolerance > self._base and gate.share < (gate.tolerance - 0.1) / 2.5 and now - gate.since > SETTLED:
+            # Less than half of what was excused, and not because failures are slower than grants.
             gate.tolerance = self._base
 
     def failed(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
@@ -134,25 +138,26 @@ class Free(Phase):
 class Testing(Phase):
     """See the module."""
 
-    __slots__ = ("_bad", "_before", "_floor", "_held", "_judged", "_lone", "_mark", "_taken", "_was_paced", "_young")
+    __slots__ = ("_bad", "_before", "_failed", "_floor", "_held", "_judged", "_lone", "_mark", "_taken", "_young")
     condition = Condition.TESTING
 
     def __init__(self, gate: Gate[Any], known: float) -> None:
         """*known*: what was carried up to now."""
         self._held = gate.condition is not Condition.FREE
-        self._was_paced = gate.condition is Condition.PACED
         gate.known = max(known, 1.0)
         self._mark = gate.newest
         """What is older is not of the test."""
         self._before = gate.share
-        self._floor: float = 1
+        self._floor: float = 1.0
         self._young: dict[int, float] = {}
-        """Leases that are too young to have passed, and when they were granted."""
+        """Leases that are too young to be judged, and when they were granted."""
+        self._failed: set[int] = set()
+        """Those of them that did. What passes may be back before what fails, so that neither counts before its time."""
         self._judged = 0
         self._bad = 0
         """Of those that were judged."""
         self._taken = 0
-        """All that were granted."""
+        """What was granted, less what failed."""
         self._lone: int | None = None
         """One that went though all slots were held, to learn anything at all: -1 until it goes."""
 
@@ -170,8 +175,6 @@ class Testing(Phase):
         self._young.pop(serial, None)
 
     def passed(self, gate: Gate[Any], serial: int, now: float) -> None:
-        if self._young.pop(serial, None) is not None:
-            self._judged += 1
         if serial > self._mark and gate.limit < gate.known / 4 and 4 * self._bad <= self._judged:
             gate.limit += 1
         self._judge(gate, now)
@@ -183,9 +186,11 @@ class Testing(Phase):
             self._taken -= 1
             gate.limit = max(1.0, gate.in_flight)
         elif serial > self._mark:
-            self._bad += 1
-            if self._young.pop(serial, None) is not None:
-                self._judged += 1
+            self._taken -= 1
+            if serial in self._young:
+                self._failed.add(serial)
+            else:
+                self._bad += 1
             gate.limit = max(self._floor, min(gate.limit, gate.in_flight))
         else:
             gate.limit = max(1.0, min(gate.limit, gate.in_flight))
@@ -194,14 +199,17 @@ class Testing(Phase):
         self._judge(gate, now)
 
     def _ripen(self, gate: Gate[Any], now: float) -> None:
-        """What is old enough has passed."""
+        """What is old enough and has not failed has passed."""
         ripe = now - 2 * gate.cost
         while self._young:
             serial = next(iter(self._young))
             if self._young[serial] > ripe:
                 return
-            self._young.pop(serial, None)
+            del self._young[serial]
             self._judged += 1
+            if serial in self._failed:
+                self._failed.remove(serial)
+                self._bad += 1
 
     def _judge(self, gate: Gate[Any], now: float) -> None:
         self._ripen(gate, now)
@@ -235,8 +243,8 @@ class Testing(Phase):
 
     def _excuse(self, gate: Gate[Any], now: float) -> None:
         """Less load does not help: it is chance, or it is counted by time."""
-        if gate.kind is Kind.QUOTA and not self._was_paced and now - gate.since >= LEAST:
-            gate.enter(Paced((self._taken - self._bad) / (now - gate.since), now), now)
+        if gate.kind is Kind.QUOTA and now >= gate.unpaced_until and now - gate.since >= LEAST:
+            gate.enter(Paced(self._taken / (now - gate.since), now), now)
         else:
             gate.enter(Free(min(EXCUSED, 1.25 * gate.share + 0.1)), now)
 
@@ -247,13 +255,15 @@ class Testing(Phase):
         gate.due = now + TEST
         if gate.crowd:
             gate.enter(Free(), now)
-        elif not self._bad and (self._judged * self._before >= 2 or (self._judged and now - gate.since >= TEST_MOST)):
+        elif not self._bad and (
+            self._judged * self._before >= 3 or (self._judged and now - gate.since >= max(TEST_MOST, 4 * gate.cost))
+        ):
             gate.enter(Limited(), now)
         elif not self._judged and not self._young:
             # Long answers hold all slots: one more may go.
             gate.limit = gate.in_flight + 1
             self._lone = -1
-        elif self._judged >= 6 and now - gate.since >= TEST_MOST:
+        elif self._judged >= 6 and now - gate.since >= max(TEST_MOST, 4 * gate.cost):
             if self._bad <= 0.4 * self._before * self._judged:
                 gate.enter(Limited(), now)
             elif self._bad < EXCUSED * self._judged:
@@ -331,12 +341,12 @@ class Limited(Phase):
             if self._yielded:
                 # Whoever came later finds room, and what is still free then is taken back.
                 self._step = max(1, int(gate.known / 10))
-                self._end(gate, gate.known - self._step, now + YIELD)
+                self._end(gate, gate.known - self._step, now + YIELD * min(1.0, gate.known / 10))
             else:
                 self._end(gate, gate.known, now)
         elif gate.charge():
             elapsed = now - self._since
-            if gate.kind is Kind.QUOTA and elapsed >= TEST and self._taken > 0:
+            if gate.kind is Kind.QUOTA and now >= gate.unpaced_until and elapsed >= TEST and self._taken > 0:
                 gate.enter(Paced(self._taken / elapsed, now), now)
             else:
                 gate.enter(Testing(gate, gate.limit), now)
@@ -409,6 +419,7 @@ class Paced(Phase):
             self._refused_at = min(self._refused_at, crowding)
             self._refusals += 1
         if not self._pace.refused(1, now, shared=gate.shared):
+            gate.unpaced_until = now + UNPACED
             gate.enter(Testing(gate, gate.peak), now)
         elif self._refusals >= REFUSALS:
             if self._refused_at >= max(2, 0.8 * self._carried):

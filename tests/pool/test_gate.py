@@ -270,6 +270,20 @@ class DownTests(GateTestCase):
         self.assertEqual(self.probes(59.0), 0)
         self.assertGreaterEqual(self.probes(3.0), 1)
 
+    def test_said_when(self) -> None:
+        """A refusal that says when, with nothing else under way, is believed; beside others that may pass it is not."""
+        self.grant(2)
+        self.fails(kind=Kind.QUOTA, wait=3.0)
+        self.assertIs(self.gate.condition, Condition.FREE)
+        self.passes()
+        self.grant()
+        self.fails(kind=Kind.QUOTA, wait=3.0)
+        self.assertIs(self.gate.condition, Condition.DOWN)
+        self.pass_time(2.9)
+        self.assertEqual(self.grant(), 0)
+        self.pass_time(0.2)
+        self.assertEqual(self.grant(), 1)
+
     def test_slow_failures(self) -> None:
         """Where a failure takes ten seconds, the next probe does not wait for it."""
         self.put_down(40, took=10.0)

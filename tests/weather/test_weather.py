@@ -69,7 +69,7 @@ class GoodputTests(SynchronousTestCase):
         self.holds("metastable", 40.0, goodput=0.9)
 
     def test_two_daemons(self) -> None:
-        """Who comes five seconds later to a key that takes ten at once is not kept from it, if they know of it."""
+        """Who comes five seconds later to a key that takes ten at once is not kept from it."""
         ours, best = self.run_both("two daemons, cc-10", 30.0)
         self.assertGreater(ours.by_daemon[1], 0.2 * ours.succeeded)
         self.assertGreater(ours.rate, 0.9 * best.rate)
