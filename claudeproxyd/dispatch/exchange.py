@@ -111,16 +111,23 @@ class Exchange:
             self._relay = Relay(call, house.clock, house.streaming, self._give_up)
             house.relays.add(self._relay)
         house.budget.request(house.clock.seconds())
-        while True:
-            lease = await self._lease(wanted)
-            try:
-                failure = await self._on_one_lease(lease)
-            except BaseException:
-                lease.release(CANCELLED)
-                raise
-            if failure is None:
-                return
+        try:
+            while not await self._try_next(wanted):
+                pass
+        finally:
+            wanted.suspects.clear()  # they are leases, which hold it
+
+    async def _try_next(self, wanted: Wanted) -> bool:
+        """Try the next candidate; False: it was in vain, and another may be tried. Raises Refusal."""
+        lease = await self._lease(wanted)
+        try:
+            failure = await self._on_one_lease(lease)
+        except BaseException:
+            lease.release(CANCELLED)
+            raise
+        if failure is not None:
             self._consider(failure, lease.candidate, wanted)
+        return failure is None
 
     def _wanted(self) -> Wanted:
         """What to ask the pool for. Raises Refusal: the model is unknown."""
@@ -163,6 +170,7 @@ class Exchange:
         try:
             lease: ILease = await granted
         except Exhausted as exhausted:
+            exhausted.__traceback__ = None  # which leads here, and from here to what it came in
             raise self._refusal(wanted, exhausted) from None
         finally:
             if waits:

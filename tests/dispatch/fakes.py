@@ -270,6 +270,8 @@ class FakeLease:
         self._wanted.odds *= self._pool.odds
         self._pool.blames_after -= 1
         self._wanted.to_blame = self._pool.blames_after == 0
+        if outcome.doubtful:
+            self._wanted.suspects.append((self, outcome))
 
 
 verifyClass(ILease, FakeLease)

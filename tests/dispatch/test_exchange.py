@@ -114,7 +114,8 @@ class Answers(DispatchTestCase):
         """What a refused request was made of, its body above all, is nothing for the garbage collector to look for."""
         self.addCleanup(gc.enable)
         refused = failure(Kind.CLIENT_FAULT, Then.ANSWER, status=400)
-        for failures in ([refused], [transient() for _ in range(12)], [transient(), refused]):
+        doubtful = [failure(Kind.PERMISSION, status=403, doubtful=True) for _ in range(2)]
+        for failures in ([refused], [transient() for _ in range(12)], [transient(), refused], doubtful):
             for stream in (False, True):
                 house = House("a", "b")
                 gc.disable()
