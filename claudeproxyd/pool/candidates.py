@@ -152,6 +152,7 @@ class Candidates:
                 for rest in lease.trials:
                     rest.trials += 1
                     rest.place.settle()
+            lease.use.in_flight += 1
             roster.load(lane, member, 1)
             if roster.gated:
                 for gate in self._gates(lane, member):
@@ -205,6 +206,7 @@ class Candidates:
                 if member.index >= 0 and cools(outcome) and blamed:
                     news = self._failed(lease, outcome, now)
         self._end_trials(lease)
+        lease.use.in_flight -= 1
         lane.roster.load(lane, member, -1)
         if outcome.passing and outcome.scope is not Scope.NONE and member.index >= 0:
             self._begin_gates(lease, outcome, now)
@@ -349,8 +351,8 @@ class Candidates:
             wanted.suspects.clear()
             return True
         place = self._place(lease, outcome)
-        served = lease.lane.served.get(lease.member, -inf)
-        if self.suspicions.refused(place.key, (wanted.client, wanted.session), served, now):
+        who = (wanted.client, wanted.session)
+        if self.suspicions.refused(place.key, who, lease.use.served, now):
             return False
         wanted.suspects.append((lease, outcome))
         return True
@@ -363,7 +365,7 @@ class Candidates:
     @staticmethod
     def _served_lately(leases: Iterable[Lease], now: float) -> bool:
         """Whether any of these candidates has the model: then who lacks it is no argument."""
-        return any(now - lease.lane.served.get(lease.member, -inf) <= LATELY for lease in leases)
+        return any(now - lease.use.served <= LATELY for lease in leases)
 
     def _accuse(self, wanted: Wanted, server: Member, now: float) -> Rest | None:
         """The request was served after all: who refused it before is to blame, but for who served others lately."""
@@ -377,8 +379,8 @@ class Candidates:
 
     def _succeeded(self, lease: Lease, now: float) -> None:
         lane, member = lease.lane, lease.member
-        lane.served[member] = now
-        if self.suspicions:
+        lease.use.served = now
+        if self.suspicions.by_place:
             for place in (Place(lane.roster, lane, member), Place(lane.roster, None, None)):
                 self.suspicions.cleared(place.key)
         if lane.resting or member.cooldown or lane.cooldown or lane.roster.cooldown:

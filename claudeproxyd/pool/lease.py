@@ -32,6 +32,7 @@ class Lease:
         "route",
         "serial",
         "trials",
+        "use",
         "visiting",
         "wanted",
     )
@@ -59,6 +60,7 @@ class Lease:
         """When, on the reactor's clock."""
         self.trials: list[Rest] = NO_TRIALS
         """The half-open cooldowns that this attempt puts to the test."""
+        self.use = lane.use(member)
         self.visiting = False
         """The session is at home elsewhere, where there was no room just now."""
 

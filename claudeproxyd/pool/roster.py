@@ -93,6 +93,17 @@ class Member:
         return not (self.switched_off or self.credential.disabled)
 
 
+class Use:
+    """What one credential does for one model."""
+
+    __slots__ = ("in_flight", "served")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.served = -inf
+        """When it last did."""
+
+
 class Place:
     """What a cooldown or a gate holds back: a roster, a lane of it, a member of it, or that member in that lane."""
 
@@ -161,7 +172,7 @@ class Place:
         """Attempts under way there."""
         if self.lane is None:
             return (self.member or self.roster).in_flight
-        return self.lane.in_flight if self.member is None else self.lane.flying.get(self.member, 0)
+        return self.lane.in_flight if self.member is None else self.lane.use(self.member).in_flight
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -249,10 +260,10 @@ class Lane:
     """One model at one provider."""
 
     __slots__ = (
+        "_uses",
         "choices",
         "cooldown",
         "crowd",
-        "flying",
         "gate",
         "gates",
         "in_flight",
@@ -263,7 +274,6 @@ class Lane:
         "resting",
         "roster",
         "selectors",
-        "served",
         "serves",
         "soonest",
         "spent",
@@ -278,16 +288,14 @@ class Lane:
         self.resting: dict[Member, Rest] = {}
         """Of the model on one credential."""
         self.in_flight = 0
-        self.flying: dict[Member, int] = {}
-        """Attempts under way, by credential; of those that have any."""
+        self._uses: dict[Member, Use] = {}
+        """Of those that were ever chosen."""
         self.gate: PlaceGate | None = None
         """Of the model on the whole provider."""
         self.crowd: PlaceGate | None = None
         """The same, of the failures that each credential's own gate counts: tells when all of them are down."""
         self.gates: dict[Member, PlaceGate] = {}
         """Of the model on one credential."""
-        self.served: dict[Member, float] = {}
-        """When each credential last did."""
         self.poor = 0
         """The set of those with whom much fails."""
         self.paced = 0
@@ -306,7 +314,7 @@ class Lane:
         self.open = self.up = self.serves
         self.selectors: list[ISelector] = [roster.selector(tier) for tier in roster.tiers]
         forget_gone(self.resting)
-        self.served = {member: when for member, when in self.served.items() if member.index >= 0}
+        self._uses = {member: use for member, use in self._uses.items() if member.index >= 0}
         for gone in [member for member in self.gates if member.index < 0]:
             del self.gates[gone]
             roster.gated -= 1
@@ -314,6 +322,13 @@ class Lane:
         self.poor = self.paced = 0
         for member in {*self.resting, *self.gates}:
             self.settle(member)
+
+    def use(self, member: Member) -> Use:
+        """What that credential does for this model."""
+        use = self._uses.get(member)
+        if use is None:
+            use = self._uses[member] = Use()
+        return use
 
     def settle(self, member: Member) -> None:
         """Something happened to this model on that credential."""
@@ -568,11 +583,6 @@ class Roster:
         """One attempt more is under way with *member* in that lane, or one less."""
         self.in_flight += change
         lane.in_flight += change
-        flying = lane.flying.get(member, 0) + change
-        if flying:
-            lane.flying[member] = flying
-        else:
-            del lane.flying[member]
         if self.loads is not None and member.index >= 0:
             self.loads.move(member.index, member.in_flight, member.in_flight + change)
         member.in_flight += change

@@ -28,23 +28,20 @@ class Suspicions:
     """What was refused where lately, and to whom. Places and requesters are whatever the caller compares."""
 
     def __init__(self) -> None:
-        self._by_place: dict[Hashable, _Suspicion] = {}
-
-    def __len__(self) -> int:
-        return len(self._by_place)
+        self.by_place: dict[Hashable, _Suspicion] = {}
 
     def refused(self, place: Hashable, who: Hashable, served: float, now: float) -> bool:
         """*who* was refused at *place*, which last *served* the model then. True: a different one was lately, too."""
-        earlier = self._by_place.get(place)
+        earlier = self.by_place.get(place)
         within = BORNE_OUT if now - served <= LATELY else BORNE_OUT_UNKNOWN
         if earlier is not None and earlier.who != who and now - earlier.when <= within:
-            del self._by_place[place]
+            del self.by_place[place]
             return True
-        self._by_place[place] = _Suspicion(now, who)
-        if len(self._by_place) > MOST:
-            del self._by_place[next(iter(self._by_place))]
+        self.by_place[place] = _Suspicion(now, who)
+        if len(self.by_place) > MOST:
+            del self.by_place[next(iter(self.by_place))]
         return False
 
     def cleared(self, place: Hashable) -> None:
         """It served somebody, or what it refused was the request's own doing."""
-        self._by_place.pop(place, None)
+        self.by_place.pop(place, None)

@@ -548,7 +548,7 @@ class WhoseFaultTests(PoolTestCase):
         suspicions = Suspicions()
         for number in range(3000):
             suspicions.refused(number, "x", 0.0, 1.0)
-        self.assertEqual(len(suspicions), 1000)
+        self.assertEqual(len(suspicions.by_place), 1000)
 
 
 class HalfOpenTests(PoolTestCase):
