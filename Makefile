@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-SOURCES := claudeproxyd tests twisted setup.py claudeproxyd.tac
+SOURCES := claudeproxyd tests attack twisted setup.py claudeproxyd.tac
 
-.PHONY: run test clients test-model bench lint format types wheel clean
+.PHONY: run test clients test-model attack fuzz bench lint format types wheel clean
 
 # The daemon in the foreground: make run ARGS="--config my.toml"
 run: $(VENV)/.run
@@ -24,6 +24,15 @@ clients: $(VENV)/.test
 test-model: $(VENV)/.test
 	@$(BIN)/python -m tests.integration.support.clients model
 	CI_REQUIRE_CLIENTS=1 $(BIN)/python -m pytest -m model tests/integration
+
+# Hostile inputs against a daemon that runs: make attack ARGS="http://127.0.0.1:8765 --key KEY --pid PID"
+attack: $(VENV)/.run
+	@$(BIN)/python -m attack $(ARGS)
+
+# The suite's fuzzing, for some hours: make fuzz FUZZ_EXAMPLES=100000
+FUZZ_EXAMPLES ?= 20000
+fuzz: $(VENV)/.test
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m twisted.trial tests.test_fuzz
 
 # CPU and times beside nginx and a bare Twisted relay; needs gcc and nginx. benchmarks/README.md says how to read it.
 bench: $(VENV)/.run

@@ -130,14 +130,14 @@ class Rig:
             source = HERE / f"{program}.c"
             subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-o", folder / program, source], check=True)
 
-    def gateway(self, name: str, twistd_options: Sequence[str] = ()) -> Process:
-        """Start one of :data:`PORTS`, on a core of its own."""
+    def gateway(self, name: str, twistd_options: Sequence[str] = (), configuration: Path | None = None) -> Process:
+        """Start one of :data:`PORTS`, on a core of its own. *configuration*: another than its usual one."""
         if name == "nginx":
             command: list[str | Path] = ["nginx", "-e", "stderr", "-p", self.folder, "-c", HERE / "nginx.conf"]
         elif name == "bare relay":
             command = [sys.executable, HERE / "bare_relay.py"]
         else:
-            configuration = HERE / CONFIGURATIONS[name]
+            configuration = configuration or HERE / CONFIGURATIONS[name]
             command = [TWISTD, "-n", "--pidfile=", *twistd_options, "claudeproxyd", "--config", configuration]
         return self._start(name, command, self.gateway_core, PORTS[name])
 

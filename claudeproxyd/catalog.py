@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, FirstError, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+
+from claudeproxyd.globs import is_glob
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -21,11 +23,15 @@ if TYPE_CHECKING:
 EVERY = 3600.0
 #: The same where one of them has not answered: at first, doubling up to that.
 SOON = 60.0
+#: Seconds that a credential may take to list its models, all pages together.
+PATIENCE = 15.0
+#: Credentials of one provider that are asked at once. No provider waits for another.
+AT_ONCE = 8
+#: Seconds of quiet after a reload before anybody is asked: reloads may come in storms.
+QUIET = 1.0
 
 #: What the API itself says where a date of release is not known.
 UNKNOWN_DATE = "1970-01-01T00:00:00Z"
-
-_GLOB = frozenset("*?[")
 
 
 class Catalog(Service):
@@ -50,17 +56,22 @@ class Catalog(Service):
         self._providers = providers
         self._executors = executors
         self._credentials = credentials
-        self._named = {model.name: _entry(model.name, model.display_name) for model in models if _is_listed(model)}
+        self._named = {
+            model.name: _entry(model.name, model.display_name, model.description)
+            for model in models
+            if _is_listed(model)
+        }
         if not models:
             for provider in providers:
-                self._named |= {name: _entry(name) for name in provider.models if not _is_glob(name)}
+                self._named |= {name: _entry(name) for name in provider.models if not is_glob(name)}
         self._lists_discovered = not models
-        self._discovers = not models or any(_is_glob(model.name) for model in models)
+        self._discovers = not models or any(is_glob(model.name) for model in models)
         self._listed: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
         """What each credential listed last."""
         if before is not None and self._discovers:
             self._listed = dict(before._listed)
         self._discovered = self._merged()
+        self._pause = 0.0 if before is None else QUIET
         self._clock = clock
         self._looking: Deferred[None] | None = None
 
@@ -69,7 +80,8 @@ class Catalog(Service):
         super().startService()
         if self._discovers:
             self._looking = Deferred.fromCoroutine(self._look())
-            self._looking.addErrback(lambda failure: failure.trap(CancelledError))
+            # Cancelled between two looks, or within one.
+            self._looking.addErrback(lambda failure: failure.trap(CancelledError, FirstError))
 
     def stopService(self) -> None:
         """Stop looking."""
@@ -89,6 +101,8 @@ class Catalog(Service):
     async def _look(self) -> None:
         """Ask all, again and again, until cancelled."""
         soon = SOON
+        if self._pause:
+            await deferLater(self._clock, self._pause)
         while True:
             if await self._ask_all():
                 pause, soon = EVERY, SOON
@@ -98,25 +112,35 @@ class Catalog(Service):
 
     async def _ask_all(self) -> bool:
         """Whether all have answered. Of those that have not, what they listed before stands."""
-        all_answered = True
-        for credential in self._credentials:
-            try:
-                listed = await self._executors[credential.provider].models(credential)
-                entries = {(name := str(entry["id"])): _entry(name) | entry for entry in listed}
-            except CancelledError:
-                raise
-            except Exception as e:
-                self._log.info(
-                    "{provider}/{credential} does not list its models: {reason}",
-                    provider=credential.provider,
-                    credential=credential.name,
-                    reason=str(e),
-                )
-                all_answered = False
-                continue
-            self._listed[credential.provider, credential.name] = entries
-            self._discovered = self._merged()
-        return all_answered
+        turns = {credential.provider: DeferredSemaphore(AT_ONCE) for credential in self._credentials}
+        answered: list[bool] = await gatherResults(
+            [
+                turns[credential.provider].run(lambda each: Deferred.fromCoroutine(self._ask(each)), credential)
+                for credential in self._credentials
+            ],
+            consumeErrors=True,
+        )
+        return all(answered)
+
+    async def _ask(self, credential: Credential) -> bool:
+        """Whether it has answered."""
+        try:
+            asked = self._executors[credential.provider].models(credential)
+            listed = await asked.addTimeout(PATIENCE, self._clock)
+            entries = {(name := str(entry["id"])): _entry(name) | entry for entry in listed}
+        except CancelledError:
+            raise
+        except Exception as e:
+            self._log.info(
+                "{provider}/{credential} does not list its models: {reason}",
+                provider=credential.provider,
+                credential=credential.name,
+                reason=str(e),
+            )
+            return False
+        self._listed[credential.provider, credential.name] = entries
+        self._discovered = self._merged()
+        return True
 
     def _merged(self) -> dict[str, dict[str, Any]]:
         """What all that are there have listed; of a model that several list, the first one's entry."""
@@ -127,19 +151,16 @@ class Catalog(Service):
         return merged
 
 
-def _entry(name: str, display_name: str = "") -> dict[str, Any]:
-    return {
+def _entry(name: str, display_name: str = "", description: str = "") -> dict[str, Any]:
+    entry = {
         "type": "model",
         "id": name,
         "display_name": display_name or name,
         "created_at": UNKNOWN_DATE,
         "lifecycle": "active",
     }
+    return {**entry, "description": description} if description else entry
 
 
 def _is_listed(model: Model) -> bool:
-    return model.list and not _is_glob(model.name)
-
-
-def _is_glob(name: str) -> bool:
-    return not _GLOB.isdisjoint(name)
+    return model.list and not is_glob(model.name)

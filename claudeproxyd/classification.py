@@ -6,7 +6,6 @@ Pure, and nothing here raises, whatever the bytes.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -37,6 +36,7 @@ from claudeproxyd.outcome_tables import (
     Row,
 )
 from claudeproxyd.outcomes import Evidence, Kind, Outcome, Scope, Then
+from claudeproxyd.patterns import Pattern
 
 #: The outcomes that an operator's rule may name.
 FOR_RULES = {
@@ -62,7 +62,7 @@ FOR_RULES = {
 SHORT_HINT = 5.0
 
 #: Bytes of a body that a rule's pattern is tried on.
-SEARCHED_BY_RULES = 65_536
+SEARCHED_BY_RULES = 2_048
 
 #: Failures that are our own time-outs; once they have cost a request that long, the same candidate is not asked again.
 _TIMEOUTS = frozenset({"connect_timeout", "first_byte_timeout", "content_timeout", "idle_timeout"})
@@ -77,13 +77,13 @@ class OperatorRule:
     """What it comes to; without signs, for a rule has its own."""
     status: int
     """0: any."""
-    match: re.Pattern[str] | None
+    match: Pattern | None
     """What the body must contain."""
 
     def fits(self, case: Case) -> bool:
         body = case.evidence.body
         return self.status in (0, case.status) and (
-            self.match is None or self.match.search(body[:SEARCHED_BY_RULES].decode("utf-8", "replace")) is not None
+            self.match is None or self.match.found_in(body[:SEARCHED_BY_RULES].decode("utf-8", "replace"))
         )
 
 
@@ -99,9 +99,9 @@ def operator_rule(
     if not status and not match:
         raise ValueError("a rule needs a status or a match: without both it takes every failure for the same")
     try:
-        pattern = re.compile(match) if match else None
-    except re.error as error:
-        raise ValueError(f"match is not a regular expression: {error}") from None
+        pattern = Pattern(match) if match else None
+    except ValueError as error:
+        raise ValueError(f"match {error}") from None
     if not 0 <= cooldown < math.inf:
         raise ValueError("cooldown must be a number of seconds from 0 up")
     made = FOR_RULES[outcome]
@@ -144,18 +144,26 @@ def classify(evidence: Evidence, rules: Sequence[OperatorRule] = ()) -> Outcome:
     return replace(
         outcome,
         then=then,
-        reason=shortened(case.error.message) or _without_words(evidence),
+        reason=_reason(case),
         exhausted=foreseen(evidence.headers, evidence.family, evidence.now),
         repeatable=_is_repeatable(outcome, evidence),
         timed_out=evidence.failure in _TIMEOUTS,
     )
 
 
-def _without_words(evidence: Evidence) -> str:
-    """What stands for a sentence of the upstream's, in logs and towards clients."""
-    if evidence.failure == "not_claude":
-        return "a 200 that is no answer of the API"
-    return evidence.failure or f"status {evidence.status}"
+def _reason(case: Case) -> str:
+    """The words for logs and the pool's page: an error's own sentence, or else of which kind and how long it was.
+
+    What stands in the place of an answer may be one, and what is no error object may quote the prompt.
+    """
+    evidence, error = case.evidence, case.error
+    is_answer = evidence.failure == "not_claude"
+    if evidence.failure and not is_answer:  # words of our own
+        return shortened(error.message) or evidence.failure
+    if error.message and (error.in_error or not (is_answer or error.form == "text")):
+        return shortened(error.message)
+    what = "a 200 that is no answer of the API" if is_answer else f"status {evidence.status}"
+    return f"{what}: {len(evidence.body)} bytes of {error.form}" if evidence.body else what
 
 
 def _row(case: Case, rules: Sequence[OperatorRule]) -> Row:

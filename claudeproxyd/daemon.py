@@ -5,45 +5,58 @@ What follows from a configuration alone is built in :mod:`claudeproxyd.graph`, a
 
 from __future__ import annotations
 
+import ctypes
 import gc
-import resource
 import signal
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from secrets import token_hex
 from typing import Any
 
+from twisted.application.internet import TimerService
 from twisted.application.service import IServiceCollection, MultiService
-from twisted.internet.defer import Deferred, DeferredList, fail, gatherResults, succeed
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from claudeproxyd import graph
+from claudeproxyd import descriptors, graph
 from claudeproxyd.config.loading import Loaded
-from claudeproxyd.config.mistakes import ConfigError
-from claudeproxyd.config.reload import difference
+from claudeproxyd.config.mistakes import ConfigError, Mistake
+from claudeproxyd.config.schema import Config
+from claudeproxyd.interfaces import IAuthenticator
 from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
 from claudeproxyd.observe.lines import LineFile, json_line, to_file, to_log
-from claudeproxyd.observe.logging import for_twistd
+from claudeproxyd.observe.logging import for_twistd, observer
 from claudeproxyd.observe.metrics import Metrics
-from claudeproxyd.observe.scrub import remember
+from claudeproxyd.observe.output import Output
+from claudeproxyd.observe.scrub import configure, configure_forms
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.reloads import Draft, Reloads, draft, unforeseen
+from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.opening import store_for
 from claudeproxyd.store.parts import Parts
 from claudeproxyd.store.service import StateService
+from claudeproxyd.threads import thread_of_its_own, unawaited_threads
 from claudeproxyd.translate.signatures import Signatures
+from claudeproxyd.upstream.names import THREADS, Names
 from claudeproxyd.web.access import ConcurrencyAdmission
 from claudeproxyd.web.admin import AdminRoot
 from claudeproxyd.web.buffers import BufferBudget
 from claudeproxyd.web.listener import Listener
 from claudeproxyd.web.public import PublicRoot
 from claudeproxyd.web.site import GatewaySite
+
+TRIM_EVERY = 5.0
+"""Seconds between two looks at whether there is memory to be given back."""
+WORTH_A_TRIM = 33_554_432
+"""Bytes that are held no more."""
+#: Warnings of one reading that go into the log one by one.
+WARNINGS = 20
 
 
 class Daemon(MultiService):
@@ -52,25 +65,36 @@ class Daemon(MultiService):
     log = Logger()
 
     def __init__(
-        self, reactor: Any, loaded: Loaded, load: Callable[[], Loaded], twistd_options: Mapping[str, Any]
+        self, reactor: Any, loaded: Loaded, load: Callable[[Config], Loaded], twistd_options: Mapping[str, Any]
     ) -> None:
-        """*load* reads the configuration again; *twistd_options* say where the log goes."""
+        """*load* reads the configuration again, in the place of the one that it is given, and may block.
+
+        *twistd_options* say where the log goes.
+        """
         super().__init__()
         self._reactor = reactor
         self._loaded = loaded
         self._load = load
+        self._reloads = Reloads(self._reload)
         self._twistd_options = twistd_options
-        self._in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+        self._in_thread = thread_of_its_own(reactor, "reloads")
         config = loaded.config
-        remember(graph.secrets_of(config))
+        configure(graph.secrets_of(config))
         self.metrics = Metrics()
+        self.metrics.name_models(graph.named_models(config))
+        names = Names(reactor, unawaited_threads(reactor, "names", THREADS))
+        names.register(self.metrics)
+        self._resolver_before = reactor.installNameResolver(names)
         self._access_file = self._open_access_file()
+        self._own_hop = token_hex(8).encode()
         self._admission = ConcurrencyAdmission()
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
-        self._sources = Sources(reactor)
+        self._grants = Grants(time.time, outlive=config.server.state != "memory:")
+        self._sources = Sources(reactor, grants=self._grants)
         self._signatures = Signatures(time.time)
-        self._captures = Captures(reactor, self._in_thread)
+        self._captures = Captures(reactor, unawaited_threads(reactor, "captures", 1))
         self._captures.register(self.metrics)
+        self._capture(config)
         self._sources.reload(config)
         self.pool = CredentialPool(
             reactor,
@@ -79,13 +103,16 @@ class Daemon(MultiService):
             provider_limits=graph.provider_limits(config),
             known_models=lambda model: self._plant.knows(model),
         )
-        self._plant = self._build(loaded, None, ())
+        self._plant = self._build(loaded, graph.authenticator(config), None, ())
         self.pool.setServiceParent(self)
+        self._every(TRIM_EVERY, self._trim)
         pool = self.pool
-        kept = Parts({"cooldown": pool, "affinity": pool, "disabled": pool, "signature": self._signatures})
+        kept = Parts(
+            {"cooldown": pool, "affinity": pool, "disabled": pool, "signature": self._signatures, "grant": self._grants}
+        )
         store = store_for(config.server.state, kept, reactor)
         store.register(self.metrics)
-        self._state = StateService(reactor, kept, store)
+        self._state = StateService(reactor, kept, store, self._grants.settle)
         self._state.setServiceParent(self)
         self._plant.catalog.setServiceParent(self)
         self.site = GatewaySite(PublicRoot(), self._plant.public, reactor)
@@ -101,18 +128,28 @@ class Daemon(MultiService):
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """twistd asks its application for a log observer: give it ours, in the configured form."""
         log = self._loaded.config.log
-        observer = for_twistd(self._twistd_options, log.format, log.level)
-        if observer is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, observer)
+        out = for_twistd(self._twistd_options)
+        if out is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, observer(out, log.format, log.level))
+        if isinstance(out, Output):
+            out.register(self.metrics)
+            self._every(1.0, out.flush)
         super().setServiceParent(parent)
 
     def startService(self) -> None:
         """Serve; say where, and listen for signals."""
-        _raise_file_limit()
+        descriptors.raise_limit()
         super().startService()
         _spare_the_collector()
-        for warning in self._loaded.warnings:
-            self.log.warn("{warning}", warning=str(warning))
+        self._warn(self._loaded.warnings)
+        wanted, allowed = self._loaded.config.server.max_connections, descriptors.connections_allowed()
+        if allowed < wanted:
+            self.log.warn(
+                "server.max_connections is {wanted}, but the limit of open files is enough for {allowed}:"
+                " raise it (LimitNOFILE=, ulimit -n)",
+                wanted=wanted,
+                allowed=allowed,
+            )
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
         config = self._loaded.config
         self.log.info(
@@ -129,6 +166,20 @@ class Daemon(MultiService):
             ),
         )
 
+    def _every(self, seconds: float, what: Callable[[], object]) -> None:
+        """As long as the daemon runs."""
+        timer = TimerService(seconds, what)
+        timer.clock = self._reactor
+        timer.setServiceParent(self)
+
+    def _trim(self) -> None:
+        """Large bodies leave holes in the heap, which glibc keeps for later: give them back when they are over."""
+        if self._buffers.peak - self._buffers.held >= WORTH_A_TRIM:
+            self._buffers.peak = self._buffers.held
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+            if trim is not None:
+                trim(0)
+
     # -- another configuration
 
     def reload(self) -> Deferred[str]:
@@ -136,29 +187,48 @@ class Daemon(MultiService):
 
         Fails with :class:`~claudeproxyd.config.mistakes.ConfigError`, and the running configuration stays.
         """
+        return self._reloads.ask()
+
+    async def _reload(self) -> str:
         try:
-            loaded = self._load()
+            drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config))
+            self._put_in_force(drafted)
         except ConfigError as mistakes:
             self.log.error("the configuration stays as it was: {mistakes}", mistakes=str(mistakes))
-            return fail(mistakes)
-        config = loaded.config
-        changes = difference(self._loaded.config, config)
-        keep = () if graph.executors_differ(self._loaded.config, config) else changes.unchanged
-        remember(graph.secrets_of(config))
-        self._sources.reload(config)
-        before, self._plant = self._plant, self._build(loaded, self._plant, keep)
-        self._loaded = loaded
+            raise
+        self.log.info("reloaded: {changes}", changes=str(drafted.changes))
+        self._warn(drafted.loaded.warnings)
+        return str(drafted.changes)
+
+    def _put_in_force(self, drafted: Draft) -> None:
+        """Serve by another configuration from now on."""
+        if not drafted.differs:
+            return
+        loaded, config = drafted.loaded, drafted.loaded.config
+        configure_forms(drafted.secrets)
+        self.metrics.name_models(graph.named_models(config))
+        keep = () if graph.executors_differ(self._loaded.config, config) else drafted.changes.unchanged
+        sources = self._sources.reload(config)
+        try:
+            plant = self._build(loaded, drafted.authenticator, self._plant, keep)
+        except Exception as error:
+            self._sources.restore(sources)
+            raise unforeseen(error) from None
+        before, self._plant, self._loaded = self._plant, plant, loaded
+        self._capture(config)
         self._buffers.limit = config.server.max_buffered_bytes
         self.pool.reload(graph.credentials(config, self._sources), config.pool, graph.provider_limits(config))
         before.catalog.disownServiceParent()
-        self._plant.catalog.setServiceParent(self)
-        self.site.gateway = self._plant.public
-        self.admin_site.gateway = self._plant.admin
-        before.upstreams.close(keep=self._plant.upstreams)
-        self.log.info("reloaded: {changes}", changes=str(changes))
-        for warning in loaded.warnings:
-            self.log.warn("{warning}", warning=str(warning))
-        return succeed(str(changes))
+        plant.catalog.setServiceParent(self)
+        self.site.gateway = plant.public
+        self.admin_site.gateway = plant.admin
+        before.upstreams.close(keep=plant.upstreams)
+
+    def _warn(self, warnings: Sequence[Mistake]) -> None:
+        for warning in warnings[:WARNINGS]:
+            self.log.warn("{found}", found=str(warning))
+        if len(warnings) > WARNINGS:
+            self.log.warn("and {more} more, which --check shows", more=len(warnings) - WARNINGS)
 
     def _hang_up(self) -> None:
         """SIGHUP: the configuration, the certificates, and the access log's file."""
@@ -171,12 +241,17 @@ class Daemon(MultiService):
             except Exception as error:  # the parsers of endpoints and of certificates raise what they like
                 self.log.error("{place} keeps its certificate: {error}", place=listener.place, error=str(error))
 
-    def _build(self, loaded: Loaded, before: graph.Plant | None, keep: tuple[str, ...]) -> graph.Plant:
-        capture = loaded.config.capture
+    def _capture(self, config: Config) -> None:
+        capture = config.capture
         self._captures.reload(capture.when, capture.directory, capture.max_bytes, capture.keep)
+
+    def _build(
+        self, loaded: Loaded, authenticator: IAuthenticator, before: graph.Plant | None, keep: tuple[str, ...]
+    ) -> graph.Plant:
         return graph.Plant(
             self._reactor,
-            loaded.config,
+            loaded,
+            authenticator,
             graph.Fixtures(
                 sources=self._sources,
                 pool=self.pool,
@@ -187,6 +262,8 @@ class Daemon(MultiService):
                 buffers=self._buffers,
                 signatures=self._signatures,
                 captures=self._captures,
+                own_hop=self._own_hop,
+                connections_allowed=descriptors.connections_allowed(),
                 ready=lambda: bool(self.running) and self._state.settled and not self.site.draining,
             ),
             before,
@@ -200,7 +277,7 @@ class Daemon(MultiService):
         if path in ("", "off"):
             return None
         try:
-            file = LineFile(path, self._reactor, self._in_thread)
+            file = LineFile(path, self._reactor, unawaited_threads(self._reactor, "access log", 1))
         except OSError as e:
             raise SystemExit(f"claudeproxyd: log.access: {e}: name a file that can be written") from None
         file.register(self.metrics)
@@ -246,6 +323,7 @@ class Daemon(MultiService):
                 self.site.abort_all()
         self._plant.upstreams.close()
         await super().stopService()
+        self._reactor.installNameResolver(self._resolver_before)
         if self._access_file is not None:
             await self._access_file.close()
 
@@ -264,7 +342,7 @@ class Daemon(MultiService):
         )
         self.metrics.counter(
             "claudeproxyd_odd_streams_total",
-            "Whole streams that were out of the grammar's order, by provider.",
+            "Answers that were out of the grammar's order or of an unknown shape, by provider.",
             self._odd_streams,
             ("provider",),
         )
@@ -290,9 +368,3 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-
-
-def _raise_file_limit() -> None:
-    """Each stream takes two descriptors; the soft limit is often 1024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

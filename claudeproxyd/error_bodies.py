@@ -73,6 +73,10 @@ class ErrorBody:
     """Google's ``RetryInfo.retryDelay``."""
     quotas: tuple[Quota, ...] = ()
     """Google's."""
+    form: str = "JSON"
+    """JSON, HTML or text."""
+    in_error: bool = False
+    """The sentence is an error object's: not what a model or a client said, by mistake in its place."""
 
 
 def read_error(body: bytes, family: str) -> ErrorBody:
@@ -84,7 +88,7 @@ def read_error(body: bytes, family: str) -> ErrorBody:
     if isinstance(document, list) and document:
         document = document[0]  # Gemini without alt=sse
     if isinstance(document, str):
-        return ErrorBody(document[:LONGEST_MESSAGE])
+        return ErrorBody(document[:LONGEST_MESSAGE], form="text")
     whole = _object(document)
     nested = _object(whole.get("response")).get("error") or whole.get("error")
     error = _object(nested) or whole
@@ -98,6 +102,7 @@ def read_error(body: bytes, family: str) -> ErrorBody:
         claimed or implied_status(map(aws_name, names)),
         next((delay for detail in details if (delay := _string(detail.get("retryDelay")))), ""),
         tuple(_quotas(details)),
+        in_error=bool(nested),
     )
 
 
@@ -162,10 +167,10 @@ def _read_text(body: bytes) -> ErrorBody:
     """A body that is not JSON: of a page, its title."""
     text = body[:LONGEST_MESSAGE].decode("utf-8", "replace").strip()
     if not text.startswith("<"):
-        return ErrorBody(text)
+        return ErrorBody(text, form="text")
     title = _TITLE.search(text)
     names = frozenset({"challenge"} if _CHALLENGE.search(text) else ())
-    return ErrorBody(title[1].strip() if title else "", names)
+    return ErrorBody(title[1].strip() if title else "", names, form="HTML")
 
 
 def _object(value: object) -> Mapping[str, Any]:

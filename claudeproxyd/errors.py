@@ -69,6 +69,7 @@ class ClaudeError(Exception):
         type: str | None = None,
         headers: Sequence[tuple[bytes, bytes]] = (),
         details: Mapping[str, Any] | None = None,
+        logged: str = "",
     ) -> None:
         super().__init__(status, message)
         self.status = status
@@ -81,6 +82,8 @@ class ClaudeError(Exception):
         """What goes beside the usual headers: ``retry-after``, ``allow``, ``x-should-retry``."""
         self.details = details
         """``error.details``, the only other member that the API's clients read."""
+        self.logged = logged or message
+        """What the log says in the message's place."""
 
     def __str__(self) -> str:
         return f"{self.status} {self.type}: {self.message}"

@@ -6,9 +6,11 @@ the connections that stay open. What outlives a reload is made in :mod:`claudepr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from twisted.plugin import getPlugins
 
@@ -33,6 +35,7 @@ from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, 
 from claudeproxyd.web.gateway import Gateway, Limits, PublicGateway
 
 if TYPE_CHECKING:
+    from claudeproxyd.config.loading import Loaded
     from claudeproxyd.config.schema import Config, Provider
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.interfaces import IAuthenticator, IUsageSink
@@ -57,19 +60,21 @@ class Upstreams:
     """The executors of one configuration, and the connections that they use."""
 
     def __init__(
-        self, reactor: Any, config: Config, before: Upstreams | None, keep: Sequence[str], fixtures: Fixtures
+        self, reactor: Any, loaded: Loaded, before: Upstreams | None, keep: Sequence[str], fixtures: Fixtures
     ) -> None:
         """*keep* names the providers that are as they were in *before*."""
+        config = loaded.config
         self._fixtures = fixtures
         self._origins: dict[str, list[Origin]] = {}
         self.timeouts = {provider.name: timeouts_for(provider, config) for provider in config.providers}
-        known = makers()
         made: dict[str, IExecutor] = {}
         for provider in config.providers:
             if before is not None and provider.name in keep:
                 self._origins[provider.name] = before._origins[provider.name]
             else:
-                made[provider.name] = known[provider.kind].make(provider, self._services(reactor, config, provider))
+                made[provider.name] = loaded.makers[provider.kind].make(
+                    provider, self._services(reactor, config, provider)
+                )
         self.executors: dict[str, IExecutor] = {} if before is None else before.executors
         """One for all configurations: a request that has waited since an earlier one, and is given a new secret, takes
         it to where that belongs. Who is gone stays, for what came before."""
@@ -98,6 +103,7 @@ class Upstreams:
             timeouts=timeouts,
             max_event_bytes=config.streaming.max_event_bytes,
             hold=self._fixtures.buffers.note,
+            own_hop=self._fixtures.own_hop,
             signatures=self._fixtures.signatures,
             rules=[
                 operator_rule(rule.outcome, rule.status, rule.match, rule.cooldown, rule.scope)
@@ -136,6 +142,9 @@ class Fixtures:
     buffers: BufferBudget
     signatures: Signatures
     captures: Captures
+    own_hop: bytes
+    connections_allowed: int
+    """By what the process may have of descriptors."""
     ready: Callable[[], bool]
 
 
@@ -143,10 +152,18 @@ class Plant:
     """All that serves under one configuration."""
 
     def __init__(
-        self, reactor: Any, config: Config, fixtures: Fixtures, before: Plant | None, keep: Sequence[str]
+        self,
+        reactor: Any,
+        loaded: Loaded,
+        authenticator: IAuthenticator,
+        fixtures: Fixtures,
+        before: Plant | None,
+        keep: Sequence[str],
     ) -> None:
-        """*keep* names the providers whose executors are taken over from *before*."""
-        upstreams = Upstreams(reactor, config, before.upstreams if before else None, keep, fixtures)
+        """*authenticator* is that of the configuration; *keep* names the providers whose executors are taken over from
+        *before*."""
+        config = loaded.config
+        upstreams = Upstreams(reactor, loaded, before.upstreams if before else None, keep, fixtures)
         self.upstreams: Upstreams = upstreams
         router = self._router = Router(config.models, config.providers)
         self.relays: set[Relay] = set() if before is None else before.relays
@@ -175,7 +192,7 @@ class Plant:
         common: dict[str, Any] = {
             "limits": Limits(
                 max_request_bytes=config.server.max_request_bytes,
-                max_connections=config.server.max_connections,
+                max_connections=min(config.server.max_connections, fixtures.connections_allowed),
                 request_head=config.timeouts.request_head,
                 request_body=config.timeouts.request_body,
                 stall=config.streaming.stall,
@@ -186,12 +203,13 @@ class Plant:
             "metrics": fixtures.metrics,
             "access_log": fixtures.access_log,
             "ready": fixtures.ready,
+            "own_hop": fixtures.own_hop,
         }
         self.public = PublicGateway(
-            authenticator=authenticator(config),
+            authenticator=authenticator,
             guard=BrowserGuard(
                 origins=config.server.cors_origins,
-                check_host=not config.clients,
+                check_host=not config.clients and not config.server.open,
                 check_origin=not config.clients,
             ),
             dispatcher=dispatcher,
@@ -203,7 +221,7 @@ class Plant:
         operator = Principal("operator")
         self.admin = Gateway(
             authenticator=OpenAccess(operator) if key is None else KeyAuthenticator({key.digest: operator}),
-            guard=BrowserGuard(check_host=key is None, check_origin=True),
+            guard=BrowserGuard(check_host=key is None, check_origin=True, has_page=True),
             **common,
         )
 
@@ -251,10 +269,31 @@ def credentials(config: Config, sources: Sources) -> list[Credential]:
             settings=tuple(
                 (name, value) for name in ("project", "location", "region") if (value := getattr(credential, name))
             ),
+            disabled=credential.disabled,
         )
         for provider in config.providers
         for credential in provider.credentials
     ]
+
+
+def named_models(config: Config) -> Iterator[str]:
+    """Every model that the operator wrote down in full, be it what clients ask for or what an upstream calls it."""
+    for model in config.models:
+        yield model.name
+        yield from (route.model for route in model.routes if route.model)
+
+
+#: How headers are named that hold a secret.
+_TELLING = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
+
+
+def _secrets_beside(provider: Provider) -> Iterator[str]:
+    """What of a provider is secret beside its credentials: its proxy's password, and headers of its own."""
+    if provider.proxy not in ("", "env"):
+        yield unquote(urlsplit(provider.proxy).password or "")
+    for name, value in provider.headers.items():
+        if _TELLING.search(name) and "{client}" not in value:
+            yield value.rpartition(" ")[2]  # without "Bearer"
 
 
 def secrets_of(config: Config) -> list[str]:
@@ -265,6 +304,8 @@ def secrets_of(config: Config) -> list[str]:
         for credential in provider.credentials
         for value in configured_secrets(credential)
     ]
+    for provider in config.providers:
+        values += _secrets_beside(provider)
     values += [client.key.reveal() for client in config.clients if client.key.known]
     if config.server.admin_key is not None and config.server.admin_key.known:
         values.append(config.server.admin_key.reveal())

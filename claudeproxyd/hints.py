@@ -28,6 +28,7 @@ _SPAN = re.compile(
     r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m(?!s))?(?:(\d{1,15}(?:\.\d+)?)s)?(?:(\d{1,15}(?:\.\d+)?)ms)?", re.ASCII
 )
 _UNITS = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
+_RETRY_IN = re.compile(r"\bretry in ((?:\d{1,9}(?:\.\d{1,15})?(?:ms|[dhms]))+)", re.ASCII)
 _REGAIN = re.compile(r"regain access on (\d{4}-\d\d-\d\d)(?: at (\d\d:\d\d))?", re.ASCII)
 
 
@@ -112,10 +113,16 @@ def _google_hint(error: ErrorBody, asked: float | None, now: float) -> Hint | No
     if any("PerDay" in quota.id for quota in error.quotas):
         # Beside such a quota RetryInfo still says half a minute.
         return Hint(until_midnight(now), scope)
-    seconds = asked or span(error.retry_delay)
+    seconds = asked or span(error.retry_delay) or _in_words(error.message)
     if seconds is None and any("PerMinute" in quota.id for quota in error.quotas):
         seconds = PER_MINUTE
     return Hint(seconds, scope) if seconds else None
+
+
+def _in_words(said: str) -> float | None:
+    """Google, where ``RetryInfo`` is missing: "Please retry in 36.4s"."""
+    told = _RETRY_IN.search(said)
+    return span(told[1]) if told else None
 
 
 def until_midnight(now: float) -> float:

@@ -63,7 +63,9 @@ class IUpstreamAnswer(Interface):
     stop_reason: str | None = Attribute("of a stream: known at the end")
     request_id: str = Attribute("the upstream's own request id, or ''; of a stream: some tell it in its events")
     exhausted: float | None = Attribute("seconds until a limit that this answer showed as used up is reset, or None")
-    oddity: str = Attribute("the first thing that was out of the grammar's order, though it passed; '' as a rule")
+    oddity: str = Attribute(
+        "the first thing that was out of order or of an unknown shape, though it passed; '' as a rule"
+    )
     bytes_in: int = Attribute("bytes of body that came from the upstream so far")
     producer: IPushProducer = Attribute("of a stream: pauses, resumes and stops the upstream's socket")
 
@@ -164,7 +166,10 @@ class ICredentialPool(Interface):
         """End the cooldowns that match; how many there were."""
 
     def set_enabled(provider: str, credential: str, enabled: bool) -> bool:
-        """Take a credential out of service or back; False when there is none of that name."""
+        """Take a credential out of service or back; False when there is none of that name.
+
+        Raises ValueError for one that cannot come back, since the configuration has it disabled.
+        """
 
     def reload(credentials: Sequence[Any], settings: Any) -> None:
         """Other credentials from now on; those that keep provider and name keep their state. Leases out stay good."""

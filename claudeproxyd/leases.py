@@ -20,6 +20,8 @@ class Route:
     """The upstream's model name; the client's own where the route does not rename it."""
     max_output_tokens: int | None = None
     context: int | None = None
+    own_thinking: bool = False
+    """A client that does not speak of thinking gets what the model does by itself, instead of as little as can be."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +40,8 @@ class Credential:
     """Globs of upstream model names that it may be used for."""
     settings: tuple[tuple[str, str], ...] = ()
     """What the kind needs beside the secret: project, location, region."""
+    disabled: bool = False
+    """Out of service by the configuration, whatever is said at run time."""
 
 
 class Candidate(NamedTuple):

@@ -33,6 +33,7 @@ MODEL_FAULT = Outcome(Kind.MODEL_FAULT, Scope.NONE, Then.REPEAT_ONCE)
 RECTIFY = Outcome(Kind.RECTIFY, Scope.NONE, Then.RECTIFY_ONCE)
 STALE = Outcome(Kind.STALE, Scope.NONE, Then.REPEAT_ONCE)
 CONFIGURATION = Outcome(Kind.CONFIGURATION, Scope.PROVIDER, Then.NEXT, 60, 60)
+INTERNAL = Outcome(Kind.INTERNAL, Scope.NONE, Then.NEXT)
 BROKEN_STREAM = Outcome(Kind.BROKEN_STREAM, Scope.MODEL, Then.ANSWER, passing=True)
 
 #: Characters of a message that patterns are tried on.
@@ -152,7 +153,7 @@ BY_NAME: tuple[Row, ...] = (
         MODEL_UNAVAILABLE,
         (
             Sign(names=("not_found_error",), text=_starts(r"(the |requested )*model\b")),
-            Sign(names=("NOT_FOUND",), text=_starts(r"(publisher model|models/)")),
+            Sign(names=("NOT_FOUND",), text=_starts(r"(publisher model|(this model )?models/)")),
             Sign(names=("DeploymentNotFound", "model_not_found")),
             Sign(
                 names=("Validation", "AccessDenied", "ResourceNotFound"),
@@ -167,8 +168,11 @@ BY_NAME: tuple[Row, ...] = (
             Sign(names=("RESOURCE_EXHAUSTED",), text=_starts(r".*\blimit: 0(?![\d.])"), statuses=(429,)),
         ),
     ),
-    # a 404 that names a file, container or response
-    Row(CLIENT_FAULT, (Sign(text=_starts(r"(no such )?(file|container|response|item)\b"), statuses=(404,)),)),
+    # a 404 that names a file, container or response: another account may have it
+    Row(
+        replace(CLIENT_FAULT, then=Then.NEXT),
+        (Sign(text=_starts(r"(no such )?(file|container|response|item)\b"), statuses=(404,)),),
+    ),
     # money: the account's credit or its limit
     Row(
         BILLING,
@@ -176,6 +180,12 @@ BY_NAME: tuple[Row, ...] = (
             Sign(text=_starts(r"your credit balance is too low")),
             Sign(names=("enforced_spend_limit_reached", "contract_spend_limit_reached")),
             Sign(names=("insufficient_quota", "BILLING_DISABLED")),
+            # Google's, which speak of nothing that a client named: no quotation, no path, no address.
+            Sign(names=("FAILED_PRECONDITION", "PERMISSION_DENIED"), text=_starts(r"[^\"'`:/]*\bbilling\b")),
+            Sign(
+                names=("RESOURCE_EXHAUSTED",),
+                text=_starts(r"[^\"'`:/]*\b(prepa(id|yment) (credits?|balance)|spend(ing)? (cap|limit))\b"),
+            ),
         ),
     ),
     # the limit that the customer set: "You will regain access on DATE"
@@ -263,17 +273,20 @@ BY_NAME: tuple[Row, ...] = (
             Sign(text=_starts(r"request payload size exceeds the limit"), statuses=(400,)),
         ),
     ),
-    # 429 about fast mode or long-context credits
+    # 429 about fast mode, extra usage or long-context credits
     Row(
         CLIENT_FAULT,
         (
             Sign(text=_starts(r".*\bfast[- ](mode|requests?)\b"), statuses=(429,)),
-            Sign(text=_starts(r".*\b(credits?|extra usage)\b.*\blong[- ]context\b"), statuses=(429,)),
-            Sign(text=_starts(r".*\blong[- ]context\b.*\b(credits?|extra usage)\b"), statuses=(429,)),
+            Sign(text=_starts(r".*\bout of extra usage\b"), statuses=(429,)),
+            Sign(text=_starts(r".*\b(credits?|extra usage)\b.*\b(long|1m)[- ]context\b"), statuses=(429,)),
+            Sign(text=_starts(r".*\b(long|1m)[- ]context\b.*\b(credits?|extra usage)\b"), statuses=(429,)),
         ),
     ),
     # a kept-alive connection closed before one byte of the answer
     Row(STALE, (Sign(failures=("stale",)),)),
+    # a lack, or a fault, of ours
+    Row(INTERNAL, (Sign(failures=("internal",)),)),
     # TLS: untrusted, expired, wrong name
     Row(CONFIGURATION, (Sign(failures=("tls",)),)),
 )
@@ -293,8 +306,8 @@ BY_STATUS: tuple[Row, ...] = (
         replace(UNSUPPORTED, then=Then.NEXT),
         (Sign(statuses=(404,)), Sign(statuses=(405, 501), count_tokens=True)),
     ),
-    # 407 from a proxy
-    Row(CONFIGURATION, (Sign(statuses=(407,)), Sign(failures=("proxy_auth",)))),
+    # 407 from a proxy; 508 from a daemon of this kind that the request has been through before
+    Row(CONFIGURATION, (Sign(statuses=(407, 508)), Sign(failures=("proxy_auth",)))),
     # 429, with a hint and without
     Row(QUOTA, (Sign(statuses=(429,)),), Hinted.COOLDOWN_AND_SCOPE),
     Row(OVERLOADED, (Sign(statuses=(529,)),), Hinted.COOLDOWN),

@@ -28,6 +28,7 @@ class Kind(Enum):
     STALE = "stale"
     CONFIGURATION = "configuration"
     BROKEN_STREAM = "broken_stream"
+    INTERNAL = "internal"
 
 
 class Scope(Enum):
@@ -143,7 +144,8 @@ class Evidence:
     failure: str = ""
     """Without a usable answer: connect, connect_timeout, dns, first_byte_timeout, idle_timeout, content_timeout, cut,
     malformed, stale, tls, proxy_auth, not_claude (a 200 that is HTML, empty, the wrong type or an error object),
-    cannot_carry (found while translating), cancelled, or a finish reason that is the model's fault, as it came."""
+    cannot_carry (found while translating), internal (ours), cancelled, or a finish reason that is the model's fault, as
+    it came."""
     message_committed: bool = False
     count_tokens: bool = False
     refreshable: bool = False

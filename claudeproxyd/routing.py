@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from claudeproxyd.globs import matches
 from claudeproxyd.leases import Route
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ class Router:
 
     def __init__(self, models: Sequence[Model], providers: Sequence[Provider]) -> None:
         self._models = models
+        self._by_name = {entry.name: entry for entry in reversed(models)}
         self._providers = {provider.name: provider for provider in providers}
         self._remembered: OrderedDict[str, tuple[Route, ...]] = OrderedDict()
 
@@ -42,16 +43,21 @@ class Router:
     def _find(self, model: str) -> Sequence[Route]:
         if not self._models:
             return [Route(name, model) for name, provider in self._providers.items() if _serves(provider, model)]
-        for entry in self._models:
-            if not fnmatchcase(model, entry.name):
-                continue
-            routes = [
-                Route(route.provider, route.model or model, route.max_output_tokens or None, route.context or None)
-                for route in entry.routes
-            ] or [Route(name, model) for name in self._providers]
-            return [route for route in routes if _serves(self._providers[route.provider], route.model)]
-        return []
+        entry = self._by_name.get(model) or next((each for each in self._models if matches(model, [each.name])), None)
+        if entry is None:
+            return []
+        routes = [
+            Route(
+                route.provider,
+                route.model or model,
+                route.max_output_tokens or None,
+                route.context or None,
+                route.thinking == "default",
+            )
+            for route in entry.routes
+        ] or [Route(name, model) for name in self._providers]
+        return [route for route in routes if _serves(self._providers[route.provider], route.model)]
 
 
 def _serves(provider: Provider, model: str) -> bool:
-    return any(fnmatchcase(model, glob) for glob in provider.models)
+    return matches(model, provider.models)

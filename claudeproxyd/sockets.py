@@ -15,6 +15,9 @@ from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 
+NEXT_TURN = 0.001
+"""Seconds until everybody else was heard: what is to be done after none is done in the same turn."""
+
 
 class Outbox:
     """The reactor, as some sockets' transports see it: whoever wants to write may, when the turn is over."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
 from twisted.python import usage
 
+from claudeproxyd.config.files import found_file
 from claudeproxyd.config.loading import Loaded, load
 from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.config.report import report
+from claudeproxyd.config.schema import Config
 from claudeproxyd.daemon import Daemon
 from claudeproxyd.graph import makers
 
@@ -34,8 +38,13 @@ class Options(usage.Options):
         ["check", None, "Read the configuration, say what it amounts to or what is wrong with it, and exit."]
     ]
 
+    file: str | None = None
+    """What was read at first, whole: a reload reads that one, wherever the daemon is then, or fails."""
+
     def postOptions(self) -> None:
         """Read the configuration; with ``--check`` that is all."""
+        if name := found_file(self["config"], os.environ):
+            self.file = os.path.abspath(os.path.expanduser(name))
         try:
             self.loaded = self.load(tries_paths=bool(self["check"]))
         except ConfigError as mistakes:
@@ -44,16 +53,25 @@ class Options(usage.Options):
                 raise SystemExit(1) from None
             raise usage.UsageError(str(mistakes)) from None
         if self["check"]:
-            sys.stdout.write(f"{report(self.loaded, makers())}\n")
+            sys.stdout.write(f"{report(self.loaded, self.loaded.makers)}\n")
             raise SystemExit(0)
+        # One that came before the daemon listens for it would end the process; what it asks for is done just now.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    def load(self, *, tries_paths: bool = False) -> Loaded:
-        """Read it, now or again. Raises :class:`~claudeproxyd.config.mistakes.ConfigError`."""
-        return load(self["config"], os.environ, makers(), tries_paths=tries_paths)
+    def load(self, in_force: Config | None = None, *, tries_paths: bool = False) -> Loaded:
+        """Read it, now or again, in the place of *in_force*; blocks for it.
+
+        Raises :class:`~claudeproxyd.config.mistakes.ConfigError`.
+        """
+        return load(self.file, os.environ, makers(), tries_paths=tries_paths, in_force=in_force)
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
-    """The daemon. Called by twistd, and by ``claudeproxyd.tac``."""
+    """The daemon. Called by twistd, and by ``claudeproxyd.tac``: then its reactor gets a clock that nobody sets."""
     if reactor is None:
-        from twisted.internet import reactor
+        from twisted.internet import reactor as made
+
+        reactor = made
+        # Twisted counts by the wall clock: set forward, every wait would be over; set back, none would ever be.
+        reactor.seconds = time.monotonic
     return Daemon(reactor, options.loaded, options.load, options.parent or {"nodaemon": True})

@@ -13,15 +13,28 @@ PACKAGE = Path(__file__).parents[1] / "claudeproxyd"
 #: From the ground up. A part imports from itself and from lower floors, never sideways or upwards. The ground floor is
 #: one part: small modules of words that everybody uses.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("interfaces", "errors", "error_bodies", "outcomes", "outcome_tables", "classification", "hints", "leases"),
+    (
+        "interfaces",
+        "account_ids",
+        "errors",
+        "error_bodies",
+        "outcomes",
+        "outcome_tables",
+        "classification",
+        "hints",
+        "leases",
+        "globs",
+        "patterns",
+    ),
     ("messages", "framing"),
     ("translate",),
-    ("config", "observe", "sockets"),
+    ("config", "observe", "descriptors", "sockets", "threads"),
     ("routing", "upstream", "pool"),
     ("dispatch", "secrets", "pool.service"),
     ("catalog", "executors", "store"),
     ("web",),
     ("graph",),
+    ("reloads",),
     ("daemon",),
     ("tap",),
 )

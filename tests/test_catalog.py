@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyClass
 
-from claudeproxyd.catalog import EVERY, Catalog
+from claudeproxyd.catalog import EVERY, PATIENCE, QUIET, Catalog
 from claudeproxyd.config.schema import Model, Provider, RouteTo
 from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.leases import Credential
@@ -25,6 +25,7 @@ class ListingExecutor:
 
     def __init__(self) -> None:
         self.asked: list[Deferred[Any]] = []
+        self.credentials: list[Any] = []
 
     def cannot_carry(self, call: Any, route: Any) -> str | None:
         return None
@@ -38,6 +39,7 @@ class ListingExecutor:
     def models(self, credential: Any) -> Deferred[Any]:
         asked: Deferred[Any] = Deferred()
         self.asked.append(asked)
+        self.credentials.append(credential)
         return asked
 
 
@@ -53,6 +55,7 @@ class CatalogTestCase(SynchronousTestCase):
         serves: tuple[str, ...] = ("*",),
         before: Catalog | None = None,
         credentials: str = "ab",
+        others: str = "",
     ) -> None:
         """With these ``[[models]]``."""
         self.clock = Clock()
@@ -61,8 +64,12 @@ class CatalogTestCase(SynchronousTestCase):
             self.clock,  # type: ignore[arg-type]  # it is one in all but its declaration
             models,
             [Provider(name="p", kind="fake", models=list(serves))],
-            {"p": self.executor},
-            [Credential("p", name, StaticSecret({})) for name in credentials],
+            {"p": self.executor, "q": self.executor},
+            [
+                Credential(provider, name, StaticSecret({}))
+                for provider, names in (("p", credentials), ("q", others))
+                for name in names
+            ],
             before,
         )
 
@@ -90,6 +97,18 @@ class Named(CatalogTestCase):
         self.assertTrue(self.catalog.knows("a"))
         self.assertFalse(self.catalog.knows("a-*"))
 
+    def test_window(self) -> None:
+        """A name with its context window is a name, and listed; it is no reason to ask the providers."""
+        self.make(Model(name="claude-opus-4-8[1m]", routes=[RouteTo(provider="p")]))
+        self.catalog.startService()
+        self.assertEqual(self.ids(), ["claude-opus-4-8[1m]"])
+        self.assertEqual(self.executor.asked, [])
+
+    def test_description(self) -> None:
+        """What the operator says of a model stands in its entry: Claude Code shows it."""
+        self.make(Model(name="m", routes=[RouteTo(provider="p")], description="For long texts"))
+        self.assertEqual(self.catalog.entries()[0]["description"], "For long texts")
+
     def test_entry(self) -> None:
         """The API's own shape."""
         self.make(Model(name="m", routes=[RouteTo(provider="p")]))
@@ -113,7 +132,7 @@ class Discovered(CatalogTestCase):
         self.make(serves=("mine", "x-*"))
 
     def test_asked(self) -> None:
-        """Every credential, one after another; entries are merged, the operator's names first."""
+        """Every credential; entries are merged, the operator's names first."""
         self.catalog.startService()
         self.assertEqual(self.ids(), ["mine"])
         self.executor.asked[0].callback([{"id": "x", "display_name": "X", "max_tokens": 9}, {"id": "mine"}])
@@ -135,18 +154,18 @@ class Discovered(CatalogTestCase):
             self.executor.asked[2 * number + 1].callback([{"id": f"x{number}"}])
             self.assertEqual(self.ids(), ["mine", f"x{number}"])
             self.clock.advance(EVERY)
-        self.assertEqual(len(self.executor.asked), 5)
+        self.assertEqual(len(self.executor.asked), 6)
         self.catalog.stopService()
 
     def test_kept(self) -> None:
         """What a credential listed stays while it says nothing else, whatever the others say."""
         self.catalog.startService()
-        for name in "xy":
-            self.executor.asked[-1].callback([{"id": name}])
+        for asked, name in zip(self.executor.asked, "xy", strict=True):
+            asked.callback([{"id": name}])
         self.clock.advance(EVERY)
-        self.executor.asked[-1].errback(ZeroDivisionError())
+        self.executor.asked[2].errback(ZeroDivisionError())
         self.assertEqual(self.ids(), ["mine", "x", "y"])
-        self.executor.asked[-1].callback([{"id": "z"}])
+        self.executor.asked[3].callback([{"id": "z"}])
         self.assertEqual(self.ids(), ["mine", "x", "z"])
         self.catalog.stopService()
 
@@ -156,8 +175,8 @@ class Discovered(CatalogTestCase):
 
         def look(*answers: Any) -> float:
             """Seconds until the next look after one with these answers."""
-            for answer in answers:
-                self.executor.asked[-1].callback(answer)
+            for asked, answer in zip(self.executor.asked[-2:], answers, strict=True):
+                asked.callback(answer)
             (call,) = self.clock.getDelayedCalls()
             after: float = call.getTime() - self.clock.seconds()
             self.clock.advance(after)
@@ -169,18 +188,34 @@ class Discovered(CatalogTestCase):
         self.catalog.stopService()
 
     def test_one_that_never_answers(self) -> None:
-        """What the others listed is there while a credential takes its time."""
+        """What the others listed is there while a credential takes its time, and it has fifteen seconds of that."""
         self.catalog.startService()
-        self.executor.asked[0].callback([{"id": "x"}])
+        self.executor.asked[1].callback([{"id": "x"}])
         self.assertEqual(self.ids(), ["mine", "x"])
+        self.clock.advance(PATIENCE)
+        self.assertTrue(self.executor.asked[0].called)
+        self.clock.advance(60.0)
+        self.assertEqual(len(self.executor.asked), 4)
+        self.executor.asked[2].callback([{"id": "y"}])
+        self.assertEqual(self.ids(), ["mine", "y", "x"])
+        self.catalog.stopService()
+
+    def test_many(self) -> None:
+        """A provider with many credentials is asked for a few lists at a time, and keeps no other one waiting."""
+        self.make(serves=("mine", "x-*"), credentials="abcdefghijklm", others="z")
+        self.catalog.startService()
+        self.assertEqual([credential.name for credential in self.executor.credentials], [*"abcdefghz"])
+        self.executor.asked[8].callback([{"id": "theirs"}])
+        self.assertEqual(self.ids(), ["mine", "theirs"])
+        self.clock.advance(PATIENCE)
+        self.assertEqual([credential.name for credential in self.executor.credentials[9:]], [*"ijklm"])
         self.catalog.stopService()
 
     def test_stop(self) -> None:
-        """Stopping ends the question that is out, and asks none of the other credentials."""
+        """Stopping ends the questions that are out."""
         self.catalog.startService()
         self.catalog.stopService()
-        self.assertEqual(len(self.executor.asked), 1)
-        self.assertTrue(self.executor.asked[0].called)
+        self.assertEqual([asked.called for asked in self.executor.asked], [True, True])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
@@ -201,6 +236,21 @@ class Reloaded(CatalogTestCase):
         before = self.discover()
         self.make(before=before)
         self.assertEqual(self.ids(), ["found"])
+
+    def test_storm(self) -> None:
+        """Reloads that come thick and fast have nobody asked; the last of them has, when it is quiet."""
+        self.discover()
+        asked = 0
+        for _ in range(20):
+            before = self.catalog
+            before.stopService()
+            self.make(before=before)
+            self.catalog.startService()
+            self.clock.advance(QUIET / 2)
+            asked += len(self.executor.asked)
+        self.clock.advance(QUIET)
+        self.assertEqual((asked, len(self.executor.asked)), (0, 2))
+        self.catalog.stopService()
 
     def test_kept_of_what_is_there(self) -> None:
         """What a credential listed goes with it."""

@@ -98,6 +98,12 @@ class ByNameTests(Table):
                 404, "NOT_FOUND", "Publisher Model `projects/p/locations/l/publishers/anthropic/models/m` not found."
             ),
             google(404, "NOT_FOUND", "models/gemini-9 is not found for API version v1, or is not supported"),
+            google(
+                404,
+                "NOT_FOUND",
+                "This model models/gemini-2.5-pro is no longer available to new users. Please update your code to use "
+                "a newer model for the latest features and improvements.",
+            ),
             seen("openai", 404, {"error": {"code": "DeploymentNotFound", "message": "The API deployment …"}}),
             openai(404, "model_not_found", "The model `gpt-9` does not exist or you do not have access to it."),
             bedrock(
@@ -118,7 +124,7 @@ class ByNameTests(Table):
         self.assertEqual(classify(evidence).kind, Kind.QUOTA)
 
     def test_404_of_a_file_container_or_response(self) -> None:
-        """A client that names a file which is not there hears so, and its words cannot cool a model."""
+        """A client that names a file which no account has hears so, and its words cannot cool a model."""
         for evidence in (
             anthropic(404, "not_found_error", "File not found: the model: claude"),
             anthropic(404, "not_found_error", "Container not found."),
@@ -126,7 +132,7 @@ class ByNameTests(Table):
             openai(404, None, "Response with id 'resp_1' not found."),
             openai(404, None, "Item with id 'rs_1' not found. Items are not persisted when `store` is set to false."),
         ):
-            self.holds(evidence, Kind.CLIENT_FAULT, Scope.NONE, NONE, Then.ANSWER)
+            self.holds(evidence, Kind.CLIENT_FAULT, Scope.NONE, NONE, Then.NEXT)
 
     def test_billing(self) -> None:
         """An account without money rests for half an hour and then longer; the rest of the farm serves on."""
@@ -136,9 +142,44 @@ class ByNameTests(Table):
             anthropic(429, "rate_limit_error", "Over the limit", error_code="contract_spend_limit_reached"),
             openai(429, "insufficient_quota", "You exceeded your current quota", "insufficient_quota"),
             google(403, "PERMISSION_DENIED", "This API method requires billing", reason("BILLING_DISABLED")),
+            google(403, "PERMISSION_DENIED", "This API method requires billing to be enabled."),
+            google(
+                400,
+                "FAILED_PRECONDITION",
+                "Gemini API free tier is not available in your country. Please enable billing on your project in "
+                "Google AI Studio.",
+            ),
+            google(
+                400,
+                "FAILED_PRECONDITION",
+                "User location is not supported for the API use without a billing account linked.",
+            ),
+            *(
+                google(
+                    status,
+                    "RESOURCE_EXHAUSTED",
+                    f"Your {spent} Please go to AI Studio at https://ai.studio/projects to manage your project and "
+                    "billing.",
+                    {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36s"},
+                )
+                for status in (402, 429)
+                for spent in (
+                    "prepayment credits are depleted.",
+                    "prepaid balance is used up.",
+                    "project has exceeded its monthly spending cap.",
+                    "billing account has reached its spend limit.",
+                )
+            ),
         ):
             outcome = self.holds(evidence, Kind.BILLING, Scope.CREDENTIAL, (1_800, math.inf), Then.NEXT)
             self.assertIsNone(outcome.until_hint)
+
+    def test_words_of_billing_that_are_no_lack_of_it(self) -> None:
+        """Google's everyday 429 points to billing, and a client may name a file so: neither says a key has no money."""
+        quota = "You exceeded your current quota, please check your plan and billing details."
+        self.assertEqual(classify(google(429, "RESOURCE_EXHAUSTED", quota)).kind, Kind.QUOTA)
+        for said in ("The File files/billing is not in an ACTIVE state.", "Cannot fetch https://x.example/billing"):
+            self.assertEqual(classify(google(400, "FAILED_PRECONDITION", said)).kind, Kind.CLIENT_FAULT, said)
 
     def test_usage_limit_until_a_date(self) -> None:
         """A limit that the customer set himself holds until the day that the answer names."""
@@ -290,6 +331,11 @@ class ByNameTests(Table):
             "Usage credits are required for long context requests",
             "Extra usage is required for long context requests.",
             "The long-context beta is not available: no credits",
+            "You're out of extra usage. Add more at claude.ai/settings/usage",
+            "You're out of extra usage · resets 3pm",
+            "Extra usage is required for 1M context",
+            "Usage credits are required for 1M context",
+            "1M context needs extra usage, which is off for your organization",
         ):
             self.holds(
                 anthropic(429, "rate_limit_error", message, (b"retry-after", b"3600")),
@@ -299,6 +345,17 @@ class ByNameTests(Table):
     def test_stale_connection(self) -> None:
         """A kept-alive connection that was closed before a byte came is replaced, and no more said."""
         self.holds(failed("stale"), Kind.STALE, Scope.NONE, NONE, Then.REPEAT_ONCE)
+
+    def test_circle(self) -> None:
+        """A provider whose base_url leads back here is out, and no credential of its is to blame."""
+        error = {"type": "error", "error": {"type": "api_error", "message": "This request has been here before"}}
+        self.holds(seen("anthropic", 508, error), Kind.CONFIGURATION, Scope.PROVIDER, (60, 60), Then.NEXT)
+
+    def test_ours(self) -> None:
+        """What we lack, or do wrong, cools nobody, however far the request had come."""
+        self.holds(failed("internal"), Kind.INTERNAL, Scope.NONE, NONE, Then.NEXT)
+        broken = classify(failed("internal", message_committed=True))
+        self.assertEqual((broken.kind, broken.scope, broken.then), (Kind.INTERNAL, Scope.NONE, Then.ANSWER))
 
     def test_tls(self) -> None:
         """A certificate that does not fit is the operator's to mend; no credential is blamed."""
@@ -537,6 +594,31 @@ class ReasonTests(SynchronousTestCase):
         self.assertTrue(outcome.reason.startswith("a [31m b c"), outcome.reason)
         self.assertEqual(len(outcome.reason), 200)
         self.assertTrue(outcome.reason.isprintable())
+
+    def test_no_error_object(self) -> None:
+        """What is none may be an answer, or quote the prompt: only its kind and its length are told."""
+        prose = "Dear diary"
+        for body, form in (
+            (prose.encode(), "text"),
+            (json.dumps(prose).encode(), "text"),
+            (json.dumps({"message": prose}).encode(), "JSON"),
+            (json.dumps({"choices": [{"message": {"content": prose}}]}).encode(), "JSON"),
+            (f"<html><title>{prose}</title>".encode(), "HTML"),
+        ):
+            evidence = seen("anthropic", 200, body, failure="not_claude")
+            told = f"a 200 that is no answer of the API: {len(body)} bytes of {form}"
+            self.assertEqual(classify(evidence).reason, told)
+        for status in (400, 503):
+            evidence = seen("anthropic", status, prose.encode())
+            self.assertEqual(classify(evidence).reason, f"status {status}: 10 bytes of text")
+
+    def test_error_object(self) -> None:
+        """A provider's own error is quoted, whatever its shape, and so is a page's title."""
+        told = "Out of order"
+        for body in ({"error": {"message": told}}, {"error": told}):
+            self.assertEqual(classify(seen("anthropic", 200, body, failure="not_claude")).reason, told)
+        for body in ({"error": {"message": told}}, {"message": told}, f"<title>{told}</title>".encode()):
+            self.assertEqual(classify(seen("anthropic", 503, body)).reason, told)
 
     def test_without_words(self) -> None:
         """Where the upstream said nothing, the failure or the status stands for it."""

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.testing import MemoryReactorClock
+from twisted.application.service import Application, MultiService
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock
+from twisted.logger import ILogObserver, Logger, capturedLogs, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
+import claudeproxyd.daemon
+from claudeproxyd import graph
 from claudeproxyd.config.mistakes import ConfigError
+from claudeproxyd.observe.scrub import redact
 from claudeproxyd.tap import Options, makeService
 from tests.upstream.fakes import Wire
 from tests.web.support import Connection, Reply, get, post
@@ -41,6 +50,7 @@ MODELS = "".join(
     f'[[models]]\nname = "{name}"\nroutes = [{{ provider = "one" }}, {{ provider = "two" }}]\n'
     for name in ("one-m", "any")
 )
+CLIENTS = '[[clients]]\nname = "c"\nkey = "a-key-of-a-client"\n'
 GEMINI = '[[models]]\nname = "gemini-3-pro"\nroutes = [{ provider = "one" }]\n'
 OK = b'HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n{"type":"message"}'
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -53,18 +63,8 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-class Threads:
-    """Work that is handed to a thread is done at once."""
-
-    def callInThreadWithCallback(self, done: Callable[..., None], work: Callable[..., Any], *args: Any) -> None:
-        done(True, work(*args))
-
-
 class Reactor(MemoryReactorClock):
-    """With threads of a kind."""
-
-    def getThreadPool(self) -> Threads:
-        return Threads()
+    """That has threads."""
 
     def callFromThread(self, work: Callable[..., object], *args: Any) -> None:
         work(*args)
@@ -77,16 +77,35 @@ class DaemonTestCase(SynchronousTestCase):
         self.signals: dict[int, Any] = {}
         self.patch(signal, "signal", self.signals.__setitem__)
         self.patch(resource, "setrlimit", lambda *_: None)
+        self.held: list[Callable[[], object]] | None = None
+        self.patch(claudeproxyd.daemon, "thread_of_its_own", lambda reactor, name: self.in_thread)
+        self.patch(claudeproxyd.daemon, "unawaited_threads", lambda reactor, name, most: self.in_unawaited_thread)
         for name in ("freeze", "set_threshold"):
             self.patch(gc, name, lambda *_: None)
         self.path = os.path.abspath(self.mktemp())
         self.write(BASE + ONE + TWO + MODELS)
+        self.setUpDaemon()
+
+    def setUpDaemon(self, arguments: list[str] | None = None) -> None:
+        """A daemon of the file as it is now."""
         options = Options()
-        options.parseOptions(["--config", self.path])
+        options.parseOptions(["--config", self.path] if arguments is None else arguments)
         self.reactor = Reactor()
         self.daemon: Any = makeService(options, self.reactor)
         self.daemon.privilegedStartService()
         self.daemon.startService()
+
+    def in_thread(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """Work that is handed to a thread is done at once, or when the test says so."""
+        if self.held is None:
+            return maybeDeferred(work, *args)
+        done: Deferred[Any] = Deferred()
+        self.held.append(lambda: maybeDeferred(work, *args).chainDeferred(done))
+        return done
+
+    def in_unawaited_thread(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """Work whose end the process does not wait for."""
+        return self.in_thread(work, *args)
 
     def write(self, text: str) -> None:
         """Another configuration."""
@@ -155,6 +174,24 @@ class Serving(DaemonTestCase):
         wire.say(chunk(odd + STOP) + chunk(b""))
         self.assertEqual(connection.take(), chunk(odd + STOP) + chunk(b""))
 
+    def test_odd_answers(self) -> None:
+        """A whole answer that is odd is paid for once: its client gets the bytes, and the log one line."""
+        body = b'{"type":"message","content":"\\ud99c","usage":{"input_tokens":"11","output_tokens":3}}'
+        head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body)
+        with capturedLogs() as events:
+            connection = self.ask()
+            wire = self.accept()
+            wire.say(head + body)
+            for _ in range(2):
+                reply = Reply(connection.take())
+                self.assertEqual((reply.status, reply.body), (200, body))
+                self.assertEqual(dict(reply.pairs)[b"x-claudeproxyd-attempts"], b"1")
+                connection = self.ask()
+                wire.say(head + body)
+        told = [event for event in events if "odd" in event["log_format"]]
+        self.assertEqual([event["what"] for event in told], ["figures of an unknown shape: usage.input_tokens"])
+        self.assertEqual(self.reactor.tcpClients, [])
+
     def test_another_takes_over(self) -> None:
         """An upstream that is overloaded in its stream costs the client nothing, content in the same read or not."""
         error = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"no"}}\n\n'
@@ -188,6 +225,69 @@ class Serving(DaemonTestCase):
         connection, wire = self.streaming()
         connection.lose()
         self.assertTrue(wire.aborted)
+
+
+class Starting(DaemonTestCase):
+    """What there is before the first request."""
+
+    def observer(self, **options: Any) -> Any:
+        """What an application has for its log once the daemon is its child."""
+        settings = Options()
+        settings.parent = {"nodaemon": True, **options}
+        settings.parseOptions(["--config", self.path])
+        application = Application("test")
+        daemon: Any = makeService(settings, Reactor())
+        daemon.setServiceParent(application)
+        return application.getComponent(ILogObserver)
+
+    def test_log(self) -> None:
+        """twistd is given our observer, in the configured form; under --syslog it is left its own."""
+        out = io.StringIO()
+        self.patch(sys, "stdout", out)
+        for form, written in (("json", '"msg":"hello"'), ("text", "hello")):
+            self.write(f'{BASE}format = "{form}"\n{ONE}')
+            log = self.observer()
+            verifyObject(ILogObserver, log)
+            Logger("test", observer=log).info("hello")
+            self.assertIn(written, out.getvalue().replace('": "', '":"'))
+        self.assertIsNone(self.observer(syslog=True))
+
+    def test_other_parents(self) -> None:
+        """A parent that is no application has no log to give it."""
+        parent = MultiService()
+        self.daemon.setServiceParent(parent)
+        self.assertIn(self.daemon, list(parent))
+
+    def test_secrets(self) -> None:
+        """Every secret of the configuration is known, and stays so for a while after a reload took it away."""
+        key_file = os.path.abspath(self.mktemp())
+        with open(key_file, "w", encoding="utf-8") as file:
+            json.dump(
+                {"type": "authorized_user", "refresh_token": "user-refresh", "client_secret": "user-secret"}, file
+            )
+        os.chmod(key_file, 0o600)
+        beside = (
+            'proxy = "http://me:proxy%21password@127.0.0.1:3128"\n'
+            'headers = { x-token = "Bearer header-token", x-name = "gateway-name", x-auth-of = "{client}-auth" }\n'
+        )
+        vertex = (
+            '[[providers]]\nname = "v"\nkind = "vertex"\n[[providers.credentials]]\nname = "c"\n'
+            f'project = "some-project"\nlocation = "us"\nservice_account = {{ file = "{key_file}" }}\n'
+        )
+        self.write(BASE + ONE.replace("sk-one", "key-of-one") + beside + vertex)
+        self.successResultOf(self.daemon.reload())
+        told = "key-of-one user-refresh user-secret proxy!password header-token gateway-name"
+        self.assertEqual(redact(told), "*** *** *** *** *** gateway-name")
+        self.write(BASE + ONE)
+        self.successResultOf(self.daemon.reload())
+        self.assertEqual(redact(told), "*** *** *** *** *** gateway-name")
+
+    def test_models_in_metrics(self) -> None:
+        """What the configuration names has a label of its own, though its first request fails."""
+        self.ask("any")
+        self.accept().say(b"HTTP/1.1 400 No\r\ncontent-length: 0\r\n\r\n")
+        page = self.daemon.metrics.render().decode()
+        self.assertIn('claudeproxyd_requests_total{client="anonymous",model="any",status="4xx"} 1', page)
 
 
 class Reloading(DaemonTestCase):
@@ -301,6 +401,187 @@ class Reloading(DaemonTestCase):
         self.signals[signal.SIGHUP](signal.SIGHUP, None)
         self.ask()
         self.assertEqual(self.reactor.tcpClients[0][1], 9003)
+
+    def test_listeners_in_force(self) -> None:
+        """The next reloads too are judged by the listeners that are there, not by those of the file read last."""
+        everywhere = BASE.replace("tcp:8765:interface=127.0.0.1", "tcp:8765:interface=0.0.0.0")
+        self.write(everywhere + ONE + CLIENTS)
+        self.setUpDaemon()
+        self.write(BASE + ONE + CLIENTS)
+        self.assertIn("not before a restart: server.listen", self.successResultOf(self.daemon.reload()))
+        self.write(BASE + ONE)
+        self.assertIn("0.0.0.0", str(self.failureResultOf(self.daemon.reload(), ConfigError).value))
+        stranger = post(body=b'{"model":"m","max_tokens":9,"messages":[]}')
+        self.assertEqual(Connection(self.daemon.site, "192.0.2.7").ask(stranger).status, 401)
+
+    def test_open_access_is_not_reloaded(self) -> None:
+        """A reload that says ``open`` changes nothing: other names than loopback stay out until a restart."""
+        elsewhere = b"GET /healthz HTTP/1.1\r\nHost: gateway.example\r\n\r\n"
+        opened = BASE.replace("drain = 30.0", "drain = 30.0\nopen = true") + ONE
+        self.write(opened)
+        self.assertIn("not before a restart: server.open", self.successResultOf(self.daemon.reload()))
+        self.assertEqual(Connection(self.daemon.site, "127.0.0.1").ask(elsewhere).status, 403)
+        self.setUpDaemon()
+        self.assertEqual(Connection(self.daemon.site, "127.0.0.1").ask(elsewhere).status, 200)
+
+    def test_file_is_gone(self) -> None:
+        """A configuration that was found by itself and vanishes is a mistake, not the environment alone."""
+        folder = os.path.abspath(self.mktemp())
+        os.makedirs(folder)
+        self.addCleanup(os.chdir, os.getcwd())
+        self.path = os.path.join(folder, "claudeproxyd.toml")
+        self.write(BASE + ONE + CLIENTS)
+        os.chdir(folder)
+        self.setUpDaemon([])
+        os.chdir("/")
+        self.assertEqual(self.successResultOf(self.daemon.reload()), "nothing changed")
+        os.unlink(self.path)
+        failure = self.failureResultOf(self.daemon.reload(), ConfigError)
+        self.assertIn(f"{self.path}: cannot be read", str(failure.value))
+        self.assertEqual(Reply(self.ask().take()).status, 401)
+
+    def test_unforeseen(self) -> None:
+        """Whatever no check foresaw is one line in the log, for SIGHUP as for who asks; the daemon serves as before."""
+        wire = self.used("one-m")
+        log = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+
+        def unusable(*_: object) -> None:
+            raise FileNotFoundError(2, "gone between the check and now", "/ca.pem")
+
+        self.write(BASE + ONE.replace("9001", "9003") + TWO + MODELS)
+        self.patch(graph, "Plant", unusable)
+        failure = self.failureResultOf(self.daemon.reload(), ConfigError)
+        self.assertIn("FileNotFoundError: [Errno 2] gone between", str(failure.value))
+        self.signals[signal.SIGHUP](signal.SIGHUP, None)
+        lines = [str(formatEvent(event)) for event in log]
+        self.assertEqual([line.count("gone between") for line in lines], [1, 1])
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.ask()
+        self.assertIn(b"sk-one", wire.taken())
+
+    def test_off_the_reactor(self) -> None:
+        """Reading and checking is a thread's work; requests are served meanwhile, by the configuration of before."""
+        self.held = held = []
+        self.write(BASE + ONE.replace("9001", "9003") + TWO + MODELS)
+        reloaded = self.daemon.reload()
+        self.used("one-m")
+        self.assertNoResult(reloaded)
+        held.pop(0)()
+        self.assertIn("one", self.successResultOf(reloaded))
+
+    def test_new_secrets(self) -> None:
+        """They are known before anybody can show them, and those from before for as long as their answers may come."""
+        known: list[str] = []
+        plant = graph.Plant
+        self.patch(graph, "Plant", lambda *args: known.append(redact("a-key-of-a-client")) or plant(*args))
+        self.write(BASE + ONE + CLIENTS)
+        self.assertIn("clients", self.successResultOf(self.daemon.reload()))
+        self.assertEqual(known, ["***"])
+        self.write(BASE + ONE.replace("sk-one", "another-key-of-one") + CLIENTS)
+        self.successResultOf(self.daemon.reload())
+        self.write(BASE + ONE + CLIENTS)
+        self.successResultOf(self.daemon.reload())
+        self.assertEqual(redact("another-key-of-one"), "***")
+
+    def test_one_at_a_time(self) -> None:
+        """Those who ask while one is under way share the next, which reads what they wrote."""
+        self.held = held = []
+        reloads = [self.daemon.reload() for _ in range(200)]
+        self.assertEqual(len(held), 1)
+        self.write(BASE + TWO + MODELS.replace('{ provider = "one" }, ', ""))
+        held.pop(0)()
+        self.assertIn("removed: one", self.successResultOf(reloads[0]))
+        self.assertEqual(len(held), 1)
+        held.pop(0)()
+        self.assertEqual([self.successResultOf(each) for each in reloads[1:]], ["nothing changed"] * 199)
+        self.assertEqual(held, [])
+
+    def test_nothing_changed(self) -> None:
+        """A reload of the same file builds nothing anew: no provider is asked for its models again."""
+        catalog = self.daemon._plant.catalog
+        self.assertEqual(self.successResultOf(self.daemon.reload()), "nothing changed")
+        self.assertIs(self.daemon._plant.catalog, catalog)
+
+
+class EarlySignals(SynchronousTestCase):
+    """Signals that come early."""
+
+    def test_hang_up(self) -> None:
+        """SIGHUP before the daemon listens for it ends nothing: from when the options are read it is ignored."""
+        signals: dict[int, Any] = {}
+        self.patch(signal, "signal", signals.__setitem__)
+        path = self.mktemp()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(BASE + ONE)
+        Options().parseOptions(["--config", path])
+        self.assertEqual(signals, {signal.SIGHUP: signal.SIG_IGN})
+
+
+class Descriptors(DaemonTestCase):
+    """What the process may have is what it lets in."""
+
+    def setUp(self) -> None:
+        self.patch(resource, "getrlimit", lambda _: (64, 1_024))
+        super().setUp()
+
+    def test_fewer_connections(self) -> None:
+        """No more clients than there are descriptors for, at either listener, now and after a reload."""
+        for site in (self.daemon.site, self.daemon.admin_site):
+            self.assertEqual(site.gateway.limits.max_connections, 487)
+        self.write((BASE + ONE + TWO + MODELS).replace("drain", "max_connections = 400\ndrain"))
+        self.successResultOf(self.daemon.reload())
+        self.assertEqual(self.daemon.site.gateway.limits.max_connections, 400)
+
+
+class Lookups(DaemonTestCase):
+    """Names of hosts."""
+
+    def setUp(self) -> None:
+        self.asked: list[tuple[str, Deferred[Any]]] = []
+        super().setUp()
+
+    def in_unawaited_thread(self, function: Any, name: str) -> Deferred[Any]:
+        """In a thread that ends when a test says so."""
+        work: Deferred[Any] = Deferred()
+        self.asked.append((name, work))
+        return work
+
+    def test_one_that_hangs(self) -> None:
+        """Many requests to a host whose name hangs take one thread, and another provider is reached meanwhile."""
+        by_name = (ONE + TWO).replace("http://127.0.0.1:9001", "https://hangs.example:9001")
+        by_name = by_name.replace("http://127.0.0.1:9002", "https://fine.example:9002")
+        self.write(BASE + by_name + MODELS + '[[models]]\nname = "two-m"\nroutes = [{ provider = "two" }]\n')
+        self.successResultOf(self.daemon.reload())
+        for _ in range(24):
+            self.ask()
+        self.ask("two-m")
+        self.assertEqual([name for name, _ in self.asked], ["hangs.example", "fine.example"])
+        self.asked[1][1].callback([(IPv4Address, "192.0.2.2")])
+        self.assertEqual([where[:2] for where in self.reactor.tcpClients], [("192.0.2.2", 9002)])
+
+
+class Circles(DaemonTestCase):
+    """A base_url that leads back here, by whichever name."""
+
+    def test_one_turn(self) -> None:
+        """What comes back is refused before its key is looked at; the provider is out, and another serves."""
+        connection = self.ask("any")
+        wire = self.accept()
+        again = Connection(self.daemon.site, "127.0.0.1")
+        reply = again.ask(wire.taken().replace(b"Host: 127.0.0.1:9001", b"Host: gateway.example"))
+        self.assertEqual(reply.status, 508)
+        self.assertIn(b"base_url", reply.body)
+        self.assertEqual(self.reactor.tcpClients, [])
+        wire.say(b"HTTP/1.1 508 Loop Detected\r\ncontent-length: %d\r\n\r\n%b" % (len(reply.body), reply.body))
+        self.accept().say(OK)
+        self.assertIn(b'{"type":"message"}', connection.take())
+
+    def test_another_daemon(self) -> None:
+        """Requests of another daemon are as welcome as any client's."""
+        connection = Connection(self.daemon.site, "127.0.0.1")
+        body = b'{"model":"one-m","max_tokens":9,"messages":[]}'
+        connection.send(post("/v1/messages", body, "x-claudeproxyd-hop: fedcba9876543210"))
+        self.assertIn(b"x-claudeproxyd-hop: fedcba9876543210, ", self.accept().taken())
 
 
 class Stopping(DaemonTestCase):

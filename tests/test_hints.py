@@ -28,8 +28,10 @@ def openai(*headers: Header) -> Hint | None:
     return hint(headers, b"", "openai", NOW)
 
 
-def google(*details: dict[str, Any], headers: tuple[Header, ...] = (), now: float = NOW) -> Hint | None:
-    body = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "x", "details": list(details)}}
+def google(
+    *details: dict[str, Any], headers: tuple[Header, ...] = (), now: float = NOW, said: str = "x"
+) -> Hint | None:
+    body = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": said, "details": list(details)}}
     return hint(headers, json.dumps(body).encode(), "google", now)
 
 
@@ -172,6 +174,18 @@ class AnthropicTests(SynchronousTestCase):
 
 class GoogleTests(SynchronousTestCase):
     """google.rpc details."""
+
+    def test_in_words(self) -> None:
+        """Where the sentence alone says when to come back, it is believed; what is more exact goes first."""
+        quota = (
+            "You exceeded your current quota.\n* Quota exceeded for metric: m, limit: 20, model: g\nPlease retry in "
+        )
+        for told, seconds in (("36.4s.", 36.4), ("1h2m3s.", 3_723), ("563.5ms.", 0.5635), ("1m0s", 60)):
+            self.assertEqual(google(said=quota + told), (seconds, Scope.MODEL), told)
+        self.assertEqual(google(retry_info("7s"), said=quota + "36.4s."), (7, Scope.MODEL))
+        self.assertEqual(google(quota_failure(PER_MINUTE), said=quota + "36.4s."), (36.4, Scope.MODEL))
+        for told in ("a while.", "0s.", "-3s.", "999999h."):
+            self.assertIsNone(google(said=quota + told), told)
 
     def test_retry_info(self) -> None:
         """The delay that Google suggests is taken."""

@@ -33,6 +33,29 @@ class Routes(SynchronousTestCase):
         self.assertEqual(router.routes("claude-sonnet-5"), (Route("a", "claude-sonnet-5"), Route("b", "g", context=9)))
         self.assertEqual(router.routes("Claude-Sonnet-5"), (Route("b", "Claude-Sonnet-5"),))
 
+    def test_equal_name(self) -> None:
+        """A name that is equal wins over every glob, wherever it stands, and whatever stands in it."""
+        names = ("claude-*", "claude-opus-4-8[1m]", "claude-[ab]", "claude-opus-4-8", "claude-*[1m]")
+        models = [Model(name=name, routes=[RouteTo(provider="p", model=name)]) for name in names]
+        for order in (models, models[::-1]):
+            router = Router(order, [provider("p")])
+            for name in names:
+                self.assertEqual([route.model for route in router.routes(name)], [name])
+        self.assertEqual(router.routes("claude-a")[0].model, "claude-[ab]")
+        self.assertEqual(router.routes("claude-x[1m]")[0].model, "claude-*[1m]")
+        self.assertEqual(router.routes("claude-opus-4-81")[0].model, "claude-*")
+
+    def test_window_of_a_provider(self) -> None:
+        """A provider that serves a name with its context window serves that very name."""
+        router = Router([], [provider("p", "claude-opus-4-8[1m]")])
+        self.assertEqual(router.routes("claude-opus-4-8[1m]"), (Route("p", "claude-opus-4-8[1m]"),))
+        self.assertEqual(router.routes("claude-opus-4-81"), ())
+
+    def test_thinking(self) -> None:
+        """A route may leave it to the model how much it thinks."""
+        models = [Model(name="m", routes=[RouteTo(provider="a", thinking="default")])]
+        self.assertEqual(Router(models, [provider("a")]).routes("m"), (Route("a", "m", own_thinking=True),))
+
     def test_no_match(self) -> None:
         """A name that no entry matches is unknown."""
         self.assertEqual(Router([Model(name="m", routes=[RouteTo(provider="a")])], [provider("a")]).routes("n"), ())

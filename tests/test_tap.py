@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 
 from twisted.python.usage import UsageError
@@ -27,6 +28,7 @@ class CommandLine(SynchronousTestCase):
         self.out, self.err = io.StringIO(), io.StringIO()
         self.patch(sys, "stdout", self.out)
         self.patch(sys, "stderr", self.err)
+        self.patch(signal, "signal", lambda *_: None)
 
     def parse(self, text: str, *options: str) -> Options:
         """Parse with that configuration."""

@@ -6,24 +6,43 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
+from claudeproxyd.config.keys import check_keys
 from claudeproxyd.config.listening import Listener, listener_of
 from claudeproxyd.config.merging import Origins
 from claudeproxyd.config.mistakes import Findings
+from claudeproxyd.config.opening import check_access, check_reload
 from claudeproxyd.config.places import Place
 from claudeproxyd.config.schema import Config, Model, Provider
-from claudeproxyd.config.state import missing_for, state_of
+from claudeproxyd.config.state import InFile, is_foreign, missing_for, state_of
 from claudeproxyd.config.upstreams import check_provider, check_secret, parsed_url
+from claudeproxyd.globs import is_glob, matches, oddity
 from claudeproxyd.interfaces import IExecutorMaker
 
+_SHOWN_BY_CLAUDE_CODE = ("claude", "anthropic")
+_OF_CLAUDE = ("anthropic", "sandbox")
+"""Kinds whose models are Claude's, or are called so, and that get what clients say of thinking as it is."""
 
-def check(config: Config, origins: Origins, makers: Mapping[str, IExecutorMaker], findings: Findings) -> None:
-    """Add to *findings* all that is wrong with *config*, whose types are right already."""
+
+def check(
+    config: Config,
+    origins: Origins,
+    makers: Mapping[str, IExecutorMaker],
+    findings: Findings,
+    in_force: Config | None = None,
+) -> None:
+    """Add to *findings* all that is wrong with *config*, whose types are right already.
+
+    *in_force*: the one that it is to take the place of, at a reload.
+    """
     listeners = _listeners(config, origins, findings)
+    if in_force is not None:
+        check_reload(config, in_force, origins, findings)
     _server(config, origins, findings)
     _clients(config, origins, findings)
     own_ports = {listener.port for listener in listeners if listener.port}
     _providers(config, origins, makers, own_ports, findings)
     _models(config, origins, findings)
+    _globs(config, origins, findings)
     if config.streaming.head_commit <= config.pool.max_wait:
         findings.mistake(
             origins.at("streaming", "head_commit"),
@@ -37,22 +56,13 @@ def _listeners(config: Config, origins: Origins, findings: Findings) -> list[Lis
     if not server.listen:
         findings.mistake(origins.at("server", "listen"), "must name an endpoint")
     listeners: list[Listener] = []
+    public: list[tuple[int, Listener]] = []
     for index, description in enumerate(server.listen):
-        place = origins.at("server", "listen", index)
-        listener = _listener(description, place, listeners, findings)
-        if listener is not None and not listener.local and not config.clients:
-            findings.mistake(
-                place, "can be reached by others, and there are no [[clients]]", "add clients, or listen on 127.0.0.1"
-            )
-    if server.admin:
-        place = origins.at("server", "admin")
-        listener = _listener(server.admin, place, listeners, findings)
-        if listener is not None and not listener.local and server.admin_key is None:
-            findings.mistake(
-                origins.at("server", "admin_key"),
-                "is missing, and others can reach the admin listener",
-                "set it, or let admin listen on 127.0.0.1",
-            )
+        listener = _listener(description, origins.at("server", "listen", index), listeners, findings)
+        if listener is not None:
+            public.append((index, listener))
+    admin = _listener(server.admin, origins.at("server", "admin"), listeners, findings) if server.admin else None
+    check_access(config, public, admin, origins, findings)
     return listeners
 
 
@@ -81,9 +91,13 @@ def _server(config: Config, origins: Origins, findings: Findings) -> None:
             origins.at("server", "max_buffered_bytes"), "must not be less than max_request_bytes, or that is never met"
         )
     try:
-        state_of(server.state)
+        state = state_of(server.state)
     except ValueError as error:
         findings.mistake(origins.at("server", "state"), str(error))
+    else:
+        if isinstance(state, InFile) and is_foreign(state.path):
+            mend = "name a file of the daemon's own"
+            findings.mistake(origins.at("server", "state"), f"{state.path} is another program's database", mend)
     if missing := missing_for(server.state):
         mend = "pip install 'claudeproxyd[redis]'"
         findings.mistake(origins.at("server", "state"), f"needs the package {missing}, which is not installed", mend)
@@ -94,21 +108,22 @@ def _server(config: Config, origins: Origins, findings: Findings) -> None:
         except ValueError as error:
             findings.mistake(origins.at("server", "cors_origins", index), str(error), "such as https://app.example.com")
     for index, network in enumerate(server.trusted_proxies):
+        place = origins.at("server", "trusted_proxies", index)
         try:
-            ipaddress.ip_network(network, strict=False)
+            everybody = not ipaddress.ip_network(network, strict=False).prefixlen
         except ValueError:
-            findings.mistake(origins.at("server", "trusted_proxies", index), "must be an address or a network")
+            findings.mistake(place, "must be an address or a network")
+        else:
+            if everybody:
+                findings.warn(place, "is everybody: any client may then say who it is", "name the balancer's address")
 
 
 def _clients(config: Config, origins: Origins, findings: Findings) -> None:
     places = [origins.at("clients", index) for index in range(len(config.clients))]
     _names(zip((client.name for client in config.clients), places, strict=True), findings)
-    keys: dict[str, str] = {}
     for client, place in zip(config.clients, places, strict=True):
         check_secret(client.key, place / "key", findings)
-        first = keys.setdefault(client.key.digest, client.name)
-        if first != client.name:
-            findings.mistake(place / "key", f'is the key of client "{first}" too', "give each client its own")
+    check_keys(config, origins, findings)
 
 
 def _names(named: Iterable[tuple[str, Place]], findings: Findings) -> None:
@@ -156,24 +171,57 @@ def _models(config: Config, origins: Origins, findings: Findings) -> None:
                 findings.mistake(where / "provider", f'there is no provider "{route.provider}"', known)
             elif route.model and not _served(route.model, provider):
                 findings.warn(where / "model", f'no credential of provider "{provider.name}" may use it', "see models")
+            if provider is not None and route.thinking and provider.kind in _OF_CLAUDE:
+                findings.warn(where / "thinking", f'means nothing to the kind "{provider.kind}"', "leave it out")
+        if _is_hidden(model, config, providers):
+            message = "is hidden by Claude Code's /model, which shows what begins with claude or anthropic"
+            findings.warn(place / "name", message, f"add claude-{model.name} with the same routes, or say list = false")
         shadow = next((earlier for earlier in config.models[:index] if _covers(earlier, model)), None)
         if shadow is not None:
             findings.warn(place / "name", f'is never reached: "{shadow.name}" stands before it', "the first match wins")
 
 
+def _is_hidden(model: Model, config: Config, providers: Mapping[str, Provider]) -> bool:
+    """Whether it is listed by a name that Claude Code does not show, and by no other that leads where it does."""
+    if not model.list or is_glob(model.name) or model.name.startswith(_SHOWN_BY_CLAUDE_CODE):
+        return False
+    if all(route.provider in providers and providers[route.provider].kind in _OF_CLAUDE for route in model.routes):
+        return False
+    places = {(route.provider, route.model or model.name) for route in model.routes}
+    return not any(
+        places & {(route.provider, route.model) for route in other.routes}
+        for other in config.models
+        if other.list and other.name.startswith(_SHOWN_BY_CLAUDE_CODE)
+    )
+
+
+def _globs(config: Config, origins: Origins, findings: Findings) -> None:
+    """Look at every list of globs, and every name that may be one."""
+    places = [(model.name, origins.at("models", index) / "name") for index, model in enumerate(config.models)]
+    lists = [(client.models, origins.at("clients", index)) for index, client in enumerate(config.clients)]
+    for index, provider in enumerate(config.providers):
+        place = origins.at("providers", index)
+        lists.append((provider.models, place))
+        lists += [(each.models, place / "credentials" / i) for i, each in enumerate(provider.credentials)]
+    for globs, place in lists:
+        places += [(glob, place / "models" / index) for index, glob in enumerate(globs)]
+    for glob, place in places:
+        if why := oddity(glob):
+            findings.warn(place, why, "globs know *, ? and [abc]; several are several strings")
+
+
 def _served(model: str, provider: Provider) -> bool:
-    return _matches(model, provider.models) and any(_matches(model, each.models) for each in provider.credentials)
-
-
-def _matches(model: str, globs: list[str]) -> bool:
-    return any(fnmatchcase(model, glob) for glob in globs)
+    return matches(model, provider.models) and any(matches(model, each.models) for each in provider.credentials)
 
 
 def _covers(earlier: Model, later: Model) -> bool:
     """Whether *later*'s name can match nothing that *earlier*'s does not. Unsure is False.
 
-    A glob whose only wildcard is ``*`` covers what it matches read as text: its stars take in the other's wildcards.
+    A name that is no glob goes before every glob. A glob whose only wildcard is ``*`` covers what it matches read as
+    text: its stars take in the other's wildcards.
     """
     if earlier.name == later.name:
         return True
-    return not set("?[") & set(earlier.name + later.name) and fnmatchcase(later.name, earlier.name)
+    return (
+        is_glob(later.name) and not set("?[") & set(earlier.name + later.name) and fnmatchcase(later.name, earlier.name)
+    )

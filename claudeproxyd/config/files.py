@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Mapping
 
 from claudeproxyd.config.mistakes import Findings
+from claudeproxyd.config.ordinary import LARGEST_CONFIGURATION, NotOrdinary, read_ordinary
 from claudeproxyd.config.places import Path, Place, Source, lines_of
 
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -53,27 +54,62 @@ def _includes(source: Source, findings: Findings) -> list[tuple[str, Place]]:
         if not isinstance(pattern, str):
             continue
         place = Place(source) / "include" / index
+        whole = os.path.join(source.directory, os.path.expanduser(pattern))
         try:
-            names = sorted(glob.glob(os.path.join(source.directory, os.path.expanduser(pattern)), recursive=True))
+            names = sorted(glob.glob(whole, recursive=True))
+            closed = _closed_folder(whole)
         except (ValueError, re.error) as error:
             findings.mistake(place, f"is no file name: {error}")
             continue
-        if not names and not glob.has_magic(pattern):
+        if closed:
+            findings.mistake(place, f"looks into {closed}", "let the daemon's user read that folder")
+        elif not names and not glob.has_magic(pattern):
             findings.mistake(place, "names a file that is not there", f"it is looked for in {source.directory}")
+        elif not names:
+            findings.warn(place, f"matches no file in {source.directory}", "nothing is included by it")
         found += [(name, place) for name in names]
     return found
+
+
+def _closed_folder(pattern: str) -> str:
+    """A folder on the way of a glob that may not be looked into, with the reason, or ''.
+
+    The standard library takes such a folder for an empty one: what was not read would be taken for what is not there.
+    """
+    above, name = os.path.split(pattern)
+    while above and name == "":
+        above, name = os.path.split(above) if above != os.sep else ("", "")
+    if not above:
+        return ""
+    if closed := _closed_folder(above):
+        return closed
+    listed = glob.has_magic(name)
+    for folder in glob.glob(above, recursive=True):
+        try:
+            if listed:
+                with os.scandir(folder):
+                    pass
+            os.stat(os.path.join(folder, os.curdir))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            return f"{folder}, which cannot be read: {error.strerror}"
+    return ""
 
 
 def _read(name: str, findings: Findings) -> Source | None:
     """One file, or None with its mistake."""
     try:
-        with open(name, encoding="utf-8", newline="") as file:
-            text = file.read()
+        contents = read_ordinary(name, LARGEST_CONFIGURATION)
+        text = contents.data.decode()
     except OSError as error:
         findings.file(name, f"cannot be read: {error.strerror}")
         return None
     except UnicodeDecodeError:
         findings.file(name, "is not UTF-8 text")
+        return None
+    except NotOrdinary as error:
+        findings.file(name, str(error))
         return None
     except ValueError:
         findings.file(repr(name), "is no file name")
@@ -87,7 +123,7 @@ def _read(name: str, findings: Findings) -> Source | None:
     except RecursionError:
         findings.file(name, "is nested too deeply")
         return None
-    return Source(name, tree, os.path.dirname(os.path.abspath(name)), _lines(text))
+    return Source(name, tree, os.path.dirname(os.path.abspath(name)), _lines(text), contents.seen_by_all)
 
 
 def _position(message: str, text: str) -> tuple[int, int]:

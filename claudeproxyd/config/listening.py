@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 from OpenSSL import crypto
@@ -15,6 +16,12 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
+
+from claudeproxyd.config.ordinary import LARGEST_SECRET, NotOrdinary, read_ordinary
+
+_HOST = re.compile(r"(?![0-9]+\Z)[a-z0-9._-]+|(?=.*:)[0-9a-f:.]+(%.+)?")
+_FILES = ("privateKey", "certKey", "extraCertChain", "dhParameters")
+"""What endpoint strings have read."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ def listener_of(description: str) -> Listener:
     if description.startswith("systemd:"):
         # Its sockets exist only in the process that systemd started, and not where --check runs.
         return Listener(local=False)
+    _check_files(description)
     reactor = MemoryReactor()  # type: ignore[no-untyped-call]  # Twisted gives no types here
     try:
         endpoint = serverFromString(reactor, description)  # type: ignore[no-untyped-call]  # as above
@@ -54,9 +62,31 @@ def listener_of(description: str) -> Listener:
     return Listener(is_loopback(interface), interface, port)
 
 
+def is_host(text: str) -> bool:
+    """Whether *text*, in small letters, is a name or an address; a number alone is one that no certificate is for."""
+    return _HOST.fullmatch(text) is not None
+
+
+def _check_files(description: str) -> None:
+    """Raises ValueError where a key or a certificate is named that the parser of endpoints would read for ever."""
+    for setting in re.split(r"(?<!\\):", description)[1:]:
+        name, _, path = setting.partition("=")
+        if name in _FILES:
+            try:
+                read_ordinary(re.sub(r"\\(.)", r"\1", path), LARGEST_SECRET)
+            except NotOrdinary as error:
+                raise ValueError(f"{name} {error}") from None
+            except OSError:
+                pass  # the parser says it better
+
+
 def is_loopback(host: str) -> bool:
     """Whether *host* is this machine for sure: ``localhost`` or a loopback address."""
+    if host == "localhost":
+        return True
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # Python knows from 3.13 on that ::ffff:127.0.0.1 is one.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -26,15 +26,23 @@ class Loaded:
     """What is allowed and probably not meant; for the log, and for ``--check``."""
     files: tuple[str, ...]
     """What was read, the first file first; empty where the environment alone spoke."""
+    makers: Mapping[str, IExecutorMaker]
+    """The provider kinds that it was checked against."""
 
 
 def load(
-    path: str | None, environ: Mapping[str, str], makers: Mapping[str, IExecutorMaker], *, tries_paths: bool = False
+    path: str | None,
+    environ: Mapping[str, str],
+    makers: Mapping[str, IExecutorMaker],
+    *,
+    tries_paths: bool = False,
+    in_force: Config | None = None,
 ) -> Loaded:
     """The configuration of *path*, or of the first usual file that is there, or of the environment alone.
 
     *makers* are the provider kinds of this installation, by kind. *tries_paths*: what the daemon could not write is a
-    mistake too. Reads files, and blocks for it; called by tap.py at the start and on SIGHUP. Raises
+    mistake too. *in_force*: what it is to take the place of; to let in whom that one does not is a mistake then.
+    Reads files, and blocks for it; called by tap.py at the start and, in a thread, at a reload. Raises
     :class:`~claudeproxyd.config.mistakes.ConfigError` with every mistake there is.
     """
     findings = Findings()
@@ -47,9 +55,9 @@ def load(
         findings.settle()
     draft, origins = merged(sources, Reader(findings, environ), findings)
     config = completed(draft, makers)
-    check(config, origins, makers, findings)
+    check(config, origins, makers, findings, in_force)
     findings.settle()
     if tries_paths:
         check_writing(config, origins, findings)
         findings.settle()
-    return Loaded(config, findings.warnings, tuple(source.name for source in sources) if name else ())
+    return Loaded(config, findings.warnings, tuple(source.name for source in sources) if name else (), makers)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from claudeproxyd.config.places import Place
 
+SHOWN = 100
+"""Mistakes, and warnings, that are shown one by one."""
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -31,15 +34,26 @@ class Mistake:
 class ConfigError(Exception):
     """The configuration cannot be used. Raised by :func:`claudeproxyd.config.loading.load` with every mistake found."""
 
-    def __init__(self, mistakes: Sequence[Mistake]) -> None:
-        super().__init__(mistakes)
+    def __init__(self, mistakes: Sequence[Mistake], warnings: Sequence[Mistake] = ()) -> None:
+        super().__init__(mistakes, warnings)
         self.mistakes = tuple(mistakes)
+        self.warnings = tuple(warnings)
+        """What was found besides, and may be why: an include that matches nothing."""
 
     def __str__(self) -> str:
-        count = len(self.mistakes)
-        return "\n".join(
-            [f"the configuration has {count} mistake{'s' if count != 1 else ''}:", *(f"  {m}" for m in self.mistakes)]
-        )
+        lines = [f"the configuration has {_counted(self.mistakes, 'mistake')}:", *_shown(self.mistakes)]
+        if self.warnings:
+            lines += [f"and {_counted(self.warnings, 'warning')}:", *_shown(self.warnings)]
+        return "\n".join(lines)
+
+
+def _counted(found: Sequence[Mistake], what: str) -> str:
+    return f"{len(found)} {what}{'s' if len(found) != 1 else ''}"
+
+
+def _shown(found: Sequence[Mistake]) -> list[str]:
+    lines = [f"  {each}" for each in found[:SHOWN]]
+    return [*lines, f"  and {len(found) - SHOWN} more"] if len(found) > SHOWN else lines
 
 
 class Findings:
@@ -72,4 +86,4 @@ class Findings:
     def settle(self) -> None:
         """Raise :class:`ConfigError` if there was any mistake."""
         if self.mistakes:
-            raise ConfigError(sorted(self.mistakes, key=lambda mistake: (mistake.file, mistake.line)))
+            raise ConfigError(sorted(self.mistakes, key=lambda mistake: (mistake.file, mistake.line)), self.warnings)

@@ -30,6 +30,8 @@ class Source:
     directory: str = ""
     """What relative paths in it start from."""
     lines: Mapping[Path, int] = field(default_factory=dict)
+    seen_by_all: bool = False
+    """Everyone on this machine may read it."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
-from claudeproxyd.config.mistakes import Findings
+from claudeproxyd.config.mistakes import SHOWN, Findings
 from claudeproxyd.config.places import Place
 from claudeproxyd.config.resolving import BadSecret, resolve
 from claudeproxyd.config.secret import Secret
@@ -24,12 +24,17 @@ class Reader:
     def __init__(self, findings: Findings, environ: Mapping[str, str]) -> None:
         self._findings = findings
         self._environ = environ
+        self._told: set[str] = set()
+        """The files of which it is said already that all may read them."""
 
     def table(self, section: type[Any], tree: Mapping[str, Any], place: Place) -> Any:
         """An instance of the dataclass *section*."""
         known = {field.name: field for field in fields(section)}
-        for key in [key for key in tree if key not in known]:
+        unknown = [key for key in tree if key not in known]
+        for key in unknown[:SHOWN]:
             self._findings.mistake(place / key, "is no setting here", _did_you_mean(key, known))
+        if len(unknown) > SHOWN:
+            self._findings.mistake(place, f"{len(unknown) - SHOWN} more are no settings here")
         hints = hints_of(section)
         values: dict[str, Any] = {}
         for name, field in known.items():
@@ -90,6 +95,11 @@ class Reader:
             return Secret("")
         if warning:
             self._findings.warn(place, *warning)
+        source = place.source
+        if source.seen_by_all and isinstance(raw, str) and secret.known and source.name not in self._told:
+            self._told.add(source.name)
+            message = "it can be read by everyone on this machine, and holds secrets"
+            self._findings.warn(Place(source), message, "chmod o-r")
         return secret
 
     def _unreadable(self, hint: Any, place: Place, message: str) -> Any:
@@ -104,9 +114,14 @@ class Reader:
         return Secret("") if first is Secret else (get_origin(first) or first)()
 
 
+_hints: dict[type[Any], dict[str, Any]] = {}
+
+
 def hints_of(section: type[Any]) -> dict[str, Any]:
     """The types of a section's settings. Looked up outside the class, where a setting named ``list`` hides nothing."""
-    return get_type_hints(section, vars(sys.modules[section.__module__]), {})
+    if section not in _hints:
+        _hints[section] = get_type_hints(section, vars(sys.modules[section.__module__]), {})
+    return _hints[section]
 
 
 def members_of(hint: Any) -> tuple[Any, ...]:

@@ -107,6 +107,7 @@ One TOML file, and the files that it includes. The first of these is read:
 
 `twistd claudeproxyd --config FILE --check` prints what a configuration amounts to, or every mistake in it, and starts
 nothing. A mistake there is, too, what the user that runs it could not write: state, captures, access log, unix sockets.
+Files of the configuration, of secrets and of certificates are ordinary files, of at most 4 MiB, 1 MiB and 4 MiB.
 Durations are seconds, sizes are bytes. A setting that is left out has the default that its table names.
 
 ## A sample
@@ -115,15 +116,24 @@ Durations are seconds, sizes are bytes. A setting that is left out has the defau
 _SETTINGS = """\
 ## Settings
 
-Lists of model names hold globs: `*` any text, `?` one character, `[ab]` one of these. No number but
-`priority` may be negative. ⟳ marks a setting that a [reload](#reload) does not change.
+Lists of model names hold globs: `*` any text, `?` one character, `[ab]` one of these. A name that is equal always
+matches, and a context window at the end, as in `claude-opus-4-8[1m]`, stands for itself. No number but `priority` may
+be negative. ⟳ marks a setting that a [reload](#reload) does not change.
 
 ### Top level
 
 `include` is a list of files or globs, relative to the file that names them. An included file may include more, but
 none may lead back to itself. `[[clients]]`, `[[providers]]` and `[[models]]` of all files are joined: first those of
 the file itself, then those of what it includes, in the order of its list and of the file names. Any other section may
-stand in one file only.
+stand in one file only. A glob that matches nothing draws a warning, a folder that may not be read is a mistake.
+
+### Who may call
+
+With `[[clients]]`, whoever shows one of their keys. Without any, everybody on this machine by a loopback name, as long
+as the configuration never had clients: it has no `include` either, and listens on loopback alone. `server.open = true`
+lets in everybody who reaches a listener; nothing else does. A reload opens nothing: one from some clients to none is
+refused, as is one that takes `admin_key` away, and `open` waits for a restart. It is judged by the listeners that are
+there, which stay until a restart too.
 """
 
 _TAIL = """\
@@ -133,11 +143,14 @@ Wherever a table says *a secret*, there are three ways to give it:
 
 - `{ env = "NAME" }`: the environment variable NAME. Not set or empty is a mistake.
 - `{ file = "PATH" }`: a UTF-8 file of at most 1 MiB, less the line end at its end. A relative path starts where the
-  configuration file is. A file that everyone on the machine can read draws a warning.
-- `"…"`: the secret itself.
+  configuration file is. `$CREDENTIALS_DIRECTORY/NAME` is what systemd brings by `LoadCredential=NAME:…`. A file that
+  everyone on the machine can read draws a warning.
+- `"…"`: the secret itself. A configuration file that everyone can read draws a warning then.
 
 A client's key may also be `"sha256:<hex>"`, its digest: the daemon only has to recognise it. Make one with
-`printf %s "$KEY" | sha256sum`. Paths that are no secrets (`ca_file`, `directory`, `access`, `state`) start in the
+`printf %s "$KEY" | sha256sum`; the digest of nothing, which that is where KEY is not set, is refused. A key of fewer
+than 16 characters draws a warning, as does one that is a provider's secret too; one that is `admin_key` too is a
+mistake. Paths that are no secrets (`ca_file`, `directory`, `access`, `state`) start in the
 daemon's working directory.
 
 No secret is shown by `--check`, by a mistake, by the log or by the administration pages: they name where it comes from.
@@ -169,8 +182,9 @@ Gemini alone that is `gemini-…`. A file maps other names, by `[[models]]`: [tr
 ## Reload
 
 On SIGHUP, and on `POST /admin/v1/reload`, everything is read again: files, included files, secrets, variables excepted
-(a process keeps the environment that it was started with). If there is any mistake the running configuration stays in
-force and the log says why. Otherwise one log line says what changed.
+(a process keeps the environment that it was started with). If there is any mistake, or the file is gone, the running
+configuration stays in force and the log says why. Otherwise one log line says what changed. Reading and checking takes
+a thread; signals that come meanwhile make one more reload.
 
 - A credential that keeps its provider and its name keeps its state: cooldowns, counters, what is in flight.
 - Streams in flight are not touched.

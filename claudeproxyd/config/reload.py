@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 from claudeproxyd.config.schema import Config
 from claudeproxyd.config.timeouts import timeouts_for
@@ -53,6 +54,17 @@ def difference(old: Config, new: Config) -> Difference:
         settings=tuple(name for name, restart in settings.items() if not restart),
         restart=tuple(name for name, restart in settings.items() if restart),
     )
+
+
+def put_in_force(old: Config, new: Config) -> Config:
+    """*new* as far as a reload goes: what needs a restart is as it is in *old*."""
+    sections: dict[str, Any] = {}
+    for section in fields(Config):
+        was, becomes = getattr(old, section.name), getattr(new, section.name)
+        if is_dataclass(becomes) and not isinstance(becomes, type):
+            kept = {each.name: getattr(was, each.name) for each in fields(becomes) if each.metadata["restart"]}
+            sections[section.name] = replace(becomes, **kept)
+    return replace(new, **sections)
 
 
 def _settings(old: Config, new: Config) -> Iterator[tuple[str, bool]]:

@@ -32,7 +32,8 @@ def _indented(lines: Iterator[str]) -> Iterator[str]:
 
 def _clients(config: Config) -> Iterator[str]:
     if not config.clients:
-        yield "anyone on this machine, without a key"
+        who = "anyone who reaches a listener" if config.server.open else "anyone on this machine"
+        yield f"{who}, without a key"
     for client in config.clients:
         limit = f", at most {client.max_concurrency} at once" if client.max_concurrency else ""
         yield f"{client.name}: key {masked(client.key)}, models {' '.join(client.models)}{limit}"
@@ -54,6 +55,8 @@ def _details(provider: Provider) -> Iterator[str]:
     if provider.proxy:
         # What stands before the host may be a password.
         yield f"through the proxy {provider.proxy.rpartition('@')[2].removeprefix('http://')}"
+    if provider.url_sources:
+        yield f"reads for every client, by URL: {', '.join(provider.url_sources)}"
     if provider.timeouts:
         yield "time-outs " + ", ".join(f"{name} {seconds:g} s" for name, seconds in provider.timeouts.items())
     if provider.rules:
@@ -77,6 +80,8 @@ def _credential(credential: Credential) -> str:
         text += f", models {' '.join(credential.models)}"
     if credential.priority:
         text += f", priority {credential.priority}"
+    if credential.disabled:
+        text += ", disabled"
     return text + (f", weight {credential.weight}" if credential.weight != 1 else "")
 
 
@@ -90,7 +95,8 @@ def _models(config: Config) -> Iterator[str]:
 
 
 def _route(route: RouteTo) -> str:
-    return f"{route.provider} as {route.model}" if route.model else route.provider
+    text = f"{route.provider} as {route.model}" if route.model else route.provider
+    return f"{text}, with its own thinking" if route.thinking else text
 
 
 def masked(value: Secret | Aws | OAuth | str) -> str:

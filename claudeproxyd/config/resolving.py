@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-import stat
 from collections.abc import Mapping
 from typing import Any
 
+from claudeproxyd.config.ordinary import LARGEST_SECRET, NotOrdinary, read_ordinary
 from claudeproxyd.config.secret import Secret
 
-_LARGEST_FILE = 1_048_576
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
+_OF_NOTHING = hashlib.sha256(b"").hexdigest()
+_CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""Where systemd puts what a unit has by LoadCredential=, for that unit alone."""
 
 Warned = tuple[str, str] | None
 """A warning and its mend."""
@@ -36,7 +39,7 @@ def resolve(
     if raw.keys() == {"env"} and isinstance(raw["env"], str):
         return _from_variable(raw["env"], environ, digest), None
     if raw.keys() == {"file"} and isinstance(raw["file"], str):
-        return _from_file(raw["file"], directory, digest)
+        return _from_file(raw["file"], environ, directory, digest)
     raise BadSecret('must be a string, { env = "NAME" } or { file = "PATH" }')
 
 
@@ -49,28 +52,34 @@ def _from_variable(name: str, environ: Mapping[str, str], digest: bool) -> Secre
     return _finished(value, digest, variable=name)
 
 
-def _from_file(name: str, directory: str, digest: bool) -> tuple[Secret, Warned]:
-    path = os.path.join(directory, os.path.expanduser(name))
+def _from_file(name: str, environ: Mapping[str, str], directory: str, digest: bool) -> tuple[Secret, Warned]:
+    path = os.path.join(directory, os.path.expanduser(_of_the_unit(name, environ)))
     mend = f"a relative file is looked for in {directory}" if directory else ""
     try:
-        # Not blocking, so that a pipe is seen for what it is.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            status = os.fstat(file.fileno())
-            data = file.read(_LARGEST_FILE + 1) if stat.S_ISREG(status.st_mode) else None
+        contents = read_ordinary(path, LARGEST_SECRET)
     except OSError as error:
         raise BadSecret(f"its file cannot be read: {error.strerror}", mend) from error
+    except NotOrdinary as error:
+        raise BadSecret(f"its file {error}") from error
     except ValueError as error:
         raise BadSecret("its file has an impossible name") from error
-    if data is None or len(data) > _LARGEST_FILE:
-        raise BadSecret("its file is no ordinary file of at most 1 MiB")
     try:
-        value = data.decode().rstrip("\r\n")
+        value = contents.data.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise BadSecret("its file is not UTF-8 text") from error
-    warned = (
-        ("its file can be read by everyone on this machine", "chmod o-r") if status.st_mode & stat.S_IROTH else None
-    )
+    warned = ("its file can be read by everyone on this machine", "chmod o-r") if contents.seen_by_all else None
     return _finished(value, digest, path=os.path.abspath(path)), warned
+
+
+def _of_the_unit(name: str, environ: Mapping[str, str]) -> str:
+    """*name* with ``$CREDENTIALS_DIRECTORY`` at its beginning replaced. No other variable is: a name may hold a $."""
+    for written in (f"${_CREDENTIALS}/", f"${{{_CREDENTIALS}}}/"):
+        if name.startswith(written):
+            if not environ.get(_CREDENTIALS):
+                mend = "systemd sets it for a unit with LoadCredential=: check within one, by systemd-run"
+                raise BadSecret(f"${_CREDENTIALS} is not set", mend)
+            return os.path.join(environ[_CREDENTIALS], name.removeprefix(written))
+    return name
 
 
 def _finished(value: str, digest: bool, *, path: str = "", variable: str = "") -> Secret:
@@ -82,6 +91,8 @@ def _finished(value: str, digest: bool, *, path: str = "", variable: str = "") -
         found = _DIGEST.fullmatch(value)
         if found is None:
             raise BadSecret("must have 64 hexadecimal digits after sha256:")
+        if found[1].lower() == _OF_NOTHING:
+            raise BadSecret("is the digest of nothing at all", "the variable that it was made of was not set")
         return Secret(None, found[1].lower(), path=path, variable=variable)
     try:
         value.encode()

@@ -67,11 +67,16 @@ class Server:
         restart=True,
         shown=False,
     )
-    max_request_bytes: int = setting(33_554_432, "The largest request body, before and after decompression.", least=1)
-    max_connections: int = setting(10_000, "Client connections at once.", least=1, restart=True)
+    max_request_bytes: int = setting(
+        33_554_432,
+        "The largest request body, before and after decompression; above 4 MiB it may not be 100 times larger after.",
+        least=1,
+    )
+    max_connections: int = setting(10_000, "Client connections at once.", least=1)
     max_buffered_bytes: int = setting(
         536_870_912,
-        "Bodies, and unfinished frames and answers, of all requests; above it new bodies get 529 with retry-after.",
+        "Bodies, and unfinished or untaken frames and answers, of all requests; above it new bodies get 529 with"
+        " retry-after. One client's bodies may take four times what they leave free.",
         least=1,
     )
     drain: float = setting(600.0, "How long streams may go on after SIGTERM; a long answer outlives a deploy.")
@@ -82,11 +87,17 @@ class Server:
     )
     cors_origins: list[str] = setting([], "Web pages that may call; none by default.")
     trusted_proxies: list[str] = setting([], "Addresses or networks whose X-Forwarded-For is believed.")
+    open: bool = setting(
+        False,
+        "true: anybody who reaches the listener may call, without a key. Else that holds on loopback alone, and only"
+        " where there is neither [[clients]] nor include.",
+        restart=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """``[[clients]]``: who may call. None at all is fine on loopback only."""
+    """``[[clients]]``: who may call. None at all is fine on loopback only, or where ``server.open`` says so."""
 
     name: str = required("Unique; shown in logs and usage records.")
     key: Secret = required('What it shows; a secret, or its digest as `"sha256:<hex>"`.', digest=True)
@@ -111,7 +122,9 @@ class OAuth:
     token_url: str = required("The token endpoint.")
     client_id: str = required("The client that the refresh token was issued to.")
     client_secret: Secret | None = setting(None, "Its secret, if it has one.")
-    refresh_token: Secret = required("A new one that the endpoint gives is kept in memory alone.")
+    refresh_token: Secret = required(
+        "A new one that the endpoint gives is kept in the state, encrypted; see [state](state.md)."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +148,7 @@ class Credential:
     project: str = setting("", "vertex: the project; the one that the key file names, if left out.")
     location: str = setting("", 'vertex: "global", "us", "eu", or a region such as "us-east5".')
     region: str = setting("", "bedrock: the region.")
+    disabled: bool = setting(False, "Out of service, whatever was said at run time.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,10 +172,15 @@ class Rule:
     """``[[providers.rules]]``: an operator's own reading of an upstream's failure; asked first, first match wins."""
 
     outcome: str = required(
-        "What it is.", choices=tuple(kind.value for kind in Kind if kind not in (Kind.OK, Kind.CANCELLED))
+        "What it is.",
+        choices=tuple(kind.value for kind in Kind if kind not in (Kind.OK, Kind.CANCELLED, Kind.INTERNAL)),
     )
     status: int = setting(0, "The status it applies to; 0: any.")
-    match: str = setting("", "A regular expression that is searched for in the body; empty: any body.")
+    match: str = setting(
+        "",
+        "A regular expression, without look-around and back-references, that is searched for in the first 2 KiB of the"
+        " body; empty: any body.",
+    )
     cooldown: float = setting(0.0, "How long it cools; 0: as the outcome has it.")
     scope: str = setting(
         "", "What cools; empty: as the outcome has it.", choices=("", *(scope.value for scope in Scope))
@@ -179,11 +198,17 @@ class Timeouts:
         " with the first token: gemini, vertex, openai-*.",
     )
     first_byte_whole: float = setting(540.0, "The same, not streamed; below the clients' own 600.")
-    content: float = setting(900.0, "To the first content event of a stream, pings or not.")
+    content: float = setting(
+        900.0,
+        "To the first content event of a stream, pings or not; and from the head of an answer that is not streamed to"
+        " its end, blanks or not.",
+    )
     idle: float = setting(300.0, "Between two upstream bytes.")
     total: float = setting(0.0, "Of the whole request; 0: none.")
     request_head: float = setting(20.0, "Absolute, for a client to send its head.")
-    request_body: float = setting(60.0, "Without progress, for a client to send its body.")
+    request_body: float = setting(
+        60.0, "Without progress, for a client to send its body; in all, so long and a second for each 32 KiB."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,13 +220,19 @@ class Provider:
     base_url: str = setting(
         "",
         "A default for each kind but openai-chat; as in the clients' own variables: anthropic and gemini without a"
-        " version, openai-* with /v1.",
+        " version, openai-* with /v1. What the kind adds itself, such as /v1/messages, is taken off its end.",
     )
     headers: dict[str, str] = setting({}, "Added to each upstream request; a value may hold {client}.", shown=False)
     betas: Betas = setting(Betas, "Changes to the anthropic-beta header.")
     drop_fields: list[str] = setting([], "Top-level request fields that this upstream does not take.")
     safety_settings: dict[str, str] = setting(
         {}, 'gemini, vertex: thresholds by category, such as { HARASSMENT = "OFF" }; those left out are Google\'s own.'
+    )
+    url_sources: list[str] = setting(
+        [],
+        "anthropic, vertex: buckets and hosts that clients may name in sources by URL, beside public hosts by https,"
+        " such as gs://team-docs or http://images.corp:8080. All of it is then read for them with the provider's"
+        " rights.",
     )
     max_concurrency: int = setting(0, "Attempts at once; 0: no limit.")
     max_connections: int = setting(0, "Connections at once; 0: no limit.")
@@ -220,7 +251,13 @@ class RouteTo:
     provider: str = required("A provider's name.")
     model: str = setting("", "That provider's model; left out: the client's own name.")
     max_output_tokens: int = setting(0, "The model's output limit, where known.")
-    context: int = setting(0, "The model's context window, where known.")
+    context: int = setting(0, "The model's context window, where known: a larger request is not sent there.")
+    thinking: str = setting(
+        "",
+        "gemini, vertex: what a request without `thinking` gets; left out: as little as the model can,"
+        ' as with Claude; "default": what it does by itself.',
+        choices=("", "default"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,12 +267,13 @@ class Model:
     None: every name goes to each provider whose ``models`` matches, in file order.
     """
 
-    name: str = required("What clients ask for; globs; the first match wins.")
+    name: str = required("What clients ask for; globs. A name that is equal wins, then the first that matches.")
     routes: list[RouteTo] = setting(
         [], "In order: the next is used when no candidate of the one before is left, or it cannot carry the request."
     )
     list: bool = setting(True, "Shown in /v1/models (a glob is never shown).")
     display_name: str = setting("", "For people.")
+    description: str = setting("", "For people too: the line below the name in Claude Code's /model.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +289,7 @@ class Pool:
     affinity_ttl: float = setting(3600.0, "How long an affinity outlives its last use.")
     max_attempts: int = setting(10, "Upstream attempts for one request.", least=1)
     max_wait: float = setting(30.0, "How long a request may wait for a cooling credential.")
-    queue: int = setting(1000, "How many may wait.")
+    queue: int = setting(1000, "How many may wait; where it is full, the client with the most gives a place up.")
     max_cooldown: float = setting(3600.0, "Cap on what an upstream may ask for.")
     retry_after_max: int = setting(60, "Cap on the retry-after that clients are told …", least=1)
     give_up_after: float = setting(300.0, "… unless everything is out for longer than this.")

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from claudeproxyd.config.listening import is_host
 
 PREFIX = "claudeproxyd:"
+#: In every state file's header, so that nobody else's database is taken for one: "cpxd".
+APPLICATION = 0x63707864
 _FORMS = 'must be "memory:", sqlite:PATH or redis://host:port/0'
 
 
@@ -60,7 +66,12 @@ def _redis(text: str) -> InRedis:
         raise ValueError(_FORMS) from None
     database = url.path.strip("/") or "0"
     options = parse_qs(url.query, keep_blank_values=True)
-    if not url.hostname or url.fragment or not (database.isascii() and database.isdecimal()):
+    if (
+        not url.hostname
+        or not is_host(url.hostname)
+        or url.fragment
+        or not (database.isascii() and database.isdecimal())
+    ):
         raise ValueError(_FORMS)
     if options.keys() - {"prefix"} or len(options.get("prefix", [])) > 1:
         raise ValueError("may have no option but one ?prefix=")
@@ -78,3 +89,19 @@ def _redis(text: str) -> InRedis:
 def missing_for(text: str) -> str:
     """The package that this place for the state needs and that is not installed, or ''."""
     return "hiredis" if text.startswith("redis") and find_spec("hiredis") is None else ""
+
+
+def is_foreign(path: str) -> bool:
+    """Whether at *path* is a database of another program; what is damaged, or cannot be read, is not for sure.
+
+    Reads the file alone, as it lies there: no lock is waited for, and nothing is left beside it.
+    """
+    if not os.path.isfile(path):
+        return False
+    try:
+        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)) as connection:
+            ((application,),) = connection.execute("PRAGMA application_id")
+            ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
+    except (sqlite3.Error, UnicodeDecodeError):  # the latter of damage in the schema
+        return False
+    return bool(application != APPLICATION and (application or tables))

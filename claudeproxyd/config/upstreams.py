@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Mapping
 from urllib.parse import SplitResult, urlsplit
 
-from claudeproxyd.config.listening import is_loopback
+from cryptography.x509 import load_pem_x509_certificates
+
+from claudeproxyd.config.listening import is_host, is_loopback
 from claudeproxyd.config.mistakes import Findings
+from claudeproxyd.config.ordinary import LARGEST_CONFIGURATION, NotOrdinary, read_ordinary
 from claudeproxyd.config.places import Place
 from claudeproxyd.config.schema import KINDS, Aws, Credential, Provider, Rule
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.config.timeouts import overridable
 from claudeproxyd.interfaces import IExecutorMaker
+from claudeproxyd.messages.url_sources import is_place
+from claudeproxyd.patterns import Pattern
 
 _SECRETS = ("api_key", "bearer_token", "service_account", "aws", "oauth")
 _BRINGS = {"oauth": "bearer_token"}
@@ -47,10 +51,11 @@ def check_provider(
         if name not in overridable():
             mend = "a provider may override " + ", ".join(overridable())
             findings.mistake(place / "timeouts" / name, "is no time-out of an upstream", mend)
-    if provider.tls.ca_file and not os.access(os.path.expanduser(provider.tls.ca_file), os.R_OK):
-        findings.mistake(place / "tls" / "ca_file", "cannot be read")
+    if provider.tls.ca_file:
+        _ca_file(provider.tls.ca_file, place / "tls" / "ca_file", findings)
     if provider.safety_settings and provider.kind not in _OF_GOOGLE:
         findings.mistake(place / "safety_settings", f"are nothing to kind '{provider.kind}'", "leave them out")
+    _url_sources(provider, place / "url_sources", findings)
     if provider.base_url and (maker is None or provider.base_url != maker.default_base_url.rstrip("/")):
         _base_url(provider.base_url, place / "base_url", own_ports, findings)
     if maker is None:
@@ -64,6 +69,18 @@ def check_provider(
         for index, name in _STEP.findall(member):
             where = where / (int(index) if index else name)
         findings.mistake(where, message)
+
+
+def _ca_file(path: str, place: Place, findings: Findings) -> None:
+    """The authorities are loaded here as they will be: what cannot be trusted is found before anything trusts it."""
+    try:
+        load_pem_x509_certificates(read_ordinary(path, LARGEST_CONFIGURATION).data)
+    except OSError as error:
+        findings.mistake(place, f"cannot be read: {error.strerror}")
+    except NotOrdinary as error:
+        findings.mistake(place, str(error))
+    except ValueError:
+        findings.mistake(place, "holds no certificates that can be read", "it takes a file in PEM form")
 
 
 def _no_maker(kind: str, place: Place, makers: Mapping[str, IExecutorMaker], findings: Findings) -> None:
@@ -158,7 +175,7 @@ def parsed_url(text: str, userinfo: bool = False) -> SplitResult:
         port = url.port
     except ValueError:
         raise ValueError("is no URL") from None
-    if url.scheme not in ("http", "https") or not url.hostname or port == 0:
+    if url.scheme not in ("http", "https") or not is_host(url.hostname or "") or port == 0:
         raise ValueError("must be an http:// or https:// URL")
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("must hold no blanks and only ASCII")
@@ -167,6 +184,16 @@ def parsed_url(text: str, userinfo: bool = False) -> SplitResult:
     if "?" in text or "#" in text:
         raise ValueError("must hold no query and no fragment")
     return url
+
+
+def _url_sources(provider: Provider, place: Place, findings: Findings) -> None:
+    if provider.url_sources and provider.kind in ("gemini", "sandbox"):
+        message = f"are nothing to kind '{provider.kind}', which has nothing fetched but from public hosts"
+        findings.mistake(place, message, "leave them out")
+    for index, text in enumerate(provider.url_sources):
+        if not is_place(text):
+            mend = "such as gs://bucket or https://host:port, in small letters and without a path"
+            findings.mistake(place / index, "is no bucket and no host", mend)
 
 
 def _headers(provider: Provider, place: Place, findings: Findings) -> None:
@@ -183,8 +210,8 @@ def _rule(rule: Rule, place: Place, findings: Findings) -> None:
     if rule.status and not 100 <= rule.status <= 599:
         findings.mistake(place / "status", "must be an HTTP status, or 0 for any")
     try:
-        re.compile(rule.match)
-    except (re.error, OverflowError, RecursionError) as error:
-        findings.mistake(place / "match", f"is no regular expression: {error}")
+        Pattern(rule.match)
+    except ValueError as error:
+        findings.mistake(place / "match", str(error))
     if not rule.status and not rule.match:
         findings.warn(place, "applies to every failure", "give it a status or a match")

@@ -23,9 +23,11 @@ class Attempt:
         "capture",
         "credential",
         "head_at",
+        "last",
         "number",
         "route",
         "secret",
+        "stale_at",
         "started",
         "status",
         "usage",
@@ -43,10 +45,14 @@ class Attempt:
         """From 1, for logs."""
         self.body: bytes | None = None
         """What to send instead of the client's own body: set after the upstream refused that."""
+        self.last = False
+        """An answer that the model spoilt will not be asked for once more: better an odd one than none."""
         self.started = 0.0
         """On the reactor's clock, like ``head_at``."""
         self.head_at: float | None = None
         """When the head of the upstream's answer came."""
+        self.stale_at: float | None = None
+        """When it went out once more, since the connection of the first time was closed already."""
         self.status = 0
         """The upstream's; 0 where no head came."""
         self.capture: Exchange | None = None
@@ -55,6 +61,12 @@ class Attempt:
         """Bytes of body sent up."""
         self.usage: Usage | None = None
         """What the upstream has counted, if it has, of a whole answer that could not be used."""
+
+    def went_stale(self, now: float) -> None:
+        """It has met a closed connection, and goes out once more on a fresh one: that is an attempt of its own."""
+        self.stale_at = now
+        self.number += 1
+        self.call.attempts += 1
 
     @property
     def model(self) -> str:

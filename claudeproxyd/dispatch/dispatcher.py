@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: How many losses it is remembered of that they were logged.
 LOSSES = 1000
+#: Characters of one that tell it from others: clients have their words in it.
+LONGEST_LOSS = 300
 
 
 @dataclass(kw_only=True)
@@ -54,7 +56,7 @@ class Dispatcher:
     relays: set[Relay] = field(default_factory=set)
     """The open streams, for gauges."""
     oddities: Counter[str] = field(default_factory=Counter)
-    """Whole streams that were out of the grammar's order, by provider; they pass as they are."""
+    """Answers that were out of the grammar's order, or of an unknown shape, by provider; they pass as they are."""
 
     losses: OrderedDict[tuple[str, str, str], None] = field(default_factory=OrderedDict)
     """What translations lost and was logged: client, provider, and what; bounded, oldest out."""
@@ -72,15 +74,17 @@ class Dispatcher:
         return served
 
     def note_oddity(self, provider: str, what: str) -> None:
-        """Count it, and log each provider's first: clients got the stream as it is."""
+        """Count it, and log each provider's first: clients got the answer as it is."""
         self.oddities[provider] += 1
         if self.oddities[provider] == 1:
-            self._log.warn("{provider} sends streams out of order: {what}", provider=provider, what=what)
+            self._log.warn(
+                "{provider} sends answers that are odd, and passed on as they are: {what}", provider=provider, what=what
+            )
 
     def note_losses(self, client: str, provider: str, losses: Sequence[str]) -> None:
         """Log what a translation leaves out of a request: once for each client and kind of loss."""
         for loss in losses:
-            key = (client, provider, loss)
+            key = (client, provider, loss[:LONGEST_LOSS])
             if key in self.losses:
                 continue
             self.losses[key] = None

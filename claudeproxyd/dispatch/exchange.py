@@ -14,13 +14,17 @@ from claudeproxyd.dispatch.call import CancelReason
 from claudeproxyd.dispatch.relay import Relay
 from claudeproxyd.dispatch.retries import Tries, costs_budget
 from claudeproxyd.dispatch.session import in_tool_loop, session_of
+from claudeproxyd.dispatch.size import Size
 from claudeproxyd.dispatch.verdict import Refusal, broken_off, refusal
+from claudeproxyd.error_bodies import shortened
 from claudeproxyd.errors import ClaudeError, shutting_down
 from claudeproxyd.leases import Exhausted, Wanted
 from claudeproxyd.messages.rectify import without_thinking
 from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
-from claudeproxyd.observe.usage import UsageRecord
+from claudeproxyd.observe.usage import COUNT_TOKENS, MESSAGES, UsageRecord, foreign
+from claudeproxyd.outcome_tables import STALE
 from claudeproxyd.outcomes import CANCELLED, OK, AttemptFailed, Kind, Outcome, Then
+from claudeproxyd.sockets import NEXT_TURN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
 
 #: Nobody else is asked after these; of the repetitions, when they are used up.
 _ANSWERED = (Then.ANSWER, Then.REPEAT_ONCE, Then.RECTIFY_ONCE)
+
+#: Bytes of a body that it takes milliseconds to read.
+_LARGE = 1_048_576
 
 
 class Exchange:
@@ -49,6 +56,7 @@ class Exchange:
         """The client's own bytes were refused for the thinking in them: whoever is asked now gets them without."""
         self._reasons: dict[Route, str | None] = {}
         """Why routes cannot carry the request, None for those that can; of the routes that the pool asked for."""
+        self._size = Size(lambda: house.estimate(call.envelope.body))
         self.served: Deferred[None] | None = None
         """Set by the dispatcher: what :meth:`run` will come to, for ending it from inside."""
 
@@ -58,6 +66,8 @@ class Exchange:
         total = house.clock.callLater(house.total, self._give_up, CancelReason.TOTAL) if house.total else None
         blanks = self._blanks()
         try:
+            if len(call.envelope.body) > _LARGE:
+                await deferLater(house.clock, NEXT_TURN)  # web has read it in this one
             await self._answer()
             call.outcome = Kind.OK.value
         except Refusal as refused:
@@ -101,16 +111,23 @@ class Exchange:
             self._relay = Relay(call, house.clock, house.streaming, self._give_up)
             house.relays.add(self._relay)
         house.budget.request(house.clock.seconds())
-        while True:
-            lease = await self._lease(wanted)
-            try:
-                failure = await self._on_one_lease(lease)
-            except BaseException:
-                lease.release(CANCELLED)
-                raise
-            if failure is None:
-                return
+        try:
+            while not await self._try_next(wanted):
+                pass
+        finally:
+            wanted.suspects.clear()  # they are leases, which hold it
+
+    async def _try_next(self, wanted: Wanted) -> bool:
+        """Try the next candidate; False: it was in vain, and another may be tried. Raises Refusal."""
+        lease = await self._lease(wanted)
+        try:
+            failure = await self._on_one_lease(lease)
+        except BaseException:
+            lease.release(CANCELLED)
+            raise
+        if failure is not None:
             self._consider(failure, lease.candidate, wanted)
+        return failure is None
 
     def _wanted(self) -> Wanted:
         """What to ask the pool for. Raises Refusal: the model is unknown."""
@@ -131,10 +148,13 @@ class Exchange:
         )
 
     def _carries(self, route: Route) -> bool:
-        """Whether *route* can carry the request; see :attr:`Wanted.carries <claudeproxyd.leases.Wanted.carries>`.
+        """Whether *route* can carry the request, and has a window for it; see
+        :attr:`Wanted.carries <claudeproxyd.leases.Wanted.carries>`.
 
         Raises Refusal where it might, had the client brought the whole conversation: which it does when told so.
         """
+        if not self._call.count_tokens and not self._size.fits(route):
+            return False
         if route not in self._reasons:
             reason = self._house.executors[route.provider].cannot_carry(self._call, route)
             if reason is not None and continues_thread(self._call.envelope.body):
@@ -150,6 +170,7 @@ class Exchange:
         try:
             lease: ILease = await granted
         except Exhausted as exhausted:
+            exhausted.__traceback__ = None  # which leads here, and from here to what it came in
             raise self._refusal(wanted, exhausted) from None
         finally:
             if waits:
@@ -173,14 +194,15 @@ class Exchange:
         self._tries.failed(candidate.credential, failure)
         if self._downlink.message_committed:
             raise broken_off(failure)
-        if outcome.then is Then.NEXT_ROUTE:
+        overflowed = self._size.overflowed(route, failure)
+        if outcome.then is Then.NEXT_ROUTE or overflowed:
             wanted.routes = [other for other in wanted.routes if other is not route]
         elif outcome.then is Then.NEXT_PROVIDER:
             wanted.routes = [other for other in wanted.routes if other.provider != route.provider]
         goes_on = (
             wanted.routes
             # A stream that broke after its first content event, all of it in one read, has reached nobody.
-            and (outcome.then not in _ANSWERED or outcome.kind is Kind.BROKEN_STREAM)
+            and (outcome.then not in _ANSWERED or outcome.kind is Kind.BROKEN_STREAM or overflowed)
             and self._tries.may_go_on(wanted.odds)
             and (not costs_budget(outcome) or self._house.budget.take(self._house.clock.seconds()))
         )
@@ -193,10 +215,16 @@ class Exchange:
     def _refusal(self, wanted: Wanted, exhausted: Exhausted | None) -> Refusal:
         ready_in = exhausted.ready_in if exhausted is not None else self._house.pool.ready_in(wanted)
         if not wanted.routes and not self._tries.failures:
+            if self._size.too_large_for:
+                return Refusal(ClaudeError(400, self._size.refusal), kind=Kind.CLIENT_FAULT.value)
             reason = next(reason for reason in self._reasons.values() if reason is not None)
             return Refusal(ClaudeError(400, reason), kind=Kind.UNSUPPORTED.value)
         model = self._call.envelope.model
-        return refusal(model, self._tries.failures, exhausted, ready_in, self._house.settings)
+        refused = refusal(model, self._tries.failures, exhausted, ready_in, self._house.settings)
+        if refused.error.status >= 429 and refused.answer is None:
+            refused.error.message += self._size.passed_over
+            refused.error.logged += self._size.passed_over
+        return refused
 
     # -- attempts
 
@@ -218,6 +246,7 @@ class Exchange:
         while True:
             call.attempts += 1
             attempt = Attempt(call, credential, secret, route, call.attempts)
+            attempt.last = not self._tries.may_repeat(Then.REPEAT_ONCE, credential)
             if self._rectified:
                 attempt.body = without_thinking(call.envelope.with_model(route.model))
             try:
@@ -265,6 +294,8 @@ class Exchange:
             return outcome
         except AttemptFailed as failure:
             outcome = failure.outcome
+            if attempt.status == 200 and failure.answer is None and not call.count_tokens:
+                self._tries.paid += 1
             raise
         finally:
             self._record(attempt, answer, outcome)
@@ -286,11 +317,7 @@ class Exchange:
             self._estimate()
             return
         error = refused.error
-        call.error = error.message
-        if refused.withheld:
-            self._log.warn(
-                "Not shown to the client of {request_id}: {words}", request_id=call.request_id, words=refused.withheld
-            )
+        call.error = shortened(error.logged)
         error.headers = (*error.headers, *self._ours())
         self._downlink.fail(error, refused.answer)
 
@@ -314,28 +341,18 @@ class Exchange:
     def _record(self, attempt: Attempt, answer: IUpstreamAnswer | None, outcome: Outcome) -> None:
         """One usage record for every attempt, whatever became of it."""
         house, call = self._house, self._call
-        duration = house.clock.seconds() - attempt.started
-        call.upstream_time += duration
-        record = UsageRecord(
-            time=house.wall(),
-            request_id=call.request_id,
-            client=call.principal.name,
-            labels=call.principal.labels,
-            session=call.session,
-            model_asked=call.envelope.model,
-            model_served=attempt.model,
-            provider=attempt.credential.provider,
-            credential=attempt.credential.name,
-            attempt=attempt.number,
-            outcome=outcome.kind.value,
-            status=attempt.status,
-            duration=duration,
-            bytes_out=attempt.bytes_out,
-        )
+        now = house.clock.seconds()
+        call.upstream_time += now - attempt.started
+        began = attempt.started
+        if attempt.stale_at is not None:
+            began = attempt.stale_at
+            house.sinks.record(self._record_of(attempt, attempt.number - 1, STALE, began - attempt.started))
+        record = self._record_of(attempt, attempt.number, outcome, now - began)
+        record.status = attempt.status
         if attempt.head_at is not None:
-            record.time_to_first_byte = attempt.head_at - attempt.started
+            record.time_to_first_byte = attempt.head_at - began
         usage = attempt.usage if answer is None else answer.usage
-        if usage is not None:
+        if usage is not None and not call.count_tokens:
             call.usage = usage
             record.input_tokens = usage.input
             record.output_tokens = usage.output
@@ -344,10 +361,30 @@ class Exchange:
             record.thinking_tokens = usage.thinking
             record.estimated = usage.estimated
         if answer is not None:
-            call.stop_reason = answer.stop_reason
-            record.upstream_request_id = answer.request_id
-            record.stop_reason = answer.stop_reason
+            call.stop_reason = None if answer.stop_reason is None else foreign(answer.stop_reason)
+            record.upstream_request_id = foreign(answer.request_id)
+            record.stop_reason = call.stop_reason
             record.bytes_in = answer.bytes_in
             if call.first_content is not None:
-                record.time_to_first_content = call.first_content - attempt.started
+                record.time_to_first_content = call.first_content - began
         house.sinks.record(record)
+
+    def _record_of(self, attempt: Attempt, number: int, outcome: Outcome, duration: float) -> UsageRecord:
+        """What there is to say of an attempt before its answer."""
+        call = self._call
+        return UsageRecord(
+            time=self._house.wall(),
+            request_id=call.request_id,
+            client=call.principal.name,
+            labels=call.principal.labels,
+            session=call.session,
+            model_asked=foreign(call.envelope.model),
+            model_served=foreign(attempt.model),
+            provider=attempt.credential.provider,
+            credential=attempt.credential.name,
+            attempt=number,
+            operation=COUNT_TOKENS if call.count_tokens else MESSAGES,
+            outcome=outcome.kind.value,
+            duration=duration,
+            bytes_out=attempt.bytes_out,
+        )

@@ -20,6 +20,8 @@ _PAUSE = 0.02
 #: So unlikely must it be that all failures were the places', and so many must there be, before it is the request.
 _UNLIKELY = 1e-4
 _ENOUGH = 3
+#: How often a request is repeated that an upstream took, answered with a 200, and brought nothing for.
+_PAID_REPEATS = 2
 
 
 class RetryBudget:
@@ -73,31 +75,43 @@ class Tries:
         """Not worth a further try of this request."""
         self._repeated: set[tuple[Then, Credential | None]] = set()
         self.failures: list[AttemptFailed] = []
+        self.paid = 0
+        """Failed attempts that an upstream has answered with a 200 all the same, and may well charge for."""
 
     def failed(self, credential: Credential, failure: AttemptFailed) -> None:
         """One attempt failed."""
         self._on.add(credential)
+        # It is kept for what it says. Its traceback leads to all that the request holds, its body above all, and back.
+        failure.__traceback__ = failure.__context__ = None
         self.failures.append(failure)
         if not failure.outcome.repeatable:
             self.given_up.add(credential)
 
     def may_go_on(self, odds: float) -> bool:
-        """Whether ``max_attempts`` leaves another try, and it is not the request that fails wherever it goes.
+        """Whether another try is left by ``max_attempts`` and by what was paid for in vain, and may end otherwise.
 
-        *odds*: how likely it is that the places failed by themselves.
+        *odds*: how likely it is that the places failed by themselves, and not the request wherever it goes.
         """
-        return self._made() < self._max_attempts and (odds >= _UNLIKELY or len(self.failures) < _ENOUGH)
+        likely = odds >= _UNLIKELY or len(self.failures) < _ENOUGH
+        return self._made() < self._max_attempts and self.paid <= _PAID_REPEATS and likely
 
     def once(self, what: Then, credential: Credential) -> bool:
         """Whether *what* is a repetition on the same lease that is still to be had; it is taken by asking.
 
         Each is had once in a request, a refresh once for each credential. The attempt that failed is not counted yet.
         """
-        taken = (what, credential if what is Then.REFRESH_ONCE else None)
-        if what not in _REPETITIONS or taken in self._repeated or self._made() + 1 >= self._max_attempts:
+        if not self._is_left(what, credential) or self.paid > _PAID_REPEATS:
             return False
-        self._repeated.add(taken)
+        self._repeated.add(_repetition(what, credential))
         return True
+
+    def may_repeat(self, what: Then, credential: Credential) -> bool:
+        """Whether :meth:`once` would grant it after an attempt, not made yet, that is paid for in vain."""
+        return self._is_left(what, credential) and self.paid < _PAID_REPEATS
+
+    def _is_left(self, what: Then, credential: Credential) -> bool:
+        taken = _repetition(what, credential) in self._repeated
+        return what in _REPETITIONS and not taken and self._made() + 1 < self._max_attempts
 
     def _made(self) -> int:
         """How many attempts were made."""
@@ -106,6 +120,10 @@ class Tries:
     def pause(self, credential: Credential, jitter: random.Random) -> float:
         """Seconds before that credential is tried again; 0 for one not tried yet."""
         return jitter.uniform(0, _PAUSE) if credential in self._on else 0.0
+
+
+def _repetition(what: Then, credential: Credential) -> tuple[Then, Credential | None]:
+    return what, credential if what is Then.REFRESH_ONCE else None
 
 
 def costs_budget(outcome: Outcome) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from claudeproxyd.messages.headers import value_of
+from claudeproxyd.observe.scrub import redact
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.call import Call
@@ -30,11 +32,17 @@ class _Block(msgspec.Struct):
     type: str = ""
 
 
-#: Characters of a session's name. Clients choose it, and it is kept by the thousand; a longer one goes by its digest.
+#: Characters of a session's name. Clients choose it, and it is kept by the thousand, and stored; a longer one goes by
+#: its digest, and so does one that holds a key.
 _LONGEST = 256
 
+#: Bytes of messages from which on only the beginning is read.
+_LARGE = 1_048_576
+
+_decode_first = json.JSONDecoder().raw_decode
 _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 _decode_user_id = msgspec.json.Decoder(_UserId).decode
+_decode_turn = msgspec.json.Decoder(_Turn).decode
 _decode_turns = msgspec.json.Decoder(list[_Turn]).decode
 _decode_blocks = msgspec.json.Decoder(list[_Block]).decode
 
@@ -56,7 +64,8 @@ def session_of(call: Call) -> str:
 
 
 def _bounded(name: str) -> str:
-    return name if len(name) <= _LONGEST else hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
+    is_kept = len(name) <= _LONGEST and redact(name) == name
+    return name if is_kept else hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
 
 
 def in_tool_loop(messages: bytes) -> bool:
@@ -68,6 +77,20 @@ def in_tool_loop(messages: bytes) -> bool:
         return any(block.type == "tool_result" for block in _decode_blocks(turns[-1].content))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
         return False
+
+
+def _beginning(messages: bytes) -> bytes:
+    """The same for a large conversation, of which not all is looked at; or its beginning, if it takes that long."""
+    start = messages[:_LARGE].decode("utf-8", "ignore")
+    at = 0
+    try:
+        while True:
+            began = start.index("{", at)
+            turn, at = _decode_first(start, began)
+            if turn.get("role") == "user":
+                return bytes(_decode_turn(start[began:at].encode()).content)
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        return messages[:_LARGE]
 
 
 def _user_id(metadata: bytes) -> str:
@@ -84,6 +107,8 @@ def _user_id(metadata: bytes) -> str:
 
 
 def _first_user_message(messages: bytes) -> bytes:
+    if len(messages) > _LARGE:
+        return _beginning(messages)
     try:
         return next((bytes(turn.content) for turn in _decode_turns(messages) if turn.role == "user"), b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

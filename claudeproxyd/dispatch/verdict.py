@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from claudeproxyd.account_ids import without_accounts, without_accounts_data
 from claudeproxyd.error_bodies import error_message
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError, type_in
 from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Kind, Scope
@@ -29,12 +30,8 @@ _USEFUL = (Kind.CLIENT_FAULT, Kind.MODEL_FAULT, Kind.RECTIFY, Kind.QUOTA, Kind.O
 #: … that is not of these: they say something of one candidate, and count where there is nothing else.
 _OF_ONE_CANDIDATE = (Kind.UNSUPPORTED, Kind.TOO_LARGE, Kind.MODEL_UNAVAILABLE)
 
-#: Account ids, ARNs, names of projects and organizations.
-_PRIVATE = re.compile(
-    r"\barn:[a-z-]+:|\b\d{12}\b|\bprojects/[\w-]|\borg[-_][A-Za-z0-9]{8}"
-    r"|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b",
-    re.IGNORECASE,
-)
+LONGEST_RELAYED = 65_536
+"""Bytes of an upstream's answer that is relayed; of a longer one only the sentence is told."""
 
 _RETRY_AFTER = (b"retry-after", b"retry-after-ms", b"x-should-retry")
 
@@ -49,8 +46,6 @@ class Refusal(Exception):
         """An upstream's own, to be relayed byte for byte as long as the head is not out."""
         self.kind = kind
         """The outcome's name, for the access log."""
-        self.withheld = ""
-        """The upstream's words, where they name our accounts: for the log, not for the client."""
 
 
 def refusal(
@@ -63,7 +58,7 @@ def refusal(
     failure = _most_useful(failures)
     if exhausted is not None and _others_rest(failure.outcome.kind, exhausted):
         return _nothing_to_offer(model, exhausted, settings)
-    return _without_private_words(_of(failure, model, ready_in, settings), failure)
+    return _presentable(_of(failure, model, ready_in, settings), failure)
 
 
 def _of(failure: AttemptFailed, model: str, ready_in: float | None, settings: Pool) -> Refusal:
@@ -77,6 +72,8 @@ def _of(failure: AttemptFailed, model: str, ready_in: float | None, settings: Po
         return _later(kind, 429, f"All credentials for {model} have used up their quota", ready_in, settings)
     if kind in _OURS:
         return _ours(kind, model, ready_in, settings)
+    if kind is Kind.INTERNAL:
+        return _later(kind, 503, f"The gateway failed: {failure.outcome.reason}", 1.0, settings)
     if kind is Kind.OVERLOADED:
         later = _later(kind, 529, _upstreams_words(failure) or "Overloaded", ready_in, settings)
         return Refusal(later.error, _without_retry_after(failure.answer, later.error.status), kind.value)
@@ -89,9 +86,9 @@ def broken_off(failure: AttemptFailed) -> Refusal:
     if answer is not None:
         words = _upstreams_words(failure) or "The upstream failed"
         error = ClaudeError(answer.status, words, type=type_in(answer.body))
-        return _without_private_words(Refusal(error, kind=outcome.kind.value), failure)
-    status = 504 if outcome.timed_out else 502
-    return Refusal(ClaudeError(status, outcome.reason or "The stream broke off"), kind=outcome.kind.value)
+        return _presentable(Refusal(error, kind=outcome.kind.value), failure)
+    error = ClaudeError(504 if outcome.timed_out else 502, outcome.reason or "The stream broke off")
+    return _presentable(Refusal(error, kind=outcome.kind.value), failure)
 
 
 def _most_useful(failures: Sequence[AttemptFailed]) -> AttemptFailed:
@@ -128,7 +125,9 @@ def _failed(failure: AttemptFailed, ready_in: float | None, settings: Pool) -> R
         status = answer.status
     else:
         status = 502
-    words = _upstreams_words(failure) or ("" if outcome.scope is Scope.PROVIDER else outcome.reason) or "no answer"
+    # Where a provider or a token endpoint is, and why it cannot be reached, is for operators.
+    own = "" if outcome.scope in (Scope.PROVIDER, Scope.CREDENTIAL) else outcome.reason
+    words = _upstreams_words(failure) or own or "no answer"
     return _later(outcome.kind, status, f"The upstream failed: {words}", ready_in, settings)
 
 
@@ -200,18 +199,30 @@ def _upstreams_words(failure: AttemptFailed) -> str:
     return error_message(answer.body, "anthropic") if answer.verbatim else ""
 
 
-def _without_private_words(refused: Refusal, failure: AttemptFailed) -> Refusal:
-    """The same without the upstream's words, if those are not for clients. Anthropic's own 400 and 413 always are."""
-    answer = failure.answer
-    if answer is None or (answer.verbatim and answer.status in (400, 413)):
+def _presentable(refused: Refusal, failure: AttemptFailed) -> Refusal:
+    """The same without what names our accounts; the log gets the upstream's words as the pool's page has them."""
+    words, answer = _upstreams_words(failure) or failure.outcome.reason, failure.answer
+    if not words:
         return refused
-    words = answer.message or error_message(answer.body, "anthropic")
-    if not _PRIVATE.search(words):
-        return refused
-    refused.answer = None
-    refused.withheld = words
-    refused.error.message = refused.error.message.replace(words, f"the provider answered {answer.status}")
+    # In what the API says of a request, a number that nothing calls an account's is the client's own.
+    bare = answer is None or not (answer.verbatim and answer.status in (400, 413))
+    error = refused.error
+    error.logged = error.message.replace(words, failure.outcome.reason)
+    error.message = error.message.replace(words, without_accounts(words, bare=bare))
+    if refused.answer is not None and len(refused.answer.body) > LONGEST_RELAYED:
+        refused.answer = None
+    if refused.answer is not None:
+        refused.answer = _without_accounts(refused.answer, bare=bare)
     return refused
+
+
+def _without_accounts(answer: ErrorAnswer, *, bare: bool) -> ErrorAnswer:
+    """The same, or a copy where there is something to cut. Of headers only what is told to be an account's goes."""
+    body = without_accounts_data(answer.body, bare=bare)
+    headers = [(name, without_accounts_data(value, bare=False)) for name, value in answer.headers]
+    if body == answer.body and headers == list(answer.headers):
+        return answer
+    return replace(answer, headers=headers, body=body)
 
 
 def _without_retry_after(answer: ErrorAnswer | None, status: int) -> ErrorAnswer | None:

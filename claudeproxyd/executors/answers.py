@@ -12,8 +12,10 @@ from zope.interface import implementer
 from claudeproxyd.framing.coding import CodingError, Decoder, sniff
 from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.interfaces import IBodyConsumer, IEventConsumer, IUpstreamAnswer
+from claudeproxyd.messages.loose import UNREADABLE, is_word, read_object
 from claudeproxyd.messages.reader import Damaged, ModelFault, StreamReader
-from claudeproxyd.messages.usage import Usage, UsageMembers, count
+from claudeproxyd.messages.usage import Usage, count
+from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.outcomes import AttemptFailed, Phase
 from claudeproxyd.upstream.errors import UpstreamError
 
@@ -25,9 +27,14 @@ if TYPE_CHECKING:
 
 #: How long an upstream may linger after its answer is whole before its connection is given up, in seconds.
 LINGER = 5.0
+#: Bytes that a stream may bring without an event, pings apart: blanks, comments, pings without end.
+MAX_BARREN = 1_048_576
+#: Bytes that are read at once: of a compressed stream one read may come to megabytes.
+STEP = 262_144
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+_PING = b"event: ping\n"
 _CUT = "upstream closed the stream before message_stop"
 
 
@@ -43,40 +50,61 @@ class Whole(NamedTuple):
 
 
 class _Message(msgspec.Struct):
-    type: str = ""
-    stop_reason: str | None = None
-    usage: UsageMembers | None = None
+    """What is read of a message. Nothing of it has to be of the shape that we know."""
 
-
-class _Count(msgspec.Struct):
-    input_tokens: int
+    type: Any = None
+    stop_reason: Any = None
+    usage: Any = None
 
 
 _decode_message = msgspec.json.Decoder(_Message).decode
-_decode_count = msgspec.json.Decoder(_Count).decode
 
 
 def read_message(body: bytes) -> Whole:
-    """A Claude message, which stays as it is. Raises :class:`~claudeproxyd.messages.reader.Damaged`."""
+    """A Claude message, which stays as it is. Raises :class:`~claudeproxyd.messages.reader.Damaged`: it is none.
+
+    It was paid for: what is odd in it, or cannot be read, is its client's to see, and keeps nothing else from passing.
+    """
     try:
         message = _decode_message(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        raise Damaged(f"no message: {e}") from None
+    except UNREADABLE:
+        message = _Message()
+    oddity = ""
     if message.type != "message":
-        raise Damaged(f"no message, but {message.type!r}")
+        message, oddity = _odd_message(body), "a message of an unknown shape"
     usage = Usage()
-    count(usage, message.usage)
-    return Whole(body, usage, message.stop_reason)
+    oddity = count(usage, message.usage) or oddity
+    reason = message.stop_reason
+    if reason is not None and not is_word(reason):
+        reason, oddity = None, oddity or "a stop_reason of an unknown shape"
+    return Whole(body, usage, reason, oddity=oddity)
+
+
+def _odd_message(body: bytes) -> _Message:
+    """What is JSON to its client if not to msgspec, and has a message's members if not its type."""
+    members = read_object(body)
+    if members is None:
+        raise Damaged("no message, and no JSON object")
+    kind = members.get("type")
+    if kind != "message" and (
+        kind == "error" or members.get("error") is not None or not {"role", "content"} <= members.keys()
+    ):
+        raise Damaged("no message")
+    return _Message(kind, members.get("stop_reason"), members.get("usage"))
+
+
+def _pings_alone(batch: Batch) -> bool:
+    return batch.frames.startswith(_PING) and batch.frames.count(_PING) == batch.count
 
 
 def read_count(body: bytes) -> Whole:
     """The same of an answer of count_tokens."""
+    members = read_object(body)
+    if members is None or "input_tokens" not in members:
+        raise Damaged("no count")
     usage = Usage()
-    try:
-        usage.input = _decode_count(body).input_tokens
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        raise Damaged(f"no count: {e}") from None
-    return Whole(body, usage)
+    oddity = count(usage, {"input_tokens": members["input_tokens"]})
+    return Whole(redact_bytes(body), usage, oddity=oddity)
 
 
 @implementer(IUpstreamAnswer)
@@ -139,6 +167,7 @@ class StreamAnswer:
 
     __slots__ = (
         "_attempt",
+        "_barren",
         "_capture",
         "_committed",
         "_consumer",
@@ -184,6 +213,8 @@ class StreamAnswer:
         self._max_event_bytes = executor.services.max_event_bytes
         self._hold = executor.services.hold
         self._held = 0
+        self._barren = 0
+        """Bytes since the last event that was no ping."""
         self._committed = False
         """Content has been handed on."""
         self._consumer: IEventConsumer | None = None
@@ -243,22 +274,38 @@ class StreamAnswer:
         if not before and decoder is None and (coding := sniff(chunk)):
             decoder = self._decoder = Decoder(coding, self._max_event_bytes)
         self.bytes_in = before + len(chunk)
-        if self._capture is not None:
-            self._capture.data(chunk)
-        reader = self._reader
         try:
             if decoder is not None:
                 chunk = decoder.feed(chunk)
-            batch = reader.feed(chunk)
+            if self._capture is not None:
+                self._capture.data(chunk)
+            if len(chunk) <= STEP:
+                self._read(chunk, consumer)
+                return
+            for start in range(0, len(chunk), STEP):
+                self._read(chunk[start : start + STEP], consumer)
+                if self._consumer is None:
+                    return
         except (CodingError, FrameTooLarge, Damaged, ModelFault) as e:
             self._spoilt(e)
-            return
-        unfinished = reader.unfinished
-        if unfinished != self._held:
+
+    def _read(self, chunk: bytes, consumer: IEventConsumer) -> None:
+        """Some of the stream, decoded. Raises as the reader does."""
+        reader = self._reader
+        batch = reader.feed(chunk)
+        before, unfinished = self._held, reader.unfinished
+        if unfinished != before:
             self._holds(unfinished)
         if batch.ended or batch.error is not None:
             self._last(batch, consumer)
-        elif batch.count:
+            return
+        if not batch.count or _pings_alone(batch):
+            self._barren += len(chunk) + before - unfinished
+            if self._barren > MAX_BARREN:
+                raise Damaged(f"the stream brings {MAX_BARREN} bytes and nothing of the answer")
+        elif self._barren:
+            self._barren = 0
+        if batch.count:
             if not self._committed:
                 self._committed = batch.content
             consumer.events(batch)

@@ -15,6 +15,8 @@ from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.headers import client_headers, upstream_lines
 from claudeproxyd.messages.members import without_members
 from claudeproxyd.messages.minted import without_minted
+from claudeproxyd.messages.system_turns import takes_system_messages, without_system_messages
+from claudeproxyd.messages.url_sources import forbidden
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,14 +52,18 @@ class AnthropicExecutor(HTTPExecutor):
     def __init__(self, section: Provider, services: Services) -> None:
         super().__init__(section, services)
         self._target = self._origin.base_path + b"/v1/messages"
+        self._is_the_api = section.base_url == AnthropicMaker.default_base_url
         self._add_betas = [beta.encode() for beta in section.betas.add]
         self._own_names = frozenset(name.lower().encode() for name in section.headers)
         self._drop_betas = frozenset(beta.encode() for beta in section.betas.drop)
         self._drop_fields = frozenset(section.drop_fields)
 
     def cannot_carry(self, call: Any, route: Any) -> str | None:
-        """Everything passes: this is the API that the client speaks."""
-        return None
+        """Everything passes: this is the API that the client speaks. A server in its place may fetch what the API
+        would not, from the operator's own network."""
+        if self._is_the_api:
+            return None
+        return forbidden(call.envelope.body, self._section.url_sources)
 
     def messages(self, attempt: Attempt) -> Deferred[Any]:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
@@ -88,6 +94,8 @@ class AnthropicExecutor(HTTPExecutor):
             call.headers, add_betas=self._add_betas, drop_betas=self._drop_betas, without=self._own_names
         )
         body = without_minted(attempt.body or call.envelope.with_model(attempt.model))
+        if attempt.model != call.envelope.model and not takes_system_messages(attempt.model):
+            body = without_system_messages(body)  # what the client asked for may have taken them
         if self._drop_fields:
             body = without_members(body, self._drop_fields)
         return self._send(attempt, target, lines + authorization(attempt.secret), body, then)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from claudeproxyd.framing.sse import FrameSplitter
 from claudeproxyd.messages.batch import Batch
+from claudeproxyd.messages.reader import Damaged
 from claudeproxyd.messages.watch import StreamWatch
 
 if TYPE_CHECKING:
@@ -49,5 +50,9 @@ class ClaudeReader:
         return batch
 
     def end(self) -> Batch:
-        """The body is over: whatever ``message_stop`` there was has been fed."""
-        return Batch(b"", 0, False)
+        """The body is over. Behind an event that ends a stream anyway the empty line may be missing."""
+        try:
+            batch = self._watch.batch(self._splitter.feed(b"\n\n"))
+        except Damaged:  # half of an event is: it was cut
+            return Batch(b"", 0, False)
+        return batch if batch.ended or batch.error is not None else Batch(b"", 0, False)

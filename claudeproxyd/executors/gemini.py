@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from urllib.parse import quote
 
 import msgspec
@@ -16,8 +16,10 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
 from claudeproxyd.executors.answers import MadeStream, Whole, WholeAnswer
+from claudeproxyd.executors.gathering import Unshown, gathered
 from claudeproxyd.executors.gemini_models import entry, read_page
-from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
+from claudeproxyd.executors.google import authorization
+from claudeproxyd.executors.http import EVENT_STREAM, MAX_WHOLE_ANSWER, HTTPExecutor
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
@@ -56,7 +58,7 @@ class _Counted(msgspec.Struct, rename="camel"):
     total_tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 
 
-_decode_count = msgspec.json.Decoder(_Counted).decode
+_decode_count = msgspec.json.Decoder(_Counted, strict=False).decode
 
 
 @implementer(IExecutor)
@@ -115,25 +117,28 @@ class GeminiExecutor(HTTPExecutor):
         )
 
     def _authorization(self, secret: Mapping[str, str]) -> bytes:
-        """The header line that says who asks."""
-        key = secret.get("api_key")
-        if key is not None:
-            return b"x-goog-api-key: %b\r\n" % key.encode()
-        return b"authorization: Bearer %b\r\n" % secret["bearer_token"].encode()
+        """The header lines that say who asks."""
+        return authorization(secret, self._section.headers)
 
     # -- up
 
     def _ask(self, attempt: Attempt) -> Any:
         request = self._request(attempt)
-        streamed = attempt.call.envelope.stream
         if request.empty:
             return self._empty(attempt, request)
+        if attempt.call.envelope.stream:
+            read = self._events
+        else:
+            # Of a stream it need not make, and nobody pays for, what follows a stop sequence.
+            read = self._gathered if request.stop_sequences else self._message
+        streamed = read != self._message
         return self._send(
             attempt,
             self._target(attempt, "streamGenerateContent?alt=sse" if streamed else "generateContent"),
             self._authorization(attempt.secret),
             request.body,
-            lambda response, attempt: (self._events if streamed else self._message)(response, attempt, request),
+            lambda response, attempt: read(response, attempt, request),
+            streamed=streamed,
         )
 
     def _count(self, attempt: Attempt) -> Any:
@@ -155,6 +160,8 @@ class GeminiExecutor(HTTPExecutor):
                 max_output_tokens=route.max_output_tokens,
                 on_vertex=self.on_vertex,
                 safety_settings=self._safety_settings,
+                url_sources=self._section.url_sources,
+                own_thinking=route.own_thinking,
             ),
             self.services.signatures if signed else Signatures(self.services.now),
         )
@@ -187,14 +194,33 @@ class GeminiExecutor(HTTPExecutor):
     def _events(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
         machine = self._machine(attempt, request, whole=False)
         services = self.services
-        reader = GeminiReader(machine, request, services.signatures, services.max_event_bytes)
+        reader = GeminiReader(machine, request, services.signatures, services.max_event_bytes, last=attempt.last)
         return self._stream(response, attempt, reader, _STREAMED)
+
+    def _gathered(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
+        machine = self._machine(attempt, request, whole=True)
+        attempt.usage = machine.usage
+        services = self.services
+        reader = GeminiReader(machine, request, services.signatures, services.max_event_bytes, last=attempt.last)
+
+        def whole() -> Whole:
+            return Whole(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.oddity)
+
+        def late(_: object, seconds: float) -> NoReturn:
+            why = f"the answer was not whole within {seconds:g} seconds of its head"
+            raise self.failed(attempt, phase=Phase.STREAM, failure="content_timeout", body=why.encode())
+
+        made = maybeDeferred(self._stream, response, attempt, Unshown(reader, MAX_WHOLE_ANSWER), _STREAMED)
+        made.addCallback(gathered, whole)
+        if limit := services.timeouts.content:
+            made.addTimeout(limit, services.clock, late)
+        return made
 
     def _message(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
         def translated(body: bytes) -> Whole:
             machine = self._machine(attempt, request, whole=True)
             attempt.usage = machine.usage
-            reader = read_whole(body, machine, request, self.services.signatures)
+            reader = read_whole(body, machine, request, self.services.signatures, last=attempt.last)
             return Whole(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.oddity)
 
         return self._whole(response, attempt, translated)

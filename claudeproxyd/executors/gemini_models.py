@@ -45,7 +45,7 @@ def entry(model: Model) -> dict[str, Any]:
     if model.output_token_limit:
         made["max_tokens"] = model.output_token_limit
     dialect = dialect_of(name)
-    if dialect != Dialect():
+    if dialect.max_output_tokens is not None:  # of others too little is known
         made["capabilities"] = _capabilities(dialect)
     return made
 

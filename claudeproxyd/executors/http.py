@@ -10,16 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote
 
+from twisted.internet.defer import TimeoutError
+
 from claudeproxyd.classification import classify, context_overflow
 from claudeproxyd.error_bodies import read_error
 from claudeproxyd.errors import type_in
 from claudeproxyd.executors.answers import StreamAnswer, Whole, WholeAnswer, read_count, read_message
 from claudeproxyd.framing.coding import CodingError, Decoder, decode_whole, sniff
 from claudeproxyd.hints import foreseen
+from claudeproxyd.messages import hops
 from claudeproxyd.messages.headers import value_of
 from claudeproxyd.messages.reader import Damaged, ModelFault
+from claudeproxyd.observe.scrub import redact_bytes, redact_headers
 from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Evidence, Phase
-from claudeproxyd.upstream.errors import UpstreamError
+from claudeproxyd.upstream.errors import IdleTimedOut, UpstreamError
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 #: No whole answer is larger: 128,000 tokens are some 2 MB, images in tool results some 30.
 MAX_WHOLE_ANSWER = 67_108_864
 MAX_ERROR_ANSWER = 1_048_576
+#: Seconds for the body of an answer that is none: what matters of it is said in its head.
+ERROR_BODY = 5.0
 
 #: Pages of a list of models that are read; all that publish such lists fit into fewer.
 MAX_PAGES = 20
@@ -63,16 +69,21 @@ class HTTPExecutor(ABC):
 
     # -- up
 
-    def _send(self, attempt: Attempt, target: bytes, lines: bytes, body: bytes, then: Read) -> Deferred[Any]:
+    def _send(
+        self, attempt: Attempt, target: bytes, lines: bytes, body: bytes, then: Read, *, streamed: bool | None = None
+    ) -> Deferred[Any]:
         """Send *body*, with *lines* beside the headers that every provider gets; *then* reads a 200.
 
+        *streamed*: the upstream is asked for a stream; None: if the client asked for one.
         Fails with :class:`~claudeproxyd.outcomes.AttemptFailed`.
         """
         call = attempt.call
         section, timeouts = self._section, self.services.timeouts
-        streamed = call.envelope.stream and not call.count_tokens
-        lines = b"%b%bcontent-type: application/json\r\naccept-encoding: %b\r\n" % (
+        if streamed is None:
+            streamed = call.envelope.stream and not call.count_tokens
+        lines = b"%b%b%bcontent-type: application/json\r\naccept-encoding: %b\r\n" % (
             lines,
+            hops.line(self.services.own_hop, call.headers),
             own_lines(section.headers, call.principal.name) if section.headers else b"",
             b"identity" if streamed else b"gzip",
         )
@@ -87,6 +98,7 @@ class HTTPExecutor(ABC):
             body,
             first_byte=timeouts.first_byte if streamed else timeouts.first_byte_whole,
             idle=timeouts.idle,
+            stale=lambda: attempt.went_stale(self.services.clock.seconds()),
         )
         sent.addCallback(self._answered, attempt, then)
         sent.addErrback(self._failed, attempt)
@@ -113,17 +125,18 @@ class HTTPExecutor(ABC):
         return listed
 
     async def _get(self, target: bytes, lines: bytes) -> bytes:
-        """The body of a 200, decoded; for lists. Raises AttemptFailed or UpstreamError."""
+        """The body of a 200, decoded and redacted; for lists. Raises AttemptFailed or UpstreamError."""
         timeouts = self.services.timeouts
         response = await self._origin.request(
             b"GET",
             target,
-            lines + b"accept-encoding: gzip\r\n",
+            lines + hops.line(self.services.own_hop) + b"accept-encoding: gzip\r\n",
             b"",
             first_byte=timeouts.first_byte,
             idle=timeouts.idle,
         )
-        body = _decoded(await self._body(response, MAX_ERROR_ANSWER), response, MAX_ERROR_ANSWER)
+        raw = await self._body(response, MAX_ERROR_ANSWER)
+        body = redact_bytes(_decoded(raw, response, MAX_ERROR_ANSWER))
         if response.status != 200:
             raise AttemptFailed(
                 classify(
@@ -148,15 +161,15 @@ class HTTPExecutor(ABC):
             attempt.capture.answer(response.status, response.headers)
         if response.status == 200:
             return then(response, attempt)
-        body = self._body(response, MAX_ERROR_ANSWER).addErrback(_without_body)
-        return body.addCallback(self._refused, response, attempt)
+        return self._error_body(response).addCallback(self._refused, response, attempt)
 
     def _stream(
         self, response: Response, attempt: Attempt, reader: StreamReader, media_types: tuple[bytes, ...]
     ) -> Any:
         """The answer that *reader* makes of a body, which has to be of one of these types."""
         if not value_of(response.headers, b"content-type").lower().startswith(media_types):
-            return self._body(response, MAX_ERROR_ANSWER).addCallback(self._not_an_answer, response, attempt)
+            opened = self._error_body(response).addCallback(self._opened, response, attempt)
+            return opened.addCallback(self._not_an_answer, response, attempt)
         encoding = value_of(response.headers, b"content-encoding").decode("latin-1")
         try:
             decoder = Decoder(encoding, self.services.max_event_bytes) if encoding else None
@@ -168,7 +181,7 @@ class HTTPExecutor(ABC):
             attempt,
             response,
             reader,
-            headers=self.client_headers(response.headers),
+            headers=self._passing(response),
             decoder=decoder,
             exhausted=foreseen(response.headers, self.family, self.services.now()),
             request_id=_request_id(response),
@@ -183,21 +196,40 @@ class HTTPExecutor(ABC):
             read = read_count if attempt.call.count_tokens else read_message
         if response.whole is not None:
             return self._read_whole(response.whole, response, attempt, read)
-        return self._body(response, MAX_WHOLE_ANSWER).addCallback(self._read_whole, response, attempt, read)
+        body = self._body(response, MAX_WHOLE_ANSWER)
+        if limit := self.services.timeouts.content:
+            body.addTimeout(limit, self.services.clock, _never_whole)
+        return body.addCallback(self._read_whole, response, attempt, read)
 
     def _body(self, response: Response, limit: int) -> Deferred[bytes]:
         """All of a body, counted in ``max_buffered_bytes`` while it comes."""
         return response.read(limit, self.services.hold)
 
+    def _error_body(self, response: Response) -> Deferred[bytes]:
+        """As much as there is of the body of what is no answer; nothing, where it does not come or breaks off."""
+        body = self._body(response, MAX_ERROR_ANSWER)
+        return body.addTimeout(ERROR_BODY, self.services.clock).addErrback(_without_body)
+
+    def _opened(self, raw: bytes, response: Response, attempt: Attempt, limit: int = MAX_ERROR_ANSWER) -> bytes:
+        """A body without its coding; that is what is captured, since inside a coding nothing can be masked."""
+        body = _decoded(raw, response, limit)
+        if attempt.capture is not None:
+            attempt.capture.data(body)
+            if raw and not body:
+                attempt.capture.failed("the body does not match its content-encoding")
+        return body
+
+    def _passing(self, response: Response) -> Headers:
+        """The headers that go on to the client, without our keys."""
+        return redact_headers(self.client_headers(response.headers))
+
     def _read_whole(
         self, raw: bytes, response: Response, attempt: Attempt, read: Callable[[bytes], Whole]
     ) -> WholeAnswer:
-        if attempt.capture is not None:
-            attempt.capture.data(raw)
-        body = _decoded(raw, response, MAX_WHOLE_ANSWER)
+        body = self._opened(raw, response, attempt, MAX_WHOLE_ANSWER)
         try:
             answer = WholeAnswer(
-                self.client_headers(response.headers),
+                self._passing(response),
                 read(body),
                 exhausted=foreseen(response.headers, self.family, self.services.now()),
                 request_id=_request_id(response),
@@ -205,7 +237,7 @@ class HTTPExecutor(ABC):
         except ModelFault as e:
             raise self.failed(attempt, phase=Phase.ANSWER, failure="model_fault", body=str(e).encode()) from None
         except Damaged:
-            self._not_an_answer(raw, response, attempt)
+            self._not_an_answer(body[:MAX_ERROR_ANSWER], response, attempt)
         answer.bytes_in = len(raw)
         return answer
 
@@ -213,6 +245,7 @@ class HTTPExecutor(ABC):
 
     def failed(self, attempt: Attempt, **seen: Any) -> AttemptFailed:
         """What an attempt came to that brought no answer; *seen* are members of Evidence, as far as they are known."""
+        seen["body"] = redact_bytes(seen.get("body", b""))
         return AttemptFailed(classify(self._evidence(attempt, **seen), self.services.rules))
 
     def refused(
@@ -220,8 +253,9 @@ class HTTPExecutor(ABC):
     ) -> AttemptFailed:
         """What an attempt came to that the upstream answered with an error, by its status or inside a stream.
 
-        An error that is a Claude one already is relayed as it is, of others their sentence.
+        An error that is a Claude one already is relayed as it is, of others their sentence; of neither our keys.
         """
+        body = redact_bytes(body)
         error = read_error(body, self.family)
         in_stream = phase is Phase.STREAM
         evidence = self._evidence(
@@ -237,7 +271,7 @@ class HTTPExecutor(ABC):
         if (not verbatim or status == 413) and (overflow := context_overflow(evidence)) is not None:
             # By a 413 clients understand bytes, and do not compact, whatever its words.
             status, message, verbatim = 400, overflow.message, False
-        headers = self.client_headers(response.headers)
+        headers = list(self._passing(response))
         if in_stream:
             headers = [pair for pair in headers if pair[0] != b"content-type"]
             headers.append((b"content-type", b"application/json"))
@@ -246,9 +280,7 @@ class HTTPExecutor(ABC):
 
     def _refused(self, body: bytes, response: Response, attempt: Attempt) -> NoReturn:
         """Any status but 200."""
-        if attempt.capture is not None:
-            attempt.capture.data(body)
-        raise self.refused(attempt, response, _decoded(body, response, MAX_ERROR_ANSWER), phase=Phase.ANSWER)
+        raise self.refused(attempt, response, self._opened(body, response, attempt), phase=Phase.ANSWER)
 
     def _not_an_answer(self, body: bytes, response: Response, attempt: Attempt) -> NoReturn:
         """A 200 that is HTML, empty, of the wrong type, or an error object."""
@@ -257,7 +289,7 @@ class HTTPExecutor(ABC):
             phase=Phase.ANSWER,
             status=200,
             headers=response.headers,
-            body=_decoded(body, response, MAX_WHOLE_ANSWER)[:MAX_ERROR_ANSWER],
+            body=body,
             failure="not_claude",
         )
 
@@ -302,10 +334,15 @@ def _pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _without_body(failure: Failure) -> bytes:
-    """An error whose body breaks off is still what its status says."""
-    if not isinstance(failure.value, UpstreamError):
+    """An error whose body breaks off, or does not come, is still what its status says."""
+    if not isinstance(failure.value, UpstreamError | TimeoutError):
         failure.raiseException()
     return b""
+
+
+def _never_whole(_: object, seconds: float) -> NoReturn:
+    """Blanks may keep an answer alive, and its client waiting for ever."""
+    raise IdleTimedOut(f"the answer was not whole within {seconds:g} seconds of its head")
 
 
 def _request_id(response: Response) -> str:

@@ -76,7 +76,7 @@ class SandboxExecutor:
         usage = Usage()
         usage.input = estimate_tokens(attempt.call.envelope.body)
         body = msgspec.json.encode({"input_tokens": usage.input})
-        headers = [*self._headers(b"application/json"), (b"x-claudeproxyd-estimate", b"true")]
+        headers = [*self._headers(attempt, b"application/json"), (b"x-claudeproxyd-estimate", b"true")]
         return succeed(self._whole(headers, Whole(body, usage)))
 
     def models(self, credential: Any) -> Deferred[list[dict[str, Any]]]:
@@ -129,7 +129,7 @@ class SandboxExecutor:
         machine.usage.input = estimate_tokens(envelope.body)
         words = speak(machine, prompt, model=envelope.model, words=wishes.words, max_tokens=envelope.max_tokens)
         if envelope.stream:
-            headers = self._headers(b"text/event-stream; charset=utf-8")
+            headers = self._headers(attempt, b"text/event-stream; charset=utf-8")
             pace = self._pace if wishes.pace is None else wishes.pace
             return SandboxStream(
                 self._clock,
@@ -144,7 +144,7 @@ class SandboxExecutor:
         for _ in words:
             pass
         whole = Whole(machine.message(), machine.usage, machine.stop_reason)
-        return self._whole(self._headers(b"application/json"), whole)
+        return self._whole(self._headers(attempt, b"application/json"), whole)
 
     # Refusals.
 
@@ -187,10 +187,10 @@ class SandboxExecutor:
         retry_after: float | None = None,
     ) -> None:
         """Raise what a real upstream's error answer would have become."""
-        headers = self._headers(b"application/json")
+        headers = self._headers(attempt, b"application/json")
         if retry_after is not None:
             headers.append((b"retry-after", f"{retry_after:g}".encode()))
-        body = ClaudeError(status, message, type=type).body(self._ids.request())
+        body = ClaudeError(status, message, type=type).body(attempt.call.request_id)
         answer = ErrorAnswer(status, headers, body, verbatim=True, message=message)
         raise self._failure(attempt, answer, phase=Phase.ANSWER, status=status, headers=headers, body=body)
 
@@ -203,8 +203,10 @@ class SandboxExecutor:
         )
         return AttemptFailed(classify(evidence, self._services.rules), answer)
 
-    def _headers(self, content_type: bytes) -> list[tuple[bytes, bytes]]:
-        return [(b"content-type", content_type), (b"request-id", self._ids.request().encode())]
+    @staticmethod
+    def _headers(attempt: Attempt, content_type: bytes) -> list[tuple[bytes, bytes]]:
+        """There is no upstream that would have an id of its own for the request."""
+        return [(b"content-type", content_type), (b"request-id", attempt.call.request_id.encode())]
 
     def _whole(self, headers: list[tuple[bytes, bytes]], whole: Whole) -> WholeAnswer:
         return WholeAnswer(headers, whole, request_id=dict(headers)[b"request-id"].decode())

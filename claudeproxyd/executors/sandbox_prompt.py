@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from claudeproxyd.executors.sandbox_schema import instance
+from claudeproxyd.messages.loose import without_halves
 
 _CALL = re.compile(r"\[tool:([A-Za-z0-9_-]+)\s*")
 _SENTENCE = re.compile(r"use the (\S+) tool to \w+ [\"“`](.+?)[\"”`]", re.IGNORECASE | re.DOTALL)
@@ -21,7 +22,7 @@ class Prompt:
     """One request's body as far as the sandbox cares. Takes any JSON object; what has an odd shape reads as absent."""
 
     def __init__(self, body: bytes) -> None:
-        self._request = _mapping(msgspec.json.decode(body))
+        self._request = _mapping(_decode(body))
         turn = next(
             (m for m in map(_mapping, reversed(_list(self._request.get("messages")))) if m.get("role") == "user"), {}
         )
@@ -91,6 +92,13 @@ class Prompt:
 
     def _schema(self, name: str) -> Mapping[str, Any]:
         return _mapping(self.tools.get(name, {}).get("input_schema"))
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return msgspec.json.decode(without_halves(body))
 
 
 def _result(content: Any) -> str:

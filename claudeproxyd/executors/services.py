@@ -30,6 +30,8 @@ class Services:
     rules: Sequence[OperatorRule] = ()
     strip_rate_limits: bool = False
     """``anthropic-ratelimit-*`` do not pass: several credentials stand behind one name."""
+    own_hop: bytes = b""
+    """This daemon's name among those that a request goes through; see :mod:`claudeproxyd.messages.hops`."""
     hold: Callable[[int], None] = lambda change: None
     """Told how many bytes of unfinished frames and answers are held more, or less, than before."""
     now: Callable[[], float] = time.time

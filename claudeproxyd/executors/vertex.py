@@ -17,6 +17,7 @@ from claudeproxyd.executors.vertex_gemini import GeminiOnVertex
 from claudeproxyd.executors.vertex_places import GLOBAL, place_of, project
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.threads import continues_thread
+from claudeproxyd.messages.url_sources import forbidden
 from claudeproxyd.outcome_tables import MODEL_UNAVAILABLE
 from claudeproxyd.outcomes import AttemptFailed
 from claudeproxyd.secrets.google import mistake_in
@@ -45,6 +46,7 @@ class VertexExecutor:
     family = "google"
 
     def __init__(self, section: Provider, services: Services) -> None:
+        self._url_sources = section.url_sources
         self._places = {each.name: place_of(each, section.base_url) for each in section.credentials}
         origins: dict[str, Origin] = {}
 
@@ -60,11 +62,13 @@ class VertexExecutor:
         self._gemini = {url: GeminiOnVertex(there, shared, self._places) for url, there in at.items()}
 
     def cannot_carry(self, call: Any, route: Any) -> str | None:
-        """Claude's models take all that is brought, if there is a credential for them; Google's are asked."""
+        """What is brought goes on to Claude's models, if there is a credential for them; Google's are asked."""
         if is_claude(route.model):
             if continues_thread(call.envelope.body):
                 return _NO_THREADS
-            return None if any(place.anthropic for place in self._places.values()) else _NOT_FOR_KEYS
+            if not any(place.anthropic for place in self._places.values()):
+                return _NOT_FOR_KEYS
+            return forbidden(call.envelope.body, self._url_sources)
         return next(iter(self._gemini.values())).cannot_carry(call, route)
 
     def messages(self, attempt: Attempt) -> Deferred[Any]:

@@ -12,11 +12,13 @@ import msgspec
 from twisted.logger import Logger
 
 from claudeproxyd.executors.claude import ClaudeReader
+from claudeproxyd.executors.google import authorization
 from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
 from claudeproxyd.executors.vertex_dialect import BETAS, COUNT_BETAS, REFUSED_FIELDS, VERSIONS
 from claudeproxyd.messages.headers import DEFAULT_VERSION, client_headers, upstream_lines, value_of
 from claudeproxyd.messages.members import without_members
 from claudeproxyd.messages.minted import without_minted
+from claudeproxyd.messages.system_turns import takes_system_messages, without_system_messages
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _DATED = re.compile(r"(claude-.+)-(\d{8})", re.ASCII)
 #: Names of betas that were warned about. Clients choose them, so there is a bound.
 _REMEMBERED = 100
+_LONGEST_REMEMBERED = 100
 
 
 def is_claude(model: str) -> bool:
@@ -91,14 +94,19 @@ class ClaudeOnVertex(HTTPExecutor):
     ) -> Deferred[Any]:
         """The client's query stays behind: ``beta=true`` is nothing to Google, and refused."""
         headers = attempt.call.headers
-        lines = b"%b%bauthorization: Bearer %b\r\n" % (
-            upstream_lines(headers, without=self._without),
-            self._beta_line(headers, betas),
-            attempt.secret["bearer_token"].encode(),
+        lines = b"".join(
+            (
+                upstream_lines(headers, without=self._without),
+                self._beta_line(headers, betas),
+                authorization(attempt.secret, self._section.headers),
+            )
         )
         version = value_of(headers, b"anthropic-version") or DEFAULT_VERSION
+        body = without_minted(attempt.body or attempt.call.envelope.body)
+        if not takes_system_messages(attempt.model):
+            body = without_system_messages(body)
         body = _with_members(
-            without_members(without_minted(attempt.body or attempt.call.envelope.body), self._drop_fields),
+            without_members(body, self._drop_fields),
             {"anthropic_version": VERSIONS.get(version, version).decode("latin-1"), **members},
         )
         place = self._places[attempt.credential.name]
@@ -116,6 +124,7 @@ class ClaudeOnVertex(HTTPExecutor):
         return b"anthropic-beta: %b\r\n" % b",".join(kept) if kept else b""
 
     def _warn(self, beta: bytes) -> None:
+        beta = beta[:_LONGEST_REMEMBERED]
         if beta in self._warned or len(self._warned) >= _REMEMBERED:
             return
         self._warned.add(beta)
@@ -123,7 +132,7 @@ class ClaudeOnVertex(HTTPExecutor):
             "{provider}: the beta {beta!r} is not known to be taken by Vertex AI, and is not sent there;"
             " betas.add sends it all the same, betas.drop ends this warning",
             provider=self._section.name,
-            beta=beta.decode("latin-1")[:100],
+            beta=beta.decode("latin-1"),
         )
 
     def _events(self, response: Response, attempt: Attempt) -> Any:

@@ -19,12 +19,19 @@ _ZSTD_WINDOW = 8 * 1024 * 1024
 #: The least input that a zstd block needs, and the most that comes of one: how a bomb's size is foretold.
 _ZSTD_LEAST_BLOCK = 4
 _ZSTD_LARGEST_BLOCK = 128 * 1024
+#: Blocks may also hold nothing, by the million. So they are not taken one by one when the room gets short: a quarter
+#: more than the limit may come out before it is seen.
+_ZSTD_OVERSHOOT = 4
 #: zlib copies what follows a member's end, so it is fed no more than this at once …
 _PIECE = 65_536
 #: … and a body that is nothing but empty members would cost time without bound.
 _MAX_MEMBERS = 1024
 #: No honest sender applies more codings to one body.
 _MAX_CODINGS = 3
+#: What a whole body may come to, times its size as it came; text that people and programs write shrinks to a tenth …
+_MAX_RATIO = 100
+#: … and up to so many bytes nothing is asked of it.
+_FREE_OF_RATIO = 4 * 1024 * 1024
 
 
 class CodingError(ValueError):
@@ -51,7 +58,7 @@ def decode_whole(data: bytes, encoding: str, limit: int) -> bytes:
 
     Raises :class:`CodingError` or one of its kinds.
     """
-    decoder = Decoder(encoding, limit)
+    decoder = BodyDecoder(encoding, limit)
     decoded = decoder.feed(data)
     decoder.finish()
     return decoded
@@ -66,20 +73,47 @@ class Decoder:
         if len(names) > _MAX_CODINGS:
             raise UnknownCoding(f"more than {_MAX_CODINGS} content codings")
         self._limit = limit_per_step
-        self._stages = [_stage(name) for name in reversed(names)]
+        self._stages = [_stage(name, limit_per_step) for name in reversed(names)]
 
     def feed(self, data: bytes) -> bytes:
         """What *data* adds to the decoded body. Raises :class:`CodingError` or :class:`CodingTooLarge`."""
+        return self._step(data, self._limit)
+
+    def _step(self, data: bytes, room: int) -> bytes:
         for stage in self._stages:
-            data = stage.feed(data, self._limit)
-        if len(data) > self._limit:
-            raise _too_large(self._limit)
+            data = stage.feed(data, room)
+        if len(data) > room:
+            raise _too_large(room)
         return data
 
     def finish(self) -> None:
         """No more input comes. Raises :class:`CodingError` if some is missing."""
         if not all(stage.complete for stage in self._stages):
             raise CodingError("the compressed body is truncated")
+
+
+class BodyDecoder(Decoder):
+    """The same for a body whose pieces are kept: there are bounds on all of it, and on what a byte may stand for."""
+
+    def __init__(self, encoding: str, limit: int) -> None:
+        """*limit* bounds the whole body. Raises :class:`UnknownCoding`."""
+        super().__init__(encoding, limit)
+        self._fed = self._made = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """See :meth:`Decoder.feed`."""
+        self._fed += len(data)
+        in_proportion = max(_FREE_OF_RATIO, _MAX_RATIO * self._fed) if self._stages else self._limit
+        try:
+            data = self._step(data, min(self._limit, in_proportion) - self._made)
+        except CodingTooLarge:
+            if in_proportion >= self._limit:
+                raise _too_large(self._limit) from None
+            raise CodingTooLarge(
+                f"the body is more than {_MAX_RATIO} times as large when it is decompressed: send it without a coding"
+            ) from None
+        self._made += len(data)
+        return data
 
 
 class _Stage(Protocol):
@@ -93,13 +127,13 @@ class _Stage(Protocol):
         """Decode; at most *limit* bytes."""
 
 
-def _stage(name: str) -> _Stage:
+def _stage(name: str, limit: int) -> _Stage:
     if name in ("gzip", "x-gzip"):
         return _Zlib(_GZIP)
     if name == "deflate":
         return _Deflate()
     if name == "zstd":
-        return _Zstd()
+        return _Zstd(limit)
     raise UnknownCoding("a content coding that is not gzip, deflate or zstd")
 
 
@@ -170,7 +204,8 @@ class _Deflate:
 class _Zstd:
     """zstd, of one or more frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._least_room = limit // _ZSTD_OVERSHOOT
         self._context = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
         self._inner = self._context.decompressobj()
         self._frames = 1
@@ -186,8 +221,9 @@ class _Zstd:
         while at < len(data):
             if self._inner.eof:
                 self._next_frame()
-            # The library has no bound on what it makes of its input, so it gets no more than surely fits.
-            step = data[at : at + max(room // _ZSTD_LARGEST_BLOCK, 1) * _ZSTD_LEAST_BLOCK]
+            # The library has no bound on what it makes of its input, so it gets no more than fits.
+            blocks = max(room, self._least_room) // _ZSTD_LARGEST_BLOCK or 1
+            step = data[at : at + blocks * _ZSTD_LEAST_BLOCK]
             try:
                 piece = self._inner.decompress(step)
             except zstandard.ZstdError as error:

@@ -37,6 +37,9 @@ _MEMBERS = {
     "citations": b"citation",
 }
 
+#: Of these, what the model has not written.
+_UNWRITTEN = ("signature", "citations")
+
 #: The blocks that grow by deltas of their own, as they begin.
 _STARTS: Mapping[str, Mapping[str, Any]] = {
     "text": {"type": "text", "text": ""},
@@ -122,6 +125,11 @@ class BlockMachine:
         self._searches = 0
 
     # What the answer is.
+
+    @property
+    def whole(self) -> bool:
+        """The content is kept, and shown to nobody before the end."""
+        return self._whole
 
     @property
     def stopped(self) -> bool:
@@ -379,7 +387,13 @@ class BlockMachine:
         data = _encode(value)
         self._frames.append(b"%b%b}}\n\n" % (prefix, data))
         self._has_content = self._had_content = True
-        self._written += len(data) - 2
+        if kind == "text" and not self._whole:
+            self._written += len(data) - 2
+            return
+        if kind not in _UNWRITTEN:
+            self._written += len(data) - 2
+        if kind == "input_json":  # a string here, with the quotes that are the model's escaped
+            self._written -= value.count('"') + value.count("\\")
         if self._whole or kind == "input_json":
             self._keep(block, kind, value, len(data))
 

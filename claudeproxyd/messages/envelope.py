@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 
 from claudeproxyd.errors import ClaudeError
+from claudeproxyd.messages.loose import without_halves
 from claudeproxyd.messages.members import key_span, span
 
 #: ``"model"`` with at least one letter written as an escape: a legal key, and one that a search for ``"model"`` misses.
@@ -18,6 +19,11 @@ _ESCAPED_MODEL = re.compile(
 
 #: Characters of a model's name, as the API has it. Names are remembered by the thousand, and are metrics' labels.
 LONGEST_MODEL = 256
+#: Beyond this a body could hold so many members, or messages, that looking at each would hold up everybody else.
+_LARGE = 65_536
+_MOST_MEMBERS = 10_000
+#: The API's own limit.
+_MOST_MESSAGES = 100_000
 
 
 class _Members(msgspec.Struct):
@@ -29,6 +35,7 @@ class _Members(msgspec.Struct):
     max_tokens: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET
     metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     system: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    tools: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _ModelAlone(msgspec.Struct):
@@ -48,9 +55,11 @@ _FORGOTTEN = _Members(model=msgspec.Raw(b'""'), messages=msgspec.Raw(b"[]"))
 class Envelope:
     """One request's body, and what was read of it. Made by :func:`read_envelope`, never changed in place."""
 
-    __slots__ = ("_members", "body", "max_tokens", "model", "stream")
+    __slots__ = ("_members", "_read", "body", "max_tokens", "model", "stream")
 
-    def __init__(self, body: bytes, model: str, members: _Members) -> None:
+    def __init__(self, body: bytes, model: str, members: _Members, read: bytes) -> None:
+        """*members* are of *read*, which has its members where *body* has them."""
+        self._read = read
         self.body = body
         """The client's own bytes, after content-encoding is undone."""
         self.model = model
@@ -62,7 +71,7 @@ class Envelope:
 
     def forget(self) -> None:
         """Let go of the body: nobody will send it again, and a stream may last for an hour. What was read stays."""
-        self.body = b""
+        self.body = self._read = b""
         self._members = _FORGOTTEN
 
     @property
@@ -86,7 +95,7 @@ class Envelope:
         """The body with another model name; every other byte stays where it was."""
         if model == self.model:
             return self.body
-        start, end = span(self._members.model, self.body)
+        start, end = span(self._members.model, self._read)
         return b"".join((self.body[:start], msgspec.json.encode(model), self.body[end:]))
 
 
@@ -95,8 +104,16 @@ def read_envelope(body: bytes, *, count_tokens: bool = False) -> Envelope:
 
     Raises :class:`~claudeproxyd.errors.ClaudeError` (400) that names the member which is wrong. Called by web.
     """
+    read = body
     try:
-        members = _decode_members(body)
+        try:
+            members = _decode_members(body)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            # Half a surrogate pair, it may be: that is for the upstream to refuse, or to take.
+            read = without_halves(body)
+            members = _decode_members(read)
         model = _decode_name(members.model)
     except msgspec.ValidationError as e:
         raise ClaudeError(400, _complaint(str(e))) from None
@@ -110,11 +127,26 @@ def read_envelope(body: bytes, *, count_tokens: bool = False) -> Envelope:
         raise ClaudeError(400, f"model: String should have at most {LONGEST_MODEL} characters")
     if bytes(memoryview(members.messages)[:1]) != b"[":
         raise ClaudeError(400, "messages: Input should be a valid list")
+    if len(body) > _LARGE:
+        _bound_parts(members, body)
     if members.max_tokens is msgspec.UNSET and not count_tokens:
         raise ClaudeError(400, "max_tokens: Field required")
     if body.count(b'"model"') != 1 or (b"\\u00" in body and _ESCAPED_MODEL.search(body)):
-        _refuse_second_model(members.model, body)
-    return Envelope(body, model, members)
+        _refuse_second_model(members.model, read)
+    return Envelope(body, model, members, read)
+
+
+def _bound_parts(members: _Members, body: bytes) -> None:
+    """Refuse what has far too many members or messages. They are counted by what each must have: a key and a colon, a
+    role (which may be hidden by an escape: such messages are refused by the API)."""
+    known = [raw for raw in (members.messages, members.system, members.tools) if raw is not msgspec.UNSET]
+    if len(body) - sum(len(memoryview(raw)) for raw in known) > _LARGE:
+        places = [span(raw, body) for raw in known]
+        colons, quotes = (body.count(sign) - sum(body.count(sign, *place) for place in places) for sign in (b":", b'"'))
+        if min(colons, quotes // 2) > _MOST_MEMBERS:
+            raise ClaudeError(400, f"The request body has more than {_MOST_MEMBERS:,} members beside its messages")
+    if body.count(b'"role"') > _MOST_MESSAGES:
+        raise ClaudeError(400, f"messages: there is a limit of {_MOST_MESSAGES:,} messages")
 
 
 def _complaint(message: str) -> str:

@@ -28,10 +28,29 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+#: What holds a secret by its name: never passed on, never written down.
+SECRET = frozenset(
+    {
+        b"authorization",
+        b"proxy-authorization",
+        b"x-api-key",
+        b"api-key",
+        b"x-goog-api-key",
+        b"x-amz-security-token",
+        b"x-auth-token",
+        b"x-access-token",
+        b"cookie",
+        b"set-cookie",
+        b"set-cookie2",
+    }
+)
+#: What says whose account it is.
+_ACCOUNTS = frozenset({b"x-goog-user-project", b"openai-organization", b"openai-project"})
 #: Of an upstream's headers these stay behind too: they are about its connection, its host, or a body that we decoded.
-_NOT_DOWN = _HOP_BY_HOP | {
-    b"set-cookie",
-    b"set-cookie2",
+_NOT_DOWN = {
+    *_HOP_BY_HOP,
+    *SECRET,
+    *_ACCOUNTS,
     b"content-length",
     b"content-encoding",
     b"server",
@@ -48,6 +67,7 @@ _NO_MORE_HOPS = (b"keep-alive", b"close")
 _goes_up: dict[bytes, bool] = {}
 _goes_down: dict[bytes, bool] = {}
 _REMEMBERED = 1000
+_LONGEST_REMEMBERED = 100
 
 DEFAULT_VERSION = b"2023-06-01"
 """What a request without ``anthropic-version`` means."""
@@ -115,7 +135,7 @@ def value_of(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:
 
 
 def _remember(found: dict[bytes, bool], name: bytes, goes: bool) -> bool:
-    if len(found) < _REMEMBERED:
+    if len(found) < _REMEMBERED and len(name) <= _LONGEST_REMEMBERED:
         found[name] = goes
     return goes
 

@@ -9,6 +9,8 @@ from typing import Any
 import cffi
 import msgspec
 
+from claudeproxyd.messages.loose import without_halves
+
 _BLANKS = re.compile(rb"[ \t\r\n]*")
 _COMMA = ord(",")
 
@@ -49,10 +51,16 @@ def without_members(body: bytes, names: Collection[str]) -> bytes:
     """The object without these members, and with every other byte as it was. *body* is known to be an object."""
     if not any(name.encode() in body for name in names):
         return body
+    read = body
     try:
-        spans = sorted(span(raw, body) for key, raw in _decode_members(body).items() if key.name in names)
+        try:
+            members = _decode_members(body)
+        except msgspec.DecodeError:
+            read = without_halves(body)
+            members = _decode_members(read)
     except UnicodeDecodeError:  # a key that is no UTF-8: the upstream will refuse the body
         return body
+    spans = sorted(span(raw, read) for key, raw in members.items() if key.name in names)
     kept: list[bytes] = []
     at = 0
     for start, end in spans:

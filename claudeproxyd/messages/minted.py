@@ -15,6 +15,8 @@ from claudeproxyd.messages.members import span
 from claudeproxyd.messages.splicing import UNREADABLE, spliced, with_blocks, with_thinking_off, without_elements
 
 _MARK = MARK.encode()
+MOST = 10_000
+"""Minted things in one body; one with more is nobody's session, and goes up as it is, to be refused there."""
 _THINKING = ("thinking", "redacted_thinking")
 
 
@@ -63,7 +65,7 @@ def without_minted(body: bytes) -> bytes:
     citations of those results go. Where that leaves a tool loop without the thinking that the API wants at its start,
     thinking is off for this one request. Called by executors for each attempt.
     """
-    if _MARK not in body:
+    if not 0 < body.count(_MARK) <= MOST:
         return body
     left = with_blocks(body, _instead, _MARK)
     return with_thinking_off(left) if left != body and _lacks_thinking(left) else left

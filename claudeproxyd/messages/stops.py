@@ -27,8 +27,14 @@ class StopWatch:
         """What may be shown after *text* has come; nothing more once a sequence was met."""
         if self.met is not None:
             return ""
+        begun = len(self._held)
         text = self._held + text
-        found = [(text.index(s) + len(s), -len(s), s) for s in self._sequences if s in text]
+        found = []
+        for sequence in self._sequences:
+            # What was held holds none of them whole: each is looked for from where it might end in what is new.
+            at = text.find(sequence, max(0, begun - len(sequence) + 1))
+            if at >= 0:
+                found.append((at + len(sequence), -len(sequence), sequence))
         if found:
             end, length, self.met = min(found)
             self._held = ""

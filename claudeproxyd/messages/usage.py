@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import msgspec
+#: No answer takes more: what claims to would spoil every sum that it is added to.
+MOST_TOKENS = 2**31 - 1
 
 
 class Usage:
@@ -22,36 +23,53 @@ class Usage:
         self.cache_write: int | None = None
         self.thinking: int | None = None
         self.estimated = False
-        """The output figure is our estimate, since the answer ended before the upstream counted it."""
+        """Not as the upstream counted it: the output figure is ours, since the answer ended before."""
 
 
-class OutputDetails(msgspec.Struct):
-    """``usage.output_tokens_details``."""
-
-    thinking_tokens: int | None = None
-
-
-class UsageMembers(msgspec.Struct):
-    """``usage`` as it stands in a message, a ``message_start`` or a ``message_delta``."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    output_tokens_details: OutputDetails | None = None
+_FIGURES = (
+    ("input_tokens", "input"),
+    ("output_tokens", "output"),
+    ("cache_read_input_tokens", "cache_read"),
+    ("cache_creation_input_tokens", "cache_write"),
+)
+_DETAILS = "output_tokens_details"
 
 
-def count(total: Usage, seen: UsageMembers | None) -> None:
-    """Later figures take the place of earlier ones; what is not named stays, since the API's counts are cumulative."""
+def count(total: Usage, seen: object) -> str:
+    """Take over what *seen* tells: the ``usage`` of a message, of a ``message_start`` or of a ``message_delta``.
+
+    Later figures take the place of earlier ones; what is not named stays, since the API's counts are cumulative. What
+    cannot be read stays, too. Gives the first of that, in words for a log, or ''.
+    """
     if seen is None:
-        return
-    if seen.input_tokens is not None:
-        total.input = seen.input_tokens
-    if seen.output_tokens is not None:
-        total.output = seen.output_tokens
-    if seen.cache_read_input_tokens is not None:
-        total.cache_read = seen.cache_read_input_tokens
-    if seen.cache_creation_input_tokens is not None:
-        total.cache_write = seen.cache_creation_input_tokens
-    if seen.output_tokens_details is not None:
-        total.thinking = seen.output_tokens_details.thinking_tokens
+        return ""
+    if not isinstance(seen, dict):
+        return "figures of an unknown shape: usage is no object"
+    odd = [member for member, figure in _FIGURES if not _take(total, figure, seen.get(member))]
+    details = seen.get(_DETAILS)
+    if isinstance(details, dict):
+        if not _take(total, "thinking", details.get("thinking_tokens")):
+            odd.append("thinking_tokens")
+    elif details is not None:
+        odd.append(_DETAILS)
+    return f"figures of an unknown shape: usage.{odd[0]}" if odd else ""
+
+
+def _take(total: Usage, figure: str, value: object) -> bool:
+    """False: there is a value, and it is no figure."""
+    if value is None:
+        return True
+    tokens = tokens_in(value)
+    if tokens is None:
+        return False
+    setattr(total, figure, tokens)
+    return True
+
+
+def tokens_in(value: object) -> int | None:
+    """The number of tokens that a JSON value is, or None: 11.0 is one, "11", true, -1 and 10¹² are none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is int and 0 <= value <= MOST_TOKENS:
+        return value
+    return None

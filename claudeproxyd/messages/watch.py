@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
 from claudeproxyd.messages.batch import Batch
+from claudeproxyd.messages.delivered import Delivered
 from claudeproxyd.messages.frame import read_frame
+from claudeproxyd.messages.loose import UNREADABLE, is_word, read_object
 from claudeproxyd.messages.reader import Damaged
-from claudeproxyd.messages.usage import Usage, UsageMembers, count
+from claudeproxyd.messages.usage import Usage, count, tokens_in
 
 
 class DamagedEvent(Damaged):
-    """A frame whose data is not the JSON of an event: the stream is broken there."""
+    """A frame whose data is not the JSON of an event, or that begins another message: the stream is broken there."""
 
 
 class _Event(msgspec.Struct):
@@ -26,39 +29,27 @@ class _Event(msgspec.Struct):
     index: int = -1
 
 
-class _Message(msgspec.Struct):
-    usage: UsageMembers | None = None
-
-
-class _MessageStart(msgspec.Struct):
-    message: _Message
-
-
-class _Delta(msgspec.Struct):
-    stop_reason: str | None = None
-
-
-class _MessageDelta(msgspec.Struct):
-    delta: _Delta | None = None
-    usage: UsageMembers | None = None
-
-
 _decode = msgspec.json.Decoder(_Event).decode
-_MESSAGE_START = msgspec.json.Decoder(_MessageStart)
-_MESSAGE_DELTA = msgspec.json.Decoder(_MessageDelta)
 
 _DELTA = b"event: content_block_delta\ndata: "
 _DELTA_DATA = len(_DELTA)
-
-#: Bytes of a ``content_block_delta`` around its text: what an estimate of the delivered tokens leaves out.
-_DELTA_FRAME = 85
-_BYTES_A_TOKEN = 4
 
 
 class StreamWatch:
     """Reads along with one stream. Pure; fed by the Anthropic executor, one call a read."""
 
-    __slots__ = ("_delivered", "_open", "content", "ended", "oddity", "started", "stop_reason", "usage")
+    __slots__ = (
+        "_counted",
+        "_delivered",
+        "_id",
+        "_open",
+        "content",
+        "ended",
+        "oddity",
+        "started",
+        "stop_reason",
+        "usage",
+    )
 
     def __init__(self) -> None:
         self.usage = Usage()
@@ -71,12 +62,18 @@ class StreamWatch:
         """The first thing that was out of the grammar's order, for one line in the log; '' as a rule."""
         self.content = False
         """A content event was seen: what a client has seen of the message can no longer be taken back."""
+        self._id: Any = None
+        """The message's, once it has started."""
         self._open = -1
-        self._delivered = 0
+        self._counted = False
+        """The output figure is that of a ``message_delta``."""
+        self._delivered = Delivered()
 
     def batch(self, frames: Iterable[bytes]) -> Batch:
         """What these frames come to. Raises :class:`DamagedEvent`."""
         passing: list[bytes] = []
+        deltas = 0
+        """How many of the last in *passing* are deltas that were not added up yet."""
         for frame in frames:
             # Nearly all frames are such, and this is the daemon's innermost loop.
             if frame.startswith(_DELTA) and b"\n" not in (data := frame[_DELTA_DATA:]):
@@ -87,34 +84,43 @@ class StreamWatch:
                     continue
             try:
                 event = _decode(data)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            except UNREADABLE:
                 event = _event_of_unknown_shape(name, data)
             kind = event.type
             if kind == "content_block_delta":
-                self.content = True
-                self._delivered += len(data) - _DELTA_FRAME
+                deltas += 1
                 if event.index != self._open:
                     self._note(f"content_block_delta of block {event.index} while block {self._open} is open")
-            elif kind == "error":
-                return self._joined(passing, error=data)
-            elif kind == "ping" and not self.content:
-                continue
             else:
-                self._observe(kind, event.index, data)
+                if deltas:
+                    self.content = True
+                    self._delivered.add(_join(passing[-deltas:]), deltas)
+                    deltas = 0
+                if kind == "error":
+                    return Batch(_join(passing), len(passing), self.content, data)
+                if kind == "ping":
+                    if not self.content:
+                        continue
+                else:
+                    self._observe(kind, event.index, data)
             passing.append(frame if name else _named(kind, data))
             if self.ended:
                 break
-        return self._joined(passing)
+        count = len(passing)
+        passing.append(b"")
+        joined = b"\n\n".join(passing)
+        if deltas:
+            self.content = True
+            self._delivered.add(joined if deltas == count else _join(passing[count - deltas : count]), deltas)
+        return Batch(joined, count, self.content, None, self.ended)
 
     def close(self) -> None:
         """The stream is over: where the upstream has not counted the output, estimate what was delivered."""
-        self.usage.estimated = not self.ended and self.stop_reason is None and self._delivered > 0
-        if self.usage.estimated:
-            self.usage.output = max(self.usage.output or 0, -(-self._delivered // _BYTES_A_TOKEN))
-
-    def _joined(self, passing: list[bytes], error: bytes | None = None) -> Batch:
-        passing.append(b"")
-        return Batch(b"\n\n".join(passing), len(passing) - 1, self.content, error, self.ended)
+        usage = self.usage
+        counted = self._counted and (self.ended or self.stop_reason is not None)
+        usage.estimated = not counted and (self.started or self.content)
+        if usage.estimated:
+            usage.output = max(usage.output or 0, self._delivered.tokens())
 
     def _observe(self, kind: str, index: int, data: bytes) -> None:
         """The events that come a few times in a stream."""
@@ -122,44 +128,62 @@ class StreamWatch:
             if not self.started or index != self._open + 1:
                 self._note(f"content_block_start of block {index} after block {self._open}")
             self._open = index
+            self._delivered.block(data)
         elif kind == "content_block_stop":
             self.content = True
             if index != self._open:
                 self._note(f"content_block_stop of block {index} while block {self._open} is open")
         elif kind == "message_start":
-            if self.started:
-                self._note("a second message_start")
-            self.started = True
-            self._read_figures(_MESSAGE_START, data)
+            self._read_start(data)
         elif kind == "message_delta":
             self.content = True
-            self._read_figures(_MESSAGE_DELTA, data)
+            self._read_end(data)
         elif kind == "message_stop":
             self.ended = True
 
-    def _read_figures(
-        self, decoder: msgspec.json.Decoder[_MessageStart] | msgspec.json.Decoder[_MessageDelta], data: bytes
-    ) -> None:
-        """Usage and stop reason, where they have the shape that we know; the event passes all the same."""
-        try:
-            event = decoder.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
-            self._note(f"figures of an unknown shape: {e}")
-            return
-        if isinstance(event, _MessageStart):
-            count(self.usage, event.message.usage)
-            return
-        count(self.usage, event.usage)
-        if event.delta is not None and event.delta.stop_reason is not None:
-            self.stop_reason = event.delta.stop_reason
+    def _read_start(self, data: bytes) -> None:
+        """Whose message it is, and the first figures. Raises :class:`DamagedEvent`: another one, within the first."""
+        message = (read_object(data) or {}).get("message")
+        if not isinstance(message, dict):
+            self._note("a message_start without a message")
+            message = {}
+        if self.started:
+            if message.get("id") != self._id:
+                # A repetition behind the upstream: clients would join the halves of two messages.
+                raise DamagedEvent("another message began within the first")
+            self._note("a second message_start")
+        self.started = True
+        self._id = message.get("id")
+        self._note(count(self.usage, message.get("usage")))
+
+    def _read_end(self, data: bytes) -> None:
+        """The figures and the reason for the end, where they have the shape that we know."""
+        event = read_object(data) or {}
+        usage, delta = event.get("usage"), event.get("delta")
+        self._note(count(self.usage, usage))
+        output = usage.get("output_tokens") if isinstance(usage, dict) else usage
+        if output is not None:
+            self._counted = tokens_in(output) is not None
+        reason = delta.get("stop_reason") if isinstance(delta, dict) else None
+        if is_word(reason):
+            self.stop_reason = reason
+        elif reason is not None:
+            self._note("a stop_reason of an unknown shape")
 
     def _note(self, what: str) -> None:
         if not self.oddity:
             self.oddity = what
 
 
+def _join(frames: list[bytes]) -> bytes:
+    """As they go on the wire."""
+    return b"\n\n".join((*frames, b""))
+
+
 def _event_of_unknown_shape(name: bytes, data: bytes) -> _Event:
     """JSON that is no event as we know them passes under its ``event:`` name; what is not JSON is a broken stream.
+
+    An object with an ``error`` is one, in whatever dialect: its words are the upstream's, and the client's to see.
 
     The last word is the standard library's: half a surrogate pair, as an upstream sends it that cuts text into pieces,
     is JSON to it.
@@ -169,7 +193,7 @@ def _event_of_unknown_shape(name: bytes, data: bytes) -> _Event:
         members = event if isinstance(event, dict) else {}
         kind, index = members.get("type"), members.get("index")
         if not isinstance(kind, str):
-            kind = name.decode()
+            kind = "error" if members.get("error") else name.decode()
     except (ValueError, RecursionError) as e:
         raise DamagedEvent(f"an event that is not JSON: {e}") from None
     if not kind:

@@ -9,10 +9,14 @@ from functools import lru_cache
 
 import msgspec
 
-from claudeproxyd.observe.scrub import scrub
+from claudeproxyd.observe.scrub import redact, scrub
 
 LONGEST = 200
 """Characters of any one field in a line."""
+KEPT = 1000
+"""Characters of what clients and upstreams have put into words, in an entry …"""
+SEARCHED = 2 * KEPT
+"""… and of those in which secrets are looked for: none is cut in two and then not known."""
 
 _plain = re.compile(r"[!#-\[\]-~]{1,200}").fullmatch
 
@@ -86,12 +90,18 @@ class AccessEntry(msgspec.Struct, kw_only=True):
 
 
 def mask(entry: AccessEntry) -> None:
-    """Mask secrets in what clients and upstreams have put into words. A request that was served has none of that but
-    the name of a model that is known, and pays nothing for it."""
+    """Mask secrets in what clients and upstreams have put into words. Of a request that was served that is a model's
+    name alone, and why it stopped: as a rule too short for a secret, so it pays nothing for it."""
     if entry.error or entry.status >= 400:
-        entry.error = scrub(entry.error)
-        entry.model = scrub(entry.model)
-        entry.path = scrub(entry.path)
+        entry.error = _masked(entry.error)
+        entry.model = _masked(entry.model)
+        entry.path = _masked(entry.path)
+    else:
+        entry.model = redact(entry.model)
+
+
+def _masked(words: str) -> str:
+    return scrub(words[:SEARCHED])[:KEPT]
 
 
 def text_line(entry: AccessEntry) -> str:
@@ -132,9 +142,13 @@ def _figure(count: int | None) -> str:
     return "-" if count is None else str(count)
 
 
-@lru_cache(maxsize=1024)
 def _word(value: str) -> str:
     """*value* as one word: itself, or quoted; '' is a dash."""
+    return _quoted(value[: LONGEST + 1])
+
+
+@lru_cache(maxsize=1024)
+def _quoted(value: str) -> str:
     if _plain(value):
         return value
     if not value:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from twisted.logger import Logger
 
+from claudeproxyd.messages.headers import SECRET
 from claudeproxyd.observe.scrub import scrub, scrub_bytes
 
 if TYPE_CHECKING:
@@ -39,9 +41,6 @@ READS = 10_000
 MARGIN = 4096
 """Bytes kept past the cut until secrets are masked, so that none is cut in two and then not known."""
 
-_SECRET_HEADERS = frozenset(
-    b"authorization proxy-authorization x-api-key x-goog-api-key api-key cookie set-cookie x-amz-security-token".split()
-)
 _ours = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[\w.-]+\.json", re.ASCII).fullmatch
 _unsafe = re.compile(r"[^\w.-]", re.ASCII).sub
 
@@ -74,7 +73,7 @@ class Body:
 
     def plain(self, max_bytes: int) -> dict[str, Any]:
         """For the file: ``text``, or ``base64`` where it is not UTF-8; of each read its millisecond and size."""
-        data = scrub_bytes(b"".join(self._parts))
+        data = scrub_bytes(b"".join(self._parts), _rest)
         cut = self.kept < self._size or len(data) > max_bytes
         return {
             "bytes": self._size,
@@ -146,7 +145,8 @@ class Capture:
     def __init__(self, captures: Captures, request_id: str) -> None:
         self._captures = captures
         self._request_id = request_id
-        self._time = captures.clock.seconds()
+        self._time = captures.wall_clock()
+        self._began = captures.clock.seconds()
         self._attempts: list[Exchange] = []
         self.finished = False
         self.client = Exchange(self, {})
@@ -165,7 +165,7 @@ class Capture:
 
     def seconds(self) -> float:
         """Since the beginning."""
-        return self._captures.clock.seconds() - self._time
+        return self._captures.clock.seconds() - self._began
 
     def take(self, wanted: int, kept: int) -> int:
         """How many of *wanted* bytes a body may keep that has *kept* already; they count as held."""
@@ -197,14 +197,22 @@ class Captures:
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, in_thread: Callable[[Callable[[], None]], Deferred[None]]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        in_thread: Callable[[Callable[[], None]], Deferred[None]],
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         """Off until :meth:`reload`. *in_thread* as :class:`~claudeproxyd.observe.lines.LineFile` has it."""
         self.clock = clock
+        self.wall_clock = wall_clock
         self.held = 0
         """Bytes that captures hold in memory, all together."""
         self._in_thread = in_thread
         self._open = 0
         self._skipped = 0
+        self._failing = False
+        """The last one could not be written, and that was told."""
         self.reload("never", "", 0, 0)
 
     def reload(self, when: str, directory: str, max_bytes: int, keep: int) -> None:
@@ -237,7 +245,8 @@ class Captures:
     def done(self, capture: Capture, fault: bool) -> None:
         """Called by a capture that is finished."""
         if self._when == "always" or (fault and self._when == "errors"):
-            self._in_thread(lambda: self._write(capture)).addErrback(self._failed).addBoth(self._release, capture)
+            written = self._in_thread(lambda: self._write(capture))
+            written.addCallbacks(self._written, self._failed).addBoth(self._release, capture)
         else:
             self._release(None, capture)
 
@@ -245,12 +254,19 @@ class Captures:
         self._open -= 1
         self.held -= capture.kept
 
+    def _written(self, _: object) -> None:
+        self._failing = False
+
     def _failed(self, failure: Failure) -> None:
+        """Told once, until one can be written again."""
         self._skipped += 1
-        self._log.error("no capture in {directory}: {why}", directory=self._directory, why=failure.getErrorMessage())
+        if not self._failing:
+            self._failing = True
+            why = failure.getErrorMessage()
+            self._log.error("no captures in {directory}: {why}", directory=self._directory, why=why)
 
     def _write(self, capture: Capture) -> None:
-        """In a thread; several may be at it."""
+        """In a thread, one at a time."""
         directory = self._directory
         name, content = capture.file()
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -270,9 +286,14 @@ class Captures:
                 os.remove(os.path.join(directory, old))
 
 
+def _rest() -> None:
+    """Let the reactor run: looking for secrets keeps the interpreter to itself for long where there is much to find."""
+    time.sleep(0.001)
+
+
 def _masked(headers: Headers) -> list[tuple[str, str]]:
     return [
-        (name.decode("latin-1"), "***" if name.lower() in _SECRET_HEADERS else scrub(value.decode("latin-1")))
+        (name.decode("latin-1"), "***" if name.lower() in SECRET else scrub(value.decode("latin-1")))
         for name, value in headers
     ]
 

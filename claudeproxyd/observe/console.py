@@ -22,7 +22,8 @@ def banner(
     lines = [f"claudeproxyd {__version__}"]
     lines += [f"  listens on   {place}" for place in listening]
     if admin:
-        lines.append(f"  admin        {admin}")
+        page = f"{admin.rstrip('/')}/admin/" if admin.startswith("http") else admin
+        lines.append(f"  admin        {page}")
     for name, kind, credentials in providers:
         served = f"{name} ({kind})" if kind != name else name
         lines.append(f"  provider     {served}: {', '.join(credentials) or 'no credential'}")

@@ -83,4 +83,7 @@ def _histogram(name: str, labels: str, histogram: Histogram) -> str:
 
 
 def _escape(text: str) -> str:
+    """A label's value in quotes. What could move a terminal's cursor, or is no text at all, is shown as its escape."""
+    if not text.isprintable():
+        text = "".join([c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text])
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

@@ -69,7 +69,7 @@ class LineFile:
     def __init__(
         self, path: str, reactor: IReactorTime, in_thread: Callable[[Callable[[], None]], Deferred[None]]
     ) -> None:
-        """*in_thread* runs a function in a thread: ``partial(deferToThreadPool, reactor, reactor.getThreadPool())``."""
+        """*in_thread* runs a function in a thread of its own, one at a time: a disk may hang."""
         self._path = os.path.expanduser(path)
         self._reactor = reactor
         self._in_thread = in_thread
@@ -84,6 +84,8 @@ class LineFile:
         self._reopen = False
         self._closed: Deferred[None] | None = None
         self._losing = False
+        self._torn = False
+        """The last write ended within a line."""
         self.dropped = 0
         """Lines lost to a disk that was full or too slow."""
 
@@ -140,9 +142,14 @@ class LineFile:
             fresh = _open(self._path)
             os.close(self._fd)
             self._fd = fresh
-        data = memoryview("".join([line + "\n" for line in lines]).encode("utf-8", "backslashreplace"))
+        text = "".join([line + "\n" for line in lines])
+        # What a full disk took of a line must not take the next one along.
+        begin = "\n" if self._torn and os.fstat(self._fd).st_size else ""
+        data = memoryview((begin + text).encode("utf-8", "backslashreplace"))
         while data:
-            data = data[os.write(self._fd, data) :]
+            count = os.write(self._fd, data)
+            self._torn = data[count - 1] != 10
+            data = data[count:]
 
     def _written(self, result: object, lines: list[str]) -> None:
         self._writing = False

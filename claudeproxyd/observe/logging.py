@@ -2,8 +2,9 @@
 
 How ``[log]`` takes effect: twistd makes the services, gives them the application as their parent, and then, before it
 makes an observer of its own, asks the application for an ``ILogObserver``. So the daemon's service, when it is given
-its parent, sets :func:`for_twistd`'s observer as that component; twistd then hands it all that was logged before. An
-explicit ``--logger`` wins, which is twistd's own rule; :func:`text_logger` and :func:`json_logger` are for it.
+its parent, sets an :func:`observer` on :func:`for_twistd`'s file as that component; twistd then hands it all that was
+logged before. An explicit ``--logger`` wins, which is twistd's own rule; :func:`text_logger` and :func:`json_logger`
+are for it.
 
 An event may carry an *entry*: a struct that is all there is to say (an access entry, a usage record). JSON gets its
 members in the place of a message, text gets its ``str``.
@@ -17,7 +18,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import msgspec
 from twisted.logger import (
@@ -32,10 +33,14 @@ from twisted.logger import (
 from twisted.python.logfile import LogFile
 
 from claudeproxyd.observe.access_log import AccessEntry, terminal_line
+from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import scrub
 
 if TYPE_CHECKING:
     from twisted.logger import LogEvent
+
+#: How many full pieces of a log file stay beside it, of 1 MB each. Twisted's own default is all of them.
+KEPT = 20
 
 #: Members that Twisted adds to events of the older ``twisted.python.log``; all they say is said otherwise.
 _LEGACY = frozenset({"message", "time", "system", "isError", "format", "failure", "why"})
@@ -86,7 +91,7 @@ def for_terminal(colour: bool) -> Callable[[LogEvent], str | None]:
     return format
 
 
-def observer(out: IO[Any], form: str = "text", level: str = "info") -> ILogObserver:
+def observer(out: IO[Any] | Output, form: str = "text", level: str = "info") -> ILogObserver:
     """Writes events from *level* up to *out*. *form* is text or json; text on a terminal heeds ``NO_COLOR``."""
     format: Callable[[LogEvent], str | None]
     if form == "json":
@@ -96,11 +101,13 @@ def observer(out: IO[Any], form: str = "text", level: str = "info") -> ILogObser
     else:
         format = as_text
     lowest = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(level))
-    return FilteringLogObserver(FileLogObserver(out, format), [lowest])
+    return FilteringLogObserver(FileLogObserver(cast(IO[Any], out), format), [lowest])
 
 
-def for_twistd(options: Mapping[str, Any], form: str, level: str) -> ILogObserver | None:
-    """Writes where twistd's own observer would: to ``--logfile``, else to stdout under ``-n``, else to ``twistd.log``.
+def for_twistd(options: Mapping[str, Any]) -> IO[Any] | Output | None:
+    """Where twistd's own observer would write: to ``--logfile``, else to stdout under ``-n``, else to ``twistd.log``.
+
+    A file rotates at 1 MB, and :data:`KEPT` pieces of it stay.
 
     *options* are twistd's: the ``parent`` of the plugin's. None under ``--syslog``, which is left to twistd.
     """
@@ -108,19 +115,28 @@ def for_twistd(options: Mapping[str, Any], form: str, level: str) -> ILogObserve
         return None
     name = options.get("logfile")
     if name == "-" or (options.get("nodaemon") and not name):
-        return observer(sys.stdout, form, level)
-    file = LogFile.fromFullPath(name or "twistd.log")  # type: ignore[no-untyped-call]  # Twisted has no types here
-    return observer(file, form, level)
+        return patient(sys.stdout)
+    name = name or "twistd.log"
+    file: IO[Any] = LogFile.fromFullPath(name, maxRotatedFiles=KEPT)  # type: ignore[no-untyped-call]  # Twisted has no types here
+    return file
+
+
+def patient(out: IO[str]) -> IO[str] | Output:
+    """*out* so that it is not waited for; as it is where it is no file of the system's."""
+    try:
+        return Output(out)
+    except (OSError, ValueError):  # closed, or in memory
+        return out
 
 
 def text_logger() -> ILogObserver:
     """For ``twistd --logger claudeproxyd.observe.logging.text_logger``: text on stdout."""
-    return observer(sys.__stdout__ or sys.stdout)
+    return observer(patient(sys.__stdout__ or sys.stdout))
 
 
 def json_logger() -> ILogObserver:
     """For ``twistd --logger claudeproxyd.observe.logging.json_logger``: JSON on stdout."""
-    return observer(sys.__stdout__ or sys.stdout, "json")
+    return observer(patient(sys.__stdout__ or sys.stdout), "json")
 
 
 def _simple(value: object) -> bool:

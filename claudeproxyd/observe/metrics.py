@@ -20,9 +20,11 @@ from zope.interface import implementer
 
 from claudeproxyd.interfaces import IUsageSink
 from claudeproxyd.observe.exposition import Family, Histogram, Labels, Read
+from claudeproxyd.observe.scrub import redact
+from claudeproxyd.observe.usage import COUNT_TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence, Set
 
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.usage import UsageRecord
@@ -33,6 +35,8 @@ MODELS = 100
 """How many model names are told apart."""
 ROWS = 500
 """How many label sets a table has before models are no longer told apart in new ones."""
+LONGEST = 200
+"""Characters of a model's label."""
 LINES = 500
 """Of a scrape, at once."""
 
@@ -50,14 +54,16 @@ T = TypeVar("T")
 
 
 class _Table(dict[Labels, Row]):
-    """A row of figures for each label set, made on first use. The second label is the model: a full table folds it."""
+    """A row of figures for each label set, made on first use. The second label is the model: a full table folds it,
+    unless the operator named it."""
 
-    def __init__(self, make: Callable[[], Row]) -> None:
+    def __init__(self, make: Callable[[], Row], named: Set[str]) -> None:
         super().__init__()
         self._make = make
+        self._named = named
 
     def __missing__(self, key: Labels) -> Row:
-        if len(self) >= ROWS:
+        if len(self) >= ROWS and key[1] not in self._named:
             key = (key[0], OTHER, *key[2:])
         row = self.get(key)
         if row is None:
@@ -128,14 +134,25 @@ class Metrics:
         ProcessCollector(registry=self._process)
         GCCollector(registry=self._process)
         self._models: dict[str, str] = {}
-        self._requests = _Table(_Requests)
-        self._answers = _Table(_Answers)
-        self._attempts = _Table(_Attempts)
+        """Labels of models that have one of their own, by their names."""
+        self._named: set[str] = set()
+        """The labels of those that the operator named."""
+        self._requests = _Table(_Requests, self._named)
+        self._answers = _Table(_Answers, self._named)
+        self._attempts = _Table(_Attempts, self._named)
+        self._counts = _Table(_Attempts, self._named)
+        """The same to count tokens, which uses none: here are attempts and bytes alone."""
         self._overhead = Histogram(OVERHEADS)
         self._events = self._client_in = self._client_out = 0
         self._register()
 
     # For every part of the daemon.
+
+    def name_models(self, names: Iterable[str]) -> None:
+        """These have a label of their own from the start, whatever else clients ask for: the configuration's."""
+        for name in names:
+            self._models[name] = label = _label(name)
+            self._named.add(label)
 
     def gauge(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
         """A figure that goes up and down. Raises ValueError when the name is taken.
@@ -183,10 +200,13 @@ class Metrics:
         """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
         outcome = record.outcome
         model = self._models.get(record.model_served) or self._new_model(record.model_served, outcome == "ok")
-        attempts = self._attempts[record.provider, model, outcome]
+        counts_tokens = record.operation == COUNT_TOKENS
+        attempts = (self._counts if counts_tokens else self._attempts)[record.provider, model, outcome]
         attempts.duration.observe(record.duration)
         attempts.bytes_in += record.bytes_in
         attempts.bytes_out += record.bytes_out
+        if counts_tokens:
+            return
         if record.time_to_first_content is not None:
             attempts.first_content.observe(record.time_to_first_content)
         fresh, output = record.input_tokens, record.output_tokens
@@ -206,10 +226,10 @@ class Metrics:
         """The label of a name that has none yet. It gets its own when it is first served: a client can make up any."""
         if not name:
             return ""
-        if not served or len(self._models) >= MODELS:
+        if not served or len(self._models) - len(self._named) >= MODELS:
             return OTHER
-        self._models[name] = name
-        return name
+        self._models[name] = label = _label(name)
+        return label
 
     # The scrape.
 
@@ -232,6 +252,13 @@ class Metrics:
     def render(self) -> bytes:
         """All of it at once."""
         return b"".join(self.pieces())
+
+    def _of_both(self, figure: Callable[[_Attempts], int]) -> dict[Labels, int]:
+        """One figure of all attempts, whatever they were for."""
+        total = self._attempts.each(figure)
+        for key, more in self._counts.each(figure).items():
+            total[key] = total.get(key, 0) + more
+        return total
 
     def _register(self) -> None:
         """What is counted here."""
@@ -270,7 +297,7 @@ class Metrics:
         self.counter(
             "claudeproxyd_attempts_total",
             "Upstream attempts.",
-            lambda: self._attempts.each(lambda row: row.duration.count),
+            lambda: self._of_both(lambda row: row.duration.count),
             ("provider", "model", "outcome"),
         )
         self.counter(
@@ -286,13 +313,13 @@ class Metrics:
         self.counter(
             "claudeproxyd_upstream_received_bytes_total",
             "Bodies from upstreams.",
-            lambda: self._attempts.each(lambda row: row.bytes_in),
+            lambda: self._of_both(lambda row: row.bytes_in),
             ("provider", "model", "outcome"),
         )
         self.counter(
             "claudeproxyd_upstream_sent_bytes_total",
             "Bodies to upstreams.",
-            lambda: self._attempts.each(lambda row: row.bytes_out),
+            lambda: self._of_both(lambda row: row.bytes_out),
             ("provider", "model", "outcome"),
         )
         self.histogram(
@@ -317,6 +344,11 @@ class Metrics:
             },
             (*attempt, "gen_ai_token_type"),
         )
+
+
+def _label(name: str) -> str:
+    """A model's label: its name, which a client may have chosen."""
+    return redact(name)[:LONGEST]
 
 
 def _attempt(provider: str, model: str, outcome: str) -> Labels:

@@ -2,17 +2,23 @@
 
 The last line of defence. Nobody hands a secret to a log in the first place, but exceptions quote URLs, upstreams quote
 keys, and captures hold whole requests. Pure, but for the values that were remembered.
+
+Two measures. What operators read (logs, captures, pages) is *scrubbed*: all that looks like a secret goes. What clients
+read is *redacted*: their errors must stay as they were said, so only known values and keys of an unmistakable shape go.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
+
+    Headers = Sequence[tuple[bytes, bytes]]
 
 MASK = b"***"
 
@@ -20,7 +26,14 @@ SHORTEST = 8
 """Bytes; a shorter configured value would be found in innocent words."""
 
 REMEMBERED = 1000
-"""How many values at most: secrets that are re-read from files change for ever. The oldest are forgotten."""
+"""How many fetched values at least: tokens are fetched, and files read anew, for ever. The oldest are forgotten."""
+
+PIECE = 65_536
+"""Bytes that are looked at at once for the ends of known values."""
+BUSY = 500
+"""Cues between two rests, for who lets others run meanwhile."""
+LEAST = 24
+"""Bytes of the shortest real key of a known shape."""
 
 #: Between a name and its value, as HTTP, JSON, a URL or the ``repr`` of a pair or a mapping has it. Blanks are bounded,
 #: so that no text makes the search quadratic.
@@ -30,81 +43,183 @@ _VALUE = rb"""[^\s"'\\&,;()\[\]<>@]+"""
 #: The rest of a PEM block, as far as it goes: one that was cut must not take all that follows along.
 _PEM = rb"[\w+/=\s\\:,-]*?(?:-----END [A-Z ]*PRIVATE KEY-----|(?![\w+/=\s\\:,-]))"
 
-#: What to look for, in lower case, and what to match from there: a secret, after what may stay. Looking for plain words
-#: first is what makes an innocent line cost a microsecond, and a megabyte few milliseconds. A pattern for keys of some
-#: shape takes all word characters that follow, so that nothing in its rest can look like a key the next time.
-_RULES = [
-    (cue, re.compile(rb"(?i:(?P<stays>" + stays + rb")" + secret + rb")", re.DOTALL))
-    for cue, stays, secret in (
-        (b"-----begin", rb"", rb"-----BEGIN [A-Z ]*PRIVATE KEY-----" + _PEM),
-        (b"sk-", rb"(?<!\w)", rb"(?:sk-ant-[\w-]{4,}|sk-[\w-]{16,})"),
-        (b"aiza", rb"(?<!\w)", rb"AIza[\w-]{16,}"),
-        (b"ya29.", rb"(?<!\w)", rb"ya29\.[\w.-]{8,}"),
-        (b"akia", rb"(?<!\w)", rb"AKIA[A-Z0-9]{12}[\w-]*"),
-        (b"asia", rb"(?<!\w)", rb"ASIA[A-Z0-9]{12}[\w-]*"),
-        (b"bearer", rb"bearer\s{1,4}", rb"[\w.~+/=-]{8,}"),
-        (b"basic", rb"basic\s{1,4}", rb"[\w.~+/=-]{8,}"),
-        (b"://", rb"://[^\s/:@\"']*:", rb"[^\s/@\"']+(?=@)"),
-        (b"key", rb"(?:(?:(?<=api)|(?<=api[-_]))key" + _IS + rb"|(?<!\w)key=)", _VALUE),
-        (b"token", rb"token" + _IS, _VALUE),
-        (b"secret", rb"secret(?:_?access)?(?:_?key)?" + _IS, _VALUE),
-        (b"authorization", rb"authorization" + _IS, _VALUE),
-        (b"cookie", rb"cookie" + _IS, rb"""[^\r\n"'\\]+"""),
-    )
-]
+
+def _shape(cue: bytes, rest: bytes) -> tuple[bytes, re.Pattern[bytes]]:
+    """How a key looks: *cue* at the beginning of a word, then *rest*. The cue stands first, for it is searched for."""
+    return cue, re.compile(re.escape(cue) + rb"(?<!\w" + re.escape(cue) + rb")" + rest, re.DOTALL)
+
+
+def _called(cue: bytes, stays: bytes, secret: bytes = _VALUE) -> tuple[bytes, re.Pattern[bytes]]:
+    """What is called a secret, in whichever case: *cue* is looked for, and there *stays*, before what does not."""
+    return cue, re.compile(rb"(?i:(?P<stays>" + stays + rb")" + secret + rb")", re.DOTALL)
+
+
+#: Keys of a shape that nothing else has. A pattern takes all word characters that follow, so that nothing in its rest
+#: can look like a key the next time. That plain words are looked for first is what makes an innocent line cost a
+#: microsecond, and a megabyte few milliseconds.
+_SHAPES = (
+    _shape(b"-----BEGIN ", rb"[A-Z ]*PRIVATE KEY-----" + _PEM),
+    _shape(b"sk-", rb"(?:ant-[\w-]{4,}|[\w-]{16,})"),
+    _shape(b"AIza", rb"[\w-]{16,}"),
+    _shape(b"ya29.", rb"[\w.-]{8,}"),
+    _shape(b"AKIA", rb"[A-Z0-9]{12}[\w-]*"),
+    _shape(b"ASIA", rb"[A-Z0-9]{12}[\w-]*"),
+    _shape(b"eyJ", rb"[\w-]{8,}\.eyJ[\w-]{8,}\.[\w.-]{16,}"),
+)
+_NAMES = (
+    _called(b"bearer", rb"bearer\s{1,4}", rb"[\w.~+/=-]{8,}"),
+    _called(b"basic", rb"basic\s{1,4}", rb"[\w.~+/=-]{8,}"),
+    _called(b"://", rb"://[^\s/:@\"']*:", rb"[^\s/@\"']+(?=@)"),
+    _called(b"key", rb"(?:(?:(?<=api)|(?<=api[-_]))key" + _IS + rb"|(?<!\w)key=)"),
+    _called(b"token", rb"token" + _IS),
+    _called(b"secret", rb"secret(?:_?access)?(?:_?key)?" + _IS),
+    _called(b"authorization", rb"authorization" + _IS),
+    _called(b"cookie", rb"cookie" + _IS, rb"""[^\r\n"'\\]+"""),
+)
 
 
 class Scrubber:
     """Masks what looks like a secret, and what is known to be one. The daemon has one: :func:`scrub` and its like."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, None] = {}
+        self._configured: dict[bytes, None] = {}
+        self._fetched: dict[bytes, None] = {}
+        self._bound = REMEMBERED
+        self._known: list[bytes] = []
+        """All of them, those ahead that may hold another."""
+        self._by_end: dict[bytes, list[bytes]] = {}
+        """The same by their last bytes."""
+        self._shortest = LEAST
+        """Bytes of the shortest of them."""
+
+    def configure(self, values: Iterable[str]) -> None:
+        """Mask these exact values for as long as the configuration has them, and a while longer: all its secrets."""
+        self.configure_forms(forms(values))
+
+    def configure_forms(self, known: Iterable[bytes]) -> None:
+        """The same of what :func:`forms` has made of them: that takes most of the time, and can be done elsewhere."""
+        self._fetched.update(self._configured)
+        self._configured = dict.fromkeys(known)
+        self._learn()
 
     def remember(self, values: Iterable[str]) -> None:
-        """Mask these exact values from now on: each configured or fetched secret. Short ones are passed over."""
-        for value in values:
-            # A secret with unusual characters looks otherwise inside JSON or a URL.
-            for form in (value, json.dumps(value)[1:-1], quote(value, safe="", errors="replace")):
-                known = form.encode("utf-8", "surrogatepass")
-                if len(known) >= SHORTEST:
-                    self._known.pop(known, None)
-                    self._known[known] = None
-        while len(self._known) > REMEMBERED:
-            del self._known[next(iter(self._known))]
+        """Mask these exact values from now on: tokens that were fetched, files that were read anew."""
+        for known in forms(values):
+            self._fetched.pop(known, None)
+            self._fetched[known] = None
+        self._learn()
+
+    def _learn(self) -> None:
+        # A token for each, the one before, and some; also of a configuration that is over, whose answers still come.
+        self._bound = max(self._bound, 3 * len(self._configured))
+        while len(self._fetched) > self._bound:
+            del self._fetched[next(iter(self._fetched))]
+        self._known = sorted({**self._configured, **self._fetched}, key=len, reverse=True)
+        self._shortest = len(self._known[-1]) if self._known else LEAST
+        self._by_end = {}
+        for known in self._known:
+            self._by_end.setdefault(known[-SHORTEST:], []).append(known)
 
     def text(self, text: str) -> str:
-        """*text* with its secrets masked. Doing it again changes nothing."""
+        """*text* with its secrets masked, for operators. Doing it again changes nothing."""
         return self.data(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
 
-    def data(self, data: bytes) -> bytes:
-        """The same for bytes in any encoding that holds ASCII."""
-        for known in self._known:
-            if known in data:
-                data = data.replace(known, MASK)
+    def data(self, data: bytes, rest: Callable[[], None] = lambda: None) -> bytes:
+        """The same for bytes in any encoding that holds ASCII. *rest* is called now and then where there is much to
+        do: a thread lets the others run."""
+        data = self.redacted_data(data)
         lower = data.lower()
-        for cue, rule in _RULES:
+        for cue, rule in _NAMES:
             if cue in lower:
-                data = _apply(cue, rule, data, lower)
+                data = _apply(cue, rule, data, lower, rest)
                 lower = data.lower()
         return data
 
+    def redacted(self, text: str) -> str:
+        """*text* without what is a secret beyond doubt, for clients."""
+        data = text.encode("utf-8", "surrogatepass")
+        if len(data) < min(self._shortest, LEAST):
+            return text
+        return self.redacted_data(data).decode("utf-8", "surrogatepass")
 
-def _apply(cue: bytes, rule: re.Pattern[bytes], data: bytes, lower: bytes) -> bytes:
+    def redacted_data(self, data: bytes) -> bytes:
+        """The same for bytes."""
+        data = self._without_known(data)
+        for cue, rule in _SHAPES:
+            if cue in data:
+                data = rule.sub(MASK, data)
+        return data
+
+    def redacted_headers(self, headers: Headers) -> Headers:
+        """*headers* without known values. Of every answer: so what is too short for any of them, as most are, costs
+        next to nothing."""
+        shortest = self._shortest
+        values = b"\n".join([value for _, value in headers if len(value) >= shortest])
+        if not values or self._without_known(values) == values:
+            return headers
+        return [(name, self._without_known(value)) for name, value in headers]
+
+    def _without_known(self, data: bytes) -> bytes:
+        size = len(data)
+        if size < self._shortest:
+            return data
+        # Measured: looking for each costs 0.6 µs, and 0.1 ms a megabyte; looking at each end, 0.15 µs a byte.
+        few = len(self._known) * (4 + size / 1500) < size
+        for known in self._known if few else self._near(data):
+            if known in data:
+                data = data.replace(known, MASK)
+        return data
+
+    def _near(self, data: bytes) -> list[bytes]:
+        """Which known values *data* may hold: those whose end is in it."""
+        ends: set[bytes] = set()
+        for start in range(0, len(data), PIECE):
+            stop = min(start + PIECE, len(data) - SHORTEST + 1)
+            ends |= self._by_end.keys() & {data[at : at + SHORTEST] for at in range(start, stop)}
+        return sorted((known for end in ends for known in self._by_end[end]), key=len, reverse=True)
+
+
+def forms(values: Iterable[str]) -> list[bytes]:
+    """How each is written in plain text, JSON of several makes, a URL and HTML; short ones are passed over."""
+    known = []
+    for value in values:
+        in_json = json.dumps(value)[1:-1]
+        written = (
+            value,
+            in_json,
+            in_json.replace("/", "\\/"),
+            json.dumps(value, ensure_ascii=False)[1:-1],
+            quote(value, safe="", errors="replace"),
+            escape(value),
+        )
+        known += [form.encode("utf-8", "surrogatepass") for form in dict.fromkeys(written)]
+    return [form for form in known if len(form) >= SHORTEST]
+
+
+def _apply(cue: bytes, rule: re.Pattern[bytes], data: bytes, lower: bytes, rest: Callable[[], None]) -> bytes:
     """Mask what *rule* matches at each *cue*; *lower* is *data* in lower case."""
     parts: list[bytes] = []
-    done = 0
+    done = seen = 0
     at = lower.find(cue)
     while at >= 0:
         match = rule.match(data, at)
         if match is not None:
             parts += (data[done : match.end("stays")], MASK)
             done = match.end()
+        seen += 1
+        if not seen % BUSY:
+            rest()
         at = lower.find(cue, max(at + 1, done))
     parts.append(data[done:])
     return b"".join(parts)
 
 
 _daemon = Scrubber()
+configure = _daemon.configure
+configure_forms = _daemon.configure_forms
 remember = _daemon.remember
 scrub = _daemon.text
 scrub_bytes = _daemon.data
+redact = _daemon.redacted
+redact_bytes = _daemon.redacted_data
+redact_headers = _daemon.redacted_headers

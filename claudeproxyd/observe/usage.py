@@ -11,9 +11,21 @@ from zope.interface import implementer
 
 from claudeproxyd.interfaces import IUsageSink
 from claudeproxyd.observe.lines import Write, json_line
+from claudeproxyd.observe.scrub import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+MESSAGES = "messages"
+COUNT_TOKENS = "count_tokens"
+LONGEST = 200
+"""Characters of what others have written in a record."""
+
+
+def foreign(word: str) -> str:
+    """A word of a client's or an upstream's as a record may have it."""
+    return redact(word)[:LONGEST]
 
 
 class UsageRecord(msgspec.Struct, kw_only=True):
@@ -39,6 +51,8 @@ class UsageRecord(msgspec.Struct, kw_only=True):
     """Its name."""
     attempt: int = 1
     """1 for a request's first."""
+    operation: str = MESSAGES
+    """Or :data:`COUNT_TOKENS`, which uses none: its record has no figures of tokens."""
     outcome: str = ""
     """As :class:`claudeproxyd.outcomes.Kind` has it."""
     status: int = 0

@@ -25,6 +25,8 @@ from claudeproxyd.pool.suspicion import LATELY, Suspicions
 CROWD = 1
 
 
+#: What ends an attempt and is not the upstream's doing: a gate learns nothing from it.
+_SAY_NOTHING = (Kind.CANCELLED, Kind.INTERNAL)
 #: Of a place where hardly anything fails: a failure there still says only so much of the request.
 LEAST_ODDS = 0.02
 
@@ -102,10 +104,16 @@ class Candidates:
         member = None if roster is None else roster.member(credential)
         if roster is None or member is None:
             return False
-        member.enabled = enabled
+        member.switched_off = not enabled
         roster.settle(member)
         self._changes += 1
         return True
+
+    def is_shut(self, provider: str, credential: str) -> bool:
+        """Whether the configuration has it disabled."""
+        roster = self.rosters.get(provider)
+        member = None if roster is None else roster.member(credential)
+        return member is not None and member.credential.disabled
 
     # -- finding one
 
@@ -262,7 +270,7 @@ class Candidates:
         for gate in self._gates(lease.lane, lease.member):
             was_down = gate.condition is Condition.DOWN
             gate.shared = now < self.shared_until
-            if outcome.kind is Kind.CANCELLED:
+            if outcome.kind in _SAY_NOTHING:
                 gate.left(lease.serial)
             elif outcome.passing and (gate is place.gate or (gate.crowd and outcome.scope is Scope.MODEL)):
                 wait = 0.0 if outcome.until_hint is None else min(outcome.until_hint, self.terms.max_cooldown)

@@ -7,7 +7,7 @@ the end in every line where it waits.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
@@ -31,11 +31,12 @@ class Line(Generic[W]):
 
 
 class Queue(Generic[W]):
-    """All lines. The bound is the caller's to keep, with ``len``."""
+    """All lines. The bound is the caller's to keep, with ``len`` and :meth:`who_makes_room`."""
 
     def __init__(self) -> None:
         self._lines: OrderedDict[Hashable, Line[W]] = OrderedDict()
-        self._of_client: dict[str, dict[Hashable, None]] = {}
+        self._of_client: dict[str, Counter[Hashable]] = {}
+        """In which lines each client waits, and how often."""
         self._length = 0
 
     def __len__(self) -> int:
@@ -55,8 +56,18 @@ class Queue(Generic[W]):
         if line is None:
             line = self._lines[key] = Line()
         line.by_client.setdefault(client, OrderedDict())[one] = None
-        self._of_client.setdefault(client, {})[key] = None
+        self._of_client.setdefault(client, Counter())[key] += 1
         self._length += 1
+
+    def who_makes_room(self, client: str) -> W | None:
+        """Who has to go where the queue is full, so that *client* may join: the last of the client with the most
+        places. None where that one has no more than *client* would have."""
+        places = {each: lines.total() for each, lines in self._of_client.items()}
+        greediest = max(places, key=places.__getitem__, default=client)
+        if places.get(greediest, 0) <= places.get(client, 0) + 1:
+            return None
+        lines = self._of_client[greediest]
+        return next(reversed(self._lines[max(lines, key=lines.__getitem__)].by_client[greediest]))
 
     def leave(self, key: Hashable, client: str, one: W) -> None:
         """*one* waits no more. Its client keeps its turn."""
@@ -64,10 +75,11 @@ class Queue(Generic[W]):
         waiting = line.by_client[client]
         del waiting[one]
         self._length -= 1
+        lines = self._of_client[client]
+        lines[key] -= 1
         if waiting:
             return
         del line.by_client[client]
-        lines = self._of_client[client]
         del lines[key]
         if not lines:
             del self._of_client[client]

@@ -32,14 +32,12 @@ intersections until one that is not empty is found, and then asking the strategy
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from math import inf
 from typing import NamedTuple, TypeVar
 
+from claudeproxyd.globs import matches
 from claudeproxyd.interfaces import ISelector
 from claudeproxyd.leases import Credential
 from claudeproxyd.outcomes import Kind, Outcome, Scope
@@ -57,18 +55,12 @@ KNOWN_LANES = 4096
 UNKNOWN_LANES = 256
 
 
-@lru_cache(maxsize=4096)
-def _pattern(globs: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(fnmatch.translate(glob) for glob in globs) or r"(?!)")
-
-
 class Member:
     """One credential in its roster, and its present use."""
 
     __slots__ = (
         "cooldown",
         "credential",
-        "enabled",
         "failures",
         "gate",
         "in_flight",
@@ -76,6 +68,7 @@ class Member:
         "key",
         "last_failure",
         "served",
+        "switched_off",
     )
 
     def __init__(self, credential: Credential) -> None:
@@ -83,7 +76,8 @@ class Member:
         self.key = (credential.provider, credential.name)
         self.index = -1
         """Its bit; -1 once it is configured no more."""
-        self.enabled = True
+        self.switched_off = False
+        """At run time, by an operator."""
         self.in_flight = 0
         self.cooldown: Rest | None = None
         """Of the whole credential."""
@@ -92,6 +86,11 @@ class Member:
         self.served = 0
         self.failures: dict[Kind, int] = {}
         self.last_failure: tuple[float, Outcome] | None = None
+
+    @property
+    def enabled(self) -> bool:
+        """In service, as far as people decide."""
+        return not (self.switched_off or self.credential.disabled)
 
 
 class Use:
@@ -495,7 +494,7 @@ class Roster:
         """The credentials whose globs let them serve *model*."""
         serving = 0
         for globs, members in self._by_globs.items():
-            if globs == ("*",) or _pattern(globs).match(model):
+            if globs == ("*",) or matches(model, globs):
                 serving |= members
         return serving
 

@@ -188,7 +188,10 @@ class CredentialPool(Service):
         if when is None or when > deadline or deadline <= now or not wanted.may_wait:
             return fail(self._exhausted(wanted, now))
         if len(self._queue) >= self.settings.queue:
-            return fail(Exhausted("queue_full", self.ready_in(wanted)))
+            greedy = self._queue.who_makes_room(wanted.client)
+            if greedy is None:
+                return fail(Exhausted("queue_full", self.ready_in(wanted)))
+            self._leave(greedy).errback(Exhausted("queue_full", self.ready_in(greedy.wanted)))
         waiter = _Waiter(wanted, self._key(wanted), now, deadline)
 
         def give_up(_: Deferred[Lease]) -> None:
@@ -326,6 +329,8 @@ class CredentialPool(Service):
 
     def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
         """See the interface."""
+        if enabled and self._messages.is_shut(provider, credential):
+            raise ValueError(f"{provider}/{credential} is disabled in the configuration")
         if not all(one.enable(provider, credential, enabled) for one in (self._messages, self._counts)):
             return False
         self.log.info(

@@ -106,7 +106,7 @@ def export(
             if value is not None and (rest.place.model is None or rest.place.roster.knows(rest.place.model)):
                 saved[place_key(rest.place)] = value
     for roster in messages.rosters.values():
-        saved.update((key("disabled", *member.key), True) for member in roster.members if not member.enabled)
+        saved.update((key("disabled", *member.key), True) for member in roster.members if member.switched_off)
     for (session, model), bond in affinities:
         if messages.knows(model):
             saved[affinity_key(session, model)] = save_affinity(bond, ahead)

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from treq.client import HTTPClient
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from claudeproxyd.descriptors import is_lack
 from claudeproxyd.outcomes import AttemptFailed
-from claudeproxyd.secrets.failures import refused, unavailable
+from claudeproxyd.secrets.failures import lacking, refused, unavailable
 from claudeproxyd.secrets.refreshed import Token
 from claudeproxyd.upstream.proxy import TunnelEndpoint, proxy_for
+from claudeproxyd.upstream.tls import connection_creator
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamClientEndpoint
@@ -79,7 +80,9 @@ class Ways:
         else:
             proxy = HostnameEndpoint(self._reactor, via.host, via.port, timeout=CONNECT)
             way = TunnelEndpoint(proxy, f"{host}:{uri.port}".encode("ascii"), via.authorization)
-        return wrapClientTLS(optionsForClientTLS(host), way) if scheme == "https" else way
+        if scheme != "https":
+            return way
+        return wrapClientTLS(connection_creator(host), way, clock=self._reactor)
 
 
 def http_client(reactor: Any, proxy: str = "") -> HTTPClient:
@@ -109,6 +112,8 @@ async def answer_of(asked: Any) -> Answer:
     except AttemptFailed:
         raise
     except Exception as reason:
+        if is_lack(reason):
+            raise lacking() from reason
         raise unavailable(f"the token endpoint cannot be reached: {reason}") from reason
     try:
         answer = msgspec.json.decode(bytes(body), type=Answer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from claudeproxyd.observe.scrub import scrub
-from claudeproxyd.outcome_tables import AUTH, TRANSIENT
+from claudeproxyd.outcome_tables import AUTH, INTERNAL, TRANSIENT
 from claudeproxyd.outcomes import AttemptFailed, Scope
 
 _LONGEST = 200
@@ -19,6 +19,11 @@ def refused(reason: str) -> AttemptFailed:
 def unavailable(reason: str) -> AttemptFailed:
     """It cannot be had just now. Only this credential has to wait: its provider may be well."""
     return AttemptFailed(replace(TRANSIENT, scope=Scope.CREDENTIAL, reason=_shown(reason)))
+
+
+def lacking() -> AttemptFailed:
+    """It cannot be asked for: there is no descriptor or port left here, and that is nobody's fault but ours."""
+    return AttemptFailed(replace(INTERNAL, reason="no descriptor or port is left for a connection"))
 
 
 def _shown(reason: str) -> str:

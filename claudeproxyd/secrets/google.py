@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -18,6 +20,7 @@ from twisted.web.http_headers import Headers
 
 from claudeproxyd.config.resolving import BadSecret, resolve
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.observe.scrub import remember
 from claudeproxyd.outcomes import AttemptFailed
 from claudeproxyd.secrets.endpoint import answer_of, ask
 from claudeproxyd.secrets.failures import refused
@@ -30,6 +33,7 @@ ASSERTED = 3600
 
 _JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _METADATA = "/computeMetadata/v1/instance/service-accounts/default/token"
+_PROJECT = re.compile(r"[\w.:-]*", re.ASCII)
 _DEFAULT_FILE = "application_default_credentials.json"
 
 
@@ -54,6 +58,15 @@ def key_of(text: str) -> Key:
         return msgspec.json.decode(text, type=Key)
     except ValueError:
         raise refused("the key file is no JSON of a service account") from None
+
+
+def secrets_in(text: str) -> list[str]:
+    """What of a key file is secret by itself, to be masked wherever somebody repeats it; nothing of what is none."""
+    try:
+        key = key_of(text)
+    except AttemptFailed:
+        return []
+    return [key.private_key, key.refresh_token, key.client_secret]
 
 
 def assertion(key: Key, now: float) -> str:
@@ -96,17 +109,24 @@ class ServiceAccount:
                 self._secret, _ = resolve({"file": self._secret.path}, {}, "", digest=False)
             except BadSecret as reason:
                 raise refused(f"the key {reason.message}") from None
+            remember(secrets_in(self._secret.reveal()))
         return await token_for(key_of(self._secret.reveal()), self._http, self._wall_clock())
 
 
 async def token_for(key: Key, http: HTTPClient, now: float) -> Token:
     """A token by either kind of key."""
-    return (await ask(http, key.token_uri, _form(key, now))).token()
+    form = _form(key, now)
+    remember([form.get("assertion", "")])  # whoever has it has an hour of tokens
+    token = (await ask(http, key.token_uri, form)).token()
+    # A user is of no project; a service account is, and may not be allowed to use another's quota.
+    return replace(token, quota_project=key.quota_project_id) if key.type == "authorized_user" else token
 
 
 def _form(key: Key, now: float) -> dict[str, str]:
     """What a token is asked for with. Raises AttemptFailed."""
     if key.type == "authorized_user":
+        if not _PROJECT.fullmatch(key.quota_project_id):
+            raise refused("the key file's quota_project_id is no project")
         return {
             "grant_type": "refresh_token",
             "refresh_token": key.refresh_token,

@@ -37,6 +37,8 @@ class Token:
     value: str = field(repr=False)
     lifetime: float
     """Seconds, from when it was asked for."""
+    quota_project: str = ""
+    """The project that requests are charged to, where the credential names one: Google's, of users."""
 
 
 @implementer(ISecretSource)
@@ -58,7 +60,7 @@ class RefreshedSecret:
         self._fetch = fetch
         self._clock = clock
         self._random = random or Random()
-        self._members: Mapping[str, str] | None = None
+        self._members: dict[str, str] | None = None
         self._ends = self._due = 0.0
         self._fetching = False
         self._waiting: list[Deferred[Mapping[str, str]]] = []
@@ -94,6 +96,8 @@ class RefreshedSecret:
     def _fetched(self, token: Token, asked: float) -> None:
         remember([token.value])
         self._members = {"bearer_token": token.value}
+        if token.quota_project:
+            self._members["quota_project"] = token.quota_project
         self._ends = asked + token.lifetime - min(EARLY, token.lifetime / 10)
         self._due = asked + token.lifetime - min(AHEAD, token.lifetime / 4) * self._jitter()
         self._fetching = False

@@ -11,7 +11,8 @@ from claudeproxyd.config.schema import Aws
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.secrets.endpoint import http_client
 from claudeproxyd.secrets.file import FileSecret
-from claudeproxyd.secrets.google import DefaultCredentials, ServiceAccount
+from claudeproxyd.secrets.google import DefaultCredentials, ServiceAccount, secrets_in
+from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.oauth import OAuthRefresh
 from claudeproxyd.secrets.refreshed import RefreshedSecret
 from claudeproxyd.secrets.static import StaticSecret
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 class Sources:
     """The sources of all credentials. One whose configuration stays as it was is kept, with its token."""
 
-    def __init__(self, reactor: Any, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, reactor: Any, wall_clock: Callable[[], float] = time.time, grants: Grants | None = None) -> None:
         self._reactor = reactor
         self._wall_clock = wall_clock
+        self._grants = grants or Grants(wall_clock)
         self._sources: dict[tuple[str, str], tuple[Any, ISecretSource]] = {}
 
-    def reload(self, config: Config) -> None:
-        """Have these credentials from now on."""
+    def reload(self, config: Config) -> Mapping[tuple[str, str], tuple[Any, ISecretSource]]:
+        """Have these credentials from now on; what there was before, for :meth:`restore`."""
         before, self._sources = self._sources, {}
         for provider in config.providers:
             for credential in provider.credentials:
@@ -47,6 +49,11 @@ class Sources:
                 if was is None or was[0] != made_of:
                     was = (made_of, self._make(provider, credential))
                 self._sources[key] = was
+        return before
+
+    def restore(self, before: Mapping[tuple[str, str], tuple[Any, ISecretSource]]) -> None:
+        """The last :meth:`reload` did not come into force."""
+        self._sources = dict(before)
 
     def source(self, provider: str, credential: str) -> ISecretSource:
         """The source of that credential."""
@@ -69,7 +76,7 @@ class Sources:
             return None
         http = http_client(self._reactor, provider.proxy)
         if credential.oauth is not None:
-            return OAuthRefresh(credential.oauth, http).fetch
+            return OAuthRefresh(credential.oauth, http, self._grants).fetch
         if isinstance(account, Secret):
             return ServiceAccount(account, http, self._wall_clock).fetch
         return DefaultCredentials(http, self._wall_clock, os.environ).fetch
@@ -90,10 +97,11 @@ def static_members(credential: Credential) -> Mapping[str, str]:
 
 def configured_secrets(credential: Credential) -> list[str]:
     """Every secret value of a credential, to be masked."""
-    more = [credential.service_account]
+    values = list(static_members(credential).values())
+    if isinstance(credential.service_account, Secret):
+        key = credential.service_account.reveal()
+        values += [key, *secrets_in(key)]
     if credential.oauth is not None:
-        more += [credential.oauth.client_secret, credential.oauth.refresh_token]
-    return [
-        *static_members(credential).values(),
-        *(secret.reveal() for secret in more if isinstance(secret, Secret)),
-    ]
+        more = (credential.oauth.client_secret, credential.oauth.refresh_token)
+        values += [secret.reveal() for secret in more if secret is not None]
+    return values

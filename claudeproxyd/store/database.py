@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
+from claudeproxyd.config.state import APPLICATION
 from claudeproxyd.pool.state import stale_at
+from claudeproxyd.store.salvage import salvage
 
-#: In every state file's header, so that nobody else's database is taken for one: "cpxd".
-APPLICATION = 0x63707864
 VERSION = 1
 _OURS = [APPLICATION, VERSION]
 #: Seconds that another process may hold the file before it counts as locked.
@@ -47,19 +47,29 @@ class Locked(Exception):
     """Another process holds the file; later it may not."""
 
 
+class Foreign(Exception):
+    """The file is another program's database: it is left as it is, and where it is."""
+
+
 class Database:
-    """One state file. A file that is damaged, or not ours to read, is set aside, and a fresh one takes its place."""
+    """One state file. A file that is damaged, or not ours to read, is set aside, and a fresh one takes its place, in
+    which what was disabled stays so, as far as that can be read."""
 
     def __init__(self, path: str, wall_clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self._wall_clock = wall_clock
         self._connection: sqlite3.Connection | None = None
         self._swept = -inf
+        self._disabled: tuple[str, ...] = ()
+        """Keys from a file that was set aside, for the one that takes its place."""
         self.aside = ""
         """What was set aside last and why, until somebody has said so."""
 
     def read(self) -> dict[str, Any]:
-        """Everything that is not stale. Raises :class:`Locked`, or OSError or sqlite3.Error where no file can be."""
+        """Everything that is not stale.
+
+        Raises :class:`Locked`, :class:`Foreign`, or OSError or sqlite3.Error where no file can be.
+        """
         rows: list[tuple[str, bytes]] = self._whatever_it_takes(
             lambda connection: connection.execute(
                 "SELECT key, value FROM state WHERE stale_at > ?", (self._wall_clock(),)
@@ -111,9 +121,12 @@ class Database:
                 self._connection = self._open()
             return work(self._connection)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            # Python's own, of texts that are no UTF-8, have no code.
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise Locked("another process holds it") from error
             raise
+        except UnicodeDecodeError as error:  # so it says of damage in the schema
+            raise sqlite3.DatabaseError(f"it is damaged: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
@@ -121,10 +134,16 @@ class Database:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level="IMMEDIATE", check_same_thread=False)
         try:
+            empty = _one(connection, "SELECT count(*) FROM sqlite_master") == 0
+            application = _one(connection, "PRAGMA application_id")
+            if application != APPLICATION and (application or not empty):
+                raise Foreign(f"{self.path} is another program's database")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            if _one(connection, "SELECT count(*) FROM sqlite_master") == 0:
+            if empty:
                 connection.executescript(_SCHEMA)
+                with connection:
+                    connection.executemany(_PUT, [(key, b"true", inf) for key in self._disabled])
             if [_one(connection, f"PRAGMA {name}") for name in ("application_id", "user_version")] != _OURS:
                 raise sqlite3.DatabaseError("it is no state file of this version")
             verdict = _one(connection, "PRAGMA quick_check(1)")
@@ -145,7 +164,9 @@ class Database:
         for companion in ("-wal", "-shm", ""):
             with contextlib.suppress(FileNotFoundError):
                 os.rename(self.path + companion, aside + companion)
-        self.aside = f"{self.path} is now {aside}: {reason}"
+        salvaged = salvage(aside)
+        self._disabled = salvaged.keys if salvaged.sure else ()
+        self.aside = f"{self.path} is now {aside}: {reason}{salvaged}"
 
 
 def _one(connection: sqlite3.Connection, query: str) -> Any:

@@ -31,7 +31,6 @@ from twisted.application.internet import ClientService, backoffPolicy
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -40,6 +39,7 @@ from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.pool.state import LONGEST, stale_at
 from claudeproxyd.store.resp import RedisConnection
 from claudeproxyd.store.waiting import Waiting
+from claudeproxyd.upstream.tls import connection_creator
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
@@ -74,7 +74,9 @@ _message = msgspec.json.Decoder(tuple[str, dict[str, Said]]).decode
 def endpoint_of(reactor: Any, place: InRedis) -> IStreamClientEndpoint:
     """The way to that Redis."""
     plain = HostnameEndpoint(reactor, place.host, place.port)
-    return wrapClientTLS(optionsForClientTLS(place.host), plain) if place.tls else plain
+    if not place.tls:
+        return plain
+    return wrapClientTLS(connection_creator(place.host, protocols=()), plain, clock=reactor)
 
 
 @implementer(IStateStore)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
@@ -26,10 +26,14 @@ class StateService(Service):
     name = "state"
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, state: Part, store: IStateStore) -> None:
+    def __init__(
+        self, clock: IReactorTime, state: Part, store: IStateStore, when_settled: Callable[[], None] = lambda: None
+    ) -> None:
+        """*when_settled* is called once, when :attr:`settled` becomes true."""
         self._clock = clock
         self._state = state
         self._store = store
+        self._when_settled = when_settled
         self.settled = False
         """The state is there, or will not be waited for: the daemon may say that it is ready."""
         self._patience: IDelayedCall | None = None
@@ -53,7 +57,9 @@ class StateService(Service):
     def _go_on(self, why_without: str) -> None:
         if self._patience is not None and self._patience.active():
             self._patience.cancel()
-        self.settled = True
+        if not self.settled:
+            self.settled = True
+            self._when_settled()
         if why_without:
             self._log.warn("the state of before could not be loaded: {why}", why=why_without)
 

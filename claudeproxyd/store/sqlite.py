@@ -32,12 +32,17 @@ class SQLiteStore:
     _log = Logger()
 
     def __init__(
-        self, database: Database, clock: IReactorTime, in_thread: Callable[[Callable[[], Any]], Deferred[Any]]
+        self,
+        database: Database,
+        clock: IReactorTime,
+        in_thread: Callable[[Callable[[], Any]], Deferred[Any]],
+        everything: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """*in_thread* runs a function in a thread."""
+        """*in_thread* runs a function in a thread; *everything* is what a file would hold that was written anew."""
         self._database = database
         self._clock = clock
         self._in_thread = in_thread
+        self._everything = everything
         self._waiting = Waiting(self._flush_soon)
         self._timer: IDelayedCall | None = None
         self._busy = False
@@ -110,6 +115,7 @@ class SQLiteStore:
         if self._database.aside:
             self._log.warn("a state file that was of no use was set aside: {aside}", aside=self._database.aside)
             self._database.aside = ""
+            self.save(self._everything())
         if self._closed is not None:
             self._flush()
         elif self._waiting:

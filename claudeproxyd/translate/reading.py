@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from claudeproxyd.messages.loose import half_in
 from claudeproxyd.translate.content import system_text
 from claudeproxyd.translate.conversation import Conversation, Thinking, Unsupported
 from claudeproxyd.translate.fates import FIELDS, Fate, dropped, not_carried
@@ -33,8 +34,10 @@ _MOST_BLOCKS = 100_000
 """The API takes as many messages; here the content blocks count as well, and system's: each costs time to read."""
 _MOST_SCHEMA_BYTES = 1_048_576
 """Of all schemas together, which other backends get rewritten."""
-_MOST_STOP_SEQUENCES = 1_000
+_MOST_STOP_SEQUENCES = 200
 """Each is looked for in every piece of the answer."""
+_MOST_STOP_CHARACTERS = 16_384
+"""Of all of them together."""
 _MOST_MEMBERS = 1_000
 """Of the request itself, which has some twenty."""
 _ABSENT = (b"null", b"[]", b"{}")
@@ -52,7 +55,7 @@ def read_conversation(body: bytes, *, family: str, version: str = "2023-06-01") 
     except msgspec.ValidationError as e:
         raise misfit(e) from None
     except (msgspec.DecodeError, UnicodeError) as e:
-        raise Unsupported(f"The request body is not valid JSON: {e}") from None
+        raise Unsupported(f"The request body is not valid JSON: {half_in(body) or e}") from None
     except RecursionError:
         raise Unsupported("The request body is nested too deeply") from None
     except Unsupported as e:
@@ -148,6 +151,8 @@ def _check_sampling(request: Request, *, strict: bool) -> None:
             raise Unsupported(f"{name}: Input should be less than or equal to {most}")
     if request.stop_sequences and len(request.stop_sequences) > _MOST_STOP_SEQUENCES:
         raise Unsupported(f"stop_sequences: List should have at most {_MOST_STOP_SEQUENCES} items")
+    if sum(map(len, request.stop_sequences or ())) > _MOST_STOP_CHARACTERS:
+        raise Unsupported(f"stop_sequences: they should have at most {_MOST_STOP_CHARACTERS:,} characters together")
     for index, stop in enumerate(request.stop_sequences or ()):
         if not stop.strip():
             raise Unsupported(f"stop_sequences.{index}: each stop sequence must contain non-whitespace")

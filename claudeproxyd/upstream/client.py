@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import DNSLookupError, TimeoutError
 from twisted.internet.protocol import Factory
 
+from claudeproxyd.descriptors import are_out, is_lack
 from claudeproxyd.sockets import Outbox
 from claudeproxyd.upstream.connection import Connection
-from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, NameNotFound, TLSFailed, UpstreamError
+from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Lacking, NameNotFound, TLSFailed, UpstreamError
 from claudeproxyd.upstream.exchange import Exchange
 from claudeproxyd.upstream.proxy import TunnelEndpoint, proxy_for
 from claudeproxyd.upstream.response import Response
 from claudeproxyd.upstream.tls import TLSSettings, connection_creator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
     from twisted.python.failure import Failure
@@ -128,12 +128,21 @@ class Origin:
         return len(self._waiting)
 
     def request(
-        self, method: bytes, target: bytes, header_lines: bytes, body: bytes, *, first_byte: float, idle: float
+        self,
+        method: bytes,
+        target: bytes,
+        header_lines: bytes,
+        body: bytes,
+        *,
+        first_byte: float,
+        idle: float,
+        stale: Callable[[], object] = lambda: None,
     ) -> Deferred[Response]:
         """Send one request; fires with the answer once its head is in.
 
         *header_lines* are rendered (``b"name: value\\r\\n"`` …), without ``Host`` and ``Content-Length``. *first_byte*
-        bounds the wait for the head once the request is out, *idle* each silence after it; 0: no bound. Fails with an
+        bounds the wait for the head once the request is out, *idle* each silence after it; 0: no bound. *stale* is
+        called when the request goes out once more, since its connection was closed already. Fails with an
         :class:`~claudeproxyd.upstream.errors.UpstreamError`. Cancelling aborts the socket at once. Raises ValueError
         for a *target* that holds anything but visible ASCII.
         """
@@ -148,7 +157,7 @@ class Origin:
             length,
             header_lines,
         )
-        exchange = Exchange(head, body, method == b"HEAD", first_byte, idle)
+        exchange = Exchange(head, body, method == b"HEAD", first_byte, idle, stale)
         deferred = exchange.deferred
         assert deferred is not None
         if self._idle:
@@ -194,6 +203,7 @@ class Origin:
         self._live.discard(connection)
         if unanswered is not None:
             self.stale_repeats += 1
+            unanswered.stale()
             self._connect(unanswered)  # a fresh one: it cannot happen twice
         else:
             self._one_less()
@@ -265,8 +275,8 @@ class Origin:
         """What an endpoint failed with, in our terms."""
         if isinstance(error, UpstreamError):
             return error
-        if isinstance(error, VerificationError):
-            return TLSFailed(f"the certificate of {self._name} is for another name")
+        if is_lack(error) or (isinstance(error, DNSLookupError) and are_out()):
+            return Lacking("no descriptor or port is left for a connection")
         if isinstance(error, SSL.Error):
             return TLSFailed(f"TLS with {self._name} failed: {_openssl_reason(error)}")
         if isinstance(error, (DNSLookupError, ValueError)):

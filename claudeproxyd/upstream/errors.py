@@ -97,6 +97,13 @@ class TooLarge(UpstreamError):
     failure = "malformed"
 
 
+class Lacking(UpstreamError):
+    """We have no descriptor, port or memory left for a connection. Nothing was sent, and nobody else is to blame."""
+
+    phase = Phase.CONNECT
+    failure = "internal"
+
+
 class InternalError(_Placed):
     """Our own code failed on the answer; the upstream is not to blame."""
 

@@ -1,19 +1,33 @@
-"""TLS towards upstreams: whom to trust."""
+"""TLS towards upstreams, token endpoints and Redis: whom to trust, and that nobody is trusted who proves no name."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
+from weakref import ref
 
+from cryptography.x509 import DNSName, IPAddress, SubjectAlternativeName
 from OpenSSL import SSL
+from service_identity import CertificateError
+from service_identity.hazmat import DNS_ID, CertificatePattern, DNSPattern, IPAddress_ID, IPAddressPattern
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from claudeproxyd.upstream.errors import TLSFailed
+
 if TYPE_CHECKING:
+    from OpenSSL.crypto import X509
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 _END = b"-----END CERTIFICATE-----"
+_PLAIN = re.compile(r"[A-Za-z0-9*._-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +40,24 @@ class TLSSettings:
     """False takes any certificate: for tests alone."""
 
 
-def connection_creator(host: str, settings: TLSSettings) -> IOpenSSLClientConnectionCreator:
+def connection_creator(
+    host: str,
+    settings: TLSSettings = TLSSettings(),  # immutable
+    protocols: Sequence[bytes] = (b"http/1.1",),
+) -> IOpenSSLClientConnectionCreator:
     """For all connections to *host*: loading the authorities costs milliseconds, so it is made once an origin.
 
-    Raises OSError or ValueError when the file of authorities cannot be read or holds no certificate.
+    *protocols* are offered by ALPN. A connection whose certificate proves nothing fails with
+    :class:`~claudeproxyd.upstream.errors.TLSFailed`, or with OpenSSL's own error where the certificate is not to be
+    trusted at all. Raises OSError or ValueError when the file of authorities cannot be read or holds no certificate,
+    and ValueError for a host that no certificate can be for.
     """
     trust = None
     if settings.ca_file:
         authorities = _authorities(settings.ca_file)
         trust = trustRootFromCertificates(authorities)  # type: ignore[no-untyped-call]  # Twisted gives no types here
-    checked = optionsForClientTLS(host, trustRoot=trust, acceptableProtocols=[b"http/1.1"])
-    return checked if settings.verify else _Unchecked(checked)
+    options = optionsForClientTLS(host, trustRoot=trust, acceptableProtocols=protocols or None)
+    return _Proven(options, host) if settings.verify else _Unchecked(options)
 
 
 def _authorities(path: str) -> list[Certificate]:
@@ -45,6 +66,61 @@ def _authorities(path: str) -> list[Certificate]:
     if not blocks:
         raise ValueError(f"{path} holds no certificate in PEM form")
     return [Certificate.loadPEM(block[block.index(b"-----BEGIN CERT") :] + _END) for block in blocks]
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Proven:
+    """Connections to whoever has a trusted certificate for *host*, and to nobody else.
+
+    Twisted's own callback lets a certificate pass whose names it cannot read; this one takes its place.
+    """
+
+    def __init__(self, options: IOpenSSLClientConnectionCreator, host: str) -> None:
+        self._options = options
+        self._host = host
+        self._identity = IPAddress_ID(host) if isIPAddress(host) or isIPv6Address(host) else DNS_ID(host)
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N803
+        connection = self._options.clientConnectionForTLS(tlsProtocol)
+        protocol = ref(tlsProtocol)  # OpenSSL holds the callback, and the protocol holds OpenSSL's connection
+
+        def verify(connection: SSL.Connection, certificate: X509, error: int, depth: int, trusted: int) -> bool:
+            """Called for each certificate of the chain, the server's own at depth 0 last."""
+            if not trusted or depth:
+                return bool(trusted)
+            why = self._objection(certificate)
+            if why is None:
+                return True
+            waiting = protocol()
+            if waiting is not None:
+                waiting.failVerification(Failure(why))  # type: ignore[no-untyped-call]  # Twisted gives no types here
+            return False
+
+        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
+        return connection
+
+    def _objection(self, certificate: X509) -> TLSFailed | None:
+        """Why it does not prove that the host is there; None: it does. Whatever goes wrong is a reason."""
+        try:
+            if any(self._identity.verify(name) for name in _readable_names(certificate)):
+                return None
+            return TLSFailed(f"the certificate of {self._host} is for another name")
+        except Exception:
+            return TLSFailed(f"the certificate of {self._host} names nobody that can be read")
+
+
+def _readable_names(certificate: X509) -> Iterator[CertificatePattern]:
+    """The names and addresses that it is for. One that cannot be read stands for nothing, and hides no other.
+
+    Raises whatever reading a certificate may: where there is no such list, or it is damaged, nothing of it counts.
+    """
+    names = certificate.to_cryptography().extensions.get_extension_for_class(SubjectAlternativeName).value
+    for address in names.get_values_for_type(IPAddress):
+        yield IPAddressPattern(ip_address(str(address)))
+    for name in names.get_values_for_type(DNSName):
+        if _PLAIN.fullmatch(name):
+            with suppress(CertificateError):
+                yield DNSPattern.from_bytes(name.encode("ascii"))
 
 
 @implementer(IOpenSSLClientConnectionCreator)

@@ -6,7 +6,6 @@ import hmac
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from fnmatch import translate
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
+from claudeproxyd.globs import matches
 from claudeproxyd.interfaces import IAdmission, IAuthenticator
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     Headers = Sequence[tuple[bytes, bytes]]
 
 _ANSWERS_KEPT = 1000
+
+SHOWN = 12
+"""Digits of an unknown key's digest in the log: who still uses a revoked key can be found, the key cannot."""
 
 _is_loopback = re.compile(rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d*)?", re.IGNORECASE).fullmatch
 
@@ -48,7 +51,7 @@ class Principal:
         if answer is None:
             if len(self._answers) >= _ANSWERS_KEPT:
                 self._answers.clear()
-            answer = self._answers[model] = any(re.match(translate(glob), model) for glob in self.models)
+            answer = self._answers[model] = matches(model, self.models)
         return answer
 
 
@@ -80,7 +83,7 @@ class KeyAuthenticator:
 
     def authenticate(self, headers: Headers) -> Principal:
         """See :meth:`IAuthenticator.authenticate <claudeproxyd.interfaces.IAuthenticator.authenticate>`."""
-        tried = False
+        tried = []
         for name, value in headers:
             if name == b"authorization":
                 scheme, _, value = value.partition(b" ")
@@ -88,13 +91,23 @@ class KeyAuthenticator:
                     continue
             elif name != b"x-api-key":
                 continue
-            tried = True
-            digest = sha256(value.strip()).digest()
+            key = value.strip()
+            if not key:
+                continue
+            digest = sha256(key).digest()
+            tried.append(digest.hex()[:SHOWN])
             known = self._principals.get(digest)
             if known is not None and hmac.compare_digest(known[0], digest):
                 return known[1]
-        message = "invalid x-api-key" if tried else "x-api-key or Authorization: Bearer is required"
-        raise ClaudeError(401, message, headers=[DO_NOT_RETRY])
+        if not tried:
+            raise ClaudeError(401, "x-api-key or Authorization: Bearer is required", headers=[DO_NOT_RETRY])
+        # Not in the API's words: by "invalid x-api-key" Claude Code would have its user log in at Anthropic.
+        raise ClaudeError(
+            401,
+            "This gateway does not know your API key: ask whoever runs the gateway for one",
+            headers=[DO_NOT_RETRY],
+            logged=f"unknown client key, SHA-256 {' and '.join(tried)}…",
+        )
 
 
 @implementer(IAdmission)
@@ -130,12 +143,15 @@ class BrowserGuard:
     ``Origin``, or a ``Host`` that is not ours (a name that was rebound), or a body of a form's type.
     """
 
-    def __init__(self, *, origins: Sequence[str] = (), check_host: bool, check_origin: bool) -> None:
+    def __init__(
+        self, *, origins: Sequence[str] = (), check_host: bool, check_origin: bool, has_page: bool = False
+    ) -> None:
         """*origins*: pages that may call, ``*`` for all. With keys neither check is needed; the admin listener always
-        checks the origin."""
+        checks the origin. *has_page*: the listener serves a page, which may call it."""
         self._origins = frozenset(origin.encode() for origin in origins)
         self._check_host = check_host
         self._check_origin = check_origin
+        self._has_page = has_page
 
     def check(self, request: GatewayRequest) -> Headers:
         """Headers for the answer, if it goes to a page that may read it. Raises ClaudeError: 403 or 415."""
@@ -143,6 +159,7 @@ class BrowserGuard:
             return ()
         host = origin = kind = None
         has_body = False
+        site = b"none"
         for name, value in request.headers:
             if name == b"host":
                 host = value
@@ -150,6 +167,8 @@ class BrowserGuard:
                 origin = value
             elif name == b"content-type":
                 kind = value
+            elif name == b"sec-fetch-site":
+                site = value
             elif name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
                 has_body = True
         if self._check_host and not (host and _is_loopback(host)):
@@ -157,10 +176,13 @@ class BrowserGuard:
         welcome = origin is not None and (origin in self._origins or b"*" in self._origins)
         if self._check_origin:
             # Our own page sends its origin with a POST. A name that was rebound has no key, or is no loopback's.
-            ours = host is not None and origin in (b"http://" + host, b"https://" + host)
+            ours = self._has_page and host is not None and origin in (b"http://" + host, b"https://" + host)
             if origin is not None and not welcome and not ours:
                 raise ClaudeError(403, "This origin is not among server.cors_origins")
-            if has_body and (kind or b"").partition(b";")[0].strip().lower() != b"application/json":
+            acts = request.method == b"POST"
+            if acts and not welcome and site not in (b"same-origin", b"none"):
+                raise ClaudeError(403, "Pages of other sites cannot act here")
+            if (has_body or acts) and (kind or b"").partition(b";")[0].strip().lower() != b"application/json":
                 raise ClaudeError(415, "content-type: must be application/json")
         if not welcome:
             return ()

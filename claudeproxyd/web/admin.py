@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.observe.exposition import CONTENT_TYPE
+from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.pages import page
 from claudeproxyd.web.root import Alive, Branch, Endpoint, Ready, grow
 
@@ -45,6 +46,7 @@ class AdminRoot(Branch):
             (b"/metrics", Metrics()),
             (b"/healthz", Alive()),
             (b"/readyz", Ready()),
+            (b"/", Front()),
             (b"/admin", pool_page),
             (b"/admin/", pool_page),
             (b"/admin/v1/pool", Pool(pool)),
@@ -54,6 +56,16 @@ class AdminRoot(Branch):
             (b"/admin/v1/reload", Reload(reload)),
         ):
             grow(self, path, endpoint)
+
+
+class Front(Endpoint):
+    """``/``: who opens the listener's bare address means its page."""
+
+    is_open = True
+
+    def render_GET(self, request: GatewayRequest) -> None:
+        """Lead there."""
+        request.answer(302, ((b"location", b"/admin/"),), b"")
 
 
 class Metrics(Endpoint):
@@ -80,10 +92,11 @@ class Pool(Endpoint):
         snapshot = self._pool.snapshot()
         end = len(snapshot) if limit is None else min(offset + limit, len(snapshot))
         whole = {"total": len(snapshot), "gauges": self._pool.gauges(), "queue": self._pool.queued()}
-        yield _encode(whole)[:-1] + b',"credentials":['
+        yield redact_bytes(_encode(whole)[:-1]) + b',"credentials":['
         for start in range(offset, end, ENTRIES):
             comma = b"," if start > offset else b""
-            yield comma + _encode(snapshot[start : min(start + ENTRIES, end)])[1:-1]
+            # Reasons and models' names may come from a store of earlier days, or from other daemons.
+            yield comma + redact_bytes(_encode(snapshot[start : min(start + ENTRIES, end)])[1:-1])
         yield b"]}"
 
 
@@ -133,7 +146,11 @@ class Switch(Endpoint):
     def render_POST(self, request: GatewayRequest) -> None:
         """Answer with what it is now."""
         which = _read(request, _Named)
-        if not self._pool.set_enabled(which.provider, which.credential, self._enabled):
+        try:
+            found = self._pool.set_enabled(which.provider, which.credential, self._enabled)
+        except ValueError as error:
+            raise ClaudeError(409, f"{error}: take it out there, and reload") from None
+        if not found:
             raise ClaudeError(404, f"There is no credential {which.provider}/{which.credential}")
         _audit(request, "set {which} to enabled={enabled}", which=which, enabled=self._enabled)
         request.answer_json(_encode({**msgspec.structs.asdict(which), "enabled": self._enabled}))

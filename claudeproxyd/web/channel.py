@@ -33,6 +33,8 @@ MAX_HEAD = 65_536
 """Bytes of a request line and its headers together."""
 KEEP_ALIVE = 75.0
 """Seconds between two requests; above what load balancers in front keep (60)."""
+LEAST_RATE = 32_768
+"""Bytes of a body that a client must bring in a second, once ``timeouts.request_body`` is over."""
 LINGER = 5.0
 """Seconds for which a refused client may go on sending …"""
 LINGER_BYTES = 64 * 1024 * 1024
@@ -64,6 +66,8 @@ class GatewayChannel(HTTPChannel):
 
     deadline = inf
     """When patience ends, on the reactor's clock. The site looks once a second: nothing is scheduled for a request."""
+    _body_by = inf
+    """When patience with a body ends of which nothing has come."""
     surplus = False
     """One connection more than there may be: its first request is refused, and is its last."""
 
@@ -76,6 +80,8 @@ class GatewayChannel(HTTPChannel):
     _closing = False
     _left = 0.0
     """Bytes of finished answers that waited for the client when it was last looked; 0: none do …"""
+    _noted = 0
+    """What of it counts as held for clients."""
     _cut_at = inf
     """… when it is cut, unless it takes some of them …"""
     _patience = 0.0
@@ -95,6 +101,7 @@ class GatewayChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Protocol's has a default
         """It is gone."""
+        self._note_unsent(0)
         self.site.closed(self)
         super().connectionLost(reason)
 
@@ -198,10 +205,12 @@ class GatewayChannel(HTTPChannel):
         if self.line_mode:
             return self._find_head()
         data, self._unread = self._unread, b""
-        if not self._handlingRequest:
-            self._wait(self.site.gateway.limits.request_body)
         self.rawDataReceived(data)
-        return not self._refused
+        if self._refused:
+            return False
+        if not self._handlingRequest and self.requests:
+            self._wait_for_body(self.requests[-1])
+        return True
 
     def _find_head(self) -> bool:
         if not self._searched:
@@ -209,6 +218,7 @@ class GatewayChannel(HTTPChannel):
             if self._unread and self._left:
                 # It goes on; should it leave too much of the last answer, no more is read from it.
                 self._left, self.deadline = 0, inf
+                self._note_unsent(0)
         end = self._unread.find(b"\r\n\r\n", self._searched, MAX_HEAD + 4)
         if end >= 0:
             head, self._unread = self._unread[:end], self._unread[end + 4 :]
@@ -238,6 +248,7 @@ class GatewayChannel(HTTPChannel):
         if self._refused:
             return
         headers = []
+        chunked = False
         for line in lines[1:]:
             name, colon, value = line.partition(b":")
             lower = _names.get(name) or _lower(name)
@@ -248,16 +259,34 @@ class GatewayChannel(HTTPChannel):
             if lower in _OWN:
                 if lower == b"content-length" and len(value) > 18:
                     raise ClaudeError(413, "The request's content-length is absurd")
+                if lower == b"transfer-encoding":
+                    # Twisted passes over "identity"; who stands before us may not.
+                    if chunked or value.lower() != b"chunked":
+                        raise ClaudeError(400, "The request's transfer-encoding is not plainly chunked")
+                    chunked = True
                 if not self.headerReceived(line):
                     return
+        if sum(name == b"host" for name, _ in headers) > 1:
+            raise ClaudeError(400, "The request has more than one Host header")
         method, target, version = lines[0].split(b" ")
         if self.length is None and version == b"HTTP/1.0":
             raise ClaudeError(400, "HTTP/1.0 knows no transfer-encoding")
-        self.requests[-1].headReceived(method, target, version, headers)
+        request = self.requests[-1]
+        request.headReceived(method, target, version, headers)
         if self.length != 0:
-            self._wait(self.site.gateway.limits.request_body)
+            self._wait(LINGER if request.refused else self.site.gateway.limits.request_body)
+            self._body_by = self.deadline
+            self._wait_for_body(request)
         # The empty line after the last header: Twisted takes over.
         self.lineReceived(b"")
+
+    def _wait_for_body(self, request: GatewayRequest) -> None:
+        """A body has to make progress, and to be here in some time; one that nobody wants is not waited for."""
+        if request.refused:
+            self.deadline = self._body_by
+        else:
+            self._wait(self.site.gateway.limits.request_body)
+            self.deadline = min(self.deadline, self._body_by + request.received / LEAST_RATE)
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         """Whether there may be another request after this one."""
@@ -286,8 +315,14 @@ class GatewayChannel(HTTPChannel):
         self._left, self._patience = inf, patience
         self.deadline = self.site.clock.seconds()
 
+    def _note_unsent(self, size: int) -> None:
+        """Count what of an answer waits here for its client among the bytes that are held for clients."""
+        self.site.gateway.buffers.note(size - self._noted)
+        self._noted = size
+
     def _look_after_answer(self) -> None:
         left, now = unsent(self.transport), self.site.clock.seconds()
+        self._note_unsent(left)
         if left < self._left:
             self._left, self._cut_at = left, now + self.site.gateway.limits.stall
         if not left:

@@ -164,7 +164,7 @@ class Downlink:
             self._capture.answer(status, headers)
         lines = [
             _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status,
-            _date_line(int(self._clock.seconds())),
+            _date_line(int(request.time + self._clock.seconds() - request.started)),
             fixed,
         ]
         lines += [b"%b: %b\r\n" % pair for pair in (*headers, *self._extra)]

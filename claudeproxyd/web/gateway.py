@@ -53,6 +53,8 @@ class Gateway:
     access_log: Callable[[AccessEntry], None]
     ready: Callable[[], bool]
     """Configured, and not draining."""
+    own_hop: bytes = b""
+    """This daemon's name among those that a request goes through; see :mod:`claudeproxyd.messages.hops`."""
 
 
 @dataclass(frozen=True, kw_only=True)

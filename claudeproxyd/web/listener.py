@@ -12,6 +12,8 @@ from twisted.internet.testing import MemoryReactor
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from claudeproxyd.config.listening import listener_of
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 
@@ -57,6 +59,7 @@ class Listener(Service):
         """
         if self._port is None or not self._description.startswith("ssl:"):
             return
+        listener_of(self._description)  # raises for what would be read for ever
         # An endpoint keeps its context to itself; the reactor in memory is told it.
         memory: Any = MemoryReactor()
         serverFromString(memory, self._description).listen(self._site)

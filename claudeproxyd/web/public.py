@@ -58,6 +58,7 @@ class Messages(Endpoint):
         assert principal is not None
         body = request.body()
         envelope = read_envelope(body, count_tokens=self._count_tokens)
+        request.model = envelope.model
         if not principal.may_use(envelope.model):
             raise ClaudeError(400, f"model: {envelope.model} is not among the models of this key")
         if not self._count_tokens:

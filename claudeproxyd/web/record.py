@@ -25,6 +25,7 @@ def record(request: GatewayRequest, call: Call | None = None, downlink: Downlink
         remote=gateway.proxies.client(getattr(request.client, "host", "unix"), request.headers),
         method=request.method.decode("latin-1"),
         path=request.path.decode("latin-1"),
+        model=request.model,
         status=request.code if request.startedWriting else 0,
         outcome="" if request.startedWriting else "cancelled",
         duration=request.site.clock.seconds() - request.started,
@@ -43,7 +44,6 @@ def record(request: GatewayRequest, call: Call | None = None, downlink: Downlink
 
 def _add_call(entry: AccessEntry, call: Call) -> None:
     envelope, usage = call.envelope, call.usage
-    entry.model = envelope.model
     entry.stream = envelope.stream
     entry.provider = call.provider
     entry.credential = call.credential

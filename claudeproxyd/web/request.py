@@ -12,14 +12,17 @@ from twisted.web.http import Request, datetimeToString
 
 from claudeproxyd.dispatch.call import CancelReason
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.framing.coding import CodingError, CodingTooLarge, UnknownCoding, decode_whole
+from claudeproxyd.framing.coding import BodyDecoder, CodingError, CodingTooLarge, UnknownCoding
 from claudeproxyd.messages.ids import Ids
+from claudeproxyd.sockets import NEXT_TURN
 from claudeproxyd.web.phrases import PHRASES
 from claudeproxyd.web.root import receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from urllib.parse import SplitResultBytes
 
+    from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
     from claudeproxyd.web.access import Principal
@@ -30,6 +33,11 @@ if TYPE_CHECKING:
 
 SMALL = 65_536
 """A body of up to this size is read although its request is refused, so that the connection lives on."""
+
+LARGE = 1_048_576
+"""A body of more bytes has a turn of the reactor to be gathered in, and another to be read."""
+LONGEST_TARGET = 8192
+"""Bytes of a path with its query."""
 
 _new_id = Ids().request
 
@@ -66,25 +74,37 @@ class GatewayRequest(Request):
         """Ends what dispatch does for it."""
         self.admitted = False
         """It has a place of its principal's concurrency, to be given back."""
+        self.model = ""
+        """What was asked for, once that is known."""
         self.error = ""
-        """What a client was told that was refused here."""
+        """Why it was refused here, for the log."""
         self.received = 0
         """Bytes of body, as they came."""
         self._endpoint: Endpoint | None = None
         self._refusal: ClaudeError | None = None
+        self._decoder: BodyDecoder | None = None
         self._chunks: list[bytes] = []
+        """The body, its content coding undone."""
         self._held = 0
+        self._waiting: IDelayedCall | None = None
+        """Of a large body: for the turn in which it is read."""
 
     # -- called by the channel
 
     def headReceived(self, method: bytes, target: bytes, version: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """The head is in: find who answers, and ask whether this client may."""
-        self.method, self.uri, self.clientproto, self.headers = method, target, version, headers
+        self.method, self.clientproto, self.headers = method, version, headers
+        if len(target) > LONGEST_TARGET:
+            raise ClaudeError(414, f"The request's target is longer than {LONGEST_TARGET} bytes")
+        self.uri = target
         if not target.startswith(b"/") and b"://" in target:
             try:
                 parts = urlsplit(target)
+                agreed = _names_host(parts, headers)
             except ValueError:
                 raise ClaudeError(400, "The request's target is not a URL") from None
+            if not agreed:
+                raise ClaudeError(400, "The request's target names another host than its Host header")
             target = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
         self.path, _, self.query = target.partition(b"?")
         try:
@@ -95,8 +115,10 @@ class GatewayRequest(Request):
             if not self.postpath[0]:
                 del self.postpath[0]
             self._endpoint = receive(self, self.site.getResourceFor(self))
+            self._decoder = self._undo_coding()
         except ClaudeError as error:
-            self._refusal = error
+            # Kept while the body comes, and so without what its traceback leads to: all of this request.
+            self._refusal = error.with_traceback(None)
 
     def parseCookies(self) -> None:
         """There are none that anybody reads."""
@@ -108,19 +130,34 @@ class GatewayRequest(Request):
                 raise self._refusal
         elif length:
             self._check_size(length)
-            self.gateway.buffers.check(length)
+            self.gateway.buffers.check(self._client_name, length)
 
     def handleContentChunk(self, data: bytes) -> None:
-        """A piece of the body. Raises ClaudeError if it is one too many."""
+        """A piece of the body. Raises ClaudeError if it is one too many.
+
+        Its content coding is undone piece by piece: what a few bytes may hold of work is done in as many turns as it
+        took them to come.
+        """
         self.received += len(data)
-        if self._refusal is None:
-            self._check_size(self.received)
-            self._hold(len(data))
-            self._chunks.append(data)
+        if self._refusal is not None:
+            return
+        self._check_size(self.received)
+        if self._decoder is not None:
+            data = self._decoded(self._decoder, data)
+        self._hold(len(data))
+        self._chunks.append(data)
+
+    @property
+    def refused(self) -> bool:
+        """What comes of its body is for nobody."""
+        return self._refusal is not None
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """All of it is in. Twisted's own would parse arguments and forms here."""
-        self.process()
+        if self._held > LARGE:
+            self._waiting = self.site.clock.callLater(NEXT_TURN, self.process)
+        else:
+            self.process()
 
     def process(self) -> None:
         """Answer it."""
@@ -138,6 +175,8 @@ class GatewayRequest(Request):
     def connectionLost(self, reason: Failure) -> None:
         """The client left before the end."""
         super().connectionLost(reason)
+        if self._waiting is not None and self._waiting.active():
+            self._waiting.cancel()
         if self.cancel is not None:
             self.cancel(CancelReason.CLIENT_GONE)
         self.release()
@@ -152,24 +191,15 @@ class GatewayRequest(Request):
     def body(self) -> bytes:
         """The whole body, its content coding undone. Once only: what it takes in memory then is this copy.
 
-        Raises ClaudeError: 400 where it is damaged, 413 where it is too large, 415 where its coding is unknown.
+        Raises ClaudeError 400 where it breaks off.
         """
+        if self._decoder is not None and self.received:
+            try:
+                self._decoder.finish()
+            except CodingError as error:
+                raise _damaged(error) from None
         chunks, self._chunks = self._chunks, []
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        encoding = ", ".join([value.decode("latin-1") for name, value in self.headers if name == b"content-encoding"])
-        if not encoding or not data:
-            return data
-        limit = self.gateway.limits.max_request_bytes
-        try:
-            decoded = decode_whole(data, encoding, limit)
-        except UnknownCoding:
-            raise ClaudeError(415, "content-encoding: gzip, deflate and zstd are understood") from None
-        except CodingTooLarge:
-            raise self._too_large(limit) from None
-        except CodingError as error:
-            raise ClaudeError(400, f"The request body does not match its content-encoding: {error}") from None
-        self._hold(len(decoded) - self._held)
-        return decoded
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer, and the end. All answers but those of dispatch go this way."""
@@ -192,7 +222,8 @@ class GatewayRequest(Request):
 
     def refuse(self, error: ClaudeError) -> None:
         """The same for an error."""
-        self.error = error.message
+        self._refusal = None  # and not in a cycle with the traceback that it has got now
+        self.error = error.logged
         headers = ((b"content-type", b"application/json"), *error.headers)
         self.answer(error.status, headers, error.body(self.request_id))
 
@@ -220,13 +251,36 @@ class GatewayRequest(Request):
     def free_body(self) -> None:
         """Nobody needs the body any more."""
         self._chunks.clear()
-        self.gateway.buffers.give_back(self._held)
+        self._decoder = None
+        self.gateway.buffers.give_back(self._client_name, self._held)
         self._held = 0
 
-    # -- bounds
+    # -- codings and bounds
+
+    def _undo_coding(self) -> BodyDecoder | None:
+        encoding = ", ".join([value.decode("latin-1") for name, value in self.headers if name == b"content-encoding"])
+        if not encoding:
+            return None
+        try:
+            return BodyDecoder(encoding, self.gateway.limits.max_request_bytes)
+        except UnknownCoding:
+            raise ClaudeError(415, "content-encoding: gzip, deflate and zstd are understood") from None
+
+    @staticmethod
+    def _decoded(decoder: BodyDecoder, data: bytes) -> bytes:
+        try:
+            return decoder.feed(data)
+        except CodingTooLarge as error:
+            raise ClaudeError(413, f"The request is too large: {error}") from None
+        except CodingError as error:
+            raise _damaged(error) from None
+
+    @property
+    def _client_name(self) -> str:
+        return "" if self.principal is None else self.principal.name
 
     def _hold(self, size: int) -> None:
-        self.gateway.buffers.take(size)
+        self.gateway.buffers.take(self._client_name, size)
         self._held += size
 
     def _check_size(self, size: int) -> None:
@@ -237,3 +291,20 @@ class GatewayRequest(Request):
     @staticmethod
     def _too_large(limit: int) -> ClaudeError:
         return ClaudeError(413, f"Request exceeds the maximum size of {limit} bytes")
+
+
+def _names_host(target: SplitResultBytes, headers: Headers) -> bool:
+    """Whether an absolute form names the host that the ``Host`` header does; proxies on the way may go by either.
+
+    A port that goes without saying may be left out. Raises ValueError for a port that is none.
+    """
+    default = {b"http": 80, b"https": 443}.get(target.scheme)
+    for name, value in headers:
+        if name == b"host":
+            said = urlsplit(b"//" + value)
+            return (said.hostname, said.port or default) == (target.hostname, target.port or default)
+    return True
+
+
+def _damaged(error: CodingError) -> ClaudeError:
+    return ClaudeError(400, f"The request body does not match its content-encoding: {error}")

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 
 from twisted.web.resource import Resource
 
-from claudeproxyd.errors import ClaudeError
+from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
+from claudeproxyd.messages import hops
 
 if TYPE_CHECKING:
     from claudeproxyd.web.request import GatewayRequest
+
+
+_CIRCLE = "This request has been here before: the base_url of a provider leads back to this gateway"
 
 
 class Endpoint(Resource):
@@ -47,6 +51,9 @@ class Branch(Endpoint):
 def receive(request: GatewayRequest, endpoint: Endpoint) -> Endpoint:
     """Who answers this request, of which the head is known. Raises ClaudeError if nobody does, or will."""
     gateway = request.gateway
+    if hops.goes_round(gateway.own_hop, request.headers):
+        # Before the key: what comes back has an upstream's, and must not look like one that was refused.
+        raise ClaudeError(508, _CIRCLE, headers=[DO_NOT_RETRY])
     request.cors = gateway.guard.check(request)
     if isinstance(endpoint, (Nothing, Branch)):
         raise ClaudeError(404, f"There is no {request.path.decode('latin-1')[:200]} here")

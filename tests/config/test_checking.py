@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from claudeproxyd.config.loading import load
+from claudeproxyd.config.mistakes import SHOWN, ConfigError
 from tests.config.support import SANDBOX, ConfigTestCase, FakeMaker
 
 CLIENT = '[[clients]]\nname = "c"\nkey = "k"\n'
@@ -12,6 +22,15 @@ CREDENTIAL = '[[providers.credentials]]\nname = "c"\napi_key = "k"\n'
 
 def provider(more: str = "", kind: str = "anthropic", name: str = "a", credentials: str = CREDENTIAL) -> str:
     return f'[[providers]]\nname = "{name}"\nkind = "{kind}"\n{more}\n{credentials}'
+
+
+def certificate() -> str:
+    """A certificate of its own."""
+    key = generate_private_key(SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(1))
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM).decode()
 
 
 class ListenerTests(ConfigTestCase):
@@ -52,6 +71,15 @@ class ListenerTests(ConfigTestCase):
         damaged = f'[server]\nlisten = ["ssl:443:interface=127.0.0.1:privateKey={pem}"]\n' + SANDBOX
         self.assertIn("certificate", self.mistake(damaged).message)
         self.assertIn("must name an endpoint", self.mistake("[server]\nlisten = []\n" + SANDBOX).message)
+
+    def test_endless_certificate(self) -> None:
+        """A key or a certificate that is a pipe or a device is told, and not read for ever."""
+        os.mkfifo(os.path.join(self.folder, "pipe.pem"))
+        pem = self.write("there.pem", "x")
+        for files in ("privateKey=/dev/zero", f"privateKey={pem}:certKey={self.folder}/pipe.pem"):
+            mistake = self.mistake(f'[server]\nlisten = ["ssl:443:interface=127.0.0.1:{files}"]\n' + SANDBOX)
+            self.assertEqual(mistake.place, "server.listen[0]")
+            self.assertIn("no ordinary file", mistake.message)
 
     def test_same_port(self) -> None:
         """Two listeners on one port are found before the system refuses the second."""
@@ -126,6 +154,15 @@ class ProviderTests(ConfigTestCase):
         """Without any provider there is nothing to serve."""
         self.assertEqual(self.mistake("").message, "are missing")
 
+    def test_url_sources(self) -> None:
+        """Buckets and hosts, each plainly; nothing to a kind that has no URL fetched."""
+        (a,) = self.load(provider('url_sources = ["gs://docs", "http://images.corp:8080"]')).config.providers
+        self.assertEqual(a.url_sources, ["gs://docs", "http://images.corp:8080"])
+        for text in ("docs", "gs://docs/", "gs://docs/a", "gs://*", "https://a@b"):
+            mistake = self.mistake(provider(f'url_sources = ["gs://docs", "{text}"]'))
+            self.assertEqual(mistake.place, "providers[0].url_sources[1]")
+        self.assertIn("are nothing", self.mistake(provider('url_sources = ["gs://docs"]', kind="gemini")).message)
+
     def test_base_url(self) -> None:
         """A base URL is the kind's default, loses its last slash, and must be one where there is no default."""
         (a,) = self.load(provider()).config.providers
@@ -136,6 +173,8 @@ class ProviderTests(ConfigTestCase):
         for url in (
             "x",
             "ftp://x",
+            "https://123",
+            "https://a*b",
             "https://",
             "https://x:0",
             "https://x:y",
@@ -145,9 +184,37 @@ class ProviderTests(ConfigTestCase):
         ):
             self.assertEqual(self.mistake(provider(f'base_url = "{url}"')).place, "providers[0].base_url")
 
+    def test_what_is_added(self) -> None:
+        """What the kind adds to a base URL may be there already, as an upstream's pages have it: it is left out."""
+        for kind, url, base_url in (
+            ("anthropic", "https://api.anthropic.com/v1", "https://api.anthropic.com"),
+            ("anthropic", "https://x/v1/", "https://x"),
+            ("anthropic", "https://x/api/v1/messages", "https://x/api"),
+            ("anthropic", "https://x/api//v1/messages/count_tokens//", "https://x/api"),
+            ("anthropic", "https://x/v1/models", "https://x"),
+            ("anthropic", "https://v1/", "https://v1"),
+            ("anthropic", "https://gateway/v1/account/anthropic", "https://gateway/v1/account/anthropic"),
+            ("anthropic", "https://x/api/v12", "https://x/api/v12"),
+            (
+                "gemini",
+                "https://generativelanguage.googleapis.com/v1beta/",
+                "https://generativelanguage.googleapis.com",
+            ),
+            ("gemini", "https://x/v1beta/models", "https://x"),
+            ("openai-chat", "https://api.openai.com/v1", "https://api.openai.com/v1"),
+            ("openai-chat", "https://api.openai.com/v1/chat/completions", "https://api.openai.com/v1"),
+        ):
+            (a,) = self.load(provider(f'base_url = "{url}"', kind)).config.providers
+            self.assertEqual(a.base_url, base_url)
+
     def test_itself(self) -> None:
         """A base URL that leads back to this daemon is refused: the variable that clients use may still be set."""
-        for url in ("http://127.0.0.1:8765", "http://localhost:8765/", "http://[::1]:8766"):
+        for url in (
+            "http://127.0.0.1:8765",
+            "http://localhost:8765/",
+            "http://[::1]:8766",
+            "http://[::ffff:127.0.0.1]:8765",
+        ):
             self.assertIn("this daemon itself", self.mistake(provider(f'base_url = "{url}"')).message)
 
     def test_in_the_clear(self) -> None:
@@ -199,6 +266,31 @@ class ProviderTests(ConfigTestCase):
             mistake = self.mistake(provider(line))
             self.assertEqual((mistake.place, mistake.line), (f"providers[0].{place}", 4))
 
+    def test_authorities(self) -> None:
+        """A file of authorities is loaded by the check; one that is there and cannot be used is a mistake."""
+        pem = certificate()
+        self.patch(os, "environ", {**os.environ, "HOME": self.folder})
+        self.write("good.pem", f"Of an authority:\n{pem}\n{pem}")
+        for name in (f"{self.folder}/good.pem", "~/good.pem"):
+            (made,) = self.load(provider(f'tls = {{ ca_file = "{name}" }}')).config.providers
+            self.assertEqual(made.tls.ca_file, f"{self.folder}/good.pem")
+        self.write("empty.pem", "")
+        self.write("text.pem", "no certificate")
+        self.write("broken.pem", pem.replace("M", "N", 3))
+        os.mkfifo(os.path.join(self.folder, "pipe.pem"))
+        for name, said in (
+            ("empty.pem", "no certificates"),
+            ("text.pem", "no certificates"),
+            ("broken.pem", "no certificates"),
+            ("pipe.pem", "no ordinary file"),
+            ("/dev/zero", "no ordinary file"),
+            ("nowhere.pem", "No such file"),
+        ):
+            path = os.path.join(self.folder, name)
+            mistake = self.mistake(provider(f'tls = {{ ca_file = "{path}" }}'))
+            self.assertEqual((mistake.place, mistake.line), ("providers[0].tls.ca_file", 4))
+            self.assertIn(said, mistake.message)
+
     def test_good_settings(self) -> None:
         """What the documentation shows is taken."""
         for line in (
@@ -230,14 +322,120 @@ class ModelTests(ConfigTestCase):
 
     def test_shadowed(self) -> None:
         """An entry that an earlier one hides draws a warning, and one that still can match does not."""
-        for earlier, later in (("claude-*", "claude-sonnet-*"), ("*", "a"), ("a", "a"), ("a*c", "a*b*c")):
+        for earlier, later in (("claude-*", "claude-sonnet-*"), ("*", "a*"), ("a", "a"), ("a*c", "a*b*c")):
             warning = self.warning(self.models(earlier, later))
             self.assertEqual(warning.place, "models[1].name")
-        for earlier, later in (("claude-sonnet-*", "claude-*"), ("a?", "a*"), ("a[bc]", "ab"), ("a", "b")):
+        for earlier, later in (
+            ("claude-sonnet-*", "claude-*"),
+            ("a?", "a*"),
+            ("a[bc]", "ab"),
+            ("a", "b"),
+            ("*", "a"),
+            ("a*", "a[1m]"),
+        ):
             self.assertEqual(self.load(self.models(earlier, later)).warnings, [])
+
+    def test_hidden_by_claude_code(self) -> None:
+        """A Gemini model by its own name is not in Claude Code's list: a warning, unless an alias is there, or it is
+        not listed anyway."""
+        gemini = provider(kind="gemini")
+        named = '[[models]]\nname = "gemini-3-pro"\nroutes = [{ provider = "a" }]\n'
+        self.assertEqual(
+            self.warning(gemini + named).mend, "add claude-gemini-3-pro with the same routes, or say list = false"
+        )
+        alias = '[[models]]\nname = "claude-gemini-3-pro"\nroutes = [{ provider = "a", model = "gemini-3-pro" }]\n'
+        for text in (gemini + named + alias, gemini + named + "list = false\n", provider() + named):
+            self.assertEqual(self.load(text).warnings, [])
+
+    def test_odd_globs(self) -> None:
+        """A glob that can hardly match what it seems to mean draws a warning, wherever globs stand."""
+        odd = "claude-*|gpt-*"
+        for text, place in (
+            (self.models(odd), "models[0].name"),
+            (provider(f'models = ["x", "{odd}"]'), "providers[0].models[1]"),
+            (provider() + f'models = ["{odd}"]\n', "providers[0].credentials[0].models[0]"),
+            (
+                provider() + f'[[clients]]\nname = "c"\nkey = "{KeyTests.long}"\nmodels = ["{odd}"]\n',
+                "clients[0].models[0]",
+            ),
+        ):
+            self.assertEqual(self.warning(text).place, place)
 
     def test_not_served(self) -> None:
         """A route to a model that no credential may use draws a warning."""
         text = provider('models = ["x-*"]') + '[[models]]\nname = "m"\nroutes = [{ provider = "a", model = "y" }]\n'
         self.assertEqual(self.warning(text).place, "models[0].routes[0].model")
         self.assertEqual(self.load(text.replace('"y"', '"x-1"')).warnings, [])
+
+    def test_thinking_of_a_route(self) -> None:
+        """What a route makes of silence has one other value, and is nothing where bodies pass as they are."""
+        text = provider() + '[[models]]\nname = "claude-m"\nroutes = [{ provider = "a", thinking = "default" }]\n'
+        warning = self.warning(text)
+        self.assertEqual((warning.place, warning.mend), ("models[0].routes[0].thinking", "leave it out"))
+        self.assertEqual(self.load(text.replace('"anthropic"', '"gemini"')).warnings, [])
+        self.assertEqual(self.mistake(text.replace('"default"', '"high"')).place, "models[0].routes[0].thinking")
+
+
+class KeyTests(ConfigTestCase):
+    """Keys that are not as secret as they should be."""
+
+    long = "0123456789abcdef"
+
+    def client(self, key: str, name: str = "c") -> str:
+        return f'[[clients]]\nname = "{name}"\nkey = "{key}"\n'
+
+    def test_good(self) -> None:
+        """Keys of some length draw no warning, nor does a digest."""
+        text = (
+            f'[server]\nadmin_key = "x{self.long}"\n' + self.client(self.long) + self.client(f"sha256:{'0' * 64}", "d")
+        )
+        self.assertEqual(self.load(text + SANDBOX).warnings, [])
+
+    def test_short(self) -> None:
+        """A key that can be guessed draws a warning, a client's as an operator's."""
+        for text, place in ((self.client("k"), "clients[0].key"), ('[server]\nadmin_key = "k"\n', "server.admin_key")):
+            warning = self.warning(text + SANDBOX)
+            self.assertEqual(warning.place, place)
+            self.assertIn("can be guessed", warning.message)
+
+    def test_of_a_client_and_an_operator(self) -> None:
+        """A client that shows the operators' key is an operator: a mistake, also where one of them is a digest."""
+        digest = "sha256:" + hashlib.sha256(self.long.encode()).hexdigest()
+        for one, other in ((self.long, self.long), (digest, self.long)):
+            mistake = self.mistake(f'[server]\nadmin_key = "{other}"\n' + self.client(one) + SANDBOX)
+            self.assertEqual(mistake.place, "clients[0].key")
+            self.assertIn("could administrate", mistake.message)
+
+    def test_of_a_client_and_a_provider(self) -> None:
+        """A client that holds a credential needs no gateway: it is told whose."""
+        credentials = '[[providers.credentials]]\nname = "pair"\n'
+        pair = f'aws = {{ access_key_id = "i", secret_access_key = "{self.long}" }}\n'
+        for kind, secret in (("anthropic", f'api_key = "{self.long}"\n'), ("bedrock", pair)):
+            text = provider(kind=kind, credentials=credentials + secret)
+            for key in (self.client(self.long), f'[server]\nadmin_key = "{self.long}"\n'):
+                self.assertIn("is the secret of credential a/pair too", self.warning(key + text).message)
+
+    def test_file_for_everyone(self) -> None:
+        """A file that everybody may read and that holds secrets draws a warning; one that names them does not."""
+        path = self.write("main.toml", self.client(self.long) + self.client(f"x{self.long}", "d") + SANDBOX)
+        os.chmod(path, 0o644)
+        (warning,) = load(path, self.environ, self.makers).warnings
+        self.assertEqual((warning.file, warning.place), (path, ""))
+        self.assertIn("can be read by everyone", str(warning))
+        self.environ["A_KEY"] = self.long
+        with open(path, "w", encoding="utf-8") as file:
+            file.write('[[clients]]\nname = "c"\nkey = { env = "A_KEY" }\n' + SANDBOX)
+        self.assertEqual(load(path, self.environ, self.makers).warnings, [])
+
+    def test_everybody_is_trusted(self) -> None:
+        """Who believes every address's X-Forwarded-For believes none."""
+        for network in ("0.0.0.0/0", "::/0"):
+            warning = self.warning(f'[server]\ntrusted_proxies = ["10.0.0.0/8", "{network}"]\n' + SANDBOX)
+            self.assertEqual(warning.place, "server.trusted_proxies[1]")
+
+    def test_many_mistakes(self) -> None:
+        """A file that is something else altogether is told in a hundred lines, and not in as many as it has."""
+        mistakes = self.mistakes("".join(f"k{number} = 1\n" for number in range(SHOWN + 7)) + SANDBOX)
+        self.assertEqual(len(mistakes), SHOWN + 1)
+        self.assertIn("7 more are no settings here", str(ConfigError(mistakes * 2)))
+        self.assertIn(f"and {SHOWN + 2} more", str(ConfigError(mistakes * 2)))

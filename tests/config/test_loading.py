@@ -9,6 +9,8 @@ from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.config.schema import Config
 from tests.config.support import SANDBOX, ConfigTestCase, FakeMaker
 
+OPEN = "[server]\nopen = true\n"
+
 
 class SearchTests(ConfigTestCase):
     """Which file is read."""
@@ -117,6 +119,16 @@ class EnvironmentTests(ConfigTestCase):
         self.assertEqual(len(load(None, self.environ, self.makers).warnings), 1)
 
 
+class BaseURLTests(ConfigTestCase):
+    """What other clients' variables hold."""
+
+    def test_with_a_version(self) -> None:
+        """``ANTHROPIC_BASE_URL`` with the version that some tools want there serves all the same."""
+        self.environ |= {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "https://x.example/v1"}
+        (provider,) = load(None, self.environ, self.makers).config.providers
+        self.assertEqual(provider.base_url, "https://x.example")
+
+
 class IncludeTests(ConfigTestCase):
     """Several files."""
 
@@ -138,16 +150,16 @@ class IncludeTests(ConfigTestCase):
     def test_section_twice(self) -> None:
         """One section in two files is a mistake, whatever it says."""
         self.write("more.toml", "[pool]\nqueue = 3\n")
-        mistake = self.mistake('include = ["more.toml"]\n[pool]\nqueue = 3\n' + SANDBOX)
+        mistake = self.mistake('include = ["more.toml"]\n[pool]\nqueue = 3\n' + OPEN + SANDBOX)
         self.assertEqual((mistake.place, mistake.line), ("pool", 1))
         self.assertIn("main.toml too", mistake.message)
 
     def test_section_of_an_included_file(self) -> None:
         """A section may stand in any one file, and its mistakes are placed there."""
         self.write("more.toml", "[streaming]\nhead_commit = 50\n")
-        self.assertEqual(self.load('include = ["more.toml"]\n' + SANDBOX).config.streaming.head_commit, 50.0)
+        self.assertEqual(self.load('include = ["more.toml"]\n' + OPEN + SANDBOX).config.streaming.head_commit, 50.0)
         self.write("more.toml", "[streaming]\nhead_commit = 5\n")
-        mistake = self.mistake('include = ["more.toml"]\n' + SANDBOX)
+        mistake = self.mistake('include = ["more.toml"]\n' + OPEN + SANDBOX)
         self.assertTrue(mistake.file.endswith("more.toml"))
         self.assertEqual(mistake.line, 2)
 
@@ -165,8 +177,10 @@ class IncludeTests(ConfigTestCase):
         self.assertEqual(len(self.load('include = ["a.toml", "a*.toml"]\n' + SANDBOX).config.clients), 1)
 
     def test_missing(self) -> None:
-        """A glob may match nothing; a file that is named must be there."""
-        self.load('include = ["none.d/*.toml"]\n' + SANDBOX)
+        """A glob may match nothing, which is told; a file that is named must be there."""
+        warning = self.warning('include = ["none.d/*.toml"]\n' + OPEN + SANDBOX)
+        self.assertEqual((warning.place, warning.line), ("include[0]", 1))
+        self.assertIn("matches no file", warning.message)
         mistakes = self.mistakes('include = ["none.toml",\n "\\u0000"]\n' + SANDBOX)
         self.assertEqual([(m.place, m.line) for m in mistakes], [("include[0]", 1), ("include[1]", 2)])
 

@@ -22,8 +22,9 @@ class ReferenceTests(ConfigTestCase):
 
     def test_sample(self) -> None:
         """The sample on it is a configuration that works, without a warning."""
-        self.environ |= dict.fromkeys(("LAPTOP_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"), "k")
+        self.environ |= {name: f"the value of {name}" for name in ("LAPTOP_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")}
         self.write("secrets/team-b.key", "k\n")
+        self.write("clients.d/more.toml", "")
         loaded = self.load(SAMPLE)
         self.assertEqual(loaded.warnings, [])
         self.assertEqual([provider.name for provider in loaded.config.providers], ["anthropic", "gemini"])

@@ -13,7 +13,7 @@ listen = ["tcp:8765"]
 admin = ""
 [[clients]]
 name = "laptop"
-key = "hunter2"
+key = "hunter2-of-the-laptop"
 max_concurrency = 3
 [[clients]]
 name = "desk"
@@ -33,6 +33,7 @@ weight = 2
 name = "two"
 api_key = { file = "key" }
 priority = 1
+disabled = true
 [[providers]]
 name = "b"
 kind = "bedrock"
@@ -47,7 +48,7 @@ region = "eu-west-1"
 name = "claude-*"
 routes = [{ provider = "a" }, { provider = "b", model = "anthropic.claude" }]
 [[models]]
-name = "claude-opus"
+name = "claude-opus-*"
 routes = [{ provider = "a" }]
 """
 
@@ -66,17 +67,17 @@ providers:
     through the proxy proxy:3128
     time-outs idle 3 s
     credential one: api_key **** ($A_KEY), weight 2
-    credential two: api_key **** (file {folder}/key), priority 1
+    credential two: api_key **** (file {folder}/key), priority 1, disabled
   b: bedrock at https://bedrock-runtime.us-east-1.amazonaws.com, https://b.example
     credential pair: aws ****
     credential role: aws "chain", region eu-west-1
 
 models:
   claude-* -> a, then b as anthropic.claude
-  claude-opus -> a
+  claude-opus-* -> a
 
 warnings:
-  {folder}/main.toml:41: models[1].name is never reached: "claude-*" stands before it (the first match wins)"""
+  {folder}/main.toml:42: models[1].name is never reached: "claude-*" stands before it (the first match wins)"""
 
 
 class ReportTests(ConfigTestCase):

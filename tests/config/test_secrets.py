@@ -41,6 +41,20 @@ class SecretTests(ConfigTestCase):
         self.assertEqual((secret.reveal(), secret.path), ("sk-3", path))
         self.assertEqual(self.load(PROVIDER + '{ file = "keys/a" }').warnings, [])
 
+    def test_of_a_unit(self) -> None:
+        """What systemd brings is found by the variable that it sets, else it is said how to check."""
+        path = self.write("run/credentials/team-a", "sk-4\n")
+        for written in ("$CREDENTIALS_DIRECTORY/team-a", "${CREDENTIALS_DIRECTORY}/team-a"):
+            self.environ.pop("CREDENTIALS_DIRECTORY", None)
+            mistake = self.mistake(f'{PROVIDER}{{ file = "{written}" }}')
+            self.assertIn("$CREDENTIALS_DIRECTORY is not set", mistake.message)
+            self.assertIn("systemd-run", mistake.mend)
+            self.environ["CREDENTIALS_DIRECTORY"] = os.path.dirname(path)
+            secret = self.secret(f'{{ file = "{written}" }}')
+            self.assertEqual((secret.reveal(), secret.path), ("sk-4", path))
+        path = self.write("a$HOME/$b", "sk-5")
+        self.assertEqual(self.secret('{ file = "a$HOME/$b" }').path, path)
+
     def test_bad_files(self) -> None:
         """A file that is missing, empty, binary, huge or none at all is a mistake at its place."""
         self.write("empty", "\n")

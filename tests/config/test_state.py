@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -38,6 +39,8 @@ class StateTests(SynchronousTestCase):
             "sqlite:a\0b",
             "redis:",
             "redis://",
+            "rediss://123",
+            "rediss://a!b",
             "redis://:secret@h:port/0",
             "redis://:secret@h/db",
             "redis://:secret@h/0#x",
@@ -66,6 +69,31 @@ class CheckingTests(ConfigTestCase):
         mistake = self.mistake('[server]\nstate = "redis://h"\n' + SANDBOX)
         self.assertEqual((mistake.place, mistake.line), ("server.state", 2))
         self.assertIn("pip install 'claudeproxyd[redis]'", str(mistake))
+
+    def test_database_of_another_program(self) -> None:
+        """The state is not put into somebody else's database, and that is not renamed away: it is a mistake."""
+        path = self.write("songs.db", "")
+        text = f'[server]\nstate = "sqlite:{path}"\n' + SANDBOX
+        self.load(text)
+        for statement, foreign in (
+            (f"PRAGMA application_id = {state.APPLICATION}; CREATE TABLE state (key)", False),
+            ("DROP TABLE state; PRAGMA application_id = 7", True),
+            ("PRAGMA application_id = 0", False),
+            ("CREATE TABLE songs (name)", True),
+        ):
+            connection = sqlite3.connect(path)
+            connection.executescript(statement)
+            connection.close()
+            if foreign:
+                mistake = self.mistake(text)
+                self.assertEqual((mistake.place, mistake.line), ("server.state", 2))
+                self.assertIn("another program's database", mistake.message)
+            else:
+                self.load(text)
+        os.mkfifo(os.path.join(self.folder, "pipe"))
+        self.load(text.replace("songs.db", "pipe"))
+        self.write("songs.db", "no database at all, which is set aside when there is state to be kept")
+        self.load(text)
 
     def test_oauth(self) -> None:
         """A refresh token is a credential of any kind that takes bearer tokens, and travels in no clear text."""

@@ -196,6 +196,8 @@ class FakeExecutor:
         self.sent: list[Sent] = []
         self.answers: list[Any] = []
         """Answers, or exceptions, for the next attempts."""
+        self.status = 0
+        """Of the heads that come."""
         self.refuses: str | None = None
         self.losses: list[str] = []
         """What it warns of, where it translates."""
@@ -209,6 +211,7 @@ class FakeExecutor:
 
     def messages(self, attempt: Any) -> Deferred[Any]:
         sent = Sent(attempt)
+        attempt.status = self.status
         self.sent.append(sent)
         if self.answers:
             answer = self.answers.pop(0)
@@ -267,6 +270,8 @@ class FakeLease:
         self._wanted.odds *= self._pool.odds
         self._pool.blames_after -= 1
         self._wanted.to_blame = self._pool.blames_after == 0
+        if outcome.doubtful:
+            self._wanted.suspects.append((self, outcome))
 
 
 verifyClass(ILease, FakeLease)
@@ -368,7 +373,14 @@ class HighestJitter(Random):
 class House:
     """A dispatcher with all that it needs; ``keys`` names the credentials, as ``a`` or ``provider/a``."""
 
-    def __init__(self, *keys: str, settings: Mapping[str, Any] | None = None, **streaming: Any) -> None:
+    def __init__(
+        self,
+        *keys: str,
+        settings: Mapping[str, Any] | None = None,
+        contexts: Mapping[str, int] | None = None,
+        **streaming: Any,
+    ) -> None:
+        """*contexts*: the windows of providers' models."""
         self.clock = Clock()
         self.clock.advance(1000.0)
         pairs = [key.rpartition("/") for key in keys or ("a",)]
@@ -382,7 +394,15 @@ class House:
             clock=self.clock,  # type: ignore[arg-type]  # it is one in all but its declaration
             pool=self.pool,
             router=Router(
-                [Model(name="m", routes=[RouteTo(provider=name, model=f"{name}-m") for name in names])],
+                [
+                    Model(
+                        name="m",
+                        routes=[
+                            RouteTo(provider=name, model=f"{name}-m", context=(contexts or {}).get(name, 0))
+                            for name in names
+                        ],
+                    )
+                ],
                 [Provider(name=name, kind="fake") for name in names],
             ),
             executors=self.executors,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import Any
 
 from twisted.logger import capturedLogs
@@ -46,6 +48,36 @@ class DispatchTestCase(SynchronousTestCase):
         return served
 
 
+class Told(DispatchTestCase):
+    """What logs and records have of others' words."""
+
+    KEY = "sk-ant-api03-AbCdEf_123-x"
+
+    def test_prompts_are_not_logged(self) -> None:
+        """A client is told what the upstream said; the log has the outcome's reason, and no more than a line."""
+        answer = ErrorAnswer(400, [], b"", message="Dear diary, " + "x" * 1_000)
+        outcome = Outcome(Kind.CLIENT_FAULT, then=Then.ANSWER, reason="status 400: 1012 bytes of text")
+        served = self.served(House(), AttemptFailed(outcome, answer))
+        assert served.client.error is not None
+        self.assertEqual(served.client.error.message, answer.message)
+        self.assertEqual(served.call.error, "status 400: 1012 bytes of text")
+        long = AttemptFailed(Outcome(Kind.MODEL_FAULT, then=Then.ANSWER, reason="x" * 1_000))
+        self.assertLessEqual(len(self.served(House(), long).call.error), 200)
+
+    def test_records(self) -> None:
+        """What an upstream made up may hold our key: its request's id, why it stopped."""
+        house = House()
+        answer = FakeAnswer(b"{}")
+        answer.request_id = self.KEY
+        answer.stop_reason = f"because of {self.KEY} " + "x" * 1_000
+        served = self.served(house, answer)
+        (record,) = house.sink.records
+        self.assertEqual(record.upstream_request_id, "***")
+        self.assertTrue(record.stop_reason.startswith("because of ***"))
+        self.assertEqual(len(record.stop_reason), 200)
+        self.assertEqual(served.call.stop_reason, record.stop_reason)
+
+
 class Answers(DispatchTestCase):
     """Whole answers."""
 
@@ -77,6 +109,27 @@ class Answers(DispatchTestCase):
         self.assertIsNone(sent.attempt.body)
         (wanted,) = house.pool.wanted
         self.assertEqual((wanted.client, wanted.session, wanted.count_tokens), ("client", "session", False))
+
+    def test_refused_is_freed_at_once(self) -> None:
+        """What a refused request was made of, its body above all, is nothing for the garbage collector to look for."""
+        self.addCleanup(gc.enable)
+        refused = failure(Kind.CLIENT_FAULT, Then.ANSWER, status=400)
+        doubtful = [failure(Kind.PERMISSION, status=403, doubtful=True) for _ in range(2)]
+        for failures in ([refused], [transient() for _ in range(12)], [transient(), refused], doubtful):
+            for stream in (False, True):
+                house = House("a", "b")
+                gc.disable()
+                served = self.served(house, *failures, stream=stream)
+                client = weakref.ref(served.client)
+                served.client.producer = None  # as the real one does
+                del served
+                house.executor.answers.clear()
+                for sent in house.executor.sent:
+                    del sent.attempt  # it is in a cycle of the fake's own
+                for kept in (house.executor.sent, house.pool.wanted, house.pool.leases):
+                    kept.clear()
+                self.assertIsNone(client(), failures)
+                gc.enable()
 
     def test_foreseen_limit(self) -> None:
         """A limit that a good answer shows as used up reaches the pool."""
@@ -196,6 +249,19 @@ class Failover(DispatchTestCase):
         self.assertEqual(served.client.answer.body, SAID)
         self.assertEqual(house.pool.outcomes, ["client_fault"])
 
+    def test_what_one_account_has(self) -> None:
+        """A file or a container is known to the account that made it alone: the others are asked, each once, and rest
+        for nothing. If none has it, the client hears so from the first."""
+        missing = [
+            failure(Kind.CLIENT_FAULT, status=404, body=SAID.replace(b"no", b"no %d" % number)) for number in range(3)
+        ]
+        house = House(*"abc")
+        served = self.served(house, missing[0], FakeAnswer(b"{}"))
+        self.assertEqual((served.client.body, house.pool.outcomes), (b"{}", ["client_fault", "ok"]))
+        house = House(*"abc")
+        served = self.served(house, *missing)
+        self.assertEqual((served.client.answer.body, len(house.executor.sent)), (SAID.replace(b"no", b"no 0"), 3))
+
     def test_it_is_to_blame(self) -> None:
         """What a second credential refuses alike is told in the upstream's words, and nobody else is asked."""
         house = House(*"abc")
@@ -230,6 +296,25 @@ class Failover(DispatchTestCase):
         house = House(*"abcdefgh", settings={"max_attempts": 3})
         self.served(house, *[failure(Kind.QUOTA, status=429) for _ in range(8)])
         self.assertEqual(len(house.executor.sent), 3)
+
+    def test_paid_attempts(self) -> None:
+        """What an upstream answered with a 200 is asked for twice more, whoever is asked and however it failed.
+
+        Each of these may have been paid for. Errors that it told of in its stream, and counts, are not paid.
+        """
+        spoilt = [failure(kind, repeatable=kind is Kind.TRANSIENT) for kind in (Kind.TRANSIENT, Kind.MODEL_FAULT)] * 3
+        told = [failure(Kind.OVERLOADED, status=529, repeatable=True) for _ in range(6)]
+        for failures, options, attempts in (
+            (spoilt, {}, 3),
+            (spoilt, {"stream": True}, 3),
+            ([failure(Kind.TRANSIENT), failure(Kind.MODEL_FAULT, Then.REPEAT_ONCE), *spoilt], {}, 3),
+            (told, {"stream": True}, 6),
+            (spoilt, {"count_tokens": True}, 6),
+        ):
+            house = House(*"abcdef", settings={"max_attempts": 6})
+            house.executor.status = 200
+            self.served(house, *failures, **options)
+            self.assertEqual(len(house.executor.sent), attempts)
 
     def test_same_again(self) -> None:
         """The only candidate is tried until ``max_attempts``, with some milliseconds between."""
@@ -326,6 +411,15 @@ class Repetitions(DispatchTestCase):
         served = self.served(house, *[failure(Kind.MODEL_FAULT, Then.REPEAT_ONCE) for _ in range(4)])
         self.assertEqual(served.told, (502, "api_error"))
         self.assertEqual(len(house.executor.sent), 2)
+
+    def test_last_word(self) -> None:
+        """An attempt is told when nothing that the model spoils is asked for again."""
+        house = House()
+        self.served(house, failure(Kind.MODEL_FAULT, Then.REPEAT_ONCE), FakeAnswer(b"{}"))
+        self.assertEqual([sent.attempt.last for sent in house.executor.sent], [False, True])
+        house = House(settings={"max_attempts": 1})
+        self.served(house, FakeAnswer(b"{}"))
+        self.assertEqual([sent.attempt.last for sent in house.executor.sent], [True])
 
     def test_refresh(self) -> None:
         """A 401 of a secret that can be refreshed: refreshed once, and repeated on the same lease."""
@@ -498,6 +592,17 @@ class CountTokens(DispatchTestCase):
         self.assertEqual(served.client.body, b'{"input_tokens":3}')
         self.assertTrue(house.pool.wanted[0].count_tokens)
 
+    def test_no_usage(self) -> None:
+        """A count is no usage: its record says what it is of, and holds no tokens; neither does its access log."""
+        house = House()
+        answer = FakeAnswer(b'{"input_tokens":3}')
+        answer.usage.input = 3
+        served = self.served(house, answer, count_tokens=True)
+        self.served(house, FakeAnswer(b"{}"))
+        count, message = house.sink.records
+        self.assertEqual((count.operation, message.operation), ("count_tokens", "messages"))
+        self.assertEqual((count.outcome, count.input_tokens, served.call.usage), ("ok", None, None))
+
     def test_estimate(self) -> None:
         """Where no upstream can count, a guess is marked as one."""
         house = House(*"ab")
@@ -577,6 +682,27 @@ class Records(DispatchTestCase):
             self.assertEqual((record.labels, record.session, record.provider), ({"team": "x"}, "session", "p"))
             self.assertEqual((record.model_asked, record.model_served), ("m", "p-m"))
 
+    def test_sent_again(self) -> None:
+        """A request that met a closed connection, and went out once more, leaves a record of either."""
+        for failing in (False, True):
+            house = House()
+            served = house.serve()
+            (sent,) = house.executor.sent
+            sent.attempt.bytes_out = 11
+            house.clock.advance(2.0)
+            sent.attempt.went_stale(house.clock.seconds())
+            house.clock.advance(3.0)
+            if failing:
+                sent.answered.errback(failure(Kind.CLIENT_FAULT, Then.ANSWER, status=400))
+            else:
+                sent.answered.callback(FakeAnswer(b"{}"))
+            stale, last = house.sink.records
+            self.assertEqual((stale.outcome, stale.attempt, stale.status, stale.duration), ("stale", 1, 0, 2.0))
+            self.assertEqual((stale.bytes_out, stale.credential, stale.input_tokens), (11, "a", None))
+            self.assertEqual((last.outcome, last.attempt, last.duration), ("client_fault" if failing else "ok", 2, 3.0))
+            self.assertEqual(served.headers[b"x-claudeproxyd-attempts"], b"2")
+            self.assertEqual((served.call.upstream_time, house.pool.outcomes), (5.0, [last.outcome]))
+
 
 class NothingToOffer(DispatchTestCase):
     """The pool has no candidate at all."""
@@ -630,3 +756,79 @@ class NothingToOffer(DispatchTestCase):
                 answer.say(b"x", ended=True)
             self.assertTrue(served.done)
         self.assertEqual(list(house.dispatcher.oddities.values()), [2])
+
+
+class Windows(DispatchTestCase):
+    """Routes that say how large a request they take. The estimate of these tests is a token a byte."""
+
+    def body(self, size: int) -> bytes:
+        start, end = b'{"model":"m","max_tokens":9,"messages":["', b'"]}'
+        return start + b"x" * (size - len(start) - len(end)) + end
+
+    def overflow(self, tokens: int, maximum: int) -> AttemptFailed:
+        """As every executor puts it."""
+        said = f"prompt is too long: {tokens} tokens > {maximum} maximum"
+        answer = ErrorAnswer(400, [], SAID, verbatim=False, message=said)
+        return AttemptFailed(Outcome(Kind.CLIENT_FAULT, Scope.NONE, Then.ANSWER), answer)
+
+    def sent(self, house: House) -> dict[str, int]:
+        return {name: len(executor.sent) for name, executor in house.executors.items()}
+
+    def test_passed_over(self) -> None:
+        """A request that is too large for a route goes to the next; one that may fit is left to the upstream."""
+        for size, expected in ((500, {"p": 1, "q": 0}), (1_200, {"p": 1, "q": 0}), (1_300, {"p": 0, "q": 1})):
+            house = House("p/a", "q/b", contexts={"p": 1_000})
+            served = self.served(house, FakeAnswer(b"{}"), body=self.body(size))
+            self.assertEqual((served.client.body, self.sent(house)), (b"{}", expected), size)
+
+    def test_counted(self) -> None:
+        """An upstream's own count, where the estimate was too low, leads past it, and past all that are too small."""
+        house = House("p/a", "q/b", "r/c", contexts={"p": 1_000, "q": 1_100, "r": 2_000})
+        house.executors["p"].answers = [self.overflow(1_150, 1_000)]
+        house.executors["r"].answers = [FakeAnswer(b"{}")]
+        served = house.serve(body=self.body(900))
+        self.assertEqual((served.client.body, self.sent(house)), (b"{}", {"p": 1, "q": 0, "r": 1}))
+        self.assertEqual(house.pool.outcomes, ["client_fault", "ok"])
+
+    def test_without_a_count(self) -> None:
+        """An upstream that does not say how large it is says that it is larger than its window."""
+        said = ErrorAnswer(400, [], SAID, verbatim=False, message="Input is too long.")
+        house = House("p/a", "q/b", "r/c", contexts={"p": 1_000, "q": 1_000, "r": 1_001})
+        house.executors["p"].answers = [AttemptFailed(Outcome(Kind.CLIENT_FAULT, Scope.NONE, Then.ANSWER), said)]
+        house.executors["r"].answers = [FakeAnswer(b"{}")]
+        served = house.serve(body=self.body(900))
+        self.assertEqual((served.client.body, self.sent(house)), (b"{}", {"p": 1, "q": 0, "r": 1}))
+
+    def test_none_is_left(self) -> None:
+        """The client hears it in the words by which it compacts, with the widest window and whose it is."""
+        house = House("p/a", "q/b", contexts={"p": 1_000, "q": 2_000})
+        served = self.served(house, body=self.body(3_000))
+        self.assertEqual(served.told, (400, "invalid_request_error"))
+        self.assertEqual(served.client.error.message, "prompt is too long: 3000 tokens > 2000 maximum for q-m")
+        self.assertEqual(self.sent(house), {"p": 0, "q": 0})
+
+    def test_none_is_left_but_small_ones(self) -> None:
+        """The upstream's own words, where it was asked and nobody else takes more."""
+        house = House("p/a", "q/b", contexts={"p": 1_000, "q": 1_000})
+        house.executors["p"].answers = [self.overflow(1_150, 1_000)]
+        served = house.serve(body=self.body(900))
+        self.assertEqual(served.client.error.message, "prompt is too long: 1150 tokens > 1000 maximum")
+        self.assertEqual(self.sent(house), {"p": 1, "q": 0})
+
+    def test_named(self) -> None:
+        """Where others fail, the error names the route that was not asked."""
+        house = House("p/a", "q/b", contexts={"q": 100}, settings={"max_attempts": 2})
+        served = self.served(house, *[transient() for _ in range(4)], body=self.body(900))
+        self.assertIn("not asked, as the request is too large for it: q-m", served.client.error.message)
+
+    def test_without_a_window(self) -> None:
+        """Of a route that names none, an overflow stays the client's answer, and nobody else is bothered."""
+        house = House("p/a", "q/b")
+        served = self.served(house, self.overflow(1_150, 1_000), body=self.body(900))
+        self.assertEqual((served.told[0], self.sent(house)), (400, {"p": 1, "q": 0}))
+
+    def test_counting(self) -> None:
+        """A request is counted wherever its tokens are to be known, however large it is."""
+        house = House("p/a", contexts={"p": 100})
+        served = self.served(house, FakeAnswer(b'{"input_tokens":9}'), count_tokens=True, body=self.body(900))
+        self.assertEqual(served.client.body, b'{"input_tokens":9}')

@@ -73,6 +73,13 @@ class TriesOfOneRequest(SynchronousTestCase):
         tries.failed(self.b, self.failure())
         self.assertFalse(tries.may_go_on(1.0))
 
+    def test_paid(self) -> None:
+        """What was answered, and brought nothing, is asked for twice more at most: it is paid for each time."""
+        tries = Tries(99)
+        for may in (True, True, False):
+            tries.paid += 1
+            self.assertEqual((tries.may_go_on(1.0), tries.once(Then.REFRESH_ONCE, credential("c"))), (may, may))
+
     def test_the_request_itself(self) -> None:
         """What fails where hardly anything does is given up from the third failure on: it is the request."""
         tries = Tries(9)
@@ -98,7 +105,9 @@ class TriesOfOneRequest(SynchronousTestCase):
         """Each kind of repetition is had once; what is none, never."""
         tries = Tries(6)
         for then in (Then.REPEAT_ONCE, Then.RECTIFY_ONCE, Then.REFRESH_ONCE):
+            self.assertTrue(tries.may_repeat(then, self.a))
             self.assertTrue(tries.once(then, self.a))
+            self.assertFalse(tries.may_repeat(then, self.a))
             self.assertFalse(tries.once(then, self.a))
         for then in (Then.ANSWER, Then.NEXT, Then.NEXT_ROUTE, Then.NEXT_PROVIDER, Then.DONE):
             self.assertFalse(tries.once(then, self.a))

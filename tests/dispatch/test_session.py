@@ -33,6 +33,14 @@ class Sessions(SynchronousTestCase):
         for plain in ("user_1_session_2", '{"session_id":7}', "{broken", "{}"):
             self.assertEqual(session(metadata={"user_id": plain}), plain)
 
+    def test_large(self) -> None:
+        """A conversation that grows beyond a megabyte stays the session that it was, and not all of it is read."""
+        more = [{"role": "assistant", "content": "é" * 600_000}, {"role": "user", "content": "x"}]
+        self.assertEqual(session(messages=TURNS + more), session())
+        self.assertNotEqual(session(messages=[{"role": "user", "content": "hi"}, *more]), session())
+        huge = [{"role": "user", "content": "x" * 2_000_000}]
+        self.assertEqual(session(messages=huge + more), session(messages=huge))
+
     def test_long(self) -> None:
         """A name of any length is told from others, and takes no more memory than a short one."""
         long = "s" * 60_000
@@ -40,6 +48,14 @@ class Sessions(SynchronousTestCase):
         self.assertLess(len(named), 100)
         self.assertEqual(session(metadata={"user_id": long}), named)
         self.assertNotEqual(session(metadata={"user_id": long + "t"}), named)
+
+    def test_keys(self) -> None:
+        """A key that a client uses for a name is kept, and stored, as its digest alone; two of them stay two."""
+        keys = [f"sk-ant-api03-AbCdEf_0123456-{n}" for n in range(2)]
+        names = [session(metadata={"user_id": key}) for key in keys]
+        self.assertEqual(len(set(names)), 2)
+        for name in (*names, session([(b"x-claude-code-session-id", keys[0].encode())])):
+            self.assertNotIn("AbCdEf", name)
 
     def test_conversation(self) -> None:
         """Else the beginning of the conversation: the client, its system prompt and its first message."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.config.schema import Pool
-from claudeproxyd.dispatch.verdict import Refusal, broken_off, refusal
+from claudeproxyd.dispatch.verdict import LONGEST_RELAYED, Refusal, broken_off, refusal
 from claudeproxyd.leases import Exhausted
 from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Kind, Outcome, Scope, Then
 
@@ -22,7 +23,7 @@ def failed(kind: Kind, answer: ErrorAnswer | None = None, **more: Any) -> Attemp
     return AttemptFailed(Outcome(kind, then=Then.NEXT, **({"reason": "a reason"} | more)), answer)
 
 
-def said(status: int, type: str = "api_error", message: str = "upstream's words") -> ErrorAnswer:
+def said(status: int, type: str = "api_error", message: str = "upstream's words") -> Any:
     """What an Anthropic upstream said."""
     headers = [
         (b"request-id", b"req_up"),
@@ -124,6 +125,12 @@ class Rows(VerdictTestCase):
                 self.assertIn("20 s", refused.error.message)
                 self.assertIsNone(refused.answer)
         self.check(told(failed(Kind.LOCATION)), 503, "api_error", AGAIN)
+
+    def test_internal(self) -> None:
+        """A lack of ours is a 503, worth another try in a moment; an upstream's own words go before it."""
+        self.check(told(failed(Kind.INTERNAL)), 503, "api_error", (b"retry-after", b"1"))
+        self.assertIn("The gateway failed: a reason", told(failed(Kind.INTERNAL)).error.message)
+        self.assertEqual(told(failed(Kind.QUOTA), failed(Kind.INTERNAL)).error.status, 429)
 
     def test_transient(self) -> None:
         """The upstream's status from 500 up, else 502; 504 for time-outs."""
@@ -249,39 +256,96 @@ class BrokenOff(VerdictTestCase):
 
 
 class Private(VerdictTestCase):
-    """Words that name the operator's accounts are logged, not relayed."""
+    """What names the operator's accounts stays here, and the rest of the sentence goes out."""
 
+    UUID = "8b7d6c5e-1234-4abc-8def-0123456789ab"
     WORDS = (
-        "User: arn:aws:iam::123456789012:user/x is not authorized",
-        "account 123456789012 has no access",
-        "Publisher model projects/my-team/locations/eu not found",
-        "organization org-AbCdEf012345 is over its limit",
-        "workspace 8b7d6c5e-1234-4abc-8def-0123456789ab is closed",
+        ("User: arn:aws:iam::123456789012:user/x is not authorized", "User: *** is not authorized"),
+        ("account 123456789012 has no access", "account *** has no access"),
+        (
+            "Publisher model projects/my-team/locations/eu not found",
+            "Publisher model projects/***/locations/eu not found",
+        ),
+        ("organization org-AbCdEf012345 is over its limit", "organization *** is over its limit"),
+        (f"workspace {UUID} is closed", "workspace *** is closed"),
     )
 
-    def test_withheld(self) -> None:
-        """Not in our words, and not in the upstream's own answer."""
-        for words in self.WORDS:
-            for kind, status in ((Kind.MODEL_UNAVAILABLE, 404), (Kind.CLIENT_FAULT, 422), (Kind.TRANSIENT, 500)):
-                refused = told(failed(kind, said(status, message=words)))
-                self.assertEqual((refused.answer, refused.withheld), (None, words))
-                self.assertNotIn(words, refused.error.message)
+    def test_cut(self) -> None:
+        """In our words, and in the upstream's own answer, whatever its status; the log has them as they were."""
+        for words, left in self.WORDS:
+            for kind, status in (
+                (Kind.MODEL_UNAVAILABLE, 404),
+                (Kind.CLIENT_FAULT, 400),
+                (Kind.CLIENT_FAULT, 422),
+                (Kind.TRANSIENT, 500),
+            ):
+                error = told(failed(kind, said(status, message=words), reason=words)).error
+                self.assertIn(left, error.message)
+                self.assertIn(words, error.logged)
+            refused = told(failed(Kind.CLIENT_FAULT, said(422, message=words)))
+            assert refused.answer is not None
+            self.assertEqual(refused.answer.body, body("api_error", left))
             refused = told(failed(Kind.OVERLOADED, said(529, "overloaded_error", words)))
-            self.assertEqual((refused.answer, refused.withheld, refused.error.status), (None, words, 529))
-            self.assertNotIn(words, broken_off(failed(Kind.BROKEN_STREAM, said(500, message=words))).error.message)
+            assert refused.answer is not None
+            self.assertEqual((refused.answer.status, refused.answer.body), (529, body("overloaded_error", left)))
+            self.assertEqual(broken_off(failed(Kind.BROKEN_STREAM, said(500, message=words))).error.message, left)
 
-    def test_anthropics_own(self) -> None:
-        """A 400 or 413 of an Anthropic upstream is about the request, and passes as it is."""
-        for status in (400, 413):
-            answer = said(status, "invalid_request_error", self.WORDS[0])
+    def test_without_an_answer(self) -> None:
+        """An error in the place of an answer, and one that broke a stream off, are told by their reasons alone."""
+        for words, left in self.WORDS:
+            for refused in (
+                told(failed(Kind.TRANSIENT, reason=words)),
+                broken_off(failed(Kind.BROKEN_STREAM, reason=words)),
+            ):
+                self.assertIn(left, refused.error.message)
+                self.assertIn(words, refused.error.logged)
+
+    def test_fast_mode(self) -> None:
+        """Clients fall back on the words of such a refusal, and wait for as long as it says."""
+        words = "This request would exceed your organization's rate limit of 0 fast mode input tokens per minute"
+        answer = said(429, "rate_limit_error", f"{words} (org: {self.UUID}, model: claude-opus-4-8)")
+        passed = told(failed(Kind.CLIENT_FAULT, answer)).answer
+        assert passed is not None
+        self.assertEqual(passed.body, body("rate_limit_error", f"{words} (org: ***, model: claude-opus-4-8)"))
+        self.assertEqual((passed.status, passed.headers), (429, answer.headers))
+
+    def test_headers(self) -> None:
+        """Accounts are cut out of an error's headers too; the API's own word on its organization passes."""
+        answer = said(422)
+        answer.headers.append((b"x-caller", b"arn:aws:iam::123456789012:user/x"))
+        answer.headers.append((b"anthropic-organization-id", self.UUID.encode()))
+        passed = told(failed(Kind.CLIENT_FAULT, answer)).answer
+        assert passed is not None
+        self.assertEqual(passed.headers[-2:], [(b"x-caller", b"***"), answer.headers[-1]])
+
+    def test_of_the_request(self) -> None:
+        """In a 400 of an Anthropic upstream an id that nobody calls an account's is the client's own."""
+        for words in (f"tool {self.UUID} has no result", "metadata: 123456789012 is no name"):
+            answer = said(400, "invalid_request_error", words)
             self.assertIs(told(failed(Kind.CLIENT_FAULT, answer)).answer, answer)
+
+    def test_large_answers(self) -> None:
+        """Of an answer that no honest upstream gives, only the sentence is told: it would take long to look through."""
+        answer = said(400, message="no")
+        for size, relayed in ((LONGEST_RELAYED, True), (LONGEST_RELAYED + 1, False)):
+            refused = told(failed(Kind.CLIENT_FAULT, replace(answer, body=answer.body.ljust(size))))
+            self.assertEqual(refused.answer is not None, relayed)
+            self.assertEqual(refused.error.message, "no")
 
     def test_innocent(self) -> None:
         """Other words pass."""
         answer = said(404, "not_found_error", "file_011CNha8iCJcU1wXNR6q4V8w not found in project")
         self.assertIs(told(failed(Kind.CLIENT_FAULT, answer)).answer, answer)
 
+    def test_prompts_are_not_logged(self) -> None:
+        """A client is told what came in the place of an error; the log only of which kind and how long it was."""
+        answer = ErrorAnswer(503, [], b"", message="Dear diary")
+        error = told(failed(Kind.TRANSIENT, answer, reason="status 503: 10 bytes of text")).error
+        self.assertEqual(error.message, "The upstream failed: Dear diary")
+        self.assertEqual(error.logged, "The upstream failed: status 503: 10 bytes of text")
+
     def test_upstreams_address(self) -> None:
         """Where our upstream lives is nobody's business either."""
-        refused = told(failed(Kind.TRANSIENT, scope=Scope.PROVIDER, reason="cannot connect to 10.0.0.7:443"))
-        self.assertNotIn("10.0.0.7", refused.error.message)
+        for scope in (Scope.PROVIDER, Scope.CREDENTIAL):
+            refused = told(failed(Kind.TRANSIENT, scope=scope, reason="cannot connect to 10.0.0.7:443"))
+            self.assertNotIn("10.0.0.7", refused.error.message)

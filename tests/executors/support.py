@@ -60,14 +60,13 @@ class ExecutorTestCase(SynchronousTestCase):
         """With these settings."""
         self.net = Net()
         self.executor = self.maker.make(
-            Provider(name="p", kind=self.maker.kind, base_url="http://127.0.0.1:8080/base", **section),
+            Provider(name="p", kind=self.maker.kind, **{"base_url": "http://127.0.0.1:8080/base", **section}),
             Services(
                 clock=self.net.reactor,
                 origin=lambda base_url: self.net.origin,
                 timeouts=Timeouts(),
-                max_event_bytes=100_000,
                 now=lambda: EPOCH,
-                **dict(services),
+                **{"max_event_bytes": 100_000, **dict(services)},
             ),
         )
 
@@ -92,6 +91,17 @@ class ExecutorTestCase(SynchronousTestCase):
         lines = [f"HTTP/1.1 {status} Whatever", f"content-length: {len(body)}", *headers]
         wire.say("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
         return self.result(sent)
+
+    def so_far(self, sent: Any) -> list[Any]:
+        """What a Deferred has come to, if it has come to anything."""
+        found: list[Any] = []
+
+        def note(result: Any) -> Any:
+            found.append(result)
+            return result
+
+        sent.addBoth(note)
+        return found
 
     def result(self, sent: Any) -> Any:
         """What a Deferred has come to."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 from typing import Any
 
 from twisted.internet.defer import CancelledError
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectBindError, ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
 from claudeproxyd.classification import operator_rule
 from claudeproxyd.config.schema import Betas
+from claudeproxyd.dispatch.verdict import broken_off
+from claudeproxyd.errors import TYPE_OF_STATUS
 from claudeproxyd.executors.answers import StreamAnswer, WholeAnswer
 from claudeproxyd.executors.anthropic import AnthropicExecutor, AnthropicMaker
 from claudeproxyd.interfaces import (
@@ -22,9 +25,13 @@ from claudeproxyd.interfaces import (
     ISecretSource,
     IUpstreamAnswer,
 )
-from claudeproxyd.outcomes import AttemptFailed, Kind, Then
+from claudeproxyd.leases import Credential
+from claudeproxyd.observe.capture import Captures
+from claudeproxyd.observe.scrub import remember
+from claudeproxyd.outcomes import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
 from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
+from tests.observe.test_lines import Threads
 from tests.upstream.fakes import Wire
 
 verifyClass(IExecutor, AnthropicExecutor)
@@ -58,6 +65,23 @@ class AnthropicTestCase(ExecutorTestCase):
 class Up(AnthropicTestCase):
     """The request."""
 
+    def test_urls(self) -> None:
+        """A server in the API's place is not sent around the operator's own network; the API sees to that itself."""
+        self.assertIn("url", self.refusal("http://169.254.169.254/a.png") or "passed")
+        self.assertIsNone(self.refusal("https://x.example/a.png"))
+        self.make(url_sources=["http://images.corp:8080"])
+        self.assertIsNone(self.refusal("http://images.corp:8080/a.png"))
+        self.make(base_url="https://api.anthropic.com")
+        self.assertIsNone(self.refusal("http://169.254.169.254/a.png"))
+
+    def refusal(self, url: str) -> str | None:
+        """Why a request with an image at that URL does not go up."""
+        content = [{"type": "image", "source": {"type": "url", "url": url}}]
+        body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": content}]}
+        made = self.attempt(body=json.dumps(body).encode())
+        reason: str | None = self.executor.cannot_carry(made.call, made.route)
+        return reason
+
     def test_bytes(self) -> None:
         """The client's own body goes up as it came, with the query, on the base URL's path."""
         attempt = self.attempt()
@@ -66,11 +90,33 @@ class Up(AnthropicTestCase):
         self.assertEqual(body, attempt.call.envelope.body)
         self.assertEqual(attempt.bytes_out, len(body))
 
+    def test_hop(self) -> None:
+        """Whoever is sent a request, or asked for its models, is told which daemons it has been through."""
+        self.make({"own_hop": b"0123456789abcdef"}.items())
+        sent, _, head, _ = self.send(self.attempt(headers=[(b"x-claudeproxyd-hop", b"fedcba9876543210")]))
+        sent.addErrback(lambda failure: None)
+        self.assertIn(b"\r\nx-claudeproxyd-hop: fedcba9876543210, 0123456789abcdef\r\n", head)
+        self.assertEqual(head.count(b"x-claudeproxyd-hop"), 1)
+        self.executor.models(Credential("p", "a", StaticSecret({"api_key": "k"}))).addErrback(lambda failure: None)
+        self.assertIn(b"\r\nx-claudeproxyd-hop: 0123456789abcdef\r\n", self.net.accept().taken())
+
     def test_model(self) -> None:
         """Only the model is replaced where the route renames it."""
         attempt = self.attempt(model="other")
         _, _, _, body = self.send(attempt)
         self.assertEqual(body, attempt.call.envelope.body.replace(b'"model":"m"', b'"model":"other"'))
+
+    def test_system_in_mid_conversation(self) -> None:
+        """A model that the route chose and that refuses it gets a user's turn; the client's own gets what it sent."""
+        said = [{"role": "user", "content": "hi"}, {"role": "system", "content": "Be quick."}]
+        body = json.dumps({"model": "claude-opus-5-5", "max_tokens": 9, "messages": said}).encode()
+        for model, role in (
+            ("claude-opus-4-6", "user"), ("glm-5", "user"), ("claude-opus-4-8", "system"), ("claude-opus-5-5", "system")
+        ):  # fmt: skip
+            _, _, _, sent = self.send(self.attempt(body=body, model=model))
+            self.assertEqual(json.loads(sent)["messages"][1]["role"], role, model)
+        older = body.replace(b"claude-opus-5-5", b"claude-opus-4-6")
+        self.assertEqual(self.send(self.attempt(body=older, model="claude-opus-4-6"))[3], older)
 
     def test_rectified(self) -> None:
         """What dispatch puts in place of the body goes up instead."""
@@ -95,6 +141,14 @@ class Up(AnthropicTestCase):
         _, _, head, body = self.send()
         self.assertEqual(body, b'{"model":"m","messages":[],"stream":false}')
         self.assertIn(b"content-length: %d\r\n" % len(body), head.lower())
+
+    def test_half_a_character(self) -> None:
+        """Half a surrogate pair goes up as it came: the API refuses it in its own words, and others may take it."""
+        said = b'{"model":"m", "max_tokens":9,"messages":[{"role":"user","content":"\\ud83d"}]}'
+        self.assertEqual(self.send(self.attempt(body=said))[3], said)
+        self.assertEqual(self.send(self.attempt(body=said, model="n"))[3], said.replace(b'"m"', b'"n"'))
+        self.make(drop_fields=["max_tokens"])
+        self.assertEqual(self.send(self.attempt(body=said))[3], said.replace(b'"max_tokens":9,', b""))
 
     def test_keys(self) -> None:
         """The credential's secret goes up, as a key or as a token; the client's own never does."""
@@ -136,6 +190,19 @@ class Up(AnthropicTestCase):
         wire.say(b'HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n{"input_tokens":3}')
         self.assertEqual(self.result(sent).usage.input, 3)
 
+    def test_sent_again(self) -> None:
+        """What goes out once more, as its kept connection was closed already, counts as another attempt."""
+        self.answer(200, MESSAGE)
+        attempt = self.attempt()
+        sent, wire, _, _ = self.send(attempt)
+        self.net.reactor.advance(2.0)
+        wire.end()
+        fresh = self.net.accept()
+        self.assertIn(b"POST /base/v1/messages", fresh.taken())
+        fresh.say(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(MESSAGE), MESSAGE))
+        self.assertEqual(self.result(sent).body, MESSAGE)
+        self.assertEqual((attempt.stale_at, attempt.number), (self.net.reactor.seconds(), 2))
+
     def test_cancel(self) -> None:
         """Cancelling closes the upstream's socket at once."""
         sent, wire, _, _ = self.send()
@@ -176,6 +243,20 @@ class Whole(AnthropicTestCase):
             self.assertEqual((outcome.kind, outcome.then), (Kind.TRANSIENT, Then.NEXT), body)
         self.assertEqual(self.failed(200, b"{}", count_tokens=True).outcome.kind, Kind.TRANSIENT)
         self.assertEqual(self.failed(200, b"x", "content-encoding: br").outcome.kind, Kind.TRANSIENT)
+
+    def test_blanks_without_end(self) -> None:
+        """Blanks keep an answer alive, and not for ever: it has timeouts.content from its head to its end."""
+        for count_tokens in (False, True):
+            sent, wire, _, _ = self.send(self.attempt(count_tokens=count_tokens), count_tokens)
+            wire.say(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
+            for _ in range(8):
+                self.net.reactor.advance(100.0)
+                wire.say(chunk(b" "))
+            self.assertEqual(self.so_far(sent), [])
+            self.net.reactor.advance(100.0)
+            outcome = self.result(sent).outcome
+            self.assertEqual((outcome.kind, outcome.timed_out), (Kind.TRANSIENT, True))
+            self.assertTrue(wire.aborted)
 
     def test_damaged_coding(self) -> None:
         """Compressed bytes that cannot be decoded are shown to nobody as words."""
@@ -259,12 +340,34 @@ class Failures(AnthropicTestCase):
         wire.end()
         self.assertEqual(self.result(sent).outcome.kind, Kind.QUOTA)
 
+    def test_error_that_drips(self) -> None:
+        """An error's body has five seconds in all, whatever comes of it; then the status speaks."""
+        for status, kind in ((500, Kind.TRANSIENT), (429, Kind.QUOTA), (400, Kind.CLIENT_FAULT)):
+            for drip in (b"", b" "):
+                sent, wire, _, _ = self.send()
+                wire.say(b"HTTP/1.1 %d No\r\nretry-after: 17\r\ncontent-length: 100000\r\n\r\n{" % status)
+                for _ in range(4):
+                    self.net.reactor.advance(1.0)
+                    if drip:
+                        wire.say(drip)
+                self.assertEqual(self.so_far(sent), [])
+                self.net.reactor.advance(1.0)
+                self.assertEqual(self.result(sent).outcome.kind, kind)
+                self.assertTrue(wire.aborted)
+
     def test_connect(self) -> None:
         """No connection is a failure that is worth another try."""
         sent = self.executor.messages(self.attempt())
         self.net.refuse(ConnectionRefusedError())
         outcome = self.result(sent).outcome
         self.assertEqual((outcome.kind, outcome.repeatable), (Kind.TRANSIENT, True))
+
+    def test_nothing_left_here(self) -> None:
+        """That we have no descriptor left cools nobody."""
+        sent = self.executor.messages(self.attempt())
+        self.net.refuse(ConnectBindError(errno.EMFILE, "Too many open files"))
+        outcome = self.result(sent).outcome
+        self.assertEqual((outcome.kind, outcome.scope, outcome.then), (Kind.INTERNAL, Scope.NONE, Then.NEXT))
 
     def test_first_byte(self) -> None:
         """Silence is a time-out of ours, sooner for a stream than for a whole answer."""
@@ -347,7 +450,9 @@ class Streams(AnthropicTestCase):
             ((START,), Kind.TRANSIENT),
             ((START + BLOCK + DELTA % b"a",), Kind.BROKEN_STREAM),
             ((WHOLE.replace(STOP, b""),), Kind.BROKEN_STREAM),
-            ((WHOLE[:-1],), Kind.BROKEN_STREAM),
+            ((WHOLE[:-3],), Kind.BROKEN_STREAM),
+            ((WHOLE.replace(STOP, b"event: message_stop"),), Kind.BROKEN_STREAM),
+            ((WHOLE.replace(FIGURES + STOP, FIGURES[:-1]),), Kind.BROKEN_STREAM),
             ((), Kind.TRANSIENT),
         ):
             for clean in (True, False):
@@ -356,6 +461,58 @@ class Streams(AnthropicTestCase):
                     wire.end()
                 self.assertEqual(events.failure.outcome.kind, kind)
                 self.assertEqual(events.failure.outcome.reason, "upstream closed the stream before message_stop")
+
+    def test_no_last_empty_line(self) -> None:
+        """Everything was there: a message_stop whose empty line is missing ends the message, and an error is one."""
+        for line_end in (b"\n", b"\r\n", b"\r"):
+            whole = WHOLE.replace(b"\n", line_end)
+            for missing in (1, 2):
+                for at in (len(whole) // 2, len(whole) - 40):
+                    cut = whole[: -missing * len(line_end)]
+                    answer, events, wire = self.deliver(cut[:at], cut[at:], end=True)
+                    self.assertEqual((events.failure, events.frames), (None, WHOLE))
+                    self.assertEqual((answer.stop_reason, answer.usage.output, wire.aborted), ("end_turn", 7, False))
+        _, events, _ = self.deliver(START + BLOCK + DELTA % b"a", OVERLOADED[:-2], end=True)
+        self.assertEqual(events.failure.answer.message, "Overloaded")
+
+    def test_another_message(self) -> None:
+        """A repetition behind the upstream, within a message: a failed attempt before content, else a broken stream."""
+        another = START.replace(b'"message":{', b'"message":{"id":"msg_2",')
+        for reads, kind in (((START, another), Kind.TRANSIENT), ((START + DELTA % b"a", another), Kind.BROKEN_STREAM)):
+            _, events, wire = self.deliver(*reads, WHOLE)
+            self.assertEqual(events.failure.outcome.kind, kind)
+            self.assertIn("another message", events.failure.outcome.reason)
+            self.assertTrue(wire.aborted)
+
+    def test_errors_of_other_dialects(self) -> None:
+        """An error without a type is told in the upstream's words, with its status or its type, first and late."""
+        for error, status in (
+            (b'{"error":{"message":"no luck","code":502}}', 502),
+            (b'{"error":{"type":"overloaded_error","message":"no luck"}}', 529),
+            (b'{"error":{"type":"rate_limit_error","message":"no luck"}}', 429),
+            (b'{"error":{"type":"invalid_request_error","message":"no luck"}}', 400),
+            (b'{"error":{"message":"no luck"}}', 500),
+            (b'{"error":"no luck"}', 500),
+        ):
+            for reads in ((), (START,), (START + DELTA % b"a",)):
+                _, events, _ = self.deliver(*reads, b"data: %b\n\n" % error)
+                answer = events.failure.answer
+                self.assertEqual((answer.status, answer.message), (status, "no luck"))
+                if reads and b"delta" in reads[-1]:
+                    told = broken_off(events.failure).error
+                    self.assertEqual((told.status, told.message), (status, "no luck"))
+        for kind in {*TYPE_OF_STATUS.values()}:
+            _, events, _ = self.deliver(
+                START + DELTA % b"a", b'data: {"error":{"type":"%b","message":"no luck"}}\n\n' % kind.encode()
+            )
+            self.assertEqual(broken_off(events.failure).error.type, kind)
+
+    def test_nothing_certain(self) -> None:
+        """A stream that fails ahead of its first delta has no figure that is certain."""
+        for reads in ((START,), (START, OVERLOADED), (START + BLOCK,)):
+            answer, events, _ = self.deliver(*reads, end=True)
+            self.assertIsNotNone(events.failure)
+            self.assertTrue(answer.usage.estimated)
 
     def test_cut_figures(self) -> None:
         """A stream that was cut: input of message_start, output estimated and marked so."""
@@ -413,6 +570,68 @@ class Streams(AnthropicTestCase):
             failure = self.failed(200, b"{}", "content-type: " + kind, stream=True)
             self.assertEqual(failure.outcome.kind, Kind.TRANSIENT)
 
+    def test_not_a_stream_that_drips(self) -> None:
+        """Such a page is not waited for, either."""
+        sent, wire, _, _ = self.send(self.attempt(stream=True))
+        wire.say(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ntransfer-encoding: chunked\r\n\r\n")
+        wire.say(chunk(b"<html>"))
+        self.net.reactor.advance(5.0)
+        self.assertEqual(self.result(sent).outcome.kind, Kind.TRANSIENT)
+        self.assertTrue(wire.aborted)
+
+    def test_barren(self) -> None:
+        """An upstream that says nothing, and much of it, is broken off: comments, empty lines, pings, before the
+        first content and after it."""
+        for rubbish in (b":\n\n", b"\n", b"\r\n", PING, b": processing\n\n" + PING, b"id: 1\n\n"):
+            for before in (START, START + BLOCK + DELTA % b"a"):
+                _, events, wire = self.deliver(before)
+                read = rubbish * (60_000 // len(rubbish))
+                reads = 0
+                while events.failure is None and reads < 40:
+                    wire.say(chunk(read))
+                    reads += 1
+                self.assertTrue(16 <= reads <= 18, (rubbish, reads))
+                self.assertIn("nothing of the answer", events.failure.outcome.reason)
+                self.assertTrue(wire.aborted)
+
+    def test_barren_and_large(self) -> None:
+        """A comment that comes in many reads counts as what it is, once it is whole."""
+        _, events, wire = self.deliver(START)
+        comment = b":" + b"x" * 90_000 + b"\n\n"
+        comments = 0
+        while events.failure is None and comments < 20:
+            comments += 1
+            for start in range(0, len(comment), 30_000):
+                wire.say(chunk(comment[start : start + 30_000]))
+        self.assertEqual(comments, 12)
+
+    def test_fruitful(self) -> None:
+        """Pings and comments between events do no harm however many there are, nor does a large event."""
+        self.make({"max_event_bytes": 3_000_000}.items())
+        _, events, wire = self.deliver(START + BLOCK)
+        for _ in range(40):
+            wire.say(chunk(PING * 1_000))
+            wire.say(chunk(b": x\n\n" * 1_000 + DELTA % b"a"))
+        large = DELTA % (b"x" * 2_500_000)
+        for start in range(0, len(large), 60_000):
+            wire.say(chunk(large[start : start + 60_000]))
+        wire.say(chunk(BLOCK_STOP + FIGURES + STOP))
+        self.assertIsNone(events.failure)
+        self.assertTrue(events.batches[-1].ended)
+
+    def test_compressed_beyond_a_step(self) -> None:
+        """What one read decompresses to is read step by step, and nothing of it is lost."""
+        self.make({"max_event_bytes": 3_000_000}.items())
+        answer, wire = self.stream(EVENT_STREAM, "content-encoding: gzip")
+        answer.deliver(events := Events())
+        whole = START + BLOCK + DELTA % b"abc" * 20_000 + BLOCK_STOP + FIGURES + STOP
+        wire.say(chunk(gzip.compress(whole)))
+        self.assertEqual((events.frames, events.failure), (whole, None))
+        answer, wire = self.stream(EVENT_STREAM, "content-encoding: gzip")
+        answer.deliver(events := Events())
+        wire.say(chunk(gzip.compress(START + b":\n\n" * 900_000)))
+        self.assertIn("nothing of the answer", events.failure.outcome.reason)
+
 
 class Models(AnthropicTestCase):
     """What a credential can use."""
@@ -461,3 +680,110 @@ class Secret(SynchronousTestCase):
         self.assertEqual(self.successResultOf(source.refresh()), {"api_key": "sk-very-secret"})
         self.assertFalse(source.refreshable)
         self.assertNotIn("very", repr(source))
+
+
+class Secrets(AnthropicTestCase):
+    """An upstream that repeats our key, which is of no shape that could be known."""
+
+    KEY = "key-of-the-house-01"
+
+    def setUp(self) -> None:
+        super().setUp()
+        remember([self.KEY])
+
+    def error(self, message: str) -> bytes:
+        """Claude's error."""
+        return json.dumps({"type": "error", "error": {"type": "api_error", "message": message}}).encode()
+
+    def check(self, failure: AttemptFailed) -> None:
+        """Neither what is relayed nor what is noted down has it."""
+        self.assertNotIn(self.KEY, failure.outcome.reason)
+        if failure.answer is not None:
+            self.assertIn(b"***", failure.answer.body)
+            self.assertNotIn(self.KEY, repr(failure.answer))
+
+    def test_errors(self) -> None:
+        """Of any status, whatever the rest of it says, cut or not."""
+        for status in (400, 401, 403, 404, 409, 413, 422, 429, 500, 503, 529):
+            for message in (f"bad {self.KEY}", "x" * 390 + self.KEY, "x" * 7_990 + self.KEY):
+                failure = self.failed(status, self.error(message), f"x-echo: {self.KEY}", f"x-api-key: {self.KEY}")
+                self.check(failure)
+                assert failure.answer is not None
+                self.assertIn((b"x-echo", b"***"), failure.answer.headers)
+                self.assertNotIn(b"x-api-key", dict(failure.answer.headers))
+
+    def test_in_band(self) -> None:
+        """First, or after content."""
+        error = b"event: error\ndata: " + self.error(f"bad {self.KEY}") + b"\n\n"
+        for reads in ((error,), (START, BLOCK, DELTA % b"hi", error)):
+            _, events, _ = self.deliver(*reads)
+            self.check(events.failure)
+
+    def test_good_answers(self) -> None:
+        """Their headers; and what counts tokens, which holds nothing else."""
+        answer = self.answer(200, MESSAGE, f"x-echo: {self.KEY}")
+        self.assertIn((b"x-echo", b"***"), answer.headers)
+        answer, _ = self.stream(EVENT_STREAM, f"x-echo: {self.KEY}")
+        self.assertIn((b"x-echo", b"***"), answer.headers)
+        body = json.dumps({"input_tokens": 5, "of": self.KEY}).encode()
+        self.assertEqual(json.loads(self.answer(200, body, count_tokens=True).body), {"input_tokens": 5, "of": "***"})
+
+    def test_content_is_not_looked_at(self) -> None:
+        """What a good answer says is its own affair: it goes on as it came."""
+        message = b'{"type":"message","content":[{"type":"text","text":"%b"}]}' % self.KEY.encode()
+        self.assertEqual(self.answer(200, message).body, message)
+        _, events, _ = self.deliver(START, BLOCK, DELTA % self.KEY.encode(), STOP)
+        self.assertIn(self.KEY.encode(), events.frames)
+
+    def captured(self, *reads: bytes, status: int = 200, stream: bool = False, coding: str = "gzip") -> Any:
+        """The capture of an answer's body that came in these reads."""
+        captures = Captures(self.net.reactor, Threads())
+        captures.reload("always", "", 100_000, 1)
+        capture = captures.begin("req_1")
+        assert capture is not None
+        sent, wire, _, _ = self.send(self.attempt(stream=stream, capture=capture))
+        media = EVENT_STREAM if stream and status == 200 else "content-type: application/json"
+        length = "transfer-encoding: chunked" if stream else f"content-length: {sum(map(len, reads))}"
+        wire.say(f"HTTP/1.1 {status} X\r\n{media}\r\n{length}\r\ncontent-encoding: {coding}\r\n\r\n".encode())
+        result: list[Any] = []
+        sent.addBoth(result.append)
+        if stream and result:
+            result[0].deliver(Events())
+        for read in reads:
+            wire.say(chunk(read) if stream else read)
+        if stream:
+            wire.say(chunk(b""))
+        (shown,) = json.loads(capture.file()[1])["attempts"]
+        return shown
+
+    def test_captures_are_decoded(self) -> None:
+        """Inside a coding nothing could be masked: what is captured is what was said."""
+        body = self.error(f"bad {self.KEY}")
+        self.assertIn("bad ***", self.captured(gzip.compress(body), status=503)["answer"]["body"]["text"])
+        message = b'{"type":"message","content":"%b"}' % self.KEY.encode()
+        shown = self.captured(gzip.compress(message))["answer"]["body"]
+        self.assertEqual((shown["text"], shown["bytes"]), ('{"type":"message","content":"***"}', len(message)))
+        packed = gzip.compress(WHOLE + self.KEY.encode())
+        shown = self.captured(packed[:30], packed[30:], stream=True)["answer"]["body"]
+        self.assertIn("message_stop", shown["text"])
+        self.assertNotIn(self.KEY, shown["text"])
+
+    def test_captures_of_what_cannot_be_decoded(self) -> None:
+        """Nothing can be masked in it, so there is nothing of it but that."""
+        for stream in (False, True):
+            for status in (200, 503):
+                shown = self.captured(self.KEY.encode(), status=status, stream=stream)
+                self.assertEqual(shown["answer"]["body"].get("text"), "")
+                self.assertIn("failure", shown)
+
+    def test_captures_of_pages(self) -> None:
+        """A page in the place of a stream is in the capture too."""
+        captures = Captures(self.net.reactor, Threads())
+        captures.reload("always", "", 100_000, 1)
+        capture = captures.begin("req_1")
+        assert capture is not None
+        sent, wire, _, _ = self.send(self.attempt(stream=True, capture=capture))
+        wire.say(b"HTTP/1.1 200 X\r\ncontent-type: text/html\r\ncontent-length: 10\r\n\r\n<p>No</p>.")
+        self.assertIsInstance(self.result(sent), AttemptFailed)
+        (shown,) = json.loads(capture.file()[1])["attempts"]
+        self.assertEqual(shown["answer"]["body"]["text"], "<p>No</p>.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import CancelledError
@@ -15,6 +16,7 @@ from claudeproxyd.config.schema import Betas, Pool, Provider
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.dispatch.verdict import refusal
 from claudeproxyd.errors import ClaudeError
+from claudeproxyd.executors import gemini
 from claudeproxyd.executors.answers import MadeStream
 from claudeproxyd.executors.gemini import GeminiExecutor, GeminiMaker
 from claudeproxyd.executors.http import MAX_PAGES
@@ -24,7 +26,7 @@ from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.outcomes import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
-from tests.executors.support import Events, ExecutorTestCase, chunk
+from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
 from tests.messages.accumulate import accumulate
 from tests.observe.test_lines import Threads
 from tests.upstream.fakes import Wire
@@ -126,7 +128,16 @@ class Up(GeminiTestCase):
         _, _, head, _ = self.send(self.attempt(headers=client))
         names = sorted(line.partition(b":")[0].lower() for line in head.split(b"\r\n")[1:])
         self.assertEqual(
-            names, [b"accept-encoding", b"content-length", b"content-type", b"host", b"x-goog-api-key", b"x-team"]
+            names,
+            [
+                b"accept-encoding",
+                b"content-length",
+                b"content-type",
+                b"host",
+                b"x-claudeproxyd-hop",
+                b"x-goog-api-key",
+                b"x-team",
+            ],
         )
         self.assertIn(b"\r\nx-goog-api-key: g-key", head)
         self.assertIn(b"\r\nx-team: for client", head)
@@ -164,6 +175,15 @@ class Up(GeminiTestCase):
         reason = self.executor.cannot_carry(made.call, made.route)
         self.assertIn("safeguards", reason)
         self.assertEqual(made.call.prepared, {})
+
+    def test_thinking_of_the_route(self) -> None:
+        """A route may leave it to the model how much it thinks where the client does not say."""
+        made = self.attempt()
+        for own_thinking, expected in ((False, {"thinkingBudget": 128}), (True, None)):
+            route = replace(made.route, model="gemini-2.5-pro", own_thinking=own_thinking)
+            self.assertIsNone(self.executor.cannot_carry(made.call, route))
+            config = json.loads(made.call.prepared[route].body)["generationConfig"]
+            self.assertEqual(config.get("thinkingConfig"), expected)
 
     def test_version(self) -> None:
         """The stricter rules of a newer anthropic-version hold here too."""
@@ -330,6 +350,17 @@ class Whole(GeminiTestCase):
         told = self.told(failure)
         self.assertEqual((told.status, told.type), (502, "api_error"))
         self.assertIn("MALFORMED_FUNCTION_CALL", told.message)
+
+    def test_nothing_said(self) -> None:
+        """STOP without a word is worth one repetition too; of that the client gets what there is."""
+        body = json.dumps(said(finish="STOP")).encode()
+        failure = self.failed(200, body)
+        self.assertEqual((failure.outcome.kind, failure.outcome.then), (Kind.MODEL_FAULT, Then.REPEAT_ONCE))
+        attempt = self.attempt()
+        attempt.last = True
+        sent, wire, *_ = self.send(attempt)
+        wire.say(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+        self.assertEqual(json.loads(self.result(sent).body)["content"], [])
 
     def test_spoilt_answers_cost_too(self) -> None:
         """What Google counted of an answer that the model spoilt is known."""
@@ -643,6 +674,113 @@ class Failures(GeminiTestCase):
         self.net.refuse(ConnectionRefusedError())
         outcome = self.result(sent).outcome
         self.assertEqual((outcome.kind, outcome.repeatable), (Kind.TRANSIENT, True))
+
+
+class StopSequences(GeminiTestCase):
+    """A whole answer that may end at a stop sequence: of a stream from upstream, so that it ends there too."""
+
+    def ask(self, *headers: str, **options: Any) -> tuple[Any, Wire, Attempt]:
+        """What comes of it, once the head of the stream is in."""
+        attempt = self.attempt(body={"stop_sequences": ["###"]}, **options)
+        sent, wire, head, _ = self.send(attempt)
+        self.assertIn(b":streamGenerateContent?alt=sse HTTP/1.1\r\n", head)
+        self.assertIn(b"\r\naccept-encoding: identity", head)
+        lines = ["HTTP/1.1 200 OK", "transfer-encoding: chunked", *(headers or (EVENT_STREAM,))]
+        wire.say("\r\n".join(lines).encode() + b"\r\n\r\n")
+        return sent, wire, attempt
+
+    def test_met(self) -> None:
+        """The client has its answer as soon as one is met, and the upstream is let go at its next word."""
+        sent, wire, _ = self.ask()
+        wire.say(chunk(sse(said({"text": "a#"}))))
+        self.assertNoResult(sent)
+        wire.say(chunk(sse(said({"text": "## b"}))))
+        answer = self.result(sent)
+        verifyObject(IUpstreamAnswer, answer)
+        message = json.loads(answer.body)
+        self.assertEqual(message["content"], [{"type": "text", "text": "a"}])
+        self.assertEqual((message["stop_reason"], message["stop_sequence"]), ("stop_sequence", "###"))
+        self.assertTrue(answer.usage.estimated)
+        self.assertEqual(answer.bytes_in, len(sse(said({"text": "a#"}), said({"text": "## b"}))))
+        self.assertFalse(wire.aborted)
+        wire.say(chunk(sse(said({"text": "c"}))))
+        self.assertTrue(wire.aborted)
+
+    def test_not_met(self) -> None:
+        """An answer without any is whole at its end, with Google's own figures, and may come as an array."""
+        for headers, body in (
+            ((), sse(said({"text": "a#"}), said({"text": "b"}, finish="STOP"))),
+            (("content-type: application/json",), json.dumps([said({"text": "a#b"}, finish="STOP")]).encode()),
+        ):
+            self.make()
+            sent, wire, _ = self.ask(*headers)
+            wire.say(chunk(body) + chunk(b""))
+            answer = self.result(sent)
+            message = json.loads(answer.body)
+            self.assertEqual((message["content"][0]["text"], message["stop_reason"]), ("a#b", "end_turn"))
+            self.assertEqual((answer.usage.input, answer.usage.output, answer.usage.estimated), (5, 7, False))
+            self.assertEqual(answer.headers, [(b"content-type", b"application/json")])
+
+    def test_failures(self) -> None:
+        """Nothing of it has reached the client: whatever breaks it, another credential can take over."""
+        begun = sse(said({"text": "a"}))
+        for rest, kind in (
+            (b"data: {\r\n\r\n", Kind.TRANSIENT),
+            (sse(error(503, "UNAVAILABLE", "The model is overloaded.")), Kind.OVERLOADED),
+            (sse(said(finish="MALFORMED_FUNCTION_CALL")), Kind.MODEL_FAULT),
+            (b"", Kind.TRANSIENT),
+        ):
+            self.make()
+            sent, wire, _ = self.ask()
+            wire.say(chunk(begun))
+            wire.say((chunk(rest) if rest else b"") + chunk(b""))
+            failure = self.result(sent)
+            self.assertIsInstance(failure, AttemptFailed)
+            self.assertEqual(failure.outcome.kind, kind)
+            self.assertNotEqual(failure.outcome.then, Then.ANSWER)
+
+    def test_not_a_stream(self) -> None:
+        """A page in the place of a stream is no answer."""
+        sent, wire, _ = self.ask("content-type: text/html")
+        wire.say(chunk(b"<html>") + chunk(b""))
+        self.assertEqual(self.result(sent).outcome.kind, Kind.TRANSIENT)
+
+    def test_thoughts_alone(self) -> None:
+        """Thoughts without an answer are asked for once more: the client has not been shown them."""
+        sent, wire, _ = self.ask()
+        wire.say(chunk(sse(said({"text": "h", "thought": True}), said(finish="STOP"))) + chunk(b""))
+        self.assertEqual(self.result(sent).outcome.kind, Kind.MODEL_FAULT)
+
+    def test_cancelled(self) -> None:
+        """A client that leaves closes the upstream's socket."""
+        sent, wire, _ = self.ask()
+        wire.say(chunk(sse(said({"text": "a"}))))
+        sent.cancel()
+        self.failureResultOf(sent, CancelledError)
+        self.assertTrue(wire.aborted)
+
+    def test_never_whole(self) -> None:
+        """An upstream that keeps the answer alive and does not end it is given up."""
+        sent, wire, _ = self.ask()
+        limit = self.executor.services.timeouts.content
+        for _ in range(10):
+            wire.say(chunk(b": alive\r\n\r\n"))
+            self.net.reactor.advance(limit / 10)
+        failure = self.result(sent)
+        self.assertEqual((failure.outcome.kind, failure.outcome.timed_out), (Kind.TRANSIENT, True))
+        self.assertTrue(wire.aborted)
+
+    def test_bound(self) -> None:
+        """An answer that does not end does not fill the memory, and what there is of it is counted."""
+        held: list[int] = []
+        self.patch(gemini, "MAX_WHOLE_ANSWER", 1_000)
+        self.make({"hold": held.append})
+        sent, wire, _ = self.ask()
+        wire.say(chunk(sse(said({"text": "a" * 500}))))
+        self.assertGreater(sum(held), 500)
+        wire.say(chunk(sse(said({"text": "a" * 500}))))
+        self.assertEqual(self.result(sent).outcome.kind, Kind.TRANSIENT)
+        self.assertEqual(sum(held), 0)
 
 
 class Models(GeminiTestCase):

@@ -343,6 +343,15 @@ class PaceTests(SandboxCase):
 class FailureTests(SandboxCase):
     """How it fails when asked to."""
 
+    def test_one_request_id(self) -> None:
+        """There is one request and nobody upstream, so its header, its body and its record have one id: ours."""
+        for content in ("hi [sandbox:status=529]", "hi [sandbox:error=api_error]"):
+            answer = self.failed(self.ask(content)).answer
+            assert answer is not None
+            self.assertEqual(dict(answer.headers)[b"request-id"], b"req_1")
+            self.assertEqual(json.loads(answer.body)["request_id"], "req_1")
+        self.assertEqual(self.successResultOf(self.ask("hi")).request_id, "req_1")
+
     def test_status(self) -> None:
         """A refusal is classified like Anthropic's own and carries its Claude-shaped body and retry-after."""
         for model, content in [

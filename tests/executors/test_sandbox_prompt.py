@@ -29,6 +29,10 @@ def prompt(content: Any, **members: Any) -> Prompt:
 class PromptTests(SynchronousTestCase):
     """The user's words and what they ask for."""
 
+    def test_half_a_character(self) -> None:
+        """Half a surrogate pair is a replacement character: what is said back can be told."""
+        self.assertEqual(Prompt(b'{"messages":[{"role":"user","content":"a\\ud83d"}]}').said, "a\ufffd")
+
     def test_last_words(self) -> None:
         """The user's own last words are found, past Claude Code's reminders and its system turn."""
         messages = [

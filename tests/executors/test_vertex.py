@@ -47,6 +47,7 @@ CAPTURES = Path(__file__).parent.parent / "data" / "captures" / "requests.jsonl.
 BASE = "http://127.0.0.1:8080/base"
 PROJECT = "/base/v1/projects/p1/locations/us-east5/publishers/anthropic/models/"
 GEMINI = "gemini-3-pro"
+PAYER = "x-goog-user-project"
 CLAUDE = "claude-sonnet-4-5@20250929"
 BODY = b'{"model": "claude-x","max_tokens": 9,"messages":[ {"role":"user","content":"hi"}]}'
 
@@ -183,6 +184,12 @@ class ClaudeUp(VertexTestCase):
         rest = b'"max_tokens": 9,"messages":[ {"role":"user","content":"hi"}]}'
         self.assertEqual(body, b'{"anthropic_version":"vertex-2023-10-16",' + rest)
 
+    def test_half_a_character(self) -> None:
+        """Half a surrogate pair goes up as it came."""
+        *_, up = self.up(body=BODY.replace(b'"hi"', b'"\\ud83d"'))
+        self.assertIn(b'"messages":[ {"role":"user","content":"\\ud83d"}]', up)
+        self.assertNotIn(b"claude-x", up)
+
     def test_versions(self) -> None:
         """The API's first version has another name here; later ones, known or not, keep theirs; the client's body is
         not believed."""
@@ -200,12 +207,24 @@ class ClaudeUp(VertexTestCase):
         for asked in bodies:
             count_tokens = "max_tokens" not in asked
             body = json.dumps(asked if not count_tokens else {**asked, "max_tokens": 1}).encode()
-            *_, sent = self.up(count_tokens, body=body)
+            *_, sent = self.up(count_tokens, body=body, model="claude-opus-5-5")
             expected = {name: value for name, value in json.loads(body).items() if name not in REFUSED_FIELDS}
-            expected |= {"anthropic_version": "vertex-2023-10-16", "model": CLAUDE}
+            expected |= {"anthropic_version": "vertex-2023-10-16", "model": "claude-opus-5-5"}
             if not count_tokens:
                 del expected["model"]
             self.assertEqual(json.loads(sent), expected)
+
+    def test_system_in_mid_conversation(self) -> None:
+        """Models before Opus 4.8 refuse it, whoever asks for them: they get a user's turn in its place."""
+        said = [{"role": "user", "content": "hi"}, {"role": "system", "content": "Be quick."}]
+        body = json.dumps({"model": "claude-opus-4-6", "max_tokens": 9, "messages": said}).encode()
+        for count_tokens in (False, True):
+            *_, sent = self.up(count_tokens, body=body, model="claude-opus-4-6")
+            first, second = json.loads(sent)["messages"]
+            self.assertEqual((first, second["role"]), (said[0], "user"))
+            self.assertEqual(second["content"][0]["text"], "<system-reminder>\nBe quick.\n</system-reminder>")
+            *_, sent = self.up(count_tokens, body=body, model="claude-opus-4-8")
+            self.assertEqual(json.loads(sent)["messages"], said)
 
     def test_stream(self) -> None:
         """A stream has a method of its own, and says so in the body too; the client's query is not for Google."""
@@ -406,6 +425,30 @@ class Gemini(VertexTestCase):
         self.assertIn("prefill", str(self.executor.cannot_carry(call, Route("v", GEMINI))))
         self.assertIsNone(self.executor.cannot_carry(call, Route("v", CLAUDE)))
 
+    def test_urls(self) -> None:
+        """Neither publisher's models are sent to what the operator may read and the client may not."""
+        for url in (
+            "gs://private/payroll.pdf",
+            "http://169.254.169.254/a.png",
+            "https://metadata.google.internal/a.png",
+        ):
+            for model in (GEMINI, CLAUDE):
+                self.assertIn("url", self.refusal(model, url) or "passed", url)
+        self.assertIn("rights", self.refusal(GEMINI, "https://storage.googleapis.com/private/a.png") or "")
+        for model in (GEMINI, CLAUDE):
+            self.assertIsNone(self.refusal(model, "https://x.example/a.png"))
+        self.make(url_sources=["gs://team-docs", "https://storage.googleapis.com"])
+        for model in (GEMINI, CLAUDE):
+            self.assertIsNone(self.refusal(model, "gs://team-docs/a.png"))
+            self.assertIsNone(self.refusal(model, "https://storage.googleapis.com/team-docs/a.png"))
+            self.assertIn("url", self.refusal(model, "gs://private/a.png") or "")
+
+    def refusal(self, model: str, url: str) -> str | None:
+        """Why a request with an image at that URL is not sent to that model."""
+        content = [{"type": "image", "source": {"type": "url", "url": url}}]
+        body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": content}]}
+        return self.executor.cannot_carry(self.attempt(body=json.dumps(body).encode()).call, Route("v", model))
+
     def test_threads(self) -> None:
         """Neither publisher's models go on with a conversation that the client has not brought; with others they do."""
         for kind in ("create", "continue"):
@@ -437,6 +480,22 @@ class Gemini(VertexTestCase):
         entries = self.result(listed)
         self.assertEqual([entry["id"] for entry in entries], ["gemini-3-pro", "gemini-3-flash"])
         self.assertTrue(entries[0]["capabilities"]["thinking"]["supported"])
+
+    def test_who_pays(self) -> None:
+        """A user's token names the project to charge, on lists and calls of either publisher; the operator's header
+        takes its place, and other credentials have none."""
+        for headers, expected in (({}, "payer"), ({"X-Goog-User-Project": "house"}, "house")):
+            self.make(headers=headers)
+            self.sources["a"] = StaticSecret({"bearer_token": "ya29", "quota_project": "payer"})
+            for model in (CLAUDE, GEMINI):
+                for count_tokens in (False, True):
+                    _, lines, _ = self.up(model=model, count_tokens=count_tokens)
+                    self.assertEqual({name.lower(): value for name, value in lines.items()}[PAYER], expected)
+            self.executor.models(Leased("v", "a", self.sources["a"]))
+            self.assertEqual((b"x-goog-user-project: payer\r\n" in self.net.accept().taken()), not headers)
+        self.make(account(), key())
+        for credential, model in (("a", CLAUDE), ("a", GEMINI), ("k", GEMINI)):
+            self.assertNotIn(PAYER, self.up(model=model, credential=credential)[1])
 
     def test_no_list(self) -> None:
         """Where there is no such list, the catalog hears so and goes on without."""

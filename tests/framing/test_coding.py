@@ -7,6 +7,7 @@ import os
 import tracemalloc
 import zlib
 from itertools import pairwise
+from time import process_time
 
 import zstandard
 from hypothesis import given, settings
@@ -119,6 +120,26 @@ class Whole(SynchronousTestCase):
         for name in ("gzip", "zstd"):
             with self.assertRaises(CodingError):
                 decode_whole(ENCODERS[name](b"") * 20_000, name, 100)
+
+    def test_blocks_of_nothing(self) -> None:
+        """Blocks that hold nothing cost no more for being many, nor where next to no room is left."""
+        nothing = b"\x28\xb5\x2f\xfd\0\x58" + (b"\x02\0\x10" + b"x") * 243 + bytes(3) * 3_000_000 + b"\x01\0\0"
+        decoder = Decoder("zstd", 32_000_000)
+        began = process_time()
+        self.assertLess(len(decoder.feed(nothing)), 34_000_000)
+        decoder.finish()
+        self.assertLess(process_time() - began, 1.0)
+
+    def test_out_of_proportion(self) -> None:
+        """A few bytes do not stand for megabytes; honest text shrinks to a tenth, and small bodies may be anything."""
+        for name, encode in ENCODERS.items():
+            with self.assertRaisesRegex(CodingTooLarge, "100 times"):
+                decode_whole(encode(bytes(30_000_000)), name, 32_000_000)
+            self.assertEqual(len(decode_whole(encode(bytes(4_000_000)), name, 32_000_000)), 4_000_000)
+            text = b" ".join(b"line %d" % number for number in range(500_000))
+            self.assertEqual(decode_whole(encode(text), name, 32_000_000), text)
+        with self.assertRaisesRegex(CodingTooLarge, "100 times"):
+            decode_whole(gzip.compress(b"\x28\xb5\x2f\xfd\0\x58" + bytes(30_000_000)), "zstd, gzip", 32_000_000)
 
     def test_window(self) -> None:
         """A zstd frame that wants a huge window is refused, as HTTP has it."""

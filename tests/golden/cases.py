@@ -49,6 +49,7 @@ class Case:
     lost: list[str] = field(default_factory=list)
     upstream_answer: list[dict[str, Any]] | None = None
     upstream_bytes: str | None = None
+    last: bool = False
     answer: dict[str, Any] | None = None
     error: str | None = None
     kept: dict[str, str] = field(default_factory=dict)

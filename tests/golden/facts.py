@@ -72,7 +72,10 @@ def compare_requests(
     if gemini.get("toolConfig", {}).get("includeServerSideToolInvocations"):
         claude = _with_records(claude)
     if "text" not in lost:
-        _compare_texts(list(claude_texts(claude)), list(gemini_texts(gemini)), [*own_words, *OWN_WORDS])
+        said = list(claude_texts(claude))
+        if "systemInstruction" not in gemini:  # a model that has none is told it by the user
+            said = [("user" if speaker == "system" else speaker, text) for speaker, text in said]
+        _compare_texts(said, list(gemini_texts(gemini)), [*own_words, *OWN_WORDS])
     names = Names()
     for read_claude, read_gemini in (
         (claude_facts, gemini_facts),
@@ -461,7 +464,7 @@ def _parts(chunks: Sequence[Json]) -> Iterator[Json]:
 
 
 def _gemini_answer(chunks: Sequence[Json], parts: Sequence[Json]) -> Iterator[tuple[str, Any]]:
-    yield "text", "".join(part["text"] for part in parts if part.get("text") and not part.get("thought"))
+    yield "text", "".join(_told(part) for part in parts if not part.get("thought"))
     yield "thoughts", "".join(part["text"] for part in parts if part.get("text") and part.get("thought"))
     calls = [part["functionCall"] for part in parts if "functionCall" in part]
     yield "calls", [ordered(call.get("args", {})) for call in calls]
@@ -474,9 +477,19 @@ def _gemini_answer(chunks: Sequence[Json], parts: Sequence[Json]) -> Iterator[tu
         yield "input", usage["promptTokenCount"] - cached + usage.get("toolUsePromptTokenCount", 0)
         yield "cached", cached
     if "candidatesTokenCount" in usage or "thoughtsTokenCount" in usage:
-        yield "output", usage.get("candidatesTokenCount", 0) + usage.get("thoughtsTokenCount", 0)
+        candidates, thoughts = usage.get("candidatesTokenCount", 0), usage.get("thoughtsTokenCount", 0)
+        rest = usage.get("totalTokenCount", 0) - usage.get("promptTokenCount", 0)
+        within = rest - usage.get("toolUsePromptTokenCount", 0) == candidates
+        yield "output", candidates if within else candidates + thoughts
     if "thoughtsTokenCount" in usage:
         yield "thinking", usage["thoughtsTokenCount"]
+
+
+def _told(part: Json) -> str:
+    """What of a part that is no thought is to be read."""
+    for file in (part[name] for name in ("inlineData", "fileData") if name in part):
+        return f"[Here the model gave {file['mimeType']}, which an answer of this API cannot hold]"
+    return part.get("text") or ""
 
 
 def _claude_answer(message: Json) -> Iterator[tuple[str, Any]]:

@@ -55,6 +55,7 @@ def translated(case: Case, signatures: Signatures) -> GeminiRequest:
         max_output_tokens=case.terms.get("max_output_tokens"),
         on_vertex=case.kind == "vertex",
         safety_settings=[tuple(setting) for setting in case.terms.get("safety_settings", [])],
+        own_thinking=case.terms.get("own_thinking", False),
     )
     return translate(conversation, terms, signatures)
 
@@ -136,7 +137,7 @@ def machine_for(case: Case, request: GeminiRequest, whole: bool = False) -> Bloc
 def read_stream(case: Case, reads: Sequence[bytes], signatures: Signatures) -> tuple[list[Batch], GeminiReader]:
     """The batches of one stream."""
     request = translated(case, signatures)
-    reader = GeminiReader(machine_for(case, request), request, signatures, 1 << 20)
+    reader = GeminiReader(machine_for(case, request), request, signatures, 1 << 20, last=case.last)
     batches = []
     for read in reads:
         batches.append(reader.feed(read))
@@ -199,7 +200,7 @@ def check_whole(test: WholeTests, case: Case) -> None:
         signatures = remembering(case)
         request = translated(case, signatures)
         machine = machine_for(case, request, whole=True)
-        read_whole(json.dumps(body).encode(), machine, request, signatures)
+        read_whole(json.dumps(body).encode(), machine, request, signatures, last=case.last)
         message = json.loads(machine.message())
         seen: dict[str, str] = {}
         test.assertEqual(message, matched(message, case.answer, seen), way)

@@ -26,7 +26,15 @@ PNG = "iVBORw0KGgo="
 PATIENT = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 KINDS = st.sampled_from(["gemini", "vertex"])
 MODELS = st.sampled_from(
-    ["gemini-3-pro-preview", "gemini-3-flash-preview", "gemini-2.5-pro", "gemini-2.0-flash", "gemma-3-27b-it"]
+    [
+        "gemini-3-pro-preview",
+        "gemini-3-flash-preview",
+        "gemini-3.8-flash",
+        "gemini-flash-latest",
+        "gemini-2.5-pro",
+        "gemini-2.0-flash",
+        "gemma-3-27b-it",
+    ]
 )
 
 
@@ -67,6 +75,13 @@ def text(words: str) -> Json:
 SAID = st.one_of(
     WORDS.map(text),
     st.just({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}),
+    st.just(
+        {
+            "type": "document",
+            "title": "Leaf",
+            "source": {"type": "base64", "media_type": "application/pdf", "data": PNG},
+        }
+    ),
     st.builds(
         lambda title, words: {
             "type": "document",
@@ -141,7 +156,10 @@ class PropertyTests(SynchronousTestCase):
     @PATIENT
     @given(conversations(), MODELS, KINDS)
     def test_nothing_is_lost(self, request: Json, model: str, kind: str) -> None:
-        """Every text, call, result, image, tool and wish arrives, in its place, and nothing else does."""
+        """Every text, call, result, image, tool and wish arrives, in its place, and nothing else does.
+
+        Whatever may stand beside a result, it is never in the content that has results.
+        """
         body = json.loads(sent(request, model, kind).body)
         strict.check_request(body, kind == "vertex")
         lost = ["thought"] if model in ("gemini-2.0-flash", "gemma-3-27b-it") else []

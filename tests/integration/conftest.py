@@ -15,6 +15,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from tests.integration.support.clients import AIMOCK, LLMOCK, need
 from tests.integration.support.daemon import Daemon, free_port
 from tests.integration.support.gemini import Gemini
+from tests.integration.support.needs import require
 from tests.integration.support.process import Child
 from tests.integration.support.ready import until_ready
 from tests.integration.support.upstream import Upstream
@@ -22,6 +23,12 @@ from tests.integration.support.upstream import Upstream
 StartDaemon = Callable[..., Awaitable[Daemon]]
 StartLlmock = Callable[..., Awaitable[str]]
 StartAimock = Callable[..., Awaitable[str]]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What a test cannot do without is looked for before its fixtures are."""
+    require(item)
 
 
 @pytest.fixture(autouse=True)

@@ -49,6 +49,7 @@ def check(request: Captured, sent: dict[str, str], arrived: Recorded) -> None:
     assert {name: received.get(name) for name in kept} == kept, request.name
     encoding = "identity" if request.body.get("stream") else "gzip"
     ours = {"host", "content-length", "connection", "accept-encoding", "x-api-key", "anthropic-version"}
+    ours.add("x-claudeproxyd-hop")
     assert set(received) <= set(kept) | ours, request.name
     assert received["accept-encoding"] == encoding, request.name
     assert received["x-api-key"] == "key-a", request.name

@@ -63,11 +63,14 @@ async def test_keys_that_fail_are_not_seen(start_daemon: StartDaemon, upstream: 
 
 @ensureDeferred
 async def test_wrong_client_key_is_told_at_once(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
-    """A wrong key ends in seconds; Claude Code would else repeat a 401 for minutes."""
+    """A wrong key ends in seconds, in the gateway's words: by the API's, one would be told to log in at Anthropic."""
     upstream.script(answers.usual())
     daemon = await start_daemon('[[clients]]\nname = "tests"\nkey = "client-key"\n' + provider(upstream))
-    result = await prompt(daemon.url, "say hi", tmp_path, key="another", within=20)
-    assert result.code == 1
+    for token in ({}, {"ANTHROPIC_AUTH_TOKEN": "another-too"}):
+        result = await prompt(daemon.url, "say hi", tmp_path, key="another", within=20, **token)
+        assert result.code == 1
+        assert "This gateway does not know your API key" in result.out
+        assert "/login" not in result.out
     assert upstream.requests == []
 
 

@@ -21,8 +21,9 @@ from tests.integration.support.claude_code import lines, prompt
 from tests.integration.support.clients import PYTHON_SDK, TYPESCRIPT_SDK, Client, need
 from tests.integration.support.daemon import ADMIN_KEY, Daemon, provider
 from tests.integration.support.families import Claude, Gemini, Json, Side, text, thinking, use
+from tests.integration.support.needs import needs
 from tests.integration.support.process import run, sleep
-from tests.integration.support.redis import Redis
+from tests.integration.support.redis import Redis, redis_server
 from tests.integration.support.upstream import Answer, Upstream
 from tests.messages.accumulate import accumulate
 
@@ -487,10 +488,10 @@ async def test_fails_amid_the_answer(start_daemon: StartDaemon, house: House, of
 
 # -- what Gemini cannot carry
 
-_IMAGE = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
+_GIF = {"type": "image", "source": {"type": "base64", "media_type": "image/gif", "data": "R0lGODlhAQABAAAAACw="}}
 ONLY_CLAUDE = {
     "safeguards": ({"safeguards": {"level": "strict"}}, "Look."),
-    "image by url": ({}, [_IMAGE, text("Look.")]),
+    "GIF": ({}, [_GIF, text("Look.")]),
     "computer": ({"tools": [{"type": "computer_20251124", "name": "computer"}]}, "Look."),
 }
 only_claude = pytest.mark.parametrize(("more", "content"), ONLY_CLAUDE.values(), ids=ONLY_CLAUDE)
@@ -624,6 +625,7 @@ async def test_restart(start_daemon: StartDaemon, house: House, tmp_path: Path, 
     assert _signed(house.google.last) == list(house.google.signatures)[:2]
 
 
+@needs(redis_server)
 @ensureDeferred
 async def test_another_daemon(start_daemon: StartDaemon, house: House) -> None:
     """Daemons that share a Redis take turns in one conversation, and Gemini gets its signatures from either."""

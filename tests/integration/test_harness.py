@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 from pytest_twisted import ensureDeferred
 
 from tests.integration.support import answers, wire
-from tests.integration.support.process import eventually
+from tests.integration.support.process import eventually, run
 from tests.integration.support.upstream import Upstream
 
 BODY = wire.Message().encode()
@@ -79,3 +82,21 @@ async def test_flood_waits_for_the_reader(upstream: Upstream) -> None:
     assert (await client.body(answer)).whole
     assert len(answer.text) > 15_000_000
     client.reset()
+
+
+@pytest.mark.parametrize(("required", "code"), [("0", 0), ("1", 1)])
+@ensureDeferred
+async def test_programs_that_are_missing(tmp_path: Path, required: str, code: int) -> None:
+    """On a machine without them their tests are skipped, each with the reason, and harm no others; CI fails for it."""
+    chosen = (
+        "test_pool_page.py",
+        "test_state.py::test_starts_without_redis",
+        "test_harness.py::test_records_and_answers_in_turn",
+    )
+    here = Path(__file__).parent
+    environment = {"PATH": str(tmp_path), "CI_REQUIRE_CLIENTS": required}
+    result = await run([sys.executable, "-m", "pytest", "-q", *(here / each for each in chosen)], environment)
+    assert result.code == code, result
+    assert "chromium is not installed" in result.out
+    assert "redis-server is not installed" in result.out
+    assert result.out.strip().split("\n")[-1].startswith("1 passed, 9 " + ("errors" if code else "skipped")), result

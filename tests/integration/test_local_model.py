@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 import pytest_twisted
@@ -12,10 +13,11 @@ from tests.integration.conftest import StartDaemon
 from tests.integration.support import sdks
 from tests.integration.support.clients import LLAMA_CPP, SMOLLM2, need
 from tests.integration.support.daemon import free_port, provider
+from tests.integration.support.needs import needs
 from tests.integration.support.process import Child
 from tests.integration.support.ready import until_ready
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, needs(partial(need, SMOLLM2), partial(need, LLAMA_CPP))]
 
 
 @pytest_twisted.async_yield_fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from ssl import get_server_certificate
@@ -43,7 +44,7 @@ async def test_check_tells_what_it_amounts_to(tmp_path: Path) -> None:
     result = await check(path)
     assert result.code == 0, result.err
     assert "up" in result.out
-    assert "secret" not in result.out + result.err
+    assert "secret-123" not in result.out + result.err
 
 
 @ensureDeferred
@@ -129,6 +130,24 @@ async def test_reload_with_a_bad_file(start_daemon: StartDaemon, upstream: Upstr
     await eventually("the log names the mistake", lambda: "strategy" in daemon.log)
     assert (await wire.post(daemon.port, wire.Message().encode())).status == 200
     assert upstream.requests[-1].key == "key-a"
+
+
+@ensureDeferred
+async def test_reload_holds_nobody_up(start_daemon: StartDaemon) -> None:
+    """While a reload of 2,000 clients is read and checked, others are answered: none waits for a good part of it."""
+    daemon = await start_daemon(SANDBOX)
+    clients = "".join(f'[[clients]]\nname = "c{n}"\nkey = "a-key-of-client-{n}"\n' for n in range(2_000))
+    daemon.rewrite(SANDBOX + clients)
+    began = time.monotonic()
+    daemon.signal("HUP")
+    waits = []
+    while "reloaded:" not in daemon.log and time.monotonic() < began + 60:
+        asked = time.monotonic()
+        assert (await wire.get(daemon.port, "/healthz")).status == 200
+        waits.append(time.monotonic() - asked)
+    took = time.monotonic() - began
+    assert "settings changed: clients" in daemon.log
+    assert max(waits) < took / 3, (max(waits), took, len(waits))
 
 
 def new_certificate(path: Path) -> None:

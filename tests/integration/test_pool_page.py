@@ -11,9 +11,12 @@ from pytest_twisted import ensureDeferred
 
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
-from tests.integration.support.browser import Browser
+from tests.integration.support.browser import Browser, chromium
 from tests.integration.support.daemon import ADMIN_KEY, Daemon, provider
+from tests.integration.support.needs import needs
 from tests.integration.support.upstream import Upstream
+
+pytestmark = needs(chromium)
 
 HEADLINE = "document.querySelector('#headline').textContent"
 TEXT = "document.body.innerText"

@@ -18,8 +18,9 @@ from twisted.internet.defer import Deferred, DeferredList
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
 from tests.integration.support.daemon import ADMIN_KEY, Daemon, provider
+from tests.integration.support.needs import needs
 from tests.integration.support.process import sleep
-from tests.integration.support.redis import Redis
+from tests.integration.support.redis import Redis, redis_server
 from tests.integration.support.upstream import Upstream
 
 MODEL = wire.Message().model
@@ -127,6 +128,7 @@ async def test_damaged_file(start_daemon: StartDaemon, upstream: Upstream, tmp_p
     assert whole(path)
 
 
+@needs(redis_server)
 @ensureDeferred
 async def test_two_daemons_one_redis(start_daemon: StartDaemon, upstream: Upstream, redis: Redis) -> None:
     """A 429 that one daemon was given is known to the other within a second; so is what an operator does."""
@@ -153,6 +155,7 @@ async def test_two_daemons_one_redis(start_daemon: StartDaemon, upstream: Upstre
     assert (await cooling(third), await disabled(third)) == ({"key-a"}, {"key-b"})
 
 
+@needs(redis_server)
 @ensureDeferred
 async def test_redis_killed_and_restarted(start_daemon: StartDaemon, upstream: Upstream, redis: Redis) -> None:
     """Without Redis each daemon goes on by itself; when one is back, empty, both come to the same."""
@@ -176,6 +179,7 @@ async def test_redis_killed_and_restarted(start_daemon: StartDaemon, upstream: U
         assert "goes on by itself" in daemon.log
 
 
+@needs(redis_server)
 @ensureDeferred
 async def test_starts_without_redis(start_daemon: StartDaemon, upstream: Upstream, redis: Redis) -> None:
     """A Redis that is not there keeps nobody from starting, and is found when it comes."""
@@ -191,7 +195,7 @@ async def test_starts_without_redis(start_daemon: StartDaemon, upstream: Upstrea
     await until(connected, 20.0)
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=needs(redis_server))])
 @ensureDeferred
 async def test_killed_under_load(
     start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path, request: pytest.FixtureRequest, kind: str

@@ -406,6 +406,20 @@ class EndTests(SynchronousTestCase):
         m.cut()
         self.assertEqual((m.usage.output, m.usage.estimated), (10, True))
 
+    def test_what_the_model_wrote(self) -> None:
+        """The estimate is of that: no signatures, no sources, and a call's input as it is rather than as a string."""
+        for whole in (True, False):
+            for stop_sequences in ((), ("END",)):
+                m = machine(whole=whole, stop_sequences=stop_sequences)
+                m.thinking("a" * 35)
+                m.signature("x" * 2000)
+                m.text("a" * 35)
+                m.citation({"type": "web_search_result_location", "cited_text": "x" * 2000})
+                m.tool_use("f", "toolu_1")
+                m.tool_input("toolu_1", json.dumps({"a": '"' * 10, "b": "\\" * 5}, separators=(",", ":")).ljust(70))
+                m.cut()
+                self.assertEqual((m.usage.output, m.usage.estimated), (40, True))
+
 
 class BatchTests(SynchronousTestCase):
     """What one upstream read comes to."""

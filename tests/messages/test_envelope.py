@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from hypothesis import assume, given, settings
@@ -116,6 +117,27 @@ class Reading(SynchronousTestCase):
         for data in (b"[]", b"7", b'"x"', b"null"):
             self.assertIn("JSON object", self.complaint(data))
 
+    def test_half_a_character(self) -> None:
+        """Half a surrogate pair, as an escape, is the upstream's to refuse or to take: every byte stays as it was."""
+        for half in (b"\\ud83d", b"\\uDE00", b"\\ud83d\\ud83d", b"\\ude00\\ud83d", b"x\\\\\\ud83dx"):
+            for member in ("messages", "system", "metadata", "new", "tools"):
+                data = body(**{member: [{"role": "user", "HALF": ["HALF"]}]}).replace(b"HALF", half)
+                for written in (data, data.replace(b'"model": "m"', b'"x": 1, "model" : "m"')):
+                    envelope = read_envelope(written)
+                    self.assertIs(envelope.body, written)
+                    self.assertEqual(envelope.with_model("other"), written.replace(b'"m"', b'"other"'))
+                    self.assertEqual(
+                        self.complaint(written.replace(b'"m"', b'"m", "model": "n"')), "model: given twice"
+                    )
+                    self.assertIn("valid JSON", self.complaint(written[:-1]))
+            self.assertIs(read_envelope(body(model="HALF").replace(b"HALF", half)).stream, False)
+
+    def test_halves_without_end(self) -> None:
+        """Millions of escapes are not looked at one by one: a client would stop all others by them."""
+        started = time.process_time()
+        self.complaint(body(system="\n" * 4_000_000).replace(b'"messages": []', b'"messages": ["\\ud83d"]'))
+        self.assertLess(time.process_time() - started, 1)
+
     def test_count_tokens(self) -> None:
         """count_tokens does not need max_tokens; a wrong one is refused all the same."""
         self.assertIsNone(read_envelope(body(max_tokens=None), count_tokens=True).max_tokens)
@@ -193,3 +215,25 @@ class Splicing(SynchronousTestCase):
             self.assertEqual(error.message, "model: given twice")
 
         hold()
+
+
+class Bounds(SynchronousTestCase):
+    """How much of anything there may be."""
+
+    def test_members(self) -> None:
+        """Members by the ten thousand are refused, however they are spelled; what is large in another way is not."""
+        for colon in (":", " : "):
+            members = ",".join(f'"a{number}"{colon}1' for number in range(10_001))
+            hostile = f'{{"model":"m","max_tokens":9,"messages":[],{members}}}'.encode()
+            error = self.assertRaises(ClaudeError, read_envelope, hostile)
+            self.assertEqual((error.status, "10,000 members" in error.message), (400, True))
+        read_envelope(body(tools=[{"name": "a", "input_schema": {str(n): {} for n in range(20_000)}}]))
+        read_envelope(body(messages=[{"role": "user", "content": [{"a": 1}] * 20_000}], later="a: b, " * 50_000))
+
+    def test_messages(self) -> None:
+        """The API's own limit of messages holds here too; roles that are only quoted are none."""
+        said = {"role": "user", "content": "a"}
+        error = self.assertRaises(ClaudeError, read_envelope, body(messages=[said] * 100_001))
+        self.assertEqual(error.message, "messages: there is a limit of 100,000 messages")
+        read_envelope(body(messages=[said] * 100_000))
+        read_envelope(body(messages=[{"role": "user", "content": '"role"' * 100_001}]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.messages import headers as module
 from claudeproxyd.messages.headers import client_headers, upstream_lines, value_of
 
 VERSION = (b"anthropic-version", b"2023-06-01")
@@ -109,7 +110,7 @@ class Down(SynchronousTestCase):
         self.assertEqual(client_headers(headers), headers)
 
     def test_stays(self) -> None:
-        """Hop-by-hop, cookies, the decoded body's, CORS, the host's and the cloud's own, and forgeries of ours."""
+        """Hop-by-hop, cookies, the decoded body's, CORS, the host's and the cloud's own, forgeries, keys."""
         for name in (
             b"connection",
             b"keep-alive",
@@ -127,6 +128,13 @@ class Down(SynchronousTestCase):
             b"cf-ray",
             b"cf-cache-status",
             b"x-claudeproxyd-provider",
+            b"authorization",
+            b"proxy-authorization",
+            b"x-api-key",
+            b"x-goog-api-key",
+            b"x-amz-security-token",
+            b"cookie",
+            b"x-goog-user-project",
         ):
             self.assertEqual(client_headers([(name, b"v"), (b"request-id", b"r")]), [(b"request-id", b"r")], name)
 
@@ -139,6 +147,16 @@ class Down(SynchronousTestCase):
         """One credential's limits say nothing where several stand behind one name."""
         headers = [(b"anthropic-ratelimit-tokens-reset", b"x"), (b"request-id", b"r")]
         self.assertEqual(client_headers(headers, strip_rate_limits=True), [(b"request-id", b"r")])
+
+    def test_names_kept_are_bounded(self) -> None:
+        """Whoever makes up header names, a client or an upstream, does not fill our memory: by many or by long ones."""
+        for kept, cross in (("_goes_up", upstream_lines), ("_goes_down", client_headers)):
+            known: dict[bytes, bool] = {}
+            self.patch(module, kept, known)
+            cross([(b"x-" + b"y" * 60_000 + b"%d" % number, b"1") for number in range(10)])
+            self.assertFalse([name for name in known if len(name) > 100], kept)
+            cross([(b"x-%d" % number, b"1") for number in range(2000)])
+            self.assertEqual(len(known), module._REMEMBERED)
 
     def test_value_of(self) -> None:
         """The first of a name; b'' where there is none."""

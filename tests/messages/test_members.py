@@ -55,6 +55,12 @@ class WithoutMembers(SynchronousTestCase):
         """A body that no upstream can read goes up as it came, to be refused there and not to fail here."""
         self.assertEqual(without_members(b'{"x":1,"\xff":2}', ("x",)), b'{"x":1,"\xff":2}')
 
+    def test_half_a_character(self) -> None:
+        """What else is no JSON to some loses the members all the same, and no other byte."""
+        self.assertEqual(
+            without_members(b'{"a":"\\ud83d","x":["\\ude00"],"b\\udbff":1}', ("x",)), b'{"a":"\\ud83d","b\\udbff":1}'
+        )
+
     def test_any_object(self) -> None:
         """What is left is valid JSON of the other members, each value byte for byte as it was."""
 

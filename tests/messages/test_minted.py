@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.ids import Ids, mint_signature
-from claudeproxyd.messages.minted import without_minted
+from claudeproxyd.messages.minted import MOST, without_minted
 
 CAPTURES = Path(__file__).parent.parent / "data" / "captures" / "requests.jsonl.gz"
 
@@ -270,3 +270,8 @@ class AnyBody(SynchronousTestCase):
             left = json.loads(without_minted(json.dumps(request).encode()))
             self.assertEqual(left["messages"], plainly(request)["messages"])
         self.assertGreater(seen, 0)
+
+    def test_far_too_many(self) -> None:
+        """A body of far more than a session can hold is not worked on: upstream it is refused."""
+        blocks = json.dumps({"messages": [{"role": "assistant", "content": [THINKING] * (MOST + 1)}]}).encode()
+        self.assertIs(without_minted(blocks), blocks)

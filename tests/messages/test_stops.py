@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import process_time
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -40,6 +42,16 @@ class StopWatchTests(SynchronousTestCase):
         """Of overlapping sequences the one that is complete first ends the text; of equal ends, the longest."""
         self.assertEqual(watch(["abcd", "bc"], ["xabcd"]), ("xa", "bc"))
         self.assertEqual(watch(["bc", "abc"], ["xabc"]), ("x", "abc"))
+
+    def test_many_and_long(self) -> None:
+        """As many and as long ones as a request may bring cost a piece of text little."""
+        sequences = ["x" * 60_000 + "y", *(f"{number}".rjust(20, "x") for number in range(255))]
+        watch = StopWatch(sequences)
+        watch.feed("x" * 60_000)
+        began = process_time()
+        for _ in range(1000):
+            watch.feed("xx")
+        self.assertLess(process_time() - began, 1.0)
 
     def test_empty_sequences(self) -> None:
         """An empty sequence stops nothing."""

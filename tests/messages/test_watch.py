@@ -22,6 +22,11 @@ def frame(event: dict[str, Any]) -> bytes:
     return f"event: {event['type']}\ndata: {json.dumps(event)}".encode()
 
 
+def start(id: str) -> dict[str, Any]:
+    """The beginning of that message."""
+    return {"type": "message_start", "message": {"id": id, "usage": {"input_tokens": 5, "output_tokens": 1}}}
+
+
 def delta(text: str = "hello", index: int = 0) -> dict[str, Any]:
     """A piece of text."""
     return {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
@@ -126,6 +131,33 @@ class Watching(SynchronousTestCase):
                     self.assertRaises(DamagedEvent, StreamWatch().batch, [raw])
         self.assertRaises(DamagedEvent, StreamWatch().batch, [b'data: {"no":"type"}'])
 
+    def test_another_message(self) -> None:
+        """A second message within the first is damage: clients would join the halves, and keep what is of neither."""
+        for before in ([], [BLOCK], [BLOCK, delta()], [BLOCK, delta(), block_stop()], WHOLE[1:-1]):
+            for another in (start("msg_2"), START):
+                watch = StreamWatch()
+                watch.batch(map(frame, [start("msg_1"), *before]))
+                self.assertRaises(DamagedEvent, watch.batch, [frame(another)])
+
+    def test_the_same_message(self) -> None:
+        """A message_start that comes twice does no harm, and neither does a whole message behind the first."""
+        again = start("msg_1")
+        batch = self.see(again, again, BLOCK, again, *WHOLE[2:], start("msg_2"), *WHOLE[1:])
+        self.assertEqual((batch.count, batch.ended), (8, True))
+        self.assertIn("second", self.watch.oddity)
+
+    def test_errors_of_other_dialects(self) -> None:
+        """An object with an error is one, whether or not it says so: its words are the upstream's."""
+        for data in (
+            b'{"error":{"type":"overloaded_error","message":"no"}}',
+            b'{"error":{"message":"no","code":502}}',
+            b'{"error":"no"}',
+            b'{"type":null,"error":{"message":"no"}}',
+        ):
+            for name in (b"", b"event: message\n", b"event: error\n"):
+                batch = StreamWatch().batch([frame(START), frame(delta()), name + b"data: " + data])
+                self.assertEqual((batch.error, batch.count), (data, 2))
+
     def test_comments(self) -> None:
         """Comments of an upstream that wants to keep its own connection alive are not events."""
         batch = self.watch.batch([b": OPENROUTER PROCESSING", b"event: ping", b"id: 7"])
@@ -175,9 +207,77 @@ class Usage(SynchronousTestCase):
         self.assertEqual(self.figures(START, BLOCK, delta("x" * 400), message_delta(output_tokens=3)), (5, 3, False))
 
     def test_cut_before_anything(self) -> None:
-        """Nothing delivered, nothing estimated."""
-        self.assertEqual(self.figures(START), (5, 1, False))
+        """Nothing delivered: what message_start says of the output is a beginning, and nothing that is certain."""
+        self.assertEqual(self.figures(START), (5, 1, True))
         self.assertEqual(self.figures(), (None, None, False))
+
+    def test_what_the_model_wrote(self) -> None:
+        """The estimate is of what the model wrote: no signatures, no JSON around it, no escapes, however it is framed.
+
+        A token has some four bytes, and a delta is one token at least.
+        """
+
+        def written(member: str, *texts: str) -> list[dict[str, Any]]:
+            kind = {"partial_json": "input_json_delta"}.get(member, f"{member}_delta")
+            deltas = [{"type": kind, member: text} for text in texts]
+            return [{"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas]
+
+        def block(kind: str, **members: Any) -> dict[str, Any]:
+            return {"type": "content_block_start", "index": 0, "content_block": {"type": kind, **members}}
+
+        text, tool, thinking = block("text", text=""), block("tool_use", input={}), block("thinking", thinking="")
+        signature = written("signature", "x" * 2000)
+        citation = written("citations", "x" * 2000)
+        for events, expected in (
+            ([text, *written("text", *["a"] * 100)], 100),
+            ([text, *written("text", *["ab"] * 100)], 100),
+            ([text, *written("text", *["a" * 20] * 100)], 500),
+            ([text, *written("text", *['a"\n\\' * 5] * 100)], 500),
+            ([text, *written("text", *["你好世界吗"] * 100)], 375),
+            ([tool, *written("partial_json", *['{"a":"b","c":"defg"}'] * 100)], 500),
+            ([tool, *written("partial_json", *['"\\n\\""' * 3 + "ab"] * 100)], 500),
+            ([thinking, *written("thinking", *["a" * 16] * 24), *signature], 96),
+            ([thinking, *signature * 20], 0),
+            ([block("text", text="", citations=[]), *written("text", "a" * 40), *citation], 10),
+            ([thinking, *signature, block_stop(), text, *written("text", "a" * 40)], 10),
+            ([text, *written("text", *["a"] * 50), block_stop(), text, *written("text", "a" * 40)], 60),
+            ([thinking, *written("thinking", 'a "signature_delta" is no signature_' * 10)], 90),
+        ):
+            for ascii, separators in ((True, (",", ":")), (False, (", ", ": "))):
+                for size in (1, 7, 1000):
+                    watch = StreamWatch()
+                    frames = [
+                        f"event: {e['type']}\ndata: {json.dumps(e, ensure_ascii=ascii, separators=separators)}".encode()
+                        for e in (START, *events)
+                    ]
+                    for at in range(0, len(frames), size):
+                        watch.batch(frames[at : at + size])
+                    watch.close()
+                    assert watch.usage.output is not None
+                    self.assertAlmostEqual(watch.usage.output, max(1, expected), delta=max(1, expected * 0.02))
+                    self.assertTrue(watch.usage.estimated)
+
+    def test_one_bad_figure(self) -> None:
+        """One member that cannot be read loses itself alone: neither the others nor the stop reason."""
+        watch = StreamWatch()
+        watch.batch([frame(START), frame(message_delta(output_tokens=6, input_tokens="x", cache_read_input_tokens=[]))])
+        watch.close()
+        usage = watch.usage
+        self.assertEqual((usage.input, usage.output, usage.cache_read, usage.estimated), (5, 6, None, False))
+        self.assertEqual(watch.stop_reason, "end_turn")
+        self.assertIn("input_tokens", watch.oddity)
+
+    def test_figures_are_not_repeated(self) -> None:
+        """A message_delta without figures unsays none."""
+        last = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+        said = (START, BLOCK, delta("x" * 400), block_stop(), message_delta(None, output_tokens=9), last, STOP)
+        self.assertEqual(self.figures(*said), (5, 9, False))
+
+    def test_no_figure_at_the_end(self) -> None:
+        """Where the output cannot be read at the end, the placeholder of the beginning is not taken for it."""
+        for usage in ({}, {"output_tokens": "many"}):
+            said = (START, BLOCK, delta("x" * 400), block_stop(), message_delta(**usage), STOP)
+            self.assertEqual(self.figures(*said), (5, 100, True))
 
     def test_asked_twice(self) -> None:
         """Asking for the figures while the stream runs does not add up."""

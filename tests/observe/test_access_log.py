@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.observe import access_log as module
 from claudeproxyd.observe.access_log import AccessEntry, mask, terminal_line, text_line
 from claudeproxyd.observe.lines import json_line
 
@@ -107,6 +108,20 @@ class MaskTests(SynchronousTestCase):
         mask(entry)
         self.assertNotIn("abcdef", text_line(entry))
         self.assertIn("bad key ***", text_line(entry))
+
+    def test_long(self) -> None:
+        """What clients and upstreams make long is cut, in the entry and in what is remembered of lines, and no secret
+        shows half of itself at the cut."""
+        long = "x " * 500 + "sk-ant-api03-" + "abcdef" * 10_000
+        entry = AccessEntry(time=0.0, request_id="req_1", status=404, model=long, error=long, path=long, client=long)
+        mask(entry)
+        self.assertNotIn("abcdef", json_line(entry).replace(long, ""))
+        self.assertLess(len(json_line(entry)), 4000 + len(long))
+        self.assertLess(len(text_line(entry)), 1500)
+        remembered: list[str] = []
+        self.patch(module, "_quoted", lambda word: remembered.append(word) or word)
+        text_line(entry)
+        self.assertLess(max(map(len, remembered)), 300)
 
     def test_broken_off(self) -> None:
         """The same where a stream had begun with 200."""

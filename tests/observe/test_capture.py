@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import stat
+import time
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,19 +19,20 @@ from claudeproxyd.observe.capture import Capture, Captures
 from claudeproxyd.observe.metrics import Metrics
 from tests.observe.test_lines import Threads
 
+EPOCH = 1_790_000_000.25
+
 
 class CaptureTests(SynchronousTestCase):
     """What ends up in the directory."""
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.clock.advance(1_790_000_000.25)
         self.threads = Threads()
         self.directory = self.mktemp()
 
     def captures(self, when: str = "always", max_bytes: int = 1000, keep: int = 100) -> Captures:
         """Captures, as configured."""
-        captures = Captures(self.clock, self.threads)
+        captures = Captures(self.clock, self.threads, lambda: EPOCH + self.clock.seconds())
         captures.reload(when, self.directory, max_bytes, keep)
         return captures
 
@@ -212,5 +214,37 @@ class CaptureTests(SynchronousTestCase):
         captures = self.captures()
         with capturedLogs() as logs:
             self.begin(captures).finish(200)
-        self.assertEqual(len([event for event in logs if "no capture" in event["log_format"]]), 1)
+        self.assertEqual(len([event for event in logs if "no captures" in event["log_format"]]), 1)
         self.assertEqual(captures.held, 0)
+
+    def test_unwritable_is_told_once(self) -> None:
+        """A disk that is full says so in one line, until there was room again."""
+        captures = self.captures()
+
+        def requests() -> int:
+            """How many lines come of a hundred captures."""
+            with capturedLogs() as logs:
+                for _ in range(100):
+                    self.begin(captures).finish(200)
+            return len(logs)
+
+        with open(self.directory, "w", encoding="utf-8"):
+            pass
+        self.assertEqual((requests(), requests()), (1, 0))
+        os.remove(self.directory)
+        self.begin(captures).finish(200)
+        self.assertEqual(len(self.files()), 1)
+        self.patch(module, "OPEN", 0)
+        self.assertIsNone(captures.begin("req_2"))
+        self.patch(module, "OPEN", 200)
+        captures.reload("always", "/dev/null/nowhere", 1000, 100)
+        self.assertEqual((requests(), requests()), (1, 0))
+
+    def test_others_run_meanwhile(self) -> None:
+        """Looking through a body that is full of what could be a secret lets the reactor's thread run."""
+        rests: list[float] = []
+        self.patch(time, "sleep", rests.append)
+        capture = self.begin(self.captures(max_bytes=1_000_000))
+        capture.client.request("POST", "/v1/messages", [], b"token " * 150_000)
+        capture.finish(200)
+        self.assertGreater(len(rests), 100)

@@ -21,7 +21,7 @@ class BannerTests(SynchronousTestCase):
         )
         for line in (
             "  listens on   http://127.0.0.1:8765",
-            "  admin        http://127.0.0.1:8766",
+            "  admin        http://127.0.0.1:8766/admin/",
             "  provider     anthropic: a, b",
             "  provider     g (gemini): no credential",
             '  Claude Code  ANTHROPIC_BASE_URL=http://127.0.0.1:8765 ANTHROPIC_AUTH_TOKEN="<any>" claude',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -142,6 +143,40 @@ class LineFileTests(SynchronousTestCase):
         self.clock.advance(FLUSH_AFTER)
         self.assertEqual(file.dropped, 2)
         self.successResultOf(file.close())
+
+    def test_torn_line(self) -> None:
+        """What a disk took of a line before it was full is a line of its own, and swallows none that follows."""
+        room = [len("whole\nto")]
+        really_write = os.write
+
+        def write(fd: int, data: memoryview) -> int:
+            if not room[0]:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            taken = data[: room[0]]
+            room[0] -= len(taken)
+            return really_write(fd, taken)
+
+        self.patch(os, "write", write)
+        self.file.write("whole")
+        self.file.write("torn")
+        self.clock.advance(FLUSH_AFTER)
+        self.file.write("none of it")
+        self.clock.advance(FLUSH_AFTER)
+        room[0] = 100
+        self.file.write("next")
+        self.clock.advance(FLUSH_AFTER)
+        self.file.write("after")
+        self.clock.advance(FLUSH_AFTER)
+        self.assertEqual(self.content(), "whole\nto\nnext\nafter\n")
+
+    def test_torn_line_and_another_file(self) -> None:
+        """A file that a rotation left behind ends as it ends; the fresh one begins with a line."""
+        self.patch(self.file, "_torn", True)
+        os.rename(self.path, self.path + ".1")
+        self.file.reopen()
+        self.file.write("new")
+        self.clock.advance(FLUSH_AFTER)
+        self.assertEqual(self.content(), "new\n")
 
     def test_failed_reopen(self) -> None:
         """If the path cannot be opened anew, later lines still go somewhere: to the file as it was."""

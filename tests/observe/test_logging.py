@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+from glob import glob
 from typing import Any
 
 from twisted.application.app import AppLogger
@@ -16,6 +17,7 @@ from twisted.python.log import msg
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from claudeproxyd.observe import logging
 from claudeproxyd.observe.access_log import AccessEntry
 from claudeproxyd.observe.logging import for_twistd, json_logger, observer, text_logger
 from claudeproxyd.observe.usage import UsageRecord
@@ -130,25 +132,35 @@ class TwistdTests(SynchronousTestCase):
         """The log goes to --logfile, in our form."""
         for form, expected in (("json", '"msg": "hello é"'), ("text", "[test#info] hello é")):
             path = self.mktemp()
-            log = for_twistd({"logfile": path, "nodaemon": True}, form, "info")
-            assert log is not None
-            Logger("test", observer=log).info("hello é")
+            out = for_twistd({"logfile": path, "nodaemon": True})
+            assert out is not None
+            Logger("test", observer=observer(out, form)).info("hello é")
             with open(path, encoding="utf-8") as file:
                 self.assertIn(expected, file.read().replace("\\u00e9", "é"))
+
+    def test_bounded(self) -> None:
+        """A --logfile that goes on for months takes so many pieces of the disk, and no more."""
+        self.patch(logging, "KEPT", 2)
+        path = os.path.abspath(self.mktemp())
+        out = for_twistd({"logfile": path, "nodaemon": True})
+        assert out is not None
+        for _ in range(6):
+            Logger("test", observer=observer(out)).info("x" * 1_000_000)
+        self.assertEqual(sorted(os.path.basename(each) for each in glob(path + "*")), ["temp", "temp.1", "temp.2"])
 
     def test_foreground(self) -> None:
         """In the foreground the log goes to stdout, be it as the default or by name."""
         for options in ({"nodaemon": True}, {"nodaemon": True, "logfile": "-"}):
-            out = io.StringIO()
-            self.patch(sys, "stdout", out)
-            log = for_twistd(options, "text", "info")
-            assert log is not None
-            Logger("test", observer=log).info("hello")
-            self.assertIn("hello", out.getvalue())
+            stdout = io.StringIO()
+            self.patch(sys, "stdout", stdout)
+            out = for_twistd(options)
+            assert out is not None
+            Logger("test", observer=observer(out)).info("hello")
+            self.assertIn("hello", stdout.getvalue())
 
     def test_syslog(self) -> None:
         """--syslog is left to twistd."""
-        self.assertIsNone(for_twistd({"syslog": True, "nodaemon": True}, "json", "info"))
+        self.assertIsNone(for_twistd({"syslog": True, "nodaemon": True}))
 
     def test_component(self) -> None:
         """twistd takes the observer that the application was given, ahead of its own."""

@@ -123,6 +123,24 @@ class MetricsTests(SynchronousTestCase):
         self.assertFalse([name for name, _ in samples if name.startswith("gen_ai_server")])
         self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="", status="2xx"), 1)
 
+    def test_counts_are_no_usage(self) -> None:
+        """Attempts to count tokens are attempts, with bytes; their tokens and times are nobody's usage."""
+        self.metrics.record(record())
+        for _ in range(24):
+            self.metrics.record(record(operation="count_tokens", input_tokens=1000, output_tokens=None))
+        self.metrics.record(record(operation="count_tokens", outcome="quota", input_tokens=None, output_tokens=None))
+        samples = scrape(self.metrics)
+        key = {"provider": "anthropic", "model": "sonnet"}
+        self.assertEqual(at(samples, "claudeproxyd_attempts_total", outcome="ok", **key), 25)
+        self.assertEqual(at(samples, "claudeproxyd_attempts_total", outcome="quota", **key), 1)
+        self.assertEqual(at(samples, "claudeproxyd_upstream_sent_bytes_total", outcome="ok", **key), 2500)
+        self.assertEqual(at(samples, "claudeproxyd_upstream_received_bytes_total", outcome="ok", **key), 22500)
+        self.assertEqual(at(samples, "claudeproxyd_tokens_total", outcome="ok", kind="input", **key), 10)
+        counts = [
+            value for (name, _), value in samples.items() if name.startswith("gen_ai_client_") and "_count" in name
+        ]
+        self.assertEqual(set(counts), {1})
+
     def test_attempts(self) -> None:
         """Attempts are counted by provider, model and outcome, with all five kinds of tokens."""
         self.metrics.record(record())
@@ -184,6 +202,34 @@ class MetricsTests(SynchronousTestCase):
         rows = {key: value for key, value in scrape(self.metrics).items() if key[0] == "claudeproxyd_requests_total"}
         self.assertEqual(sum(rows.values()), 10 * MODELS)
         self.assertLessEqual(len(rows), ROWS + 10)
+
+    def test_named_models(self) -> None:
+        """What the operator named has a row of its own from its first request, whatever was made up before it."""
+        for n in range(MODELS + 7):
+            self.metrics.request(entry(model=f"m{n}"))
+            for client in range(10):
+                self.metrics.request(entry(model=f"m{n}", client=f"c{client}"))
+        self.metrics.name_models(["the-real-one", "its-upstreams-name"])
+        self.metrics.request(entry(model="the-real-one", status=429))
+        self.metrics.record(record(model_served="its-upstreams-name", outcome="quota"))
+        samples = scrape(self.metrics)
+        row = {"client": "laptop", "model": "the-real-one", "status": "4xx"}
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", **row), 1)
+        row = {"provider": "anthropic", "model": "its-upstreams-name", "outcome": "quota"}
+        self.assertEqual(at(samples, "claudeproxyd_attempts_total", **row), 1)
+
+    def test_names_that_clients_make_up(self) -> None:
+        """A name that is served may hold a key, or what moves a terminal's cursor, or be no text, or be long."""
+        for name, label in (
+            ("sk-ant-api03-AbCdEf_123-x", "***"),
+            ("a\x1b[31m\r\x00b", "a\\x1b[31m\\x0d\\x00b"),
+            ("\ud800\u202e", "\\xd800\\x202e"),
+            ("x" * 5_000, "x" * 200),
+        ):
+            self.metrics.request(entry(model=name))
+            samples = scrape(self.metrics)
+            row = {"client": "laptop", "model": label, "status": "2xx"}
+            self.assertEqual(at(samples, "claudeproxyd_requests_total", **row), 1)
 
     def test_gauges(self) -> None:
         """A registered callable is read at each scrape, plain or by labels."""

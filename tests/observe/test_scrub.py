@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.observe.scrub import REMEMBERED, Scrubber
+from claudeproxyd.observe.scrub import BUSY, PIECE, REMEMBERED, Scrubber
 
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nqqqq\n-----END RSA PRIVATE KEY-----"
 
@@ -109,6 +109,71 @@ class ScrubTests(SynchronousTestCase):
     def test_short_values_are_not_remembered(self) -> None:
         """A secret of a few letters does not blank out every word that holds them."""
         self.assertEqual(self.scrubber.text("tiny tinyness"), "tiny tinyness")
+
+    def test_forms(self) -> None:
+        """However a server writes a value: JSON with escaped slashes, as PHP makes it, or a page's HTML."""
+        self.scrubber.remember(["abc/def+gh&<>é-0123"])
+        for form in (
+            "abc/def+gh&<>é-0123",
+            "abc\\/def+gh&<>\\u00e9-0123",
+            "abc/def+gh&<>\\u00e9-0123",
+            "abc%2Fdef%2Bgh%26%3C%3E%C3%A9-0123",
+            "abc/def+gh&amp;&lt;&gt;é-0123",
+        ):
+            self.assertEqual(self.scrubber.text(f"<{form}>"), "<***>")
+            self.assertEqual(self.scrubber.redacted(f"<{form}>"), "<***>")
+
+    def test_one_within_another(self) -> None:
+        """A value that begins another leaves nothing of it over."""
+        self.scrubber.remember(["hunter2hunter2-and-more", "hunter2hunter2-and"])
+        self.assertEqual(self.scrubber.text("hunter2hunter2-and-more"), "***")
+
+    def test_every_configured_one(self) -> None:
+        """Ten thousand keys are all known, whatever is fetched besides; and for a while after they are gone."""
+        keys = [f"configured-{n:06}" for n in range(10_000)]
+        self.scrubber.configure(keys)
+        self.scrubber.remember(f"fetched-{n:06}" for n in range(2 * REMEMBERED))
+        for key in (keys[0], keys[5_000], keys[-1]):
+            self.assertEqual(self.scrubber.text(f"a {key} b"), "a *** b")
+            self.assertEqual(self.scrubber.redacted(f"a{key}b"), "a***b")
+        self.scrubber.configure(["another-one"])
+        for key in (keys[0], "another-one"):
+            self.assertEqual(self.scrubber.text(key), "***")
+
+    def test_one_of_many_in_a_large_text(self) -> None:
+        """Also where the text is looked at in pieces, and at its very ends."""
+        self.scrubber.configure(f"configured-{n:06}" for n in range(10_000))
+        key = "configured-000007"
+        for before in (0, PIECE - len(key) - 1, PIECE - 12, PIECE - 8, PIECE - 7, PIECE - 1, PIECE):
+            for after in ("", "b" * PIECE):
+                self.assertEqual(self.scrubber.text("a" * before + key + after), "a" * before + "***" + after)
+
+    def test_clients_words_stay(self) -> None:
+        """What clients read loses what is a secret beyond doubt, and nothing that is only called one."""
+        for text in (
+            "Authorization: Bearer authentication is required",
+            "the token: unexpected-identifier was not expected",
+            "api_key: field-required",
+            "asiapacificregions are not served",
+        ):
+            self.assertEqual(self.scrubber.redacted(text), text)
+        jwt = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJhQGIifQ.c2lnbmF0dXJlLW9mLXNvcnRz"
+        for text in ("hunter2hunter2", "sk-ant-api03-AbCdEf_123-x", "AIzaSyA1234567890abcdefgh", PEM, jwt):
+            self.assertEqual(self.scrubber.redacted(f"bad: {text} no"), "bad: *** no")
+
+    def test_headers(self) -> None:
+        """Values of headers; those without a secret stay the very same."""
+        clean = [(b"content-type", b"application/json"), (b"request-id", b"req_" + b"0" * 40)]
+        self.assertIs(self.scrubber.redacted_headers(clean), clean)
+        self.assertEqual(
+            self.scrubber.redacted_headers([*clean, (b"x-echo", b"hunter2hunter2")]), [*clean, (b"x-echo", b"***")]
+        )
+
+    def test_rests(self) -> None:
+        """Whoever has much to look through can let others run in between."""
+        rests: list[None] = []
+        self.scrubber.data(b"token " * 10 * BUSY, lambda: rests.append(None))
+        self.assertEqual(len(rests), 10)
 
     def test_bound(self) -> None:
         """Secrets that change for ever do not fill the memory; the newest are the ones that are known."""

@@ -205,6 +205,30 @@ class ChoiceTests(PoolTestCase):
         self.assertTrue(pool.set_enabled("p", "a", True))
         self.assertEqual(self.turns(pool, 2), "aa")
 
+    def test_disabled_in_the_configuration(self) -> None:
+        """One that the configuration takes out of service comes back by another configuration alone."""
+        pool = self.pool(credential("a", disabled=True), credential("b"))
+        self.assertEqual(self.turns(pool, 2), "bb")
+        error = self.assertRaises(ValueError, pool.set_enabled, "p", "a", True)
+        self.assertEqual(str(error), "p/a is disabled in the configuration")
+        self.assertEqual(self.turns(pool, 2), "bb")
+        self.assertEqual([entry["state"] for entry in pool.snapshot()], ["disabled", "ready"])
+        self.assertEqual(pool.export_state(), {})
+        pool.reload([credential("a"), credential("b")], pool.settings)
+        self.assertEqual(set(self.turns(pool, 2)), {"a", "b"})
+        pool.reload([credential("a", disabled=True), credential("b", disabled=True)], pool.settings)
+        self.assertEqual(self.refused(pool.lease(wanted())), ("disabled", None))
+
+    def test_disabled_twice(self) -> None:
+        """What an operator says at run time stands beside it, and is what is left when the configuration gives way."""
+        pool = self.pool(credential("a", disabled=True), credential("b"))
+        self.assertTrue(pool.set_enabled("p", "a", False))
+        self.assertEqual(list(pool.export_state()), ['["disabled","p","a"]'])
+        pool.reload([credential("a"), credential("b")], pool.settings)
+        self.assertEqual(self.turns(pool, 2), "bb")
+        self.assertTrue(pool.set_enabled("p", "a", True))
+        self.assertEqual(set(self.turns(pool, 2)), {"a", "b"})
+
 
 class AffinityTests(PoolTestCase):
     """A session keeps its credential, so that its prompt cache is hit."""
@@ -704,6 +728,17 @@ class PassingTests(PoolTestCase):
         for deferred in probes[1:]:
             deferred.addErrback(lambda failure: failure.trap(Exhausted) and None)
 
+    def test_probe_that_says_nothing(self) -> None:
+        """A probe that failed by a fault of our own, or that its client cancelled, does not end an outage."""
+        for outcome in (CANCELLED, Outcome(Kind.INTERNAL)):
+            pool = self.pool("a")
+            self.down(pool)
+            self.clock.advance(2.0)
+            probe = self.take(pool)
+            waiting = [self.wait(pool) for _ in range(4)]
+            probe.release(outcome)
+            self.assertLessEqual(sum(deferred.called for deferred in waiting), 1)
+
     def test_session_moves_when_its_key_is_down(self) -> None:
         """A key that is down is no home, one that is merely at its limit is."""
         pool = self.pool("ab", strategy="fill-first")
@@ -857,6 +892,22 @@ class WaitingTests(PoolTestCase):
         self.wait(pool)
         self.wait(pool)
         self.assertEqual(self.refused(pool.lease(wanted())), ("queue_full", 1.0))
+
+    def test_queue_is_shared(self) -> None:
+        """A client that fills the queue keeps nobody out: the others' requests take its places, up to as many."""
+        pool = self.pool("a", queue=6)
+        for model in "mn":
+            self.take(pool, model).release(QUOTA)
+        greedy = [self.wait(pool, model, client="greedy") for model in "mmmnnn"]
+        others = [self.wait(pool, client=client) for client in ("x", "y", "x")]
+        self.assertEqual(self.refused(pool.lease(wanted(client="x"))), ("queue_full", 1.0))
+        self.assertEqual(self.refused(pool.lease(wanted(client="greedy"))), ("queue_full", 1.0))
+        self.assertEqual(pool.gauges()["waiting"], 6)
+        gone = [each for each in greedy if each.called]
+        self.assertEqual([self.refused(each) for each in gone], [("queue_full", 1.0)] * 3)
+        self.assertFalse(greedy[0].called)
+        for each in others:
+            self.assertNoResult(each)
 
     def test_cancel(self) -> None:
         """A client that leaves gives its place up, and nothing is granted to it."""

@@ -151,6 +151,21 @@ class DefaultTests(GoogleTestCase):
             [{"grant_type": "refresh_token", "client_id": "id", "client_secret": "cs", "refresh_token": "rt"}],
         )
 
+    def test_who_pays(self) -> None:
+        """A user's key file may name the project that requests are charged to; a service account has its own."""
+        user = {"type": "authorized_user", "quota_project_id": "payer"}
+        for key, pays in ((user, "payer"), ({**user, "quota_project_id": ""}, "")):
+            self.assertEqual(self.successResultOf(self.fetch(self.account(json.dumps(key)))).quota_project, pays)
+        account = self.account(key_file(quota_project_id="payer"))
+        self.assertEqual(self.successResultOf(self.fetch(account)).quota_project, "")
+        path = Path(self.mktemp())
+        path.write_text(json.dumps(user))
+        source = self.default(GOOGLE_APPLICATION_CREDENTIALS=str(path))
+        self.assertEqual(self.successResultOf(self.fetch(source)).quota_project, "payer")
+        for name in ("a\r\nx: y", "a b", "\u00e9", "p\x00"):
+            spoilt = self.account(json.dumps({**user, "quota_project_id": name}))
+            self.assertEqual(self.outcome(spoilt), (Kind.AUTH, "the key file's quota_project_id is no project"))
+
     def test_machine(self) -> None:
         """Then the machine's own account, from the metadata server, with the header that it demands."""
         self.successResultOf(self.fetch(self.default(GCE_METADATA_HOST="169.254.1.1:8080")))

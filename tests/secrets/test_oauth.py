@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectBindError, ConnectionRefusedError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.web.client import URI
 
@@ -13,6 +14,7 @@ from claudeproxyd.config.schema import OAuth
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.outcomes import AttemptFailed, Kind, Scope
 from claudeproxyd.secrets.endpoint import Ways
+from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.oauth import OAuthRefresh
 from claudeproxyd.secrets.refreshed import Token
 from tests.secrets.support import SecretsTestCase, TokenEndpoint
@@ -21,8 +23,11 @@ from tests.secrets.support import SecretsTestCase, TokenEndpoint
 class Unreachable:
     """A client that reaches nobody."""
 
+    def __init__(self, why: Exception | None = None) -> None:
+        self.why = why or ConnectionRefusedError()
+
     def post(self, *args: Any, **kwargs: Any) -> Deferred[Any]:
-        return fail(ConnectionRefusedError())
+        return fail(self.why)
 
 
 class OAuthTests(SecretsTestCase):
@@ -32,14 +37,17 @@ class OAuthTests(SecretsTestCase):
         """An endpoint, and a client of it."""
         super().setUp()
         self.endpoint = TokenEndpoint()
+        self.grants = Grants(lambda: 1.7e9)
         self.source = self.refresher(client_secret=Secret("client-secret"))
 
-    def refresher(self, **more: Any) -> OAuthRefresh:
+    def settings(self, **more: Any) -> OAuth:
         """As it was configured."""
-        settings = OAuth(
-            token_url="https://login.example/token", client_id="me", refresh_token=Secret("refresh-1"), **more
-        )
-        return OAuthRefresh(settings, self.endpoint.http)
+        return OAuth(token_url="https://login.example/token", client_id="me", refresh_token=Secret("refresh-1"), **more)
+
+    def refresher(self, **more: Any) -> OAuthRefresh:
+        """What asks with it."""
+        settings = self.settings(**more)
+        return OAuthRefresh(settings, self.endpoint.http, self.grants)
 
     def fetch(self) -> Deferred[Token]:
         """The next token."""
@@ -69,6 +77,30 @@ class OAuthTests(SecretsTestCase):
         )
         self.assertEqual(len(self.warnings), 1)
         self.assert_masked("refresh-token-3")
+
+    def test_nothing_left_here(self) -> None:
+        """Without a descriptor for the question the credential is not to blame."""
+        self.source._http = Unreachable(ConnectBindError(errno.EMFILE, "Too many open files"))
+        outcome = self.outcome()
+        self.assertEqual((outcome.kind, outcome.scope), (Kind.INTERNAL, Scope.NONE))
+
+    def test_kept_one_is_refused(self) -> None:
+        """A kept token that the server takes no more is not the last word: the configured one is asked with first."""
+        self.grants.replace(self.grants.grant(self.settings()), "of-another-life")
+        answers = [
+            (400, b'{"error":"invalid_grant"}'),
+            (200, b'{"access_token":"ya29-second","refresh_token":"refresh-token-2"}'),
+        ]
+
+        def render(request: Any) -> bytes:
+            self.endpoint.status, self.endpoint.body = answers.pop(0)
+            return TokenEndpoint.render(self.endpoint, request)
+
+        self.patch(self.endpoint, "render", render)
+        self.source = self.refresher()
+        self.assertEqual(self.successResultOf(self.fetch()).value, "ya29-second")
+        self.assertEqual([form["refresh_token"] for form in self.endpoint.forms], ["of-another-life", "refresh-1"])
+        self.assertEqual(self.grants.grant(self.settings()).newest, "refresh-token-2")
 
     def test_lifetimes(self) -> None:
         """A life in a string counts, and one that is missing or absurd is an hour."""

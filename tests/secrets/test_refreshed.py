@@ -53,6 +53,13 @@ class RefreshedSecretTests(SecretsTestCase):
         self.assertEqual(self.source.present(), {"bearer_token": "token-number-one"})
         self.assertEqual((len(self.fetches), self.clock.getDelayedCalls()), (1, []))
 
+    def test_who_pays(self) -> None:
+        """The project that a token's requests are charged to comes with it, where there is one."""
+        got = self.source.refresh()
+        self.fetches[-1].callback(Token("token-number-one", 3600.0, "payer"))
+        secret = {"bearer_token": "token-number-one", "quota_project": "payer"}
+        self.assertEqual((self.successResultOf(got), self.source.present()), (secret, secret))
+
     def test_shared(self) -> None:
         """However many ask at once, there is one fetch, and all have what it brings."""
         got = [self.source.refresh() for _ in range(50)]

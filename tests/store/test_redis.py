@@ -297,6 +297,14 @@ class OutageTests(RedisTestCase):
         self.turn(0.2)
         self.assertEqual(len(self.redis.data), 1)
 
+    def test_link_that_lives(self) -> None:
+        """A Redis that answers keeps its connection, hour after hour."""
+        self.host()
+        (connection,) = self.redis.connections
+        self.turn(120.0)
+        self.assertFalse(connection.lost)
+        self.assertEqual(self.redis.connections, [connection])
+
     def test_refuses(self) -> None:
         """A wrong password, an old Redis, a channel that may not be subscribed to: one warning that says so."""
         for command, words in ((b"HELLO", b"WRONGPASS invalid"), (b"SUBSCRIBE", b"NOPERM no"), (b"SCAN", b"LOADING")):

@@ -67,6 +67,21 @@ class StateServiceTests(StoreTestCase):
         """Of a and b."""
         return [entry["state"] for entry in sorted(self.pool.snapshot(), key=lambda entry: entry["credential"])]
 
+    def test_says_when_it_is_settled(self) -> None:
+        """Who must not act before the state is there is told once: when it is there, has failed, or is late."""
+        for end in (
+            lambda store: store.loading.callback({}),
+            lambda store: store.loading.errback(OSError("gone")),
+            lambda store: self.clock.advance(2.0) or store.loading.callback({}),
+        ):
+            told: list[bool] = []
+            store = Store()
+            service = StateService(self.clock, self.pool, store, lambda told=told: told.append(True))
+            service.startService()
+            self.assertEqual(told, [])
+            end(store)
+            self.assertEqual((told, service.settled), ([True], True))
+
     def test_takes_over(self) -> None:
         """What was saved is in force once it is loaded, and the daemon is ready then, not before."""
         service, store = self.start()

@@ -17,7 +17,7 @@ from zope.interface.verify import verifyClass, verifyObject
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.store import database, waiting
-from claudeproxyd.store.database import Database, Locked
+from claudeproxyd.store.database import Database, Foreign, Locked
 from claudeproxyd.store.memory import MemoryStore
 from claudeproxyd.store.sqlite import SQLiteStore
 from tests.store.support import COOLING, HOME, NOW, A, B, StoreTestCase, Thread, affinity, cooldown
@@ -278,17 +278,69 @@ class TroubleTests(SQLiteTestCase):
         self.assertEqual(len(self.aside()), 5)
 
     def test_of_somebody_else(self) -> None:
-        """Another program's database, or a later version's state, is not written to."""
-        for statement in ("CREATE TABLE songs (name)", f"PRAGMA application_id = {database.APPLICATION}"):
+        """Another program's database is neither written to nor renamed; nothing is kept, and the daemon hears why."""
+        for statement in ("CREATE TABLE songs (name)", "PRAGMA application_id = 7; CREATE TABLE state (key)"):
             self.path = os.path.join(self.mktemp(), "state.db")
             os.makedirs(os.path.dirname(self.path))
             connection = sqlite3.connect(self.path)
-            connection.executescript(f"{statement}; PRAGMA user_version = 2; CREATE TABLE IF NOT EXISTS other (name)")
+            connection.executescript(statement)
             connection.close()
             before = Path(self.path).read_bytes()
+            store = self.store()
+            self.failureResultOf(store.load(), Foreign)
+            store.save({A: True})
+            self.clock.pump([1.0, 5.0, 5.0])
+            self.assertEqual(Path(self.path).read_bytes(), before)
+            self.assertEqual(os.listdir(os.path.dirname(self.path)), ["state.db"])
+        self.assertEqual(len(self.warnings), 2)
+
+    def later_version(self) -> None:
+        """Have the file be of a version of the daemon that is yet to come."""
+        connection = sqlite3.connect(self.path)
+        connection.execute("PRAGMA user_version = 2")
+        connection.close()
+
+    def test_of_another_version(self) -> None:
+        """State of a later version is not written to; who was disabled stays so, and it is said who."""
+        store = self.store()
+        store.save({A: True, B: True, COOLING: cooldown(60)})
+        self.successResultOf(store.close())
+        self.later_version()
+        before = Path(self.path).read_bytes()
+        for _ in range(2):
+            self.assertEqual(self.kept(), {A: True, B: True})
+        (aside,) = self.aside()
+        self.assertEqual(aside.read_bytes()[100:], before[100:])
+        (warning,) = self.warnings
+        self.assertIn("p/a, p/b stay disabled", warning)
+
+    def test_damaged_and_disabled(self) -> None:
+        """Of a file that is damaged it is said who may have been disabled in it, as far as it goes: nobody is taken
+        out of service by what may be long over."""
+        for damage, said in (
+            (lambda whole: whole[:4096] + b"\xff" * 8 + whole[4104:], "p/a, p/b may have been disabled"),
+            (lambda whole: b"garbage " * 100, "whether credentials were disabled in it cannot be read"),
+        ):
+            self.path = os.path.join(self.mktemp(), "state.db")
+            store = self.store()
+            store.save({A: True, B: True})
+            self.successResultOf(store.close())
+            Path(self.path).write_bytes(damage(Path(self.path).read_bytes()))
             self.assertEqual(self.kept(), {})
-            (aside,) = self.aside()
-            self.assertEqual(aside.read_bytes()[100:], before[100:])
+            self.assertIn(said, self.warnings.pop())
+
+    def test_written_anew(self) -> None:
+        """A file that had to be replaced while the daemon runs holds all that the daemon knows, and not just news."""
+        store = SQLiteStore(Database(self.path, lambda: self.now), self.clock, self.thread, lambda: {A: True})
+        self.addCleanup(self._end, store)
+        self.successResultOf(store.load())
+        store.save({A: True})
+        self.clock.advance(1.0)
+        store._database.close()
+        Path(self.path).write_bytes(b"garbage " * 1000)
+        store.save({B: True})
+        self.clock.pump([1.0, 1.0])
+        self.assertEqual(self.kept(), {A: True, B: True})
 
     def test_not_to_be_read(self) -> None:
         """A file that belongs to somebody else is set aside where the folder allows it."""
@@ -388,6 +440,19 @@ class TroubleTests(SQLiteTestCase):
         self.clock.advance(1.0)
         store._database.close()
         Path(self.path).write_bytes(b"garbage " * 1000)
+        store.save({B: True})
+        self.clock.advance(1.0)
+        self.assertEqual(self.kept(), {B: True})
+        self.assertEqual(len(self.aside()), 1)
+
+    def test_damaged_texts(self) -> None:
+        """Damage to the names in the file is damage: Python tells it in a way of its own, as text that is no UTF-8."""
+        store = self.store()
+        store.save({A: True})
+        self.clock.advance(1.0)
+        store._database.close()
+        data = Path(self.path).read_bytes()
+        Path(self.path).write_bytes(data.replace(b"CREATE TABLE state", b"CREATE \x80ABLE state"))
         store.save({B: True})
         self.clock.advance(1.0)
         self.assertEqual(self.kept(), {B: True})

@@ -177,7 +177,11 @@ class BodyTests(SynchronousTestCase):
         self.assertIn("not valid JSON", self.refused(b"{"))
         self.assertIn("not valid JSON", self.refused(body(tools=[]).replace(b"hello", b"\xff")))
         self.assertIn("not valid JSON", self.refused(body(x="\x00").replace(b"\\u0000", b"\xff")))
-        self.assertIn("not valid JSON", self.refused(body().replace(b"hello", b"\\ud800")))
+        for half, words in ((b"\\ud800", "no low surrogate"), (b"\\udc00", "invalid high surrogate")):
+            told = self.refused(body().replace(b"hello", half))
+            self.assertTrue(
+                told.startswith(f"The request body is not valid JSON: {words} in string: line 1 column "), told
+            )
         self.assertEqual(self.refused(b"[]"), "The request body: Input should be a valid dictionary")
         self.assertEqual(self.refused(b"{}"), "messages: Field required")
         deep = b"[" * 100_000 + b"]" * 100_000
@@ -201,7 +205,8 @@ class BodyTests(SynchronousTestCase):
         ):
             self.assertEqual(told, "messages: there is a limit of 100,000 messages and content blocks")
         self.assertEqual(len(read(user(*["a"] * 99_999)).turns[0].parts), 99_999)
-        self.assertIn("at most 1000 items", refusal(stop_sequences=[str(number) for number in range(1001)]))
+        self.assertIn("at most 200 items", refusal(stop_sequences=[str(number) for number in range(201)]))
+        self.assertIn("16,384 characters together", refusal(stop_sequences=["x" * 6_000] * 3))
         schema = {"type": "object", "description": "x" * 600_000}
         tools = [{"name": name, "input_schema": schema} for name in ("a", "b")]
         read(tools=tools[:1])

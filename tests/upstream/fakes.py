@@ -78,9 +78,10 @@ class Net:
         self.reactor = MemoryReactorClock()
         self.origin = Origin(self.reactor, base_url, **{"connect_timeout": 10.0, **settings})
 
-    def ask(self, method: bytes = b"POST", body: bytes = b"{}", first_byte: float = 120.0, idle: float = 300.0) -> Any:
+    def ask(self, method: bytes = b"POST", body: bytes = b"{}", **options: Any) -> Any:
         """Send a request."""
-        return self.origin.request(method, b"/v1/messages", b"x: y\r\n", body, first_byte=first_byte, idle=idle)
+        options = {"first_byte": 120.0, "idle": 300.0, **options}
+        return self.origin.request(method, b"/v1/messages", b"x: y\r\n", body, **options)
 
     def accept(self, kind: type[Wire] = Wire) -> Wire:
         """The upstream takes the oldest connection that is being made."""

@@ -108,9 +108,11 @@ class Pool(SynchronousTestCase):
         for reason in (None, ConnectionLost()):
             net = Net()
             _, young = self.pair(net)
-            deferred = net.ask()
+            told: list[None] = []
+            deferred = net.ask(stale=lambda told=told: told.append(None))
             young.end(reason)
             self.assertNoResult(deferred)
+            self.assertEqual(len(told), 1)
             fresh = net.accept()
             self.assertIn(b"POST /v1/messages", fresh.taken())
             fresh.say(HELLO)

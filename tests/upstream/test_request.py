@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 from twisted.internet.defer import CancelledError
-from twisted.internet.error import ConnectError, ConnectionRefusedError
+from twisted.internet.error import ConnectBindError, ConnectError, ConnectionRefusedError
 from twisted.internet.interfaces import IHostnameResolver
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from claudeproxyd.outcomes import Phase
 from claudeproxyd.upstream.client import Origin
-from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Cut, NameNotFound
+from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Cut, Lacking, NameNotFound
 from tests.upstream.fakes import FullWire, Net, Sink
 from tests.upstream.test_answer import HELLO
+
+
+@implementer(IHostnameResolver)
+class Nothing:
+    """Finds no name."""
+
+    def resolveHostName(self, receiver, hostName, portNumber=0, addressTypes=None, transportSemantics="TCP"):  # type: ignore[no-untyped-def]
+        receiver.resolutionBegan(None)
+        receiver.resolutionComplete()
+        return None
 
 
 class Requests(SynchronousTestCase):
@@ -213,6 +226,29 @@ class Connecting(SynchronousTestCase):
         net.refuse(ConnectError("no route"))
         self.failureResultOf(deferred, ConnectFailed)
 
+    def test_nothing_left_here(self) -> None:
+        """A lack of descriptors or ports is told from an upstream that cannot be reached, also where it is a name that
+        is not found for it."""
+        for reason in (
+            ConnectBindError(errno.EMFILE, "Too many open files"),
+            ConnectBindError(errno.ENFILE, "Too many open files in system"),
+            ConnectError(errno.EADDRNOTAVAIL, "Cannot assign requested address"),
+        ):
+            net = Net()
+            deferred = net.ask()
+            net.refuse(reason)
+            error = self.failureResultOf(deferred, Lacking).value
+            self.assertEqual((error.phase, error.failure), (Phase.CONNECT, "internal"))
+            self.assertEqual(net.origin.connections, 0)
+        net = Net("http://somewhere.example")
+        net.reactor.installNameResolver(Nothing())
+        self.patch(os, "open", self.no_more)
+        self.failureResultOf(net.ask(), Lacking)
+
+    def no_more(self, *args: object) -> int:
+        """Instead of a descriptor."""
+        raise OSError(errno.EMFILE, "Too many open files")
+
     def test_too_slow(self) -> None:
         """The wait for a connection ends."""
         net = Net(connect_timeout=3.0)
@@ -226,14 +262,6 @@ class Connecting(SynchronousTestCase):
 
     def test_no_such_name(self) -> None:
         """A name without an address is told from a host that does not answer."""
-
-        @implementer(IHostnameResolver)
-        class Nothing:
-            def resolveHostName(self, receiver, hostName, portNumber=0, addressTypes=None, transportSemantics="TCP"):  # type: ignore[no-untyped-def]
-                receiver.resolutionBegan(None)
-                receiver.resolutionComplete()
-                return None
-
         net = Net("http://nowhere.example")
         net.reactor.installNameResolver(Nothing())
         error = self.failureResultOf(net.ask(), NameNotFound).value

@@ -24,6 +24,13 @@ class Principals(SynchronousTestCase):
             self.assertEqual({model: principal.may_use(model) for model in table}, table)
         self.assertTrue(Principal("k").may_use("anything"))
 
+    def test_equal_name(self) -> None:
+        """A name that is equal is allowed, though read as a glob it would stand for others."""
+        principal = Principal("k", models=("claude-opus-4-8[1m]", "x-[ab]"))
+        table = {"claude-opus-4-8[1m]": True, "claude-opus-4-81": False, "claude-opus-4-8m": False, "x-[ab]": True}
+        self.assertEqual({model: principal.may_use(model) for model in table}, table)
+        self.assertTrue(principal.may_use("x-a"))
+
     def test_memory_is_bounded(self) -> None:
         """A client that makes up model names does not fill our memory."""
         principal = Principal("k", models=("a",))
@@ -66,6 +73,7 @@ class Keys(SynchronousTestCase):
         for headers in (
             [],
             [(b"x-api-key", b"")],
+            [(b"x-api-key", b" "), (b"authorization", b"Bearer  ")],
             [(b"x-api-key", b"sk-wrong")],
             [(b"x-api-key", sha256("one").encode())],
             [(b"authorization", b"one")],
@@ -76,6 +84,31 @@ class Keys(SynchronousTestCase):
             error = self.assertRaises(ClaudeError, self.authenticator.authenticate, headers)
             self.assertEqual((error.status, error.headers), (401, ((b"x-should-retry", b"false"),)))
             self.assertNotIn("sk-wrong", error.message)
+
+    def test_words_for_a_wrong_key(self) -> None:
+        """They are the gateway's own: by the API's, Claude Code would tell its user to log in at Anthropic."""
+        error = self.assertRaises(ClaudeError, self.authenticator.authenticate, [(b"x-api-key", b"sk-wrong")])
+        self.assertIn("This gateway does not know", error.message)
+        self.assertNotIn("x-api-key", error.message)
+
+    def test_who_still_uses_it(self) -> None:
+        """The log has the beginning of an unknown key's digest, which is how keys are configured."""
+        listener = Listener(Principal("k"))
+        listener.ask(post("/v1/messages", BODY, "x-api-key: revoked-1", "Authorization: Bearer revoked-2"))
+        (entry,) = listener.log
+        self.assertEqual(entry.status, 401)
+        for key in ("revoked-1", "revoked-2"):
+            self.assertIn(sha256(key)[:12], entry.error)
+            self.assertNotIn(sha256(key)[:16], entry.error)
+            self.assertNotIn(key, entry.error)
+
+    def test_no_key_is_none(self) -> None:
+        """An empty key is looked up nowhere, though a digest of nothing were among those that are known."""
+        authenticator = KeyAuthenticator({sha256(""): Principal("nobody"), sha256("one"): Principal("1")})
+        for headers in ([(b"x-api-key", b"")], [(b"authorization", b"Bearer ")], [(b"x-api-key", b"\t ")]):
+            error = self.assertRaises(ClaudeError, authenticator.authenticate, headers)
+            self.assertEqual(error.message, "x-api-key or Authorization: Bearer is required")
+        self.assertEqual(authenticator.authenticate([(b"x-api-key", b""), (b"x-api-key", b"one")]).name, "1")
 
     @given(st.binary())
     def test_garbage(self, key: bytes) -> None:
@@ -132,6 +165,15 @@ class Pages(SynchronousTestCase):
             self.assertNotIn(b"access-control-allow-origin", reply.headers)
         self.assertEqual(self.listener.dispatcher.calls, [])
 
+    def test_open_to_all(self) -> None:
+        """Where anybody may call by any name, a page still may not: its name may have been led here for that."""
+        listener = Listener(guard=BrowserGuard(check_host=False, check_origin=True))
+        self.assertEqual(listener.ask(b"GET / HTTP/1.1\r\nHost: gateway.example\r\n\r\n").status, 200)
+        head = b"POST /v1/messages HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\n"
+        request = head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+        self.assertEqual(listener.ask(request).status, 403)
+        self.assertEqual(listener.dispatcher.calls, [])
+
     def test_content_types(self) -> None:
         """A body of a type that forms can send is refused."""
         for kind in ("text/plain", "application/x-www-form-urlencoded", "", "application/jsonx"):
@@ -139,6 +181,16 @@ class Pages(SynchronousTestCase):
             self.assertEqual((reply.status, reply.json["error"]["type"]), (415, "invalid_request_error"), kind)
         for kind in ("application/json", "Application/JSON; charset=utf-8"):
             self.assertEqual(self.listener.ask(post("/v1/messages", BODY, f"Content-Type: {kind}")).status, 200, kind)
+
+    def test_acts_of_other_sites(self) -> None:
+        """A browser that says whose page it is about has it refused, also where it hides the origin."""
+        for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+            reply = self.listener.ask(post("/v1/messages", BODY, f"Sec-Fetch-Site: {site}"))
+            self.assertEqual(reply.status, status, site)
+        welcome = ("Origin: https://good.example", "Sec-Fetch-Site: cross-site")
+        self.assertEqual(self.listener.ask(post("/v1/messages", BODY, *welcome)).status, 200)
+        # Whoever follows a link to our page comes from another site, too.
+        self.assertEqual(self.listener.ask(get("/", "Sec-Fetch-Site: cross-site")).status, 200)
 
     def test_chunked_needs_a_type_too(self) -> None:
         """A body without a length is a body."""

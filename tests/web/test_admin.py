@@ -51,6 +51,8 @@ class FakePool:
         return 3
 
     def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
+        if enabled and credential == "shut":
+            raise ValueError(f"{provider}/{credential} is disabled in the configuration")
         self.done.append((provider, credential, enabled))
         return (provider, credential) == ("p", "c")
 
@@ -69,7 +71,7 @@ class Admin(SynchronousTestCase):
     def setUp(self) -> None:
         self.pool = FakePool()
         self.reloads: list[Deferred[None]] = []
-        self.listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True))
+        self.listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True, has_page=True))
         self.use(self.listener)
         self.events = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
 
@@ -187,6 +189,13 @@ class Admin(SynchronousTestCase):
         self.assertNotIn("unsafe", policy)
         self.assertEqual(re.findall(rb"https?://|\son[a-z]+=|\sstyle=", reply.body), [])
 
+    def test_front(self) -> None:
+        """The address that the daemon prints, cut to its host, leads to the page; it needs no key for that."""
+        self.use(Listener(authenticator=KeyAuthenticator({sha256("k"): Principal("admin")})))
+        reply = self.ask(get("/"))
+        self.assertEqual((reply.status, reply.headers[b"location"]), (302, b"/admin/"))
+        self.assertEqual(self.ask(get("/", method="HEAD")).status, 302)
+
     def test_clear(self) -> None:
         """Cooldowns end, all or some, with an audit line."""
         self.assertEqual(self.ask(post("/admin/v1/pool/clear", b'{"provider":"p"}')).json, {"cleared": 3})
@@ -200,6 +209,13 @@ class Admin(SynchronousTestCase):
         self.assertEqual(self.ask(post("/admin/v1/pool/enable", NAMED)).json["enabled"], True)
         self.assertEqual(self.audits(), 2)
         self.assertEqual(self.ask(post("/admin/v1/pool/enable", NAMED.replace(b'"c"', b'"d"'))).status, 404)
+
+    def test_switch_what_is_shut(self) -> None:
+        """One that the configuration has disabled is not brought back here, and it is said where it is."""
+        reply = self.ask(post("/admin/v1/pool/enable", NAMED.replace(b'"c"', b'"shut"')))
+        self.assertEqual((reply.status, reply.json["error"]["type"]), (409, "conflict_error"))
+        self.assertIn("disabled in the configuration", reply.json["error"]["message"])
+        self.assertEqual(self.audits(), 0)
 
     def test_bad_bodies(self) -> None:
         """A misspelt member clears nothing by mistake."""
@@ -248,7 +264,25 @@ class Admin(SynchronousTestCase):
         self.assertEqual(self.ask(post("/admin/v1/reload", b"", "Origin: https://evil.example")).status, 403)
         self.assertEqual(self.ask(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n").status, 403)
         self.assertEqual(self.ask(post("/admin/v1/pool/clear", b"{}", "Content-Type: text/plain")).status, 415)
-        self.assertEqual(self.reloads, [])
+        self.assertEqual(self.ask(post("/admin/v1/reload", b"", "Sec-Fetch-Site: cross-site")).status, 403)
+        self.assertEqual((self.reloads, self.pool.done), ([], []))
+
+    def test_acts_are_json(self) -> None:
+        """No form can act, not even one without a body: its type has to be one that forms do not send."""
+        for path in ("reload", "pool/clear"):
+            bare = f"POST /admin/v1/{path} HTTP/1.1\r\nHost: localhost\r\n".encode()
+            for kind in (b"", b"Content-Length: 0\r\n", b"Content-Type: text/plain\r\nContent-Length: 0\r\n"):
+                self.assertEqual(self.ask(bare + kind + b"\r\n").status, 415)
+        self.assertEqual((self.reloads, self.pool.done), ([], []))
+
+    def test_secrets_of_earlier_days(self) -> None:
+        """A reason from a store that was not masked when it was written is masked here."""
+        key = "sk-ant-api03-AbCdEf_123-x"
+        self.pool.credentials = [{"provider": "p", "credential": "c", "last_failure": {"reason": f"bad key {key}"}}]
+        self.patch(self.pool, "queued", lambda: [{"client": "laptop", "routes": [key]}])
+        told = self.ask(get("/admin/v1/pool")).json
+        self.assertEqual(told["credentials"][0]["last_failure"], {"reason": "bad key ***"})
+        self.assertEqual(told["queue"][0]["routes"], ["***"])
 
     def test_own_page(self) -> None:
         """But our own does, which bears our own origin: over TLS too; another port is another origin."""

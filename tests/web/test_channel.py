@@ -40,6 +40,11 @@ REFUSED = {
     "a length of 5000 digits": (HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 413),
     "codings of transfer": (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 400),
     "chunked twice": (HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    "identity as a coding": (HEAD + b"Transfer-Encoding: identity\r\n\r\n" + get("/"), 400),
+    "identity and chunked": (HEAD + b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "chunked and identity": (HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", 400),
+    "identity in a list": (HEAD + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
+    "a target of 60 KB": (b"GET /" + b"a" * 60_000 + b" HTTP/1.1\r\n\r\n", 414),
     "chunks in HTTP/1.0": (b"POST /v1/messages HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     "a chunk size that is none": (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
     "a chunk without its end": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n", 400),
@@ -52,6 +57,11 @@ REFUSED = {
     "a stray CR": (HEAD + b"X-A: b\rc\r\n\r\n", 400),
     "a NUL": (HEAD + b"X-A: b\0c\r\n\r\n", 400),
     "a target that is no URL": (b"GET http://[::1/ HTTP/1.1\r\n\r\n", 400),
+    "two hosts": (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", 400),
+    "the same host twice": (b"GET / HTTP/1.1\r\nHost: localhost\r\nhost: localhost\r\n\r\n", 400),
+    "a target on another host": (b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+    "a target on another port": (b"GET http://localhost:1/ HTTP/1.1\r\nHost: localhost:2\r\n\r\n", 400),
+    "a target with an odd host": (b"GET http://localhost/ HTTP/1.1\r\nHost: localhost:x\r\n\r\n", 400),
     "too many headers": (HEAD + b"X-A: b\r\n" * 501 + b"\r\n", 431),
     "a head without end": (HEAD + b"X-A: " + b"b" * MAX_HEAD, 431),
     "a request line without end": (b"GET /" + b"a" * (MAX_HEAD + 1), 431),
@@ -173,6 +183,9 @@ class Heads(SynchronousTestCase):
     def test_absolute_form(self) -> None:
         """A target that is a whole URL, as through a proxy, finds its path."""
         self.assertEqual(Listener().ask(get("http://localhost/v1/models?limit=1")).status, 200)
+        for target, host in (("HTTP://LocalHost:80", "localhost"), ("https://[::1]", "[::1]:443"), ("x://y:9", "y:9")):
+            data = f"GET {target}/v1/models HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+            self.assertEqual(Listener().ask(data).status, 200, target)
 
     def test_chunked_body(self) -> None:
         """A body in chunks arrives whole, trailers and extensions aside."""
@@ -369,11 +382,38 @@ class Patience(SynchronousTestCase):
 
     def test_body(self) -> None:
         """A body may take long as long as it moves, and not when it stands still."""
-        self.connection.send(HEAD + b"Content-Length: 500\r\n\r\n")
-        self.pump(200, b"x")
+        self.connection.send(HEAD + b"Content-Length: 8000000\r\n\r\n")
+        self.pump(200, b"x" * module.LEAST_RATE)
         self.assertEqual(self.connection.take(), b"")
         self.pump(62)
         self.assertEqual([reply.status for reply in replies(self.connection.take())], [408])
+
+    def test_body_by_drops(self) -> None:
+        """Nor may it go on for ever by a byte now and then, whatever came before: that is memory held from others."""
+        for head in (b"Content-Length: 8000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n500000\r\n"):
+            connection = self.connection = self.listener.connect()
+            connection.send(HEAD + head)
+            connection.send(b"x" * module.LEAST_RATE * 30)
+            self.pump(85, b"x")
+            self.assertEqual(connection.take(), b"")
+            self.pump(10, b"x")
+            self.assertEqual([reply.status for reply in replies(connection.take())], [408])
+            self.assertEqual(self.listener.site.gateway.buffers.held, 0)
+
+    def test_refused_body_by_drops(self) -> None:
+        """A body that nobody wants is not waited for, however it drags on."""
+        tail = b"x" * 9
+        for head, drop in ((b"Content-Length: 65536\r\n\r\n", b"x"), (b"Content-Length: 9\r\n\r\n", b"")):
+            connection = self.connection = self.listener.connect()
+            connection.send(HEAD.replace(b"messages", b"nowhere") + head)
+            self.pump(4, drop)
+            self.assertEqual(connection.take(), b"")
+            self.pump(3, drop)
+            self.assertEqual([reply.status for reply in replies(connection.take())], [408])
+            self.assertTrue(connection.closing)
+        connection = self.listener.connect()
+        self.assertEqual(connection.ask(HEAD.replace(b"messages", b"nowhere") + head + tail).status, 404)
+        self.assertFalse(connection.closing)
 
     def test_answers_take_their_time(self) -> None:
         """Nothing here ends a request that dispatch is at."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.web.support import Listener, get, post
+from claudeproxyd.web.access import Principal
+from tests.web.support import BODY, Listener, get, post
 
 
 class Outcomes(SynchronousTestCase):
@@ -25,6 +26,27 @@ class Outcomes(SynchronousTestCase):
         connection.ask(post(body=b"{}"))
         connection.lose()
         self.assertEqual(self.logged(), [(200, ""), (404, ""), (400, "")])
+
+    def test_secrets_are_masked(self) -> None:
+        """What a client wrote into a path or a model's name by mistake is not in the line."""
+        self.listener.ask(get("/v1/sk-ant-api03-AbCdEf_123-x"))
+        self.listener.ask(post(body=b'{"model":"sk-ant-api03-AbCdEf_123-x","max_tokens":9,"messages":[]}'))
+        for entry in self.listener.log:
+            self.assertNotIn("AbCdEf", str(entry))
+            self.assertIn("***", str(entry))
+
+    def test_model_of_a_refusal(self) -> None:
+        """A request that is refused here is told of with the model that it asked for, once that is known."""
+        listener = Listener(Principal("k", models=("other",)), Principal("full", max_concurrency=1))
+        listener.dispatcher.hold = True
+        for key, status in (("k", 400), ("full", 0), ("full", 429)):
+            connection = listener.connect()
+            connection.send(post("/v1/messages", BODY, f"x-api-key: {key}"))
+            if status:
+                self.assertEqual((listener.log[-1].status, listener.log[-1].model), (status, "m"))
+        listener.ask(post("/v1/messages", BODY, "x-api-key: k2"))
+        self.assertEqual((listener.log[-1].status, listener.log[-1].model), (401, ""))
+        listener.dispatcher.answer()
 
     def test_refused_unread(self) -> None:
         """A body that is refused before it is read is told of once."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import weakref
 import zlib
 from typing import Any
 
@@ -143,14 +145,59 @@ class Memory(SynchronousTestCase):
     def test_full(self) -> None:
         """Where there is no room for a body, its client is told to come again; when there is, it is taken."""
         first = self.listener.connect()
-        first.send(post("/v1/messages", BODY.ljust(900))[:-1])
-        self.assertGreater(self.buffers.held, 800)
-        reply = self.listener.ask(post("/v1/messages", BODY.ljust(200)))
+        first.send(post("/v1/messages", BODY.ljust(750))[:-1])
+        self.assertGreater(self.buffers.held, 700)
+        reply = self.listener.ask(post("/v1/messages", BODY.ljust(300)))
         self.assertEqual((reply.status, reply.json["error"]["type"]), (529, "overloaded_error"))
         self.assertEqual(reply.headers[b"retry-after"], b"1")
         self.assertEqual(first.ask(b" ").status, 200)
         self.assertEqual(self.buffers.held, 0)
-        self.assertEqual(self.listener.ask(post("/v1/messages", BODY.ljust(200))).status, 200)
+        self.assertEqual(self.listener.ask(post("/v1/messages", BODY.ljust(300))).status, 200)
+
+    def test_share(self) -> None:
+        """One client's bodies leave room for others', and the others' for one who comes new."""
+        listener = Listener(*map(Principal, "abc"), buffers=self.buffers)
+
+        def begin(client: str) -> None:
+            """Bodies as many as are taken, none of them whole."""
+            for _ in range(30):
+                connection = listener.connect()
+                connection.send(post("/v1/messages", BODY.ljust(50), f"x-api-key: {client}")[:-1])
+
+        begin("a")
+        self.assertLessEqual(self.buffers.held, 800)
+        begin("b")
+        self.assertLessEqual(self.buffers.held, 960)
+        reply = listener.ask(post("/v1/messages", BODY.ljust(50), "x-api-key: a"))
+        self.assertEqual((reply.status, reply.headers[b"retry-after"]), (529, b"1"))
+        self.assertEqual(listener.ask(post("/v1/messages", BODY, "x-api-key: c")).status, 200)
+
+    def test_refused_is_freed_at_once(self) -> None:
+        """What a request was made of is nothing for the garbage collector to look for, however it was refused."""
+        listener = Listener(limits=Limits(max_request_bytes=100_000))
+        refused: list[weakref.ref[object]] = []
+        self.patch(listener.site, "log", lambda request: refused.append(weakref.ref(request)))
+        large = post("/v1/messages", b"x" * 99_999)
+        self.addCleanup(gc.enable)
+        gc.disable()
+        for name, data in {
+            "no such path": get("/nowhere"),
+            "no such path, with a body": post("/nowhere"),
+            "no such path, with a large body": large.replace(b"messages", b"nowhere"),
+            "no request": post("/v1/messages", b"{}"),
+            "too large": post("/v1/messages", b"x" * 100_001),
+            "too large, in chunks": CHUNKED + b"20000\r\n" + b"x" * 0x20000,
+            "an unknown coding": post("/v1/messages", BODY, "Content-Encoding: br"),
+            "damaged": post("/v1/messages", BODY, "Content-Encoding: gzip"),
+            "truncated": post("/v1/messages", gzip.compress(BODY)[:-3], "Content-Encoding: gzip"),
+            "not HTTP": b"GET / HTTP/1.1\r\nnonsense\r\n\r\n",
+            "a long path": get("/" + "a" * 60_000),
+        }.items():
+            connection = listener.connect()
+            connection.send(data)
+            connection.lose()
+            connection.channel._transferDecoder = None  # it is the channel's, and in a cycle of Twisted's with it
+            self.assertEqual((len(refused), refused.pop()()), (1, None), name)
 
     def test_full_in_the_middle(self) -> None:
         """A body without a length is refused when the room ends."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,13 @@ from claudeproxyd.framing.sse import FrameSplitter
 from claudeproxyd.messages.blocks import BlockError
 from claudeproxyd.messages.frame import read_frame
 from claudeproxyd.messages.ids import mint_signature
-from claudeproxyd.messages.reader import Damaged
+from claudeproxyd.messages.loose import UNREADABLE
+from claudeproxyd.messages.reader import Damaged, ModelFault
 from claudeproxyd.translate.gemini.finish import UNFINISHED, ending_of, ending_of_blocked, is_known
 from claudeproxyd.translate.gemini.grounding import Sources
+from claudeproxyd.translate.gemini.loose import read_loosely
 from claudeproxyd.translate.gemini.partial_args import PartialCall
-from claudeproxyd.translate.gemini.responses import Response, decode, is_count, is_there, without_halves
+from claudeproxyd.translate.gemini.responses import Response, decode, is_count, is_there
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.batch import Batch
@@ -54,12 +56,20 @@ class GeminiReader:
     """
 
     def __init__(
-        self, machine: BlockMachine, request: GeminiRequest, signatures: Signatures, max_event_bytes: int
+        self,
+        machine: BlockMachine,
+        request: GeminiRequest,
+        signatures: Signatures,
+        max_event_bytes: int,
+        *,
+        last: bool = False,
     ) -> None:
-        """*machine*, of the family :data:`FAMILY`, makes the message."""
+        """*machine*, of the family :data:`FAMILY`, makes the message.
+
+        *last*: the request will not be repeated, so that an answer without content is better than none.
+        """
         self.oddity = ""
         self.request_id = ""
-        self.content = False
         self._machine = machine
         self._names = request.names
         self._said = request.said
@@ -68,6 +78,10 @@ class GeminiReader:
         self._may_stop = bool(request.stop_sequences)
         self._signatures = signatures
         self._limit = max_event_bytes
+        self._last = last
+        self._streamed = not machine.whole
+        self.content = False
+        """The client may have some of the answer."""
         self._splitter: FrameSplitter | ElementSplitter | None = None
         self._sources = Sources(FAMILY)
         self._text: list[str] = []
@@ -83,7 +97,9 @@ class GeminiReader:
         self._prompt: int | None = None
         self._from_tools = 0
         self._candidate: int | None = None
-        """Tokens, as last counted: of the prompt with what is cached of it, of tools' results, of the answer alone."""
+        self._total: int | None = None
+        """Tokens, as last counted: of the prompt with what is cached of it, of tools' results, of the answer alone (or
+        with its thoughts), of all together."""
         self._reason = ""
         """finishReason or blockReason, once there is one."""
         self._reason_message = ""
@@ -149,10 +165,10 @@ class GeminiReader:
                 data = read_frame(frame)[1]
             try:
                 decoded = decode(data)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+            except UNREADABLE:
                 if data in _NOTHING:
                     continue
-                decoded = self._decode_without_halves(data, e)
+                decoded = self._read_loosely(data)
             error = self._respond(decoded) if isinstance(decoded, Response) else self._respond_to_all(decoded)
             if error is not None:
                 return error
@@ -161,7 +177,7 @@ class GeminiReader:
     def _batch(self, error: bytes | None) -> Batch:
         batch = self._machine.take()
         batch.error = error
-        if batch.content:
+        if batch.content and self._streamed:
             self.content = True
         return batch
 
@@ -170,15 +186,13 @@ class GeminiReader:
 
     # One response.
 
-    def _decode_without_halves(self, data: bytes, error: Exception) -> Response | list[Response]:
-        """What was refused with *error*, without the halves of characters that a server cut through."""
-        mended = without_halves(data)
-        if mended != data:
-            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                decoded = decode(mended)
-                self._note("half a surrogate pair")
-                return decoded
-        raise NoResponse(f"no answer of Gemini's: {error}") from None
+    def _read_loosely(self, data: bytes) -> Response | list[Response]:
+        try:
+            decoded, oddity = read_loosely(data)
+        except UNREADABLE as e:
+            raise NoResponse(f"no answer of Gemini's: {e}") from None
+        self._note(oddity)
+        return decoded
 
     def _respond_to_all(self, responses: list[Response]) -> bytes | None:
         for response in responses:
@@ -199,7 +213,7 @@ class GeminiReader:
             self._count(counts)
         try:
             for candidate in response.candidates or ():
-                if candidate.index:
+                if candidate.index and candidate.index > 0:
                     self._note("more than one candidate")
                     continue
                 if candidate.content is not None and candidate.content.parts:
@@ -209,7 +223,7 @@ class GeminiReader:
                     self._source(candidate)
                 if candidate.finish_reason is not None and candidate.finish_reason not in UNFINISHED:
                     self._ends(candidate.finish_reason, candidate.finish_message)
-        except (BlockError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+        except (BlockError, *UNREADABLE) as e:
             raise Damaged(str(e)) from None
         feedback = response.prompt_feedback
         if feedback is not None and feedback.block_reason is not None and feedback.block_reason not in UNFINISHED:
@@ -236,11 +250,19 @@ class GeminiReader:
             self._prompt = counts.prompt_token_count
         if is_count(counts.candidates_token_count):
             self._candidate = counts.candidates_token_count
+        if is_count(counts.total_token_count):
+            self._total = counts.total_token_count
         if self._prompt is not None:
             usage.input = max(0, self._prompt - (usage.cache_read or 0)) + self._from_tools
         if self._candidate is not None:
-            usage.output = self._candidate + (usage.thinking or 0)
+            usage.output = self._candidate + (0 if self._counts_thoughts_within() else usage.thinking or 0)
             usage.estimated = False
+
+    def _counts_thoughts_within(self) -> bool:
+        """Whether the answer's tokens include its thoughts, as some say: only so do prompt and answer add up."""
+        if self._total is None or self._prompt is None or self._candidate is None:
+            return False
+        return self._total == self._prompt + self._from_tools + self._candidate
 
     def _source(self, candidate: Candidate) -> None:
         try:
@@ -248,7 +270,7 @@ class GeminiReader:
                 self._sources.add_grounding(candidate.grounding_metadata)
             if is_there(candidate.citation_metadata):
                 self._sources.add_citations(candidate.citation_metadata)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+        except UNREADABLE as e:
             self._note(f"sources left out: {e}")
 
     def _finish(self) -> None:
@@ -266,6 +288,8 @@ class GeminiReader:
             elif self._blocked:
                 self._machine.finish(*ending_of_blocked(self._reason, self._reason_message))
             else:
+                if self._reason == "STOP" and not (self._answered or self.content or self._last):
+                    raise ModelFault("STOP without any content")
                 if not is_known(self._reason):
                     self._note(f"unknown finishReason {self._reason:.50}")
                 self._machine.finish(*ending_of(self._reason, self._reason_message, self._answered))
@@ -362,18 +386,21 @@ class GeminiReader:
         self._called = self._answered = True
 
     def _other(self, part: Part) -> None:
-        """What is neither a call, nor a thought, nor text alone. Code becomes Markdown."""
+        """What is neither a call, nor a thought, nor text alone. Code becomes Markdown, a file is told in words."""
         if is_there(part.tool_call) or is_there(part.tool_response):
             if self._sources.add_search(part, self._machine):
                 self._end_text()
             return
         code, result = part.executable_code, part.code_execution_result
+        file = part.inline_data or part.file_data
         if part.text:
             self._say(part.text)
         elif code is not None:
             self._say(f"```{(code.language or '').lower()}\n{code.code or ''}\n```\n")
         elif result is not None:
             self._say(f"```\n{result.output or ''}\n```\n")
+        elif file is not None:
+            self._say(file.told)
         elif part.thought_signature is None:
             self._note("a part of no known kind was left out")
         if part.thought_signature:
@@ -388,14 +415,16 @@ class GeminiReader:
         self._text_signature = ""
 
 
-def read_whole(body: bytes, machine: BlockMachine, request: GeminiRequest, signatures: Signatures) -> GeminiReader:
+def read_whole(
+    body: bytes, machine: BlockMachine, request: GeminiRequest, signatures: Signatures, *, last: bool = False
+) -> GeminiReader:
     """Read an answer that was not streamed; then *machine* has the message. Gives its reader, for what else it knows.
 
     Raises :class:`~claudeproxyd.messages.reader.Damaged`, also of an error, and
     :class:`~claudeproxyd.messages.reader.ModelFault`.
     """
-    reader = GeminiReader(machine, request, signatures, len(body))
-    error = reader.read([body.strip()])
+    reader = GeminiReader(machine, request, signatures, len(body), last=last)
+    error = reader.read([body.removeprefix(BOM_UTF8).strip()])
     if error is not None:
         raise Damaged(f"an error in the place of an answer: {error[:1000].decode('utf-8', 'replace')}")
     if not reader.end().ended:

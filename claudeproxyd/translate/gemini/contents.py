@@ -13,12 +13,13 @@ import base64
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from claudeproxyd.messages.url_sources import GOOGLES, objection, refusal
 from claudeproxyd.translate.conversation import Media, Native, Text, Thought, ToolResult, ToolUse, Unsupported
 from claudeproxyd.translate.fates import not_carried
 from claudeproxyd.translate.gemini.searches import read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from claudeproxyd.translate.conversation import Part, Turn
     from claudeproxyd.translate.gemini.models import Dialect
@@ -33,6 +34,8 @@ _TYPES = {
     "image": ("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"),
     "document": ("application/pdf",),
 }
+#: What the Developer API fetches; Vertex AI takes all of the above.
+_FETCHED = ("application/pdf", "image/png", "image/jpeg", "image/webp")
 #: The Claude API's documents by URL are PDFs; an image's type only its URL can tell.
 _IMAGE_ENDINGS = {
     "png": "image/png",
@@ -48,45 +51,56 @@ class ContentWriter:
     """Writes the contents of one request. Raises :class:`Unsupported` for media that Google does not take."""
 
     def __init__(
-        self, dialect: Dialect, on_vertex: bool, names: ToolNames, signatures: Signatures, *, circulates: bool = False
+        self,
+        dialect: Dialect,
+        on_vertex: bool,
+        names: ToolNames,
+        signatures: Signatures,
+        *,
+        circulates: bool = False,
+        places: Collection[str] = (),
     ) -> None:
-        """*circulates*: the request says that Google's records of its own searches are told and taken back."""
+        """*circulates*: the request says that Google's records of its own searches are told and taken back. *places*:
+        buckets and hosts that Google may be sent to, beside public ones."""
         self._dialect = dialect
         self._on_vertex = on_vertex
         self._circulates = circulates
         self._recorded = False
         """The last search has gone up in Google's words, and its results with it."""
+        self._places = places
         self._names = names
         self._recall = signatures.recall
 
     def write(self, turns: Sequence[Turn], said: Said) -> list[dict[str, Any]]:
-        """One content a turn, unless nothing is left of it: then its neighbours are one. *said* hears them all."""
+        """One content a turn, unless nothing is left of it: then its neighbours are one. *said* hears them all.
+
+        Results are a content of their own: Gemini 3.6 Flash and later refuse, on Vertex AI, one with anything beside
+        or behind them, and a model's name does not always tell its version.
+        """
         contents: list[dict[str, Any]] = []
         present = _present_turn(turns)
         for number, turn in enumerate(turns):
             if turn.role == "user":
-                role, parts = "user", list(self._said_by_user(turn.parts))
+                results, parts = self._said_by_user(turn.parts)
+                if results:
+                    contents.append({"role": "user", "parts": results})
+                _add(contents, "user", parts)
             else:
                 must_sign = self._dialect.signed_calls and number > present
-                role, parts = "model", list(self._said_by_model(turn.parts, must_sign, said))
+                _add(contents, "model", list(self._said_by_model(turn.parts, must_sign, said)))
             said.hear(turn)
-            if contents and contents[-1]["role"] == role:
-                contents[-1]["parts"] += parts
-            elif parts:
-                contents.append({"role": role, "parts": parts})
         return contents
 
-    def _said_by_user(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
-        beside: list[dict[str, Any]] = []
-        results = [part for part in parts if isinstance(part, ToolResult)]
-        for result in results:
-            yield self._result(result, beside)
-        yield from beside  # Google wants as many results as there were calls, and nothing between them
+    def _said_by_user(self, parts: Sequence[Part]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Results, and everything else: what could not be within them first."""
+        said: list[dict[str, Any]] = []
+        results = [self._result(part, said) for part in parts if isinstance(part, ToolResult)]
         for part in parts[len(results) :]:
             if isinstance(part, Text):
-                yield {"text": part.text}
+                said.append({"text": part.text})
             elif isinstance(part, Media):
-                yield from self._titled(part)
+                said += self._titled(part)
+        return results, said
 
     def _said_by_model(self, parts: Sequence[Part], must_sign: bool, said: Said) -> Iterator[dict[str, Any]]:
         """*must_sign*: the first call has to have a signature. *said*: before it."""
@@ -128,17 +142,19 @@ class ContentWriter:
             else:
                 if part.title:
                     said.append(_title(part))
-                media.append(self._media(part))
+                (media if self._fits_in_result(part) else beside).append(self._media(part))
         response: dict[str, Any] = {
             "id": result.id,
             "name": self._names.upstream(result.name),
             "response": {"error" if result.is_error else "output": "\n".join(said)},
         }
-        if media and self._dialect.media_in_results:
+        if media:
             response["parts"] = media
-        else:
-            beside += media
         return {"functionResponse": response}
+
+    def _fits_in_result(self, media: Media) -> bool:
+        """On the Developer API the parts of a result hold data alone."""
+        return self._dialect.media_in_results and (self._on_vertex or not media.url)
 
     def _titled(self, media: Media) -> Iterator[dict[str, Any]]:
         if media.title:
@@ -147,12 +163,29 @@ class ContentWriter:
 
     def _media(self, media: Media) -> dict[str, Any]:
         if media.url:
-            if not self._on_vertex:
+            if not (self._on_vertex or self._dialect.fetches):
                 raise Unsupported(not_carried("messages", f"{_A[media.kind]} by url"))
-            return {"fileData": {"mimeType": _type_of_url(media), "fileUri": media.url}}
+            if (why := objection(media.url, self._places, withheld=GOOGLES)) is not None:
+                raise Unsupported(refusal(why))
+            return {"fileData": {"mimeType": self._type_of_url(media), "fileUri": media.url}}
         if media.media_type not in _TYPES[media.kind]:
             raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media.media_type:.100}"))
         return {"inlineData": {"mimeType": media.media_type, "data": media.data}}
+
+    def _type_of_url(self, media: Media) -> str:
+        """The type of what Google is to fetch. Raises :class:`Unsupported` where it would not."""
+        media_type = _type_of_url(media)
+        if not (self._on_vertex or media_type in _FETCHED):
+            raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media_type} by url"))
+        return media_type
+
+
+def _add(contents: list[dict[str, Any]], role: str, parts: list[dict[str, Any]]) -> None:
+    last = contents[-1] if contents else {}
+    if last.get("role") == role and "functionResponse" not in last["parts"][0]:
+        last["parts"] += parts
+    elif parts:
+        contents.append({"role": role, "parts": parts})
 
 
 def _present_turn(turns: Sequence[Turn]) -> int:

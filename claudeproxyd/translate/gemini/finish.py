@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from claudeproxyd.account_ids import without_accounts
 from claudeproxyd.messages.reader import ModelFault
 
 #: The answer goes on, whatever the member's presence suggests: the names of its default value.
@@ -63,7 +64,8 @@ def ending_of(reason: str, message: str, has_content: bool) -> Ending:
     if reason in REFUSALS or reason.startswith(_REFUSING):
         return _refusal("answer", reason, message)
     if reason in FAULTS or not has_content:
-        raise ModelFault(f"{reason}: {message}" if message else reason)
+        # Google's message quotes what the model said, which is nothing for a log.
+        raise ModelFault(f"{reason}, with {len(message)} characters about it" if message else reason)
     return "end_turn", None
 
 
@@ -73,6 +75,6 @@ def ending_of_blocked(reason: str, message: str) -> Ending:
 
 
 def _refusal(refused: str, reason: str, message: str) -> Ending:
-    because = message or REFUSALS.get(reason, "no reason was given")
+    because = without_accounts(message) or REFUSALS.get(reason, "no reason was given")
     explanation = f"The model's provider stopped the {refused}: {because}"
     return "refusal", {"type": "refusal", "category": None, "explanation": explanation}

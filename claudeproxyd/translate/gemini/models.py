@@ -35,6 +35,11 @@ class Dialect:
     thinking: Levels | Budgets | None = None
     """None: it does not think, or nobody knows how to tell it."""
     max_output_tokens: int | None = None
+    """On the Developer API; see :meth:`output_limit`."""
+    most_top_k: int | None = None
+    """It refuses a ``topK`` beyond, and one below 1."""
+    system_instruction: bool = True
+    """Else the user has to say it."""
     signed_calls: bool = False
     """It refuses a conversation in whose present turn a step's first call lacks its ``thoughtSignature``."""
     json_schema: bool = False
@@ -45,6 +50,18 @@ class Dialect:
     """``googleSearch`` may stand beside functions."""
     media_in_results: bool = False
     """Images of a tool's result go into ``functionResponse.parts``; else they follow it."""
+    fetches: bool = False
+    """Images and PDFs may be given by https URLs on the Developer API too; on Vertex AI every model fetches."""
+
+    def output_limit(self, on_vertex: bool) -> int | None:
+        """The most ``maxOutputTokens``, where it is known."""
+        if self.max_output_tokens is None or not on_vertex:
+            return self.max_output_tokens
+        return min(self.max_output_tokens, _MOST_ON_VERTEX)
+
+
+#: In its words: "the supported range is from 1 (inclusive) to 65536 (exclusive)".
+_MOST_ON_VERTEX = 65_535
 
 
 _THREE = Dialect(
@@ -55,10 +72,12 @@ _THREE = Dialect(
     schema_with_tools=True,
     search_with_functions=True,
     media_in_results=True,
+    fetches=True,
 )
 _THREE_MINIMAL = replace(_THREE, thinking=Levels(("MINIMAL", "LOW", "MEDIUM", "HIGH")))
-_TWO_AND_A_HALF = Dialect(thinking=Budgets(0, 24_576, True), max_output_tokens=65_536, json_schema=True)
-_TWO = Dialect(max_output_tokens=8_192)
+_TWO_AND_A_HALF = Dialect(thinking=Budgets(0, 24_576, True), max_output_tokens=65_536, json_schema=True, fetches=True)
+_TWO = Dialect(max_output_tokens=8_192, most_top_k=40)
+_GEMMA = Dialect(system_instruction=False)
 
 #: The first glob that fits holds.
 _DIALECTS: tuple[tuple[str, Dialect], ...] = (
@@ -66,16 +85,19 @@ _DIALECTS: tuple[tuple[str, Dialect], ...] = (
     ("gemini-2.0-*", _TWO),
     ("gemini-2.5-pro*", replace(_TWO_AND_A_HALF, thinking=Budgets(128, 32_768, False))),
     ("gemini-2.5-flash-lite*", replace(_TWO_AND_A_HALF, thinking=Budgets(512, 24_576, True))),
-    ("gemini-2.5-flash-image*", replace(_TWO, max_output_tokens=32_768)),
+    ("gemini-2.5-flash-image*", replace(_TWO, max_output_tokens=32_768, most_top_k=None)),
     ("gemini-2.5-*", _TWO_AND_A_HALF),
     ("gemini-3*-image*", replace(_THREE, thinking=None, max_output_tokens=32_768)),
     ("gemini-3-pro*", replace(_THREE, thinking=Levels(("LOW", "HIGH")))),
     ("gemini-3-flash*", _THREE_MINIMAL),
     ("gemini-3.1-flash*", _THREE_MINIMAL),
     ("gemini-3.5-flash*", _THREE_MINIMAL),
+    ("gemini-3.6-flash*", _THREE_MINIMAL),
     ("gemini-[3-9]*", _THREE),
     ("gemini-pro-latest", _THREE),
     ("gemini-flash*-latest", _THREE),
+    ("gemma-[1-3]*", _GEMMA),
+    ("gemma-7b*", _GEMMA),
 )
 _UNKNOWN = Dialect()
 

@@ -12,7 +12,7 @@ from claudeproxyd.translate.fates import not_carried
 from claudeproxyd.translate.gemini.contents import ContentWriter
 from claudeproxyd.translate.gemini.models import dialect_of
 from claudeproxyd.translate.gemini.schemas import json_schema, parameters
-from claudeproxyd.translate.gemini.thinking import thinking_config
+from claudeproxyd.translate.gemini.thinking import thinking_config, wish, with_room
 from claudeproxyd.translate.names import ToolNames
 from claudeproxyd.translate.signatures import Said
 
@@ -43,6 +43,10 @@ class Terms:
     """Vertex AI's form of the API, not the Gemini Developer API's."""
     safety_settings: Sequence[tuple[str, str]] = ()
     """Category, threshold; (): the API's own."""
+    url_sources: Sequence[str] = ()
+    """Buckets and hosts that clients may name, beside public ones."""
+    own_thinking: bool = False
+    """Of a client that does not speak of thinking the model does as it likes; else it thinks as little as it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +88,20 @@ def translate(conversation: Conversation, terms: Terms, signatures: Signatures) 
     if conversation.is_prefilled and conversation.max_tokens is not None:
         raise Unsupported("This model does not support assistant message prefill")
     dialect = dialect_of(terms.model)
-    limit = dialect.max_output_tokens if terms.max_output_tokens is None else terms.max_output_tokens
     warnings = list(conversation.warnings)
     names = ToolNames(64, "A-Za-z0-9_.:-", "A-Za-z_")
     body: dict[str, Any] = {}
-    if conversation.system:
-        body["systemInstruction"] = {"parts": [{"text": text} for text in conversation.system]}
+    system = [{"text": text} for text in conversation.system]
+    if system and dialect.system_instruction:
+        body["systemInstruction"] = {"parts": system}
     _add_tools(body, conversation, dialect, terms, names, warnings)
     said = Said(conversation.system)
     circulates = _CIRCULATES in body.get("toolConfig", ())
-    writer = ContentWriter(dialect, terms.on_vertex, names, signatures, circulates=circulates)
-    body["contents"] = writer.write(conversation.turns, said)
-    if config := _generation_config(conversation, dialect, limit, warnings):
+    writer = ContentWriter(dialect, terms.on_vertex, names, signatures, circulates=circulates, places=terms.url_sources)
+    contents = body["contents"] = writer.write(conversation.turns, said)
+    if not dialect.system_instruction:
+        contents[0]["parts"][:0] = system
+    if config := _generation_config(conversation, dialect, terms, warnings):
         body["generationConfig"] = config
     if terms.safety_settings:
         body["safetySettings"] = [
@@ -183,17 +189,21 @@ def _google_search(search: WebSearch, on_vertex: bool, warnings: list[str]) -> d
 
 
 def _generation_config(
-    conversation: Conversation, dialect: Dialect, limit: int | None, warnings: list[str]
+    conversation: Conversation, dialect: Dialect, terms: Terms, warnings: list[str]
 ) -> dict[str, Any]:
+    thinking = conversation.thinking if terms.own_thinking else wish(conversation.thinking, warnings)
+    limit = dialect.output_limit(terms.on_vertex) if terms.max_output_tokens is None else terms.max_output_tokens
     max_tokens = conversation.max_tokens
-    if max_tokens is not None and limit is not None:
-        max_tokens = min(max_tokens, limit)
+    if max_tokens is not None:
+        max_tokens = with_room(max_tokens, thinking, dialect)
+        if limit is not None:
+            max_tokens = min(max_tokens, limit)
     config: dict[str, Any] = {
         "maxOutputTokens": max_tokens,
         "temperature": conversation.temperature,
         "topP": conversation.top_p,
-        "topK": conversation.top_k,
-        "thinkingConfig": thinking_config(conversation.thinking, dialect, max_tokens, warnings),
+        "topK": _top_k(conversation.top_k, dialect),
+        "thinkingConfig": thinking_config(thinking, dialect, max_tokens, warnings),
     }
     if conversation.output_schema is not None:
         config["responseMimeType"] = "application/json"
@@ -202,3 +212,9 @@ def _generation_config(
         else:
             config["responseSchema"] = parameters(conversation.output_schema)
     return {name: value for name, value in config.items() if value is not None}
+
+
+def _top_k(wanted: int | None, dialect: Dialect) -> int | None:
+    if wanted is None or dialect.most_top_k is None:
+        return wanted
+    return max(1, min(wanted, dialect.most_top_k))

@@ -5,18 +5,12 @@ Members may be null or missing alike, as the proxies before some of these APIs h
 
 from __future__ import annotations
 
-import re
 from typing import TypeGuard
 
 import msgspec
 
 #: What the API's counts can hold, which are int32.
 MOST_TOKENS = 2**31 - 1
-
-#: A pair, half of one, or any other escape.
-_ESCAPES = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
-)
 
 
 class FunctionCall(msgspec.Struct, rename="camel", gc=False):
@@ -42,6 +36,18 @@ class CodeResult(msgspec.Struct):
     output: str | None = None
 
 
+class File(msgspec.Struct, rename="camel"):
+    """A picture, a sound or a film; its bytes are not read."""
+
+    mime_type: str | None = None
+
+    @property
+    def told(self) -> str:
+        """What a client reads in its place."""
+        what = (self.mime_type or "a file")[:100]
+        return f"[Here the model gave {what}, which an answer of this API cannot hold]"
+
+
 class Part(msgspec.Struct, rename="camel", gc=False):
     """Text, a thought, a call, or what was not asked for."""
 
@@ -51,6 +57,8 @@ class Part(msgspec.Struct, rename="camel", gc=False):
     function_call: FunctionCall | None = None
     executable_code: Code | None = None
     code_execution_result: CodeResult | None = None
+    inline_data: File | None = None
+    file_data: File | None = None
     tool_call: msgspec.Raw = msgspec.Raw()
     tool_response: msgspec.Raw = msgspec.Raw()
 
@@ -73,13 +81,14 @@ class Candidate(msgspec.Struct, rename="camel", gc=False):
 
 
 class Counts(msgspec.Struct, rename="camel", gc=False):
-    """Tokens: those of the cache within the prompt's, those of tools and thoughts beside the others."""
+    """Tokens: those of the cache within the prompt's, those of tools and, as a rule, of thoughts beside the others."""
 
     prompt_token_count: int | None = None
     cached_content_token_count: int | None = None
     tool_use_prompt_token_count: int | None = None
     candidates_token_count: int | None = None
     thoughts_token_count: int | None = None
+    total_token_count: int | None = None
 
 
 class Feedback(msgspec.Struct, rename="camel"):
@@ -101,11 +110,6 @@ class Response(msgspec.Struct, rename="camel", gc=False):
 
 _DECODER: msgspec.json.Decoder[Response | list[Response]] = msgspec.json.Decoder(Response | list[Response])
 decode = _DECODER.decode
-
-
-def without_halves(data: bytes) -> bytes:
-    """JSON with replacement characters for escaped halves of surrogate pairs, which are no text by themselves."""
-    return _ESCAPES.sub(lambda found: found[0] if found[1] is None else rb"\ufffd", data)
 
 
 def is_there(raw: msgspec.Raw) -> bool:

@@ -1,9 +1,10 @@
 """JSON Schemas as the Gemini API takes them, and a memory of them: clients send the same tools with every request.
 
 ``parametersJsonSchema`` and ``responseJsonSchema`` take JSON Schema, but for a few things that are refused or ignored:
-references with anything beside them, to themselves or to other drafts' ``definitions``; ``allOf``; ``const``; and the
-``maxItems`` of a request, which together may not pass some hundreds. Source: ``GenerationConfig`` in the Gemini API's
-reference, and what is known of its answers. ``parameters`` takes less: see :mod:`.openapi`.
+references with anything beside them, to themselves or to other drafts' ``definitions``; ``allOf``; ``const``; tuples as
+drafts before 2020-12 wrote them; and the ``maxItems`` of a request, which together may not pass some hundreds. Source:
+``GenerationConfig`` in the Gemini API's reference, and what is known of its answers. ``parameters`` takes less: see
+:mod:`.openapi`.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def json_schema(schema: bytes) -> msgspec.Raw:
 
 
 def clean_json_schema(schema: Any) -> Any:
-    """*schema* without references, ``allOf`` merged, ``const`` said as ``enum``, ``maxItems`` said in words."""
+    """*schema* without references, ``allOf`` merged, ``const`` as ``enum``, tuples as ``prefixItems``, ``maxItems`` in
+    words."""
     return _mended(inlined(schema))
 
 
@@ -69,7 +71,7 @@ def _mended(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     made: dict[str, Any] = {}
-    schema = without_all_of(schema)
+    schema = _with_prefix_items(without_all_of(schema))
     for keyword, value in schema.items():
         if keyword in ("properties", "patternProperties") and isinstance(value, dict):
             made[keyword] = {name: _mended(each) for name, each in value.items()}
@@ -82,3 +84,11 @@ def _mended(schema: Any) -> Any:
     if "maxItems" in schema:
         made["description"] = f"{schema.get('description', '')} At most {schema['maxItems']} items.".strip()
     return made
+
+
+def _with_prefix_items(schema: dict[str, Any]) -> dict[str, Any]:
+    """A tuple in the words of JSON Schema 2020-12; every other schema as it is."""
+    if not isinstance(schema.get("items"), list):
+        return schema
+    said = {"items": "prefixItems", "additionalItems": "items"}
+    return {said.get(keyword, keyword): value for keyword, value in schema.items()}

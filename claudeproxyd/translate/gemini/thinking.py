@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from claudeproxyd.translate.conversation import Thinking
 from claudeproxyd.translate.gemini.models import Budgets, Levels
 
 if TYPE_CHECKING:
-    from claudeproxyd.translate.conversation import Thinking
     from claudeproxyd.translate.gemini.models import Dialect
 
 #: What Google itself takes to be the same. Any other effort is the model's most.
@@ -15,6 +15,26 @@ _BUDGETS = {"low": 1_024, "medium": 8_192, "high": 24_576}
 _LEVELS = {"low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 #: From the least to the most. What a model lacks is the next that it has.
 _ORDER = ("MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH")
+#: Tokens: an answer that may have no more than these could be used up by thoughts …
+_SMALL = 4_096
+#: … and gets so many beside them: twice what Google takes for a low level.
+_ROOM = 2_048
+
+
+def wish(said: Thinking, warnings: list[str]) -> Thinking:
+    """What a client wants that said *said*: none, if it did not speak of thinking, as with Claude."""
+    if said.kind != "default":
+        return said
+    if said.effort:
+        warnings.append("output_config.effort: without thinking this model cannot be told of it")
+    return Thinking("disabled")
+
+
+def with_room(max_tokens: int, wanted: Thinking, dialect: Dialect) -> int:
+    """*max_tokens*, and room for the thoughts of a model that cannot be kept from thinking, where nobody wants them."""
+    model = dialect.thinking
+    thinks = model is not None and not (isinstance(model, Budgets) and model.can_be_off)
+    return max_tokens + _ROOM if wanted.kind == "disabled" and thinks and max_tokens < _SMALL else max_tokens
 
 
 def thinking_config(

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from tests.integration.support.needs import lacking
 from tests.integration.support.process import clean_environment, sleep
 
 OPTIONS = (
@@ -32,14 +31,11 @@ COMMANDS, ANSWERS = 3, 4
 
 
 def chromium() -> str:
-    """The program. Skips the test where there is none, or fails it under ``CI_REQUIRE_CLIENTS=1``."""
+    """The program; see :func:`~tests.integration.support.needs.needs`."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return found
-    told = "chromium is not installed"
-    if os.environ.get("CI_REQUIRE_CLIENTS") == "1":
-        pytest.fail(told)
-    pytest.skip(told)
+    lacking("chromium is not installed")
 
 
 class Browser(ProcessProtocol):

@@ -7,7 +7,6 @@ its own; ``make test`` does so first. A client that cannot be installed is skipp
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.integration.support.needs import lacking
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / ".clients"
@@ -31,6 +30,8 @@ class Client:
     """The program to start, relative to its folder; for an npm library, its package."""
     options: tuple[str, ...] = ()
     npm: bool = False
+    runs_on: str = ""
+    """A program that no index brings."""
 
     @property
     def folder(self) -> Path:
@@ -62,12 +63,14 @@ class Client:
 
 PYTHON_SDK = Client("anthropic-2", ("anthropic>=2,<3",), "bin/python")
 PYTHON_SDK_0 = Client("anthropic-0", ("anthropic<1",), "bin/python")
-TYPESCRIPT_SDK = Client("sdk-typescript", ("@anthropic-ai/sdk@1",), "node_modules/@anthropic-ai/sdk", npm=True)
+TYPESCRIPT_SDK = Client(
+    "sdk-typescript", ("@anthropic-ai/sdk@1",), "node_modules/@anthropic-ai/sdk", npm=True, runs_on="node"
+)
 # By number: on node 20 npm picks a version from before the present one, though the program itself needs no node.
 CLAUDE_CODE = Client("claude-code", ("@anthropic-ai/claude-code@2.1.330",), "node_modules/.bin/claude", npm=True)
 LLMOCK = Client("llmock", ("llmock>=0.2.2,<0.3",), "bin/llmock")
 # By number: it has a new version every few days. Of its two programs the one that is called like the other emulator.
-AIMOCK = Client("aimock", ("@copilotkit/aimock@1.43.0",), "node_modules/.bin/llmock", npm=True)
+AIMOCK = Client("aimock", ("@copilotkit/aimock@1.43.0",), "node_modules/.bin/llmock", npm=True, runs_on="node")
 USUAL = (PYTHON_SDK, PYTHON_SDK_0, TYPESCRIPT_SDK, CLAUDE_CODE, LLMOCK, AIMOCK)
 
 LLAMA_CPP = Client("llama-cpp", ("xllamacpp",), "bin/python")
@@ -77,13 +80,15 @@ MODEL = (LLAMA_CPP, SMOLLM2)
 
 
 def need(client: Client) -> Path:
-    """The client's program. Skips the test where it is not installed, or fails it under ``CI_REQUIRE_CLIENTS=1``."""
-    if client.installed():
-        return client.folder / client.entry
-    told = f"{client.name} is not installed; `make clients` installs it"
-    if os.environ.get("CI_REQUIRE_CLIENTS") == "1":
-        pytest.fail(told)
-    pytest.skip(told)
+    """The client's program. Skips the test where it is not installed, or fails it under ``CI_REQUIRE_CLIENTS=1``.
+
+    For a test's body; what a fixture needs is named by :func:`~tests.integration.support.needs.needs`.
+    """
+    if not client.installed():
+        lacking(f"{client.name} is not installed; `make clients` installs it")
+    if client.runs_on and shutil.which(client.runs_on) is None:
+        lacking(f"{client.runs_on} is not installed, which {client.name} runs on")
+    return client.folder / client.entry
 
 
 def main(names: list[str]) -> None:

@@ -129,6 +129,13 @@ class Daemon:
         assert (result.code, result.signal) in clean, f"{result.code}:\n{self.log}"
         assert not NOISE.search(self.log), self.log
 
+    def stop_reading(self) -> None:
+        """Take no more of what it prints."""
+        self._child.transport.pipes[1].pauseProducing()
+
+    def read_on(self) -> None:
+        self._child.transport.pipes[1].resumeProducing()
+
     async def admin_get(self, path: str) -> wire.Answer:
         return await wire.get(self.admin, path, {"authorization": f"Bearer {ADMIN_KEY}"})
 

@@ -387,9 +387,11 @@ def _same(given: Json, part: Json) -> bool:
 
 
 def _judge_responses(contents: Sequence[Json]) -> None:
-    """As many responses as there were calls, of those names and ids, in that order."""
+    """As many responses as there were calls, of those names and ids, in that order, and nothing beside them."""
     asked: list[tuple[str, str]] = []
     for content in contents:
+        if 0 < sum("functionResponse" in part for part in content["parts"]) < len(content["parts"]):
+            raise Refused("Requests ending with a model turn are not supported")
         calls, responses = (
             [(part[kind]["name"], part[kind]["id"]) for part in content["parts"] if kind in part]
             for kind in ("functionCall", "functionResponse")

@@ -7,32 +7,32 @@ import shutil
 import tempfile
 from importlib.util import find_spec
 
-import pytest
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Protocol
 
 from tests.integration.support.daemon import free_port
+from tests.integration.support.needs import lacking
 from tests.integration.support.process import Child, sleep
 
 
-def server() -> str:
-    """The program. Skips the test where it, or what the daemon needs to talk to it, is missing; or fails it in CI."""
+def redis_server() -> str:
+    """The program, where the daemon has what it needs to talk to it; see
+    :func:`~tests.integration.support.needs.needs`."""
     program = shutil.which("redis-server")
-    if program is not None and find_spec("hiredis") is not None:
-        return program
-    told = "redis-server or the extra claudeproxyd[redis] is not installed"
-    if os.environ.get("CI_REQUIRE_CLIENTS") == "1":
-        pytest.fail(told)
-    pytest.skip(told)
+    if program is None:
+        lacking("redis-server is not installed")
+    if find_spec("hiredis") is None:
+        lacking("the extra claudeproxyd[redis] is not installed")
+    return program
 
 
 class Redis:
     """One that can be killed and started again."""
 
     def __init__(self) -> None:
-        self._program = server()
+        self._program = redis_server()
         self.port = free_port()
         self._folder = tempfile.mkdtemp()
         self._child: Child | None = None

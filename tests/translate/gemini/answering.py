@@ -81,6 +81,7 @@ class Answer:
         tools: Sequence[str] = (),
         whole: bool = False,
         limit: int = LIMIT,
+        last: bool = True,
     ) -> None:
         numbers = itertools.count(1)
         names = ToolNames(64, "A-Za-z0-9_.:-", "A-Za-z_")
@@ -104,7 +105,7 @@ class Answer:
             whole=whole,
             ids=Ids(lambda n: next(numbers).to_bytes(n)),
         )
-        self.reader = GeminiReader(self.machine, self.request, self.signatures, limit)
+        self.reader = GeminiReader(self.machine, self.request, self.signatures, limit, last=last)
         self.frames = b""
 
     def feed(self, *reads: bytes) -> Batch:
@@ -140,7 +141,9 @@ def whole(*chunks: Json, **options: Any) -> Json:
     """The message of a body with all of them."""
     answer = Answer(whole=True, **options)
     body = chunks[0] if len(chunks) == 1 else chunks
-    read_whole(json.dumps(body).encode(), answer.machine, answer.request, answer.signatures)
+    read_whole(
+        json.dumps(body).encode(), answer.machine, answer.request, answer.signatures, last=options.get("last", True)
+    )
     message: Json = json.loads(answer.machine.message())
     return message
 

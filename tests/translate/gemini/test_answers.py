@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.messages.grammar import Grammar
 from claudeproxyd.messages.ids import mint_signature
-from claudeproxyd.messages.reader import Damaged
+from claudeproxyd.messages.reader import Damaged, ModelFault
 from claudeproxyd.translate.conversation import ToolUse, Turn
 from claudeproxyd.translate.gemini.answers import MOST_TEXT, read_whole
 from claudeproxyd.translate.signatures import Said
@@ -150,10 +150,15 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(said[0]["text"], "```python\nprint(1)\n```\n```\n1\n```\nso 1")
 
     def test_parts_that_no_message_can_hold(self) -> None:
-        """A part that a Claude message has no place for is left out, and said to be."""
+        """A part that nobody knows is left out, and said to be."""
         answer = Answer()
-        answer.body(sse(chunk(text("a"), {"inlineData": {"mimeType": "image/png", "data": "AA=="}}, finish="STOP")))
+        answer.body(sse(chunk(text("a"), {"smell": {"mimeType": "smell/rose", "data": "AA=="}}, finish="STOP")))
         self.assertIn("left out", answer.reader.oddity)
+
+    def test_odd_part_in_an_array(self) -> None:
+        """What is of no type that we know costs nothing but itself, also where all responses come in one array."""
+        said = content(chunk(text("a"), {"inlineData": "odd"}), chunk(text("b"), finish="STOP"))
+        self.assertEqual(said[0]["text"], "ab")
 
 
 class HalvesTests(SynchronousTestCase):
@@ -423,6 +428,15 @@ class EndTests(SynchronousTestCase):
             {"promptFeedback": {"safetyRatings": []}, "error": None},
         ]
         self.assertEqual(content(*empty, END), [])
+
+    def test_thoughts_alone(self) -> None:
+        """Thoughts without an answer are worth a repetition until the client has been shown them."""
+        chunks = chunk(thought("h")), END
+        self.assertRaises(ModelFault, whole, *chunks, last=False)
+        self.assertRaises(ModelFault, Answer(last=False, shows=False).body, sse(*chunks))
+        answer = Answer(last=False)
+        self.assertTrue(answer.body(sse(*chunks)).ended)
+        self.assertEqual(accumulate(answer.frames)["content"][0]["thinking"], "h")
 
     def test_other_candidates(self) -> None:
         """Only the first candidate is the answer."""

@@ -109,9 +109,9 @@ class ToolTests(ContentsTestCase):
                     "role": "user",
                     "parts": [
                         {"functionResponse": {"id": "toolu_1", "name": "f", "response": {"output": "one\ntwo"}}},
-                        {"text": "and?"},
                     ],
                 },
+                {"role": "user", "parts": [{"text": "and?"}]},
             ],
         )
 
@@ -142,14 +142,13 @@ class ToolTests(ContentsTestCase):
         self.assertEqual(response["parts"], [{"inlineData": {"mimeType": "image/png", "data": "iVBO"}}])
 
     def test_image_beside(self) -> None:
-        """Older models see them after all results: these have to lead, without a gap."""
-        parts = self.parts(
-            result("t", Media("image", "image/png", "iVBO")), result("u", Text("b")), Text("c"), model=OLD
+        """Older models see them after all results, which are alone."""
+        results, others = self.write(
+            user(result("t", Media("image", "image/png", "iVBO")), result("u", Text("b")), Text("c")), model=OLD
         )
-        self.assertEqual(
-            [next(iter(part)) for part in parts], ["functionResponse", "functionResponse", "inlineData", "text"]
-        )
-        self.assertNotIn("parts", parts[0]["functionResponse"])
+        self.assertEqual([next(iter(part)) for part in results["parts"]], ["functionResponse", "functionResponse"])
+        self.assertEqual([next(iter(part)) for part in others["parts"]], ["inlineData", "text"])
+        self.assertNotIn("parts", results["parts"][0]["functionResponse"])
 
 
 class MediaTests(ContentsTestCase):
@@ -195,15 +194,34 @@ class MediaTests(ContentsTestCase):
         self.assertIn("fileData", part["functionResponse"]["parts"][0])
 
     def test_urls_refused(self) -> None:
-        """The Developer API fetches nothing, and nobody guesses an image's type."""
+        """The Developer API fetches nothing for older models, and nobody guesses an image's type."""
         url = "https://x.example/picture"
-        refusal = self.assertRaises(Unsupported, self.parts, Media("image", "", url=url + ".png"))
-        self.assertIn("an image by url", str(refusal))
-        refusal = self.assertRaises(Unsupported, self.parts, Media("document", "", url=url))
-        self.assertIn("a document by url", str(refusal))
+        for model in ("gemini-2.0-flash", "gemma-3-27b-it", "mine"):
+            refusal = self.assertRaises(Unsupported, self.parts, Media("image", "", url=url + ".png"), model=model)
+            self.assertIn("an image by url", str(refusal))
+            refusal = self.assertRaises(Unsupported, self.parts, Media("document", "", url=url), model=model)
+            self.assertIn("a document by url", str(refusal))
+        for media, words in (
+            (Media("image", "", url="http://x.example/a.png"), "a source's url is not https"),
+            (Media("document", "", url="gs://bucket/a.pdf"), "a source's url is not https"),
+            (Media("image", "", url="https://x.example/a.heic"), "an image of type image/heic by url"),
+        ):
+            self.assertIn(words, str(self.assertRaises(Unsupported, self.parts, media)))
         for ending in ("", ".gif", ".png/", "?format=.png"):
             refusal = self.assertRaises(Unsupported, self.parts, Media("image", "", url=url + ending), on_vertex=True)
             self.assertIn("does not end in its type", str(refusal))
+
+    def test_urls_that_only_the_operator_may_read(self) -> None:
+        """Google is sent to no bucket and no private host, wherever in a turn the client names it."""
+        for url in (
+            "gs://private/a.png",
+            "http://x.example/a.png",
+            "data:image/png;base64,AAAA.png",
+            "https://[::1]/a.png",
+        ):
+            for part in (Media("image", "", url=url), result("t", Media("document", "", url=url))):
+                refusal = self.assertRaises(Unsupported, self.parts, part, on_vertex=True)
+                self.assertIn("public hosts", str(refusal))
 
     def test_long_refusals(self) -> None:
         """A refusal does not repeat megabytes of what a client has sent."""

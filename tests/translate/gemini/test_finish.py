@@ -66,11 +66,17 @@ class EndingTests(SynchronousTestCase):
         refused = message(chunk(finish="SAFETY", finishMessage="Too hot."))
         self.assertIn("Too hot.", refused["stop_details"]["explanation"])
 
+    def test_words_about_our_project(self) -> None:
+        """But not whose project it is."""
+        told = "Blocked by projects/my-team/locations/eu/templates/t"
+        refused = message(chunk(finish="MODEL_ARMOR", finishMessage=told))
+        self.assertIn("Blocked by projects/***/locations/eu/templates/t", refused["stop_details"]["explanation"])
+
     def test_faults(self) -> None:
         """A call that the model malformed is a fault by its name, whatever came before it."""
         for reason in finish.FAULTS:
             fault = self.assertRaises(ModelFault, message, chunk(text("a"), finish=reason, finishMessage="Oops"))
-            self.assertEqual(str(fault), f"{reason}: Oops")
+            self.assertEqual(str(fault), f"{reason}, with 4 characters about it")
 
     def test_unclear_without_content(self) -> None:
         """An answer that ends for no known reason before it began is worth another attempt."""

@@ -23,6 +23,7 @@ class DialectTests(SynchronousTestCase):
             ("gemini-3-flash-preview", Levels(("MINIMAL", "LOW", "MEDIUM", "HIGH"))),
             ("gemini-3.1-flash-lite", Levels(("MINIMAL", "LOW", "MEDIUM", "HIGH"))),
             ("gemini-3.5-flash", Levels(("MINIMAL", "LOW", "MEDIUM", "HIGH"))),
+            ("gemini-3.6-flash", Levels(("MINIMAL", "LOW", "MEDIUM", "HIGH"))),
             ("gemini-3.7-flash", Levels(("LOW", "MEDIUM", "HIGH"))),
             ("gemini-3.8-flash", Levels(("LOW", "MEDIUM", "HIGH"))),
             ("gemini-flash-lite-latest", Levels(("LOW", "MEDIUM", "HIGH"))),
@@ -42,7 +43,8 @@ class DialectTests(SynchronousTestCase):
             ("gemini-3.1-flash-image", 32_768),
             ("gemini-3.8-flash", 65_536),
         ):
-            self.assertEqual(dialect_of(model).max_output_tokens, limit, model)
+            self.assertEqual(dialect_of(model).output_limit(on_vertex=False), limit, model)
+            self.assertEqual(dialect_of(model).output_limit(on_vertex=True), min(limit, 65_535), model)
 
     def test_generations(self) -> None:
         """From Gemini 3 on calls have to be signed, and schemas, searches and functions go together."""
@@ -57,7 +59,7 @@ class DialectTests(SynchronousTestCase):
 
     def test_unknown_models(self) -> None:
         """Of a model that nobody knows nothing is presumed: neither limits nor what newer models take."""
-        for model in ("gemma-3-27b-it", "tunedModels/mine-0815", "endpoints/12345", "gemini", ""):
+        for model in ("gemma-4-31b-it", "tunedModels/mine-0815", "endpoints/12345", "gemini", ""):
             self.assertEqual(dialect_of(model), Dialect(), model)
 
     def test_paths(self) -> None:

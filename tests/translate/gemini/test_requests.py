@@ -78,7 +78,7 @@ class BodyTests(RequestTestCase):
             self.body(hello()),
             {
                 "contents": [{"role": "user", "parts": [{"text": "hi"}]}],
-                "generationConfig": {"maxOutputTokens": 1024},
+                "generationConfig": {"maxOutputTokens": 3072, "thinkingConfig": {"thinkingLevel": "LOW"}},
             },
         )
 
@@ -90,7 +90,7 @@ class BodyTests(RequestTestCase):
 
     def test_sampling(self) -> None:
         """Temperature and its like go as they were given."""
-        config = self.body(hello(temperature=0.0, top_p=0.5, top_k=7))["generationConfig"]
+        config = self.body(hello(temperature=0.0, top_p=0.5, top_k=7), OLDER)["generationConfig"]
         self.assertEqual(config, {"maxOutputTokens": 1024, "temperature": 0.0, "topP": 0.5, "topK": 7})
 
     def test_limits(self) -> None:

@@ -46,7 +46,20 @@ class JSONSchemaTests(SynchronousTestCase):
             "items": [{"const": True}],
         }
         properties = {"a": {"enum": ["x"]}, "b": {"enum": [5]}}
-        self.assertEqual(clean_json_schema(schema), {"anyOf": [{"properties": properties}], "items": [{"const": True}]})
+        self.assertEqual(
+            clean_json_schema(schema), {"anyOf": [{"properties": properties}], "prefixItems": [{"const": True}]}
+        )
+
+    def test_tuples(self) -> None:
+        """Tuples of older drafts, and what may follow them, are said as the draft does that the API reads."""
+        older = {
+            "items": [{"type": "string"}, {"items": [{}], "additionalItems": {"const": 1}}],
+            "additionalItems": False,
+        }
+        newer = {"prefixItems": [{"type": "string"}, {"prefixItems": [{}], "items": {"enum": [1]}}], "items": False}
+        self.assertEqual(clean_json_schema(older), newer)
+        self.assertEqual(clean_json_schema(newer), newer)
+        self.assertEqual(clean_json_schema({"items": {}, "additionalItems": {}}), {"items": {}, "additionalItems": {}})
 
     def test_max_items(self) -> None:
         """How many items there may be is told: beyond some hundreds in all the API refuses the whole request."""

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.translate.conversation import Thinking
 from claudeproxyd.translate.gemini.models import dialect_of
-from claudeproxyd.translate.gemini.thinking import thinking_config
+from claudeproxyd.translate.gemini.thinking import thinking_config, wish, with_room
 
 PRO_2 = "gemini-2.5-pro"
 FLASH_2 = "gemini-2.5-flash"
@@ -28,9 +28,30 @@ class ThinkingTests(SynchronousTestCase):
         return config
 
     def test_default(self) -> None:
-        """A client that says nothing gets the model's own default, and no thoughts."""
+        """Where the model is to do as it likes, it is told nothing."""
         for model in (PRO_2, FLASH_2, PRO_3, FLASH_3, "gemini-2.0-flash", "gemma-3-27b-it"):
             self.assertIsNone(self.config(Thinking(), model))
+
+    def test_nothing_said(self) -> None:
+        """No word on thinking means none, as with Claude; an effort is then lost, and said to be."""
+        warnings: list[str] = []
+        self.assertEqual(wish(Thinking(), warnings), Thinking("disabled"))
+        self.assertEqual(warnings, [])
+        self.assertEqual(wish(Thinking(effort="high"), warnings), Thinking("disabled"))
+        self.assertEqual(len(warnings), 1)
+        for said in (Thinking("adaptive", effort="low"), Thinking("disabled"), Thinking("budget", budget=2_000)):
+            self.assertIs(wish(said, warnings), said)
+
+    def test_room(self) -> None:
+        """Thoughts that nobody wants do not use up a small max_tokens."""
+        off = Thinking("disabled")
+        for model in (PRO_2, PRO_3, FLASH_3, FLASH_38):
+            self.assertEqual(with_room(256, off, dialect_of(model)), 2_304, model)
+            self.assertEqual(with_room(8_192, off, dialect_of(model)), 8_192, model)
+            for wanted in (Thinking(), Thinking("adaptive"), Thinking("budget", budget=100)):
+                self.assertEqual(with_room(256, wanted, dialect_of(model)), 256, (model, wanted))
+        for model in (FLASH_2, LITE_2, "gemini-2.0-flash", "gemma-3-27b-it"):
+            self.assertEqual(with_room(256, off, dialect_of(model)), 256, model)
 
     def test_disabled(self) -> None:
         """Thinking is switched off where that can be, else it is the least; no thoughts are asked for."""
@@ -104,7 +125,7 @@ class ThinkingTests(SynchronousTestCase):
         self.assertEqual(self.config(Thinking("adaptive"), PRO_3), {"includeThoughts": True})
 
     def test_effort_alone(self) -> None:
-        """An effort counts where thinking itself was not mentioned; thoughts stay unseen."""
+        """Where the model is to do as it likes, it is told an effort all the same; thoughts stay unseen."""
         self.assertEqual(self.config(Thinking(effort="low"), PRO_3), {"thinkingLevel": "LOW"})
         self.assertEqual(self.config(Thinking(effort="low"), PRO_2), {"thinkingBudget": 1_024})
 

@@ -1,0 +1,74 @@
+"""Reading along in what is passed on as it is, however oddly it is said: what we make of it must not decide whether it
+arrives."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeGuard
+
+import msgspec
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that it does not take."""
+
+_decode = msgspec.json.Decoder().decode
+
+#: Escapes that are looked at: each takes a fraction of a microsecond, and a client may send millions.
+_MOST_ESCAPES = 500_000
+
+#: A pair, half of one, or any other escape.
+_ESCAPES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
+)
+
+
+def read_value(data: bytes) -> Any:
+    """The JSON value that *data* is; None also where it is none. Pure; for answers that are passed on as they are.
+
+    Where msgspec is strict the last word is the standard library's, as clients' parsers are no stricter: a byte order
+    mark, NaN, half a surrogate pair. Bytes that are no UTF-8 break nothing but the text that they are in.
+    """
+    try:
+        return _decode(data)
+    except UNREADABLE:
+        try:
+            return json.loads(data.decode("utf-8-sig", "replace"))
+        except (ValueError, RecursionError):
+            return None
+
+
+def read_object(data: bytes) -> dict[str, Any] | None:
+    """The same where it is an object, or None."""
+    value = read_value(data)
+    return value if isinstance(value, dict) else None
+
+
+def is_word(value: object) -> TypeGuard[str]:
+    """Whether *value* is a name of the API's, known or not: a stop reason, say."""
+    return isinstance(value, str) and value.isascii() and value.isprintable()
+
+
+def without_halves(data: bytes) -> bytes:
+    """JSON with replacement characters for escaped halves of surrogate pairs, which are no text by themselves.
+
+    Every other byte is where it was: what is found there stands at the same place in *data*. With more than half a
+    million escapes nothing is replaced.
+    """
+    if data.count(b"\\") > _MOST_ESCAPES:
+        return data
+    return _ESCAPES.sub(lambda found: found[0] if found[1] is None else rb"\ufffd", data)
+
+
+def half_in(data: bytes) -> str:
+    """Where *data* has the first of these, in the words that the API refuses it with; '' if there is none."""
+    few = data.count(b"\\") <= _MOST_ESCAPES
+    half = next((found for found in _ESCAPES.finditer(data) if found[1] is not None), None) if few else None
+    if half is None:
+        return ""
+    before = data[: half.start()]
+    line, column = before.count(b"\n") + 1, len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace"))
+    what = "no low" if half[1][3:4] in b"89abAB" else "invalid high"
+    return (
+        f"{what} surrogate in string: line {line} column {column + 1} (char {len(before.decode('utf-8', 'replace'))})"
+    )

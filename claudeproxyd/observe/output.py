@@ -1,0 +1,67 @@
+"""The daemon's standard output: written to as long as it takes what is written, and never waited for."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import deque
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from claudeproxyd.observe.metrics import Metrics
+
+WAITING = 1_048_576
+"""Bytes that may wait for a reader; lines beyond are dropped."""
+#: A pipe that says it has room takes so much at once: POSIX's PIPE_BUF on Linux.
+_STEP = 4096
+
+
+class Output:
+    """A file for log observers. A pipe that nobody reads, or a terminal that is stopped, costs lines and not answers.
+
+    The descriptor is asked before each write whether it has room: to make it non-blocking would make it so for every
+    process that shares it. What waits goes out with the next line, or at the next :meth:`flush`.
+    """
+
+    def __init__(self, out: IO[str]) -> None:
+        """*out* has a descriptor: ``sys.stdout``."""
+        out.flush()
+        self.isatty = out.isatty
+        self._fd = out.fileno()
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLOUT)
+        self._lines: deque[bytes] = deque()
+        self.waiting = 0
+        """Bytes in ``_lines``."""
+        self.dropped = 0
+        """Lines lost."""
+
+    def register(self, metrics: Metrics) -> None:
+        """Have the metrics tell how it fares."""
+        metrics.gauge("claudeproxyd_output_waiting_bytes", "Log not yet taken from stdout.", lambda: self.waiting)
+        metrics.counter(
+            "claudeproxyd_output_dropped_lines_total", "Log lines lost: nobody reads stdout.", lambda: self.dropped
+        )
+
+    def write(self, line: str) -> None:
+        """Write a line, which ends with its newline, or keep it until it can be written. Raises nothing."""
+        data = line.encode("utf-8", "backslashreplace")
+        if self.waiting >= WAITING:
+            self.dropped += 1
+        else:
+            self._lines.append(data)
+            self.waiting += len(data)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits, as far as there is room for it."""
+        while self._lines and self._poll.poll(0):
+            line = self._lines.popleft()
+            try:
+                done = os.write(self._fd, line[:_STEP])
+            except OSError:  # nobody can read it any more, or the disk is full
+                done = len(line)
+                self.dropped += 1
+            self.waiting -= done
+            if done < len(line):
+                self._lines.appendleft(line[done:])

@@ -1,0 +1,164 @@
+"""Refresh tokens that are good for one use: the newest of each outlives a reload and a restart.
+
+A part of what the daemon keeps (:class:`claudeproxyd.store.parts.Part`). The key of an entry is
+
+``["grant", id]``
+    → ``{"token": …, "until": …}``
+
+with the token encrypted. Key and id are derived from what was configured, the first refresh token above all: whoever
+reads the state and not the configuration learns nothing, and another first token is another entry.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from twisted.internet.defer import Deferred, DeferredLock, succeed
+
+from claudeproxyd.config.schema import OAuth
+from claudeproxyd.observe.scrub import remember
+
+#: Seconds for which an entry is kept after it was last written: some servers' refresh tokens live for a year.
+KEPT = 400 * 86_400.0
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(list[str]).decode
+
+
+class Entry(msgspec.Struct):
+    """What is kept of one."""
+
+    token: str
+    until: float
+
+
+class Grant:
+    """What was configured for one refresh token, and the newest token that came of it.
+
+    It may be spent once: whoever asks with it holds the lock, from all credentials and all configurations.
+    """
+
+    def __init__(self, settings: OAuth) -> None:
+        self.configured = settings.refresh_token.reveal()
+        self.newest = self.configured
+        self.lock = DeferredLock()
+        self._until = 0.0
+        self.id, self._cipher = _derived(settings)
+
+    def __repr__(self) -> str:
+        return f"<Grant {self.id}>"
+
+    def learn(self, entry: Entry) -> None:
+        """Take over what was kept, unless a newer one is here. What this configuration did not write stays unread."""
+        if entry.until <= self._until:
+            return
+        try:
+            newest = self._cipher.decrypt(entry.token.encode()).decode()
+        except (InvalidToken, ValueError):
+            return
+        remember([newest])
+        self.newest, self._until = newest, entry.until
+
+    def entry(self, token: str, until: float) -> Entry:
+        """Have *token* be the newest; what is to be kept of it."""
+        remember([token])
+        self.newest, self._until = token, until
+        return Entry(self._cipher.encrypt(token.encode()).decode(), until)
+
+
+class Grants:
+    """All of them. Kept by the daemon; the sources of credentials ask for theirs."""
+
+    def __init__(self, wall_clock: Callable[[], float], *, outlive: bool = False) -> None:
+        """*outlive*: they are kept over a restart, and there may be some to come: see :meth:`settled`."""
+        self.outlive = outlive
+        self.changed: Callable[[Mapping[str, Any]], None] | None = None
+        self._wall_clock = wall_clock
+        self._grants: dict[str, Grant] = {}
+        self._kept: dict[str, Entry] = {}
+        self._waiting: list[Deferred[None]] | None = [] if outlive else None
+
+    def grant(self, settings: OAuth) -> Grant:
+        """The one of that refresh token, whoever has it configured."""
+        grant = Grant(settings)
+        if grant.id in self._grants:
+            return self._grants[grant.id]
+        self._grants[grant.id] = grant
+        if grant.id in self._kept:
+            grant.learn(self._kept[grant.id])
+        return grant
+
+    def replace(self, grant: Grant, token: str) -> None:
+        """The server gave another one, and may take the old one no more."""
+        entry = self._kept[grant.id] = grant.entry(token, self._wall_clock() + KEPT)
+        if self.changed is not None:
+            self.changed({_key(grant.id): msgspec.structs.asdict(entry)})
+
+    # -- what outlives the daemon
+
+    def settled(self) -> Deferred[None]:
+        """Fires when what was kept is here, or will not be waited for: before that a spent token might be sent."""
+        if self._waiting is None:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    def settle(self) -> None:
+        """What was kept is here, or is not to be had. Called by the daemon."""
+        waiting, self._waiting = self._waiting or [], None
+        for each in waiting:
+            if not each.called:
+                each.callback(None)
+
+    def export_state(self) -> Mapping[str, Any]:
+        """See :class:`~claudeproxyd.store.parts.Part`."""
+        return {_key(name): msgspec.structs.asdict(entry) for name, entry in self._kept.items()}
+
+    def import_state(self, saved: Mapping[str, Any]) -> None:
+        """See the same. An entry that is nobody's now may be somebody's after a reload, and stays until it is old."""
+        useless = [key for key, value in saved.items() if not self._learn(key, value)]
+        if useless and self.changed is not None:
+            self.changed(dict.fromkeys(useless))
+
+    def learn(self, changes: Mapping[str, Any]) -> None:
+        """See the same. Another daemon's newer token is ours too: it was given for the same one."""
+        for key, value in changes.items():
+            self._learn(key, value)
+
+    def _learn(self, key: str, value: Any) -> bool:
+        """Whether that was an entry."""
+        try:
+            _, name = _decode(key)
+            entry = msgspec.convert(value, Entry)
+        except ValueError:
+            return False
+        known = self._kept.get(name)
+        if known is None or known.until < entry.until:
+            self._kept[name] = entry
+            if name in self._grants:
+                self._grants[name].learn(entry)
+        return True
+
+
+def _key(name: str) -> str:
+    return _encode(["grant", name]).decode()
+
+
+def _derived(settings: OAuth) -> tuple[str, Fernet]:
+    """The id of its entry, and what that is encrypted with."""
+    secret = settings.client_secret
+    parts = (
+        settings.refresh_token.reveal(),
+        settings.token_url,
+        settings.client_id,
+        secret.reveal() if secret is not None else "",
+    )
+    material = HKDF(SHA256(), 48, salt=None, info=b"claudeproxyd grant").derive(_encode(parts))
+    return material[:16].hex(), Fernet(urlsafe_b64encode(material[16:]))

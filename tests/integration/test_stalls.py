@@ -1,0 +1,289 @@
+"""No input holds the reactor for long: each bound of the configuration at its limit, and what costs most within it.
+
+The figures are of CPU, so that a busy machine does not change them; benchmarks/RESULTS.md keeps the worst.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest_twisted
+import zstandard
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import ensureDeferred as start
+from twisted.internet.defer import gatherResults
+
+from claudeproxyd.messages.ids import mint_signature
+from tests.integration.conftest import StartDaemon
+from tests.integration.support import answers, wire
+from tests.integration.support import gemini as google
+from tests.integration.support.daemon import ROOT, provider
+from tests.integration.support.gemini import Gemini
+from tests.integration.support.upstream import Upstream
+
+METER = Path(__file__).parent / "support" / "stall"
+LARGE = 10_000_000
+"""Bytes from which on a body may cost more."""
+LONGEST = 0.050
+LONGEST_OF_LARGE = 0.250
+LONGEST_TRANSLATED = 0.500
+MOST = 33_554_432
+"""The default of ``server.max_request_bytes`` and ``streaming.max_event_bytes``."""
+GEMINI = '[[models]]\nname = "g"\nroutes = [{ provider = "google", model = "gemini-2.5-pro" }]\n'
+RULE = '[[providers.rules]]\nmatch = ".*quota.*exceeded.*"\noutcome = "transient"\nstatus = 400\n'
+
+
+USER = '{"role":"user","content":"a"}'
+MINTED = f'{{"type":"thinking","thinking":"a","signature":"{mint_signature("google", b"x" * 9)}"}}'
+
+
+class Meter:
+    """The longest turn of a daemon's reactor, in seconds of CPU."""
+
+    def __init__(self, folder: Path) -> None:
+        self._told = folder / "longest"
+        self.env = {"PYTHONPATH": f"{METER}:{ROOT}", "STALLS": str(self._told)}
+
+    def begin(self) -> None:
+        self._told.unlink(missing_ok=True)
+
+    @property
+    def longest(self) -> float:
+        return float(self._told.read_text() or 0) if self._told.exists() else 0.0
+
+
+def filled(messages: str, more: str = "") -> bytes:
+    """A request with these messages, as JSON, and what else it has."""
+    return f'{{"model":"m","max_tokens":9{more},"messages":[{messages}]}}'.encode()
+
+
+def text() -> bytes:
+    return filled('{"role":"user","content":"%s"}' % ("word " * (MOST // 5 - 100)))
+
+
+def turns() -> bytes:
+    pair = '{"role":"user","content":"a"},{"role":"assistant","content":"b"},'
+    return filled(pair * (MOST // len(pair) - 10) + '{"role":"user","content":"a"}')
+
+
+def members() -> bytes:
+    more = "".join(f',"a{number}":{number}' for number in range(1_000_000))
+    return filled('{"role":"user","content":"a"}', more)
+
+
+def minted() -> bytes:
+    return filled(f'{USER},{{"role":"assistant","content":[{",".join([MINTED] * 200_000)}]}},{USER}')
+
+
+def minted_turns() -> bytes:
+    return filled(f'{{"role":"assistant","content":[{MINTED}]}},' * 200_000 + USER)
+
+
+def tools() -> bytes:
+    pair = (
+        '{"role":"assistant","content":[{"type":"tool_use","id":"toolu_%d","name":"t","input":{"a":"%s"}}]},'
+        '{"role":"user","content":[{"type":"tool_result","tool_use_id":"toolu_%d","content":"%s"}]}'
+    )
+    filler = "x" * 600
+    return filled(",".join(pair % (number, filler, number, filler) for number in range(20_000)))
+
+
+def escapes() -> bytes:
+    return filled('{"role":"user","content":"%s"}' % ("\\u00e9" * (MOST // 6 - 100)))
+
+
+def nested() -> bytes:
+    content = "[" * 200 + "]" * 200
+    return filled(f'{{"role":"user","content":{content}}},' * (MOST // 440) + USER)
+
+
+BODIES: dict[str, Callable[[], bytes]] = {
+    "text": text,
+    "turns": turns,
+    "members": members,
+    "minted": minted,
+    "minted turns": minted_turns,
+    "tool pairs": tools,
+    "escapes": escapes,
+    "nested": nested,
+}
+
+
+#: What goes on in a daemon's process beside it shows in these figures by as much.
+ALLOWANCE = 2.0
+WHOLE = '[[models]]\nname = "m"\nroutes = [{ provider = "up" }]\n'
+
+
+class Bench:
+    """A daemon with a meter, before two upstreams."""
+
+    def __init__(self, folder: Path, start_daemon: StartDaemon, upstream: Upstream, gemini: Gemini) -> None:
+        self.meter = Meter(folder)
+        self._start = start_daemon
+        self.upstream = upstream
+        self.gemini = gemini
+
+    async def begin(self, more: str = "", provider_more: str = "") -> Bench:
+        """Start it, and let it serve one request of each kind."""
+        self.upstream.script(answers.whole())
+        self.gemini.script(google.saying("hello"))
+        self.daemon = await self._start(
+            provider(self.upstream, more=provider_more)
+            + provider(self.gemini, "key-g", name="google", kind="gemini")
+            + GEMINI
+            + WHOLE
+            + more,
+            env=self.meter.env,
+        )
+        for model in "mg":
+            await self.ask(wire.Message(model=model).encode())
+        return self
+
+    async def ask(self, body: bytes, **headers: str) -> wire.Answer:
+        """One request; the meter begins with it."""
+        self.meter.begin()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = await wire.post(self.daemon.port, body, headers=named)
+        await wire.get(self.daemon.port, "/healthz")
+        for each in (self.upstream, self.gemini):
+            each.requests.clear()
+            each.exchanges.clear()
+        return answer
+
+    def held(self, what: str, size: int, bound: float) -> None:
+        """The longest turn since was below *bound*."""
+        longest = self.meter.longest
+        print(f"{what}: {size:,} bytes, {longest * 1000:.0f} ms")  # for benchmarks/RESULTS.md: pytest -s
+        assert longest < bound * ALLOWANCE, f"{what}: {longest * 1000:.0f} ms"
+
+
+@pytest_twisted.async_yield_fixture
+async def bench(tmp_path: Path, start_daemon: StartDaemon, upstream: Upstream, gemini: Gemini) -> AsyncIterator[Bench]:
+    yield Bench(tmp_path, start_daemon, upstream, gemini)
+
+
+def bound_of(size: int) -> float:
+    return LONGEST_OF_LARGE if size > LARGE else LONGEST
+
+
+@ensureDeferred
+async def test_largest_bodies(bench: Bench) -> None:
+    """Bodies as large as ``max_request_bytes`` allows, of all that is slow to read, and what gzip makes of them."""
+    await bench.begin(provider_more='drop_fields = ["a1"]')
+    for name, make in BODIES.items():
+        body = make()
+        assert LARGE < len(body) <= MOST, name
+        await bench.ask(body)
+        bench.held(name, len(body), bound_of(len(body)))
+        packed = gzip.compress(body, 6)
+        await bench.ask(packed, content_encoding="gzip")
+        bench.held(f"{name}, gzip", len(packed), bound_of(len(body)))
+
+
+@ensureDeferred
+async def test_largest_translated_bodies(bench: Bench) -> None:
+    """The same where they are translated, which is done in one go."""
+    await bench.begin()
+    for name, make in BODIES.items():
+        body = make().replace(b'"m"', b'"g"', 1)
+        await bench.ask(body)
+        bench.held(f"{name}, translated", len(body), LONGEST_TRANSLATED)
+
+
+@ensureDeferred
+async def test_bombs(bench: Bench) -> None:
+    """Codings that hold nothing, or far too much."""
+    await bench.begin()
+    nothing = b"\x28\xb5\x2f\xfd\0\x58" + (b"\x02\0\x10" + b"x") * 243 + bytes(30_000_000) + b"\1\0\0"
+    zeros = bytes(200_000_000)
+    for coding, body in {
+        "zstd": nothing,
+        "zstd, gzip": gzip.compress(nothing),
+        "gzip": gzip.compress(zeros, 9),
+        "gzip, gzip": gzip.compress(gzip.compress(zeros, 9)),
+        "zstd, zstd": zstandard.compress(zstandard.compress(zeros)),
+    }.items():
+        assert (await bench.ask(body, content_encoding=coding)).status in (400, 413), coding
+        bench.held(f"{coding} of too much", len(body), bound_of(len(body)))
+
+
+@ensureDeferred
+async def test_largest_heads(bench: Bench) -> None:
+    """Heads of 64 KB: many headers, long names, a long target."""
+    await bench.begin()
+    for name, head in {
+        "many headers": "".join(f"x-{number}: {'y' * 110}\r\n" for number in range(490)),
+        "long names": "".join(f"{'x' * 6000}{number}: 1\r\n" for number in range(10)),
+        "betas": f"anthropic-beta: {','.join(f'b-{number}' for number in range(8000))}\r\n",
+    }.items():
+        bench.meter.begin()
+        client = await wire.Wire.connect(bench.daemon.port)
+        body = wire.Message(model="m").encode()
+        start_line = "POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        client.send(f"{start_line}{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        assert (await client.head()).status == 200, name
+        client.reset()
+        await wire.get(bench.daemon.port, "/healthz")
+        bench.held(name, len(head), LONGEST)
+    bench.meter.begin()
+    assert (await wire.get(bench.daemon.port, f"/{'x' * 60_000}")).status == 414
+    bench.held("a path of 60 KB", 60_000, LONGEST)
+
+
+@ensureDeferred
+async def test_answers(bench: Bench) -> None:
+    """Events and answers as large as they may be."""
+    await bench.begin()
+    ask = wire.Message(model="m", stream=True).encode()
+    large = [*answers.start_frames(), answers.text_frame("x" * 30_000_000), *answers.end_frames()]
+    tiny = [*answers.start_frames(), *[answers.text_frame("x")] * 200_000, *answers.end_frames()]
+    for name, frames in {"an event of 30 MB": large, "200,000 events": tiny}.items():
+        bench.upstream.script(answers.stream(frames))
+        assert (await bench.ask(ask)).whole
+        bench.held(name, sum(map(len, frames)), bound_of(sum(map(len, frames))))
+    whole = json.dumps(answers.message("x" * 30_000_000)).encode()
+    for name, body in {"a whole answer": whole, "the same, gzip": gzip.compress(whole, 1)}.items():
+        coding = {"content-encoding": "gzip"} if body is not whole else {}
+        bench.upstream.script(answers.whole(body, headers=coding))
+        await bench.ask(wire.Message(model="m").encode())
+        bench.held(name, len(body), LONGEST_OF_LARGE)
+
+
+@ensureDeferred
+async def test_stop_sequences(bench: Bench) -> None:
+    """As many and as long stop sequences as may be, in an answer that comes all at once."""
+    await bench.begin()
+    stops = [f"{number}".rjust(80, "x") for number in range(200)]
+    bench.gemini.script(google.stream(*[google.said("x" * 60)] * 1000, google.said("", finish="STOP")))
+    await bench.ask(wire.Message(model="g", stream=True, more={"stop_sequences": stops}).encode())
+    bench.held("200 stop sequences", 16_000, LONGEST)
+
+
+@ensureDeferred
+async def test_operators_patterns(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
+    """An operator's pattern on an error that quotes what the client sent."""
+    meter = Meter(tmp_path)
+    upstream.script(answers.error(400, "invalid_request_error", "quota " * 10_000))
+    daemon = await start_daemon(provider(upstream) + RULE, env=meter.env)
+    for _ in range(2):
+        meter.begin()
+        assert (await wire.post(daemon.port, wire.Message().encode())).status == 400
+        await wire.get(daemon.port, "/healthz")
+    assert meter.longest < LONGEST * ALLOWANCE
+
+
+@ensureDeferred
+async def test_queue(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
+    """A full queue that nothing comes of."""
+    meter = Meter(tmp_path)
+    upstream.script(answers.error(429, "rate_limit_error", "later", **{"retry-after": "2"}))
+    daemon = await start_daemon(provider(upstream, "a", "b") + "[pool]\nmax_wait = 3\n", env=meter.env)
+    await wire.post(daemon.port, wire.Message().encode())
+    meter.begin()
+    body = wire.Message().encode()
+    got = await gatherResults([start(wire.post(daemon.port, body)) for _ in range(600)])
+    assert {answer.status for answer in got} <= {429, 529}
+    assert meter.longest < LONGEST_OF_LARGE * ALLOWANCE
