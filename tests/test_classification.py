@@ -634,7 +634,7 @@ class FurtherFactsTests(SynchronousTestCase):
     """What else dispatch and the pool learn."""
 
     def test_repeatable(self) -> None:
-        """The same candidate is asked again after what passes, or when a quota is there again, and after nothing else."""
+        """The same candidate is asked again after what passes, or when a quota is there again; after nothing else."""
         for evidence, expected in (
             (seen("anthropic", 500), True),
             (seen("anthropic", 529), True),

@@ -8,27 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import inf
-from typing import cast
 
 from claudeproxyd.leases import Credential, Route, Wanted
 from claudeproxyd.outcomes import Kind, Outcome, Scope
 from claudeproxyd.pool.affinity import Affinities, Bond
 from claudeproxyd.pool.agenda import Agenda
 from claudeproxyd.pool.cooldown import UNLIMITED, Terms
+from claudeproxyd.pool.gates import Gates
+from claudeproxyd.pool.lane import NEVER, Lane, Soonest
 from claudeproxyd.pool.lease import NO_TRIALS, Lease
-from claudeproxyd.pool.phases import Condition
-from claudeproxyd.pool.roster import NEVER, Lane, Member, Place, PlaceGate, Rest, Roster, Soonest
-from claudeproxyd.pool.selection import lowest
-from claudeproxyd.pool.suspicion import LATELY, Suspicions
-
-#: A model that more credentials serve has a gate for all of them together: an outage need not be learned of each.
-CROWD = 1
-
-
-#: What ends an attempt and is not the upstream's doing: a gate learns nothing from it.
-_SAY_NOTHING = (Kind.CANCELLED, Kind.INTERNAL)
-#: Of a place where hardly anything fails: a failure there still says only so much of the request.
-LEAST_ODDS = 0.02
+from claudeproxyd.pool.places import Member, Place, PlaceGate, Rest
+from claudeproxyd.pool.roster import Roster
+from claudeproxyd.pool.suspicion import Suspicions
 
 
 def cools(outcome: Outcome) -> bool:
@@ -56,10 +47,7 @@ class Candidates:
         self.rosters: dict[str, Roster] = {}
         self.expiries: Agenda[Rest] = Agenda(lambda when, rest: rest.running and rest.until == when)
         self.suspicions = Suspicions()
-        self.shared_until = -inf
-        """Until then another daemon is taken to use the same credentials."""
-        self.timers: Agenda[PlaceGate] = Agenda(lambda when, gate: gate.due == when and gate.place.gate is gate)
-        """Of the gates."""
+        self.gates = Gates(self.rosters)
         self.terms: Terms
         self._take_back = take_back
         self._proved = proved
@@ -80,6 +68,7 @@ class Candidates:
     ) -> None:
         """Have these credentials from now on. *limits*: attempts at once of each provider."""
         self.terms = terms
+        self.gates.max_cooldown = terms.max_cooldown
         self.affinities = affinities
         by_provider: dict[str, list[Credential]] = {provider: [] for provider in self.rosters}
         for credential in credentials:
@@ -138,7 +127,7 @@ class Candidates:
             if ready and without:
                 ready &= ~roster.named(without)
             if ready and roster.gated:
-                ready = self._in_pace(lane, ready, wanted.size, now)
+                ready = self.gates.in_pace(lane, ready, wanted.size, now)
             if not ready or not wanted.carries(route):
                 continue
             bond = self._bond(wanted, route, now)
@@ -155,9 +144,7 @@ class Candidates:
             lease.use.in_flight += 1
             roster.load(lane, member, 1)
             if roster.gated:
-                for gate in self._gates(lane, member):
-                    gate.granted(self._serial, wanted.size, now)
-                    self._moved(gate)
+                self.gates.granted(lease)
             return lease
         return None
 
@@ -197,125 +184,30 @@ class Candidates:
             member.served += 1
             self._succeeded(lease, now)
             if lease.wanted.suspects:
-                news = self._accuse(lease.wanted, member, now)
+                for accused, its in self.suspicions.accused(lease, now):
+                    news = self._failed(accused, its, now) or news
         else:
             member.failures[outcome.kind] = member.failures.get(outcome.kind, 0) + 1
             if outcome.scope is not Scope.NONE:
                 member.last_failure = (now, outcome)
-                blamed = not (outcome.doubtful and self._in_doubt(lease, outcome, now))
+                blamed = not (outcome.doubtful and self.suspicions.in_doubt(lease, outcome, now))
                 if member.index >= 0 and cools(outcome) and blamed:
                     news = self._failed(lease, outcome, now)
         self._end_trials(lease)
         lease.use.in_flight -= 1
         lane.roster.load(lane, member, -1)
         if outcome.passing and outcome.scope is not Scope.NONE and member.index >= 0:
-            self._begin_gates(lease, outcome, now)
+            self.gates.begin(lease, outcome, self._serial, now)
         if lane.roster.gated:
-            news = self._through_gates(lease, outcome, now) or news
+            news = self.gates.released(lease, outcome, now) or news
         if outcome.exhausted is not None and member.index >= 0:
             lane.spent.add(member, now + min(outcome.exhausted, self.terms.max_cooldown))
         return news
 
-    # -- gates
-
-    def _gates(self, lane: Lane, member: Member) -> list[PlaceGate]:
-        """Those that bear on one candidate."""
-        gates = (lane.roster.gate, lane.gate, lane.crowd, member.gate, lane.gates.get(member))
-        return [gate for gate in gates if gate is not None]
-
-    def _moved(self, gate: PlaceGate) -> None:
-        """Something happened to *gate*: the sets follow, and it is on the agenda."""
-        gate.place.settle()
-        if gate.due != gate.armed:
-            gate.armed = gate.due
-            if gate.due != inf:
-                self.timers.put(gate.due, gate)
-
-    def _in_pace(self, lane: Lane, ready: int, size: int, now: float) -> int:
-        """Those of *ready* with whom an attempt of that size would not come too soon; the others are on the agenda."""
-        for gate in (lane.roster.gate, lane.gate):
-            if gate is not None and self._too_soon(gate, size, now):
-                return 0
-        paced = lane.paced & ready
-        while paced:
-            index = lowest(paced)
-            paced &= paced - 1
-            gate = lane.gates[lane.roster.members[index]]
-            if self._too_soon(gate, size, now):
-                ready &= ~(1 << index)
-        return ready
-
-    def _too_soon(self, gate: PlaceGate, size: int, now: float) -> bool:
-        wait = gate.wait(size, now)
-        if wait:
-            gate.due = min(gate.due, now + wait)
-            self._moved(gate)
-        return wait > 0
-
-    def _begin_gates(self, lease: Lease, outcome: Outcome, now: float) -> None:
-        """See that there are gates for a failure that passes by itself."""
-        lane = lease.lane
-        places = [self._place(lease, outcome)]
-        if outcome.scope is Scope.MODEL and lane.serves.bit_count() > CROWD:
-            places.append(Place(lane.roster, lane, None, crowd=True))
-        for place in places:
-            if place.gate is None:
-                # The lease itself is told of in a moment, like all that are out.
-                place.attach_gate(PlaceGate(place, place.in_flight + 1, self._serial, now, crowd=place.crowd))
-
-    def _through_gates(self, lease: Lease, outcome: Outcome, now: float) -> PlaceGate | None:
-        """Tell all gates of its place what became of a lease. One that went down, or came up again."""
-        place = self._place(lease, outcome)
-        told = None
-        for gate in self._gates(lease.lane, lease.member):
-            was_down = gate.condition is Condition.DOWN
-            gate.shared = now < self.shared_until
-            if outcome.kind in _SAY_NOTHING:
-                gate.left(lease.serial)
-            elif outcome.passing and (gate is place.gate or (gate.crowd and outcome.scope is Scope.MODEL)):
-                wait = 0.0 if outcome.until_hint is None else min(outcome.until_hint, self.terms.max_cooldown)
-                if outcome.scope is Scope.MODEL and not gate.crowd:
-                    lease.wanted.odds *= max(gate.odds, LEAST_ODDS)
-                gate.kind, gate.reason = outcome.kind, outcome.reason
-                gate.failed(lease.serial, lease.wanted.size, now - lease.granted, now, wait)
-            elif outcome.kind is Kind.OK or outcome.scope is Scope.NONE:
-                gate.passed(lease.serial, now)
-            else:
-                gate.left(lease.serial)
-            if was_down != (gate.condition is Condition.DOWN):
-                told = gate
-            self._moved(gate)
-        return told
-
-    def tick(self, now: float, most: int) -> list[PlaceGate]:
-        """Tell up to *most* gates that their time has come. Those that are down no longer."""
-        up = []
-        for gate in self.timers.due(now, most):
-            was_down = gate.condition is Condition.DOWN
-            gate.armed = inf
-            if gate.tick(now):
-                self._moved(gate)
-            else:
-                gate.place.attach_gate(None)
-            if was_down and gate.condition is not Condition.DOWN:
-                up.append(gate)
-        return up
-
     def next(self) -> float:
         """When the next cooldown ends, or the next gate wants to be told of the time; infinite for never."""
-        moments = (self.expiries.next(), self.timers.next())
+        moments = (self.expiries.next(), self.gates.timers.next())
         return min((when for when in moments if when is not None), default=inf)
-
-    def gates(self) -> Iterator[PlaceGate]:
-        """All that there are."""
-        for roster in list(self.rosters.values()):
-            for one in (roster.gate, *(member.gate for member in roster.members)):
-                if one is not None:
-                    yield one
-            for lane in roster.lanes():
-                for gate in (lane.gate, lane.crowd, *lane.gates.values()):
-                    if gate is not None:
-                        yield gate
 
     def prove(self, lease: Lease, now: float) -> None:
         """The trials of a lease are passed, though it is still out: an answer may take minutes once it has begun."""
@@ -323,9 +215,7 @@ class Candidates:
             rest.pass_trial(lease.serial, self._serial)
         self._end_trials(lease)
         if lease.lane.roster.gated:
-            for gate in self._gates(lease.lane, lease.member):
-                gate.began(lease.serial, now)
-                self._moved(gate)
+            self.gates.began(lease, now)
 
     @staticmethod
     def _end_trials(lease: Lease) -> None:
@@ -334,55 +224,10 @@ class Candidates:
             trial.trials -= 1
             trial.place.settle()
 
-    # -- whose fault
-
-    def _in_doubt(self, lease: Lease, outcome: Outcome, now: float) -> bool:
-        """Whether that failure may be the request's own doing, as far as is known by now."""
-        wanted = lease.wanted
-        alike = [
-            other
-            for other, its in self._suspects(wanted)
-            if its.kind is outcome.kind and other.member is not lease.member
-        ]
-        if alike and (outcome.kind is not Kind.MODEL_UNAVAILABLE or self._served_lately([lease, *alike], now)):
-            wanted.to_blame = True
-            for other, its in self._suspects(wanted):
-                self.suspicions.cleared(self._place(other, its).key)
-            wanted.suspects.clear()
-            return True
-        place = self._place(lease, outcome)
-        who = (wanted.client, wanted.session)
-        if self.suspicions.refused(place.key, who, lease.use.served, now):
-            return False
-        wanted.suspects.append((lease, outcome))
-        return True
-
-    @staticmethod
-    def _suspects(wanted: Wanted) -> list[tuple[Lease, Outcome]]:
-        """What of it failed in doubt. The leases are our own."""
-        return cast("list[tuple[Lease, Outcome]]", wanted.suspects)
-
-    @staticmethod
-    def _served_lately(leases: Iterable[Lease], now: float) -> bool:
-        """Whether any of these candidates has the model: then who lacks it is no argument."""
-        return any(now - lease.use.served <= LATELY for lease in leases)
-
-    def _accuse(self, wanted: Wanted, server: Member, now: float) -> Rest | None:
-        """The request was served after all: who refused it before is to blame, but for who served others lately."""
-        news = None
-        for lease, outcome in self._suspects(wanted):
-            if lease.member is not server and lease.member.index >= 0 and not self._served_lately([lease], now):
-                news = self._failed(lease, outcome, now) or news
-                self.suspicions.cleared(self._place(lease, outcome).key)
-        wanted.suspects.clear()
-        return news
-
     def _succeeded(self, lease: Lease, now: float) -> None:
         lane, member = lease.lane, lease.member
         lease.use.served = now
-        if self.suspicions.by_place:
-            for place in (Place(lane.roster, lane, member), Place(lane.roster, None, None)):
-                self.suspicions.cleared(place.key)
+        self.suspicions.served(lease)
         if lane.resting or member.cooldown or lane.cooldown or lane.roster.cooldown:
             for rest in self._rests(lane, member):
                 if rest.succeed(lease.serial, self._serial):
@@ -390,16 +235,8 @@ class Candidates:
         if self.affinities is not None and lease.wanted.session and not lease.visiting and member.index >= 0:
             self.affinities.bind(lease.wanted.session, lane.model, member, now)
 
-    def _place(self, lease: Lease, outcome: Outcome) -> Place:
-        """What the outcome is about."""
-        return Place(
-            lease.lane.roster,
-            lease.lane if outcome.scope in (Scope.MODEL, Scope.MODEL_ON_PROVIDER) else None,
-            lease.member if outcome.scope in (Scope.MODEL, Scope.CREDENTIAL) else None,
-        )
-
     def _failed(self, lease: Lease, outcome: Outcome, now: float) -> Rest | None:
-        place = self._place(lease, outcome)
+        place = lease.place(outcome)
         if outcome.hung:
             if not self._others(place, lease.wanted):
                 return None

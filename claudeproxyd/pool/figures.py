@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from claudeproxyd.outcomes import Kind
 from claudeproxyd.pool.candidates import Candidates
 from claudeproxyd.pool.phases import Condition
-from claudeproxyd.pool.roster import Member, PlaceGate, Rest, Roster
+from claudeproxyd.pool.places import Member, PlaceGate, Rest
+from claudeproxyd.pool.roster import Roster
 
 if TYPE_CHECKING:
     from claudeproxyd.observe.metrics import Metrics
@@ -60,7 +61,7 @@ class Figures:
 
     def gates(self, of: Callable[[PlaceGate], float | None]) -> Rows:
         """A third label, the model or "": what *of* says of each gate; None leaves it out. Shared ones have no name."""
-        for gate in self._messages.gates():
+        for gate in self._messages.gates:
             place, figure = gate.place, of(gate)
             if figure is not None and not gate.crowd and (place.model is None or place.roster.knows(place.model)):
                 name = "" if place.member is None else place.member.credential.name
@@ -127,7 +128,7 @@ class Bearings:
         self._shared: dict[Roster, list[Rest]] = {}
         self._own: dict[Member, list[Rest]] = {}
         self._gates: dict[Roster | Member, list[PlaceGate]] = {}
-        for gate in [gate for candidates in both for gate in candidates.gates()]:
+        for gate in [gate for candidates in both for gate in candidates.gates]:
             self._gates.setdefault(gate.place.member or gate.place.roster, []).append(gate)
         for roster in [roster for candidates in both for roster in candidates.rosters.values()]:
             lanes = roster.lanes()

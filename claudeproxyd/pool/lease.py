@@ -9,10 +9,12 @@ from zope.interface import implementer
 
 from claudeproxyd.interfaces import ILease
 from claudeproxyd.leases import Candidate, Route, Wanted
-from claudeproxyd.outcomes import Outcome
+from claudeproxyd.outcomes import Outcome, Scope
+from claudeproxyd.pool.places import Place
 
 if TYPE_CHECKING:
-    from claudeproxyd.pool.roster import Lane, Member, Rest
+    from claudeproxyd.pool.lane import Lane
+    from claudeproxyd.pool.places import Member, Rest
 
 
 class AlreadyReleased(RuntimeError):
@@ -68,6 +70,14 @@ class Lease:
     def candidate(self) -> Candidate:
         """The (route, credential) pair."""
         return Candidate(self.route, self.member.credential)
+
+    def place(self, outcome: Outcome) -> Place:
+        """What an outcome of it is about."""
+        return Place(
+            self.lane.roster,
+            self.lane if outcome.scope in (Scope.MODEL, Scope.MODEL_ON_PROVIDER) else None,
+            self.member if outcome.scope in (Scope.MODEL, Scope.CREDENTIAL) else None,
+        )
 
     def proved(self) -> None:
         """See the interface. News only where there is something to prove."""

@@ -24,8 +24,8 @@ from claudeproxyd.pool.cooldown import Cooldown, Terms
 from claudeproxyd.pool.figures import Figures, register
 from claudeproxyd.pool.lease import Lease
 from claudeproxyd.pool.phases import Condition
+from claudeproxyd.pool.places import Member, Place, PlaceGate, Rest
 from claudeproxyd.pool.queue import Queue
-from claudeproxyd.pool.roster import Member, Place, PlaceGate, Rest
 from claudeproxyd.pool.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ class CredentialPool(Service):
         for candidates in (self._messages, self._counts):
             for rest in candidates.expire(now, SLICE):
                 self.log.info("{place} has cooled and may be tried", place=str(rest.place))
-            for gate in candidates.tick(now, SLICE):
+            for gate in candidates.gates.tick(now, SLICE):
                 self._back(gate)
         if self._queue:
             self._serve()
@@ -355,7 +355,7 @@ class CredentialPool(Service):
                     ended += 1
                     self.log.info("{place} has its cooldown cleared", place=str(rest.place))
                 candidates.lift(rest)
-            for gate in [gate for gate in candidates.gates() if matches(gate.place)]:
+            for gate in [gate for gate in candidates.gates if matches(gate.place)]:
                 if gate.condition is Condition.DOWN:
                     ended += 1
                     self.log.info("{place} is taken for up again", place=str(gate.place))
@@ -398,7 +398,7 @@ class CredentialPool(Service):
             "affinities": len(self._affinities),
             "models": sum(candidates.lanes() for candidates in both),
             "unknown_models": sum(candidates.unknown_lanes() for candidates in both),
-            "agenda": sum(len(one.expiries) + len(one.timers) for one in both) + len(self._deadlines),
+            "agenda": sum(len(one.expiries) + len(one.gates.timers) for one in both) + len(self._deadlines),
         }
 
     def register(self, metrics: Metrics) -> None:
@@ -441,7 +441,7 @@ class CredentialPool(Service):
         too: a learned limit is shared with it.
         """
         for candidates in (self._messages, self._counts):
-            candidates.shared_until = self._clock.seconds() + PEER
+            candidates.gates.shared_until = self._clock.seconds() + PEER
         self._take_over(changes)
 
     def _take_over(self, saved: Mapping[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ import msgspec
 from claudeproxyd.outcomes import Kind
 from claudeproxyd.pool.affinity import Affinities, Bond
 from claudeproxyd.pool.candidates import Candidates
-from claudeproxyd.pool.roster import Member, Place, Rest
+from claudeproxyd.pool.places import Member, Place, Rest
 
 #: No cooldown is taken over for longer than this, whatever a store says.
 LONGEST = 86_400.0

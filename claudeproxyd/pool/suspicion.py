@@ -7,8 +7,13 @@ answers the same request, or another request that meets the same.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable, Iterator
+from typing import NamedTuple, cast
+
+from claudeproxyd.leases import Wanted
+from claudeproxyd.outcomes import Kind, Outcome
+from claudeproxyd.pool.lease import Lease
+from claudeproxyd.pool.places import Place
 
 #: Seconds within which a different request must meet the same; where the model was served lately, and where it was not.
 BORNE_OUT = 60.0
@@ -25,23 +30,60 @@ class _Suspicion(NamedTuple):
 
 
 class Suspicions:
-    """What was refused where lately, and to whom. Places and requesters are whatever the caller compares."""
+    """What was refused where lately, and to whom. Made and asked by the candidates."""
 
     def __init__(self) -> None:
         self.by_place: dict[Hashable, _Suspicion] = {}
 
-    def refused(self, place: Hashable, who: Hashable, served: float, now: float) -> bool:
-        """*who* was refused at *place*, which last *served* the model then. True: a different one was lately, too."""
-        earlier = self.by_place.get(place)
-        within = BORNE_OUT if now - served <= LATELY else BORNE_OUT_UNKNOWN
-        if earlier is not None and earlier.who != who and now - earlier.when <= within:
-            del self.by_place[place]
+    def in_doubt(self, lease: Lease, outcome: Outcome, now: float) -> bool:
+        """Whether that failure may be the request's own doing, as far as is known by now."""
+        wanted = lease.wanted
+        suspects = _suspects(wanted)
+        alike = [other for other, its in suspects if its.kind is outcome.kind and other.member is not lease.member]
+        if alike and (outcome.kind is not Kind.MODEL_UNAVAILABLE or _served_lately([lease, *alike], now)):
+            wanted.to_blame = True
+            for other, its in suspects:
+                self.by_place.pop(other.place(its).key, None)
+            wanted.suspects.clear()
             return True
-        self.by_place[place] = _Suspicion(now, who)
+        if self._borne_out(lease, lease.place(outcome), now):
+            return False
+        wanted.suspects.append((lease, outcome))
+        return True
+
+    def _borne_out(self, lease: Lease, place: Place, now: float) -> bool:
+        """Note who was refused; whether a different request was there lately, too."""
+        who = (lease.wanted.client, lease.wanted.session)
+        earlier = self.by_place.pop(place.key, None)
+        within = BORNE_OUT if _served_lately([lease], now) else BORNE_OUT_UNKNOWN
+        if earlier is not None and earlier.who != who and now - earlier.when <= within:
+            return True
+        self.by_place[place.key] = _Suspicion(now, who)
         if len(self.by_place) > MOST:
             del self.by_place[next(iter(self.by_place))]
         return False
 
-    def cleared(self, place: Hashable) -> None:
-        """It served somebody, or what it refused was the request's own doing."""
-        self.by_place.pop(place, None)
+    def accused(self, server: Lease, now: float) -> Iterator[tuple[Lease, Outcome]]:
+        """A request was served after all: who refused it before is to blame, but for who served others lately."""
+        wanted = server.wanted
+        for lease, outcome in _suspects(wanted):
+            if lease.member is not server.member and lease.member.index >= 0 and not _served_lately([lease], now):
+                self.by_place.pop(lease.place(outcome).key, None)
+                yield lease, outcome
+        wanted.suspects.clear()
+
+    def served(self, lease: Lease) -> None:
+        """A success clears its candidate, and its provider."""
+        if self.by_place:
+            for place in (Place(lease.lane.roster, lease.lane, lease.member), Place(lease.lane.roster, None, None)):
+                self.by_place.pop(place.key, None)
+
+
+def _suspects(wanted: Wanted) -> list[tuple[Lease, Outcome]]:
+    """What of it failed in doubt. The leases are our own."""
+    return cast("list[tuple[Lease, Outcome]]", wanted.suspects)
+
+
+def _served_lately(leases: Iterable[Lease], now: float) -> bool:
+    """Whether any of these candidates has the model: then who lacks it is no argument."""
+    return any(now - lease.use.served <= LATELY for lease in leases)

@@ -30,7 +30,7 @@ from claudeproxyd.leases import Credential, Exhausted, Wanted
 from claudeproxyd.outcomes import CANCELLED, OK, Outcome, Scope
 from claudeproxyd.pool.cooldown import JITTER, JITTER_MOST
 from claudeproxyd.pool.lease import AlreadyReleased, Lease
-from claudeproxyd.pool.roster import PlaceGate
+from claudeproxyd.pool.places import PlaceGate
 from claudeproxyd.pool.service import CredentialPool
 from tests.pool.support import (
     AUTH,
@@ -215,7 +215,7 @@ class PoolMachine(RuleBasedStateMachine):
         candidates = self.pool._counts if count_tokens else self.pool._messages
         return [
             gate
-            for gate in candidates.gates()
+            for gate in candidates.gates
             if gate.place.roster.provider == one.provider
             and gate.place.member in (None, candidates.rosters[one.provider].member(one.name))
             and gate.place.model in (None, model)
@@ -515,7 +515,7 @@ class PoolMachine(RuleBasedStateMachine):
         if not hasattr(self, "pool"):
             return
         for candidates, count_tokens in ((self.pool._messages, False), (self.pool._counts, True)):
-            for gate in candidates.gates():
+            for gate in candidates.gates:
                 place = gate.place
                 out = [
                     grant
@@ -540,7 +540,7 @@ class PoolMachine(RuleBasedStateMachine):
             while self.out:
                 self.one_release(self.out.pop(), OK)
         for route in wanted(*models).routes:
-            for gate in self.pool._messages.gates():
+            for gate in self.pool._messages.gates:
                 if gate.place.roster.provider == route.provider and gate.place.model in (None, route.model):
                     assert gate.open, f"{gate.place} is {gate.condition}"
 

@@ -15,7 +15,6 @@ from claudeproxyd.leases import Exhausted, Route, Wanted
 from claudeproxyd.outcomes import CANCELLED, OK, Kind, Outcome, Scope
 from claudeproxyd.pool.lease import AlreadyReleased, Lease
 from claudeproxyd.pool.service import CredentialPool
-from claudeproxyd.pool.suspicion import Suspicions
 from tests.pool.support import (
     AUTH,
     BROKEN,
@@ -545,10 +544,10 @@ class WhoseFaultTests(PoolTestCase):
 
     def test_bounded(self) -> None:
         """However many models are made up, few suspicions are kept."""
-        suspicions = Suspicions()
-        for number in range(3000):
-            suspicions.refused(number, "x", 0.0, 1.0)
-        self.assertEqual(len(suspicions.by_place), 1000)
+        pool = self.pool("a")
+        for number in range(1500):
+            self.take(pool, f"made-up-{number}").release(PERMISSION)
+        self.assertEqual(len(pool._messages.suspicions.by_place), 1000)
 
 
 class HalfOpenTests(PoolTestCase):
