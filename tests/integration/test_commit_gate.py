@@ -225,7 +225,7 @@ async def test_pings_of_ours_while_the_upstream_is_silent(start_daemon: StartDae
 async def test_wait_in_the_queue(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path, client: Client) -> None:
     """A wait for the only key, which another client used up, ends in an answer and not in an error."""
     upstream.script(answers.error(429, "rate_limit_error", retry_after="2"), answers.usual())
-    waits = "[pool]\nmax_wait = 5.0\n[streaming]\nhead_commit = 6.0\nkeepalive = 0.3\n"
+    waits = "[pool]\nmax_attempts = 1\nmax_wait = 5.0\n[streaming]\nhead_commit = 6.0\nkeepalive = 0.3\n"
     daemon = await start_daemon(provider(upstream) + waits)
     assert (await wire.post(daemon.port, STREAMED)).status == 429
     assert await said(client, daemon, tmp_path) == "hello"
