@@ -14,7 +14,7 @@ from tests.integration.support import answers, wire
 from tests.integration.support.browser import Browser, chromium
 from tests.integration.support.daemon import ADMIN_KEY, Daemon, provider
 from tests.integration.support.needs import needs
-from tests.integration.support.upstream import Upstream
+from tests.integration.support.upstream import Exchange, Upstream
 
 pytestmark = needs(chromium)
 
@@ -143,7 +143,9 @@ async def test_typing_errors_are_no_alarm(start_daemon: StartDaemon, upstream: U
     upstream.script(answers.error(404, "not_found_error", "model: no such thing"))
     daemon = await start_daemon(provider(upstream))
     for number in range(9):
-        assert (await wire.post(daemon.port, wire.Message(model=f"no-such-{number}").encode())).status == 404
+        for prompt in ("one", "two"):
+            wanted = wire.Message(prompt=prompt, model=f"no-such-{number}")
+            assert (await wire.post(daemon.port, wanted.encode())).status == 404
     await enter(browser, daemon)
     await browser.until(f"{HEADLINE} === 'The credential works'")
     card = await browser.evaluate("document.querySelector('#well .card').innerText")
@@ -185,3 +187,32 @@ async def test_thousands(start_daemon: StartDaemon, upstream: Upstream, browser:
     assert await browser.evaluate("document.querySelectorAll('.card').length") == 200
     await browser.press("Show all 2,000")
     await browser.until("document.querySelectorAll('.card').length === 2000")
+
+
+@ensureDeferred
+async def test_what_was_learned(start_daemon: StartDaemon, upstream: Upstream, browser: Browser) -> None:
+    """The page says in words what was learned of a place that fails now and then, and when one is down."""
+    asked = 0
+
+    async def now_and_then(exchange: Exchange) -> None:
+        nonlocal asked
+        asked += 1
+        failing = exchange.request.json["model"] == "claude-down" or asked % 4 == 0
+        await (answers.error(500, "api_error", "weather") if failing else answers.usual())(exchange)
+
+    upstream.script(now_and_then)
+    daemon = await start_daemon("[pool]\nmax_wait = 2.0\n" + provider(upstream))
+    for number in range(12):
+        assert (await wire.post(daemon.port, wire.Message(prompt=f"{number}").encode())).status == 200
+    assert (await wire.post(daemon.port, wire.Message(model="claude-down").encode())).status == 500
+    (entry,) = (await daemon.pool())["credentials"]
+    told = {gate["model"]: (gate["state"], gate["told"]) for gate in entry["gates"]}
+    assert told["claude-opus-5-5"][0] == "free"
+    assert told["claude-opus-5-5"][1].endswith("% failing, not held back")
+    assert told["claude-down"][0] == "down"
+    await enter(browser, daemon)
+    await browser.until(f"{TEXT}.includes('failing, not held back')")
+    await browser.until(f"{TEXT}.includes('next probe in') || {TEXT}.includes('a probe is due')")
+    await browser.until(f"{TEXT}.includes('weather')")
+    if SHOTS:
+        await browser.screenshot(Path(SHOTS) / "gates.png")
