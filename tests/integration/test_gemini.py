@@ -341,11 +341,10 @@ async def test_refusal(start_daemon: StartDaemon, gemini: Gemini, sdk: Client) -
 
 @ensureDeferred
 async def test_short_quota_is_waited_for(start_daemon: StartDaemon, gemini: Gemini) -> None:
-    """When its only key is to come back in two seconds, the next request takes two seconds more, and is served."""
+    """When its only key is to come back in two seconds, a request takes two seconds more, and is served."""
     gemini.script(google.error(429, "RESOURCE_EXHAUSTED", "Quota exceeded.", _retry_in("2s")), google.usual())
     daemon = await start_daemon(behind(gemini, "key-a"))
     began = reactor.seconds()
-    assert (await wire.post(daemon.port, WHOLE)).status == 429
     answer = await wire.post(daemon.port, WHOLE)
     assert (answer.status, answer.json["content"][0]["text"]) == (200, "hello")
     assert 2.0 <= reactor.seconds() - began < 4.0
