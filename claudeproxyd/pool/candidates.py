@@ -12,18 +12,18 @@ from math import inf
 from claudeproxyd.leases import Credential, Route, Wanted
 from claudeproxyd.outcomes import Kind, Outcome, Scope
 from claudeproxyd.pool.affinity import Affinities, Bond
-from claudeproxyd.pool.agenda import Agenda
 from claudeproxyd.pool.cooldown import UNLIMITED, Terms
+from claudeproxyd.pool.deadlines import DeadlineHeap
 from claudeproxyd.pool.gates import Gates
 from claudeproxyd.pool.lane import NEVER, Lane, Soonest
-from claudeproxyd.pool.lease import NO_TRIALS, Lease
-from claudeproxyd.pool.places import Member, Place, PlaceGate, Rest
+from claudeproxyd.pool.lease import NO_PROBES, Lease
+from claudeproxyd.pool.places import Member, Place, PlaceCooldown, PlaceGate
 from claudeproxyd.pool.roster import Roster
 from claudeproxyd.pool.suspicion import Suspicions
 
 
 def cools(outcome: Outcome) -> bool:
-    """Whether that outcome is a reason to rest."""
+    """Whether that outcome is a reason for a cooldown."""
     return not outcome.passing and (outcome.base > 0 or outcome.until_hint is not None or outcome.hung)
 
 
@@ -45,7 +45,7 @@ class Candidates:
         self.affinities: Affinities[Member] | None = None
         """None where sessions keep nothing."""
         self.rosters: dict[str, Roster] = {}
-        self.expiries: Agenda[Rest] = Agenda(lambda when, rest: rest.running and rest.until == when)
+        self.expiries: DeadlineHeap[PlaceCooldown] = DeadlineHeap(lambda when, one: one.running and one.until == when)
         self.suspicions = Suspicions()
         self.gates = Gates(self.rosters)
         self.terms: Terms
@@ -136,11 +136,11 @@ class Candidates:
             lease = Lease(self._take_back, self._proved, wanted, route, lane, member, self._serial, now)
             if bond is not None and bond.home is not member:
                 lease.visiting = lane.busy(bond.home)
-            if lane.resting or member.cooldown or lane.cooldown or roster.cooldown:
-                lease.trials = [rest for rest in self._rests(lane, member) if rest.limit < UNLIMITED]
-                for rest in lease.trials:
-                    rest.trials += 1
-                    rest.place.settle()
+            if lane.cooldowns or member.cooldown or lane.cooldown or roster.cooldown:
+                lease.probes = [cooldown for cooldown in self._cooldowns_on(lane, member) if cooldown.limit < UNLIMITED]
+                for cooldown in lease.probes:
+                    cooldown.probes += 1
+                    cooldown.place.settle()
             lease.use.in_flight += 1
             roster.load(lane, member, 1)
             if roster.gated:
@@ -166,20 +166,20 @@ class Candidates:
             return wanted.routes
         return [home, *(route for route in wanted.routes if route is not home)]
 
-    def _rests(self, lane: Lane, member: Member) -> list[Rest]:
+    def _cooldowns_on(self, lane: Lane, member: Member) -> list[PlaceCooldown]:
         """The cooldowns that bear on one candidate, whatever their condition."""
-        rests = (lane.roster.cooldown, lane.cooldown, member.cooldown, lane.resting.get(member))
-        return [rest for rest in rests if rest is not None]
+        cooldowns = (lane.roster.cooldown, lane.cooldown, member.cooldown, lane.cooldowns.get(member))
+        return [cooldown for cooldown in cooldowns if cooldown is not None]
 
     # -- learning
 
-    def released(self, lease: Lease, outcome: Outcome, now: float) -> Rest | PlaceGate | None:
+    def released(self, lease: Lease, outcome: Outcome, now: float) -> PlaceCooldown | PlaceGate | None:
         """A lease came back. What holds its place back from now on and did not before: a cooldown, a gate that is down.
 
         Also a gate that is no longer: the place is up again.
         """
         lane, member = lease.lane, lease.member
-        news: Rest | PlaceGate | None = None
+        news: PlaceCooldown | PlaceGate | None = None
         if outcome.kind is Kind.OK:
             member.served += 1
             self._succeeded(lease, now)
@@ -193,7 +193,7 @@ class Candidates:
                 blamed = not (outcome.doubtful and self.suspicions.in_doubt(lease, outcome, now))
                 if member.index >= 0 and cools(outcome) and blamed:
                     news = self._failed(lease, outcome, now)
-        self._end_trials(lease)
+        self._end_probes(lease)
         lease.use.in_flight -= 1
         lane.roster.load(lane, member, -1)
         if outcome.passing and outcome.scope is not Scope.NONE and member.index >= 0:
@@ -210,44 +210,44 @@ class Candidates:
         return min((when for when in moments if when is not None), default=inf)
 
     def prove(self, lease: Lease, now: float) -> None:
-        """The trials of a lease are passed, though it is still out: an answer may take minutes once it has begun."""
-        for rest in lease.trials:
-            rest.pass_trial(lease.serial, self._serial)
-        self._end_trials(lease)
+        """The probes of a lease are passed, though it is still out: an answer may take minutes once it has begun."""
+        for cooldown in lease.probes:
+            cooldown.probe_succeeded(lease.serial, self._serial)
+        self._end_probes(lease)
         if lease.lane.roster.gated:
             self.gates.began(lease, now)
 
     @staticmethod
-    def _end_trials(lease: Lease) -> None:
-        trials, lease.trials = lease.trials, NO_TRIALS
-        for trial in trials:
-            trial.trials -= 1
-            trial.place.settle()
+    def _end_probes(lease: Lease) -> None:
+        probes, lease.probes = lease.probes, NO_PROBES
+        for cooldown in probes:
+            cooldown.probes -= 1
+            cooldown.place.settle()
 
     def _succeeded(self, lease: Lease, now: float) -> None:
         lane, member = lease.lane, lease.member
         lease.use.served = now
         self.suspicions.served(lease)
-        if lane.resting or member.cooldown or lane.cooldown or lane.roster.cooldown:
-            for rest in self._rests(lane, member):
-                if rest.succeed(lease.serial, self._serial):
-                    self.lift(rest)
+        if lane.cooldowns or member.cooldown or lane.cooldown or lane.roster.cooldown:
+            for cooldown in self._cooldowns_on(lane, member):
+                if cooldown.succeed(lease.serial, self._serial):
+                    self.lift(cooldown)
         if self.affinities is not None and lease.wanted.session and not lease.visiting and member.index >= 0:
             self.affinities.bind(lease.wanted.session, lane.model, member, now)
 
-    def _failed(self, lease: Lease, outcome: Outcome, now: float) -> Rest | None:
+    def _failed(self, lease: Lease, outcome: Outcome, now: float) -> PlaceCooldown | None:
         place = lease.place(outcome)
         if outcome.hung:
             if not self._others(place, lease.wanted):
                 return None
             took = max(1.0, now - lease.granted)
             outcome = replace(outcome, base=took, ceiling=4 * took)
-        rest = place.cooldown
-        if rest is None:
-            rest = Rest(place)
-            place.attach(rest)
-        ran = rest.running
-        longer = rest.fail(
+        cooldown = place.cooldown
+        if cooldown is None:
+            cooldown = PlaceCooldown(place)
+            place.attach(cooldown)
+        ran = cooldown.running
+        longer = cooldown.fail(
             outcome,
             self.terms,
             now=now,
@@ -256,8 +256,8 @@ class Candidates:
             in_flight=lease.lane.roster.in_flight if place.member is None else place.member.in_flight,
         )
         if longer:
-            self.impose(rest)
-        return rest if rest.running and not ran else None
+            self.impose(cooldown)
+        return cooldown if cooldown.running and not ran else None
 
     def _others(self, place: Place, wanted: Wanted) -> bool:
         """Whether *wanted* has a candidate beside that place which is at work, or could be."""
@@ -272,27 +272,27 @@ class Candidates:
                 return True
         return False
 
-    def impose(self, rest: Rest) -> None:
-        """*rest* holds its place back from now on, as far as it does."""
-        rest.place.attach(rest)
-        if rest.running:
-            self.expiries.put(rest.until, rest)
+    def impose(self, cooldown: PlaceCooldown) -> None:
+        """*cooldown* holds its place back from now on, as far as it does."""
+        cooldown.place.attach(cooldown)
+        if cooldown.running:
+            self.expiries.put(cooldown.until, cooldown)
         self._changes += 1
-        self._changed(rest.place)
+        self._changed(cooldown.place)
 
-    def lift(self, rest: Rest) -> None:
-        """*rest* is over and forgotten."""
-        rest.running = False
-        rest.place.attach(None)
+    def lift(self, cooldown: PlaceCooldown) -> None:
+        """*cooldown* is over and forgotten."""
+        cooldown.running = False
+        cooldown.place.attach(None)
         self._changes += 1
-        self._changed(rest.place)
+        self._changed(cooldown.place)
 
-    def expire(self, now: float, most: int) -> list[Rest]:
+    def expire(self, now: float, most: int) -> list[PlaceCooldown]:
         """Half-open up to *most* of the cooldowns whose time has come; which they were."""
         expired = self.expiries.due(now, most)
-        for rest in expired:
-            rest.expire()
-            rest.place.settle()
+        for cooldown in expired:
+            cooldown.expire()
+            cooldown.place.settle()
         self._changes += 1
         return expired
 
@@ -325,30 +325,30 @@ class Candidates:
         if among == -1 and lane.soonest is not None and lane.soonest.as_of == self._changes:
             return lane.soonest
         roster = lane.roster
-        gates = [rest for rest in (roster.cooldown, lane.cooldown) if rest is not None and rest.running]
-        rests, quota = gates, False
+        shared = [each for each in (roster.cooldown, lane.cooldown) if each is not None and each.running]
+        cooldowns, quota = shared, False
         if not roster.up & lane.up & among:
             first, quota = self._first_back(lane, among)
             if not first:
                 return NEVER
-            rests = gates + first
-        deciding = max(rests, key=lambda rest: rest.until)
+            cooldowns = shared + first
+        deciding = max(cooldowns, key=lambda cooldown: cooldown.until)
         assert deciding.kind is not None
         soonest = Soonest(self._changes, deciding.until, deciding.kind.value, quota or deciding.kind is Kind.QUOTA)
         if among == -1:
             lane.soonest = soonest
         return soonest
 
-    def _first_back(self, lane: Lane, among: int) -> tuple[list[Rest], bool]:
-        """What keeps the credential that will be back first; nothing where none will. All of them rest.
+    def _first_back(self, lane: Lane, among: int) -> tuple[list[PlaceCooldown], bool]:
+        """What keeps the credential that will be back first; nothing where none will. All of them cool.
 
         And whether a quota keeps any of them.
         """
-        own, here = lane.roster.resting, lane.resting
+        own, here = lane.roster.cooldowns, lane.cooldowns
         serving = lane.serves & among
         all_serve = serving == lane.roster.everyone
         best = inf
-        chosen: list[Rest] = []
+        chosen: list[PlaceCooldown] = []
         quota = False
         # One pass over perhaps ten thousand: plain on purpose.
         for member in {**own, **here} if own and here else own or here:
@@ -359,22 +359,22 @@ class Candidates:
             part = here.get(member) if here else None
             if part is not None and part.running and part.until > end:
                 end = part.until
-            running = [rest for rest in (whole, part) if rest is not None and rest.running]
-            quota = quota or any(rest.kind is Kind.QUOTA for rest in running)
+            running = [cooldown for cooldown in (whole, part) if cooldown is not None and cooldown.running]
+            quota = quota or any(cooldown.kind is Kind.QUOTA for cooldown in running)
             if end < best:
                 best, chosen = end, running
         return chosen, quota
 
-    def rests(self) -> Iterator[Rest]:
+    def cooldowns(self) -> Iterator[PlaceCooldown]:
         """All cooldowns that are remembered."""
         for roster in list(self.rosters.values()):
             if roster.cooldown is not None:
                 yield roster.cooldown
-            yield from list(roster.resting.values())
+            yield from list(roster.cooldowns.values())
             for lane in roster.lanes():
                 if lane.cooldown is not None:
                     yield lane.cooldown
-                yield from list(lane.resting.values())
+                yield from list(lane.cooldowns.values())
 
     # -- sizes
 

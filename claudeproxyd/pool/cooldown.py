@@ -70,9 +70,9 @@ class Cooldown(Generic[P]):
         "named",
         "needed",
         "place",
+        "probes",
         "reason",
         "running",
-        "trials",
         "until",
     )
 
@@ -90,7 +90,7 @@ class Cooldown(Generic[P]):
         self.running = False
         self.limit = UNLIMITED
         """Attempts at once, while half open."""
-        self.trials = 0
+        self.probes = 0
         """Those under way."""
         self.before = 0
         """How many were under way when it began: that many must go through before it is forgotten."""
@@ -104,10 +104,10 @@ class Cooldown(Generic[P]):
     @property
     def open(self) -> bool:
         """Whether one more attempt may go."""
-        return not self.running and self.trials < self.limit
+        return not self.running and self.probes < self.limit
 
     def fail(self, outcome: Outcome, terms: Terms, *, now: float, serial: int, newest: int, in_flight: int) -> bool:
-        """An attempt failed. True when it rests longer for it; ``until`` is then the new end.
+        """An attempt failed. True when it lasts longer for it; ``until`` is then the new end.
 
         *serial* is its lease's number, *newest* the newest lease's; *in_flight*: attempts under way at the place.
         """
@@ -133,13 +133,13 @@ class Cooldown(Generic[P]):
         self.running = False
         self.limit = max(1, self.before) if self.named else 1
 
-    def pass_trial(self, serial: int, newest: int) -> None:
+    def probe_succeeded(self, serial: int, newest: int) -> None:
         """An attempt's answer has begun, its trial still counted: more may go. It may break off yet."""
         # Those that were let in together double the limit together, and not each by itself.
         if self.limit == UNLIMITED or self.running or serial <= max(self.began, self.doubled):
             return
         self.doubled = newest
-        self.needed = self.trials >= self.limit
+        self.needed = self.probes >= self.limit
         self.limit = min(self.limit * 2, UNLIMITED // 2)
 
     def succeed(self, serial: int, newest: int) -> bool:
@@ -149,5 +149,5 @@ class Cooldown(Generic[P]):
         if self.running or serial <= self.began:
             return False
         self.level = 0
-        self.pass_trial(serial, newest)
+        self.probe_succeeded(serial, newest)
         return self.limit >= self.before and not self.needed

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from claudeproxyd.outcomes import Kind
 from claudeproxyd.pool.candidates import Candidates
 from claudeproxyd.pool.phases import Condition
-from claudeproxyd.pool.places import Member, PlaceGate, Rest
+from claudeproxyd.pool.places import Member, PlaceCooldown, PlaceGate
 from claudeproxyd.pool.roster import Roster
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ class Figures:
         """Seconds until nothing holds it back any more, for no model either."""
         bearings = Bearings(self._messages)
         for roster, member in self._members():
-            rests = bearings.on(roster, member)
-            yield member.key, max([remaining(rest, self._now) for rest in rests], default=0.0)
+            cooldowns = bearings.on(roster, member)
+            yield member.key, max([remaining(cooldown, self._now) for cooldown in cooldowns], default=0.0)
 
     def levels(self) -> Rows:
         """Failures in a row, of the cooldown that has most."""
         bearings = Bearings(self._messages)
         for roster, member in self._members():
-            yield member.key, max([rest.level for rest in bearings.on(roster, member)], default=0)
+            yield member.key, max([cooldown.level for cooldown in bearings.on(roster, member)], default=0)
 
     def gates(self, of: Callable[[PlaceGate], float | None]) -> Rows:
         """A third label, the model or "": what *of* says of each gate; None leaves it out. Shared ones have no name."""
@@ -125,21 +125,21 @@ class Bearings:
     """Which cooldowns and gates bear on whom. Gathered once: a credential's own are spread over models."""
 
     def __init__(self, *both: Candidates) -> None:
-        self._shared: dict[Roster, list[Rest]] = {}
-        self._own: dict[Member, list[Rest]] = {}
+        self._shared: dict[Roster, list[PlaceCooldown]] = {}
+        self._own: dict[Member, list[PlaceCooldown]] = {}
         self._gates: dict[Roster | Member, list[PlaceGate]] = {}
         for gate in [gate for candidates in both for gate in candidates.gates]:
             self._gates.setdefault(gate.place.member or gate.place.roster, []).append(gate)
         for roster in [roster for candidates in both for roster in candidates.rosters.values()]:
             lanes = roster.lanes()
             shared = (roster.cooldown, *(lane.cooldown for lane in lanes))
-            self._shared[roster] = [rest for rest in shared if rest is not None and rest.kind is not None]
-            for resting in (roster.resting, *(lane.resting for lane in lanes)):
-                for member, rest in resting.items():
-                    if rest.kind is not None:
-                        self._own.setdefault(member, []).append(rest)
+            self._shared[roster] = [each for each in shared if each is not None and each.kind is not None]
+            for cooldowns in (roster.cooldowns, *(lane.cooldowns for lane in lanes)):
+                for member, cooldown in cooldowns.items():
+                    if cooldown.kind is not None:
+                        self._own.setdefault(member, []).append(cooldown)
 
-    def on(self, roster: Roster, member: Member) -> Sequence[Rest]:
+    def on(self, roster: Roster, member: Member) -> Sequence[PlaceCooldown]:
         """Those of its provider first."""
         return (*self._shared.get(roster, ()), *self._own.get(member, ()))
 
@@ -149,9 +149,9 @@ class Bearings:
 
     def held(self) -> set[tuple[str, str]]:
         """The (provider, credential) pairs of those for whom one of them is trouble."""
-        held = {member.key for member, rests in self._own.items() if any(map(is_trouble, rests))}
-        for roster, rests in self._shared.items():
-            if any(map(is_trouble, rests)):
+        held = {member.key for member, cooldowns in self._own.items() if any(map(is_trouble, cooldowns))}
+        for roster, cooldowns in self._shared.items():
+            if any(map(is_trouble, cooldowns)):
                 held.update(member.key for member in roster.members)
         for place, gates in self._gates.items():
             if any(gate.condition is Condition.DOWN for gate in gates):
@@ -159,17 +159,17 @@ class Bearings:
         return held
 
 
-def is_trouble(rest: Rest) -> bool:
+def is_trouble(cooldown: PlaceCooldown) -> bool:
     """Whether somebody should look at it: not where one model is merely on trial, or is one that a client made up."""
-    lane = rest.place.lane
+    lane = cooldown.place.lane
     if lane is None:
         return True
-    return rest.running and (rest.kind is not Kind.MODEL_UNAVAILABLE or rest.place.roster.knows(lane.model))
+    return cooldown.running and (cooldown.kind is not Kind.MODEL_UNAVAILABLE or cooldown.place.roster.knows(lane.model))
 
 
-def remaining(rest: Rest, now: float) -> float:
+def remaining(cooldown: PlaceCooldown, now: float) -> float:
     """Seconds that a cooldown will still run."""
-    return max(0.0, rest.until - now) if rest.running else 0.0
+    return max(0.0, cooldown.until - now) if cooldown.running else 0.0
 
 
 def outcomes(member: Member) -> Iterator[tuple[str, int]]:
@@ -181,13 +181,13 @@ def outcomes(member: Member) -> Iterator[tuple[str, int]]:
 
 
 def state(roster: Roster, member: Member) -> str:
-    """Of the whole credential: disabled, cooling, trial (half open), down, busy or ready. A model may rest besides."""
+    """Of the whole credential: disabled, cooling, trial (half open), down, busy or ready. A model may cool besides."""
     if not member.enabled:
         return "disabled"
-    rests = [rest for rest in (roster.cooldown, member.cooldown) if rest is not None]
-    if any(rest.running for rest in rests):
+    cooldowns = [cooldown for cooldown in (roster.cooldown, member.cooldown) if cooldown is not None]
+    if any(cooldown.running for cooldown in cooldowns):
         return "cooling"
-    if any(rest.kind is not None for rest in rests):
+    if any(cooldown.kind is not None for cooldown in cooldowns):
         return "trial"
     if any(gate is not None and gate.condition is Condition.DOWN for gate in (roster.gate, member.gate)):
         return "down"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from math import inf
 
 from claudeproxyd.outcomes import Kind, Outcome, Scope
-from claudeproxyd.pool.agenda import Agenda
+from claudeproxyd.pool.deadlines import DeadlineHeap
 from claudeproxyd.pool.lane import Lane
 from claudeproxyd.pool.lease import Lease
 from claudeproxyd.pool.phases import Condition
@@ -36,7 +36,7 @@ class Gates:
     def __init__(self, rosters: Mapping[str, Roster]) -> None:
         """*rosters*: by provider, as they are at any time."""
         self._rosters = rosters
-        self.timers: Agenda[PlaceGate] = Agenda(lambda when, gate: gate.due == when and gate.place.gate is gate)
+        self.timers: DeadlineHeap[PlaceGate] = DeadlineHeap(lambda when, one: one.due == when and one.place.gate is one)
         self.max_cooldown = inf
         """Seconds: the cap on what an upstream may ask for."""
         self.shared_until = -inf

@@ -6,9 +6,9 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from claudeproxyd.interfaces import ISelector
-from claudeproxyd.pool.agenda import Agenda
+from claudeproxyd.pool.deadlines import DeadlineHeap
 from claudeproxyd.pool.phases import Condition
-from claudeproxyd.pool.places import Member, PlaceGate, Rest, Use, forget_gone
+from claudeproxyd.pool.places import Member, PlaceCooldown, PlaceGate, Use, forget_gone
 
 if TYPE_CHECKING:
     from claudeproxyd.pool.roster import Roster
@@ -41,7 +41,7 @@ class Spent:
         self.members = 0
         """The set of them, with some perhaps whose time is over."""
         self._until: dict[Member, float] = {}
-        self._ends: Agenda[Member] = Agenda(lambda when, member: self._until.get(member) == when)
+        self._ends: DeadlineHeap[Member] = DeadlineHeap(lambda when, member: self._until.get(member) == when)
 
     def add(self, member: Member, until: float) -> None:
         """*member* is spent until then."""
@@ -69,6 +69,7 @@ class Lane:
         "_uses",
         "choices",
         "cooldown",
+        "cooldowns",
         "crowd",
         "gate",
         "gates",
@@ -77,7 +78,6 @@ class Lane:
         "open",
         "paced",
         "poor",
-        "resting",
         "roster",
         "selectors",
         "serves",
@@ -89,9 +89,9 @@ class Lane:
     def __init__(self, roster: Roster, model: str) -> None:
         self.roster = roster
         self.model = model
-        self.cooldown: Rest | None = None
+        self.cooldown: PlaceCooldown | None = None
         """Of the model on the whole provider."""
-        self.resting: dict[Member, Rest] = {}
+        self.cooldowns: dict[Member, PlaceCooldown] = {}
         """Of the model on one credential."""
         self.in_flight = 0
         self._uses: dict[Member, Use] = {}
@@ -119,21 +119,21 @@ class Lane:
         self.serves = roster.serving(self.model)
         self.open = self.up = self.serves
         self.selectors: list[ISelector] = [roster.selector(tier) for tier in roster.tiers]
-        forget_gone(self.resting)
+        forget_gone(self.cooldowns)
         self._uses = {member: use for member, use in self._uses.items() if member.index >= 0}
         for gone in [member for member in self.gates if member.index < 0]:
             del self.gates[gone]
             roster.gated -= 1
         self.spent.rebuild()
         self.poor = self.paced = 0
-        for member in {*self.resting, *self.gates}:
+        for member in {*self.cooldowns, *self.gates}:
             self.settle(member)
 
     def forget(self) -> None:
         """It is remembered no more, though attempts may be under way: nothing is waited for on its account."""
-        for rest in (self.cooldown, *self.resting.values()):
-            if rest is not None:
-                rest.running = False
+        for cooldown in (self.cooldown, *self.cooldowns.values()):
+            if cooldown is not None:
+                cooldown.running = False
         self.roster.gated -= len(self.gates) + (self.gate is not None) + (self.crowd is not None)
         self.gate = self.crowd = None
         self.gates.clear()
@@ -152,10 +152,10 @@ class Lane:
         bit = 1 << member.index
         if not self.serves & bit:
             return
-        rest = self.resting.get(member)
+        cooldown = self.cooldowns.get(member)
         gate = self.gates.get(member)
-        self.up = self.up | bit if rest is None or not rest.running else self.up & ~bit
-        is_open = (rest is None or rest.open) and (gate is None or gate.open)
+        self.up = self.up | bit if cooldown is None or not cooldown.running else self.up & ~bit
+        is_open = (cooldown is None or cooldown.open) and (gate is None or gate.open)
         self.open = self.open | bit if is_open else self.open & ~bit
         self.poor = self.poor | bit if gate is not None and gate.share > POOR else self.poor & ~bit
         is_paced = gate is not None and gate.condition is Condition.PACED
@@ -174,8 +174,8 @@ class Lane:
     def waking(self) -> int:
         """The set of those for which no time needs to pass: ready, or busy."""
         roster = self.roster
-        for rest in (roster.cooldown, self.cooldown):
-            if rest is not None and rest.running:
+        for cooldown in (roster.cooldown, self.cooldown):
+            if cooldown is not None and cooldown.running:
                 return 0
         return roster.up & self.up
 

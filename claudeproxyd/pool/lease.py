@@ -14,7 +14,7 @@ from claudeproxyd.pool.places import Place
 
 if TYPE_CHECKING:
     from claudeproxyd.pool.lane import Lane
-    from claudeproxyd.pool.places import Member, Rest
+    from claudeproxyd.pool.places import Member, PlaceCooldown
 
 
 class AlreadyReleased(RuntimeError):
@@ -31,9 +31,9 @@ class Lease:
         "granted",
         "lane",
         "member",
+        "probes",
         "route",
         "serial",
-        "trials",
         "use",
         "visiting",
         "wanted",
@@ -60,7 +60,7 @@ class Lease:
         """Leases are numbered in the order in which they were granted."""
         self.granted = granted
         """When, on the reactor's clock."""
-        self.trials: list[Rest] = NO_TRIALS
+        self.probes: list[PlaceCooldown] = NO_PROBES
         """The half-open cooldowns that this attempt puts to the test."""
         self.use = lane.use(member)
         self.visiting = False
@@ -81,7 +81,7 @@ class Lease:
 
     def proved(self) -> None:
         """See the interface. News only where there is something to prove."""
-        if self.trials or self.lane.roster.gated:
+        if self.probes or self.lane.roster.gated:
             self._proved(self)
 
     def release(self, outcome: Outcome) -> None:
@@ -93,4 +93,4 @@ class Lease:
 
 
 #: Shared by all leases that test nothing.
-NO_TRIALS: list[Rest] = []
+NO_PROBES: list[PlaceCooldown] = []

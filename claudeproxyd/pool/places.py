@@ -39,7 +39,7 @@ class Member:
         self.switched_off = False
         """At run time, by an operator."""
         self.in_flight = 0
-        self.cooldown: Rest | None = None
+        self.cooldown: PlaceCooldown | None = None
         """Of the whole credential."""
         self.gate: PlaceGate | None = None
         """The same."""
@@ -81,27 +81,27 @@ class Place:
         if self.member is not None:
             (self.lane or self.roster).settle(self.member)
 
-    def attach(self, rest: Rest | None) -> None:
-        """Make *rest* what holds this place back; None: nothing does."""
+    def attach(self, cooldown: PlaceCooldown | None) -> None:
+        """Make *cooldown* what holds this place back; None: nothing does."""
         if self.member is None:
-            (self.lane or self.roster).cooldown = rest
+            (self.lane or self.roster).cooldown = cooldown
         elif self.lane is None:
-            self.member.cooldown = rest
-            self.roster.resting.pop(self.member, None)
-            if rest is not None:
-                self.roster.resting[self.member] = rest
+            self.member.cooldown = cooldown
+            self.roster.cooldowns.pop(self.member, None)
+            if cooldown is not None:
+                self.roster.cooldowns[self.member] = cooldown
         else:
-            self.lane.resting.pop(self.member, None)
-            if rest is not None:
-                self.lane.resting[self.member] = rest
+            self.lane.cooldowns.pop(self.member, None)
+            if cooldown is not None:
+                self.lane.cooldowns[self.member] = cooldown
         self.settle()
 
     @property
-    def cooldown(self) -> Rest | None:
+    def cooldown(self) -> PlaceCooldown | None:
         """What holds it back, if anything does."""
         if self.member is None:
             return (self.lane or self.roster).cooldown
-        return self.member.cooldown if self.lane is None else self.lane.resting.get(self.member)
+        return self.member.cooldown if self.lane is None else self.lane.cooldowns.get(self.member)
 
     @property
     def gate(self) -> PlaceGate | None:
@@ -158,11 +158,11 @@ class Place:
         return "/".join(words) + (f" for {self.lane.model}" if self.lane is not None else "")
 
 
-Rest = Cooldown[Place]
+PlaceCooldown = Cooldown[Place]
 PlaceGate = Gate[Place]
 
 
-def forget_gone(resting: dict[Member, Rest]) -> None:
+def forget_gone(cooldowns: dict[Member, PlaceCooldown]) -> None:
     """Drop the cooldowns of those who are configured no more."""
-    for gone in [member for member in resting if member.index < 0]:
-        resting.pop(gone).running = False
+    for gone in [member for member in cooldowns if member.index < 0]:
+        cooldowns.pop(gone).running = False

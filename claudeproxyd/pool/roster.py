@@ -7,7 +7,7 @@ One :class:`Roster` stands for the credentials of one provider, one :class:`Lane
 credentials is an int, bit *i* for the *i*-th credential of the roster. Each lane and each roster keep two such sets:
 
 ``up``
-    enabled and not resting: might be busy, but needs no time to pass.
+    enabled and not cooling: might be busy, but needs no time to pass.
 ``open``
     of those, the ones that may begin one more attempt now.
 
@@ -16,7 +16,7 @@ model on it (the globs, its cooldown). A candidate is ready when both are set, s
 
     ``roster.open & lane.open``
 
-or empty, while the provider or the model on the provider rests or is full. That is two machine words for a hundred
+or empty, while the provider or the model on the provider cooldowns or is full. That is two machine words for a hundred
 credentials, and still less than a microsecond for ten thousand.
 
 A bit changes only through ``settle``, which is called for the one credential that something happened to: a lease
@@ -41,7 +41,7 @@ from claudeproxyd.globs import matches
 from claudeproxyd.interfaces import ISelector
 from claudeproxyd.leases import Credential
 from claudeproxyd.pool.lane import Lane
-from claudeproxyd.pool.places import Member, PlaceGate, Rest, forget_gone
+from claudeproxyd.pool.places import Member, PlaceCooldown, PlaceGate, forget_gone
 from claudeproxyd.pool.selection import FillFirst, LeastBusy, Loads, RoundRobin, Weighted
 
 K = TypeVar("K")
@@ -65,13 +65,13 @@ class Roster:
         """Attempts at once, of the provider as a whole; 0: no limit."""
         self.strategy = "round-robin"
         self.in_flight = 0
-        self.cooldown: Rest | None = None
+        self.cooldown: PlaceCooldown | None = None
         """Of the provider as a whole."""
         self.gate: PlaceGate | None = None
         """The same."""
         self.gated = 0
         """Gates that there are, here and in all lanes."""
-        self.resting: dict[Member, Rest] = {}
+        self.cooldowns: dict[Member, PlaceCooldown] = {}
         """Of whole credentials."""
         self.members: list[Member] = []
         self.everyone = 0
@@ -103,7 +103,7 @@ class Roster:
             self.members.append(member)
         self.everyone = (1 << len(self.members)) - 1
         self._by_name = {member.credential.name: member for member in self.members}
-        forget_gone(self.resting)
+        forget_gone(self.cooldowns)
         for gone in [member for member in old.values() if member.index < 0 and member.gate is not None]:
             gone.gate = None
             self.gated -= 1
@@ -194,9 +194,9 @@ class Roster:
     def cooling(self) -> int:
         """How many cooldowns are running here."""
         lanes = self.lanes()
-        whole = [rest for rest in (self.cooldown, *(lane.cooldown for lane in lanes)) if rest is not None]
+        whole = [cooldown for cooldown in (self.cooldown, *(lane.cooldown for lane in lanes)) if cooldown is not None]
         return (
-            sum(rest.running for rest in whole)
+            sum(cooldown.running for cooldown in whole)
             + (self.everyone & ~self.up).bit_count()
             - self.disabled()
             + sum((lane.serves & ~lane.up).bit_count() for lane in lanes)
@@ -216,11 +216,11 @@ class Roster:
         if member.index < 0:
             return
         bit = 1 << member.index
-        rest = member.cooldown
+        cooldown = member.cooldown
         limit = member.credential.max_concurrency if self.limited else 0
-        up = member.enabled and (rest is None or not rest.running)
+        up = member.enabled and (cooldown is None or not cooldown.running)
         self.up = self.up | bit if up else self.up & ~bit
-        may = (rest is None or rest.open) and (member.gate is None or member.gate.open)
+        may = (cooldown is None or cooldown.open) and (member.gate is None or member.gate.open)
         if up and may and (limit == 0 or member.in_flight < limit):
             self.open |= bit
         else:

@@ -18,13 +18,13 @@ from claudeproxyd.leases import Credential, Exhausted, Wanted
 from claudeproxyd.outcomes import Outcome
 from claudeproxyd.pool import state
 from claudeproxyd.pool.affinity import Affinities, Bond
-from claudeproxyd.pool.agenda import Agenda
 from claudeproxyd.pool.candidates import Candidates, cools
 from claudeproxyd.pool.cooldown import Cooldown, Terms
+from claudeproxyd.pool.deadlines import DeadlineHeap
 from claudeproxyd.pool.figures import Figures, register
 from claudeproxyd.pool.lease import Lease
 from claudeproxyd.pool.phases import Condition
-from claudeproxyd.pool.places import Member, Place, PlaceGate, Rest
+from claudeproxyd.pool.places import Member, Place, PlaceCooldown, PlaceGate
 from claudeproxyd.pool.queue import Queue
 from claudeproxyd.pool.snapshot import Snapshot
 
@@ -58,8 +58,8 @@ class _Waiter:
 class CredentialPool(Service):
     """See :class:`~claudeproxyd.interfaces.ICredentialPool`; :mod:`~claudeproxyd.pool.roster` says how it is fast.
 
-    Whenever it hands control back to the reactor, nobody waits for whom something is ready (but for the rest of a large
-    batch, which is served in the next turns), and nobody for whom nothing will be.
+    Whenever it hands control back to the reactor, nobody waits for whom something is ready (but for the remainder of a
+    large batch, which is served in the next turns), and nobody for whom nothing will be.
     """
 
     name = "pool"
@@ -101,7 +101,7 @@ class CredentialPool(Service):
         )
         self._limits: Mapping[str, int] = {}
         self._queue: Queue[_Waiter] = Queue()
-        self._deadlines: Agenda[_Waiter] = Agenda(lambda when, waiter: waiter.deferred is not None)
+        self._deadlines: DeadlineHeap[_Waiter] = DeadlineHeap(lambda when, waiter: waiter.deferred is not None)
         self._serving = False
         self._alarm: IDelayedCall | None = None
         self.reload(credentials, settings, provider_limits)
@@ -137,7 +137,7 @@ class CredentialPool(Service):
                 # Also where a cooldown was running already: it may last longer now.
                 self._dismiss()
 
-    def _tell(self, news: Rest | PlaceGate, outcome: Outcome, now: float) -> None:
+    def _tell(self, news: PlaceCooldown | PlaceGate, outcome: Outcome, now: float) -> None:
         """Log that a place is out, or back."""
         if isinstance(news, Cooldown):
             self.log.warn(
@@ -277,8 +277,8 @@ class CredentialPool(Service):
     def _ring(self) -> None:
         now = self._clock.seconds()
         for candidates in (self._messages, self._counts):
-            for rest in candidates.expire(now, SLICE):
-                self.log.info("{place} has cooled and may be tried", place=str(rest.place))
+            for cooldown in candidates.expire(now, SLICE):
+                self.log.info("{place} has cooled and may be tried", place=str(cooldown.place))
             for gate in candidates.gates.tick(now, SLICE):
                 self._back(gate)
         if self._queue:
@@ -350,11 +350,11 @@ class CredentialPool(Service):
 
         ended = 0
         for candidates in (self._messages, self._counts):
-            for rest in [rest for rest in candidates.rests() if matches(rest.place)]:
-                if rest.running:
+            for cooldown in [cooldown for cooldown in candidates.cooldowns() if matches(cooldown.place)]:
+                if cooldown.running:
                     ended += 1
-                    self.log.info("{place} has its cooldown cleared", place=str(rest.place))
-                candidates.lift(rest)
+                    self.log.info("{place} has its cooldown cleared", place=str(cooldown.place))
+                candidates.lift(cooldown)
             for gate in [gate for gate in candidates.gates if matches(gate.place)]:
                 if gate.condition is Condition.DOWN:
                     ended += 1
@@ -398,7 +398,7 @@ class CredentialPool(Service):
             "affinities": len(self._affinities),
             "models": sum(candidates.lanes() for candidates in both),
             "unknown_models": sum(candidates.unknown_lanes() for candidates in both),
-            "agenda": sum(len(one.expiries) + len(one.gates.timers) for one in both) + len(self._deadlines),
+            "deadlines": sum(len(one.expiries) + len(one.gates.timers) for one in both) + len(self._deadlines),
         }
 
     def register(self, metrics: Metrics) -> None:
@@ -417,8 +417,9 @@ class CredentialPool(Service):
 
     def _cooldown_changed(self, place: Place) -> None:
         if self.changed is not None and (place.model is None or place.roster.knows(place.model)):
-            rest = place.cooldown
-            self._save(state.place_key(place), None if rest is None else state.save_cooldown(rest, self._ahead()))
+            cooldown = place.cooldown
+            saved = None if cooldown is None else state.save_cooldown(cooldown, self._ahead())
+            self._save(state.place_key(place), saved)
 
     def _affinity_changed(self, session: str, model: str, bond: Bond[Member] | None) -> None:
         if self.changed is not None and self._messages.knows(model):

@@ -34,7 +34,7 @@ def told(gate: PlaceGate, now: float) -> str:
 class Snapshot(Sequence[Mapping[str, Any]]):
     """One entry a credential, each made when it is read, so that ten thousand may be read in slices.
 
-    What is in trouble comes first, then the rest; otherwise in the configuration's order.
+    What is in trouble comes first, then the others; otherwise in the configuration's order.
     """
 
     def __init__(self, messages: Candidates, count_tokens: Candidates, now: float) -> None:
@@ -93,15 +93,15 @@ class Snapshot(Sequence[Mapping[str, Any]]):
     def _cooldowns(self, roster: Roster, member: Member) -> Sequence[Mapping[str, Any]]:
         return [
             {
-                "scope": rest.place.scope.value,
-                "model": rest.place.model,
-                "outcome": None if rest.kind is None else rest.kind.value,
-                "reason": rest.reason,
-                "level": rest.level,
-                "remaining": round(remaining(rest, self._now), 3),
-                "trials": None if rest.running else rest.limit,
+                "scope": cooldown.place.scope.value,
+                "model": cooldown.place.model,
+                "outcome": None if cooldown.kind is None else cooldown.kind.value,
+                "reason": cooldown.reason,
+                "level": cooldown.level,
+                "remaining": round(remaining(cooldown, self._now), 3),
+                "trials": None if cooldown.running else cooldown.limit,
             }
-            for rest in self._bearings.on(roster, member)
+            for cooldown in self._bearings.on(roster, member)
         ]
 
     def _gates(self, roster: Roster, member: Member) -> Sequence[Mapping[str, Any]]:

@@ -23,7 +23,7 @@ import msgspec
 from claudeproxyd.outcomes import Kind
 from claudeproxyd.pool.affinity import Affinities, Bond
 from claudeproxyd.pool.candidates import Candidates
-from claudeproxyd.pool.places import Member, Place, Rest
+from claudeproxyd.pool.places import Member, Place, PlaceCooldown
 
 #: No cooldown is taken over for longer than this, whatever a store says.
 LONGEST = 86_400.0
@@ -82,11 +82,12 @@ class _Affinity(msgspec.Struct):
     used: float
 
 
-def save_cooldown(rest: Rest, ahead: float) -> Mapping[str, Any] | None:
-    """The value of *rest*; None where there is nothing to keep. *ahead*: wall clock less reactor's clock."""
-    if rest.kind is None:
+def save_cooldown(cooldown: PlaceCooldown, ahead: float) -> Mapping[str, Any] | None:
+    """The value of *cooldown*; None where there is nothing to keep. *ahead*: wall clock less reactor's clock."""
+    if cooldown.kind is None:
         return None
-    saved = _Cooldown(rest.kind.value, rest.until + ahead, rest.reason, rest.level, rest.before, rest.named)
+    until = cooldown.until + ahead
+    saved = _Cooldown(cooldown.kind.value, until, cooldown.reason, cooldown.level, cooldown.before, cooldown.named)
     return msgspec.structs.asdict(saved)
 
 
@@ -101,10 +102,11 @@ def export(
     """Everything at once."""
     saved: dict[str, Any] = {}
     for candidates in (messages, count_tokens):
-        for rest in candidates.rests():
-            value = save_cooldown(rest, ahead)
-            if value is not None and (rest.place.model is None or rest.place.roster.knows(rest.place.model)):
-                saved[place_key(rest.place)] = value
+        for cooldown in candidates.cooldowns():
+            value = save_cooldown(cooldown, ahead)
+            place = cooldown.place
+            if value is not None and (place.model is None or place.roster.knows(place.model)):
+                saved[place_key(place)] = value
     for roster in messages.rosters.values():
         saved.update((key("disabled", *member.key), True) for member in roster.members if member.switched_off)
     for (session, model), bond in affinities:
@@ -172,26 +174,26 @@ def _restore(
     # No question whether anybody knows the model: it was known when it was stored, or it would not have been, and those
     # that a provider lists are not discovered yet when a daemon starts.
     place = Place(roster, None if model is None else roster.lane(model), member)
-    rest = place.cooldown
+    cooldown = place.cooldown
     if value is None:
-        if rest is not None:
-            candidates.lift(rest)
+        if cooldown is not None:
+            candidates.lift(cooldown)
         return
     saved = msgspec.convert(value, _Cooldown)
     until = min(saved.until - ahead, now + LONGEST)
     if math.isnan(until):
         raise ValueError(until)
-    if rest is None:
-        rest = Rest(place)
-    elif until <= max(now, rest.until):
+    if cooldown is None:
+        cooldown = PlaceCooldown(place)
+    elif until <= max(now, cooldown.until):
         return
-    rest.kind = Kind(saved.kind)
-    rest.reason = saved.reason
-    rest.level = saved.level
-    rest.until = until
-    rest.named = saved.named
-    rest.before = max(rest.before, saved.before)
-    rest.began = candidates.newest
-    rest.limit = 1
-    rest.running = until > now
-    candidates.impose(rest)
+    cooldown.kind = Kind(saved.kind)
+    cooldown.reason = saved.reason
+    cooldown.level = saved.level
+    cooldown.until = until
+    cooldown.named = saved.named
+    cooldown.before = max(cooldown.before, saved.before)
+    cooldown.began = candidates.newest
+    cooldown.limit = 1
+    cooldown.running = until > now
+    candidates.impose(cooldown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.pool.affinity import Affinities, Bond
-from claudeproxyd.pool.agenda import Agenda
+from claudeproxyd.pool.deadlines import DeadlineHeap
 from claudeproxyd.pool.queue import Queue
 
 
@@ -14,7 +14,7 @@ class AgendaTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """Items come when they are due, in order, and no more than asked for."""
-        agenda: Agenda[str] = Agenda(lambda when, item: True)
+        agenda: DeadlineHeap[str] = DeadlineHeap(lambda when, item: True)
         for when, item in ((3.0, "c"), (1.0, "a"), (2.0, "b"), (9.0, "z")):
             agenda.put(when, item)
         self.assertEqual(agenda.next(), 1.0)
@@ -25,7 +25,7 @@ class AgendaTests(SynchronousTestCase):
     def test_withdrawn(self) -> None:
         """An item that was moved comes at its new time alone."""
         times = {"a": 5.0}
-        agenda: Agenda[str] = Agenda(lambda when, item: times.get(item) == when)
+        agenda: DeadlineHeap[str] = DeadlineHeap(lambda when, item: times.get(item) == when)
         agenda.put(1.0, "a")
         agenda.put(5.0, "a")
         self.assertEqual(agenda.next(), 5.0)
@@ -35,7 +35,7 @@ class AgendaTests(SynchronousTestCase):
     def test_bounded(self) -> None:
         """A million changes of a few items take the memory of a few."""
         times: dict[int, float] = {}
-        agenda: Agenda[int] = Agenda(lambda when, item: times.get(item) == when)
+        agenda: DeadlineHeap[int] = DeadlineHeap(lambda when, item: times.get(item) == when)
         for number in range(20_000):
             times[number % 10] = float(number)
             agenda.put(float(number), number % 10)

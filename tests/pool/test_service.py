@@ -1131,7 +1131,7 @@ class OperatorTests(PoolTestCase):
             self.take(pool, f"typo-{number}x", session="s").release(OK)
         gauges = pool.gauges()
         self.assertLessEqual(gauges["unknown_models"], 256)
-        self.assertLessEqual(gauges["agenda"], 600)
+        self.assertLessEqual(gauges["deadlines"], 600)
         self.assertLessEqual(gauges["cooling"], 256)
         self.assertEqual((saved, pool.export_state()), ([], before))
         self.assertEqual(self.turns(pool, 1), "a")

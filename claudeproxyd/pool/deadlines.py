@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Agenda(Generic[T]):
+class DeadlineHeap(Generic[T]):
     """Items by the moment they fall due, on whatever clock the caller uses.
 
     Nothing is ever taken out of the middle: an item that was moved or withdrawn is passed over when it comes up, which
