@@ -312,7 +312,7 @@ class Candidates:
             if None in downs:
                 return now, "busy"
             down = min((gate for gate in downs if gate is not None), key=lambda gate: gate.due)
-            return now if down.due == inf else max(down.due, now), down.kind.value
+            return now if down.open else max(down.due, now), down.kind.value
         each = [self._soonest_in(lane, some) for lane, some in zip(lanes, among, strict=True)]
         first = min(each, key=lambda soonest: soonest.when, default=NEVER)
         if first.when == inf:

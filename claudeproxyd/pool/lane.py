@@ -129,6 +129,15 @@ class Lane:
         for member in {*self.resting, *self.gates}:
             self.settle(member)
 
+    def forget(self) -> None:
+        """It is remembered no more, though attempts may be under way: nothing is waited for on its account."""
+        for rest in (self.cooldown, *self.resting.values()):
+            if rest is not None:
+                rest.running = False
+        self.roster.gated -= len(self.gates) + (self.gate is not None) + (self.crowd is not None)
+        self.gate = self.crowd = None
+        self.gates.clear()
+
     def use(self, member: Member) -> Use:
         """What that credential does for this model."""
         use = self._uses.get(member)

@@ -57,6 +57,8 @@ STEP = 0.05
 UNPACED = 30.0
 #: Refusals from which is seen that it is not time that is counted.
 REFUSALS = 8
+#: Seconds after which a place that is down and that nobody wants is forgotten.
+UNWANTED = 600.0
 #: Seconds without a refusal after which a pace is given up.
 QUIET = 15.0
 #: Seconds after which a share can be compared with what was excused.
@@ -439,22 +441,22 @@ class Paced(Phase):
 
 
 class Down(Phase):
-    """See the module."""
+    """See the module. A probe is waited for, may go, is out, or did not fail and has let others in behind it."""
 
-    __slots__ = ("_began", "_held", "_mark", "_probing", "_ramping", "_stumbles", "_taken", "_waiting")
+    __slots__ = ("_began", "_held", "_mark", "_may_probe", "_probing", "_ramping", "_stumbles", "_taken")
     condition = Condition.DOWN
 
     def __init__(self, *, held: bool) -> None:
         """*held*: there was a limit before, which holds again afterwards."""
         self._held = held
-        self._probing = 0.0
-        """When the oldest probe went that is out; 0: none is."""
+        self._may_probe = False
+        self._probing: float | None = None
+        """When the oldest probe went that is out."""
         self._ramping = False
-        """A probe did not fail, and more were let in behind it."""
         self._stumbles = 0
-        """Failures since."""
+        """Failures since then."""
         self._taken = 0
-        """What was granted since, and did not fail."""
+        """What was granted since then, and did not fail."""
 
     def begin(self, gate: Gate[Any], now: float) -> None:
         self._mark = gate.newest
@@ -463,7 +465,8 @@ class Down(Phase):
     def _pause(self, gate: Gate[Any], now: float) -> None:
         """The next probe may go in a while."""
         gate.limit = gate.in_flight
-        self._probing = 0.0
+        self._may_probe = False
+        self._probing = None
         self._ramping = False
         gate.due = max(now + self._between(gate, now), gate.not_before)
 
@@ -473,43 +476,53 @@ class Down(Phase):
         out = now - gate.last_pass
         return max(PROBE_FIRST, min(out / 8, PROBE), min(out / 120, PROBE_LAST))
 
+    def _let_probe(self, gate: Gate[Any]) -> None:
+        self._may_probe = True
+        gate.limit = gate.in_flight + 1
+
     def granted(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
         self._taken += 1
         if self._ramping:
             return
-        if not self._probing:
-            self._probing = now
+        self._may_probe = False
+        if self._probing is None:
+            self._probing = self._began = now
             self._stumbles = 0
-            self._began = now
             self._taken = 1
+        # Where failures are slow the next one goes beside it.
         gate.due = min(self._probing + gate.look, now + max(self._between(gate, now), PROBE))
 
     def left(self, gate: Gate[Any], serial: int) -> None:
-        if self._ramping:
-            return
-        if serial > self._mark and self._probing:
+        if serial > self._mark and self._probing is not None and not self._ramping:
             # A probe that says nothing: the next one goes at once.
-            self._probing = 0.0
-            gate.limit = gate.in_flight + 1
+            self._probing = None
             gate.due = inf
-        elif gate.due != inf:
-            gate.limit = min(gate.limit, gate.in_flight)
+            self._let_probe(gate)
+        else:
+            self._one_less(gate)
 
     def passed(self, gate: Gate[Any], serial: int, now: float) -> None:
         if serial > self._mark:
             self._ramp(gate, 2, now)
-        elif not self._ramping and gate.due != inf:
+        else:
+            self._one_less(gate)
+
+    def _one_less(self, gate: Gate[Any]) -> None:
+        """One from before is over: its slot is not filled again."""
+        if self._may_probe:
+            gate.limit = gate.in_flight + 1
+        elif not self._ramping:
             gate.limit = min(gate.limit, gate.in_flight)
 
     def failed(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
         if serial <= self._mark:
-            if not self._ramping and gate.due != inf:
-                gate.limit = min(gate.limit, gate.in_flight)
+            self._one_less(gate)
             return
         self._taken -= 1
         self._stumbles += 1
         if gate.in_flight < 3 or not self._ramping:
-            self._mark = gate.newest if not gate.in_flight else self._mark
+            if not gate.in_flight:
+                self._mark = gate.newest
             self._pause(gate, now)
         elif self._stumbles >= 2:
             # It lives, but does not take all.
@@ -520,12 +533,15 @@ class Down(Phase):
                 gate.enter(Testing(gate, gate.known), now)
 
     def tick(self, gate: Gate[Any], now: float) -> bool:
-        if self._ramping or (self._probing and now >= self._probing + gate.look - 1e-9):
+        if self._ramping or (self._probing is not None and now >= self._probing + gate.look - 1e-9):
             gate.last_pass = now
             self._ramp(gate, 3 * max(gate.limit, gate.in_flight) + 1, now)
+        elif self._may_probe:
+            # Nobody has wanted it for long.
+            return False
         else:
-            # A probe; beside one that is out, where failures are slow.
-            gate.limit = gate.in_flight + 1
+            gate.due = now + UNWANTED
+            self._let_probe(gate)
         return True
 
     def _ramp(self, gate: Gate[Any], more: float, now: float) -> None:
@@ -533,6 +549,7 @@ class Down(Phase):
         if not self._ramping or gate.due == inf:
             gate.due = now + STEP
         self._ramping = True
+        self._may_probe = False
         gate.limit = max(gate.limit, gate.in_flight) + more
         if gate.limit < gate.known:
             return

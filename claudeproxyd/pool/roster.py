@@ -104,6 +104,9 @@ class Roster:
         self.everyone = (1 << len(self.members)) - 1
         self._by_name = {member.credential.name: member for member in self.members}
         forget_gone(self.resting)
+        for gone in [member for member in old.values() if member.index < 0 and member.gate is not None]:
+            gone.gate = None
+            self.gated -= 1
         priorities = self._classes(lambda one: one.priority)
         self.tiers = [priorities[priority] for priority in sorted(priorities, reverse=True)]
         self._by_globs = self._classes(lambda one: one.models)
@@ -172,10 +175,7 @@ class Roster:
         lanes[model] = lane
         if len(lanes) > bound:
             _, old = lanes.popitem(last=False)
-            for rest in [old.cooldown, *old.resting.values()]:
-                if rest is not None:
-                    rest.running = False
-            self.gated -= len(old.gates) + (old.gate is not None) + (old.crowd is not None)
+            old.forget()
         return lane
 
     def lanes(self) -> Sequence[Lane]:

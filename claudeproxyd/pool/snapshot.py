@@ -27,7 +27,7 @@ def told(gate: PlaceGate, now: float) -> str:
             assert isinstance(gate.phase, Paced)
             return f"learned pace {gate.phase.rate:.3g} a second"
         case Condition.DOWN:
-            following = f"next probe in {max(0.0, gate.due - now):.1f} s" if gate.due < inf else "a probe is due"
+            following = "a probe is due" if gate.open else f"next probe in {max(0.0, gate.due - now):.1f} s"
             return f"out for {now - gate.last_pass:.0f} s, {following}"
 
 

@@ -284,6 +284,13 @@ class DownTests(GateTestCase):
         self.pass_time(0.2)
         self.assertEqual(self.grant(), 1)
 
+    def test_nobody_wants_it(self) -> None:
+        """What is down and not wanted for ten minutes is forgotten."""
+        self.put_down()
+        self.pass_time(500.0)
+        self.assertTrue(self.gate.open)
+        self.assertFalse(self.gate.tick(self.gate.due))
+
     def test_slow_failures(self) -> None:
         """Where a failure takes ten seconds, the next probe does not wait for it."""
         self.put_down(40, took=10.0)

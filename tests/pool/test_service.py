@@ -793,6 +793,22 @@ class PassingTests(PoolTestCase):
             self.clock.advance(0.05)
         self.assertEqual(len(granted), waiting)
 
+    def test_gone(self) -> None:
+        """What goes takes its gates with it: a credential, and a model that is forgotten, though leases are out."""
+        pool = self.pool("ab", known_models=lambda model: model == "m")
+        by_key = replace(TRANSIENT, scope=Scope.CREDENTIAL)
+        for outcome in (by_key, by_key, TRANSIENT, TRANSIENT):
+            self.take(pool).release(outcome)
+        out = self.take(pool, "made-up-0")
+        for number in range(300):
+            self.take(pool, f"made-up-{number}").release(TRANSIENT)
+        pool.reload([credential("b")], pool.settings)
+        out.release(TRANSIENT)
+        self.assertEqual(pool.gauges()["gates"], len(list(pool._messages.gates)))
+        for _ in range(20):
+            self.clock.advance(60.0)
+        self.assertEqual(pool.gauges()["gates"], 0)
+
     def test_forgotten(self) -> None:
         """A gate without a failure for a while is dropped."""
         pool = self.pool("a")
