@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -99,4 +100,5 @@ async def test_programs_that_are_missing(tmp_path: Path, required: str, code: in
     assert result.code == code, result
     assert "chromium is not installed" in result.out
     assert "redis-server is not installed" in result.out
-    assert result.out.strip().split("\n")[-1].startswith("1 passed, 9 " + ("errors" if code else "skipped")), result
+    ends = result.out.strip().split("\n")[-1]
+    assert re.match(rf"1 passed, \d+ {'errors' if code else 'skipped'} in ", ends), result
