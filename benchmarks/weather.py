@@ -50,15 +50,16 @@ second; `cc-10`: ten at once are taken; `gb-25`: everything fails for a quarter 
 
 NOTES = """## What is missed, and why
 
-- **Outages of a second and a half with few clients** (`gb-25`, `mix gb-25`, `open-30 gb-25`): attempts. Some ten probes in
-  an outage, which is what being back within a quarter of a second costs; with one client that is as many as it has
-  successes. In long outages probes are two a second, and fewer after a minute.
+- **Outages of a second and a half with few clients or long answers** (`gb-25`, `mix gb-25`, `open-30 gb-25`): attempts. Some
+  ten probes in an outage is what being back within a quarter of a second costs; with one client that is as many as it has
+  successes. In long outages probes are two a second, and fewer after a minute. With long answers a failure is told from an
+  answer by its time alone.
 - **Bursts in which 95 % fail** (`bursts`): the one in twenty that passes looks like the end of it.
 - **Small caps** (`cc-1`, `cc-2`, `mix cc-10`, 400 and 1,000 clients): attempts. The first burst is refused as a whole, and
   a cap of one or two is asked now and then whether it has become larger; both weigh where there are few successes.
-- **A cap that jumps** (`cc 10<->25`): two to three seconds until the larger one is noticed.
-- **A hint of six seconds at a bucket that is full after six**: what comes after the time that the upstream named is lost.
-- **Answers of many seconds during an outage**: a failure is told from a long answer by its time alone.
+- **`metastable`**: a second or two until it is understood that less load helps, and a saw-tooth near the edge.
+- **Added time** where the oracle has next to none (few clients, `metastable`), or where a bucket of many seconds is shared by
+  forty (`rl-20`): requests that were refused go to the end of their client's line. Two daemons on one key: who came later waits.
 """
 
 

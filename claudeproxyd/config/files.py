@@ -76,10 +76,9 @@ def _closed_folder(pattern: str) -> str:
 
     The standard library takes such a folder for an empty one: what was not read would be taken for what is not there.
     """
-    above, name = os.path.split(pattern)
-    while above and name == "":
-        above, name = os.path.split(above) if above != os.sep else ("", "")
-    if not above:
+    # Two slashes at the front, which are a root of their own, split into themselves.
+    above, name = os.path.split(pattern.rstrip(os.sep))
+    if not above or not name:
         return ""
     if closed := _closed_folder(above):
         return closed

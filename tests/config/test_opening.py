@@ -123,6 +123,11 @@ class FilesTests(ConfigTestCase):
         os.mkdir(os.path.join(self.folder, "folder.toml"))
         self.assertIn("Is a directory", self.mistake('include = ["folder.toml"]\n' + CLIENT + SANDBOX).message)
 
+    def test_slashes(self) -> None:
+        """However many slashes a glob has in front, between or behind, it is looked for and found missing, in no time."""
+        for pattern in ("//none/*.toml", "///none//*.toml", "none/*//"):
+            self.load(f'include = ["{pattern}"]\n' + CLIENT + SANDBOX)
+
     def test_large(self) -> None:
         """So is a file that is too large to be meant; nothing is read beyond the bound."""
         with open(self.write("large.toml", ""), "wb") as file:
