@@ -23,24 +23,19 @@ _ESCAPES = re.compile(
 )
 
 
-def read_value(data: bytes) -> Any:
-    """The JSON value that *data* is; None also where it is none. Pure; for answers that are passed on as they are.
+def read_object(data: bytes) -> dict[str, Any] | None:
+    """The JSON object that *data* is, or None. Pure; for answers that are passed on as they are.
 
     Where msgspec is strict the last word is the standard library's, as clients' parsers are no stricter: a byte order
     mark, NaN, half a surrogate pair. Bytes that are no UTF-8 break nothing but the text that they are in.
     """
     try:
-        return _decode(data)
+        value = _decode(data)
     except UNREADABLE:
         try:
-            return json.loads(data.decode("utf-8-sig", "replace"))
+            value = json.loads(data.decode("utf-8-sig", "replace"))
         except (ValueError, RecursionError):
             return None
-
-
-def read_object(data: bytes) -> dict[str, Any] | None:
-    """The same where it is an object, or None."""
-    value = read_value(data)
     return value if isinstance(value, dict) else None
 
 

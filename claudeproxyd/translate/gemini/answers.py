@@ -186,13 +186,13 @@ class GeminiReader:
 
     # One response.
 
-    def _read_loosely(self, data: bytes) -> Response | list[Response]:
+    def _read_loosely(self, data: bytes) -> Response:
         try:
-            decoded, oddity = read_loosely(data)
+            response, oddity = read_loosely(data)
         except UNREADABLE as e:
             raise NoResponse(f"no answer of Gemini's: {e}") from None
         self._note(oddity)
-        return decoded
+        return response
 
     def _respond_to_all(self, responses: list[Response]) -> bytes | None:
         for response in responses:
@@ -424,7 +424,9 @@ def read_whole(
     :class:`~claudeproxyd.messages.reader.ModelFault`.
     """
     reader = GeminiReader(machine, request, signatures, len(body), last=last)
-    error = reader.read([body.removeprefix(BOM_UTF8).strip()])
+    body = body.removeprefix(BOM_UTF8).strip()
+    # Of an array each by itself: what is odd in one, and read loosely, leaves the bytes of the others as they are.
+    error = reader.read(ElementSplitter(len(body)).feed(body) if body.startswith(b"[") else [body])
     if error is not None:
         raise Damaged(f"an error in the place of an answer: {error[:1000].decode('utf-8', 'replace')}")
     if not reader.end().ended:

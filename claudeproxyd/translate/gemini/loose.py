@@ -7,7 +7,7 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from claudeproxyd.messages.loose import UNREADABLE, read_value, without_halves
+from claudeproxyd.messages.loose import UNREADABLE, read_object, without_halves
 from claudeproxyd.translate.gemini.responses import Response
 
 #: What the model says, and what holds it: no answer can do without.
@@ -15,24 +15,21 @@ _SAID = frozenset({"candidates", "content", "parts", "text", "functionCall", "na
 #: What stands for a member that was there, where its absence has a meaning of its own.
 _INSTEAD = {"finishReason": "OTHER"}
 
-_decode = msgspec.json.Decoder(Response | list[Response], strict=False).decode
+_decode = msgspec.json.Decoder(Response, strict=False).decode
 
 
-def read_loosely(data: bytes) -> tuple[Response | list[Response], str]:
-    """The response in bytes that are none by the letter, or several, and what is odd about it, for a log.
+def read_loosely(data: bytes) -> tuple[Response, str]:
+    """The response in bytes that are none by the letter, and what is odd about it, for a log.
 
     Members that are not of their type are left out, unless they are what the model says. Numbers may be strings, as in
     protobuf's JSON. Raises one of :data:`~claudeproxyd.messages.loose.UNREADABLE`: it is no response.
     """
     mended = without_halves(data)
-    value = read_value(mended)
-    odd: list[str] = []
-    if isinstance(value, dict):
-        fitting: Any = _fit_object(value, Response, odd)
-    elif isinstance(value, list) and all(isinstance(each, dict) for each in value):
-        fitting = [_fit_object(each, Response, odd) for each in value]
-    else:
+    members = read_object(mended)
+    if members is None:
         return _decode(mended), ""  # it says best what is wrong
+    odd: list[str] = []
+    fitting = _fit_object(members, Response, odd)
     if mended != data:
         odd.append("half a surrogate pair")
     return _decode(msgspec.json.encode(fitting)), odd[0] if odd else "a response of an unknown shape"

@@ -160,6 +160,12 @@ class TextTests(SynchronousTestCase):
         said = content(chunk(text("a"), {"inlineData": "odd"}), chunk(text("b"), finish="STOP"))
         self.assertEqual(said[0]["text"], "ab")
 
+    def test_odd_part_beside_a_search(self) -> None:
+        """What is odd in one response of an array leaves the bytes of the others, such as a search's record, alone."""
+        search = [{"toolCall": {"id": "s", "args": {"queries": ["q"]}}}, {"toolResponse": {"\u00e9": None}}]
+        blocks = content(chunk({"inlineData": "odd"}), chunk(*search), chunk(text("a"), finish="STOP"))
+        self.assertIn("server_tool_use", [block["type"] for block in blocks])
+
 
 class HalvesTests(SynchronousTestCase):
     """Servers that cut text between the two halves of a surrogate pair, as JavaScript's ``substring`` does."""
