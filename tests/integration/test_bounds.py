@@ -25,6 +25,13 @@ time.time = lambda: _true() + float(_ahead.read_text())
 """
 
 
+def set_clock(folder: Path, ahead: int) -> None:
+    """Set the daemon's wall clock *ahead* seconds, in one step: the daemon may read the file at any time."""
+    written = folder / "ahead.new"
+    written.write_text(str(ahead))
+    written.replace(folder / "ahead")
+
+
 @ensureDeferred
 async def test_refused_bodies_are_not_kept(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """Prompts that are too long, an everyday mistake, leave no body behind."""
@@ -73,7 +80,7 @@ async def test_answers_that_nobody_takes_are_counted(start_daemon: StartDaemon, 
 @ensureDeferred
 async def test_wall_clock_jumps(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
     """A clock that is set, or a machine that slept, ends no wait and prolongs none."""
-    (tmp_path / "ahead").write_text("0")
+    set_clock(tmp_path, 0)
     (tmp_path / "sitecustomize.py").write_text(WALL_CLOCK)
     daemon = await start_daemon(provider(upstream, "key-a"), env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
     upstream.script(answers.error(429, "rate_limit_error", "slow down", **{"retry-after": "200"}), answers.silent())
@@ -82,7 +89,7 @@ async def test_wall_clock_jumps(start_daemon: StartDaemon, upstream: Upstream, t
     half_a_head = await wire.Wire.connect(daemon.port)
     half_a_head.send(b"GET / HTTP/1.1\r\n")
     for ahead in (0, 3600, -7200):
-        (tmp_path / "ahead").write_text(str(ahead))
+        set_clock(tmp_path, ahead)
         await sleep(1.2)
         (credential,) = (await daemon.pool())["credentials"]
         (cooldown,) = [each for each in credential["cooldowns"] if each["model"] == wire.Message().model]
