@@ -21,7 +21,7 @@ from twisted.internet.task import Clock
 
 from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.leases import Credential, Route, Wanted
-from claudeproxyd.outcomes import OK, Kind, Outcome, Scope
+from claudeproxyd.outcomes.types import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.lease import Lease
 from claudeproxyd.pool.service import CredentialPool
 

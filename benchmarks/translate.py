@@ -19,9 +19,9 @@ from pathlib import Path
 from statistics import median
 from time import process_time
 
-from claudeproxyd.executors.claude import ClaudeReader
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.ids import mint_signature
+from claudeproxyd.messages.passthrough import ClaudeReader
 from claudeproxyd.messages.reader import StreamReader
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate

@@ -15,18 +15,18 @@ from urllib.parse import unquote, urlsplit
 from twisted.plugin import getPlugins
 
 from claudeproxyd.catalog import Catalog
-from claudeproxyd.classification import operator_rule
 from claudeproxyd.config.state import InRedis, state_of
 from claudeproxyd.config.timeouts import timeouts_for
 from claudeproxyd.dispatch.dispatcher import Dispatcher
 from claudeproxyd.executors.anthropic import AnthropicMaker
-from claudeproxyd.executors.gemini import GeminiMaker
-from claudeproxyd.executors.sandbox import SandboxMaker
+from claudeproxyd.executors.gemini.executor import GeminiMaker
+from claudeproxyd.executors.sandbox.executor import SandboxMaker
 from claudeproxyd.executors.services import Services
-from claudeproxyd.executors.vertex import VertexMaker
+from claudeproxyd.executors.vertex.executor import VertexMaker
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.leases import Credential
 from claudeproxyd.messages.estimate import estimate_tokens
+from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.routing import Router
 from claudeproxyd.secrets.sources import configured_secrets
 from claudeproxyd.upstream.client import Origin

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.errors import ClaudeError
     from claudeproxyd.messages.batch import Batch
-    from claudeproxyd.outcomes import ErrorAnswer, Outcome
+    from claudeproxyd.outcomes.types import ErrorAnswer, Outcome
 
 
 class IBodyConsumer(Interface):
@@ -50,7 +50,7 @@ class IEventConsumer(Interface):
         """All events of one upstream read, so that a burst costs one write."""
 
     def broken(reason: Exception) -> None:
-        """The stream is over and not whole; *reason* is an :class:`~claudeproxyd.outcomes.AttemptFailed`."""
+        """The stream is over and not whole; *reason* is an :class:`~claudeproxyd.outcomes.types.AttemptFailed`."""
 
 
 class IUpstreamAnswer(Interface):
@@ -92,7 +92,7 @@ class IExecutor(Interface):
     def messages(attempt: Any) -> Deferred[IUpstreamAnswer]:
         """Send one :class:`claudeproxyd.dispatch.attempt.Attempt`. Cancelling closes the upstream's socket at once.
 
-        Fails with :class:`~claudeproxyd.outcomes.AttemptFailed`, which carries the classified outcome.
+        Fails with :class:`~claudeproxyd.outcomes.types.AttemptFailed`, which carries the classified outcome.
         """
 
     def count_tokens(attempt: Any) -> Deferred[IUpstreamAnswer]:

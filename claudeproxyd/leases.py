@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from claudeproxyd.interfaces import ILease, ISecretSource
-    from claudeproxyd.outcomes import Outcome
+    from claudeproxyd.outcomes.types import Outcome
 
 
 @dataclass(frozen=True, slots=True)

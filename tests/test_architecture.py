@@ -17,16 +17,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "interfaces",
         "account_ids",
         "errors",
-        "error_bodies",
         "outcomes",
-        "outcome_tables",
-        "classification",
-        "hints",
         "leases",
         "globs",
         "patterns",
     ),
-    ("messages", "framing"),
+    ("framing",),
+    ("messages",),
     ("translate",),
     ("config", "observe", "descriptors", "sockets", "threads"),
     ("routing", "upstream", "pool"),
@@ -105,7 +102,6 @@ class Floors(SynchronousTestCase):
         """The check can fail: upwards and sideways are refused, downwards and within a package are not."""
         self.assertTrue(may_import("dispatch.call", "messages.batch"))
         self.assertTrue(may_import("pool.service", "pool.cooldown"))
-        self.assertTrue(may_import("classification", "outcomes"))
         self.assertFalse(may_import("messages.batch", "dispatch.call"))
         self.assertFalse(may_import("framing.sse", "messages.batch"))
         self.assertFalse(may_import("routing", "pool.cooldown"))

@@ -12,9 +12,9 @@ from claudeproxyd.config.merging import Origins
 from claudeproxyd.config.mistakes import Findings
 from claudeproxyd.config.opening import check_access, check_reload
 from claudeproxyd.config.places import Place
+from claudeproxyd.config.providers import check_provider, check_secret, parsed_url
 from claudeproxyd.config.schema import Config, Model, Provider
 from claudeproxyd.config.state import InFile, is_foreign, missing_for, state_of
-from claudeproxyd.config.upstreams import check_provider, check_secret, parsed_url
 from claudeproxyd.globs import is_glob, matches, oddity
 from claudeproxyd.interfaces import IExecutorMaker
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from claudeproxyd.config.checking import check
-from claudeproxyd.config.completing import completed
+from claudeproxyd.config.defaults import completed
 from claudeproxyd.config.environment import from_environment
 from claudeproxyd.config.files import found_file, sources_from
 from claudeproxyd.config.merging import merged
 from claudeproxyd.config.mistakes import Findings, Mistake
+from claudeproxyd.config.preflight import check_writing
 from claudeproxyd.config.reading import Reader
 from claudeproxyd.config.schema import Config
-from claudeproxyd.config.writing import check_writing
 from claudeproxyd.interfaces import IExecutorMaker
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from claudeproxyd.config.secret import Secret
-from claudeproxyd.outcomes import Kind, Scope
+from claudeproxyd.outcomes.types import Kind, Scope
 
 KINDS = ("anthropic", "gemini", "vertex", "openai-chat", "openai-responses", "bedrock", "sandbox")
 """The provider kinds that this project promises; a version may not have built them all, and plugins add others."""

@@ -16,14 +16,14 @@ from claudeproxyd.dispatch.retries import Tries, costs_budget
 from claudeproxyd.dispatch.session import in_tool_loop, session_of
 from claudeproxyd.dispatch.size import Size
 from claudeproxyd.dispatch.verdict import Refusal, broken_off, refusal
-from claudeproxyd.error_bodies import shortened
 from claudeproxyd.errors import ClaudeError, shutting_down
 from claudeproxyd.leases import Exhausted, Wanted
 from claudeproxyd.messages.rectify import without_thinking
 from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
 from claudeproxyd.observe.usage import COUNT_TOKENS, MESSAGES, UsageRecord, foreign
-from claudeproxyd.outcome_tables import STALE
-from claudeproxyd.outcomes import CANCELLED, OK, AttemptFailed, Kind, Outcome, Then
+from claudeproxyd.outcomes.bodies import shortened
+from claudeproxyd.outcomes.tables import STALE
+from claudeproxyd.outcomes.types import CANCELLED, OK, AttemptFailed, Kind, Outcome, Then
 from claudeproxyd.sockets import NEXT_TURN
 
 if TYPE_CHECKING:

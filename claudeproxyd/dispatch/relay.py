@@ -13,10 +13,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from claudeproxyd.classification import classify
 from claudeproxyd.dispatch.call import CancelReason
 from claudeproxyd.interfaces import IEventConsumer
-from claudeproxyd.outcomes import AttemptFailed, Evidence, Phase
+from claudeproxyd.outcomes.classify import classify
+from claudeproxyd.outcomes.types import AttemptFailed, Evidence, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from claudeproxyd.outcomes import AttemptFailed, Kind, Outcome, Then
+from claudeproxyd.outcomes.types import AttemptFailed, Kind, Outcome, Then
 
 if TYPE_CHECKING:
     import random

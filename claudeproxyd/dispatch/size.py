@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from claudeproxyd.leases import Route
-from claudeproxyd.outcomes import AttemptFailed
+from claudeproxyd.outcomes.types import AttemptFailed
 
 #: The estimate may be so much too high: only beyond it a route is passed over unasked.
 _UNSURE = 1.25

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from claudeproxyd.account_ids import without_accounts, without_accounts_data
-from claudeproxyd.error_bodies import error_message
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError, type_in
-from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Kind, Scope
+from claudeproxyd.outcomes.bodies import error_message
+from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Kind, Scope
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Pool

@@ -1,1 +1,1 @@
-"""One module a provider kind: its URLs, its authentication, its answers."""
+"""A module or a package for each provider kind: its URLs, its authentication, its answers."""

@@ -16,7 +16,7 @@ from claudeproxyd.messages.loose import UNREADABLE, is_word, read_object
 from claudeproxyd.messages.reader import Damaged, ModelFault, StreamReader
 from claudeproxyd.messages.usage import Usage, count
 from claudeproxyd.observe.scrub import redact_bytes
-from claudeproxyd.outcomes import AttemptFailed, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, Phase
 from claudeproxyd.upstream.errors import UpstreamError
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from claudeproxyd.executors.claude import ClaudeReader
 from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor, Read
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.headers import client_headers, upstream_lines
 from claudeproxyd.messages.members import without_members
 from claudeproxyd.messages.minted import without_minted
+from claudeproxyd.messages.passthrough import ClaudeReader
 from claudeproxyd.messages.system_turns import takes_system_messages, without_system_messages
 from claudeproxyd.messages.url_sources import forbidden
 

@@ -90,7 +90,7 @@ class _Gathering:
 def gathered(answer: StreamAnswer, whole: Callable[[], Whole]) -> Deferred[WholeAnswer]:
     """What *whole* makes of *answer*, whose reader is an :class:`Unshown`, at its end.
 
-    Fails with :class:`~claudeproxyd.outcomes.AttemptFailed`. Cancelling closes the upstream's socket.
+    Fails with :class:`~claudeproxyd.outcomes.types.AttemptFailed`. Cancelling closes the upstream's socket.
     """
     gathering = _Gathering(answer, whole)
     answer.deliver(gathering)

@@ -12,17 +12,17 @@ from urllib.parse import quote
 
 from twisted.internet.defer import TimeoutError
 
-from claudeproxyd.classification import classify, context_overflow
-from claudeproxyd.error_bodies import read_error
 from claudeproxyd.errors import type_in
 from claudeproxyd.executors.answers import StreamAnswer, Whole, WholeAnswer, read_count, read_message
 from claudeproxyd.framing.coding import CodingError, Decoder, decode_whole, sniff
-from claudeproxyd.hints import foreseen
 from claudeproxyd.messages import hops
 from claudeproxyd.messages.headers import value_of
 from claudeproxyd.messages.reader import Damaged, ModelFault
 from claudeproxyd.observe.scrub import redact_bytes, redact_headers
-from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Evidence, Phase
+from claudeproxyd.outcomes.bodies import read_error
+from claudeproxyd.outcomes.classify import classify, context_overflow
+from claudeproxyd.outcomes.hints import foreseen
+from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Phase
 from claudeproxyd.upstream.errors import IdleTimedOut, UpstreamError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class HTTPExecutor(ABC):
         """Send *body*, with *lines* beside the headers that every provider gets; *then* reads a 200.
 
         *streamed*: the upstream is asked for a stream; None: if the client asked for one.
-        Fails with :class:`~claudeproxyd.outcomes.AttemptFailed`.
+        Fails with :class:`~claudeproxyd.outcomes.types.AttemptFailed`.
         """
         call = attempt.call
         section, timeouts = self._section, self.services.timeouts

@@ -12,8 +12,8 @@ from claudeproxyd.translate.signatures import Signatures
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-    from claudeproxyd.classification import OperatorRule
     from claudeproxyd.config.schema import Timeouts
+    from claudeproxyd.outcomes.classify import OperatorRule
     from claudeproxyd.upstream.client import Origin
 
 

@@ -54,7 +54,7 @@ class UsageRecord(msgspec.Struct, kw_only=True):
     operation: str = MESSAGES
     """Or :data:`COUNT_TOKENS`, which uses none: its record has no figures of tokens."""
     outcome: str = ""
-    """As :class:`claudeproxyd.outcomes.Kind` has it."""
+    """As :class:`claudeproxyd.outcomes.types.Kind` has it."""
     status: int = 0
     """The upstream's; 0 where no head came."""
     stop_reason: str | None = None

@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import inf
 
 from claudeproxyd.leases import Credential, Route, Wanted
-from claudeproxyd.outcomes import Kind, Outcome, Scope
+from claudeproxyd.outcomes.types import Kind, Outcome, Scope
 from claudeproxyd.pool.affinity import Affinities, Bond
 from claudeproxyd.pool.cooldown import UNLIMITED, Terms
 from claudeproxyd.pool.deadlines import DeadlineHeap

@@ -21,7 +21,7 @@ from math import inf
 from random import Random
 from typing import Generic, TypeVar
 
-from claudeproxyd.outcomes import Kind, Outcome
+from claudeproxyd.outcomes.types import Kind, Outcome
 
 #: ``limit`` where nothing is held back.
 UNLIMITED = 1 << 30

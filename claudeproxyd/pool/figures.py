@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
-from claudeproxyd.outcomes import Kind
+from claudeproxyd.outcomes.types import Kind
 from claudeproxyd.pool.candidates import Candidates
 from claudeproxyd.pool.phases import Condition
 from claudeproxyd.pool.places import Member, PlaceCooldown, PlaceGate

@@ -13,7 +13,7 @@ from __future__ import annotations
 from math import inf
 from typing import Generic, TypeVar
 
-from claudeproxyd.outcomes import Kind
+from claudeproxyd.outcomes.types import Kind
 from claudeproxyd.pool.phases import TOLERANCE, Condition, Down, Free, Phase
 
 P = TypeVar("P")

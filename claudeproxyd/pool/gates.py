@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import inf
 
-from claudeproxyd.outcomes import Kind, Outcome, Scope
+from claudeproxyd.outcomes.types import Kind, Outcome, Scope
 from claudeproxyd.pool.deadlines import DeadlineHeap
 from claudeproxyd.pool.lane import Lane
 from claudeproxyd.pool.lease import Lease

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from claudeproxyd.interfaces import ILease
 from claudeproxyd.leases import Candidate, Route, Wanted
-from claudeproxyd.outcomes import Outcome, Scope
+from claudeproxyd.outcomes.types import Outcome, Scope
 from claudeproxyd.pool.places import Place
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from claudeproxyd.outcomes import Kind
+from claudeproxyd.outcomes.types import Kind
 from claudeproxyd.pool.pace import Pace
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from claudeproxyd.leases import Credential
-from claudeproxyd.outcomes import Kind, Outcome, Scope
+from claudeproxyd.outcomes.types import Kind, Outcome, Scope
 from claudeproxyd.pool.cooldown import Cooldown
 from claudeproxyd.pool.gate import Gate
 

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from claudeproxyd.interfaces import ICredentialPool
 from claudeproxyd.leases import Credential, Exhausted, Wanted
-from claudeproxyd.outcomes import Outcome
+from claudeproxyd.outcomes.types import Outcome
 from claudeproxyd.pool import state
 from claudeproxyd.pool.affinity import Affinities, Bond
 from claudeproxyd.pool.candidates import Candidates, cools

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from claudeproxyd.outcomes import Kind
+from claudeproxyd.outcomes.types import Kind
 from claudeproxyd.pool.affinity import Affinities, Bond
 from claudeproxyd.pool.candidates import Candidates
 from claudeproxyd.pool.places import Member, Place, PlaceCooldown

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from typing import NamedTuple, cast
 
 from claudeproxyd.leases import Wanted
-from claudeproxyd.outcomes import Kind, Outcome
+from claudeproxyd.outcomes.types import Kind, Outcome
 from claudeproxyd.pool.lease import Lease
 from claudeproxyd.pool.places import Place
 

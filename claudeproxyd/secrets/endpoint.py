@@ -15,7 +15,7 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from claudeproxyd.descriptors import is_lack
-from claudeproxyd.outcomes import AttemptFailed
+from claudeproxyd.outcomes.types import AttemptFailed
 from claudeproxyd.secrets.failures import lacking, refused, unavailable
 from claudeproxyd.secrets.refreshed import Token
 from claudeproxyd.upstream.proxy import TunnelEndpoint, proxy_for

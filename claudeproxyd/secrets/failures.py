@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from claudeproxyd.observe.scrub import scrub
-from claudeproxyd.outcome_tables import AUTH, INTERNAL, TRANSIENT
-from claudeproxyd.outcomes import AttemptFailed, Scope
+from claudeproxyd.outcomes.tables import AUTH, INTERNAL, TRANSIENT
+from claudeproxyd.outcomes.types import AttemptFailed, Scope
 
 _LONGEST = 200
 

@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from claudeproxyd.config.providers import fits_a_header
 from claudeproxyd.config.resolving import BadSecret, resolve
-from claudeproxyd.config.upstreams import fits_a_header
 from claudeproxyd.interfaces import ISecretSource
 from claudeproxyd.observe.scrub import remember
 from claudeproxyd.secrets.failures import refused

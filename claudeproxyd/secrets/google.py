@@ -21,7 +21,7 @@ from twisted.web.http_headers import Headers
 from claudeproxyd.config.resolving import BadSecret, resolve
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.observe.scrub import remember
-from claudeproxyd.outcomes import AttemptFailed
+from claudeproxyd.outcomes.types import AttemptFailed
 from claudeproxyd.secrets.endpoint import answer_of, ask
 from claudeproxyd.secrets.failures import refused
 from claudeproxyd.secrets.refreshed import Token

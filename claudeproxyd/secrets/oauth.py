@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from treq.client import HTTPClient
 from twisted.logger import Logger
 
-from claudeproxyd.outcomes import AttemptFailed, Kind
+from claudeproxyd.outcomes.types import AttemptFailed, Kind
 from claudeproxyd.secrets.endpoint import Answer, ask
 from claudeproxyd.secrets.refreshed import Token
 

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from claudeproxyd.interfaces import ISecretSource
 from claudeproxyd.observe.scrub import remember
-from claudeproxyd.outcomes import AttemptFailed
+from claudeproxyd.outcomes.types import AttemptFailed
 from claudeproxyd.secrets.failures import unavailable
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class RefreshedSecret:
         clock: IReactorTime,
         random: Random | None = None,
     ) -> None:
-        """*name* is for the log. *fetch* raises :class:`~claudeproxyd.outcomes.AttemptFailed`."""
+        """*name* is for the log. *fetch* raises :class:`~claudeproxyd.outcomes.types.AttemptFailed`."""
         self._name = name
         self._fetch = fetch
         self._clock = clock

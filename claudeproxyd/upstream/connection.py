@@ -17,7 +17,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from claudeproxyd.outcomes import Phase
+from claudeproxyd.outcomes.types import Phase
 from claudeproxyd.upstream.errors import (
     Cut,
     FirstByteTimedOut,

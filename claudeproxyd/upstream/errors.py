@@ -1,12 +1,13 @@
 """What can go wrong between us and an upstream, below the meaning of its answers.
 
-Raised by :mod:`claudeproxyd.upstream.client`; executors make :class:`~claudeproxyd.outcomes.Evidence` of them. The text
-of each is a plain sentence that may be logged and shown: it names hosts and limits, never headers, bodies or passwords.
+Raised by :mod:`claudeproxyd.upstream.client`; executors make :class:`~claudeproxyd.outcomes.types.Evidence` of them.
+The text of each is a plain sentence that may be logged and shown: it names hosts and limits, never headers, bodies or
+passwords.
 """
 
 from __future__ import annotations
 
-from claudeproxyd.outcomes import Phase
+from claudeproxyd.outcomes.types import Phase
 
 
 class UpstreamError(Exception):
@@ -15,7 +16,7 @@ class UpstreamError(Exception):
     phase: Phase
     """How far the request had come."""
     failure: str
-    """The word for it in :attr:`claudeproxyd.outcomes.Evidence.failure`."""
+    """The word for it in :attr:`claudeproxyd.outcomes.types.Evidence.failure`."""
 
 
 class ConnectFailed(UpstreamError):

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClie
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from zope.interface import implementer
 
-from claudeproxyd.outcomes import Phase
+from claudeproxyd.outcomes.types import Phase
 from claudeproxyd.upstream.errors import ConnectFailed, Malformed, ProxyRefused, UpstreamError
 
 if TYPE_CHECKING:

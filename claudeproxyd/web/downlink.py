@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.errors import ClaudeError
     from claudeproxyd.observe.capture import Exchange
-    from claudeproxyd.outcomes import ErrorAnswer
+    from claudeproxyd.outcomes.types import ErrorAnswer
     from claudeproxyd.web.request import GatewayRequest
 
     Headers = Sequence[tuple[bytes, bytes]]

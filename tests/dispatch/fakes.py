@@ -32,7 +32,7 @@ from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.observe.usage import UsageRecord
-from claudeproxyd.outcomes import ErrorAnswer, Outcome
+from claudeproxyd.outcomes.types import ErrorAnswer, Outcome
 from claudeproxyd.routing import Router
 from claudeproxyd.web.access import Principal
 

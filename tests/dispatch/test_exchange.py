@@ -14,7 +14,7 @@ from claudeproxyd.dispatch.call import CancelReason
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.leases import Exhausted
 from claudeproxyd.messages.usage import Usage
-from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Kind, Outcome, Scope, Then
+from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Kind, Outcome, Scope, Then
 from tests.dispatch.fakes import EPOCH, SECRET, FakeAnswer, FakeExecutor, House, Served
 
 SAID = b'{"type":"error","error":{"type":"invalid_request_error","message":"no"}}'

@@ -14,7 +14,7 @@ from claudeproxyd.config.schema import Timeouts
 from claudeproxyd.dispatch.relay import Relay
 from claudeproxyd.interfaces import IEventConsumer
 from claudeproxyd.messages.batch import Batch
-from claudeproxyd.outcomes import AttemptFailed, Kind, Outcome, Scope, Then
+from claudeproxyd.outcomes.types import AttemptFailed, Kind, Outcome, Scope, Then
 from tests.dispatch.fakes import FakeAnswer, House, Served
 
 verifyClass(IEventConsumer, Relay)

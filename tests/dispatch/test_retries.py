@@ -7,7 +7,7 @@ from random import Random
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.dispatch.retries import RetryBudget, Tries, costs_budget
-from claudeproxyd.outcomes import AttemptFailed, Kind, Outcome, Then
+from claudeproxyd.outcomes.types import AttemptFailed, Kind, Outcome, Then
 from tests.pool.support import credential
 
 

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.config.schema import Pool
 from claudeproxyd.dispatch.verdict import LONGEST_RELAYED, Refusal, broken_off, refusal
 from claudeproxyd.leases import Exhausted
-from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Kind, Outcome, Scope, Then
+from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Kind, Outcome, Scope, Then
 
 
 def body(type: str, message: str) -> bytes:

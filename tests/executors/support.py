@@ -14,7 +14,7 @@ from claudeproxyd.executors.services import Services
 from claudeproxyd.interfaces import IEventConsumer
 from claudeproxyd.leases import Credential, Route
 from claudeproxyd.messages.batch import Batch
-from claudeproxyd.outcomes import AttemptFailed
+from claudeproxyd.outcomes.types import AttemptFailed
 from claudeproxyd.secrets.static import StaticSecret
 from tests.dispatch.fakes import EPOCH, House
 from tests.upstream.fakes import Net, Wire

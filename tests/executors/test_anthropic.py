@@ -12,7 +12,6 @@ from twisted.internet.error import ConnectBindError, ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
-from claudeproxyd.classification import operator_rule
 from claudeproxyd.config.schema import Betas
 from claudeproxyd.dispatch.verdict import broken_off
 from claudeproxyd.errors import TYPE_OF_STATUS
@@ -28,7 +27,8 @@ from claudeproxyd.interfaces import (
 from claudeproxyd.leases import Credential
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.scrub import remember
-from claudeproxyd.outcomes import AttemptFailed, Kind, Scope, Then
+from claudeproxyd.outcomes.classify import operator_rule
+from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
 from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
 from tests.observe.test_lines import Threads

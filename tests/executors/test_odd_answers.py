@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from claudeproxyd.outcomes import AttemptFailed, Kind
+from claudeproxyd.outcomes.types import AttemptFailed, Kind
+from tests.executors.gemini.test_executor import GeminiTestCase, sse
 from tests.executors.support import ExecutorTestCase
 from tests.executors.test_anthropic import AnthropicTestCase
-from tests.executors.test_gemini import GeminiTestCase, sse
-from tests.executors.test_vertex import BODY, VertexTestCase
+from tests.executors.vertex.test_executor import BODY, VertexTestCase
 
 SHAPES = (None, 0, 7, -1, 11.0, 11.5, 2**70, "", "11", "many", True, [], [1], {}, {"a": 1})
 """What may stand where something else is to be expected."""

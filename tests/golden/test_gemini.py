@@ -9,11 +9,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.classification import classify
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.blocks import BlockError, BlockMachine
 from claudeproxyd.messages.reader import Damaged, ModelFault
-from claudeproxyd.outcomes import Evidence, Phase
+from claudeproxyd.outcomes.classify import classify
+from claudeproxyd.outcomes.types import Evidence, Phase
 from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.gemini.answers import GeminiReader, read_whole
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate

@@ -15,7 +15,7 @@ from zope.interface.verify import verifyClass
 from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.interfaces import ISecretSource
 from claudeproxyd.leases import Credential, Exhausted, Route, Wanted
-from claudeproxyd.outcomes import Kind, Outcome, Scope
+from claudeproxyd.outcomes.types import Kind, Outcome, Scope
 from claudeproxyd.pool.lease import Lease
 from claudeproxyd.pool.service import CredentialPool
 

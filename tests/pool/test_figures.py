@@ -9,7 +9,7 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from claudeproxyd.observe.metrics import Metrics
-from claudeproxyd.outcomes import OK, Kind, Outcome, Scope
+from claudeproxyd.outcomes.types import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
 from tests.pool.support import AUTH, PROXY, QUOTA_HOUR, PoolTestCase, credential
 

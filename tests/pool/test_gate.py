@@ -7,7 +7,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.outcomes import Kind
+from claudeproxyd.outcomes.types import Kind
 from claudeproxyd.pool.gate import Gate
 from claudeproxyd.pool.pace import Pace
 from claudeproxyd.pool.phases import Condition, Down, Limited, Paced

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claudeproxyd.config.schema import Pool as Settings
-from claudeproxyd.outcomes import OK
+from claudeproxyd.outcomes.types import OK
 from claudeproxyd.pool.service import CredentialPool
 from tests.pool.support import AUTH, QUOTA, QUOTA_HOUR, PoolTestCase, credential, name, wanted
 

@@ -27,7 +27,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.leases import Credential, Exhausted, Wanted
-from claudeproxyd.outcomes import CANCELLED, OK, Outcome, Scope
+from claudeproxyd.outcomes.types import CANCELLED, OK, Outcome, Scope
 from claudeproxyd.pool.cooldown import JITTER, JITTER_MOST
 from claudeproxyd.pool.lease import AlreadyReleased, Lease
 from claudeproxyd.pool.places import PlaceGate

@@ -12,7 +12,7 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from claudeproxyd.interfaces import ICredentialPool, ILease
 from claudeproxyd.leases import Exhausted, Route, Wanted
-from claudeproxyd.outcomes import CANCELLED, OK, Kind, Outcome, Scope
+from claudeproxyd.outcomes.types import CANCELLED, OK, Kind, Outcome, Scope
 from claudeproxyd.pool.lease import AlreadyReleased, Lease
 from claudeproxyd.pool.service import CredentialPool
 from tests.pool.support import (

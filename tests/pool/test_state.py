@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.leases import Wanted
-from claudeproxyd.outcomes import OK, Kind, Outcome, Scope
+from claudeproxyd.outcomes.types import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
 from tests.pool.support import (
     AUTH,

@@ -10,7 +10,7 @@ from zope.interface.verify import verifyObject
 
 from claudeproxyd.config.resolving import resolve
 from claudeproxyd.interfaces import ISecretSource
-from claudeproxyd.outcomes import AttemptFailed, Kind, Scope
+from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope
 from claudeproxyd.secrets import file as module
 from claudeproxyd.secrets.file import FileSecret
 from tests.secrets.support import SecretsTestCase

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.config.secret import Secret
-from claudeproxyd.outcomes import AttemptFailed, Kind
+from claudeproxyd.outcomes.types import AttemptFailed, Kind
 from claudeproxyd.secrets.google import DefaultCredentials, ServiceAccount, mistake_in, project_of
 from claudeproxyd.secrets.refreshed import Token
 from tests.secrets.support import SecretsTestCase, TokenEndpoint

@@ -11,7 +11,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from claudeproxyd.config.schema import Config, Credential, OAuth, Provider
 from claudeproxyd.config.secret import Secret
-from claudeproxyd.outcomes import AttemptFailed
+from claudeproxyd.outcomes.types import AttemptFailed
 from claudeproxyd.secrets import sources as sources_module
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources

@@ -12,7 +12,7 @@ from twisted.web.client import URI
 
 from claudeproxyd.config.schema import OAuth
 from claudeproxyd.config.secret import Secret
-from claudeproxyd.outcomes import AttemptFailed, Kind, Scope
+from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope
 from claudeproxyd.secrets.endpoint import Ways
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.oauth import OAuthRefresh

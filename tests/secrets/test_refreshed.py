@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from claudeproxyd.interfaces import ISecretSource
-from claudeproxyd.outcomes import AttemptFailed, Kind, Scope
+from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope
 from claudeproxyd.secrets.failures import refused
 from claudeproxyd.secrets.refreshed import RefreshedSecret, Token
 from tests.secrets.support import SecretsTestCase

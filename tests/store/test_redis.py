@@ -12,7 +12,7 @@ from zope.interface.verify import verifyClass
 from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.config.state import InRedis
 from claudeproxyd.interfaces import IStateStore
-from claudeproxyd.outcomes import OK, Kind, Outcome, Scope
+from claudeproxyd.outcomes.types import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.store.parts import Parts
 from claudeproxyd.store.service import StateService

@@ -12,7 +12,7 @@ from zope.interface.verify import verifyClass
 
 from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.interfaces import IStateStore
-from claudeproxyd.outcomes import Kind, Outcome, Scope
+from claudeproxyd.outcomes.types import Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.store.service import StateService
 from tests.pool.support import credential, wanted

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from claudeproxyd.outcomes import Phase
+from claudeproxyd.outcomes.types import Phase
 from claudeproxyd.upstream.errors import Cut, InternalError, Malformed, TooLarge, UpstreamError
 from tests.upstream.fakes import Net, Sink
 

@@ -8,7 +8,7 @@ import weakref
 from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.outcomes import Phase
+from claudeproxyd.outcomes.types import Phase
 from claudeproxyd.upstream.errors import ConnectTimedOut, Cut, FirstByteTimedOut, IdleTimedOut
 from tests.upstream.fakes import Net, Sink, Wire
 from tests.upstream.test_answer import CHUNKED, HELLO, OK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.outcomes import Phase
+from claudeproxyd.outcomes.types import Phase
 from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Malformed, ProxyRefused
 from claudeproxyd.upstream.proxy import Proxy, proxy_for
 from tests.upstream.fakes import Net, Wire

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IHostnameResolver
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from claudeproxyd.outcomes import Phase
+from claudeproxyd.outcomes.types import Phase
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Cut, Lacking, NameNotFound
 from tests.upstream.fakes import FullWire, Net, Sink

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyClass
 
 from claudeproxyd.interfaces import ICredentialPool, ILease
 from claudeproxyd.leases import Candidate, Credential, Wanted
-from claudeproxyd.outcomes import Outcome
+from claudeproxyd.outcomes.types import Outcome
 from tests.weather.upstream import Ask, Weather
 
 

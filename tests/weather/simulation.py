@@ -13,16 +13,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from claudeproxyd.classification import classify
 from claudeproxyd.config.schema import Model, Pool, Provider, RouteTo, Streaming, Timeouts
 from claudeproxyd.dispatch.call import Call
 from claudeproxyd.dispatch.dispatcher import Dispatcher
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.hints import foreseen
 from claudeproxyd.interfaces import IDownlink, IExecutor
 from claudeproxyd.leases import Credential
 from claudeproxyd.messages.envelope import read_envelope
-from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Evidence, Phase
+from claudeproxyd.outcomes.classify import classify
+from claudeproxyd.outcomes.hints import foreseen
+from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Phase
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.routing import Router
 from claudeproxyd.web.access import Principal

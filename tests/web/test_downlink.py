@@ -10,7 +10,7 @@ from zope.interface.verify import verifyClass
 
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import IDownlink
-from claudeproxyd.outcomes import ErrorAnswer
+from claudeproxyd.outcomes.types import ErrorAnswer
 from claudeproxyd.web.downlink import Downlink
 from tests.dispatch.fakes import FakeSocket
 from tests.web.support import BODY, Connection, Listener, Reply, post

@@ -12,7 +12,7 @@ from claudeproxyd.messages.estimate import tokens_of
 from claudeproxyd.messages.ids import mint_signature
 
 if TYPE_CHECKING:
-    from claudeproxyd.executors.sandbox_prompt import Prompt
+    from claudeproxyd.executors.sandbox.prompt import Prompt
     from claudeproxyd.messages.blocks import BlockMachine
 
 FAMILY = "sandbox"

@@ -1,7 +1,7 @@
 """A model that lives in the daemon: for a first run without any key, for demonstrations, and to rehearse failures.
 
-What it says is in :mod:`~claudeproxyd.executors.sandbox_speech`, how to make it misbehave in
-:mod:`~claudeproxyd.executors.sandbox_wishes`. Its failures are classified exactly as an Anthropic upstream's.
+What it says is in :mod:`~claudeproxyd.executors.sandbox.speech`, how to make it misbehave in
+:mod:`~claudeproxyd.executors.sandbox.faults`. Its failures are classified exactly as an Anthropic upstream's.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-from claudeproxyd.classification import classify
 from claudeproxyd.errors import STATUS_OF_TYPE, ClaudeError
 from claudeproxyd.executors.answers import Whole, WholeAnswer
-from claudeproxyd.executors.sandbox_prompt import Prompt
-from claudeproxyd.executors.sandbox_speech import FAMILY, speak
-from claudeproxyd.executors.sandbox_stream import SandboxStream
-from claudeproxyd.executors.sandbox_wishes import UnknownWish, Wishes, read_wishes
+from claudeproxyd.executors.sandbox.faults import UnknownWish, Wishes, read_wishes
+from claudeproxyd.executors.sandbox.prompt import Prompt
+from claudeproxyd.executors.sandbox.speech import FAMILY, speak
+from claudeproxyd.executors.sandbox.stream import SandboxStream
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.ids import Ids
 from claudeproxyd.messages.usage import Usage
-from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Evidence, Phase
+from claudeproxyd.outcomes.classify import classify
+from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Phase
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.classification import classify, context_overflow, operator_rule
-from claudeproxyd.outcomes import CANCELLED, Evidence, Kind, Outcome, Phase, Scope, Then
+from claudeproxyd.outcomes.classify import classify, context_overflow, operator_rule
+from claudeproxyd.outcomes.types import CANCELLED, Evidence, Kind, Outcome, Phase, Scope, Then
 
 NOW = 1_795_000_000.0
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from claudeproxyd.executors.sandbox_schema import instance
+from claudeproxyd.executors.sandbox.schema import instance
 from claudeproxyd.messages.loose import without_halves
 
 _CALL = re.compile(r"\[tool:([A-Za-z0-9_-]+)\s*")

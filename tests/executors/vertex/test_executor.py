@@ -21,14 +21,14 @@ from claudeproxyd.config.schema import Betas, Credential, Provider, Timeouts
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.executors.services import Services
-from claudeproxyd.executors.vertex import VertexExecutor, VertexMaker
-from claudeproxyd.executors.vertex_claude import vertex_name
-from claudeproxyd.executors.vertex_dialect import REFUSED_FIELDS
-from claudeproxyd.executors.vertex_places import GLOBAL
+from claudeproxyd.executors.vertex.claude import vertex_name
+from claudeproxyd.executors.vertex.dialect import REFUSED_FIELDS
+from claudeproxyd.executors.vertex.executor import VertexExecutor, VertexMaker
+from claudeproxyd.executors.vertex.locations import GLOBAL
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.leases import Credential as Leased
 from claudeproxyd.leases import Route
-from claudeproxyd.outcomes import AttemptFailed, Kind, Scope
+from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope
 from claudeproxyd.secrets.sources import static_members
 from claudeproxyd.secrets.static import StaticSecret
 from claudeproxyd.translate.signatures import Signatures
@@ -42,7 +42,7 @@ verifyClass(IExecutor, VertexExecutor)
 verifyClass(IExecutorMaker, VertexMaker)
 verifyObject(IExecutorMaker, VertexMaker())
 
-CAPTURES = Path(__file__).parent.parent / "data" / "captures" / "requests.jsonl.gz"
+CAPTURES = Path(__file__).parents[2] / "data" / "captures" / "requests.jsonl.gz"
 
 BASE = "http://127.0.0.1:8080/base"
 PROJECT = "/base/v1/projects/p1/locations/us-east5/publishers/anthropic/models/"

@@ -10,12 +10,12 @@ from zope.interface import implementer
 
 from claudeproxyd.errors import STATUS_OF_TYPE, ClaudeError
 from claudeproxyd.interfaces import IUpstreamAnswer
-from claudeproxyd.outcomes import AttemptFailed, ErrorAnswer, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Phase
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from claudeproxyd.executors.sandbox_wishes import Wishes
+    from claudeproxyd.executors.sandbox.faults import Wishes
     from claudeproxyd.interfaces import IEventConsumer
     from claudeproxyd.messages.blocks import BlockMachine
     from claudeproxyd.messages.usage import Usage

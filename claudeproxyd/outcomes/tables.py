@@ -1,7 +1,7 @@
 """The decision tables: what is seen of a failed attempt, and the outcome that it stands for.
 
 Errors that have a name come first, then statuses; within each table the first row with a sign that fits wins.
-:func:`claudeproxyd.classification.classify` reads them.
+:func:`claudeproxyd.outcomes.classify.classify` reads them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from claudeproxyd.error_bodies import ErrorBody
-from claudeproxyd.outcomes import CANCELLED, Evidence, Kind, Outcome, Scope, Then
+from claudeproxyd.outcomes.bodies import ErrorBody
+from claudeproxyd.outcomes.types import CANCELLED, Evidence, Kind, Outcome, Scope, Then
 
 # What each kind comes to where no row says otherwise: what cools, what is done next, the first cooldown, its ceiling.
 CLIENT_FAULT = Outcome(Kind.CLIENT_FAULT, Scope.NONE, Then.ANSWER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from claudeproxyd.config import writing
+from claudeproxyd.config import preflight
 from claudeproxyd.config.loading import load
 from claudeproxyd.config.mistakes import ConfigError, Mistake
 from tests.config.support import SANDBOX, ConfigTestCase
@@ -50,7 +50,7 @@ class WritingTests(ConfigTestCase):
     def refuse(self, *names: str) -> None:
         """Nothing may be written to these."""
         refused = [os.path.join(self.folder, name) if name else self.folder for name in names]
-        self.patch(writing, "access", lambda path, mode: os.path.abspath(path) not in refused)
+        self.patch(preflight, "access", lambda path, mode: os.path.abspath(path) not in refused)
 
     def test_places_that_will_do(self) -> None:
         """What is there and can be written, or can be made, is no mistake; nor is what is not used."""
@@ -110,7 +110,7 @@ class WritingTests(ConfigTestCase):
 
     def test_folders_that_cannot_be_entered(self) -> None:
         """In a folder whose entries may be written and not reached nothing can be made."""
-        self.patch(writing, "access", lambda path, mode: not mode & os.X_OK)
+        self.patch(preflight, "access", lambda path, mode: not mode & os.X_OK)
         text = self.captures("there") + '[server]\nstate = "memory:"\n'
         self.assertEqual([mistake.place for mistake in self.found(text)], ["capture.directory"])
 

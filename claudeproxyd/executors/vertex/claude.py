@@ -11,13 +11,13 @@ from urllib.parse import quote
 import msgspec
 from twisted.logger import Logger
 
-from claudeproxyd.executors.claude import ClaudeReader
 from claudeproxyd.executors.google import authorization
 from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
-from claudeproxyd.executors.vertex_dialect import BETAS, COUNT_BETAS, REFUSED_FIELDS, VERSIONS
+from claudeproxyd.executors.vertex.dialect import BETAS, COUNT_BETAS, REFUSED_FIELDS, VERSIONS
 from claudeproxyd.messages.headers import DEFAULT_VERSION, client_headers, upstream_lines, value_of
 from claudeproxyd.messages.members import without_members
 from claudeproxyd.messages.minted import without_minted
+from claudeproxyd.messages.passthrough import ClaudeReader
 from claudeproxyd.messages.system_turns import takes_system_messages, without_system_messages
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.executors.services import Services
-    from claudeproxyd.executors.vertex_places import Place
-    from claudeproxyd.outcomes import AttemptFailed
+    from claudeproxyd.executors.vertex.locations import Place
+    from claudeproxyd.outcomes.types import AttemptFailed
     from claudeproxyd.upstream.client import Response
 
 _DATED = re.compile(r"(claude-.+)-(\d{8})", re.ASCII)

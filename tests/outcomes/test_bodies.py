@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.error_bodies import aws_name, error_message
+from claudeproxyd.outcomes.bodies import aws_name, error_message
 
 
 def said(family: str, body: Any) -> str:

@@ -1,4 +1,4 @@
-"""From a failed attempt to its outcome: operator's rules, then the tables of :mod:`claudeproxyd.outcome_tables`.
+"""From a failed attempt to its outcome: operator's rules, then the tables of :mod:`claudeproxyd.outcomes.tables`.
 
 Pure, and nothing here raises, whatever the bytes.
 """
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from claudeproxyd.error_bodies import aws_name, implied_status, read_error, shortened
-from claudeproxyd.hints import foreseen, hint
-from claudeproxyd.outcome_tables import (
+from claudeproxyd.outcomes.bodies import aws_name, implied_status, read_error, shortened
+from claudeproxyd.outcomes.hints import foreseen, hint
+from claudeproxyd.outcomes.tables import (
     AUTH,
     BILLING,
     BY_NAME,
@@ -35,7 +35,7 @@ from claudeproxyd.outcome_tables import (
     Hinted,
     Row,
 )
-from claudeproxyd.outcomes import Evidence, Kind, Outcome, Scope, Then
+from claudeproxyd.outcomes.types import Evidence, Kind, Outcome, Scope, Then
 from claudeproxyd.patterns import Pattern
 
 #: The outcomes that an operator's rule may name.

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from claudeproxyd.executors.gemini import GeminiExecutor
-from claudeproxyd.executors.gemini_models import Model, entry, read_page
+from claudeproxyd.executors.gemini.executor import GeminiExecutor
+from claudeproxyd.executors.gemini.models import Model, entry, read_page
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.executors.services import Services
-    from claudeproxyd.executors.vertex_places import Place
+    from claudeproxyd.executors.vertex.locations import Place
     from claudeproxyd.leases import Credential
 
 _PUBLISHED = "publishers/google/models/"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.executors.sandbox_wishes import FAULTS, UnknownWish, Wishes, read_wishes
+from claudeproxyd.executors.sandbox.faults import FAULTS, UnknownWish, Wishes, read_wishes
 
 
 class WishesTests(SynchronousTestCase):

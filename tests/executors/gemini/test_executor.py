@@ -16,15 +16,15 @@ from claudeproxyd.config.schema import Betas, Pool, Provider
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.dispatch.verdict import refusal
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.executors import gemini
 from claudeproxyd.executors.answers import MadeStream
-from claudeproxyd.executors.gemini import GeminiExecutor, GeminiMaker
+from claudeproxyd.executors.gemini import executor
+from claudeproxyd.executors.gemini.executor import GeminiExecutor, GeminiMaker
 from claudeproxyd.executors.http import MAX_PAGES
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker, IUpstreamAnswer
 from claudeproxyd.leases import Credential
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.observe.capture import Captures
-from claudeproxyd.outcomes import AttemptFailed, Kind, Scope, Then
+from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
 from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
 from tests.messages.accumulate import accumulate
@@ -773,7 +773,7 @@ class StopSequences(GeminiTestCase):
     def test_bound(self) -> None:
         """An answer that does not end does not fill the memory, and what there is of it is counted."""
         held: list[int] = []
-        self.patch(gemini, "MAX_WHOLE_ANSWER", 1_000)
+        self.patch(executor, "MAX_WHOLE_ANSWER", 1_000)
         self.make({"hold": held.append})
         sent, wire, _ = self.ask()
         wire.say(chunk(sse(said({"text": "a" * 500}))))

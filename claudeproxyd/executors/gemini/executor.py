@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from claudeproxyd.executors.answers import MadeStream, Whole, WholeAnswer
 from claudeproxyd.executors.gathering import Unshown, gathered
-from claudeproxyd.executors.gemini_models import entry, read_page
+from claudeproxyd.executors.gemini.models import entry, read_page
 from claudeproxyd.executors.google import authorization
 from claudeproxyd.executors.http import EVENT_STREAM, MAX_WHOLE_ANSWER, HTTPExecutor
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
@@ -26,7 +26,7 @@ from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
 from claudeproxyd.messages.reader import Damaged
 from claudeproxyd.messages.usage import Usage
-from claudeproxyd.outcomes import Phase
+from claudeproxyd.outcomes.types import Phase
 from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate

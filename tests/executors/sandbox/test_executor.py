@@ -13,16 +13,16 @@ from zope.interface import implementer
 from zope.interface.verify import verifyClass, verifyObject
 
 from claudeproxyd.config.schema import Provider, Timeouts
-from claudeproxyd.executors.sandbox import PACE, REMEMBERED, SandboxExecutor, SandboxMaker
-from claudeproxyd.executors.sandbox_stream import PING, SandboxStream
+from claudeproxyd.executors.sandbox.executor import PACE, REMEMBERED, SandboxExecutor, SandboxMaker
+from claudeproxyd.executors.sandbox.stream import PING, SandboxStream
 from claudeproxyd.executors.services import Services
 from claudeproxyd.interfaces import IEventConsumer, IExecutor, IExecutorMaker, IUpstreamAnswer
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.messages.grammar import Grammar
 from claudeproxyd.messages.ids import is_minted
-from claudeproxyd.outcomes import AttemptFailed, Kind, Scope, Then
-from tests.executors.test_sandbox_prompt import BASH
+from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope, Then
+from tests.executors.sandbox.test_prompt import BASH
 from tests.messages.accumulate import accumulate
 
 

@@ -29,7 +29,7 @@ class Place:
 
 
 def place_of(credential: Credential, base_url: str) -> Place:
-    """The place of a credential that :func:`~claudeproxyd.executors.vertex.VertexMaker.check` found nothing wrong with.
+    """The place of a credential that ``VertexMaker.check`` found nothing wrong with.
 
     *base_url* is the provider's.
     """

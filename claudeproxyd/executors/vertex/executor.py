@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
-from claudeproxyd.executors.gemini import check_google
-from claudeproxyd.executors.vertex_claude import ClaudeOnVertex, is_claude
-from claudeproxyd.executors.vertex_gemini import GeminiOnVertex
-from claudeproxyd.executors.vertex_places import GLOBAL, place_of, project
+from claudeproxyd.executors.gemini.executor import check_google
+from claudeproxyd.executors.vertex.claude import ClaudeOnVertex, is_claude
+from claudeproxyd.executors.vertex.gemini import GeminiOnVertex
+from claudeproxyd.executors.vertex.locations import GLOBAL, place_of, project
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.threads import continues_thread
 from claudeproxyd.messages.url_sources import forbidden
-from claudeproxyd.outcome_tables import MODEL_UNAVAILABLE
-from claudeproxyd.outcomes import AttemptFailed
+from claudeproxyd.outcomes.tables import MODEL_UNAVAILABLE
+from claudeproxyd.outcomes.types import AttemptFailed
 from claudeproxyd.secrets.google import mistake_in
 
 if TYPE_CHECKING:

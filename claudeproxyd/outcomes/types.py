@@ -1,4 +1,4 @@
-"""What an attempt came to, and what follows from it: the types. :mod:`claudeproxyd.classification` holds the tables."""
+"""What an attempt came to, and what follows from it. The tables are in :mod:`claudeproxyd.outcomes.tables`."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.executors.sandbox_prompt import Prompt
-from claudeproxyd.executors.sandbox_schema import instance
+from claudeproxyd.executors.sandbox.prompt import Prompt
+from claudeproxyd.executors.sandbox.schema import instance
 
 BASH = {
     "name": "Bash",

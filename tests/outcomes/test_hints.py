@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd import hints
-from claudeproxyd.hints import Hint, foreseen, hint, span, until_midnight
-from claudeproxyd.outcomes import Scope
+from claudeproxyd.outcomes import hints
+from claudeproxyd.outcomes.hints import Hint, foreseen, hint, span, until_midnight
+from claudeproxyd.outcomes.types import Scope
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC).timestamp()
 FAMILIES = ("anthropic", "google", "openai", "bedrock")

@@ -13,8 +13,8 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from claudeproxyd.error_bodies import ErrorBody, read_error
-from claudeproxyd.outcomes import Scope
+from claudeproxyd.outcomes.bodies import ErrorBody, read_error
+from claudeproxyd.outcomes.types import Scope
 
 Headers = Sequence[tuple[bytes, bytes]]
 

@@ -1,0 +1,1 @@
+"""Gemini's Developer API (https://ai.google.dev/api)."""

@@ -1,0 +1,1 @@
+"""Models on Vertex AI: Claude by rawPredict, Gemini by generateContent."""
