@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from twisted.internet.task import Clock
 
 from claudeproxyd.config.schema import Pool as Settings
-from claudeproxyd.leases import Credential, Route, Wanted
+from claudeproxyd.leases import Credential, Route, LeaseRequest
 from claudeproxyd.outcomes.types import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.lease import Lease
 from claudeproxyd.pool.service import CredentialPool
@@ -39,9 +39,9 @@ def pool_of(number: int, strategy: str, max_concurrency: int = 0) -> CredentialP
     return CredentialPool(Clock(), Settings(strategy=strategy, queue=20_000), credentials)
 
 
-def taken(pool: CredentialPool, wanted: Wanted) -> Lease:
+def taken(pool: CredentialPool, request: LeaseRequest) -> Lease:
     """A lease that is there at once."""
-    return pool.lease(wanted).result  # type: ignore[return-value]  # it has fired
+    return pool.lease(request).result  # type: ignore[return-value]  # it has fired
 
 
 def condition(name: str, number: int, strategy: str) -> CredentialPool:
@@ -49,26 +49,26 @@ def condition(name: str, number: int, strategy: str) -> CredentialPool:
     pool = pool_of(number, strategy, max_concurrency=1 if name == "busy" else 0)
     for _ in range(number - 10 if name != "ready" else 0):
         if name == "busy":
-            taken(pool, Wanted([Route("p", MODELS[0])]))
+            taken(pool, LeaseRequest([Route("p", MODELS[0])]))
         elif name == "cooling":
-            taken(pool, Wanted([Route("p", MODELS[0])])).release(AUTH)
+            taken(pool, LeaseRequest([Route("p", MODELS[0])])).release(AUTH)
         else:
             for model in MODELS:
-                taken(pool, Wanted([Route("p", model)])).release(QUOTA)
+                taken(pool, LeaseRequest([Route("p", model)])).release(QUOTA)
     return pool
 
 
 def measure(pool: CredentialPool, rounds: int) -> tuple[float, float, float]:
     """Median, 99th percentile and worst, in microseconds."""
     routes = [[Route("p", model)] for model in MODELS]
-    wishes = [Wanted(routes[n % 20], client="c", session=f"s{n // 160}") for n in range(rounds)]
+    wishes = [LeaseRequest(routes[n % 20], client="c", session=f"s{n // 160}") for n in range(rounds)]
     times = []
     gc.collect()
     gc.disable()
     try:
-        for wanted in wishes:
+        for request in wishes:
             start = perf_counter()
-            taken(pool, wanted).release(OK)
+            taken(pool, request).release(OK)
             times.append(perf_counter() - start)
     finally:
         gc.enable()
@@ -95,9 +95,9 @@ def main() -> None:
     for wait in (False, True):
         if wait:
             for _ in range(10):
-                taken(pool, Wanted([Route("p", MODELS[0])])).release(AUTH)
+                taken(pool, LeaseRequest([Route("p", MODELS[0])])).release(AUTH)
         start = perf_counter()
-        pool.lease(Wanted([Route("p", MODELS[1])])).addErrback(lambda _: None)
+        pool.lease(LeaseRequest([Route("p", MODELS[1])])).addErrback(lambda _: None)
         print(
             f"first lease of a model, 10,000 credentials, {'all' if wait else '9,990'} cooling: "
             f"{(perf_counter() - start) * 1e6:.0f} us"
@@ -112,11 +112,11 @@ def main() -> None:
     print(f"gauges: {(perf_counter() - start) * 1e6:.0f} us")
 
     pool = pool_of(1, "round-robin", max_concurrency=1)
-    lease = taken(pool, Wanted([Route("p", "m")]))
-    wishes = [Wanted([Route("p", "m")], client=f"c{n % 50}") for n in range(10_000)]
+    lease = taken(pool, LeaseRequest([Route("p", "m")]))
+    wishes = [LeaseRequest([Route("p", "m")], client=f"c{n % 50}") for n in range(10_000)]
     tracemalloc.start()
-    for wanted in wishes:
-        pool.lease(wanted).addErrback(lambda _: None)
+    for request in wishes:
+        pool.lease(request).addErrback(lambda _: None)
     print(f"10,000 waiting: {tracemalloc.get_traced_memory()[0] / 1e6:.1f} MB")
     tracemalloc.stop()
     start = perf_counter()

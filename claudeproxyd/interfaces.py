@@ -140,15 +140,15 @@ class ISecretSource(Interface):
 class ICredentialPool(Interface):
     """Grants credentials to attempts and learns from how they went. A service; called by dispatch."""
 
-    def lease(wanted: Any) -> Deferred[Any]:
-        """An :class:`ILease` for the first route of *wanted* that has a ready credential.
+    def lease(request: Any) -> Deferred[Any]:
+        """An :class:`ILease` for the first route of *request* that has a ready credential.
 
-        *wanted* is a :class:`claudeproxyd.leases.Wanted`. All cooling: waits if the soonest is soon enough.
+        *request* is a :class:`claudeproxyd.leases.LeaseRequest`. All cooling: waits if the soonest is soon enough.
         Cancelling gives the place in the queue up. Fails with :class:`claudeproxyd.leases.Exhausted`.
         """
 
-    def ready_in(wanted: Any) -> float | None:
-        """Seconds until something could serve *wanted*: 0 if now, None if that is unknown or never."""
+    def ready_in(request: Any) -> float | None:
+        """Seconds until something could serve *request*: 0 if now, None if that is unknown or never."""
 
     def snapshot() -> Sequence[Mapping[str, Any]]:
         """Each credential for people and metrics: state, cooldowns, in flight, counters; never a secret.
@@ -180,7 +180,7 @@ class ILease(Interface):
 
     candidate: Any = Attribute("the (route, credential) pair: claudeproxyd.leases.Candidate")
 
-    def proved() -> None:
+    def probe_succeeded() -> None:
         """Its answer has begun: others may be let in to try, however long this one still takes, and however it ends."""
 
     def release(outcome: Outcome) -> None:

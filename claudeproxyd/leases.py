@@ -1,4 +1,4 @@
-"""What dispatch and the pool say to each other: candidates, what is wanted, and why there is nothing."""
+"""What dispatch and the pool say to each other: candidates, what a request asks for, and why there is nothing."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class Candidate(NamedTuple):
 
 
 @dataclass(slots=True)
-class Wanted:
+class LeaseRequest:
     """One request's wish for a credential."""
 
     routes: Sequence[Route]
     """In the order of preference; the pool takes the first that has a ready credential."""
-    carries: Callable[[Route], bool] = lambda route: True
+    supports: Callable[[Route], bool] = lambda route: True
     """Whether a route can carry the request. Asked of a route that would be leased from, and of all of them before the
     request waits: the first answer may cost a translation, and is remembered. What it raises, ``lease`` raises."""
     client: str = ""
@@ -69,7 +69,7 @@ class Wanted:
     """The last turn holds a tool_result: stays on its route while that one is ready."""
     tried: set[Credential] = field(default_factory=set)
     """Already failed for this request; offered again only when nothing else is left."""
-    given_up: set[Credential] = field(default_factory=set)
+    excluded: set[Credential] = field(default_factory=set)
     """Not worth a further try of this request: not offered again."""
     size: int = 1
     """Bytes of the request: what counts where a provider limits tokens."""
@@ -84,9 +84,9 @@ class Wanted:
     deadline: float | None = None
     """The latest moment to wait for, on the reactor's clock."""
 
-    def narrow(self) -> None:
+    def drop_unsupported(self) -> None:
         """Want no more of the routes that cannot carry the request."""
-        self.routes = [route for route in self.routes if self.carries(route)]
+        self.routes = [route for route in self.routes if self.supports(route)]
 
 
 class Exhausted(Exception):

@@ -17,7 +17,7 @@ from claudeproxyd.dispatch.session import in_tool_loop, session_of
 from claudeproxyd.dispatch.size import Size
 from claudeproxyd.dispatch.verdict import Refusal, broken_off, refusal
 from claudeproxyd.errors import ClaudeError, shutting_down
-from claudeproxyd.leases import Exhausted, Wanted
+from claudeproxyd.leases import Exhausted, LeaseRequest
 from claudeproxyd.messages.rectify import without_thinking
 from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
 from claudeproxyd.observe.usage import COUNT_TOKENS, MESSAGES, UsageRecord, foreign
@@ -106,30 +106,30 @@ class Exchange:
 
     async def _answer(self) -> None:
         house, call = self._house, self._call
-        wanted = self._wanted()
+        lease_request = self._lease_request()
         if call.envelope.stream and not call.count_tokens:
             self._relay = Relay(call, house.clock, house.streaming, self._give_up)
             house.relays.add(self._relay)
         house.budget.request(house.clock.seconds())
         try:
-            while not await self._try_next(wanted):
+            while not await self._try_next(lease_request):
                 pass
         finally:
-            wanted.suspects.clear()  # they are leases, which hold it
+            lease_request.suspects.clear()  # they are leases, which hold it
 
-    async def _try_next(self, wanted: Wanted) -> bool:
+    async def _try_next(self, lease_request: LeaseRequest) -> bool:
         """Try the next candidate; False: it was in vain, and another may be tried. Raises Refusal."""
-        lease = await self._lease(wanted)
+        lease = await self._lease(lease_request)
         try:
             failure = await self._on_one_lease(lease)
         except BaseException:
             lease.release(CANCELLED)
             raise
         if failure is not None:
-            self._consider(failure, lease.candidate, wanted)
+            self._consider(failure, lease.candidate, lease_request)
         return failure is None
 
-    def _wanted(self) -> Wanted:
+    def _lease_request(self) -> LeaseRequest:
         """What to ask the pool for. Raises Refusal: the model is unknown."""
         house, call = self._house, self._call
         envelope = call.envelope
@@ -137,9 +137,9 @@ class Exchange:
         if not routes:
             raise Refusal(ClaudeError(404, f"model: {envelope.model}"), kind=Kind.MODEL_UNAVAILABLE.value)
         call.session = session_of(call)
-        return Wanted(
+        return LeaseRequest(
             routes=routes,
-            carries=self._carries,
+            supports=self._supports,
             client=call.principal.name,
             session=call.session if house.settings.affinity else "",
             count_tokens=call.count_tokens,
@@ -147,9 +147,9 @@ class Exchange:
             in_tool_loop=len(routes) > 1 and in_tool_loop(envelope.messages),
         )
 
-    def _carries(self, route: Route) -> bool:
+    def _supports(self, route: Route) -> bool:
         """Whether *route* can carry the request, and has a window for it; see
-        :attr:`Wanted.carries <claudeproxyd.leases.Wanted.carries>`.
+        :attr:`LeaseRequest.supports <claudeproxyd.leases.LeaseRequest.supports>`.
 
         Raises Refusal where it might, had the client brought the whole conversation: which it does when told so.
         """
@@ -162,16 +162,16 @@ class Exchange:
             self._reasons[route] = reason
         return self._reasons[route] is None
 
-    async def _lease(self, wanted: Wanted) -> ILease:
+    async def _lease(self, lease_request: LeaseRequest) -> ILease:
         """The next candidate; one that failed this request before only after a moment."""
-        granted = self._house.pool.lease(wanted)
+        granted = self._house.pool.lease(lease_request)
         waits = not granted.called
         since = self._house.clock.seconds() if waits else 0.0
         try:
             lease: ILease = await granted
         except Exhausted as exhausted:
             exhausted.__traceback__ = None  # which leads here, and from here to what it came in
-            raise self._refusal(wanted, exhausted) from None
+            raise self._refusal(lease_request, exhausted) from None
         finally:
             if waits:
                 self._call.upstream_time += self._house.clock.seconds() - since
@@ -185,9 +185,9 @@ class Exchange:
                 raise
         return lease
 
-    def _consider(self, failure: AttemptFailed, candidate: Candidate, wanted: Wanted) -> None:
-        """Leave what is left to try in *wanted*, or raise the Refusal that ends the request."""
-        if wanted.to_blame:
+    def _consider(self, failure: AttemptFailed, candidate: Candidate, lease_request: LeaseRequest) -> None:
+        """Leave what is left to try in *lease_request*, or raise the Refusal that ends the request."""
+        if lease_request.to_blame:
             # Another credential answered alike: it is the request, and its client is told what the upstream said.
             failure = AttemptFailed(replace(failure.outcome, kind=Kind.CLIENT_FAULT, then=Then.ANSWER), failure.answer)
         outcome, route = failure.outcome, candidate.route
@@ -196,25 +196,25 @@ class Exchange:
             raise broken_off(failure)
         overflowed = self._size.overflowed(route, failure)
         if outcome.then is Then.NEXT_ROUTE or overflowed:
-            wanted.routes = [other for other in wanted.routes if other is not route]
+            lease_request.routes = [other for other in lease_request.routes if other is not route]
         elif outcome.then is Then.NEXT_PROVIDER:
-            wanted.routes = [other for other in wanted.routes if other.provider != route.provider]
+            lease_request.routes = [other for other in lease_request.routes if other.provider != route.provider]
         goes_on = (
-            wanted.routes
+            lease_request.routes
             # A stream that broke after its first content event, all of it in one read, has reached nobody.
             and (outcome.then not in _ANSWERED or outcome.kind is Kind.BROKEN_STREAM or overflowed)
-            and self._tries.may_go_on(wanted.odds)
+            and self._tries.may_go_on(lease_request.odds)
             and (not costs_budget(outcome) or self._house.budget.take(self._house.clock.seconds()))
         )
         if not goes_on:
-            raise self._refusal(wanted, None)
-        wanted.tried.add(candidate.credential)
-        wanted.given_up.update(self._tries.given_up)
-        wanted.may_wait = not self._downlink.head_committed
+            raise self._refusal(lease_request, None)
+        lease_request.tried.add(candidate.credential)
+        lease_request.excluded.update(self._tries.excluded)
+        lease_request.may_wait = not self._downlink.head_committed
 
-    def _refusal(self, wanted: Wanted, exhausted: Exhausted | None) -> Refusal:
-        ready_in = exhausted.ready_in if exhausted is not None else self._house.pool.ready_in(wanted)
-        if not wanted.routes and not self._tries.failures:
+    def _refusal(self, lease_request: LeaseRequest, exhausted: Exhausted | None) -> Refusal:
+        ready_in = exhausted.ready_in if exhausted is not None else self._house.pool.ready_in(lease_request)
+        if not lease_request.routes and not self._tries.failures:
             if self._size.too_large_for:
                 return Refusal(ClaudeError(400, self._size.refusal), kind=Kind.CLIENT_FAULT.value)
             reason = next(reason for reason in self._reasons.values() if reason is not None)
@@ -250,7 +250,7 @@ class Exchange:
             if self._rectified:
                 attempt.body = without_thinking(call.envelope.with_model(route.model))
             try:
-                return await self._attempt(attempt, executor, lease.proved)
+                return await self._attempt(attempt, executor, lease.probe_succeeded)
             except AttemptFailed as failure:
                 then = failure.outcome.then
                 if self._downlink.message_committed or not self._tries.once(then, credential):

@@ -71,7 +71,7 @@ class Tries:
         self._max_attempts = max_attempts
         self._on: set[Credential] = set()
         """Where an attempt failed."""
-        self.given_up: set[Credential] = set()
+        self.excluded: set[Credential] = set()
         """Not worth a further try of this request."""
         self._repeated: set[tuple[Then, Credential | None]] = set()
         self.failures: list[AttemptFailed] = []
@@ -85,7 +85,7 @@ class Tries:
         failure.__traceback__ = failure.__context__ = None
         self.failures.append(failure)
         if not failure.outcome.repeatable:
-            self.given_up.add(credential)
+            self.excluded.add(credential)
 
     def may_go_on(self, odds: float) -> bool:
         """Whether another try is left by ``max_attempts`` and by what was paid for in vain, and may end otherwise.

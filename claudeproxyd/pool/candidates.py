@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
-from claudeproxyd.leases import Credential, Route, Wanted
+from claudeproxyd.leases import Credential, LeaseRequest, Route
 from claudeproxyd.outcomes.types import Kind, Outcome, Scope
 from claudeproxyd.pool.affinity import Affinities, Bond
 from claudeproxyd.pool.cooldown import UNLIMITED, Terms
@@ -50,7 +50,7 @@ class Candidates:
         self.gates = Gates(self.rosters)
         self.terms: Terms
         self._take_back = take_back
-        self._proved = proved
+        self._probe_succeeded = proved
         self._changed = changed
         self.knows = known_models
         """Whether somebody configured or discovered a model name; what clients made up is not kept for long."""
@@ -106,18 +106,20 @@ class Candidates:
 
     # -- finding one
 
-    def grant(self, wanted: Wanted, now: float) -> Lease | None:
-        """A lease for the first route of *wanted* that has a ready candidate; None where none has."""
-        routes = wanted.routes
-        if wanted.in_tool_loop and len(routes) > 1:
-            routes = self._homeward(wanted, now)
-        if not wanted.tried:
-            return self._first(wanted, routes, wanted.given_up, now)
-        return self._first(wanted, routes, wanted.tried | wanted.given_up, now) or self._first(
-            wanted, routes, wanted.given_up, now
+    def grant(self, request: LeaseRequest, now: float) -> Lease | None:
+        """A lease for the first route of *request* that has a ready candidate; None where none has."""
+        routes = request.routes
+        if request.in_tool_loop and len(routes) > 1:
+            routes = self._homeward(request, now)
+        if not request.tried:
+            return self._first(request, routes, request.excluded, now)
+        return self._first(request, routes, request.tried | request.excluded, now) or self._first(
+            request, routes, request.excluded, now
         )
 
-    def _first(self, wanted: Wanted, routes: Sequence[Route], without: set[Credential], now: float) -> Lease | None:
+    def _first(
+        self, request: LeaseRequest, routes: Sequence[Route], without: set[Credential], now: float
+    ) -> Lease | None:
         for route in routes:
             roster = self.rosters.get(route.provider)
             if roster is None:
@@ -127,13 +129,13 @@ class Candidates:
             if ready and without:
                 ready &= ~roster.named(without)
             if ready and roster.gated:
-                ready = self.gates.in_pace(lane, ready, wanted.size, now)
-            if not ready or not wanted.carries(route):
+                ready = self.gates.in_pace(lane, ready, request.size, now)
+            if not ready or not request.supports(route):
                 continue
-            bond = self._bond(wanted, route, now)
+            bond = self._bond(request, route, now)
             member = lane.choose(ready, None if bond is None else bond.home, now)
             self._serial += 1
-            lease = Lease(self._take_back, self._proved, wanted, route, lane, member, self._serial, now)
+            lease = Lease(self._take_back, self._probe_succeeded, request, route, lane, member, self._serial, now)
             if bond is not None and bond.home is not member:
                 lease.visiting = lane.busy(bond.home)
             if lane.cooldowns or member.cooldown or lane.cooldown or roster.cooldown:
@@ -148,23 +150,23 @@ class Candidates:
             return lease
         return None
 
-    def _bond(self, wanted: Wanted, route: Route, now: float) -> Bond[Member] | None:
+    def _bond(self, request: LeaseRequest, route: Route, now: float) -> Bond[Member] | None:
         """Where the session is at home for that model, if it is with that provider."""
-        if self.affinities is None or not wanted.session:
+        if self.affinities is None or not request.session:
             return None
-        bond = self.affinities.find(wanted.session, route.model, now)
+        bond = self.affinities.find(request.session, route.model, now)
         return None if bond is None or bond.home.key[0] != route.provider else bond
 
-    def _homeward(self, wanted: Wanted, now: float) -> Sequence[Route]:
+    def _homeward(self, request: LeaseRequest, now: float) -> Sequence[Route]:
         """The routes, first the one that this session was on."""
         home, since = None, -inf
-        for route in wanted.routes:
-            bond = self._bond(wanted, route, now)
+        for route in request.routes:
+            bond = self._bond(request, route, now)
             if bond is not None and bond.used > since:
                 home, since = route, bond.used
         if home is None:
-            return wanted.routes
-        return [home, *(route for route in wanted.routes if route is not home)]
+            return request.routes
+        return [home, *(route for route in request.routes if route is not home)]
 
     def _cooldowns_on(self, lane: Lane, member: Member) -> list[PlaceCooldown]:
         """The cooldowns that bear on one candidate, whatever their condition."""
@@ -183,7 +185,7 @@ class Candidates:
         if outcome.kind is Kind.OK:
             member.served += 1
             self._succeeded(lease, now)
-            if lease.wanted.suspects:
+            if lease.request.suspects:
                 for accused, its in self.suspicions.accused(lease, now):
                     news = self._failed(accused, its, now) or news
         else:
@@ -232,13 +234,13 @@ class Candidates:
             for cooldown in self._cooldowns_on(lane, member):
                 if cooldown.succeed(lease.serial, self._serial):
                     self.lift(cooldown)
-        if self.affinities is not None and lease.wanted.session and not lease.visiting and member.index >= 0:
-            self.affinities.bind(lease.wanted.session, lane.model, member, now)
+        if self.affinities is not None and lease.request.session and not lease.visiting and member.index >= 0:
+            self.affinities.bind(lease.request.session, lane.model, member, now)
 
     def _failed(self, lease: Lease, outcome: Outcome, now: float) -> PlaceCooldown | None:
         place = lease.place(outcome)
         if outcome.hung:
-            if not self._others(place, lease.wanted):
+            if not self._others(place, lease.request):
                 return None
             took = max(1.0, now - lease.granted)
             outcome = replace(outcome, base=took, ceiling=4 * took)
@@ -259,9 +261,9 @@ class Candidates:
             self.impose(cooldown)
         return cooldown if cooldown.running and not ran else None
 
-    def _others(self, place: Place, wanted: Wanted) -> bool:
-        """Whether *wanted* has a candidate beside that place which is at work, or could be."""
-        for route in wanted.routes:
+    def _others(self, place: Place, request: LeaseRequest) -> bool:
+        """Whether *request* has a candidate beside that place which is at work, or could be."""
+        for route in request.routes:
             lane = self.lane(route)
             if lane is None:
                 continue
@@ -298,13 +300,13 @@ class Candidates:
 
     # -- telling when
 
-    def ready(self, wanted: Wanted) -> bool:
+    def ready(self, request: LeaseRequest) -> bool:
         """Whether there is something now."""
-        return any(lane is not None and lane.ready() for lane in map(self.lane, wanted.routes))
+        return any(lane is not None and lane.ready() for lane in map(self.lane, request.routes))
 
-    def soonest(self, wanted: Wanted, without: set[Credential], now: float) -> tuple[float | None, str]:
+    def soonest(self, request: LeaseRequest, without: set[Credential], now: float) -> tuple[float | None, str]:
         """When the first candidate may be ready, and what keeps it: *now* if it is merely busy, None for never."""
-        lanes = [lane for lane in map(self.lane, wanted.routes) if lane is not None]
+        lanes = [lane for lane in map(self.lane, request.routes) if lane is not None]
         among = [~lane.roster.named(without) if without else -1 for lane in lanes]
         awake = [lane for lane, some in zip(lanes, among, strict=True) if lane.waking() & some]
         if awake:

@@ -45,7 +45,7 @@ class Gates:
     def granted(self, lease: Lease) -> None:
         """An attempt begins."""
         for gate in bearing(lease.lane, lease.member):
-            gate.granted(lease.serial, lease.wanted.size, lease.granted)
+            gate.granted(lease.serial, lease.request.size, lease.granted)
             self._moved(gate)
 
     def began(self, lease: Lease, now: float) -> None:
@@ -106,9 +106,9 @@ class Gates:
             elif outcome.passing and (gate is place.gate or (gate.crowd and outcome.scope is Scope.MODEL)):
                 wait = 0.0 if outcome.until_hint is None else min(outcome.until_hint, self.max_cooldown)
                 if outcome.scope is Scope.MODEL and not gate.crowd:
-                    lease.wanted.odds *= max(gate.odds, LEAST_ODDS)
+                    lease.request.odds *= max(gate.odds, LEAST_ODDS)
                 gate.kind, gate.reason = outcome.kind, outcome.reason
-                gate.failed(lease.serial, lease.wanted.size, now - lease.granted, now, wait)
+                gate.failed(lease.serial, lease.request.size, now - lease.granted, now, wait)
             elif outcome.kind is Kind.OK or outcome.scope is Scope.NONE:
                 gate.passed(lease.serial, now)
             else:

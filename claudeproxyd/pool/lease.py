@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import ILease
-from claudeproxyd.leases import Candidate, Route, Wanted
+from claudeproxyd.leases import Candidate, LeaseRequest, Route
 from claudeproxyd.outcomes.types import Outcome, Scope
 from claudeproxyd.pool.places import Place
 
@@ -26,24 +26,24 @@ class Lease:
     """See :class:`~claudeproxyd.interfaces.ILease`."""
 
     __slots__ = (
-        "_proved",
+        "_probe_succeeded",
         "_take_back",
         "granted",
         "lane",
         "member",
         "probes",
+        "request",
         "route",
         "serial",
         "use",
         "visiting",
-        "wanted",
     )
 
     def __init__(
         self,
         take_back: Callable[[Lease, Outcome], None],
         proved: Callable[[Lease], None],
-        wanted: Wanted,
+        request: LeaseRequest,
         route: Route,
         lane: Lane,
         member: Member,
@@ -51,8 +51,8 @@ class Lease:
         granted: float,
     ) -> None:
         self._take_back: Callable[[Lease, Outcome], None] | None = take_back
-        self._proved = proved
-        self.wanted = wanted
+        self._probe_succeeded = proved
+        self.request = request
         self.route = route
         self.lane = lane
         self.member = member
@@ -79,10 +79,10 @@ class Lease:
             self.member if outcome.scope in (Scope.MODEL, Scope.CREDENTIAL) else None,
         )
 
-    def proved(self) -> None:
+    def probe_succeeded(self) -> None:
         """See the interface. News only where there is something to prove."""
         if self.probes or self.lane.roster.gated:
-            self._proved(self)
+            self._probe_succeeded(self)
 
     def release(self, outcome: Outcome) -> None:
         """Give it back. Raises :class:`AlreadyReleased` the second time."""

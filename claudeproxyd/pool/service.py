@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import ICredentialPool
-from claudeproxyd.leases import Credential, Exhausted, Wanted
+from claudeproxyd.leases import Credential, Exhausted, LeaseRequest
 from claudeproxyd.outcomes.types import Outcome
 from claudeproxyd.pool import state
 from claudeproxyd.pool.affinity import Affinities, Bond
@@ -43,10 +43,10 @@ SLICE = 100
 class _Waiter:
     """One request in the queue."""
 
-    __slots__ = ("deadline", "deferred", "key", "since", "wanted")
+    __slots__ = ("deadline", "deferred", "key", "request", "since")
 
-    def __init__(self, wanted: Wanted, key: Hashable, since: float, deadline: float) -> None:
-        self.wanted = wanted
+    def __init__(self, request: LeaseRequest, key: Hashable, since: float, deadline: float) -> None:
+        self.request = request
         self.key = key
         self.since = since
         self.deadline = deadline
@@ -108,24 +108,24 @@ class CredentialPool(Service):
 
     # -- granting
 
-    def lease(self, wanted: Wanted) -> Deferred[Lease]:
+    def lease(self, request: LeaseRequest) -> Deferred[Lease]:
         """See the interface. Has fired already where something is ready."""
         now = self._clock.seconds()
-        if not self._queue or self._key(wanted) not in self._queue:
-            lease = self._candidates(wanted).grant(wanted, now)
+        if not self._queue or self._key(request) not in self._queue:
+            lease = self._candidates(request).grant(request, now)
             if lease is not None:
                 if lease.lane.roster.gated:
                     self._arm()
                 return succeed(lease)
-        return self._wait(wanted, now)
+        return self._wait(request, now)
 
-    def _candidates(self, wanted: Wanted) -> Candidates:
-        return self._counts if wanted.count_tokens else self._messages
+    def _candidates(self, request: LeaseRequest) -> Candidates:
+        return self._counts if request.count_tokens else self._messages
 
     def _take_back(self, lease: Lease, outcome: Outcome) -> None:
         """A lease came back; the leases call this."""
         now = self._clock.seconds()
-        candidates = self._candidates(lease.wanted)
+        candidates = self._candidates(lease.request)
         news = candidates.released(lease, outcome, now)
         if news is not None:
             self._tell(news, outcome, now)
@@ -162,49 +162,49 @@ class CredentialPool(Service):
 
     def _prove(self, lease: Lease) -> None:
         """A trial is passed; the leases call this."""
-        self._candidates(lease.wanted).prove(lease, self._clock.seconds())
+        self._candidates(lease.request).prove(lease, self._clock.seconds())
         self._arm()
         if self._queue:
             self._serve()
 
-    def ready_in(self, wanted: Wanted) -> float | None:
-        """See the interface. What *wanted* has tried already counts too: the client's next request may have it."""
-        candidates = self._candidates(wanted)
-        if candidates.ready(wanted):
+    def ready_in(self, request: LeaseRequest) -> float | None:
+        """See the interface. What *request* has tried already counts too: the client's next request may have it."""
+        candidates = self._candidates(request)
+        if candidates.ready(request):
             return 0.0
-        return self._exhausted(wanted, self._clock.seconds()).ready_in
+        return self._exhausted(request, self._clock.seconds()).ready_in
 
     # -- waiting
 
-    def _key(self, wanted: Wanted) -> Hashable:
-        return (wanted.count_tokens, frozenset(wanted.given_up), *wanted.routes)
+    def _key(self, request: LeaseRequest) -> Hashable:
+        return (request.count_tokens, frozenset(request.excluded), *request.routes)
 
-    def _wait(self, wanted: Wanted, now: float) -> Deferred[Lease]:
-        wanted.narrow()
-        when, _ = self._candidates(wanted).soonest(wanted, wanted.given_up, now)
+    def _wait(self, request: LeaseRequest, now: float) -> Deferred[Lease]:
+        request.drop_unsupported()
+        when, _ = self._candidates(request).soonest(request, request.excluded, now)
         deadline = now + self.settings.max_wait
-        if wanted.deadline is not None:
-            deadline = min(deadline, wanted.deadline)
-        if when is None or when > deadline or deadline <= now or not wanted.may_wait:
-            return fail(self._exhausted(wanted, now))
+        if request.deadline is not None:
+            deadline = min(deadline, request.deadline)
+        if when is None or when > deadline or deadline <= now or not request.may_wait:
+            return fail(self._exhausted(request, now))
         if len(self._queue) >= self.settings.queue:
-            greedy = self._queue.who_makes_room(wanted.client)
+            greedy = self._queue.who_makes_room(request.client)
             if greedy is None:
-                return fail(Exhausted("queue_full", self.ready_in(wanted)))
-            self._leave(greedy).errback(Exhausted("queue_full", self.ready_in(greedy.wanted)))
-        waiter = _Waiter(wanted, self._key(wanted), now, deadline)
+                return fail(Exhausted("queue_full", self.ready_in(request)))
+            self._leave(greedy).errback(Exhausted("queue_full", self.ready_in(greedy.request)))
+        waiter = _Waiter(request, self._key(request), now, deadline)
 
         def give_up(_: Deferred[Lease]) -> None:
             self._leave(waiter)
 
         waiter.deferred = Deferred(give_up)
-        self._queue.join(waiter.key, wanted.client, waiter)
+        self._queue.join(waiter.key, request.client, waiter)
         self._deadlines.put(deadline, waiter)
         self._arm()
         return waiter.deferred
 
-    def _exhausted(self, wanted: Wanted, now: float) -> Exhausted:
-        when, kind = self._candidates(wanted).soonest(wanted, set(), now)
+    def _exhausted(self, request: LeaseRequest, now: float) -> Exhausted:
+        when, kind = self._candidates(request).soonest(request, set(), now)
         # That may have moved a cooldown's end forward.
         self._arm()
         return Exhausted(kind, when - now if when is not None and when > now else None)
@@ -213,7 +213,7 @@ class CredentialPool(Service):
         """*waiter* waits no more; what it is to be answered through."""
         deferred, waiter.deferred = waiter.deferred, None
         assert deferred is not None
-        self._queue.leave(waiter.key, waiter.wanted.client, waiter)
+        self._queue.leave(waiter.key, waiter.request.client, waiter)
         return deferred
 
     def _serve(self) -> None:
@@ -232,11 +232,11 @@ class CredentialPool(Service):
                     if key not in self._queue:
                         continue
                     waiter = line.first()
-                    lease = self._candidates(waiter.wanted).grant(waiter.wanted, now)
+                    lease = self._candidates(waiter.request).grant(waiter.request, now)
                     if lease is not None:
                         progress = True
                         left -= 1
-                        self._queue.turn(key, waiter.wanted.client)
+                        self._queue.turn(key, waiter.request.client)
                         self._leave(waiter).callback(lease)
         finally:
             self._serving = False
@@ -249,12 +249,12 @@ class CredentialPool(Service):
         for key, line in self._queue.lines():
             if key not in self._queue:
                 continue
-            wanted = line.first().wanted
-            when, _ = self._candidates(wanted).soonest(wanted, wanted.given_up, now)
+            request = line.first().request
+            when, _ = self._candidates(request).soonest(request, request.excluded, now)
             hopeless = [waiter for waiter in line if when is None or when > waiter.deadline]
             for waiter in hopeless:
                 if waiter.deferred is not None:
-                    self._leave(waiter).errback(self._exhausted(waiter.wanted, now))
+                    self._leave(waiter).errback(self._exhausted(waiter.request, now))
         self._arm()
 
     # -- time
@@ -284,7 +284,7 @@ class CredentialPool(Service):
         if self._queue:
             self._serve()
         for waiter in self._deadlines.due(now, SLICE):
-            self._leave(waiter).errback(self._exhausted(waiter.wanted, now))
+            self._leave(waiter).errback(self._exhausted(waiter.request, now))
         self._arm()
 
     def stopService(self) -> None:
@@ -377,8 +377,8 @@ class CredentialPool(Service):
                 told.append(
                     {
                         "client": client,
-                        "routes": [f"{route.provider}/{route.model}" for route in first.wanted.routes],
-                        "count_tokens": first.wanted.count_tokens,
+                        "routes": [f"{route.provider}/{route.model}" for route in first.request.routes],
+                        "count_tokens": first.request.count_tokens,
                         "requests": len(waiting),
                         "longest": round(now - first.since, 3),
                         "patience": round(first.deadline - now, 3),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 from typing import NamedTuple, cast
 
-from claudeproxyd.leases import Wanted
+from claudeproxyd.leases import LeaseRequest
 from claudeproxyd.outcomes.types import Kind, Outcome
 from claudeproxyd.pool.lease import Lease
 from claudeproxyd.pool.places import Place
@@ -37,23 +37,23 @@ class Suspicions:
 
     def in_doubt(self, lease: Lease, outcome: Outcome, now: float) -> bool:
         """Whether that failure may be the request's own doing, as far as is known by now."""
-        wanted = lease.wanted
-        suspects = _suspects(wanted)
+        request = lease.request
+        suspects = _suspects(request)
         alike = [other for other, its in suspects if its.kind is outcome.kind and other.member is not lease.member]
         if alike and (outcome.kind is not Kind.MODEL_UNAVAILABLE or _served_lately([lease, *alike], now)):
-            wanted.to_blame = True
+            request.to_blame = True
             for other, its in suspects:
                 self.by_place.pop(other.place(its).key, None)
-            wanted.suspects.clear()
+            request.suspects.clear()
             return True
         if self._borne_out(lease, lease.place(outcome), now):
             return False
-        wanted.suspects.append((lease, outcome))
+        request.suspects.append((lease, outcome))
         return True
 
     def _borne_out(self, lease: Lease, place: Place, now: float) -> bool:
         """Note who was refused; whether a different request was there lately, too."""
-        who = (lease.wanted.client, lease.wanted.session)
+        who = (lease.request.client, lease.request.session)
         earlier = self.by_place.pop(place.key, None)
         within = BORNE_OUT if _served_lately([lease], now) else BORNE_OUT_UNKNOWN
         if earlier is not None and earlier.who != who and now - earlier.when <= within:
@@ -65,12 +65,12 @@ class Suspicions:
 
     def accused(self, server: Lease, now: float) -> Iterator[tuple[Lease, Outcome]]:
         """A request was served after all: who refused it before is to blame, but for who served others lately."""
-        wanted = server.wanted
-        for lease, outcome in _suspects(wanted):
+        request = server.request
+        for lease, outcome in _suspects(request):
             if lease.member is not server.member and lease.member.index >= 0 and not _served_lately([lease], now):
                 self.by_place.pop(lease.place(outcome).key, None)
                 yield lease, outcome
-        wanted.suspects.clear()
+        request.suspects.clear()
 
     def served(self, lease: Lease) -> None:
         """A success clears its candidate, and its provider."""
@@ -79,9 +79,9 @@ class Suspicions:
                 self.by_place.pop(place.key, None)
 
 
-def _suspects(wanted: Wanted) -> list[tuple[Lease, Outcome]]:
+def _suspects(request: LeaseRequest) -> list[tuple[Lease, Outcome]]:
     """What of it failed in doubt. The leases are our own."""
-    return cast("list[tuple[Lease, Outcome]]", wanted.suspects)
+    return cast("list[tuple[Lease, Outcome]]", request.suspects)
 
 
 def _served_lately(leases: Iterable[Lease], now: float) -> bool:

@@ -27,7 +27,7 @@ from claudeproxyd.interfaces import (
     IUpstreamAnswer,
     IUsageSink,
 )
-from claudeproxyd.leases import Candidate, Credential, Exhausted, Wanted
+from claudeproxyd.leases import Candidate, Credential, Exhausted, LeaseRequest
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.messages.usage import Usage
@@ -253,25 +253,25 @@ verifyClass(ISecretSource, FakeSource)
 class FakeLease:
     """Can be released once."""
 
-    def __init__(self, candidate: Candidate, wanted: Wanted, pool: FakePool) -> None:
+    def __init__(self, candidate: Candidate, lease_request: LeaseRequest, pool: FakePool) -> None:
         self.candidate = candidate
-        self._wanted = wanted
+        self._lease_request = lease_request
         self._pool = pool
         self.outcome: Outcome | None = None
         self.was_proved = False
 
-    def proved(self) -> None:
+    def probe_succeeded(self) -> None:
         assert self.outcome is None, "proved after its end"
         self.was_proved = True
 
     def release(self, outcome: Outcome) -> None:
         assert self.outcome is None, "released twice"
         self.outcome = outcome
-        self._wanted.odds *= self._pool.odds
+        self._lease_request.odds *= self._pool.odds
         self._pool.blames_after -= 1
-        self._wanted.to_blame = self._pool.blames_after == 0
+        self._lease_request.to_blame = self._pool.blames_after == 0
         if outcome.doubtful:
-            self._wanted.suspects.append((self, outcome))
+            self._lease_request.suspects.append((self, outcome))
 
 
 verifyClass(ILease, FakeLease)
@@ -284,7 +284,7 @@ class FakePool:
     def __init__(self, *credentials: Credential) -> None:
         self.credentials = credentials
         self.leases: list[FakeLease] = []
-        self.wanted: list[Wanted] = []
+        self.lease_requests: list[LeaseRequest] = []
         self.waiting: list[Deferred[Any]] = []
         self.hold = False
         self.reason = "quota"
@@ -299,32 +299,32 @@ class FakePool:
         """How each lease was given back; None for one that is out."""
         return [lease.outcome and lease.outcome.kind.value for lease in self.leases]
 
-    def lease(self, wanted: Any) -> Deferred[Any]:
-        self.wanted.append(wanted)
+    def lease(self, lease_request: Any) -> Deferred[Any]:
+        self.lease_requests.append(lease_request)
         if self.hold:
             waiting: Deferred[Any] = Deferred()
             self.waiting.append(waiting)
             return waiting
-        return self.grant(wanted)
+        return self.grant(lease_request)
 
-    def grant(self, wanted: Wanted) -> Deferred[Any]:
+    def grant(self, lease_request: LeaseRequest) -> Deferred[Any]:
         """What a request gets that waits for nothing."""
         candidates = [
             Candidate(route, credential)
-            for route in wanted.routes
+            for route in lease_request.routes
             for credential in self.credentials
-            if credential.provider == route.provider and credential not in wanted.given_up
+            if credential.provider == route.provider and credential not in lease_request.excluded
         ]
-        candidates.sort(key=lambda candidate: candidate.credential in wanted.tried)
-        candidate = next((candidate for candidate in candidates if wanted.carries(candidate.route)), None)
+        candidates.sort(key=lambda candidate: candidate.credential in lease_request.tried)
+        candidate = next((candidate for candidate in candidates if lease_request.supports(candidate.route)), None)
         if candidate is None:
-            wanted.narrow()
+            lease_request.drop_unsupported()
             return fail(Exhausted(self.reason, self.soonest))
-        lease = FakeLease(candidate, wanted, self)
+        lease = FakeLease(candidate, lease_request, self)
         self.leases.append(lease)
         return succeed(lease)
 
-    def ready_in(self, wanted: Any) -> float | None:
+    def ready_in(self, lease_request: Any) -> float | None:
         return self.soonest
 
     def snapshot(self) -> Sequence[Mapping[str, Any]]:

@@ -107,8 +107,10 @@ class Answers(DispatchTestCase):
         (sent,) = house.executor.sent
         self.assertEqual((sent.attempt.secret, sent.attempt.model, sent.attempt.number), (SECRET, "p-m", 1))
         self.assertIsNone(sent.attempt.body)
-        (wanted,) = house.pool.wanted
-        self.assertEqual((wanted.client, wanted.session, wanted.count_tokens), ("client", "session", False))
+        (lease_request,) = house.pool.lease_requests
+        self.assertEqual(
+            (lease_request.client, lease_request.session, lease_request.count_tokens), ("client", "session", False)
+        )
 
     def test_refused_is_freed_at_once(self) -> None:
         """What a refused request was made of, its body above all, is nothing for the garbage collector to look for."""
@@ -126,7 +128,7 @@ class Answers(DispatchTestCase):
                 house.executor.answers.clear()
                 for sent in house.executor.sent:
                     del sent.attempt  # it is in a cycle of the fake's own
-                for kept in (house.executor.sent, house.pool.wanted, house.pool.leases):
+                for kept in (house.executor.sent, house.pool.lease_requests, house.pool.leases):
                     kept.clear()
                 self.assertIsNone(client(), failures)
                 gc.enable()
@@ -144,7 +146,7 @@ class Answers(DispatchTestCase):
         house = House()
         served = self.served(house, body=b'{"model":"other","max_tokens":1,"messages":[]}')
         self.assertEqual(served.told, (404, "not_found_error"))
-        self.assertEqual(house.pool.wanted, [])
+        self.assertEqual(house.pool.lease_requests, [])
 
     def test_no_route_can(self) -> None:
         """What no route can carry is a 400 in the first one's words; routes that can are used."""
@@ -364,7 +366,9 @@ class Failover(DispatchTestCase):
         house.clock.advance(45.0)
         self.assertTrue(served.client.head_committed)
         house.executor.sent[0].answered.errback(transient())
-        self.assertEqual([wanted.may_wait for wanted in house.pool.wanted], [False, False])  # one and the same object
+        self.assertEqual(
+            [lease_request.may_wait for lease_request in house.pool.lease_requests], [False, False]
+        )  # one and the same object
         house.executor.sent[1].answered.errback(failure(Kind.CLIENT_FAULT, Then.ANSWER, status=400))
         self.assertEqual(served.told, (400, "invalid_request_error"))
 
@@ -590,7 +594,7 @@ class CountTokens(DispatchTestCase):
         house = House()
         served = self.served(house, FakeAnswer(b'{"input_tokens":3}'), count_tokens=True, stream=True)
         self.assertEqual(served.client.body, b'{"input_tokens":3}')
-        self.assertTrue(house.pool.wanted[0].count_tokens)
+        self.assertTrue(house.pool.lease_requests[0].count_tokens)
 
     def test_no_usage(self) -> None:
         """A count is no usage: its record says what it is of, and holds no tokens; neither does its access log."""

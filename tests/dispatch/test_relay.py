@@ -91,7 +91,7 @@ class MessageCommit(RelayTestCase):
         client = weakref.ref(self.client)
         self.client.producer = None  # as the real one does
         del self.client, self.served
-        for kept in (self.house.executor.sent, self.house.pool.wanted, self.house.pool.leases):
+        for kept in (self.house.executor.sent, self.house.pool.lease_requests, self.house.pool.leases):
             kept.clear()
         self.assertIsNone(client())
 

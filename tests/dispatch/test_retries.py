@@ -93,13 +93,13 @@ class TriesOfOneRequest(SynchronousTestCase):
         tries = Tries(20)
         for _ in range(10):
             tries.failed(self.a, self.failure())
-        self.assertEqual(tries.given_up, set())
+        self.assertEqual(tries.excluded, set())
 
     def test_not_again(self) -> None:
         """What is not repeatable is given up at once: quota, a first-byte time-out, x-should-retry: false."""
         tries = Tries(9)
         tries.failed(self.a, self.failure(repeatable=False))
-        self.assertEqual(tries.given_up, {self.a})
+        self.assertEqual(tries.excluded, {self.a})
 
     def test_repetitions(self) -> None:
         """Each kind of repetition is had once; what is none, never."""

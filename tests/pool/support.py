@@ -14,7 +14,7 @@ from zope.interface.verify import verifyClass
 
 from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.interfaces import ISecretSource
-from claudeproxyd.leases import Credential, Exhausted, Route, Wanted
+from claudeproxyd.leases import Credential, Exhausted, LeaseRequest, Route
 from claudeproxyd.outcomes.types import Kind, Outcome, Scope
 from claudeproxyd.pool.lease import Lease
 from claudeproxyd.pool.service import CredentialPool
@@ -68,13 +68,13 @@ def credential(name: str, provider: str = "p", **more: Any) -> Credential:
     return Credential(provider, name, Source(), **more)
 
 
-def wanted(*models: str, **more: Any) -> Wanted:
+def request(*models: str, **more: Any) -> LeaseRequest:
     """A wish for *models* in this order, each ``provider:model`` or a model of provider ``p``."""
     routes = []
     for model in models or ("m",):
         provider, _, name = model.rpartition(":")
         routes.append(Route(provider or "p", name))
-    return Wanted(routes, **more)
+    return LeaseRequest(routes, **more)
 
 
 class PoolTestCase(SynchronousTestCase):
@@ -106,11 +106,11 @@ class PoolTestCase(SynchronousTestCase):
 
     def take(self, pool: CredentialPool, *models: str, **more: Any) -> Lease:
         """A lease that must be there at once."""
-        return self.successResultOf(pool.lease(wanted(*models, **more)))
+        return self.successResultOf(pool.lease(request(*models, **more)))
 
     def wait(self, pool: CredentialPool, *models: str, **more: Any) -> Deferred[Lease]:
         """A lease that must not be there at once, and may never be."""
-        deferred = pool.lease(wanted(*models, **more))
+        deferred = pool.lease(request(*models, **more))
         self.assertNoResult(deferred)
         # What is left over when the pool stops is no fault.
         self.addCleanup(deferred.addErrback, lambda failure: failure.trap(Exhausted) and None)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.outcomes.types import OK
 from claudeproxyd.pool.service import CredentialPool
-from tests.pool.support import AUTH, QUOTA, QUOTA_HOUR, PoolTestCase, credential, name, wanted
+from tests.pool.support import AUTH, QUOTA, QUOTA_HOUR, PoolTestCase, credential, name, request
 
 
 class LearningTests(PoolTestCase):
@@ -44,7 +44,7 @@ class LearningTests(PoolTestCase):
             one, other = self.two("a")
             self.take(other).release(first)
             self.take(one).release(second)
-            self.assertEqual(other.ready_in(wanted()), 3600.0)
+            self.assertEqual(other.ready_in(request()), 3600.0)
 
     def test_end(self) -> None:
         """A success that clears a cooldown, or an operator who does, clears it for both."""
@@ -102,5 +102,5 @@ class LearningTests(PoolTestCase):
         """Whatever another says, the pool works on."""
         pool = CredentialPool(self.clock, Settings(), [credential("a")])
         pool.learn(said)
-        self.successResultOf(pool.lease(wanted())).release(OK)
+        self.successResultOf(pool.lease(request())).release(OK)
         pool.stopService()

@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.config.schema import Pool as Settings
-from claudeproxyd.leases import Credential, Exhausted, Wanted
+from claudeproxyd.leases import Credential, Exhausted, LeaseRequest
 from claudeproxyd.outcomes.types import CANCELLED, OK, Outcome, Scope
 from claudeproxyd.pool.cooldown import JITTER, JITTER_MOST
 from claudeproxyd.pool.lease import AlreadyReleased, Lease
@@ -42,7 +42,7 @@ from tests.pool.support import (
     TRANSIENT,
     UNREACHABLE,
     credential,
-    wanted,
+    request,
 )
 
 ALL = {
@@ -64,7 +64,7 @@ Key = tuple[str, str | None, str | None]
 class Grant:
     """A lease as the onlooker sees it."""
 
-    def __init__(self, lease: Lease, wish: Wanted, number: int) -> None:
+    def __init__(self, lease: Lease, wish: LeaseRequest, number: int) -> None:
         self.lease = lease
         self.wish = wish
         self.number = number
@@ -92,7 +92,7 @@ class Grant:
 class Waiting:
     """A request that has not been answered yet."""
 
-    def __init__(self, wish: Wanted, deferred: Deferred[Lease], deadline: float) -> None:
+    def __init__(self, wish: LeaseRequest, deferred: Deferred[Lease], deadline: float) -> None:
         self.wish = wish
         self.deferred = deferred
         self.deadline = deadline
@@ -108,7 +108,7 @@ class Rested:
         """By then it may be tried again, whatever its level was."""
         self.began = -1
         """The newest grant at the time."""
-        self.proved = False
+        self.probe_succeeded = False
         """A later grant succeeded."""
         self.before = 1
         """How many were under way when it began."""
@@ -155,7 +155,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     # -- what the onlooker knows
 
-    def candidates(self, wish: Wanted) -> list[tuple[Credential, str]]:
+    def candidates(self, wish: LeaseRequest) -> list[tuple[Credential, str]]:
         """Who could serve, enabled."""
         return [
             (ALL[name], route.model)
@@ -170,14 +170,14 @@ class PoolMachine(RuleBasedStateMachine):
         """Attempts that count for the limit of a credential."""
         return sum(grant.counted and grant.credential.name == name for grant in self.out)
 
-    def full(self, one: Credential, wish: Wanted) -> bool:
+    def full(self, one: Credential, wish: LeaseRequest) -> bool:
         """Whether a limit stands in the way."""
         if wish.count_tokens:
             return False
         total = sum(not grant.wish.count_tokens and grant.credential.provider == one.provider for grant in self.out)
         return (0 < one.max_concurrency <= self.under_way(one.name)) or total >= LIMITS.get(one.provider, 100)
 
-    def records(self, one: Credential, model: str, wish: Wanted) -> list[Rested]:
+    def records(self, one: Credential, model: str, wish: LeaseRequest) -> list[Rested]:
         """All that is known against a candidate.
 
         With nothing under way, who proved itself is as good as new, and who has rested for long enough may be tried.
@@ -195,14 +195,14 @@ class PoolMachine(RuleBasedStateMachine):
             for key in keys
             if key in rested
             and not (
-                (rested[key].proved or rested[key].healed < now)
+                (rested[key].probe_succeeded or rested[key].healed < now)
                 and not any(
                     key in grant.places() and grant.wish.count_tokens == wish.count_tokens for grant in self.out
                 )
             )
         ]
 
-    def surely_ready(self, wish: Wanted) -> list[tuple[Credential, str]]:
+    def surely_ready(self, wish: LeaseRequest) -> list[tuple[Credential, str]]:
         """Candidates against whom nothing at all is known."""
         return [
             (one, model)
@@ -221,7 +221,7 @@ class PoolMachine(RuleBasedStateMachine):
             and gate.place.model in (None, model)
         ]
 
-    def held(self, one: Credential, model: str, wish: Wanted) -> bool:
+    def held(self, one: Credential, model: str, wish: LeaseRequest) -> bool:
         """Whether a gate holds it back."""
         now = self.clock.seconds()
         gates = self.gates(one, model, wish.count_tokens)
@@ -241,9 +241,9 @@ class PoolMachine(RuleBasedStateMachine):
     def request(self, models: tuple[str, ...], number: int, **more: Any) -> None:
         """Somebody wants leases."""
         for _ in range(number):
-            self.one_request(wanted(*models, **more))
+            self.one_request(request(*models, **more))
 
-    def one_request(self, wish: Wanted) -> None:
+    def one_request(self, wish: LeaseRequest) -> None:
         """And what must come of it at once."""
         ready = self.surely_ready(wish)
         home = self.homes.get((wish.session, wish.routes[0].model)) if not wish.count_tokens else None
@@ -272,7 +272,7 @@ class PoolMachine(RuleBasedStateMachine):
         waiting.deferred.addCallbacks(granted, refused)
         waiting.deferred.addErrback(self.broken.append)
 
-    def grant(self, lease: Lease, wish: Wanted) -> None:
+    def grant(self, lease: Lease, wish: LeaseRequest) -> None:
         """A lease was granted: it must be a good one."""
         self.number += 1
         grant = Grant(lease, wish, self.number)
@@ -284,7 +284,7 @@ class PoolMachine(RuleBasedStateMachine):
             if record is None:
                 continue
             assert self.clock.seconds() >= record.until - 1e-6, f"{key} rests until {record.until}"
-            if not record.proved:
+            if not record.probe_succeeded:
                 others = [
                     other
                     for other in self.out
@@ -310,7 +310,7 @@ class PoolMachine(RuleBasedStateMachine):
         """An answer begins, and may take for ever."""
         grant = self.out[which % len(self.out)]
         self.note_proof(grant)
-        grant.lease.proved()
+        grant.lease.probe_succeeded()
 
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 20), outcomes=st.permutations([QUOTA_HOUR, QUOTA, TRANSIENT]))
@@ -328,7 +328,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.one_release(self.out.pop(), outcome)
         self.advance(4000.0)
         for _ in range(3):
-            self.one_request(wanted(*models))
+            self.one_request(request(*models))
             if self.out:
                 self.one_release(self.out.pop(), outcome)
 
@@ -348,7 +348,7 @@ class PoolMachine(RuleBasedStateMachine):
         for key in grant.places():
             record = self.rested[grant.wish.count_tokens].get(key)
             if record is not None and grant.number > record.began and self.clock.seconds() >= record.until:
-                record.proved = True
+                record.probe_succeeded = True
 
     def learn(self, grant: Grant, outcome: Outcome) -> None:
         """Note what the outcome must mean."""
@@ -369,7 +369,7 @@ class PoolMachine(RuleBasedStateMachine):
         record = rested.setdefault(key, Rested())
         if grant.number > record.began:
             record.began = self.number
-            record.proved = False
+            record.probe_succeeded = False
         # As many as were under way may try where the upstream named the time. This one was, and is no more.
         at_once = 1 + sum(
             other.credential.provider == provider
@@ -535,11 +535,11 @@ class PoolMachine(RuleBasedStateMachine):
         while self.out:
             self.one_release(self.out.pop(), OK)
         for _ in range(240):
-            self.one_request(wanted(*models, may_wait=False))
+            self.one_request(request(*models, may_wait=False))
             self.clock.advance(0.25)
             while self.out:
                 self.one_release(self.out.pop(), OK)
-        for route in wanted(*models).routes:
+        for route in request(*models).routes:
             for gate in self.pool._messages.gates:
                 if gate.place.roster.provider == route.provider and gate.place.model in (None, route.model):
                     assert gate.open, f"{gate.place} is {gate.condition}"

@@ -11,7 +11,7 @@ from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyClass, verifyObject
 
 from claudeproxyd.interfaces import ICredentialPool, ILease
-from claudeproxyd.leases import Exhausted, Route, Wanted
+from claudeproxyd.leases import Exhausted, LeaseRequest, Route
 from claudeproxyd.outcomes.types import CANCELLED, OK, Kind, Outcome, Scope
 from claudeproxyd.pool.lease import AlreadyReleased, Lease
 from claudeproxyd.pool.service import CredentialPool
@@ -32,7 +32,7 @@ from tests.pool.support import (
     credential,
     name,
     names,
-    wanted,
+    request,
 )
 
 verifyClass(ICredentialPool, CredentialPool)
@@ -67,8 +67,8 @@ class LeaseTests(PoolTestCase):
     def test_nobody(self) -> None:
         """A model that no credential serves is refused at once, without a time."""
         pool = self.pool(credential("a", models=("x-*",)))
-        self.assertEqual(self.refused(pool.lease(wanted("m"))), ("none", None))
-        self.assertEqual(self.refused(pool.lease(wanted("elsewhere:x-1"))), ("none", None))
+        self.assertEqual(self.refused(pool.lease(request("m"))), ("none", None))
+        self.assertEqual(self.refused(pool.lease(request("elsewhere:x-1"))), ("none", None))
 
 
 class ChoiceTests(PoolTestCase):
@@ -119,7 +119,7 @@ class ChoiceTests(PoolTestCase):
         self.assertEqual(self.turns(pool, 2, "claude-1"), "aa")
         self.assertEqual(self.turns(pool, 2, "gpt-4"), "bb")
         self.assertEqual(self.turns(pool, 1, "x"), "a")
-        self.assertEqual(self.refused(pool.lease(wanted("xx"))), ("none", None))
+        self.assertEqual(self.refused(pool.lease(request("xx"))), ("none", None))
 
     def test_route_order(self) -> None:
         """The first route with a ready candidate serves, a later one only while the first has none."""
@@ -134,7 +134,7 @@ class ChoiceTests(PoolTestCase):
     def test_tried_come_last(self) -> None:
         """Who failed this request already is offered again only when nothing else is ready on any route."""
         pool = self.pool("ab", credential("z", "q"))
-        wish = wanted("p:m", "q:n")
+        wish = request("p:m", "q:n")
         order = []
         for _ in range(4):
             lease = self.successResultOf(pool.lease(wish))
@@ -153,10 +153,10 @@ class ChoiceTests(PoolTestCase):
             asked.append(route.provider)
             return route.provider != "q"
 
-        first = self.take(pool, "m", "q:m", "r:m", carries=carries)
+        first = self.take(pool, "m", "q:m", "r:m", supports=carries)
         self.assertEqual((name(first), asked), ("a", ["p"]))
         first.release(QUOTA_HOUR)
-        self.assertEqual(name(self.take(pool, "m", "q:m", "r:m", carries=carries)), "c")
+        self.assertEqual(name(self.take(pool, "m", "q:m", "r:m", supports=carries)), "c")
         self.assertEqual(asked, ["p", "q", "r"])
 
     def test_nobody_waits_for_a_route_that_cannot(self) -> None:
@@ -164,10 +164,10 @@ class ChoiceTests(PoolTestCase):
         pool = self.pool("a", credential("b", "q"))
         for models in (["m"], ["q:m"]):
             self.take(pool, *models).release(QUOTA)
-        wish = wanted("m", "q:m", carries=lambda route: False)
+        wish = request("m", "q:m", supports=lambda route: False)
         self.assertEqual(self.refused(pool.lease(wish)), ("none", None))
         self.assertEqual(wish.routes, [])
-        waiting = pool.lease(wanted("m", "q:m", carries=lambda route: route.provider == "p"))
+        waiting = pool.lease(request("m", "q:m", supports=lambda route: route.provider == "p"))
         pool.clear("q", None, None)
         self.assertNoResult(waiting)
         self.clock.advance(1.0)
@@ -177,7 +177,7 @@ class ChoiceTests(PoolTestCase):
         """Who is not worth another try of this request is not offered, but counts for when to come back."""
         pool = self.pool("a")
         lease = self.take(pool)
-        wish = wanted(tried={lease.candidate.credential}, given_up={lease.candidate.credential})
+        wish = request(tried={lease.candidate.credential}, excluded={lease.candidate.credential})
         lease.release(QUOTA)
         self.assertEqual(self.refused(pool.lease(wish)), ("quota", 1.0))
 
@@ -199,7 +199,7 @@ class ChoiceTests(PoolTestCase):
         self.assertTrue(pool.set_enabled("p", "a", False))
         self.assertEqual(self.turns(pool, 2), "bb")
         self.assertTrue(pool.set_enabled("p", "b", False))
-        self.assertEqual(self.refused(pool.lease(wanted())), ("disabled", None))
+        self.assertEqual(self.refused(pool.lease(request())), ("disabled", None))
         self.assertFalse(pool.set_enabled("p", "nobody", False))
         self.assertTrue(pool.set_enabled("p", "a", True))
         self.assertEqual(self.turns(pool, 2), "aa")
@@ -216,7 +216,7 @@ class ChoiceTests(PoolTestCase):
         pool.reload([credential("a"), credential("b")], pool.settings)
         self.assertEqual(set(self.turns(pool, 2)), {"a", "b"})
         pool.reload([credential("a", disabled=True), credential("b", disabled=True)], pool.settings)
-        self.assertEqual(self.refused(pool.lease(wanted())), ("disabled", None))
+        self.assertEqual(self.refused(pool.lease(request())), ("disabled", None))
 
     def test_disabled_twice(self) -> None:
         """What an operator says at run time stands beside it, and is what is left when the configuration gives way."""
@@ -368,7 +368,7 @@ class CoolingTests(PoolTestCase):
         rests = []
         for _ in range(13):
             self.take(pool).release(QUOTA)
-            _, ready_in = self.refused(pool.lease(wanted()))
+            _, ready_in = self.refused(pool.lease(request()))
             assert ready_in is not None
             rests.append(ready_in)
             self.clock.advance(ready_in)
@@ -381,14 +381,14 @@ class CoolingTests(PoolTestCase):
         ten = [self.take(pool) for _ in range(10)]
         for lease in ten[:8]:
             lease.release(QUOTA)
-        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 1.0))
+        self.assertEqual(self.refused(pool.lease(request())), ("quota", 1.0))
         self.clock.advance(1.5)
         for lease in ten[8:]:
             lease.release(QUOTA)
-        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 1.0))
+        self.assertEqual(self.refused(pool.lease(request())), ("quota", 1.0))
         self.clock.advance(1.0)
         self.take(pool).release(QUOTA)
-        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 2.0))
+        self.assertEqual(self.refused(pool.lease(request())), ("quota", 2.0))
 
     def test_extends_and_never_shortens(self) -> None:
         """A later failure makes a running rest longer, or leaves it."""
@@ -396,15 +396,15 @@ class CoolingTests(PoolTestCase):
         three = [self.take(pool) for _ in range(3)]
         three[0].release(Outcome(Kind.QUOTA, Scope.MODEL, until_hint=50.0))
         three[1].release(Outcome(Kind.QUOTA, Scope.MODEL, until_hint=10.0))
-        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 50.0))
+        self.assertEqual(self.refused(pool.lease(request())), ("quota", 50.0))
         three[2].release(Outcome(Kind.QUOTA, Scope.MODEL, until_hint=70.0))
-        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 70.0))
+        self.assertEqual(self.refused(pool.lease(request())), ("quota", 70.0))
 
     def test_hint_is_capped(self) -> None:
         """No upstream may shut a credential out for longer than max_cooldown."""
         pool = self.pool("a", max_cooldown=600.0)
         self.take(pool).release(Outcome(Kind.QUOTA, Scope.MODEL, until_hint=1_580_000.0))
-        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 600.0))
+        self.assertEqual(self.refused(pool.lease(request())), ("quota", 600.0))
 
     def test_success_clears(self) -> None:
         """After a success the next failure starts from the beginning."""
@@ -414,7 +414,7 @@ class CoolingTests(PoolTestCase):
             self.clock.advance(10.0)
         self.take(pool).release(OK)
         self.take(pool).release(QUOTA)
-        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 1.0))
+        self.assertEqual(self.refused(pool.lease(request())), ("quota", 1.0))
 
     def test_success_elsewhere_clears_nothing(self) -> None:
         """A success on one model does not end a rest of the whole credential, nor an older one the rest at all."""
@@ -423,7 +423,7 @@ class CoolingTests(PoolTestCase):
         failing.release(Outcome(Kind.QUOTA, Scope.CREDENTIAL, until_hint=60.0))
         other.release(OK)
         old.release(OK)
-        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 60.0))
+        self.assertEqual(self.refused(pool.lease(request())), ("quota", 60.0))
 
     def test_hanging(self) -> None:
         """A key that takes a request and never answers rests for as long as that took, doubling, to four times that."""
@@ -458,15 +458,15 @@ class CoolingTests(PoolTestCase):
             lease.release(QUOTA_HOUR)
         message.release(OK)
         self.take(pool).release(OK)
-        self.assertEqual(self.refused(pool.lease(wanted(count_tokens=True))), ("quota", 3600.0))
+        self.assertEqual(self.refused(pool.lease(request(count_tokens=True))), ("quota", 3600.0))
 
 
 class WhoseFaultTests(PoolTestCase):
     """A 403, or a 404 about a model, may be the request's own doing."""
 
-    def refuse(self, pool: CredentialPool, outcome: Outcome, *credentials: str, **more: Any) -> Wanted:
+    def refuse(self, pool: CredentialPool, outcome: Outcome, *credentials: str, **more: Any) -> LeaseRequest:
         """A request is refused by those credentials, one after the other, and by no others."""
-        wish = wanted(**more)
+        wish = request(**more)
         for each in credentials:
             lease = self.successResultOf(pool.lease(wish))
             self.assertEqual(name(lease), each)
@@ -522,7 +522,7 @@ class WhoseFaultTests(PoolTestCase):
         self.refuse(pool, PERMISSION, "a", client="x")
         self.assertEqual(pool.gauges()["cooling"], 0)
         self.refuse(pool, PERMISSION, "a", client="y")
-        self.assertEqual(self.refused(pool.lease(wanted())), ("permission", 600.0))
+        self.assertEqual(self.refused(pool.lease(request())), ("permission", 600.0))
 
     def test_model_that_few_have(self) -> None:
         """Credentials that never served a model are no argument: the third one may have it."""
@@ -540,7 +540,7 @@ class WhoseFaultTests(PoolTestCase):
             self.refuse(pool, challenge, "a", client="x")
         self.assertEqual(self.turns(pool, 1), "a")
         self.refuse(pool, challenge, "a", client="y")
-        self.assertEqual(self.refused(pool.lease(wanted())), ("permission", 10.0))
+        self.assertEqual(self.refused(pool.lease(request())), ("permission", 10.0))
 
     def test_bounded(self) -> None:
         """However many models are made up, few suspicions are kept."""
@@ -578,12 +578,12 @@ class HalfOpenTests(PoolTestCase):
         self.clock.advance(1.0)
         trial = self.take(pool)
         waiting = [self.wait(pool) for _ in range(4)]
-        trial.proved()
+        trial.probe_succeeded()
         self.assertEqual([deferred.called for deferred in waiting], [True, True, False, False])
-        trial.proved()
+        trial.probe_succeeded()
         trial.release(OK)
         self.assertEqual([deferred.called for deferred in waiting], [True, True, False, False])
-        self.successResultOf(waiting[0]).proved()
+        self.successResultOf(waiting[0]).probe_succeeded()
         self.assertTrue(waiting[2].called)
 
     def test_answer_that_breaks_off(self) -> None:
@@ -592,7 +592,7 @@ class HalfOpenTests(PoolTestCase):
         self.take(pool).release(QUOTA)
         self.clock.advance(1.0)
         trial = self.take(pool)
-        trial.proved()
+        trial.probe_succeeded()
         trial.release(QUOTA)
         self.wait(pool)
 
@@ -670,7 +670,7 @@ class PassingTests(PoolTestCase):
 
     def down(self, pool: CredentialPool, outcome: Outcome = TRANSIENT, *models: str) -> None:
         """Everything fails until nothing is let through."""
-        while (deferred := pool.lease(wanted(*models))).called:
+        while (deferred := pool.lease(request(*models))).called:
             self.clock.advance(0.02)
             self.successResultOf(deferred).release(outcome)
         deferred.cancel()
@@ -694,7 +694,7 @@ class PassingTests(PoolTestCase):
             refused, out = out[10:], out[:10]
             for lease in refused:
                 lease.release(TRANSIENT)
-                pool.lease(wanted()).addCallbacks(out.append, lambda failure: failure.trap(Exhausted) and None)
+                pool.lease(request()).addCallbacks(out.append, lambda failure: failure.trap(Exhausted) and None)
             tries += len(out) - 10
         self.assertEqual(pool.gauges()["in_flight"], 10)
         self.assertLess(tries, 40 + 40)
@@ -722,7 +722,7 @@ class PassingTests(PoolTestCase):
         pool = self.pool("abcdefghij")
         self.down(pool)
         self.clock.advance(2.0)
-        probes = [pool.lease(wanted()) for _ in range(20)]
+        probes = [pool.lease(request()) for _ in range(20)]
         self.assertEqual(sum(deferred.called for deferred in probes), 1)
         for deferred in probes[1:]:
             deferred.addErrback(lambda failure: failure.trap(Exhausted) and None)
@@ -752,7 +752,7 @@ class PassingTests(PoolTestCase):
         """Who has waited in vain at a place that is down is told of the last failure there."""
         pool = self.pool("a", max_wait=0.2)
         self.down(pool, OVERLOADED)
-        waiting = [pool.lease(wanted()) for _ in range(2)]
+        waiting = [pool.lease(request()) for _ in range(2)]
         self.clock.advance(0.15)
         self.successResultOf(waiting[0]).release(OVERLOADED)
         self.clock.advance(0.06)
@@ -768,7 +768,7 @@ class PassingTests(PoolTestCase):
         self.assertNoResult(waiting)
         self.clock.advance(0.2)
         self.successResultOf(waiting).release(replace(OVERLOADED, until_hint=3000.0))
-        reason, ready_in = self.refused(pool.lease(wanted()))
+        reason, ready_in = self.refused(pool.lease(request()))
         self.assertEqual((reason, ready_in), ("overloaded", 3000.0))
 
     def test_comes_back(self) -> None:
@@ -780,7 +780,7 @@ class PassingTests(PoolTestCase):
             lease.release(TRANSIENT)
         granted: list[Lease] = []
         for number in range(500):
-            pool.lease(wanted(client=str(number % 10))).addCallbacks(granted.append, lambda _: None)
+            pool.lease(request(client=str(number % 10))).addCallbacks(granted.append, lambda _: None)
         # What was let go before it was known to be down fails.
         for _ in range(10):
             self.clock.advance(0.02)
@@ -821,7 +821,7 @@ class PassingTests(PoolTestCase):
     def test_count_tokens_apart(self) -> None:
         """What counting fails with holds no message back."""
         pool = self.pool("a")
-        while (deferred := pool.lease(wanted(count_tokens=True))).called:
+        while (deferred := pool.lease(request(count_tokens=True))).called:
             self.clock.advance(0.02)
             self.successResultOf(deferred).release(TRANSIENT)
         deferred.addErrback(lambda failure: failure.trap(Exhausted) and None)
@@ -831,7 +831,7 @@ class PassingTests(PoolTestCase):
         """Quota and auth shut out the last one too: trying is of no use."""
         pool = self.pool("a", max_wait=0.0)
         self.take(pool).release(QUOTA_HOUR)
-        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 3600.0))
+        self.assertEqual(self.refused(pool.lease(request())), ("quota", 3600.0))
 
 
 class WaitingTests(PoolTestCase):
@@ -853,7 +853,7 @@ class WaitingTests(PoolTestCase):
         pool = self.pool("ab", max_wait=30.0)
         self.take(pool).release(AUTH)
         self.take(pool).release(QUOTA_HOUR)
-        self.assertEqual(self.refused(pool.lease(wanted())), ("quota", 1800.0))
+        self.assertEqual(self.refused(pool.lease(request())), ("quota", 1800.0))
 
     def test_quota_comes_first(self) -> None:
         """Where some are out for a quota, that is what is told, whichever is back first."""
@@ -861,11 +861,11 @@ class WaitingTests(PoolTestCase):
             pool = self.pool("ab")
             for outcome in outcomes:
                 self.take(pool).release(outcome)
-            self.assertEqual(self.refused(pool.lease(wanted()))[0], "quota")
+            self.assertEqual(self.refused(pool.lease(request()))[0], "quota")
         pool = self.pool("a", credential("z", "q"))
         self.take(pool).release(AUTH)
         self.take(pool, "q:m").release(QUOTA_HOUR)
-        self.assertEqual(self.refused(pool.lease(wanted("m", "q:m")))[0], "quota")
+        self.assertEqual(self.refused(pool.lease(request("m", "q:m")))[0], "quota")
 
     def test_busy(self) -> None:
         """A request for a credential at its max_concurrency waits until an attempt ends, or max_wait."""
@@ -898,7 +898,7 @@ class WaitingTests(PoolTestCase):
         """After an early head commit no new wait begins."""
         pool = self.pool("a")
         self.take(pool).release(QUOTA)
-        self.assertEqual(self.refused(pool.lease(wanted(may_wait=False))), ("quota", 1.0))
+        self.assertEqual(self.refused(pool.lease(request(may_wait=False))), ("quota", 1.0))
 
     def test_queue_full(self) -> None:
         """Beyond the queue's bound a request is refused at once."""
@@ -906,7 +906,7 @@ class WaitingTests(PoolTestCase):
         self.take(pool).release(QUOTA)
         self.wait(pool)
         self.wait(pool)
-        self.assertEqual(self.refused(pool.lease(wanted())), ("queue_full", 1.0))
+        self.assertEqual(self.refused(pool.lease(request())), ("queue_full", 1.0))
 
     def test_queue_is_shared(self) -> None:
         """A client that fills the queue keeps nobody out: the others' requests take its places, up to as many."""
@@ -915,8 +915,8 @@ class WaitingTests(PoolTestCase):
             self.take(pool, model).release(QUOTA)
         greedy = [self.wait(pool, model, client="greedy") for model in "mmmnnn"]
         others = [self.wait(pool, client=client) for client in ("x", "y", "x")]
-        self.assertEqual(self.refused(pool.lease(wanted(client="x"))), ("queue_full", 1.0))
-        self.assertEqual(self.refused(pool.lease(wanted(client="greedy"))), ("queue_full", 1.0))
+        self.assertEqual(self.refused(pool.lease(request(client="x"))), ("queue_full", 1.0))
+        self.assertEqual(self.refused(pool.lease(request(client="greedy"))), ("queue_full", 1.0))
         self.assertEqual(pool.gauges()["waiting"], 6)
         gone = [each for each in greedy if each.called]
         self.assertEqual([self.refused(each) for each in gone], [("queue_full", 1.0)] * 3)
@@ -970,7 +970,7 @@ class WaitingTests(PoolTestCase):
         def served(lease: Lease, who: str) -> None:
             order.append(who)
             if who == "one":
-                pool.lease(wanted()).addCallback(served, "late")
+                pool.lease(request()).addCallback(served, "late")
             lease.release(OK)
 
         for who in ("one", "two"):
@@ -1035,7 +1035,7 @@ class WaitingTests(PoolTestCase):
         """A daemon that stops leaves nobody waiting and no timer behind."""
         pool = self.pool("a")
         self.take(pool).release(QUOTA)
-        waiting = pool.lease(wanted())
+        waiting = pool.lease(request())
         pool.stopService()
         self.assertEqual(self.refused(waiting), ("none", None))
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -1066,11 +1066,11 @@ class OperatorTests(PoolTestCase):
     def test_ready_in(self) -> None:
         """The pool says when something could serve: now, in so many seconds, or that it does not know."""
         pool = self.pool("ab")
-        self.assertEqual(pool.ready_in(wanted()), 0.0)
+        self.assertEqual(pool.ready_in(request()), 0.0)
         self.take(pool).release(QUOTA)
         self.take(pool).release(AUTH)
-        self.assertEqual(pool.ready_in(wanted()), 1.0)
-        self.assertIsNone(pool.ready_in(wanted("nowhere:m")))
+        self.assertEqual(pool.ready_in(request()), 1.0)
+        self.assertIsNone(pool.ready_in(request("nowhere:m")))
 
     def test_reload(self) -> None:
         """Who keeps provider and name keeps state; leases that are out stay good; the rest is as the file says."""
@@ -1084,7 +1084,7 @@ class OperatorTests(PoolTestCase):
         pool.set_enabled("p", "b", True)
         self.assertEqual(self.turns(pool, 4), "bcbc")
         self.assertEqual(self.turns(pool, 3, "other"), "cba")
-        self.assertEqual(self.refused(pool.lease(wanted("q:m"))), ("none", None))
+        self.assertEqual(self.refused(pool.lease(request("q:m"))), ("none", None))
         out.release(AUTH)
         old.release(AUTH)
         self.assertEqual(self.turns(pool, 2), "cc")

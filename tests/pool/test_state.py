@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from claudeproxyd.config.schema import Pool as Settings
-from claudeproxyd.leases import Wanted
+from claudeproxyd.leases import LeaseRequest
 from claudeproxyd.outcomes.types import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
 from tests.pool.support import (
@@ -21,7 +21,7 @@ from tests.pool.support import (
     PoolTestCase,
     credential,
     name,
-    wanted,
+    request,
 )
 
 scalars = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5)
@@ -70,13 +70,13 @@ class RestartTests(PoolTestCase):
         self.assertEqual(again.export_state(), pool.export_state())
         self.assertEqual(self.turns(again, 2), "bb")
         self.assertEqual(self.turns(again, 2, "x", count_tokens=True), "bb")
-        self.assertEqual(again.ready_in(wanted("q:n")), 0.5)
-        self.assertEqual(again.ready_in(wanted("r:anything")), 0.5)
+        self.assertEqual(again.ready_in(request("q:n")), 0.5)
+        self.assertEqual(again.ready_in(request("r:anything")), 0.5)
         self.clock.advance(2.0)
         two = self.take(again), self.take(again)
         next(lease for lease in two if name(lease) == "a").release(QUOTA)
         again.set_enabled("p", "b", False)
-        self.assertEqual(again.ready_in(wanted()), 4.0)
+        self.assertEqual(again.ready_in(request()), 4.0)
 
     def test_half_open(self) -> None:
         """A cooldown that ended meanwhile is half open: one trial."""
@@ -141,7 +141,7 @@ class RestartTests(PoolTestCase):
         pool = self.pool("a")
         self.take(pool).release(QUOTA)
         saved = {key: {**value, "until": 1e18, "end": 1e18} for key, value in pool.export_state().items()}
-        self.assertEqual(self.again(saved, "a").ready_in(wanted()), 86_400.0)
+        self.assertEqual(self.again(saved, "a").ready_in(request()), 86_400.0)
 
     @given(st.dictionaries(keys | st.text(), damaged | json_values))
     def test_damage(self, saved: dict[str, Any]) -> None:
@@ -151,7 +151,7 @@ class RestartTests(PoolTestCase):
         pool.clear(None, None, None)
         for one in "ab":
             pool.set_enabled("p", one, True)
-        self.successResultOf(pool.lease(wanted())).release(OK)
+        self.successResultOf(pool.lease(request())).release(OK)
         pool.stopService()
 
 
@@ -208,7 +208,7 @@ class SnapshotTests(PoolTestCase):
         )
 
     def test_no_secret(self) -> None:
-        """Neither the page nor the state touches a secret; Wanted and leases show names alone."""
+        """Neither the page nor the state touches a secret; LeaseRequest and leases show names alone."""
         pool = self.pool("a")
         lease = self.take(pool)
-        self.assertNotIn("Source", repr([*pool.snapshot(), pool.export_state(), lease.candidate, Wanted([])]))
+        self.assertNotIn("Source", repr([*pool.snapshot(), pool.export_state(), lease.candidate, LeaseRequest([])]))

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyClass
 
 from claudeproxyd.interfaces import ICredentialPool, ILease
-from claudeproxyd.leases import Candidate, Credential, Wanted
+from claudeproxyd.leases import Candidate, Credential, LeaseRequest
 from claudeproxyd.outcomes.types import Outcome
 from tests.weather.upstream import Ask, Weather
 
@@ -26,7 +26,7 @@ class OracleLease:
         self.candidate = candidate
         self._pool = pool
 
-    def proved(self) -> None:
+    def probe_succeeded(self) -> None:
         pass
 
     def release(self, outcome: Outcome) -> None:
@@ -42,29 +42,29 @@ class OraclePool:
         self._weather = weather
         self._credentials = credentials
         self._next = 0
-        self._waiting: deque[tuple[Wanted, Ask, Deferred[Any]]] = deque()
+        self._waiting: deque[tuple[LeaseRequest, Ask, Deferred[Any]]] = deque()
         self._alarm: Any = None
         self.asks: dict[str, Ask] = {}
         """By client: what it asks for now."""
 
-    def lease(self, wanted: Wanted) -> Deferred[Any]:
-        ask = self.asks[wanted.client]
+    def lease(self, request: LeaseRequest) -> Deferred[Any]:
+        ask = self.asks[request.client]
         if not self._waiting:
-            lease, wait = self._grant(wanted, ask)
+            lease, wait = self._grant(request, ask)
             if lease is not None:
                 return succeed(lease)
             self._wake(wait)
         deferred: Deferred[Any] = Deferred()
-        self._waiting.append((wanted, ask, deferred))
+        self._waiting.append((request, ask, deferred))
         return deferred
 
-    def _grant(self, wanted: Wanted, ask: Ask) -> tuple[OracleLease | None, float]:
+    def _grant(self, request: LeaseRequest, ask: Ask) -> tuple[OracleLease | None, float]:
         now = self._clock.seconds()
         number = len(self._credentials)
         soonest, best, least = inf, None, 2.0
         for turn in range(number):
             key = (self._next + turn) % number
-            wait = self._weather.refuses(ask._replace(key=key, model=wanted.routes[0].model), now)
+            wait = self._weather.refuses(ask._replace(key=key, model=request.routes[0].model), now)
             share = self._weather.share(key, now)
             if wait == 0.0 and share < least:
                 best, least = key, share
@@ -72,13 +72,13 @@ class OraclePool:
         if best is None:
             return None, soonest
         self._next = best + 1
-        return OracleLease(self, Candidate(wanted.routes[0], self._credentials[best])), 0.0
+        return OracleLease(self, Candidate(request.routes[0], self._credentials[best])), 0.0
 
     def serve(self) -> None:
         """Something is over."""
         while self._waiting:
-            wanted, ask, deferred = self._waiting[0]
-            lease, wait = self._grant(wanted, ask)
+            request, ask, deferred = self._waiting[0]
+            lease, wait = self._grant(request, ask)
             if lease is None:
                 self._wake(wait)
                 return
@@ -95,7 +95,7 @@ class OraclePool:
         """Nothing more is granted."""
         self._waiting.clear()
 
-    def ready_in(self, wanted: Wanted) -> float | None:
+    def ready_in(self, request: LeaseRequest) -> float | None:
         return 0.0
 
     def snapshot(self) -> Sequence[Mapping[str, Any]]:
