@@ -9,8 +9,10 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, FirstError, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from claudeproxyd.globs import is_glob
+from claudeproxyd.interfaces import ICatalog
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -34,6 +36,7 @@ QUIET = 1.0
 UNKNOWN_DATE = "1970-01-01T00:00:00Z"
 
 
+@implementer(ICatalog)
 class Catalog(Service):
     """The entries of ``/v1/models``. Discovery happens beside the requests, never in one's way; web reads the result.
 

@@ -354,7 +354,7 @@ class Daemon(MultiService):
         )
 
     def _odd_streams(self) -> Mapping[tuple[str, ...], float]:
-        return {(provider,): count for provider, count in self._plant.public.dispatcher.oddities.items()}
+        return {(provider,): count for provider, count in self._plant.dispatcher.anomalies.items()}
 
 
 def _fire(deferred: Deferred[None]) -> None:

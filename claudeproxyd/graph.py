@@ -27,11 +27,12 @@ from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.leases import Credential
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.outcomes.classify import operator_rule
+from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
 from claudeproxyd.secrets.sources import configured_secrets
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.tls import TLSSettings
-from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, Principal, Proxies
+from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, Proxies
 from claudeproxyd.web.gateway import Gateway, Limits, PublicGateway
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Upstreams:
             origin=origin,
             timeouts=timeouts,
             max_event_bytes=config.streaming.max_event_bytes,
-            hold=self._fixtures.buffers.note,
+            hold=self._fixtures.buffers.adjust,
             own_hop=self._fixtures.own_hop,
             signatures=self._fixtures.signatures,
             rules=[
@@ -176,7 +177,7 @@ class Plant:
             credentials(config, fixtures.sources),
             None if before is None else before.catalog,
         )
-        dispatcher = Dispatcher(
+        self.dispatcher: Dispatcher = Dispatcher(
             clock=reactor,
             pool=fixtures.pool,
             router=router,
@@ -212,7 +213,7 @@ class Plant:
                 check_host=not config.clients and not config.server.open,
                 check_origin=not config.clients,
             ),
-            dispatcher=dispatcher,
+            dispatcher=self.dispatcher,
             catalog=self.catalog,
             captures=fixtures.captures,
             **common,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twisted.internet.interfaces import IPushProducer
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
@@ -15,11 +16,21 @@ if TYPE_CHECKING:
     from typing import Any
 
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IPushProducer
 
+    from claudeproxyd.config.schema import Pool, Provider
+    from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.dispatch.call import Call, CancelReason
     from claudeproxyd.errors import ClaudeError
+    from claudeproxyd.executors.services import Services
+    from claudeproxyd.leases import Candidate, Credential, LeaseRequest, Route
     from claudeproxyd.messages.batch import Batch
+    from claudeproxyd.messages.usage import Usage
+    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.usage import UsageRecord
     from claudeproxyd.outcomes.types import ErrorAnswer, Outcome
+    from claudeproxyd.principals import Principal
+
+    Headers = Sequence[tuple[bytes, bytes]]
 
 
 class IBodyConsumer(Interface):
@@ -53,24 +64,55 @@ class IEventConsumer(Interface):
         """The stream is over and not whole; *reason* is an :class:`~claudeproxyd.outcomes.types.AttemptFailed`."""
 
 
-class IUpstreamAnswer(Interface):
-    """What an attempt brought once its head is in: a whole body, or a stream of events still to come."""
+class IStreamReader(Interface):
+    """Makes Claude frames of one streamed response, whatever the upstream speaks. Pure.
 
-    status: int = Attribute("the upstream's HTTP status, 200 as a rule")
-    headers: Sequence[tuple[bytes, bytes]] = Attribute("for the client, already filtered by the header rules")
-    body: bytes | None = Attribute("the whole Claude answer, or None where events follow")
-    usage: Any = Attribute("a messages.usage.Usage; of a stream it fills while events pass")
+    Made for each attempt, driven by its executor's response.
+    """
+
+    usage: Usage = Attribute("what is known so far; of a stream that was cut, with an estimate of what was delivered")
+    stop_reason: str | None = Attribute("the Claude one, known at the end")
+    oddity: str = Attribute("the first thing that was out of order though it passed; '' as a rule")
+    request_id: str = Attribute("the upstream's own id, where it tells it in the body; '' until then")
+    unfinished: int = Attribute("bytes of a frame whose end has not come")
+
+    def feed(data: bytes) -> Batch:
+        """What one read of the body comes to. Its ``ended``: the message is whole, and nothing after it matters.
+
+        Its ``error``: the upstream reported one, in these bytes, after the frames of the batch; nothing after it
+        matters. Raises :class:`~claudeproxyd.messages.reader.Damaged`,
+        :class:`~claudeproxyd.messages.reader.ModelFault`, and :class:`~claudeproxyd.framing.sse.FrameTooLarge`.
+        """
+
+    def end() -> Batch:
+        """The body is over. A batch that has not ``ended`` says that it was cut. Raises like :meth:`feed`."""
+
+
+class IUpstreamResponse(Interface):
+    """What an attempt brought once its head is in; :class:`IBufferedResponse` or :class:`IStreamingResponse`."""
+
+    headers: Headers = Attribute("for the client, already filtered by the header rules")
+    usage: Usage = Attribute("of a stream it fills while events pass")
     stop_reason: str | None = Attribute("of a stream: known at the end")
     request_id: str = Attribute("the upstream's own request id, or ''; of a stream: some tell it in its events")
-    exhausted: float | None = Attribute("seconds until a limit that this answer showed as used up is reset, or None")
-    oddity: str = Attribute(
+    exhausted: float | None = Attribute("seconds until a limit that this response showed as used up is reset, or None")
+    anomaly: str = Attribute(
         "the first thing that was out of order or of an unknown shape, though it passed; '' as a rule"
     )
     bytes_in: int = Attribute("bytes of body that came from the upstream so far")
-    producer: IPushProducer = Attribute("of a stream: pauses, resumes and stops the upstream's socket")
+
+
+class IBufferedResponse(IUpstreamResponse):
+    """A message or a token count, to its last byte."""
+
+    body: bytes = Attribute("as the client gets it")
+
+
+class IStreamingResponse(IUpstreamResponse, IPushProducer):
+    """A stream of Claude events still to come. As a producer it pauses, resumes and stops the upstream's socket."""
 
     def deliver(consumer: IEventConsumer) -> None:
-        """Start to hand events to *consumer*. Called at most once, only where ``body`` is None."""
+        """Start to hand events to *consumer*. Called at most once."""
 
 
 class IExecutor(Interface):
@@ -82,23 +124,24 @@ class IExecutor(Interface):
     kind: str = Attribute("the provider kind: anthropic, gemini …")
     family: str = Attribute("whose error dialect and signatures it has: anthropic, google, openai, bedrock")
 
-    def cannot_carry(call: Any, route: Any) -> str | None:
+    def cannot_carry(call: Call, route: Route) -> str | None:
         """Why the request of *call* cannot be translated for *route*, or None. Does no I/O.
 
         Asked once, ahead of the first lease for *route*. What a translation brought is given to ``call.prepare`` and
         waits for the attempts in ``call.prepared[route]``, with its ``warnings``, which dispatch logs.
         """
 
-    def messages(attempt: Any) -> Deferred[IUpstreamAnswer]:
-        """Send one :class:`claudeproxyd.dispatch.attempt.Attempt`. Cancelling closes the upstream's socket at once.
+    def messages(attempt: Attempt) -> Deferred[IBufferedResponse | IStreamingResponse]:
+        """Send one attempt; a stream comes of it only where the client asked for one.
 
-        Fails with :class:`~claudeproxyd.outcomes.types.AttemptFailed`, which carries the classified outcome.
+        Cancelling closes the upstream's socket at once. Fails with
+        :class:`~claudeproxyd.outcomes.types.AttemptFailed`, which carries the classified outcome.
         """
 
-    def count_tokens(attempt: Any) -> Deferred[IUpstreamAnswer]:
-        """The same for ``/v1/messages/count_tokens``; the answer is always whole."""
+    def count_tokens(attempt: Attempt) -> Deferred[IBufferedResponse]:
+        """The same for ``/v1/messages/count_tokens``."""
 
-    def models(credential: Any) -> Deferred[list[dict[str, Any]]]:
+    def models(credential: Credential) -> Deferred[list[dict[str, Any]]]:
         """The models which that credential can use, as entries of the Claude list."""
 
 
@@ -114,15 +157,15 @@ class IExecutorMaker(Interface):
         "the secret members that a credential of this kind may have: api_key, bearer_token …"
     )
 
-    def check(section: Any) -> Sequence[tuple[str, str]]:
+    def check(section: Provider) -> Sequence[tuple[str, str]]:
         """Mistakes in a provider's section, as (member, what is wrong and how to mend it) pairs."""
 
-    def base_urls(section: Any) -> Sequence[str]:
+    def base_urls(section: Provider) -> Sequence[str]:
         """Where the provider's requests go, for ``--check``: to its ``base_url`` as a rule. Of a section that was
         checked."""
 
-    def make(section: Any, services: Any) -> IExecutor:
-        """An executor for that provider. *services* is a :class:`claudeproxyd.executors.services.Services`."""
+    def make(section: Provider, services: Services) -> IExecutor:
+        """An executor for that provider."""
 
 
 class ISecretSource(Interface):
@@ -140,14 +183,14 @@ class ISecretSource(Interface):
 class ICredentialPool(Interface):
     """Grants credentials to attempts and learns from how they went. A service; called by dispatch."""
 
-    def lease(request: Any) -> Deferred[Any]:
-        """An :class:`ILease` for the first route of *request* that has a ready credential.
+    def lease(request: LeaseRequest) -> Deferred[ILease]:
+        """A lease for the first route of *request* that has a ready credential.
 
-        *request* is a :class:`claudeproxyd.leases.LeaseRequest`. All cooling: waits if the soonest is soon enough.
+        All cooling: waits if the soonest is soon enough.
         Cancelling gives the place in the queue up. Fails with :class:`claudeproxyd.leases.Exhausted`.
         """
 
-    def ready_in(request: Any) -> float | None:
+    def ready_in(request: LeaseRequest) -> float | None:
         """Seconds until something could serve *request*: 0 if now, None if that is unknown or never."""
 
     def snapshot() -> Sequence[Mapping[str, Any]]:
@@ -171,14 +214,19 @@ class ICredentialPool(Interface):
         Raises ValueError for one that cannot come back, since the configuration has it disabled.
         """
 
-    def reload(credentials: Sequence[Any], settings: Any) -> None:
-        """Other credentials from now on; those that keep provider and name keep their state. Leases out stay good."""
+    def reload(
+        credentials: Sequence[Credential], settings: Pool, provider_limits: Mapping[str, int] | None = None
+    ) -> None:
+        """Other credentials from now on; those that keep provider and name keep their state. Leases out stay good.
+
+        *provider_limits*: attempts at once of each provider; None leaves them as they are.
+        """
 
 
 class ILease(Interface):
     """One credential, granted to one attempt. Given back exactly once; a second release is an error in our code."""
 
-    candidate: Any = Attribute("the (route, credential) pair: claudeproxyd.leases.Candidate")
+    candidate: Candidate = Attribute("the (route, credential) pair")
 
     def probe_succeeded() -> None:
         """Its answer has begun: others may be let in to try, however long this one still takes, and however it ends."""
@@ -202,10 +250,10 @@ class IDownlink(Interface):
     def attach(producer: IPushProducer) -> None:
         """Pause and resume *producer* as the client's socket fills and drains, from now to the end of the request."""
 
-    def commit_head(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def commit_head(headers: Headers) -> None:
         """Send the 200 of a stream; only before anything else."""
 
-    def frames(headers: Sequence[tuple[bytes, bytes]], frames: bytes, last: bool) -> None:
+    def frames(headers: Headers, frames: bytes, last: bool) -> None:
         """Whole frames of the message; commits the message, and the head with these headers if it is not out yet.
 
         *last*: the message is whole with them, and so is the answer.
@@ -217,7 +265,7 @@ class IDownlink(Interface):
     def blank() -> None:
         """One blank ahead of a JSON body; the first of them commits the head."""
 
-    def whole(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+    def whole(headers: Headers, body: bytes) -> None:
         """A whole answer, and the end of it."""
 
     def fail(error: ClaudeError, answer: ErrorAnswer | None = None) -> None:
@@ -230,28 +278,105 @@ class IDownlink(Interface):
         """Cut the client's connection: it took nothing for too long."""
 
 
+class IDispatcher(Interface):
+    """Serves requests. Made anew for each configuration; called by web."""
+
+    def serve(call: Call) -> Deferred[None]:
+        """Answer one request, whatever it takes. Never fails: what goes wrong is written to the call's downlink.
+
+        To end it from outside use :meth:`cancel`.
+        """
+
+    def cancel(call: Call, served: Deferred[None], reason: CancelReason) -> None:
+        """End a request: its upstream's socket is closed at once, its lease goes back as cancelled."""
+
+
+class ICatalog(Interface):
+    """Which models there are. Called by web."""
+
+    def entries() -> Sequence[Mapping[str, Any]]:
+        """One for each, as ``/v1/models`` lists them."""
+
+
+class ICaptures(Interface):
+    """Records requests for operators who look into a failure. One in a process; called by web."""
+
+    def begin(request_id: str) -> ICapture | None:
+        """A recording of this request, or None: they are off, or too many are open."""
+
+
+class ICapture(Interface):
+    """One request being recorded. Ended by exactly one :meth:`finish`."""
+
+    client: ITranscript = Attribute("what the client sent, and what it got; filled by web")
+
+    def attempt(provider: str, credential: str) -> ITranscript:
+        """What goes between us and an upstream in one more attempt; filled by its executor."""
+
+    def finish(status: int, broken: bool = False) -> None:
+        """The request is over: *status* is what the client was told, *broken* that its stream did not end well."""
+
+
+class ITranscript(Interface):
+    """One HTTP request and its response being recorded. What is secret is masked when it is written."""
+
+    def request(method: str, path: str, headers: Headers, body: bytes) -> None:
+        """The request, as it was sent; *path* is a path with its query or a URL."""
+
+    def answer(status: int, headers: Headers) -> None:
+        """The head of the response."""
+
+    def data(chunk: bytes) -> None:
+        """A piece of the response's body, decoded."""
+
+    def failed(why: str) -> None:
+        """There was no whole response."""
+
+
+class IBufferAccount(Interface):
+    """Counts the bytes that are buffered for clients, up to ``server.max_buffered_bytes``. One for all listeners.
+
+    Called by web for bodies, by dispatch for what is made of them, by executors for unfinished frames and responses.
+    """
+
+    def check(client: str, size: int) -> None:
+        """Raise :class:`~claudeproxyd.errors.ClaudeError` (529) if *size* bytes more would be too many.
+
+        They are too many for all, or for this *client*.
+        """
+
+    def reserve(client: str, size: int) -> None:
+        """Count *size* bytes more of the client's, or raise as :meth:`check` does."""
+
+    def release(client: str, size: int) -> None:
+        """*size* bytes of what was reserved for the client are free again."""
+
+    def adjust(change: int) -> None:
+        """So many bytes more, or less, are buffered already, for no client in particular; never refused."""
+
+
 class IAuthenticator(Interface):
     """Who is calling. Called by web for each request, before its body is read; must not block."""
 
-    def authenticate(headers: Any) -> Any:
-        """A :class:`claudeproxyd.web.access.Principal`. Raises :class:`~claudeproxyd.errors.ClaudeError` (401)."""
+    def authenticate(headers: Headers) -> Principal:
+        """Raises :class:`~claudeproxyd.errors.ClaudeError` (401)."""
 
 
 class IAdmission(Interface):
     """Whether a principal may have one more request now. Asked by web before dispatch, told after."""
 
-    def admit(principal: Any, model: str) -> None:
+    def admit(principal: Principal) -> None:
         """Take a place. Raises :class:`~claudeproxyd.errors.ClaudeError`: 429 over the limit."""
 
-    def done(principal: Any) -> None:
+    def done(principal: Principal) -> None:
         """Give the place back; exactly once for each ``admit`` that returned."""
 
 
 class IUsageSink(Interface):
     """Takes one record for each attempt, when it is over. Called by dispatch; must neither block nor raise."""
 
-    def record(record: Any) -> None:
-        """*record* is a :class:`claudeproxyd.observe.usage.UsageRecord`."""
+    def record(record: UsageRecord) -> None:
+        """Take it, to write or count it later."""
 
 
 class IStateStore(Interface):
@@ -269,8 +394,8 @@ class IStateStore(Interface):
     def close() -> Deferred[None]:
         """Write what waits, and let go. Never fails; a cancelled one gives up the rest."""
 
-    def register(metrics: Any) -> None:
-        """Have the :class:`claudeproxyd.observe.metrics.Metrics` tell how the store fares."""
+    def register(metrics: Metrics) -> None:
+        """Have *metrics* tell how the store fares."""
 
 
 class ISelector(Interface):

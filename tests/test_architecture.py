@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "leases",
         "globs",
         "patterns",
+        "principals",
     ),
     ("framing",),
     ("messages",),

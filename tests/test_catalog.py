@@ -12,7 +12,7 @@ from zope.interface.verify import verifyClass
 
 from claudeproxyd.catalog import EVERY, PATIENCE, QUIET, Catalog
 from claudeproxyd.config.schema import Model, Provider, RouteTo
-from claudeproxyd.interfaces import IExecutor
+from claudeproxyd.interfaces import ICatalog, IExecutor
 from claudeproxyd.leases import Credential
 from claudeproxyd.secrets.static import StaticSecret
 
@@ -43,6 +43,7 @@ class ListingExecutor:
         return asked
 
 
+verifyClass(ICatalog, Catalog)
 verifyClass(IExecutor, ListingExecutor)
 
 

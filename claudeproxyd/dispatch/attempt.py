@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from claudeproxyd.dispatch.call import Call
+    from claudeproxyd.interfaces import ITranscript
     from claudeproxyd.leases import Credential, Route
     from claudeproxyd.messages.usage import Usage
-    from claudeproxyd.observe.capture import Exchange
 
 
 class Attempt:
@@ -20,7 +20,6 @@ class Attempt:
         "body",
         "bytes_out",
         "call",
-        "capture",
         "credential",
         "head_at",
         "last",
@@ -30,6 +29,7 @@ class Attempt:
         "stale_at",
         "started",
         "status",
+        "transcript",
         "usage",
     )
 
@@ -55,7 +55,7 @@ class Attempt:
         """When it went out once more, since the connection of the first time was closed already."""
         self.status = 0
         """The upstream's; 0 where no head came."""
-        self.capture: Exchange | None = None
+        self.transcript: ITranscript | None = None
         """Where the executor shows what it sent and got, when the request is captured."""
         self.bytes_out = 0
         """Bytes of body sent up."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from claudeproxyd.interfaces import IDownlink
+    from claudeproxyd.interfaces import ICapture, IDownlink
     from claudeproxyd.leases import Route
     from claudeproxyd.messages.envelope import Envelope
     from claudeproxyd.messages.usage import Usage
+    from claudeproxyd.principals import Principal
 
 
 class CancelReason(Enum):
@@ -78,21 +79,21 @@ class Call:
         self,
         *,
         request_id: str,
-        principal: Any,
+        principal: Principal,
         envelope: Envelope,
         headers: list[tuple[bytes, bytes]],
         query: bytes,
         count_tokens: bool,
         started: float,
         downlink: IDownlink,
-        capture: Any = None,
+        capture: ICapture | None = None,
         hold: Callable[[int], None] = lambda change: None,
     ) -> None:
         """*hold* is told of changes in the bytes that are kept beside the body."""
         self.request_id = request_id
         """Ours: ``req_…``."""
         self.principal = principal
-        """Who asks: a web.access.Principal (name, labels, models, max_concurrency)."""
+        """Who asks."""
         self.envelope = envelope
         self.headers = headers
         """The client's, lower-case names, in order; its key is among them and goes no further."""
@@ -103,7 +104,7 @@ class Call:
         """When the request's head was in, on the reactor's clock."""
         self.downlink = downlink
         self.capture = capture
-        """An observe.capture recording, or None."""
+        """Where it is recorded; None where it is not."""
         self.cancelled: CancelReason | None = None
         self.prepared: dict[Route, Any] = {}
         """By route, where that route's executor translates: a :class:`Prepared`, of the kind that it knows.

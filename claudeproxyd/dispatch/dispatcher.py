@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from claudeproxyd.dispatch.exchange import Exchange
 from claudeproxyd.dispatch.retries import RetryBudget
+from claudeproxyd.interfaces import IDispatcher
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -31,6 +33,7 @@ LOSSES = 1000
 LONGEST_LOSS = 300
 
 
+@implementer(IDispatcher)
 @dataclass(kw_only=True)
 class Dispatcher:
     """Serves requests. Made by tap for each configuration; called by web."""
@@ -55,7 +58,7 @@ class Dispatcher:
     wall: Callable[[], float] = time.time
     relays: set[Relay] = field(default_factory=set)
     """The open streams, for gauges."""
-    oddities: Counter[str] = field(default_factory=Counter)
+    anomalies: Counter[str] = field(default_factory=Counter)
     """Answers that were out of the grammar's order, or of an unknown shape, by provider; they pass as they are."""
 
     losses: OrderedDict[tuple[str, str, str], None] = field(default_factory=OrderedDict)
@@ -65,18 +68,15 @@ class Dispatcher:
         self.budget = RetryBudget(self.settings.retry_budget)
 
     def serve(self, call: Call) -> Deferred[None]:
-        """Answer one request, whatever it takes. Never fails: what goes wrong is written to the call's downlink.
-
-        To end it from outside use :meth:`cancel`.
-        """
+        """See :meth:`IDispatcher.serve <claudeproxyd.interfaces.IDispatcher.serve>`."""
         exchange = Exchange(self, call)
         served = exchange.served = Deferred.fromCoroutine(exchange.run())
         return served
 
-    def note_oddity(self, provider: str, what: str) -> None:
+    def note_anomaly(self, provider: str, what: str) -> None:
         """Count it, and log each provider's first: clients got the answer as it is."""
-        self.oddities[provider] += 1
-        if self.oddities[provider] == 1:
+        self.anomalies[provider] += 1
+        if self.anomalies[provider] == 1:
             self._log.warn(
                 "{provider} sends answers that are odd, and passed on as they are: {what}", provider=provider, what=what
             )
@@ -94,9 +94,8 @@ class Dispatcher:
                 "{provider} cannot be told all that {client} says: {loss}", provider=provider, client=client, loss=loss
             )
 
-    @staticmethod
-    def cancel(call: Call, served: Deferred[None], reason: CancelReason) -> None:
-        """End a request: its upstream's socket is closed at once, its lease goes back as cancelled."""
+    def cancel(self, call: Call, served: Deferred[None], reason: CancelReason) -> None:
+        """See :meth:`IDispatcher.cancel <claudeproxyd.interfaces.IDispatcher.cancel>`."""
         if call.cancelled is None:
             call.cancelled = reason
         served.cancel()

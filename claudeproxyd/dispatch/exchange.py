@@ -17,6 +17,7 @@ from claudeproxyd.dispatch.session import in_tool_loop, session_of
 from claudeproxyd.dispatch.size import Size
 from claudeproxyd.dispatch.verdict import Refusal, broken_off, refusal
 from claudeproxyd.errors import ClaudeError, shutting_down
+from claudeproxyd.interfaces import IStreamingResponse
 from claudeproxyd.leases import Exhausted, LeaseRequest
 from claudeproxyd.messages.rectify import without_thinking
 from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.dispatch.call import Call
     from claudeproxyd.dispatch.dispatcher import Dispatcher
-    from claudeproxyd.interfaces import IExecutor, ILease, IUpstreamAnswer
+    from claudeproxyd.interfaces import IExecutor, ILease, IUpstreamResponse
     from claudeproxyd.leases import Candidate, Route
 
 #: Nobody else is asked after these; of the repetitions, when they are used up.
@@ -274,23 +275,23 @@ class Exchange:
             house.note_losses(call.principal.name, provider, prepared.warnings)
         attempt.started = house.clock.seconds()
         outcome = CANCELLED
-        answer: IUpstreamAnswer | None = None
+        response: IUpstreamResponse | None = None
         try:
             sent = executor.count_tokens(attempt) if call.count_tokens else executor.messages(attempt)
-            answer = await sent
+            response = answered = await sent
             call.first_byte = attempt.head_at
-            headers = [*answer.headers, *self._ours()]
-            if answer.body is not None:
-                call.first_content = house.clock.seconds()
-                self._downlink.whole(headers, answer.body)
-            else:
+            headers = [*answered.headers, *self._ours()]
+            if IStreamingResponse.providedBy(answered):
                 assert self._relay is not None
                 content = house.timeouts[provider].content
                 content_by = attempt.started + content if content else None
-                await self._relay.carry(answer, headers, executor.family, content_by, begun)
-            if answer.oddity:
-                house.note_oddity(provider, answer.oddity)
-            outcome = OK if answer.exhausted is None else Outcome(Kind.OK, exhausted=answer.exhausted)
+                await self._relay.carry(answered, headers, executor.family, content_by, begun)
+            else:
+                call.first_content = house.clock.seconds()
+                self._downlink.whole(headers, answered.body)
+            if answered.anomaly:
+                house.note_anomaly(provider, answered.anomaly)
+            outcome = OK if answered.exhausted is None else Outcome(Kind.OK, exhausted=answered.exhausted)
             return outcome
         except AttemptFailed as failure:
             outcome = failure.outcome
@@ -298,7 +299,7 @@ class Exchange:
                 self._tries.paid += 1
             raise
         finally:
-            self._record(attempt, answer, outcome)
+            self._record(attempt, response, outcome)
 
     def _ours(self) -> list[tuple[bytes, bytes]]:
         call = self._call
@@ -338,7 +339,7 @@ class Exchange:
         elif reason is CancelReason.TOTAL:
             self._refuse(Refusal(ClaudeError(504, "The request took too long"), kind=Kind.CANCELLED.value))
 
-    def _record(self, attempt: Attempt, answer: IUpstreamAnswer | None, outcome: Outcome) -> None:
+    def _record(self, attempt: Attempt, response: IUpstreamResponse | None, outcome: Outcome) -> None:
         """One usage record for every attempt, whatever became of it."""
         house, call = self._house, self._call
         now = house.clock.seconds()
@@ -351,7 +352,7 @@ class Exchange:
         record.status = attempt.status
         if attempt.head_at is not None:
             record.time_to_first_byte = attempt.head_at - began
-        usage = attempt.usage if answer is None else answer.usage
+        usage = attempt.usage if response is None else response.usage
         if usage is not None and not call.count_tokens:
             call.usage = usage
             record.input_tokens = usage.input
@@ -360,11 +361,11 @@ class Exchange:
             record.cache_write_tokens = usage.cache_write
             record.thinking_tokens = usage.thinking
             record.estimated = usage.estimated
-        if answer is not None:
-            call.stop_reason = None if answer.stop_reason is None else foreign(answer.stop_reason)
-            record.upstream_request_id = foreign(answer.request_id)
+        if response is not None:
+            call.stop_reason = None if response.stop_reason is None else foreign(response.stop_reason)
+            record.upstream_request_id = foreign(response.request_id)
             record.stop_reason = call.stop_reason
-            record.bytes_in = answer.bytes_in
+            record.bytes_in = response.bytes_in
             if call.first_content is not None:
                 record.time_to_first_content = call.first_content - began
         house.sinks.record(record)

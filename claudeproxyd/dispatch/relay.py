@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.config.schema import Streaming
     from claudeproxyd.dispatch.call import Call
-    from claudeproxyd.interfaces import IUpstreamAnswer
+    from claudeproxyd.interfaces import IStreamingResponse
     from claudeproxyd.messages.batch import Batch
 
     Headers = Sequence[tuple[bytes, bytes]]
@@ -42,7 +42,6 @@ class Relay:
     """
 
     __slots__ = (
-        "_answer",
         "_begun",
         "_call",
         "_carried",
@@ -57,6 +56,7 @@ class Relay:
         "_held_bytes",
         "_held_count",
         "_paused_since",
+        "_response",
         "_settings",
         "_tick_every",
         "_timer",
@@ -78,7 +78,7 @@ class Relay:
         self._downlink = call.downlink
         self.events_sent = 0
         """Events of the message that the client was sent."""
-        self._answer: IUpstreamAnswer | None = None
+        self._response: IStreamingResponse | None = None
         self._begun: Callable[[], None] | None = None
         self._carried: Deferred[None] | None = None
         self._headers: Headers = ()
@@ -96,7 +96,7 @@ class Relay:
 
     def carry(
         self,
-        answer: IUpstreamAnswer,
+        response: IStreamingResponse,
         headers: Headers,
         family: str,
         content_by: float | None,
@@ -108,7 +108,7 @@ class Relay:
         from the downlink's ``message_committed``. *headers* go out with the head, should it be committed by this
         attempt; *content_by* is the latest moment for its first content event, and *begun* is called at that event.
         """
-        self._answer = answer
+        self._response = response
         self._headers = headers
         self._family = family
         self._content_by = content_by
@@ -119,8 +119,8 @@ class Relay:
         if content_by is not None and not self._committed:
             self._look_at(content_by)
         if self._paused_since is not None:
-            answer.producer.pauseProducing()
-        answer.deliver(self)
+            response.pauseProducing()
+        response.deliver(self)
         return carried
 
     def close(self) -> None:
@@ -170,15 +170,15 @@ class Relay:
             self._fail("malformed", "too much came before the first content event")
 
     def _fail(self, failure: str, why: str) -> None:
-        answer = self._answer
+        response = self._response
         evidence = Evidence(family=self._family, phase=Phase.STREAM, failure=failure, body=why.encode())
         self._end(AttemptFailed(classify(evidence)))
-        if answer is not None:
-            answer.producer.stopProducing()
+        if response is not None:
+            response.stopProducing()
 
     def _end(self, failure: Exception | None) -> None:
         carried, self._carried = self._carried, None
-        self._answer = None
+        self._response = None
         self._content_by = None
         if carried is None:
             return
@@ -188,24 +188,24 @@ class Relay:
             carried.errback(failure)
 
     def _cancelled(self, carried: Deferred[None]) -> None:
-        answer, self._answer = self._answer, None
+        response, self._response = self._response, None
         self._carried = None
-        if answer is not None:
-            answer.producer.stopProducing()
+        if response is not None:
+            response.stopProducing()
 
     # IPushProducer, for the downlink
 
     def pauseProducing(self) -> None:
         """The client's socket is full."""
         self._paused_since = self._clock.seconds()
-        if self._answer is not None:
-            self._answer.producer.pauseProducing()
+        if self._response is not None:
+            self._response.pauseProducing()
 
     def resumeProducing(self) -> None:
         """The client took what there was."""
         self._paused_since = None
-        if self._answer is not None:
-            self._answer.producer.resumeProducing()
+        if self._response is not None:
+            self._response.resumeProducing()
 
     def stopProducing(self) -> None:
         """The client's connection is lost; web cancels the whole request, so nothing is done here."""

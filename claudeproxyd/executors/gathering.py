@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from claudeproxyd.executors.answers import WholeAnswer
-from claudeproxyd.interfaces import IEventConsumer
+from claudeproxyd.executors.responses import BufferedResponse
+from claudeproxyd.interfaces import IEventConsumer, IStreamReader
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.reader import Damaged
 
 if TYPE_CHECKING:
-    from claudeproxyd.executors.answers import StreamAnswer, Whole
-    from claudeproxyd.messages.reader import StreamReader
+    from claudeproxyd.executors.responses import ParsedMessage, StreamingResponse
     from claudeproxyd.messages.usage import Usage
 
 
+@implementer(IStreamReader)
 class Unshown:
-    """The :class:`~claudeproxyd.messages.reader.StreamReader` of such a stream: its batches hold nothing.
+    """Reads such a stream: its batches hold nothing.
 
     So nobody has seen any of it when it fails, and another credential can take over.
     """
 
     request_id = ""
 
-    def __init__(self, reader: StreamReader, limit: int) -> None:
+    def __init__(self, reader: IStreamReader, limit: int) -> None:
         """*reader* makes the answer, of *limit* bytes at most."""
         self._reader = reader
         self._limit = limit
@@ -53,14 +53,14 @@ class Unshown:
         return self._reader.oddity
 
     def feed(self, data: bytes) -> Batch:
-        """See the protocol."""
+        """See :meth:`IStreamReader.feed <claudeproxyd.interfaces.IStreamReader.feed>`."""
         self.unfinished += len(data)
         if self.unfinished > self._limit:
             raise Damaged(f"an answer of more than {self._limit} bytes")
         return _without_frames(self._reader.feed(data))
 
     def end(self) -> Batch:
-        """See the protocol."""
+        """See :meth:`IStreamReader.end <claudeproxyd.interfaces.IStreamReader.end>`."""
         return _without_frames(self._reader.end())
 
 
@@ -70,15 +70,15 @@ def _without_frames(batch: Batch) -> Batch:
 
 @implementer(IEventConsumer)
 class _Gathering:
-    def __init__(self, answer: StreamAnswer, whole: Callable[[], Whole]) -> None:
+    def __init__(self, answer: StreamingResponse, whole: Callable[[], ParsedMessage]) -> None:
         self._answer = answer
         self._whole = whole
-        self.gathered: Deferred[WholeAnswer] = Deferred(lambda _: answer.stopProducing())
+        self.gathered: Deferred[BufferedResponse] = Deferred(lambda _: answer.stopProducing())
 
     def events(self, batch: Batch) -> None:
         """The answer is whole: no other batch comes."""
         answer = self._answer
-        made = WholeAnswer(answer.headers, self._whole(), exhausted=answer.exhausted, request_id=answer.request_id)
+        made = BufferedResponse(answer.headers, self._whole(), exhausted=answer.exhausted, request_id=answer.request_id)
         made.bytes_in = answer.bytes_in
         self.gathered.callback(made)
 
@@ -87,7 +87,7 @@ class _Gathering:
         self.gathered.errback(reason)
 
 
-def gathered(answer: StreamAnswer, whole: Callable[[], Whole]) -> Deferred[WholeAnswer]:
+def gathered(answer: StreamingResponse, whole: Callable[[], ParsedMessage]) -> Deferred[BufferedResponse]:
     """What *whole* makes of *answer*, whose reader is an :class:`Unshown`, at its end.
 
     Fails with :class:`~claudeproxyd.outcomes.types.AttemptFailed`. Cancelling closes the upstream's socket.

@@ -13,7 +13,13 @@ from urllib.parse import quote
 from twisted.internet.defer import TimeoutError
 
 from claudeproxyd.errors import type_in
-from claudeproxyd.executors.answers import StreamAnswer, Whole, WholeAnswer, read_count, read_message
+from claudeproxyd.executors.responses import (
+    BufferedResponse,
+    ParsedMessage,
+    StreamingResponse,
+    read_count,
+    read_message,
+)
 from claudeproxyd.framing.coding import CodingError, Decoder, decode_whole, sniff
 from claudeproxyd.messages import hops
 from claudeproxyd.messages.headers import value_of
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.executors.services import Services
-    from claudeproxyd.messages.reader import StreamReader
+    from claudeproxyd.interfaces import IStreamReader
     from claudeproxyd.upstream.client import Origin, Response
 
 #: No whole answer is larger: 128,000 tokens are some 2 MB, images in tool results some 30.
@@ -89,8 +95,8 @@ class HTTPExecutor(ABC):
         )
         attempt.bytes_out = len(body)
         if call.capture is not None:
-            attempt.capture = call.capture.attempt(section.name, attempt.credential.name)
-            attempt.capture.request("POST", target.decode("latin-1"), _pairs(lines), body)
+            attempt.transcript = call.capture.attempt(section.name, attempt.credential.name)
+            attempt.transcript.request("POST", target.decode("latin-1"), _pairs(lines), body)
         sent = self._origin.request(
             b"POST",
             target,
@@ -157,14 +163,14 @@ class HTTPExecutor(ABC):
     def _answered(self, response: Response, attempt: Attempt, then: Read) -> Any:
         attempt.head_at = self.services.clock.seconds()
         attempt.status = response.status
-        if attempt.capture is not None:
-            attempt.capture.answer(response.status, response.headers)
+        if attempt.transcript is not None:
+            attempt.transcript.answer(response.status, response.headers)
         if response.status == 200:
             return then(response, attempt)
         return self._error_body(response).addCallback(self._refused, response, attempt)
 
     def _stream(
-        self, response: Response, attempt: Attempt, reader: StreamReader, media_types: tuple[bytes, ...]
+        self, response: Response, attempt: Attempt, reader: IStreamReader, media_types: tuple[bytes, ...]
     ) -> Any:
         """The answer that *reader* makes of a body, which has to be of one of these types."""
         if not value_of(response.headers, b"content-type").lower().startswith(media_types):
@@ -176,7 +182,7 @@ class HTTPExecutor(ABC):
         except CodingError:
             response.stopProducing()
             return self._not_an_answer(b"", response, attempt)
-        return StreamAnswer(
+        return StreamingResponse(
             self,
             attempt,
             response,
@@ -187,7 +193,7 @@ class HTTPExecutor(ABC):
             request_id=_request_id(response),
         )
 
-    def _whole(self, response: Response, attempt: Attempt, read: Callable[[bytes], Whole] | None = None) -> Any:
+    def _whole(self, response: Response, attempt: Attempt, read: Callable[[bytes], ParsedMessage] | None = None) -> Any:
         """The answer in a body, once it is here; *read* makes the Claude one of it, where it is none already.
 
         *read* may raise :class:`~claudeproxyd.messages.reader.Damaged` and ``ModelFault``.
@@ -213,10 +219,10 @@ class HTTPExecutor(ABC):
     def _opened(self, raw: bytes, response: Response, attempt: Attempt, limit: int = MAX_ERROR_ANSWER) -> bytes:
         """A body without its coding; that is what is captured, since inside a coding nothing can be masked."""
         body = _decoded(raw, response, limit)
-        if attempt.capture is not None:
-            attempt.capture.data(body)
+        if attempt.transcript is not None:
+            attempt.transcript.data(body)
             if raw and not body:
-                attempt.capture.failed("the body does not match its content-encoding")
+                attempt.transcript.failed("the body does not match its content-encoding")
         return body
 
     def _passing(self, response: Response) -> Headers:
@@ -224,11 +230,11 @@ class HTTPExecutor(ABC):
         return redact_headers(self.client_headers(response.headers))
 
     def _read_whole(
-        self, raw: bytes, response: Response, attempt: Attempt, read: Callable[[bytes], Whole]
-    ) -> WholeAnswer:
+        self, raw: bytes, response: Response, attempt: Attempt, read: Callable[[bytes], ParsedMessage]
+    ) -> BufferedResponse:
         body = self._opened(raw, response, attempt, MAX_WHOLE_ANSWER)
         try:
-            answer = WholeAnswer(
+            answer = BufferedResponse(
                 self._passing(response),
                 read(body),
                 exhausted=foreseen(response.headers, self.family, self.services.now()),
@@ -298,8 +304,8 @@ class HTTPExecutor(ABC):
         reason = failure.value
         if not isinstance(reason, UpstreamError):
             return failure
-        if attempt.capture is not None:
-            attempt.capture.failed(str(reason))
+        if attempt.transcript is not None:
+            attempt.transcript.failed(str(reason))
         raise self.failed(attempt, phase=reason.phase, failure=reason.failure, body=str(reason).encode())
 
     def _evidence(self, attempt: Attempt, **seen: Any) -> Evidence:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zope.interface import implementer
+
 from claudeproxyd.framing.sse import FrameSplitter
+from claudeproxyd.interfaces import IStreamReader
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.reader import Damaged
 from claudeproxyd.messages.watch import StreamWatch
@@ -13,8 +16,9 @@ if TYPE_CHECKING:
     from claudeproxyd.messages.usage import Usage
 
 
+@implementer(IStreamReader)
 class ClaudeReader:
-    """The :class:`~claudeproxyd.messages.reader.StreamReader` of such a stream."""
+    """Reads such a stream."""
 
     __slots__ = ("_splitter", "_watch", "unfinished")
 
@@ -43,7 +47,7 @@ class ClaudeReader:
         return self._watch.oddity
 
     def feed(self, data: bytes) -> Batch:
-        """See the protocol."""
+        """See :meth:`IStreamReader.feed <claudeproxyd.interfaces.IStreamReader.feed>`."""
         splitter = self._splitter
         batch = self._watch.batch(splitter.feed(data))
         self.unfinished = splitter.unfinished

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from twisted.logger import Logger
+from zope.interface import implementer
 
+from claudeproxyd.interfaces import ICapture, ICaptures, ITranscript
 from claudeproxyd.messages.headers import SECRET
 from claudeproxyd.observe.scrub import scrub, scrub_bytes
 
@@ -83,7 +85,8 @@ class Body:
         }
 
 
-class Exchange:
+@implementer(ITranscript)
+class Transcript:
     """One request and its answer: the client's with us, or ours with an upstream."""
 
     def __init__(self, capture: Capture, about: dict[str, Any]) -> None:
@@ -139,6 +142,7 @@ class Exchange:
         return plain
 
 
+@implementer(ICapture)
 class Capture:
     """One request, in the making. Exactly one :meth:`finish` ends it."""
 
@@ -147,16 +151,16 @@ class Capture:
         self._request_id = request_id
         self._time = captures.wall_clock()
         self._began = captures.clock.seconds()
-        self._attempts: list[Exchange] = []
+        self._attempts: list[Transcript] = []
         self.finished = False
-        self.client = Exchange(self, {})
+        self.client = Transcript(self, {})
         """What the client sent, and what it got. Filled by web."""
 
-    def attempt(self, provider: str, credential: str) -> Exchange:
+    def attempt(self, provider: str, credential: str) -> Transcript:
         """One more attempt; to be filled as it goes."""
-        exchange = Exchange(self, {"provider": provider, "credential": credential})
-        self._attempts.append(exchange)
-        return exchange
+        transcript = Transcript(self, {"provider": provider, "credential": credential})
+        self._attempts.append(transcript)
+        return transcript
 
     def finish(self, status: int, broken: bool = False) -> None:
         """The request is over: *status* is what the client was told, *broken* that its stream did not end well."""
@@ -177,7 +181,7 @@ class Capture:
     @property
     def kept(self) -> int:
         """Bytes in memory."""
-        return self.client.kept + sum(exchange.kept for exchange in self._attempts)
+        return self.client.kept + sum(transcript.kept for transcript in self._attempts)
 
     def file(self) -> tuple[str, bytes]:
         """Its name, which sorts by time, and its content: JSON. Runs in a thread."""
@@ -187,11 +191,12 @@ class Capture:
             "request_id": self._request_id,
             "time": when.isoformat(timespec="milliseconds"),
             "client": self.client.plain(self._captures.max_bytes),
-            "attempts": [exchange.plain(self._captures.max_bytes) for exchange in self._attempts],
+            "attempts": [transcript.plain(self._captures.max_bytes) for transcript in self._attempts],
         }
         return name, msgspec.json.format(msgspec.json.encode(content), indent=1)
 
 
+@implementer(ICaptures)
 class Captures:
     """Makes captures, writes those worth keeping, and keeps as many as it is told to. One in a process."""
 

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from claudeproxyd.interfaces import ICredentialPool
+from claudeproxyd.interfaces import ICredentialPool, ILease
 from claudeproxyd.leases import Credential, Exhausted, LeaseRequest
 from claudeproxyd.outcomes.types import Outcome
 from claudeproxyd.pool import state
@@ -50,7 +50,7 @@ class _Waiter:
         self.key = key
         self.since = since
         self.deadline = deadline
-        self.deferred: Deferred[Lease] | None = None
+        self.deferred: Deferred[ILease] | None = None
         """None once it has been answered."""
 
 
@@ -108,7 +108,7 @@ class CredentialPool(Service):
 
     # -- granting
 
-    def lease(self, request: LeaseRequest) -> Deferred[Lease]:
+    def lease(self, request: LeaseRequest) -> Deferred[ILease]:
         """See the interface. Has fired already where something is ready."""
         now = self._clock.seconds()
         if not self._queue or self._key(request) not in self._queue:
@@ -179,7 +179,7 @@ class CredentialPool(Service):
     def _key(self, request: LeaseRequest) -> Hashable:
         return (request.count_tokens, frozenset(request.excluded), *request.routes)
 
-    def _wait(self, request: LeaseRequest, now: float) -> Deferred[Lease]:
+    def _wait(self, request: LeaseRequest, now: float) -> Deferred[ILease]:
         request.drop_unsupported()
         when, _ = self._candidates(request).soonest(request, request.excluded, now)
         deadline = now + self.settings.max_wait
@@ -194,7 +194,7 @@ class CredentialPool(Service):
             self._leave(greedy).errback(Exhausted("queue_full", self.ready_in(greedy.request)))
         waiter = _Waiter(request, self._key(request), now, deadline)
 
-        def give_up(_: Deferred[Lease]) -> None:
+        def give_up(_: Deferred[ILease]) -> None:
             self._leave(waiter)
 
         waiter.deferred = Deferred(give_up)
@@ -209,7 +209,7 @@ class CredentialPool(Service):
         self._arm()
         return Exhausted(kind, when - now if when is not None and when > now else None)
 
-    def _leave(self, waiter: _Waiter) -> Deferred[Lease]:
+    def _leave(self, waiter: _Waiter) -> Deferred[ILease]:
         """*waiter* waits no more; what it is to be answered through."""
         deferred, waiter.deferred = waiter.deferred, None
         assert deferred is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
-from claudeproxyd.globs import matches
 from claudeproxyd.interfaces import IAdmission, IAuthenticator
+from claudeproxyd.principals import Principal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,36 +22,10 @@ if TYPE_CHECKING:
 
     Headers = Sequence[tuple[bytes, bytes]]
 
-_ANSWERS_KEPT = 1000
-
 SHOWN = 12
 """Digits of an unknown key's digest in the log: who still uses a revoked key can be found, the key cannot."""
 
 _is_loopback = re.compile(rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d*)?", re.IGNORECASE).fullmatch
-
-
-@dataclass(frozen=True)
-class Principal:
-    """Whoever holds one client key."""
-
-    name: str
-    labels: Mapping[str, str] = field(default_factory=dict)
-    models: tuple[str, ...] = ("*",)
-    """Globs of model names that it may ask for."""
-    max_concurrency: int = 0
-    """Requests at once; 0: no limit."""
-    _answers: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
-
-    def may_use(self, model: str) -> bool:
-        """Whether it may ask for *model*."""
-        if "*" in self.models:
-            return True
-        answer = self._answers.get(model)
-        if answer is None:
-            if len(self._answers) >= _ANSWERS_KEPT:
-                self._answers.clear()
-            answer = self._answers[model] = matches(model, self.models)
-        return answer
 
 
 @implementer(IAuthenticator)
@@ -118,7 +91,7 @@ class ConcurrencyAdmission:
         self.running: dict[str, int] = {}
         """By principal's name; for gauges."""
 
-    def admit(self, principal: Principal, model: str) -> None:
+    def admit(self, principal: Principal) -> None:
         """See :meth:`IAdmission.admit <claudeproxyd.interfaces.IAdmission.admit>`."""
         running = self.running.get(principal.name, 0)
         if 0 < principal.max_concurrency <= running:

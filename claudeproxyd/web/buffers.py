@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 
+from zope.interface import implementer
+
 from claudeproxyd.errors import ClaudeError
+from claudeproxyd.interfaces import IBufferAccount
 
 SHARE = 4
 """The bodies of one client may take so many times what is left free: four fifths of all where nobody else has any,
 four ninths each of two. So there is always something left for somebody who comes new."""
 
 
+@implementer(IBufferAccount)
 class BufferBudget:
-    """Counts bytes that are held for clients, up to a limit. One for all listeners; it outlives reloads."""
+    """See :class:`~claudeproxyd.interfaces.IBufferAccount`. It outlives reloads."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -23,35 +27,28 @@ class BufferBudget:
         self._of_client: Counter[str] = Counter()
 
     def check(self, client: str, size: int) -> None:
-        """Raise :class:`~claudeproxyd.errors.ClaudeError` (529) if *size* bytes more would be too many.
-
-        They are too many for all, or for this *client*.
-        """
+        """See :meth:`IBufferAccount.check <claudeproxyd.interfaces.IBufferAccount.check>`."""
         free = self.limit - self.held - size
         if free < 0 or self._of_client[client] + size > SHARE * free:
             raise ClaudeError(529, "Too many large requests at once", headers=[(b"retry-after", b"1")])
 
-    def take(self, client: str, size: int) -> None:
-        """Hold *size* bytes more of the client's, or raise as :meth:`check` does."""
+    def reserve(self, client: str, size: int) -> None:
+        """See :meth:`IBufferAccount.reserve <claudeproxyd.interfaces.IBufferAccount.reserve>`."""
         self.check(client, size)
         self._count(client, size)
 
-    def note(self, change: int) -> None:
-        """So many bytes more, or less, are held already: of unfinished frames and answers, of answers that nobody
-        takes, or of translations."""
-        self._change(change)
-
-    def give_back(self, client: str, size: int) -> None:
-        """*size* bytes of what the client took are free again."""
+    def release(self, client: str, size: int) -> None:
+        """See :meth:`IBufferAccount.release <claudeproxyd.interfaces.IBufferAccount.release>`."""
         self._count(client, -size)
 
-    def _change(self, change: int) -> None:
+    def adjust(self, change: int) -> None:
+        """See :meth:`IBufferAccount.adjust <claudeproxyd.interfaces.IBufferAccount.adjust>`."""
         self.held += change
         if self.held > self.peak:
             self.peak = self.held
 
     def _count(self, client: str, change: int) -> None:
-        self._change(change)
+        self.adjust(change)
         self._of_client[client] += change
         if not self._of_client[client]:
             del self._of_client[client]

@@ -317,7 +317,7 @@ class GatewayChannel(HTTPChannel):
 
     def _note_unsent(self, size: int) -> None:
         """Count what of an answer waits here for its client among the bytes that are held for clients."""
-        self.site.gateway.buffers.note(size - self._noted)
+        self.site.gateway.buffers.adjust(size - self._noted)
         self._noted = size
 
     def _look_after_answer(self) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from claudeproxyd.errors import ClaudeError
-    from claudeproxyd.observe.capture import Exchange
+    from claudeproxyd.interfaces import ITranscript
     from claudeproxyd.outcomes.types import ErrorAnswer
     from claudeproxyd.web.request import GatewayRequest
 
@@ -37,13 +37,13 @@ class Downlink:
     """One request's answer. Made by web, driven by dispatch."""
 
     def __init__(
-        self, request: GatewayRequest, clock: IReactorTime, extra: Headers = (), capture: Exchange | None = None
+        self, request: GatewayRequest, clock: IReactorTime, extra: Headers = (), transcript: ITranscript | None = None
     ) -> None:
-        """*extra*: headers of web's own, for CORS. *capture*: shown what the client gets."""
+        """*extra*: headers of web's own, for CORS. *transcript*: shown what the client gets."""
         self._request = request
         self._clock = clock
         self._extra = extra
-        self._capture = capture
+        self._transcript = transcript
         self._producer: IPushProducer | None = None
         self._is_stream = False
         self._chunked = False
@@ -160,8 +160,8 @@ class Downlink:
         request.startedWriting = 1
         self.head_committed = True
         self.status = status
-        if self._capture is not None:
-            self._capture.answer(status, headers)
+        if self._transcript is not None:
+            self._transcript.answer(status, headers)
         lines = [
             _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status,
             _date_line(int(request.time + self._clock.seconds() - request.started)),
@@ -195,8 +195,8 @@ class Downlink:
 
     def _count(self, body: bytes) -> None:
         self.sent += len(body)
-        if self._capture is not None:
-            self._capture.data(body)
+        if self._transcript is not None:
+            self._transcript.data(body)
 
     def _write(self, data: bytes) -> None:
         self.last_write = self._clock.seconds()

@@ -6,21 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import Any, Protocol
+    from collections.abc import Callable
 
-    from claudeproxyd.dispatch.dispatcher import Dispatcher
-    from claudeproxyd.interfaces import IAdmission, IAuthenticator
+    from claudeproxyd.interfaces import (
+        IAdmission,
+        IAuthenticator,
+        IBufferAccount,
+        ICaptures,
+        ICatalog,
+        IDispatcher,
+    )
     from claudeproxyd.observe.access_log import AccessEntry
-    from claudeproxyd.observe.capture import Captures
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.web.access import BrowserGuard, Proxies
-    from claudeproxyd.web.buffers import BufferBudget
-
-    class Catalog(Protocol):
-        """What :mod:`claudeproxyd.web.models` needs of :class:`claudeproxyd.catalog.Catalog`."""
-
-        def entries(self) -> Sequence[Mapping[str, Any]]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +43,7 @@ class Gateway:
     guard: BrowserGuard
     proxies: Proxies
     limits: Limits
-    buffers: BufferBudget
+    buffers: IBufferAccount
     """Shared by all listeners; the same one after a reload."""
     admission: IAdmission
     """The same one after a reload, for it counts."""
@@ -61,6 +59,6 @@ class Gateway:
 class PublicGateway(Gateway):
     """With what the public endpoints need."""
 
-    dispatcher: Dispatcher
-    catalog: Catalog
-    captures: Captures
+    dispatcher: IDispatcher
+    catalog: ICatalog
+    captures: ICaptures

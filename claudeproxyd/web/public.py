@@ -63,7 +63,7 @@ class Messages(Endpoint):
             raise ClaudeError(400, f"model: {envelope.model} is not among the models of this key")
         if not self._count_tokens:
             # Claude Code sends dozens of count_tokens at once: they take no place.
-            gateway.admission.admit(principal, envelope.model)
+            gateway.admission.admit(principal)
             request.admitted = True
         capture = gateway.captures.begin(request.request_id)
         if capture is not None:
@@ -80,7 +80,7 @@ class Messages(Endpoint):
             started=request.started,
             downlink=downlink,
             capture=capture,
-            hold=gateway.buffers.note,
+            hold=gateway.buffers.adjust,
         )
         request.dispatched = True
         served = gateway.dispatcher.serve(call)

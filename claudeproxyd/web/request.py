@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
-    from claudeproxyd.web.access import Principal
+    from claudeproxyd.principals import Principal
     from claudeproxyd.web.channel import GatewayChannel
     from claudeproxyd.web.root import Endpoint
 
@@ -246,13 +246,14 @@ class GatewayRequest(Request):
         self.free_body()
         if self.admitted:
             self.admitted = False
+            assert self.principal is not None
             self.gateway.admission.done(self.principal)
 
     def free_body(self) -> None:
         """Nobody needs the body any more."""
         self._chunks.clear()
         self._decoder = None
-        self.gateway.buffers.give_back(self._client_name, self._held)
+        self.gateway.buffers.release(self._client_name, self._held)
         self._held = 0
 
     # -- codings and bounds
@@ -280,7 +281,7 @@ class GatewayRequest(Request):
         return "" if self.principal is None else self.principal.name
 
     def _hold(self, size: int) -> None:
-        self.gateway.buffers.take(self._client_name, size)
+        self.gateway.buffers.reserve(self._client_name, size)
         self._held += size
 
     def _check_size(self, size: int) -> None:

@@ -18,13 +18,15 @@ from claudeproxyd.dispatch.call import Call, CancelReason
 from claudeproxyd.dispatch.dispatcher import Dispatcher
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import (
+    IBufferedResponse,
     ICredentialPool,
+    IDispatcher,
     IDownlink,
     IEventConsumer,
     IExecutor,
     ILease,
     ISecretSource,
-    IUpstreamAnswer,
+    IStreamingResponse,
     IUsageSink,
 )
 from claudeproxyd.leases import Candidate, Credential, Exhausted, LeaseRequest
@@ -33,8 +35,8 @@ from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.observe.usage import UsageRecord
 from claudeproxyd.outcomes.types import ErrorAnswer, Outcome
+from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
-from claudeproxyd.web.access import Principal
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -119,13 +121,50 @@ class FakeDownlink:
 verifyClass(IDownlink, FakeDownlink)
 
 
-@implementer(IPushProducer)
-class FakeSocket:
-    """An upstream's socket."""
+class _FakeUpstreamResponse:
+    def __init__(self, headers: Headers = (), request_id: str = "req_up") -> None:
+        self.headers = headers
+        self.usage = Usage()
+        self.stop_reason: str | None = None
+        self.request_id = request_id
+        self.exhausted: float | None = None
+        self.anomaly = ""
+        self.bytes_in = 0
 
-    def __init__(self) -> None:
+
+@implementer(IBufferedResponse)
+class FakeBuffered(_FakeUpstreamResponse):
+    """A whole message, or a token count."""
+
+    def __init__(self, body: bytes, headers: Headers = ()) -> None:
+        super().__init__(headers)
+        self.body = body
+
+
+verifyClass(IBufferedResponse, FakeBuffered)
+verifyObject(IBufferedResponse, FakeBuffered(b"{}"))
+
+
+@implementer(IStreamingResponse)
+class FakeStreaming(_FakeUpstreamResponse):
+    """A stream whose events a test hands out."""
+
+    def __init__(self, headers: Headers = ()) -> None:
+        super().__init__(headers)
+        self.consumer: Any = None
+        self.at_once: list[Batch] = []
+        """What came in one read with the head."""
         self.paused = False
         self.stopped = 0
+
+    def deliver(self, consumer: IEventConsumer) -> None:
+        self.consumer = consumer
+        for batch in self.at_once:
+            consumer.events(batch)
+
+    def say(self, frames: bytes, content: bool = True, ended: bool = False) -> None:
+        """One read."""
+        self.consumer.events(Batch(frames, 1, content, ended=ended))
 
     def pauseProducing(self) -> None:
         self.paused = True
@@ -137,40 +176,8 @@ class FakeSocket:
         self.stopped += 1
 
 
-verifyClass(IPushProducer, FakeSocket)
-
-
-@implementer(IUpstreamAnswer)
-class FakeAnswer:
-    """A whole answer, or a stream whose events a test hands out."""
-
-    def __init__(self, body: bytes | None = None, headers: Headers = (), request_id: str = "req_up") -> None:
-        self.status = 200
-        self.headers = headers
-        self.body = body
-        self.usage = Usage()
-        self.stop_reason: str | None = None
-        self.request_id = request_id
-        self.exhausted: float | None = None
-        self.oddity = ""
-        self.bytes_in = 0
-        self.producer = FakeSocket()
-        self.consumer: Any = None
-        self.at_once: list[Batch] = []
-        """What came in one read with the head."""
-
-    def deliver(self, consumer: IEventConsumer) -> None:
-        self.consumer = consumer
-        for batch in self.at_once:
-            consumer.events(batch)
-
-    def say(self, frames: bytes, content: bool = True, ended: bool = False) -> None:
-        """One read."""
-        self.consumer.events(Batch(frames, 1, content, ended=ended))
-
-
-verifyClass(IUpstreamAnswer, FakeAnswer)
-verifyObject(IUpstreamAnswer, FakeAnswer())
+verifyClass(IStreamingResponse, FakeStreaming)
+verifyObject(IStreamingResponse, FakeStreaming())
 
 
 class Sent:
@@ -342,7 +349,9 @@ class FakePool:
     def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
         return False
 
-    def reload(self, credentials: Sequence[Any], settings: Any) -> None:
+    def reload(
+        self, credentials: Sequence[Any], settings: Any, provider_limits: Mapping[str, int] | None = None
+    ) -> None:
         pass
 
 
@@ -361,6 +370,7 @@ class FakeSink:
 
 
 verifyClass(IUsageSink, FakeSink)
+verifyClass(IDispatcher, Dispatcher)
 
 
 class HighestJitter(Random):

@@ -15,7 +15,7 @@ from claudeproxyd.errors import ClaudeError
 from claudeproxyd.leases import Exhausted
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Kind, Outcome, Scope, Then
-from tests.dispatch.fakes import EPOCH, SECRET, FakeAnswer, FakeExecutor, House, Served
+from tests.dispatch.fakes import EPOCH, SECRET, FakeBuffered, FakeExecutor, FakeStreaming, House, Served
 
 SAID = b'{"type":"error","error":{"type":"invalid_request_error","message":"no"}}'
 
@@ -67,7 +67,7 @@ class Told(DispatchTestCase):
     def test_records(self) -> None:
         """What an upstream made up may hold our key: its request's id, why it stopped."""
         house = House()
-        answer = FakeAnswer(b"{}")
+        answer = FakeBuffered(b"{}")
         answer.request_id = self.KEY
         answer.stop_reason = f"because of {self.KEY} " + "x" * 1_000
         served = self.served(house, answer)
@@ -84,7 +84,7 @@ class Answers(DispatchTestCase):
     def test_whole(self) -> None:
         """The client gets the upstream's body, its headers and ours; the lease comes back ok."""
         house = House()
-        served = self.served(house, FakeAnswer(b"{}", [(b"x-up", b"1"), (b"request-id", b"req_up")]))
+        served = self.served(house, FakeBuffered(b"{}", [(b"x-up", b"1"), (b"request-id", b"req_up")]))
         self.assertEqual(served.client.body, b"{}")
         self.assertEqual(
             served.client.head,
@@ -103,7 +103,7 @@ class Answers(DispatchTestCase):
     def test_what_goes_up(self) -> None:
         """An attempt has the credential's secret, the route's model and its number; the pool knows who asks."""
         house = House()
-        self.served(house, FakeAnswer(b"{}"))
+        self.served(house, FakeBuffered(b"{}"))
         (sent,) = house.executor.sent
         self.assertEqual((sent.attempt.secret, sent.attempt.model, sent.attempt.number), (SECRET, "p-m", 1))
         self.assertIsNone(sent.attempt.body)
@@ -136,7 +136,7 @@ class Answers(DispatchTestCase):
     def test_foreseen_limit(self) -> None:
         """A limit that a good answer shows as used up reaches the pool."""
         house = House()
-        answer = FakeAnswer(b"{}")
+        answer = FakeBuffered(b"{}")
         answer.exhausted = 30.0
         self.served(house, answer)
         self.assertEqual(house.pool.leases[0].outcome, Outcome(Kind.OK, exhausted=30.0))
@@ -152,7 +152,7 @@ class Answers(DispatchTestCase):
         """What no route can carry is a 400 in the first one's words; routes that can are used."""
         house = House("one/a", "two/b")
         house.executors["one"].refuses = "no toolsets"
-        self.assertEqual(self.served(house, FakeAnswer(b"{}")).call.provider, "two")
+        self.assertEqual(self.served(house, FakeBuffered(b"{}")).call.provider, "two")
         house.executors["two"].refuses = "no images"
         served = self.served(house)
         self.assertEqual((served.told, served.client.error.message), ((400, "invalid_request_error"), "no toolsets"))
@@ -160,10 +160,10 @@ class Answers(DispatchTestCase):
     def test_routes_are_asked_in_their_turn(self) -> None:
         """A translation costs nothing while the route ahead of it serves, and is made once for all attempts."""
         house = House("one/a", "two/b", "two/c")
-        self.served(house, FakeAnswer(b"{}"))
+        self.served(house, FakeBuffered(b"{}"))
         self.assertEqual((house.executors["one"].asked, house.executors["two"].asked), (1, 0))
         house.executor.answers = [failure(Kind.QUOTA, status=429)]
-        house.executors["two"].answers = [failure(Kind.QUOTA, status=429), FakeAnswer(b"{}")]
+        house.executors["two"].answers = [failure(Kind.QUOTA, status=429), FakeBuffered(b"{}")]
         self.assertEqual(house.serve().call.attempts, 3)
         self.assertEqual((house.executors["one"].asked, house.executors["two"].asked), (2, 1))
 
@@ -180,7 +180,7 @@ class Answers(DispatchTestCase):
         body = b'{"model":"m","max_tokens":1,"messages":[],"thread":{"type":"continue","previous_message_id":"msg_1"}}'
         house = House("one/a", "two/b")
         house.executors["two"].refuses = "a conversation that lies elsewhere"
-        self.assertEqual(self.served(house, FakeAnswer(b"{}"), body=body).call.provider, "one")
+        self.assertEqual(self.served(house, FakeBuffered(b"{}"), body=body).call.provider, "one")
         served = self.served(house, failure(Kind.QUOTA, status=429), body=body)
         self.assertEqual(served.told, (404, "not_found_error"))
         error = served.client.error
@@ -193,12 +193,12 @@ class Answers(DispatchTestCase):
         house = House("one/a", "two/b")
         two = house.executors["two"]
         two.losses = ["citations"]
-        self.served(house, FakeAnswer(b"{}"))
+        self.served(house, FakeBuffered(b"{}"))
         self.assertEqual(len(house.dispatcher.losses), 0)
         with capturedLogs() as logs:
             for _ in range(2):
                 house.executor.answers = [failure(Kind.QUOTA, status=429)]
-                two.answers = [FakeAnswer(b"{}")]
+                two.answers = [FakeBuffered(b"{}")]
                 house.serve()
             told = [event for event in logs if event.get("loss") == "citations"]
         self.assertEqual([event["client"] for event in told], ["client"])
@@ -209,7 +209,7 @@ class Answers(DispatchTestCase):
         """Once a stream is committed nobody needs the body again, nor what was made of it; until then it is counted."""
         house = House()
         house.executor.losses = ["citations"]
-        answer = FakeAnswer()
+        answer = FakeStreaming()
         house.executor.answers = [answer]
         changes: list[int] = []
         served = house.serve(stream=True, hold=changes.append)
@@ -236,7 +236,7 @@ class Failover(DispatchTestCase):
     def test_next(self) -> None:
         """Another credential takes over at once, and the client sees nothing of it but the count."""
         house = House(*"ab")
-        house.executor.answers = [failure(Kind.QUOTA, status=429), FakeAnswer(b"{}")]
+        house.executor.answers = [failure(Kind.QUOTA, status=429), FakeBuffered(b"{}")]
         served = house.serve()
         self.assertTrue(served.done)
         self.assertEqual(served.client.body, b"{}")
@@ -258,7 +258,7 @@ class Failover(DispatchTestCase):
             failure(Kind.CLIENT_FAULT, status=404, body=SAID.replace(b"no", b"no %d" % number)) for number in range(3)
         ]
         house = House(*"abc")
-        served = self.served(house, missing[0], FakeAnswer(b"{}"))
+        served = self.served(house, missing[0], FakeBuffered(b"{}"))
         self.assertEqual((served.client.body, house.pool.outcomes), (b"{}", ["client_fault", "ok"]))
         house = House(*"abc")
         served = self.served(house, *missing)
@@ -276,7 +276,7 @@ class Failover(DispatchTestCase):
     def test_next_route(self) -> None:
         """What is too large for one route's provider is tried on the next route, not on the next credential."""
         house = House("one/a", "one/b", "two/c")
-        house.executors["two"].answers = [FakeAnswer(b"{}")]
+        house.executors["two"].answers = [FakeBuffered(b"{}")]
         house.executor.answers = [failure(Kind.TOO_LARGE, Then.NEXT_ROUTE, status=413)]
         self.assertEqual(house.serve().call.credential, "c")
         self.assertEqual(house.pool.outcomes, ["too_large", "ok"])
@@ -284,7 +284,7 @@ class Failover(DispatchTestCase):
     def test_next_provider(self) -> None:
         """Where a provider does not serve this place, its other credentials do not either."""
         house = House("one/a", "one/b", "two/c")
-        house.executors["two"].answers = [FakeAnswer(b"{}")]
+        house.executors["two"].answers = [FakeBuffered(b"{}")]
         house.executor.answers = [failure(Kind.LOCATION, Then.NEXT_PROVIDER, status=400)]
         self.assertEqual(house.serve().call.credential, "c")
 
@@ -356,7 +356,7 @@ class Failover(DispatchTestCase):
         """Moving on from a used-up credential costs no budget."""
         house = House(*"ab", settings={"retry_budget": 0.2})
         for _ in range(30):
-            house.executor.answers = [failure(Kind.QUOTA, status=429), FakeAnswer(b"{}")]
+            house.executor.answers = [failure(Kind.QUOTA, status=429), FakeBuffered(b"{}")]
             self.assertEqual(house.serve().client.body, b"{}")
 
     def test_no_wait_after_head(self) -> None:
@@ -381,7 +381,9 @@ class Repetitions(DispatchTestCase):
         house = House(*"ab")
         turns = b'[{"role":"assistant","content":[{"type":"thinking"}]}]'
         body = b'{"model":"m","max_tokens":9,"thinking":{},"messages":%b}' % turns
-        served = self.served(house, failure(Kind.RECTIFY, Then.RECTIFY_ONCE, status=400), FakeAnswer(b"{}"), body=body)
+        served = self.served(
+            house, failure(Kind.RECTIFY, Then.RECTIFY_ONCE, status=400), FakeBuffered(b"{}"), body=body
+        )
         self.assertEqual(served.client.body, b"{}")
         self.assertEqual(house.pool.outcomes, ["ok"])
         self.assertEqual(
@@ -393,7 +395,7 @@ class Repetitions(DispatchTestCase):
         """Whoever takes over after that gets the rectified request too: the refused one would be refused again."""
         house = House("one/a", "two/b")
         house.executor.answers = [failure(Kind.RECTIFY, Then.RECTIFY_ONCE, status=400), failure(Kind.QUOTA, status=429)]
-        house.executors["two"].answers = [FakeAnswer(b"{}")]
+        house.executors["two"].answers = [FakeBuffered(b"{}")]
         served = house.serve()
         self.assertEqual(served.client.body, b"{}")
         (sent,) = house.executors["two"].sent
@@ -419,17 +421,17 @@ class Repetitions(DispatchTestCase):
     def test_last_word(self) -> None:
         """An attempt is told when nothing that the model spoils is asked for again."""
         house = House()
-        self.served(house, failure(Kind.MODEL_FAULT, Then.REPEAT_ONCE), FakeAnswer(b"{}"))
+        self.served(house, failure(Kind.MODEL_FAULT, Then.REPEAT_ONCE), FakeBuffered(b"{}"))
         self.assertEqual([sent.attempt.last for sent in house.executor.sent], [False, True])
         house = House(settings={"max_attempts": 1})
-        self.served(house, FakeAnswer(b"{}"))
+        self.served(house, FakeBuffered(b"{}"))
         self.assertEqual([sent.attempt.last for sent in house.executor.sent], [True])
 
     def test_refresh(self) -> None:
         """A 401 of a secret that can be refreshed: refreshed once, and repeated on the same lease."""
         house = House()
         source = house.sources["a"]
-        house.executor.answers = [failure(Kind.AUTH, Then.REFRESH_ONCE, status=401), FakeAnswer(b"{}")]
+        house.executor.answers = [failure(Kind.AUTH, Then.REFRESH_ONCE, status=401), FakeBuffered(b"{}")]
         served = house.serve()
         self.assertEqual((served.done, len(house.executor.sent)), (False, 1))
         source.refreshes[0].callback(SECRET)
@@ -443,7 +445,7 @@ class Repetitions(DispatchTestCase):
         newer = {"api_key": "newer"}
         presents = [SECRET, newer]
         self.patch(source, "present", lambda: presents.pop(0))
-        house.executor.answers = [failure(Kind.AUTH, Then.REFRESH_ONCE, status=401), FakeAnswer(b"{}")]
+        house.executor.answers = [failure(Kind.AUTH, Then.REFRESH_ONCE, status=401), FakeBuffered(b"{}")]
         served = house.serve()
         self.assertEqual((served.client.body, source.refreshes), (b"{}", []))
         self.assertEqual([sent.attempt.secret for sent in house.executor.sent], [SECRET, newer])
@@ -451,7 +453,7 @@ class Repetitions(DispatchTestCase):
     def test_reload_while_refreshing(self) -> None:
         """A lease stays with the executor that knows its credential, whatever a reload puts there meanwhile."""
         house = House()
-        house.executor.answers = [failure(Kind.AUTH, Then.REFRESH_ONCE, status=401), FakeAnswer(b"{}")]
+        house.executor.answers = [failure(Kind.AUTH, Then.REFRESH_ONCE, status=401), FakeBuffered(b"{}")]
         served = house.serve()
         house.executors["p"] = FakeExecutor()
         house.sources["a"].refreshes[0].callback(SECRET)
@@ -471,7 +473,7 @@ class Repetitions(DispatchTestCase):
     def test_refresh_fails(self) -> None:
         """A refresh that fails is a failed attempt of that credential: the next one takes over."""
         house = House(*"ab")
-        house.executor.answers = [failure(Kind.AUTH, Then.REFRESH_ONCE, status=401), FakeAnswer(b"{}")]
+        house.executor.answers = [failure(Kind.AUTH, Then.REFRESH_ONCE, status=401), FakeBuffered(b"{}")]
         served = house.serve()
         house.sources["a"].refreshes[0].errback(failure(Kind.AUTH))
         self.assertEqual(served.client.body, b"{}")
@@ -481,7 +483,7 @@ class Repetitions(DispatchTestCase):
         """So is one without which there is no secret at all."""
         house = House(*"ab")
         house.sources["a"].is_present = False
-        house.executor.answers = [FakeAnswer(b"{}")]
+        house.executor.answers = [FakeBuffered(b"{}")]
         served = house.serve()
         house.sources["a"].refreshes[0].errback(failure(Kind.TRANSIENT))
         self.assertEqual(served.client.body, b"{}")
@@ -540,11 +542,11 @@ class Cancelling(DispatchTestCase):
         """While events pass: the upstream's socket is closed at once."""
         house = House()
         served = house.serve(stream=True)
-        answer = FakeAnswer()
+        answer = FakeStreaming()
         house.executor.sent[0].answered.callback(answer)
         answer.say(b"one\n\n")
         served.cancel()
-        self.assertEqual(answer.producer.stopped, 1)
+        self.assertEqual(answer.stopped, 1)
         self.gone(served)
 
     def test_in_a_backoff(self) -> None:
@@ -583,7 +585,7 @@ class Cancelling(DispatchTestCase):
         house.clock.advance(0.1)
         self.assertEqual(served.told, (504, "timeout_error"))
         self.assertEqual(house.pool.outcomes, ["cancelled"])
-        self.served(house, FakeAnswer(b"{}"))
+        self.served(house, FakeBuffered(b"{}"))
 
 
 class CountTokens(DispatchTestCase):
@@ -592,17 +594,17 @@ class CountTokens(DispatchTestCase):
     def test_counted(self) -> None:
         """An upstream's count is the answer, streamed request or not."""
         house = House()
-        served = self.served(house, FakeAnswer(b'{"input_tokens":3}'), count_tokens=True, stream=True)
+        served = self.served(house, FakeBuffered(b'{"input_tokens":3}'), count_tokens=True, stream=True)
         self.assertEqual(served.client.body, b'{"input_tokens":3}')
         self.assertTrue(house.pool.lease_requests[0].count_tokens)
 
     def test_no_usage(self) -> None:
         """A count is no usage: its record says what it is of, and holds no tokens; neither does its access log."""
         house = House()
-        answer = FakeAnswer(b'{"input_tokens":3}')
+        answer = FakeBuffered(b'{"input_tokens":3}')
         answer.usage.input = 3
         served = self.served(house, answer, count_tokens=True)
-        self.served(house, FakeAnswer(b"{}"))
+        self.served(house, FakeBuffered(b"{}"))
         count, message = house.sink.records
         self.assertEqual((count.operation, message.operation), ("count_tokens", "messages"))
         self.assertEqual((count.outcome, count.input_tokens, served.call.usage), ("ok", None, None))
@@ -636,7 +638,7 @@ class Blanks(DispatchTestCase):
         served = house.serve()
         house.clock.pump([5.0, 5.0])
         self.assertEqual(served.client.writes, [b" ", b" "])
-        house.executor.sent[0].answered.callback(FakeAnswer(b"{}"))
+        house.executor.sent[0].answered.callback(FakeBuffered(b"{}"))
         self.assertEqual(served.client.body, b"{}")
         self.assertEqual(house.clock.getDelayedCalls(), [])
 
@@ -666,7 +668,7 @@ class Records(DispatchTestCase):
         second = house.executor.sent[1].attempt
         second.status, second.head_at, second.bytes_out = 200, house.clock.seconds(), 11
         house.clock.advance(1.0)
-        answer = FakeAnswer(b"{}")
+        answer = FakeBuffered(b"{}")
         answer.usage.input, answer.usage.output, answer.usage.cache_read = 5, 7, 3
         answer.stop_reason, answer.bytes_in = "end_turn", 2
         house.executor.sent[1].answered.callback(answer)
@@ -699,7 +701,7 @@ class Records(DispatchTestCase):
             if failing:
                 sent.answered.errback(failure(Kind.CLIENT_FAULT, Then.ANSWER, status=400))
             else:
-                sent.answered.callback(FakeAnswer(b"{}"))
+                sent.answered.callback(FakeBuffered(b"{}"))
             stale, last = house.sink.records
             self.assertEqual((stale.outcome, stale.attempt, stale.status, stale.duration), ("stale", 1, 0, 2.0))
             self.assertEqual((stale.bytes_out, stale.credential, stale.input_tokens), (11, "a", None))
@@ -748,18 +750,18 @@ class NothingToOffer(DispatchTestCase):
         self.assertIsInstance(served.client.error, ClaudeError)
         self.assertEqual(served.told, (503, "api_error"))
 
-    def test_oddity(self) -> None:
+    def test_anomaly(self) -> None:
         """An answer that is out of order passes; the first of a provider is logged, all are counted."""
         house = House("a")
         for stream in (True, False):
             served = house.serve(stream=stream)
-            answer = FakeAnswer(None if stream else b"{}")
-            answer.oddity = "a second message_start"
+            answer = FakeStreaming() if stream else FakeBuffered(b"{}")
+            answer.anomaly = "a second message_start"
             house.executor.sent[-1].answered.callback(answer)
             if stream:
                 answer.say(b"x", ended=True)
             self.assertTrue(served.done)
-        self.assertEqual(list(house.dispatcher.oddities.values()), [2])
+        self.assertEqual(list(house.dispatcher.anomalies.values()), [2])
 
 
 class Windows(DispatchTestCase):
@@ -782,14 +784,14 @@ class Windows(DispatchTestCase):
         """A request that is too large for a route goes to the next; one that may fit is left to the upstream."""
         for size, expected in ((500, {"p": 1, "q": 0}), (1_200, {"p": 1, "q": 0}), (1_300, {"p": 0, "q": 1})):
             house = House("p/a", "q/b", contexts={"p": 1_000})
-            served = self.served(house, FakeAnswer(b"{}"), body=self.body(size))
+            served = self.served(house, FakeBuffered(b"{}"), body=self.body(size))
             self.assertEqual((served.client.body, self.sent(house)), (b"{}", expected), size)
 
     def test_counted(self) -> None:
         """An upstream's own count, where the estimate was too low, leads past it, and past all that are too small."""
         house = House("p/a", "q/b", "r/c", contexts={"p": 1_000, "q": 1_100, "r": 2_000})
         house.executors["p"].answers = [self.overflow(1_150, 1_000)]
-        house.executors["r"].answers = [FakeAnswer(b"{}")]
+        house.executors["r"].answers = [FakeBuffered(b"{}")]
         served = house.serve(body=self.body(900))
         self.assertEqual((served.client.body, self.sent(house)), (b"{}", {"p": 1, "q": 0, "r": 1}))
         self.assertEqual(house.pool.outcomes, ["client_fault", "ok"])
@@ -799,7 +801,7 @@ class Windows(DispatchTestCase):
         said = ErrorAnswer(400, [], SAID, verbatim=False, message="Input is too long.")
         house = House("p/a", "q/b", "r/c", contexts={"p": 1_000, "q": 1_000, "r": 1_001})
         house.executors["p"].answers = [AttemptFailed(Outcome(Kind.CLIENT_FAULT, Scope.NONE, Then.ANSWER), said)]
-        house.executors["r"].answers = [FakeAnswer(b"{}")]
+        house.executors["r"].answers = [FakeBuffered(b"{}")]
         served = house.serve(body=self.body(900))
         self.assertEqual((served.client.body, self.sent(house)), (b"{}", {"p": 1, "q": 0, "r": 1}))
 
@@ -834,5 +836,5 @@ class Windows(DispatchTestCase):
     def test_counting(self) -> None:
         """A request is counted wherever its tokens are to be known, however large it is."""
         house = House("p/a", contexts={"p": 100})
-        served = self.served(house, FakeAnswer(b'{"input_tokens":9}'), count_tokens=True, body=self.body(900))
+        served = self.served(house, FakeBuffered(b'{"input_tokens":9}'), count_tokens=True, body=self.body(900))
         self.assertEqual(served.client.body, b'{"input_tokens":9}')

@@ -15,7 +15,7 @@ from claudeproxyd.dispatch.relay import Relay
 from claudeproxyd.interfaces import IEventConsumer
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Outcome, Scope, Then
-from tests.dispatch.fakes import FakeAnswer, House, Served
+from tests.dispatch.fakes import FakeStreaming, House, Served
 
 verifyClass(IEventConsumer, Relay)
 verifyClass(IPushProducer, Relay)
@@ -37,9 +37,9 @@ class RelayTestCase(SynchronousTestCase):
         self.served: Served = self.house.serve(stream=True)
         self.client = self.served.client
 
-    def head(self, number: int = -1, *at_once: Batch) -> FakeAnswer:
+    def head(self, number: int = -1, *at_once: Batch) -> FakeStreaming:
         """The head of an attempt's answer arrives."""
-        answer = FakeAnswer(headers=[(b"x-up", b"1")])
+        answer = FakeStreaming(headers=[(b"x-up", b"1")])
         answer.at_once = list(at_once)
         self.house.executor.sent[number].answered.callback(answer)
         return answer
@@ -141,7 +141,7 @@ class MessageCommit(RelayTestCase):
         answer.say(b"start\n\nstop\n\n", content=False, ended=True)
         self.head().say(b"all\n\n", ended=True)
         self.assertEqual(self.client.writes, [b"all\n\n"])
-        self.assertEqual(answer.producer.stopped, 1)
+        self.assertEqual(answer.stopped, 1)
         self.over("transient", "ok")
 
     def test_bound(self) -> None:
@@ -150,7 +150,7 @@ class MessageCommit(RelayTestCase):
         answer = self.head()
         answer.say(b"x" * 15, content=False)
         answer.say(b"x" * 15, content=False)
-        self.assertEqual(answer.producer.stopped, 1)
+        self.assertEqual(answer.stopped, 1)
         self.head().say(b"all\n\n", ended=True)
         self.over("transient", "ok")
 
@@ -255,9 +255,9 @@ class Pauses(RelayTestCase):
         self.begin()
         answer = self.head()
         self.client.producer.pauseProducing()
-        self.assertTrue(answer.producer.paused)
+        self.assertTrue(answer.paused)
         self.client.producer.resumeProducing()
-        self.assertFalse(answer.producer.paused)
+        self.assertFalse(answer.paused)
 
     def test_next_attempt_is_paused(self) -> None:
         """A new attempt learns of it before its first event."""
@@ -266,9 +266,9 @@ class Pauses(RelayTestCase):
         self.client.producer.pauseProducing()
         first.consumer.broken(cut())
         second = self.head()
-        self.assertTrue(second.producer.paused)
+        self.assertTrue(second.paused)
         self.client.producer.resumeProducing()
-        self.assertFalse(second.producer.paused)
+        self.assertFalse(second.paused)
 
     def test_stall(self) -> None:
         """A client that takes nothing for ``stall`` seconds is cut, and its upstream too, without blame."""
@@ -281,7 +281,7 @@ class Pauses(RelayTestCase):
         self.assertFalse(self.served.done)
         self.house.clock.advance(0.1)
         self.assertTrue(self.client.aborted)
-        self.assertEqual(answer.producer.stopped, 1)
+        self.assertEqual(answer.stopped, 1)
         self.assertEqual(self.served.call.error, "stalled")
         self.over("cancelled")
 
@@ -310,9 +310,9 @@ class ContentDeadline(RelayTestCase):
         first = self.head()
         first.say(b"start\n\n", content=False)
         self.house.clock.pump([10.0] * 9 + [9.9])
-        self.assertEqual(first.producer.stopped, 0)
+        self.assertEqual(first.stopped, 0)
         self.house.clock.advance(0.1)
-        self.assertEqual(first.producer.stopped, 1)
+        self.assertEqual(first.stopped, 1)
         self.head().say(b"all\n\n", ended=True)
         self.assertEqual(self.client.writes[-1], b"all\n\n")
         self.over("transient", "ok")
@@ -323,7 +323,7 @@ class ContentDeadline(RelayTestCase):
         answer = self.head()
         self.house.clock.pump([10.0] * 10)
         self.assertEqual(self.served.told, (504, "timeout_error"))
-        self.assertEqual(answer.producer.stopped, 1)
+        self.assertEqual(answer.stopped, 1)
         self.over("transient")
 
     def test_content_came(self) -> None:
@@ -349,7 +349,7 @@ class ContentDeadline(RelayTestCase):
         self.house.dispatcher.timeouts = {"p": Timeouts(content=2.0)}
         answer = self.head()
         self.house.clock.advance(2.0)
-        self.assertEqual(answer.producer.stopped, 1)
+        self.assertEqual(answer.stopped, 1)
 
 
 class FirstContent(RelayTestCase):

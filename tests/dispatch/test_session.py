@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.dispatch.session import in_tool_loop, session_of
-from claudeproxyd.web.access import Principal
+from claudeproxyd.principals import Principal
 from tests.dispatch.fakes import House
 
 TURNS = [{"role": "user", "content": "hello"}]

@@ -15,16 +15,19 @@ from zope.interface.verify import verifyClass, verifyObject
 from claudeproxyd.config.schema import Betas
 from claudeproxyd.dispatch.verdict import broken_off
 from claudeproxyd.errors import TYPE_OF_STATUS
-from claudeproxyd.executors.answers import StreamAnswer, WholeAnswer
 from claudeproxyd.executors.anthropic import AnthropicExecutor, AnthropicMaker
+from claudeproxyd.executors.responses import BufferedResponse, StreamingResponse
 from claudeproxyd.interfaces import (
     IBodyConsumer,
+    IBufferedResponse,
     IExecutor,
     IExecutorMaker,
     ISecretSource,
-    IUpstreamAnswer,
+    IStreamingResponse,
+    IStreamReader,
 )
 from claudeproxyd.leases import Credential
+from claudeproxyd.messages.passthrough import ClaudeReader
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.scrub import remember
 from claudeproxyd.outcomes.classify import operator_rule
@@ -36,9 +39,10 @@ from tests.upstream.fakes import Wire
 
 verifyClass(IExecutor, AnthropicExecutor)
 verifyClass(IExecutorMaker, AnthropicMaker)
-verifyClass(IUpstreamAnswer, StreamAnswer)
-verifyClass(IBodyConsumer, StreamAnswer)
-verifyClass(IUpstreamAnswer, WholeAnswer)
+verifyClass(IStreamingResponse, StreamingResponse)
+verifyClass(IBodyConsumer, StreamingResponse)
+verifyClass(IBufferedResponse, BufferedResponse)
+verifyClass(IStreamReader, ClaudeReader)
 verifyObject(ISecretSource, StaticSecret({}))
 
 MESSAGE = b'{"type":"message","stop_reason":"end_turn","usage":{"input_tokens":5,"output_tokens":7}}'
@@ -418,7 +422,7 @@ class Streams(AnthropicTestCase):
             if end:
                 wire.say(chunk(end))
             else:
-                answer.producer.stopProducing()
+                answer.stopProducing()
             self.assertEqual(sum(changes), 0)
 
     def test_error_before_content(self) -> None:
@@ -523,10 +527,10 @@ class Streams(AnthropicTestCase):
     def test_idle(self) -> None:
         """Silence is a time-out; not while it is we who have paused."""
         answer, events, _ = self.deliver(START + BLOCK + DELTA % b"a")
-        answer.producer.pauseProducing()
+        answer.pauseProducing()
         self.net.reactor.advance(1000.0)
         self.assertIsNone(events.failure)
-        answer.producer.resumeProducing()
+        answer.resumeProducing()
         self.net.reactor.advance(300.0)
         self.assertEqual((events.failure.outcome.kind, events.failure.outcome.timed_out), (Kind.BROKEN_STREAM, True))
 

@@ -127,11 +127,11 @@ class ClaudeAnswers:
             answer = self.served(json.dumps(message).encode())
             known = shape == 11.0
             self.assertEqual(answer.usage.input, 11 if known else None, shape)
-            self.assertEqual("input_tokens" in answer.oddity, not known, shape)
+            self.assertEqual("input_tokens" in answer.anomaly, not known, shape)
         for usage in ("[]", "7", '"x"'):
             answer = self.served(json.dumps({**MESSAGE, "usage": json.loads(usage)}).encode())
-            self.assertIn("usage", answer.oddity)
-        self.assertEqual(self.served(json.dumps(MESSAGE).encode()).oddity, "")
+            self.assertIn("usage", answer.anomaly)
+        self.assertEqual(self.served(json.dumps(MESSAGE).encode()).anomaly, "")
 
     def test_streamed(self: Any) -> None:
         """The same in a stream, whose figures are the same."""
@@ -271,7 +271,7 @@ class Gemini(Served, GeminiTestCase):
             answer = self.served(json.dumps({**GEMINI, "usageMetadata": counts}).encode())
             self.assertEqual(answer.usage.output, 7)
             if shape is not None and not isinstance(shape, int):
-                self.assertIn("unknown shape", answer.oddity)
+                self.assertIn("unknown shape", answer.anomaly)
 
     def test_bytes(self) -> None:
         """A byte order mark, NaN for a likelihood, half a character."""

@@ -13,13 +13,20 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyClass
 
+from claudeproxyd.interfaces import ICapture, ICaptures, ITranscript
 from claudeproxyd.observe import capture as module
-from claudeproxyd.observe.capture import Capture, Captures
+from claudeproxyd.observe.capture import Capture, Captures, Transcript
 from claudeproxyd.observe.metrics import Metrics
 from tests.observe.test_lines import Threads
 
 EPOCH = 1_790_000_000.25
+
+
+verifyClass(ICaptures, Captures)
+verifyClass(ICapture, Capture)
+verifyClass(ITranscript, Transcript)
 
 
 class CaptureTests(SynchronousTestCase):

@@ -113,7 +113,9 @@ class OraclePool:
     def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
         return False
 
-    def reload(self, credentials: Sequence[Any], settings: Any) -> None:
+    def reload(
+        self, credentials: Sequence[Any], settings: Any, provider_limits: Mapping[str, int] | None = None
+    ) -> None:
         pass
 
 

@@ -24,9 +24,9 @@ from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.hints import foreseen
 from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Phase
 from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
-from claudeproxyd.web.access import Principal
-from tests.dispatch.fakes import FakeAnswer, FakeDownlink, FakeSink, FakeSource
+from tests.dispatch.fakes import FakeBuffered, FakeDownlink, FakeSink, FakeSource
 from tests.weather.oracle import OraclePool
 from tests.weather.upstream import EPOCH, Ask, Headers, Latency, Reply, Weather
 
@@ -148,7 +148,7 @@ class WeatherExecutor:
         def end() -> None:
             if reply.status == 200:
                 weather.done(ask, clock.seconds())
-                answer = FakeAnswer(b"{}")
+                answer = FakeBuffered(b"{}")
                 answer.exhausted, answer.allowances = simulation.told(reply.headers)
                 answered.callback(answer)
             else:

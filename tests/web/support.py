@@ -11,11 +11,15 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
+from zope.interface import implementer
+from zope.interface.verify import verifyClass
 
 from claudeproxyd.dispatch.call import Call, CancelReason
+from claudeproxyd.interfaces import ICaptures, ICatalog, IDispatcher
 from claudeproxyd.observe.access_log import AccessEntry
 from claudeproxyd.observe.metrics import Metrics
-from claudeproxyd.web.access import BrowserGuard, ConcurrencyAdmission, KeyAuthenticator, OpenAccess, Principal, Proxies
+from claudeproxyd.principals import Principal
+from claudeproxyd.web.access import BrowserGuard, ConcurrencyAdmission, KeyAuthenticator, OpenAccess, Proxies
 from claudeproxyd.web.buffers import BufferBudget
 from claudeproxyd.web.channel import GatewayChannel
 from claudeproxyd.web.gateway import Limits, PublicGateway
@@ -26,6 +30,7 @@ BODY = b'{"model":"m","max_tokens":9,"messages":[]}'
 JSON = b"application/json"
 
 
+@implementer(IDispatcher)
 class FakeDispatcher:
     """Answers each call at once, unless it is told to hold them."""
 
@@ -59,13 +64,16 @@ class FakeDispatcher:
         self.calls[index].downlink.whole([(b"content-type", JSON)], self.body)
         self.served[index].callback(None)
 
-    @staticmethod
-    def cancel(call: Call, served: Deferred[None], reason: CancelReason) -> None:
+    def cancel(self, call: Call, served: Deferred[None], reason: CancelReason) -> None:
         if call.cancelled is None:
             call.cancelled = reason
         served.cancel()
 
 
+verifyClass(IDispatcher, FakeDispatcher)
+
+
+@implementer(ICatalog)
 class FakeCatalog:
     """Lists what it is told to."""
 
@@ -76,11 +84,18 @@ class FakeCatalog:
         return [{"type": "model", "id": each} for each in self.ids]
 
 
+verifyClass(ICatalog, FakeCatalog)
+
+
+@implementer(ICaptures)
 class NoCaptures:
     """Captures, turned off."""
 
     def begin(self, request_id: str) -> None:
         return None
+
+
+verifyClass(ICaptures, NoCaptures)
 
 
 class Reply:
@@ -167,9 +182,9 @@ class Listener:
             metrics=Metrics(),
             access_log=self.log.append,
             ready=lambda: self.is_ready,
-            dispatcher=self.dispatcher,  # type: ignore[arg-type]
+            dispatcher=self.dispatcher,
             catalog=self.catalog,
-            captures=NoCaptures(),  # type: ignore[arg-type]
+            captures=NoCaptures(),
         )
         self.site = GatewaySite(PublicRoot(), replace(gateway, **changes), self.clock)
 

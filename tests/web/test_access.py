@@ -8,8 +8,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.interfaces import IAdmission, IAuthenticator
-from claudeproxyd.web.access import BrowserGuard, ConcurrencyAdmission, KeyAuthenticator, OpenAccess, Principal, Proxies
+from claudeproxyd.interfaces import IAdmission, IAuthenticator, IBufferAccount
+from claudeproxyd.principals import Principal
+from claudeproxyd.web.access import BrowserGuard, ConcurrencyAdmission, KeyAuthenticator, OpenAccess, Proxies
+from claudeproxyd.web.buffers import BufferBudget
 from tests.web.support import BODY, Listener, get, post, sha256
 
 
@@ -54,6 +56,7 @@ class Keys(SynchronousTestCase):
         verifyObject(IAuthenticator, self.authenticator)
         verifyObject(IAuthenticator, OpenAccess())
         verifyObject(IAdmission, ConcurrencyAdmission())
+        verifyObject(IBufferAccount, BufferBudget(1))
 
     def test_either_header(self) -> None:
         """Either header will do, and of both either valid one."""
@@ -122,12 +125,12 @@ class Admission(SynchronousTestCase):
     def test_counts(self) -> None:
         """Each principal has a count of its own; what is given back is free; nothing is left behind."""
         admission, one, two = ConcurrencyAdmission(), Principal("1", max_concurrency=1), Principal("2")
-        admission.admit(one, "m")
+        admission.admit(one)
         for _ in range(3):
-            admission.admit(two, "m")
-        self.assertEqual(self.assertRaises(ClaudeError, admission.admit, one, "m").status, 429)
+            admission.admit(two)
+        self.assertEqual(self.assertRaises(ClaudeError, admission.admit, one).status, 429)
         admission.done(one)
-        admission.admit(one, "m")
+        admission.admit(one)
         admission.done(one)
         for _ in range(3):
             admission.done(two)
@@ -137,8 +140,8 @@ class Admission(SynchronousTestCase):
         """After a reload the new limit counts, for requests that run already too."""
         admission = ConcurrencyAdmission()
         for _ in range(3):
-            admission.admit(Principal("1"), "m")
-        self.assertRaises(ClaudeError, admission.admit, Principal("1", max_concurrency=3), "m")
+            admission.admit(Principal("1"))
+        self.assertRaises(ClaudeError, admission.admit, Principal("1", max_concurrency=3))
 
 
 class Pages(SynchronousTestCase):

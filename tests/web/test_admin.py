@@ -17,7 +17,8 @@ from zope.interface.verify import verifyClass
 
 from claudeproxyd.config.mistakes import ConfigError, Mistake
 from claudeproxyd.interfaces import ICredentialPool
-from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, Principal
+from claudeproxyd.principals import Principal
+from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator
 from claudeproxyd.web.admin import ENTRIES, AdminRoot
 from claudeproxyd.web.site import GatewaySite
 from tests.web.support import Connection, Listener, Reply, get, post, replies, sha256
@@ -56,7 +57,9 @@ class FakePool:
         self.done.append((provider, credential, enabled))
         return (provider, credential) == ("p", "c")
 
-    def reload(self, credentials: Sequence[Any], settings: Any) -> None:
+    def reload(
+        self, credentials: Sequence[Any], settings: Any, provider_limits: Mapping[str, int] | None = None
+    ) -> None:
         raise NotImplementedError
 
 

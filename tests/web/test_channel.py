@@ -12,8 +12,8 @@ from twisted.internet.interfaces import ITCPTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
+from claudeproxyd.principals import Principal
 from claudeproxyd.web import channel as module
-from claudeproxyd.web.access import Principal
 from claudeproxyd.web.channel import FAREWELL, KEEP_ALIVE, LAST_WORDS, LINGER, LINGER_BYTES, MAX_HEAD
 from claudeproxyd.web.site import SPARE
 from tests.web.support import BODY, Connection, Listener, get, post, replies

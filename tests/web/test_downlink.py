@@ -6,13 +6,13 @@ from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyClass
 
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import IDownlink
 from claudeproxyd.outcomes.types import ErrorAnswer
 from claudeproxyd.web.downlink import Downlink
-from tests.dispatch.fakes import FakeSocket
 from tests.web.support import BODY, Connection, Listener, Reply, post
 
 verifyClass(IDownlink, Downlink)
@@ -20,6 +20,26 @@ verifyClass(IPushProducer, Downlink)
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 CHUNKED = b"transfer-encoding: chunked"
+
+
+@implementer(IPushProducer)
+class FakeSocket:
+    """An upstream's socket."""
+
+    paused = False
+    stopped = 0
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+
+    def stopProducing(self) -> None:
+        self.stopped += 1
+
+
+verifyClass(IPushProducer, FakeSocket)
 
 
 class DownlinkTestCase(SynchronousTestCase):

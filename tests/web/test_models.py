@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.web.access import Principal
+from claudeproxyd.principals import Principal
 from tests.web.support import FakeCatalog, Listener, get
 
 

@@ -8,7 +8,7 @@ import weakref
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.dispatch.call import CancelReason
-from claudeproxyd.web.access import Principal
+from claudeproxyd.principals import Principal
 from tests.web.support import BODY, Listener, get, post, replies
 
 

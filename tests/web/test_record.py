@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.web.access import Principal
+from claudeproxyd.principals import Principal
 from tests.web.support import BODY, Listener, get, post
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import zstandard
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.web.access import Principal
+from claudeproxyd.principals import Principal
 from claudeproxyd.web.buffers import BufferBudget
 from claudeproxyd.web.gateway import Limits
 from claudeproxyd.web.request import SMALL

@@ -15,11 +15,11 @@ import msgspec
 from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
-from claudeproxyd.executors.answers import MadeStream, Whole, WholeAnswer
 from claudeproxyd.executors.gathering import Unshown, gathered
 from claudeproxyd.executors.gemini.models import entry, read_page
 from claudeproxyd.executors.google import authorization
 from claudeproxyd.executors.http import EVENT_STREAM, MAX_WHOLE_ANSWER, HTTPExecutor
+from claudeproxyd.executors.responses import BufferedResponse, LocalStream, ParsedMessage
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
@@ -203,8 +203,8 @@ class GeminiExecutor(HTTPExecutor):
         services = self.services
         reader = GeminiReader(machine, request, services.signatures, services.max_event_bytes, last=attempt.last)
 
-        def whole() -> Whole:
-            return Whole(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.oddity)
+        def whole() -> ParsedMessage:
+            return ParsedMessage(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.oddity)
 
         def late(_: object, seconds: float) -> NoReturn:
             why = f"the answer was not whole within {seconds:g} seconds of its head"
@@ -217,33 +217,33 @@ class GeminiExecutor(HTTPExecutor):
         return made
 
     def _message(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
-        def translated(body: bytes) -> Whole:
+        def translated(body: bytes) -> ParsedMessage:
             machine = self._machine(attempt, request, whole=True)
             attempt.usage = machine.usage
             reader = read_whole(body, machine, request, self.services.signatures, last=attempt.last)
-            return Whole(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.oddity)
+            return ParsedMessage(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.oddity)
 
         return self._whole(response, attempt, translated)
 
-    def _empty(self, attempt: Attempt, request: GeminiRequest) -> WholeAnswer | MadeStream:
+    def _empty(self, attempt: Attempt, request: GeminiRequest) -> BufferedResponse | LocalStream:
         """``max_tokens: 0``, by which clients warm a cache: Google has no such request."""
         streamed = attempt.call.envelope.stream
         machine = self._machine(attempt, request, whole=not streamed)
         machine.usage.output = 0
         machine.finish("max_tokens")
         if streamed:
-            return MadeStream(_JSON, machine.take(), machine.usage, "max_tokens")
-        return WholeAnswer(_JSON, Whole(machine.message(), machine.usage, "max_tokens"))
+            return LocalStream(_JSON, machine.take(), machine.usage, "max_tokens")
+        return BufferedResponse(_JSON, ParsedMessage(machine.message(), machine.usage, "max_tokens"))
 
 
-def _counted(body: bytes) -> Whole:
+def _counted(body: bytes) -> ParsedMessage:
     """The answer of ``countTokens`` as that of count_tokens."""
     usage = Usage()
     try:
         usage.input = _decode_count(body).total_tokens
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
         raise Damaged(f"no count: {e}") from None
-    return Whole(b'{"input_tokens":%d}' % usage.input, usage)
+    return ParsedMessage(b'{"input_tokens":%d}' % usage.input, usage)
 
 
 def check_google(section: Provider) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from claudeproxyd.errors import STATUS_OF_TYPE, ClaudeError
-from claudeproxyd.executors.answers import Whole, WholeAnswer
+from claudeproxyd.executors.responses import BufferedResponse, ParsedMessage
 from claudeproxyd.executors.sandbox.faults import UnknownWish, Wishes, read_wishes
 from claudeproxyd.executors.sandbox.prompt import Prompt
 from claudeproxyd.executors.sandbox.speech import FAMILY, speak
@@ -77,7 +77,7 @@ class SandboxExecutor:
         usage.input = estimate_tokens(attempt.call.envelope.body)
         body = msgspec.json.encode({"input_tokens": usage.input})
         headers = [*self._headers(attempt, b"application/json"), (b"x-claudeproxyd-estimate", b"true")]
-        return succeed(self._whole(headers, Whole(body, usage)))
+        return succeed(self._whole(headers, ParsedMessage(body, usage)))
 
     def models(self, credential: Any) -> Deferred[list[dict[str, Any]]]:
         """A few names that clients look for; any other is served as well."""
@@ -143,7 +143,7 @@ class SandboxExecutor:
             )
         for _ in words:
             pass
-        whole = Whole(machine.message(), machine.usage, machine.stop_reason)
+        whole = ParsedMessage(machine.message(), machine.usage, machine.stop_reason)
         return self._whole(self._headers(attempt, b"application/json"), whole)
 
     # Refusals.
@@ -208,8 +208,8 @@ class SandboxExecutor:
         """There is no upstream that would have an id of its own for the request."""
         return [(b"content-type", content_type), (b"request-id", attempt.call.request_id.encode())]
 
-    def _whole(self, headers: list[tuple[bytes, bytes]], whole: Whole) -> WholeAnswer:
-        return WholeAnswer(headers, whole, request_id=dict(headers)[b"request-id"].decode())
+    def _whole(self, headers: list[tuple[bytes, bytes]], whole: ParsedMessage) -> BufferedResponse:
+        return BufferedResponse(headers, whole, request_id=dict(headers)[b"request-id"].decode())
 
 
 @implementer(IExecutorMaker)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from claudeproxyd.errors import STATUS_OF_TYPE, ClaudeError
-from claudeproxyd.interfaces import IUpstreamAnswer
+from claudeproxyd.interfaces import IStreamingResponse
 from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Phase
 
 if TYPE_CHECKING:
@@ -27,14 +26,12 @@ Fail = Callable[..., AttemptFailed]
 """What there is to relay, if anything, and members of the evidence, to the failure that the consumer is told."""
 
 
-@implementer(IUpstreamAnswer, IPushProducer)
+@implementer(IStreamingResponse)
 class SandboxStream:
     """One streamed answer. It says a word only when its time has come, so that nothing waits while it is paused."""
 
-    status = 200
-    body = None
     exhausted = None
-    oddity = ""
+    anomaly = ""
 
     def __init__(
         self,
@@ -67,11 +64,6 @@ class SandboxStream:
         self._paused = False
 
     @property
-    def producer(self) -> SandboxStream:
-        """Itself: there is no socket."""
-        return self
-
-    @property
     def usage(self) -> Usage:
         """Complete at the end; of an answer that was cut, an estimate by what was said."""
         return self._machine.usage
@@ -82,7 +74,7 @@ class SandboxStream:
         return self._machine.stop_reason
 
     def deliver(self, consumer: IEventConsumer) -> None:
-        """See :class:`~claudeproxyd.interfaces.IUpstreamAnswer`."""
+        """See :class:`~claudeproxyd.interfaces.IStreamingResponse`."""
         self._consumer = consumer
         self._after(0.0, self._speak)
 

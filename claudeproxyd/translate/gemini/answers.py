@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
+from zope.interface import implementer
 
 from claudeproxyd.framing.elements import ElementSplitter
 from claudeproxyd.framing.sse import FrameSplitter
+from claudeproxyd.interfaces import IStreamReader
 from claudeproxyd.messages.blocks import BlockError
 from claudeproxyd.messages.frame import read_frame
 from claudeproxyd.messages.ids import mint_signature
@@ -44,11 +46,9 @@ class NoResponse(Damaged):
     """Bytes that are no GenerateContentResponse."""
 
 
+@implementer(IStreamReader)
 class GeminiReader:
     """Reads one answer: server-sent events or a JSON array, told apart by the first byte.
-
-    See :class:`~claudeproxyd.messages.reader.StreamReader`, which this is.
-
     A ``finishReason`` says how the answer ends, but only the body's end that it does: Google itself has sent one with
     every chunk, and sends one after each round of its own tools; others send one ahead of all content. To wait costs
     nothing, as Google ends the body with the last chunk, and as its own clients all wait. A body that breaks off is
@@ -125,7 +125,7 @@ class GeminiReader:
         return self._splitter.unfinished if self._splitter is not None else 0
 
     def feed(self, data: bytes) -> Batch:
-        """See :meth:`~claudeproxyd.messages.reader.StreamReader.feed`."""
+        """See :meth:`~claudeproxyd.interfaces.IStreamReader.feed`."""
         splitter = self._splitter
         if splitter is None:
             data = data.lstrip()
@@ -136,7 +136,7 @@ class GeminiReader:
         return self._batch(self.read(splitter.feed(data)))
 
     def end(self) -> Batch:
-        """See :meth:`~claudeproxyd.messages.reader.StreamReader.end`."""
+        """See :meth:`~claudeproxyd.interfaces.IStreamReader.end`."""
         error = None
         if isinstance(self._splitter, FrameSplitter):
             try:

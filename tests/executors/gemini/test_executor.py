@@ -16,16 +16,18 @@ from claudeproxyd.config.schema import Betas, Pool, Provider
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.dispatch.verdict import refusal
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.executors.answers import MadeStream
+from claudeproxyd.executors.gathering import Unshown
 from claudeproxyd.executors.gemini import executor
 from claudeproxyd.executors.gemini.executor import GeminiExecutor, GeminiMaker
 from claudeproxyd.executors.http import MAX_PAGES
-from claudeproxyd.interfaces import IExecutor, IExecutorMaker, IUpstreamAnswer
+from claudeproxyd.executors.responses import LocalStream
+from claudeproxyd.interfaces import IBufferedResponse, IExecutor, IExecutorMaker, IStreamingResponse, IStreamReader
 from claudeproxyd.leases import Credential
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
+from claudeproxyd.translate.gemini.answers import GeminiReader
 from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
 from tests.messages.accumulate import accumulate
 from tests.observe.test_lines import Threads
@@ -33,7 +35,9 @@ from tests.upstream.fakes import Wire
 
 verifyClass(IExecutor, GeminiExecutor)
 verifyClass(IExecutorMaker, GeminiMaker)
-verifyClass(IUpstreamAnswer, MadeStream)
+verifyClass(IStreamingResponse, LocalStream)
+verifyClass(IStreamReader, GeminiReader)
+verifyClass(IStreamReader, Unshown)
 
 MODEL = "gemini-2.5-pro"
 ASKED: dict[str, Any] = {"model": "claude-x", "max_tokens": 90, "messages": [{"role": "user", "content": "Hello?"}]}
@@ -84,7 +88,7 @@ class GeminiTestCase(ExecutorTestCase):
     def message(self, *answer: Any, **options: Any) -> dict[str, Any]:
         """The Claude message that a whole answer comes to."""
         answered = self.answer(*answer, **options)
-        verifyObject(IUpstreamAnswer, answered)
+        verifyObject(IBufferedResponse, answered)
         message: dict[str, Any] = json.loads(answered.body)
         return message
 
@@ -322,7 +326,7 @@ class Whole(GeminiTestCase):
         document = {**said({"text": "Hello"}), "responseId": "r1"}
         document["candidates"][0]["finishReason"] = "NEW"
         answer = self.answer(200, json.dumps(document).encode())
-        self.assertEqual((answer.usage.estimated, answer.request_id, "NEW" in answer.oddity), (True, "r1", True))
+        self.assertEqual((answer.usage.estimated, answer.request_id, "NEW" in answer.anomaly), (True, "r1", True))
         self.assertEqual(answer.headers, [(b"content-type", b"application/json")])
 
     def test_compressed(self) -> None:
@@ -379,7 +383,7 @@ class Whole(GeminiTestCase):
     def test_nothing_to_say(self) -> None:
         """``max_tokens: 0`` is answered here: Google has no such request."""
         answer = self.result(self.executor.messages(self.attempt(body={"max_tokens": 0})))
-        verifyObject(IUpstreamAnswer, answer)
+        verifyObject(IBufferedResponse, answer)
         message = json.loads(answer.body)
         self.assertEqual((message["content"], message["stop_reason"]), ([], "max_tokens"))
         self.assertEqual((message["usage"]["output_tokens"], answer.bytes_in > 0), (0, True))
@@ -388,9 +392,9 @@ class Whole(GeminiTestCase):
     def test_nothing_to_say_streamed(self) -> None:
         """The same as a stream, which commits."""
         answer = self.result(self.executor.messages(self.attempt(body={"max_tokens": 0}, stream=True)))
-        verifyObject(IUpstreamAnswer, answer)
+        verifyObject(IStreamingResponse, answer)
         events = Events()
-        answer.producer.pauseProducing()
+        answer.pauseProducing()
         answer.deliver(events)
         self.assertEqual(accumulate(events.frames)["stop_reason"], "max_tokens")
         self.assertEqual([(batch.content, batch.ended) for batch in events.batches], [(True, True)])
@@ -447,11 +451,11 @@ class Streams(GeminiTestCase):
     def test_pause(self) -> None:
         """A client that reads slowly pauses Google's socket; the idle time does not run meanwhile."""
         answer, events, wire = self.deliver(sse(FIRST))
-        answer.producer.pauseProducing()
+        answer.pauseProducing()
         self.assertEqual(wire.producerState, "paused")
         self.net.reactor.advance(1000.0)
         self.assertIsNone(events.failure)
-        answer.producer.resumeProducing()
+        answer.resumeProducing()
         self.assertEqual(wire.producerState, "producing")
         wire.say(chunk(sse(LAST)) + chunk(b""))
         self.assertTrue(events.batches[-1].ended)
@@ -462,7 +466,7 @@ class Streams(GeminiTestCase):
         self.make(services={"hold": changes.append})
         answer, events, wire = self.deliver(sse(FIRST), b"data: {")
         self.assertEqual(sum(changes), 7)
-        answer.producer.stopProducing()
+        answer.stopProducing()
         self.assertTrue(wire.aborted)
         self.assertEqual((sum(changes), events.failure), (0, None))
 
@@ -696,7 +700,7 @@ class StopSequences(GeminiTestCase):
         self.assertNoResult(sent)
         wire.say(chunk(sse(said({"text": "## b"}))))
         answer = self.result(sent)
-        verifyObject(IUpstreamAnswer, answer)
+        verifyObject(IBufferedResponse, answer)
         message = json.loads(answer.body)
         self.assertEqual(message["content"], [{"type": "text", "text": "a"}])
         self.assertEqual((message["stop_reason"], message["stop_sequence"]), ("stop_sequence", "###"))

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -16,7 +15,7 @@ from claudeproxyd.config.schema import Provider, Timeouts
 from claudeproxyd.executors.sandbox.executor import PACE, REMEMBERED, SandboxExecutor, SandboxMaker
 from claudeproxyd.executors.sandbox.stream import PING, SandboxStream
 from claudeproxyd.executors.services import Services
-from claudeproxyd.interfaces import IEventConsumer, IExecutor, IExecutorMaker, IUpstreamAnswer
+from claudeproxyd.interfaces import IBufferedResponse, IEventConsumer, IExecutor, IExecutorMaker, IStreamingResponse
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.messages.grammar import Grammar
@@ -104,14 +103,13 @@ class SandboxCase(SynchronousTestCase):
 
     def whole(self, content: Any, **members: Any) -> dict[str, Any]:
         answer = self.successResultOf(self.ask(content, **members))
-        verifyObject(IUpstreamAnswer, answer)
+        verifyObject(IBufferedResponse, answer)
         message: dict[str, Any] = json.loads(answer.body)
         return message
 
     def stream(self, content: Any, model: str = "sandbox", **members: Any) -> tuple[SandboxStream, FakeConsumer]:
         answer = self.successResultOf(self.ask(content, model, stream=True, **members))
-        verifyObject(IUpstreamAnswer, answer)
-        verifyObject(IPushProducer, answer.producer)
+        verifyObject(IStreamingResponse, answer)
         consumer = FakeConsumer()
         answer.deliver(consumer)
         return answer, consumer
@@ -131,7 +129,7 @@ class AnswerTests(SandboxCase):
         """It fits where every other provider fits."""
         verifyClass(IExecutor, SandboxExecutor)
         verifyObject(IExecutor, self.executor)
-        verifyClass(IUpstreamAnswer, SandboxStream, tentative=True)
+        verifyClass(IStreamingResponse, SandboxStream)
         self.assertIsNone(self.executor.cannot_carry(None, None))
 
     def test_says_what_it_is(self) -> None:
@@ -263,13 +261,13 @@ class PaceTests(SandboxCase):
         """While a slow client holds it up it says nothing and keeps nothing; then it goes on where it was."""
         answer, consumer = self.stream("hi")
         self.run_out(times=3)
-        answer.producer.pauseProducing()
-        answer.producer.pauseProducing()
+        answer.pauseProducing()
+        answer.pauseProducing()
         before = len(consumer.batches)
         self.clock.advance(1000)
         self.assertEqual((len(consumer.batches), self.clock.getDelayedCalls()), (before, []))
-        answer.producer.resumeProducing()
-        answer.producer.resumeProducing()
+        answer.resumeProducing()
+        answer.resumeProducing()
         self.assertEqual(len(consumer.batches), before)
         self.clock.advance(PACE)
         self.assertEqual(len(consumer.batches), before + 1)
@@ -279,23 +277,23 @@ class PaceTests(SandboxCase):
     def test_paused_from_the_start(self) -> None:
         """A client that was slow already when the attempt began is not sent a word."""
         answer = self.successResultOf(self.ask("hi", stream=True))
-        answer.producer.pauseProducing()
+        answer.pauseProducing()
         consumer = FakeConsumer()
         answer.deliver(consumer)
         self.clock.advance(10)
         self.assertEqual(consumer.batches, [])
-        answer.producer.resumeProducing()
+        answer.resumeProducing()
         self.run_out()
         self.assertTrue(consumer.ended)
 
     def test_paused_at_each_word(self) -> None:
         """A consumer may pause it from within its own call."""
         answer, consumer = self.stream("hi")
-        consumer.at_batch = answer.producer.pauseProducing
+        consumer.at_batch = answer.pauseProducing
         self.run_out(times=5)
         self.assertEqual(len(consumer.batches), 1)
         while not consumer.ended:
-            answer.producer.resumeProducing()
+            answer.resumeProducing()
             self.clock.advance(PACE)
         accumulate(consumer.frames)
 
@@ -303,8 +301,8 @@ class PaceTests(SandboxCase):
         """When the client leaves not a word more is said, no timer is left, and the output is estimated."""
         answer, consumer = self.stream("hi")
         self.run_out(times=5)
-        answer.producer.stopProducing()
-        answer.producer.resumeProducing()
+        answer.stopProducing()
+        answer.resumeProducing()
         before = len(consumer.batches)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.run_out()
@@ -315,15 +313,15 @@ class PaceTests(SandboxCase):
     def test_stopped_while_paused(self) -> None:
         """An answer that is stopped while it is held up never comes back to life."""
         answer, consumer = self.stream("hi")
-        answer.producer.pauseProducing()
-        answer.producer.stopProducing()
-        answer.producer.resumeProducing()
+        answer.pauseProducing()
+        answer.stopProducing()
+        answer.resumeProducing()
         self.assertEqual((consumer.batches, self.clock.getDelayedCalls()), ([], []))
 
     def test_stopped_at_a_word(self) -> None:
         """A consumer may stop it from within its own call."""
         answer, consumer = self.stream("hi")
-        consumer.at_batch = answer.producer.stopProducing
+        consumer.at_batch = answer.stopProducing
         self.run_out()
         self.assertEqual(len(consumer.batches), 1)
 
@@ -447,10 +445,10 @@ class FailureTests(SandboxCase):
         answer, consumer = self.stream("[sandbox:stall=after-1]")
         self.clock.pump([0, PACE])
         self.clock.advance(29)
-        answer.producer.pauseProducing()
+        answer.pauseProducing()
         self.clock.advance(1000)
         self.assertIsNone(consumer.reason)
-        answer.producer.resumeProducing()
+        answer.resumeProducing()
         self.clock.advance(0.9)
         self.assertIsNone(consumer.reason)
         self.clock.advance(0.1)
@@ -487,7 +485,7 @@ class FailureTests(SandboxCase):
         self.run_out(PING, 10)
         self.assertGreater(consumer.frames.count(b"event: ping"), 5)
         self.assertFalse(consumer.ended)
-        answer.producer.stopProducing()
+        answer.stopProducing()
 
 
 class MakerTests(SandboxCase):

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from claudeproxyd.framing.coding import CodingError, Decoder, sniff
 from claudeproxyd.framing.sse import FrameTooLarge
-from claudeproxyd.interfaces import IBodyConsumer, IEventConsumer, IUpstreamAnswer
+from claudeproxyd.interfaces import IBodyConsumer, IBufferedResponse, IEventConsumer, IStreamingResponse
 from claudeproxyd.messages.loose import UNREADABLE, is_word, read_object
-from claudeproxyd.messages.reader import Damaged, ModelFault, StreamReader
+from claudeproxyd.messages.reader import Damaged, ModelFault
 from claudeproxyd.messages.usage import Usage, count
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.outcomes.types import AttemptFailed, Phase
@@ -22,6 +21,7 @@ from claudeproxyd.upstream.errors import UpstreamError
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.executors.http import HTTPExecutor
+    from claudeproxyd.interfaces import IStreamReader
     from claudeproxyd.messages.batch import Batch
     from claudeproxyd.upstream.client import Response
 
@@ -38,7 +38,7 @@ _PING = b"event: ping\n"
 _CUT = "upstream closed the stream before message_stop"
 
 
-class Whole(NamedTuple):
+class ParsedMessage(NamedTuple):
     """An answer's body as its client gets it, and what there is to know of it."""
 
     body: bytes
@@ -46,7 +46,7 @@ class Whole(NamedTuple):
     stop_reason: str | None = None
     request_id: str = ""
     """As the upstream's body told it."""
-    oddity: str = ""
+    anomaly: str = ""
 
 
 class _Message(msgspec.Struct):
@@ -60,7 +60,7 @@ class _Message(msgspec.Struct):
 _decode_message = msgspec.json.Decoder(_Message).decode
 
 
-def read_message(body: bytes) -> Whole:
+def read_message(body: bytes) -> ParsedMessage:
     """A Claude message, which stays as it is. Raises :class:`~claudeproxyd.messages.reader.Damaged`: it is none.
 
     It was paid for: what is odd in it, or cannot be read, is its client's to see, and keeps nothing else from passing.
@@ -69,15 +69,15 @@ def read_message(body: bytes) -> Whole:
         message = _decode_message(body)
     except UNREADABLE:
         message = _Message()
-    oddity = ""
+    anomaly = ""
     if message.type != "message":
-        message, oddity = _odd_message(body), "a message of an unknown shape"
+        message, anomaly = _odd_message(body), "a message of an unknown shape"
     usage = Usage()
-    oddity = count(usage, message.usage) or oddity
+    anomaly = count(usage, message.usage) or anomaly
     reason = message.stop_reason
     if reason is not None and not is_word(reason):
-        reason, oddity = None, oddity or "a stop_reason of an unknown shape"
-    return Whole(body, usage, reason, oddity=oddity)
+        reason, anomaly = None, anomaly or "a stop_reason of an unknown shape"
+    return ParsedMessage(body, usage, reason, anomaly=anomaly)
 
 
 def _odd_message(body: bytes) -> _Message:
@@ -97,47 +97,40 @@ def _pings_alone(batch: Batch) -> bool:
     return batch.frames.startswith(_PING) and batch.frames.count(_PING) == batch.count
 
 
-def read_count(body: bytes) -> Whole:
+def read_count(body: bytes) -> ParsedMessage:
     """The same of an answer of count_tokens."""
     members = read_object(body)
     if members is None or "input_tokens" not in members:
         raise Damaged("no count")
     usage = Usage()
-    oddity = count(usage, {"input_tokens": members["input_tokens"]})
-    return Whole(redact_bytes(body), usage, oddity=oddity)
+    anomaly = count(usage, {"input_tokens": members["input_tokens"]})
+    return ParsedMessage(redact_bytes(body), usage, anomaly=anomaly)
 
 
-@implementer(IUpstreamAnswer)
-class WholeAnswer:
+@implementer(IBufferedResponse)
+class BufferedResponse:
     """A message or a token count, to its last byte."""
 
-    status = 200
-    producer = None
-
-    def __init__(self, headers: Headers, whole: Whole, *, exhausted: float | None = None, request_id: str = "") -> None:
+    def __init__(
+        self, headers: Headers, whole: ParsedMessage, *, exhausted: float | None = None, request_id: str = ""
+    ) -> None:
         self.headers = headers
         self.body = whole.body
         self.usage = whole.usage
         self.stop_reason = whole.stop_reason
         self.exhausted = exhausted
         self.request_id = request_id or whole.request_id
-        self.oddity = whole.oddity
+        self.anomaly = whole.anomaly
         self.bytes_in = len(whole.body)
 
-    def deliver(self, consumer: Any) -> None:
-        """A whole answer has no events."""
-        raise RuntimeError("a whole answer has no events")
 
-
-@implementer(IUpstreamAnswer, IPushProducer)
-class MadeStream:
+@implementer(IStreamingResponse)
+class LocalStream:
     """A stream that is whole from the start, since no upstream was asked for it."""
 
-    status = 200
-    body = None
     request_id = ""
     exhausted = None
-    oddity = ""
+    anomaly = ""
     bytes_in = 0
 
     def __init__(self, headers: Headers, batch: Batch, usage: Usage, stop_reason: str) -> None:
@@ -145,11 +138,6 @@ class MadeStream:
         self.usage = usage
         self.stop_reason = stop_reason
         self._batch = batch
-
-    @property
-    def producer(self) -> MadeStream:
-        """Itself: there is no socket behind it."""
-        return self
 
     def deliver(self, consumer: IEventConsumer) -> None:
         """All of it at once."""
@@ -161,14 +149,13 @@ class MadeStream:
     resumeProducing = stopProducing = pauseProducing
 
 
-@implementer(IUpstreamAnswer, IBodyConsumer, IPushProducer)
-class StreamAnswer:
-    """A stream: what a :class:`~claudeproxyd.messages.reader.StreamReader` makes of the upstream's bytes."""
+@implementer(IStreamingResponse, IBodyConsumer)
+class StreamingResponse:
+    """A stream: what an :class:`~claudeproxyd.interfaces.IStreamReader` makes of the upstream's bytes."""
 
     __slots__ = (
         "_attempt",
         "_barren",
-        "_capture",
         "_committed",
         "_consumer",
         "_decoder",
@@ -179,11 +166,10 @@ class StreamAnswer:
         "_reader",
         "_request_id",
         "_response",
-        "body",
+        "_transcript",
         "bytes_in",
         "exhausted",
         "headers",
-        "status",
     )
 
     def __init__(
@@ -191,22 +177,20 @@ class StreamAnswer:
         executor: HTTPExecutor,
         attempt: Attempt,
         response: Response,
-        reader: StreamReader,
+        reader: IStreamReader,
         *,
         headers: Headers,
         decoder: Decoder | None,
         exhausted: float | None,
         request_id: str,
     ) -> None:
-        self.status = 200
         self.headers = headers
-        self.body = None
         self.exhausted = exhausted
         self._request_id = request_id
         self.bytes_in = 0
         self._executor = executor
         self._attempt = attempt
-        self._capture = attempt.capture
+        self._transcript = attempt.transcript
         self._response = response
         self._reader = reader
         self._decoder = decoder
@@ -218,11 +202,6 @@ class StreamAnswer:
         self._committed = False
         """Content has been handed on."""
         self._consumer: IEventConsumer | None = None
-
-    @property
-    def producer(self) -> StreamAnswer:
-        """Itself, before the upstream's socket."""
-        return self
 
     def pauseProducing(self) -> None:
         """Read no more from the upstream."""
@@ -249,7 +228,7 @@ class StreamAnswer:
         return self._reader.stop_reason
 
     @property
-    def oddity(self) -> str:
+    def anomaly(self) -> str:
         """What was out of order, or ''."""
         return self._reader.oddity
 
@@ -259,7 +238,7 @@ class StreamAnswer:
         return self._request_id or self._reader.request_id
 
     def deliver(self, consumer: IEventConsumer) -> None:
-        """See :class:`~claudeproxyd.interfaces.IUpstreamAnswer`."""
+        """See :class:`~claudeproxyd.interfaces.IStreamingResponse`."""
         self._consumer = consumer
         self._response.deliver(self)
 
@@ -277,8 +256,8 @@ class StreamAnswer:
         try:
             if decoder is not None:
                 chunk = decoder.feed(chunk)
-            if self._capture is not None:
-                self._capture.data(chunk)
+            if self._transcript is not None:
+                self._transcript.data(chunk)
             if len(chunk) <= STEP:
                 self._read(chunk, consumer)
                 return
@@ -356,8 +335,8 @@ class StreamAnswer:
     def _break(self, failure: str, why: str) -> None:
         if self._consumer is None:
             return
-        if self._capture is not None:
-            self._capture.failed(why)
+        if self._transcript is not None:
+            self._transcript.failed(why)
         self._end(
             self._executor.failed(
                 self._attempt,
