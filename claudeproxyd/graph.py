@@ -103,7 +103,7 @@ class Upstreams:
             origin=origin,
             timeouts=timeouts,
             max_event_bytes=config.streaming.max_event_bytes,
-            hold=self._fixtures.buffers.adjust,
+            buffers=self._fixtures.buffers,
             own_hop=self._fixtures.own_hop,
             signatures=self._fixtures.signatures,
             rules=[

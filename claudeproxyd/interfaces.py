@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
     from typing import Any
 
     from twisted.internet.defer import Deferred
@@ -131,14 +131,14 @@ class IExecutor(Interface):
         waits for the attempts in ``call.prepared[route]``, with its ``warnings``, which dispatch logs.
         """
 
-    def messages(attempt: Attempt) -> Deferred[IBufferedResponse | IStreamingResponse]:
+    def messages(attempt: Attempt) -> Awaitable[IBufferedResponse | IStreamingResponse]:
         """Send one attempt; a stream comes of it only where the client asked for one.
 
-        Cancelling closes the upstream's socket at once. Fails with
-        :class:`~claudeproxyd.outcomes.types.AttemptFailed`, which carries the classified outcome.
+        A coroutine or a Deferred: dispatch awaits it, once. To cancel what it waits for closes the upstream's socket at
+        once. Fails with :class:`~claudeproxyd.outcomes.types.AttemptFailed`, which carries the classified outcome.
         """
 
-    def count_tokens(attempt: Attempt) -> Deferred[IBufferedResponse]:
+    def count_tokens(attempt: Attempt) -> Awaitable[IBufferedResponse]:
         """The same for ``/v1/messages/count_tokens``."""
 
     def models(credential: Credential) -> Deferred[list[dict[str, Any]]]:

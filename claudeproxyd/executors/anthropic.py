@@ -9,7 +9,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor, Read
+from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.messages.headers import client_headers, upstream_lines
 from claudeproxyd.messages.members import without_members
@@ -19,11 +19,12 @@ from claudeproxyd.messages.system_turns import takes_system_messages, without_sy
 from claudeproxyd.messages.url_sources import forbidden
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.executors.services import Services
+    from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
     from claudeproxyd.leases import Credential
     from claudeproxyd.upstream.client import Response
 
@@ -65,13 +66,18 @@ class AnthropicExecutor(HTTPExecutor):
             return None
         return forbidden(call.envelope.body, self._section.url_sources)
 
-    def messages(self, attempt: Attempt) -> Deferred[Any]:
+    async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
-        return self._post(attempt, self._target, self._events if attempt.call.envelope.stream else self._whole)
+        with self._outcomes(attempt):
+            response = await self._post(attempt, self._target)
+            if not attempt.call.envelope.stream:
+                return await self._whole(response, attempt)
+            return await self._stream(response, attempt, ClaudeReader(self.services.max_event_bytes), (EVENT_STREAM,))
 
-    def count_tokens(self, attempt: Attempt) -> Deferred[Any]:
+    async def count_tokens(self, attempt: Attempt) -> IBufferedResponse:
         """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""
-        return self._post(attempt, self._target + b"/count_tokens", self._whole)
+        with self._outcomes(attempt):
+            return await self._whole(await self._post(attempt, self._target + b"/count_tokens"), attempt)
 
     def models(self, credential: Credential) -> Deferred[list[dict[str, Any]]]:
         """See :meth:`IExecutor.models <claudeproxyd.interfaces.IExecutor.models>`."""
@@ -86,7 +92,7 @@ class AnthropicExecutor(HTTPExecutor):
         """All that are not the connection's."""
         return client_headers(headers, strip_rate_limits=self.services.strip_rate_limits)
 
-    def _post(self, attempt: Attempt, target: bytes, then: Read) -> Deferred[Any]:
+    def _post(self, attempt: Attempt, target: bytes) -> Coroutine[Any, Any, Response]:
         call = attempt.call
         if call.query:
             target = b"%b?%b" % (target, call.query)
@@ -98,10 +104,7 @@ class AnthropicExecutor(HTTPExecutor):
             body = without_system_messages(body)  # what the client asked for may have taken them
         if self._drop_fields:
             body = without_members(body, self._drop_fields)
-        return self._send(attempt, target, lines + authorization(attempt.secret), body, then)
-
-    def _events(self, response: Response, attempt: Attempt) -> Any:
-        return self._stream(response, attempt, ClaudeReader(self.services.max_event_bytes), (EVENT_STREAM,))
+        return self._send(attempt, target, lines + authorization(attempt.secret), body)
 
 
 def authorization(secret: Mapping[str, str]) -> bytes:

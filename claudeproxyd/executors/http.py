@@ -6,13 +6,14 @@ Sending an attempt, reading what comes back into an answer, and making an outcom
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 from urllib.parse import quote
 
 from twisted.internet.defer import TimeoutError
 
-from claudeproxyd.errors import type_in
+from claudeproxyd.executors.judge import Judge
 from claudeproxyd.executors.responses import (
     BufferedResponse,
     ParsedMessage,
@@ -25,15 +26,13 @@ from claudeproxyd.messages import hops
 from claudeproxyd.messages.headers import value_of
 from claudeproxyd.messages.reader import Damaged, ModelFault
 from claudeproxyd.observe.scrub import redact_bytes, redact_headers
-from claudeproxyd.outcomes.bodies import read_error
-from claudeproxyd.outcomes.classify import classify, context_overflow
+from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.hints import foreseen
-from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, Evidence, Phase
 from claudeproxyd.upstream.errors import IdleTimedOut, UpstreamError
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
-    from twisted.python.failure import Failure
 
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
@@ -54,8 +53,6 @@ EVENT_STREAM = b"text/event-stream"
 
 Listed = TypeVar("Listed")
 Headers = Sequence[tuple[bytes, bytes]]
-Read = Callable[["Response", "Attempt"], Any]
-"""Makes an answer, or a Deferred of one, of a 200."""
 
 
 class HTTPExecutor(ABC):
@@ -63,9 +60,11 @@ class HTTPExecutor(ABC):
 
     kind: str
     family: str
+    make_judge = Judge
 
     def __init__(self, section: Provider, services: Services) -> None:
         self.services = services
+        self.judge = self.make_judge(self.family, services, self._passing)
         self._section = section
         self._origin: Origin = services.origin(section.base_url)
 
@@ -75,13 +74,13 @@ class HTTPExecutor(ABC):
 
     # -- up
 
-    def _send(
-        self, attempt: Attempt, target: bytes, lines: bytes, body: bytes, then: Read, *, streamed: bool | None = None
-    ) -> Deferred[Any]:
-        """Send *body*, with *lines* beside the headers that every provider gets; *then* reads a 200.
+    async def _send(
+        self, attempt: Attempt, target: bytes, lines: bytes, body: bytes, *, streamed: bool | None = None
+    ) -> Response:
+        """Send *body*, with *lines* beside the headers that every provider gets, and return the 200 that comes back.
 
         *streamed*: the upstream is asked for a stream; None: if the client asked for one.
-        Fails with :class:`~claudeproxyd.outcomes.types.AttemptFailed`.
+        Raises AttemptFailed for any other status, and UpstreamError.
         """
         call = attempt.call
         section, timeouts = self._section, self.services.timeouts
@@ -97,7 +96,7 @@ class HTTPExecutor(ABC):
         if call.capture is not None:
             attempt.transcript = call.capture.attempt(section.name, attempt.credential.name)
             attempt.transcript.request("POST", target.decode("latin-1"), _pairs(lines), body)
-        sent = self._origin.request(
+        response = await self._origin.request(
             b"POST",
             target,
             lines,
@@ -106,9 +105,14 @@ class HTTPExecutor(ABC):
             idle=timeouts.idle,
             stale=lambda: attempt.went_stale(self.services.clock.seconds()),
         )
-        sent.addCallback(self._answered, attempt, then)
-        sent.addErrback(self._failed, attempt)
-        return sent
+        attempt.head_at = self.services.clock.seconds()
+        attempt.status = response.status
+        if attempt.transcript is not None:
+            attempt.transcript.answer(response.status, response.headers)
+        if response.status != 200:
+            error = self._opened(await self._error_body(response), response, attempt)
+            raise self.judge.refused(attempt, response, error, phase=Phase.ANSWER)
+        return response
 
     async def _list(
         self, target: str, parameter: str, lines: bytes, read: Callable[[bytes], tuple[list[Listed], str]]
@@ -160,61 +164,79 @@ class HTTPExecutor(ABC):
 
     # -- down
 
-    def _answered(self, response: Response, attempt: Attempt, then: Read) -> Any:
-        attempt.head_at = self.services.clock.seconds()
-        attempt.status = response.status
-        if attempt.transcript is not None:
-            attempt.transcript.answer(response.status, response.headers)
-        if response.status == 200:
-            return then(response, attempt)
-        return self._error_body(response).addCallback(self._refused, response, attempt)
-
-    def _stream(
+    async def _stream(
         self, response: Response, attempt: Attempt, reader: IStreamReader, media_types: tuple[bytes, ...]
-    ) -> Any:
-        """The answer that *reader* makes of a body, which has to be of one of these types."""
+    ) -> StreamingResponse:
+        """Return the stream that *reader* makes of a body, which has to be of one of these types.
+
+        Raises AttemptFailed.
+        """
         if not value_of(response.headers, b"content-type").lower().startswith(media_types):
-            opened = self._error_body(response).addCallback(self._opened, response, attempt)
-            return opened.addCallback(self._not_an_answer, response, attempt)
+            body = self._opened(await self._error_body(response), response, attempt)
+            raise self._not_claude(body, response, attempt)
         encoding = value_of(response.headers, b"content-encoding").decode("latin-1")
         try:
             decoder = Decoder(encoding, self.services.max_event_bytes) if encoding else None
         except CodingError:
             response.stopProducing()
-            return self._not_an_answer(b"", response, attempt)
+            raise self._not_claude(b"", response, attempt) from None
         return StreamingResponse(
-            self,
+            self.judge,
+            self.services,
             attempt,
             response,
             reader,
-            headers=self._passing(response),
+            headers=self._passing(response.headers),
             decoder=decoder,
             exhausted=foreseen(response.headers, self.family, self.services.now()),
             request_id=_request_id(response),
         )
 
-    def _whole(self, response: Response, attempt: Attempt, read: Callable[[bytes], ParsedMessage] | None = None) -> Any:
-        """The answer in a body, once it is here; *read* makes the Claude one of it, where it is none already.
+    async def _whole(
+        self, response: Response, attempt: Attempt, read: Callable[[bytes], ParsedMessage] | None = None
+    ) -> BufferedResponse:
+        """Read a body to its end and return the response in it; *read* makes a Claude one of it, where it is none yet.
 
-        *read* may raise :class:`~claudeproxyd.messages.reader.Damaged` and ``ModelFault``.
+        *read* may raise :class:`~claudeproxyd.messages.reader.Damaged` and ``ModelFault``. Raises AttemptFailed, and
+        UpstreamError.
         """
         if read is None:
             read = read_count if attempt.call.count_tokens else read_message
-        if response.whole is not None:
-            return self._read_whole(response.whole, response, attempt, read)
-        body = self._body(response, MAX_WHOLE_ANSWER)
-        if limit := self.services.timeouts.content:
-            body.addTimeout(limit, self.services.clock, _never_whole)
-        return body.addCallback(self._read_whole, response, attempt, read)
+        raw = response.whole
+        if raw is None:
+            reading = self._body(response, MAX_WHOLE_ANSWER)
+            if limit := self.services.timeouts.content:
+                reading.addTimeout(limit, self.services.clock, _never_whole)
+            raw = await reading
+        body = self._opened(raw, response, attempt, MAX_WHOLE_ANSWER)
+        try:
+            whole = BufferedResponse(
+                self._passing(response.headers),
+                read(body),
+                exhausted=foreseen(response.headers, self.family, self.services.now()),
+                request_id=_request_id(response),
+            )
+        except ModelFault as e:
+            words = str(e).encode()
+            raise self.judge.failed(attempt, phase=Phase.ANSWER, failure="model_fault", body=words) from None
+        except Damaged:
+            raise self._not_claude(body[:MAX_ERROR_ANSWER], response, attempt) from None
+        whole.bytes_in = len(raw)
+        return whole
 
     def _body(self, response: Response, limit: int) -> Deferred[bytes]:
         """All of a body, counted in ``max_buffered_bytes`` while it comes."""
-        return response.read(limit, self.services.hold)
+        return response.read(limit, self.services.buffers.adjust)
 
-    def _error_body(self, response: Response) -> Deferred[bytes]:
-        """As much as there is of the body of what is no answer; nothing, where it does not come or breaks off."""
-        body = self._body(response, MAX_ERROR_ANSWER)
-        return body.addTimeout(ERROR_BODY, self.services.clock).addErrback(_without_body)
+    async def _error_body(self, response: Response) -> bytes:
+        """As much as there is of the body of what is no answer.
+
+        An error whose body breaks off, or does not come, is still what its status says.
+        """
+        try:
+            return await self._body(response, MAX_ERROR_ANSWER).addTimeout(ERROR_BODY, self.services.clock)
+        except (UpstreamError, TimeoutError):
+            return b""
 
     def _opened(self, raw: bytes, response: Response, attempt: Attempt, limit: int = MAX_ERROR_ANSWER) -> bytes:
         """A body without its coding; that is what is captured, since inside a coding nothing can be masked."""
@@ -225,97 +247,28 @@ class HTTPExecutor(ABC):
                 attempt.transcript.failed("the body does not match its content-encoding")
         return body
 
-    def _passing(self, response: Response) -> Headers:
-        """The headers that go on to the client, without our keys."""
-        return redact_headers(self.client_headers(response.headers))
-
-    def _read_whole(
-        self, raw: bytes, response: Response, attempt: Attempt, read: Callable[[bytes], ParsedMessage]
-    ) -> BufferedResponse:
-        body = self._opened(raw, response, attempt, MAX_WHOLE_ANSWER)
-        try:
-            answer = BufferedResponse(
-                self._passing(response),
-                read(body),
-                exhausted=foreseen(response.headers, self.family, self.services.now()),
-                request_id=_request_id(response),
-            )
-        except ModelFault as e:
-            raise self.failed(attempt, phase=Phase.ANSWER, failure="model_fault", body=str(e).encode()) from None
-        except Damaged:
-            self._not_an_answer(body[:MAX_ERROR_ANSWER], response, attempt)
-        answer.bytes_in = len(raw)
-        return answer
+    def _passing(self, headers: Headers) -> Headers:
+        """Those of an upstream's headers that go on to the client, without our keys."""
+        return redact_headers(self.client_headers(headers))
 
     # -- failures
 
-    def failed(self, attempt: Attempt, **seen: Any) -> AttemptFailed:
-        """What an attempt came to that brought no answer; *seen* are members of Evidence, as far as they are known."""
-        seen["body"] = redact_bytes(seen.get("body", b""))
-        return AttemptFailed(classify(self._evidence(attempt, **seen), self.services.rules))
-
-    def refused(
-        self, attempt: Attempt, response: Response, body: bytes, *, phase: Phase, message_committed: bool = False
-    ) -> AttemptFailed:
-        """What an attempt came to that the upstream answered with an error, by its status or inside a stream.
-
-        An error that is a Claude one already is relayed as it is, of others their sentence; of neither our keys.
-        """
-        body = redact_bytes(body)
-        error = read_error(body, self.family)
-        in_stream = phase is Phase.STREAM
-        evidence = self._evidence(
-            attempt,
-            phase=phase,
-            status=(error.status or 500) if in_stream else response.status,
-            headers=response.headers,
-            body=body,
-            message_committed=message_committed,
-        )
-        status, message = evidence.status, error.message
-        verbatim = type_in(body) is not None
-        if (not verbatim or status == 413) and (overflow := context_overflow(evidence)) is not None:
-            # By a 413 clients understand bytes, and do not compact, whatever its words.
-            status, message, verbatim = 400, overflow.message, False
-        headers = list(self._passing(response))
-        if in_stream:
-            headers = [pair for pair in headers if pair[0] != b"content-type"]
-            headers.append((b"content-type", b"application/json"))
-        answer = ErrorAnswer(status, headers, body, verbatim, message)
-        return AttemptFailed(classify(evidence, self.services.rules), answer)
-
-    def _refused(self, body: bytes, response: Response, attempt: Attempt) -> NoReturn:
-        """Any status but 200."""
-        raise self.refused(attempt, response, self._opened(body, response, attempt), phase=Phase.ANSWER)
-
-    def _not_an_answer(self, body: bytes, response: Response, attempt: Attempt) -> NoReturn:
+    def _not_claude(self, body: bytes, response: Response, attempt: Attempt) -> AttemptFailed:
         """A 200 that is HTML, empty, of the wrong type, or an error object."""
-        raise self.failed(
-            attempt,
-            phase=Phase.ANSWER,
-            status=200,
-            headers=response.headers,
-            body=body,
-            failure="not_claude",
+        return self.judge.failed(
+            attempt, phase=Phase.ANSWER, status=200, headers=response.headers, body=body, failure="not_claude"
         )
 
-    def _failed(self, failure: Failure, attempt: Attempt) -> Failure:
-        """The HTTP client's errors become outcomes; all else, a cancellation above all, stays what it is."""
-        reason = failure.value
-        if not isinstance(reason, UpstreamError):
-            return failure
-        if attempt.transcript is not None:
-            attempt.transcript.failed(str(reason))
-        raise self.failed(attempt, phase=reason.phase, failure=reason.failure, body=str(reason).encode())
-
-    def _evidence(self, attempt: Attempt, **seen: Any) -> Evidence:
-        return Evidence(
-            family=self.family,
-            count_tokens=attempt.call.count_tokens,
-            refreshable=attempt.credential.source.refreshable,
-            now=self.services.now(),
-            **seen,
-        )
+    @contextmanager
+    def _outcomes(self, attempt: Attempt) -> Iterator[None]:
+        """Make an AttemptFailed of the HTTP client's errors; all else, a cancellation above all, stays what it is."""
+        try:
+            yield
+        except UpstreamError as error:
+            words = str(error)
+            if attempt.transcript is not None:
+                attempt.transcript.failed(words)
+            raise self.judge.failed(attempt, phase=error.phase, failure=error.failure, body=words.encode()) from None
 
 
 def own_lines(headers: Mapping[str, str], client: str) -> bytes:
@@ -337,13 +290,6 @@ def _decoded(body: bytes, response: Response, limit: int) -> bytes:
 def _pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
     """Rendered header lines as pairs again, for a capture."""
     return [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")) if name]
-
-
-def _without_body(failure: Failure) -> bytes:
-    """An error whose body breaks off, or does not come, is still what its status says."""
-    if not isinstance(failure.value, UpstreamError | TimeoutError):
-        failure.raiseException()
-    return b""
 
 
 def _never_whole(_: object, seconds: float) -> NoReturn:

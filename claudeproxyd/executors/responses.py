@@ -20,7 +20,8 @@ from claudeproxyd.upstream.errors import UpstreamError
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
-    from claudeproxyd.executors.http import HTTPExecutor
+    from claudeproxyd.executors.judge import Judge
+    from claudeproxyd.executors.services import Services
     from claudeproxyd.interfaces import IStreamReader
     from claudeproxyd.messages.batch import Batch
     from claudeproxyd.upstream.client import Response
@@ -154,14 +155,14 @@ class StreamingResponse:
     """A stream: what an :class:`~claudeproxyd.interfaces.IStreamReader` makes of the upstream's bytes."""
 
     __slots__ = (
+        "_adjust",
         "_attempt",
         "_barren",
         "_committed",
         "_consumer",
         "_decoder",
-        "_executor",
         "_held",
-        "_hold",
+        "_judge",
         "_max_event_bytes",
         "_reader",
         "_request_id",
@@ -174,7 +175,8 @@ class StreamingResponse:
 
     def __init__(
         self,
-        executor: HTTPExecutor,
+        judge: Judge,
+        services: Services,
         attempt: Attempt,
         response: Response,
         reader: IStreamReader,
@@ -188,14 +190,14 @@ class StreamingResponse:
         self.exhausted = exhausted
         self._request_id = request_id
         self.bytes_in = 0
-        self._executor = executor
+        self._judge = judge
         self._attempt = attempt
         self._transcript = attempt.transcript
         self._response = response
         self._reader = reader
         self._decoder = decoder
-        self._max_event_bytes = executor.services.max_event_bytes
-        self._hold = executor.services.hold
+        self._max_event_bytes = services.max_event_bytes
+        self._adjust = services.buffers.adjust
         self._held = 0
         self._barren = 0
         """Bytes since the last event that was no ping."""
@@ -326,7 +328,7 @@ class StreamingResponse:
 
     def _holds(self, size: int) -> None:
         if size != self._held:
-            self._hold(size - self._held)
+            self._adjust(size - self._held)
             self._held = size
 
     def _spoilt(self, error: Exception) -> None:
@@ -338,7 +340,7 @@ class StreamingResponse:
         if self._transcript is not None:
             self._transcript.failed(why)
         self._end(
-            self._executor.failed(
+            self._judge.failed(
                 self._attempt,
                 phase=Phase.STREAM,
                 failure=failure,
@@ -349,7 +351,7 @@ class StreamingResponse:
 
     def _refuse(self, error: bytes) -> None:
         self._end(
-            self._executor.refused(
+            self._judge.refused(
                 self._attempt, self._response, error, phase=Phase.STREAM, message_committed=self._committed
             )
         )

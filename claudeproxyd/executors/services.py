@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from claudeproxyd.config.schema import Timeouts
+    from claudeproxyd.interfaces import IBufferAccount
     from claudeproxyd.outcomes.classify import OperatorRule
     from claudeproxyd.upstream.client import Origin
 
@@ -26,14 +27,14 @@ class Services:
     """A way out to a base URL, with the provider's TLS, proxy and connection limits."""
     timeouts: Timeouts
     """With the provider's overrides."""
+    buffers: IBufferAccount
+    """Told how many bytes of unfinished frames and responses are held more, or less, than before."""
     max_event_bytes: int
     rules: Sequence[OperatorRule] = ()
     strip_rate_limits: bool = False
     """``anthropic-ratelimit-*`` do not pass: several credentials stand behind one name."""
     own_hop: bytes = b""
     """This daemon's name among those that a request goes through; see :mod:`claudeproxyd.messages.hops`."""
-    hold: Callable[[int], None] = lambda change: None
-    """Told how many bytes of unfinished frames and answers are held more, or less, than before."""
     now: Callable[[], float] = time.time
     """The wall clock: upstreams speak of dates."""
     signatures: Signatures = field(default_factory=lambda: Signatures(time.time))

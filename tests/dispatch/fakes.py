@@ -18,6 +18,7 @@ from claudeproxyd.dispatch.call import Call, CancelReason
 from claudeproxyd.dispatch.dispatcher import Dispatcher
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import (
+    IBufferAccount,
     IBufferedResponse,
     ICredentialPool,
     IDispatcher,
@@ -180,6 +181,29 @@ verifyClass(IStreamingResponse, FakeStreaming)
 verifyObject(IStreamingResponse, FakeStreaming())
 
 
+@implementer(IBufferAccount)
+class FakeAccount:
+    """Notes each change of what is buffered."""
+
+    def __init__(self, changes: list[int]) -> None:
+        self.changes = changes
+
+    def check(self, client: str, size: int) -> None:
+        pass
+
+    def reserve(self, client: str, size: int) -> None:
+        self.changes.append(size)
+
+    def release(self, client: str, size: int) -> None:
+        self.changes.append(-size)
+
+    def adjust(self, change: int) -> None:
+        self.changes.append(change)
+
+
+verifyClass(IBufferAccount, FakeAccount)
+
+
 class Sent:
     """An attempt that went up."""
 
@@ -216,17 +240,19 @@ class FakeExecutor:
             call.prepare(route, SimpleNamespace(body=b"translated", warnings=self.losses))
         return self.refuses
 
-    def messages(self, attempt: Any) -> Deferred[Any]:
+    async def messages(self, attempt: Any) -> Any:
         sent = Sent(attempt)
         attempt.status = self.status
         self.sent.append(sent)
         if self.answers:
             answer = self.answers.pop(0)
-            return fail(answer) if isinstance(answer, Exception) else succeed(answer)
-        return sent.answered
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        return await sent.answered
 
-    def count_tokens(self, attempt: Any) -> Deferred[Any]:
-        return self.messages(attempt)
+    async def count_tokens(self, attempt: Any) -> Any:
+        return await self.messages(attempt)
 
     def models(self, credential: Any) -> Deferred[list[dict[str, Any]]]:
         return succeed([])

@@ -7,6 +7,7 @@ import json
 import weakref
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -762,6 +763,21 @@ class NothingToOffer(DispatchTestCase):
                 answer.say(b"x", ended=True)
             self.assertTrue(served.done)
         self.assertEqual(list(house.dispatcher.anomalies.values()), [2])
+
+
+class Awaitables(DispatchTestCase):
+    """What an executor may give back."""
+
+    def test_deferred(self) -> None:
+        """A plugin's executor need not be a coroutine: a Deferred serves as well, and is cancelled with the request."""
+        house = House("a")
+        cancelled: list[Any] = []
+        house.executor.messages = lambda attempt: Deferred(cancelled.append)  # type: ignore[method-assign]
+        served = house.serve()
+        served.cancel()
+        self.assertEqual((len(cancelled), house.pool.outcomes, served.done), (1, ["cancelled"], True))
+        house.executor.messages = lambda attempt: succeed(FakeBuffered(b"{}"))  # type: ignore[method-assign]
+        self.assertEqual(house.serve().client.body, b"{}")
 
 
 class Windows(DispatchTestCase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import ensureDeferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyClass
@@ -16,7 +17,7 @@ from claudeproxyd.leases import Credential, Route
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.outcomes.types import AttemptFailed
 from claudeproxyd.secrets.static import StaticSecret
-from tests.dispatch.fakes import EPOCH, House
+from tests.dispatch.fakes import EPOCH, FakeAccount, House
 from tests.upstream.fakes import Net, Wire
 
 EVENT_STREAM = "content-type: text/event-stream; charset=utf-8"
@@ -66,7 +67,7 @@ class ExecutorTestCase(SynchronousTestCase):
                 origin=lambda base_url: self.net.origin,
                 timeouts=Timeouts(),
                 now=lambda: EPOCH,
-                **{"max_event_bytes": 100_000, **dict(services)},
+                **{"buffers": FakeAccount([]), "max_event_bytes": 100_000, **dict(services)},
             ),
         )
 
@@ -78,7 +79,8 @@ class ExecutorTestCase(SynchronousTestCase):
     def send(self, attempt: Attempt | None = None, count_tokens: bool = False) -> tuple[Any, Wire, bytes, bytes]:
         """Send one; its Deferred, the wire, and the head and body that went up."""
         attempt = attempt or self.attempt()
-        sent = self.executor.count_tokens(attempt) if count_tokens else self.executor.messages(attempt)
+        ask = self.executor.count_tokens if count_tokens else self.executor.messages
+        sent = ensureDeferred(ask(attempt))
         if self.net.reactor.tcpClients:
             self.wire = self.net.accept()
         wire = self.wire

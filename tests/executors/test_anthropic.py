@@ -7,7 +7,7 @@ import gzip
 import json
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, ensureDeferred
 from twisted.internet.error import ConnectBindError, ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
@@ -33,6 +33,7 @@ from claudeproxyd.observe.scrub import remember
 from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
+from tests.dispatch.fakes import FakeAccount
 from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
 from tests.observe.test_lines import Threads
 from tests.upstream.fakes import Wire
@@ -284,7 +285,7 @@ class Whole(AnthropicTestCase):
         for status in (200, 500):
             for end in ("whole", "cut", "cancelled"):
                 changes: list[int] = []
-                self.make({"hold": changes.append}.items())
+                self.make({"buffers": FakeAccount(changes)}.items())
                 sent, wire, _, _ = self.send()
                 sent.addErrback(lambda failure: None)
                 wire.say(f"HTTP/1.1 {status} Whatever\r\ncontent-length: {len(MESSAGE)}\r\n\r\n".encode())
@@ -361,14 +362,14 @@ class Failures(AnthropicTestCase):
 
     def test_connect(self) -> None:
         """No connection is a failure that is worth another try."""
-        sent = self.executor.messages(self.attempt())
+        sent = ensureDeferred(self.executor.messages(self.attempt()))
         self.net.refuse(ConnectionRefusedError())
         outcome = self.result(sent).outcome
         self.assertEqual((outcome.kind, outcome.repeatable), (Kind.TRANSIENT, True))
 
     def test_nothing_left_here(self) -> None:
         """That we have no descriptor left cools nobody."""
-        sent = self.executor.messages(self.attempt())
+        sent = ensureDeferred(self.executor.messages(self.attempt()))
         self.net.refuse(ConnectBindError(errno.EMFILE, "Too many open files"))
         outcome = self.result(sent).outcome
         self.assertEqual((outcome.kind, outcome.scope, outcome.then), (Kind.INTERNAL, Scope.NONE, Then.NEXT))
@@ -416,7 +417,7 @@ class Streams(AnthropicTestCase):
         half = b"event: content_block_delta\ndata: " + b"x" * 5_000
         for end in (b"", b"\n\n"):
             changes: list[int] = []
-            self.make(services={"hold": changes.append})
+            self.make(services={"buffers": FakeAccount(changes)})
             answer, _, wire = self.deliver(START, half[:3_000], half[3_000:])
             self.assertEqual(sum(changes), len(half))
             if end:

@@ -6,13 +6,13 @@ What differs on Vertex AI, the way to a model and the way to say who asks, is in
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from urllib.parse import quote
 
 import msgspec
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from claudeproxyd.executors.gathering import Unshown, gathered
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.dispatch.call import Call
     from claudeproxyd.executors.services import Services
+    from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
     from claudeproxyd.leases import Credential, Route
     from claudeproxyd.upstream.client import Response
 
@@ -83,13 +84,33 @@ class GeminiExecutor(HTTPExecutor):
             return str(e)
         return None
 
-    def messages(self, attempt: Attempt) -> Deferred[Any]:
+    async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
-        return maybeDeferred(self._ask, attempt)
+        request = self._request(attempt)
+        if request.empty:
+            return self._empty(attempt, request)
+        with self._outcomes(attempt):
+            if attempt.call.envelope.stream:
+                return await self._stream(
+                    await self._generate(attempt, request, streamed=True),
+                    attempt,
+                    self._reader(attempt, request, self._machine(attempt, request, whole=False)),
+                    _STREAMED,
+                )
+            if request.stop_sequences:
+                # Of a stream it need not make, and nobody pays for, what follows a stop sequence.
+                return await self._gather(await self._generate(attempt, request, streamed=True), attempt, request)
+            response = await self._generate(attempt, request, streamed=False)
+            return await self._whole(response, attempt, lambda body: self._translated(body, attempt, request))
 
-    def count_tokens(self, attempt: Attempt) -> Deferred[Any]:
+    async def count_tokens(self, attempt: Attempt) -> IBufferedResponse:
         """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""
-        return maybeDeferred(self._count, attempt)
+        body = self._request(attempt).count_body
+        with self._outcomes(attempt):
+            response = await self._send(
+                attempt, self._target(attempt, "countTokens"), self._authorization(attempt.secret), body
+            )
+            return await self._whole(response, attempt, _counted)
 
     def models(self, credential: Credential) -> Deferred[list[dict[str, Any]]]:
         """See :meth:`IExecutor.models <claudeproxyd.interfaces.IExecutor.models>`."""
@@ -122,32 +143,13 @@ class GeminiExecutor(HTTPExecutor):
 
     # -- up
 
-    def _ask(self, attempt: Attempt) -> Any:
-        request = self._request(attempt)
-        if request.empty:
-            return self._empty(attempt, request)
-        if attempt.call.envelope.stream:
-            read = self._events
-        else:
-            # Of a stream it need not make, and nobody pays for, what follows a stop sequence.
-            read = self._gathered if request.stop_sequences else self._message
-        streamed = read != self._message
+    def _generate(self, attempt: Attempt, request: GeminiRequest, *, streamed: bool) -> Coroutine[Any, Any, Response]:
         return self._send(
             attempt,
             self._target(attempt, "streamGenerateContent?alt=sse" if streamed else "generateContent"),
             self._authorization(attempt.secret),
             request.body,
-            lambda response, attempt: read(response, attempt, request),
             streamed=streamed,
-        )
-
-    def _count(self, attempt: Attempt) -> Any:
-        return self._send(
-            attempt,
-            self._target(attempt, "countTokens"),
-            self._authorization(attempt.secret),
-            self._request(attempt).count_body,
-            lambda response, attempt: self._whole(response, attempt, _counted),
         )
 
     def _translate(self, call: Call, route: Route, body: bytes, *, signed: bool = True) -> GeminiRequest:
@@ -177,7 +179,9 @@ class GeminiExecutor(HTTPExecutor):
         try:
             return self._translate(call, route, attempt.body or call.envelope.body, signed=signed)
         except Unsupported as e:
-            raise self.failed(attempt, phase=Phase.CONNECT, failure="cannot_carry", body=str(e).encode()) from None
+            raise self.judge.failed(
+                attempt, phase=Phase.CONNECT, failure="cannot_carry", body=str(e).encode()
+            ) from None
 
     # -- down
 
@@ -191,39 +195,31 @@ class GeminiExecutor(HTTPExecutor):
             estimate=lambda: estimate_tokens(envelope.body),
         )
 
-    def _events(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
-        machine = self._machine(attempt, request, whole=False)
+    def _reader(self, attempt: Attempt, request: GeminiRequest, machine: BlockMachine) -> GeminiReader:
         services = self.services
-        reader = GeminiReader(machine, request, services.signatures, services.max_event_bytes, last=attempt.last)
-        return self._stream(response, attempt, reader, _STREAMED)
+        return GeminiReader(machine, request, services.signatures, services.max_event_bytes, last=attempt.last)
 
-    def _gathered(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
+    async def _gather(self, response: Response, attempt: Attempt, request: GeminiRequest) -> BufferedResponse:
+        """Return the message that a stream comes to."""
         machine = self._machine(attempt, request, whole=True)
         attempt.usage = machine.usage
-        services = self.services
-        reader = GeminiReader(machine, request, services.signatures, services.max_event_bytes, last=attempt.last)
-
-        def whole() -> ParsedMessage:
-            return ParsedMessage(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.oddity)
+        reader = self._reader(attempt, request, machine)
 
         def late(_: object, seconds: float) -> NoReturn:
             why = f"the answer was not whole within {seconds:g} seconds of its head"
-            raise self.failed(attempt, phase=Phase.STREAM, failure="content_timeout", body=why.encode())
+            raise self.judge.failed(attempt, phase=Phase.STREAM, failure="content_timeout", body=why.encode())
 
-        made = maybeDeferred(self._stream, response, attempt, Unshown(reader, MAX_WHOLE_ANSWER), _STREAMED)
-        made.addCallback(gathered, whole)
-        if limit := services.timeouts.content:
-            made.addTimeout(limit, services.clock, late)
-        return made
+        stream = await self._stream(response, attempt, Unshown(reader, MAX_WHOLE_ANSWER), _STREAMED)
+        whole = gathered(stream, lambda: _message(machine, reader))
+        if limit := self.services.timeouts.content:
+            whole.addTimeout(limit, self.services.clock, late)
+        return await whole
 
-    def _message(self, response: Response, attempt: Attempt, request: GeminiRequest) -> Any:
-        def translated(body: bytes) -> ParsedMessage:
-            machine = self._machine(attempt, request, whole=True)
-            attempt.usage = machine.usage
-            reader = read_whole(body, machine, request, self.services.signatures, last=attempt.last)
-            return ParsedMessage(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.oddity)
-
-        return self._whole(response, attempt, translated)
+    def _translated(self, body: bytes, attempt: Attempt, request: GeminiRequest) -> ParsedMessage:
+        """Make a Claude message of a whole answer."""
+        machine = self._machine(attempt, request, whole=True)
+        attempt.usage = machine.usage
+        return _message(machine, read_whole(body, machine, request, self.services.signatures, last=attempt.last))
 
     def _empty(self, attempt: Attempt, request: GeminiRequest) -> BufferedResponse | LocalStream:
         """``max_tokens: 0``, by which clients warm a cache: Google has no such request."""
@@ -234,6 +230,10 @@ class GeminiExecutor(HTTPExecutor):
         if streamed:
             return LocalStream(_JSON, machine.take(), machine.usage, "max_tokens")
         return BufferedResponse(_JSON, ParsedMessage(machine.message(), machine.usage, "max_tokens"))
+
+
+def _message(machine: BlockMachine, reader: GeminiReader) -> ParsedMessage:
+    return ParsedMessage(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.oddity)
 
 
 def _counted(body: bytes) -> ParsedMessage:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from claudeproxyd.errors import STATUS_OF_TYPE, ClaudeError
+from claudeproxyd.executors.judge import Judge
 from claudeproxyd.executors.responses import BufferedResponse, ParsedMessage
 from claudeproxyd.executors.sandbox.faults import UnknownWish, Wishes, read_wishes
 from claudeproxyd.executors.sandbox.prompt import Prompt
@@ -28,13 +28,14 @@ from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.ids import Ids
 from claudeproxyd.messages.usage import Usage
-from claudeproxyd.outcomes.classify import classify
-from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Phase
+from claudeproxyd.outcomes.types import ErrorAnswer, Phase
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.executors.services import Services
+    from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
+    from claudeproxyd.outcomes.types import AttemptFailed
 
 PACE = 0.02
 """Seconds between two words."""
@@ -61,6 +62,7 @@ class SandboxExecutor:
 
     def __init__(self, services: Services, pace: float = PACE, ids: Ids | None = None) -> None:
         self._services = services
+        self._judge = Judge(self.family, services, passing=list)
         self._clock = services.clock
         self._pace = pace
         self._ids = ids or Ids()
@@ -71,13 +73,13 @@ class SandboxExecutor:
         """It takes everything."""
         return None
 
-    def count_tokens(self, attempt: Attempt) -> Deferred[Any]:
+    async def count_tokens(self, attempt: Attempt) -> IBufferedResponse:
         """The local estimate, marked as one."""
         usage = Usage()
         usage.input = estimate_tokens(attempt.call.envelope.body)
         body = msgspec.json.encode({"input_tokens": usage.input})
         headers = [*self._headers(attempt, b"application/json"), (b"x-claudeproxyd-estimate", b"true")]
-        return succeed(self._whole(headers, ParsedMessage(body, usage)))
+        return self._whole(headers, ParsedMessage(body, usage))
 
     def models(self, credential: Any) -> Deferred[list[dict[str, Any]]]:
         """A few names that clients look for; any other is served as well."""
@@ -94,27 +96,28 @@ class SandboxExecutor:
             ]
         )
 
-    def messages(self, attempt: Attempt) -> Deferred[Any]:
+    async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
         envelope = attempt.call.envelope
         prompt = Prompt(envelope.body)
         try:
             wishes = read_wishes(attempt.model, prompt.said)
         except UnknownWish as e:
-            return maybeDeferred(self._refuse, attempt, 400, str(e))
+            raise self._refusal(attempt, 400, str(e)) from None
         timeouts = self._services.timeouts
         delay = wishes.slow_first_byte
         limit = timeouts.first_byte if envelope.stream else timeouts.first_byte_whole
         never = wishes.fault in ("stall", "pings-only") and not envelope.stream
         if limit and (never or delay > limit):
-            return deferLater(self._clock, limit, self._time_out, attempt)
+            await deferLater(self._clock, limit)
+            raise self._judge.failed(attempt, phase=Phase.HEAD, failure="first_byte_timeout")
         if never:
-            return Deferred()
+            await Deferred()
         if delay:
-            return deferLater(self._clock, delay, self._answer, attempt, prompt, wishes)
-        return maybeDeferred(self._answer, attempt, prompt, wishes)
+            await deferLater(self._clock, delay)
+        return self._response(attempt, prompt, wishes)
 
-    def _answer(self, attempt: Attempt, prompt: Prompt, wishes: Wishes) -> Any:
+    def _response(self, attempt: Attempt, prompt: Prompt, wishes: Wishes) -> IBufferedResponse | IStreamingResponse:
         attempt.head_at = self._clock.seconds()
         attempt.bytes_out = len(attempt.call.envelope.body)
         self._refuse_as_wished(attempt, prompt, wishes)
@@ -133,13 +136,14 @@ class SandboxExecutor:
             pace = self._pace if wishes.pace is None else wishes.pace
             return SandboxStream(
                 self._clock,
+                self._judge,
+                attempt,
                 headers,
                 machine,
                 words,
                 wishes,
                 pace=pace,
                 idle=self._services.timeouts.idle,
-                fail=partial(self._failure, attempt),
             )
         for _ in words:
             pass
@@ -154,18 +158,18 @@ class SandboxExecutor:
         if wishes.fail_first:
             status = (status or 529) if self._fails_again(prompt.said, wishes.fail_first) else 0
         if status:
-            self._refuse(attempt, status, retry_after=wishes.retry_after)
+            raise self._refusal(attempt, status, retry_after=wishes.retry_after)
         body = _NO_ANSWER.get(wishes.fault)
         if not attempt.call.envelope.stream:
             match wishes.fault:
                 case "error":
-                    self._refuse(attempt, STATUS_OF_TYPE.get(wishes.error, 500), type=wishes.error)
+                    raise self._refusal(attempt, STATUS_OF_TYPE.get(wishes.error, 500), type=wishes.error)
                 case "cut":
-                    raise self._failure(attempt, phase=Phase.ANSWER, failure="cut")
+                    raise self._judge.failed(attempt, phase=Phase.ANSWER, failure="cut")
                 case "malformed":
                     body = b'{"type":"message","content":['
         if body is not None:
-            raise self._failure(attempt, phase=Phase.ANSWER, status=200, body=body, failure="not_claude")
+            raise self._judge.failed(attempt, phase=Phase.ANSWER, status=200, body=body, failure="not_claude")
 
     def _fails_again(self, said: str, times: int) -> bool:
         key = hashlib.blake2b(said.encode(), digest_size=16).digest()
@@ -177,7 +181,7 @@ class SandboxExecutor:
             self._failed.popitem(last=False)
         return True
 
-    def _refuse(
+    def _refusal(
         self,
         attempt: Attempt,
         status: int,
@@ -185,23 +189,14 @@ class SandboxExecutor:
         *,
         type: str | None = None,
         retry_after: float | None = None,
-    ) -> None:
-        """Raise what a real upstream's error answer would have become."""
+    ) -> AttemptFailed:
+        """What a real upstream's error would have become."""
         headers = self._headers(attempt, b"application/json")
         if retry_after is not None:
             headers.append((b"retry-after", f"{retry_after:g}".encode()))
         body = ClaudeError(status, message, type=type).body(attempt.call.request_id)
         answer = ErrorAnswer(status, headers, body, verbatim=True, message=message)
-        raise self._failure(attempt, answer, phase=Phase.ANSWER, status=status, headers=headers, body=body)
-
-    def _time_out(self, attempt: Attempt) -> None:
-        raise self._failure(attempt, phase=Phase.HEAD, failure="first_byte_timeout")
-
-    def _failure(self, attempt: Attempt, answer: ErrorAnswer | None = None, **seen: Any) -> AttemptFailed:
-        evidence = Evidence(
-            family=self.family, count_tokens=attempt.call.count_tokens, now=self._services.now(), **seen
-        )
-        return AttemptFailed(classify(evidence, self._services.rules), answer)
+        return self._judge.failed(attempt, phase=Phase.ANSWER, status=status, headers=headers, body=body, answer=answer)
 
     @staticmethod
     def _headers(attempt: Attempt, content_type: bytes) -> list[tuple[bytes, bytes]]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
 from claudeproxyd.errors import STATUS_OF_TYPE, ClaudeError
 from claudeproxyd.interfaces import IStreamingResponse
-from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Phase
+from claudeproxyd.outcomes.types import ErrorAnswer, Phase
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+    from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.executors.judge import Judge
     from claudeproxyd.executors.sandbox.faults import Wishes
     from claudeproxyd.interfaces import IEventConsumer
     from claudeproxyd.messages.blocks import BlockMachine
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
 
 PING = 1.0
 """Seconds between two pings, where a stream has nothing else."""
-
-Fail = Callable[..., AttemptFailed]
-"""What there is to relay, if anything, and members of the evidence, to the failure that the consumer is told."""
 
 
 @implementer(IStreamingResponse)
@@ -36,6 +35,8 @@ class SandboxStream:
     def __init__(
         self,
         clock: IReactorTime,
+        judge: Judge,
+        attempt: Attempt,
         headers: list[tuple[bytes, bytes]],
         machine: BlockMachine,
         words: Iterator[None],
@@ -43,7 +44,6 @@ class SandboxStream:
         *,
         pace: float,
         idle: float,
-        fail: Fail,
     ) -> None:
         self._clock = clock
         self.headers = headers
@@ -54,7 +54,8 @@ class SandboxStream:
         self._wishes = wishes
         self._pace = pace
         self._idle = idle
-        self._fail = fail
+        self._judge = judge
+        self._attempt = attempt
         self._said = 0
         self._has_content = False
         self._consumer: IEventConsumer | None = None
@@ -161,12 +162,25 @@ class SandboxStream:
                 status = STATUS_OF_TYPE.get(self._wishes.error, 500)
                 error = ClaudeError(status, "The sandbox breaks off, as it was asked to", type=self._wishes.error)
                 body = error.body(self.request_id)
-                self._break(ErrorAnswer(status, self.headers, body, verbatim=True), status=status, body=body)
+                answer = ErrorAnswer(status, self.headers, body, verbatim=True)
+                self._break(status=status, body=body, answer=answer)
             case fault:
                 self._break(failure=fault)
 
-    def _break(self, answer: ErrorAnswer | None = None, **seen: Any) -> None:
+    def _break(
+        self, *, failure: str = "", status: int = 0, body: bytes = b"", answer: ErrorAnswer | None = None
+    ) -> None:
         consumer = self._consumer
         self.stopProducing()
         if consumer is not None:
-            consumer.broken(self._fail(answer, phase=Phase.STREAM, message_committed=self._has_content, **seen))
+            consumer.broken(
+                self._judge.failed(
+                    self._attempt,
+                    phase=Phase.STREAM,
+                    failure=failure,
+                    status=status,
+                    body=body,
+                    message_committed=self._has_content,
+                    answer=answer,
+                )
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -13,21 +13,21 @@ from twisted.logger import Logger
 
 from claudeproxyd.executors.google import authorization
 from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
+from claudeproxyd.executors.judge import Judge
 from claudeproxyd.executors.vertex.dialect import BETAS, COUNT_BETAS, REFUSED_FIELDS, VERSIONS
 from claudeproxyd.messages.headers import DEFAULT_VERSION, client_headers, upstream_lines, value_of
 from claudeproxyd.messages.members import without_members
 from claudeproxyd.messages.minted import without_minted
 from claudeproxyd.messages.passthrough import ClaudeReader
 from claudeproxyd.messages.system_turns import takes_system_messages, without_system_messages
+from claudeproxyd.outcomes.types import AttemptFailed, Phase
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.executors.services import Services
     from claudeproxyd.executors.vertex.locations import Place
-    from claudeproxyd.outcomes.types import AttemptFailed
+    from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
     from claudeproxyd.upstream.client import Response
 
 _DATED = re.compile(r"(claude-.+)-(\d{8})", re.ASCII)
@@ -47,11 +47,24 @@ def vertex_name(model: str) -> str:
     return f"{dated[1]}@{dated[2]}" if dated else model
 
 
+class _ClaudeOnVertexJudge(Judge):
+    def refused(
+        self, attempt: Attempt, response: Response, body: bytes, *, phase: Phase, message_committed: bool = False
+    ) -> AttemptFailed:
+        """Tell of a context overflow in the words that clients know from Claude on Vertex AI."""
+        failure = super().refused(attempt, response, body, phase=phase, message_committed=message_committed)
+        answer = failure.answer
+        if answer is None or not answer.message.startswith("prompt is too long"):
+            return failure
+        return AttemptFailed(failure.outcome, replace(answer, message="Input is too long."))
+
+
 class ClaudeOnVertex(HTTPExecutor):
     """The part of a provider's executor for Claude's models, at one of its hosts."""
 
     kind = "vertex"
     family = "google"  # its quotas; errors are read by their shape
+    make_judge = _ClaudeOnVertexJudge
     _log = Logger()
 
     def __init__(self, section: Provider, services: Services, places: Mapping[str, Place]) -> None:
@@ -66,33 +79,32 @@ class ClaudeOnVertex(HTTPExecutor):
         self._drop_fields = frozenset({"model", "anthropic_version", *REFUSED_FIELDS, *section.drop_fields})
         self._warned: set[bytes] = set()
 
-    def messages(self, attempt: Attempt) -> Deferred[Any]:
+    async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
         streamed = attempt.call.envelope.stream
         name = quote(vertex_name(attempt.model), safe="@").encode()
         target = name + (b":streamRawPredict" if streamed else b":rawPredict")
-        return self._post(attempt, target, BETAS, {}, self._events if streamed else self._whole)
+        with self._outcomes(attempt):
+            response = await self._post(attempt, target, BETAS, {})
+            if not streamed:
+                return await self._whole(response, attempt)
+            return await self._stream(response, attempt, ClaudeReader(self.services.max_event_bytes), (EVENT_STREAM,))
 
-    def count_tokens(self, attempt: Attempt) -> Deferred[Any]:
+    async def count_tokens(self, attempt: Attempt) -> IBufferedResponse:
         """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""
         model = {"model": vertex_name(attempt.model)}
-        return self._post(attempt, b"count-tokens:rawPredict", COUNT_BETAS, model, self._whole)
+        with self._outcomes(attempt):
+            response = await self._post(attempt, b"count-tokens:rawPredict", COUNT_BETAS, model)
+            return await self._whole(response, attempt)
 
     def client_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """All that are not the connection's."""
         return client_headers(headers, strip_rate_limits=self.services.strip_rate_limits)
 
-    def refused(self, *args: Any, **seen: Any) -> AttemptFailed:
-        """A context overflow that Google tells of, in the words that clients know from Claude on Vertex AI."""
-        failure = super().refused(*args, **seen)
-        if failure.answer is not None and failure.answer.message.startswith("prompt is too long"):
-            failure.answer = replace(failure.answer, message="Input is too long.")
-        return failure
-
     def _post(
-        self, attempt: Attempt, target: bytes, betas: Mapping[bytes, bytes], members: Mapping[str, str], then: Any
-    ) -> Deferred[Any]:
-        """The client's query stays behind: ``beta=true`` is nothing to Google, and refused."""
+        self, attempt: Attempt, target: bytes, betas: Mapping[bytes, bytes], members: Mapping[str, str]
+    ) -> Coroutine[Any, Any, Response]:
+        """Send it without the client's query: Vertex AI rejects the ``beta`` parameter."""
         headers = attempt.call.headers
         lines = b"".join(
             (
@@ -110,7 +122,7 @@ class ClaudeOnVertex(HTTPExecutor):
             {"anthropic_version": VERSIONS.get(version, version).decode("latin-1"), **members},
         )
         place = self._places[attempt.credential.name]
-        return self._send(attempt, self._origin.base_path + place.anthropic + target, lines, body, then)
+        return self._send(attempt, self._origin.base_path + place.anthropic + target, lines, body)
 
     def _beta_line(self, headers: Sequence[tuple[bytes, bytes]], known: Mapping[bytes, bytes]) -> bytes:
         if self._own_betas:
@@ -134,9 +146,6 @@ class ClaudeOnVertex(HTTPExecutor):
             provider=self._section.name,
             beta=beta.decode("latin-1"),
         )
-
-    def _events(self, response: Response, attempt: Attempt) -> Any:
-        return self._stream(response, attempt, ClaudeReader(self.services.max_event_bytes), (EVENT_STREAM,))
 
 
 def _with_members(body: bytes, members: Mapping[str, str]) -> bytes:

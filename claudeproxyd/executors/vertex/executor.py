@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from claudeproxyd.executors.gemini.executor import check_google
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.executors.services import Services
+    from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
     from claudeproxyd.leases import Credential
     from claudeproxyd.upstream.client import Origin
 
@@ -71,30 +72,26 @@ class VertexExecutor:
             return forbidden(call.envelope.body, self._url_sources)
         return next(iter(self._gemini.values())).cannot_carry(call, route)
 
-    def messages(self, attempt: Attempt) -> Deferred[Any]:
+    async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
-        part = self._part(attempt)
-        return fail(_unavailable()) if part is None else part.messages(attempt)
+        return await self._part(attempt).messages(attempt)
 
-    def count_tokens(self, attempt: Attempt) -> Deferred[Any]:
+    async def count_tokens(self, attempt: Attempt) -> IBufferedResponse:
         """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""
-        part = self._part(attempt)
-        return fail(_unavailable()) if part is None else part.count_tokens(attempt)
+        return await self._part(attempt).count_tokens(attempt)
 
     def models(self, credential: Credential) -> Deferred[list[dict[str, Any]]]:
         """Google's own models. Claude's are in no list that tells which of them a project has enabled."""
         return self._gemini[self._places[credential.name].base_url].models(credential)
 
-    def _part(self, attempt: Attempt) -> ClaudeOnVertex | GeminiOnVertex | None:
-        """None: that credential has no such models."""
+    def _part(self, attempt: Attempt) -> ClaudeOnVertex | GeminiOnVertex:
+        """Raises AttemptFailed: that credential has no such models."""
         place = self._places[attempt.credential.name]
         if not is_claude(attempt.model):
             return self._gemini[place.base_url]
-        return self._claude[place.base_url] if place.anthropic else None
-
-
-def _unavailable() -> AttemptFailed:
-    return AttemptFailed(replace(MODEL_UNAVAILABLE, reason=_NOT_FOR_KEYS))
+        if not place.anthropic:
+            raise AttemptFailed(replace(MODEL_UNAVAILABLE, reason=_NOT_FOR_KEYS))
+        return self._claude[place.base_url]
 
 
 @implementer(IExecutorMaker)

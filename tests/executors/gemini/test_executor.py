@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, ensureDeferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
@@ -28,6 +28,7 @@ from claudeproxyd.observe.capture import Captures
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
 from claudeproxyd.translate.gemini.answers import GeminiReader
+from tests.dispatch.fakes import FakeAccount
 from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
 from tests.messages.accumulate import accumulate
 from tests.observe.test_lines import Threads
@@ -241,7 +242,7 @@ class Up(GeminiTestCase):
         """Where that cannot be told either, the next route is asked."""
         attempt = self.attempt()
         attempt.body = b'{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":1,"safeguards":{"a":1}}'
-        outcome = self.result(self.executor.messages(attempt)).outcome
+        outcome = self.result(ensureDeferred(self.executor.messages(attempt))).outcome
         self.assertEqual((outcome.kind, outcome.then), (Kind.UNSUPPORTED, Then.NEXT_ROUTE))
         self.assertIn("safeguards", outcome.reason)
 
@@ -382,7 +383,7 @@ class Whole(GeminiTestCase):
 
     def test_nothing_to_say(self) -> None:
         """``max_tokens: 0`` is answered here: Google has no such request."""
-        answer = self.result(self.executor.messages(self.attempt(body={"max_tokens": 0})))
+        answer = self.result(ensureDeferred(self.executor.messages(self.attempt(body={"max_tokens": 0}))))
         verifyObject(IBufferedResponse, answer)
         message = json.loads(answer.body)
         self.assertEqual((message["content"], message["stop_reason"]), ([], "max_tokens"))
@@ -391,7 +392,7 @@ class Whole(GeminiTestCase):
 
     def test_nothing_to_say_streamed(self) -> None:
         """The same as a stream, which commits."""
-        answer = self.result(self.executor.messages(self.attempt(body={"max_tokens": 0}, stream=True)))
+        answer = self.result(ensureDeferred(self.executor.messages(self.attempt(body={"max_tokens": 0}, stream=True))))
         verifyObject(IStreamingResponse, answer)
         events = Events()
         answer.pauseProducing()
@@ -463,7 +464,7 @@ class Streams(GeminiTestCase):
     def test_stop(self) -> None:
         """A client that leaves closes Google's socket, and what was held of a frame is given back."""
         changes: list[int] = []
-        self.make(services={"hold": changes.append})
+        self.make(services={"buffers": FakeAccount(changes)})
         answer, events, wire = self.deliver(sse(FIRST), b"data: {")
         self.assertEqual(sum(changes), 7)
         answer.stopProducing()
@@ -674,7 +675,7 @@ class Failures(GeminiTestCase):
 
     def test_connect(self) -> None:
         """No connection is a failure that is worth another try."""
-        sent = self.executor.messages(self.attempt())
+        sent = ensureDeferred(self.executor.messages(self.attempt()))
         self.net.refuse(ConnectionRefusedError())
         outcome = self.result(sent).outcome
         self.assertEqual((outcome.kind, outcome.repeatable), (Kind.TRANSIENT, True))
@@ -778,7 +779,7 @@ class StopSequences(GeminiTestCase):
         """An answer that does not end does not fill the memory, and what there is of it is counted."""
         held: list[int] = []
         self.patch(executor, "MAX_WHOLE_ANSWER", 1_000)
-        self.make({"hold": held.append})
+        self.make({"buffers": FakeAccount(held)})
         sent, wire, _ = self.ask()
         wire.say(chunk(sse(said({"text": "a" * 500}))))
         self.assertGreater(sum(held), 500)

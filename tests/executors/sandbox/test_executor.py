@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -16,11 +16,14 @@ from claudeproxyd.executors.sandbox.executor import PACE, REMEMBERED, SandboxExe
 from claudeproxyd.executors.sandbox.stream import PING, SandboxStream
 from claudeproxyd.executors.services import Services
 from claudeproxyd.interfaces import IBufferedResponse, IEventConsumer, IExecutor, IExecutorMaker, IStreamingResponse
+from claudeproxyd.leases import Credential
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.messages.grammar import Grammar
 from claudeproxyd.messages.ids import is_minted
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope, Then
+from claudeproxyd.secrets.static import StaticSecret
+from tests.dispatch.fakes import FakeAccount
 from tests.executors.sandbox.test_prompt import BASH
 from tests.messages.accumulate import accumulate
 
@@ -41,6 +44,7 @@ class FakeAttempt:
     def __init__(self, body: bytes, model: str) -> None:
         self.call = FakeCall(body)
         self.model = model
+        self.credential = Credential("p", "a", StaticSecret({}))
         self.head_at: float | None = None
         self.bytes_out = 0
 
@@ -86,6 +90,7 @@ class SandboxCase(SynchronousTestCase):
 
         return SandboxExecutor(
             Services(
+                buffers=FakeAccount([]),
                 clock=self.clock,
                 origin=origin,
                 timeouts=Timeouts(**timeouts),
@@ -99,7 +104,7 @@ class SandboxCase(SynchronousTestCase):
         return FakeAttempt(json.dumps(body).encode(), model)
 
     def ask(self, content: Any, model: str = "sandbox", **members: Any) -> Deferred[Any]:
-        return self.executor.messages(self.attempt(content, model, **members))  # type: ignore[arg-type]
+        return ensureDeferred(self.executor.messages(self.attempt(content, model, **members)))  # type: ignore[arg-type]
 
     def whole(self, content: Any, **members: Any) -> dict[str, Any]:
         answer = self.successResultOf(self.ask(content, **members))
@@ -222,7 +227,7 @@ class AnswerTests(SandboxCase):
         """Tokens are counted by the estimate, and the answer says so."""
         attempt = self.attempt("hello")
         attempt.call.count_tokens = True
-        answer = self.successResultOf(self.executor.count_tokens(attempt))  # type: ignore[arg-type]
+        answer = self.successResultOf(ensureDeferred(self.executor.count_tokens(attempt)))  # type: ignore[arg-type]
         self.assertGreater(json.loads(answer.body)["input_tokens"], 5)
         self.assertIn((b"x-claudeproxyd-estimate", b"true"), answer.headers)
 

@@ -13,6 +13,7 @@ from google import genai
 from google.genai import types
 from google.genai.errors import ServerError
 from google.oauth2.credentials import Credentials
+from twisted.internet.defer import ensureDeferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
@@ -32,7 +33,7 @@ from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope
 from claudeproxyd.secrets.sources import static_members
 from claudeproxyd.secrets.static import StaticSecret
 from claudeproxyd.translate.signatures import Signatures
-from tests.dispatch.fakes import EPOCH, House
+from tests.dispatch.fakes import EPOCH, FakeAccount, House
 from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
 from tests.executors.test_anthropic import MESSAGE, WHOLE
 from tests.secrets.test_google import key_file
@@ -88,6 +89,7 @@ class VertexTestCase(ExecutorTestCase):
         self.executor = self.maker.make(
             provider,
             Services(
+                buffers=FakeAccount([]),
                 clock=self.net.reactor,
                 origin=origin,
                 timeouts=Timeouts(),
@@ -517,7 +519,7 @@ class Keys(VertexTestCase):
         self.make(account(), key())
         self.assertIsNone(self.executor.cannot_carry(self.attempt().call, Route("v", CLAUDE)))
         for ask in (self.executor.messages, self.executor.count_tokens):
-            failure = self.result(ask(self.attempt(credential="k")))
+            failure = self.result(ensureDeferred(ask(self.attempt(credential="k"))))
             self.assertIsInstance(failure, AttemptFailed)
             self.assertEqual((failure.outcome.kind, failure.outcome.scope), (Kind.MODEL_UNAVAILABLE, Scope.MODEL))
         self.assertEqual(self.net.reactor.tcpClients, [])
