@@ -12,18 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from twisted.plugin import getPlugins
-
 from claudeproxyd.catalog import Catalog
 from claudeproxyd.config.state import InRedis, state_of
 from claudeproxyd.config.timeouts import timeouts_for
 from claudeproxyd.dispatch.dispatcher import Dispatcher
-from claudeproxyd.executors.anthropic import AnthropicMaker
-from claudeproxyd.executors.gemini.executor import GeminiMaker
-from claudeproxyd.executors.sandbox.executor import SandboxMaker
 from claudeproxyd.executors.services import Services
-from claudeproxyd.executors.vertex.executor import VertexMaker
-from claudeproxyd.interfaces import IExecutor, IExecutorMaker
+from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.leases import Credential
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.outcomes.classify import operator_rule
@@ -47,13 +41,6 @@ if TYPE_CHECKING:
     from claudeproxyd.translate.signatures import Signatures
     from claudeproxyd.web.access import ConcurrencyAdmission
     from claudeproxyd.web.buffers import BufferBudget
-
-BUILT_IN: Sequence[IExecutorMaker] = (AnthropicMaker(), GeminiMaker(), VertexMaker(), SandboxMaker())
-
-
-def makers() -> dict[str, IExecutorMaker]:
-    """Every provider kind of this installation: ours, and those that other packages bring as Twisted plugins."""
-    return {maker.kind: maker for maker in (*getPlugins(IExecutorMaker), *BUILT_IN)}
 
 
 class Upstreams:

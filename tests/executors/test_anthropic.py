@@ -16,7 +16,8 @@ from claudeproxyd.config.schema import Betas
 from claudeproxyd.dispatch.verdict import broken_off
 from claudeproxyd.errors import TYPE_OF_STATUS
 from claudeproxyd.executors.answers import StreamAnswer, WholeAnswer
-from claudeproxyd.executors.anthropic import AnthropicExecutor, AnthropicMaker
+from claudeproxyd.executors.anthropic.executor import AnthropicExecutor
+from claudeproxyd.executors.anthropic.maker import AnthropicMaker
 from claudeproxyd.interfaces import (
     IBodyConsumer,
     IExecutor,

@@ -18,7 +18,8 @@ from claudeproxyd.dispatch.verdict import refusal
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.executors.answers import MadeStream
 from claudeproxyd.executors.gemini import executor
-from claudeproxyd.executors.gemini.executor import GeminiExecutor, GeminiMaker
+from claudeproxyd.executors.gemini.executor import GeminiExecutor
+from claudeproxyd.executors.gemini.maker import GeminiMaker
 from claudeproxyd.executors.http import MAX_PAGES
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker, IUpstreamAnswer
 from claudeproxyd.leases import Credential

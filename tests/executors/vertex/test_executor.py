@@ -23,8 +23,9 @@ from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.executors.services import Services
 from claudeproxyd.executors.vertex.claude import vertex_name
 from claudeproxyd.executors.vertex.dialect import REFUSED_FIELDS
-from claudeproxyd.executors.vertex.executor import VertexExecutor, VertexMaker
+from claudeproxyd.executors.vertex.executor import VertexExecutor
 from claudeproxyd.executors.vertex.locations import GLOBAL
+from claudeproxyd.executors.vertex.maker import VertexMaker
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.leases import Credential as Leased
 from claudeproxyd.leases import Route

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor, Read
-from claudeproxyd.interfaces import IExecutor, IExecutorMaker
+from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.messages.headers import client_headers, upstream_lines
 from claudeproxyd.messages.members import without_members
 from claudeproxyd.messages.minted import without_minted
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from claudeproxyd.executors.services import Services
     from claudeproxyd.leases import Credential
     from claudeproxyd.upstream.client import Response
+
+
+THE_API = "https://api.anthropic.com"
+"""Where Anthropic itself serves."""
 
 
 class _ModelPage(msgspec.Struct):
@@ -52,7 +56,7 @@ class AnthropicExecutor(HTTPExecutor):
     def __init__(self, section: Provider, services: Services) -> None:
         super().__init__(section, services)
         self._target = self._origin.base_path + b"/v1/messages"
-        self._is_the_api = section.base_url == AnthropicMaker.default_base_url
+        self._is_the_api = section.base_url == THE_API
         self._add_betas = [beta.encode() for beta in section.betas.add]
         self._own_names = frozenset(name.lower().encode() for name in section.headers)
         self._drop_betas = frozenset(beta.encode() for beta in section.betas.drop)
@@ -110,24 +114,3 @@ def authorization(secret: Mapping[str, str]) -> bytes:
     if key is not None:
         return b"x-api-key: %b\r\n" % key.encode()
     return b"authorization: Bearer %b\r\n" % secret["bearer_token"].encode()
-
-
-@implementer(IExecutorMaker)
-class AnthropicMaker:
-    """Makes :class:`AnthropicExecutor`; ``anthropic`` in a configuration."""
-
-    kind = "anthropic"
-    default_base_url = "https://api.anthropic.com"
-    credential_schema = ("api_key", "bearer_token")
-
-    def check(self, section: Provider) -> Sequence[tuple[str, str]]:
-        """Nothing beyond the schema."""
-        return ()
-
-    def base_urls(self, section: Provider) -> Sequence[str]:
-        """The one that is configured."""
-        return (section.base_url,)
-
-    def make(self, section: Provider, services: Services) -> AnthropicExecutor:
-        """See :class:`~claudeproxyd.interfaces.IExecutorMaker`."""
-        return AnthropicExecutor(section, services)
