@@ -162,7 +162,7 @@ class Daemon(MultiService):
                 ],
                 self._admin_listener.place if self._admin_listener is not None else "",
                 bool(config.clients),
-                bool(config.models),
+                bool(config.models) or graph.serves_claude(self._loaded),
             ),
         )
 

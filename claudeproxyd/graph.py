@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from claudeproxyd.catalog import Catalog
+from claudeproxyd.config.secret import secrets_within
 from claudeproxyd.config.state import InRedis, state_of
 from claudeproxyd.config.timeouts import timeouts_for
 from claudeproxyd.dispatch.dispatcher import Dispatcher
@@ -22,7 +23,7 @@ from claudeproxyd.leases import Credential
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.routing import Router
-from claudeproxyd.secrets.sources import configured_secrets
+from claudeproxyd.secrets.sources import secrets_in_key_file
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.tls import TLSSettings
 from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, Principal, Proxies
@@ -53,7 +54,7 @@ class Upstreams:
         config = loaded.config
         self._fixtures = fixtures
         self._origins: dict[str, list[Origin]] = {}
-        self.timeouts = {provider.name: timeouts_for(provider, config) for provider in config.providers}
+        self.timeouts = {provider.name: timeouts_for(provider, config, loaded.makers) for provider in config.providers}
         made: dict[str, IExecutor] = {}
         for provider in config.providers:
             if before is not None and provider.name in keep:
@@ -237,6 +238,11 @@ def executors_differ(old: Config, new: Config) -> bool:
     )
 
 
+def serves_claude(loaded: Loaded) -> bool:
+    """Whether some provider serves Claude's models, or others by their names."""
+    return any(loaded.makers[provider.kind].serves_claude for provider in loaded.config.providers)
+
+
 def provider_limits(config: Config) -> dict[str, int]:
     """Attempts at once, by provider."""
     return {provider.name: provider.max_concurrency for provider in config.providers if provider.max_concurrency}
@@ -253,9 +259,7 @@ def credentials(config: Config, sources: Sources) -> list[Credential]:
             priority=credential.priority,
             max_concurrency=credential.max_concurrency,
             models=tuple(credential.models),
-            settings=tuple(
-                (name, value) for name in ("project", "location", "region") if (value := getattr(credential, name))
-            ),
+            settings=credential.own,
             disabled=credential.disabled,
         )
         for provider in config.providers
@@ -285,17 +289,10 @@ def _secrets_beside(provider: Provider) -> Iterator[str]:
 
 def secrets_of(config: Config) -> list[str]:
     """Every secret value of the configuration, to be masked wherever it might be written."""
-    values = [
-        value
-        for provider in config.providers
-        for credential in provider.credentials
-        for value in configured_secrets(credential)
-    ]
+    values = [secret.reveal() for secret in secrets_within(config) if secret.known]
     for provider in config.providers:
         values += _secrets_beside(provider)
-    values += [client.key.reveal() for client in config.clients if client.key.known]
-    if config.server.admin_key is not None and config.server.admin_key.known:
-        values.append(config.server.admin_key.reveal())
+        values += (value for each in provider.credentials for value in secrets_in_key_file(each))
     state = state_of(config.server.state)
     if isinstance(state, InRedis):
         values.append(state.password)

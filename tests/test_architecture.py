@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dispatch", "secrets", "pool.service"),
     ("catalog", "executors", "store"),
     ("web",),
-    ("graph",),
+    ("graph", "reference"),
     ("reloads",),
     ("daemon",),
     ("tap",),

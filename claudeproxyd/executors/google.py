@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from types import MappingProxyType
 
-if TYPE_CHECKING:
-    from claudeproxyd.config.schema import Provider
+from claudeproxyd.config.schema import setting
+
+FIRST_BYTE: Mapping[str, float] = MappingProxyType({"first_byte": 300.0})
+"""Time-outs: the head of an answer comes with its first token."""
 
 _USER_PROJECT = "x-goog-user-project"
 _CATEGORIES = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT", "CIVIC_INTEGRITY", "JAILBREAK")
@@ -28,10 +31,19 @@ def authorization(secret: Mapping[str, str], own: Mapping[str, str]) -> bytes:
     return lines
 
 
-def check_safety_settings(section: Provider) -> list[tuple[str, str]]:
-    """Return the errors in a provider's ``safety_settings``, for the makers of Google's kinds."""
+@dataclass(frozen=True, kw_only=True)
+class SafetySettings:
+    """Settings of a provider that serves Gemini models."""
+
+    safety_settings: dict[str, str] = setting(
+        {}, 'Thresholds by category, such as { HARASSMENT = "OFF" }; those left out are Google\'s own.'
+    )
+
+
+def check_safety_settings(settings: SafetySettings) -> list[tuple[str, str]]:
+    """Return the errors in ``safety_settings``, for makers."""
     mistakes = []
-    for category, threshold in section.safety_settings.items():
+    for category, threshold in settings.safety_settings.items():
         place = f"safety_settings.{category}"
         if category not in _CATEGORIES:
             mistakes.append((place, f"is no category; there are {', '.join(_CATEGORIES)}"))

@@ -12,12 +12,12 @@ from twisted.internet.error import ConnectBindError, ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
-from claudeproxyd.config.schema import Betas
 from claudeproxyd.dispatch.verdict import broken_off
 from claudeproxyd.errors import TYPE_OF_STATUS
 from claudeproxyd.executors.answers import StreamAnswer, WholeAnswer
 from claudeproxyd.executors.anthropic.executor import AnthropicExecutor
 from claudeproxyd.executors.anthropic.maker import AnthropicMaker
+from claudeproxyd.executors.messages_api import Betas
 from claudeproxyd.interfaces import (
     IBodyConsumer,
     IExecutor,

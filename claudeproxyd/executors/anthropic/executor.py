@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.executors.messages_api import MessagesSettings
     from claudeproxyd.executors.services import Services
     from claudeproxyd.leases import Credential
     from claudeproxyd.upstream.client import Response
@@ -57,17 +58,19 @@ class AnthropicExecutor(HTTPExecutor):
         super().__init__(section, services)
         self._target = self._origin.base_path + b"/v1/messages"
         self._is_the_api = section.base_url == THE_API
-        self._add_betas = [beta.encode() for beta in section.betas.add]
+        own: MessagesSettings = section.own
+        self._add_betas = [beta.encode() for beta in own.betas.add]
         self._own_names = frozenset(name.lower().encode() for name in section.headers)
-        self._drop_betas = frozenset(beta.encode() for beta in section.betas.drop)
-        self._drop_fields = frozenset(section.drop_fields)
+        self._drop_betas = frozenset(beta.encode() for beta in own.betas.drop)
+        self._drop_fields = frozenset(own.drop_fields)
+        self._url_sources = own.url_sources
 
     def cannot_carry(self, call: Any, route: Any) -> str | None:
         """Everything passes: this is the API that the client speaks. A server in its place may fetch what the API
         would not, from the operator's own network."""
         if self._is_the_api:
             return None
-        return forbidden(call.envelope.body, self._section.url_sources)
+        return forbidden(call.envelope.body, self._url_sources)
 
     def messages(self, attempt: Attempt) -> Deferred[Any]:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""

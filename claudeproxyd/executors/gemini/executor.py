@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.dispatch.call import Call
+    from claudeproxyd.executors.google import SafetySettings
     from claudeproxyd.executors.services import Services
     from claudeproxyd.leases import Credential, Route
     from claudeproxyd.upstream.client import Response
@@ -64,11 +65,13 @@ class GeminiExecutor(HTTPExecutor):
     kind = "gemini"
     family = FAMILY
     on_vertex = False
+    _url_sources: Sequence[str] = ()  # the Gemini API fetches from public hosts alone
 
     def __init__(self, section: Provider, services: Services) -> None:
         super().__init__(section, services)
+        own: SafetySettings = section.own
         self._safety_settings = [
-            (f"HARM_CATEGORY_{category}", threshold) for category, threshold in section.safety_settings.items()
+            (f"HARM_CATEGORY_{category}", threshold) for category, threshold in own.safety_settings.items()
         ]
 
     def cannot_carry(self, call: Call, route: Route) -> str | None:
@@ -156,7 +159,7 @@ class GeminiExecutor(HTTPExecutor):
                 max_output_tokens=route.max_output_tokens,
                 on_vertex=self.on_vertex,
                 safety_settings=self._safety_settings,
-                url_sources=self._section.url_sources,
+                url_sources=self._url_sources,
                 own_thinking=route.own_thinking,
             ),
             self.services.signatures if signed else Signatures(self.services.now),

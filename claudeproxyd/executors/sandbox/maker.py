@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from claudeproxyd.executors.maker import Maker
 from claudeproxyd.executors.sandbox.executor import SandboxExecutor
@@ -17,9 +17,17 @@ class SandboxMaker(Maker):
     """Makes :class:`~claudeproxyd.executors.sandbox.executor.SandboxExecutor`."""
 
     kind = "sandbox"
+    about = "A model that lives in the daemon and calls nobody; see [sandbox](sandbox.md)."
+    passes_requests = True
+    environment_doc = ("sandbox", "none of these")
+    is_fallback = True
+
+    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, Any] | None:
+        """It needs no variable."""
+        return {"name": "sandbox"}
 
     def check(self, section: Provider) -> Sequence[tuple[str, str]]:
-        """It calls nobody."""
+        """Refuse a base URL."""
         if section.base_url:
             return (("base_url", "the sandbox calls nobody: leave base_url out"),)
         return ()

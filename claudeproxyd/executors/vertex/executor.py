@@ -37,7 +37,7 @@ class VertexExecutor:
     family = "google"
 
     def __init__(self, section: Provider, services: Services) -> None:
-        self._url_sources = section.url_sources
+        self._url_sources = section.own.url_sources
         self._places = {each.name: place_of(each, section.base_url) for each in section.credentials}
         origins: dict[str, Origin] = {}
 
