@@ -215,6 +215,7 @@ class Daemon(MultiService):
             self._sources.restore(sources)
             raise unforeseen(error) from None
         before, self._plant, self._loaded = self._plant, plant, loaded
+        before.upstreams.executors.give_way(plant.upstreams.executors)
         self._capture(config)
         self._buffers.limit = config.server.max_buffered_bytes
         self.pool.reload(graph.credentials(config, self._sources), config.pool, graph.provider_limits(config))

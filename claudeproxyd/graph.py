@@ -7,7 +7,7 @@ the connections that stay open. What outlives a reload is made in :mod:`claudepr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -44,6 +44,40 @@ if TYPE_CHECKING:
     from claudeproxyd.web.buffers import BufferBudget
 
 
+class Executors(Mapping[str, IExecutor]):
+    """The executors of one configuration by provider, and of each later one that provider's latest.
+
+    A request that waits across a reload may be leased a secret of the new configuration: that goes where the new one
+    sends it, and nowhere else. A configuration knows what came after it and not what came before, so that each goes
+    with its last request.
+    """
+
+    def __init__(self, executors: Mapping[str, IExecutor]) -> None:
+        self._executors = executors
+        self._successor: Executors | None = None
+
+    def __getitem__(self, provider: str) -> IExecutor:
+        """Return the provider's executor by the latest configuration that has it."""
+        found = self._executors.get(provider)
+        later = self._successor
+        while later is not None:
+            found = later._executors.get(provider, found)
+            later = later._successor
+        if found is None:
+            raise KeyError(provider)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._executors)
+
+    def __len__(self) -> int:
+        return len(self._executors)
+
+    def give_way(self, successor: Executors) -> None:
+        """Another configuration is in force: *successor* has its executors."""
+        self._successor = successor
+
+
 class Upstreams:
     """The executors of one configuration, and the connections that they use."""
 
@@ -55,18 +89,15 @@ class Upstreams:
         self._fixtures = fixtures
         self._origins: dict[str, list[Origin]] = {}
         self.timeouts = {provider.name: timeouts_for(provider, config, loaded.makers) for provider in config.providers}
-        made: dict[str, IExecutor] = {}
+        executors: dict[str, IExecutor] = {}
         for provider in config.providers:
             if before is not None and provider.name in keep:
                 self._origins[provider.name] = before._origins[provider.name]
+                executors[provider.name] = before.executors[provider.name]
             else:
-                made[provider.name] = loaded.makers[provider.kind].make(
-                    provider, self._services(reactor, config, provider)
-                )
-        self.executors: dict[str, IExecutor] = {} if before is None else before.executors
-        """One for all configurations: a request that has waited since an earlier one, and is given a new secret, takes
-        it to where that belongs. Who is gone stays, for what came before."""
-        self.executors.update(made)
+                maker = loaded.makers[provider.kind]
+                executors[provider.name] = maker.make(provider, self._services(reactor, config, provider))
+        self.executors: Executors = Executors(executors)
 
     def _services(self, reactor: Any, config: Config, provider: Provider) -> Services:
         origins = self._origins[provider.name] = []
@@ -160,7 +191,7 @@ class Plant:
             reactor,
             config.models,
             config.providers,
-            dict(upstreams.executors),
+            upstreams.executors,
             credentials(config, fixtures.sources),
             None if before is None else before.catalog,
         )

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -371,6 +372,26 @@ class Reloading(DaemonTestCase):
         self.assertIn(b"sk-new", wire.taken())
         wire.say(OK)
         self.assertIn(b'{"type":"message"}', waiting.take())
+
+    def test_executors_that_are_gone(self) -> None:
+        """Nothing stays of an executor that no configuration and no request has any more."""
+        one = weakref.ref(self.daemon._plant.upstreams.executors["one"])
+        self.write(BASE + ONE.replace("9001", "9003") + TWO + MODELS)
+        self.successResultOf(self.daemon.reload())
+        two = weakref.ref(self.daemon._plant.upstreams.executors["two"])
+        self.write(BASE + ONE + MODELS.replace(', { provider = "two" }', ""))
+        self.successResultOf(self.daemon.reload())
+        self.reactor.advance(0)
+        gc.collect()
+        self.assertEqual((one(), two()), (None, None))
+
+    def test_executors_of_a_failed_reload(self) -> None:
+        """A reload that fails late leaves the executors as they were."""
+        self.patch(graph, "Catalog", None)
+        self.write(BASE + ONE.replace("9001", "9003") + TWO + MODELS)
+        self.failureResultOf(self.daemon.reload(), ConfigError)
+        self.ask()
+        self.assertEqual([port for _, port, *_ in self.reactor.tcpClients], [9001])
 
     def test_captures(self) -> None:
         """The metrics tell what captures hold, of requests too that came before a reload."""
