@@ -82,11 +82,11 @@ class Upstreams:
     """The executors of one configuration, and the connections that they use."""
 
     def __init__(
-        self, reactor: Any, loaded: Loaded, before: Upstreams | None, keep: Sequence[str], fixtures: Fixtures
+        self, reactor: Any, loaded: Loaded, before: Upstreams | None, keep: Sequence[str], shared: SharedServices
     ) -> None:
         """*keep* names the providers that are as they were in *before*."""
         config = loaded.config
-        self._fixtures = fixtures
+        self._shared = shared
         self._origins: dict[str, list[Origin]] = {}
         self.timeouts = {provider.name: timeouts_for(provider, config, loaded.makers) for provider in config.providers}
         executors: dict[str, IExecutor] = {}
@@ -121,9 +121,9 @@ class Upstreams:
             origin=origin,
             timeouts=timeouts,
             max_event_bytes=config.streaming.max_event_bytes,
-            hold=self._fixtures.buffers.note,
-            own_hop=self._fixtures.own_hop,
-            signatures=self._fixtures.signatures,
+            hold=self._shared.buffers.note,
+            own_hop=self._shared.own_hop,
+            signatures=self._shared.signatures,
             rules=[
                 operator_rule(rule.outcome, rule.status, rule.match, rule.cooldown, rule.scope)
                 for rule in provider.rules
@@ -149,7 +149,7 @@ class Upstreams:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fixtures:
+class SharedServices:
     """What outlives a configuration."""
 
     sources: Sources
@@ -167,7 +167,7 @@ class Fixtures:
     ready: Callable[[], bool]
 
 
-class Plant:
+class Generation:
     """All that serves under one configuration."""
 
     def __init__(
@@ -175,14 +175,14 @@ class Plant:
         reactor: Any,
         loaded: Loaded,
         authenticator: IAuthenticator,
-        fixtures: Fixtures,
-        before: Plant | None,
+        shared: SharedServices,
+        before: Generation | None,
         keep: Sequence[str],
     ) -> None:
         """*authenticator* is that of the configuration; *keep* names the providers whose executors are taken over from
         *before*."""
         config = loaded.config
-        upstreams = Upstreams(reactor, loaded, before.upstreams if before else None, keep, fixtures)
+        upstreams = Upstreams(reactor, loaded, before.upstreams if before else None, keep, shared)
         self.upstreams: Upstreams = upstreams
         router = self._router = Router(config.models, config.providers)
         self.relays: set[Relay] = set() if before is None else before.relays
@@ -192,15 +192,15 @@ class Plant:
             config.models,
             config.providers,
             upstreams.executors,
-            credentials(config, fixtures.sources),
+            credentials(config, shared.sources),
             None if before is None else before.catalog,
         )
         dispatcher = Dispatcher(
             clock=reactor,
-            pool=fixtures.pool,
+            pool=shared.pool,
             router=router,
             executors=upstreams.executors,
-            sinks=fixtures.sinks,
+            sinks=shared.sinks,
             settings=config.pool,
             streaming=config.streaming,
             timeouts=upstreams.timeouts,
@@ -211,18 +211,18 @@ class Plant:
         common: dict[str, Any] = {
             "limits": Limits(
                 max_request_bytes=config.server.max_request_bytes,
-                max_connections=min(config.server.max_connections, fixtures.connections_allowed),
+                max_connections=min(config.server.max_connections, shared.connections_allowed),
                 request_head=config.timeouts.request_head,
                 request_body=config.timeouts.request_body,
                 stall=config.streaming.stall,
             ),
-            "buffers": fixtures.buffers,
+            "buffers": shared.buffers,
             "proxies": Proxies(config.server.trusted_proxies),
-            "admission": fixtures.admission,
-            "metrics": fixtures.metrics,
-            "access_log": fixtures.access_log,
-            "ready": fixtures.ready,
-            "own_hop": fixtures.own_hop,
+            "admission": shared.admission,
+            "metrics": shared.metrics,
+            "access_log": shared.access_log,
+            "ready": shared.ready,
+            "own_hop": shared.own_hop,
         }
         self.public = PublicGateway(
             authenticator=authenticator,
@@ -233,7 +233,7 @@ class Plant:
             ),
             dispatcher=dispatcher,
             catalog=self.catalog,
-            captures=fixtures.captures,
+            captures=shared.captures,
             **common,
         )
         key = config.server.admin_key
@@ -245,8 +245,22 @@ class Plant:
         )
 
     def knows(self, model: str) -> bool:
-        """Whether the operator or a provider named that model; what nobody did leaves no trace in the state."""
+        """Whether the operator or a provider named that model."""
         return self._router.is_named(model) or self.catalog.knows(model)
+
+
+class KnownModels:
+    """Whether somebody named a model: by the generation in force, and by none before the first.
+
+    The pool outlives generations and asks; a model that nobody named leaves no trace in its state.
+    """
+
+    def __init__(self) -> None:
+        self.generation: Generation | None = None
+
+    def __call__(self, model: str) -> bool:
+        """Return whether the operator or a provider named *model*."""
+        return self.generation is not None and self.generation.knows(model)
 
 
 def authenticator(config: Config) -> IAuthenticator:
