@@ -96,14 +96,16 @@ class Daemon(MultiService):
         self._captures.register(self.metrics)
         self._capture(config)
         self._sources.reload(config)
+        self._known_models = graph.KnownModels()
         self.pool = CredentialPool(
             reactor,
             config.pool,
             graph.credentials(config, self._sources),
             provider_limits=graph.provider_limits(config),
-            known_models=lambda model: self._plant.knows(model),
+            known_models=self._known_models,
         )
-        self._plant = self._build(loaded, graph.authenticator(config), None, ())
+        self._generation = self._build(loaded, graph.authenticator(config), None, ())
+        self._known_models.generation = self._generation
         self.pool.setServiceParent(self)
         self._every(TRIM_EVERY, self._trim)
         pool = self.pool
@@ -114,10 +116,10 @@ class Daemon(MultiService):
         store.register(self.metrics)
         self._state = StateService(reactor, kept, store, self._grants.settle)
         self._state.setServiceParent(self)
-        self._plant.catalog.setServiceParent(self)
-        self.site = GatewaySite(PublicRoot(), self._plant.public, reactor)
+        self._generation.catalog.setServiceParent(self)
+        self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
         self._listeners = [Listener(reactor, each, self.site) for each in config.server.listen]
-        self.admin_site = GatewaySite(AdminRoot(self.pool, self.reload), self._plant.admin, reactor)
+        self.admin_site = GatewaySite(AdminRoot(self.pool, self.reload), self._generation.admin, reactor)
         self._admin_listener = Listener(reactor, config.server.admin, self.admin_site) if config.server.admin else None
         for listener in (*self._listeners, *filter(None, [self._admin_listener])):
             listener.setServiceParent(self)
@@ -162,7 +164,7 @@ class Daemon(MultiService):
                 ],
                 self._admin_listener.place if self._admin_listener is not None else "",
                 bool(config.clients),
-                bool(config.models),
+                bool(config.models) or graph.serves_claude(self._loaded),
             ),
         )
 
@@ -210,19 +212,21 @@ class Daemon(MultiService):
         keep = () if graph.executors_differ(self._loaded.config, config) else drafted.changes.unchanged
         sources = self._sources.reload(config)
         try:
-            plant = self._build(loaded, drafted.authenticator, self._plant, keep)
+            generation = self._build(loaded, drafted.authenticator, self._generation, keep)
         except Exception as error:
             self._sources.restore(sources)
             raise unforeseen(error) from None
-        before, self._plant, self._loaded = self._plant, plant, loaded
+        before, self._generation, self._loaded = self._generation, generation, loaded
+        self._known_models.generation = generation
+        before.upstreams.executors.give_way(generation.upstreams.executors)
         self._capture(config)
         self._buffers.limit = config.server.max_buffered_bytes
         self.pool.reload(graph.credentials(config, self._sources), config.pool, graph.provider_limits(config))
         before.catalog.disownServiceParent()
-        plant.catalog.setServiceParent(self)
-        self.site.gateway = plant.public
-        self.admin_site.gateway = plant.admin
-        before.upstreams.close(keep=plant.upstreams)
+        generation.catalog.setServiceParent(self)
+        self.site.gateway = generation.public
+        self.admin_site.gateway = generation.admin
+        before.upstreams.close(keep=generation.upstreams)
 
     def _warn(self, warnings: Sequence[Mistake]) -> None:
         for warning in warnings[:WARNINGS]:
@@ -246,13 +250,13 @@ class Daemon(MultiService):
         self._captures.reload(capture.when, capture.directory, capture.max_bytes, capture.keep)
 
     def _build(
-        self, loaded: Loaded, authenticator: IAuthenticator, before: graph.Plant | None, keep: tuple[str, ...]
-    ) -> graph.Plant:
-        return graph.Plant(
+        self, loaded: Loaded, authenticator: IAuthenticator, before: graph.Generation | None, keep: tuple[str, ...]
+    ) -> graph.Generation:
+        return graph.Generation(
             self._reactor,
             loaded,
             authenticator,
-            graph.Fixtures(
+            graph.SharedServices(
                 sources=self._sources,
                 pool=self.pool,
                 metrics=self.metrics,
@@ -321,7 +325,7 @@ class Daemon(MultiService):
                 over.cancel()
             if hurry.called:
                 self.site.abort_all()
-        self._plant.upstreams.close()
+        self._generation.upstreams.close()
         await super().stopService()
         self._reactor.installNameResolver(self._resolver_before)
         if self._access_file is not None:
@@ -334,11 +338,11 @@ class Daemon(MultiService):
         gauge("claudeproxyd_buffered_bytes", "Bodies held for clients.", lambda: self._buffers.held)
         gauge("claudeproxyd_signatures", "Signatures of thoughts remembered.", lambda: len(self._signatures))
         gauge("claudeproxyd_signature_bytes", "What they take.", lambda: self._signatures.size)
-        gauge("claudeproxyd_open_streams", "Streams on their way.", lambda: len(self._plant.relays))
+        gauge("claudeproxyd_open_streams", "Streams on their way.", lambda: len(self._generation.relays))
         gauge(
             "claudeproxyd_paused_streams",
             "Streams whose client does not keep up.",
-            lambda: sum(relay.paused for relay in self._plant.relays),
+            lambda: sum(relay.paused for relay in self._generation.relays),
         )
         self.metrics.counter(
             "claudeproxyd_odd_streams_total",
@@ -349,12 +353,12 @@ class Daemon(MultiService):
         gauge(
             "claudeproxyd_upstream_connections",
             "Connections to upstreams, by provider and state.",
-            lambda: self._plant.upstreams.connections(),
+            lambda: self._generation.upstreams.connections(),
             ("provider", "state"),
         )
 
     def _odd_streams(self) -> Mapping[tuple[str, ...], float]:
-        return {(provider,): count for provider, count in self._plant.dispatcher.anomalies.items()}
+        return {(provider,): count for provider, count in self._generation.dispatcher.anomalies.items()}
 
 
 def _fire(deferred: Deferred[None]) -> None:

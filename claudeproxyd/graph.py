@@ -7,29 +7,24 @@ the connections that stay open. What outlives a reload is made in :mod:`claudepr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from twisted.plugin import getPlugins
-
 from claudeproxyd.catalog import Catalog
+from claudeproxyd.config.secret import secrets_within
 from claudeproxyd.config.state import InRedis, state_of
 from claudeproxyd.config.timeouts import timeouts_for
 from claudeproxyd.dispatch.dispatcher import Dispatcher
-from claudeproxyd.executors.anthropic import AnthropicMaker
-from claudeproxyd.executors.gemini.executor import GeminiMaker
-from claudeproxyd.executors.sandbox.executor import SandboxMaker
 from claudeproxyd.executors.services import Services
-from claudeproxyd.executors.vertex.executor import VertexMaker
-from claudeproxyd.interfaces import IExecutor, IExecutorMaker
+from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.leases import Credential
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
-from claudeproxyd.secrets.sources import configured_secrets
+from claudeproxyd.secrets.sources import secrets_in_key_file
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.tls import TLSSettings
 from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, Proxies
@@ -49,37 +44,61 @@ if TYPE_CHECKING:
     from claudeproxyd.web.access import ConcurrencyAdmission
     from claudeproxyd.web.buffers import BufferBudget
 
-BUILT_IN: Sequence[IExecutorMaker] = (AnthropicMaker(), GeminiMaker(), VertexMaker(), SandboxMaker())
 
+class Executors(Mapping[str, IExecutor]):
+    """The executors of one configuration by provider, and of each later one that provider's latest.
 
-def makers() -> dict[str, IExecutorMaker]:
-    """Every provider kind of this installation: ours, and those that other packages bring as Twisted plugins."""
-    return {maker.kind: maker for maker in (*getPlugins(IExecutorMaker), *BUILT_IN)}
+    A request that waits across a reload may be leased a secret of the new configuration: that goes where the new one
+    sends it, and nowhere else. A configuration knows what came after it and not what came before, so that each goes
+    with its last request.
+    """
+
+    def __init__(self, executors: Mapping[str, IExecutor]) -> None:
+        self._executors = executors
+        self._successor: Executors | None = None
+
+    def __getitem__(self, provider: str) -> IExecutor:
+        """Return the provider's executor by the latest configuration that has it."""
+        found = self._executors.get(provider)
+        later = self._successor
+        while later is not None:
+            found = later._executors.get(provider, found)
+            later = later._successor
+        if found is None:
+            raise KeyError(provider)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._executors)
+
+    def __len__(self) -> int:
+        return len(self._executors)
+
+    def give_way(self, successor: Executors) -> None:
+        """Another configuration is in force: *successor* has its executors."""
+        self._successor = successor
 
 
 class Upstreams:
     """The executors of one configuration, and the connections that they use."""
 
     def __init__(
-        self, reactor: Any, loaded: Loaded, before: Upstreams | None, keep: Sequence[str], fixtures: Fixtures
+        self, reactor: Any, loaded: Loaded, before: Upstreams | None, keep: Sequence[str], shared: SharedServices
     ) -> None:
         """*keep* names the providers that are as they were in *before*."""
         config = loaded.config
-        self._fixtures = fixtures
+        self._shared = shared
         self._origins: dict[str, list[Origin]] = {}
-        self.timeouts = {provider.name: timeouts_for(provider, config) for provider in config.providers}
-        made: dict[str, IExecutor] = {}
+        self.timeouts = {provider.name: timeouts_for(provider, config, loaded.makers) for provider in config.providers}
+        executors: dict[str, IExecutor] = {}
         for provider in config.providers:
             if before is not None and provider.name in keep:
                 self._origins[provider.name] = before._origins[provider.name]
+                executors[provider.name] = before.executors[provider.name]
             else:
-                made[provider.name] = loaded.makers[provider.kind].make(
-                    provider, self._services(reactor, config, provider)
-                )
-        self.executors: dict[str, IExecutor] = {} if before is None else before.executors
-        """One for all configurations: a request that has waited since an earlier one, and is given a new secret, takes
-        it to where that belongs. Who is gone stays, for what came before."""
-        self.executors.update(made)
+                maker = loaded.makers[provider.kind]
+                executors[provider.name] = maker.make(provider, self._services(reactor, config, provider))
+        self.executors: Executors = Executors(executors)
 
     def _services(self, reactor: Any, config: Config, provider: Provider) -> Services:
         origins = self._origins[provider.name] = []
@@ -103,9 +122,9 @@ class Upstreams:
             origin=origin,
             timeouts=timeouts,
             max_event_bytes=config.streaming.max_event_bytes,
-            buffers=self._fixtures.buffers,
-            own_hop=self._fixtures.own_hop,
-            signatures=self._fixtures.signatures,
+            buffers=self._shared.buffers,
+            own_hop=self._shared.own_hop,
+            signatures=self._shared.signatures,
             rules=[
                 operator_rule(rule.outcome, rule.status, rule.match, rule.cooldown, rule.scope)
                 for rule in provider.rules
@@ -131,7 +150,7 @@ class Upstreams:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fixtures:
+class SharedServices:
     """What outlives a configuration."""
 
     sources: Sources
@@ -149,7 +168,7 @@ class Fixtures:
     ready: Callable[[], bool]
 
 
-class Plant:
+class Generation:
     """All that serves under one configuration."""
 
     def __init__(
@@ -157,14 +176,14 @@ class Plant:
         reactor: Any,
         loaded: Loaded,
         authenticator: IAuthenticator,
-        fixtures: Fixtures,
-        before: Plant | None,
+        shared: SharedServices,
+        before: Generation | None,
         keep: Sequence[str],
     ) -> None:
         """*authenticator* is that of the configuration; *keep* names the providers whose executors are taken over from
         *before*."""
         config = loaded.config
-        upstreams = Upstreams(reactor, loaded, before.upstreams if before else None, keep, fixtures)
+        upstreams = Upstreams(reactor, loaded, before.upstreams if before else None, keep, shared)
         self.upstreams: Upstreams = upstreams
         router = self._router = Router(config.models, config.providers)
         self.relays: set[Relay] = set() if before is None else before.relays
@@ -173,16 +192,16 @@ class Plant:
             reactor,
             config.models,
             config.providers,
-            dict(upstreams.executors),
-            credentials(config, fixtures.sources),
+            upstreams.executors,
+            credentials(config, shared.sources),
             None if before is None else before.catalog,
         )
         self.dispatcher: Dispatcher = Dispatcher(
             clock=reactor,
-            pool=fixtures.pool,
+            pool=shared.pool,
             router=router,
             executors=upstreams.executors,
-            sinks=fixtures.sinks,
+            sinks=shared.sinks,
             settings=config.pool,
             streaming=config.streaming,
             timeouts=upstreams.timeouts,
@@ -193,18 +212,18 @@ class Plant:
         common: dict[str, Any] = {
             "limits": Limits(
                 max_request_bytes=config.server.max_request_bytes,
-                max_connections=min(config.server.max_connections, fixtures.connections_allowed),
+                max_connections=min(config.server.max_connections, shared.connections_allowed),
                 request_head=config.timeouts.request_head,
                 request_body=config.timeouts.request_body,
                 stall=config.streaming.stall,
             ),
-            "buffers": fixtures.buffers,
+            "buffers": shared.buffers,
             "proxies": Proxies(config.server.trusted_proxies),
-            "admission": fixtures.admission,
-            "metrics": fixtures.metrics,
-            "access_log": fixtures.access_log,
-            "ready": fixtures.ready,
-            "own_hop": fixtures.own_hop,
+            "admission": shared.admission,
+            "metrics": shared.metrics,
+            "access_log": shared.access_log,
+            "ready": shared.ready,
+            "own_hop": shared.own_hop,
         }
         self.public = PublicGateway(
             authenticator=authenticator,
@@ -215,7 +234,7 @@ class Plant:
             ),
             dispatcher=self.dispatcher,
             catalog=self.catalog,
-            captures=fixtures.captures,
+            captures=shared.captures,
             **common,
         )
         key = config.server.admin_key
@@ -227,8 +246,22 @@ class Plant:
         )
 
     def knows(self, model: str) -> bool:
-        """Whether the operator or a provider named that model; what nobody did leaves no trace in the state."""
+        """Whether the operator or a provider named that model."""
         return self._router.is_named(model) or self.catalog.knows(model)
+
+
+class KnownModels:
+    """Whether somebody named a model: by the generation in force, and by none before the first.
+
+    The pool outlives generations and asks; a model that nobody named leaves no trace in its state.
+    """
+
+    def __init__(self) -> None:
+        self.generation: Generation | None = None
+
+    def __call__(self, model: str) -> bool:
+        """Return whether the operator or a provider named *model*."""
+        return self.generation is not None and self.generation.knows(model)
 
 
 def authenticator(config: Config) -> IAuthenticator:
@@ -251,6 +284,11 @@ def executors_differ(old: Config, new: Config) -> bool:
     )
 
 
+def serves_claude(loaded: Loaded) -> bool:
+    """Whether some provider serves Claude's models, or others by their names."""
+    return any(loaded.makers[provider.kind].serves_claude for provider in loaded.config.providers)
+
+
 def provider_limits(config: Config) -> dict[str, int]:
     """Attempts at once, by provider."""
     return {provider.name: provider.max_concurrency for provider in config.providers if provider.max_concurrency}
@@ -267,9 +305,7 @@ def credentials(config: Config, sources: Sources) -> list[Credential]:
             priority=credential.priority,
             max_concurrency=credential.max_concurrency,
             models=tuple(credential.models),
-            settings=tuple(
-                (name, value) for name in ("project", "location", "region") if (value := getattr(credential, name))
-            ),
+            settings=credential.own,
             disabled=credential.disabled,
         )
         for provider in config.providers
@@ -299,17 +335,10 @@ def _secrets_beside(provider: Provider) -> Iterator[str]:
 
 def secrets_of(config: Config) -> list[str]:
     """Every secret value of the configuration, to be masked wherever it might be written."""
-    values = [
-        value
-        for provider in config.providers
-        for credential in provider.credentials
-        for value in configured_secrets(credential)
-    ]
+    values = [secret.reveal() for secret in secrets_within(config) if secret.known]
     for provider in config.providers:
         values += _secrets_beside(provider)
-    values += [client.key.reveal() for client in config.clients if client.key.known]
-    if config.server.admin_key is not None and config.server.admin_key.known:
-        values.append(config.server.admin_key.reveal())
+        values += (value for each in provider.credentials for value in secrets_in_key_file(each))
     state = state_of(config.server.state)
     if isinstance(state, InRedis):
         values.append(state.password)

@@ -146,26 +146,61 @@ class IExecutor(Interface):
 
 
 class IExecutorMaker(Interface):
-    """Makes the executors of one provider kind. A Twisted plugin: third parties add kinds without touching ours.
+    """Makes the executors of one provider kind, and tells ``config`` all that the kind alone has. Stateless.
 
-    ``config`` is handed the makers, so that what a kind needs is said in one place.
+    A Twisted plugin: third parties add kinds without touching ours. :class:`claudeproxyd.executors.maker.Maker` is a
+    base with a default for each member.
     """
 
     kind: str = Attribute("the word in ``[[providers]] kind``")
+    about: str = Attribute("one sentence for docs/configuration.md, in Markdown")
+    is_built: bool = Attribute("False: its name and settings are reserved, and a provider of it is refused")
     default_base_url: str = Attribute("used when the section names none; '' where one must be named")
+    added_paths: Sequence[str] = Attribute(
+        "what it puts behind a base URL, the longest first; taken off the end of one that has it already"
+    )
     credential_schema: Sequence[str] = Attribute(
         "the secret members that a credential of this kind may have: api_key, bearer_token …"
     )
+    settings: type[Any] = Attribute(
+        "a frozen dataclass of claudeproxyd.config.schema.setting() fields, which a section may have beside those that"
+        " all kinds have; an instance of it is the section's ``own``"
+    )
+    credential_settings: type[Any] = Attribute("the same for a credential")
+    timeouts: Mapping[str, float] = Attribute("seconds: its defaults for members of [timeouts], where it has others")
+    passes_requests: bool = Attribute(
+        "requests reach the upstream as the client wrote them, and all models are Claude's or go by such names"
+    )
+    serves_claude: bool = Attribute("some of its models are Claude's or go by such names")
+    environment_doc: tuple[str, str] | None = Attribute(
+        "for docs/configuration.md: the name of the provider that from_environment makes, and its variables in Markdown"
+    )
+    is_fallback: bool = Attribute("from_environment is asked only where no other kind made a provider")
+
+    def from_environment(environ: Mapping[str, str]) -> Mapping[str, Any] | None:
+        """Return the provider that environment variables alone describe, or None.
+
+        It has the form of a ``[[providers]]`` table, without ``kind``; variables with secrets are named as
+        ``{"env": NAME}``. An empty variable counts as not set. Raises ValueError, whose text becomes a warning, where
+        variables are set and are not enough. May read a key file, and blocks for it.
+        """
 
     def check(section: Provider) -> Sequence[tuple[str, str]]:
-        """Mistakes in a provider's section, as (member, what is wrong and how to mend it) pairs."""
+        """Return what is wrong with a provider's section, as (member, what is wrong and how to mend it) pairs.
+
+        The section's types are right already; a member is such as ``credentials[0].project``.
+        """
 
     def base_urls(section: Provider) -> Sequence[str]:
-        """Where the provider's requests go, for ``--check``: to its ``base_url`` as a rule. Of a section that was
-        checked."""
+        """Return where the provider's requests go, for ``--check``: to its ``base_url`` as a rule. Called after
+        ``check`` found nothing wrong."""
 
     def make(section: Provider, services: Services) -> IExecutor:
-        """An executor for that provider."""
+        """Return an executor for that provider.
+
+        Called anew for a section that a reload changed in any setting, its own ones and those of its credentials
+        included.
+        """
 
 
 class ISecretSource(Interface):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from claudeproxyd.interfaces import ILease, ISecretSource
@@ -38,8 +38,8 @@ class Credential:
     """Attempts at once; 0: no limit."""
     models: tuple[str, ...] = ("*",)
     """Globs of upstream model names that it may be used for."""
-    settings: tuple[tuple[str, str], ...] = ()
-    """What the kind needs beside the secret: project, location, region."""
+    settings: Any = None
+    """What the kind needs beside the secret: an instance of its maker's ``credential_settings``."""
     disabled: bool = False
     """Out of service by the configuration, whatever is said at run time."""
 

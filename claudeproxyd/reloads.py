@@ -55,7 +55,7 @@ def draft(load: Callable[[Config], Loaded], in_force: Config) -> Draft:
             config = put_in_force(in_force, loaded.config)
             return Draft(
                 replace(loaded, config=config),
-                difference(in_force, loaded.config),
+                difference(in_force, loaded.config, loaded.makers),
                 config != in_force,
                 graph.authenticator(config),
                 forms(graph.secrets_of(config)),

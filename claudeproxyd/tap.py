@@ -17,7 +17,7 @@ from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.config.report import report
 from claudeproxyd.config.schema import Config
 from claudeproxyd.daemon import Daemon
-from claudeproxyd.graph import makers
+from claudeproxyd.executors.kinds import makers
 
 
 class Options(usage.Options):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.executors.kinds import BUILT_IN
+
 PACKAGE = Path(__file__).parents[1] / "claudeproxyd"
 
 #: From the ground up. A part imports from itself and from lower floors, never sideways or upwards. The ground floor is
@@ -31,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dispatch", "secrets", "pool.service"),
     ("catalog", "executors", "store"),
     ("web",),
-    ("graph",),
+    ("graph", "reference"),
     ("reloads",),
     ("daemon",),
     ("tap",),
@@ -108,6 +110,46 @@ class Floors(SynchronousTestCase):
         self.assertFalse(may_import("routing", "pool.cooldown"))
         self.assertFalse(may_import("pool.cooldown", "pool.service"))
         self.assertFalse(may_import("errors", "messages.batch"))
+
+
+#: Where a kind's word stands as a string outside its folder: all of them the names of families, of headers or of models
+#: that happen to be called so. This list may only get shorter.
+NAMED = {
+    ("config.checking", "anthropic"),
+    ("dispatch.verdict", "anthropic"),
+    ("executors.sandbox.executor", "anthropic"),
+    ("outcomes.bodies", "bedrock"),
+    ("outcomes.hints", "anthropic"),
+}
+
+
+class Kinds(SynchronousTestCase):
+    """A provider kind is one folder, and its maker in one list."""
+
+    def test_named_in_their_folders_alone(self) -> None:
+        """No other module asks for a kind by its name."""
+        folders = {
+            maker.kind: type(maker).__module__.removeprefix("claudeproxyd.").removesuffix("maker") for maker in BUILT_IN
+        }
+        named = {
+            (name, node.value)
+            for name, tree in modules()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and node.value in folders and not name.startswith(folders[node.value])
+        }
+        self.assertEqual(named, NAMED)
+
+    def test_imported_by_the_list_alone(self) -> None:
+        """No other module imports a kind's maker."""
+        users = {
+            name
+            for name, tree in modules()
+            for imported in imports(tree)
+            if imported.split(".")[-2:-1] == ["maker"]
+            and imported.split(".")[-1].endswith("Maker")
+            and imported != "claudeproxyd.executors.maker.Maker"
+        }
+        self.assertEqual(users, {"executors.kinds"})
 
 
 class Purity(SynchronousTestCase):

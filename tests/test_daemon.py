@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -372,6 +373,26 @@ class Reloading(DaemonTestCase):
         wire.say(OK)
         self.assertIn(b'{"type":"message"}', waiting.take())
 
+    def test_executors_that_are_gone(self) -> None:
+        """Nothing stays of an executor that no configuration and no request has any more."""
+        one = weakref.ref(self.daemon._generation.upstreams.executors["one"])
+        self.write(BASE + ONE.replace("9001", "9003") + TWO + MODELS)
+        self.successResultOf(self.daemon.reload())
+        two = weakref.ref(self.daemon._generation.upstreams.executors["two"])
+        self.write(BASE + ONE + MODELS.replace(', { provider = "two" }', ""))
+        self.successResultOf(self.daemon.reload())
+        self.reactor.advance(0)
+        gc.collect()
+        self.assertEqual((one(), two()), (None, None))
+
+    def test_executors_of_a_failed_reload(self) -> None:
+        """A reload that fails late leaves the executors as they were."""
+        self.patch(graph, "Catalog", None)
+        self.write(BASE + ONE.replace("9001", "9003") + TWO + MODELS)
+        self.failureResultOf(self.daemon.reload(), ConfigError)
+        self.ask()
+        self.assertEqual([port for _, port, *_ in self.reactor.tcpClients], [9001])
+
     def test_captures(self) -> None:
         """The metrics tell what captures hold, of requests too that came before a reload."""
         whole = BASE + ONE + TWO + MODELS
@@ -449,7 +470,7 @@ class Reloading(DaemonTestCase):
             raise FileNotFoundError(2, "gone between the check and now", "/ca.pem")
 
         self.write(BASE + ONE.replace("9001", "9003") + TWO + MODELS)
-        self.patch(graph, "Plant", unusable)
+        self.patch(graph, "Generation", unusable)
         failure = self.failureResultOf(self.daemon.reload(), ConfigError)
         self.assertIn("FileNotFoundError: [Errno 2] gone between", str(failure.value))
         self.signals[signal.SIGHUP](signal.SIGHUP, None)
@@ -472,8 +493,8 @@ class Reloading(DaemonTestCase):
     def test_new_secrets(self) -> None:
         """They are known before anybody can show them, and those from before for as long as their answers may come."""
         known: list[str] = []
-        plant = graph.Plant
-        self.patch(graph, "Plant", lambda *args: known.append(redact("a-key-of-a-client")) or plant(*args))
+        generation = graph.Generation
+        self.patch(graph, "Generation", lambda *args: known.append(redact("a-key-of-a-client")) or generation(*args))
         self.write(BASE + ONE + CLIENTS)
         self.assertIn("clients", self.successResultOf(self.daemon.reload()))
         self.assertEqual(known, ["***"])
@@ -498,9 +519,9 @@ class Reloading(DaemonTestCase):
 
     def test_nothing_changed(self) -> None:
         """A reload of the same file builds nothing anew: no provider is asked for its models again."""
-        catalog = self.daemon._plant.catalog
+        catalog = self.daemon._generation.catalog
         self.assertEqual(self.successResultOf(self.daemon.reload()), "nothing changed")
-        self.assertIs(self.daemon._plant.catalog, catalog)
+        self.assertIs(self.daemon._generation.catalog, catalog)
 
 
 class EarlySignals(SynchronousTestCase):

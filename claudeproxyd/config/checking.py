@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from claudeproxyd.config.keys import check_keys
@@ -19,8 +19,6 @@ from claudeproxyd.globs import is_glob, matches, oddity
 from claudeproxyd.interfaces import IExecutorMaker
 
 _SHOWN_BY_CLAUDE_CODE = ("claude", "anthropic")
-_OF_CLAUDE = ("anthropic", "sandbox")
-"""Kinds whose models are Claude's, or are called so, and that get what clients say of thinking as it is."""
 
 
 def check(
@@ -41,7 +39,7 @@ def check(
     _clients(config, origins, findings)
     own_ports = {listener.port for listener in listeners if listener.port}
     _providers(config, origins, makers, own_ports, findings)
-    _models(config, origins, findings)
+    _models(config, origins, makers, findings)
     _globs(config, origins, findings)
     if config.streaming.head_commit <= config.pool.max_wait:
         findings.mistake(
@@ -155,8 +153,9 @@ def _providers(
         check_provider(provider, place, makers, own_ports, findings)
 
 
-def _models(config: Config, origins: Origins, findings: Findings) -> None:
+def _models(config: Config, origins: Origins, makers: Mapping[str, IExecutorMaker], findings: Findings) -> None:
     providers = {provider.name: provider for provider in config.providers}
+    passing = {name for name, each in providers.items() if each.kind in makers and makers[each.kind].passes_requests}
     for index, model in enumerate(config.models):
         place = origins.at("models", index)
         if not model.name:
@@ -171,9 +170,9 @@ def _models(config: Config, origins: Origins, findings: Findings) -> None:
                 findings.mistake(where / "provider", f'there is no provider "{route.provider}"', known)
             elif route.model and not _served(route.model, provider):
                 findings.warn(where / "model", f'no credential of provider "{provider.name}" may use it', "see models")
-            if provider is not None and route.thinking and provider.kind in _OF_CLAUDE:
+            if provider is not None and route.thinking and route.provider in passing:
                 findings.warn(where / "thinking", f'means nothing to the kind "{provider.kind}"', "leave it out")
-        if _is_hidden(model, config, providers):
+        if _is_hidden(model, config, passing):
             message = "is hidden by Claude Code's /model, which shows what begins with claude or anthropic"
             findings.warn(place / "name", message, f"add claude-{model.name} with the same routes, or say list = false")
         shadow = next((earlier for earlier in config.models[:index] if _covers(earlier, model)), None)
@@ -181,11 +180,14 @@ def _models(config: Config, origins: Origins, findings: Findings) -> None:
             findings.warn(place / "name", f'is never reached: "{shadow.name}" stands before it', "the first match wins")
 
 
-def _is_hidden(model: Model, config: Config, providers: Mapping[str, Provider]) -> bool:
-    """Whether it is listed by a name that Claude Code does not show, and by no other that leads where it does."""
+def _is_hidden(model: Model, config: Config, passing: Collection[str]) -> bool:
+    """Whether it is listed by a name that Claude Code does not show, and by no other that leads where it does.
+
+    *passing* are the providers whose models are all Claude's.
+    """
     if not model.list or is_glob(model.name) or model.name.startswith(_SHOWN_BY_CLAUDE_CODE):
         return False
-    if all(route.provider in providers and providers[route.provider].kind in _OF_CLAUDE for route in model.routes):
+    if all(route.provider in passing for route in model.routes):
         return False
     places = {(route.provider, route.model or model.name) for route in model.routes}
     return not any(

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, replace
+from typing import Any
 
+from claudeproxyd.config.reading import default_of, settings_of
 from claudeproxyd.config.schema import Config, Credential, Provider
 from claudeproxyd.interfaces import IExecutorMaker
 
 IMPLICIT_CREDENTIAL = "default"
 """The name of the one credential of a provider whose kind needs no secret, if none is written down."""
-
-
-_ADDED: Mapping[str, tuple[str, ...]] = {
-    "anthropic": ("/v1/messages/count_tokens", "/v1/messages", "/v1/models", "/v1"),
-    "gemini": ("/v1beta/models", "/v1beta", "/v1/models", "/v1"),
-    "vertex": ("/v1beta1", "/v1"),
-    "openai-chat": ("/chat/completions", "/models"),
-    "openai-responses": ("/responses", "/models"),
-    "bedrock": ("/model",),
-}
-"""What each kind puts behind its base URL, the longest first: copied from an upstream's own pages it is there already,
-and every request would be for ``/v1/v1/messages``."""
 
 
 def completed(config: Config, makers: Mapping[str, IExecutorMaker]) -> Config:
@@ -35,18 +25,23 @@ def _completed(provider: Provider, makers: Mapping[str, IExecutorMaker]) -> Prov
     if maker is None:
         return provider
     credentials = provider.credentials
-    if not credentials and not maker.credential_schema:
-        credentials = [Credential(name=IMPLICIT_CREDENTIAL)]
-    base_url = _without_what_is_added(provider.kind, provider.base_url or maker.default_base_url)
+    if not credentials and not maker.credential_schema and _has_defaults(maker.credential_settings):
+        credentials = [Credential(name=IMPLICIT_CREDENTIAL, own=maker.credential_settings())]
+    base_url = _without_what_is_added(maker.added_paths, provider.base_url or maker.default_base_url)
     tls = provider.tls
     if tls.ca_file:
         tls = replace(tls, ca_file=os.path.abspath(os.path.expanduser(tls.ca_file)))
     return replace(provider, base_url=base_url, credentials=credentials, tls=tls)
 
 
-def _without_what_is_added(kind: str, base_url: str) -> str:
+def _has_defaults(section: type[Any]) -> bool:
+    return all(default_of(each) is not MISSING for each in settings_of(section))
+
+
+def _without_what_is_added(added_paths: Sequence[str], base_url: str) -> str:
+    """Copied from an upstream's own pages it is there already, and every request would be for ``/v1/v1/messages``."""
     scheme, colon, place = base_url.partition("://")
     host, slash, path = place.partition("/")
     path = f"{slash}{path}".rstrip("/")
-    end = next((added for added in _ADDED.get(kind, ()) if path.endswith(added)), "")
+    end = next((added for added in added_paths if path.endswith(added)), "")
     return scheme + colon + host + path.removesuffix(end).rstrip("/")

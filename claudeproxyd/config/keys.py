@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any
-
 from claudeproxyd.config.merging import Origins
 from claudeproxyd.config.mistakes import Findings
 from claudeproxyd.config.places import Place
 from claudeproxyd.config.schema import Config
-from claudeproxyd.config.secret import Secret
+from claudeproxyd.config.secret import Secret, secrets_within
 
 SHORTEST = 16
 """Characters; a shorter one draws a warning."""
@@ -22,7 +19,7 @@ def check_keys(config: Config, origins: Origins, findings: Findings) -> None:
         secret.digest: f"{provider.name}/{credential.name}"
         for provider in config.providers
         for credential in provider.credentials
-        for secret in _secrets(credential)
+        for secret in secrets_within(credential)
     }
     keys: dict[str, str] = {}
     for index, client in enumerate(config.clients):
@@ -43,13 +40,3 @@ def _check(key: Secret, place: Place, upstream: dict[str, str], findings: Findin
         findings.warn(place, f"is the secret of credential {upstream[key.digest]} too", mend)
     if key.known and len(key.reveal()) < SHORTEST:
         findings.warn(place, f"has fewer than {SHORTEST} characters: it can be guessed", "such as openssl rand -hex 32")
-
-
-def _secrets(section: Any) -> list[Secret]:
-    """Every secret of a credential, those of its tables included."""
-    values = [getattr(section, each.name) for each in fields(section)]
-    found = [value for value in values if isinstance(value, Secret)]
-    for table in (section.aws, section.oauth) if hasattr(section, "aws") else ():
-        if table is not None and not isinstance(table, str):
-            found += _secrets(table)
-    return found

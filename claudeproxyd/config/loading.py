@@ -48,12 +48,12 @@ def load(
     findings = Findings()
     name = found_file(path, environ)
     if name is None:
-        sources = [from_environment(environ, makers.keys(), findings)]
+        sources = [from_environment(environ, makers, findings)]
     else:
         sources = sources_from(name, findings)
         # What a file that cannot be read would have said is unknown, so nothing more can be said of the others.
         findings.settle()
-    draft, origins = merged(sources, Reader(findings, environ), findings)
+    draft, origins = merged(sources, Reader(findings, environ, makers), findings)
     config = completed(draft, makers)
     check(config, origins, makers, findings, in_force)
     findings.settle()

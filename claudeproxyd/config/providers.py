@@ -12,11 +12,10 @@ from claudeproxyd.config.listening import is_host, is_loopback
 from claudeproxyd.config.mistakes import Findings
 from claudeproxyd.config.ordinary import LARGEST_CONFIGURATION, NotOrdinary, read_ordinary
 from claudeproxyd.config.places import Place
-from claudeproxyd.config.schema import KINDS, Aws, Credential, Provider, Rule
+from claudeproxyd.config.schema import Aws, Credential, Provider, Rule
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.config.timeouts import overridable
 from claudeproxyd.interfaces import IExecutorMaker
-from claudeproxyd.messages.url_sources import is_place
 from claudeproxyd.patterns import Pattern
 
 _SECRETS = ("api_key", "bearer_token", "service_account", "aws", "oauth")
@@ -24,7 +23,6 @@ _BRINGS = {"oauth": "bearer_token"}
 """What a kind must take to take these."""
 _WORDS = {"service_account": "adc", "aws": "chain"}
 """The one plain word that these may be instead of a secret."""
-_OF_GOOGLE = ("gemini", "vertex")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS = frozenset(
     ("accept-encoding", "connection", "content-length", "content-type", "expect", "host", "te", "transfer-encoding")
@@ -53,13 +51,14 @@ def check_provider(
             findings.mistake(place / "timeouts" / name, "is no time-out of an upstream", mend)
     if provider.tls.ca_file:
         _ca_file(provider.tls.ca_file, place / "tls" / "ca_file", findings)
-    if provider.safety_settings and provider.kind not in _OF_GOOGLE:
-        findings.mistake(place / "safety_settings", f"are nothing to kind '{provider.kind}'", "leave them out")
-    _url_sources(provider, place / "url_sources", findings)
     if provider.base_url and (maker is None or provider.base_url != maker.default_base_url.rstrip("/")):
         _base_url(provider.base_url, place / "base_url", own_ports, findings)
-    if maker is None:
-        _no_maker(provider.kind, place / "kind", makers, findings)
+    if maker is None or not maker.is_built:
+        known = f"there are {', '.join(sorted(kind for kind, each in makers.items() if each.is_built))}"
+        message = f'there is no kind "{provider.kind}"'
+        if maker is not None:
+            message = f'kind "{provider.kind}" is not built yet in this version'
+        findings.mistake(place / "kind", message, known)
         return
     _credentials(provider, place, maker, findings)
     if not provider.base_url and maker.credential_schema:
@@ -83,18 +82,11 @@ def _ca_file(path: str, place: Place, findings: Findings) -> None:
         findings.mistake(place, "holds no certificates that can be read", "it takes a file in PEM form")
 
 
-def _no_maker(kind: str, place: Place, makers: Mapping[str, IExecutorMaker], findings: Findings) -> None:
-    known = "there are " + ", ".join(sorted(makers))
-    if kind in KINDS:
-        findings.mistake(place, f"kind '{kind}' is not built yet in this version", known)
-    else:
-        findings.mistake(place, f"there is no kind '{kind}'", known)
-
-
 def _credentials(provider: Provider, place: Place, maker: IExecutorMaker, findings: Findings) -> None:
     takes = " or ".join(maker.credential_schema)
     if not provider.credentials:
-        findings.mistake(place, "has no credentials", f"add [[providers.credentials]] with name and {takes}")
+        what = f"name and {takes}" if takes else "a name"
+        findings.mistake(place, "has no credentials", f"add [[providers.credentials]] with {what}")
     for index, credential in enumerate(provider.credentials):
         where = place / "credentials" / index
         given = [name for name in _SECRETS if getattr(credential, name) is not None]
@@ -184,16 +176,6 @@ def parsed_url(text: str, userinfo: bool = False) -> SplitResult:
     if "?" in text or "#" in text:
         raise ValueError("must hold no query and no fragment")
     return url
-
-
-def _url_sources(provider: Provider, place: Place, findings: Findings) -> None:
-    if provider.url_sources and provider.kind in ("gemini", "sandbox"):
-        message = f"are nothing to kind '{provider.kind}', which has nothing fetched but from public hosts"
-        findings.mistake(place, message, "leave them out")
-    for index, text in enumerate(provider.url_sources):
-        if not is_place(text):
-            mend = "such as gs://bucket or https://host:port, in small letters and without a path"
-            findings.mistake(place / index, "is no bucket and no host", mend)
 
 
 def _headers(provider: Provider, place: Place, findings: Findings) -> None:

@@ -3,60 +3,122 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Union, cast, get_args, get_origin
 
 from claudeproxyd.config.mistakes import SHOWN, Findings
 from claudeproxyd.config.places import Place
 from claudeproxyd.config.resolving import BadSecret, resolve
+from claudeproxyd.config.schema import Credential, Provider
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.interfaces import IExecutorMaker
 
 _BIGGEST = 2**63 - 1
+_OF_KIND: Mapping[type[Any], str] = {Provider: "settings", Credential: "credential_settings"}
+"""The tables that a provider's kind has settings in, and which member of its maker tells them."""
 _NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false", NoneType: "nothing"}
+_PLURALS = {str: "strings", int: "integers", float: "numbers", bool: "trues and falses", Secret: "secrets"}
 
 
 class Reader:
     """Turns trees into sections. Every mistake goes to the findings, and reading goes on with a blank in its place."""
 
-    def __init__(self, findings: Findings, environ: Mapping[str, str]) -> None:
+    def __init__(self, findings: Findings, environ: Mapping[str, str], makers: Mapping[str, IExecutorMaker]) -> None:
+        """*makers* are the provider kinds, which have settings of their own."""
         self._findings = findings
         self._environ = environ
+        self._makers = makers
         self._told: set[str] = set()
         """The files of which it is said already that all may read them."""
 
-    def table(self, section: type[Any], tree: Mapping[str, Any], place: Place) -> Any:
-        """An instance of the dataclass *section*."""
-        known = {field.name: field for field in fields(section)}
-        unknown = [key for key in tree if key not in known]
-        for key in unknown[:SHOWN]:
-            self._findings.mistake(place / key, "is no setting here", _did_you_mean(key, known))
-        if len(unknown) > SHOWN:
-            self._findings.mistake(place, f"{len(unknown) - SHOWN} more are no settings here")
-        hints = hints_of(section)
-        values: dict[str, Any] = {}
-        for name, field in known.items():
-            if name in tree:
-                values[name] = self.value(hints[name], tree[name], place / name, field.metadata)
-            elif field.default is MISSING and field.default_factory is MISSING:
-                self._findings.unreadable(place / name, "is missing")
-                values[name] = self._blank(hints[name], place / name)
+    def table(
+        self, section: type[Any], tree: Mapping[str, Any], place: Place, maker: IExecutorMaker | None = None
+    ) -> Any:
+        """Return an instance of the dataclass *section*; *maker* is that of the provider around it, if there is one."""
+        if section is Provider:
+            kind = tree.get("kind")
+            maker = self._makers.get(kind) if isinstance(kind, str) else None
+        own: type[Any] | None = getattr(maker, _OF_KIND[section]) if maker and section in _OF_KIND else None
+        self._check_names(section, own, tree, place, maker)
+        values = self._members(section, tree, place, maker)
+        if own is not None:
+            values["own"] = own(**self._members(own, tree, place, maker))
         return section(**values)
 
-    def value(self, hint: Any, raw: Any, place: Place, metadata: Mapping[str, Any]) -> Any:
-        """*raw* as *hint* wants it."""
+    def _members(
+        self, section: type[Any], tree: Mapping[str, Any], place: Place, maker: IExecutorMaker | None
+    ) -> dict[str, Any]:
+        """Return the settings of *section* that *tree* has, and a blank for each that is missing without a default."""
+        hints = hints_of(section)
+        values: dict[str, Any] = {}
+        for each in settings_of(section):
+            name = each.name
+            if name in tree:
+                values[name] = self.value(hints[name], tree[name], place / name, each.metadata, maker)
+            elif each.default is MISSING and each.default_factory is MISSING:
+                self._findings.unreadable(place / name, "is missing")
+                values[name] = self._blank(hints[name], place / name)
+        return values
+
+    def _check_names(
+        self,
+        section: type[Any],
+        own: type[Any] | None,
+        tree: Mapping[str, Any],
+        place: Place,
+        maker: IExecutorMaker | None,
+    ) -> None:
+        known = {each.name for each in (*settings_of(section), *(settings_of(own) if own else ()))}
+        if known.issuperset(tree):
+            return
+        others = {key: self._kinds_with(section, key) for key in tree if key not in known}
+        # What belongs to another kind may be there empty; where the kind is unknown, it may be its own.
+        unknown = [
+            (key, kinds)
+            for key, kinds in others.items()
+            if not kinds or not (maker is None or _says_nothing(tree[key]))
+        ]
+        for key, kinds in unknown[:SHOWN]:
+            if maker is not None and kinds:
+                fix = f"leave it out; it is one of {', '.join(kinds)}"
+                self._findings.mistake(place / key, f'is no setting of kind "{maker.kind}"', fix)
+            else:
+                self._findings.mistake(place / key, "is no setting here", _did_you_mean(key, known))
+        if len(unknown) > SHOWN:
+            self._findings.mistake(place, f"{len(unknown) - SHOWN} more are no settings here")
+
+    def _kinds_with(self, section: type[Any], key: str) -> list[str]:
+        """Return the kinds that have a setting of that name in *section*."""
+        member = _OF_KIND.get(section)
+        return [
+            kind
+            for kind, maker in self._makers.items()
+            if member and any(key == each.name for each in settings_of(getattr(maker, member)))
+        ]
+
+    def value(
+        self,
+        hint: Any,
+        raw: Any,
+        place: Place,
+        metadata: Mapping[str, Any],
+        maker: IExecutorMaker | None = None,
+    ) -> Any:
+        """Return *raw* as *hint* wants it; *maker* as in :meth:`table`."""
         members = members_of(hint)
         origins = {get_origin(member) or member: member for member in members}
         if list in origins and isinstance(raw, list):
             (item,) = get_args(origins[list])
-            return [self.value(item, element, place / index, metadata) for index, element in enumerate(raw)]
+            return [self.value(item, element, place / index, metadata, maker) for index, element in enumerate(raw)]
         if dict in origins and isinstance(raw, dict):
             _, item = get_args(origins[dict])
-            return {key: self.value(item, element, place / key, metadata) for key, element in raw.items()}
+            return {key: self.value(item, element, place / key, metadata, maker) for key, element in raw.items()}
         if isinstance(raw, dict) and (section := next(filter(is_dataclass, members), None)):
-            return self.table(cast(type[Any], section), raw, place)
+            return self.table(cast(type[Any], section), raw, place, maker)
         if isinstance(raw, str) and str in members:
             return self._word(raw, place, metadata)
         if isinstance(raw, (str, dict)) and Secret in members:
@@ -115,13 +177,27 @@ class Reader:
 
 
 _hints: dict[type[Any], dict[str, Any]] = {}
+_settings: dict[type[Any], Sequence[Field[Any]]] = {}
 
 
 def hints_of(section: type[Any]) -> dict[str, Any]:
-    """The types of a section's settings. Looked up outside the class, where a setting named ``list`` hides nothing."""
+    """Return the types of a section's settings, those of its bases included.
+
+    Each is looked up in its module, outside the class, where a setting named ``list`` hides nothing.
+    """
     if section not in _hints:
-        _hints[section] = get_type_hints(section, vars(sys.modules[section.__module__]), {})
+        hints = _hints[section] = {}
+        for base in reversed(section.__mro__):
+            names = vars(sys.modules[base.__module__])
+            hints |= inspect.get_annotations(base, globals=names, locals={}, eval_str=True)
     return _hints[section]
+
+
+def settings_of(section: type[Any]) -> Sequence[Field[Any]]:
+    """Return the settings of a section: its fields without what its kind reads of the same table."""
+    if section not in _settings:
+        _settings[section] = tuple(each for each in fields(section) if "doc" in each.metadata)
+    return _settings[section]
 
 
 def members_of(hint: Any) -> tuple[Any, ...]:
@@ -142,9 +218,9 @@ def describe(hint: Any) -> str:
 def _describe_member(member: Any) -> str:
     if get_origin(member) is list:
         (item,) = get_args(member)
-        return "a list of " + {"a table": "tables", "a string": "strings"}[describe(item)]
+        return f"a list of {_PLURALS.get(item, 'tables')}"
     if get_origin(member) is dict:
-        return "a table of " + {"a string": "strings", "a number": "numbers"}[describe(get_args(member)[1])]
+        return f"a table of {_PLURALS.get(get_args(member)[1], 'tables')}"
     if member is Secret:
         return "a secret"
     return _NAMES.get(member, "a table")
@@ -156,6 +232,11 @@ def _describe_raw(raw: Any) -> str:
     if isinstance(raw, dict):
         return "a table"
     return _NAMES.get(type(raw), "a date or time")
+
+
+def _says_nothing(raw: Any) -> bool:
+    """Whether *raw* is empty, all that is in it included: the default of most settings, written down."""
+    return all(map(_says_nothing, raw.values())) if isinstance(raw, dict) else raw in ("", [], False, 0)
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

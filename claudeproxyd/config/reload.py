@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from claudeproxyd.config.schema import Config
 from claudeproxyd.config.timeouts import timeouts_for
+from claudeproxyd.interfaces import IExecutorMaker
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ class Difference:
         return "; ".join(parts) or "nothing changed"
 
 
-def difference(old: Config, new: Config) -> Difference:
+def difference(old: Config, new: Config, makers: Mapping[str, IExecutorMaker]) -> Difference:
     """What *new* changes of *old*; both are checked already. A provider that only moved in the file is unchanged."""
     # A change of [timeouts] is one of every provider that does not override it.
-    before = {provider.name: (provider, timeouts_for(provider, old)) for provider in old.providers}
-    after = {provider.name: (provider, timeouts_for(provider, new)) for provider in new.providers}
+    before = {provider.name: (provider, timeouts_for(provider, old, makers)) for provider in old.providers}
+    after = {provider.name: (provider, timeouts_for(provider, new, makers)) for provider in new.providers}
     both = [name for name in after if name in before]
     settings = dict(_settings(old, new))
     return Difference(

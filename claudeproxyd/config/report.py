@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
+from typing import Any
 
 from claudeproxyd.config.loading import Loaded
+from claudeproxyd.config.reading import default_of, settings_of
 from claudeproxyd.config.schema import Aws, Config, Credential, OAuth, Provider, RouteTo
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.interfaces import IExecutorMaker
@@ -55,8 +58,7 @@ def _details(provider: Provider) -> Iterator[str]:
     if provider.proxy:
         # What stands before the host may be a password.
         yield f"through the proxy {provider.proxy.rpartition('@')[2].removeprefix('http://')}"
-    if provider.url_sources:
-        yield f"reads for every client, by URL: {', '.join(provider.url_sources)}"
+    yield from _own(provider.own)
     if provider.timeouts:
         yield "time-outs " + ", ".join(f"{name} {seconds:g} s" for name, seconds in provider.timeouts.items())
     if provider.rules:
@@ -73,9 +75,7 @@ def _credential(credential: Credential) -> str:
     }
     given = [f"{name} {masked(value)}" for name, value in members.items() if value is not None]
     text = f"credential {credential.name}: " + (", ".join(given) or "needs no secret")
-    for name in ("project", "location", "region"):
-        if said := getattr(credential, name):
-            text += f", {name} {said}"
+    text += "".join(f", {each}" for each in _own(credential.own))
     if credential.models != ["*"]:
         text += f", models {' '.join(credential.models)}"
     if credential.priority:
@@ -83,6 +83,26 @@ def _credential(credential: Credential) -> str:
     if credential.disabled:
         text += ", disabled"
     return text + (f", weight {credential.weight}" if credential.weight != 1 else "")
+
+
+def _own(section: Any, above: str = "") -> Iterator[str]:
+    """What the kind's own settings are, where they are not the default; *above* is the name of the table around."""
+    for each in settings_of(type(section)):
+        value = getattr(section, each.name)
+        if is_dataclass(value):
+            yield from _own(value, f"{above}{each.name}.")
+        elif value != default_of(each):
+            yield f"{above}{each.name} {_said(value)}"
+
+
+def _said(value: object) -> str:
+    if isinstance(value, Secret):
+        return masked(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_said(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _models(config: Config) -> Iterator[str]:

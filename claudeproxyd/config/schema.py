@@ -1,11 +1,9 @@
 """Every section and setting that an operator can write: names, types, defaults, bounds, and what each is for.
 
 The loader checks a TOML file against these classes, ``docs/configuration.md`` is written from them, and the rest of the
-house reads its settings from their instances. Durations are seconds, sizes are bytes.
+house reads its settings from their instances. Durations are seconds, sizes are bytes. What one provider kind alone has
+is in classes of the same form, beside its executor: see ``own`` of :class:`Provider` and :class:`Credential`.
 """
-
-# setting() and required() make dataclass fields, each time a new one.
-# ruff: noqa: RUF009
 
 from __future__ import annotations
 
@@ -14,9 +12,6 @@ from typing import Any
 
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.outcomes.types import Kind, Scope
-
-KINDS = ("anthropic", "gemini", "vertex", "openai-chat", "openai-responses", "bedrock", "sandbox")
-"""The provider kinds that this project promises; a version may not have built them all, and plugins add others."""
 
 
 def setting(
@@ -41,9 +36,14 @@ def setting(
     return field(default=default, metadata=metadata, repr=shown)
 
 
-def required(doc: str, *, choices: tuple[str, ...] = (), digest: bool = False) -> Any:
+def required(doc: str, *, least: float | None = 0, choices: tuple[str, ...] = (), digest: bool = False) -> Any:
     """A setting without a default. *digest*: the secret may also be given as ``sha256:<hex>``."""
-    return field(metadata={"doc": doc, "choices": choices, "digest": digest})
+    return field(metadata={"doc": doc, "least": least, "choices": choices, "restart": False, "digest": digest})
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoSettings:
+    """Settings of a provider kind that has none of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +135,9 @@ class Credential:
     api_key: Secret | None = setting(None, "The provider's API key.")
     bearer_token: Secret | None = setting(None, "A token for Authorization: Bearer.")
     service_account: Secret | str | None = setting(
-        None, 'vertex: { file = "sa.json" }, or "adc" for application default credentials.'
+        None, '{ file = "sa.json" }, or "adc" for application default credentials of Google Cloud.'
     )
-    aws: Aws | str | None = setting(None, 'bedrock: { access_key_id, secret_access_key, session_token }, or "chain".')
+    aws: Aws | str | None = setting(None, '{ access_key_id, secret_access_key, session_token }, or "chain".')
     oauth: OAuth | None = setting(
         None, "{ token_url, client_id, client_secret, refresh_token }: tokens like bearer_token."
     )
@@ -145,18 +145,9 @@ class Credential:
     priority: int = setting(0, "Higher first.", least=None)
     max_concurrency: int = setting(0, "Attempts at once; 0: no limit.")
     models: list[str] = setting(["*"], "Globs of upstream model names, narrower than the provider's.")
-    project: str = setting("", "vertex: the project; the one that the key file names, if left out.")
-    location: str = setting("", 'vertex: "global", "us", "eu", or a region such as "us-east5".')
-    region: str = setting("", "bedrock: the region.")
     disabled: bool = setting(False, "Out of service, whatever was said at run time.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Betas:
-    """``betas``: changes to the anthropic-beta header on its way up."""
-
-    drop: list[str] = setting([], "Betas that this upstream does not take.")
-    add: list[str] = setting([], "Betas that are always sent.")
+    own: Any = field(default=None)
+    """No setting: an instance of ``credential_settings`` of the provider's kind, from the same table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,8 +185,8 @@ class Timeouts:
     connect: float = setting(10.0, "To connect, TLS included.")
     first_byte: float = setting(
         120.0,
-        "To the head of an upstream's answer, streams. Unless changed here, 300 where a provider's kind sends its head"
-        " with the first token: gemini, vertex, openai-*.",
+        "To the head of an upstream's answer, streams. Unless changed here, 300 where a provider's [kind](#kinds) sends"
+        " its head with the first token.",
     )
     first_byte_whole: float = setting(540.0, "The same, not streamed; below the clients' own 600.")
     content: float = setting(
@@ -216,24 +207,13 @@ class Provider:
     """``[[providers]]``: one upstream API: a kind, a base URL, its credentials."""
 
     name: str = required("Unique.")
-    kind: str = required("What it speaks: " + ", ".join(KINDS) + ".")
+    kind: str = required("What it speaks; see [kinds](#kinds).")
     base_url: str = setting(
         "",
-        "A default for each kind but openai-chat; as in the clients' own variables: anthropic and gemini without a"
-        " version, openai-* with /v1. What the kind adds itself, such as /v1/messages, is taken off its end.",
+        "Most kinds have a default; with or without a version as in the clients' own variables. What the kind adds"
+        " itself, such as /v1/messages, is taken off its end.",
     )
     headers: dict[str, str] = setting({}, "Added to each upstream request; a value may hold {client}.", shown=False)
-    betas: Betas = setting(Betas, "Changes to the anthropic-beta header.")
-    drop_fields: list[str] = setting([], "Top-level request fields that this upstream does not take.")
-    safety_settings: dict[str, str] = setting(
-        {}, 'gemini, vertex: thresholds by category, such as { HARASSMENT = "OFF" }; those left out are Google\'s own.'
-    )
-    url_sources: list[str] = setting(
-        [],
-        "anthropic, vertex: buckets and hosts that clients may name in sources by URL, beside public hosts by https,"
-        " such as gs://team-docs or http://images.corp:8080. All of it is then read for them with the provider's"
-        " rights.",
-    )
     max_concurrency: int = setting(0, "Attempts at once; 0: no limit.")
     max_connections: int = setting(0, "Connections at once; 0: no limit.")
     timeouts: dict[str, float] = setting({}, "Overrides of [timeouts].")
@@ -242,6 +222,8 @@ class Provider:
     models: list[str] = setting(["*"], "Globs of upstream model names that it serves.")
     rules: list[Rule] = setting([], "The operator's own reading of its answers.")
     credentials: list[Credential] = setting([], "Its credentials.")
+    own: Any = field(default=None)
+    """No setting: an instance of ``settings`` of its kind, from the same table; None where the kind is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +236,7 @@ class RouteTo:
     context: int = setting(0, "The model's context window, where known: a larger request is not sent there.")
     thinking: str = setting(
         "",
-        "gemini, vertex: what a request without `thinking` gets; left out: as little as the model can,"
+        "What a request without `thinking` gets of a model that is not Claude's; left out: as little as the model can,"
         ' as with Claude; "default": what it does by itself.',
         choices=("", "default"),
     )

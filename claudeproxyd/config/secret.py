@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from hmac import compare_digest
 
 
@@ -46,3 +48,17 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self._digest)
+
+
+def secrets_within(value: object) -> Iterator[Secret]:
+    """Yield every secret of a section, of its tables and its lists."""
+    if isinstance(value, Secret):
+        yield value
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from secrets_within(getattr(value, each.name))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from secrets_within(item)
+    elif isinstance(value, dict):
+        yield from secrets_within(list(value.values()))

@@ -1,10 +1,19 @@
-"""Who asks, as Google's APIs have it."""
+"""What Google's kinds have in common: who asks, and the settings of safety."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from claudeproxyd.config.schema import setting
+
+FIRST_BYTE: Mapping[str, float] = MappingProxyType({"first_byte": 300.0})
+"""Time-outs: the head of an answer comes with its first token."""
 
 _USER_PROJECT = "x-goog-user-project"
+_CATEGORIES = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT", "CIVIC_INTEGRITY", "JAILBREAK")
+_THRESHOLDS = ("OFF", "BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_LOW_AND_ABOVE")
 
 
 def authorization(secret: Mapping[str, str], own: Mapping[str, str]) -> bytes:
@@ -20,3 +29,24 @@ def authorization(secret: Mapping[str, str], own: Mapping[str, str]) -> bytes:
     if project and not any(name.lower() == _USER_PROJECT for name in own):
         lines += f"{_USER_PROJECT}: {project}\r\n".encode()
     return lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafetySettings:
+    """Settings of a provider that serves Gemini models."""
+
+    safety_settings: dict[str, str] = setting(
+        {}, 'Thresholds by category, such as { HARASSMENT = "OFF" }; those left out are Google\'s own.'
+    )
+
+
+def check_safety_settings(settings: SafetySettings) -> list[tuple[str, str]]:
+    """Return the errors in ``safety_settings``, for makers."""
+    mistakes = []
+    for category, threshold in settings.safety_settings.items():
+        place = f"safety_settings.{category}"
+        if category not in _CATEGORIES:
+            mistakes.append((place, f"is no category; there are {', '.join(_CATEGORIES)}"))
+        elif threshold not in _THRESHOLDS:
+            mistakes.append((place, f"is no threshold; there are {', '.join(_THRESHOLDS)}"))
+    return mistakes

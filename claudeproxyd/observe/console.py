@@ -12,12 +12,13 @@ def banner(
     providers: Sequence[tuple[str, str, Sequence[str]]],
     admin: str,
     keyed: bool,
-    mapped: bool = False,
+    names_claude: bool = True,
 ) -> str:
     """Where the daemon listens, what it serves, and the lines that point clients at it.
 
     *listening* and *admin* are URLs, or endpoint strings of what has none; *admin* may be ''. *providers* are
-    (name, kind, credential names). *keyed*: clients need a key. *mapped*: the operator says what models are called.
+    (name, kind, credential names). *keyed*: clients need a key. *names_claude*: a client may ask for Claude's models by
+    their names.
     """
     lines = [f"claudeproxyd {__version__}"]
     lines += [f"  listens on   {place}" for place in listening]
@@ -31,8 +32,7 @@ def banner(
     if url is not None:
         # In brackets: the log masks whatever else stands where a secret would.
         key = "<your key>" if keyed else "<any>"
-        speaks_gemini = not mapped and {kind for _, kind, _ in providers} == {"gemini"}
-        model = ' ANTHROPIC_MODEL="<one of /v1/models>"' if speaks_gemini else ""
+        model = "" if names_claude else ' ANTHROPIC_MODEL="<one of /v1/models>"'
         lines += [
             "",
             f'  Claude Code  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN="{key}"{model} claude',

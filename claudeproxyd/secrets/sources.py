@@ -95,13 +95,7 @@ def static_members(credential: Credential) -> Mapping[str, str]:
     return {name: secret.reveal() for name, secret in members.items() if secret is not None}
 
 
-def configured_secrets(credential: Credential) -> list[str]:
-    """Every secret value of a credential, to be masked."""
-    values = list(static_members(credential).values())
-    if isinstance(credential.service_account, Secret):
-        key = credential.service_account.reveal()
-        values += [key, *secrets_in(key)]
-    if credential.oauth is not None:
-        more = (credential.oauth.client_secret, credential.oauth.refresh_token)
-        values += [secret.reveal() for secret in more if secret is not None]
-    return values
+def secrets_in_key_file(credential: Credential) -> list[str]:
+    """Return what of a configured key file is secret by itself, to be masked."""
+    account = credential.service_account
+    return secrets_in(account.reveal()) if isinstance(account, Secret) else []

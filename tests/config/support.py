@@ -4,50 +4,74 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
-from zope.interface.verify import verifyClass
+from zope.interface.verify import verifyObject
 
 from claudeproxyd.config.loading import Loaded, load
 from claudeproxyd.config.mistakes import ConfigError, Mistake
-from claudeproxyd.interfaces import IExecutor, IExecutorMaker
+from claudeproxyd.executors.anthropic.maker import AnthropicMaker
+from claudeproxyd.executors.bedrock.maker import BedrockMaker
+from claudeproxyd.executors.gemini.maker import GeminiMaker
+from claudeproxyd.executors.maker import Maker
+from claudeproxyd.executors.openai_chat.maker import OpenAIChatMaker
+from claudeproxyd.executors.openai_responses.maker import OpenAIResponsesMaker
+from claudeproxyd.executors.sandbox.maker import SandboxMaker
+from claudeproxyd.interfaces import IExecutorMaker
 
 
-@implementer(IExecutorMaker)
-@dataclass
-class FakeMaker:
-    """A kind of which a test says what it needs."""
+class FakeMaker(Maker):
+    """A kind of which a test says what it needs. It is built, and all else is as with the kind that it is *like*."""
 
-    kind: str
-    default_base_url: str = ""
-    credential_schema: Sequence[str] = ("api_key", "bearer_token")
-    mistakes: Sequence[tuple[str, str]] = ()
-    others: Sequence[str] = ()
-    """Base URLs beside the one that is configured."""
+    def __init__(
+        self,
+        kind: str,
+        default_base_url: str = "",
+        credential_schema: Sequence[str] = ("api_key", "bearer_token"),
+        *,
+        like: Maker | None = None,
+        mistakes: Sequence[tuple[str, str]] = (),
+        others: Sequence[str] = (),
+        **members: Any,
+    ) -> None:
+        """*others* are base URLs beside the one that is configured, *members* those of an IExecutorMaker."""
+        self._like = like or Maker()
+        for name in ("settings", "credential_settings", "timeouts", "added_paths"):
+            setattr(self, name, getattr(self._like, name))
+        for name in ("passes_requests", "serves_claude", "is_fallback"):
+            setattr(self, name, getattr(self._like, name))
+        self.kind = kind
+        self.default_base_url = default_base_url
+        self.credential_schema = credential_schema
+        self._mistakes = mistakes
+        self._others = others
+        for name, value in members.items():
+            setattr(self, name, value)
+
+    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, Any] | None:
+        return self._like.from_environment(environ)
 
     def check(self, section: Any) -> Sequence[tuple[str, str]]:
-        return self.mistakes
+        return self._mistakes
 
     def base_urls(self, section: Any) -> Sequence[str]:
-        return [section.base_url, *self.others] if section.base_url else ()
-
-    def make(self, section: Any, services: Any) -> IExecutor:
-        raise AssertionError("configuration makes no executors")
+        return [*super().base_urls(section), *self._others]
 
 
-verifyClass(IExecutorMaker, FakeMaker)
+verifyObject(IExecutorMaker, FakeMaker("fake"))
 
 MAKERS: Mapping[str, IExecutorMaker] = {
     maker.kind: maker
     for maker in (
-        FakeMaker("anthropic", "https://api.anthropic.com"),
-        FakeMaker("openai-chat", "", ("api_key",)),
-        FakeMaker("gemini", "https://generativelanguage.googleapis.com", ("api_key",)),
-        FakeMaker("bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com", ("aws", "api_key")),
-        FakeMaker("sandbox", "", ()),
+        FakeMaker("anthropic", "https://api.anthropic.com", like=AnthropicMaker()),
+        FakeMaker("gemini", "https://generativelanguage.googleapis.com", ("api_key",), like=GeminiMaker()),
+        FakeMaker("openai-chat", "", ("api_key",), like=OpenAIChatMaker()),
+        OpenAIResponsesMaker(),
+        FakeMaker(
+            "bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com", ("aws", "api_key"), like=BedrockMaker()
+        ),
+        FakeMaker("sandbox", "", (), like=SandboxMaker()),
     )
 }
 

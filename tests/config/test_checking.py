@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from claudeproxyd.config.loading import load
 from claudeproxyd.config.mistakes import SHOWN, ConfigError
+from claudeproxyd.executors.anthropic.maker import AnthropicMaker
 from tests.config.support import SANDBOX, ConfigTestCase, FakeMaker
 
 CLIENT = '[[clients]]\nname = "c"\nkey = "k"\n'
@@ -145,10 +146,10 @@ class ProviderTests(ConfigTestCase):
 
     def test_kinds(self) -> None:
         """A kind that is promised and not built is told from one that nobody knows."""
-        mistake = self.mistake(provider(kind="vertex"))
-        self.assertEqual(mistake.message, "kind 'vertex' is not built yet in this version")
+        mistake = self.mistake(provider(kind="openai-responses"))
+        self.assertEqual(mistake.message, 'kind "openai-responses" is not built yet in this version')
         self.assertEqual(mistake.mend, "there are anthropic, bedrock, gemini, openai-chat, sandbox")
-        self.assertEqual(self.mistake(provider(kind="claude")).message, "there is no kind 'claude'")
+        self.assertEqual(self.mistake(provider(kind="claude")).message, 'there is no kind "claude"')
 
     def test_none(self) -> None:
         """Without any provider there is nothing to serve."""
@@ -156,12 +157,14 @@ class ProviderTests(ConfigTestCase):
 
     def test_url_sources(self) -> None:
         """Buckets and hosts, each plainly; nothing to a kind that has no URL fetched."""
+        self.makers["anthropic"] = AnthropicMaker()
         (a,) = self.load(provider('url_sources = ["gs://docs", "http://images.corp:8080"]')).config.providers
-        self.assertEqual(a.url_sources, ["gs://docs", "http://images.corp:8080"])
+        self.assertEqual(a.own.url_sources, ["gs://docs", "http://images.corp:8080"])
         for text in ("docs", "gs://docs/", "gs://docs/a", "gs://*", "https://a@b"):
             mistake = self.mistake(provider(f'url_sources = ["gs://docs", "{text}"]'))
             self.assertEqual(mistake.place, "providers[0].url_sources[1]")
-        self.assertIn("are nothing", self.mistake(provider('url_sources = ["gs://docs"]', kind="gemini")).message)
+        mistake = self.mistake(provider('url_sources = ["gs://docs"]', kind="gemini"))
+        self.assertEqual(mistake.message, 'is no setting of kind "gemini"')
 
     def test_base_url(self) -> None:
         """A base URL is the kind's default, loses its last slash, and must be one where there is no default."""
@@ -237,7 +240,10 @@ class ProviderTests(ConfigTestCase):
     def test_the_kinds_own_check(self) -> None:
         """What a kind itself finds wrong is placed where it says."""
         self.makers["anthropic"] = FakeMaker(
-            "anthropic", "https://a", mistakes=[("credentials[0].region", "is missing"), ("betas", "are odd")]
+            "anthropic",
+            "https://a",
+            like=AnthropicMaker(),
+            mistakes=[("credentials[0].region", "is missing"), ("betas", "are odd")],
         )
         mistakes = self.mistakes(provider("betas = {}"))
         self.assertEqual(

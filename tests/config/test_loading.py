@@ -7,6 +7,8 @@ import os
 from claudeproxyd.config.loading import load
 from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.config.schema import Config
+from claudeproxyd.executors.gemini.maker import GeminiMaker
+from claudeproxyd.executors.vertex.maker import VertexMaker
 from tests.config.support import SANDBOX, ConfigTestCase, FakeMaker
 
 OPEN = "[server]\nopen = true\n"
@@ -76,11 +78,11 @@ class EnvironmentTests(ConfigTestCase):
         assert credential.api_key is not None
         self.assertEqual(credential.api_key.reveal(), "sk-a")
         self.assertEqual(credential.api_key.variable, "ANTHROPIC_API_KEY")
-        self.assertEqual(providers["bedrock"].credentials[0].region, "us-east-1")
+        self.assertEqual(providers["bedrock"].credentials[0].own.region, "us-east-1")
 
     def test_kind_not_built(self) -> None:
         """A key in the environment for a kind that is not built is left out with a warning, and stops nothing."""
-        del self.makers["gemini"]
+        self.makers["gemini"] = FakeMaker("gemini", like=GeminiMaker(), is_built=False)
         self.environ |= {"GEMINI_API_KEY": "g", "ANTHROPIC_API_KEY": ""}
         loaded = load(None, self.environ, self.makers)
         self.assertEqual([p.name for p in loaded.config.providers], ["sandbox"])
@@ -88,21 +90,21 @@ class EnvironmentTests(ConfigTestCase):
 
     def test_vertex(self) -> None:
         """A service account file and a project give a vertex provider; a missing file is a mistake."""
-        self.makers["vertex"] = FakeMaker("vertex", "https://v.example", ("service_account",))
+        self.makers["vertex"] = FakeMaker("vertex", "https://v.example", ("service_account",), like=VertexMaker())
         self.environ |= {"GOOGLE_APPLICATION_CREDENTIALS": self.write("sa.json", "{}"), "GOOGLE_CLOUD_PROJECT": "p"}
         (provider,) = load(None, self.environ, self.makers).config.providers
-        self.assertEqual((provider.credentials[0].project, provider.credentials[0].location), ("p", "global"))
+        self.assertEqual((provider.credentials[0].own.project, provider.credentials[0].own.location), ("p", "global"))
         for name, location in (("CLOUD_ML_REGION", "us-east5"), ("GOOGLE_CLOUD_LOCATION", "eu")):
             self.environ[name] = location
             (provider,) = load(None, self.environ, self.makers).config.providers
-            self.assertEqual(provider.credentials[0].location, location)
+            self.assertEqual(provider.credentials[0].own.location, location)
         self.environ["GOOGLE_APPLICATION_CREDENTIALS"] += ".not"
         error = self.assertRaises(ConfigError, load, None, self.environ, self.makers)
         self.assertIn("the environment: providers[0].credentials[0].service_account its file cannot be", str(error))
 
     def test_vertex_without_project(self) -> None:
         """A key file that names its project is enough; one that names none is for other programs, and is told."""
-        self.makers["vertex"] = FakeMaker("vertex", "https://v.example", ("service_account",))
+        self.makers["vertex"] = FakeMaker("vertex", "https://v.example", ("service_account",), like=VertexMaker())
         for text, made in (
             ('{"project_id": "p"}', True),
             ('{"quota_project_id": "p"}', True),

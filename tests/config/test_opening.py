@@ -103,7 +103,7 @@ class ReloadTests(ConfigTestCase):
         """``server.open`` is one of those settings that a reload leaves as they are, and so are the listeners."""
         old = self.load(SANDBOX).config
         new = self.load("[server]\nopen = true\ndrain = 3\n" + EVERYWHERE + SANDBOX).config
-        self.assertEqual(difference(old, new).restart, ("server.listen", "server.open"))
+        self.assertEqual(difference(old, new, self.makers).restart, ("server.listen", "server.open"))
         in_force = put_in_force(old, new)
         self.assertEqual((in_force.server.open, in_force.server.listen), (False, old.server.listen))
         self.assertEqual(in_force.server.drain, 3)

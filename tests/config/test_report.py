@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from claudeproxyd.config.report import report
-from tests.config.support import MAKERS, SANDBOX, ConfigTestCase
+from claudeproxyd.executors.bedrock.maker import BedrockMaker
+from tests.config.support import MAKERS, SANDBOX, ConfigTestCase, FakeMaker
 
 TEXT = """
 [server]
@@ -87,7 +86,9 @@ class ReportTests(ConfigTestCase):
         """Everything that was configured is there, in its words, and no secret is."""
         self.environ["A_KEY"] = "hunter2"
         self.write("key", "hunter2")
-        self.makers["bedrock"] = replace(MAKERS["bedrock"], others=["https://b.example"])
+        self.makers["bedrock"] = FakeMaker(
+            "bedrock", MAKERS["bedrock"].default_base_url, ("aws",), like=BedrockMaker(), others=["https://b.example"]
+        )
         text = report(self.load(TEXT), self.makers)
         self.assertEqual(text, EXPECTED.format(folder=self.folder))
         self.assertNotIn("hunter2", text)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 
-from claudeproxyd.config.secret import Secret
+from claudeproxyd.config.schema import Aws, Credential, OAuth
+from claudeproxyd.config.secret import Secret, secrets_within
 from tests.config.support import SANDBOX, ConfigTestCase
 
 PROVIDER = '[[providers]]\nname = "a"\nkind = "anthropic"\n[[providers.credentials]]\nname = "c"\napi_key = '
@@ -145,3 +146,15 @@ class SecretTests(ConfigTestCase):
         self.assertEqual(len({Secret("a"), Secret("a")}), 1)
         self.assertNotEqual(Secret("a"), Secret("b"))
         self.assertNotEqual(Secret("a", path="/x"), Secret("a", path="/y"))
+
+    def test_all_are_found(self) -> None:
+        """Whatever secret a credential holds, the log can be told to mask it."""
+        section = Credential(
+            name="c",
+            api_key=Secret("1"),
+            bearer_token=Secret("2"),
+            service_account=Secret("3"),
+            aws=Aws(access_key_id=Secret("4"), secret_access_key=Secret("5"), session_token=Secret("6")),
+            oauth=OAuth(token_url="u", client_id="i", client_secret=Secret("7"), refresh_token=Secret("8")),
+        )
+        self.assertEqual(sorted(each.reveal() for each in secrets_within(section)), list("12345678"))

@@ -6,6 +6,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.config.schema import Config, Provider, Timeouts
 from claudeproxyd.config.timeouts import timeouts_for
+from claudeproxyd.executors.kinds import BUILT_IN
+
+KINDS = {maker.kind: maker for maker in BUILT_IN}
 
 
 class TimeoutTests(SynchronousTestCase):
@@ -13,7 +16,7 @@ class TimeoutTests(SynchronousTestCase):
 
     def first_byte(self, kind: str, timeouts: Timeouts | None = None, **own: float) -> float:
         provider = Provider(name="p", kind=kind, timeouts=own)
-        return timeouts_for(provider, Config(timeouts=timeouts or Timeouts(), providers=[provider])).first_byte
+        return timeouts_for(provider, Config(timeouts=timeouts or Timeouts(), providers=[provider]), KINDS).first_byte
 
     def test_kinds(self) -> None:
         """Kinds whose head comes with the first token are waited for longer, unless the operator says otherwise."""
@@ -26,5 +29,5 @@ class TimeoutTests(SynchronousTestCase):
     def test_the_rest(self) -> None:
         """What a provider does not override is that of [timeouts]."""
         provider = Provider(name="p", kind="gemini", timeouts={"idle": 5.0})
-        timeouts = timeouts_for(provider, Config(timeouts=Timeouts(connect=3.0)))
+        timeouts = timeouts_for(provider, Config(timeouts=Timeouts(connect=3.0)), KINDS)
         self.assertEqual((timeouts.idle, timeouts.connect, timeouts.content), (5.0, 3.0, 900.0))

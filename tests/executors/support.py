@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from twisted.internet.defer import ensureDeferred
@@ -60,6 +61,8 @@ class ExecutorTestCase(SynchronousTestCase):
     def make(self, services: Any = (), **section: Any) -> None:
         """With these settings."""
         self.net = Net()
+        own = {each.name: section.pop(each.name) for each in fields(self.maker.settings) if each.name in section}
+        section["own"] = self.maker.settings(**own)
         self.executor = self.maker.make(
             Provider(name="p", kind=self.maker.kind, **{"base_url": "http://127.0.0.1:8080/base", **section}),
             Services(

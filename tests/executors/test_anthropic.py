@@ -12,10 +12,11 @@ from twisted.internet.error import ConnectBindError, ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
-from claudeproxyd.config.schema import Betas
 from claudeproxyd.dispatch.verdict import broken_off
 from claudeproxyd.errors import TYPE_OF_STATUS
-from claudeproxyd.executors.anthropic import AnthropicExecutor, AnthropicMaker
+from claudeproxyd.executors.anthropic.executor import AnthropicExecutor
+from claudeproxyd.executors.anthropic.maker import AnthropicMaker
+from claudeproxyd.executors.messages_api import Betas
 from claudeproxyd.executors.responses import BufferedResponse, StreamingResponse
 from claudeproxyd.interfaces import (
     IBodyConsumer,

@@ -31,13 +31,12 @@ class BannerTests(SynchronousTestCase):
 
     def test_no_claude(self) -> None:
         """Where no name of Claude's is served, the line for Claude Code has the place for another."""
-        gemini, claude = ("gemini", "gemini", ["a"]), ("a", "anthropic", ["a"])
-        for providers, mapped, told in (
+        gemini = ("gemini", "gemini", ["a"])
+        for providers, names_claude, told in (
             ([gemini], False, True),
             ([gemini], True, False),
-            ([claude, gemini], False, False),
         ):
-            text = banner(["http://127.0.0.1:8765"], providers, "", keyed=False, mapped=mapped)
+            text = banner(["http://127.0.0.1:8765"], providers, "", keyed=False, names_claude=names_claude)
             self.assertEqual('"<any>" ANTHROPIC_MODEL="<one of /v1/models>" claude\n' in text, told)
             self.assertEqual(scrub(text), text)
 

@@ -11,7 +11,7 @@ from claudeproxyd.config.schema import Aws, Config, Credential, OAuth, Provider
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.secrets.file import FileSecret
 from claudeproxyd.secrets.refreshed import RefreshedSecret
-from claudeproxyd.secrets.sources import Sources, configured_secrets
+from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.secrets.static import StaticSecret
 from tests.secrets.support import SecretsTestCase
 
@@ -71,15 +71,3 @@ class SourcesTests(SecretsTestCase):
         before = self.source(oauth=oauth())
         self.sources.reload(config())
         self.assertIsNot(self.source(oauth=oauth()), before)
-
-    def test_all_are_masked(self) -> None:
-        """Whatever secret a credential holds, the log is told to mask it."""
-        section = Credential(
-            name="c",
-            api_key=Secret("1"),
-            bearer_token=Secret("2"),
-            service_account=Secret("3"),
-            aws=Aws(access_key_id=Secret("4"), secret_access_key=Secret("5"), session_token=Secret("6")),
-            oauth=OAuth(token_url="u", client_id="i", client_secret=Secret("7"), refresh_token=Secret("8")),
-        )
-        self.assertEqual(sorted(configured_secrets(section)), list("12345678"))

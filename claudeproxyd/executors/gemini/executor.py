@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Coroutine, Mapping, Sequence
-from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from urllib.parse import quote
 
@@ -20,7 +19,7 @@ from claudeproxyd.executors.gemini.models import entry, read_page
 from claudeproxyd.executors.google import authorization
 from claudeproxyd.executors.http import EVENT_STREAM, MAX_WHOLE_ANSWER, HTTPExecutor
 from claudeproxyd.executors.responses import BufferedResponse, LocalStream, ParsedMessage
-from claudeproxyd.interfaces import IExecutor, IExecutorMaker
+from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.dispatch.call import Call
+    from claudeproxyd.executors.google import SafetySettings
     from claudeproxyd.executors.services import Services
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
     from claudeproxyd.leases import Credential, Route
@@ -50,9 +50,6 @@ _JSON = ((b"content-type", b"application/json"),)
 
 #: Where a model's name may say itself what it is of.
 _COLLECTION = re.compile(r"(models|tunedModels)/(.+)", re.DOTALL)
-
-_CATEGORIES = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT", "CIVIC_INTEGRITY", "JAILBREAK")
-_THRESHOLDS = ("OFF", "BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_LOW_AND_ABOVE")
 
 
 class _Counted(msgspec.Struct, rename="camel"):
@@ -69,11 +66,13 @@ class GeminiExecutor(HTTPExecutor):
     kind = "gemini"
     family = FAMILY
     on_vertex = False
+    _url_sources: Sequence[str] = ()  # the Gemini API fetches from public hosts alone
 
     def __init__(self, section: Provider, services: Services) -> None:
         super().__init__(section, services)
+        own: SafetySettings = section.own
         self._safety_settings = [
-            (f"HARM_CATEGORY_{category}", threshold) for category, threshold in section.safety_settings.items()
+            (f"HARM_CATEGORY_{category}", threshold) for category, threshold in own.safety_settings.items()
         ]
 
     def cannot_carry(self, call: Call, route: Route) -> str | None:
@@ -162,7 +161,7 @@ class GeminiExecutor(HTTPExecutor):
                 max_output_tokens=route.max_output_tokens,
                 on_vertex=self.on_vertex,
                 safety_settings=self._safety_settings,
-                url_sources=self._section.url_sources,
+                url_sources=self._url_sources,
                 own_thinking=route.own_thinking,
             ),
             self.services.signatures if signed else Signatures(self.services.now),
@@ -244,42 +243,3 @@ def _counted(body: bytes) -> ParsedMessage:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
         raise Damaged(f"no count: {e}") from None
     return ParsedMessage(b'{"input_tokens":%d}' % usage.input, usage)
-
-
-def check_google(section: Provider) -> list[tuple[str, str]]:
-    """Mistakes in what all of Google's kinds have in common, for their makers."""
-    mistakes = []
-    for category, threshold in section.safety_settings.items():
-        place = f"safety_settings.{category}"
-        if category not in _CATEGORIES:
-            mistakes.append((place, f"is no category; there are {', '.join(_CATEGORIES)}"))
-        elif threshold not in _THRESHOLDS:
-            mistakes.append((place, f"is no threshold; there are {', '.join(_THRESHOLDS)}"))
-    return mistakes
-
-
-@implementer(IExecutorMaker)
-class GeminiMaker:
-    """Makes :class:`GeminiExecutor`; ``gemini`` in a configuration."""
-
-    kind = "gemini"
-    default_base_url = "https://generativelanguage.googleapis.com"
-    credential_schema = ("api_key", "bearer_token")
-
-    def check(self, section: Provider) -> Sequence[tuple[str, str]]:
-        """What says something of the Messages API alone has no meaning here."""
-        mistakes = check_google(section)
-        for member in ("betas.add", "betas.drop", "drop_fields"):
-            if attrgetter(member)(section):
-                mistakes.append(
-                    (member, "is about requests of the Messages API, which this kind does not send: leave it out")
-                )
-        return mistakes
-
-    def base_urls(self, section: Provider) -> Sequence[str]:
-        """The one that is configured."""
-        return (section.base_url,)
-
-    def make(self, section: Provider, services: Services) -> GeminiExecutor:
-        """See :class:`~claudeproxyd.interfaces.IExecutorMaker`."""
-        return GeminiExecutor(section, services)

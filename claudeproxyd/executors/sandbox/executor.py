@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,7 +22,7 @@ from claudeproxyd.executors.sandbox.faults import UnknownWish, Wishes, read_wish
 from claudeproxyd.executors.sandbox.prompt import Prompt
 from claudeproxyd.executors.sandbox.speech import FAMILY, speak
 from claudeproxyd.executors.sandbox.stream import SandboxStream
-from claudeproxyd.interfaces import IExecutor, IExecutorMaker
+from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.ids import Ids
@@ -31,7 +30,6 @@ from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import ErrorAnswer, Phase
 
 if TYPE_CHECKING:
-    from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.executors.services import Services
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
@@ -205,26 +203,3 @@ class SandboxExecutor:
 
     def _whole(self, headers: list[tuple[bytes, bytes]], whole: ParsedMessage) -> BufferedResponse:
         return BufferedResponse(headers, whole, request_id=dict(headers)[b"request-id"].decode())
-
-
-@implementer(IExecutorMaker)
-class SandboxMaker:
-    """Makes :class:`SandboxExecutor`; ``sandbox`` in a configuration."""
-
-    kind = "sandbox"
-    default_base_url = ""
-    credential_schema: Sequence[str] = ()
-
-    def check(self, section: Provider) -> Sequence[tuple[str, str]]:
-        """It calls nobody."""
-        if section.base_url:
-            return (("base_url", "the sandbox calls nobody: leave base_url out"),)
-        return ()
-
-    def base_urls(self, section: Provider) -> Sequence[str]:
-        """It calls nobody."""
-        return ()
-
-    def make(self, section: Provider, services: Services) -> SandboxExecutor:
-        """See :class:`~claudeproxyd.interfaces.IExecutorMaker`."""
-        return SandboxExecutor(services)

@@ -25,6 +25,7 @@ from claudeproxyd.outcomes.types import AttemptFailed, Phase
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.executors.messages_api import MessagesSettings
     from claudeproxyd.executors.services import Services
     from claudeproxyd.executors.vertex.locations import Place
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
@@ -71,12 +72,13 @@ class ClaudeOnVertex(HTTPExecutor):
         """*places*: where each credential's models are."""
         super().__init__(section, services)
         self._places = places
-        self._add_betas = [beta.encode() for beta in section.betas.add]
-        self._drop_betas = frozenset(beta.encode() for beta in section.betas.drop)
+        own: MessagesSettings = section.own
+        self._add_betas = [beta.encode() for beta in own.betas.add]
+        self._drop_betas = frozenset(beta.encode() for beta in own.betas.drop)
         own_names = {name.lower().encode() for name in section.headers}
         self._own_betas = b"anthropic-beta" in own_names
         self._without = frozenset({b"anthropic-version", b"anthropic-beta", *own_names})
-        self._drop_fields = frozenset({"model", "anthropic_version", *REFUSED_FIELDS, *section.drop_fields})
+        self._drop_fields = frozenset({"model", "anthropic_version", *REFUSED_FIELDS, *own.drop_fields})
         self._warned: set[bytes] = set()
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:

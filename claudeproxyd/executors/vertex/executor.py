@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from claudeproxyd.executors.gemini.executor import check_google
 from claudeproxyd.executors.vertex.claude import ClaudeOnVertex, is_claude
 from claudeproxyd.executors.vertex.gemini import GeminiOnVertex
-from claudeproxyd.executors.vertex.locations import GLOBAL, place_of, project
-from claudeproxyd.interfaces import IExecutor, IExecutorMaker
+from claudeproxyd.executors.vertex.locations import place_of
+from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.messages.threads import continues_thread
 from claudeproxyd.messages.url_sources import forbidden
 from claudeproxyd.outcomes.tables import MODEL_UNAVAILABLE
 from claudeproxyd.outcomes.types import AttemptFailed
-from claudeproxyd.secrets.google import mistake_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from claudeproxyd.config.schema import Credential as CredentialSection
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.executors.services import Services
@@ -33,10 +25,9 @@ if TYPE_CHECKING:
     from claudeproxyd.leases import Credential
     from claudeproxyd.upstream.client import Origin
 
-_LOCATION = re.compile(r"global|us|eu|[a-z]+(-[a-z]+)+\d+", re.ASCII)
-_PROJECT = re.compile(r"[a-z0-9]([a-z0-9.:-]*[a-z0-9])?", re.ASCII)
 _NO_THREADS = "thread: Vertex AI keeps no conversations"
-_NOT_FOR_KEYS = "an API key of Vertex AI serves Google's own models alone, not Claude's"
+#: Why an API key has no Claude.
+NOT_FOR_KEYS = "an API key of Vertex AI serves Google's own models alone, not Claude's"
 
 
 @implementer(IExecutor)
@@ -47,7 +38,7 @@ class VertexExecutor:
     family = "google"
 
     def __init__(self, section: Provider, services: Services) -> None:
-        self._url_sources = section.url_sources
+        self._url_sources = section.own.url_sources
         self._places = {each.name: place_of(each, section.base_url) for each in section.credentials}
         origins: dict[str, Origin] = {}
 
@@ -68,7 +59,7 @@ class VertexExecutor:
             if continues_thread(call.envelope.body):
                 return _NO_THREADS
             if not any(place.anthropic for place in self._places.values()):
-                return _NOT_FOR_KEYS
+                return NOT_FOR_KEYS
             return forbidden(call.envelope.body, self._url_sources)
         return next(iter(self._gemini.values())).cannot_carry(call, route)
 
@@ -90,54 +81,5 @@ class VertexExecutor:
         if not is_claude(attempt.model):
             return self._gemini[place.base_url]
         if not place.anthropic:
-            raise AttemptFailed(replace(MODEL_UNAVAILABLE, reason=_NOT_FOR_KEYS))
+            raise AttemptFailed(replace(MODEL_UNAVAILABLE, reason=NOT_FOR_KEYS))
         return self._claude[place.base_url]
-
-
-@implementer(IExecutorMaker)
-class VertexMaker:
-    """Makes :class:`VertexExecutor`; ``vertex`` in a configuration."""
-
-    kind = "vertex"
-    default_base_url = GLOBAL
-    credential_schema = ("service_account", "bearer_token", "api_key")
-
-    def check(self, section: Provider) -> Sequence[tuple[str, str]]:
-        """A credential is of a project and a location, an API key of neither."""
-        return check_google(section) + [
-            (f"credentials[{index}].{member}", mistake)
-            for index, credential in enumerate(section.credentials)
-            for member, mistake in (
-                _of_key(section, credential) if credential.api_key is not None else _of_account(credential)
-            )
-        ]
-
-    def base_urls(self, section: Provider) -> Sequence[str]:
-        """Each location has its own."""
-        return sorted({place_of(credential, section.base_url).base_url for credential in section.credentials})
-
-    def make(self, section: Provider, services: Services) -> VertexExecutor:
-        """See :class:`~claudeproxyd.interfaces.IExecutorMaker`."""
-        return VertexExecutor(section, services)
-
-
-def _of_key(section: Provider, credential: CredentialSection) -> Iterator[tuple[str, str]]:
-    for member in ("project", "location"):
-        if getattr(credential, member):
-            yield member, "is nothing to an API key, which has its own; leave it out, or take a service_account"
-    globs = section.models if credential.models == ["*"] else credential.models
-    if globs and all(is_claude(glob) for glob in globs):
-        yield "api_key", f"can serve none of its models: {_NOT_FOR_KEYS}; take a service_account"
-
-
-def _of_account(credential: CredentialSection) -> Iterator[tuple[str, str]]:
-    if not credential.location:
-        yield "location", 'is missing: "global", "us", "eu", or a region such as "us-east5"'
-    elif not _LOCATION.fullmatch(credential.location):
-        yield "location", 'is no location of Google Cloud: "global", "us", "eu", or a region such as "us-east5"'
-    if mistake := mistake_in(credential.service_account, os.environ):
-        yield "service_account", mistake
-    elif not (named := project(credential)):
-        yield "project", "is missing, and no key file names it: the id of the Google Cloud project"
-    elif not _PROJECT.fullmatch(named):
-        yield "project", "is no id or number of a Google Cloud project"

@@ -28,6 +28,7 @@ class GeminiOnVertex(GeminiExecutor):
     def __init__(self, section: Provider, services: Services, places: Mapping[str, Place]) -> None:
         """*places*: where each credential's models are."""
         super().__init__(section, services)
+        self._url_sources = section.own.url_sources
         self._places = places
 
     def _target(self, attempt: Attempt, method: str) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from claudeproxyd.config.schema import setting
 from claudeproxyd.secrets.google import project_of
 
 if TYPE_CHECKING:
@@ -16,6 +17,14 @@ GLOBAL = "https://aiplatform.googleapis.com"
 """The host of the location ``global``, and of API keys; as a provider's ``base_url`` it stands for each location's."""
 
 _MULTI_REGIONS = ("us", "eu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VertexCredential:
+    """Settings of a credential of kind ``vertex``."""
+
+    project: str = setting("", "The project; the one that the key file names, if left out.")
+    location: str = setting("", '"global", "us", "eu", or a region such as "us-east5".')
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,7 @@ def place_of(credential: Credential, base_url: str) -> Place:
     """
     if credential.api_key is not None:
         return Place(base_url, b"/v1beta1/publishers/google/models/", b"")
-    location = credential.location
+    location = credential.own.location
     parent = f"/projects/{quote(project(credential), safe=':')}/locations/{location}/publishers/"
     return Place(
         base_url if base_url != GLOBAL else host(location),
@@ -46,7 +55,8 @@ def place_of(credential: Credential, base_url: str) -> Place:
 
 def project(credential: Credential) -> str:
     """As it was configured, else as the key file of a service account names it; or ''."""
-    return credential.project or project_of(credential.service_account, os.environ)
+    own: VertexCredential = credential.own
+    return own.project or project_of(credential.service_account, os.environ)
 
 
 def host(location: str) -> str:

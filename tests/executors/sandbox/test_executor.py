@@ -12,7 +12,8 @@ from zope.interface import implementer
 from zope.interface.verify import verifyClass, verifyObject
 
 from claudeproxyd.config.schema import Provider, Timeouts
-from claudeproxyd.executors.sandbox.executor import PACE, REMEMBERED, SandboxExecutor, SandboxMaker
+from claudeproxyd.executors.sandbox.executor import PACE, REMEMBERED, SandboxExecutor
+from claudeproxyd.executors.sandbox.maker import SandboxMaker
 from claudeproxyd.executors.sandbox.stream import PING, SandboxStream
 from claudeproxyd.executors.services import Services
 from claudeproxyd.interfaces import IBufferedResponse, IEventConsumer, IExecutor, IExecutorMaker, IStreamingResponse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
-from claudeproxyd.config.schema import Betas, Credential, Provider, Timeouts
+from claudeproxyd.config.schema import Credential, Provider, Timeouts
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.dispatch.attempt import Attempt
+from claudeproxyd.executors.messages_api import Betas
 from claudeproxyd.executors.services import Services
 from claudeproxyd.executors.vertex.claude import vertex_name
 from claudeproxyd.executors.vertex.dialect import REFUSED_FIELDS
-from claudeproxyd.executors.vertex.executor import VertexExecutor, VertexMaker
-from claudeproxyd.executors.vertex.locations import GLOBAL
+from claudeproxyd.executors.vertex.executor import VertexExecutor
+from claudeproxyd.executors.vertex.locations import GLOBAL, VertexCredential
+from claudeproxyd.executors.vertex.maker import VertexMaker, VertexSettings
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.leases import Credential as Leased
 from claudeproxyd.leases import Route
@@ -53,20 +56,34 @@ CLAUDE = "claude-sonnet-4-5@20250929"
 BODY = b'{"model": "claude-x","max_tokens": 9,"messages":[ {"role":"user","content":"hi"}]}'
 
 
+def credential(name: str, **members: Any) -> Credential:
+    """A credential with these settings, the kind's own among them."""
+    own = {each: members.pop(each) for each in ("project", "location") if each in members}
+    return Credential(name=name, own=VertexCredential(**own), **members)
+
+
 def account(name: str = "a", **changes: Any) -> Credential:
     """A credential of a project, by a bearer token."""
     members: dict[str, Any] = {"bearer_token": Secret("ya29"), "project": "p1", "location": "us-east5"}
-    return Credential(name=name, **(members | changes))
+    return credential(name, **(members | changes))
 
 
 def key(name: str = "k", **changes: Any) -> Credential:
     """An API key."""
-    return Credential(name=name, api_key=Secret("AQ.key"), **changes)
+    return credential(name, api_key=Secret("AQ.key"), **changes)
 
 
 def section(*credentials: Credential, base_url: str = BASE, **members: Any) -> Provider:
     """A provider's settings."""
-    return Provider(name="v", kind="vertex", base_url=base_url, credentials=[*credentials] or [account()], **members)
+    own = {each.name: members.pop(each.name) for each in fields(VertexSettings) if each.name in members}
+    return Provider(
+        name="v",
+        kind="vertex",
+        base_url=base_url,
+        credentials=[*credentials] or [account()],
+        own=VertexSettings(**own),
+        **members,
+    )
 
 
 class VertexTestCase(ExecutorTestCase):
@@ -545,14 +562,14 @@ class Check(SynchronousTestCase):
             account("b", location="global", project="example.com:p-1"),
             account("c", location="eu", project="123456789012"),
             account("e", location="northamerica-northeast1"),
-            Credential(name="d", service_account=Secret(named), location="us"),
+            credential("d", service_account=Secret(named), location="us"),
             key(),
         ]
         self.assertEqual(self.mistakes(*ok), {})
 
     def test_key_file(self) -> None:
         """A key that is no key is the mistake; the project that it does not name is not another one."""
-        found = self.mistakes(Credential(name="a", service_account=Secret("{}"), location="us"))
+        found = self.mistakes(credential("a", service_account=Secret("{}"), location="us"))
         self.assertEqual(found, {"credentials[0].service_account": "the key file is no JSON of a service account"})
 
     def test_accounts(self) -> None:

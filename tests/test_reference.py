@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
-from claudeproxyd.config.reference import SAMPLE, reference
+from claudeproxyd.executors.kinds import BUILT_IN
+from claudeproxyd.reference import SAMPLE, reference
 from tests.config.support import ConfigTestCase
 
-PAGE = os.path.join(os.path.dirname(__file__), "..", "..", "docs", "configuration.md")
+PAGE = os.path.join(os.path.dirname(__file__), "..", "docs", "configuration.md")
 
 
 class ReferenceTests(ConfigTestCase):
@@ -17,7 +18,7 @@ class ReferenceTests(ConfigTestCase):
         """The page in docs/ is what the schema says today."""
         with open(PAGE, encoding="utf-8") as file:
             self.assertEqual(
-                file.read(), reference(), "run python -m claudeproxyd.config.reference > docs/configuration.md"
+                file.read(), reference(BUILT_IN), "run python -m claudeproxyd.reference > docs/configuration.md"
             )
 
     def test_sample(self) -> None:

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
-from claudeproxyd.interfaces import IExecutor, IExecutorMaker
+from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.messages.headers import client_headers, upstream_lines
 from claudeproxyd.messages.members import without_members
 from claudeproxyd.messages.minted import without_minted
@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.executors.messages_api import MessagesSettings
     from claudeproxyd.executors.services import Services
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
     from claudeproxyd.leases import Credential
     from claudeproxyd.upstream.client import Response
+
+
+THE_API = "https://api.anthropic.com"
+"""Where Anthropic itself serves."""
 
 
 class _ModelPage(msgspec.Struct):
@@ -53,18 +58,20 @@ class AnthropicExecutor(HTTPExecutor):
     def __init__(self, section: Provider, services: Services) -> None:
         super().__init__(section, services)
         self._target = self._origin.base_path + b"/v1/messages"
-        self._is_the_api = section.base_url == AnthropicMaker.default_base_url
-        self._add_betas = [beta.encode() for beta in section.betas.add]
+        self._is_the_api = section.base_url == THE_API
+        own: MessagesSettings = section.own
+        self._add_betas = [beta.encode() for beta in own.betas.add]
         self._own_names = frozenset(name.lower().encode() for name in section.headers)
-        self._drop_betas = frozenset(beta.encode() for beta in section.betas.drop)
-        self._drop_fields = frozenset(section.drop_fields)
+        self._drop_betas = frozenset(beta.encode() for beta in own.betas.drop)
+        self._drop_fields = frozenset(own.drop_fields)
+        self._url_sources = own.url_sources
 
     def cannot_carry(self, call: Any, route: Any) -> str | None:
         """Everything passes: this is the API that the client speaks. A server in its place may fetch what the API
         would not, from the operator's own network."""
         if self._is_the_api:
             return None
-        return forbidden(call.envelope.body, self._section.url_sources)
+        return forbidden(call.envelope.body, self._url_sources)
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
@@ -113,24 +120,3 @@ def authorization(secret: Mapping[str, str]) -> bytes:
     if key is not None:
         return b"x-api-key: %b\r\n" % key.encode()
     return b"authorization: Bearer %b\r\n" % secret["bearer_token"].encode()
-
-
-@implementer(IExecutorMaker)
-class AnthropicMaker:
-    """Makes :class:`AnthropicExecutor`; ``anthropic`` in a configuration."""
-
-    kind = "anthropic"
-    default_base_url = "https://api.anthropic.com"
-    credential_schema = ("api_key", "bearer_token")
-
-    def check(self, section: Provider) -> Sequence[tuple[str, str]]:
-        """Nothing beyond the schema."""
-        return ()
-
-    def base_urls(self, section: Provider) -> Sequence[str]:
-        """The one that is configured."""
-        return (section.base_url,)
-
-    def make(self, section: Provider, services: Services) -> AnthropicExecutor:
-        """See :class:`~claudeproxyd.interfaces.IExecutorMaker`."""
-        return AnthropicExecutor(section, services)

@@ -1,19 +1,18 @@
-"""Writes ``docs/configuration.md``: prose from here, tables from the schema.
+"""Writes ``docs/configuration.md``: prose from here, tables from the schema and from the provider kinds.
 
-``python -m claudeproxyd.config.reference > docs/configuration.md``; a test holds the page to what this writes.
+``python -m claudeproxyd.reference > docs/configuration.md``; a test holds the page to what this writes.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, Field, is_dataclass
+from typing import Any, cast
 
-from claudeproxyd.config.reading import default_of, describe, hints_of
+from claudeproxyd.config.reading import default_of, describe, hints_of, members_of, settings_of
 from claudeproxyd.config.schema import (
     Aws,
-    Betas,
     Capture,
     Client,
     Credential,
@@ -29,6 +28,8 @@ from claudeproxyd.config.schema import (
     Timeouts,
     Tls,
 )
+from claudeproxyd.executors.kinds import BUILT_IN
+from claudeproxyd.interfaces import IExecutorMaker
 
 SAMPLE = """\
 include = ["clients.d/*.toml"]                  # more files, relative to this one
@@ -93,7 +94,7 @@ format = "json"
 """
 
 _HEAD = """\
-<!-- Written by `python -m claudeproxyd.config.reference`; change the schema or that module, not this page. -->
+<!-- Written by `python -m claudeproxyd.reference`; change the schema, a kind's maker or that module, not this page. -->
 
 # Configuration
 
@@ -165,15 +166,7 @@ Without a file, each of these gives one provider, with one credential named `env
 left out: the region is then `us-east-1`, the location `global`, the project the one that the key file names (if it
 names none, nothing is made of it). A variable that is set but empty counts as not set.
 
-| provider | kind | variables |
-|---|---|---|
-| `anthropic` | `anthropic` | `ANTHROPIC_API_KEY` (`ANTHROPIC_BASE_URL`) |
-| `gemini` | `gemini` | `GEMINI_API_KEY` or `GOOGLE_API_KEY` |
-| `openai` | `openai-chat` | `OPENAI_API_KEY` (`OPENAI_BASE_URL`) |
-| `bedrock` | `bedrock` | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` (`AWS_SESSION_TOKEN`, `AWS_REGION`) |
-| `vertex` | `vertex` | `GOOGLE_APPLICATION_CREDENTIALS` \
-(`GOOGLE_CLOUD_PROJECT`, `GOOGLE_CLOUD_LOCATION` or `CLOUD_ML_REGION`) |
-| `sandbox` | `sandbox` | none of these |
+{environment}
 
 A provider whose kind this version has not built is left out with a warning. All else has its default, so the daemon
 listens on loopback only and asks for no key. Clients ask for models by the provider's own names: with a key for
@@ -205,16 +198,24 @@ public listener that others can reach without `[[clients]]`, or an admin listene
 `admin_key`. It warns of what is allowed and probably not meant, such as a `[[models]]` entry that an earlier one hides.
 """
 
-_SECTIONS: tuple[tuple[str, type[Any]], ...] = (
+_KINDS = """\
+### Kinds
+
+What a provider of one kind may say beside the settings of all providers. Another kind's setting is refused, unless it
+is empty. A [plugin](architecture.md#another-kind-of-provider) may bring more kinds.
+"""
+
+_BEFORE_KINDS: tuple[tuple[str, type[Any]], ...] = (
     ("[server]", Server),
     ("[[clients]]", Client),
     ("[[providers]]", Provider),
     ("[[providers.credentials]]", Credential),
     ("aws, of a credential", Aws),
     ("oauth, of a credential", OAuth),
-    ("betas, of a provider", Betas),
     ("tls, of a provider", Tls),
     ("[[providers.rules]]", Rule),
+)
+_AFTER_KINDS: tuple[tuple[str, type[Any]], ...] = (
     ("[[models]]", Model),
     ("routes, of a model", RouteTo),
     ("[pool]", Pool),
@@ -225,23 +226,66 @@ _SECTIONS: tuple[tuple[str, type[Any]], ...] = (
 )
 
 
-def reference() -> str:
-    """The whole page."""
+def reference(makers: Sequence[IExecutorMaker]) -> str:
+    """Return the whole page, with these kinds."""
     parts = [_HEAD, f"```toml\n{SAMPLE}```\n", _SETTINGS]
-    parts += ["\n".join(_table(title, section)) + "\n" for title, section in _SECTIONS]
-    return "\n".join([*parts, _TAIL])
+    parts += [_section(title, section) for title, section in _BEFORE_KINDS]
+    parts += [_KINDS, *("\n".join(_kind(maker)) for maker in makers), *_tables_of_kinds(makers)]
+    parts += [_section(title, section) for title, section in _AFTER_KINDS]
+    return "\n".join([*parts, _TAIL.replace("{environment}", "\n".join(_environment(makers)))])
 
 
-def _table(title: str, section: type[Any]) -> Iterator[str]:
+def _section(title: str, section: type[Any]) -> str:
+    heading = f"### `{title}`" if title.startswith("[") else f"### {title}"
+    return "\n".join([heading, "", _about(section), "", *_table(section), ""])
+
+
+def _kind(maker: IExecutorMaker) -> Iterator[str]:
+    yield f"#### `{maker.kind}`"
+    yield ""
+    facts = [maker.about, "" if maker.is_built else "Not built yet in this version."]
+    facts.append(f"`base_url`: `{maker.default_base_url}`." if maker.default_base_url else "")
+    if maker.credential_schema:
+        facts.append(f"Its credentials hold {' or '.join(f'`{name}`' for name in maker.credential_schema)}.")
+    if maker.timeouts:
+        facts.append(f"Time-outs: {', '.join(f'`{name}` {seconds:g}' for name, seconds in maker.timeouts.items())}.")
+    yield " ".join(filter(None, facts))
+    yield ""
+    for whose, section in (("Of the provider:", maker.settings), ("Of a credential:", maker.credential_settings)):
+        if settings_of(section):
+            yield from (whose, "", *_table(section), "")
+
+
+def _tables_of_kinds(makers: Sequence[IExecutorMaker]) -> list[str]:
+    """Return the sections for tables that stand in the kinds' own settings, each once."""
+    titles: dict[type[Any], str] = {}
+    for maker in makers:
+        for whose, section in (("a provider", maker.settings), ("a credential", maker.credential_settings)):
+            for name, hint in hints_of(section).items():
+                for member in filter(is_dataclass, members_of(hint)):
+                    titles[cast(type[Any], member)] = f"{name}, of {whose}"
+    return [_section(title, section) for section, title in titles.items()]
+
+
+def _environment(makers: Sequence[IExecutorMaker]) -> Iterator[str]:
+    yield "| provider | kind | variables |"
+    yield "|---|---|---|"
+    for maker in makers:
+        if maker.environment_doc is not None:
+            name, variables = maker.environment_doc
+            yield f"| `{name}` | `{maker.kind}` | {variables} |"
+
+
+def _about(section: type[Any]) -> str:
     _, _, about = (section.__doc__ or "").partition(": ")
-    yield f"### `{title}`" if title.startswith("[") else f"### {title}"
-    yield ""
-    yield _sentence(about)
-    yield ""
+    return _sentence(about)
+
+
+def _table(section: type[Any]) -> Iterator[str]:
     yield "| setting | type | default | what for |"
     yield "|---|---|---|---|"
     hints = hints_of(section)
-    for each in fields(section):
+    for each in settings_of(section):
         mark = " ⟳" if each.metadata.get("restart") else ""
         row = (f"`{each.name}`{mark}", _type(hints[each.name], each), _default(each), each.metadata["doc"])
         yield "| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |"
@@ -282,4 +326,4 @@ def _toml(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(reference())
+    sys.stdout.write(reference(BUILT_IN))

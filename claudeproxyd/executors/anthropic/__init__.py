@@ -1,0 +1,1 @@
+"""The kind ``anthropic``: the Messages API itself, and everything that speaks it."""

@@ -1,0 +1,1 @@
+"""OpenAI's Responses API: not built yet, its settings are reserved."""
