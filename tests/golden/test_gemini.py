@@ -10,7 +10,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.batch import Batch
-from claudeproxyd.messages.blocks import BlockError, BlockMachine
+from claudeproxyd.messages.block import BlockError
+from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.reader import Damaged, ModelFault
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.types import Evidence, Phase

@@ -232,7 +232,7 @@ class GeminiExecutor(HTTPExecutor):
         machine.usage.output = 0
         machine.finish("max_tokens")
         if streamed:
-            return MadeStream(_JSON, machine.take(), machine.usage, "max_tokens")
+            return MadeStream(_JSON, machine.flush(), machine.usage, "max_tokens")
         return WholeAnswer(_JSON, Whole(machine.message(), machine.usage, "max_tokens"))
 
 

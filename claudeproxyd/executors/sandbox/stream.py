@@ -104,7 +104,7 @@ class SandboxStream:
         self._consumer = None
         self._next = None
         self._disarm()
-        self._machine.cut()
+        self._machine.estimate_usage()
 
     # Time.
 
@@ -145,7 +145,7 @@ class SandboxStream:
         self._hand_on()
 
     def _hand_on(self) -> None:
-        batch = self._machine.take()
+        batch = self._machine.flush()
         consumer = self._consumer
         if consumer is None or not batch.count:
             return
