@@ -156,7 +156,7 @@ class ThreadWish(msgspec.Struct, gc=False):
 
 
 class Request(msgspec.Struct, gc=False):
-    """The members of a request that are read; :data:`~claudeproxyd.translate.fates.FIELDS` has the others' fates."""
+    """The members of a request that are read; what becomes of the others is the field policy's to say."""
 
     messages: list[Message]
     system: str | list[Block] | None = None

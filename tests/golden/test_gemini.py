@@ -17,6 +17,7 @@ from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.types import Evidence, Phase
 from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.gemini.answers import GeminiReader, read_whole
+from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
 from claudeproxyd.translate.reading import read_conversation
 from claudeproxyd.translate.signatures import Signatures
@@ -50,7 +51,7 @@ def key_of(key: str, case: Case) -> str:
 
 def translated(case: Case, signatures: Signatures) -> GeminiRequest:
     """What the daemon makes of the case's request."""
-    conversation = read_conversation(case.body, family="google", version=case.version)
+    conversation = read_conversation(case.body, family="google", policy=POLICY, version=case.version)
     terms = Terms(
         model=case.model,
         max_output_tokens=case.terms.get("max_output_tokens"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.translate.conversation import Unsupported
+from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
 from claudeproxyd.translate.reading import read_conversation
 from claudeproxyd.translate.signatures import Signatures
@@ -43,7 +44,7 @@ def sent(request: Json, model: str, kind: str, remembered: Iterable[str] = ()) -
     signatures = Signatures(lambda: 1.0)
     for tool_use_id in remembered:
         signatures.keep(tool_use_id, "c2ln")
-    conversation = read_conversation(json.dumps(request).encode(), family="google", version="2023-06-01")
+    conversation = read_conversation(json.dumps(request).encode(), family="google", policy=POLICY, version="2023-06-01")
     return translate(conversation, Terms(model, None, kind == "vertex"), signatures)
 
 

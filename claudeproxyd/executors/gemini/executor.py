@@ -29,6 +29,7 @@ from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import Phase
 from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
+from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
 from claudeproxyd.translate.gemini.responses import MOST_TOKENS
 from claudeproxyd.translate.reading import read_conversation
@@ -154,7 +155,9 @@ class GeminiExecutor(HTTPExecutor):
         """*signed*: with what Google has signed. Raises Unsupported."""
         version = value_of(call.headers, b"anthropic-version") or DEFAULT_VERSION
         return translate(
-            read_conversation(body, family=self.family if signed else "", version=version.decode("latin-1")),
+            read_conversation(
+                body, family=self.family if signed else "", policy=POLICY, version=version.decode("latin-1")
+            ),
             Terms(
                 model=route.model,
                 max_output_tokens=route.max_output_tokens,
