@@ -37,7 +37,6 @@ class Source(msgspec.Struct, gc=False):
     media_type: str | None = None
     data: str | None = None
     url: str | None = None
-    file_id: str | None = None
     content: str | list[Block] | None = None
 
 

@@ -14,9 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.blocks import BlockMachine
-from claudeproxyd.messages.grammar import Grammar
 from claudeproxyd.messages.ids import Ids
 from tests.messages.accumulate import accumulate
+from tests.messages.grammar import Grammar
 from tests.messages.outputs import Both
 
 

@@ -19,11 +19,11 @@ from claudeproxyd.executors.services import Services
 from claudeproxyd.interfaces import IEventConsumer, IExecutor, IExecutorMaker, IUpstreamAnswer
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.envelope import read_envelope
-from claudeproxyd.messages.grammar import Grammar
 from claudeproxyd.messages.ids import is_minted
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope, Then
 from tests.executors.sandbox.test_prompt import BASH
 from tests.messages.accumulate import accumulate
+from tests.messages.grammar import Grammar
 
 
 class FakeCall:
