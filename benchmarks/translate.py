@@ -24,6 +24,7 @@ from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.passthrough import ClaudeReader
 from claudeproxyd.messages.reader import StreamReader
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader
+from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
 from claudeproxyd.translate.reading import read_conversation
 from claudeproxyd.translate.signatures import Signatures
@@ -178,7 +179,7 @@ def joined(events: Sequence[bytes], size: int) -> list[bytes]:
 
 def prepared(body: bytes, terms: Terms, signatures: Signatures) -> GeminiRequest:
     """What is measured in the second table."""
-    return translate(read_conversation(body, family=FAMILY), terms, signatures)
+    return translate(read_conversation(body, family=FAMILY, policy=POLICY), terms, signatures)
 
 
 def readers(signatures: Signatures) -> tuple[Callable[[], StreamReader], Callable[[], StreamReader]]:
@@ -294,7 +295,7 @@ def requests(rounds: int) -> None:
             for number in range(rounds):
                 body = body_of(f"{model} {number}")
                 start = process_time()
-                conversation = read_conversation(body, family=FAMILY)
+                conversation = read_conversation(body, family=FAMILY, policy=POLICY)
                 read = process_time()
                 translate(conversation, terms, signatures)
                 whole.append((process_time() - start) * 1e3)

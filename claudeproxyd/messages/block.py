@@ -1,4 +1,4 @@
-"""One content block of a message that :class:`~claudeproxyd.messages.blocks.BlockMachine` puts together."""
+"""One content block of a message, from its first delta to its end."""
 
 from __future__ import annotations
 
@@ -6,58 +6,71 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from claudeproxyd.messages.loose import UNREADABLE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
+class BlockError(Exception):
+    """The upstream sent what no Claude message can hold; for executors a malformed answer."""
+
+
 class Block:
-    """One content block: the *live* one, whose events go out as they come, or one that waits behind it."""
+    """One content block, moved on by a :class:`~claudeproxyd.messages.block_sequence.BlockSequence`.
 
-    __slots__ = ("deltas", "held", "kind", "over", "signed", "start")
+    It waits, or is the live one: its content_block_start goes out when it is *opened*, and its end when it is closed.
+    """
 
-    def __init__(self, start: Mapping[str, Any], over: bool = False) -> None:
+    __slots__ = (
+        "buffered",
+        "complete",
+        "deltas",
+        "direct",
+        "early_citations",
+        "kind",
+        "opened",
+        "signed",
+        "space",
+        "start",
+    )
+
+    def __init__(self, start: Mapping[str, Any], complete: bool = False) -> None:
         self.kind: str = start["type"]
         self.start = start
         """As it is in content_block_start."""
-        self.deltas: list[tuple[str, Any]] = []
-        """Kind and value of each delta that is needed again: of what waits, of tool input, of a whole answer."""
-        self.held = 0
-        """Bytes of these."""
-        self.over = over
+        self.complete = complete
         """Nothing more comes for it."""
+        self.opened = False
+        self.direct = False
+        """It is opened, and its deltas need no look: a text that nobody searches for stop sequences, a thought."""
         self.signed = False
+        self.deltas: list[tuple[str, Any]] = []
+        """Kind and value of each delta that is needed again: all of a block that waits, and a call's input."""
+        self.buffered = 0
+        """Bytes of these."""
+        self.early_citations: list[Any] = []
+        """Those that came before any text of it could be shown."""
+        self.space = ""
+        """White space that it would begin with, if more came."""
 
-    def joined(self, kind: str) -> str:
-        """All deltas of one kind in one."""
-        return "".join([value for of, value in self.deltas if of == kind])
+    def input_json(self) -> str:
+        """Return the input of a tool call as far as it has come."""
+        return "".join([value for kind, value in self.deltas if kind == "input_json"])
 
-    def is_whole(self) -> bool:
-        """Whether it can be closed for the sake of the next: all but a tool call whose input is no JSON object yet."""
-        if self.over or self.kind != "tool_use":
+    def may_close(self) -> bool:
+        """Whether the next block may begin: all but a tool call whose input is no JSON object yet let it."""
+        if self.complete or self.kind != "tool_use":
             return True
-        return bool(self.deltas) and self.deltas[-1][1].rstrip().endswith("}") and is_object(self.joined("input_json"))
-
-    def content(self) -> dict[str, Any]:
-        """The block as a whole message has it."""
-        content = dict(self.start)
-        for kind in {kind for kind, _ in self.deltas}:
-            if kind == "citations":
-                content["citations"] = [value for of, value in self.deltas if of == kind]
-            elif kind == "input_json":
-                text = self.joined(kind)
-                # Input that max_tokens has cut short is left out: the clients do not run such a call.
-                content["input"] = msgspec.Raw(text.encode()) if is_object(text) else {}
-            else:
-                content[kind] = self.joined(kind)
-        return content
+        return bool(self.deltas) and self.deltas[-1][1].rstrip().endswith("}") and is_object(self.input_json())
 
 
 def is_object(text: str) -> bool:
-    """Whether that is the whole of a JSON object."""
+    """Whether *text* is one whole JSON object."""
     try:
         _decode_object(text)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return False
     return True

@@ -17,6 +17,8 @@ from typing import Any
 
 import msgspec
 
+from claudeproxyd.messages.loose import UNREADABLE
+
 BYTES_A_TOKEN = 3.5
 IMAGE = 1600
 """Tokens of one image: the API's formula, width x height / 750, at the size which it scales large ones down to."""
@@ -59,7 +61,7 @@ def estimate_tokens(body: bytes) -> int:
         return _tokens(len(body))
     try:
         request = _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return max(1, _tokens(len(body)))
     tokens = 0
     if isinstance(request.tools, list) and request.tools:

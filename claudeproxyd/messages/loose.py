@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 import msgspec
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that it does not take."""
+"""What msgspec raises for bytes that it does not take. Such a request is the API's to refuse."""
 
 _decode = msgspec.json.Decoder().decode
 

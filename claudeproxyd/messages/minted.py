@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 
 from claudeproxyd.messages.ids import MARK, is_minted
+from claudeproxyd.messages.loose import UNREADABLE
 from claudeproxyd.messages.members import span
-from claudeproxyd.messages.splicing import UNREADABLE, spliced, with_blocks, with_thinking_off, without_elements
+from claudeproxyd.messages.splicing import THINKING, spliced, with_blocks, with_thinking_off, without_elements
 
 _MARK = MARK.encode()
 MOST = 10_000
 """Minted things in one body; one with more is nobody's session, and goes up as it is, to be refused there."""
-_THINKING = ("thinking", "redacted_thinking")
 
 
 class _Block(msgspec.Struct):
@@ -76,7 +76,7 @@ def _instead(block: bytes) -> bytes | None:
     try:
         read = _decode_block(block)
         if is_minted(read.signature) or is_minted(read.data):
-            return b"" if read.type in _THINKING else None
+            return b"" if read.type in THINKING else None
         if read.type == "server_tool_use" and is_minted(read.id):
             return _text(_asked(read), read)
         if read.type.endswith("_tool_result") and is_minted(read.tool_use_id):
@@ -138,4 +138,4 @@ def _lacks_thinking(body: bytes) -> bool:
             kinds = said + kinds
         elif kinds:
             break
-    return "tool_use" in kinds and kinds[0] not in _THINKING
+    return "tool_use" in kinds and kinds[0] not in THINKING

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from claudeproxyd.messages.splicing import UNREADABLE, with_blocks, with_thinking_off
-
-_THINKING = ("thinking", "redacted_thinking")
+from claudeproxyd.messages.loose import UNREADABLE
+from claudeproxyd.messages.splicing import THINKING, with_blocks, with_thinking_off
 
 
 class _Block(msgspec.Struct):
@@ -23,6 +22,6 @@ def without_thinking(body: bytes) -> bytes:
 
 def _instead(block: bytes) -> bytes | None:
     try:
-        return b"" if _decode_block(block).type in _THINKING else None
+        return b"" if _decode_block(block).type in THINKING else None
     except UNREADABLE:
         return None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
+from claudeproxyd.messages.loose import UNREADABLE
 from claudeproxyd.messages.members import span, without_members
 
 #: Where it begins, where it ends, and what comes in its place.
@@ -40,8 +41,8 @@ _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_edit = msgspec.json.Decoder(_Edit).decode
 _decode_edited = msgspec.json.Decoder(_Edited).decode
 
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises; a request that the API does not understand either is the API's to refuse."""
+#: The blocks that hold thoughts.
+THINKING = ("thinking", "redacted_thinking")
 
 
 def spliced(body: bytes, splices: Sequence[Splice]) -> bytes:

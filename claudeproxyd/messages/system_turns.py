@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
+from claudeproxyd.messages.loose import UNREADABLE
 from claudeproxyd.messages.members import span
-from claudeproxyd.messages.splicing import UNREADABLE, Splice, spliced, without_elements
+from claudeproxyd.messages.splicing import Splice, spliced, without_elements
 
 TAKEN_BY = (
     "claude-opus-4-[89]*",

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import msgspec
 
+from claudeproxyd.messages.loose import UNREADABLE
+
 NOT_FOUND = "thread_not_found"
 """``error.details.error_code`` of the 404."""
 
@@ -31,6 +33,6 @@ def continues_thread(body: bytes) -> bool:
         return False
     try:
         thread = _decode(body).thread
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return False
     return thread is not None and thread.type == "continue"

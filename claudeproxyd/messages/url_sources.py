@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from claudeproxyd.messages.loose import UNREADABLE
+
 GOOGLES = ("googleapis.com", "google.com")
 """Domains that Google may read with its caller's rights."""
 
@@ -134,7 +136,7 @@ def named_in(body: bytes) -> Iterator[str]:
         raise ValueError(f"more than {_MOST} objects")
     try:
         request = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+    except UNREADABLE as e:
         raise ValueError(str(e)) from None
     waiting: list[Any] = [request.mcp_servers, request.messages]
     while waiting:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 #: No answer takes more: what claims to would spoil every sum that it is added to.
 MOST_TOKENS = 2**31 - 1
 
@@ -73,3 +75,18 @@ def tokens_in(value: object) -> int | None:
     if type(value) is int and 0 <= value <= MOST_TOKENS:
         return value
     return None
+
+
+def usage_members(usage: Usage, searches: int = 0) -> dict[str, Any]:
+    """Return *usage*, and how many web searches there were, in the shape of the API's ``usage``."""
+    members: dict[str, Any] = {
+        "input_tokens": usage.input or 0,
+        "cache_creation_input_tokens": usage.cache_write or 0,
+        "cache_read_input_tokens": usage.cache_read or 0,
+        "output_tokens": usage.output or 0,
+    }
+    if usage.thinking is not None:
+        members["output_tokens_details"] = {"thinking_tokens": usage.thinking}
+    if searches:
+        members["server_tool_use"] = {"web_search_requests": searches, "web_fetch_requests": 0}
+    return members

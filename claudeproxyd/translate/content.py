@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from claudeproxyd.translate.conversation import Media, Text, Unsupported
-from claudeproxyd.translate.fates import dropped, not_carried
+from claudeproxyd.translate.field_policy import Action, dropped, not_carried
 from claudeproxyd.translate.wire import CitationsWish, Source, require
 
 if TYPE_CHECKING:
+    from claudeproxyd.translate.field_policy import FieldPolicy
     from claudeproxyd.translate.wire import Block, Citation
 
 _UNTOLD = frozenset(
@@ -28,8 +29,11 @@ _UNTOLD = frozenset(
 )
 """What is for machines alone in blocks that are told."""
 
+#: How a refusal names a source that is not carried.
+_SOURCES = {"url": "a url", "file": "file_id (a file of the Files API)"}
 
-def read_content(block: Block, place: str, warnings: list[str]) -> list[Text | Media]:
+
+def read_content(block: Block, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
     """What a text, image, document or search_result block holds. Raises :class:`Unsupported` that names *place*."""
     if isinstance(block.citations, CitationsWish) and block.citations.enabled:
         warnings.append(dropped(f"citations of {block.type} blocks"))
@@ -37,11 +41,11 @@ def read_content(block: Block, place: str, warnings: list[str]) -> list[Text | M
         case "text":
             return _text(block, place)
         case "image":
-            return [_media("image", _source(block, place), place)]
+            return [_media("image", _source(block, place, policy), place)]
         case "search_result":
-            return _search_result(block, place, warnings)
+            return _search_result(block, place, policy, warnings)
         case _:
-            return _document(block, place, warnings)
+            return _document(block, place, policy, warnings)
 
 
 def system_text(block: Block, place: str) -> str:
@@ -51,7 +55,7 @@ def system_text(block: Block, place: str) -> str:
     return _words(block, place)
 
 
-def read_parts(content: str | list[Block], place: str, warnings: list[str]) -> list[Text | Media]:
+def read_parts(content: str | list[Block], place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
     """``content`` of a document's source or a search result: text, or text and images."""
     if isinstance(content, str):
         return [Text(content)] if content else []
@@ -60,7 +64,7 @@ def read_parts(content: str | list[Block], place: str, warnings: list[str]) -> l
         inner = f"{place}.{index}"
         if block.type not in ("text", "image"):
             raise unexpected(inner, block.type, "'text', 'image'")
-        parts += read_content(block, inner, warnings)
+        parts += read_content(block, inner, policy, warnings)
     return parts
 
 
@@ -106,20 +110,20 @@ def _cited(citation: Citation) -> str:
     return f" [Source: {', '.join(names)}]" if names else ""
 
 
-def _search_result(block: Block, place: str, warnings: list[str]) -> list[Text | Media]:
+def _search_result(block: Block, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
     source = block.source if isinstance(block.source, str) else ""
     content = block.content if isinstance(block.content, str | list) else []
-    parts = read_parts(content, f"{place}.search_result.content", warnings)
+    parts = read_parts(content, f"{place}.search_result.content", policy, warnings)
     return _headed({"Title": block.title, "Source": source}, parts)
 
 
-def _document(block: Block, place: str, warnings: list[str]) -> list[Text | Media]:
-    source = _source(block, place)
+def _document(block: Block, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
+    source = _source(block, place, policy)
     inner = f"{place}.document.source"
     if source.type == "text":
         parts: list[Text | Media] = [Text(source.data)] if source.data else []
     elif source.type == "content":
-        parts = read_parts(source.content or [], f"{inner}.content", warnings)
+        parts = read_parts(source.content or [], f"{inner}.content", policy, warnings)
     else:
         media = _media("document", source, place)
         media.title = block.title or ""
@@ -138,24 +142,25 @@ def _headed(head: dict[str, str | None], parts: list[Text | Media]) -> list[Text
     return [Text(lines), *parts]
 
 
-def _source(block: Block, place: str) -> Source:
-    if not isinstance(block.source, Source):
+def _source(block: Block, place: str, policy: FieldPolicy) -> Source:
+    """Return the source of an image or a document, if *policy* does not reject its kind."""
+    source = block.source
+    if not isinstance(source, Source):
         raise Unsupported(f"{place}.{block.type}.source: Field required")
-    return block.source
+    action = policy.sources.get(f"{block.type}.{source.type}")
+    if action is None:
+        raise unexpected(f"{place}.{block.type}.source", source.type, "'base64', 'url', 'file'")
+    if action is Action.REJECT:
+        raise Unsupported(not_carried(f"{place}.{block.type}.source", _SOURCES.get(source.type, source.type)))
+    return source
 
 
 def _media(kind: Literal["image", "document"], source: Source, place: str) -> Media:
     inner = f"{place}.{kind}.source"
-    match source.type:
-        case "base64":
-            return Media(
-                kind,
-                require(source.media_type, f"{inner}.base64.media_type"),
-                data=require(source.data, f"{inner}.base64.data"),
-            )
-        case "url":
-            return Media(kind, "", url=require(source.url, f"{inner}.url.url"))
-        case "file":
-            raise Unsupported(not_carried(inner, "file_id (a file of the Files API)"))
-        case other:
-            raise unexpected(inner, other, "'base64', 'url', 'file'")
+    if source.type == "url":
+        return Media(kind, "", url=require(source.url, f"{inner}.url.url"))
+    return Media(
+        kind,
+        require(source.media_type, f"{inner}.base64.media_type"),
+        data=require(source.data, f"{inner}.base64.data"),
+    )

@@ -10,7 +10,7 @@ from msgspec import UNSET
 from claudeproxyd.messages.ids import read_signature
 from claudeproxyd.translate.content import read_content, system_text, told, unexpected
 from claudeproxyd.translate.conversation import Native, Text, Thought, ToolResult, ToolUse, Unsupported
-from claudeproxyd.translate.fates import BLOCKS, RESULT_BLOCKS, Fate
+from claudeproxyd.translate.field_policy import Action, not_carried
 from claudeproxyd.translate.turns import Said
 from claudeproxyd.translate.wire import Found, RawBlocks, decode_sealed, require, require_object
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from claudeproxyd.translate.conversation import Media
+    from claudeproxyd.translate.field_policy import FieldPolicy
     from claudeproxyd.translate.tools import Toolbox
     from claudeproxyd.translate.wire import Block, Message
 
@@ -26,9 +27,12 @@ if TYPE_CHECKING:
 class History:
     """Reads ``messages`` once, in order; what they do to the tools is done to *toolbox*."""
 
-    def __init__(self, body: bytes, family: str, *, strict: bool, toolbox: Toolbox, warnings: list[str]) -> None:
+    def __init__(
+        self, body: bytes, family: str, policy: FieldPolicy, *, strict: bool, toolbox: Toolbox, warnings: list[str]
+    ) -> None:
         """*family*: whose thinking is taken back. *strict*: by the rules of 2026-10-21."""
         self._family = family
+        self._policy = policy
         self._strict = strict
         self._toolbox = toolbox
         self._warnings = warnings
@@ -78,11 +82,16 @@ class History:
         self.said.append(said)
         for position, block in enumerate(blocks):
             place = f"messages.{index}.content.{position}"
-            match block.type:
+            action = self._policy.blocks.get(block.type, Action.AS_TEXT)
+            if action is Action.REJECT:
+                raise Unsupported(not_carried(place, block.type))
+            if action is Action.DROP:
+                continue
+            match block.type if action is Action.TRANSLATE else "":
                 case "text" | "image" | "document" | "search_result":
                     if self._strict:
                         _refuse_by_2026(block, role, place)
-                    said.parts += read_content(block, place, self._warnings)
+                    said.parts += read_content(block, place, self._policy, self._warnings)
                 case "thinking":
                     said.parts += self._thought(block, role)
                 case "tool_use":
@@ -127,10 +136,13 @@ class History:
                 return [Text(f"Tool {name} can be called from now on.")]
             self._warnings.append(f"a tool_reference names {name}, which is not among the tools")
             return [Text(f"Tool {name} is not available.")]
-        if RESULT_BLOCKS.get(block.type) is Fate.READ:
-            return read_content(block, place, self._warnings)
-        if block.type not in RESULT_BLOCKS:
-            self._warnings.append(_unknown(block))
+        match self._policy.result_blocks.get(block.type):
+            case Action.TRANSLATE:
+                return read_content(block, place, self._policy, self._warnings)
+            case Action.REJECT:
+                raise Unsupported(not_carried(place, block.type))
+            case None:
+                self._warnings.append(_unknown(block))
         return [told(self._raw(*at)["content"][position], self._warnings)]
 
     def _change_tools(self, block: Block, place: str) -> None:
@@ -154,10 +166,7 @@ class History:
 
     def _other(self, block: Block, at: tuple[int, int]) -> list[Text]:
         """A block that has no counterpart: of a server tool, as a rule."""
-        fate = BLOCKS.get(block.type)
-        if fate is Fate.GONE:
-            return []
-        if fate is None:
+        if block.type not in self._policy.blocks:
             self._warnings.append(_unknown(block))
         if isinstance(block.content, Found):
             for reference in block.content.tool_references or ():

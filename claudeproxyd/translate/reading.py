@@ -10,7 +10,7 @@ import msgspec
 from claudeproxyd.messages.loose import half_in
 from claudeproxyd.translate.content import system_text
 from claudeproxyd.translate.conversation import Conversation, Thinking, Unsupported
-from claudeproxyd.translate.fates import FIELDS, Fate, dropped, not_carried
+from claudeproxyd.translate.field_policy import Action, dropped, not_carried
 from claudeproxyd.translate.history import History
 from claudeproxyd.translate.tools import Toolbox
 from claudeproxyd.translate.turns import take_turns
@@ -19,6 +19,7 @@ from claudeproxyd.translate.wire import Source, decode_members, decode_request, 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from claudeproxyd.translate.field_policy import FieldPolicy
     from claudeproxyd.translate.wire import Block, Request
 
 _STRICTER = frozenset({"2026-10-21"})
@@ -43,15 +44,16 @@ _MOST_MEMBERS = 1_000
 _ABSENT = (b"null", b"[]", b"{}")
 
 
-def read_conversation(body: bytes, *, family: str, version: str = "2023-06-01") -> Conversation:
-    """What a /v1/messages or count_tokens *body* amounts to. Called once for each backend family that is asked.
+def read_conversation(body: bytes, *, family: str, policy: FieldPolicy, version: str = "2023-06-01") -> Conversation:
+    """Return what a /v1/messages or count_tokens *body* amounts to. Called once for each backend family that is asked.
 
-    *family* is the one whose minted signatures are taken back, *version* the client's anthropic-version.
-    Raises :class:`Unsupported` for what the API itself would refuse, in its words, and for what no backend but
-    Anthropic's can carry. Schemas and tool inputs are views into *body*.
+    *family* is the one whose minted signatures are taken back, *policy* says what its backends can be told, *version*
+    is the client's anthropic-version.
+    Raises :class:`Unsupported` for what the API itself would refuse, in its words, and for what
+    *policy* rejects. Schemas and tool inputs are views into *body*.
     """
     try:
-        return _read(body, family, version in _STRICTER)
+        return _read(body, family, policy, version in _STRICTER)
     except msgspec.ValidationError as e:
         raise misfit(e) from None
     except (msgspec.DecodeError, UnicodeError) as e:
@@ -62,20 +64,20 @@ def read_conversation(body: bytes, *, family: str, version: str = "2023-06-01") 
         raise Unsupported(str(e)[:_LONGEST]) from None
 
 
-def _read(body: bytes, family: str, strict: bool) -> Conversation:
+def _read(body: bytes, family: str, policy: FieldPolicy, strict: bool) -> Conversation:
     if not body.isascii():
         body.decode()  # what is passed on as it came must be text at least
     if body.count(b"{") > _MOST_OBJECTS:
         raise Unsupported(f"The request body has more than {_MOST_OBJECTS:,} objects")
     warnings: list[str] = []
-    _settle_fields(body, warnings)
+    _apply_to_fields(policy, body, warnings)
     request = decode_request(body)
     _check_size(request)
     if request.thread is not None and request.thread.type == "continue":
         raise Unsupported(not_carried("thread", "a conversation that lies elsewhere"))
     _check_sampling(request, strict=strict)
-    toolbox = Toolbox(request.tools or (), warnings)
-    history = History(body, family, strict=strict, toolbox=toolbox, warnings=warnings)
+    toolbox = Toolbox(request.tools or (), policy, warnings)
+    history = History(body, family, policy, strict=strict, toolbox=toolbox, warnings=warnings)
     history.read(request.messages)
     turns = take_turns(history.said)
     choice = toolbox.chosen(request.tool_choice)  # which may offer another tool
@@ -99,16 +101,16 @@ def _read(body: bytes, family: str, strict: bool) -> Conversation:
     )
 
 
-def _settle_fields(body: bytes, warnings: list[str]) -> None:
-    """Refuse and warn of what :data:`FIELDS` says."""
+def _apply_to_fields(policy: FieldPolicy, body: bytes, warnings: list[str]) -> None:
+    """Reject and warn of members as *policy* says."""
     members = decode_members(body)
     if len(members) > _MOST_MEMBERS:
         raise Unsupported(f"The request body has more than {_MOST_MEMBERS:,} members")
     for name, value in members.items():
-        fate = FIELDS.get(name, Fate.WARNED)
-        if fate is Fate.READ or fate is Fate.GONE or bytes(memoryview(value)[:5]) in _ABSENT:
+        action = policy.fields.get(name, Action.WARN)
+        if action is Action.TRANSLATE or action is Action.DROP or bytes(memoryview(value)[:5]) in _ABSENT:
             continue
-        if fate is Fate.REFUSED:
+        if action is Action.REJECT:
             raise Unsupported(not_carried(name, f"`{name}`"))
         warnings.append(dropped(name))
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from claudeproxyd.translate.conversation import Tool, ToolChoice, Unsupported, WebSearch
-from claudeproxyd.translate.fates import TOOL_FIELDS, TOOLS, Fate, dropped, not_carried, tool_family
+from claudeproxyd.translate.field_policy import Action, dropped, not_carried, tool_family
 from claudeproxyd.translate.published import PUBLISHED
 from claudeproxyd.translate.wire import require, require_object
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from claudeproxyd.translate.field_policy import FieldPolicy
     from claudeproxyd.translate.wire import Choice, ToolChange, ToolEntry
 
 
@@ -22,20 +23,21 @@ class Toolbox:
     start: the tools' beginning stays the same from request to request, and what is cached of it stays good.
     """
 
-    def __init__(self, entries: Sequence[ToolEntry], warnings: list[str]) -> None:
-        """*warnings* is added to. Raises :class:`Unsupported` for tools that are none of the client's own, and for a
-        name that two of them have.
+    def __init__(self, entries: Sequence[ToolEntry], policy: FieldPolicy, warnings: list[str]) -> None:
+        """*warnings* is added to. Raises :class:`Unsupported` for tools that *policy* rejects, and for a name that two
+        of them have.
         """
+        self._policy = policy
         self._warnings = warnings
         self._known: dict[str, Tool | WebSearch] = {}
         self._offered: dict[str, Tool | WebSearch] = {}
         search: ToolEntry | None = None
         for index, entry in enumerate(entries):
             place = f"tools.{index}"
-            if _is_search(entry):
+            if self._is_search(entry):
                 search = entry
                 continue
-            tool = _read_tool(entry, place)
+            tool = self._read(entry, place)
             if tool.name in self._known:
                 raise Unsupported("tools: Tool names must be unique.")
             self._learn(tool, entry, offered=not entry.defer_loading)
@@ -43,8 +45,8 @@ class Toolbox:
             self._offer_all(search)
 
     def _learn(self, tool: Tool | WebSearch, entry: ToolEntry, *, offered: bool) -> None:
-        for field in TOOL_FIELDS:
-            if getattr(entry, field):
+        for field, action in self._policy.tool_fields.items():
+            if action is Action.WARN and getattr(entry, field):
                 self._warnings.append(dropped(f"{field} of tools"))
         if entry.allowed_callers and "direct" not in entry.allowed_callers:
             self._warnings.append(f"tool {tool.name} is not offered: only code execution may call it")
@@ -74,15 +76,24 @@ class Toolbox:
             self.offer(self._named(change, place))
         elif change.definition is None:
             raise Unsupported(f"{place}.tool.definition: Field required")
-        elif _is_search(change.definition):
+        elif self._is_search(change.definition):
             self._offer_all(change.definition)
         else:
-            tool = _read_tool(change.definition, f"{place}.tool.definition")
+            tool = self._read(change.definition, f"{place}.tool.definition")
             self._learn(tool, change.definition, offered=True)
 
     def remove(self, change: ToolChange, place: str) -> None:
         """Do what a tool_removal says. Raises :class:`Unsupported` where that cannot be."""
         self._offered.pop(self._named(change, place), None)
+
+    def _is_search(self, entry: ToolEntry) -> bool:
+        return self._policy.tools.get(tool_family(entry.type or "custom")) is Action.WARN
+
+    def _read(self, entry: ToolEntry, place: str) -> Tool | WebSearch:
+        tool_type = entry.type or "custom"
+        if self._policy.tools.get(tool_family(tool_type), Action.REJECT) is Action.REJECT:
+            raise Unsupported(not_carried(place, tool_type))
+        return _read_tool(entry, place)
 
     def _named(self, change: ToolChange, place: str) -> str:
         if change.type != "tool_reference":
@@ -117,10 +128,6 @@ class Toolbox:
     def web_search(self) -> WebSearch | None:
         """The server's own one, if it is on offer."""
         return next((tool for tool in self._offered.values() if isinstance(tool, WebSearch)), None)
-
-
-def _is_search(entry: ToolEntry) -> bool:
-    return TOOLS.get(tool_family(entry.type or "custom")) is Fate.WARNED
 
 
 def _read_tool(entry: ToolEntry, place: str) -> Tool | WebSearch:

@@ -37,7 +37,6 @@ class Source(msgspec.Struct, gc=False):
     media_type: str | None = None
     data: str | None = None
     url: str | None = None
-    file_id: str | None = None
     content: str | list[Block] | None = None
 
 
@@ -156,7 +155,7 @@ class ThreadWish(msgspec.Struct, gc=False):
 
 
 class Request(msgspec.Struct, gc=False):
-    """The members of a request that are read; :data:`~claudeproxyd.translate.fates.FIELDS` has the others' fates."""
+    """The members of a request that are read; what becomes of the others is the field policy's to say."""
 
     messages: list[Message]
     system: str | list[Block] | None = None

@@ -10,18 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.golden.families import FAMILIES
+from tests.golden.families.family import Family
+
 FOLDER = Path(__file__).parent
 
 HELLO = {"model": "claude-opus-5-5", "max_tokens": 1024, "messages": [{"role": "user", "content": "hi"}]}
 """The request of a case that has none: enough to be answered."""
 
-#: What Google's documentation gives for a signature that nobody has.
-UNSIGNED = "skip_thought_signature_validator"
 #: The forms of what the daemon makes up, by the placeholder's first word.
 FORMS = {
     "msg": r"msg_[A-Za-z0-9]{24}",
     "toolu": r"toolu_[A-Za-z0-9]{24}",
-    "srvtoolu": r"cpxd1\.google\.[A-Za-z0-9]{24}",
+    "srvtoolu": r"cpxd1\.[a-z-]+\.[A-Za-z0-9]{24}",
     "name": r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}",
 }
 _PLACEHOLDER = re.compile(r"<(msg|toolu|srvtoolu|name)(_[0-9]+)?>")
@@ -35,6 +36,7 @@ class Case:
 
     name: str
     about: str
+    folder: str = "gemini"
     model: str = "gemini-3-pro-preview"
     kind: str = "gemini"
     version: str = "2023-06-01"
@@ -55,20 +57,33 @@ class Case:
     kept: dict[str, str] = field(default_factory=dict)
 
     @property
+    def family(self) -> Family:
+        """Whose types and facts it is judged by."""
+        return FAMILIES[self.folder]
+
+    @property
     def body(self) -> bytes:
         """The client's body."""
-        return json.dumps(filled(self.request), ensure_ascii=False).encode()
+        return json.dumps(self.filled(self.request), ensure_ascii=False).encode()
 
     @property
     def signatures(self) -> set[str]:
         """All that the upstream may be shown beside those that the client brings back."""
-        return {*self.remembered.values(), UNSIGNED}
+        return {*self.remembered.values(), *self.family.own_signatures}
+
+    def filled(self, value: Any) -> Any:
+        """What a client sends for *value*: each ``<sig:…>`` and ``{"<minted>": …}`` as the daemon had minted it."""
+        return filled(value, self.family.mark)
+
+    def matched(self, actual: Any, expected: Any, seen: dict[str, str]) -> Any:
+        """*expected*, to be compared with *actual*: see :func:`matched`."""
+        return matched(actual, self.filled(expected), seen)
 
 
 def cases(folder: str) -> Iterator[Case]:
     """Every case there, by name. A member that no case has is a mistake, and raises TypeError."""
     for path in sorted((FOLDER / folder).glob("*.json")):
-        yield Case(path.stem, **json.loads(path.read_bytes()))
+        yield Case(path.stem, folder=folder, **json.loads(path.read_bytes()))
 
 
 def add_tests(to: type, folder: str, wants: Callable[[Case], bool], test: Callable[[Any, Case], None]) -> None:
@@ -86,26 +101,26 @@ def add_tests(to: type, folder: str, wants: Callable[[Case], bool], test: Callab
 
 
 def payload(signature: str) -> bytes:
-    """The bytes of a ``thoughtSignature``: base64 of either alphabet."""
+    """The bytes of a signature: base64 of either alphabet."""
     return base64.urlsafe_b64decode(signature.replace("+", "-").replace("/", "_") + "=" * (-len(signature) % 4))
 
 
-def minted(signature: str) -> str:
-    """How a thoughtSignature stands in a thinking block."""
-    return "cpxd1.google." + base64.urlsafe_b64encode(payload(signature)).decode().rstrip("=")
+def minted(signature: str, mark: str) -> str:
+    """How a signature stands in a thinking block; *mark*: the family's."""
+    return mark + base64.urlsafe_b64encode(payload(signature)).decode().rstrip("=")
 
 
-def filled(value: Any) -> Any:
-    """What a client sends for *value*: each ``<sig:…>`` and ``{"<minted>": …}`` as the daemon had minted it."""
+def filled(value: Any, mark: str) -> Any:
+    """*value* with each ``<sig:…>`` and ``{"<minted>": …}`` as the daemon minted it for the family of *mark*."""
     if isinstance(value, str):
         found = _SIGNATURE.fullmatch(value)
-        return minted(found[1]) if found else value
+        return minted(found[1], mark) if found else value
     if isinstance(value, dict) and "<minted>" in value:
         record = json.dumps(value["<minted>"], ensure_ascii=False, separators=(",", ":"))
-        return minted(base64.b64encode(record.encode()).decode())
+        return minted(base64.b64encode(record.encode()).decode(), mark)
     if isinstance(value, dict):
-        return {key: filled(member) for key, member in value.items()}
-    return [filled(member) for member in value] if isinstance(value, list) else value
+        return {key: filled(member, mark) for key, member in value.items()}
+    return [filled(member, mark) for member in value] if isinstance(value, list) else value
 
 
 def matched(actual: Any, expected: Any, seen: dict[str, str]) -> Any:
@@ -125,4 +140,4 @@ def matched(actual: Any, expected: Any, seen: dict[str, str]) -> Any:
         return {key: matched(actual.get(key), member, seen) for key, member in expected.items()}
     if isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):
         return [matched(a, e, seen) for a, e in zip(actual, expected, strict=True)]
-    return filled(expected)
+    return expected

@@ -1,64 +1,56 @@
 """The facts of both sides, read straight from the JSON of either protocol; shares no code with the daemon.
 
-What a Claude body says has to be in the Gemini body, and nothing else; the same for answers. Facts are plain tuples,
-so that a difference reads as one. What the rules let go is not a fact: cache marks, the billing header, redacted or
+Those of Claude's side are read here, those of the upstream's by its :class:`~tests.golden.families.family.Family`. What
+a Claude body says has to be in the upstream's body, and nothing else; the same for answers. Facts are plain tuples, so
+that a difference reads as one. What the rules let go is not a fact: cache marks, the billing header, redacted or
 foreign thoughts, empty texts. Texts are compared apart from the rest, as translators wrap and join them.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
-Json = dict[str, Any]
-Fact = tuple[Any, ...]
+from tests.golden.digests import digest
+from tests.golden.families.family import Fact, Family, Json, Name, ordered
 
 #: What the daemon may put around a client's words without the case saying so.
 OWN_WORDS = ("<system-reminder>", "</system-reminder>", "Title:", "Source:", "Context:")
-_MINTED = "cpxd1.google."
-_FITS = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 #: Changed too, lest it meets a name that was shortened.
 _LOOKS_SHORTENED = re.compile(r".*_[0-9a-f]{12}", re.ASCII)
 
 
-def digest(data: str) -> str:
-    """Of base64, however it is padded or spelt."""
-    plain = data.replace("-", "+").replace("_", "/").rstrip("=")
-    return hashlib.sha256(base64.b64decode(plain + "=" * (-len(plain) % 4))).hexdigest()[:16]
-
-
-def ordered(value: Any) -> str:
-    """JSON of the client's own: its members' order is a fact too, for models write arguments in it."""
-    return json.dumps(value, ensure_ascii=False)
-
-
 class Names:
     """Whether tools' names are mapped one to one, and left alone where they fit."""
 
-    def __init__(self) -> None:
+    def __init__(self, family: Family) -> None:
+        self._fits = family.tool_name
         self._there: dict[str, str] = {}
         self._back: dict[str, str] = {}
 
-    def same(self, claude: str, gemini: str) -> bool:
+    def same(self, claude: str, upstream: str) -> bool:
         """Note and judge one pair."""
-        plain = _FITS.fullmatch(claude) and not _LOOKS_SHORTENED.fullmatch(claude)
-        if not _FITS.fullmatch(gemini) or (plain and claude != gemini):
+        plain = self._fits.fullmatch(claude) and not _LOOKS_SHORTENED.fullmatch(claude)
+        if not self._fits.fullmatch(upstream) or (plain and claude != upstream):
             return False
-        return self._there.setdefault(claude, gemini) == gemini and self._back.setdefault(gemini, claude) == claude
+        return (
+            self._there.setdefault(claude, upstream) == upstream and self._back.setdefault(upstream, claude) == claude
+        )
 
 
 # Requests.
 
 
 def compare_requests(
+    family: Family,
     claude: Json,
-    gemini: Json,
+    upstream: Json,
     *,
     own_words: Iterable[str] = (),
     signatures: Iterable[str] = (),
@@ -69,39 +61,42 @@ def compare_requests(
     :param signatures: those that the client does not bring: remembered ones.
     :param lost: kinds of facts that this model cannot be told.
     """
-    if gemini.get("toolConfig", {}).get("includeServerSideToolInvocations"):
-        claude = _with_records(claude)
+    mark = family.mark
+    if family.takes_records(upstream):
+        claude = _with_records(claude, mark)
     if "text" not in lost:
         said = list(claude_texts(claude))
-        if "systemInstruction" not in gemini:  # a model that has none is told it by the user
+        if not family.has_system(upstream):  # a model that has none is told it by the user
             said = [("user" if speaker == "system" else speaker, text) for speaker, text in said]
-        _compare_texts(said, list(gemini_texts(gemini)), [*own_words, *OWN_WORDS])
-    names = Names()
-    for read_claude, read_gemini in (
-        (claude_facts, gemini_facts),
-        (claude_media, gemini_media),
-        (claude_tools, gemini_tools),
-        (claude_wishes, gemini_wishes),
+        _compare_texts(said, list(family.texts(upstream)), [*own_words, *OWN_WORDS])
+    names = Names(family)
+    for read_claude, read_upstream in (
+        (partial(claude_calls, mark=mark), family.calls),
+        (claude_media, family.media),
+        (claude_tools, family.tools),
+        (claude_wishes, family.wishes),
     ):
-        told = [[fact for fact in read if fact[0] not in lost] for read in (read_claude(claude), read_gemini(gemini))]
+        told = [
+            [fact for fact in read if fact[0] not in lost] for read in (read_claude(claude), read_upstream(upstream))
+        ]
         if read_claude is claude_tools:  # deferred ones come last
             told = [sorted(facts, key=lambda fact: fact[2]) for facts in told]
         _compare(*told, names)
-    brought = {digest(signature) for signature in claude_signatures(claude)}
-    sent = {digest(signature) for signature in gemini_signatures(gemini)}
+    brought = {digest(signature) for signature in claude_signatures(claude, mark)}
+    sent = {digest(signature) for signature in family.signatures(upstream)}
     known = {digest(signature) for signature in signatures}
     assert sent <= brought | known, "a signature that nobody gave"
     assert "thought" in lost or brought <= sent | known, "a signature that is not sent back"
 
 
-def _with_records(body: Json) -> Json:
-    """Google's own record of a search in the place of what Claude's protocol says of it, where there is one."""
+def _with_records(body: Json, mark: str) -> Json:
+    """The upstream's own record of a search in the place of what Claude's protocol says of it, where there is one."""
     recorded = set()
     messages = []
     for message in body["messages"]:
         blocks: list[Json] = []
         for block in _blocks(message["content"]):
-            if (record := _record(block)) is not None:
+            if (record := _record(block, mark)) is not None:
                 recorded.add(block["id"])
                 blocks.append({"type": "record", "parts": record})
             elif block.get("tool_use_id") not in recorded:
@@ -110,12 +105,12 @@ def _with_records(body: Json) -> Json:
     return {**body, "messages": messages}
 
 
-def _record(block: Json) -> list[Json] | None:
+def _record(block: Json, mark: str) -> list[Json] | None:
     """The parts that travel with a search; none with the second of several that ran at a time."""
     sealed = block["input"].get("encrypted_content", "") if block["type"] == "server_tool_use" else ""
-    if not sealed.startswith(_MINTED):
+    if not sealed.startswith(mark):
         return None
-    payload = sealed.removeprefix(_MINTED)
+    payload = sealed.removeprefix(mark)
     try:
         parts: list[Json] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)) or "[]")
     except ValueError:
@@ -123,31 +118,27 @@ def _record(block: Json) -> list[Json] | None:
     return parts
 
 
-def _compare(claude: Sequence[Fact], gemini: Sequence[Fact], names: Names) -> None:
-    told = f"\nClaude: {claude}\nGemini: {gemini}"
-    assert [len(fact) for fact in claude] == [len(fact) for fact in gemini], told
-    for one, other in zip(claude, gemini, strict=True):
+def _compare(claude: Sequence[Fact], upstream: Sequence[Fact], names: Names) -> None:
+    told = f"\nClaude: {claude}\nUpstream: {upstream}"
+    assert [len(fact) for fact in claude] == [len(fact) for fact in upstream], told
+    for one, other in zip(claude, upstream, strict=True):
         for mine, theirs in zip(one, other, strict=True):
-            both_names = isinstance(mine, _Name) and isinstance(theirs, _Name)
+            both_names = isinstance(mine, Name) and isinstance(theirs, Name)
             assert names.same(mine, theirs) if both_names else mine == theirs, told
 
 
-class _Name(str):
-    """A tool's name, compared by :class:`Names`."""
-
-
-def _compare_texts(claude: Sequence[tuple[str, str]], gemini: Sequence[tuple[str, str]], own: Sequence[str]) -> None:
+def _compare_texts(claude: Sequence[tuple[str, str]], upstream: Sequence[tuple[str, str]], own: Sequence[str]) -> None:
     """Every text is there, by the same speaker, in the same order; what else is there is the daemon's own."""
-    for speaker in {speaker for speaker, _ in (*claude, *gemini)}:
+    for speaker in {speaker for speaker, _ in (*claude, *upstream)}:
         waiting = [text for by, text in claude if by == speaker]
         rest: list[str] = []
-        for text in (text for by, text in gemini if by == speaker):
+        for text in (text for by, text in upstream if by == speaker):
             left = text
             while waiting and (at := _find(waiting[0], left, own)) >= 0:
                 rest.append(left[:at])
                 left = left[at + len(waiting.pop(0)) :]
             rest.append(left)
-        assert not waiting, f"{speaker}: missing or out of order: {waiting[0]!r} in {gemini}"
+        assert not waiting, f"{speaker}: missing or out of order: {waiting[0]!r} in {upstream}"
         over = "\n".join(rest)
         for words in own:
             over = over.replace(words, "")
@@ -215,21 +206,7 @@ def _texts_of(block: Json) -> Iterator[str]:
             yield block["tool_name"]
 
 
-def gemini_texts(body: Json) -> Iterator[tuple[str, str]]:
-    """Who said what, outside of thoughts."""
-    for part in body.get("systemInstruction", {}).get("parts", []):
-        yield "system", part["text"]
-    results = itertools.count()
-    for content in body["contents"]:
-        for part in content["parts"]:
-            if part.get("text") and not part.get("thought"):
-                yield content["role"], part["text"]
-            if "functionResponse" in part:
-                (said,) = part["functionResponse"]["response"].values()
-                yield f"result {next(results)}", said
-
-
-def claude_facts(body: Json) -> Iterator[Fact]:
+def claude_calls(body: Json, mark: str) -> Iterator[Fact]:
     """Calls, results and thoughts, in order; results of one turn in the order of the calls."""
     calls: dict[str, tuple[int, str]] = {}
     results: list[tuple[int, Fact]] = []
@@ -241,32 +218,16 @@ def claude_facts(body: Json) -> Iterator[Fact]:
             match block["type"]:
                 case "tool_use":
                     calls[block["id"]] = len(calls), block["name"]
-                    yield "call", _Name(block["name"]), ordered(block["input"])
+                    yield "call", Name(block["name"]), ordered(block["input"])
                 case "tool_result":
                     number, name = calls[block["tool_use_id"]]
                     kind = "error" if block.get("is_error") else "output"
-                    results.append((number, (kind, _Name(name), block["tool_use_id"])))
-                case "thinking" if block["signature"].startswith(_MINTED) and block["thinking"]:
+                    results.append((number, (kind, Name(name), block["tool_use_id"])))
+                case "thinking" if block["signature"].startswith(mark) and block["thinking"]:
                     yield "thought", block["thinking"]
                 case "record":
                     yield from (("search", part) for part in block["parts"])
     yield from (fact for _, fact in sorted(results))
-
-
-def gemini_facts(body: Json) -> Iterator[Fact]:
-    """The same of a Gemini body."""
-    for content in body["contents"]:
-        for part in content["parts"]:
-            if "functionCall" in part:
-                yield "call", _Name(part["functionCall"]["name"]), ordered(part["functionCall"].get("args", {}))
-            elif "functionResponse" in part:
-                response = part["functionResponse"]
-                (kind,) = response["response"]
-                yield kind, _Name(response["name"]), response["id"]
-            elif part.get("thought") and part["text"]:
-                yield "thought", part["text"]
-            elif "toolCall" in part or "toolResponse" in part:
-                yield "search", part
 
 
 def claude_media(body: Json) -> Iterator[Fact]:
@@ -300,34 +261,15 @@ def _media_of(block: Json) -> Iterator[Fact]:
                     yield from _media_of(inner)
 
 
-def gemini_media(body: Json) -> Iterator[Fact]:
-    """The same of a Gemini body."""
-    for content in body["contents"]:
-        for part in content["parts"]:
-            for each in (part, *part.get("functionResponse", {}).get("parts", [])):
-                if "inlineData" in each:
-                    yield "data", each["inlineData"]["mimeType"], digest(each["inlineData"]["data"])
-                elif "fileData" in each:
-                    yield "link", each["fileData"]["fileUri"]
-
-
-def claude_signatures(body: Json) -> Iterator[str]:
-    """Google's own, that the client brings back."""
+def claude_signatures(body: Json, mark: str) -> Iterator[str]:
+    """The upstream's own, that the client brings back."""
     for message in body["messages"]:
         for block in _blocks(message["content"]):
             signature = block.get("signature", "")
-            if signature.startswith(_MINTED) and signature != _MINTED:
-                yield signature.removeprefix(_MINTED)
+            if signature.startswith(mark) and signature != mark:
+                yield signature.removeprefix(mark)
             for part in block.get("parts", ()):
                 yield from filter(None, [part.get("thoughtSignature")])
-
-
-def gemini_signatures(body: Json) -> Iterator[str]:
-    """Those that Google is shown."""
-    for content in body["contents"]:
-        for part in content["parts"]:
-            if "thoughtSignature" in part:
-                yield part["thoughtSignature"]
 
 
 def claude_tools(body: Json) -> Iterator[Fact]:
@@ -345,15 +287,7 @@ def claude_tools(body: Json) -> Iterator[Fact]:
                     offered[name] = change == "tool_addition"
     for name, tool in tools.items():
         if "input_schema" in tool and offered[name]:
-            yield "tool", _Name(name), tool.get("description", ""), sorted(tool["input_schema"].get("properties", {}))
-
-
-def gemini_tools(body: Json) -> Iterator[Fact]:
-    """Declared functions."""
-    for tool in body.get("tools", []):
-        for each in tool.get("functionDeclarations", []):
-            schema = each.get("parametersJsonSchema") or each.get("parameters") or {}
-            yield "tool", _Name(each["name"]), each.get("description", ""), sorted(schema.get("properties", {}))
+            yield "tool", Name(name), tool.get("description", ""), sorted(tool["input_schema"].get("properties", {}))
 
 
 def claude_wishes(body: Json) -> Iterator[Fact]:
@@ -362,22 +296,10 @@ def claude_wishes(body: Json) -> Iterator[Fact]:
         yield name, body.get(name)
     yield "stop", ()  # watched for by the daemon
     choice = body.get("tool_choice", {"type": "auto"})
-    kind = {"auto": "AUTO", "any": "ANY", "tool": "ANY", "none": "NONE"}[choice["type"]]
-    yield "choice", kind, _Name(choice["name"]) if "name" in choice else ""
+    kind = {"auto": "auto", "any": "any", "tool": "any", "none": "none"}[choice["type"]]
+    yield "choice", kind, Name(choice["name"]) if "name" in choice else ""
     searches = any(tool.get("type", "").startswith("web_search") for tool in body.get("tools", []))
-    yield "search", searches and kind != "NONE"
-
-
-def gemini_wishes(body: Json) -> Iterator[Fact]:
-    """The same of a Gemini body."""
-    config = body.get("generationConfig", {})
-    for name in ("temperature", "topP", "topK"):
-        yield {"topP": "top_p", "topK": "top_k"}.get(name, name), config.get(name)
-    yield "stop", tuple(config.get("stopSequences", []))
-    calling = body.get("toolConfig", {}).get("functionCallingConfig", {})
-    allowed = calling.get("allowedFunctionNames", [])
-    yield "choice", calling.get("mode", "AUTO"), _Name(allowed[0]) if allowed else ""
-    yield "search", any("googleSearch" in tool for tool in body.get("tools", []))
+    yield "search", searches and kind != "none"
 
 
 def _blocks(content: str | list[Json]) -> list[Json]:
@@ -387,34 +309,36 @@ def _blocks(content: str | list[Json]) -> list[Json]:
 # Answers.
 
 
-def compare_answers(chunks: Sequence[Json], message: Json, request: Json | None = None) -> None:
+def compare_answers(family: Family, chunks: Sequence[Json], message: Json, request: Json | None = None) -> None:
     """Raise AssertionError for what one says and the other does not.
 
     :param request: what the client had asked; without it nothing is known of whether thoughts are to be shown.
     """
-    parts = list(_parts(chunks))
-    _compare_signatures(parts, message, request)
-    _compare_sources(chunks, message)
-    gemini, claude = dict(_gemini_answer(chunks, parts)), dict(_claude_answer(message))
+    _compare_signatures(family, chunks, message, request)
+    _compare_sources(set(family.answer_pages(chunks)), message)
+    upstream, claude = dict(family.answer(chunks)), dict(_claude_answer(message, family.mark))
     stopped = message["stop_reason"] == "stop_sequence"
     if stopped:
-        assert gemini["text"].startswith(claude["text"] + message["stop_sequence"]), (gemini["text"], claude["text"])
+        assert upstream["text"].startswith(claude["text"] + message["stop_sequence"]), (
+            upstream["text"],
+            claude["text"],
+        )
     if stopped or message["stop_reason"] == "refusal":  # the rest is cut off, or stands in stop_details
         return
     if request is None:
-        gemini.pop("thoughts")
+        upstream.pop("thoughts")
     elif not _wants_thoughts(request):
-        gemini["thoughts"] = ""
-    told = {fact: value for fact, value in claude.items() if fact in gemini}  # the rest are estimates
-    assert gemini == told, f"\nGemini: {gemini}\nClaude: {claude}"
-    calls = [part["functionCall"] for part in parts if "functionCall" in part]
-    ids = [call.get("id", "") for call in calls]
-    names = Names()
+        upstream["thoughts"] = ""
+    told = {fact: value for fact, value in claude.items() if fact in upstream}  # the rest are estimates
+    assert upstream == told, f"\nUpstream: {upstream}\nClaude: {claude}"
+    calls = family.answer_calls(chunks)
+    ids = [call.id for call in calls]
+    names = Names(family)
     for call, block in zip(calls, (block for block in message["content"] if block["type"] == "tool_use"), strict=True):
         # A client's name in other letters is what the model misspelt.
-        assert names.same(block["name"], call["name"]) or block["name"].casefold() == call["name"].casefold(), call
-        if _ID.fullmatch(call.get("id", "")) and ids.count(call["id"]) == 1:
-            assert block["id"] == call["id"], "an id that fits is kept"
+        assert names.same(block["name"], call.name) or block["name"].casefold() == call.name.casefold(), call
+        if _ID.fullmatch(call.id) and ids.count(call.id) == 1:
+            assert block["id"] == call.id, "an id that fits is kept"
 
 
 def _wants_thoughts(request: Json) -> bool:
@@ -422,82 +346,39 @@ def _wants_thoughts(request: Json) -> bool:
     return thinking["type"] != "disabled" and thinking.get("display") != "omitted"
 
 
-def _compare_signatures(parts: Sequence[Json], message: Json, request: Json | None) -> None:
+def _compare_signatures(family: Family, chunks: Sequence[Json], message: Json, request: Json | None) -> None:
     """Clients that take thinking blocks are given the signatures of thoughts and calls, and none that nobody gave."""
-    signed = [part for part in parts if part.get("thoughtSignature")]
-    shown = [block["signature"].removeprefix(_MINTED) for block in message["content"] if block["type"] == "thinking"]
+    signed = family.answer_signatures(chunks)
+    shown = [
+        block["signature"].removeprefix(family.mark) for block in message["content"] if block["type"] == "thinking"
+    ]
     known = {digest(signature) for signature in shown if signature}
-    assert known <= {digest(part["thoughtSignature"]) for part in signed}, "a signature that nobody gave"
+    assert known <= {digest(each.signature) for each in signed}, "a signature that nobody gave"
     if request is not None and (request.get("thinking") or {"type": "disabled"})["type"] != "disabled":
-        due = {digest(part["thoughtSignature"]) for part in signed if part.get("thought") or "functionCall" in part}
+        due = {digest(each.signature) for each in signed if each.due}
         assert due <= known or message["stop_reason"] in ("stop_sequence", "refusal"), "a signature is lost"
 
 
-def _compare_sources(chunks: Sequence[Json], message: Json) -> None:
+def _compare_sources(pages: set[str], message: Json) -> None:
     """The pages that the client is shown come from the upstream, and searches are counted."""
     content = message["content"]
-    sources = set(_pages(chunks))
     results = [block for block in content if block["type"] == "web_search_tool_result"]
     found = {page["url"] for block in results for page in block["content"]}
     cited = {
         cited["url"] for block in content for cited in block.get("citations") or [] if "web_search" in cited["type"]
     }
-    assert cited <= sources, "a page that nobody found"
-    assert found <= sources, "a page that nobody found"
+    assert cited <= pages, "a page that nobody found"
+    assert found <= pages, "a page that nobody found"
     searches = message["usage"].get("server_tool_use", {}).get("web_search_requests", 0)
     assert searches == sum(block["type"] == "server_tool_use" for block in content), "searches are miscounted"
 
 
-def _pages(chunks: Sequence[Json]) -> Iterator[str]:
-    for candidate in (candidate for chunk in chunks for candidate in chunk.get("candidates", [])):
-        for found in candidate.get("groundingMetadata", {}).get("groundingChunks", []):
-            yield found.get("web", {}).get("uri", "")
-        for members in candidate.get("citationMetadata", {}).values():
-            yield from (cited.get("uri", "") for cited in members)
-
-
-def _parts(chunks: Sequence[Json]) -> Iterator[Json]:
-    for chunk in chunks:
-        for candidate in chunk.get("candidates", []):
-            if candidate.get("index", 0) == 0:
-                yield from candidate.get("content", {}).get("parts", [])
-
-
-def _gemini_answer(chunks: Sequence[Json], parts: Sequence[Json]) -> Iterator[tuple[str, Any]]:
-    yield "text", "".join(_told(part) for part in parts if not part.get("thought"))
-    yield "thoughts", "".join(part["text"] for part in parts if part.get("text") and part.get("thought"))
-    calls = [part["functionCall"] for part in parts if "functionCall" in part]
-    yield "calls", [ordered(call.get("args", {})) for call in calls]
-    yield "searches", [part for part in parts if "toolCall" in part or "toolResponse" in part]
-    usage: Json = {}
-    for chunk in chunks:
-        usage.update(chunk.get("usageMetadata", {}))
-    if "promptTokenCount" in usage:
-        cached = usage.get("cachedContentTokenCount", 0)
-        yield "input", usage["promptTokenCount"] - cached + usage.get("toolUsePromptTokenCount", 0)
-        yield "cached", cached
-    if "candidatesTokenCount" in usage or "thoughtsTokenCount" in usage:
-        candidates, thoughts = usage.get("candidatesTokenCount", 0), usage.get("thoughtsTokenCount", 0)
-        rest = usage.get("totalTokenCount", 0) - usage.get("promptTokenCount", 0)
-        within = rest - usage.get("toolUsePromptTokenCount", 0) == candidates
-        yield "output", candidates if within else candidates + thoughts
-    if "thoughtsTokenCount" in usage:
-        yield "thinking", usage["thoughtsTokenCount"]
-
-
-def _told(part: Json) -> str:
-    """What of a part that is no thought is to be read."""
-    for file in (part[name] for name in ("inlineData", "fileData") if name in part):
-        return f"[Here the model gave {file['mimeType']}, which an answer of this API cannot hold]"
-    return part.get("text") or ""
-
-
-def _claude_answer(message: Json) -> Iterator[tuple[str, Any]]:
+def _claude_answer(message: Json, mark: str) -> Iterator[tuple[str, Any]]:
     content = message["content"]
     yield "text", "".join(block["text"] for block in content if block["type"] == "text")
     yield "thoughts", "".join(block["thinking"] for block in content if block["type"] == "thinking")
     yield "calls", [ordered(block["input"]) for block in content if block["type"] == "tool_use"]
-    yield "searches", [part for block in content for part in _record(block) or []]
+    yield "searches", [part for block in content for part in _record(block, mark) or []]
     usage = message["usage"]
     yield "input", usage["input_tokens"]
     yield "cached", usage["cache_read_input_tokens"]

@@ -9,7 +9,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.golden import facts, strict
-from tests.golden.cases import Case, add_tests, filled
+from tests.golden.cases import Case, add_tests
+from tests.golden.families import FAMILIES
 
 
 class CaseTests(SynchronousTestCase):
@@ -23,23 +24,23 @@ def check_case(test: CaseTests, case: Case) -> None:
         judge_request(case, case.upstream_request)
     if case.upstream_answer is not None and case.answer is not None:
         for chunk in case.upstream_answer:
-            strict.check_answer_chunk(chunk)
+            case.family.check_answer(chunk)
         judge_answer(case, case.answer)
 
 
 def judge_request(case: Case, body: dict[str, Any]) -> None:
-    """Raise unless *body* is a Gemini request that says what the case's Claude request says."""
+    """Raise unless *body* is an upstream request that says what the case's Claude request says."""
     body = json.loads(re.sub(r'"<(name_\d+)>"', r'"\1"', json.dumps(body)))
-    strict.check_request(body, case.kind == "vertex")
+    case.family.check_request(body, case.kind)
     facts.compare_requests(
-        json.loads(case.body), body, own_words=case.own_words, signatures=case.signatures, lost=case.lost
+        case.family, json.loads(case.body), body, own_words=case.own_words, signatures=case.signatures, lost=case.lost
     )
 
 
 def judge_answer(case: Case, message: dict[str, Any]) -> None:
     """Raise unless *message* is one that says what the case's chunks say."""
     strict.check_message(known_numbers(message))
-    facts.compare_answers(case.upstream_answer or [], filled(message), case.request)
+    facts.compare_answers(case.family, case.upstream_answer or [], case.filled(message), case.request)
 
 
 def known_numbers(answer: dict[str, Any]) -> dict[str, Any]:
@@ -47,4 +48,5 @@ def known_numbers(answer: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(answer).replace('"<number>"', "1"))
 
 
-add_tests(CaseTests, "gemini", lambda case: case.unsupported is None and case.error is None, check_case)
+for folder in FAMILIES:
+    add_tests(CaseTests, folder, lambda case: case.unsupported is None and case.error is None, check_case)

@@ -1,4 +1,4 @@
-"""The judges of the cases are no easy ones: what is missing from a Gemini body, one of them misses."""
+"""The judges of the cases are no easy ones: what is missing from an upstream's body, one of them misses."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.golden.cases import Case, cases
+from tests.golden.families import FAMILIES
 from tests.golden.test_cases import judge_answer, judge_request
 
 Path = tuple[str | int, ...]
@@ -59,15 +60,20 @@ def refuses(judge: Callable[[Case, Any], None], case: Case, value: Any) -> bool:
     return False
 
 
+def every_case() -> Iterator[Case]:
+    for folder in FAMILIES:
+        yield from cases(folder)
+
+
 class JudgeTests(SynchronousTestCase):
-    """Google's types and the facts together."""
+    """The types of each family and the facts together."""
 
     maxDiff = None
 
     def test_something_missing(self) -> None:
         """Whatever is left out of any case's body, its judges refuse the rest."""
         passed = []
-        for case in cases("gemini"):
+        for case in every_case():
             # Facts that a case calls lost are not looked at, nor is there any in what is empty.
             if case.upstream_request is None or case.lost:
                 continue
@@ -79,7 +85,7 @@ class JudgeTests(SynchronousTestCase):
     def test_something_missing_in_an_answer(self) -> None:
         """Whichever text, thought, call or figure is left out of an answer, its judges refuse the rest."""
         passed = []
-        for case in cases("gemini"):
+        for case in every_case():
             if not case.upstream_answer or case.answer is None or case.answer["stop_reason"] in CUT_OFF:
                 continue
             blocks = [("content", at) for at, block in enumerate(case.answer["content"]) if block["type"] in SAID]

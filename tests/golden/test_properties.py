@@ -11,15 +11,20 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.translate.conversation import Unsupported
+from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
 from claudeproxyd.translate.reading import read_conversation
 from claudeproxyd.translate.signatures import Signatures
-from tests.golden import facts, strict
-from tests.golden.cases import UNSIGNED, minted
+from tests.golden import facts
+from tests.golden.cases import minted
+from tests.golden.families import FAMILIES
+from tests.golden.families.family import ordered
 from tests.integration.support.captures import captured
 from tests.translate.test_reading_any import REQUESTS
 
 Json = dict[str, Any]
+
+FAMILY = FAMILIES["gemini"]
 
 PNG = "iVBORw0KGgo="
 
@@ -43,7 +48,7 @@ def sent(request: Json, model: str, kind: str, remembered: Iterable[str] = ()) -
     signatures = Signatures(lambda: 1.0)
     for tool_use_id in remembered:
         signatures.keep(tool_use_id, "c2ln")
-    conversation = read_conversation(json.dumps(request).encode(), family="google", version="2023-06-01")
+    conversation = read_conversation(json.dumps(request).encode(), family="google", policy=POLICY, version="2023-06-01")
     return translate(conversation, Terms(model, None, kind == "vertex"), signatures)
 
 
@@ -95,7 +100,7 @@ SAID = st.one_of(
 THOUGHTS = st.builds(
     lambda words, signature: {"type": "thinking", "thinking": words, "signature": signature},
     WORDS.filter(bool),
-    st.sampled_from([minted("c2ln"), minted(""), "EqQBCkYIBxgC", "cpxd1.openai.c2ln"]),
+    st.sampled_from([minted("c2ln", FAMILY.mark), minted("", FAMILY.mark), "EqQBCkYIBxgC", "cpxd1.openai.c2ln"]),
 )
 
 
@@ -151,7 +156,7 @@ class PropertyTests(SynchronousTestCase):
             self.assertTrue(str(refusal).strip())
             return
         event("sent")
-        strict.check_request(json.loads(made.body), kind == "vertex")
+        FAMILY.check_request(json.loads(made.body), kind)
 
     @PATIENT
     @given(conversations(), MODELS, KINDS)
@@ -161,9 +166,9 @@ class PropertyTests(SynchronousTestCase):
         Whatever may stand beside a result, it is never in the content that has results.
         """
         body = json.loads(sent(request, model, kind).body)
-        strict.check_request(body, kind == "vertex")
+        FAMILY.check_request(body, kind)
         lost = ["thought"] if model in ("gemini-2.0-flash", "gemma-3-27b-it") else []
-        facts.compare_requests(request, body, signatures=[UNSIGNED], lost=lost)
+        facts.compare_requests(FAMILY, request, body, signatures=FAMILY.own_signatures, lost=lost)
 
     @PATIENT
     @given(conversations(), MODELS, KINDS)
@@ -177,7 +182,7 @@ class PropertyTests(SynchronousTestCase):
                 before = json.loads(sent({**request, "messages": messages[:at]}, model, kind, calls).body)
                 self.assertEqual(whole["contents"][: len(before["contents"])], before["contents"])
                 self.assertEqual(whole.get("systemInstruction"), before.get("systemInstruction"))
-                self.assertEqual(facts.ordered(whole["tools"]), facts.ordered(before["tools"]))
+                self.assertEqual(ordered(whole["tools"]), ordered(before["tools"]))
 
 
 class RealClientTests(SynchronousTestCase):
@@ -191,8 +196,8 @@ class RealClientTests(SynchronousTestCase):
         for request in carried:
             for model in ("gemini-3-pro-preview", "gemini-2.5-flash", "gemini-2.0-flash"):
                 body = json.loads(sent(request, model, "vertex").body)
-                strict.check_request(body, on_vertex=True)
-                facts.compare_requests(request, body, signatures=[UNSIGNED])
+                FAMILY.check_request(body, "vertex")
+                facts.compare_requests(FAMILY, request, body, signatures=FAMILY.own_signatures)
 
     def test_safeguards(self) -> None:
         """What interactive Claude Code asks to be guarded is refused by name."""

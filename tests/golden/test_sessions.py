@@ -12,16 +12,17 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.translate.gemini.answers import read_whole
 from claudeproxyd.translate.signatures import Signatures
 from tests.golden import facts, strict
-from tests.golden.cases import FOLDER, Case, filled, matched
-from tests.golden.merging import merge
-from tests.golden.test_gemini import check_warnings, key_of, machine_for, read_stream, translated
-from tests.golden.wire import arrivals
+from tests.golden.cases import FOLDER, Case, filled
+from tests.golden.checks import check_warnings
+from tests.golden.families import FAMILIES
+from tests.golden.test_gemini import CHECKS
 from tests.messages.accumulate import accumulate
 
 Json = dict[str, Any]
+
+FAMILY = FAMILIES["gemini"]
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ def sessions() -> list[Session]:
 def spoken(value: Any, seen: dict[str, str]) -> Any:
     """*value* as the client has it: placeholders as what they have stood for so far."""
     if isinstance(value, str):
-        return seen.get(value) or filled(value)
+        return seen.get(value) or filled(value, FAMILY.mark)
     if isinstance(value, dict) and "<minted>" in value:
-        return filled(value)
+        return filled(value, FAMILY.mark)
     if isinstance(value, dict):
         return {key: spoken(member, seen) for key, member in value.items()}
     return [spoken(member, seen) for member in value] if isinstance(value, list) else value
@@ -127,10 +128,10 @@ def play(test: SynchronousTestCase, session: Session, memory: Callable[[], Signa
         check_request(test, case, signatures, turn.warnings)
         message = answered(case, turn, signatures, whole)
         seen.pop("<msg>", None)
-        test.assertEqual(message, matched(message, turn.answer, seen), case.name)
+        test.assertEqual(message, case.matched(message, turn.answer, seen), case.name)
         check_message(turn, message)
         for key, signature in turn.kept.items():
-            test.assertEqual(signatures.recall(key_of(seen.get(key, key), case)), signature, key)
+            test.assertEqual(signatures.recall(CHECKS.key_of(seen.get(key, key), case)), signature, key)
         messages.append({"role": "assistant", "content": message["content"]})
         contents += [{"role": "model", "parts": turn.returned}] if turn.returned else []
         kept = {**kept, **{seen.get(key, key): signature for key, signature in turn.kept.items()}}
@@ -138,36 +139,31 @@ def play(test: SynchronousTestCase, session: Session, memory: Callable[[], Signa
 
 def check_request(test: SynchronousTestCase, case: Case, signatures: Signatures, warnings: list[str]) -> None:
     """The body is the expected one; and that one is right by the types and by the facts."""
-    translation = translated(case, signatures)
+    translation = CHECKS.translator.translated(case, signatures)
     test.assertEqual(json.loads(translation.body), case.upstream_request, case.name)
     check_warnings(test, translation.warnings, warnings)
-    strict.check_request(case.upstream_request, case.kind == "vertex")
+    FAMILY.check_request(case.upstream_request or {}, case.kind)
     facts.compare_requests(
-        json.loads(case.body), case.upstream_request, own_words=case.own_words, signatures=case.signatures
+        FAMILY, json.loads(case.body), case.upstream_request, own_words=case.own_words, signatures=case.signatures
     )
 
 
 def answered(case: Case, turn: Turn, signatures: Signatures, whole: bool) -> Json:
     """The message that the daemon makes of the turn's answer."""
-    message: Json
     if whole:
-        request = translated(case, signatures)
-        machine = machine_for(case, request, whole=True)
-        read_whole(json.dumps(merge(turn.upstream_answer)).encode(), machine, request, signatures)
-        message = json.loads(machine.message())
-    else:
-        _, reads = next(arrivals(turn.upstream_answer))
-        batches, _ = read_stream(case, reads, signatures)
-        message = accumulate(b"".join(batch.frames for batch in batches))
-    return message
+        _, body = next(FAMILY.bodies(turn.upstream_answer))
+        return CHECKS.read_body(case, body, signatures)
+    _, reads = next(FAMILY.streams(turn.upstream_answer))
+    batches, _ = CHECKS.read_stream(case, reads, signatures)
+    return accumulate(b"".join(batch.frames for batch in batches))
 
 
 def check_message(turn: Turn, message: Json) -> None:
     """By the types and by the facts."""
     for chunk in turn.upstream_answer:
-        strict.check_answer_chunk(chunk)
+        FAMILY.check_answer(chunk)
     strict.check_message(message)
-    facts.compare_answers(turn.upstream_answer, message)
+    facts.compare_answers(FAMILY, turn.upstream_answer, message)
 
 
 def _add_tests() -> None:

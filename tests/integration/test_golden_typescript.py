@@ -9,8 +9,9 @@ from typing import Any
 
 from pytest_twisted import ensureDeferred
 
-from tests.golden.cases import Case, cases, matched
-from tests.golden.test_gemini import answer_reads, read_stream, remembering
+from tests.golden.cases import Case, cases
+from tests.golden.checks import answer_reads
+from tests.golden.test_gemini import CHECKS
 from tests.integration.support.clients import TYPESCRIPT_SDK, need
 from tests.integration.support.process import run
 from tests.integration.support.sdks import PROGRAMS
@@ -19,7 +20,7 @@ from tests.integration.support.sdks import PROGRAMS
 def stream_of(case: Case) -> str:
     """What the client is sent."""
     _, reads = answer_reads(case)[0]
-    batches, _ = read_stream(case, reads, remembering(case))
+    batches, _ = CHECKS.read_stream(case, reads, CHECKS.remembering(case))
     return b"".join(batch.frames for batch in batches).decode()
 
 
@@ -47,5 +48,5 @@ async def test_accumulated(tmp_path: Path) -> None:
     result = await run(program, within=60)
     assert result.code == 0, result.err
     for case, message in zip(answered, json.loads(result.out), strict=True):
-        expected = in_javascript(matched(message, case.answer, {}))
+        expected = in_javascript(case.matched(message, case.answer, {}))
         assert narrowed(in_javascript(message), expected) == expected, case.name

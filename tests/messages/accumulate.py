@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from claudeproxyd.messages.grammar import Grammar
+from tests.messages.grammar import Grammar
 
 
 def accumulate(frames: bytes) -> dict[str, Any]:

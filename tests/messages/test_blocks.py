@@ -12,21 +12,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.messages.blocks import BlockError, BlockMachine
-from claudeproxyd.messages.grammar import Grammar
+from claudeproxyd.messages.block import BlockError
+from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.ids import Ids
 from tests.messages.accumulate import accumulate
+from tests.messages.grammar import Grammar
+from tests.messages.outputs import Both
 
 
 def machine(**options: Any) -> BlockMachine:
-    options.setdefault("whole", True)
+    """One that streams and keeps the whole message, if not told otherwise."""
+    if "whole" not in options:
+        options |= {"whole": True, "output": Both()}
     numbers = itertools.count(1)
     return BlockMachine("claude-x", family="google", ids=Ids(lambda n: next(numbers).to_bytes(n)), **options)
 
 
 def result(machine: BlockMachine) -> dict[str, Any]:
     """The finished message, from its stream; checked to be the same as the whole body."""
-    streamed = accumulate(machine.take().frames)
+    streamed = accumulate(machine.flush().frames)
     whole = json.loads(machine.message())
     assert streamed == whole, (streamed, whole)
     return streamed
@@ -47,7 +51,7 @@ class ContentTests(SynchronousTestCase):
         m.usage.input = 7
         m.text("Hi\n")
         self.assertEqual(
-            m.take().frames.decode(),
+            m.flush().frames.decode(),
             'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_000000000000000000000001",'
             '"type":"message","role":"assistant","model":"claude-x","content":[],"stop_reason":null,"stop_sequence":null,'
             '"usage":{"input_tokens":7,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":0}}}\n\n'
@@ -137,7 +141,7 @@ class ContentTests(SynchronousTestCase):
         m = machine()
         m.text("")
         m.thinking("")
-        self.assertEqual(m.take().frames, b"")
+        self.assertEqual(m.flush().frames, b"")
         self.assertEqual(content(m), [])
 
     def test_space_alone(self) -> None:
@@ -146,7 +150,7 @@ class ContentTests(SynchronousTestCase):
         m = machine()
         m.text("\n")
         m.text(" \n")
-        self.assertEqual(m.take().frames, b"")
+        self.assertEqual(m.flush().frames, b"")
         m.thinking("t")
         m.text("\n")
         m.text("\n a ")
@@ -157,7 +161,7 @@ class ContentTests(SynchronousTestCase):
         self.assertEqual(
             [block.get("text", block["type"]) for block in result(m)["content"]], ["thinking", "\n\n a \n", "tool_use"]
         )
-        m = machine(max_held=10)
+        m = machine(max_buffered=10)
         m.text(" " * 10)
         self.assertRaises(BlockError, m.text, " ")
 
@@ -212,20 +216,20 @@ class ToolTests(SynchronousTestCase):
             m = machine()
             a, b = m.tool_use("A", "a"), m.tool_use("B", "b")
             m.tool_input(b, '{"y":')
-            self.assertNotIn(b'"B"', m.take().frames)
+            self.assertNotIn(b'"B"', m.flush().frames)
             if end:
                 m.tool_end(a)
             else:
                 m.tool_input(a, "{}")
-            self.assertIn(b'"partial_json":"{\\"y\\":"', m.take().frames)
+            self.assertIn(b'"partial_json":"{\\"y\\":"', m.flush().frames)
 
     def test_next_block_ends_a_whole_call(self) -> None:
         """Where the upstream never says that a call is over, text after it is not held back."""
         m = machine()
         m.tool_input(m.tool_use("A", "a"), '{"x": {}} ')
-        m.take()
+        m.flush()
         m.text("t")
-        self.assertIn(b'"text":"t"', m.take().frames)
+        self.assertIn(b'"text":"t"', m.flush().frames)
 
     def test_input_after_the_end(self) -> None:
         """More input for a call that is over is the upstream's fault and not lost silently; blanks are nothing."""
@@ -266,12 +270,12 @@ class ToolTests(SynchronousTestCase):
 
     def test_what_waits_has_a_bound(self) -> None:
         """An upstream that never ends its first call cannot fill the memory."""
-        m = machine(whole=False, max_held=1000)
+        m = machine(whole=False, max_buffered=1000)
         m.tool_use("A")
         with self.assertRaises(BlockError):
             for _ in range(100):
                 m.text("x" * 20)
-        m = machine(whole=False, max_held=1000)
+        m = machine(whole=False, max_buffered=1000)
         a = m.tool_use("A")
         with self.assertRaises(BlockError):
             for _ in range(100):
@@ -279,7 +283,7 @@ class ToolTests(SynchronousTestCase):
 
     def test_calls_that_are_over_are_let_go(self) -> None:
         """The bound is on what is kept, not on how many calls a message has, and a call that waited counts once."""
-        m = machine(whole=False, max_held=1000)
+        m = machine(whole=False, max_buffered=1000)
         a, b = m.tool_use("A"), m.tool_use("B")
         m.tool_input(b, '{"x":"%s"}' % ("y" * 600))
         m.tool_end(a)
@@ -370,7 +374,7 @@ class EndTests(SynchronousTestCase):
         m = machine()
         m.usage.input = 100
         m.text("a")
-        self.assertIn(b'"input_tokens":100', m.take().frames)
+        self.assertIn(b'"input_tokens":100', m.flush().frames)
         usage = m.usage
         usage.input, usage.output, usage.cache_read, usage.cache_write, usage.thinking = 90, 5, 8, 2, 1
         m.finish("end_turn")
@@ -382,16 +386,16 @@ class EndTests(SynchronousTestCase):
             "output_tokens_details": {"thinking_tokens": 1},
         }
         self.assertEqual(json.loads(m.message())["usage"], expected)
-        self.assertIn(json.dumps(expected, separators=(",", ":")).encode(), m.take().frames)
+        self.assertIn(json.dumps(expected, separators=(",", ":")).encode(), m.flush().frames)
         self.assertFalse(usage.estimated)
 
     def test_estimated_input(self) -> None:
         """What the input comes to is guessed where it must be told and the upstream has not counted it, else never."""
         m = machine(estimate=lambda: 12)
         m.text("a")
-        self.assertIn(b'"input_tokens":12', m.take().frames)
+        self.assertIn(b'"input_tokens":12', m.flush().frames)
         m = machine(estimate=lambda: 12)
-        m.cut()
+        m.estimate_usage()
         self.assertEqual(m.usage.input, 12)
         m = machine(estimate=self.fail)
         m.usage.input = 90
@@ -403,7 +407,7 @@ class EndTests(SynchronousTestCase):
         """Where the upstream counts nothing, or the answer is cut, the output is estimated and marked so."""
         m = machine()
         m.text("a" * 35)
-        m.cut()
+        m.estimate_usage()
         self.assertEqual((m.usage.output, m.usage.estimated), (10, True))
 
     def test_what_the_model_wrote(self) -> None:
@@ -417,7 +421,7 @@ class EndTests(SynchronousTestCase):
                 m.citation({"type": "web_search_result_location", "cited_text": "x" * 2000})
                 m.tool_use("f", "toolu_1")
                 m.tool_input("toolu_1", json.dumps({"a": '"' * 10, "b": "\\" * 5}, separators=(",", ":")).ljust(70))
-                m.cut()
+                m.estimate_usage()
                 self.assertEqual((m.usage.output, m.usage.estimated), (40, True))
 
 
@@ -429,22 +433,22 @@ class BatchTests(SynchronousTestCase):
         m = machine()
         m.text("a")
         m.text("b")
-        batch = m.take()
+        batch = m.flush()
         self.assertEqual((batch.count, batch.content, batch.ended), (4, True, False))
         self.assertEqual(len(Grammar().frames(batch.frames)), 4)
-        batch = m.take()
+        batch = m.flush()
         self.assertEqual((batch.frames, batch.count, batch.content), (b"", 0, False))
 
     def test_content(self) -> None:
         """A block that has only begun commits nothing; its end does, and so does that of a message without content."""
         m = machine()
         id = m.tool_use("A")
-        self.assertFalse(m.take().content)
+        self.assertFalse(m.flush().content)
         m.tool_end(id)
-        self.assertTrue(m.take().content)
+        self.assertTrue(m.flush().content)
         m = machine()
         m.finish("max_tokens")
-        self.assertTrue(m.take().content)
+        self.assertTrue(m.flush().content)
 
     def test_pings(self) -> None:
         """Pings pass between frames once content is out, and are dropped before it."""
@@ -452,21 +456,21 @@ class BatchTests(SynchronousTestCase):
         m.ping()
         id = m.tool_use("A")
         m.ping()
-        self.assertNotIn(b"ping", m.take().frames)
+        self.assertNotIn(b"ping", m.flush().frames)
         m.tool_end(id)
         m.text("a")
         m.ping()
         m.finish("max_tokens")
         m.ping()
-        self.assertEqual(m.take().frames.count(b"event: ping"), 1)
+        self.assertEqual(m.flush().frames.count(b"event: ping"), 1)
 
     def test_end(self) -> None:
         """The batch with message_stop says so, and no other does."""
         m = machine()
         m.text("a")
-        self.assertFalse(m.take().ended)
+        self.assertFalse(m.flush().ended)
         m.finish("end_turn")
-        self.assertEqual([m.take().ended, m.take().ended], [True, False])
+        self.assertEqual([m.flush().ended, m.flush().ended], [True, False])
 
     def test_message_wants_the_end(self) -> None:
         """A whole body is never made of half an answer, nor of a stream that kept nothing."""
@@ -487,7 +491,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.machine = BlockMachine("m", family="openai", whole=True, stop_sequences=["<b>", "a<"])
+        self.machine = BlockMachine("m", family="openai", output=Both(), stop_sequences=["<b>", "a<"])
         self.grammar = Grammar()
         self.frames = b""
         self.calls: list[str] = []
@@ -559,7 +563,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def legal_so_far(self) -> None:
-        frames = self.machine.take().frames
+        frames = self.machine.flush().frames
         self.grammar.frames(frames)
         self.frames += frames
 

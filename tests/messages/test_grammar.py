@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.messages.grammar import Grammar, GrammarError
+from tests.messages.grammar import Grammar, GrammarError
 
 START = {"type": "message_start", "message": {}}
 END = [{"type": "message_delta", "delta": {}, "usage": {}}, {"type": "message_stop"}]

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from claudeproxyd.translate.conversation import Conversation, Unsupported
+from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.reading import read_conversation
 
 
@@ -17,7 +18,7 @@ def body(*messages: Any, **members: Any) -> bytes:
 
 def read(*messages: Any, family: str = "google", version: str = "2023-06-01", **members: Any) -> Conversation:
     """What a request amounts to."""
-    return read_conversation(body(*messages, **members), family=family, version=version)
+    return read_conversation(body(*messages, **members), family=family, policy=POLICY, version=version)
 
 
 def refusal(*messages: Any, version: str = "2023-06-01", **members: Any) -> str:

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.translate import wire
 from claudeproxyd.translate.conversation import Conversation, Media, Native, Part, Text, Thought, ToolResult, ToolUse
+from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.reading import read_conversation
 from tests.translate.asking import assistant, body, call, read, refusal, result, system, text, user
 
@@ -198,7 +199,7 @@ class CallTests(SynchronousTestCase):
         """The input goes back as the very bytes that the client sent."""
         sent = b'{ "n":1.0, "big":12345678901234567890123 }'
         request = body(user("go"), assistant(call("i")), user(result("i"))).replace(b'"input": {}', b'"input": ' + sent)
-        made = read_conversation(request, family="google").turns[1].parts[0]
+        made = read_conversation(request, family="google", policy=POLICY).turns[1].parts[0]
         assert isinstance(made, ToolUse)
         self.assertEqual((made.id, made.name, bytes(made.input)), ("i", "look", sent))
 

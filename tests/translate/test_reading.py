@@ -8,6 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.translate.conversation import Text, Thinking, Unsupported
+from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.reading import read_conversation
 from tests.translate.asking import assistant, body, call, read, refusal, result, text, user
 
@@ -154,7 +155,7 @@ class BodyTests(SynchronousTestCase):
 
     def refused(self, sent: bytes) -> str:
         with self.assertRaises(Unsupported) as caught:
-            read_conversation(sent, family="google")
+            read_conversation(sent, family="google", policy=POLICY)
         return str(caught.exception)
 
     def test_places(self) -> None:
@@ -249,7 +250,7 @@ class BodyTests(SynchronousTestCase):
             "output_config": {"effort": "high"},
             "stream": True,
         }
-        said = read_conversation(json.dumps(request).encode(), family="google")
+        said = read_conversation(json.dumps(request).encode(), family="google", policy=POLICY)
         self.assertEqual(said.warnings, [])
         self.assertEqual(said.system, ["You are"])
         self.assertEqual([tool.name for tool in said.tools], ["Read"])

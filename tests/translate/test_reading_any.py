@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.translate.conversation import Conversation, Text, Thought, ToolResult, ToolUse, Unsupported
+from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.reading import read_conversation
 from tests.translate.asking import assistant, call, result, text, tool, user
 from tests.translate.sdk_strategies import TEXTS, VALUES, sent_as, shaped
@@ -46,7 +47,7 @@ REQUESTS = shaped(
 
 def read(request: Any, version: str = "2023-06-01") -> Conversation | None:
     try:
-        return read_conversation(json.dumps(request).encode(), family="google", version=version)
+        return read_conversation(json.dumps(request).encode(), family="google", policy=POLICY, version=version)
     except Unsupported:
         event("refused")
         return None
@@ -110,4 +111,4 @@ class AnyRequestTests(SynchronousTestCase):
     def test_garbage(self, sent: bytes) -> None:
         """Bytes that are no request are refused."""
         with self.assertRaises(Unsupported):
-            read_conversation(sent, family="google")
+            read_conversation(sent, family="google", policy=POLICY)

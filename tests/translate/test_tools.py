@@ -8,6 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.translate.conversation import Conversation, Text, ToolChoice, ToolResult, WebSearch
+from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.published import PUBLISHED
 from claudeproxyd.translate.reading import read_conversation
 from tests.translate.asking import assistant, body, call, read, refusal, result, system, tool, user
@@ -32,7 +33,7 @@ class CustomTests(SynchronousTestCase):
         """The client's schema stays the bytes that it sent: big numbers, the order of members, spaces."""
         sent = b'{"z" : 1.50, "type":"object","a":12345678901234567890123}'
         request = body(tools=[tool("t", description="does")]).replace(b'{"type": "object"}', sent)
-        (offered,) = read_conversation(request, family="google").tools
+        (offered,) = read_conversation(request, family="google", policy=POLICY).tools
         self.assertEqual((offered.name, offered.description, bytes(offered.schema)), ("t", "does", sent))
 
     def test_misfits(self) -> None:

@@ -28,6 +28,7 @@ from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import Phase
 from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
+from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
 from claudeproxyd.translate.gemini.responses import MOST_TOKENS
 from claudeproxyd.translate.reading import read_conversation
@@ -155,7 +156,9 @@ class GeminiExecutor(HTTPExecutor):
         """*signed*: with what Google has signed. Raises Unsupported."""
         version = value_of(call.headers, b"anthropic-version") or DEFAULT_VERSION
         return translate(
-            read_conversation(body, family=self.family if signed else "", version=version.decode("latin-1")),
+            read_conversation(
+                body, family=self.family if signed else "", policy=POLICY, version=version.decode("latin-1")
+            ),
             Terms(
                 model=route.model,
                 max_output_tokens=route.max_output_tokens,
@@ -227,7 +230,7 @@ class GeminiExecutor(HTTPExecutor):
         machine.usage.output = 0
         machine.finish("max_tokens")
         if streamed:
-            return LocalStream(_JSON, machine.take(), machine.usage, "max_tokens")
+            return LocalStream(_JSON, machine.flush(), machine.usage, "max_tokens")
         return BufferedResponse(_JSON, ParsedMessage(machine.message(), machine.usage, "max_tokens"))
 
 

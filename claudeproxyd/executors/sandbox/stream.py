@@ -97,7 +97,7 @@ class SandboxStream:
         self._consumer = None
         self._next = None
         self._disarm()
-        self._machine.cut()
+        self._machine.estimate_usage()
 
     # Time.
 
@@ -138,7 +138,7 @@ class SandboxStream:
         self._hand_on()
 
     def _hand_on(self) -> None:
-        batch = self._machine.take()
+        batch = self._machine.flush()
         consumer = self._consumer
         if consumer is None or not batch.count:
             return

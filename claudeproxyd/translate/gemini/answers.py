@@ -14,7 +14,7 @@ from zope.interface import implementer
 from claudeproxyd.framing.elements import ElementSplitter
 from claudeproxyd.framing.sse import FrameSplitter
 from claudeproxyd.interfaces import IStreamReader
-from claudeproxyd.messages.blocks import BlockError
+from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.frame import read_frame
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.loose import UNREADABLE
@@ -79,7 +79,6 @@ class GeminiReader:
         self._signatures = signatures
         self._limit = max_event_bytes
         self._last = last
-        self._streamed = not machine.whole
         self.content = False
         """The client may have some of the answer."""
         self._splitter: FrameSplitter | ElementSplitter | None = None
@@ -111,7 +110,7 @@ class GeminiReader:
     def usage(self) -> Usage:
         """As upstream counted; estimated where the answer was cut before it did."""
         if self._machine.stop_reason is None:
-            self._machine.cut()
+            self._machine.estimate_usage()
         return self._machine.usage
 
     @property
@@ -175,10 +174,9 @@ class GeminiReader:
         return None
 
     def _batch(self, error: bytes | None) -> Batch:
-        batch = self._machine.take()
+        batch = self._machine.flush()
         batch.error = error
-        if batch.content and self._streamed:
-            self.content = True
+        self.content = self.content or batch.content
         return batch
 
     def _note(self, oddity: str) -> None:

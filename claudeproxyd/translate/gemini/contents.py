@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from claudeproxyd.messages.url_sources import GOOGLES, objection, refusal
 from claudeproxyd.translate.conversation import Media, Native, Text, Thought, ToolResult, ToolUse, Unsupported
-from claudeproxyd.translate.fates import not_carried
+from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.gemini.searches import read_record
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from claudeproxyd.messages.blocks import BlockError
+from claudeproxyd.messages.block import BlockError
 
 _STEP = re.compile(r"""\.([^.\[\]]+)|\[(\d{1,9})\]|\['([^'\\]*)'\]|\["([^"\\]*)"\]""")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from claudeproxyd.translate.conversation import Unsupported
-from claudeproxyd.translate.fates import not_carried
+from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.gemini.contents import ContentWriter
 from claudeproxyd.translate.gemini.models import dialect_of
 from claudeproxyd.translate.gemini.schemas import json_schema, parameters

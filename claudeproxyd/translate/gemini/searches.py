@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from claudeproxyd.messages.loose import UNREADABLE
 from claudeproxyd.translate.gemini.responses import is_there
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def read_record(record: bytes) -> list[dict[str, msgspec.Raw]] | None:
     """The parts as they came; None where clients have brought something else."""
     try:
         parts = _decode_parts(record)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     return parts if all(part.keys() <= _MEMBERS for part in parts) else None
 

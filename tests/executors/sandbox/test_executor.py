@@ -20,13 +20,13 @@ from claudeproxyd.interfaces import IBufferedResponse, IEventConsumer, IExecutor
 from claudeproxyd.leases import Credential
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.envelope import read_envelope
-from claudeproxyd.messages.grammar import Grammar
 from claudeproxyd.messages.ids import is_minted
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
 from tests.dispatch.fakes import FakeAccount
 from tests.executors.sandbox.test_prompt import BASH
 from tests.messages.accumulate import accumulate
+from tests.messages.grammar import Grammar
 
 
 class FakeCall:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.golden import strict
+from tests.golden.families.gemini import strict
 from tests.integration.support import answers, gemini
 from tests.integration.support.upstream import Answer, Exchange, Recorded
 

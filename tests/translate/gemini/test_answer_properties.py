@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.framing.sse import FrameTooLarge
-from claudeproxyd.messages.grammar import Grammar
 from claudeproxyd.messages.reader import Damaged, ModelFault
 from claudeproxyd.translate.gemini import finish
 from tests.messages.accumulate import accumulate
+from tests.messages.grammar import Grammar
 from tests.translate.gemini.answering import COUNTS, Answer, Json, chunk, sse, whole
 
 words = st.text(st.sampled_from('aé𝄞 "\\\n{}STOP'), max_size=8)

@@ -12,13 +12,13 @@ from pydantic import TypeAdapter
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.framing.sse import FrameTooLarge
-from claudeproxyd.messages.grammar import Grammar
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.reader import Damaged, ModelFault
 from claudeproxyd.translate.conversation import ToolUse, Turn
 from claudeproxyd.translate.gemini.answers import MOST_TEXT, read_whole
 from claudeproxyd.translate.signatures import Said
 from tests.messages.accumulate import accumulate
+from tests.messages.grammar import Grammar
 from tests.translate.gemini.answering import (
     COUNTS,
     USAGE,

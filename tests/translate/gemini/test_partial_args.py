@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.messages.blocks import BlockError
+from claudeproxyd.messages.block import BlockError
 from claudeproxyd.translate.gemini.partial_args import PartialCall
 from tests.translate.gemini.answering import call, chunk, message
 

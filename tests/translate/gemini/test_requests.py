@@ -28,7 +28,7 @@ from claudeproxyd.translate.conversation import (
 )
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
 from claudeproxyd.translate.signatures import Said, Signatures
-from tests.golden.strict import check_request
+from tests.golden.families.gemini.strict import check_request
 
 SCHEMA = msgspec.Raw(b'{"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "integer"}}}')
 NEW = "gemini-3-pro-preview"

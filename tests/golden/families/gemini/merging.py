@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
-Json = dict[str, Any]
+from tests.golden.families.family import Json
 
 
 def merge(chunks: Sequence[Json]) -> Json:

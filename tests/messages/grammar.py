@@ -1,4 +1,4 @@
-"""The strict grammar of a Claude stream, for what this daemon writes itself: translators and the sandbox.
+"""The strict grammar of a Claude stream, for what the daemon writes itself: translators and the sandbox.
 
 ::
 
@@ -42,7 +42,7 @@ _GROWING = {kind for kinds in _FITS.values() for kind in kinds}
 
 
 class GrammarError(Exception):
-    """An event that is not legal where it stands: a mistake in our own code."""
+    """An event that is not legal where it stands: a mistake in the daemon's code."""
 
 
 class Grammar:

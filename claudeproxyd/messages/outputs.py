@@ -1,0 +1,187 @@
+"""What becomes of a message's blocks: the frames of a stream, or one whole message.
+
+:class:`~claudeproxyd.messages.blocks.BlockMachine` calls an output in legal order: ``start``, then ``open``, ``delta``
+and ``close`` for one block after another, then ``finish``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from claudeproxyd.messages.batch import Batch
+from claudeproxyd.messages.block import is_object
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_encode = msgspec.json.Encoder().encode
+
+_PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+_DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":"%b_delta","%b":'
+
+#: The kinds of delta, and the member that each carries.
+_MEMBERS = {
+    "text": b"text",
+    "thinking": b"thinking",
+    "signature": b"signature",
+    "input_json": b"partial_json",
+    "citations": b"citation",
+}
+
+
+class Output(Protocol):
+    """Takes the events of one message."""
+
+    def start(self, message: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
+        """Begin the message; *message* has all its members but the usage, those that come later empty."""
+
+    def open(self, start: Mapping[str, Any]) -> None:
+        """Begin the next block, as content_block_start has it."""
+
+    def delta(self, kind: str, value: Any) -> int:
+        """Add to the open block. Return how many bytes of JSON *value* is."""
+
+    def close(self) -> None:
+        """End the open block."""
+
+    def ping(self) -> None:
+        """Give a sign of life, if a client may see one now."""
+
+    def finish(self, delta: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
+        """End the message; *delta* has why."""
+
+    def flush(self) -> Batch:
+        """Return what a client is to see of everything since the last call."""
+
+    def message(self) -> bytes:
+        """Return the whole message as JSON. Raises RuntimeError where there is none."""
+
+
+class FrameWriter:
+    """Writes the events as frames of server-sent events, and keeps none."""
+
+    __slots__ = ("_content", "_ended", "_frames", "_had_content", "_index", "_prefixes")
+
+    def __init__(self) -> None:
+        self._frames: list[bytes] = []
+        self._content = False
+        """A content event is among the frames; ``_had_content``: one was, ever."""
+        self._had_content = False
+        self._ended = False
+        self._index = -1
+        self._prefixes: dict[str, bytes] = {}
+        """The bytes of a delta up to its value, by its kind; of the open block."""
+
+    def start(self, message: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
+        """Write ``message_start``."""
+        self._frame(b"message_start", {"message": {**message, "usage": usage}})
+
+    def open(self, start: Mapping[str, Any]) -> None:
+        """Write ``content_block_start``, with the next index."""
+        self._index += 1
+        self._prefixes.clear()
+        self._frame(b"content_block_start", {"index": self._index, "content_block": start})
+
+    def delta(self, kind: str, value: Any) -> int:
+        """Write ``content_block_delta``."""
+        prefix = self._prefixes.get(kind)
+        if prefix is None:
+            prefix = self._prefixes[kind] = _DELTA % (self._index, kind.encode(), _MEMBERS[kind])
+        data = _encode(value)
+        self._frames.append(b"%b%b}}\n\n" % (prefix, data))
+        self._content = self._had_content = True
+        return len(data)
+
+    def close(self) -> None:
+        """Write ``content_block_stop``."""
+        self._frame(b"content_block_stop", {"index": self._index})
+        self._content = self._had_content = True
+
+    def ping(self) -> None:
+        """Write ``ping``: none ahead of the first content event, none after the end."""
+        if self._had_content and not self._ended:
+            self._frames.append(_PING)
+
+    def finish(self, delta: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
+        """Write ``message_delta`` and ``message_stop``."""
+        self._frame(b"message_delta", {"delta": delta, "usage": usage})
+        self._frame(b"message_stop", {})
+        self._content = self._ended = True
+
+    def flush(self) -> Batch:
+        """Return the frames since the last call, for one write."""
+        frames, self._frames = self._frames, []
+        batch = Batch(b"".join(frames), len(frames), self._content, ended=self._ended and bool(frames))
+        self._content = False
+        return batch
+
+    def message(self) -> bytes:
+        """Raise RuntimeError: a stream needs no memory."""
+        raise RuntimeError("a stream keeps no message")
+
+    def _frame(self, name: bytes, members: dict[str, Any]) -> None:
+        data = _encode({"type": name.decode(), **members})
+        self._frames.append(b"event: %b\ndata: %b\n\n" % (name, data))
+
+
+class MessageCollector:
+    """Puts the whole message together, and shows nothing before."""
+
+    __slots__ = ("_block", "_content", "_deltas", "_ended", "_message")
+
+    def __init__(self) -> None:
+        self._message: dict[str, Any] = {}
+        self._content: list[dict[str, Any]] = []
+        """The blocks that are closed."""
+        self._block: dict[str, Any] = {}
+        self._deltas: dict[str, list[Any]] = {}
+        """Of the open block, by kind."""
+        self._ended = False
+
+    def start(self, message: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
+        """Keep *message*; the usage is known better at the end."""
+        self._message = dict(message)
+
+    def open(self, start: Mapping[str, Any]) -> None:
+        """Begin the next block."""
+        self._block = dict(start)
+        self._deltas = {}
+
+    def delta(self, kind: str, value: Any) -> int:
+        """Keep the delta."""
+        self._deltas.setdefault(kind, []).append(value)
+        return len(_encode(value))
+
+    def close(self) -> None:
+        """Put the block together."""
+        block = self._block
+        for kind, values in self._deltas.items():
+            if kind == "citations":
+                block["citations"] = values
+            elif kind == "input_json":
+                text = "".join(values)
+                # Input that max_tokens has cut short is left out: the clients do not run such a call.
+                block["input"] = msgspec.Raw(text.encode()) if is_object(text) else {}
+            else:
+                block[kind] = "".join(values)
+        self._content.append(block)
+
+    def ping(self) -> None:
+        """Do nothing: nobody waits for frames."""
+
+    def finish(self, delta: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
+        """Complete the message."""
+        self._message |= {"content": self._content, **delta, "usage": usage}
+        self._ended = True
+
+    def flush(self) -> Batch:
+        """Return a batch without frames; it says whether the message has ended."""
+        return Batch(b"", 0, False, ended=self._ended)
+
+    def message(self) -> bytes:
+        """Return the whole message as JSON. Raises RuntimeError before the end."""
+        if not self._ended:
+            raise RuntimeError("the message is not finished")
+        return _encode(self._message)

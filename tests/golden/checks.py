@@ -1,0 +1,224 @@
+"""What is checked of the daemon in every case, whichever family it is for: README.md tells of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.messages.batch import Batch
+from claudeproxyd.messages.block import BlockError
+from claudeproxyd.messages.blocks import BlockMachine
+from claudeproxyd.messages.reader import Damaged, ModelFault
+from claudeproxyd.outcomes.classify import classify
+from claudeproxyd.outcomes.types import Evidence, Phase
+from claudeproxyd.translate.conversation import Unsupported
+from claudeproxyd.translate.signatures import Signatures
+from tests.golden import strict
+from tests.golden.cases import HELLO, Case, add_tests
+from tests.golden.client import message_of
+from tests.messages.accumulate import accumulate
+
+Json = dict[str, Any]
+
+
+class Translator(Protocol):
+    """The daemon's code for one family, as the cases drive it."""
+
+    family: str
+    """By which its signatures are minted and its errors classified."""
+
+    def translated(self, case: Case, signatures: Signatures) -> Any:
+        """Return the request: ``body``, ``stop_sequences``, ``warnings``, ``empty``, ``said``. Raises Unsupported."""
+
+    def reader(self, case: Case, machine: BlockMachine, request: Any, signatures: Signatures) -> Any:
+        """Return a StreamReader; its ``content`` tells whether a client may have some of the answer."""
+
+    def read_whole(self, case: Case, body: bytes, machine: BlockMachine, request: Any, signatures: Signatures) -> None:
+        """Read an answer that is not streamed."""
+
+    def check_count(self, test: Any, case: Case, request: Any) -> None:
+        """Check that the upstream is asked to count the same as it is sent."""
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The checks of one family's cases."""
+
+    translator: Translator
+
+    def add_to(
+        self,
+        folder: str,
+        *,
+        requests: type,
+        refusals: type,
+        streams: type,
+        wholes: type,
+        faults: type,
+    ) -> None:
+        """Give each of these TestCases a method for every case of *folder* that it is about."""
+        add_tests(requests, folder, lambda case: case.upstream_request is not None or case.empty, self.check_request)
+        add_tests(refusals, folder, lambda case: case.unsupported is not None, self.check_refusal)
+        add_tests(streams, folder, lambda case: case.answer is not None, self.check_stream)
+        add_tests(
+            wholes, folder, lambda case: case.answer is not None and case.upstream_answer is not None, self.check_whole
+        )
+        add_tests(faults, folder, lambda case: case.error is not None, self.check_fault)
+
+    # -- memory
+
+    def remembering(self, case: Case) -> Signatures:
+        """The memory that the case's earlier turns have left."""
+        signatures = Signatures(lambda: 1.0)
+        for key, signature in case.remembered.items():
+            signatures.keep(self.key_of(key, case), signature)
+        return signatures
+
+    def key_of(self, key: str, case: Case) -> str:
+        """``text:WORDS`` stands for the key of a text block: of the case's history, else of its answer."""
+        if not key.startswith("text:"):
+            return key
+        words = key.removeprefix("text:")
+        messages = case.request["messages"]
+        said = [message["role"] == "assistant" and words in json.dumps(message) for message in messages]
+        before = messages[: said.index(True)] if any(said) else messages
+        request = {**case.request, "messages": before}
+        earlier = self.translator.translated(replace(case, request=request), Signatures(lambda: 1.0))
+        return str(earlier.said.key(words))
+
+    def check_kept(self, test: Any, case: Case, signatures: Signatures, seen: dict[str, str]) -> None:
+        for key, signature in case.kept.items():
+            test.assertEqual(signatures.recall(self.key_of(seen.get(key, key), case)), signature, key)
+        if case.kept:
+            test.assertEqual(len(signatures), len(case.remembered | case.kept))
+
+    # -- requests
+
+    def check_request(self, test: Any, case: Case) -> None:
+        """It becomes the body that the case says, with its warnings."""
+        request = self.translator.translated(case, self.remembering(case))
+        body = json.loads(request.body)
+        if case.upstream_request is not None:
+            expected = case.matched(body, case.upstream_request, {})
+            test.assertEqual(body, expected)
+            # Models answer in the order that a schema's members have.
+            test.assertEqual(case.family.schemas(body), case.family.schemas(expected), "the order of members")
+        check_warnings(test, request.warnings, case.warnings)
+        test.assertEqual(request.empty, case.empty)
+        test.assertEqual(list(request.stop_sequences), case.request.get("stop_sequences", []))
+        self.translator.check_count(test, case, request)
+
+    def check_refusal(self, test: Any, case: Case) -> None:
+        refusal = test.assertRaises(Unsupported, self.translator.translated, case, self.remembering(case))
+        test.assertIn(case.unsupported, str(refusal))
+
+    # -- answers
+
+    def machine_for(self, case: Case, request: Any, whole: bool = False) -> BlockMachine:
+        return BlockMachine(
+            case.request.get("model", HELLO["model"]),
+            family=self.translator.family,
+            stop_sequences=request.stop_sequences,
+            whole=whole,
+        )
+
+    def read_stream(self, case: Case, reads: Sequence[bytes], signatures: Signatures) -> tuple[list[Batch], Any]:
+        """The batches of one stream, and its reader."""
+        request = self.translator.translated(case, signatures)
+        reader = self.translator.reader(case, self.machine_for(case, request), request, signatures)
+        batches = []
+        for read in reads:
+            batches.append(reader.feed(read))
+            if batches[-1].ended or batches[-1].error is not None:
+                return batches, reader
+        batches.append(reader.end())
+        return batches, reader
+
+    def read_body(self, case: Case, body: bytes, signatures: Signatures) -> Json:
+        """The message of an answer that is not streamed."""
+        request = self.translator.translated(case, signatures)
+        machine = self.machine_for(case, request, whole=True)
+        self.translator.read_whole(case, body, machine, request, signatures)
+        message: Json = json.loads(machine.message())
+        return message
+
+    def check_stream(self, test: Any, case: Case) -> None:
+        """However it arrives it becomes the message that the case says."""
+        for way, reads in answer_reads(case):
+            signatures = self.remembering(case)
+            batches, reader = self.read_stream(case, reads, signatures)
+            test.assertTrue(batches[-1].ended, f"{way}: the stream does not end")
+            frames = b"".join(batch.frames for batch in batches)
+            seen: dict[str, str] = {}
+            streamed = accumulate(frames)
+            expected = case.matched(streamed, case.answer, seen)
+            test.assertEqual(streamed, expected, way)
+            test.assertEqual(reader.stop_reason, expected["stop_reason"])
+            test.assertEqual(reader.usage.output, expected["usage"]["output_tokens"])
+            self.check_kept(test, case, signatures, seen)
+            strict.check_message(streamed)
+            check_client(test, frames, streamed)
+
+    def check_whole(self, test: Any, case: Case) -> None:
+        """In one body it becomes the same message."""
+        for way, body in case.family.bodies(case.upstream_answer or []):
+            signatures = self.remembering(case)
+            message = self.read_body(case, body, signatures)
+            seen: dict[str, str] = {}
+            test.assertEqual(message, case.matched(message, case.answer, seen), way)
+            self.check_kept(test, case, signatures, seen)
+
+    def check_fault(self, test: Any, case: Case) -> None:
+        for way, reads in answer_reads(case):
+            test.assertEqual(classify(self.fault_of(case, reads)).kind.value, case.error, way)
+
+    def fault_of(self, case: Case, reads: Sequence[bytes]) -> Evidence:
+        """What an executor would have to judge."""
+        family = self.translator.family
+        try:
+            batches, reader = self.read_stream(case, reads, self.remembering(case))
+        except ModelFault:
+            return Evidence(family, Phase.STREAM, 200, failure="model_fault")
+        except (Damaged, BlockError):
+            return Evidence(family, Phase.STREAM, 200, failure="malformed")
+        if batches[-1].error is not None:
+            return Evidence(family, Phase.STREAM, 200, body=batches[-1].error)
+        assert not batches[-1].ended, "the answer is whole"
+        return Evidence(family, Phase.STREAM, 200, failure="cut", message_committed=reader.content)
+
+
+def answer_reads(case: Case) -> list[tuple[str, list[bytes]]]:
+    """The ways in which the case's answer arrives."""
+    if case.upstream_bytes is not None:
+        return [("as it is", [case.upstream_bytes.encode()])]
+    return list(case.family.streams(case.upstream_answer or []))
+
+
+def check_warnings(test: SynchronousTestCase, warnings: Sequence[str], expected: Sequence[str]) -> None:
+    """Each expected one is there, and no other."""
+    for words in expected:
+        test.assertTrue(any(words in warning for warning in warnings), f"no {words!r} in {warnings}")
+    unexpected = [warning for warning in warnings if not any(words in warning for words in expected)]
+    test.assertEqual(unexpected, [])
+
+
+def check_client(test: SynchronousTestCase, frames: bytes, expected: Json) -> None:
+    """The official client puts the same message together."""
+    message = message_of(frames)
+    for block in message["content"]:
+        block.pop("parsed_output", None)
+    message["content"] = [_without_null_citations(block) for block in message["content"]]
+    test.assertEqual(message["content"], expected["content"])
+    for member in ("id", "model", "role", "stop_reason", "stop_sequence"):
+        test.assertEqual(message[member], expected[member])
+    test.assertEqual(message.get("stop_details"), expected.get("stop_details"))
+    for figure, value in expected["usage"].items():
+        test.assertEqual(message["usage"][figure], value)
+
+
+def _without_null_citations(block: Json) -> Json:
+    return {name: value for name, value in block.items() if name != "citations" or value is not None}

@@ -1,0 +1,11 @@
+"""The families of upstream APIs that there are cases for, each with its judge: README.md tells how another is added."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.golden.families.family import Family
+from tests.golden.families.gemini import Gemini
+
+#: By the folder that has a family's cases.
+FAMILIES: Mapping[str, Family] = {"gemini": Gemini()}
