@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from claudeproxyd.config.secret import Secret
-from claudeproxyd.outcomes.types import Kind, Scope
+from claudeproxyd.outcomes.classify import FOR_RULES
+from claudeproxyd.outcomes.types import Scope
 
 KINDS = ("anthropic", "gemini", "vertex", "openai-chat", "openai-responses", "bedrock", "sandbox")
 """The provider kinds that this project promises; a version may not have built them all, and plugins add others."""
@@ -173,7 +174,7 @@ class Rule:
 
     outcome: str = required(
         "What it is.",
-        choices=tuple(kind.value for kind in Kind if kind not in (Kind.OK, Kind.CANCELLED, Kind.INTERNAL)),
+        choices=tuple(FOR_RULES),
     )
     status: int = setting(0, "The status it applies to; 0: any.")
     match: str = setting(
