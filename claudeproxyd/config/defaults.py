@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 
-from claudeproxyd.config.schema import Config, Credential, Provider
+from claudeproxyd.config.homes import has_home
+from claudeproxyd.config.schema import Config, Credential, Provider, Server
 from claudeproxyd.interfaces import IExecutorMaker
 
 IMPLICIT_CREDENTIAL = "default"
@@ -25,9 +26,18 @@ _ADDED: Mapping[str, tuple[str, ...]] = {
 and every request would be for ``/v1/v1/messages``."""
 
 
+_STATE = Server().state
+
+
 def completed(config: Config, makers: Mapping[str, IExecutorMaker]) -> Config:
-    """*config* with the base URLs of its kinds, without what those add to them, and with implicit credentials."""
-    return replace(config, providers=[_completed(provider, makers) for provider in config.providers])
+    """*config* with the base URLs of its kinds, without what those add to them, and with implicit credentials.
+
+    The state is in memory where its usual file would lie in a home directory that is not there.
+    """
+    server = config.server
+    if server.state == _STATE and not has_home():
+        server = replace(server, state="memory:")
+    return replace(config, server=server, providers=[_completed(provider, makers) for provider in config.providers])
 
 
 def _completed(provider: Provider, makers: Mapping[str, IExecutorMaker]) -> Provider:
