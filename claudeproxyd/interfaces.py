@@ -424,7 +424,10 @@ class IStateStore(Interface):
         """
 
     def save(changes: Mapping[str, Any]) -> None:
-        """Write behind: keys to values, None deletes. Batched; a crash loses at most a second of it."""
+        """Write behind: keys to values, None deletes. Batched; a crash loses at most a second of it.
+
+        A refresh token that was given in the place of another waits for no batch.
+        """
 
     def close() -> Deferred[None]:
         """Write what waits, and let go. Never fails; a cancelled one gives up the rest."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: hold up every stream by 20 ms.
 SHARE = 0.0005
 #: Of the garbage collector meanwhile: a bite takes below a millisecond, and it looks at no more than what is new.
-BITES = (1_000, 10, 1_000_000)
+BITES = (300, 3, 1_000_000)
 
 
 @dataclass(frozen=True)

@@ -435,6 +435,18 @@ class Reloading(DaemonTestCase):
         stranger = post(body=b'{"model":"m","max_tokens":9,"messages":[]}')
         self.assertEqual(Connection(self.daemon.site, "192.0.2.7").ask(stranger).status, 401)
 
+    def test_warnings(self) -> None:
+        """What is allowed and probably not meant is told at the start, and at a reload that brings it."""
+        hidden = MODELS.replace('"one-m"', '"gemini-3-pro"').replace('provider = "one"', 'provider = "google"')
+        google = ONE.replace('"one"', '"google"').replace('"anthropic"', '"gemini"')
+        told = "is hidden by Claude Code's /model"
+        self.write(BASE + google + TWO + hidden)
+        for bring in (self.daemon.reload, self.setUpDaemon):
+            with capturedLogs() as logs:
+                bring()
+            said = [formatEvent(event) for event in logs]
+            self.assertEqual([told in line and "claude-gemini-3-pro" in line for line in said].count(True), 1, said)
+
     def test_open_access_is_not_reloaded(self) -> None:
         """A reload that says ``open`` changes nothing: other names than loopback stay out until a restart."""
         elsewhere = b"GET /healthz HTTP/1.1\r\nHost: gateway.example\r\n\r\n"

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 
+from claudeproxyd.config.homes import expanded
 from claudeproxyd.config.keys import check_keys
 from claudeproxyd.config.listening import Listener, listener_of
 from claudeproxyd.config.merging import Origins
@@ -36,6 +37,7 @@ def check(
     if in_force is not None:
         check_reload(config, in_force, origins, findings)
     _server(config, origins, findings)
+    _homes(config, origins, findings)
     _clients(config, origins, findings)
     own_ports = {listener.port for listener in listeners if listener.port}
     _providers(config, origins, makers, own_ports, findings)
@@ -114,6 +116,18 @@ def _server(config: Config, origins: Origins, findings: Findings) -> None:
         else:
             if everybody:
                 findings.warn(place, "is everybody: any client may then say who it is", "name the balancer's address")
+
+
+def _homes(config: Config, origins: Origins, findings: Findings) -> None:
+    """Whether what is written beside the state has a place to be."""
+    paths = {("log", "access"): config.log.access}
+    if config.capture.when != "never":
+        paths["capture", "directory"] = config.capture.directory
+    for where, path in paths.items():
+        try:
+            expanded(path)
+        except ValueError as error:
+            findings.mistake(origins.at(*where), str(error), "write the path in full")
 
 
 def _clients(config: Config, origins: Origins, findings: Findings) -> None:

@@ -7,17 +7,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, replace
 from typing import Any
 
+from claudeproxyd.config.homes import has_home
 from claudeproxyd.config.reading import default_of, settings_of
-from claudeproxyd.config.schema import Config, Credential, Provider
+from claudeproxyd.config.schema import Config, Credential, Provider, Server
 from claudeproxyd.interfaces import IExecutorMaker
 
 IMPLICIT_CREDENTIAL = "default"
 """The name of the one credential of a provider whose kind needs no secret, if none is written down."""
 
 
+_STATE = Server().state
+
+
 def completed(config: Config, makers: Mapping[str, IExecutorMaker]) -> Config:
-    """*config* with the base URLs of its kinds, without what those add to them, and with implicit credentials."""
-    return replace(config, providers=[_completed(provider, makers) for provider in config.providers])
+    """*config* with the base URLs of its kinds, without what those add to them, and with implicit credentials.
+
+    The state is in memory where its usual file would lie in a home directory that is not there.
+    """
+    server = config.server
+    if server.state == _STATE and not has_home():
+        server = replace(server, state="memory:")
+    return replace(config, server=server, providers=[_completed(provider, makers) for provider in config.providers])
 
 
 def _completed(provider: Provider, makers: Mapping[str, IExecutorMaker]) -> Provider:

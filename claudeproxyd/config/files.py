@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 
+from claudeproxyd.config.homes import expanded
 from claudeproxyd.config.mistakes import Findings
 from claudeproxyd.config.ordinary import LARGEST_CONFIGURATION, NotOrdinary, read_ordinary
 from claudeproxyd.config.places import Path, Place, Source, lines_of
@@ -54,8 +55,8 @@ def _includes(source: Source, findings: Findings) -> list[tuple[str, Place]]:
         if not isinstance(pattern, str):
             continue
         place = Place(source) / "include" / index
-        whole = os.path.join(source.directory, os.path.expanduser(pattern))
         try:
+            whole = os.path.join(source.directory, expanded(pattern))
             names = sorted(glob.glob(whole, recursive=True))
             closed = _closed_folder(whole)
         except (ValueError, re.error) as error:

@@ -55,6 +55,9 @@ def load(
         findings.settle()
     draft, origins = merged(sources, Reader(findings, environ, makers), findings)
     config = completed(draft, makers)
+    if config.server.state != draft.server.state:
+        mend = 'set HOME, name a file with sqlite:, or say "memory:"'
+        findings.warn(origins.at("server", "state"), "is in memory: there is no home directory for its file", mend)
     check(config, origins, makers, findings, in_force)
     findings.settle()
     if tries_paths:

@@ -69,6 +69,11 @@ class Findings:
         self.mistake(place, message, mend)
         self._unread.add((id(place.source), place.path))
 
+    def was_read(self, place: Place) -> bool:
+        """Whether the values at a place and within it are what the operator wrote."""
+        within = len(place.path)
+        return not any(source == id(place.source) and path[:within] == place.path for source, path in self._unread)
+
     def mistake(self, place: Place, message: str, mend: str = "") -> None:
         """A mistake, unless the place or one around it could not be read at all."""
         around = ((id(place.source), place.path[:end]) for end in range(len(place.path) + 1))

@@ -16,6 +16,7 @@ from claudeproxyd.config.schema import Aws, Credential, Provider, Rule
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.config.timeouts import overridable
 from claudeproxyd.interfaces import IExecutorMaker
+from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.patterns import Pattern
 
 _SECRETS = ("api_key", "bearer_token", "service_account", "aws", "oauth")
@@ -195,5 +196,10 @@ def _rule(rule: Rule, place: Place, findings: Findings) -> None:
         Pattern(rule.match)
     except ValueError as error:
         findings.mistake(place / "match", str(error))
-    if not rule.status and not rule.match:
-        findings.warn(place, "applies to every failure", "give it a status or a match")
+        return
+    if not findings.was_read(place):
+        return
+    try:
+        operator_rule(rule.outcome, rule.status, rule.match, rule.cooldown, rule.scope)
+    except ValueError as error:
+        findings.mistake(place, f"cannot work: {error}")

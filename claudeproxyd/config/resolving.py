@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from claudeproxyd.config.homes import expanded
 from claudeproxyd.config.ordinary import LARGEST_SECRET, NotOrdinary, read_ordinary
 from claudeproxyd.config.secret import Secret
 
@@ -53,7 +54,10 @@ def _from_variable(name: str, environ: Mapping[str, str], digest: bool) -> Secre
 
 
 def _from_file(name: str, environ: Mapping[str, str], directory: str, digest: bool) -> tuple[Secret, Warned]:
-    path = os.path.join(directory, os.path.expanduser(_of_the_unit(name, environ)))
+    try:
+        path = os.path.join(directory, expanded(_of_the_unit(name, environ)))
+    except ValueError as error:
+        raise BadSecret(f"its file {error}", "write its path in full") from None
     mend = f"a relative file is looked for in {directory}" if directory else ""
     try:
         contents = read_ordinary(path, LARGEST_SECRET)

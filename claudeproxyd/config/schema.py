@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from claudeproxyd.config.secret import Secret
-from claudeproxyd.outcomes.types import Kind, Scope
+from claudeproxyd.outcomes.classify import FOR_RULES
+from claudeproxyd.outcomes.types import Scope
 
 
 def setting(
@@ -164,7 +165,7 @@ class Rule:
 
     outcome: str = required(
         "What it is.",
-        choices=tuple(kind.value for kind in Kind if kind not in (Kind.OK, Kind.CANCELLED, Kind.INTERNAL)),
+        choices=tuple(FOR_RULES),
     )
     status: int = setting(0, "The status it applies to; 0: any.")
     match: str = setting(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from claudeproxyd.config.homes import expanded
 from claudeproxyd.config.listening import is_host
 
 PREFIX = "claudeproxyd:"
@@ -52,7 +53,7 @@ def state_of(text: str) -> InMemory | InFile | InRedis:
         path = text.removeprefix("sqlite:")
         if not path or path.endswith("/") or "\0" in path:
             raise ValueError("must name a file after sqlite:")
-        return InFile(os.path.abspath(os.path.expanduser(path)))
+        return InFile(os.path.abspath(expanded(path)))
     if text.startswith(("redis://", "rediss://")):
         return _redis(text)
     raise ValueError(_FORMS)

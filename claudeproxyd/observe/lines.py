@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -26,6 +27,8 @@ FLUSH_AT = 65_536
 """Characters that do not wait."""
 WAITING = 1_048_576
 """Characters that may wait for a disk that does not take them; lines beyond are dropped."""
+PATIENCE = 2.0
+"""Seconds that the end waits for such a disk."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -79,6 +82,8 @@ class LineFile:
         """Characters of ``_lines`` and of the batch that a thread is writing."""
         self._timer: IDelayedCall | None = None
         self._writing = False
+        self._in_hand = 0
+        """Lines that a thread is writing."""
         self._again = False
         """A flush was due while the one before was not done."""
         self._reopen = False
@@ -115,8 +120,9 @@ class LineFile:
         self._flush()
 
     def close(self) -> Deferred[None]:
-        """Write what waits, then close. A line that comes later is lost, and counted."""
+        """Write what waits, then close. A line that comes later is lost, and counted; so is what hangs for too long."""
         self._closed = Deferred()
+        self._closed.addTimeout(PATIENCE, self._reactor, self._given_up)
         self._flush()
         self._close_if_done()
         return self._closed
@@ -134,6 +140,7 @@ class LineFile:
         lines, self._lines = self._lines, []
         reopen, self._reopen = self._reopen, False
         self._writing = True
+        self._in_hand = len(lines)
         self._in_thread(lambda: self._write_batch(lines, reopen)).addBoth(self._written, lines)
 
     def _write_batch(self, lines: list[str], reopen: bool) -> None:
@@ -153,6 +160,7 @@ class LineFile:
 
     def _written(self, result: object, lines: list[str]) -> None:
         self._writing = False
+        self._in_hand = 0
         self._size -= sum(map(len, lines)) + len(lines)
         if isinstance(result, Failure):
             self._drop(len(lines), result.getErrorMessage())
@@ -168,6 +176,9 @@ class LineFile:
             os.close(self._fd)
             self._closed.callback(None)
 
+    def _given_up(self, result: object, seconds: float) -> None:
+        self._drop(len(self._lines) + self._in_hand, f"not written within {seconds:g} s")
+
     def _drop(self, count: int, why: str) -> None:
         self.dropped += count
         if not self._losing:
@@ -176,11 +187,21 @@ class LineFile:
 
 
 def _open(path: str) -> int:
-    """Open for appending. A file that is new gets mode 0640 whatever the umask; what is there keeps its own."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
+    """Open for appending. A file that is new gets mode 0640 whatever the umask; what is there keeps its own.
+
+    A pipe that nobody reads, which an open would wait for, raises OSError.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     try:
         descriptor = os.open(path, flags | os.O_EXCL, 0o640)
     except FileExistsError:
-        return os.open(path, flags, 0o640)
+        try:
+            descriptor = os.open(path, flags, 0o640)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            raise OSError(errno.ENXIO, "a pipe that nobody reads, or a socket", path) from None
+        os.set_blocking(descriptor, True)
+        return descriptor
     os.fchmod(descriptor, 0o640)
     return descriptor

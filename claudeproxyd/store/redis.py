@@ -247,8 +247,12 @@ class RedisStore:
     # -- telling
 
     def _flush_soon(self) -> None:
-        if self._timer is None and self._connection is not None:
+        if self._connection is None:
+            return
+        if self._timer is None:
             self._timer = self._clock.callLater(FLUSH_AFTER, self._flush)
+        if self._waiting.pressing:
+            self._timer.reset(0)
 
     def _flush(self) -> None:
         if self._timer is not None and self._timer.active():

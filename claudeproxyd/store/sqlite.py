@@ -78,8 +78,12 @@ class SQLiteStore:
     # -- writing
 
     def _flush_soon(self) -> None:
-        if self._timer is None and not self._busy and self._closed is None:
+        if self._busy or self._closed is not None:
+            return
+        if self._timer is None:
             self._timer = self._clock.callLater(TRY_AGAIN if self._failing else FLUSH_AFTER, self._flush)
+        if self._waiting.pressing and not self._failing:
+            self._timer.reset(0)
 
     def _flush(self) -> None:
         if self._timer is not None:

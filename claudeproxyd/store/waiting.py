@@ -11,6 +11,8 @@ from twisted.logger import Logger
 #: Keys at once; a change of another key is dropped then. There are fewer unless much happens while nothing
 #: can be written.
 BOUND = 100_000
+#: How the keys begin whose change waits for no fellows: what a server gave in the place of what it takes no more.
+_PRESSING = '["grant",'
 
 
 class Waiting:
@@ -19,10 +21,12 @@ class Waiting:
     _log = Logger()
 
     def __init__(self, due: Callable[[], None], wall_clock: Callable[[], float] = time.time) -> None:
-        """*due* is called when the first change comes to wait."""
+        """*due* is called when the first change comes to wait, and again when the first does that is pressing."""
         self._due = due
         self._wall_clock = wall_clock
         self._changes: dict[str, tuple[float, Any]] = {}
+        self.pressing = False
+        """Something waits that should be written at once."""
         self.dropped = 0
         """Changes lost because too much was waiting."""
 
@@ -39,20 +43,23 @@ class Waiting:
     def add(self, changes: Mapping[str, Any]) -> None:
         """What *changes* says holds from now on."""
         waiting = self._changes
-        first = not waiting
+        due = not waiting
         now = self._wall_clock()
         for key, value in changes.items():
             if len(waiting) >= BOUND and key not in waiting:
                 self._drop()
                 continue
             waiting[key] = (now, value)
-        if first:
+            if not self.pressing and key.startswith(_PRESSING):
+                due = self.pressing = True
+        if due:
             self._due()
 
     def take(self, most: int) -> dict[str, tuple[float, Any]]:
         """Up to *most* of them, the longest waiting first; they wait no more."""
         if len(self._changes) <= most:
             taken, self._changes = self._changes, {}
+            self.pressing = False
             return taken
         keys = [key for key, _ in zip(self._changes, range(most), strict=False)]
         return {key: self._changes.pop(key) for key in keys}

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from claudeproxyd.config.loading import load
 from claudeproxyd.config.mistakes import SHOWN, ConfigError
 from claudeproxyd.executors.anthropic.maker import AnthropicMaker
+from claudeproxyd.outcomes.classify import operator_rule
+from claudeproxyd.outcomes.types import Kind
 from tests.config.support import SANDBOX, ConfigTestCase, FakeMaker
 
 CLIENT = '[[clients]]\nname = "c"\nkey = "k"\n'
@@ -263,7 +265,11 @@ class ProviderTests(ConfigTestCase):
         ('rules = [{ status = 42, outcome = "quota" }]', "rules[0].status"),
         ('rules = [{ match = "(", outcome = "quota" }]', "rules[0].match"),
         ('rules = [{ match = "a", outcome = "ok" }]', "rules[0].outcome"),
+        ('rules = [{ match = "a", outcome = "broken_stream" }]', "rules[0].outcome"),
         ('rules = [{ match = "a", outcome = "quota", scope = "all" }]', "rules[0].scope"),
+        ('rules = [{ outcome = "quota" }]', "rules[0]"),
+        ('rules = [{ status = 400, outcome = "client_fault", cooldown = 5 }]', "rules[0]"),
+        ('rules = [{ status = 400, outcome = "client_fault", scope = "model" }]', "rules[0]"),
     )
 
     def test_bad_settings(self) -> None:
@@ -308,9 +314,16 @@ class ProviderTests(ConfigTestCase):
         ):
             self.assertEqual(self.load(provider(line)).warnings, [])
 
-    def test_rule_for_everything(self) -> None:
-        """A rule that names neither status nor text draws a warning."""
-        self.assertIn("every failure", self.warning(provider('rules = [{ outcome = "quota" }]')).message)
+    def test_outcomes_of_rules(self) -> None:
+        """Every outcome is either refused where it stands or can be made a rule of."""
+        for kind in Kind:
+            rule = provider(f'rules = [{{ status = 400, outcome = "{kind.value}" }}]')
+            try:
+                operator_rule(kind.value, 400)
+            except ValueError:
+                self.assertEqual(self.mistake(rule).place, "providers[0].rules[0].outcome")
+            else:
+                self.load(rule)
 
 
 class ModelTests(ConfigTestCase):

@@ -141,7 +141,7 @@ def _valid(setting: Field[Any], hint: Any) -> st.SearchStrategy[Any]:
     if choices := setting.metadata["choices"]:
         return st.sampled_from(choices)
     values: dict[Any, st.SearchStrategy[Any]] = {
-        str: TEXT,
+        str: TEXT.filter(lambda text: not text.startswith("~")),  # the users there are differ between machines
         bool: st.booleans(),
         int: st.integers(1, 2**63 - 1),
         float: st.floats(1, 1e9) | st.integers(1, 10**9),

@@ -96,7 +96,7 @@ async def start_llmock() -> AsyncIterator[StartLlmock]:
     yield start
     for child in started:
         child.signal("TERM")
-        await child.ended(10)
+        await child.ended(60)
 
 
 @pytest_twisted.async_yield_fixture
@@ -116,4 +116,4 @@ async def start_aimock(tmp_path: Path) -> AsyncIterator[StartAimock]:
     yield start
     for child in started:
         child.signal("TERM")
-        await child.ended(10)
+        await child.ended(60)

@@ -6,15 +6,15 @@ import hashlib
 import json
 
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.defer import ensureDeferred as start
-from twisted.internet.defer import gatherResults
 
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
 from tests.integration.support import gemini as google
 from tests.integration.support.daemon import Daemon, provider
 from tests.integration.support.gemini import AS_GEMINI, Gemini
-from tests.integration.support.process import eventually, sleep
+from tests.integration.support.process import eventually
 from tests.integration.support.upstream import Exchange, Upstream
 
 CLIENTS = 100
@@ -92,9 +92,9 @@ async def test_large_body_to_a_slow_upstream(start_daemon: StartDaemon, upstream
     before = daemon.rss
     upstream.read_delay = 0.005
     large = start(wire.post(daemon.port, body))
-    await sleep(0.3)
+    await eventually("the upstream reads", lambda: any(each.unread for each in upstream.connections))
+    assert (await wire.get(daemon.port, "/healthz")).status == 200
     assert not large.called
-    assert (await wire.get(daemon.port, "/healthz", within=2.0)).status == 200
     assert (await large).status == 200
     assert upstream.requests[-1].sha256 == hashlib.sha256(body).hexdigest()
     assert daemon.rss - before < 96 * MB
@@ -118,20 +118,26 @@ async def test_bodies_together_are_bounded(start_daemon: StartDaemon, upstream: 
 async def test_answers_count_with_bodies(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """A large answer that is on its way leaves no room for a new body, and comes to its end itself."""
     told = json.dumps(answers.message("x" * 3_000_000)).encode()
+    go_on: Deferred[None] = Deferred()
 
     async def in_two(exchange: Exchange) -> None:
         length = {**answers.JSON, "content-length": str(len(told))}
         await exchange.write(answers.head(200, length) + told[:2_500_000])
-        await exchange.sleep(2.0)
+        await exchange.until(go_on)
         await exchange.write(told[2_500_000:])
 
     upstream.script(in_two)
     limits = "max_request_bytes = 1_000_000\nmax_buffered_bytes = 2_000_000"
     daemon = await start_daemon(provider(upstream), server=limits)
     large = start(wire.post(daemon.port, wire.Message().encode()))
-    await sleep(1.0)
+
+    async def is_held() -> bool:
+        return (await daemon.metrics())["claudeproxyd_buffered_bytes{}"] > 2_000_000
+
+    await eventually("the most of it is held", is_held)
     refused = await wire.post(daemon.port, wire.Message().encode())
     assert (refused.status, int(refused.headers["retry-after"])) == (529, 1)
+    go_on.callback(None)
     assert (await large).body == told
     upstream.script(answers.usual())
     assert (await wire.post(daemon.port, wire.Message().encode())).status == 200

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
 
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, claude_code, sdks, wire
 from tests.integration.support.clients import CLAUDE_CODE, Client
 from tests.integration.support.daemon import Daemon, provider
-from tests.integration.support.upstream import Answer, Upstream
+from tests.integration.support.upstream import Answer, Exchange, Upstream
 
 #: A head is committed after one second without a content event, and silence then lasts no longer than 0.3 s.
 IMPATIENT = "[pool]\nmax_wait = 0.5\n[streaming]\nhead_commit = 1.0\nkeepalive = 0.3\n"
@@ -212,12 +213,23 @@ async def test_upstream_that_only_pings(start_daemon: StartDaemon, upstream: Ups
 @ensureDeferred
 async def test_pings_of_ours_while_the_upstream_is_silent(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """After the head the client never waits in silence, though the upstream says nothing at all."""
-    silence = answers.then(answers.stream(answers.start_frames(), end=False), answers.pause(2.5))
-    upstream.script(answers.then(silence, answers.rest([answers.text_frame("hello"), *answers.end_frames()])))
+    enough: Deferred[None] = Deferred()
+
+    async def silence(exchange: Exchange) -> None:
+        await answers.stream(answers.start_frames(), end=False)(exchange)
+        await exchange.until(enough)
+        await answers.rest([answers.text_frame("hello"), *answers.end_frames()])(exchange)
+
+    upstream.script(silence)
     daemon = await start_daemon(provider(upstream) + IMPATIENT)
-    answer = await wire.post(daemon.port, STREAMED, within=2.0)
+    client = await wire.stream(daemon.port)
+    head = await client.head()
+    for _ in range(3):
+        assert b"event: ping" in await client.chunk()
+    enough.callback(None)
+    answer = await client.body(head)
     assert (answer.whole, answer.text) == (True, "hello")
-    assert [event["type"] for event in answer.events].count("ping") >= 3
+    client.reset()
 
 
 @each_client
@@ -294,6 +306,6 @@ async def test_stream_that_falls_silent(start_daemon: StartDaemon, upstream: Ups
     """A stream that stops in its middle ends with an error event after ``idle`` seconds; no client is left to hang."""
     upstream.script(answers.then(answers.stream(answers.frames("half")[:3], end=False), answers.silent()))
     daemon = await start_daemon(provider(upstream) + "[timeouts]\nidle = 1.0\n")
-    answer = await wire.post(daemon.port, STREAMED, within=5.0)
+    answer = await wire.post(daemon.port, STREAMED)
     assert (answer.whole, answer.text) == (True, "half")
     assert answer.events[-1]["error"]["type"] == "timeout_error"

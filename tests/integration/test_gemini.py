@@ -19,7 +19,7 @@ from tests.integration.support.claude_code import prompt
 from tests.integration.support.clients import CLAUDE_CODE, Client
 from tests.integration.support.daemon import Daemon, provider
 from tests.integration.support.gemini import AS_GEMINI, AS_THREE, MODELS, SIGNATURE, Gemini, frame, said
-from tests.integration.support.process import eventually, run, sleep
+from tests.integration.support.process import eventually, run
 from tests.integration.support.upstream import Answer, Exchange
 
 each_sdk = pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
@@ -111,11 +111,12 @@ async def test_models(start_daemon: StartDaemon, gemini: Gemini, sdk: Client) ->
 
 async def _listed(daemon: Daemon) -> list[dict[str, Any]]:
     """The models, once they are found: they are looked for beside the requests."""
-    for _ in range(100):
-        if entries := (await wire.get(daemon.port, "/v1/models", wire.VERSION)).json["data"]:
-            return entries
-        await sleep(0.05)
-    raise AssertionError(f"no models are found: {daemon.log}")
+
+    async def found() -> list[dict[str, Any]]:
+        return (await wire.get(daemon.port, "/v1/models", wire.VERSION)).json["data"]
+
+    await eventually("models are found", found)
+    return await found()
 
 
 @ensureDeferred

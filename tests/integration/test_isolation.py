@@ -52,7 +52,7 @@ async def test_out_of_descriptors(start_daemon: StartDaemon, upstream: Upstream)
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
     answered: list[wire.Answer] = []
     asked = [Deferred.fromCoroutine(_ask(daemon, answered)) for _ in range(40)]
-    await eventually("all are served or refused", lambda: len(answered) + len(waiting) == 40, 20.0)
+    await eventually("all are served or refused", lambda: len(answered) + len(waiting) == 40)
     assert {answer.status for answer in answered} == {503}, answered
     assert any("no descriptor" in answer.body.decode() for answer in answered), answered
     for held in waiting:

@@ -13,14 +13,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
 from twisted.internet.threads import deferToThread
 
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
 from tests.integration.support.daemon import ADMIN_KEY, SANDBOX, TWISTD, environment, free_port, provider
-from tests.integration.support.process import Result, eventually, run, sleep
-from tests.integration.support.upstream import Upstream
+from tests.integration.support.process import Result, eventually, run
+from tests.integration.support.upstream import Exchange, Upstream
 
 STREAMED = wire.Message(stream=True).encode()
 
@@ -30,10 +31,18 @@ async def check(path: Path) -> Result:
     return await run(command, environment(path), cwd=path.parent)
 
 
-def slow_stream(upstream: Upstream, seconds: float = 2.0) -> None:
-    """The next answers begin at once and take so long, a word at a time."""
+def long_stream(upstream: Upstream) -> Deferred[None]:
+    """The next answers begin at once and come to their end when what is returned has fired."""
     parts = answers.frames(*(f"{number} " for number in range(10)))
-    upstream.script(answers.stream([b"".join(parts[:3]), *parts[3:]], pace=seconds / len(parts)))
+    go_on: Deferred[None] = Deferred()
+
+    async def held(exchange: Exchange) -> None:
+        await answers.stream(parts[:3], end=False)(exchange)
+        await exchange.until(go_on)
+        await answers.rest(parts[3:])(exchange)
+
+    upstream.script(held)
+    return go_on
 
 
 @ensureDeferred
@@ -106,16 +115,17 @@ async def test_admin_shows_no_secret(start_daemon: StartDaemon, upstream: Upstre
 @ensureDeferred
 async def test_reload_with_a_good_file(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """SIGHUP brings new credentials into force; a stream in flight goes on as if nothing had been."""
-    slow_stream(upstream)
+    go_on = long_stream(upstream)
     daemon = await start_daemon(provider(upstream, "key-a"))
     client = await wire.stream(daemon.port)
     answer = await client.head()
     daemon.rewrite(provider(upstream, "key-b"))
     daemon.signal("HUP")
-    await sleep(0.5)
+    await eventually("the log tells of the reload", lambda: "reloaded" in daemon.log)
     upstream.script(answers.usual())
     assert (await wire.post(daemon.port, wire.Message().encode())).status == 200
     assert upstream.requests[-1].key == "key-b"
+    go_on.callback(None)
     assert (await client.body(answer)).text.split() == [str(number) for number in range(10)]
     client.reset()
 
@@ -187,45 +197,47 @@ async def test_reload_of_certificates(start_daemon: StartDaemon, tmp_path: Path)
 @ensureDeferred
 async def test_drain(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """SIGTERM lets a stream in flight finish, takes no new connection meanwhile, tells probes, then ends the daemon."""
-    slow_stream(upstream)
-    daemon = await start_daemon(provider(upstream), server="drain = 10.0")
+    go_on = long_stream(upstream)
+    daemon = await start_daemon(provider(upstream), server="drain = 600.0")
     client = await wire.stream(daemon.port)
     answer = await client.head()
     daemon.signal("TERM")
-    await sleep(0.3)
+    await eventually("it drains", lambda: "draining" in daemon.log)
     assert daemon.running
     with pytest.raises(ConnectError):
         await wire.get(daemon.port, "/healthz")
     assert (await wire.get(daemon.admin, "/readyz")).status == 503
+    go_on.callback(None)
     assert (await client.body(answer)).whole
     assert answer.text.split() == [str(number) for number in range(10)]
-    await daemon.ended(5)
+    await daemon.ended()
 
 
 @ensureDeferred
 async def test_readyz_while_draining(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """A balancer that kept its connection learns from `/readyz` that the daemon is leaving."""
-    slow_stream(upstream)
-    daemon = await start_daemon(provider(upstream), server="drain = 10.0")
+    go_on = long_stream(upstream)
+    daemon = await start_daemon(provider(upstream), server="drain = 600.0")
     client = await wire.stream(daemon.port)
     answer = await client.head()
     daemon.signal("TERM")
-    await sleep(0.3)
+    await eventually("it drains", lambda: "draining" in daemon.log)
     assert (await wire.get(daemon.admin, "/readyz")).status == 503
     assert (await wire.get(daemon.admin, "/healthz")).status == 200
+    go_on.callback(None)
     assert (await client.body(answer)).whole
 
 
 @ensureDeferred
 async def test_drain_has_an_end(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """A stream that outlasts `drain` is told with an error event, and the daemon ends."""
-    slow_stream(upstream, 60.0)
+    long_stream(upstream)
     daemon = await start_daemon(provider(upstream), server="drain = 1.0")
     client = await wire.stream(daemon.port)
     answer = await client.head()
     daemon.signal("TERM")
     assert wire.types((await client.body(answer)).events)[-1] == "error"
-    await daemon.ended(5)
+    await daemon.ended()
 
 
 @ensureDeferred
@@ -235,23 +247,27 @@ async def test_drain_ends_an_upload(start_daemon: StartDaemon, upstream: Upstrea
     client = await wire.Wire.connect(daemon.port)
     client.send(b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
     client.send(b'Content-Length: 1000\r\n\r\n{"model":')
-    await sleep(0.3)
+
+    async def begun() -> bool:
+        return (await daemon.metrics())["claudeproxyd_buffered_bytes{}"] > 0
+
+    await eventually("some of the body is there", begun)
     daemon.signal("TERM")
     answer = await client.body(await client.head())
     assert (answer.status, answer.json["error"]["type"]) == (529, "overloaded_error")
     assert int(answer.headers["retry-after"]) > 0
     assert answer.headers["connection"] == "close"
-    await daemon.ended(5)
+    await daemon.ended()
 
 
 @ensureDeferred
 async def test_second_signal_stops_at_once(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """A second SIGTERM does not wait for anybody."""
-    slow_stream(upstream, 60.0)
-    daemon = await start_daemon(provider(upstream), server="drain = 60.0")
+    long_stream(upstream)
+    daemon = await start_daemon(provider(upstream), server="drain = 600.0")
     client = await wire.stream(daemon.port)
     await client.head()
     daemon.signal("TERM")
-    await sleep(0.3)
+    await eventually("it drains", lambda: "draining" in daemon.log)
     daemon.signal("TERM")
-    await daemon.ended(5)
+    await daemon.ended()

@@ -97,7 +97,7 @@ async def test_short_waits_are_not_seen(start_daemon: StartDaemon, upstream: Ups
     daemon = await start_daemon(provider(upstream))
     began = reactor.seconds()
     assert (await ask(daemon)).status == 200
-    assert 2.0 <= reactor.seconds() - began < 4.0
+    assert 2.0 <= reactor.seconds() - began < 10.0
     assert len(upstream.requests) == 2
 
 
@@ -226,11 +226,10 @@ async def test_turns(start_daemon: StartDaemon, upstream: Upstream) -> None:
 
 
 async def _until_waiting(daemon: Daemon, number: int) -> None:
-    for _ in range(200):
-        if (await daemon.pool())["gauges"]["waiting"] == number:
-            return
-        await sleep(0.05)
-    raise AssertionError(f"{number} do not wait: {(await daemon.pool())['gauges']}")
+    async def they_wait() -> bool:
+        return (await daemon.pool())["gauges"]["waiting"] == number
+
+    await eventually(f"{number} wait", they_wait)
 
 
 # -- an upstream that others wrote, with quotas as providers have them

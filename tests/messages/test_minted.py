@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 from hypothesis import given, settings
@@ -90,9 +90,9 @@ class Untouched(SynchronousTestCase):
     def test_costs_nothing(self) -> None:
         """200 KB without the mark are searched once, and not copied."""
         body = json.dumps({"messages": [{"role": "user", "content": "All work and no play. " * 9_000}]}).encode()
-        started = perf_counter()
+        started = thread_time()
         self.assertIs(without_minted(body), body)
-        self.assertLess(perf_counter() - started, 0.005)
+        self.assertLess(thread_time() - started, 0.005)
 
 
 class Thinking(SynchronousTestCase):

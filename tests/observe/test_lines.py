@@ -14,7 +14,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.observe.access_log import AccessEntry
-from claudeproxyd.observe.lines import FLUSH_AFTER, FLUSH_AT, WAITING, LineFile, to_file, to_log
+from claudeproxyd.observe.lines import FLUSH_AFTER, FLUSH_AT, PATIENCE, WAITING, LineFile, to_file, to_log
 from claudeproxyd.observe.metrics import Metrics
 
 
@@ -116,6 +116,33 @@ class LineFileTests(SynchronousTestCase):
         self.assertEqual(os.stat("/dev/null").st_mode, mode)
         self.assertEqual(file.dropped, 0)
 
+    def test_pipe_without_a_reader(self) -> None:
+        """A named pipe that nobody reads does not keep the start waiting: it is a path that cannot be opened."""
+        os.mkfifo(path := self.mktemp())
+        error = self.assertRaises(OSError, LineFile, path, self.clock, self.threads)
+        self.assertIn("nobody reads", str(error))
+
+    def test_pipe(self) -> None:
+        """Lines can go through a pipe, which is waited for in the thread when it is full; a reader who went and came
+        back gets those that follow."""
+        os.mkfifo(path := self.mktemp())
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        file = LineFile(path, self.clock, self.threads)
+        self.assertTrue(os.get_blocking(file._fd))
+        file.write("one")
+        self.clock.advance(FLUSH_AFTER)
+        self.assertEqual(os.read(reader, 100), b"one\n")
+        os.close(reader)
+        file.reopen()
+        file.write("two")
+        self.clock.advance(FLUSH_AFTER)
+        self.assertEqual(file.dropped, 1)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        file.write("three")
+        self.successResultOf(file.close())
+        self.assertEqual(os.read(reader, 100), b"three\n")
+        os.close(reader)
+
     def test_slow_disk(self) -> None:
         """While the disk hangs, memory is bounded, later lines are dropped and counted, and the log says so once."""
         self.threads.slow = True
@@ -202,6 +229,23 @@ class LineFileTests(SynchronousTestCase):
         self.assertEqual(self.content(), "one\ntwo\n")
         self.file.write("late")
         self.assertEqual(self.file.dropped, 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_close_on_a_disk_that_hangs(self) -> None:
+        """A stop waits two seconds for a disk, or for a pipe's reader, and counts what was not taken as lost."""
+        self.threads.slow = True
+        self.file.write("one")
+        self.clock.advance(FLUSH_AFTER)
+        self.file.write("two")
+        closed = self.file.close()
+        self.clock.advance(PATIENCE - 0.1)
+        self.assertNoResult(closed)
+        with capturedLogs() as logs:
+            self.clock.advance(0.1)
+        self.successResultOf(closed)
+        self.assertEqual(self.file.dropped, 2)
+        self.assertEqual([event["log_format"] for event in logs], ["lines for {path} are lost: {why}"])
+        self.threads.run()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_unusable_path(self) -> None:

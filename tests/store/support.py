@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 A = '["disabled","p","a"]'
 B = '["disabled","p","b"]'
 COOLING = '["cooldown","messages","p","a",null]'
+GRANT = '["grant","0123"]'
 HOME = '["affinity","session","m"]'
 NOW = 1_700_000_000.0
 
@@ -25,6 +26,11 @@ def cooldown(until: float, **more: Any) -> dict[str, Any]:
 def affinity(used: float, credential: str = "a") -> dict[str, Any]:
     """An affinity's value, last used so many seconds from :data:`NOW`."""
     return {"provider": "p", "credential": credential, "used": NOW + used}
+
+
+def grant(until: float) -> dict[str, Any]:
+    """A refresh token's value, which is kept for so many seconds from :data:`NOW`."""
+    return {"token": "gAAAA", "until": NOW + until}
 
 
 class Thread:

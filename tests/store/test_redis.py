@@ -18,7 +18,7 @@ from claudeproxyd.store.parts import Parts
 from claudeproxyd.store.service import StateService
 from claudeproxyd.translate.signatures import Signatures
 from tests.pool.support import NoJitter, credential, request
-from tests.store.support import COOLING, HOME, NOW, A, B, StoreTestCase, affinity, cooldown
+from tests.store.support import COOLING, GRANT, HOME, NOW, A, B, StoreTestCase, affinity, cooldown, grant
 
 if find_spec("hiredis") is not None:
     from claudeproxyd.store.redis import BATCH, RedisStore
@@ -102,6 +102,14 @@ class SharingTests(RedisTestCase):
         self.assertEqual([other.learned, third.learned], [changes, changes])
         self.assertEqual(one.learned, {})
         self.assertEqual({command[0] for command in self.redis.commands[before:]}, {b"SET", b"PUBLISH"})
+
+    def test_at_once(self) -> None:
+        """A refresh token that takes the place of one that is spent waits for no fellows."""
+        one, other = self.host(), self.host()
+        one.save({A: True})
+        one.save({GRANT: grant(60)})
+        self.turn()
+        self.assertEqual(other.learned, {A: True, GRANT: grant(60)})
 
     def test_kept(self) -> None:
         """Who starts later finds it."""

@@ -19,8 +19,8 @@ from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.store import database, waiting
 from claudeproxyd.store.database import Database, Foreign, Locked
 from claudeproxyd.store.memory import MemoryStore
-from claudeproxyd.store.sqlite import SQLiteStore
-from tests.store.support import COOLING, HOME, NOW, A, B, StoreTestCase, Thread, affinity, cooldown
+from claudeproxyd.store.sqlite import TRY_AGAIN, SQLiteStore
+from tests.store.support import COOLING, GRANT, HOME, NOW, A, B, StoreTestCase, Thread, affinity, cooldown, grant
 
 
 class SQLiteTestCase(StoreTestCase):
@@ -91,6 +91,35 @@ class KeepingTests(SQLiteTestCase):
         self.thread.run()
         self.thread.at_once = True
         self.assertEqual(self.kept(), {COOLING: cooldown(99)})
+
+    def test_at_once(self) -> None:
+        """A refresh token that takes the place of one that is spent waits for nothing, nor does what waits already."""
+        self.thread.at_once = False
+        store = self.store()
+        store.save({COOLING: cooldown(60)})
+        store.save({GRANT: grant(1)})
+        self.clock.advance(0)
+        self.assertEqual(len(self.thread.given), 1)
+        store.save({GRANT: grant(2)})
+        self.thread.run()
+        self.clock.advance(0)
+        self.thread.run()
+        self.thread.at_once = True
+        self.assertEqual(self.kept(), {COOLING: cooldown(60), GRANT: grant(2)})
+        store.save({A: True})
+        self.clock.advance(0)
+        self.assertNotIn(A, self.kept())
+
+    def test_at_once_to_a_disk_that_is_full(self) -> None:
+        """One that cannot be written is tried again no sooner than all else."""
+        store = self.store()
+        self.patch(store._database, "write", lambda changes: (_ for _ in ()).throw(OSError("full")))
+        store.save({GRANT: grant(1)})
+        self.clock.advance(0)
+        store.save({GRANT: grant(2)})
+        self.clock.advance(TRY_AGAIN - 0.1)
+        self.assertEqual(len(store._waiting), 1)
+        self.assertEqual(len(self.warnings), 1)
 
     def test_one_at_a_time(self) -> None:
         """While the disk is slow nothing more is given to a thread; what changes then follows in one batch."""

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import sys
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,25 @@ NOISE = re.compile(r"Traceback|Unhandled|\[critical\]|AlreadyCalledError")
 ADMIN_KEY = "admin-key-of-the-tests"
 
 
+_reserved: deque[socket.socket] = deque()
+RESERVED = 64
+"""Ports at once: more than a test needs."""
+
+
 def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port of loopback that is nobody else's until a server listens there that was told to.
+
+    It stays bound, without being listened on. The system then gives it to nobody who asks for any port, as all tests on
+    this machine do all the time, and servers, which say ``SO_REUSEADDR``, may listen on it.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind(("127.0.0.1", 0))
+    _reserved.append(held)
+    if len(_reserved) > RESERVED:
+        _reserved.popleft().close()
+    return held.getsockname()[1]
 
 
 def provider(upstream: Upstream | str, *keys: str, name: str = "up", kind: str = "anthropic", more: str = "") -> str:
@@ -55,6 +70,7 @@ class Daemon:
         self.config = config
         self._server = server
         self._killed = False
+        self._told_to_end = False
 
     @classmethod
     async def start(
@@ -105,13 +121,14 @@ class Daemon:
         return self._child.result is None
 
     def signal(self, name: str) -> None:
+        self._told_to_end |= name == "TERM"
         self._child.signal(name)
 
     def rewrite(self, config: str) -> None:
         """Put another configuration into its file; the listeners stay."""
         self.config.write_text(self._server + config)
 
-    async def ended(self, within: float = 20.0) -> Result:
+    async def ended(self, within: float = 60.0) -> Result:
         return await self._child.ended(within)
 
     async def kill(self) -> None:
@@ -122,7 +139,7 @@ class Daemon:
 
     async def stop(self) -> None:
         """Stop it by its process id, and hold it to a clean end: status 0 or SIGTERM's own, and no traceback."""
-        if self.running:
+        if self.running and not self._told_to_end:
             self.signal("TERM")
         result = await self.ended()
         clean = ((0, None), (143, None), (None, 9 if self._killed else 15))

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import isawaitable
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -104,9 +105,9 @@ async def sleep(seconds: float) -> None:
     await deferLater(reactor, seconds, lambda: None)
 
 
-async def eventually(what: str, true: Callable[[], object], within: float = 10.0) -> None:
-    """Wait until *true()* holds; fails with *what* after *within* seconds."""
+async def eventually(what: str, true: Callable[[], object], within: float = 60.0) -> None:
+    """Wait until *true()*, or what it is awaited for, holds; fails with *what* after *within* seconds."""
     deadline = reactor.seconds() + within
-    while not true():
+    while not (await held if isawaitable(held := true()) else held):
         assert reactor.seconds() < deadline, f"not within {within} s: {what}"
         await sleep(0.02)

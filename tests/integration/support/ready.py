@@ -9,7 +9,7 @@ from tests.integration.support import wire
 from tests.integration.support.process import Child, sleep
 
 
-async def until_ready(child: Child, port: int, path: str, within: float = 20.0) -> None:
+async def until_ready(child: Child, port: int, path: str, within: float = 60.0) -> None:
     """Wait until ``GET path`` is a 200. Fails with the program's output where it ends first, or takes too long."""
     deadline = reactor.seconds() + within
     while reactor.seconds() < deadline:

@@ -112,6 +112,17 @@ class Exchange:
             if call.active():
                 call.cancel()
 
+    async def until(self, done: Deferred[None]) -> None:
+        """Wait for what the test decides; fails at once where the connection goes."""
+        waiter: Deferred[None] = Deferred()
+
+        def go_on(result: None) -> None:
+            if not waiter.called:
+                waiter.callback(None)
+
+        done.addCallback(go_on)
+        await self._connection.or_lost(waiter)
+
     async def until_gone(self) -> None:
         """Wait for the other side to close."""
         if not self.gone:
@@ -141,6 +152,8 @@ class _Connection(Protocol):
         self._exchange: Exchange | None = None
         self._running: Deferred[None] | None = None
         self._lost_waiters: list[Deferred[None]] = []
+        self.over: Deferred[None] = Deferred()
+        """Fires when the connection is gone, and with it whatever was answering on it."""
 
     def connectionMade(self) -> None:
         self.upstream.connections.append(self)
@@ -184,6 +197,11 @@ class _Connection(Protocol):
         self._running = None
         self._next()
 
+    @property
+    def unread(self) -> int:
+        """Bytes of a request that is not whole yet."""
+        return len(self._received)
+
     async def or_lost(self, done: Deferred[None]) -> None:
         """Wait for *done*, or fail when the connection goes."""
         self._lost_waiters.append(done)
@@ -211,6 +229,7 @@ class _Connection(Protocol):
             self._exchange.lost.callback(None)
         for waiter in [*self._lost_waiters, *([self.room] if self.room else [])]:
             waiter.errback(Failure(ConnectionLost()))
+        self.over.callback(None)
 
 
 async def _no_models(exchange: Exchange) -> None:
@@ -245,6 +264,7 @@ class Upstream:
             await self._port.stopListening()
         for connection in list(self.connections):
             connection.transport.abortConnection()
+            await connection.over  # what answers on it has timers
         for failure in self.failures:
             failure.raiseException()
 

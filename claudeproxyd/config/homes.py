@@ -1,0 +1,18 @@
+"""``~`` at the beginning of a path that an operator wrote."""
+
+from __future__ import annotations
+
+import os
+
+
+def expanded(path: str) -> str:
+    """*path* in full. Raises ValueError where it lies in a home directory and there is none: no HOME, no such user."""
+    whole = os.path.expanduser(path)
+    if whole.startswith("~"):
+        raise ValueError("lies in a home directory, and there is none")
+    return whole
+
+
+def has_home() -> bool:
+    """Whether the user that this runs as has a home directory, be it there or not."""
+    return not os.path.expanduser("~").startswith("~")
