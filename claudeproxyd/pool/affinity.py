@@ -1,4 +1,4 @@
-"""Which credential a session's prompt cache lives at."""
+"""Session affinity: which credential a session's prompt cache is at."""
 
 from __future__ import annotations
 
@@ -9,60 +9,63 @@ from typing import Generic, TypeVar
 C = TypeVar("C")
 
 
-class Bond(Generic[C]):
-    """Where one session is at home for one model."""
+class Affinity(Generic[C]):
+    """The credential that one session is kept on, for one model."""
 
-    __slots__ = ("home", "told", "used")
+    __slots__ = ("reported", "target", "used")
 
-    def __init__(self, home: C, now: float) -> None:
-        self.home = home
+    def __init__(self, target: C, now: float) -> None:
+        self.target = target
         self.used = now
-        """When it was last served there."""
-        self.told = now
-        """When that was last told to whoever keeps it elsewhere."""
+        """When the target last served the session."""
+        self.reported = now
+        """When that was last passed to *changed*."""
 
 
-class Affinities(Generic[C]):
-    """(session, model) → credential: bounded, the longest unused goes first; each ends after *ttl* seconds of rest."""
+class SessionAffinities(Generic[C]):
+    """A bounded map from (session, model) to credential.
 
-    def __init__(self, ttl: float, bound: int, changed: Callable[[str, str, Bond[C] | None], None]) -> None:
-        """*changed* is told a session, a model, and where they are at home now; None: nowhere."""
+    The least recently used entry goes first, and each ends *ttl* seconds after its last use.
+    """
+
+    def __init__(self, ttl: float, bound: int, changed: Callable[[str, str, Affinity[C] | None], None]) -> None:
+        """Begin without entries. *changed* is called with a session, a model and its new affinity; None: it ended."""
         self.ttl = ttl
         self._bound = bound
         self._changed = changed
-        self._bonds: OrderedDict[tuple[str, str], Bond[C]] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str], Affinity[C]] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._bonds)
+        return len(self._entries)
 
-    def __iter__(self) -> Iterator[tuple[tuple[str, str], Bond[C]]]:
-        """All of them, the longest unused first."""
-        return iter(self._bonds.items())
+    def __iter__(self) -> Iterator[tuple[tuple[str, str], Affinity[C]]]:
+        """Yield all entries, the least recently used first."""
+        return iter(self._entries.items())
 
-    def find(self, session: str, model: str, now: float) -> Bond[C] | None:
-        """Where that session is at home, if anywhere."""
-        bond = self._bonds.get((session, model))
-        if bond is not None and now - bond.used > self.ttl:
+    def find(self, session: str, model: str, now: float) -> Affinity[C] | None:
+        """Return the affinity of *session* for *model*, or None."""
+        affinity = self._entries.get((session, model))
+        if affinity is not None and now - affinity.used > self.ttl:
             self._forget((session, model))
             return None
-        return bond
+        return affinity
 
-    def bind(self, session: str, model: str, home: C, now: float) -> None:
-        """It was served there just now."""
+    def bind(self, session: str, model: str, target: C, now: float) -> None:
+        """Note that *target* served *session* just now. Uses are reported once in a quarter of the *ttl*."""
         key = (session, model)
-        bonds = self._bonds
-        bond = bonds.get(key)
-        if bond is not None and bond.home is home and now - bond.told <= self.ttl / 4:
-            bond.used = now
-            bonds.move_to_end(key)
+        entries = self._entries
+        affinity = entries.get(key)
+        if affinity is not None and affinity.target is target and now - affinity.reported <= self.ttl / 4:
+            affinity.used = now
+            entries.move_to_end(key)
             return
-        bonds[key] = bond = Bond(home, now)
-        bonds.move_to_end(key)
-        self._changed(session, model, bond)
-        oldest = next(iter(bonds))
-        if len(bonds) > self._bound or now - bonds[oldest].used > self.ttl:
+        entries[key] = affinity = Affinity(target, now)
+        entries.move_to_end(key)
+        self._changed(session, model, affinity)
+        oldest = next(iter(entries))
+        if len(entries) > self._bound or now - entries[oldest].used > self.ttl:
             self._forget(oldest)
 
     def _forget(self, key: tuple[str, str]) -> None:
-        del self._bonds[key]
+        del self._entries[key]
         self._changed(*key, None)

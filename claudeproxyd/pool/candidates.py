@@ -11,7 +11,7 @@ from math import inf
 
 from claudeproxyd.leases import Credential, LeaseRequest, Route
 from claudeproxyd.outcomes.types import Kind, Outcome, Scope
-from claudeproxyd.pool.affinity import Affinities, Bond
+from claudeproxyd.pool.affinity import Affinity, SessionAffinities
 from claudeproxyd.pool.cooldown import UNLIMITED, Terms
 from claudeproxyd.pool.deadlines import DeadlineHeap
 from claudeproxyd.pool.gates import Gates
@@ -42,8 +42,8 @@ class Candidates:
         """*take_back* gets the leases that come back, *proved* those whose trial is passed; *changed* hears of each
         place whose cooldown changed."""
         self.count_tokens = count_tokens
-        self.affinities: Affinities[Member] | None = None
-        """None where sessions keep nothing."""
+        self.affinities: SessionAffinities[Member] | None = None
+        """None where sessions have no affinity."""
         self.rosters: dict[str, Roster] = {}
         self.expiries: DeadlineHeap[PlaceCooldown] = DeadlineHeap(lambda when, one: one.running and one.until == when)
         self.suspicions = Suspicions()
@@ -61,7 +61,7 @@ class Candidates:
         self,
         credentials: Iterable[Credential],
         terms: Terms,
-        affinities: Affinities[Member] | None,
+        affinities: SessionAffinities[Member] | None,
         *,
         strategy: str,
         limits: Mapping[str, int],
@@ -110,7 +110,7 @@ class Candidates:
         """A lease for the first route of *request* that has a ready candidate; None where none has."""
         routes = request.routes
         if request.in_tool_loop and len(routes) > 1:
-            routes = self._homeward(request, now)
+            routes = self._prefer_affinity(request, now)
         if not request.tried:
             return self._first(request, routes, request.excluded, now)
         return self._first(request, routes, request.tried | request.excluded, now) or self._first(
@@ -132,12 +132,12 @@ class Candidates:
                 ready = self.gates.in_pace(lane, ready, request.size, now)
             if not ready or not request.supports(route):
                 continue
-            bond = self._bond(request, route, now)
-            member = lane.choose(ready, None if bond is None else bond.home, now)
+            affinity = self._affinity(request, route, now)
+            member = lane.choose(ready, None if affinity is None else affinity.target, now)
             self._serial += 1
             lease = Lease(self._take_back, self._probe_succeeded, request, route, lane, member, self._serial, now)
-            if bond is not None and bond.home is not member:
-                lease.visiting = lane.busy(bond.home)
+            if affinity is not None and affinity.target is not member:
+                lease.overflow = lane.busy(affinity.target)
             if lane.cooldowns or member.cooldown or lane.cooldown or roster.cooldown:
                 lease.probes = [cooldown for cooldown in self._cooldowns_on(lane, member) if cooldown.limit < UNLIMITED]
                 for cooldown in lease.probes:
@@ -150,23 +150,23 @@ class Candidates:
             return lease
         return None
 
-    def _bond(self, request: LeaseRequest, route: Route, now: float) -> Bond[Member] | None:
-        """Where the session is at home for that model, if it is with that provider."""
+    def _affinity(self, request: LeaseRequest, route: Route, now: float) -> Affinity[Member] | None:
+        """Return the session's affinity for the model of *route*, if its target is of that provider."""
         if self.affinities is None or not request.session:
             return None
-        bond = self.affinities.find(request.session, route.model, now)
-        return None if bond is None or bond.home.key[0] != route.provider else bond
+        affinity = self.affinities.find(request.session, route.model, now)
+        return None if affinity is None or affinity.target.key[0] != route.provider else affinity
 
-    def _homeward(self, request: LeaseRequest, now: float) -> Sequence[Route]:
-        """The routes, first the one that this session was on."""
-        home, since = None, -inf
+    def _prefer_affinity(self, request: LeaseRequest, now: float) -> Sequence[Route]:
+        """Return the routes of *request*, first the one that its session was served on last."""
+        preferred, since = None, -inf
         for route in request.routes:
-            bond = self._bond(request, route, now)
-            if bond is not None and bond.used > since:
-                home, since = route, bond.used
-        if home is None:
+            affinity = self._affinity(request, route, now)
+            if affinity is not None and affinity.used > since:
+                preferred, since = route, affinity.used
+        if preferred is None:
             return request.routes
-        return [home, *(route for route in request.routes if route is not home)]
+        return [preferred, *(route for route in request.routes if route is not preferred)]
 
     def _cooldowns_on(self, lane: Lane, member: Member) -> list[PlaceCooldown]:
         """The cooldowns that bear on one candidate, whatever their condition."""
@@ -234,7 +234,7 @@ class Candidates:
             for cooldown in self._cooldowns_on(lane, member):
                 if cooldown.succeed(lease.serial, self._serial):
                     self.lift(cooldown)
-        if self.affinities is not None and lease.request.session and not lease.visiting and member.index >= 0:
+        if self.affinities is not None and lease.request.session and not lease.overflow and member.index >= 0:
             self.affinities.bind(lease.request.session, lane.model, member, now)
 
     def _failed(self, lease: Lease, outcome: Outcome, now: float) -> PlaceCooldown | None:

@@ -200,8 +200,8 @@ class Lane:
                     soonest = gate
         return None if waking else soonest
 
-    def choose(self, ready: int, favourite: Member | None, now: float) -> Member:
-        """One of *ready*, which is not empty; the *favourite* if it is among the best."""
+    def choose(self, ready: int, preferred: Member | None, now: float) -> Member:
+        """One of *ready*, which is not empty; the *preferred* if it is among the best."""
         roster = self.roster
         if self.spent.members:
             ready = ready & ~self.spent.at(now) or ready
@@ -215,6 +215,6 @@ class Lane:
             if among:
                 break
             number += 1
-        if favourite is not None and favourite.index >= 0 and among >> favourite.index & 1:
-            return favourite
+        if preferred is not None and preferred.index >= 0 and among >> preferred.index & 1:
+            return preferred
         return roster.members[self.selectors[number].choose(among)]

@@ -31,12 +31,12 @@ class Lease:
         "granted",
         "lane",
         "member",
+        "overflow",
         "probes",
         "request",
         "route",
         "serial",
         "use",
-        "visiting",
     )
 
     def __init__(
@@ -63,8 +63,8 @@ class Lease:
         self.probes: list[PlaceCooldown] = NO_PROBES
         """The half-open cooldowns that this attempt puts to the test."""
         self.use = lane.use(member)
-        self.visiting = False
-        """The session is at home elsewhere, where there was no room just now."""
+        self.overflow = False
+        """Whether the affinity's target was merely busy: its session stays with it, whatever comes of this attempt."""
 
     @property
     def candidate(self) -> Candidate:

@@ -17,7 +17,7 @@ from claudeproxyd.interfaces import ICredentialPool, ILease
 from claudeproxyd.leases import Credential, Exhausted, LeaseRequest
 from claudeproxyd.outcomes.types import Outcome
 from claudeproxyd.pool import state
-from claudeproxyd.pool.affinity import Affinities, Bond
+from claudeproxyd.pool.affinity import Affinity, SessionAffinities
 from claudeproxyd.pool.candidates import Candidates, cools
 from claudeproxyd.pool.cooldown import Cooldown, Terms
 from claudeproxyd.pool.deadlines import DeadlineHeap
@@ -88,7 +88,9 @@ class CredentialPool(Service):
         self._clock = clock
         self._wall_clock = wall_clock
         self._terms_random = jitter or Random()
-        self._affinities: Affinities[Member] = Affinities(settings.affinity_ttl, AFFINITIES, self._affinity_changed)
+        self._affinities: SessionAffinities[Member] = SessionAffinities(
+            settings.affinity_ttl, AFFINITIES, self._affinity_changed
+        )
         self._messages, self._counts = (
             Candidates(
                 count_tokens=count_tokens,
@@ -421,9 +423,9 @@ class CredentialPool(Service):
             saved = None if cooldown is None else state.save_cooldown(cooldown, self._ahead())
             self._save(state.place_key(place), saved)
 
-    def _affinity_changed(self, session: str, model: str, bond: Bond[Member] | None) -> None:
+    def _affinity_changed(self, session: str, model: str, affinity: Affinity[Member] | None) -> None:
         if self.changed is not None and self._messages.knows(model):
-            value = None if bond is None else state.save_affinity(bond, self._ahead())
+            value = None if affinity is None else state.save_affinity(affinity, self._ahead())
             self._save(state.affinity_key(session, model), value)
 
     def export_state(self) -> Mapping[str, Any]:

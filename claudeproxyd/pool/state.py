@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import msgspec
 
 from claudeproxyd.outcomes.types import Kind
-from claudeproxyd.pool.affinity import Affinities, Bond
+from claudeproxyd.pool.affinity import Affinity, SessionAffinities
 from claudeproxyd.pool.candidates import Candidates
 from claudeproxyd.pool.places import Member, Place, PlaceCooldown
 
@@ -40,7 +40,7 @@ def key(*parts: str | None) -> str:
 
 
 def affinity_key(session: str, model: str) -> str:
-    """The key of where a session is at home."""
+    """Return the key of a session's affinity."""
     return key("affinity", session, model)
 
 
@@ -63,7 +63,7 @@ def place_key(place: Place) -> str:
     )
 
 
-class _Cooldown(msgspec.Struct):
+class _SavedCooldown(msgspec.Struct):
     """A cooldown's value."""
 
     kind: str
@@ -74,7 +74,7 @@ class _Cooldown(msgspec.Struct):
     named: bool = False
 
 
-class _Affinity(msgspec.Struct):
+class _SavedAffinity(msgspec.Struct):
     """An affinity's value."""
 
     provider: str
@@ -87,17 +87,17 @@ def save_cooldown(cooldown: PlaceCooldown, ahead: float) -> Mapping[str, Any] | 
     if cooldown.kind is None:
         return None
     until = cooldown.until + ahead
-    saved = _Cooldown(cooldown.kind.value, until, cooldown.reason, cooldown.level, cooldown.before, cooldown.named)
+    saved = _SavedCooldown(cooldown.kind.value, until, cooldown.reason, cooldown.level, cooldown.before, cooldown.named)
     return msgspec.structs.asdict(saved)
 
 
-def save_affinity(bond: Bond[Member], ahead: float) -> Mapping[str, Any]:
+def save_affinity(affinity: Affinity[Member], ahead: float) -> Mapping[str, Any]:
     """The value of an affinity."""
-    return msgspec.structs.asdict(_Affinity(*bond.home.key, bond.used + ahead))
+    return msgspec.structs.asdict(_SavedAffinity(*affinity.target.key, affinity.used + ahead))
 
 
 def export(
-    messages: Candidates, count_tokens: Candidates, affinities: Affinities[Member], ahead: float
+    messages: Candidates, count_tokens: Candidates, affinities: SessionAffinities[Member], ahead: float
 ) -> dict[str, Any]:
     """Everything at once."""
     saved: dict[str, Any] = {}
@@ -109,16 +109,16 @@ def export(
                 saved[place_key(place)] = value
     for roster in messages.rosters.values():
         saved.update((key("disabled", *member.key), True) for member in roster.members if member.switched_off)
-    for (session, model), bond in affinities:
+    for (session, model), affinity in affinities:
         if messages.knows(model):
-            saved[affinity_key(session, model)] = save_affinity(bond, ahead)
+            saved[affinity_key(session, model)] = save_affinity(affinity, ahead)
     return saved
 
 
 def take_over(
     saved: Mapping[str, Any],
     both: tuple[Candidates, Candidates],
-    affinities: Affinities[Member],
+    affinities: SessionAffinities[Member],
     now: float,
     ahead: float,
 ) -> list[str]:
@@ -128,7 +128,7 @@ def take_over(
     the later use. None ends a cooldown or a disabling; an affinity it does not, that is each daemon's own affair.
     """
     useless = []
-    homes = []
+    newer = []
     for name, value in saved.items():
         try:
             match _decode(name):
@@ -137,14 +137,14 @@ def take_over(
                 case ["affinity", str() as session, str() as model]:
                     if value is None:
                         continue
-                    affinity = msgspec.convert(value, _Affinity)
-                    roster = both[0].rosters[affinity.provider]
-                    home = roster.member(affinity.credential)
-                    if home is None or not 0 <= now - (affinity.used - ahead) <= affinities.ttl:
+                    saved_affinity = msgspec.convert(value, _SavedAffinity)
+                    target = both[0].rosters[saved_affinity.provider].member(saved_affinity.credential)
+                    used = saved_affinity.used - ahead
+                    if target is None or not 0 <= now - used <= affinities.ttl:
                         raise KeyError(name)
-                    bond = affinities.find(session, model, now)
-                    if bond is None or bond.used < affinity.used - ahead:
-                        homes.append((affinity.used - ahead, session, model, home))
+                    known = affinities.find(session, model, now)
+                    if known is None or known.used < used:
+                        newer.append((used, session, model, target))
                 case ["disabled", str() as provider, str() as credential]:
                     if not all(candidates.enable(provider, credential, value is None) for candidates in both):
                         raise KeyError(name)
@@ -152,8 +152,8 @@ def take_over(
                     raise KeyError(name)
         except (KeyError, ValueError):
             useless.append(name)
-    for used, session, model, home in sorted(homes, key=lambda home: home[0]):
-        affinities.bind(session, model, home, used)
+    for used, session, model, target in sorted(newer, key=lambda each: each[0]):
+        affinities.bind(session, model, target, used)
     return useless
 
 
@@ -179,7 +179,7 @@ def _restore(
         if cooldown is not None:
             candidates.lift(cooldown)
         return
-    saved = msgspec.convert(value, _Cooldown)
+    saved = msgspec.convert(value, _SavedCooldown)
     until = min(saved.until - ahead, now + LONGEST)
     if math.isnan(until):
         raise ValueError(until)

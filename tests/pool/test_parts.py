@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.pool.affinity import Affinities, Bond
+from claudeproxyd.pool.affinity import Affinity, SessionAffinities
 from claudeproxyd.pool.deadlines import DeadlineHeap
 from claudeproxyd.pool.queue import Queue
 
@@ -50,15 +50,15 @@ class AffinityTests(SynchronousTestCase):
         """Keep what is told."""
         self.told: list[tuple[str, str | None]] = []
 
-        def changed(session: str, model: str, bond: Bond[str] | None) -> None:
-            self.told.append((session, None if bond is None else bond.home))
+        def changed(session: str, model: str, affinity: Affinity[str] | None) -> None:
+            self.told.append((session, None if affinity is None else affinity.target))
 
-        self.affinities = Affinities(100.0, 3, changed)
+        self.affinities = SessionAffinities(100.0, 3, changed)
 
     def home(self, session: str, now: float) -> str | None:
         """Where it is at home."""
-        bond = self.affinities.find(session, "m", now)
-        return None if bond is None else bond.home
+        affinity = self.affinities.find(session, "m", now)
+        return None if affinity is None else affinity.target
 
     def test_bounded(self) -> None:
         """The one that was unused for longest goes first."""
