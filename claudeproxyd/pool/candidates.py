@@ -12,7 +12,7 @@ from math import inf
 from claudeproxyd.leases import Credential, LeaseRequest, Route
 from claudeproxyd.outcomes.types import Kind, Outcome, Scope
 from claudeproxyd.pool.affinity import Affinity, SessionAffinities
-from claudeproxyd.pool.cooldown import UNLIMITED, Terms
+from claudeproxyd.pool.cooldown import UNLIMITED, BackoffPolicy
 from claudeproxyd.pool.deadlines import DeadlineHeap
 from claudeproxyd.pool.gates import Gates
 from claudeproxyd.pool.lane import NEVER, Lane, Soonest
@@ -48,7 +48,7 @@ class Candidates:
         self.expiries: DeadlineHeap[PlaceCooldown] = DeadlineHeap(lambda when, one: one.running and one.until == when)
         self.suspicions = Suspicions()
         self.gates = Gates(self.rosters)
-        self.terms: Terms
+        self.policy: BackoffPolicy
         self._take_back = take_back
         self._probe_succeeded = proved
         self._changed = changed
@@ -60,15 +60,15 @@ class Candidates:
     def reload(
         self,
         credentials: Iterable[Credential],
-        terms: Terms,
+        policy: BackoffPolicy,
         affinities: SessionAffinities[Member] | None,
         *,
         strategy: str,
         limits: Mapping[str, int],
     ) -> None:
         """Have these credentials from now on. *limits*: attempts at once of each provider."""
-        self.terms = terms
-        self.gates.max_cooldown = terms.max_cooldown
+        self.policy = policy
+        self.gates.max_cooldown = policy.max_cooldown
         self.affinities = affinities
         by_provider: dict[str, list[Credential]] = {provider: [] for provider in self.rosters}
         for credential in credentials:
@@ -203,7 +203,7 @@ class Candidates:
         if lane.roster.gated:
             news = self.gates.released(lease, outcome, now) or news
         if outcome.exhausted is not None and member.index >= 0:
-            lane.spent.add(member, now + min(outcome.exhausted, self.terms.max_cooldown))
+            lane.spent.add(member, now + min(outcome.exhausted, self.policy.max_cooldown))
         return news
 
     def next(self) -> float:
@@ -251,7 +251,7 @@ class Candidates:
         ran = cooldown.running
         longer = cooldown.fail(
             outcome,
-            self.terms,
+            self.policy,
             now=now,
             serial=lease.serial,
             newest=self._serial,

@@ -36,7 +36,7 @@ JITTER_MOST = 30.0
 P = TypeVar("P")
 
 
-class Terms:
+class BackoffPolicy:
     """How long cooldowns last."""
 
     def __init__(self, max_cooldown: float, random: Random) -> None:
@@ -44,7 +44,7 @@ class Terms:
         """Seconds: the cap on what an upstream may ask for."""
         self._random = random
 
-    def span(self, outcome: Outcome, level: int) -> float:
+    def duration(self, outcome: Outcome, level: int) -> float:
         """Seconds, jittered: as the upstream asked, or base · 2ⁿ up to the ceiling, *level* from 1."""
         if outcome.until_hint is not None:
             return self._jittered(min(outcome.until_hint, self.max_cooldown), JITTER_NAMED)
@@ -106,14 +106,16 @@ class Cooldown(Generic[P]):
         """Whether one more attempt may go."""
         return not self.running and self.probes < self.limit
 
-    def fail(self, outcome: Outcome, terms: Terms, *, now: float, serial: int, newest: int, in_flight: int) -> bool:
+    def fail(
+        self, outcome: Outcome, policy: BackoffPolicy, *, now: float, serial: int, newest: int, in_flight: int
+    ) -> bool:
         """An attempt failed. True when it lasts longer for it; ``until`` is then the new end.
 
         *serial* is its lease's number, *newest* the newest lease's; *in_flight*: attempts under way at the place.
         """
         fresh = serial > self.began
         level = self.level + fresh if self.kind is outcome.kind else 1
-        until = now + terms.span(outcome, level)
+        until = now + policy.duration(outcome, level)
         if fresh:
             self.before = in_flight if self.limit == UNLIMITED else max(self.before, in_flight)
             self.limit = 1

@@ -19,7 +19,7 @@ from claudeproxyd.outcomes.types import Outcome
 from claudeproxyd.pool import state
 from claudeproxyd.pool.affinity import Affinity, SessionAffinities
 from claudeproxyd.pool.candidates import Candidates, cools
-from claudeproxyd.pool.cooldown import Cooldown, Terms
+from claudeproxyd.pool.cooldown import Cooldown, BackoffPolicy
 from claudeproxyd.pool.deadlines import DeadlineHeap
 from claudeproxyd.pool.figures import Figures, register
 from claudeproxyd.pool.lease import Lease
@@ -87,7 +87,7 @@ class CredentialPool(Service):
         """May be set later: a store is there only once it has been loaded."""
         self._clock = clock
         self._wall_clock = wall_clock
-        self._terms_random = jitter or Random()
+        self._jitter = jitter or Random()
         self._affinities: SessionAffinities[Member] = SessionAffinities(
             settings.affinity_ttl, AFFINITIES, self._affinity_changed
         )
@@ -312,11 +312,11 @@ class CredentialPool(Service):
         if provider_limits is not None:
             self._limits = provider_limits
         self._affinities.ttl = settings.affinity_ttl
-        terms = Terms(settings.max_cooldown, self._terms_random)
+        policy = BackoffPolicy(settings.max_cooldown, self._jitter)
         for candidates in (self._messages, self._counts):
             candidates.reload(
                 credentials,
-                terms,
+                policy,
                 self._affinities if settings.affinity and candidates is self._messages else None,
                 strategy=settings.strategy,
                 limits=self._limits,
