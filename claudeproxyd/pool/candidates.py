@@ -35,11 +35,11 @@ class Candidates:
         *,
         count_tokens: bool,
         take_back: Callable[[Lease, Outcome], None],
-        proved: Callable[[Lease], None],
+        probe_succeeded: Callable[[Lease], None],
         changed: Callable[[Place], None],
         known_models: Callable[[str], bool],
     ) -> None:
-        """*take_back* gets the leases that come back, *proved* those whose trial is passed; *changed* hears of each
+        """*take_back* gets the leases that come back, *probe_succeeded* those whose probe did; *changed* hears of each
         place whose cooldown changed."""
         self.count_tokens = count_tokens
         self.affinities: SessionAffinities[Member] | None = None
@@ -50,7 +50,7 @@ class Candidates:
         self.gates = Gates(self.rosters)
         self.policy: BackoffPolicy
         self._take_back = take_back
-        self._probe_succeeded = proved
+        self._probe_succeeded = probe_succeeded
         self._changed = changed
         self.knows = known_models
         """Whether somebody configured or discovered a model name; what clients made up is not kept for long."""
@@ -211,7 +211,7 @@ class Candidates:
         moments = (self.expiries.next(), self.gates.timers.next())
         return min((when for when in moments if when is not None), default=inf)
 
-    def prove(self, lease: Lease, now: float) -> None:
+    def probe_succeeded(self, lease: Lease, now: float) -> None:
         """The probes of a lease are passed, though it is still out: an answer may take minutes once it has begun."""
         for cooldown in lease.probes:
             cooldown.probe_succeeded(lease.serial, self._serial)

@@ -136,7 +136,7 @@ class Cooldown(Generic[P]):
         self.limit = max(1, self.before) if self.named else 1
 
     def probe_succeeded(self, serial: int, newest: int) -> None:
-        """An attempt's answer has begun, its trial still counted: more may go. It may break off yet."""
+        """An attempt's answer has begun, its probe still counted: more may go. It may break off yet."""
         # Those that were let in together double the limit together, and not each by itself.
         if self.limit == UNLIMITED or self.running or serial <= max(self.began, self.doubled):
             return
@@ -145,7 +145,7 @@ class Cooldown(Generic[P]):
         self.limit = min(self.limit * 2, UNLIMITED // 2)
 
     def succeed(self, serial: int, newest: int) -> bool:
-        """An attempt succeeded, its trial still counted. True when nothing is left to remember."""
+        """An attempt succeeded, its probe still counted. True when nothing is left to remember."""
         if self.limit == UNLIMITED:
             return True
         if self.running or serial <= self.began:

@@ -160,7 +160,7 @@ class Bearings:
 
 
 def is_trouble(cooldown: PlaceCooldown) -> bool:
-    """Whether somebody should look at it: not where one model is merely on trial, or is one that a client made up."""
+    """Whether somebody should look at it: not where one model is merely being probed, or is one that a client made up."""
     lane = cooldown.place.lane
     if lane is None:
         return True

@@ -42,7 +42,7 @@ class Lease:
     def __init__(
         self,
         take_back: Callable[[Lease, Outcome], None],
-        proved: Callable[[Lease], None],
+        probe_succeeded: Callable[[Lease], None],
         request: LeaseRequest,
         route: Route,
         lane: Lane,
@@ -51,7 +51,7 @@ class Lease:
         granted: float,
     ) -> None:
         self._take_back: Callable[[Lease, Outcome], None] | None = take_back
-        self._probe_succeeded = proved
+        self._probe_succeeded = probe_succeeded
         self.request = request
         self.route = route
         self.lane = lane
@@ -80,7 +80,7 @@ class Lease:
         )
 
     def probe_succeeded(self) -> None:
-        """See the interface. News only where there is something to prove."""
+        """See the interface. Of use only where something is being probed."""
         if self.probes or self.lane.roster.gated:
             self._probe_succeeded(self)
 

@@ -20,7 +20,7 @@ or empty, while the provider or the model on the provider cooldowns or is full. 
 credentials, and still less than a microsecond for ten thousand.
 
 A bit changes only through ``settle``, which is called for the one credential that something happened to: a lease
-began or ended and it has a limit, a cooldown began, ended, or let one more trial in, a gate opened or shut. So a change
+began or ended and it has a limit, a cooldown began, ended, or let one more probe in, a gate opened or shut. So a change
 costs one bit in one set, however many models there are; and what is never in trouble (no limit, no cooldown) costs
 nothing at all.
 

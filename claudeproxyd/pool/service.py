@@ -19,7 +19,7 @@ from claudeproxyd.outcomes.types import Outcome
 from claudeproxyd.pool import state
 from claudeproxyd.pool.affinity import Affinity, SessionAffinities
 from claudeproxyd.pool.candidates import Candidates, cools
-from claudeproxyd.pool.cooldown import Cooldown, BackoffPolicy
+from claudeproxyd.pool.cooldown import BackoffPolicy, Cooldown
 from claudeproxyd.pool.deadlines import DeadlineHeap
 from claudeproxyd.pool.figures import Figures, register
 from claudeproxyd.pool.lease import Lease
@@ -95,7 +95,7 @@ class CredentialPool(Service):
             Candidates(
                 count_tokens=count_tokens,
                 take_back=self._take_back,
-                proved=self._prove,
+                probe_succeeded=self._probe_succeeded,
                 changed=self._cooldown_changed,
                 known_models=known_models,
             )
@@ -162,9 +162,9 @@ class CredentialPool(Service):
     def _back(self, gate: PlaceGate) -> None:
         self.log.info("{place} is up again", place=str(gate.place))
 
-    def _prove(self, lease: Lease) -> None:
-        """A trial is passed; the leases call this."""
-        self._candidates(lease.request).prove(lease, self._clock.seconds())
+    def _probe_succeeded(self, lease: Lease) -> None:
+        """A lease's probe succeeded; the leases call this."""
+        self._candidates(lease.request).probe_succeeded(lease, self._clock.seconds())
         self._arm()
         if self._queue:
             self._serve()

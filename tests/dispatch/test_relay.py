@@ -72,7 +72,7 @@ class MessageCommit(RelayTestCase):
         self.over("ok")
 
     def test_proves_its_candidate(self) -> None:
-        """The pool hears of the first content event: those who wait for a trial do not wait for the answer's end."""
+        """The pool hears of the first content event: those who wait for a probe do not wait for the answer's end."""
         self.begin()
         answer = self.head()
         (lease,) = self.house.pool.leases

@@ -116,7 +116,7 @@ class Order(PoolTestCase):
         self.assertEqual("".join(entry["credential"] for entry in pool.snapshot()), "cdfabe")
 
     def test_what_is_no_trouble(self) -> None:
-        """A name that a client made up is none, nor is one model on trial; a known one that is gone is."""
+        """A name that a client made up is none, nor is one model on probe; a known one that is gone is."""
         pool = self.pool("ab", known_models=lambda model: model == "known")
         gone = Outcome(Kind.MODEL_UNAVAILABLE, Scope.MODEL, base=600.0, ceiling=43_200.0)
 

@@ -112,7 +112,7 @@ class Rested:
         """A later grant succeeded."""
         self.before = 1
         """How many were under way when it began."""
-        self.trials = 1
+        self.probes = 1
         """How many may try at once when it is over."""
 
 
@@ -180,7 +180,7 @@ class PoolMachine(RuleBasedStateMachine):
     def records(self, one: Credential, model: str, wish: LeaseRequest) -> list[Rested]:
         """All that is known against a candidate.
 
-        With nothing under way, who proved itself is as good as new, and who has rested for long enough may be tried.
+        With nothing under way, who succeeded is as good as new, and who has rested for long enough may be tried.
         """
         provider, now = one.provider, self.clock.seconds()
         keys: list[Key] = [
@@ -292,7 +292,7 @@ class PoolMachine(RuleBasedStateMachine):
                     and other.number > record.began
                     and other.wish.count_tokens == wish.count_tokens
                 ]
-                assert len(others) < record.trials, f"a second trial of {key}"
+                assert len(others) < record.probes, f"a second probe of {key}"
         self.out.append(grant)
         for gate in self.gates(grant.credential, grant.model, wish.count_tokens):
             assert gate.in_flight <= gate.limit, f"{gate.place} carries {gate.limit}"
@@ -306,7 +306,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 20))
-    def prove(self, which: int) -> None:
+    def probe_succeeded(self, which: int) -> None:
         """An answer begins, and may take for ever."""
         grant = self.out[which % len(self.out)]
         self.note_proof(grant)
@@ -379,7 +379,7 @@ class PoolMachine(RuleBasedStateMachine):
         )
         record.before = max(record.before, at_once)
         if outcome.until_hint is not None:
-            record.trials = record.before
+            record.probes = record.before
         now = self.clock.seconds()
         longest = outcome.until_hint or outcome.ceiling
         record.healed = max(record.healed, now + longest + min(longest * JITTER, JITTER_MOST))

@@ -553,47 +553,47 @@ class WhoseFaultTests(PoolTestCase):
 class HalfOpenTests(PoolTestCase):
     """How one comes back."""
 
-    def test_one_trial(self) -> None:
+    def test_one_probe(self) -> None:
         """When a rest is over, one attempt goes; the others use other credentials."""
         pool = self.pool("ab")
         self.take(pool).release(QUOTA)
         self.clock.advance(1.0)
         self.assertEqual(sorted(names([self.take(pool) for _ in range(4)])), ["a", "b", "b", "b"])
 
-    def test_trial_that_proves_nothing(self) -> None:
-        """A trial that the client cancelled makes room for another."""
+    def test_probe_that_says_nothing(self) -> None:
+        """A probe that the client cancelled makes room for another."""
         pool = self.pool("a")
         self.take(pool).release(QUOTA)
         self.clock.advance(1.0)
-        trial = self.take(pool)
+        probe = self.take(pool)
         waiting = self.wait(pool)
-        trial.release(CANCELLED)
+        probe.release(CANCELLED)
         self.successResultOf(waiting)
         self.wait(pool)
 
     def test_answer_that_takes_long(self) -> None:
-        """A trial is passed when its answer has begun: nobody waits for minutes until it is over."""
+        """A probe has succeeded when its answer has begun: nobody waits for minutes until it is over."""
         pool = self.pool("a")
         self.take(pool).release(QUOTA)
         self.clock.advance(1.0)
-        trial = self.take(pool)
+        probe = self.take(pool)
         waiting = [self.wait(pool) for _ in range(4)]
-        trial.probe_succeeded()
+        probe.probe_succeeded()
         self.assertEqual([deferred.called for deferred in waiting], [True, True, False, False])
-        trial.probe_succeeded()
-        trial.release(OK)
+        probe.probe_succeeded()
+        probe.release(OK)
         self.assertEqual([deferred.called for deferred in waiting], [True, True, False, False])
         self.successResultOf(waiting[0]).probe_succeeded()
         self.assertTrue(waiting[2].called)
 
     def test_answer_that_breaks_off(self) -> None:
-        """What was proved does not keep an attempt from failing in the end."""
+        """A probe that succeeded does not keep an attempt from failing in the end."""
         pool = self.pool("a")
         self.take(pool).release(QUOTA)
         self.clock.advance(1.0)
-        trial = self.take(pool)
-        trial.probe_succeeded()
-        trial.release(QUOTA)
+        probe = self.take(pool)
+        probe.probe_succeeded()
+        probe.release(QUOTA)
         self.wait(pool)
 
     def test_ramp(self) -> None:
@@ -612,7 +612,7 @@ class HalfOpenTests(PoolTestCase):
         self.assertEqual(rounds, [1, 2, 4, 8, 16])
 
     def test_named(self) -> None:
-        """Where the upstream named the time, as many go at once as were under way: no trial is needed."""
+        """Where the upstream named the time, as many go at once as were under way: no probe is needed."""
         pool = self.pool("ab")
         for lease in [self.take(pool) for _ in range(10)]:
             lease.release(QUOTA_HOUR if name(lease) == "a" else OK)
@@ -628,13 +628,13 @@ class HalfOpenTests(PoolTestCase):
         self.take(pool).release(OK)
         self.assertEqual(len([self.take(pool) for _ in range(100)]), 100)
 
-    def test_failed_trial(self) -> None:
-        """A trial that fails starts a longer rest, and one trial after that."""
+    def test_failed_probe(self) -> None:
+        """A probe that fails starts a longer rest, and one probe after that."""
         pool = self.pool("ab")
         self.take(pool).release(QUOTA)
         self.clock.advance(1.0)
-        trials = [lease for lease in (self.take(pool), self.take(pool)) if name(lease) == "a"]
-        trials[0].release(QUOTA)
+        probes = [lease for lease in (self.take(pool), self.take(pool)) if name(lease) == "a"]
+        probes[0].release(QUOTA)
         self.clock.advance(1.9)
         self.assertEqual(self.turns(pool, 3), "bbb")
         self.clock.advance(0.2)

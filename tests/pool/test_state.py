@@ -79,7 +79,7 @@ class RestartTests(PoolTestCase):
         self.assertEqual(again.ready_in(request()), 4.0)
 
     def test_half_open(self) -> None:
-        """A cooldown that ended meanwhile is half open: one trial."""
+        """A cooldown that ended meanwhile is half open: one probe."""
         pool = self.pool("a")
         self.take(pool).release(QUOTA)
         saved = dict(pool.export_state())
