@@ -94,7 +94,7 @@ class Candidates:
         if roster is None or member is None:
             return False
         member.switched_off = not enabled
-        roster.settle(member)
+        roster.update(member)
         self._changes += 1
         return True
 
@@ -142,7 +142,7 @@ class Candidates:
                 lease.probes = [cooldown for cooldown in self._cooldowns_on(lane, member) if cooldown.limit < UNLIMITED]
                 for cooldown in lease.probes:
                     cooldown.probes += 1
-                    cooldown.place.settle()
+                    cooldown.place.update()
             lease.use.in_flight += 1
             roster.load(lane, member, 1)
             if roster.gated:
@@ -224,7 +224,7 @@ class Candidates:
         probes, lease.probes = lease.probes, NO_PROBES
         for cooldown in probes:
             cooldown.probes -= 1
-            cooldown.place.settle()
+            cooldown.place.update()
 
     def _succeeded(self, lease: Lease, now: float) -> None:
         lane, member = lease.lane, lease.member
@@ -267,10 +267,10 @@ class Candidates:
             lane = self.lane(route)
             if lane is None:
                 continue
-            waking = lane.waking()
+            usable = lane.ready_or_busy()
             if lane is place.lane and place.member is not None and place.member.index >= 0:
-                waking &= ~(1 << place.member.index)
-            if waking:
+                usable &= ~(1 << place.member.index)
+            if usable:
                 return True
         return False
 
@@ -294,7 +294,7 @@ class Candidates:
         expired = self.expiries.due(now, most)
         for cooldown in expired:
             cooldown.expire()
-            cooldown.place.settle()
+            cooldown.place.update()
         self._changes += 1
         return expired
 
@@ -308,9 +308,9 @@ class Candidates:
         """When the first candidate may be ready, and what keeps it: *now* if it is merely busy, None for never."""
         lanes = [lane for lane in map(self.lane, request.routes) if lane is not None]
         among = [~lane.roster.named(without) if without else -1 for lane in lanes]
-        awake = [lane for lane, some in zip(lanes, among, strict=True) if lane.waking() & some]
-        if awake:
-            downs = [lane.down() if lane.roster.gated else None for lane in awake]
+        busy = [lane for lane, some in zip(lanes, among, strict=True) if lane.ready_or_busy() & some]
+        if busy:
+            downs = [lane.down() if lane.roster.gated else None for lane in busy]
             if None in downs:
                 return now, "busy"
             down = min((gate for gate in downs if gate is not None), key=lambda gate: gate.due)
@@ -323,13 +323,13 @@ class Candidates:
         return max(first.when, now), Kind.QUOTA.value if any(one.quota for one in each) else first.kind
 
     def _soonest_in(self, lane: Lane, among: int) -> Soonest:
-        """The first of *among* in a lane where nobody is awake. It has to look at all, so the result is kept."""
+        """The first of *among* in a lane where all are cooling. It has to look at all, so the result is kept."""
         if among == -1 and lane.soonest is not None and lane.soonest.as_of == self._changes:
             return lane.soonest
         roster = lane.roster
         shared = [each for each in (roster.cooldown, lane.cooldown) if each is not None and each.running]
         cooldowns, quota = shared, False
-        if not roster.up & lane.up & among:
+        if not roster.not_cooling & lane.not_cooling & among:
             first, quota = self._first_back(lane, among)
             if not first:
                 return NEVER

@@ -191,5 +191,5 @@ def state(roster: Roster, member: Member) -> str:
         return "trial"
     if any(gate is not None and gate.condition is Condition.DOWN for gate in (roster.gate, member.gate)):
         return "down"
-    is_open = member.index >= 0 and roster.open >> member.index & 1
-    return "ready" if is_open and not roster.full else "busy"
+    is_available = member.index >= 0 and roster.available >> member.index & 1
+    return "ready" if is_available and not roster.full else "busy"

@@ -56,7 +56,7 @@ class Gates:
 
     def _moved(self, gate: PlaceGate) -> None:
         """Something happened to *gate*: the sets follow, and it is on the agenda."""
-        gate.place.settle()
+        gate.place.update()
         if gate.due != gate.armed:
             gate.armed = gate.due
             if gate.due != inf:

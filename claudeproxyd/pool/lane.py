@@ -20,7 +20,7 @@ TASTE = 16
 
 
 class Soonest(NamedTuple):
-    """Of a lane where nobody is awake: the first who will be."""
+    """Of a lane where all are cooling: the first who will be."""
 
     as_of: int
     when: float
@@ -67,6 +67,7 @@ class Lane:
 
     __slots__ = (
         "_uses",
+        "available",
         "choices",
         "cooldown",
         "cooldowns",
@@ -75,7 +76,7 @@ class Lane:
         "gates",
         "in_flight",
         "model",
-        "open",
+        "not_cooling",
         "paced",
         "poor",
         "roster",
@@ -83,7 +84,6 @@ class Lane:
         "serves",
         "soonest",
         "spent",
-        "up",
     )
 
     def __init__(self, roster: Roster, model: str) -> None:
@@ -117,7 +117,7 @@ class Lane:
         """The roster has other members now."""
         roster = self.roster
         self.serves = roster.serving(self.model)
-        self.open = self.up = self.serves
+        self.available = self.not_cooling = self.serves
         self.selectors: list[ISelector] = [roster.selector(tier) for tier in roster.tiers]
         forget_gone(self.cooldowns)
         self._uses = {member: use for member, use in self._uses.items() if member.index >= 0}
@@ -127,7 +127,7 @@ class Lane:
         self.spent.rebuild()
         self.poor = self.paced = 0
         for member in {*self.cooldowns, *self.gates}:
-            self.settle(member)
+            self.update(member)
 
     def forget(self) -> None:
         """It is remembered no more, though attempts may be under way: nothing is waited for on its account."""
@@ -145,7 +145,7 @@ class Lane:
             use = self._uses[member] = Use()
         return use
 
-    def settle(self, member: Member) -> None:
+    def update(self, member: Member) -> None:
         """Something happened to this model on that credential."""
         if member.index < 0:
             return
@@ -154,9 +154,11 @@ class Lane:
             return
         cooldown = self.cooldowns.get(member)
         gate = self.gates.get(member)
-        self.up = self.up | bit if cooldown is None or not cooldown.running else self.up & ~bit
-        is_open = (cooldown is None or cooldown.open) and (gate is None or gate.open)
-        self.open = self.open | bit if is_open else self.open & ~bit
+        self.not_cooling = (
+            self.not_cooling | bit if cooldown is None or not cooldown.running else self.not_cooling & ~bit
+        )
+        is_available = (cooldown is None or cooldown.open) and (gate is None or gate.open)
+        self.available = self.available | bit if is_available else self.available & ~bit
         self.poor = self.poor | bit if gate is not None and gate.share > POOR else self.poor & ~bit
         is_paced = gate is not None and gate.condition is Condition.PACED
         self.paced = self.paced | bit if is_paced else self.paced & ~bit
@@ -169,36 +171,36 @@ class Lane:
         for hold in (self.cooldown, self.gate, self.crowd):
             if hold is not None and not hold.open:
                 return 0
-        return roster.open & self.open
+        return roster.available & self.available
 
-    def waking(self) -> int:
+    def ready_or_busy(self) -> int:
         """The set of those for which no time needs to pass: ready, or busy."""
         roster = self.roster
         for cooldown in (roster.cooldown, self.cooldown):
             if cooldown is not None and cooldown.running:
                 return 0
-        return roster.up & self.up
+        return roster.not_cooling & self.not_cooling
 
     def busy(self, member: Member) -> bool:
         """Whether *member* would be ready, but for what it is doing already."""
         gate = self.gates.get(member)
         if member.index < 0 or (gate is not None and gate.condition is Condition.DOWN):
             return False
-        return bool((self.waking() & (~self.ready() | self.paced)) >> member.index & 1)
+        return bool((self.ready_or_busy() & (~self.ready() | self.paced)) >> member.index & 1)
 
     def down(self) -> PlaceGate | None:
-        """The gate that keeps everybody who is awake from more than a probe; None where none does."""
+        """The gate that keeps everybody who is not cooling from more than a probe; None where none does."""
         for gate in (self.roster.gate, self.gate, self.crowd):
             if gate is not None and gate.condition is Condition.DOWN:
                 return gate
-        waking = self.waking()
+        usable = self.ready_or_busy()
         soonest = None
         for member, gate in self.gates.items():
-            if gate.condition is Condition.DOWN and waking >> member.index & 1:
-                waking &= ~(1 << member.index)
+            if gate.condition is Condition.DOWN and usable >> member.index & 1:
+                usable &= ~(1 << member.index)
                 if soonest is None or gate.due < soonest.due:
                     soonest = gate
-        return None if waking else soonest
+        return None if usable else soonest
 
     def choose(self, ready: int, preferred: Member | None, now: float) -> Member:
         """One of *ready*, which is not empty; the *preferred* if it is among the best."""

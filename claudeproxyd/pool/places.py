@@ -76,10 +76,10 @@ class Place:
         self.member = member
         self.crowd = crowd
 
-    def settle(self) -> None:
+    def update(self) -> None:
         """Let the sets follow what became of the cooldown."""
         if self.member is not None:
-            (self.lane or self.roster).settle(self.member)
+            (self.lane or self.roster).update(self.member)
 
     def attach(self, cooldown: PlaceCooldown | None) -> None:
         """Make *cooldown* what holds this place back; None: nothing does."""
@@ -94,7 +94,7 @@ class Place:
             self.lane.cooldowns.pop(self.member, None)
             if cooldown is not None:
                 self.lane.cooldowns[self.member] = cooldown
-        self.settle()
+        self.update()
 
     @property
     def cooldown(self) -> PlaceCooldown | None:
@@ -125,7 +125,7 @@ class Place:
             del self.lane.gates[self.member]
         else:
             self.lane.gates[self.member] = gate
-        self.settle()
+        self.update()
 
     @property
     def in_flight(self) -> int:

@@ -6,26 +6,26 @@ Theory of operation
 One :class:`Roster` stands for the credentials of one provider, one :class:`Lane` in it for one of its models. A set of
 credentials is an int, bit *i* for the *i*-th credential of the roster. Each lane and each roster keep two such sets:
 
-``up``
+``not_cooling``
     enabled and not cooling: might be busy, but needs no time to pass.
-``open``
+``available``
     of those, the ones that may begin one more attempt now.
 
 In a roster a bit speaks of the whole credential (enabled, its cooldown, its ``max_concurrency``), in a lane of that one
 model on it (the globs, its cooldown). A candidate is ready when both are set, so the ready set of a model is
 
-    ``roster.open & lane.open``
+    ``roster.available & lane.available``
 
 or empty, while the provider or the model on the provider cooldowns or is full. That is two machine words for a hundred
 credentials, and still less than a microsecond for ten thousand.
 
-A bit changes only through ``settle``, which is called for the one credential that something happened to: a lease
+A bit changes only through ``update``, which is called for the one credential that something happened to: a lease
 began or ended and it has a limit, a cooldown began, ended, or let one more probe in, a gate opened or shut. So a change
 costs one bit in one set, however many models there are; and what is never in trouble (no limit, no cooldown) costs
 nothing at all.
 
 Time never changes a set by itself. Every running cooldown, and every gate that waits, is on the pool's agenda, and
-``settle`` follows when it is due.
+``update`` follows when it is due.
 
 The priorities are sets too (*tiers*), and so is what an answer's headers foretold to fail (*spent*): choosing is taking
 intersections until one that is not empty is found, and then asking the strategy for one of it.
@@ -78,8 +78,8 @@ class Roster:
         """The set of all members."""
         self.tiers: list[int] = []
         """The credentials of each priority, the highest first."""
-        self.open = 0
-        self.up = 0
+        self.available = 0
+        self.not_cooling = 0
         self.loads: Loads | None = None
         """Kept for the least-busy strategy alone."""
         self._by_name: dict[str, Member] = {}
@@ -116,9 +116,9 @@ class Roster:
             self.loads = Loads()
             for member in self.members:
                 self.loads.add(member.index, member.in_flight)
-        self.open = self.up = 0
+        self.available = self.not_cooling = 0
         for member in self.members:
-            self.settle(member)
+            self.update(member)
         for lane in self.lanes():
             lane.rebuild()
 
@@ -197,9 +197,9 @@ class Roster:
         whole = [cooldown for cooldown in (self.cooldown, *(lane.cooldown for lane in lanes)) if cooldown is not None]
         return (
             sum(cooldown.running for cooldown in whole)
-            + (self.everyone & ~self.up).bit_count()
+            + (self.everyone & ~self.not_cooling).bit_count()
             - self.disabled()
-            + sum((lane.serves & ~lane.up).bit_count() for lane in lanes)
+            + sum((lane.serves & ~lane.not_cooling).bit_count() for lane in lanes)
         )
 
     @property
@@ -211,20 +211,20 @@ class Roster:
             or (self.gate is not None and not self.gate.open)
         )
 
-    def settle(self, member: Member) -> None:
+    def update(self, member: Member) -> None:
         """Something happened to that credential as a whole."""
         if member.index < 0:
             return
         bit = 1 << member.index
         cooldown = member.cooldown
         limit = member.credential.max_concurrency if self.limited else 0
-        up = member.enabled and (cooldown is None or not cooldown.running)
-        self.up = self.up | bit if up else self.up & ~bit
+        not_cooling = member.enabled and (cooldown is None or not cooldown.running)
+        self.not_cooling = self.not_cooling | bit if not_cooling else self.not_cooling & ~bit
         may = (cooldown is None or cooldown.open) and (member.gate is None or member.gate.open)
-        if up and may and (limit == 0 or member.in_flight < limit):
-            self.open |= bit
+        if not_cooling and may and (limit == 0 or member.in_flight < limit):
+            self.available |= bit
         else:
-            self.open &= ~bit
+            self.available &= ~bit
 
     def load(self, lane: Lane, member: Member, change: int) -> None:
         """One attempt more is under way with *member* in that lane, or one less."""
@@ -234,4 +234,4 @@ class Roster:
             self.loads.move(member.index, member.in_flight, member.in_flight + change)
         member.in_flight += change
         if member.credential.max_concurrency or member.cooldown is not None:
-            self.settle(member)
+            self.update(member)

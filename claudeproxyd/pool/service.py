@@ -321,9 +321,9 @@ class CredentialPool(Service):
                 strategy=settings.strategy,
                 limits=self._limits,
             )
-        self._resettle()
+        self._reconsider_queue()
 
-    def _resettle(self) -> None:
+    def _reconsider_queue(self) -> None:
         """Anything may be different for those who wait."""
         if self._queue:
             self._serve()
@@ -339,7 +339,7 @@ class CredentialPool(Service):
             "{place} is {state}", place=f"{provider}/{credential}", state="enabled" if enabled else "disabled"
         )
         self._save(state.key("disabled", provider, credential), None if enabled else True)
-        self._resettle()
+        self._reconsider_queue()
         return True
 
     def clear(self, provider: str | None, credential: str | None, model: str | None) -> int:
@@ -362,7 +362,7 @@ class CredentialPool(Service):
                     ended += 1
                     self.log.info("{place} is taken for up again", place=str(gate.place))
                 gate.place.attach_gate(None)
-        self._resettle()
+        self._reconsider_queue()
         return ended
 
     def snapshot(self) -> Snapshot:
@@ -456,4 +456,4 @@ class CredentialPool(Service):
         finally:
             self.changed = changed
             self._arm()
-            self._resettle()
+            self._reconsider_queue()
