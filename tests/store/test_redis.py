@@ -17,7 +17,7 @@ from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.store.parts import Parts
 from claudeproxyd.store.service import StateService
 from claudeproxyd.translate.signatures import Signatures
-from tests.pool.support import NoJitter, credential, wanted
+from tests.pool.support import NoJitter, credential, request
 from tests.store.support import COOLING, HOME, NOW, A, B, StoreTestCase, affinity, cooldown
 
 if find_spec("hiredis") is not None:
@@ -394,7 +394,7 @@ class DaemonsTests(RedisTestCase):
 
     def use(self, pool: CredentialPool, session: str = "") -> Any:
         """A lease."""
-        return self.successResultOf(pool.lease(wanted(session=session)))
+        return self.successResultOf(pool.lease(request(session=session)))
 
     def test_quota(self) -> None:
         """A 429 that one of them was given spares the other one the same, and its success frees both."""

@@ -15,7 +15,7 @@ from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.outcomes.types import Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.store.service import StateService
-from tests.pool.support import credential, wanted
+from tests.pool.support import credential, request
 from tests.store.support import COOLING, NOW, A, B, StoreTestCase, cooldown
 
 
@@ -114,7 +114,7 @@ class StateServiceTests(StoreTestCase):
         """Every change is saved, from the start on."""
         _, store = self.start()
         self.pool.set_enabled("p", "a", False)
-        lease = self.successResultOf(self.pool.lease(wanted()))
+        lease = self.successResultOf(self.pool.lease(request()))
         lease.release(Outcome(Kind.QUOTA, Scope.CREDENTIAL, base=1.0, ceiling=1.0))
         self.assertEqual(len(store.saved), 2)
 
