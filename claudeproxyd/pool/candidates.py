@@ -1,6 +1,6 @@
-"""Every candidate there is: finds one for a request, and learns from what became of it. Pure: "now" is passed in.
+"""All candidates: finds one for a request, and learns from how its attempt ended. Pure: times are passed in.
 
-There are two of these, which share nothing but the credentials: one for messages, one for count_tokens.
+There are two of these, which share nothing but the configuration: one for messages, one for count_tokens.
 """
 
 from __future__ import annotations
@@ -14,17 +14,24 @@ from claudeproxyd.outcomes.types import Kind, Outcome, Scope
 from claudeproxyd.pool.affinity import Affinity, SessionAffinities
 from claudeproxyd.pool.cooldown import UNLIMITED, BackoffPolicy
 from claudeproxyd.pool.deadlines import DeadlineHeap
+from claudeproxyd.pool.forecast import Forecast
 from claudeproxyd.pool.gates import Gates
-from claudeproxyd.pool.lane import NEVER, Lane, Soonest
 from claudeproxyd.pool.lease import NO_PROBES, Lease
-from claudeproxyd.pool.places import Member, Place, PlaceCooldown, PlaceGate
-from claudeproxyd.pool.roster import Roster
+from claudeproxyd.pool.model_credentials import ModelCredentials
+from claudeproxyd.pool.provider_credentials import ProviderCredentials
+from claudeproxyd.pool.scopes import CooldownScope, ModelOnCredential, PooledCredential, ScopeCooldown, ScopeGate
 from claudeproxyd.pool.suspicion import Suspicions
 
 
-def cools(outcome: Outcome) -> bool:
-    """Whether that outcome is a reason for a cooldown."""
+def starts_cooldown(outcome: Outcome) -> bool:
+    """Return whether *outcome* is a reason for a cooldown."""
     return not outcome.passing and (outcome.base > 0 or outcome.until_hint is not None or outcome.hung)
+
+
+def cooldowns_on(pair: ModelOnCredential) -> list[ScopeCooldown]:
+    """Return the cooldowns, running or half open, that an attempt with *pair* is subject to."""
+    cooldowns = (pair.provider.cooldown, pair.model.cooldown, pair.pooled.cooldown, pair.cooldown)
+    return [cooldown for cooldown in cooldowns if cooldown is not None]
 
 
 class Candidates:
@@ -34,80 +41,77 @@ class Candidates:
         self,
         *,
         count_tokens: bool,
-        take_back: Callable[[Lease, Outcome], None],
+        released: Callable[[Lease, Outcome], None],
         probe_succeeded: Callable[[Lease], None],
-        changed: Callable[[Place], None],
+        changed: Callable[[CooldownScope], None],
         known_models: Callable[[str], bool],
     ) -> None:
-        """*take_back* gets the leases that come back, *probe_succeeded* those whose probe did; *changed* hears of each
-        place whose cooldown changed."""
+        """Begin without credentials.
+
+        Leases call *released* and *probe_succeeded*; *changed* is called with each scope whose cooldown changed.
+        """
         self.count_tokens = count_tokens
-        self.affinities: SessionAffinities[Member] | None = None
+        self.affinities: SessionAffinities[PooledCredential] | None = None
         """None where sessions have no affinity."""
-        self.rosters: dict[str, Roster] = {}
-        self.expiries: DeadlineHeap[PlaceCooldown] = DeadlineHeap(lambda when, one: one.running and one.until == when)
+        self.providers: dict[str, ProviderCredentials] = {}
+        self.expiries: DeadlineHeap[ScopeCooldown] = DeadlineHeap(lambda when, one: one.running and one.until == when)
         self.suspicions = Suspicions()
-        self.gates = Gates(self.rosters)
+        self.gates = Gates(self.providers)
+        self.forecast = Forecast(self.providers)
         self.policy: BackoffPolicy
-        self._take_back = take_back
+        self._released = released
         self._probe_succeeded = probe_succeeded
         self._changed = changed
         self.knows = known_models
-        """Whether somebody configured or discovered a model name; what clients made up is not kept for long."""
-        self._serial = 0
-        self._changes = 0
+        """Returns whether somebody configured or discovered a model's name."""
+        self.newest = 0
+        """The number of the newest lease."""
 
     def reload(
         self,
         credentials: Iterable[Credential],
         policy: BackoffPolicy,
-        affinities: SessionAffinities[Member] | None,
+        affinities: SessionAffinities[PooledCredential] | None,
         *,
         strategy: str,
         limits: Mapping[str, int],
     ) -> None:
-        """Have these credentials from now on. *limits*: attempts at once of each provider."""
+        """Replace the credentials. *limits*: attempts at once of each provider."""
         self.policy = policy
         self.gates.max_cooldown = policy.max_cooldown
         self.affinities = affinities
-        by_provider: dict[str, list[Credential]] = {provider: [] for provider in self.rosters}
+        by_provider: dict[str, list[Credential]] = {name: [] for name in self.providers}
         for credential in credentials:
             by_provider.setdefault(credential.provider, []).append(credential)
-        for provider, its in by_provider.items():
-            roster = self.rosters.get(provider)
-            if roster is None:
-                roster = self.rosters[provider] = Roster(provider, self.knows, limited=not self.count_tokens)
-            roster.reload(its, limit=limits.get(provider, 0), strategy=strategy)
-            if not its and not roster.in_flight:
-                del self.rosters[provider]
-        self._changes += 1
+        for name, configured in by_provider.items():
+            provider = self.providers.get(name)
+            if provider is None:
+                provider = ProviderCredentials(name, self.knows, limited=not self.count_tokens)
+                self.providers[name] = provider
+            provider.reload(configured, limit=limits.get(name, 0), strategy=strategy)
+            if not configured and not provider.in_flight:
+                del self.providers[name]
+        self.forecast.outdate()
 
-    def lane(self, route: Route) -> Lane | None:
-        """Where *route* leads; None to a provider without credentials."""
-        roster = self.rosters.get(route.provider)
-        return None if roster is None else roster.lane(route.model)
+    def find(self, provider: str, credential: str) -> PooledCredential | None:
+        """Return the credential of these names, or None."""
+        credentials = self.providers.get(provider)
+        return None if credentials is None else credentials.find(credential)
 
     def enable(self, provider: str, credential: str, enabled: bool) -> bool:
-        """Take a credential out of service or back; False when there is none of that name."""
-        roster = self.rosters.get(provider)
-        member = None if roster is None else roster.member(credential)
-        if roster is None or member is None:
+        """Enable or disable a credential. Return False when there is none of that name."""
+        pooled = self.find(provider, credential)
+        if pooled is None:
             return False
-        member.switched_off = not enabled
-        roster.update(member)
-        self._changes += 1
+        pooled.switched_off = not enabled
+        pooled.update()
+        self.forecast.outdate()
         return True
 
-    def is_shut(self, provider: str, credential: str) -> bool:
-        """Whether the configuration has it disabled."""
-        roster = self.rosters.get(provider)
-        member = None if roster is None else roster.member(credential)
-        return member is not None and member.credential.disabled
-
-    # -- finding one
+    # -- granting
 
     def grant(self, request: LeaseRequest, now: float) -> Lease | None:
-        """A lease for the first route of *request* that has a ready candidate; None where none has."""
+        """Return a lease for the first route of *request* that has a ready candidate, or None."""
         routes = request.routes
         if request.in_tool_loop and len(routes) > 1:
             routes = self._prefer_affinity(request, now)
@@ -121,36 +125,36 @@ class Candidates:
         self, request: LeaseRequest, routes: Sequence[Route], without: set[Credential], now: float
     ) -> Lease | None:
         for route in routes:
-            roster = self.rosters.get(route.provider)
-            if roster is None:
+            provider = self.providers.get(route.provider)
+            if provider is None:
                 continue
-            lane = roster.lane(route.model)
-            ready = lane.ready()
+            model = provider.model(route.model)
+            ready = model.ready()
             if ready and without:
-                ready &= ~roster.named(without)
-            if ready and roster.gated:
-                ready = self.gates.in_pace(lane, ready, request.size, now)
+                ready &= ~provider.set_of(without)
+            if ready and provider.gate_count:
+                ready = self.gates.in_pace(model, ready, request.size, now)
             if not ready or not request.supports(route):
                 continue
             affinity = self._affinity(request, route, now)
-            member = lane.choose(ready, None if affinity is None else affinity.target, now)
-            self._serial += 1
-            lease = Lease(self._take_back, self._probe_succeeded, request, route, lane, member, self._serial, now)
-            if affinity is not None and affinity.target is not member:
-                lease.overflow = lane.busy(affinity.target)
-            if lane.cooldowns or member.cooldown or lane.cooldown or roster.cooldown:
-                lease.probes = [cooldown for cooldown in self._cooldowns_on(lane, member) if cooldown.limit < UNLIMITED]
+            pooled = model.choose(ready, None if affinity is None else affinity.target, now)
+            pair = model.pair(pooled)
+            self.newest += 1
+            lease = Lease(self._released, self._probe_succeeded, request, route, pair, self.newest, now)
+            if affinity is not None and affinity.target is not pooled:
+                lease.overflow = model.busy(affinity.target)
+            if model.cooldowns or pooled.cooldown or model.cooldown or provider.cooldown:
+                lease.probes = [cooldown for cooldown in cooldowns_on(pair) if cooldown.limit < UNLIMITED]
                 for cooldown in lease.probes:
                     cooldown.probes += 1
-                    cooldown.place.update()
-            lease.use.in_flight += 1
-            roster.load(lane, member, 1)
-            if roster.gated:
+                    cooldown.scope.update()
+            provider.count(pair, 1)
+            if provider.gate_count:
                 self.gates.granted(lease)
             return lease
         return None
 
-    def _affinity(self, request: LeaseRequest, route: Route, now: float) -> Affinity[Member] | None:
+    def _affinity(self, request: LeaseRequest, route: Route, now: float) -> Affinity[PooledCredential] | None:
         """Return the session's affinity for the model of *route*, if its target is of that provider."""
         if self.affinities is None or not request.session:
             return None
@@ -168,55 +172,46 @@ class Candidates:
             return request.routes
         return [preferred, *(route for route in request.routes if route is not preferred)]
 
-    def _cooldowns_on(self, lane: Lane, member: Member) -> list[PlaceCooldown]:
-        """The cooldowns that bear on one candidate, whatever their condition."""
-        cooldowns = (lane.roster.cooldown, lane.cooldown, member.cooldown, lane.cooldowns.get(member))
-        return [cooldown for cooldown in cooldowns if cooldown is not None]
-
     # -- learning
 
-    def released(self, lease: Lease, outcome: Outcome, now: float) -> PlaceCooldown | PlaceGate | None:
-        """A lease came back. What holds its place back from now on and did not before: a cooldown, a gate that is down.
+    def released(self, lease: Lease, outcome: Outcome, now: float) -> ScopeCooldown | ScopeGate | None:
+        """Learn from the end of an attempt.
 
-        Also a gate that is no longer: the place is up again.
+        Return a cooldown that runs from now on and did not before, or a gate that went down or came up; None: neither.
         """
-        lane, member = lease.lane, lease.member
-        news: PlaceCooldown | PlaceGate | None = None
+        pair = lease.pair
+        pooled = pair.pooled
+        turned: ScopeCooldown | ScopeGate | None = None
         if outcome.kind is Kind.OK:
-            member.served += 1
+            pooled.served += 1
             self._succeeded(lease, now)
             if lease.request.suspects:
-                for accused, its in self.suspicions.accused(lease, now):
-                    news = self._failed(accused, its, now) or news
+                for accused, charge in self.suspicions.accused(lease, now):
+                    turned = self._failed(accused, charge, now) or turned
         else:
-            member.failures[outcome.kind] = member.failures.get(outcome.kind, 0) + 1
+            pooled.failures[outcome.kind] = pooled.failures.get(outcome.kind, 0) + 1
             if outcome.scope is not Scope.NONE:
-                member.last_failure = (now, outcome)
+                pooled.last_failure = (now, outcome)
                 blamed = not (outcome.doubtful and self.suspicions.in_doubt(lease, outcome, now))
-                if member.index >= 0 and cools(outcome) and blamed:
-                    news = self._failed(lease, outcome, now)
+                if pooled.index >= 0 and starts_cooldown(outcome) and blamed:
+                    turned = self._failed(lease, outcome, now)
         self._end_probes(lease)
-        lease.use.in_flight -= 1
-        lane.roster.load(lane, member, -1)
-        if outcome.passing and outcome.scope is not Scope.NONE and member.index >= 0:
-            self.gates.begin(lease, outcome, self._serial, now)
-        if lane.roster.gated:
-            news = self.gates.released(lease, outcome, now) or news
-        if outcome.exhausted is not None and member.index >= 0:
-            lane.spent.add(member, now + min(outcome.exhausted, self.policy.max_cooldown))
-        return news
-
-    def next(self) -> float:
-        """When the next cooldown ends, or the next gate wants to be told of the time; infinite for never."""
-        moments = (self.expiries.next(), self.gates.timers.next())
-        return min((when for when in moments if when is not None), default=inf)
+        provider = pair.provider
+        provider.count(pair, -1)
+        if outcome.passing and outcome.scope is not Scope.NONE and pooled.index >= 0:
+            self.gates.begin(lease, outcome, self.newest, now)
+        if provider.gate_count:
+            turned = self.gates.released(lease, outcome, now) or turned
+        if outcome.exhausted is not None and pooled.index >= 0:
+            pair.model.predicted_resets.add(pooled, now + min(outcome.exhausted, self.policy.max_cooldown))
+        return turned
 
     def probe_succeeded(self, lease: Lease, now: float) -> None:
-        """The probes of a lease are passed, though it is still out: an answer may take minutes once it has begun."""
+        """Let more attempts through behind a probe whose answer has begun; it may take minutes until it is over."""
         for cooldown in lease.probes:
-            cooldown.probe_succeeded(lease.serial, self._serial)
+            cooldown.probe_succeeded(lease.serial, self.newest)
         self._end_probes(lease)
-        if lease.lane.roster.gated:
+        if lease.pair.provider.gate_count:
             self.gates.began(lease, now)
 
     @staticmethod
@@ -224,187 +219,129 @@ class Candidates:
         probes, lease.probes = lease.probes, NO_PROBES
         for cooldown in probes:
             cooldown.probes -= 1
-            cooldown.place.update()
+            cooldown.scope.update()
 
     def _succeeded(self, lease: Lease, now: float) -> None:
-        lane, member = lease.lane, lease.member
-        lease.use.served = now
+        pair = lease.pair
+        model, pooled = pair.model, pair.pooled
+        pair.last_served = now
         self.suspicions.served(lease)
-        if lane.cooldowns or member.cooldown or lane.cooldown or lane.roster.cooldown:
-            for cooldown in self._cooldowns_on(lane, member):
-                if cooldown.succeed(lease.serial, self._serial):
+        if model.cooldowns or pooled.cooldown or model.cooldown or pair.provider.cooldown:
+            for cooldown in cooldowns_on(pair):
+                if cooldown.succeed(lease.serial, self.newest):
                     self.lift(cooldown)
-        if self.affinities is not None and lease.request.session and not lease.overflow and member.index >= 0:
-            self.affinities.bind(lease.request.session, lane.model, member, now)
+        if self.affinities is not None and lease.request.session and not lease.overflow and pooled.index >= 0:
+            self.affinities.bind(lease.request.session, model.name, pooled, now)
 
-    def _failed(self, lease: Lease, outcome: Outcome, now: float) -> PlaceCooldown | None:
-        place = lease.place(outcome)
+    def _failed(self, lease: Lease, outcome: Outcome, now: float) -> ScopeCooldown | None:
+        scope = lease.scope(outcome)
         if outcome.hung:
-            if not self._others(place, lease.request):
+            if not self._others(scope, lease.request):
                 return None
             took = max(1.0, now - lease.granted)
             outcome = replace(outcome, base=took, ceiling=4 * took)
-        cooldown = place.cooldown
+        cooldown = scope.cooldown
         if cooldown is None:
-            cooldown = PlaceCooldown(place)
-            place.attach(cooldown)
+            cooldown = ScopeCooldown(scope)
+            scope.attach(cooldown)
         ran = cooldown.running
         longer = cooldown.fail(
             outcome,
             self.policy,
             now=now,
             serial=lease.serial,
-            newest=self._serial,
-            in_flight=lease.lane.roster.in_flight if place.member is None else place.member.in_flight,
+            newest=self.newest,
+            in_flight=scope.owner.in_flight,
         )
         if longer:
             self.impose(cooldown)
         return cooldown if cooldown.running and not ran else None
 
-    def _others(self, place: Place, request: LeaseRequest) -> bool:
-        """Whether *request* has a candidate beside that place which is at work, or could be."""
-        for route in request.routes:
-            lane = self.lane(route)
-            if lane is None:
-                continue
-            usable = lane.ready_or_busy()
-            if lane is place.lane and place.member is not None and place.member.index >= 0:
-                usable &= ~(1 << place.member.index)
-            if usable:
-                return True
-        return False
+    def _others(self, scope: CooldownScope, request: LeaseRequest) -> bool:
+        """Return whether *request* has a candidate outside *scope* that no cooldown holds back."""
+        return any(model.ready_or_busy() & ~scope.part_of(model) for model in self._models(request))
 
-    def impose(self, cooldown: PlaceCooldown) -> None:
-        """*cooldown* holds its place back from now on, as far as it does."""
-        cooldown.place.attach(cooldown)
+    # -- cooldowns
+
+    def impose(self, cooldown: ScopeCooldown) -> None:
+        """Hold the scope of *cooldown* back, for as long as that runs."""
+        cooldown.scope.attach(cooldown)
         if cooldown.running:
             self.expiries.put(cooldown.until, cooldown)
-        self._changes += 1
-        self._changed(cooldown.place)
+        self.forecast.outdate()
+        self._changed(cooldown.scope)
 
-    def lift(self, cooldown: PlaceCooldown) -> None:
-        """*cooldown* is over and forgotten."""
+    def lift(self, cooldown: ScopeCooldown) -> None:
+        """End *cooldown* and forget it."""
         cooldown.running = False
-        cooldown.place.attach(None)
-        self._changes += 1
-        self._changed(cooldown.place)
+        cooldown.scope.attach(None)
+        self.forecast.outdate()
+        self._changed(cooldown.scope)
 
-    def expire(self, now: float, most: int) -> list[PlaceCooldown]:
-        """Half-open up to *most* of the cooldowns whose time has come; which they were."""
+    def expire(self, now: float, most: int) -> list[ScopeCooldown]:
+        """Half-open up to *most* cooldowns whose time has come, and return them."""
         expired = self.expiries.due(now, most)
         for cooldown in expired:
             cooldown.expire()
-            cooldown.place.update()
-        self._changes += 1
+            cooldown.scope.update()
+        self.forecast.outdate()
         return expired
 
-    # -- telling when
+    def cooldowns(self) -> Iterator[ScopeCooldown]:
+        """Yield all cooldowns that are remembered."""
+        for provider in list(self.providers.values()):
+            if provider.cooldown is not None:
+                yield provider.cooldown
+            yield from list(provider.cooldowns.values())
+            for model in provider.models():
+                if model.cooldown is not None:
+                    yield model.cooldown
+                yield from list(model.cooldowns.values())
+
+    # -- times
+
+    def next(self) -> float:
+        """Return when the next cooldown ends or the next gate is due; infinite for never."""
+        moments = (self.expiries.next(), self.gates.timers.next())
+        return min((when for when in moments if when is not None), default=inf)
 
     def ready(self, request: LeaseRequest) -> bool:
-        """Whether there is something now."""
-        return any(lane is not None and lane.ready() for lane in map(self.lane, request.routes))
+        """Return whether a candidate of *request* is ready now."""
+        return any(model.ready() for model in self._models(request))
 
-    def soonest(self, request: LeaseRequest, without: set[Credential], now: float) -> tuple[float | None, str]:
-        """When the first candidate may be ready, and what keeps it: *now* if it is merely busy, None for never."""
-        lanes = [lane for lane in map(self.lane, request.routes) if lane is not None]
-        among = [~lane.roster.named(without) if without else -1 for lane in lanes]
-        busy = [lane for lane, some in zip(lanes, among, strict=True) if lane.ready_or_busy() & some]
-        if busy:
-            downs = [lane.down() if lane.roster.gated else None for lane in busy]
-            if None in downs:
-                return now, "busy"
-            down = min((gate for gate in downs if gate is not None), key=lambda gate: gate.due)
-            return now if down.open else max(down.due, now), down.kind.value
-        each = [self._soonest_in(lane, some) for lane, some in zip(lanes, among, strict=True)]
-        first = min(each, key=lambda soonest: soonest.when, default=NEVER)
-        if first.when == inf:
-            return None, "disabled" if any(lane.serves for lane in lanes) else "none"
-        # Whichever ends first is a matter of dice: that a quota is used up is what a client can act on.
-        return max(first.when, now), Kind.QUOTA.value if any(one.quota for one in each) else first.kind
-
-    def _soonest_in(self, lane: Lane, among: int) -> Soonest:
-        """The first of *among* in a lane where all are cooling. It has to look at all, so the result is kept."""
-        if among == -1 and lane.soonest is not None and lane.soonest.as_of == self._changes:
-            return lane.soonest
-        roster = lane.roster
-        shared = [each for each in (roster.cooldown, lane.cooldown) if each is not None and each.running]
-        cooldowns, quota = shared, False
-        if not roster.not_cooling & lane.not_cooling & among:
-            first, quota = self._first_back(lane, among)
-            if not first:
-                return NEVER
-            cooldowns = shared + first
-        deciding = max(cooldowns, key=lambda cooldown: cooldown.until)
-        assert deciding.kind is not None
-        soonest = Soonest(self._changes, deciding.until, deciding.kind.value, quota or deciding.kind is Kind.QUOTA)
-        if among == -1:
-            lane.soonest = soonest
-        return soonest
-
-    def _first_back(self, lane: Lane, among: int) -> tuple[list[PlaceCooldown], bool]:
-        """What keeps the credential that will be back first; nothing where none will. All of them cool.
-
-        And whether a quota keeps any of them.
-        """
-        own, here = lane.roster.cooldowns, lane.cooldowns
-        serving = lane.serves & among
-        all_serve = serving == lane.roster.everyone
-        best = inf
-        chosen: list[PlaceCooldown] = []
-        quota = False
-        # One pass over perhaps ten thousand: plain on purpose.
-        for member in {**own, **here} if own and here else own or here:
-            if not member.enabled or not (all_serve or serving >> member.index & 1):
-                continue
-            whole = member.cooldown
-            end = whole.until if whole is not None and whole.running else 0.0
-            part = here.get(member) if here else None
-            if part is not None and part.running and part.until > end:
-                end = part.until
-            running = [cooldown for cooldown in (whole, part) if cooldown is not None and cooldown.running]
-            quota = quota or any(cooldown.kind is Kind.QUOTA for cooldown in running)
-            if end < best:
-                best, chosen = end, running
-        return chosen, quota
-
-    def cooldowns(self) -> Iterator[PlaceCooldown]:
-        """All cooldowns that are remembered."""
-        for roster in list(self.rosters.values()):
-            if roster.cooldown is not None:
-                yield roster.cooldown
-            yield from list(roster.cooldowns.values())
-            for lane in roster.lanes():
-                if lane.cooldown is not None:
-                    yield lane.cooldown
-                yield from list(lane.cooldowns.values())
+    def _models(self, request: LeaseRequest) -> Iterator[ModelCredentials]:
+        """Yield the model of each route of *request*, but for providers without credentials."""
+        for route in request.routes:
+            provider = self.providers.get(route.provider)
+            if provider is not None:
+                yield provider.model(route.model)
 
     # -- sizes
 
-    @property
-    def newest(self) -> int:
-        """The newest lease's number."""
-        return self._serial
-
     def in_flight(self) -> int:
-        """Leases that are out."""
-        return sum(roster.in_flight for roster in self.rosters.values())
+        """Return the number of leases that are out."""
+        return sum(provider.in_flight for provider in self.providers.values())
 
     def cooling(self) -> int:
-        """Cooldowns that are running; those of disabled credentials do not count."""
-        return sum(roster.cooling() for roster in self.rosters.values())
+        """Return the number of running cooldowns, without those of disabled credentials."""
+        return sum(provider.cooling() for provider in self.providers.values())
 
-    def gated(self) -> int:
-        """Places of which something is being learned."""
-        return sum(roster.gated for roster in self.rosters.values())
+    def gate_count(self) -> int:
+        """Return the number of gates."""
+        return sum(provider.gate_count for provider in self.providers.values())
 
     def disabled(self) -> int:
-        """Credentials that are out of service."""
-        return sum(roster.disabled() for roster in self.rosters.values())
+        """Return the number of disabled credentials."""
+        return sum(provider.disabled() for provider in self.providers.values())
 
-    def lanes(self) -> int:
-        """Models at providers that are remembered."""
-        return sum(len(roster.lanes()) for roster in self.rosters.values())
+    def models(self) -> int:
+        """Return the number of models that are remembered, at each provider."""
+        return sum(len(provider.models()) for provider in self.providers.values())
 
-    def unknown_lanes(self) -> int:
-        """Those of them that clients made up."""
-        return sum(roster.unknown_lanes for roster in self.rosters.values())
+    def unknown_models(self) -> int:
+        """Return the number of remembered models whose names clients made up."""
+        return sum(provider.unknown_models for provider in self.providers.values())
+
+    def timers(self) -> int:
+        """Return the number of entries in the deadline heaps."""
+        return len(self.expiries) + len(self.gates.timers)

@@ -1,8 +1,8 @@
 """One cooldown, from the failure that starts it to the success that ends it. Pure: times are passed in.
 
-A cooldown is for what does not pass by itself: a quota whose end the upstream named, a refused key, a model that is not
-there, a key that takes requests and never answers. It belongs to a place: a credential, a model on it, a model on a
-provider, or a provider. It is in one of two conditions:
+A cooldown is for a failure that does not pass by itself: a quota whose end the upstream named, a refused key, a model
+that is not there, a key that takes requests and never answers. It belongs to a scope: a credential, a model on it, a
+model at a provider, or a provider. It is in one of two conditions:
 
 *running*
     Nothing goes through until ``until``.
@@ -11,8 +11,8 @@ provider, or a provider. It is in one of two conditions:
     named the time, the first are as many as were under way when it began; else one.
 
 Failures and successes are told apart by age: every lease has a serial number, and the cooldown notes the newest one at
-the time when it was started. What comes of an older lease is news from before: its failure does not raise the level (so
-ten attempts that fail together are one failure), and its success proves nothing.
+the time when it was started. The end of an older lease is news from before: its failure does not raise the level (so
+ten attempts that fail together are one failure), and its success says nothing.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from claudeproxyd.outcomes.types import Kind, Outcome
 
 #: ``limit`` where nothing is held back.
 UNLIMITED = 1 << 30
-
-#: An expiry comes later than it need by up to this share of the span …
-JITTER = 0.1
-#: … by less where the upstream named it: a bucket that is full again runs over …
-JITTER_NAMED = 0.02
+#: The share of a cooldown by which it is prolonged at random, at most …
+JITTER_SHARE = 0.1
+#: … less where the upstream named its end: a bucket that is full again runs over …
+NAMED_JITTER_SHARE = 0.02
 #: … and no more than so many seconds.
-JITTER_MOST = 30.0
+MAX_JITTER_SECONDS = 30.0
+#: The exponent of the doubling, at most: no ceiling is 2 ** 64 bases away, and 2.0 ** 1024 overflows.
+MAX_DOUBLINGS = 64
 
-P = TypeVar("P")
+S = TypeVar("S")
 
 
 class BackoffPolicy:
-    """How long cooldowns last."""
+    """The rule for how long cooldowns last."""
 
     def __init__(self, max_cooldown: float, random: Random) -> None:
         self.max_cooldown = max_cooldown
@@ -45,20 +46,19 @@ class BackoffPolicy:
         self._random = random
 
     def duration(self, outcome: Outcome, level: int) -> float:
-        """Seconds, jittered: as the upstream asked, or base · 2ⁿ up to the ceiling, *level* from 1."""
+        """Return seconds, jittered: as the upstream asked, or base · 2ⁿ up to the ceiling, *level* from 1."""
         if outcome.until_hint is not None:
-            return self._jittered(min(outcome.until_hint, self.max_cooldown), JITTER_NAMED)
+            return self._jittered(min(outcome.until_hint, self.max_cooldown), NAMED_JITTER_SHARE)
         ceiling = self.max_cooldown if outcome.ceiling == inf else max(outcome.base, outcome.ceiling)
-        # No ceiling is 2 ** 64 bases away, and 2.0 ** 1024 overflows.
-        return self._jittered(min(outcome.base * 2.0 ** min(max(level - 1, 0), 64), ceiling), JITTER)
+        return self._jittered(min(outcome.base * 2.0 ** min(max(level - 1, 0), MAX_DOUBLINGS), ceiling), JITTER_SHARE)
 
-    def _jittered(self, span: float, share: float) -> float:
-        """A little longer, so that what waits for several expiries does not arrive together."""
-        return span + min(span * share, JITTER_MOST) * self._random.random()
+    def _jittered(self, seconds: float, share: float) -> float:
+        """Prolong a cooldown a little, so that requests which wait for several expiries do not go together."""
+        return seconds + min(seconds * share, MAX_JITTER_SECONDS) * self._random.random()
 
 
-class Cooldown(Generic[P]):
-    """See the module. ``place`` is the caller's own: what is held back."""
+class Cooldown(Generic[S]):
+    """See the module. ``scope`` is the caller's own: the part of the pool that is held back."""
 
     __slots__ = (
         "before",
@@ -69,49 +69,50 @@ class Cooldown(Generic[P]):
         "limit",
         "named",
         "needed",
-        "place",
         "probes",
         "reason",
         "running",
+        "scope",
         "until",
     )
 
-    def __init__(self, place: P) -> None:
-        self.place = place
+    def __init__(self, scope: S) -> None:
+        self.scope = scope
         self.kind: Kind | None = None
-        """Of the failure that decided ``until``."""
+        """The kind of the failure that decided ``until``."""
         self.reason = ""
-        """The upstream's own words."""
+        """The upstream's own words for it."""
         self.level = 0
-        """Failures without a success in between, those of one time counted once."""
+        """Failures without a success in between; attempts that were under way together count once."""
         self.until = 0.0
         self.named = False
-        """The upstream said until when."""
+        """Whether the upstream named ``until``."""
         self.running = False
         self.limit = UNLIMITED
         """Attempts at once, while half open."""
         self.probes = 0
-        """Those under way."""
+        """The number of these attempts under way."""
         self.before = 0
-        """How many were under way when it began: that many must go through before it is forgotten."""
+        """The number of attempts under way when it began: so many at once must succeed before it is forgotten."""
         self.began = -1
-        """The newest lease when the level last rose."""
+        """The number of the newest lease when the level last rose."""
         self.doubled = -1
-        """The newest lease when the limit was last doubled."""
+        """The number of the newest lease when the limit was last doubled."""
         self.needed = True
-        """The limit held somebody back when it was last doubled."""
+        """Whether the limit held anything back when it was last doubled."""
 
     @property
     def open(self) -> bool:
-        """Whether one more attempt may go."""
+        """Whether one more attempt may begin."""
         return not self.running and self.probes < self.limit
 
     def fail(
         self, outcome: Outcome, policy: BackoffPolicy, *, now: float, serial: int, newest: int, in_flight: int
     ) -> bool:
-        """An attempt failed. True when it lasts longer for it; ``until`` is then the new end.
+        """Count a failed attempt. Return whether the cooldown lasts longer for it: ``until`` is then the new end.
 
-        *serial* is its lease's number, *newest* the newest lease's; *in_flight*: attempts under way at the place.
+        *serial* is the lease's number, *newest* the newest lease's; *in_flight*: attempts under way with the whole
+        credential, or at the whole provider.
         """
         fresh = serial > self.began
         level = self.level + fresh if self.kind is outcome.kind else 1
@@ -131,13 +132,13 @@ class Cooldown(Generic[P]):
         return True
 
     def expire(self) -> None:
-        """``until`` has come: half open."""
+        """Half-open the cooldown, since ``until`` has come."""
         self.running = False
         self.limit = max(1, self.before) if self.named else 1
 
     def probe_succeeded(self, serial: int, newest: int) -> None:
-        """An attempt's answer has begun, its probe still counted: more may go. It may break off yet."""
-        # Those that were let in together double the limit together, and not each by itself.
+        """Let more attempts through, since the answer of one has begun. It must still count in ``probes``."""
+        # Attempts that were let in together double the limit together, and not each by itself.
         if self.limit == UNLIMITED or self.running or serial <= max(self.began, self.doubled):
             return
         self.doubled = newest
@@ -145,7 +146,7 @@ class Cooldown(Generic[P]):
         self.limit = min(self.limit * 2, UNLIMITED // 2)
 
     def succeed(self, serial: int, newest: int) -> bool:
-        """An attempt succeeded, its probe still counted. True when nothing is left to remember."""
+        """Count a success, of an attempt that still counts in ``probes``. Return whether to forget the cooldown."""
         if self.limit == UNLIMITED:
             return True
         if self.running or serial <= self.began:

@@ -29,7 +29,7 @@ LOOK = 0.05
 
 
 class Gate(Generic[P]):
-    """See the module. ``place`` is the caller's own: what it is about.
+    """See the module. ``scope`` is the caller's own: what it is about.
 
     The caller tells of every lease there: :meth:`granted`, then one of :meth:`passed`, :meth:`failed` and :meth:`left`;
     and calls :meth:`tick` when :attr:`due` has come.
@@ -53,18 +53,18 @@ class Gate(Generic[P]):
         "not_before",
         "peak",
         "phase",
-        "place",
         "reason",
+        "scope",
         "shared",
         "since",
         "tolerance",
         "unpaced_until",
     )
 
-    def __init__(self, place: P, in_flight: int, newest: int, now: float, *, crowd: bool = False) -> None:
+    def __init__(self, scope: P, in_flight: int, newest: int, now: float, *, crowd: bool = False) -> None:
         """*in_flight*: attempts under way there; *newest*: the newest lease's number. *crowd*: it stands for many
         credentials, each with a gate of its own, and is only ever free or down."""
-        self.place = place
+        self.scope = scope
         self.crowd = crowd
         self.in_flight = in_flight
         self.newest = newest
@@ -74,7 +74,7 @@ class Gate(Generic[P]):
         self.due = inf
         """When :meth:`tick` is to be called."""
         self.armed = inf
-        """The caller's: the :attr:`due` that is on its agenda."""
+        """The caller's: the :attr:`due` that is in its deadline heap."""
         self.kind = Kind.TRANSIENT
         """Of the last failure, like ``reason``; the caller sets both."""
         self.reason = ""

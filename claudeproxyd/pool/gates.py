@@ -1,4 +1,4 @@
-"""Every gate that there is: told of leases, of failures that pass by themselves, and of the time. Pure."""
+"""All gates: told of leases, of failures that pass by themselves, and of the time. Pure."""
 
 from __future__ import annotations
 
@@ -7,106 +7,119 @@ from math import inf
 
 from claudeproxyd.outcomes.types import Kind, Outcome, Scope
 from claudeproxyd.pool.deadlines import DeadlineHeap
-from claudeproxyd.pool.lane import Lane
 from claudeproxyd.pool.lease import Lease
+from claudeproxyd.pool.model_credentials import ModelCredentials
 from claudeproxyd.pool.phases import Condition
-from claudeproxyd.pool.places import Member, Place, PlaceGate
-from claudeproxyd.pool.roster import Roster
+from claudeproxyd.pool.provider_credentials import ProviderCredentials
+from claudeproxyd.pool.scopes import ModelOnCredential, ScopeGate
 from claudeproxyd.pool.selection import lowest
 
-#: A model that more credentials serve has a gate for all of them together: an outage need not be learned of each.
-CROWD = 1
+#: The fewest credentials of a model that get a gate for all of them together: an outage is then seen once.
+MIN_CROWD_CREDENTIALS = 2
+#: The least that a failure says for its request, at a scope where hardly anything fails.
+MIN_ODDS = 0.02
+#: The kinds of outcome that are not the upstream's doing: a gate learns nothing from them.
+_IGNORED_KINDS = (Kind.CANCELLED, Kind.INTERNAL)
 
 
-#: What ends an attempt and is not the upstream's doing: a gate learns nothing from it.
-_SAY_NOTHING = (Kind.CANCELLED, Kind.INTERNAL)
-#: Of a place where hardly anything fails: a failure there still says only so much of the request.
-LEAST_ODDS = 0.02
-
-
-def bearing(lane: Lane, member: Member) -> list[PlaceGate]:
-    """The gates that bear on one candidate."""
-    gates = (lane.roster.gate, lane.gate, lane.crowd, member.gate, lane.gates.get(member))
+def gates_on(pair: ModelOnCredential) -> list[ScopeGate]:
+    """Return the gates that an attempt with *pair* passes through."""
+    model, pooled = pair.model, pair.pooled
+    gates = (model.provider.gate, model.gate, model.crowd_scope.gate, pooled.gate, model.gates.get(pooled))
     return [gate for gate in gates if gate is not None]
 
 
 class Gates:
-    """See the module. Made and driven by the candidates, which ask it only where their roster has a gate."""
+    """See the module. Made and driven by the candidates, which ask it only about providers that have a gate."""
 
-    def __init__(self, rosters: Mapping[str, Roster]) -> None:
-        """*rosters*: by provider, as they are at any time."""
-        self._rosters = rosters
-        self.timers: DeadlineHeap[PlaceGate] = DeadlineHeap(lambda when, one: one.due == when and one.place.gate is one)
+    def __init__(self, providers: Mapping[str, ProviderCredentials]) -> None:
+        """Begin without gates. *providers*: by name, as they are at any time."""
+        self._providers = providers
+        self.timers: DeadlineHeap[ScopeGate] = DeadlineHeap(lambda when, one: one.due == when and one.scope.gate is one)
         self.max_cooldown = inf
-        """Seconds: the cap on what an upstream may ask for."""
+        """Seconds: the cap on the time that an upstream may ask for."""
         self.shared_until = -inf
-        """Until then another daemon is taken to use the same credentials."""
+        """The moment until which another daemon is taken to use the same credentials."""
+
+    def __iter__(self) -> Iterator[ScopeGate]:
+        """Yield all gates."""
+        for provider in list(self._providers.values()):
+            for gate in (provider.gate, *(pooled.gate for pooled in provider.credentials)):
+                if gate is not None:
+                    yield gate
+            for model in provider.models():
+                for gate in (model.gate, model.crowd_scope.gate, *model.gates.values()):
+                    if gate is not None:
+                        yield gate
 
     def granted(self, lease: Lease) -> None:
-        """An attempt begins."""
-        for gate in bearing(lease.lane, lease.member):
+        """Count an attempt that begins."""
+        for gate in gates_on(lease.pair):
             gate.granted(lease.serial, lease.request.size, lease.granted)
-            self._moved(gate)
+            self._changed(gate)
 
     def began(self, lease: Lease, now: float) -> None:
-        """Its answer has begun."""
-        for gate in bearing(lease.lane, lease.member):
+        """Count an attempt whose answer has begun."""
+        for gate in gates_on(lease.pair):
             gate.began(lease.serial, now)
-            self._moved(gate)
+            self._changed(gate)
 
-    def _moved(self, gate: PlaceGate) -> None:
-        """Something happened to *gate*: the sets follow, and it is on the agenda."""
-        gate.place.update()
+    def _changed(self, gate: ScopeGate) -> None:
+        """Bring the sets and the deadline heap up to date with *gate*."""
+        gate.scope.update()
         if gate.due != gate.armed:
             gate.armed = gate.due
             if gate.due != inf:
                 self.timers.put(gate.due, gate)
 
-    def in_pace(self, lane: Lane, ready: int, size: int, now: float) -> int:
-        """Those of *ready* with whom an attempt of that size would not come too soon; the others are on the agenda."""
-        for gate in (lane.roster.gate, lane.gate):
+    def in_pace(self, model: ModelCredentials, ready: int, size: int, now: float) -> int:
+        """Return those of *ready* with which an attempt of *size* bytes would not come too soon.
+
+        The gates of the others are due when it would not.
+        """
+        for gate in (model.provider.gate, model.gate):
             if gate is not None and self._too_soon(gate, size, now):
                 return 0
-        paced = lane.paced & ready
+        paced = model.paced & ready
         while paced:
             index = lowest(paced)
             paced &= paced - 1
-            gate = lane.gates[lane.roster.members[index]]
+            gate = model.gates[model.provider.credentials[index]]
             if self._too_soon(gate, size, now):
                 ready &= ~(1 << index)
         return ready
 
-    def _too_soon(self, gate: PlaceGate, size: int, now: float) -> bool:
+    def _too_soon(self, gate: ScopeGate, size: int, now: float) -> bool:
         wait = gate.wait(size, now)
         if wait:
             gate.due = min(gate.due, now + wait)
-            self._moved(gate)
+            self._changed(gate)
         return wait > 0
 
     def begin(self, lease: Lease, outcome: Outcome, newest: int, now: float) -> None:
-        """See that there are gates for a failure that passes by itself. *newest* is the newest lease's number."""
-        lane = lease.lane
-        places = [lease.place(outcome)]
-        if outcome.scope is Scope.MODEL and lane.serves.bit_count() > CROWD:
-            places.append(Place(lane.roster, lane, None, crowd=True))
-        for place in places:
-            if place.gate is None:
-                # The lease itself is told of in a moment, like all that are out.
-                place.attach_gate(PlaceGate(place, place.in_flight + 1, newest, now, crowd=place.crowd))
+        """Make the gates that a failure which passes by itself needs. *newest* is the newest lease's number."""
+        model = lease.pair.model
+        scopes = [lease.scope(outcome)]
+        if outcome.scope is Scope.MODEL and model.serving.bit_count() >= MIN_CROWD_CREDENTIALS:
+            scopes.append(model.crowd_scope)
+        for scope in scopes:
+            if scope.gate is None:
+                # The lease itself is counted: the gate is told in a moment how it ended, as of all that are out.
+                scope.attach_gate(ScopeGate(scope, scope.in_flight + 1, newest, now, crowd=scope.crowd))
 
-    def released(self, lease: Lease, outcome: Outcome, now: float) -> PlaceGate | None:
-        """Tell all gates of its place what became of a lease. One that went down, or came up again."""
-        place = lease.place(outcome)
-        told = None
-        for gate in bearing(lease.lane, lease.member):
+    def released(self, lease: Lease, outcome: Outcome, now: float) -> ScopeGate | None:
+        """Tell all gates on its way how a lease ended. Return one that went down, or came up again."""
+        scope = lease.scope(outcome)
+        turned = None
+        for gate in gates_on(lease.pair):
             was_down = gate.condition is Condition.DOWN
             gate.shared = now < self.shared_until
-            if outcome.kind in _SAY_NOTHING:
+            if outcome.kind in _IGNORED_KINDS:
                 gate.left(lease.serial)
-            elif outcome.passing and (gate is place.gate or (gate.crowd and outcome.scope is Scope.MODEL)):
+            elif outcome.passing and (gate is scope.gate or (gate.crowd and outcome.scope is Scope.MODEL)):
                 wait = 0.0 if outcome.until_hint is None else min(outcome.until_hint, self.max_cooldown)
                 if outcome.scope is Scope.MODEL and not gate.crowd:
-                    lease.request.odds *= max(gate.odds, LEAST_ODDS)
+                    lease.request.odds *= max(gate.odds, MIN_ODDS)
                 gate.kind, gate.reason = outcome.kind, outcome.reason
                 gate.failed(lease.serial, lease.request.size, now - lease.granted, now, wait)
             elif outcome.kind is Kind.OK or outcome.scope is Scope.NONE:
@@ -114,31 +127,20 @@ class Gates:
             else:
                 gate.left(lease.serial)
             if was_down != (gate.condition is Condition.DOWN):
-                told = gate
-            self._moved(gate)
-        return told
+                turned = gate
+            self._changed(gate)
+        return turned
 
-    def tick(self, now: float, most: int) -> list[PlaceGate]:
-        """Tell up to *most* gates that their time has come. Those that are down no longer."""
+    def tick(self, now: float, most: int) -> list[ScopeGate]:
+        """Tell up to *most* gates that their time has come. Return those that came up."""
         up = []
         for gate in self.timers.due(now, most):
             was_down = gate.condition is Condition.DOWN
             gate.armed = inf
             if gate.tick(now):
-                self._moved(gate)
+                self._changed(gate)
             else:
-                gate.place.attach_gate(None)
+                gate.scope.attach_gate(None)
             if was_down and gate.condition is not Condition.DOWN:
                 up.append(gate)
         return up
-
-    def __iter__(self) -> Iterator[PlaceGate]:
-        """All that there are."""
-        for roster in list(self._rosters.values()):
-            for one in (roster.gate, *(member.gate for member in roster.members)):
-                if one is not None:
-                    yield one
-            for lane in roster.lanes():
-                for gate in (lane.gate, lane.crowd, *lane.gates.values()):
-                    if gate is not None:
-                        yield gate

@@ -1,24 +1,22 @@
-"""What the pool hands to dispatch."""
+"""The lease that the pool hands to dispatch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import ILease
 from claudeproxyd.leases import Candidate, LeaseRequest, Route
 from claudeproxyd.outcomes.types import Outcome, Scope
-from claudeproxyd.pool.places import Place
+from claudeproxyd.pool.scopes import CooldownScope, ModelOnCredential, ScopeCooldown
 
-if TYPE_CHECKING:
-    from claudeproxyd.pool.lane import Lane
-    from claudeproxyd.pool.places import Member, PlaceCooldown
+#: The probes of every lease that probes nothing.
+NO_PROBES: list[ScopeCooldown] = []
 
 
 class AlreadyReleased(RuntimeError):
-    """A lease was given back twice: a mistake in our own code."""
+    """A lease was released twice: an error in the daemon's own code."""
 
 
 @implementer(ILease)
@@ -27,70 +25,66 @@ class Lease:
 
     __slots__ = (
         "_probe_succeeded",
-        "_take_back",
+        "_released",
         "granted",
-        "lane",
-        "member",
         "overflow",
+        "pair",
         "probes",
         "request",
         "route",
         "serial",
-        "use",
     )
 
     def __init__(
         self,
-        take_back: Callable[[Lease, Outcome], None],
+        released: Callable[[Lease, Outcome], None],
         probe_succeeded: Callable[[Lease], None],
         request: LeaseRequest,
         route: Route,
-        lane: Lane,
-        member: Member,
+        pair: ModelOnCredential,
         serial: int,
         granted: float,
     ) -> None:
-        self._take_back: Callable[[Lease, Outcome], None] | None = take_back
+        self._released: Callable[[Lease, Outcome], None] | None = released
         self._probe_succeeded = probe_succeeded
         self.request = request
         self.route = route
-        self.lane = lane
-        self.member = member
+        self.pair = pair
+        """The model and the credential that are leased."""
         self.serial = serial
-        """Leases are numbered in the order in which they were granted."""
+        """Its number: leases are numbered in the order in which they are granted."""
         self.granted = granted
-        """When, on the reactor's clock."""
-        self.probes: list[PlaceCooldown] = NO_PROBES
-        """The half-open cooldowns that this attempt puts to the test."""
-        self.use = lane.use(member)
+        """When it was granted, on the reactor's clock."""
+        self.probes = NO_PROBES
+        """The half-open cooldowns that this attempt probes."""
         self.overflow = False
         """Whether the affinity's target was merely busy: its session stays with it, whatever comes of this attempt."""
 
     @property
     def candidate(self) -> Candidate:
         """The (route, credential) pair."""
-        return Candidate(self.route, self.member.credential)
+        return Candidate(self.route, self.pair.pooled.credential)
 
-    def place(self, outcome: Outcome) -> Place:
-        """What an outcome of it is about."""
-        return Place(
-            self.lane.roster,
-            self.lane if outcome.scope in (Scope.MODEL, Scope.MODEL_ON_PROVIDER) else None,
-            self.member if outcome.scope in (Scope.MODEL, Scope.CREDENTIAL) else None,
-        )
+    def scope(self, outcome: Outcome) -> CooldownScope:
+        """Return the scope that *outcome* is about."""
+        pair = self.pair
+        match outcome.scope:
+            case Scope.MODEL:
+                return pair
+            case Scope.CREDENTIAL:
+                return pair.pooled
+            case Scope.MODEL_ON_PROVIDER:
+                return pair.model
+        return pair.provider
 
     def probe_succeeded(self) -> None:
-        """See the interface. Of use only where something is being probed."""
-        if self.probes or self.lane.roster.gated:
+        """Tell the pool that the answer has begun, where that is of use to it. See the interface."""
+        if self.probes or self.pair.provider.gate_count:
             self._probe_succeeded(self)
 
     def release(self, outcome: Outcome) -> None:
-        """Give it back. Raises :class:`AlreadyReleased` the second time."""
-        take_back, self._take_back = self._take_back, None
-        if take_back is None:
-            raise AlreadyReleased("/".join(self.member.key))
-        take_back(self, outcome)
-
-
-#: Shared by all leases that test nothing.
-NO_PROBES: list[PlaceCooldown] = []
+        """Give the lease back. Raises :class:`AlreadyReleased` the second time."""
+        released, self._released = self._released, None
+        if released is None:
+            raise AlreadyReleased("/".join(self.pair.pooled.key))
+        released(self, outcome)

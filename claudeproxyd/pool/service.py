@@ -18,26 +18,26 @@ from claudeproxyd.leases import Credential, Exhausted, LeaseRequest
 from claudeproxyd.outcomes.types import Outcome
 from claudeproxyd.pool import state
 from claudeproxyd.pool.affinity import Affinity, SessionAffinities
-from claudeproxyd.pool.candidates import Candidates, cools
+from claudeproxyd.pool.candidates import Candidates, starts_cooldown
 from claudeproxyd.pool.cooldown import BackoffPolicy, Cooldown
+from claudeproxyd.pool.credential_metrics import CredentialMetrics, register
 from claudeproxyd.pool.deadlines import DeadlineHeap
-from claudeproxyd.pool.figures import Figures, register
 from claudeproxyd.pool.lease import Lease
 from claudeproxyd.pool.phases import Condition
-from claudeproxyd.pool.places import Member, Place, PlaceCooldown, PlaceGate
 from claudeproxyd.pool.queue import Queue
+from claudeproxyd.pool.scopes import CooldownScope, PooledCredential, ScopeCooldown, ScopeGate
 from claudeproxyd.pool.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Pool as Settings
     from claudeproxyd.observe.metrics import Metrics
 
-#: Sessions whose credential is remembered.
-AFFINITIES = 50_000
-#: Seconds for which another daemon is taken to be there, after its last word.
-PEER = 600.0
-#: Expiries, grants from the queue and refusals for each turn of the reactor; more follow in the next.
-SLICE = 100
+#: Sessions whose affinity is remembered.
+MAX_AFFINITIES = 50_000
+#: Seconds for which another daemon is taken to use the same credentials, after the last that was heard of it.
+PEER_SECONDS = 600.0
+#: Expiries, grants from the queue and refusals in one turn of the reactor; more follow in the next.
+MAX_STEPS_PER_TURN = 100
 
 
 class _Waiter:
@@ -56,10 +56,11 @@ class _Waiter:
 
 @implementer(ICredentialPool)
 class CredentialPool(Service):
-    """See :class:`~claudeproxyd.interfaces.ICredentialPool`; :mod:`~claudeproxyd.pool.roster` says how it is fast.
+    """See :class:`~claudeproxyd.interfaces.ICredentialPool`; :mod:`~claudeproxyd.pool.provider_credentials`
+    says how it is fast.
 
-    Whenever it hands control back to the reactor, nobody waits for whom something is ready (but for the remainder of a
-    large batch, which is served in the next turns), and nobody for whom nothing will be.
+    Whenever it hands control back to the reactor, no request waits for which something is ready (but for the remainder
+    of a large batch, which is served in the next turns), and none for which nothing will be.
     """
 
     name = "pool"
@@ -77,24 +78,24 @@ class CredentialPool(Service):
         changed: Callable[[Mapping[str, Any]], None] | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """*provider_limits*: attempts at once of each provider.
+        """Begin with *credentials*, all ready. *provider_limits*: attempts at once of each provider.
 
-        *known_models*: whether somebody configured or discovered an upstream model name; what nobody did is remembered
-        for a while only, and never stored. *changed* is told what is to be stored, see :meth:`export_state`: keys to
-        values, None deletes. It must neither block nor raise; an IStateStore's ``save`` will do.
+        *known_models* returns whether somebody configured or discovered an upstream model name; any other is remembered
+        for a while only, and never stored. *changed* is called with changes to be stored, see :meth:`export_state`:
+        keys to values, None deletes. It must neither block nor raise; an IStateStore's ``save`` will do.
         """
         self.changed = changed
         """May be set later: a store is there only once it has been loaded."""
         self._clock = clock
         self._wall_clock = wall_clock
         self._jitter = jitter or Random()
-        self._affinities: SessionAffinities[Member] = SessionAffinities(
-            settings.affinity_ttl, AFFINITIES, self._affinity_changed
+        self._affinities: SessionAffinities[PooledCredential] = SessionAffinities(
+            settings.affinity_ttl, MAX_AFFINITIES, self._affinity_changed
         )
         self._messages, self._counts = (
             Candidates(
                 count_tokens=count_tokens,
-                take_back=self._take_back,
+                released=self._released,
                 probe_succeeded=self._probe_succeeded,
                 changed=self._cooldown_changed,
                 known_models=known_models,
@@ -116,7 +117,7 @@ class CredentialPool(Service):
         if not self._queue or self._key(request) not in self._queue:
             lease = self._candidates(request).grant(request, now)
             if lease is not None:
-                if lease.lane.roster.gated:
+                if lease.pair.provider.gate_count:
                     self._arm()
                 return succeed(lease)
         return self._wait(request, now)
@@ -124,53 +125,53 @@ class CredentialPool(Service):
     def _candidates(self, request: LeaseRequest) -> Candidates:
         return self._counts if request.count_tokens else self._messages
 
-    def _take_back(self, lease: Lease, outcome: Outcome) -> None:
-        """A lease came back; the leases call this."""
+    def _released(self, lease: Lease, outcome: Outcome) -> None:
+        """Learn from a lease that is given back. Called by leases."""
         now = self._clock.seconds()
         candidates = self._candidates(lease.request)
-        news = candidates.released(lease, outcome, now)
-        if news is not None:
-            self._tell(news, outcome, now)
-        if news is not None or lease.lane.roster.gated:
+        turned = candidates.released(lease, outcome, now)
+        if turned is not None:
+            self._log(turned, outcome, now)
+        if turned is not None or lease.pair.provider.gate_count:
             self._arm()
         if self._queue:
             self._serve()
-            if cools(outcome) or outcome.until_hint is not None:
+            if starts_cooldown(outcome) or outcome.until_hint is not None:
                 # Also where a cooldown was running already: it may last longer now.
-                self._dismiss()
+                self._refuse_hopeless()
 
-    def _tell(self, news: PlaceCooldown | PlaceGate, outcome: Outcome, now: float) -> None:
-        """Log that a place is out, or back."""
-        if isinstance(news, Cooldown):
+    def _log(self, turned: ScopeCooldown | ScopeGate, outcome: Outcome, now: float) -> None:
+        """Log a cooldown that began, or a gate that went down or came up."""
+        if isinstance(turned, Cooldown):
             self.log.warn(
-                "{place} cools for {seconds:.1f} s, {kind}: {reason}",
-                place=str(news.place),
-                seconds=news.until - now,
+                "{scope} cools for {seconds:.1f} s, {kind}: {reason}",
+                scope=str(turned.scope),
+                seconds=turned.until - now,
                 kind=outcome.kind.value,
-                reason=outcome.reason or "without a word",
+                reason=outcome.reason or "no reason given",
             )
-        elif news.condition is Condition.DOWN:
+        elif turned.condition is Condition.DOWN:
             self.log.warn(
-                "{place} is down, {kind}: {reason}",
-                place=str(news.place),
+                "{scope} is down, {kind}: {reason}",
+                scope=str(turned.scope),
                 kind=outcome.kind.value,
-                reason=outcome.reason or "without a word",
+                reason=outcome.reason or "no reason given",
             )
         else:
-            self._back(news)
+            self._log_up(turned)
 
-    def _back(self, gate: PlaceGate) -> None:
-        self.log.info("{place} is up again", place=str(gate.place))
+    def _log_up(self, gate: ScopeGate) -> None:
+        self.log.info("{scope} is up again", scope=str(gate.scope))
 
     def _probe_succeeded(self, lease: Lease) -> None:
-        """A lease's probe succeeded; the leases call this."""
+        """Let more attempts through behind a probe that succeeded. Called by leases."""
         self._candidates(lease.request).probe_succeeded(lease, self._clock.seconds())
         self._arm()
         if self._queue:
             self._serve()
 
     def ready_in(self, request: LeaseRequest) -> float | None:
-        """See the interface. What *request* has tried already counts too: the client's next request may have it."""
+        """See the interface. Credentials that *request* has tried count too: the client's next request may get them."""
         candidates = self._candidates(request)
         if candidates.ready(request):
             return 0.0
@@ -183,7 +184,7 @@ class CredentialPool(Service):
 
     def _wait(self, request: LeaseRequest, now: float) -> Deferred[ILease]:
         request.drop_unsupported()
-        when, _ = self._candidates(request).soonest(request, request.excluded, now)
+        when, _ = self._candidates(request).forecast.soonest(request, request.excluded, now)
         deadline = now + self.settings.max_wait
         if request.deadline is not None:
             deadline = min(deadline, request.deadline)
@@ -206,26 +207,26 @@ class CredentialPool(Service):
         return waiter.deferred
 
     def _exhausted(self, request: LeaseRequest, now: float) -> Exhausted:
-        when, kind = self._candidates(request).soonest(request, set(), now)
+        when, kind = self._candidates(request).forecast.soonest(request, set(), now)
         # That may have moved a cooldown's end forward.
         self._arm()
         return Exhausted(kind, when - now if when is not None and when > now else None)
 
     def _leave(self, waiter: _Waiter) -> Deferred[ILease]:
-        """*waiter* waits no more; what it is to be answered through."""
+        """Dequeue *waiter*; return its Deferred."""
         deferred, waiter.deferred = waiter.deferred, None
         assert deferred is not None
         self._queue.leave(waiter.key, waiter.request.client, waiter)
         return deferred
 
     def _serve(self) -> None:
-        """Give what is ready to those who wait; as many go as may, and no more."""
+        """Grant leases to waiting requests, as long as something is ready."""
         if self._serving:
-            # Somebody who was just served gave its lease back at once; the loop below is still at it.
+            # A request that was just served released its lease at once: the loop below goes on with that.
             return
         self._serving = True
         now = self._clock.seconds()
-        left = SLICE
+        left = MAX_STEPS_PER_TURN
         try:
             progress = True
             while progress and left > 0:
@@ -245,14 +246,14 @@ class CredentialPool(Service):
         if progress:
             self._arm(now)
 
-    def _dismiss(self) -> None:
-        """Tell those for whom nothing will be ready in time."""
+    def _refuse_hopeless(self) -> None:
+        """Fail the waiting requests for which nothing will be ready in time."""
         now = self._clock.seconds()
         for key, line in self._queue.lines():
             if key not in self._queue:
                 continue
             request = line.first().request
-            when, _ = self._candidates(request).soonest(request, request.excluded, now)
+            when, _ = self._candidates(request).forecast.soonest(request, request.excluded, now)
             hopeless = [waiter for waiter in line if when is None or when > waiter.deadline]
             for waiter in hopeless:
                 if waiter.deferred is not None:
@@ -262,7 +263,7 @@ class CredentialPool(Service):
     # -- time
 
     def _arm(self, at: float = float("inf")) -> None:
-        """Have the alarm ring when the next cooldown or wait ends, or at *at* if that is sooner."""
+        """Set the alarm for the end of the next cooldown or wait, or for *at* if that is sooner."""
         for candidates in (self._messages, self._counts):
             at = min(at, candidates.next())
         following = self._deadlines.next()
@@ -279,18 +280,18 @@ class CredentialPool(Service):
     def _ring(self) -> None:
         now = self._clock.seconds()
         for candidates in (self._messages, self._counts):
-            for cooldown in candidates.expire(now, SLICE):
-                self.log.info("{place} has cooled and may be tried", place=str(cooldown.place))
-            for gate in candidates.gates.tick(now, SLICE):
-                self._back(gate)
+            for cooldown in candidates.expire(now, MAX_STEPS_PER_TURN):
+                self.log.info("{scope} has cooled: probes may go", scope=str(cooldown.scope))
+            for gate in candidates.gates.tick(now, MAX_STEPS_PER_TURN):
+                self._log_up(gate)
         if self._queue:
             self._serve()
-        for waiter in self._deadlines.due(now, SLICE):
+        for waiter in self._deadlines.due(now, MAX_STEPS_PER_TURN):
             self._leave(waiter).errback(self._exhausted(waiter.request, now))
         self._arm()
 
     def stopService(self) -> None:
-        """Stop the alarm; whoever still waits is told that nothing will come."""
+        """Stop the alarm, and fail the requests that still wait."""
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted's is not annotated
         for _, line in self._queue.lines():
             for waiter in list(line):
@@ -324,44 +325,44 @@ class CredentialPool(Service):
         self._reconsider_queue()
 
     def _reconsider_queue(self) -> None:
-        """Anything may be different for those who wait."""
+        """Serve or fail waiting requests, after a change that any of them may be affected by."""
         if self._queue:
             self._serve()
-            self._dismiss()
+            self._refuse_hopeless()
 
     def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
         """See the interface."""
-        if enabled and self._messages.is_shut(provider, credential):
+        pooled = self._messages.find(provider, credential)
+        if enabled and pooled is not None and pooled.credential.disabled:
             raise ValueError(f"{provider}/{credential} is disabled in the configuration")
         if not all(one.enable(provider, credential, enabled) for one in (self._messages, self._counts)):
             return False
         self.log.info(
-            "{place} is {state}", place=f"{provider}/{credential}", state="enabled" if enabled else "disabled"
+            "{scope} is {state}", scope=f"{provider}/{credential}", state="enabled" if enabled else "disabled"
         )
         self._save(state.key("disabled", provider, credential), None if enabled else True)
         self._reconsider_queue()
         return True
 
     def clear(self, provider: str | None, credential: str | None, model: str | None) -> int:
-        """See the interface. What is half open, remembered for its level, or learned is forgotten too, not counted."""
+        """See the interface. Half-open cooldowns and all gates that match are forgotten too, but not counted."""
 
-        def matches(place: Place) -> bool:
-            name = None if place.member is None else place.member.credential.name
-            there = (place.roster.provider, name, place.model)
-            return all(asked in (None, its) for asked, its in zip((provider, credential, model), there, strict=True))
+        def matches(scope: CooldownScope) -> bool:
+            asked = (provider, credential, model)
+            return all(name in (None, its) for name, its in zip(asked, scope.names, strict=True))
 
         ended = 0
         for candidates in (self._messages, self._counts):
-            for cooldown in [cooldown for cooldown in candidates.cooldowns() if matches(cooldown.place)]:
+            for cooldown in [cooldown for cooldown in candidates.cooldowns() if matches(cooldown.scope)]:
                 if cooldown.running:
                     ended += 1
-                    self.log.info("{place} has its cooldown cleared", place=str(cooldown.place))
+                    self.log.info("the cooldown of {scope} was cleared", scope=str(cooldown.scope))
                 candidates.lift(cooldown)
-            for gate in [gate for gate in candidates.gates if matches(gate.place)]:
+            for gate in [gate for gate in candidates.gates if matches(gate.scope)]:
                 if gate.condition is Condition.DOWN:
                     ended += 1
-                    self.log.info("{place} is taken for up again", place=str(gate.place))
-                gate.place.attach_gate(None)
+                    self.log.info("{scope} was cleared, and counts as up again", scope=str(gate.scope))
+                gate.scope.attach_gate(None)
         self._reconsider_queue()
         return ended
 
@@ -372,11 +373,11 @@ class CredentialPool(Service):
     def queued(self) -> Sequence[Mapping[str, Any]]:
         """See the interface."""
         now = self._clock.seconds()
-        told = []
+        entries = []
         for _, line in self._queue.lines():
             for client, waiting in line.by_client.items():
                 first = next(iter(waiting))
-                told.append(
+                entries.append(
                     {
                         "client": client,
                         "routes": [f"{route.provider}/{route.model}" for route in first.request.routes],
@@ -386,73 +387,76 @@ class CredentialPool(Service):
                         "patience": round(first.deadline - now, 3),
                     }
                 )
-        return told
+        return entries
 
     def gauges(self) -> Mapping[str, int]:
         """See the interface."""
-        both = (self._messages, self._counts)
+        return {name: read() for name, read in self._sizes().items()}
+
+    def _sizes(self) -> Mapping[str, Callable[[], int]]:
+        messages, counts = self._messages, self._counts
         return {
-            "in_flight": sum(candidates.in_flight() for candidates in both),
-            "waiting": len(self._queue),
-            "cooling": sum(candidates.cooling() for candidates in both),
-            "gates": sum(candidates.gated() for candidates in both),
-            "disabled": self._messages.disabled(),
-            "affinities": len(self._affinities),
-            "models": sum(candidates.lanes() for candidates in both),
-            "unknown_models": sum(candidates.unknown_lanes() for candidates in both),
-            "deadlines": sum(len(one.expiries) + len(one.gates.timers) for one in both) + len(self._deadlines),
+            "in_flight": lambda: messages.in_flight() + counts.in_flight(),
+            "waiting": lambda: len(self._queue),
+            "cooling": lambda: messages.cooling() + counts.cooling(),
+            "gates": lambda: messages.gate_count() + counts.gate_count(),
+            "disabled": messages.disabled,
+            "affinities": lambda: len(self._affinities),
+            "models": lambda: messages.models() + counts.models(),
+            "unknown_models": lambda: messages.unknown_models() + counts.unknown_models(),
+            "deadlines": lambda: messages.timers() + counts.timers() + len(self._deadlines),
         }
 
     def register(self, metrics: Metrics) -> None:
-        """Have *metrics* tell of the pool and of each credential."""
-        register(metrics, self.gauges, lambda: Figures(self._messages, self._clock.seconds()))
+        """Register the metrics of the pool and of each credential."""
+        register(metrics, self._sizes(), lambda: CredentialMetrics(self._messages, self._clock.seconds()))
 
     # -- state
 
     def _ahead(self) -> float:
-        """Wall clock less reactor's clock."""
+        """Return the wall clock less the reactor's clock."""
         return self._wall_clock() - self._clock.seconds()
 
     def _save(self, key: str, value: Any) -> None:
         if self.changed is not None:
             self.changed({key: value})
 
-    def _cooldown_changed(self, place: Place) -> None:
-        if self.changed is not None and (place.model is None or place.roster.knows(place.model)):
-            cooldown = place.cooldown
+    def _cooldown_changed(self, scope: CooldownScope) -> None:
+        if self.changed is not None and scope.is_known:
+            cooldown = scope.cooldown
             saved = None if cooldown is None else state.save_cooldown(cooldown, self._ahead())
-            self._save(state.place_key(place), saved)
+            self._save(state.scope_key(scope), saved)
 
-    def _affinity_changed(self, session: str, model: str, affinity: Affinity[Member] | None) -> None:
+    def _affinity_changed(self, session: str, model: str, affinity: Affinity[PooledCredential] | None) -> None:
         if self.changed is not None and self._messages.knows(model):
             value = None if affinity is None else state.save_affinity(affinity, self._ahead())
             self._save(state.affinity_key(session, model), value)
 
     def export_state(self) -> Mapping[str, Any]:
-        """All that outlives the daemon: cooldowns, affinities, disabled credentials. See :mod:`.state`."""
+        """Return all that outlives the daemon: cooldowns, affinities, disabled credentials. See :mod:`.state`."""
         return state.export(self._messages, self._counts, self._affinities, self._ahead())
 
     def import_state(self, saved: Mapping[str, Any]) -> None:
-        """Take over what :meth:`export_state` or *changed* gave. What makes no sense is passed over, and deleted."""
-        for key in self._take_over(saved):
+        """Restore what :meth:`export_state` or *changed* gave. Keys that cannot be applied are deleted."""
+        for key in self._restore(saved):
             self._save(key, None)
 
     def learn(self, changes: Mapping[str, Any]) -> None:
-        """Take another daemon's word for *changes*, as its *changed* was told them; see :func:`.state.take_over`.
+        """Merge another daemon's *changes*, as its *changed* was called with them; see :func:`.state.restore`.
 
-        What makes no sense here is passed over: the other may have other credentials. That there is another is news,
-        too: a learned limit is shared with it.
+        Keys that cannot be applied are ignored: the other may have other credentials. Learned limits are shared with
+        the other from now on.
         """
         for candidates in (self._messages, self._counts):
-            candidates.gates.shared_until = self._clock.seconds() + PEER
-        self._take_over(changes)
+            candidates.gates.shared_until = self._clock.seconds() + PEER_SECONDS
+        self._restore(changes)
 
-    def _take_over(self, saved: Mapping[str, Any]) -> list[str]:
-        """Nothing of it is told to *changed* again. Which keys meant nothing."""
+    def _restore(self, saved: Mapping[str, Any]) -> list[str]:
+        """Apply *saved* without notifying *changed*; return the keys that were rejected."""
         changed, self.changed = self.changed, None
         try:
             now = self._clock.seconds()
-            return state.take_over(saved, (self._messages, self._counts), self._affinities, now, self._ahead())
+            return state.restore(saved, (self._messages, self._counts), self._affinities, now, self._ahead())
         finally:
             self.changed = changed
             self._arm()

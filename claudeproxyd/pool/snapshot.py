@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any, overload
 
+from claudeproxyd.pool.active_cooldowns import ActiveCooldowns, remaining_seconds
 from claudeproxyd.pool.candidates import Candidates
-from claudeproxyd.pool.figures import Bearings, outcomes, remaining, state
+from claudeproxyd.pool.credential_metrics import outcomes, state
 from claudeproxyd.pool.phases import Condition, Paced
-from claudeproxyd.pool.places import Member, PlaceGate
-from claudeproxyd.pool.roster import Roster
+from claudeproxyd.pool.scopes import PooledCredential, ScopeGate
 
 
-def told(gate: PlaceGate, now: float) -> str:
-    """What was learned of a place, and why something waits there, in words."""
+def gate_in_words(gate: ScopeGate, now: float) -> str:
+    """Return a sentence on what *gate* has learned, and why requests wait for it."""
     failing = f"{gate.share:.0%} failing"
     match gate.condition:
         case Condition.FREE:
@@ -34,19 +34,19 @@ def told(gate: PlaceGate, now: float) -> str:
 class Snapshot(Sequence[Mapping[str, Any]]):
     """One entry a credential, each made when it is read, so that ten thousand may be read in slices.
 
-    What is in trouble comes first, then the others; otherwise in the configuration's order.
+    Credentials that need attention come first; otherwise the order is the configuration's.
     """
 
     def __init__(self, messages: Candidates, count_tokens: Candidates, now: float) -> None:
         self._count_tokens = count_tokens
         self._now = now
-        self._bearings = Bearings(messages, count_tokens)
-        self._members = [(roster, member) for roster in messages.rosters.values() for member in roster.members]
-        self._held = self._bearings.held()
-        self._members.sort(key=lambda place: not self._in_trouble(place[1]))
+        self._active = ActiveCooldowns(messages, count_tokens)
+        self._needing_attention = self._active.needing_attention()
+        self._pooled = [pooled for provider in messages.providers.values() for pooled in provider.credentials]
+        self._pooled.sort(key=lambda pooled: not self._needs_attention(pooled))
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._pooled)
 
     @overload
     def __getitem__(self, index: int) -> Mapping[str, Any]: ...
@@ -56,59 +56,54 @@ class Snapshot(Sequence[Mapping[str, Any]]):
 
     def __getitem__(self, index: int | slice) -> Mapping[str, Any] | Sequence[Mapping[str, Any]]:
         if isinstance(index, slice):
-            return [self._entry(*place) for place in self._members[index]]
-        return self._entry(*self._members[index])
+            return [self._entry(pooled) for pooled in self._pooled[index]]
+        return self._entry(self._pooled[index])
 
-    def _twin(self, roster: Roster, member: Member) -> tuple[Roster, Member]:
-        """The same credential for count_tokens; itself, once it is configured no more."""
-        counting = self._count_tokens.rosters.get(roster.provider)
-        twin = None if counting is None else counting.member(member.credential.name)
-        return (roster, member) if counting is None or twin is None else (counting, twin)
+    def _needs_attention(self, pooled: PooledCredential) -> bool:
+        return not pooled.enabled or pooled.key in self._needing_attention
 
-    def _in_trouble(self, member: Member) -> bool:
-        return not member.enabled or member.key in self._held
-
-    def _entry(self, roster: Roster, member: Member) -> Mapping[str, Any]:
-        counting, twin = self._twin(roster, member)
+    def _entry(self, pooled: PooledCredential) -> Mapping[str, Any]:
+        # Configured no more, it has no counterpart, and stands in for it.
+        counting = self._count_tokens.find(*pooled.key) or pooled
         return {
-            "provider": roster.provider,
-            "credential": member.credential.name,
-            "state": state(roster, member),
-            "trouble": self._in_trouble(member),
-            "in_flight": member.in_flight,
-            "max_concurrency": member.credential.max_concurrency,
-            "priority": member.credential.priority,
-            "weight": member.credential.weight,
-            "cooldowns": self._cooldowns(roster, member),
-            "gates": self._gates(roster, member),
+            "provider": pooled.key[0],
+            "credential": pooled.key[1],
+            "state": state(pooled),
+            "trouble": self._needs_attention(pooled),
+            "in_flight": pooled.in_flight,
+            "max_concurrency": pooled.credential.max_concurrency,
+            "priority": pooled.credential.priority,
+            "weight": pooled.credential.weight,
+            "cooldowns": self._cooldowns(pooled),
+            "gates": self._gates(pooled),
             "count_tokens": {
-                "in_flight": twin.in_flight,
-                "cooldowns": self._cooldowns(counting, twin),
-                "gates": self._gates(counting, twin),
+                "in_flight": counting.in_flight,
+                "cooldowns": self._cooldowns(counting),
+                "gates": self._gates(counting),
             },
-            "outcomes": dict(outcomes(member)),
-            "last_failure": self._last_failure(member),
+            "outcomes": dict(outcomes(pooled)),
+            "last_failure": self._last_failure(pooled),
         }
 
-    def _cooldowns(self, roster: Roster, member: Member) -> Sequence[Mapping[str, Any]]:
+    def _cooldowns(self, pooled: PooledCredential) -> Sequence[Mapping[str, Any]]:
         return [
             {
-                "scope": cooldown.place.scope.value,
-                "model": cooldown.place.model,
+                "scope": cooldown.scope.kind.value,
+                "model": cooldown.scope.names[2],
                 "outcome": None if cooldown.kind is None else cooldown.kind.value,
                 "reason": cooldown.reason,
                 "level": cooldown.level,
-                "remaining": round(remaining(cooldown, self._now), 3),
+                "remaining": round(remaining_seconds(cooldown, self._now), 3),
                 "trials": None if cooldown.running else cooldown.limit,
             }
-            for cooldown in self._bearings.on(roster, member)
+            for cooldown in self._active.cooldowns_of(pooled)
         ]
 
-    def _gates(self, roster: Roster, member: Member) -> Sequence[Mapping[str, Any]]:
+    def _gates(self, pooled: PooledCredential) -> Sequence[Mapping[str, Any]]:
         return [
             {
-                "scope": gate.place.scope.value,
-                "model": gate.place.model,
+                "scope": gate.scope.kind.value,
+                "model": gate.scope.names[2],
                 "state": gate.condition.value,
                 "failing": round(gate.share, 3),
                 "limit": None if gate.limit == inf else int(gate.limit),
@@ -116,15 +111,15 @@ class Snapshot(Sequence[Mapping[str, Any]]):
                 "seconds": round(max(0.0, self._now - gate.since), 3),
                 "outcome": gate.kind.value,
                 "reason": gate.reason,
-                "told": told(gate, self._now),
+                "told": gate_in_words(gate, self._now),
             }
-            for gate in self._bearings.gates_on(roster, member)
+            for gate in self._active.gates_of(pooled)
         ]
 
-    def _last_failure(self, member: Member) -> Mapping[str, Any] | None:
-        if member.last_failure is None:
+    def _last_failure(self, pooled: PooledCredential) -> Mapping[str, Any] | None:
+        if pooled.last_failure is None:
             return None
-        when, outcome = member.last_failure
+        when, outcome = pooled.last_failure
         return {
             "outcome": outcome.kind.value,
             "reason": outcome.reason,

@@ -1,4 +1,4 @@
-"""What of the pool outlives the daemon, as plain keys and values. Times are wall-clock seconds since the epoch.
+"""The part of the pool that outlives the daemon, as keys and values. Times are wall-clock seconds since the epoch.
 
 A key is a JSON list, so that no name can be mistaken for another:
 
@@ -9,7 +9,7 @@ A key is a JSON list, so that no name can be mistaken for another:
 ``["disabled", provider, credential]``
     → ``true``
 
-Where changes are told, None stands for what is no more.
+Among changes, None stands for a value that is gone.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ import msgspec
 from claudeproxyd.outcomes.types import Kind
 from claudeproxyd.pool.affinity import Affinity, SessionAffinities
 from claudeproxyd.pool.candidates import Candidates
-from claudeproxyd.pool.places import Member, Place, PlaceCooldown
+from claudeproxyd.pool.scopes import CooldownScope, PooledCredential, ScopeCooldown
 
-#: No cooldown is taken over for longer than this, whatever a store says.
-LONGEST = 86_400.0
+#: Seconds for which a cooldown is restored at most, whatever a store says.
+MAX_RESTORED_SECONDS = 86_400.0
 
-_USES = ("messages", "count_tokens")
+#: The second part of a cooldown's key: which candidates it is of.
+_CANDIDATES = ("messages", "count_tokens")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[str | None]).decode
 
 
 def key(*parts: str | None) -> str:
-    """A key of these parts."""
+    """Return the key of these parts."""
     return _encode(parts).decode()
 
 
@@ -45,22 +46,19 @@ def affinity_key(session: str, model: str) -> str:
 
 
 def stale_at(value: Any) -> float:
-    """From when a value need not be kept, in wall-clock seconds: a cooldown's level is of use for a while after it."""
+    """Return when a value need not be kept any more, in wall-clock seconds.
+
+    A cooldown's level is of use for a while after its end.
+    """
     if not isinstance(value, Mapping):
         return math.inf
     moment = value.get("until", value.get("used"))
-    return moment + LONGEST if isinstance(moment, float | int) else 0.0
+    return moment + MAX_RESTORED_SECONDS if isinstance(moment, float | int) else 0.0
 
 
-def place_key(place: Place) -> str:
-    """The key of a place's cooldown."""
-    return key(
-        "cooldown",
-        _USES[not place.roster.limited],
-        place.roster.provider,
-        None if place.member is None else place.member.credential.name,
-        place.model,
-    )
+def scope_key(scope: CooldownScope) -> str:
+    """Return the key of the cooldown of *scope*."""
+    return key("cooldown", _CANDIDATES[not scope.provider.limited], *scope.names)
 
 
 class _SavedCooldown(msgspec.Struct):
@@ -82,8 +80,8 @@ class _SavedAffinity(msgspec.Struct):
     used: float
 
 
-def save_cooldown(cooldown: PlaceCooldown, ahead: float) -> Mapping[str, Any] | None:
-    """The value of *cooldown*; None where there is nothing to keep. *ahead*: wall clock less reactor's clock."""
+def save_cooldown(cooldown: ScopeCooldown, ahead: float) -> Mapping[str, Any] | None:
+    """Return the value of *cooldown*; None where it need not be kept. *ahead*: wall clock less reactor's clock."""
     if cooldown.kind is None:
         return None
     until = cooldown.until + ahead
@@ -91,55 +89,58 @@ def save_cooldown(cooldown: PlaceCooldown, ahead: float) -> Mapping[str, Any] | 
     return msgspec.structs.asdict(saved)
 
 
-def save_affinity(affinity: Affinity[Member], ahead: float) -> Mapping[str, Any]:
-    """The value of an affinity."""
+def save_affinity(affinity: Affinity[PooledCredential], ahead: float) -> Mapping[str, Any]:
+    """Return the value of *affinity*. *ahead*: wall clock less reactor's clock."""
     return msgspec.structs.asdict(_SavedAffinity(*affinity.target.key, affinity.used + ahead))
 
 
 def export(
-    messages: Candidates, count_tokens: Candidates, affinities: SessionAffinities[Member], ahead: float
+    messages: Candidates, count_tokens: Candidates, affinities: SessionAffinities[PooledCredential], ahead: float
 ) -> dict[str, Any]:
-    """Everything at once."""
+    """Return the whole state. *ahead*: wall clock less reactor's clock."""
     saved: dict[str, Any] = {}
     for candidates in (messages, count_tokens):
         for cooldown in candidates.cooldowns():
             value = save_cooldown(cooldown, ahead)
-            place = cooldown.place
-            if value is not None and (place.model is None or place.roster.knows(place.model)):
-                saved[place_key(place)] = value
-    for roster in messages.rosters.values():
-        saved.update((key("disabled", *member.key), True) for member in roster.members if member.switched_off)
+            if value is not None and cooldown.scope.is_known:
+                saved[scope_key(cooldown.scope)] = value
+    for provider in messages.providers.values():
+        saved.update((key("disabled", *pooled.key), True) for pooled in provider.credentials if pooled.switched_off)
     for (session, model), affinity in affinities:
         if messages.knows(model):
             saved[affinity_key(session, model)] = save_affinity(affinity, ahead)
     return saved
 
 
-def take_over(
+def restore(
     saved: Mapping[str, Any],
     both: tuple[Candidates, Candidates],
-    affinities: SessionAffinities[Member],
+    affinities: SessionAffinities[PooledCredential],
     now: float,
     ahead: float,
 ) -> list[str]:
-    """Bring it back, or take another daemon's word. Which keys meant nothing: damaged, outlived, of no credential here.
+    """Restore saved state, or merge a peer's. Return the keys that could not be applied.
 
-    *both*: the candidates for messages and for count_tokens. Of two cooldowns the later end holds, of two affinities
-    the later use. None ends a cooldown or a disabling; an affinity it does not, that is each daemon's own affair.
+    Such a key is damaged, outlived, or of no credential here. *both*: the candidates for messages and for count_tokens.
+    The later end of two cooldowns holds, and the later use of two affinities. None ends a cooldown or a disabling, but
+    no affinity: each daemon ends its own.
     """
-    useless = []
+    rejected = []
     newer = []
     for name, value in saved.items():
         try:
             match _decode(name):
                 case ["cooldown", str() as use, str() as provider, credential, model]:
-                    _restore(both[_USES.index(use)], provider, credential, model, value, now, ahead)
+                    candidates = both[_CANDIDATES.index(use)]
+                    _restore_cooldown(
+                        candidates, _find_scope(candidates, provider, credential, model), value, now, ahead
+                    )
                 case ["affinity", str() as session, str() as model]:
                     if value is None:
                         continue
-                    saved_affinity = msgspec.convert(value, _SavedAffinity)
-                    target = both[0].rosters[saved_affinity.provider].member(saved_affinity.credential)
-                    used = saved_affinity.used - ahead
+                    affinity = msgspec.convert(value, _SavedAffinity)
+                    target = both[0].find(affinity.provider, affinity.credential)
+                    used = affinity.used - ahead
                     if target is None or not 0 <= now - used <= affinities.ttl:
                         raise KeyError(name)
                     known = affinities.find(session, model, now)
@@ -151,40 +152,38 @@ def take_over(
                 case _:
                     raise KeyError(name)
         except (KeyError, ValueError):
-            useless.append(name)
+            rejected.append(name)
     for used, session, model, target in sorted(newer, key=lambda each: each[0]):
         affinities.bind(session, model, target, used)
-    return useless
+    return rejected
 
 
-def _restore(
-    candidates: Candidates,
-    provider: str,
-    credential: str | None,
-    model: str | None,
-    value: Any,
-    now: float,
-    ahead: float,
-) -> None:
-    """Impose one cooldown, or lift it. Raises ValueError or KeyError for what makes no sense."""
-    roster = candidates.rosters[provider]
-    member = None if credential is None else roster.member(credential)
-    if credential is not None and member is None:
+def _find_scope(candidates: Candidates, provider: str, credential: str | None, model: str | None) -> CooldownScope:
+    """Return the scope of these names. Raises KeyError where there is no such provider or credential."""
+    credentials = candidates.providers[provider]
+    if credential is None:
+        return credentials if model is None else credentials.model(model)
+    pooled = credentials.find(credential)
+    if pooled is None:
         raise KeyError(credential)
     # No question whether anybody knows the model: it was known when it was stored, or it would not have been, and those
     # that a provider lists are not discovered yet when a daemon starts.
-    place = Place(roster, None if model is None else roster.lane(model), member)
-    cooldown = place.cooldown
+    return pooled if model is None else credentials.model(model).pair(pooled)
+
+
+def _restore_cooldown(candidates: Candidates, scope: CooldownScope, value: Any, now: float, ahead: float) -> None:
+    """Impose one cooldown, or lift it. Raises ValueError for a damaged value."""
+    cooldown = scope.cooldown
     if value is None:
         if cooldown is not None:
             candidates.lift(cooldown)
         return
     saved = msgspec.convert(value, _SavedCooldown)
-    until = min(saved.until - ahead, now + LONGEST)
+    until = min(saved.until - ahead, now + MAX_RESTORED_SECONDS)
     if math.isnan(until):
         raise ValueError(until)
     if cooldown is None:
-        cooldown = PlaceCooldown(place)
+        cooldown = ScopeCooldown(scope)
     elif until <= max(now, cooldown.until):
         return
     cooldown.kind = Kind(saved.kind)

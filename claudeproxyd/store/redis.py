@@ -36,7 +36,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import IStateStore
-from claudeproxyd.pool.state import LONGEST, stale_at
+from claudeproxyd.pool.state import MAX_RESTORED_SECONDS, stale_at
 from claudeproxyd.store.resp import RedisConnection
 from claudeproxyd.store.waiting import Waiting
 from claudeproxyd.upstream.tls import connection_creator
@@ -265,7 +265,7 @@ class RedisStore:
         now = self._wall_clock()
         told = {}
         for key, said in taken.items():
-            until = now + LONGEST if said[1] is None else min(stale_at(said[1]), now + A_YEAR)
+            until = now + MAX_RESTORED_SECONDS if said[1] is None else min(stale_at(said[1]), now + A_YEAR)
             if not key.startswith(_FADING):
                 self._remember(key, said)
             elif said[1] is None:

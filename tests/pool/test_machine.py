@@ -28,9 +28,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.leases import Credential, Exhausted, LeaseRequest
 from claudeproxyd.outcomes.types import CANCELLED, OK, Outcome, Scope
-from claudeproxyd.pool.cooldown import JITTER, JITTER_MOST
+from claudeproxyd.pool.cooldown import JITTER_SHARE, MAX_JITTER_SECONDS
 from claudeproxyd.pool.lease import AlreadyReleased, Lease
-from claudeproxyd.pool.places import PlaceGate
+from claudeproxyd.pool.scopes import ScopeGate
 from claudeproxyd.pool.service import CredentialPool
 from tests.pool.support import (
     AUTH,
@@ -210,15 +210,14 @@ class PoolMachine(RuleBasedStateMachine):
             if not self.full(one, wish) and not self.records(one, model, wish) and not self.held(one, model, wish)
         ]
 
-    def gates(self, one: Credential, model: str, count_tokens: bool) -> list[PlaceGate]:
+    def gates(self, one: Credential, model: str, count_tokens: bool) -> list[ScopeGate]:
         """Those that bear on a candidate."""
         candidates = self.pool._counts if count_tokens else self.pool._messages
+        names = (one.provider, one.name, model)
         return [
             gate
             for gate in candidates.gates
-            if gate.place.roster.provider == one.provider
-            and gate.place.member in (None, candidates.rosters[one.provider].member(one.name))
-            and gate.place.model in (None, model)
+            if all(its in (None, name) for its, name in zip(gate.scope.names, names, strict=True))
         ]
 
     def held(self, one: Credential, model: str, wish: LeaseRequest) -> bool:
@@ -295,7 +294,7 @@ class PoolMachine(RuleBasedStateMachine):
                 assert len(others) < record.probes, f"a second probe of {key}"
         self.out.append(grant)
         for gate in self.gates(grant.credential, grant.model, wish.count_tokens):
-            assert gate.in_flight <= gate.limit, f"{gate.place} carries {gate.limit}"
+            assert gate.in_flight <= gate.limit, f"{gate.scope} carries {gate.limit}"
 
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 20), outcomes=st.lists(st.sampled_from(OUTCOMES), min_size=1, max_size=5))
@@ -382,7 +381,7 @@ class PoolMachine(RuleBasedStateMachine):
             record.probes = record.before
         now = self.clock.seconds()
         longest = outcome.until_hint or outcome.ceiling
-        record.healed = max(record.healed, now + longest + min(longest * JITTER, JITTER_MOST))
+        record.healed = max(record.healed, now + longest + min(longest * JITTER_SHARE, MAX_JITTER_SECONDS))
         record.until = max(record.until, now + (outcome.until_hint or outcome.base))
 
     def home(self, grant: Grant) -> None:
@@ -516,18 +515,18 @@ class PoolMachine(RuleBasedStateMachine):
             return
         for candidates, count_tokens in ((self.pool._messages, False), (self.pool._counts, True)):
             for gate in candidates.gates:
-                place = gate.place
+                provider, credential, model = gate.scope.names
                 out = [
                     grant
                     for grant in self.out
                     if not grant.gone
                     and grant.wish.count_tokens == count_tokens
-                    and grant.credential.provider == place.roster.provider
-                    and (place.member is None or grant.credential.name == place.member.credential.name)
-                    and place.model in (None, grant.model)
+                    and grant.credential.provider == provider
+                    and credential in (None, grant.credential.name)
+                    and model in (None, grant.model)
                 ]
-                assert gate.in_flight >= len(out), f"{place}: {gate.in_flight} are not {len(out)}"
-                assert gate.open or gate.in_flight or gate.due < 1e12, f"{place} is shut for good"
+                assert gate.in_flight >= len(out), f"{gate.scope}: {gate.in_flight} are not {len(out)}"
+                assert gate.open or gate.in_flight or gate.due < 1e12, f"{gate.scope} is shut for good"
 
     @rule(models=st.sampled_from(WISHES))
     def all_is_well(self, models: tuple[str, ...]) -> None:
@@ -541,8 +540,9 @@ class PoolMachine(RuleBasedStateMachine):
                 self.one_release(self.out.pop(), OK)
         for route in request(*models).routes:
             for gate in self.pool._messages.gates:
-                if gate.place.roster.provider == route.provider and gate.place.model in (None, route.model):
-                    assert gate.open, f"{gate.place} is {gate.condition}"
+                provider, _, model = gate.scope.names
+                if provider == route.provider and model in (None, route.model):
+                    assert gate.open, f"{gate.scope} is {gate.condition}"
 
     @invariant()
     def no_timer_is_left(self) -> None:

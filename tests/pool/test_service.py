@@ -547,7 +547,7 @@ class WhoseFaultTests(PoolTestCase):
         pool = self.pool("a")
         for number in range(1500):
             self.take(pool, f"made-up-{number}").release(PERMISSION)
-        self.assertEqual(len(pool._messages.suspicions.by_place), 1000)
+        self.assertEqual(len(pool._messages.suspicions.by_scope), 1000)
 
 
 class HalfOpenTests(PoolTestCase):

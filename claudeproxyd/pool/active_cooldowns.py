@@ -1,0 +1,56 @@
+"""The cooldowns and gates that each credential is subject to, for people and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from claudeproxyd.outcomes.types import Kind
+from claudeproxyd.pool.candidates import Candidates
+from claudeproxyd.pool.phases import Condition
+from claudeproxyd.pool.provider_credentials import ProviderCredentials
+from claudeproxyd.pool.scopes import PooledCredential, ScopeCooldown, ScopeGate
+
+
+class ActiveCooldowns:
+    """All cooldowns and gates by credential. Gathered once: those of one credential are spread over its models."""
+
+    def __init__(self, *both: Candidates) -> None:
+        self._cooldowns: dict[PooledCredential | ProviderCredentials, list[ScopeCooldown]] = {}
+        self._gates: dict[PooledCredential | ProviderCredentials, list[ScopeGate]] = {}
+        for candidates in both:
+            for cooldown in candidates.cooldowns():
+                if cooldown.kind is not None:
+                    self._cooldowns.setdefault(cooldown.scope.owner, []).append(cooldown)
+            for gate in candidates.gates:
+                self._gates.setdefault(gate.scope.owner, []).append(gate)
+
+    def cooldowns_of(self, pooled: PooledCredential) -> Sequence[ScopeCooldown]:
+        """Return the cooldowns that *pooled* is subject to, its provider's first."""
+        return (*self._cooldowns.get(pooled.provider, ()), *self._cooldowns.get(pooled, ()))
+
+    def gates_of(self, pooled: PooledCredential) -> Sequence[ScopeGate]:
+        """Return the gates that *pooled* is subject to, its provider's first."""
+        return (*self._gates.get(pooled.provider, ()), *self._gates.get(pooled, ()))
+
+    def needing_attention(self) -> set[tuple[str, str]]:
+        """Return the (provider, credential) pairs that one of these holds back in a way that people should look at."""
+        owners = [owner for owner, cooldowns in self._cooldowns.items() if any(map(needs_attention, cooldowns))]
+        for owner, gates in self._gates.items():
+            if any(gate.condition is Condition.DOWN for gate in gates):
+                owners.append(owner)
+        return {pooled.key for owner in owners for pooled in owner.members()}
+
+
+def needs_attention(cooldown: ScopeCooldown) -> bool:
+    """Return whether people should look at *cooldown*.
+
+    They need not where only a model is half open, or is not there and was made up by a client.
+    """
+    if cooldown.scope.names[2] is None:
+        return True
+    return cooldown.running and (cooldown.kind is not Kind.MODEL_UNAVAILABLE or cooldown.scope.is_known)
+
+
+def remaining_seconds(cooldown: ScopeCooldown, now: float) -> float:
+    """Return how long *cooldown* will still run."""
+    return max(0.0, cooldown.until - now) if cooldown.running else 0.0
