@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from twisted.internet.task import Clock
 
 from claudeproxyd.config.schema import Pool as Settings
-from claudeproxyd.leases import Credential, Route, LeaseRequest
+from claudeproxyd.leases import Credential, LeaseRequest, Route
 from claudeproxyd.outcomes.types import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.lease import Lease
 from claudeproxyd.pool.service import CredentialPool

@@ -30,7 +30,8 @@ def starts_cooldown(outcome: Outcome) -> bool:
 
 def cooldowns_on(pair: ModelOnCredential) -> list[ScopeCooldown]:
     """Return the cooldowns, running or half open, that an attempt with *pair* is subject to."""
-    cooldowns = (pair.provider.cooldown, pair.model.cooldown, pair.pooled.cooldown, pair.cooldown)
+    model, pooled = pair.model, pair.pooled
+    cooldowns = (pair.provider.cooldown, model.cooldown, pooled.cooldown, model.cooldowns.get(pooled))
     return [cooldown for cooldown in cooldowns if cooldown is not None]
 
 

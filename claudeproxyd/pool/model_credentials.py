@@ -37,7 +37,6 @@ class ModelCredentials(CooldownScope):
     __slots__ = (
         "_choices",
         "_pairs",
-        "_provider",
         "available",
         "cooldowns",
         "crowd_scope",
@@ -57,7 +56,7 @@ class ModelCredentials(CooldownScope):
     in_flight: int
 
     def __init__(self, provider: ProviderCredentials, name: str) -> None:
-        self._provider = provider
+        self.provider = provider
         self.name = name
         """The upstream's name for the model."""
         self.in_flight = 0
@@ -80,20 +79,16 @@ class ModelCredentials(CooldownScope):
         self.rebuild()
 
     @property
-    def provider(self) -> ProviderCredentials:
-        return self._provider
-
-    @property
     def owner(self) -> ProviderCredentials:
-        return self._provider
+        return self.provider
 
     @property
     def names(self) -> tuple[str, str | None, str | None]:
-        return (self._provider.name, None, self.name)
+        return (self.provider.name, None, self.name)
 
     def rebuild(self) -> None:
         """Follow a change of the provider's credentials."""
-        provider = self._provider
+        provider = self.provider
         self.serving = provider.serving(self.name)
         self.available = self.not_cooling = self.serving
         self.selectors: list[ISelector] = [provider.selector(tier) for tier in provider.tiers]
@@ -114,7 +109,7 @@ class ModelCredentials(CooldownScope):
                 cooldown.running = False
         for scope in (self, self.crowd_scope):
             scope.attach_gate(None)
-        self._provider.gate_count -= len(self.gates)
+        self.provider.gate_count -= len(self.gates)
         self.gates.clear()
 
     def pair(self, pooled: PooledCredential) -> ModelOnCredential:
@@ -144,7 +139,7 @@ class ModelCredentials(CooldownScope):
 
     def ready(self) -> int:
         """Return the set of credentials that may begin an attempt now."""
-        provider = self._provider
+        provider = self.provider
         if (provider.limit or provider.cooldown or provider.gate) and provider.full:
             return 0
         for each in (self.cooldown, self.gate, self.crowd_scope.gate):
@@ -154,7 +149,7 @@ class ModelCredentials(CooldownScope):
 
     def ready_or_busy(self) -> int:
         """Return the set of credentials that no cooldown holds back: ready, or at some limit."""
-        provider = self._provider
+        provider = self.provider
         for cooldown in (provider.cooldown, self.cooldown):
             if cooldown is not None and cooldown.running:
                 return 0
@@ -169,7 +164,7 @@ class ModelCredentials(CooldownScope):
 
     def down(self) -> ScopeGate | None:
         """Return the gate that keeps all that is not cooling from more than a probe; None where there is none."""
-        for gate in (self._provider.gate, self.gate, self.crowd_scope.gate):
+        for gate in (self.provider.gate, self.gate, self.crowd_scope.gate):
             if gate is not None and gate.condition is Condition.DOWN:
                 return gate
         usable = self.ready_or_busy()
@@ -183,7 +178,7 @@ class ModelCredentials(CooldownScope):
 
     def choose(self, ready: int, preferred: PooledCredential | None, now: float) -> PooledCredential:
         """Return one of *ready*, which is not empty: *preferred*, if it is among the best."""
-        provider = self._provider
+        provider = self.provider
         if self.predicted_resets.mask:
             ready = ready & ~self.predicted_resets.mask_at(now) or ready
         if self.failing:

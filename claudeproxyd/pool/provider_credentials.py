@@ -91,6 +91,7 @@ class ProviderCredentials(CooldownScope):
 
     def __init__(self, name: str, known_models: Callable[[str], bool], *, limited: bool = True) -> None:
         """Begin without credentials. *limited*: whether ``max_concurrency`` counts; count_tokens is small and free."""
+        self.provider = self
         self.name = name
         self.knows = known_models
         """Returns whether somebody configured or discovered a model's name."""
@@ -119,10 +120,6 @@ class ProviderCredentials(CooldownScope):
         self._by_weight: dict[int, int] = {}
         self._known: OrderedDict[str, ModelCredentials] = OrderedDict()
         self._unknown: OrderedDict[str, ModelCredentials] = OrderedDict()
-
-    @property
-    def provider(self) -> ProviderCredentials:
-        return self
 
     @property
     def owner(self) -> ProviderCredentials:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 class CooldownScope(ABC):
     """A part of the pool that failures are about, that has at most one cooldown and one gate."""
 
-    __slots__ = ("cooldown", "gate")
+    __slots__ = ("cooldown", "gate", "provider")
 
     kind: ClassVar[Scope]
     """Its kind, as outcomes name it."""
@@ -32,11 +32,8 @@ class CooldownScope(ABC):
     """The cooldown that holds it back, or that is half open."""
     gate: ScopeGate | None
     """The gate that learns how much it carries."""
-
-    @property
-    @abstractmethod
-    def provider(self) -> ProviderCredentials:
-        """The provider that it belongs to."""
+    provider: ProviderCredentials
+    """The provider that it belongs to."""
 
     @property
     @abstractmethod
@@ -90,7 +87,6 @@ class PooledCredential(CooldownScope):
     """One credential, its present use and its history."""
 
     __slots__ = (
-        "_provider",
         "credential",
         "failures",
         "in_flight",
@@ -105,7 +101,7 @@ class PooledCredential(CooldownScope):
     in_flight: int
 
     def __init__(self, provider: ProviderCredentials, credential: Credential) -> None:
-        self._provider = provider
+        self.provider = provider
         self.credential = credential
         """The configuration's, which a reload replaces."""
         self.key = (credential.provider, credential.name)
@@ -128,10 +124,6 @@ class PooledCredential(CooldownScope):
         return not (self.switched_off or self.credential.disabled)
 
     @property
-    def provider(self) -> ProviderCredentials:
-        return self._provider
-
-    @property
     def owner(self) -> PooledCredential:
         return self
 
@@ -144,10 +136,10 @@ class PooledCredential(CooldownScope):
         return (*self.key, None)
 
     def update(self) -> None:
-        self._provider.refresh(self)
+        self.provider.refresh(self)
 
     def attach(self, cooldown: ScopeCooldown | None) -> None:
-        put(self._provider.cooldowns, self, cooldown)
+        put(self.provider.cooldowns, self, cooldown)
         super().attach(cooldown)
 
 
@@ -162,6 +154,7 @@ class ModelOnCredential(CooldownScope):
     def __init__(self, model: ModelCredentials, pooled: PooledCredential) -> None:
         self.model = model
         self.pooled = pooled
+        self.provider = model.provider
         self.in_flight = 0
         self.last_served = -inf
         """When an attempt last succeeded, on the reactor's clock."""
@@ -181,10 +174,6 @@ class ModelOnCredential(CooldownScope):
     @gate.setter
     def gate(self, gate: ScopeGate | None) -> None:
         put(self.model.gates, self.pooled, gate)
-
-    @property
-    def provider(self) -> ProviderCredentials:
-        return self.model.provider
 
     @property
     def owner(self) -> PooledCredential:
@@ -211,16 +200,13 @@ class ModelCrowd(CooldownScope):
 
     def __init__(self, model: ModelCredentials) -> None:
         self.model = model
+        self.provider = model.provider
         self.cooldown = None
         self.gate = None
 
     @property
-    def provider(self) -> ProviderCredentials:
-        return self.model.provider
-
-    @property
     def owner(self) -> ProviderCredentials:
-        return self.model.provider
+        return self.provider
 
     @property
     def in_flight(self) -> int:
