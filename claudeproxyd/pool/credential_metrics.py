@@ -151,9 +151,9 @@ def outcomes(pooled: PooledCredential) -> Iterator[tuple[str, int]]:
 
 
 def state(pooled: PooledCredential) -> str:
-    """Return disabled, cooling, trial (half open), down, busy or ready.
+    """Return the state of the whole credential: disabled, cooling, trial (half open), down, busy or ready.
 
-    It is about the whole credential: a model on it may be cooling besides.
+    A model on it may be cooling besides.
     """
     if not pooled.enabled:
         return "disabled"
