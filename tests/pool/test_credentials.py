@@ -110,7 +110,7 @@ class Rows(PoolTestCase):
         )
 
     def test_provider(self) -> None:
-        """A provider that rests holds all its credentials back, and nobody else's; so does one model of it."""
+        """A provider that cools holds all its credentials back, and nobody else's; so does one model of it."""
         for outcome in (replace(PROXY, base=1.0), Outcome(Kind.PERMISSION, Scope.MODEL_ON_PROVIDER, base=1.0)):
             pool = self.pool("ab", credential("c", "q"))
             self.take(pool, "p:m", "q:m")
@@ -157,7 +157,7 @@ class Order(PoolTestCase):
         self.assertEqual("".join(entry["credential"] for entry in pool.snapshot()), "cdfabe")
 
     def test_what_is_no_trouble(self) -> None:
-        """A name that a client made up is none, nor is one model on probe; a known one that is gone is."""
+        """A name that a client made up is none, nor is one model that is half open; a known one that is gone is."""
         pool = self.pool("ab", known_models=lambda model: model == "known")
         gone = Outcome(Kind.MODEL_UNAVAILABLE, Scope.MODEL, base=600.0, ceiling=43_200.0)
 
@@ -220,7 +220,7 @@ class Large(PoolTestCase):
         self.assertLess(best, 0.025)
 
     def large(self) -> CredentialPool:
-        """Half of them rest for one of ten models."""
+        """Half of them cool for one of ten models."""
         pool = self.pool(*(credential(str(number)) for number in range(MANY)))
         for model in range(10):
             for number in range(1000):
