@@ -1,4 +1,4 @@
-"""What dispatch and the pool say to each other: candidates, what a request asks for, and why there is nothing."""
+"""The words between dispatch and the pool: candidates, requests for a lease, and why there is none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where one model name leads: a provider, and that provider's name for the model."""
+    """One way to serve a model: a provider, and that provider's name for the model."""
 
     provider: str
     model: str
@@ -26,7 +26,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Credential:
-    """One secret that a provider accepts, and the limits of its use. Its name stands for it everywhere."""
+    """One secret that a provider accepts, and the limits of its use. The name stands for it everywhere."""
 
     provider: str
     name: str
@@ -53,7 +53,7 @@ class Candidate(NamedTuple):
 
 @dataclass(slots=True)
 class LeaseRequest:
-    """One request's wish for a credential."""
+    """One request's need of a credential, and what the pool has learned from its attempts."""
 
     routes: Sequence[Route]
     """In the order of preference; the pool takes the first that has a ready credential."""
@@ -63,29 +63,29 @@ class LeaseRequest:
     client: str = ""
     """The principal's name: waiting clients take turns by it."""
     session: str = ""
-    """What affinity goes by; '' for none."""
+    """The key of affinity; '' for none."""
     count_tokens: bool = False
     in_tool_loop: bool = False
-    """The last turn holds a tool_result: stays on its route while that one is ready."""
+    """Whether the last turn holds a tool_result: such a request stays on its route while that is ready."""
     tried: set[Credential] = field(default_factory=set)
-    """Already failed for this request; offered again only when nothing else is left."""
+    """Credentials that failed for this request; offered again only when nothing else is left."""
     excluded: set[Credential] = field(default_factory=set)
-    """Not worth a further try of this request: not offered again."""
+    """Credentials that are not worth a further try: not offered again."""
     size: int = 1
-    """Bytes of the request: what counts where a provider limits tokens."""
+    """Bytes of the request, which stand for tokens where a provider limits these."""
     suspects: list[tuple[ILease, Outcome]] = field(default_factory=list)
     """The attempts that failed in a way that may be the request's own doing; the pool keeps it."""
     to_blame: bool = False
-    """It is the request: another credential failed alike. Set by the pool."""
+    """Whether the request itself is at fault: another credential failed alike. Set by the pool."""
     odds: float = 1.0
-    """How likely it is that its failures so far were the places' and not its own; the pool keeps it."""
+    """The likelihood that its failures so far were the upstream's fault and not its own; the pool keeps it."""
     may_wait: bool = True
-    """False after an early head commit: no new wait begins."""
+    """False after an early head commit: the request does not wait in the queue any more."""
     deadline: float | None = None
     """The latest moment to wait for, on the reactor's clock."""
 
     def drop_unsupported(self) -> None:
-        """Want no more of the routes that cannot carry the request."""
+        """Remove the routes that cannot carry the request."""
         self.routes = [route for route in self.routes if self.supports(route)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,26 @@ GROUND = FLOORS[0]
 
 #: Parts that are pure: no reactor, no I/O, no clock of their own. The pool is, but for its service.
 PURE = (*(part for part in GROUND if part != "interfaces"), "messages", "framing", "translate", "pool")
+
+#: Class names that still mean two things. Take one off when it means one thing; put none on.
+AMBIGUOUS = {
+    "Block",
+    "Candidate",
+    "Capture",
+    "Credential",
+    "Exchange",
+    "Listener",
+    "Metrics",
+    "Model",
+    "Part",
+    "Phase",
+    "Place",
+    "Pool",
+    "Response",
+    "Said",
+    "Source",
+    "Sources",
+}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
@@ -171,3 +192,17 @@ class Purity(SynchronousTestCase):
         """Everybody else is handed the reactor, so that tests can hand in a clock."""
         users = [name for name, tree in modules() if "twisted.internet.reactor" in imports(tree)]
         self.assertEqual([name for name in users if name != "tap"], [])
+
+
+class Names(SynchronousTestCase):
+    """A name means one thing, so that a search for it finds that."""
+
+    def test_class_names_occur_once(self) -> None:
+        """No two modules have a public class of one name, but for the names that are listed, and these do still."""
+        names = Counter(
+            node.name
+            for _, tree in modules()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        )
+        self.assertEqual({name for name, number in names.items() if number > 1}, AMBIGUOUS)

@@ -1,1 +1,1 @@
-"""Credentials: which one is next, which ones rest, and who waits."""
+"""The pool of credentials: which one is next, which ones cool, and which requests wait."""

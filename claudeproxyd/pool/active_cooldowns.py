@@ -44,7 +44,7 @@ class ActiveCooldowns:
 def needs_attention(cooldown: ScopeCooldown) -> bool:
     """Return whether people should look at *cooldown*.
 
-    They need not where only a model is half open, or is not there and was made up by a client.
+    A model's cooldown is no trouble while it is half open, or where the model is missing and a client made it up.
     """
     if cooldown.scope.names[2] is None:
         return True

@@ -17,9 +17,9 @@ class Affinity(Generic[C]):
     def __init__(self, target: C, now: float) -> None:
         self.target = target
         self.used = now
-        """When the target last served the session."""
+        """The time at which the target last served the session."""
         self.reported = now
-        """When that was last passed to *changed*."""
+        """The time at which a use was last passed to *changed*."""
 
 
 class SessionAffinities(Generic[C]):

@@ -137,7 +137,7 @@ class Cooldown(Generic[S]):
         self.limit = max(1, self.before) if self.named else 1
 
     def probe_succeeded(self, serial: int, newest: int) -> None:
-        """Let more attempts through, since the answer of one has begun. It must still count in ``probes``."""
+        """Let more attempts through, since the answer of one has begun that still counts in ``probes``."""
         # Attempts that were let in together double the limit together, and not each by itself.
         if self.limit == UNLIMITED or self.running or serial <= max(self.began, self.doubled):
             return

@@ -74,13 +74,30 @@ def register(
     metrics: Metrics, gauges: Mapping[str, Callable[[], int]], credentials: Callable[[], CredentialMetrics]
 ) -> None:
     """Let *metrics* read the pool's sizes and each credential's values. Called once, by the pool."""
-    names = ("provider", "credential")
+    metrics.gauge("claudeproxyd_pool_in_flight_attempts", "Attempts under way.", gauges["in_flight"])
+    metrics.gauge("claudeproxyd_pool_waiting_requests", "Requests that wait for a credential.", gauges["waiting"])
+    metrics.gauge(
+        "claudeproxyd_pool_cooldowns", "Running cooldowns, without those of disabled credentials.", gauges["cooling"]
+    )
+    metrics.gauge("claudeproxyd_pool_gates", "Scopes whose failures a gate has counted lately.", gauges["gates"])
+    metrics.gauge("claudeproxyd_pool_disabled_credentials", "Disabled credentials.", gauges["disabled"])
+    metrics.gauge(
+        "claudeproxyd_pool_affinities", "Sessions that are kept on one credential, by model.", gauges["affinities"]
+    )
+    metrics.gauge("claudeproxyd_pool_models", "Models that are remembered, at each provider.", gauges["models"])
+    metrics.gauge(
+        "claudeproxyd_pool_unknown_models",
+        "Remembered models that neither the configuration nor discovery knows.",
+        gauges["unknown_models"],
+    )
+    metrics.gauge("claudeproxyd_pool_deadlines", "Pending entries in the pool's deadline heaps.", gauges["deadlines"])
     metrics.gauge(
         "claudeproxyd_pool",
-        "The pool's sizes: in_flight, waiting, cooling, affinities …",
-        lambda: (((what,), size) for what, size in {name: read() for name, read in gauges.items()}.items()),
+        "Going away in the next release: each size has a metric of its own, claudeproxyd_pool_*.",
+        lambda: (((what,), read()) for what, read in gauges.items()),
         ("what",),
     )
+    names = ("provider", "credential")
     metrics.gauge(
         "claudeproxyd_credential_state",
         "1, for the state that a credential is in.",
@@ -134,9 +151,9 @@ def outcomes(pooled: PooledCredential) -> Iterator[tuple[str, int]]:
 
 
 def state(pooled: PooledCredential) -> str:
-    """Return disabled, cooling, trial (half open), down, busy or ready.
+    """Return the state of the whole credential: disabled, cooling, trial (half open), down, busy or ready.
 
-    It is about the whole credential: a model on it may be cooling besides.
+    A model on it may be cooling besides.
     """
     if not pooled.enabled:
         return "disabled"

@@ -1,4 +1,4 @@
-"""When something will be ready for a request that nothing is ready for now. Pure."""
+"""A forecast of when something will be ready for a request that nothing is ready for now. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NEVER = Soonest(-1, inf, "none", False)
 
 
 class Forecast:
-    """See the module. What it computes by looking at all credentials of a model is kept until :meth:`outdate`."""
+    """See the module. A result that took a look at all credentials of a model is kept until :meth:`outdate`."""
 
     def __init__(self, providers: Mapping[str, ProviderCredentials]) -> None:
         """Begin without results. *providers*: by name, as they are at any time."""

@@ -52,9 +52,9 @@ class Lease:
         self.pair = pair
         """The model and the credential that are leased."""
         self.serial = serial
-        """Its number: leases are numbered in the order in which they are granted."""
+        """The number of this lease, in the order in which they are granted."""
         self.granted = granted
-        """When it was granted, on the reactor's clock."""
+        """The time at which it was granted, on the reactor's clock."""
         self.probes = NO_PROBES
         """The half-open cooldowns that this attempt probes."""
         self.overflow = False

@@ -103,7 +103,7 @@ class ModelCredentials(CooldownScope):
             self.refresh(pooled)
 
     def forget(self) -> None:
-        """End what nobody asks for any more. Attempts may still be under way."""
+        """End the cooldowns and drop the gates of a model that is remembered no more. Attempts may be under way."""
         for cooldown in (self.cooldown, *self.cooldowns.values()):
             if cooldown is not None:
                 cooldown.running = False

@@ -1,4 +1,4 @@
-"""The credentials of one provider, and who of them is ready, kept up to date so that a choice never searches.
+"""The credentials of one provider, and which are ready, kept up to date so that a choice never searches.
 
 Theory of operation
 -------------------

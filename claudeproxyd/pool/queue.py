@@ -1,4 +1,4 @@
-"""Requests that wait for a credential: clients take turns, and each is first come, first served.
+"""A queue of requests that wait for a credential: clients take turns, and each is served in order of arrival.
 
 Requests that want the same are interchangeable as far as readiness goes, so they stand in one *line*: when the first
 of a line cannot be served, none of it can. A client has one turn over all lines: when it is served in one, it goes to
@@ -23,7 +23,7 @@ class Line(Generic[W]):
         self.by_client: OrderedDict[str, OrderedDict[W, None]] = OrderedDict()
 
     def first(self) -> W:
-        """Whose turn it is."""
+        """Return the request whose turn it is."""
         return next(iter(next(iter(self.by_client.values()))))
 
     def __iter__(self) -> Iterator[W]:
@@ -31,27 +31,27 @@ class Line(Generic[W]):
 
 
 class Queue(Generic[W]):
-    """All lines. The bound is the caller's to keep, with ``len`` and :meth:`who_makes_room`."""
+    """All lines. The bound is the caller's to keep, with ``len`` and :meth:`to_evict`."""
 
     def __init__(self) -> None:
         self._lines: OrderedDict[Hashable, Line[W]] = OrderedDict()
         self._of_client: dict[str, Counter[Hashable]] = {}
-        """In which lines each client waits, and how often."""
+        """The lines that each client waits in, and how often."""
         self._length = 0
 
     def __len__(self) -> int:
         return self._length
 
     def __contains__(self, key: Hashable) -> bool:
-        """Whether anybody waits in that line."""
+        """Return whether a request waits in the line of *key*."""
         return key in self._lines
 
     def lines(self) -> list[tuple[Hashable, Line[W]]]:
-        """All lines, the one that was served longest ago first."""
+        """Return all lines, the least recently served first."""
         return list(self._lines.items())
 
     def join(self, key: Hashable, client: str, one: W) -> None:
-        """*one* waits from now on."""
+        """Enqueue *one*."""
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = Line()
@@ -59,18 +59,20 @@ class Queue(Generic[W]):
         self._of_client.setdefault(client, Counter())[key] += 1
         self._length += 1
 
-    def who_makes_room(self, client: str) -> W | None:
-        """Who has to go where the queue is full, so that *client* may join: the last of the client with the most
-        places. None where that one has no more than *client* would have."""
-        places = {each: lines.total() for each, lines in self._of_client.items()}
-        greediest = max(places, key=places.__getitem__, default=client)
-        if places.get(greediest, 0) <= places.get(client, 0) + 1:
+    def to_evict(self, client: str) -> W | None:
+        """Return the request to remove from a full queue, so that *client* may join.
+
+        This is the last one of the client with the most; None where that has no more than *client* would have.
+        """
+        waiting = {each: lines.total() for each, lines in self._of_client.items()}
+        greediest = max(waiting, key=waiting.__getitem__, default=client)
+        if waiting.get(greediest, 0) <= waiting.get(client, 0) + 1:
             return None
         lines = self._of_client[greediest]
         return next(reversed(self._lines[max(lines, key=lines.__getitem__)].by_client[greediest]))
 
     def leave(self, key: Hashable, client: str, one: W) -> None:
-        """*one* waits no more. Its client keeps its turn."""
+        """Dequeue *one*, and leave its client's turn as it is."""
         line = self._lines[key]
         waiting = line.by_client[client]
         del waiting[one]
@@ -87,7 +89,7 @@ class Queue(Generic[W]):
             del self._lines[key]
 
     def turn(self, key: Hashable, client: str) -> None:
-        """That client has had its turn in that line: now the others', in all its lines and among the lines."""
+        """Move *client* to the end of all its lines, and the line of *key* to the end of the lines."""
         for other in self._of_client[client]:
             self._lines[other].by_client.move_to_end(client)
         self._lines.move_to_end(key)

@@ -25,7 +25,7 @@ class CooldownScope(ABC):
     __slots__ = ("cooldown", "gate", "provider")
 
     kind: ClassVar[Scope]
-    """Its kind, as outcomes name it."""
+    """The kind of scope, as outcomes name it."""
     crowd: ClassVar[bool] = False
     """Whether its gate stands for credentials that have gates of their own."""
     cooldown: ScopeCooldown | None
@@ -106,7 +106,7 @@ class PooledCredential(CooldownScope):
         """The configuration's, which a reload replaces."""
         self.key = (credential.provider, credential.name)
         self.index = -1
-        """Its bit in the provider's sets; -1 once it is configured no more."""
+        """The index of the bit in the provider's sets; -1 once it is configured no more."""
         self.switched_off = False
         """Whether an operator disabled it at run time."""
         self.in_flight = 0
@@ -116,7 +116,7 @@ class PooledCredential(CooldownScope):
         """The number of attempts that succeeded."""
         self.failures: dict[Kind, int] = {}
         self.last_failure: tuple[float, Outcome] | None = None
-        """When the last attempt failed, on the reactor's clock, and how."""
+        """The time of the last failure, on the reactor's clock, and its outcome."""
 
     @property
     def enabled(self) -> bool:
@@ -157,7 +157,7 @@ class ModelOnCredential(CooldownScope):
         self.provider = model.provider
         self.in_flight = 0
         self.last_served = -inf
-        """When an attempt last succeeded, on the reactor's clock."""
+        """The time of the last success, on the reactor's clock."""
 
     @property
     def cooldown(self) -> ScopeCooldown | None:

@@ -41,7 +41,7 @@ MAX_STEPS_PER_TURN = 100
 
 
 class _Waiter:
-    """One request in the queue."""
+    """A request in the queue."""
 
     __slots__ = ("deadline", "deferred", "key", "request", "since")
 
@@ -51,13 +51,14 @@ class _Waiter:
         self.since = since
         self.deadline = deadline
         self.deferred: Deferred[ILease] | None = None
-        """None once it has been answered."""
+        """None once it has fired."""
 
 
 @implementer(ICredentialPool)
 class CredentialPool(Service):
-    """See :class:`~claudeproxyd.interfaces.ICredentialPool`; :mod:`~claudeproxyd.pool.provider_credentials`
-    says how it is fast.
+    """See :class:`~claudeproxyd.interfaces.ICredentialPool`.
+
+    :mod:`~claudeproxyd.pool.provider_credentials` says how it is fast.
 
     Whenever it hands control back to the reactor, no request waits for which something is ready (but for the remainder
     of a large batch, which is served in the next turns), and none for which nothing will be.
@@ -82,7 +83,7 @@ class CredentialPool(Service):
 
         *known_models* returns whether somebody configured or discovered an upstream model name; any other is remembered
         for a while only, and never stored. *changed* is called with changes to be stored, see :meth:`export_state`:
-        keys to values, None deletes. It must neither block nor raise; an IStateStore's ``save`` will do.
+        keys to values, None deletes; an IStateStore's ``save`` will do, and it must neither block nor raise.
         """
         self.changed = changed
         """May be set later: a store is there only once it has been loaded."""
@@ -191,7 +192,7 @@ class CredentialPool(Service):
         if when is None or when > deadline or deadline <= now or not request.may_wait:
             return fail(self._exhausted(request, now))
         if len(self._queue) >= self.settings.queue:
-            greedy = self._queue.who_makes_room(request.client)
+            greedy = self._queue.to_evict(request.client)
             if greedy is None:
                 return fail(Exhausted("queue_full", self.ready_in(request)))
             self._leave(greedy).errback(Exhausted("queue_full", self.ready_in(greedy.request)))

@@ -28,5 +28,5 @@ async def test_attacks_harm_nobody(start_daemon: StartDaemon, upstream: Upstream
     upstream.exchanges.clear()
     figures = await daemon.metrics()
     assert figures["claudeproxyd_buffered_bytes{}"] == 0
-    assert figures['claudeproxyd_pool{what="in_flight"}'] == 0
+    assert figures["claudeproxyd_pool_in_flight_attempts{}"] == 0
     assert (await wire.get(daemon.port, "/healthz")).status == 200

@@ -23,7 +23,7 @@ TRANSLATED = 2_000
 AT_ONCE = 50
 WORDS = ("word " * 8).split()
 #: What must be none once nobody asks for anything.
-NONE = ('pool{what="in_flight"}', 'pool{what="waiting"}', "open_streams{}", "buffered_bytes{}")
+NONE = ("pool_in_flight_attempts{}", "pool_waiting_requests{}", "open_streams{}", "buffered_bytes{}")
 
 
 async def one(daemon: Daemon, dice: random.Random, message: wire.Message) -> None:

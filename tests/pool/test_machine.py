@@ -78,7 +78,7 @@ class Grant:
         """Whether it counts for its credential's limit."""
         return not (self.gone or self.wish.count_tokens)
 
-    def places(self) -> list[Key]:
+    def scopes(self) -> list[Key]:
         """What bears on it."""
         provider, name = self.credential.provider, self.credential.name
         return [
@@ -98,8 +98,8 @@ class Waiting:
         self.deadline = deadline
 
 
-class Rested:
-    """One failure, or several, at one place."""
+class CooldownRecord:
+    """One failure, or several, in one scope."""
 
     def __init__(self) -> None:
         self.until = 0.0
@@ -127,8 +127,8 @@ class PoolMachine(RuleBasedStateMachine):
         self.waiting: list[Waiting] = []
         self.disabled: set[str] = set()
         self.present = list(ALL)
-        self.rested: tuple[dict[Key, Rested], dict[Key, Rested]] = ({}, {})
-        self.homes: dict[tuple[str, str], str] = {}
+        self.cooldowns: tuple[dict[Key, CooldownRecord], dict[Key, CooldownRecord]] = ({}, {})
+        self.affinities: dict[tuple[str, str], str] = {}
         self.number = 0
         self.restart_from = 20
         self.broken: list[Failure] = []
@@ -149,7 +149,7 @@ class PoolMachine(RuleBasedStateMachine):
     @initialize(strategy=st.sampled_from(["round-robin", "weighted", "fill-first", "least-busy"]))
     def start(self, strategy: str) -> None:
         """With any strategy."""
-        # Homes are not forgotten: the books do not know how long one rested.
+        # Affinities are not forgotten: the books do not know how long one was unused.
         self.settings = Settings(strategy=strategy, max_wait=MAX_WAIT, queue=8, affinity_ttl=1e9)
         self.pool = self.make()
 
@@ -177,10 +177,10 @@ class PoolMachine(RuleBasedStateMachine):
         total = sum(not grant.wish.count_tokens and grant.credential.provider == one.provider for grant in self.out)
         return (0 < one.max_concurrency <= self.under_way(one.name)) or total >= LIMITS.get(one.provider, 100)
 
-    def records(self, one: Credential, model: str, wish: LeaseRequest) -> list[Rested]:
+    def records(self, one: Credential, model: str, wish: LeaseRequest) -> list[CooldownRecord]:
         """All that is known against a candidate.
 
-        With nothing under way, who succeeded is as good as new, and who has rested for long enough may be tried.
+        With nothing under way, who succeeded is as good as new, and who has cooled for long enough may be probed.
         """
         provider, now = one.provider, self.clock.seconds()
         keys: list[Key] = [
@@ -189,15 +189,15 @@ class PoolMachine(RuleBasedStateMachine):
             (provider, one.name, None),
             (provider, one.name, model),
         ]
-        rested = self.rested[wish.count_tokens]
+        cooldowns = self.cooldowns[wish.count_tokens]
         return [
-            rested[key]
+            cooldowns[key]
             for key in keys
-            if key in rested
+            if key in cooldowns
             and not (
-                (rested[key].probe_succeeded or rested[key].healed < now)
+                (cooldowns[key].probe_succeeded or cooldowns[key].healed < now)
                 and not any(
-                    key in grant.places() and grant.wish.count_tokens == wish.count_tokens for grant in self.out
+                    key in grant.scopes() and grant.wish.count_tokens == wish.count_tokens for grant in self.out
                 )
             )
         ]
@@ -245,15 +245,15 @@ class PoolMachine(RuleBasedStateMachine):
     def one_request(self, wish: LeaseRequest) -> None:
         """And what must come of it at once."""
         ready = self.surely_ready(wish)
-        home = self.homes.get((wish.session, wish.routes[0].model)) if not wish.count_tokens else None
-        stays = any(one.name == home and one.provider == wish.routes[0].provider for one, _ in ready)
+        target = self.affinities.get((wish.session, wish.routes[0].model)) if not wish.count_tokens else None
+        stays = any(one.name == target and one.provider == wish.routes[0].provider for one, _ in ready)
         newest = self.number
         deferred = self.pool.lease(wish)
         self.watch(Waiting(wish, deferred, self.clock.seconds() + MAX_WAIT))
         if ready:
             assert self.number == newest + 1, f"{ready} ready, and no lease"
             if stays and len(wish.routes) == 1:
-                assert self.out[-1].credential.name == home, f"at home with {home}, sent to {self.out[-1].credential}"
+                assert self.out[-1].credential.name == target, f"{target} preferred, not {self.out[-1].credential}"
 
     def watch(self, waiting: Waiting) -> None:
         """Note whatever comes of it, when it comes."""
@@ -277,17 +277,17 @@ class PoolMachine(RuleBasedStateMachine):
         grant = Grant(lease, wish, self.number)
         assert (grant.credential, grant.model) in self.candidates(wish), f"{grant.credential} cannot serve {wish}"
         assert not self.full(grant.credential, wish), f"{grant.credential} is full"
-        rested = self.rested[wish.count_tokens]
-        for key in grant.places():
-            record = rested.get(key)
+        cooldowns = self.cooldowns[wish.count_tokens]
+        for key in grant.scopes():
+            record = cooldowns.get(key)
             if record is None:
                 continue
-            assert self.clock.seconds() >= record.until - 1e-6, f"{key} rests until {record.until}"
+            assert self.clock.seconds() >= record.until - 1e-6, f"{key} cools until {record.until}"
             if not record.probe_succeeded:
                 others = [
                     other
                     for other in self.out
-                    if key in other.places()
+                    if key in other.scopes()
                     and other.number > record.began
                     and other.wish.count_tokens == wish.count_tokens
                 ]
@@ -315,8 +315,8 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 20), outcomes=st.permutations([QUOTA_HOUR, QUOTA, TRANSIENT]))
     def fail_together(self, which: int, outcomes: list[Outcome]) -> None:
         """Attempts at one candidate fail one after another, for longer and for shorter."""
-        places = self.out[which % len(self.out)].places()
-        for grant, outcome in zip([each for each in self.out if each.places() == places], outcomes, strict=False):
+        scopes = self.out[which % len(self.out)].scopes()
+        for grant, outcome in zip([each for each in self.out if each.scopes() == scopes], outcomes, strict=False):
             self.out.remove(grant)
             self.one_release(grant, outcome)
 
@@ -344,18 +344,18 @@ class PoolMachine(RuleBasedStateMachine):
 
     def note_proof(self, grant: Grant) -> None:
         """Whatever was known against it and is over counts no more."""
-        for key in grant.places():
-            record = self.rested[grant.wish.count_tokens].get(key)
+        for key in grant.scopes():
+            record = self.cooldowns[grant.wish.count_tokens].get(key)
             if record is not None and grant.number > record.began and self.clock.seconds() >= record.until:
                 record.probe_succeeded = True
 
     def learn(self, grant: Grant, outcome: Outcome) -> None:
         """Note what the outcome must mean."""
-        rested = self.rested[grant.wish.count_tokens]
+        cooldowns = self.cooldowns[grant.wish.count_tokens]
         if outcome is OK:
             self.note_proof(grant)
             if grant.counted and grant.wish.session:
-                self.home(grant)
+                self.note_affinity(grant)
             return
         if outcome.scope is Scope.NONE or outcome.passing or grant.gone:
             return
@@ -365,7 +365,7 @@ class PoolMachine(RuleBasedStateMachine):
             name if outcome.scope in (Scope.MODEL, Scope.CREDENTIAL) else None,
             grant.model if outcome.scope in (Scope.MODEL, Scope.MODEL_ON_PROVIDER) else None,
         )
-        record = rested.setdefault(key, Rested())
+        record = cooldowns.setdefault(key, CooldownRecord())
         if grant.number > record.began:
             record.began = self.number
             record.probe_succeeded = False
@@ -384,15 +384,15 @@ class PoolMachine(RuleBasedStateMachine):
         record.healed = max(record.healed, now + longest + min(longest * JITTER_SHARE, MAX_JITTER_SECONDS))
         record.until = max(record.until, now + (outcome.until_hint or outcome.base))
 
-    def home(self, grant: Grant) -> None:
-        """A session was served: it is at home there, unless it was only visiting."""
+    def note_affinity(self, grant: Grant) -> None:
+        """A session was served: its affinity is there, unless the request was an overflow."""
         key = (grant.wish.session, grant.model)
-        if key not in self.homes or self.homes[key] == grant.credential.name:
-            self.homes[key] = grant.credential.name
+        if key not in self.affinities or self.affinities[key] == grant.credential.name:
+            self.affinities[key] = grant.credential.name
         else:
-            # It moved, or was visiting while its home was busy: the books cannot know.
-            del self.homes[key]
-            self.homes[key] = "?"
+            # It moved, or overflowed while its target was busy: the books cannot know.
+            del self.affinities[key]
+            self.affinities[key] = "?"
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 2.5, 10.0, 29.0, 100.0, 1900.0]))
     def advance(self, seconds: float) -> None:
@@ -424,10 +424,10 @@ class PoolMachine(RuleBasedStateMachine):
     )
     def clear(self, provider: str | None, name: str | None, model: str | None) -> None:
         """An operator clears cooldowns."""
-        for rested in self.rested:
-            for key in list(rested):
+        for cooldowns in self.cooldowns:
+            for key in list(cooldowns):
                 if provider in (None, key[0]) and name in (None, key[1]) and model in (None, key[2]):
-                    del rested[key]
+                    del cooldowns[key]
         self.pool.clear(provider, name, model)
 
     @rule(order=st.permutations(list(ALL)), number=st.integers(2, 4))
@@ -437,11 +437,11 @@ class PoolMachine(RuleBasedStateMachine):
         gone = set(self.present) - set(kept)
         self.present = kept
         self.disabled -= gone
-        for rested in self.rested:
-            for key in [key for key in rested if key[1] in gone]:
-                del rested[key]
-        for home in [home for home, name in self.homes.items() if name in gone]:
-            self.homes[home] = "?"
+        for cooldowns in self.cooldowns:
+            for key in [key for key in cooldowns if key[1] in gone]:
+                del cooldowns[key]
+        for target in [target for target, name in self.affinities.items() if name in gone]:
+            self.affinities[target] = "?"
         for grant in self.out:
             if grant.credential.name in gone:
                 grant.gone = True
@@ -456,12 +456,12 @@ class PoolMachine(RuleBasedStateMachine):
         self.pool.stopService()
         assert not self.waiting
         self.out = []
-        for rested in self.rested:
-            for key in [key for key in rested if key[2] == "u"]:
-                del rested[key]
-            for record in rested.values():
+        for cooldowns in self.cooldowns:
+            for key in [key for key in cooldowns if key[2] == "u"]:
+                del cooldowns[key]
+            for record in cooldowns.values():
                 record.began = self.number
-        self.homes = {key: name for key, name in self.homes.items() if key[1] != "u"}
+        self.affinities = {key: name for key, name in self.affinities.items() if key[1] != "u"}
         self.pool = self.make()
         self.pool.import_state(saved)
 
@@ -494,23 +494,23 @@ class PoolMachine(RuleBasedStateMachine):
             name = entry["credential"]
             assert entry["in_flight"] == self.under_way(name)
             assert (entry["state"] == "disabled") == (name in self.disabled)
-            self.rests_as_long_as_it_must(name, entry["cooldowns"], self.rested[False])
-            self.rests_as_long_as_it_must(name, entry["count_tokens"]["cooldowns"], self.rested[True])
+            self.cools_as_long_as_it_must(name, entry["cooldowns"], self.cooldowns[False])
+            self.cools_as_long_as_it_must(name, entry["count_tokens"]["cooldowns"], self.cooldowns[True])
 
-    def rests_as_long_as_it_must(
-        self, name: str, cooldowns: Sequence[Mapping[str, Any]], rested: Mapping[Key, Rested]
+    def cools_as_long_as_it_must(
+        self, name: str, shown: Sequence[Mapping[str, Any]], records: Mapping[Key, CooldownRecord]
     ) -> None:
         """No later failure shortens what an earlier one began."""
-        told = {(each["scope"], each["model"]): each["remaining"] for each in cooldowns}
-        for (_, whose, model), record in rested.items():
+        remaining = {(each["scope"], each["model"]): each["remaining"] for each in shown}
+        for (_, whose, model), record in records.items():
             left = record.until - self.clock.seconds()
             if whose == name and left > 0.01:
                 scope = Scope.CREDENTIAL if model is None else Scope.MODEL
-                assert told.get((scope.value, model), 0.0) > left - 0.01, f"{name} rests for {left}, not {told}"
+                assert remaining.get((scope.value, model), 0.0) > left - 0.01, f"{name} cools for {left}: {remaining}"
 
     @invariant()
     def gates_agree(self) -> None:
-        """A gate knows what is under way at its place, and lets something through sooner or later."""
+        """A gate knows what is under way in its scope, and lets something through sooner or later."""
         if not hasattr(self, "pool"):
             return
         for candidates, count_tokens in ((self.pool._messages, False), (self.pool._counts, True)):

@@ -1,4 +1,4 @@
-"""The agenda, affinities and the queue, each by itself."""
+"""The deadline heap, affinities and the queue, each by itself."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ class AgendaTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """Items come when they are due, in order, and no more than asked for."""
-        agenda: DeadlineHeap[str] = DeadlineHeap(lambda when, item: True)
+        deadlines: DeadlineHeap[str] = DeadlineHeap(lambda when, item: True)
         for when, item in ((3.0, "c"), (1.0, "a"), (2.0, "b"), (9.0, "z")):
-            agenda.put(when, item)
-        self.assertEqual(agenda.next(), 1.0)
-        self.assertEqual(agenda.due(3.0, 2), ["a", "b"])
-        self.assertEqual(agenda.due(3.0, 2), ["c"])
-        self.assertEqual(agenda.due(3.0, 2), [])
+            deadlines.put(when, item)
+        self.assertEqual(deadlines.next(), 1.0)
+        self.assertEqual(deadlines.due(3.0, 2), ["a", "b"])
+        self.assertEqual(deadlines.due(3.0, 2), ["c"])
+        self.assertEqual(deadlines.due(3.0, 2), [])
 
     def test_withdrawn(self) -> None:
         """An item that was moved comes at its new time alone."""
         times = {"a": 5.0}
-        agenda: DeadlineHeap[str] = DeadlineHeap(lambda when, item: times.get(item) == when)
-        agenda.put(1.0, "a")
-        agenda.put(5.0, "a")
-        self.assertEqual(agenda.next(), 5.0)
+        deadlines: DeadlineHeap[str] = DeadlineHeap(lambda when, item: times.get(item) == when)
+        deadlines.put(1.0, "a")
+        deadlines.put(5.0, "a")
+        self.assertEqual(deadlines.next(), 5.0)
         del times["a"]
-        self.assertIsNone(agenda.next())
+        self.assertIsNone(deadlines.next())
 
     def test_bounded(self) -> None:
         """A million changes of a few items take the memory of a few."""
         times: dict[int, float] = {}
-        agenda: DeadlineHeap[int] = DeadlineHeap(lambda when, item: times.get(item) == when)
+        deadlines: DeadlineHeap[int] = DeadlineHeap(lambda when, item: times.get(item) == when)
         for number in range(20_000):
             times[number % 10] = float(number)
-            agenda.put(float(number), number % 10)
-        self.assertLess(len(agenda), 100)
-        self.assertEqual(len(agenda.due(1e9, 100)), 10)
+            deadlines.put(float(number), number % 10)
+        self.assertLess(len(deadlines), 100)
+        self.assertEqual(len(deadlines.due(1e9, 100)), 10)
 
 
 class AffinityTests(SynchronousTestCase):
-    """Where sessions are at home."""
+    """Session affinities."""
 
     def setUp(self) -> None:
-        """Keep what is told."""
-        self.told: list[tuple[str, str | None]] = []
+        """Keep what is reported."""
+        self.reported: list[tuple[str, str | None]] = []
 
         def changed(session: str, model: str, affinity: Affinity[str] | None) -> None:
-            self.told.append((session, None if affinity is None else affinity.target))
+            self.reported.append((session, None if affinity is None else affinity.target))
 
         self.affinities = SessionAffinities(100.0, 3, changed)
 
-    def home(self, session: str, now: float) -> str | None:
-        """Where it is at home."""
+    def target(self, session: str, now: float) -> str | None:
+        """The target of its affinity."""
         affinity = self.affinities.find(session, "m", now)
         return None if affinity is None else affinity.target
 
@@ -64,27 +64,27 @@ class AffinityTests(SynchronousTestCase):
         """The one that was unused for longest goes first."""
         for session in ("1", "2", "3", "1", "4"):
             self.affinities.bind(session, "m", "a", 0.0)
-        self.assertEqual([self.home(session, 0.0) for session in "1234"], ["a", None, "a", "a"])
+        self.assertEqual([self.target(session, 0.0) for session in "1234"], ["a", None, "a", "a"])
         self.assertEqual(len(self.affinities), 3)
-        self.assertEqual(self.told[-1], ("2", None))
+        self.assertEqual(self.reported[-1], ("2", None))
 
     def test_expiry(self) -> None:
-        """It ends after its ttl of rest, and is told once."""
+        """It ends after its ttl without a use, and is reported once."""
         self.affinities.bind("1", "m", "a", 0.0)
-        self.assertEqual(self.home("1", 100.0), "a")
-        self.assertIsNone(self.home("1", 100.1))
-        self.assertIsNone(self.home("1", 100.1))
-        self.assertEqual(self.told, [("1", "a"), ("1", None)])
+        self.assertEqual(self.target("1", 100.0), "a")
+        self.assertIsNone(self.target("1", 100.1))
+        self.assertIsNone(self.target("1", 100.1))
+        self.assertEqual(self.reported, [("1", "a"), ("1", None)])
 
     def test_news_alone_are_told(self) -> None:
-        """Uses are told now and then; a move is at once; what is long over is dropped by the way."""
+        """Uses are reported now and then; a move is at once; what is long over is dropped by the way."""
         for second in range(60):
             self.affinities.bind("1", "m", "a", float(second))
-        self.assertEqual(len(self.told), 3)
+        self.assertEqual(len(self.reported), 3)
         self.affinities.bind("1", "m", "b", 60.0)
-        self.assertEqual(self.told[-1], ("1", "b"))
+        self.assertEqual(self.reported[-1], ("1", "b"))
         self.affinities.bind("2", "m", "a", 300.0)
-        self.assertEqual(self.told[-1], ("1", None))
+        self.assertEqual(self.reported[-1], ("1", None))
         self.assertEqual(len(self.affinities), 1)
 
 

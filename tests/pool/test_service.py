@@ -253,7 +253,7 @@ class AffinityTests(PoolTestCase):
         self.assertEqual(self.serve(pool), "b")
 
     def test_moves_when_its_credential_cools(self) -> None:
-        """A session whose credential rests is served elsewhere, and stays there."""
+        """A session whose credential cools is served elsewhere, and stays there."""
         pool = self.pool("ab")
         self.serve(pool)
         self.take(pool, session="s").release(QUOTA)
@@ -290,7 +290,7 @@ class AffinityTests(PoolTestCase):
         self.assertEqual(len({self.serve(pool) for _ in range(3)} - {"c"}), 1)
 
     def test_same_model_elsewhere(self) -> None:
-        """A session that is at home with one provider is nobody's favourite at another that has the same model."""
+        """A session that is on one provider is not preferred at another that has the same model."""
         pool = self.pool("ab", credential("z", "q"))
         self.assertEqual(self.serve(pool, "q:m"), "z")
         self.assertEqual(self.turns(pool, 1), "a")
@@ -328,28 +328,28 @@ class CoolingTests(PoolTestCase):
     """What failures cost."""
 
     def test_model_scope(self) -> None:
-        """A quota failure makes one model rest on one credential."""
+        """A quota failure cools one model on one credential."""
         pool = self.pool("ab")
         self.take(pool).release(QUOTA)
         self.assertEqual(self.turns(pool, 3), "bbb")
         self.assertEqual(self.turns(pool, 1, "other"), "a")
 
     def test_credential_scope(self) -> None:
-        """A refused key rests for every model."""
+        """A refused key cools for every model."""
         pool = self.pool("ab")
         self.take(pool).release(AUTH)
         self.assertEqual(self.turns(pool, 2), "bb")
         self.assertEqual(self.turns(pool, 2, "other"), "bb")
 
     def test_model_on_provider_scope(self) -> None:
-        """A model can rest at the provider, whoever's key; other models and providers do not."""
+        """A model can cool at the provider, whoever's key; other models and providers do not."""
         pool = self.pool("ab", credential("z", "q"))
         self.take(pool, "p:m", "q:m").release(Outcome(Kind.PERMISSION, Scope.MODEL_ON_PROVIDER, base=9.0, ceiling=9.0))
         self.assertEqual(self.turns(pool, 2, "p:m", "q:m"), "zz")
         self.assertEqual(self.turns(pool, 2, "other"), "ab")
 
     def test_provider_scope(self) -> None:
-        """A provider that cannot be used rests with all its models and keys."""
+        """A provider that cannot be used cools with all its models and keys."""
         pool = self.pool("ab", credential("z", "q"))
         self.take(pool, "p:m", "q:m").release(PROXY)
         self.assertEqual(self.turns(pool, 2, "p:x", "q:x"), "zz")
@@ -363,17 +363,17 @@ class CoolingTests(PoolTestCase):
         self.assertEqual(pool.gauges()["cooling"], 0)
 
     def test_doubling(self) -> None:
-        """Failures in a row double the rest, up to the ceiling."""
+        """Failures in a row double the cooldown, up to the ceiling."""
         pool = self.pool("a", max_wait=0.0)
-        rests = []
+        spans = []
         for _ in range(13):
             self.take(pool).release(QUOTA)
             _, ready_in = self.refused(pool.lease(request()))
             assert ready_in is not None
-            rests.append(ready_in)
+            spans.append(ready_in)
             self.clock.advance(ready_in)
-        self.assertEqual(rests[:5], [1.0, 2.0, 4.0, 8.0, 16.0])
-        self.assertEqual(rests[-1], 1800.0)
+        self.assertEqual(spans[:5], [1.0, 2.0, 4.0, 8.0, 16.0])
+        self.assertEqual(spans[-1], 1800.0)
 
     def test_level_rises_once_a_window(self) -> None:
         """Ten attempts that fail together are one failure, also those that end after the cooldown has."""
@@ -391,7 +391,7 @@ class CoolingTests(PoolTestCase):
         self.assertEqual(self.refused(pool.lease(request())), ("quota", 2.0))
 
     def test_extends_and_never_shortens(self) -> None:
-        """A later failure makes a running rest longer, or leaves it."""
+        """A later failure makes a running cooldown longer, or leaves it."""
         pool = self.pool("a", max_wait=0.0)
         three = [self.take(pool) for _ in range(3)]
         three[0].release(Outcome(Kind.QUOTA, Scope.MODEL, until_hint=50.0))
@@ -417,7 +417,7 @@ class CoolingTests(PoolTestCase):
         self.assertEqual(self.refused(pool.lease(request())), ("quota", 1.0))
 
     def test_success_elsewhere_clears_nothing(self) -> None:
-        """A success on one model does not end a rest of the whole credential, nor an older one the rest at all."""
+        """A success on one model does not end a cooldown of the whole credential, nor does an older one end any."""
         pool = self.pool("a", max_wait=0.0)
         old, other, failing = self.take(pool), self.take(pool, "other"), self.take(pool)
         failing.release(Outcome(Kind.QUOTA, Scope.CREDENTIAL, until_hint=60.0))
@@ -426,9 +426,9 @@ class CoolingTests(PoolTestCase):
         self.assertEqual(self.refused(pool.lease(request())), ("quota", 60.0))
 
     def test_hanging(self) -> None:
-        """A key that takes a request and never answers rests for as long as that took, doubling, to four times that."""
+        """A key that takes a request and never answers cools for as long as that took, doubling, to four times that."""
         pool = self.pool("ab")
-        rests = []
+        spans = []
         for _ in range(4):
             leases = [self.take(pool), self.take(pool)]
             self.clock.advance(20.0)
@@ -438,11 +438,11 @@ class CoolingTests(PoolTestCase):
             self.assertEqual(self.turns(pool, 2), "bb")
             while self.turns(pool, 2) == "bb":
                 self.clock.advance(1.0)
-            rests.append(self.clock.seconds() - began)
-        self.assertEqual(rests, [20.0, 40.0, 80.0, 80.0])
+            spans.append(self.clock.seconds() - began)
+        self.assertEqual(spans, [20.0, 40.0, 80.0, 80.0])
 
     def test_hanging_alone(self) -> None:
-        """The only key that there is does not rest for that: nobody else could answer."""
+        """The only key that there is does not cool for that: nobody else could answer."""
         pool = self.pool("a")
         lease = self.take(pool)
         self.clock.advance(20.0)
@@ -554,7 +554,7 @@ class HalfOpenTests(PoolTestCase):
     """How one comes back."""
 
     def test_one_probe(self) -> None:
-        """When a rest is over, one attempt goes; the others use other credentials."""
+        """When a cooldown is over, one probe goes; the others use other credentials."""
         pool = self.pool("ab")
         self.take(pool).release(QUOTA)
         self.clock.advance(1.0)
@@ -629,7 +629,7 @@ class HalfOpenTests(PoolTestCase):
         self.assertEqual(len([self.take(pool) for _ in range(100)]), 100)
 
     def test_failed_probe(self) -> None:
-        """A probe that fails starts a longer rest, and one probe after that."""
+        """A probe that fails starts a longer cooldown, and one probe after that."""
         pool = self.pool("ab")
         self.take(pool).release(QUOTA)
         self.clock.advance(1.0)
@@ -739,7 +739,7 @@ class PassingTests(PoolTestCase):
             self.assertLessEqual(sum(deferred.called for deferred in waiting), 1)
 
     def test_session_moves_when_its_key_is_down(self) -> None:
-        """A key that is down is no home, one that is merely at its limit is."""
+        """A key that is down loses its sessions, one that is merely at its limit keeps them."""
         pool = self.pool("ab", strategy="fill-first")
         self.take(pool, session="s").release(OK)
         while name(lease := self.take(pool, session="s")) == "a":
@@ -749,7 +749,7 @@ class PassingTests(PoolTestCase):
         self.assertEqual(name(self.take(pool, session="s")), "b")
 
     def test_refusal_says_why(self) -> None:
-        """Who has waited in vain at a place that is down is told of the last failure there."""
+        """Who has waited in vain in a scope that is down is told of the last failure there."""
         pool = self.pool("a", max_wait=0.2)
         self.down(pool, OVERLOADED)
         waiting = [pool.lease(request()) for _ in range(2)]
@@ -772,7 +772,7 @@ class PassingTests(PoolTestCase):
         self.assertEqual((reason, ready_in), ("overloaded", 3000.0))
 
     def test_comes_back(self) -> None:
-        """Of 500 that wait at a place that is down all have gone within a second after it is up again."""
+        """Of 500 that wait in a scope that is down all have gone within a second after it is up again."""
         pool = self.pool("a")
         busy = [self.take(pool) for _ in range(500)]
         self.clock.advance(0.02)
@@ -838,7 +838,7 @@ class WaitingTests(PoolTestCase):
     """Requests that wait."""
 
     def test_expiry(self) -> None:
-        """When all rest, a request waits for the first that is back within max_wait."""
+        """When all cool, a request waits for the first that is back within max_wait."""
         pool = self.pool("ab")
         self.take(pool).release(QUOTA)
         self.take(pool).release(QUOTA_HOUR)
@@ -909,7 +909,7 @@ class WaitingTests(PoolTestCase):
         self.assertEqual(self.refused(pool.lease(request())), ("queue_full", 1.0))
 
     def test_queue_is_shared(self) -> None:
-        """A client that fills the queue keeps nobody out: the others' requests take its places, up to as many."""
+        """A client that fills the queue keeps nobody out: the others' requests take its slots, up to as many."""
         pool = self.pool("a", queue=6)
         for model in "mn":
             self.take(pool, model).release(QUOTA)

@@ -159,7 +159,7 @@ class SnapshotTests(PoolTestCase):
     """What people and metrics see."""
 
     def test_entries(self) -> None:
-        """Each credential: its state, what it rests for and how long, its counts and its last failure."""
+        """Each credential: its state, what it cools for and how long, its counts and its last failure."""
         pool = self.pool(credential("a", max_concurrency=1), "bc")
         for outcome in (QUOTA_HOUR, AUTH):
             self.take(pool).release(outcome)

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.outcomes.types import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
-from tests.pool.support import AUTH, PROXY, QUOTA_HOUR, PoolTestCase, credential
+from tests.pool.support import AUTH, PROXY, QUOTA_HOUR, TRANSIENT, PoolTestCase, credential
 
 MANY = 10_000
 
@@ -30,6 +30,47 @@ def scrape(pool: CredentialPool) -> Mapping[tuple[str, ...], float]:
         for sample in family.samples
         if "credential" in sample.labels
     }
+
+
+class Sizes(PoolTestCase):
+    """The pool as a whole has a gauge for each size."""
+
+    def test_gauges(self) -> None:
+        """A name counts one kind of thing; the metric that had all of them as a label stays for one release."""
+        pool = self.pool("abc", credential("d", "q", max_concurrency=1), known_models=lambda model: model == "m")
+        self.take(pool).release(QUOTA_HOUR)
+        self.take(pool, session="s").release(OK)
+        self.take(pool, count_tokens=True)
+        self.take(pool, "made-up").release(TRANSIENT)
+        self.take(pool, "q:m")
+        self.wait(pool, "q:m")
+        pool.set_enabled("p", "c", False)
+        metrics = Metrics()
+        pool.register(metrics)
+        families = {family.name: family for family in text_string_to_metric_families(metrics.render().decode())}
+        sizes = {
+            name.removeprefix("claudeproxyd_pool_"): family.samples[0].value
+            for name, family in families.items()
+            if name.startswith("claudeproxyd_pool_")
+        }
+        self.assertEqual(
+            sizes,
+            {
+                "in_flight_attempts": 2,
+                "waiting_requests": 1,
+                "cooldowns": 1,
+                "gates": 2,
+                "disabled_credentials": 1,
+                "affinities": 1,
+                "models": 4,
+                "unknown_models": 1,
+                "deadlines": 4,
+            },
+        )
+        old = families["claudeproxyd_pool"]
+        self.assertEqual({sample.labels["what"]: sample.value for sample in old.samples}, pool.gauges())
+        self.assertEqual(sorted(pool.gauges().values()), sorted(sizes.values()))
+        self.assertIn("next release", old.documentation)
 
 
 class Rows(PoolTestCase):
@@ -69,7 +110,7 @@ class Rows(PoolTestCase):
         )
 
     def test_provider(self) -> None:
-        """A provider that rests holds all its credentials back, and nobody else's; so does one model of it."""
+        """A provider that cools holds all its credentials back, and nobody else's; so does one model of it."""
         for outcome in (replace(PROXY, base=1.0), Outcome(Kind.PERMISSION, Scope.MODEL_ON_PROVIDER, base=1.0)):
             pool = self.pool("ab", credential("c", "q"))
             self.take(pool, "p:m", "q:m")
@@ -116,7 +157,7 @@ class Order(PoolTestCase):
         self.assertEqual("".join(entry["credential"] for entry in pool.snapshot()), "cdfabe")
 
     def test_what_is_no_trouble(self) -> None:
-        """A name that a client made up is none, nor is one model on probe; a known one that is gone is."""
+        """A name that a client made up is none, nor is one model that is half open; a known one that is gone is."""
         pool = self.pool("ab", known_models=lambda model: model == "known")
         gone = Outcome(Kind.MODEL_UNAVAILABLE, Scope.MODEL, base=600.0, ceiling=43_200.0)
 
@@ -179,7 +220,7 @@ class Large(PoolTestCase):
         self.assertLess(best, 0.025)
 
     def large(self) -> CredentialPool:
-        """Half of them rest for one of ten models."""
+        """Half of them cool for one of ten models."""
         pool = self.pool(*(credential(str(number)) for number in range(MANY)))
         for model in range(10):
             for number in range(1000):
