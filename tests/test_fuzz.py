@@ -201,15 +201,15 @@ class Answers(SynchronousTestCase):
             self.assertIsInstance(came[0].value, UpstreamError)
 
     @examples
-    @given(RESPONSES)
-    def test_responses(self, pieces: list[bytes]) -> None:
+    @given(RESPONSES, st.booleans())
+    def test_responses(self, pieces: list[bytes], head_request: bool) -> None:
         """A response's events come in their order, and are the same however it is cut."""
-        events = parse(pieces)
+        events = parse(pieces, head_request)
         self.assertRegex(
             "".join(next(letter for kind, letter in LETTERS.items() if isinstance(event, kind)) for event in events),
             "^(|X|H|HB?[EX]?)$",
         )
-        self.assertEqual(plain(parse([b"".join(pieces)])), plain(events))
+        self.assertEqual(plain(parse([b"".join(pieces)], head_request)), plain(events))
 
 
 class Files(PoolTestCase):

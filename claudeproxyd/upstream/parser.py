@@ -217,8 +217,8 @@ class ResponseParser:
                 codings += 1
                 if codings > 1 or value.lower() != b"chunked" or version != "1.1":
                     return Malformed("the answer's transfer-encoding is not plainly chunked", Phase.HEAD)
-        if self._head_request and self._stage is _BODY:
-            # llhttp waits for a body that will not come: this connection has served its last request.
+        if self._head_request and (self._stage is _BODY or self._pieces or codings):
+            # llhttp waits for a body, or has taken for one what is none: the connection has served its last request.
             self._stage = _COMPLETE
             self._body_pieces = 0
             self._extra_data = True

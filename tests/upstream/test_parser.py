@@ -111,6 +111,9 @@ class Responses(SynchronousTestCase):
             (b"HTTP/1.1 204 No\r\n\r\n", End.KEEP_ALIVE),
         ):
             self.assertEqual(parse([head], head_request=True)[1:], [end], head)
+        for data in (HELLO, CHUNKED + b"5\r\nhello\r\n0\r\n\r\n", CHUNKED + b"0\r\n\r\n"):
+            for pieces in ([data], [data[:20], data[20:]], [data[:-1], data[-1:]]):
+                self.assertEqual(parse(pieces, head_request=True)[1:], [End.DESYNCHRONIZED], pieces)
 
     def test_one_read_is_one_piece(self) -> None:
         """A burst of chunks in one read is one event."""
