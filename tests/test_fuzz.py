@@ -30,9 +30,11 @@ from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.messages.minted import without_minted
 from claudeproxyd.store.database import Database, Foreign
 from claudeproxyd.upstream.errors import UpstreamError
+from claudeproxyd.upstream.parser import End, Head
 from tests.config.support import MAKERS
 from tests.pool.support import PoolTestCase
 from tests.upstream.fakes import Net
+from tests.upstream.test_parser import parse, plain
 
 examples = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "200")),
@@ -65,6 +67,31 @@ def in_pieces(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> list[bytes]:
     data = draw(whole)
     cuts = [0, *sorted(draw(st.lists(st.integers(0, len(data)), max_size=6))), len(data)]
     return [data[a:b] for a, b in pairwise(cuts)]
+
+
+LETTERS = {Head: "H", bytes: "B", End: "E", UpstreamError: "X"}
+#: Responses as an upstream's reads bring them, most of them damaged.
+RESPONSES = in_pieces(
+    damaged(
+        st.tuples(
+            st.sampled_from(
+                [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 404 \r\n", b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 200 OK\r\n"]
+            ),
+            st.lists(
+                st.sampled_from(
+                    [
+                        b"a: b\r\n",
+                        b"content-length: 3\r\n",
+                        b"transfer-encoding: chunked\r\n",
+                        b"connection: close\r\n",
+                    ]
+                ),
+                max_size=3,
+            ).map(b"".join),
+            st.sampled_from([b"\r\nabc", b"\r\n3\r\nabc\r\n0\r\n\r\n", b"\r\n", b""]),
+        ).map(b"".join)
+    )
+)
 
 
 class Bodies(SynchronousTestCase):
@@ -156,29 +183,7 @@ class Answers(SynchronousTestCase):
             pass
 
     @examples
-    @given(
-        in_pieces(
-            damaged(
-                st.tuples(
-                    st.sampled_from(
-                        [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 404 \r\n", b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 200 OK\r\n"]
-                    ),
-                    st.lists(
-                        st.sampled_from(
-                            [
-                                b"a: b\r\n",
-                                b"content-length: 3\r\n",
-                                b"transfer-encoding: chunked\r\n",
-                                b"connection: close\r\n",
-                            ]
-                        ),
-                        max_size=3,
-                    ).map(b"".join),
-                    st.sampled_from([b"\r\nabc", b"\r\n3\r\nabc\r\n0\r\n\r\n", b"\r\n", b""]),
-                ).map(b"".join)
-            )
-        )
-    )
+    @given(RESPONSES)
     def test_heads_and_bodies(self, pieces: list[bytes]) -> None:
         """An answer is read, or is an error of the HTTP client's; nothing is logged, and no timer is left."""
         net = Net()
@@ -194,6 +199,17 @@ class Answers(SynchronousTestCase):
         self.assertEqual(len(came), 1)
         if not isinstance(came[0], bytes):
             self.assertIsInstance(came[0].value, UpstreamError)
+
+    @examples
+    @given(RESPONSES, st.booleans())
+    def test_responses(self, pieces: list[bytes], head_request: bool) -> None:
+        """A response's events come in their order, and are the same however it is cut."""
+        events = parse(pieces, head_request)
+        self.assertRegex(
+            "".join(next(letter for kind, letter in LETTERS.items() if isinstance(event, kind)) for event in events),
+            "^(|X|H|HB?[EX]?)$",
+        )
+        self.assertEqual(plain(parse([b"".join(pieces)], head_request)), plain(events))
 
 
 class Files(PoolTestCase):

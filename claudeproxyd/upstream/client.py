@@ -21,7 +21,7 @@ from claudeproxyd.descriptors import are_out, is_lack
 from claudeproxyd.sockets import Outbox
 from claudeproxyd.upstream.connection import Connection
 from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Lacking, NameNotFound, TLSFailed, UpstreamError
-from claudeproxyd.upstream.exchange import Exchange
+from claudeproxyd.upstream.pending import PendingRequest
 from claudeproxyd.upstream.proxy import TunnelEndpoint, proxy_for
 from claudeproxyd.upstream.response import Response
 from claudeproxyd.upstream.tls import TLSSettings, connection_creator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Origin", "Response", "TLSSettings"]
 
 _PORTS = {"http": 80, "https": 443}
-_A_DAY = 86_400.0
+_NO_TIMEOUT = 86_400.0
 #: Between attempts on a host's several addresses; also how long a refusal takes to show.
 _ATTEMPT_DELAY = 0.05
 #: What a request target is made of: visible ASCII. All else would be another header line, or another request.
@@ -72,17 +72,15 @@ class Origin:
         """Sends what its connections write."""
         self.base_path = parts.path.rstrip("/").encode("ascii")
         """The path part of the base URL, which callers put in front of their targets."""
-        self.stale_repeats = 0
-        """Requests that were sent again because a kept connection had died."""
         self._secure = parts.scheme == "https"
-        self._connect_timeout = connect_timeout or _A_DAY
+        self._connect_timeout = connect_timeout or _NO_TIMEOUT
         self._max_connections = max_connections
         self._max_idle = max_idle
         self._idle_timeout = idle_timeout
         self._live: set[Connection] = set()
         self._idle: dict[Connection, None] = {}
         self._connecting = 0
-        self._waiting: deque[Exchange] = deque()
+        self._waiting: deque[PendingRequest] = deque()
         self._closing: list[Deferred[None]] | None = None
         self._factory = _Connections(self)
 
@@ -157,16 +155,16 @@ class Origin:
             length,
             header_lines,
         )
-        exchange = Exchange(head, body, method == b"HEAD", first_byte, idle, stale)
-        deferred = exchange.deferred
+        request = PendingRequest(head, body, method == b"HEAD", first_byte, idle, stale)
+        deferred = request.deferred
         assert deferred is not None
         if self._idle:
             connection, _ = self._idle.popitem()  # the youngest: the least likely to be closed already
-            connection.send(exchange)
+            connection.send(request)
         elif self._max_connections and self.connections >= self._max_connections:
-            self._queue(exchange)
+            self._queue(request)
         else:
-            self._connect(exchange)
+            self._connect(request)
         return deferred
 
     def close(self) -> Deferred[None]:
@@ -183,7 +181,7 @@ class Origin:
 
     # What its connections call.
 
-    def freed(self, connection: Connection) -> None:
+    def released(self, connection: Connection) -> None:
         """An answer is whole, and the connection can carry another."""
         if self._waiting:
             connection.send(self._next())
@@ -191,29 +189,28 @@ class Origin:
             connection.close()
         else:
             self._idle[connection] = None
-            connection.rest(self._idle_timeout)
+            connection.mark_idle(self._idle_timeout)
 
-    def forget(self, connection: Connection) -> None:
+    def discard(self, connection: Connection) -> None:
         """Do not use it again, if it is idle."""
         self._idle.pop(connection, None)
 
-    def lost(self, connection: Connection, unanswered: Exchange | None = None) -> None:
+    def lost(self, connection: Connection, unanswered: PendingRequest | None = None) -> None:
         """The socket is gone. *unanswered* went out on it after it had died in all likelihood, so it goes out again."""
-        self.forget(connection)
+        self.discard(connection)
         self._live.discard(connection)
         if unanswered is not None:
-            self.stale_repeats += 1
             unanswered.stale()
             self._connect(unanswered)  # a fresh one: it cannot happen twice
         else:
-            self._one_less()
+            self._release_slot()
 
     # How a request gets its connection.
 
-    def _queue(self, exchange: Exchange) -> None:
+    def _queue(self, request: PendingRequest) -> None:
         def late() -> None:
-            self._waiting.remove(exchange)
-            exchange.fail(
+            self._waiting.remove(request)
+            request.fail(
                 ConnectTimedOut(
                     f"all {self._max_connections} connections to {self._name} were busy"
                     f" for {self._connect_timeout:g} seconds"
@@ -222,19 +219,19 @@ class Origin:
 
         def leave() -> None:
             timer.cancel()
-            self._waiting.remove(exchange)
+            self._waiting.remove(request)
 
         timer = self.clock.callLater(self._connect_timeout, late)
-        exchange.undo = leave
-        self._waiting.append(exchange)
+        request.cancel = leave
+        self._waiting.append(request)
 
-    def _next(self) -> Exchange:
+    def _next(self) -> PendingRequest:
         """The first of those that wait, which now waits no more."""
-        exchange = self._waiting[0]
-        exchange.undo()
-        return exchange
+        request = self._waiting[0]
+        request.cancel()
+        return request
 
-    def _one_less(self) -> None:
+    def _release_slot(self) -> None:
         """There is room for another connection, or none is left at all."""
         if self._waiting and self.connections < self._max_connections:
             self._connect(self._next())
@@ -243,33 +240,33 @@ class Origin:
             for done in closing:
                 done.callback(None)
 
-    def _connect(self, exchange: Exchange) -> None:
+    def _connect(self, request: PendingRequest) -> None:
         def late() -> None:
-            exchange.fail(ConnectTimedOut(f"no connection to {self._name} within {self._connect_timeout:g} seconds"))
+            request.fail(ConnectTimedOut(f"no connection to {self._name} within {self._connect_timeout:g} seconds"))
             made.cancel()
 
         self._connecting += 1
         made: Deferred[Any] = self._endpoint.connect(self._factory)
         if self._secure:
             made.addCallback(Connection.secured)
-        exchange.undo = made.cancel
+        request.cancel = made.cancel
         timer = self.clock.callLater(self._connect_timeout, late)
         made.addCallbacks(
-            self._connected, self._not_connected, callbackArgs=(exchange, timer), errbackArgs=(exchange, timer)
+            self._connected, self._not_connected, callbackArgs=(request, timer), errbackArgs=(request, timer)
         )
 
-    def _connected(self, connection: Connection, exchange: Exchange, timer: IDelayedCall) -> None:
+    def _connected(self, connection: Connection, request: PendingRequest, timer: IDelayedCall) -> None:
         timer.cancel()
         self._connecting -= 1
         self._live.add(connection)
-        connection.send(exchange)
+        connection.send(request)
 
-    def _not_connected(self, reason: Failure, exchange: Exchange, timer: IDelayedCall) -> None:
+    def _not_connected(self, reason: Failure, request: PendingRequest, timer: IDelayedCall) -> None:
         if timer.active():
             timer.cancel()
         self._connecting -= 1
-        exchange.fail(self._why(reason.value))
-        self._one_less()
+        request.fail(self._why(reason.value))
+        self._release_slot()
 
     def _why(self, error: BaseException | None) -> UpstreamError:
         """What an endpoint failed with, in our terms."""

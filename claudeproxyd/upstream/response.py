@@ -1,8 +1,8 @@
-"""The answer to one request: its head, and its body on the way to whoever consumes it."""
+"""The response to one request: its head, and its body on the way to whoever consumes it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
@@ -11,129 +11,124 @@ from zope.interface import implementer
 
 from claudeproxyd.interfaces import IBodyConsumer
 from claudeproxyd.upstream.errors import InternalError, TooLarge
+from claudeproxyd.upstream.parser import End
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from claudeproxyd.upstream.connection import Connection
+    from claudeproxyd.upstream.parser import Head
 
 
-class Whole:
-    """How a body ends that nothing is missing of; the other ends are errors."""
+class _Source(Protocol):
+    """What a response needs of the connection that it comes on."""
 
-
-WHOLE: Final = Whole()
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def linger(self, seconds: float) -> None: ...
+    def drop(self) -> None: ...
 
 
 @implementer(IPushProducer)
 class Response:
-    """An answer whose head is in. Either :meth:`deliver` or :meth:`read` is called, once; or :meth:`stopProducing`.
+    """A response whose head is in. Either :meth:`deliver` or :meth:`read` is called, once; or :meth:`stopProducing`.
 
-    Until then the socket is paused and what came in one read with the head is held here. A body that is whole needs
-    the connection no more, which then may serve another request already.
+    Until then the socket is paused, and what came in one read with the head is kept here. Once the body is complete,
+    the connection may serve another request, even if the body is still here.
     """
 
-    __slots__ = ("_connection", "_consumer", "_end", "_held", "_paused", "headers", "reason", "reused", "status")
+    __slots__ = ("_buffered", "_connection", "_consumer", "_end", "_paused", "headers", "reason", "reused", "status")
 
     _log = Logger()
 
-    def __init__(
-        self, connection: Connection, status: int, reason: bytes, headers: list[tuple[bytes, bytes]], reused: bool
-    ) -> None:
-        self.status = status
-        self.reason = reason
-        self.headers = headers
-        """In the order in which they came, names in lower case; trailers are not among them."""
+    def __init__(self, connection: _Source, head: Head, reused: bool) -> None:
+        self.status = head.status
+        self.reason = head.reason
+        self.headers = head.headers
         self.reused = reused
         """The connection had served another request before."""
-        self._connection: Connection | None = connection
+        self._connection: _Source | None = connection
         self._consumer: IBodyConsumer | None = None
-        self._held = b""
-        self._end: Whole | Exception | None = None
+        self._buffered = b""
+        self._end: End | Exception | None = None
         self._paused = False
 
     def deliver(self, consumer: IBodyConsumer) -> None:
-        """Hand the body to *consumer*, at once what is here of it, the rest as it comes."""
+        """Hand the body to *consumer*: at once what is here of it, and the rest as it comes."""
         self._consumer = consumer
-        held, self._held = self._held, b""
-        if held or self._end is not None:
-            self._hand_over(held, self._end)
+        buffered, self._buffered = self._buffered, b""
+        if buffered or self._end is not None:
+            self.take(buffered, self._end)
         if self._connection is not None and not self._paused:
             self._connection.resume()
 
     def read(self, limit: int, hold: Callable[[int], None] = lambda change: None) -> Deferred[bytes]:
-        """The whole body. Fails with :class:`TooLarge` above *limit* bytes, or as the body broke.
+        """Return the complete body. Fails with :class:`TooLarge` above *limit* bytes, or as the body broke.
 
-        Cancelling drops the connection. *hold* is told how many bytes more, or less, are gathered than before.
+        Cancelling drops the connection. *hold* is called with each change of the number of bytes that are gathered.
         """
-        if self._end is WHOLE and len(self._held) <= limit:
-            return succeed(self._held)
-        whole = _Whole(self, limit, hold)
-        self.deliver(whole)
-        return whole.done
+        if isinstance(self._end, End) and len(self._buffered) <= limit:
+            return succeed(self._buffered)
+        reader = _BodyReader(self, limit, hold)
+        self.deliver(reader)
+        return reader.done
 
     @property
     def whole(self) -> bytes | None:
         """The body, where all of it came with the head: :meth:`read` without its Deferred."""
-        return self._held if self._end is WHOLE else None
+        return self._buffered if isinstance(self._end, End) else None
 
     def pauseProducing(self) -> None:
-        """No more reads from the socket; what one read brought may still be delivered."""
+        """Read no more from the socket; what one read brought may still be delivered."""
         self._paused = True
         if self._connection is not None:
             self._connection.pause()
 
     def resumeProducing(self) -> None:
-        """The reverse; the idle clock starts anew."""
+        """Read from the socket again; the idle time-out starts anew."""
         self._paused = False
         if self._connection is not None and self._consumer is not None:
             self._connection.resume()
 
     def stopProducing(self) -> None:
-        """Nobody wants the rest: the socket is aborted, unless the body is whole; the consumer is called no more."""
+        """Abort the socket, unless the body is complete. The consumer is called no more."""
         self._consumer = None
-        self._held = b""
+        self._buffered = b""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.drop()
 
     def linger(self, seconds: float) -> None:
-        """The consumer has all that it wants: the connection may serve again if the body ends within that time."""
+        """Let the connection serve again if the body ends within *seconds*: the consumer has all that it wants."""
         if self._connection is not None:
             self._connection.linger(seconds)
 
-    # What the connection calls.
+    # Called by the connection.
 
     @property
-    def awaited(self) -> bool:
-        """There is a consumer, so reading may go on."""
+    def has_consumer(self) -> bool:
+        """Whether there is a consumer, so that reading may go on."""
         return self._consumer is not None
 
     def detach(self) -> None:
-        """The connection is done with this answer."""
+        """Let go of the connection, which is done with this response."""
         self._connection = None
 
-    def take(self, chunk: bytes, end: Whole | Exception | None) -> None:
-        """What one read brought of the body, and whether it was the end of it."""
-        if self._consumer is not None:
-            self._hand_over(chunk, end)
-        else:
-            self._held += chunk
-            self._end = end
-
-    def _hand_over(self, chunk: bytes, end: Whole | Exception | None) -> None:
+    def take(self, chunk: bytes, end: End | Exception | None) -> None:
+        """Deliver or keep what one read brought of the body. *end*: the body ends with it, or breaks."""
         consumer = self._consumer
-        assert consumer is not None
+        if consumer is None:
+            self._buffered += chunk
+            self._end = end
+            return
         try:
             if chunk:
                 consumer.data(chunk)
             if end is None or self._consumer is None:
                 return
             self._consumer = None
-            if end is WHOLE:
+            if isinstance(end, End):
                 consumer.ended()
             else:
-                assert isinstance(end, Exception)
                 consumer.broken(end)
         except Exception:
             self._log.failure("An upstream's answer could not be taken")
@@ -141,11 +136,11 @@ class Response:
             self.stopProducing()
             if not ended:
                 self._consumer = consumer
-                self._hand_over(b"", InternalError("the answer could not be taken"))
+                self.take(b"", InternalError("the answer could not be taken"))
 
 
 @implementer(IBodyConsumer)
-class _Whole:
+class _BodyReader:
     """Gathers a body."""
 
     def __init__(self, response: Response, limit: int, hold: Callable[[int], None]) -> None:
@@ -157,6 +152,7 @@ class _Whole:
         self.done: Deferred[bytes] = Deferred(self._give_up)
 
     def data(self, chunk: bytes) -> None:
+        """See the interface."""
         self._pieces.append(chunk)
         self._size += len(chunk)
         self._hold(len(chunk))
@@ -165,10 +161,12 @@ class _Whole:
             self.done.errback(TooLarge(f"the upstream's answer is larger than {self._limit} bytes"))
 
     def ended(self) -> None:
+        """See the interface."""
         self._hold(-self._size)
         self.done.callback(b"".join(self._pieces))
 
     def broken(self, reason: Exception) -> None:
+        """See the interface."""
         self._hold(-self._size)
         self.done.errback(reason)
 

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.outcomes.types import Phase
 from claudeproxyd.upstream.errors import ConnectTimedOut, Cut, FirstByteTimedOut, IdleTimedOut
 from tests.upstream.fakes import Net, Sink, Wire
-from tests.upstream.test_answer import CHUNKED, HELLO, OK
+from tests.upstream.responses import CHUNKED, HELLO, OK
 
 
 class Pool(SynchronousTestCase):
@@ -117,22 +117,23 @@ class Pool(SynchronousTestCase):
             self.assertIn(b"POST /v1/messages", fresh.taken())
             fresh.say(HELLO)
             self.assertFalse(self.successResultOf(deferred).reused)
-            self.assertEqual(net.origin.stale_repeats, 1)
+            self.assertEqual(len(told), 1)
 
     def test_stale_once(self) -> None:
         """It is repeated once, and not if a single byte of an answer had come."""
         net = Net()
+        told: list[str] = []
         wire = self.serve(net)
-        deferred = net.ask()
+        deferred = net.ask(stale=lambda: told.append("first"))
         wire.end()
         net.accept().end()
         self.assertEqual(self.failureResultOf(deferred, Cut).value.phase, Phase.HEAD)
         wire = self.serve(net)
-        deferred = net.ask()
+        deferred = net.ask(stale=lambda: told.append("second"))
         wire.say(b"H")
         wire.end()
         self.failureResultOf(deferred, Cut)
-        self.assertEqual(net.origin.stale_repeats, 1)
+        self.assertEqual(told, ["first"])
 
     def test_stale_cancelled(self) -> None:
         """A repeat can be cancelled like the first try."""
@@ -239,12 +240,14 @@ class Clocks(SynchronousTestCase):
         wire.say(HELLO)
         self.successResultOf(deferred)
         net.reactor.advance(10.0)
-        deferred = net.ask(first_byte=5.0)
+        told: list[None] = []
+        deferred = net.ask(first_byte=5.0, stale=lambda: told.append(None))
         net.reactor.advance(4.9)
         self.assertNoResult(deferred)
         net.reactor.advance(0.2)
         self.failureResultOf(deferred, FirstByteTimedOut)
-        self.assertEqual(net.origin.stale_repeats, 0)
+        net.turn()
+        self.assertEqual(told, [])
 
     def test_idle(self) -> None:
         """Each byte starts the idle clock anew."""

@@ -8,7 +8,7 @@ from claudeproxyd.outcomes.types import Phase
 from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Malformed, ProxyRefused
 from claudeproxyd.upstream.proxy import Proxy, proxy_for
 from tests.upstream.fakes import Net, Wire
-from tests.upstream.test_answer import HELLO
+from tests.upstream.responses import HELLO
 
 PROXY = "http://user:p%40ss@proxy.example:3128"
 BASIC = b"Proxy-Authorization: Basic dXNlcjpwQHNz\r\n"

@@ -1,0 +1,70 @@
+"""A deadline that moves with every read."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+MAX_TIMER_DELAY = 30.0
+"""Seconds that the timer sleeps at most.
+
+Never much more than a kept connection's own wait: to move a timer forward takes the reactor a search through all of its
+timers, and that would come with each request that ends.
+"""
+
+
+class Deadline:
+    """Calls *expired* once the deadline has passed, and leaves its one timer alone when the deadline moves back.
+
+    The timer may fire too early, and then looks at the deadline again, but never too late.
+    """
+
+    __slots__ = ("_at", "_clock", "_expired", "_timer", "_timer_at")
+
+    def __init__(self, clock: IReactorTime, expired: Callable[[], object]) -> None:
+        self._clock = clock
+        self._expired: Callable[[], object] | None = expired
+        self._at = inf
+        self._timer: IDelayedCall | None = None
+        self._timer_at = inf
+
+    def set(self, seconds: float) -> None:
+        """Move the deadline to *seconds* from now."""
+        at = self._at = self._clock.seconds() + seconds
+        if at < self._timer_at:
+            self._arm(seconds)
+
+    def clear(self) -> None:
+        """Have no deadline for now."""
+        self._at = inf
+
+    def stop(self) -> None:
+        """Cancel the timer and let go of *expired*, which holds whoever holds this; it cannot be set again."""
+        self._at = inf
+        self._expired = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, seconds: float) -> None:
+        seconds = min(seconds, MAX_TIMER_DELAY)
+        self._timer_at = self._clock.seconds() + seconds
+        if self._timer is None:
+            self._timer = self._clock.callLater(seconds, self._look)
+        else:
+            self._timer.reset(seconds)
+
+    def _look(self) -> None:
+        self._timer = None
+        self._timer_at = inf
+        left = self._at - self._clock.seconds()
+        if left <= 0:
+            assert self._expired is not None
+            self._expired()
+        elif left < inf:
+            self._arm(left)

@@ -1,0 +1,73 @@
+"""The deadline that moves with every read."""
+
+from __future__ import annotations
+
+from math import inf
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.upstream.deadline import MAX_TIMER_DELAY, Deadline
+
+
+class Deadlines(SynchronousTestCase):
+    """When it calls back, and how seldom it moves its timer."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.expired: list[float] = []
+        self.deadline = Deadline(self.clock, lambda: self.expired.append(self.clock.seconds()))
+
+    def test_expires_once(self) -> None:
+        """It calls back when its time has come, and then not again."""
+        self.deadline.set(5.0)
+        self.clock.pump([4.9, 0.1, 100.0])
+        self.assertEqual(self.expired, [5.0])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_moves(self) -> None:
+        """It may be moved back and forth; the last one counts."""
+        for steps, at in (([5.0, 8.0], 8.0), ([8.0, 5.0], 5.0), ([100.0, 1.0, 50.0], 50.0)):
+            self.setUp()
+            for seconds in steps:
+                self.deadline.set(seconds)
+            self.clock.pump([0.5] * 250)
+            self.assertEqual(self.expired, [at])
+
+    def test_moving_back_leaves_the_timer_alone(self) -> None:
+        """A deadline that moves back with each read costs the reactor nothing."""
+        self.deadline.set(10.0)
+        (timer,) = self.clock.getDelayedCalls()
+        for _ in range(5):
+            self.clock.advance(1.0)
+            self.deadline.set(10.0)
+        self.assertEqual((self.clock.getDelayedCalls(), timer.getTime()), ([timer], 10.0))
+
+    def test_sleeps_for_a_bounded_time(self) -> None:
+        """The timer of a late deadline is not so late that the next one would have to move it forward."""
+        self.deadline.set(1000.0)
+        (timer,) = self.clock.getDelayedCalls()
+        self.assertEqual(timer.getTime(), MAX_TIMER_DELAY)
+        self.deadline.set(MAX_TIMER_DELAY + 1.0)
+        self.assertEqual(timer.getTime(), MAX_TIMER_DELAY)
+
+    def test_none(self) -> None:
+        """Without a deadline nothing is called, and the timer does not go on; it can be set again."""
+        self.deadline.set(5.0)
+        self.deadline.clear()
+        self.clock.advance(10.0)
+        self.deadline.set(inf)
+        self.clock.pump([MAX_TIMER_DELAY] * 3)
+        self.deadline.clear()
+        self.clock.pump([MAX_TIMER_DELAY] * 3)
+        self.assertEqual((self.expired, self.clock.getDelayedCalls()), ([], []))
+        self.deadline.set(1.0)
+        self.clock.advance(1.0)
+        self.assertEqual(len(self.expired), 1)
+
+    def test_stop(self) -> None:
+        """Stopped, it leaves no timer behind; that may be said more than once."""
+        self.deadline.set(5.0)
+        self.deadline.stop()
+        self.deadline.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
