@@ -8,7 +8,8 @@ from typing import Any, overload
 
 from claudeproxyd.pool.candidates import Candidates
 from claudeproxyd.pool.figures import Bearings, outcomes, remaining, state
-from claudeproxyd.pool.phases import Condition, Paced
+from claudeproxyd.pool.phases import Condition
+from claudeproxyd.pool.phases.paced import Paced
 from claudeproxyd.pool.places import Member, PlaceGate
 from claudeproxyd.pool.roster import Roster
 
