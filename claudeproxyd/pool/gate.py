@@ -14,7 +14,12 @@ from math import inf
 from typing import Generic, TypeVar
 
 from claudeproxyd.outcomes.types import Kind
-from claudeproxyd.pool.phases import TOLERANCE, Condition, Down, Free, Phase
+from claudeproxyd.pool.phases import Condition, Phase
+from claudeproxyd.pool.phases.down import Down
+from claudeproxyd.pool.phases.free import TOLERANCE, Free
+from claudeproxyd.pool.phases.limited import Limited
+from claudeproxyd.pool.phases.paced import Paced
+from claudeproxyd.pool.phases.testing import Testing
 
 P = TypeVar("P")
 
@@ -101,7 +106,7 @@ class Gate(Generic[P]):
         self._grants = float(in_flight + PRIOR)
         self._failures = 0.0
         self.phase: Phase
-        self.enter(Free(), now)
+        self.be_free(now)
 
     @property
     def open(self) -> bool:
@@ -172,7 +177,7 @@ class Gate(Generic[P]):
         if wait and self.kind is Kind.QUOTA and not (self.in_flight or self.crowd or self.condition is Condition.DOWN):
             # It says when, and nothing is under way that could show it to be otherwise.
             self.known = max(self.peak, 1.0)
-            self.enter(Down(held=False), now)
+            self.go_down(now, held=False)
         else:
             self.phase.failed(self, serial, size, now)
 
@@ -183,8 +188,27 @@ class Gate(Generic[P]):
 
     # -- for the phases
 
-    def enter(self, phase: Phase, now: float) -> None:
-        """Be in that phase from now on."""
+    def be_free(self, now: float, tolerance: float = 0.0) -> None:
+        """Hold nothing back from now on; a test has excused that *tolerance*."""
+        self._enter(Free(tolerance), now)
+
+    def test(self, known: float, now: float) -> None:
+        """Find out whether less load helps; *known* were carried up to now."""
+        self._enter(Testing(self, known), now)
+
+    def hold(self, now: float) -> None:
+        """Keep to the present limit, or to what is under way."""
+        self._enter(Limited(), now)
+
+    def pace(self, rate: float, now: float) -> None:
+        """Let that many go in a second."""
+        self._enter(Paced(rate, now), now)
+
+    def go_down(self, now: float, *, held: bool) -> None:
+        """Only probe from now on. *held*: there was a limit before, which holds again afterwards."""
+        self._enter(Down(held=held), now)
+
+    def _enter(self, phase: Phase, now: float) -> None:
         self.phase = phase
         self.since = now
         self.due = inf

@@ -9,7 +9,8 @@ from typing import Any, overload
 from claudeproxyd.pool.active_cooldowns import ActiveCooldowns, remaining_seconds
 from claudeproxyd.pool.candidates import Candidates
 from claudeproxyd.pool.credential_metrics import outcomes, state
-from claudeproxyd.pool.phases import Condition, Paced
+from claudeproxyd.pool.phases import Condition
+from claudeproxyd.pool.phases.paced import Paced
 from claudeproxyd.pool.scopes import PooledCredential, ScopeGate
 
 

@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.outcomes.types import Kind
 from claudeproxyd.pool.gate import Gate
 from claudeproxyd.pool.pace import Pace
-from claudeproxyd.pool.phases import Condition, Down, Limited, Paced
+from claudeproxyd.pool.phases import Condition
+from claudeproxyd.pool.phases.down import Down
 
 
 class GateTestCase(SynchronousTestCase):
@@ -206,7 +207,7 @@ class PacedTests(GateTestCase):
 
     def test_given_up(self) -> None:
         """A pace that nobody needs is forgotten."""
-        self.gate.enter(Paced(5.0, self.now), self.now)
+        self.gate.pace(5.0, self.now)
         self.pass_time(16.0)
         self.assertIs(self.gate.condition, Condition.FREE)
 
@@ -306,7 +307,7 @@ class DownTests(GateTestCase):
     def test_limited_before(self) -> None:
         """A limit that was known before holds again."""
         self.gate.limit = 12
-        self.gate.enter(Limited(), self.now)
+        self.gate.hold(self.now)
         self.put_down(12)
         self.pass_time(1.0)
         for _ in range(8):
