@@ -51,7 +51,6 @@ AMBIGUOUS = {
     "Candidate",
     "Capture",
     "Credential",
-    "Exchange",
     "Listener",
     "Metrics",
     "Model",

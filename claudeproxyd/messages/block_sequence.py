@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from claudeproxyd.messages.message_head import MessageHead
-    from claudeproxyd.messages.outputs import Output
+    from claudeproxyd.messages.outputs import MessageOutput
 
 _encode = msgspec.json.Encoder().encode
 
@@ -37,7 +37,7 @@ class BlockSequence:
 
     def __init__(
         self,
-        output: Output,
+        output: MessageOutput,
         head: MessageHead,
         *,
         family: str,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from claudeproxyd.messages.batch import Batch
-    from claudeproxyd.messages.outputs import Output
+    from claudeproxyd.messages.outputs import MessageOutput
 
 _encode = msgspec.json.Encoder().encode
 
@@ -48,7 +48,7 @@ class BlockMachine:
         family: str,
         stop_sequences: Sequence[str] = (),
         whole: bool = False,
-        output: Output | None = None,
+        output: MessageOutput | None = None,
         ids: Ids | None = None,
         estimate: Callable[[], int] | None = None,
         max_buffered: int = 8_388_608,
@@ -63,7 +63,7 @@ class BlockMachine:
         :param max_buffered: bytes of tool input and of waiting blocks that a stream may need.
         """
         self._ids = ids or Ids()
-        self._output: Output = output or (MessageCollector() if whole else FrameWriter())
+        self._output: MessageOutput = output or (MessageCollector() if whole else FrameWriter())
         self._head = MessageHead(self._output, self._ids.message(), model, estimate)
         self.usage = self._head.usage
         """What is known so far. The translator fills it in as the upstream tells: ``message_start`` carries what is

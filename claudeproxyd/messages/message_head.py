@@ -9,7 +9,7 @@ from claudeproxyd.messages.usage import Usage, usage_members
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from claudeproxyd.messages.outputs import Output
+    from claudeproxyd.messages.outputs import MessageOutput
 
 
 class MessageHead:
@@ -17,7 +17,7 @@ class MessageHead:
 
     __slots__ = ("_estimate", "_id", "_model", "_output", "_started", "usage")
 
-    def __init__(self, output: Output, id: str, model: str, estimate: Callable[[], int] | None) -> None:
+    def __init__(self, output: MessageOutput, id: str, model: str, estimate: Callable[[], int] | None) -> None:
         """*estimate* gives the tokens of the input."""
         self.usage = Usage()
         self._output = output

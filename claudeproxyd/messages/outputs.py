@@ -31,7 +31,7 @@ _MEMBERS = {
 }
 
 
-class Output(Protocol):
+class MessageOutput(Protocol):
     """Takes the events of one message."""
 
     def start(self, message: Mapping[str, Any], usage: Mapping[str, Any]) -> None:

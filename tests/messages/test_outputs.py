@@ -6,12 +6,12 @@ import json
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.messages.outputs import FrameWriter, MessageCollector, Output
+from claudeproxyd.messages.outputs import FrameWriter, MessageCollector, MessageOutput
 
 MESSAGE = {"id": "msg_1", "content": [], "stop_reason": None}
 
 
-def played(output: Output) -> list[int]:
+def played(output: MessageOutput) -> list[int]:
     """A message of one text and one call; gives the sizes of its deltas."""
     output.start(MESSAGE, {"input_tokens": 1})
     output.open({"type": "text", "text": ""})
