@@ -43,7 +43,7 @@ from claudeproxyd.store.parts import Parts
 from claudeproxyd.store.service import StateService
 from claudeproxyd.threads import thread_of_its_own, unawaited_threads
 from claudeproxyd.translate.signatures import Signatures
-from claudeproxyd.upstream.names import THREADS, Names
+from claudeproxyd.upstream.names import MAX_THREADS, Names
 from claudeproxyd.web.access import ConcurrencyAdmission
 from claudeproxyd.web.admin import AdminRoot
 from claudeproxyd.web.buffers import BufferBudget
@@ -82,7 +82,7 @@ class Daemon(MultiService):
         configure(graph.secrets_of(config))
         self.metrics = Metrics()
         self.metrics.name_models(graph.named_models(config))
-        names = Names(reactor, unawaited_threads(reactor, "names", THREADS))
+        names = Names(reactor, unawaited_threads(reactor, "names", MAX_THREADS))
         names.register(self.metrics)
         self._resolver_before = reactor.installNameResolver(names)
         self._access_file = self._open_access_file()
