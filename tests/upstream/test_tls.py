@@ -291,6 +291,17 @@ class Proof(SynchronousTestCase):
         self.assertEqual(self.told(AUTHORITY.server([dns(HOST)])), b"")
         self.failureResultOf(asked, TLSFailed)
 
+    def test_authorities_of_a_file_alone(self) -> None:
+        """Where a file of authorities is given, those of the system count for nothing."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(STRANGER.pem)
+        asked = self.ask(HOST, TLSSettings(ca_file=path))
+        self.assertEqual(self.told(AUTHORITY.server([dns(HOST)])), b"")
+        self.failureResultOf(asked, TLSFailed)
+        self.ask(HOST, TLSSettings(ca_file=path))
+        self.assertIn(SECRET, self.told(STRANGER.server([dns(HOST)])))
+
     def test_hosts_that_no_certificate_is_for(self) -> None:
         """A host that is neither a name nor an address is found out when the client is made."""
         for host in ("123", "a b", "a*b.example", ""):
