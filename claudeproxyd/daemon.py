@@ -39,7 +39,7 @@ from claudeproxyd.reloads import Draft, Reloads, draft, unforeseen
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.opening import store_for
-from claudeproxyd.store.parts import Parts
+from claudeproxyd.store.persistent import PersistentState
 from claudeproxyd.store.service import StateService
 from claudeproxyd.threads import thread_of_its_own, unawaited_threads
 from claudeproxyd.translate.signatures import Signatures
@@ -109,7 +109,7 @@ class Daemon(MultiService):
         self.pool.setServiceParent(self)
         self._every(TRIM_EVERY, self._trim)
         pool = self.pool
-        kept = Parts(
+        kept = PersistentState(
             {"cooldown": pool, "affinity": pool, "disabled": pool, "signature": self._signatures, "grant": self._grants}
         )
         store = store_for(config.server.state, kept, reactor)

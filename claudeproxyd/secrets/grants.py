@@ -1,6 +1,6 @@
 """Refresh tokens that are good for one use: the newest of each outlives a reload and a restart.
 
-A part of what the daemon keeps (:class:`claudeproxyd.store.parts.Part`). The key of an entry is
+A part of what the daemon keeps (:class:`claudeproxyd.store.persistent.Persistent`). The key of an entry is
 
 ``["grant", id]``
     → ``{"token": …, "until": …}``
@@ -54,7 +54,7 @@ class Grant:
     def __repr__(self) -> str:
         return f"<Grant {self.id}>"
 
-    def learn(self, entry: Entry) -> None:
+    def update(self, entry: Entry) -> None:
         """Take over what was kept, unless a newer one is here. What this configuration did not write stays unread."""
         if entry.until <= self._until:
             return
@@ -91,7 +91,7 @@ class Grants:
             return self._grants[grant.id]
         self._grants[grant.id] = grant
         if grant.id in self._kept:
-            grant.learn(self._kept[grant.id])
+            grant.update(self._kept[grant.id])
         return grant
 
     def replace(self, grant: Grant, token: str) -> None:
@@ -118,7 +118,7 @@ class Grants:
                 each.callback(None)
 
     def export_state(self) -> Mapping[str, Any]:
-        """See :class:`~claudeproxyd.store.parts.Part`."""
+        """See :class:`~claudeproxyd.store.persistent.Persistent`."""
         return {_key(name): msgspec.structs.asdict(entry) for name, entry in self._kept.items()}
 
     def import_state(self, saved: Mapping[str, Any]) -> None:
@@ -127,7 +127,7 @@ class Grants:
         if useless and self.changed is not None:
             self.changed(dict.fromkeys(useless))
 
-    def learn(self, changes: Mapping[str, Any]) -> None:
+    def merge(self, changes: Mapping[str, Any]) -> None:
         """See the same. Another daemon's newer token is ours too: it was given for the same one."""
         for key, value in changes.items():
             self._learn(key, value)
@@ -143,7 +143,7 @@ class Grants:
         if known is None or known.until < entry.until:
             self._kept[name] = entry
             if name in self._grants:
-                self._grants[name].learn(entry)
+                self._grants[name].update(entry)
         return True
 
 

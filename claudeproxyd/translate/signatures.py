@@ -147,7 +147,7 @@ class Signatures:
         """Take over what :meth:`export_state` or *changed* gave. What is damaged or outlived is deleted."""
         self._tell(self._take_over(saved))
 
-    def learn(self, changes: Mapping[str, Any]) -> None:
+    def merge(self, changes: Mapping[str, Any]) -> None:
         """Take over what another daemon's *changed* was told. That it forgot one is its own affair."""
         self._take_over({name: value for name, value in changes.items() if value is not None})
 

@@ -14,14 +14,14 @@ from claudeproxyd.config.state import InRedis
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.outcomes.types import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
-from claudeproxyd.store.parts import Parts
+from claudeproxyd.store.persistent import PersistentState
 from claudeproxyd.store.service import StateService
 from claudeproxyd.translate.signatures import Signatures
 from tests.pool.support import NoJitter, credential, request
 from tests.store.support import COOLING, GRANT, HOME, NOW, A, B, StoreTestCase, affinity, cooldown, grant
 
 if find_spec("hiredis") is not None:
-    from claudeproxyd.store.redis import BATCH, RedisStore
+    from claudeproxyd.store.redis import BATCH_KEYS, RedisStore
     from tests.store.fake_redis import Endpoint, FakeRedis
 
     skip = None
@@ -142,7 +142,7 @@ class SharingTests(RedisTestCase):
     def test_batches(self) -> None:
         """Many changes at once come in messages of a bounded size, and all arrive."""
         one, other = self.host(), self.host()
-        changes = {f'["disabled","p","{number}"]': True for number in range(BATCH * 2 + 1)}
+        changes = {f'["disabled","p","{number}"]': True for number in range(BATCH_KEYS * 2 + 1)}
         one.save(changes)
         self.turn(0.5)
         self.assertEqual(other.learned, changes)
@@ -383,12 +383,12 @@ class DaemonsTests(RedisTestCase):
             jitter=NoJitter(),
             wall_clock=lambda: NOW + self.clock.seconds(),
         )
-        kept = Parts({"cooldown": pool, "affinity": pool, "disabled": pool, "signature": signatures})
+        kept = PersistentState({"cooldown": pool, "affinity": pool, "disabled": pool, "signature": signatures})
         store = RedisStore(
             self.clock,
             Endpoint(self.redis, self.clock),
             InRedis("redis.example"),
-            kept.learn,
+            kept.merge,
             kept.export_state,
             lambda: NOW + self.clock.seconds(),
         )

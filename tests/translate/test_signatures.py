@@ -175,17 +175,17 @@ class StateTests(SignaturesTestCase):
         signatures = self.signatures()
         signatures.keep("one", "mine")
         self.told.clear()
-        signatures.learn({ONE: {"signature": "theirs", "used": NOW - 1}, '["signature","two"]': None, "damaged": 1})
+        signatures.merge({ONE: {"signature": "theirs", "used": NOW - 1}, '["signature","two"]': None, "damaged": 1})
         self.assertEqual(signatures.recall("one"), "mine")
-        signatures.learn({ONE: {"signature": "theirs", "used": NOW + 1}})
+        signatures.merge({ONE: {"signature": "theirs", "used": NOW + 1}})
         self.assertEqual(signatures.recall("one"), "theirs")
-        signatures.learn({ONE: None})
+        signatures.merge({ONE: None})
         self.assertEqual((signatures.recall("one"), self.told), ("theirs", []))
 
     def test_fast_clock(self) -> None:
         """A daemon whose clock is years ahead does not make a signature stay for years."""
         signatures = self.signatures()
-        signatures.learn({ONE: {"signature": "1", "used": NOW + 1e9}})
+        signatures.merge({ONE: {"signature": "1", "used": NOW + 1e9}})
         self.now += LIFE + 1
         self.assertIsNone(signatures.recall("one"))
 
@@ -194,7 +194,7 @@ class StateTests(SignaturesTestCase):
         """No state whatever keeps a daemon from starting; what is kept is counted exactly."""
         signatures = Signatures(lambda: NOW)
         signatures.import_state(saved)
-        signatures.learn(saved)
+        signatures.merge(saved)
         exported = signatures.export_state()
         size = sum(len(json.loads(name)[1]) + len(value["signature"]) for name, value in exported.items())
         self.assertEqual((signatures.size, len(signatures)), (size, len(exported)))
