@@ -20,7 +20,7 @@ from twisted.web.client import URI
 from zope.interface import implementer
 
 from claudeproxyd.config.state import InRedis
-from claudeproxyd.secrets.endpoint import Ways
+from claudeproxyd.secrets.endpoint import EndpointFactory
 from claudeproxyd.store.redis import endpoint_of
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.errors import TLSFailed
@@ -237,7 +237,9 @@ class Proof(SynchronousTestCase):
         """A token endpoint that does not prove its name gets no refresh token."""
 
         def connect(host: str) -> None:
-            way = Ways(self.reactor).endpointForURI(URI.fromBytes(f"https://{bracketed(host)}/token".encode()))
+            way = EndpointFactory(self.reactor).endpointForURI(
+                URI.fromBytes(f"https://{bracketed(host)}/token".encode())
+            )
             way.connect(Factory.forProtocol(Talker)).addErrback(lambda failure: None)
 
         self.hold(connect)
