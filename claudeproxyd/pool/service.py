@@ -96,8 +96,8 @@ class CredentialPool(Service):
         self._messages, self._counts = (
             Candidates(
                 count_tokens=count_tokens,
-                released=self._released,
-                probe_succeeded=self._probe_succeeded,
+                on_release=self._released,
+                on_probe_succeeded=self._probe_succeeded,
                 changed=self._cooldown_changed,
                 known_models=known_models,
             )
