@@ -24,7 +24,7 @@ from claudeproxyd.executors.responses import (
 from claudeproxyd.framing.coding import CodingError, Decoder, decode_whole, sniff
 from claudeproxyd.messages import hops
 from claudeproxyd.messages.headers import value_of
-from claudeproxyd.messages.reader import Damaged, ModelFault
+from claudeproxyd.messages.reader import Malformed, ModelFault
 from claudeproxyd.observe.scrub import redact_bytes, redact_headers
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.hints import foreseen
@@ -197,7 +197,7 @@ class HTTPExecutor(ABC):
     ) -> BufferedResponse:
         """Read a body to its end and return the response in it; *read* makes a Claude one of it, where it is none yet.
 
-        *read* may raise :class:`~claudeproxyd.messages.reader.Damaged` and ``ModelFault``. Raises AttemptFailed, and
+        *read* may raise :class:`~claudeproxyd.messages.reader.Malformed` and ``ModelFault``. Raises AttemptFailed, and
         UpstreamError.
         """
         if read is None:
@@ -219,7 +219,7 @@ class HTTPExecutor(ABC):
         except ModelFault as e:
             words = str(e).encode()
             raise self.judge.failed(attempt, phase=Phase.ANSWER, failure="model_fault", body=words) from None
-        except Damaged:
+        except Malformed:
             raise self._not_claude(body[:MAX_ERROR_ANSWER], response, attempt) from None
         whole.bytes_in = len(raw)
         return whole

@@ -12,7 +12,7 @@ from claudeproxyd.framing.coding import CodingError, Decoder, sniff
 from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.interfaces import IBodyConsumer, IBufferedResponse, IEventConsumer, IStreamingResponse
 from claudeproxyd.messages.loose import UNREADABLE, is_word, read_object
-from claudeproxyd.messages.reader import Damaged, ModelFault
+from claudeproxyd.messages.reader import Malformed, ModelFault
 from claudeproxyd.messages.usage import Usage, count
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.outcomes.types import AttemptFailed, Phase
@@ -62,7 +62,7 @@ _decode_message = msgspec.json.Decoder(_Message).decode
 
 
 def read_message(body: bytes) -> ParsedMessage:
-    """A Claude message, which stays as it is. Raises :class:`~claudeproxyd.messages.reader.Damaged`: it is none.
+    """A Claude message, which stays as it is. Raises :class:`~claudeproxyd.messages.reader.Malformed`: it is none.
 
     It was paid for: what is odd in it, or cannot be read, is its client's to see, and keeps nothing else from passing.
     """
@@ -85,12 +85,12 @@ def _odd_message(body: bytes) -> _Message:
     """What is JSON to its client if not to msgspec, and has a message's members if not its type."""
     members = read_object(body)
     if members is None:
-        raise Damaged("no message, and no JSON object")
+        raise Malformed("no message, and no JSON object")
     kind = members.get("type")
     if kind != "message" and (
         kind == "error" or members.get("error") is not None or not {"role", "content"} <= members.keys()
     ):
-        raise Damaged("no message")
+        raise Malformed("no message")
     return _Message(kind, members.get("stop_reason"), members.get("usage"))
 
 
@@ -102,7 +102,7 @@ def read_count(body: bytes) -> ParsedMessage:
     """The same of an answer of count_tokens."""
     members = read_object(body)
     if members is None or "input_tokens" not in members:
-        raise Damaged("no count")
+        raise Malformed("no count")
     usage = Usage()
     anomaly = count(usage, {"input_tokens": members["input_tokens"]})
     return ParsedMessage(redact_bytes(body), usage, anomaly=anomaly)
@@ -267,7 +267,7 @@ class StreamingResponse:
                 self._read(chunk[start : start + STEP], consumer)
                 if self._consumer is None:
                     return
-        except (CodingError, FrameTooLarge, Damaged, ModelFault) as e:
+        except (CodingError, FrameTooLarge, Malformed, ModelFault) as e:
             self._spoilt(e)
 
     def _read(self, chunk: bytes, consumer: IEventConsumer) -> None:
@@ -283,7 +283,7 @@ class StreamingResponse:
         if not batch.count or _pings_alone(batch):
             self._barren += len(chunk) + before - unfinished
             if self._barren > MAX_BARREN:
-                raise Damaged(f"the stream brings {MAX_BARREN} bytes and nothing of the answer")
+                raise Malformed(f"the stream brings {MAX_BARREN} bytes and nothing of the answer")
         elif self._barren:
             self._barren = 0
         if batch.count:
@@ -298,7 +298,7 @@ class StreamingResponse:
             return
         try:
             batch = self._reader.end()
-        except (FrameTooLarge, Damaged, ModelFault) as e:
+        except (FrameTooLarge, Malformed, ModelFault) as e:
             self._spoilt(e)
         else:
             self._last(batch, consumer)

@@ -20,10 +20,10 @@ from anthropic.types.content_block_param import ContentBlockParam
 from anthropic.types.tool_union_param import ToolUnionParam
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.translate.builtin_tools import BUILTIN_TOOLS
 from claudeproxyd.translate.conversation import Conversation, Media, Text, Unsupported, WebSearch
 from claudeproxyd.translate.field_policy import BASE, Action, FieldPolicy, tool_family
 from claudeproxyd.translate.gemini.policy import POLICY as GEMINI
-from claudeproxyd.translate.published import PUBLISHED
 from claudeproxyd.translate.reading import read_conversation
 from claudeproxyd.translate.wire import Block, Request, ToolEntry
 from tests.translate.asking import assistant, call, result, tool, user
@@ -103,7 +103,7 @@ class CompletenessTests(SynchronousTestCase):
         for policy in POLICIES:
             self.assertEqual({tool_family(tag) for tag in sent} - set(policy.tools), set())
         known = {tag for tag in sent if tool_family(tag) in ("bash", "text_editor", "memory")}
-        self.assertEqual(known, set(PUBLISHED))
+        self.assertEqual(known, set(BUILTIN_TOOLS))
 
     def test_fields(self) -> None:
         """Every policy says what becomes of each member of a request."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.translate.builtin_tools import BUILTIN_TOOLS
 from claudeproxyd.translate.conversation import Conversation, Text, ToolChoice, ToolResult, WebSearch
 from claudeproxyd.translate.gemini.policy import POLICY
-from claudeproxyd.translate.published import PUBLISHED
 from claudeproxyd.translate.reading import read_conversation
 from tests.translate.asking import assistant, body, call, read, refusal, result, system, tool, user
 
@@ -83,7 +83,7 @@ class PublishedTests(SynchronousTestCase):
 
     def test_commands(self) -> None:
         """Each version has the commands and members that its clients know, and no other."""
-        schemas = {kind: json.loads(bytes(published.schema))["properties"] for kind, published in PUBLISHED.items()}
+        schemas = {kind: json.loads(bytes(published.schema))["properties"] for kind, published in BUILTIN_TOOLS.items()}
         self.assertEqual(set(schemas["bash_20250124"]), {"command", "restart"})
         self.assertIn("undo_edit", schemas["text_editor_20250124"]["command"]["enum"])
         self.assertNotIn("insert_text", schemas["text_editor_20250124"])

@@ -19,7 +19,7 @@ _decode = msgspec.json.Decoder(Response, strict=False).decode
 
 
 def read_loosely(data: bytes) -> tuple[Response, str]:
-    """The response in bytes that are none by the letter, and what is odd about it, for a log.
+    """Return the response in bytes that are none by the letter, and what is odd about it, for a log.
 
     Members that are not of their type are left out, unless they are what the model says. Numbers may be strings, as in
     protobuf's JSON. Raises one of :data:`~claudeproxyd.messages.loose.UNREADABLE`: it is no response.
@@ -36,7 +36,7 @@ def read_loosely(data: bytes) -> tuple[Response, str]:
 
 
 def _fit_object(members: dict[str, Any], struct: type[msgspec.Struct], odd: list[str]) -> dict[str, Any]:
-    """Those members that are read, as far as they are of their types; of the others it is said in *odd*."""
+    """Return the members that are read, as far as they have their types; the others are named in *odd*."""
     fields = msgspec.structs.fields(struct)
     return {
         field.encode_name: _fit(members[field.encode_name], field.type, field.encode_name, odd)

@@ -1,4 +1,5 @@
-"""``GenerateContentResponse``, as far as it is read (https://ai.google.dev/api/generate-content#GenerateContentResponse).
+"""``GenerateContentResponse``, as far as it is read (https://ai.google.dev/api/generate-
+content#GenerateContentResponse).
 
 Members may be null or missing alike, as the proxies before some of these APIs have it.
 """
@@ -10,7 +11,7 @@ from typing import TypeGuard
 import msgspec
 
 #: What the API's counts can hold, which are int32.
-MOST_TOKENS = 2**31 - 1
+MAX_TOKENS = 2**31 - 1
 
 
 class FunctionCall(msgspec.Struct, rename="camel", gc=False):
@@ -24,14 +25,14 @@ class FunctionCall(msgspec.Struct, rename="camel", gc=False):
 
 
 class Code(msgspec.Struct):
-    """What Google ran."""
+    """Code that Google ran."""
 
     code: str | None = None
     language: str | None = None
 
 
 class CodeResult(msgspec.Struct):
-    """What it printed."""
+    """The output of such code."""
 
     output: str | None = None
 
@@ -42,8 +43,8 @@ class File(msgspec.Struct, rename="camel"):
     mime_type: str | None = None
 
     @property
-    def told(self) -> str:
-        """What a client reads in its place."""
+    def description(self) -> str:
+        """The words that a client reads in its place."""
         what = (self.mime_type or "a file")[:100]
         return f"[Here the model gave {what}, which an answer of this API cannot hold]"
 
@@ -64,7 +65,7 @@ class Part(msgspec.Struct, rename="camel", gc=False):
 
 
 class Content(msgspec.Struct, gc=False):
-    """What one side says."""
+    """One side's turn."""
 
     parts: list[Part] | None = None
 
@@ -92,7 +93,7 @@ class Counts(msgspec.Struct, rename="camel", gc=False):
 
 
 class Feedback(msgspec.Struct, rename="camel"):
-    """Of the prompt: why there is no answer."""
+    """Why a prompt has no answer."""
 
     block_reason: str | None = None
     block_reason_message: str | None = None
@@ -119,4 +120,4 @@ def is_there(raw: msgspec.Raw) -> bool:
 
 def is_count(tokens: int | None) -> TypeGuard[int]:
     """Whether a figure was sent, and is one that can be."""
-    return tokens is not None and 0 <= tokens <= MOST_TOKENS
+    return tokens is not None and 0 <= tokens <= MAX_TOKENS
