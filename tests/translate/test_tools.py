@@ -170,6 +170,18 @@ class DeferredTests(SynchronousTestCase):
 
     tools = (tool("z", defer_loading=True), tool("a"), tool("y", defer_loading=True))
 
+    def test_defined_anew(self) -> None:
+        """A tool that is defined anew is the new one alone: not offered where only code execution may call it now."""
+        for callers, offered in ((["code_execution_20260521"], ["b"]), (["direct"], ["b", "a"])):
+            definition = tool("a", description="new", allowed_callers=callers)
+            said = read(
+                user("go"),
+                system(change("addition", type="tool_definition", definition=definition)),
+                tools=[tool("a", description="old"), tool("b")],
+            )
+            self.assertEqual(names(said), offered)
+            self.assertNotIn("old", [each.description for each in said.tools])
+
     def test_waiting(self) -> None:
         """A deferred tool that nothing names is not sent."""
         self.assertEqual(names(read(tools=self.tools)), ["a"])

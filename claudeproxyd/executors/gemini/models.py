@@ -44,9 +44,9 @@ def entry(model: Model) -> dict[str, Any]:
         made["max_input_tokens"] = model.input_token_limit
     if model.output_token_limit:
         made["max_tokens"] = model.output_token_limit
-    model = capabilities_of(name)
-    if model.max_output_tokens is not None:  # of others too little is known
-        made["capabilities"] = _capabilities(model)
+    known = capabilities_of(name)
+    if known.max_output_tokens is not None:  # of others too little is known
+        made["capabilities"] = _capabilities(known)
     return made
 
 
