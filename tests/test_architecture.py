@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "outcomes",
         "leases",
         "globs",
+        "json_guards",
         "patterns",
         "principals",
     ),
