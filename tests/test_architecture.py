@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "outcomes",
         "leases",
         "globs",
+        "headers",
         "json_guards",
         "patterns",
         "principals",

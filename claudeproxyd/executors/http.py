@@ -6,7 +6,7 @@ Sending an attempt, reading what comes back into an answer, and making an outcom
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 from urllib.parse import quote
@@ -22,6 +22,7 @@ from claudeproxyd.executors.responses import (
     read_message,
 )
 from claudeproxyd.framing.coding import CodingError, Decoder, decode_whole, sniff
+from claudeproxyd.headers import Headers
 from claudeproxyd.messages import hops
 from claudeproxyd.messages.headers import value_of
 from claudeproxyd.messages.reader import Malformed, ModelFault
@@ -52,7 +53,6 @@ MAX_PAGES = 20
 EVENT_STREAM = b"text/event-stream"
 
 Listed = TypeVar("Listed")
-Headers = Sequence[tuple[bytes, bytes]]
 
 
 class HTTPExecutor(ABC):

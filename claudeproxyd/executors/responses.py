@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -10,6 +9,7 @@ from zope.interface import implementer
 
 from claudeproxyd.framing.coding import CodingError, Decoder, sniff
 from claudeproxyd.framing.sse import FrameTooLarge
+from claudeproxyd.headers import Headers
 from claudeproxyd.interfaces import IBodyConsumer, IBufferedResponse, IEventConsumer, IStreamingResponse
 from claudeproxyd.messages.loose import UNREADABLE, is_word, read_object
 from claudeproxyd.messages.reader import Malformed, ModelFault
@@ -33,7 +33,6 @@ MAX_BARREN = 1_048_576
 #: Bytes that are read at once: of a compressed stream one read may come to megabytes.
 STEP = 262_144
 
-Headers = Sequence[tuple[bytes, bytes]]
 
 _PING = b"event: ping\n"
 _CUT = "upstream closed the stream before message_stop"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-Headers = Sequence[tuple[bytes, bytes]]
+from claudeproxyd.headers import Headers
 
 #: Of a client's headers these go up, besides those of ``_UP_PREFIXES``; never its key, cookies, forwarding headers.
 _UP = frozenset({b"x-app", b"x-client-request-id", b"user-agent", b"accept", b"idempotency-key"})
