@@ -79,7 +79,7 @@ class IStreamReader(Interface):
         """What one read of the body comes to. Its ``ended``: the message is whole, and nothing after it matters.
 
         Its ``error``: the upstream reported one, in these bytes, after the frames of the batch; nothing after it
-        matters. Raises :class:`~claudeproxyd.messages.reader.Malformed`,
+        matters. Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer`,
         :class:`~claudeproxyd.messages.reader.ModelFault`, and :class:`~claudeproxyd.framing.sse.FrameTooLarge`.
         """
 

@@ -49,21 +49,14 @@ PURE = (*(part for part in GROUND if part != "interfaces"), "messages", "framing
 
 #: Class names that still mean two things. Take one off when it means one thing; put none on.
 AMBIGUOUS = {
-    "Block",
-    "Candidate",
     "Capture",
     "Credential",
     "Listener",
     "Metrics",
     "Model",
-    "Part",
     "Phase",
     "Place",
     "Pool",
-    "Response",
-    "Said",
-    "Source",
-    "Sources",
 }
 
 

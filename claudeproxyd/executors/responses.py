@@ -12,7 +12,7 @@ from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.headers import Headers
 from claudeproxyd.interfaces import IBodyConsumer, IBufferedResponse, IEventConsumer, IStreamingResponse
 from claudeproxyd.messages.loose import UNREADABLE, is_word, read_object
-from claudeproxyd.messages.reader import Malformed, ModelFault
+from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.messages.usage import Usage, count
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.outcomes.types import AttemptFailed, Phase
@@ -61,7 +61,9 @@ _decode_message = msgspec.json.Decoder(_Message).decode
 
 
 def read_message(body: bytes) -> ParsedMessage:
-    """A Claude message, which stays as it is. Raises :class:`~claudeproxyd.messages.reader.Malformed`: it is none.
+    """Read a Claude message, which stays as it is.
+
+    Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer` for what is none.
 
     It was paid for: what is odd in it, or cannot be read, is its client's to see, and keeps nothing else from passing.
     """
@@ -84,12 +86,12 @@ def _odd_message(body: bytes) -> _Message:
     """What is JSON to its client if not to msgspec, and has a message's members if not its type."""
     members = read_object(body)
     if members is None:
-        raise Malformed("no message, and no JSON object")
+        raise MalformedAnswer("no message, and no JSON object")
     kind = members.get("type")
     if kind != "message" and (
         kind == "error" or members.get("error") is not None or not {"role", "content"} <= members.keys()
     ):
-        raise Malformed("no message")
+        raise MalformedAnswer("no message")
     return _Message(kind, members.get("stop_reason"), members.get("usage"))
 
 
@@ -101,7 +103,7 @@ def read_count(body: bytes) -> ParsedMessage:
     """The same of an answer of count_tokens."""
     members = read_object(body)
     if members is None or "input_tokens" not in members:
-        raise Malformed("no count")
+        raise MalformedAnswer("no count")
     usage = Usage()
     anomaly = count(usage, {"input_tokens": members["input_tokens"]})
     return ParsedMessage(redact_bytes(body), usage, anomaly=anomaly)
@@ -266,7 +268,7 @@ class StreamingResponse:
                 self._read(chunk[start : start + STEP], consumer)
                 if self._consumer is None:
                     return
-        except (CodingError, FrameTooLarge, Malformed, ModelFault) as e:
+        except (CodingError, FrameTooLarge, MalformedAnswer, ModelFault) as e:
             self._spoilt(e)
 
     def _read(self, chunk: bytes, consumer: IEventConsumer) -> None:
@@ -282,7 +284,7 @@ class StreamingResponse:
         if not batch.count or _pings_alone(batch):
             self._barren += len(chunk) + before - unfinished
             if self._barren > MAX_BARREN:
-                raise Malformed(f"the stream brings {MAX_BARREN} bytes and nothing of the answer")
+                raise MalformedAnswer(f"the stream brings {MAX_BARREN} bytes and nothing of the answer")
         elif self._barren:
             self._barren = 0
         if batch.count:
@@ -297,7 +299,7 @@ class StreamingResponse:
             return
         try:
             batch = self._reader.end()
-        except (FrameTooLarge, Malformed, ModelFault) as e:
+        except (FrameTooLarge, MalformedAnswer, ModelFault) as e:
             self._spoilt(e)
         else:
             self._last(batch, consumer)

@@ -9,7 +9,7 @@ from zope.interface import implementer
 from claudeproxyd.framing.sse import FrameSplitter
 from claudeproxyd.interfaces import IStreamReader
 from claudeproxyd.messages.batch import Batch
-from claudeproxyd.messages.reader import Malformed
+from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.watch import StreamWatch
 
 if TYPE_CHECKING:
@@ -57,6 +57,6 @@ class ClaudeReader:
         """Read what is left; behind an event that ends a stream anyway the empty line may be missing."""
         try:
             batch = self._watch.batch(self._splitter.feed(b"\n\n"))
-        except Malformed:  # half of an event is: it was cut
+        except MalformedAnswer:  # half of an event is: it was cut
             return Batch(b"", 0, False)
         return batch if batch.ended or batch.error is not None else Batch(b"", 0, False)

@@ -16,11 +16,11 @@ from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.delivered import Delivered
 from claudeproxyd.messages.frame import read_frame
 from claudeproxyd.messages.loose import UNREADABLE, is_word, read_object
-from claudeproxyd.messages.reader import Malformed
+from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.usage import Usage, count, tokens_in
 
 
-class MalformedEvent(Malformed):
+class MalformedEvent(MalformedAnswer):
     """A frame whose data is not the JSON of an event, or that begins another message: the stream is broken there."""
 
 

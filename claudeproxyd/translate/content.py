@@ -8,11 +8,11 @@ import msgspec
 
 from claudeproxyd.translate.conversation import Media, Text, Unsupported
 from claudeproxyd.translate.field_policy import Action, dropped, not_carried
-from claudeproxyd.translate.wire import CitationsConfig, Source, require
+from claudeproxyd.translate.wire import CitationsConfig, MediaSource, require
 
 if TYPE_CHECKING:
     from claudeproxyd.translate.field_policy import FieldPolicy
-    from claudeproxyd.translate.wire import Block, Citation
+    from claudeproxyd.translate.wire import Citation, ContentBlock
 
 #: What is for machines alone in blocks that become text.
 _MACHINE_FIELDS = frozenset(
@@ -33,7 +33,7 @@ _MACHINE_FIELDS = frozenset(
 _SOURCES = {"url": "a url", "file": "file_id (a file of the Files API)"}
 
 
-def read_content(block: Block, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
+def read_content(block: ContentBlock, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
     """Return the parts of a text, image, document or search_result block.
 
     Raises :class:`Unsupported` that names *place*.
@@ -51,14 +51,16 @@ def read_content(block: Block, place: str, policy: FieldPolicy, warnings: list[s
             return _document(block, place, policy, warnings)
 
 
-def system_text(block: Block, place: str) -> str:
+def system_text(block: ContentBlock, place: str) -> str:
     """Return the words of a block of system text. Raises :class:`Unsupported` if it is another one."""
     if block.type != "text":
         raise unexpected(place, block.type, "'text'")
     return _words(block, place)
 
 
-def read_parts(content: str | list[Block], place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
+def read_parts(
+    content: str | list[ContentBlock], place: str, policy: FieldPolicy, warnings: list[str]
+) -> list[Text | Media]:
     """Return ``content`` of a document's source or a search result: text, or text and images."""
     if isinstance(content, str):
         return [Text(content)] if content else []
@@ -94,13 +96,13 @@ def _plain(value: Any, warnings: list[str]) -> Any:
     return {key: _plain(member, warnings) for key, member in value.items() if key not in _MACHINE_FIELDS}
 
 
-def _words(block: Block, place: str) -> str:
+def _words(block: ContentBlock, place: str) -> str:
     if block.text is None:
         raise Unsupported(f"{place}.text.text: Field required")
     return block.text
 
 
-def _text(block: Block, place: str) -> list[Text | Media]:
+def _text(block: ContentBlock, place: str) -> list[Text | Media]:
     """Return a text, with what it cites behind it; nothing if it is empty."""
     text = _words(block, place)
     if isinstance(block.citations, list):
@@ -113,14 +115,14 @@ def _cited(citation: Citation) -> str:
     return f" [Source: {', '.join(names)}]" if names else ""
 
 
-def _search_result(block: Block, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
+def _search_result(block: ContentBlock, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
     source = block.source if isinstance(block.source, str) else ""
     content = block.content if isinstance(block.content, str | list) else []
     parts = read_parts(content, f"{place}.search_result.content", policy, warnings)
     return _headed({"Title": block.title, "Source": source}, parts)
 
 
-def _document(block: Block, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
+def _document(block: ContentBlock, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
     source = _source(block, place, policy)
     inner = f"{place}.document.source"
     if source.type == "text":
@@ -145,10 +147,10 @@ def _headed(head: dict[str, str | None], parts: list[Text | Media]) -> list[Text
     return [Text(lines), *parts]
 
 
-def _source(block: Block, place: str, policy: FieldPolicy) -> Source:
+def _source(block: ContentBlock, place: str, policy: FieldPolicy) -> MediaSource:
     """Return the source of an image or a document, if *policy* does not reject its kind."""
     source = block.source
-    if not isinstance(source, Source):
+    if not isinstance(source, MediaSource):
         raise Unsupported(f"{place}.{block.type}.source: Field required")
     action = policy.sources.get(f"{block.type}.{source.type}")
     if action is None:
@@ -158,7 +160,7 @@ def _source(block: Block, place: str, policy: FieldPolicy) -> Source:
     return source
 
 
-def _media(kind: Literal["image", "document"], source: Source, place: str) -> Media:
+def _media(kind: Literal["image", "document"], source: MediaSource, place: str) -> Media:
     inner = f"{place}.{kind}.source"
     if source.type == "url":
         return Media(kind, "", url=require(source.url, f"{inner}.url.url"))

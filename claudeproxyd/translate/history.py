@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from claudeproxyd.translate.conversation import Media
     from claudeproxyd.translate.field_policy import FieldPolicy
     from claudeproxyd.translate.tools import Toolbox
-    from claudeproxyd.translate.wire import Block, Message
+    from claudeproxyd.translate.wire import ContentBlock, Message
 
 
 class History:
@@ -77,7 +77,7 @@ class History:
         if (text := "\n\n".join(filter(None, texts))) and not stale:
             self.messages.append(MessageParts("user", index, [Text(f"<system-reminder>\n{text}\n</system-reminder>")]))
 
-    def _blocks(self, index: int, role: Literal["user", "assistant"], blocks: Sequence[Block]) -> None:
+    def _blocks(self, index: int, role: Literal["user", "assistant"], blocks: Sequence[ContentBlock]) -> None:
         message = MessageParts(role, index)
         self.messages.append(message)
         for position, block in enumerate(blocks):
@@ -105,14 +105,14 @@ class History:
                 case _:
                     message.parts += self._other(block, (index, position))
 
-    def _thought(self, block: Block, role: str) -> list[Thought]:
+    def _thought(self, block: ContentBlock, role: str) -> list[Thought]:
         payload = read_signature(self._family, block.signature or "")
         thinking = block.thinking or ""
         if payload is None or role != "assistant" or not (thinking or payload):
             return []
         return [Thought(thinking, payload)]
 
-    def _tool_result(self, block: Block, role: str, at: tuple[int, int]) -> ToolResult:
+    def _tool_result(self, block: ContentBlock, role: str, at: tuple[int, int]) -> ToolResult:
         place = f"messages.{at[0]}.content.{at[1]}"
         if role != "user":
             raise Unsupported(f"{place}: `tool_result` blocks can only be in `user` messages")
@@ -127,7 +127,7 @@ class History:
             raise Unsupported(f"{place}.tool_result.content: Input should be a valid string or list")
         return ToolResult(tool_use_id, "", parts, is_error=bool(block.is_error))
 
-    def _result_block(self, block: Block, at: tuple[int, int], position: int) -> list[Text | Media]:
+    def _result_block(self, block: ContentBlock, at: tuple[int, int], position: int) -> list[Text | Media]:
         """Return the parts of one block of a tool_result's content."""
         place = f"messages.{at[0]}.content.{at[1]}.tool_result.content.{position}"
         if block.type == "tool_reference":
@@ -145,7 +145,7 @@ class History:
                 self._warnings.append(_unknown(block))
         return [as_text(self._raw(*at)["content"][position], self._warnings)]
 
-    def _change_tools(self, block: Block, place: str) -> None:
+    def _change_tools(self, block: ContentBlock, place: str) -> None:
         if block.type not in ("tool_addition", "tool_removal"):
             raise unexpected(place, block.type, "'tool_addition', 'tool_removal'")
         if block.tool is None:
@@ -153,7 +153,7 @@ class History:
         change = self._toolbox.add if block.type == "tool_addition" else self._toolbox.remove
         change(block.tool, f"{place}.{block.type}")
 
-    def _compaction(self, block: Block, message: MessageParts, place: str) -> MessageParts:
+    def _compaction(self, block: ContentBlock, message: MessageParts, place: str) -> MessageParts:
         """Put a summary in the place of all that was said before, if there is one. Return the message that goes on."""
         for position, change in enumerate(block.tool_changes or ()):
             self._change_tools(change, f"{place}.compaction.tool_changes.{position}")
@@ -164,7 +164,7 @@ class History:
         self.messages = [MessageParts("user", message.index, [summary]), rest]
         return rest
 
-    def _other(self, block: Block, at: tuple[int, int]) -> list[Text]:
+    def _other(self, block: ContentBlock, at: tuple[int, int]) -> list[Text]:
         """Return as text a block that has no counterpart: of a server tool, as a rule."""
         if block.type not in self._policy.blocks:
             self._warnings.append(_unknown(block))
@@ -175,7 +175,7 @@ class History:
         payload = self._provider_payload(block)
         return [text if payload is None else ProviderBlock(text.text, payload)]
 
-    def _provider_payload(self, block: Block) -> bytes | None:
+    def _provider_payload(self, block: ContentBlock) -> bytes | None:
         """Return the family's own record of its server tool's call; b'' for the result, which is part of it."""
         if block.tool_use_id in self._provider_calls:
             return b""
@@ -190,7 +190,7 @@ class History:
         return payload
 
 
-def _tool_use(block: Block, role: str, place: str) -> ToolUse:
+def _tool_use(block: ContentBlock, role: str, place: str) -> ToolUse:
     if role != "assistant":
         raise Unsupported(f"{place}: `tool_use` blocks can only be in `assistant` messages")
     return ToolUse(
@@ -200,7 +200,7 @@ def _tool_use(block: Block, role: str, place: str) -> ToolUse:
     )
 
 
-def _refuse_by_2026(block: Block, role: str, place: str) -> None:
+def _refuse_by_2026(block: ContentBlock, role: str, place: str) -> None:
     """Raise :class:`Unsupported` for what anthropic-version 2026-10-21 no longer takes of messages."""
     if role == "assistant" and block.type == "document":
         raise Unsupported(f"{place}: `document` blocks are not permitted directly in `assistant` messages")
@@ -208,5 +208,5 @@ def _refuse_by_2026(block: Block, role: str, place: str) -> None:
         raise Unsupported(f"{place}.text.citations: Extra inputs are not permitted on `text` blocks in `user` messages")
 
 
-def _unknown(block: Block) -> str:
+def _unknown(block: ContentBlock) -> str:
     return f"content block {block.type} was sent as text: it is not known here"

@@ -14,13 +14,13 @@ from claudeproxyd.translate.field_policy import Action, dropped, not_carried
 from claudeproxyd.translate.history import History
 from claudeproxyd.translate.tools import Toolbox
 from claudeproxyd.translate.turns import take_turns
-from claudeproxyd.translate.wire import Source, decode_members, decode_request, misfit, require_object
+from claudeproxyd.translate.wire import MediaSource, decode_members, decode_request, misfit, require_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from claudeproxyd.translate.field_policy import FieldPolicy
-    from claudeproxyd.translate.wire import Block, Request
+    from claudeproxyd.translate.wire import ContentBlock, Request
 
 #: Versions of the API that refuse what 2023-06-01 still takes.
 _STRICTER_VERSIONS = frozenset({"2026-10-21"})
@@ -126,7 +126,7 @@ def _blocks_in(content: object) -> int:
     if not isinstance(content, list):
         return 0
     return len(content) + sum(
-        _blocks_in(block.content) + (_blocks_in(block.source.content) if isinstance(block.source, Source) else 0)
+        _blocks_in(block.content) + (_blocks_in(block.source.content) if isinstance(block.source, MediaSource) else 0)
         for block in content
     )
 
@@ -160,7 +160,7 @@ def _check_sampling(request: Request, *, strict: bool) -> None:
             raise Unsupported(f"stop_sequences.{index}: each stop sequence must contain non-whitespace")
 
 
-def _system(system: str | list[Block] | None) -> list[str]:
+def _system(system: str | list[ContentBlock] | None) -> list[str]:
     if isinstance(system, str):
         texts = [system]
     else:

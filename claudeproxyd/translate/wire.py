@@ -30,20 +30,20 @@ class CitationsConfig(msgspec.Struct, gc=False):
     enabled: bool | None = None
 
 
-class Source(msgspec.Struct, gc=False):
+class MediaSource(msgspec.Struct, gc=False):
     """``source`` of an image or a document."""
 
     type: str
     media_type: str | None = None
     data: str | None = None
     url: str | None = None
-    content: str | list[Block] | None = None
+    content: str | list[ContentBlock] | None = None
 
 
 class Found(msgspec.Struct, gc=False):
     """``content`` of a server tool's result, where it is an object."""
 
-    tool_references: list[Block] | None = None
+    tool_references: list[ContentBlock] | None = None
 
 
 class EncryptedInput(msgspec.Struct, gc=False):
@@ -80,13 +80,13 @@ class ToolChange(msgspec.Struct, gc=False):
     definition: ToolEntry | None = None
 
 
-class Block(msgspec.Struct, gc=False):
+class ContentBlock(msgspec.Struct, gc=False):
     """A content block, of whichever type."""
 
     type: str
     text: str | None = None
     citations: list[Citation] | CitationsConfig | None = None
-    source: Source | str | None = None
+    source: MediaSource | str | None = None
     title: str | None = None
     context: str | None = None
     thinking: str | None = None
@@ -95,11 +95,11 @@ class Block(msgspec.Struct, gc=False):
     name: str | None = None
     input: Raw | UnsetType = UNSET
     tool_use_id: str | None = None
-    content: str | list[Block] | Found | None = None
+    content: str | list[ContentBlock] | Found | None = None
     is_error: bool | None = None
     tool_name: str | None = None
     tool: ToolChange | None = None
-    tool_changes: list[Block] | None = None
+    tool_changes: list[ContentBlock] | None = None
 
 
 class Format(msgspec.Struct, gc=False):
@@ -121,7 +121,7 @@ class Message(msgspec.Struct, gc=False):
     """One of ``messages``."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | list[Block] | UnsetType = UNSET
+    content: str | list[ContentBlock] | UnsetType = UNSET
     output_config: OutputConfig | None = None
     clear_at: str | None = None
 
@@ -158,7 +158,7 @@ class Request(msgspec.Struct, gc=False):
     """The members of a request that are read; what becomes of the others is the field policy's to say."""
 
     messages: list[Message]
-    system: str | list[Block] | None = None
+    system: str | list[ContentBlock] | None = None
     tools: list[ToolEntry] | None = None
     tool_choice: Choice | None = None
     thinking: ThinkingConfig | None = None

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.blocks import BlockMachine
-from claudeproxyd.messages.reader import Malformed, ModelFault
+from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.types import Evidence, Phase
 from claudeproxyd.translate.conversation import Unsupported
@@ -183,7 +183,7 @@ class Checks:
             batches, reader = self.read_stream(case, reads, self.remembering(case))
         except ModelFault:
             return Evidence(family, Phase.STREAM, 200, failure="model_fault")
-        except (Malformed, BlockError):
+        except (MalformedAnswer, BlockError):
             return Evidence(family, Phase.STREAM, 200, failure="malformed")
         if batches[-1].error is not None:
             return Evidence(family, Phase.STREAM, 200, body=batches[-1].error)

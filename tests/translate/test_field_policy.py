@@ -25,7 +25,7 @@ from claudeproxyd.translate.conversation import Conversation, Media, Text, Unsup
 from claudeproxyd.translate.field_policy import BASE, Action, FieldPolicy, tool_family
 from claudeproxyd.translate.gemini.policy import POLICY as GEMINI
 from claudeproxyd.translate.reading import read_conversation
-from claudeproxyd.translate.wire import Block, Request, ToolEntry
+from claudeproxyd.translate.wire import ContentBlock, Request, ToolEntry
 from tests.translate.asking import assistant, call, result, tool, user
 
 #: Members of the blocks that are read, beside what is read of them.
@@ -83,7 +83,7 @@ class CompletenessTests(SynchronousTestCase):
         """Each member of the blocks that are translated is read, or known to be left out."""
         for policy, shape in itertools.product(POLICIES, shapes(BetaContentBlockParam)):
             if {policy.blocks[tag] for tag in tags_of(shape)} == {Action.TRANSLATE}:
-                self.assertEqual(set(shape) - set(Block.__struct_fields__) - set(BLOCK_FIELDS), set())
+                self.assertEqual(set(shape) - set(ContentBlock.__struct_fields__) - set(BLOCK_FIELDS), set())
 
     def test_sources(self) -> None:
         """Every policy says what becomes of each source of an image or a document."""

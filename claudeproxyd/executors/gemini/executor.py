@@ -23,7 +23,7 @@ from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
-from claudeproxyd.messages.reader import Malformed
+from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import Phase
 from claudeproxyd.translate.conversation import Unsupported
@@ -244,5 +244,5 @@ def _counted(body: bytes) -> ParsedMessage:
     try:
         usage.input = _decode_count(body).total_tokens
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
-        raise Malformed(f"no count: {e}") from None
+        raise MalformedAnswer(f"no count: {e}") from None
     return ParsedMessage(b'{"input_tokens":%d}' % usage.input, usage)

@@ -18,19 +18,19 @@ from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.frame import read_frame
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.loose import UNREADABLE
-from claudeproxyd.messages.reader import Malformed, ModelFault
+from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.translate.gemini.finish import UNFINISHED, ending_of, ending_of_blocked, is_known
-from claudeproxyd.translate.gemini.grounding import Sources
+from claudeproxyd.translate.gemini.grounding import GroundingSources
 from claudeproxyd.translate.gemini.loose import read_loosely
 from claudeproxyd.translate.gemini.partial_args import PartialCall
-from claudeproxyd.translate.gemini.responses import Response, decode, is_count, is_there
+from claudeproxyd.translate.gemini.responses import GenerateContentResponse, decode, is_count, is_there
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.batch import Batch
     from claudeproxyd.messages.blocks import BlockMachine
     from claudeproxyd.messages.usage import Usage
     from claudeproxyd.translate.gemini.requests import GeminiRequest
-    from claudeproxyd.translate.gemini.responses import Candidate, Counts, FunctionCall, Part
+    from claudeproxyd.translate.gemini.responses import AnswerCandidate, AnswerPart, Counts, FunctionCall
     from claudeproxyd.translate.signatures import Signatures
 
 FAMILY = "google"
@@ -42,7 +42,7 @@ MAX_TEXT_CHARS = 1024 * 1024
 _NOTHING = (b"", b"[DONE]")
 
 
-class NoResponse(Malformed):
+class NoResponse(MalformedAnswer):
     """Bytes that are no GenerateContentResponse."""
 
 
@@ -82,7 +82,7 @@ class GeminiReader:
         self.content = False
         """The client may have some of the answer."""
         self._splitter: FrameSplitter | ElementSplitter | None = None
-        self._sources = Sources(FAMILY)
+        self._sources = GroundingSources(FAMILY)
         self._text: list[str] = []
         """Of the text block that is open: its signature and its sources come at its end."""
         self._text_room = MAX_TEXT_CHARS
@@ -151,7 +151,8 @@ class GeminiReader:
     def read(self, frames: Sequence[bytes]) -> bytes | None:
         """Read frames. Return the error that is among them, behind which nothing is read; or None.
 
-        Raises :class:`~claudeproxyd.messages.reader.Malformed` and :class:`~claudeproxyd.messages.reader.ModelFault`.
+        Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer` and
+        :class:`~claudeproxyd.messages.reader.ModelFault`.
         """
         for frame in frames:
             if self._over:
@@ -168,7 +169,11 @@ class GeminiReader:
                 if data in _NOTHING:
                     continue
                 decoded = self._read_loosely(data)
-            error = self._respond(decoded) if isinstance(decoded, Response) else self._respond_to_all(decoded)
+            error = (
+                self._respond(decoded)
+                if isinstance(decoded, GenerateContentResponse)
+                else self._respond_to_all(decoded)
+            )
             if error is not None:
                 return error
         return None
@@ -184,7 +189,7 @@ class GeminiReader:
 
     # One response.
 
-    def _read_loosely(self, data: bytes) -> Response:
+    def _read_loosely(self, data: bytes) -> GenerateContentResponse:
         try:
             response, oddity = read_loosely(data)
         except UNREADABLE as e:
@@ -192,7 +197,7 @@ class GeminiReader:
         self._note(oddity)
         return response
 
-    def _respond_to_all(self, responses: list[Response]) -> bytes | None:
+    def _respond_to_all(self, responses: list[GenerateContentResponse]) -> bytes | None:
         for response in responses:
             if self._over:
                 break
@@ -200,7 +205,7 @@ class GeminiReader:
                 return error
         return None
 
-    def _respond(self, response: Response) -> bytes | None:
+    def _respond(self, response: GenerateContentResponse) -> bytes | None:
         """Read one response. Return the error that has come in its place, or None."""
         if response.error and is_there(response.error):
             return b'{"error":%b}' % bytes(response.error)
@@ -222,7 +227,7 @@ class GeminiReader:
                 if candidate.finish_reason is not None and candidate.finish_reason not in UNFINISHED:
                     self._ends(candidate.finish_reason, candidate.finish_message)
         except (BlockError, *UNREADABLE) as e:
-            raise Malformed(str(e)) from None
+            raise MalformedAnswer(str(e)) from None
         feedback = response.prompt_feedback
         if feedback is not None and feedback.block_reason is not None and feedback.block_reason not in UNFINISHED:
             self._blocked = True
@@ -262,7 +267,7 @@ class GeminiReader:
             return False
         return self._total == self._prompt + self._from_tools + self._candidate
 
-    def _source(self, candidate: Candidate) -> None:
+    def _source(self, candidate: AnswerCandidate) -> None:
         try:
             if is_there(candidate.grounding_metadata):
                 self._sources.add_grounding(candidate.grounding_metadata)
@@ -292,11 +297,11 @@ class GeminiReader:
                     self._note(f"unknown finishReason {self._reason:.50}")
                 self._machine.finish(*ending_of(self._reason, self._reason_message, self._answered))
         except (BlockError, RecursionError) as e:
-            raise Malformed(str(e)) from None
+            raise MalformedAnswer(str(e)) from None
 
     # One part.
 
-    def _part(self, part: Part) -> None:
+    def _part(self, part: AnswerPart) -> None:
         text = part.text
         if part.function_call is not None:
             self._call(part.function_call, part.thought_signature)
@@ -370,7 +375,7 @@ class GeminiReader:
 
     def _tool(self, name: str | None, args: str, id: str | None, signature: str | None) -> None:
         if not name:
-            raise Malformed("a function call without a name")
+            raise MalformedAnswer("a function call without a name")
         self._end_text()
         if signature:
             self._sign(signature)
@@ -383,7 +388,7 @@ class GeminiReader:
             self._unsigned_call = id
         self._called = self._answered = True
 
-    def _other(self, part: Part) -> None:
+    def _other(self, part: AnswerPart) -> None:
         """Read a part that is neither a call, nor a thought, nor text alone: code becomes Markdown, a file is
         described."""
         if is_there(part.tool_call) or is_there(part.tool_response):
@@ -419,7 +424,7 @@ def read_whole(
 ) -> GeminiReader:
     """Read an answer that was not streamed; then *machine* has the message. Return its reader.
 
-    Raises :class:`~claudeproxyd.messages.reader.Malformed`, also of an error, and
+    Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer`, also of an error, and
     :class:`~claudeproxyd.messages.reader.ModelFault`.
     """
     reader = GeminiReader(machine, request, signatures, len(body), last=last)
@@ -427,7 +432,7 @@ def read_whole(
     # Of an array each by itself: what is odd in one, and read loosely, leaves the bytes of the others as they are.
     error = reader.read(ElementSplitter(len(body)).feed(body) if body.startswith(b"[") else [body])
     if error is not None:
-        raise Malformed(f"an error in the place of an answer: {error[:1000].decode('utf-8', 'replace')}")
+        raise MalformedAnswer(f"an error in the place of an answer: {error[:1000].decode('utf-8', 'replace')}")
     if not reader.end().ended:
-        raise Malformed("an answer without an end")
+        raise MalformedAnswer("an answer without an end")
     return reader

@@ -19,7 +19,7 @@ from claudeproxyd.translate.gemini.searches import Search
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.blocks import BlockMachine
-    from claudeproxyd.translate.gemini.responses import Part
+    from claudeproxyd.translate.gemini.responses import AnswerPart
 
 
 #: Characters of what a citation cites: as many as Claude's have.
@@ -75,7 +75,7 @@ _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 _decode_citations = msgspec.json.Decoder(_Citations).decode
 
 
-class Sources:
+class GroundingSources:
     """Where one answer comes from: what its searches, ``groundingMetadata`` and ``citationMetadata`` say together."""
 
     def __init__(self, family: str) -> None:
@@ -91,7 +91,7 @@ class Sources:
         self._told: list[str] = []
         """The ids of searches that lack their results."""
 
-    def add_search(self, part: Part, machine: BlockMachine) -> bool:
+    def add_search(self, part: AnswerPart, machine: BlockMachine) -> bool:
         """Read a ``toolCall`` or ``toolResponse``. Return whether the search is whole, and given to *machine*."""
         search = self._search
         if not search.add(part):

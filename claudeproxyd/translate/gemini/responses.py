@@ -49,7 +49,7 @@ class File(msgspec.Struct, rename="camel"):
         return f"[Here the model gave {what}, which an answer of this API cannot hold]"
 
 
-class Part(msgspec.Struct, rename="camel", gc=False):
+class AnswerPart(msgspec.Struct, rename="camel", gc=False):
     """Text, a thought, a call, or what was not asked for."""
 
     text: str | None = None
@@ -67,10 +67,10 @@ class Part(msgspec.Struct, rename="camel", gc=False):
 class Content(msgspec.Struct, gc=False):
     """One side's turn."""
 
-    parts: list[Part] | None = None
+    parts: list[AnswerPart] | None = None
 
 
-class Candidate(msgspec.Struct, rename="camel", gc=False):
+class AnswerCandidate(msgspec.Struct, rename="camel", gc=False):
     """An answer; only the first is one."""
 
     content: Content | None = None
@@ -99,17 +99,19 @@ class Feedback(msgspec.Struct, rename="camel"):
     block_reason_message: str | None = None
 
 
-class Response(msgspec.Struct, rename="camel", gc=False):
+class GenerateContentResponse(msgspec.Struct, rename="camel", gc=False):
     """A GenerateContentResponse, or what comes in the place of one."""
 
-    candidates: list[Candidate] | None = None
+    candidates: list[AnswerCandidate] | None = None
     usage_metadata: Counts | None = None
     prompt_feedback: Feedback | None = None
     response_id: str | None = None
     error: msgspec.Raw = msgspec.Raw()
 
 
-_DECODER: msgspec.json.Decoder[Response | list[Response]] = msgspec.json.Decoder(Response | list[Response])
+_DECODER: msgspec.json.Decoder[GenerateContentResponse | list[GenerateContentResponse]] = msgspec.json.Decoder(
+    GenerateContentResponse | list[GenerateContentResponse]
+)
 decode = _DECODER.decode
 
 

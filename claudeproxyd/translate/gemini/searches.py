@@ -15,7 +15,7 @@ from claudeproxyd.messages.loose import UNREADABLE
 from claudeproxyd.translate.gemini.responses import is_there
 
 if TYPE_CHECKING:
-    from claudeproxyd.translate.gemini.responses import Part
+    from claudeproxyd.translate.gemini.responses import AnswerPart
 
 #: Bytes of one search's record. Google's have some KB; clients send them again with every request.
 MAX_RECORD_BYTES = 256 * 1024
@@ -45,7 +45,7 @@ class Search:
         self._size = 0
         self._unanswered = 0
 
-    def add(self, part: Part) -> bool:
+    def add(self, part: AnswerPart) -> bool:
         """Add a ``toolCall`` or ``toolResponse``. Return whether the search is whole with it."""
         name, said = ("toolCall", part.tool_call) if is_there(part.tool_call) else ("toolResponse", part.tool_response)
         self._unanswered += 1 if name == "toolCall" else -1

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.messages.ids import mint_signature
-from claudeproxyd.messages.reader import Malformed, ModelFault
+from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.translate.conversation import ToolUse, Turn
 from claudeproxyd.translate.gemini.answers import MAX_TEXT_CHARS, read_whole
 from claudeproxyd.translate.signatures import ConversationDigest
@@ -252,8 +252,8 @@ class ToolTests(SynchronousTestCase):
 
     def test_call_without_a_name(self) -> None:
         """A call of nothing is no answer, and neither is one with input that no tool can take."""
-        self.assertRaises(Malformed, content, chunk({"functionCall": {"args": {}}}), END)
-        self.assertRaises(Malformed, content, chunk(call(args=["a"])), END)
+        self.assertRaises(MalformedAnswer, content, chunk({"functionCall": {"args": {}}}), END)
+        self.assertRaises(MalformedAnswer, content, chunk(call(args=["a"])), END)
 
     def test_arguments_in_pieces(self) -> None:
         """Streamed arguments become one input."""
@@ -291,8 +291,8 @@ class ToolTests(SynchronousTestCase):
             [{"jsonPath": "$" + ".a" * 100_000, "stringValue": "x"}],
             "no list",
         ):
-            self.assertRaises(Malformed, streamed, chunk(call(partialArgs=pieces)), END)
-            self.assertRaises(Malformed, streamed, chunk(call(partialArgs=pieces, willContinue=True)), END)
+            self.assertRaises(MalformedAnswer, streamed, chunk(call(partialArgs=pieces)), END)
+            self.assertRaises(MalformedAnswer, streamed, chunk(call(partialArgs=pieces, willContinue=True)), END)
 
 
 class UsageTests(SynchronousTestCase):
@@ -406,7 +406,7 @@ class EndTests(SynchronousTestCase):
             answer = Answer()
             answer.feed(body)
             self.assertFalse(answer.end().ended, body)
-        self.assertRaises(Malformed, whole, chunk(text("a")))
+        self.assertRaises(MalformedAnswer, whole, chunk(text("a")))
 
     def test_unspecified(self) -> None:
         """The default name of an enumeration is no end."""
@@ -504,7 +504,7 @@ class FramingTests(SynchronousTestCase):
             self.assertEqual(json.loads(batch.error or b"null"), error, told)
             self.assertEqual(answer.reader.content, bool(before))
             self.assertFalse(batch.ended)
-        self.assertRaises(Malformed, whole, error)
+        self.assertRaises(MalformedAnswer, whole, error)
 
     def test_frames_before_an_error(self) -> None:
         """What came in the same read as an error is legal as far as it goes."""
@@ -527,7 +527,7 @@ class FramingTests(SynchronousTestCase):
             sse(chunk(call(args="A"))).replace(b'"A"', b'{"a": "\xff"}'),
             sse(chunk(call(args="A"))).replace(b'"A"', b'{"a":' * 9_000 + b"1" + b"}" * 9_000),
         ):
-            self.assertRaises(Malformed, Answer().feed, body)
+            self.assertRaises(MalformedAnswer, Answer().feed, body)
 
     def test_large_frames(self) -> None:
         """An event that does not end cannot fill the memory; until then its bytes are counted."""
@@ -541,7 +541,7 @@ class FramingTests(SynchronousTestCase):
         """A body that is no whole answer is said to be none."""
         for body in (b"", b"<html>", b"[]", b"{}", b"null", b'{"error": {"code": 500, "message": "x"}}'):
             answer = Answer(whole=True)
-            self.assertRaises(Malformed, read_whole, body, answer.machine, answer.request, answer.signatures)
+            self.assertRaises(MalformedAnswer, read_whole, body, answer.machine, answer.request, answer.signatures)
 
 
 class SdkTests(SynchronousTestCase):

@@ -6,7 +6,7 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.ids import mint_signature, read_signature
-from claudeproxyd.translate.gemini.responses import Part
+from claudeproxyd.translate.gemini.responses import AnswerPart
 from claudeproxyd.translate.gemini.searches import MAX_RECORD_BYTES, Search, read_record
 from claudeproxyd.translate.signatures import ConversationDigest
 from tests.translate.gemini.answering import Answer, Json, chunk, message, sse, text
@@ -25,8 +25,8 @@ SIGNED = {"thoughtSignature": "c2lnbmVk"}
 END = chunk(finish="STOP")
 
 
-def part(value: Json) -> Part:
-    return msgspec.json.decode(msgspec.json.encode(value), type=Part)
+def part(value: Json) -> AnswerPart:
+    return msgspec.json.decode(msgspec.json.encode(value), type=AnswerPart)
 
 
 def record_of(block: Json) -> bytes | None:
