@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.call import Call, CancelReason
     from claudeproxyd.errors import ClaudeError
     from claudeproxyd.executors.services import Services
+    from claudeproxyd.headers import Headers
     from claudeproxyd.leases import Candidate, Credential, LeaseRequest, Route
     from claudeproxyd.messages.batch import Batch
     from claudeproxyd.messages.usage import Usage
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.usage import UsageRecord
     from claudeproxyd.outcomes.types import ErrorAnswer, Outcome
     from claudeproxyd.principals import Principal
-
-    Headers = Sequence[tuple[bytes, bytes]]
 
 
 class IBodyConsumer(Interface):
@@ -80,7 +79,7 @@ class IStreamReader(Interface):
         """What one read of the body comes to. Its ``ended``: the message is whole, and nothing after it matters.
 
         Its ``error``: the upstream reported one, in these bytes, after the frames of the batch; nothing after it
-        matters. Raises :class:`~claudeproxyd.messages.reader.Damaged`,
+        matters. Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer`,
         :class:`~claudeproxyd.messages.reader.ModelFault`, and :class:`~claudeproxyd.framing.sse.FrameTooLarge`.
         """
 

@@ -23,6 +23,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "outcomes",
         "leases",
         "globs",
+        "headers",
+        "json_guards",
         "patterns",
         "principals",
     ),
@@ -55,21 +57,14 @@ PURE = (
 
 #: Class names that still mean two things. Take one off when it means one thing; put none on.
 AMBIGUOUS = {
-    "Block",
-    "Candidate",
     "Capture",
     "Credential",
     "Listener",
     "Metrics",
     "Model",
-    "Part",
     "Phase",
     "Place",
     "Pool",
-    "Response",
-    "Said",
-    "Source",
-    "Sources",
 }
 
 

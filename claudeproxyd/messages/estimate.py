@@ -19,24 +19,24 @@ import msgspec
 
 from claudeproxyd.messages.loose import UNREADABLE
 
-BYTES_A_TOKEN = 3.5
-IMAGE = 1600
-"""Tokens of one image: the API's formula, width x height / 750, at the size which it scales large ones down to."""
-DOCUMENT = 6000
-"""Tokens of one document that is not plain text: some three pages, each read as text and as a picture."""
-TOOLS = 350
-"""Tokens of the instructions that come with the first tool."""
-BUILTIN_TOOL = 500
-"""Tokens of a tool whose schema is the API's own: bash, the text editor, web search …"""
+BYTES_PER_TOKEN = 3.5
+#: Tokens of one image: the API's formula, width x height / 750, at the size which it scales large ones down to.
+IMAGE_TOKENS = 1600
+#: Tokens of one document that is not plain text: some three pages, each read as text and as a picture.
+DOCUMENT_TOKENS = 6000
+#: Tokens of the instructions that come with the first tool.
+TOOLS_TOKENS = 350
+#: Tokens of a tool whose schema is the API's own: bash, the text editor, web search …
+BUILTIN_TOOL_TOKENS = 500
 
-MOST_VALUES = 1_000_000
-"""A request with more, by its commas, counts by its bytes: taking it apart would take seconds."""
+#: A request with more, by its commas, counts by its bytes: taking it apart would take seconds.
+MAX_VALUES = 1_000_000
 
 _SKIPPED = frozenset(("cache_control", "encrypted_content", "encrypted_index", "id", "signature", "tool_use_id"))
 
 
 class _Request(msgspec.Struct):
-    """What counts of a request; everything else in a body is settings."""
+    """The members of a request that count; all others are settings."""
 
     system: Any = None
     messages: Any = None
@@ -48,16 +48,16 @@ _decode = msgspec.json.Decoder(_Request).decode
 
 
 def tokens_of(text: str) -> int:
-    """The estimate for a piece of text; at least 1 where there is any."""
+    """Return the estimate for a piece of text; at least 1 where there is any."""
     return _tokens(_length(text))
 
 
 def estimate_tokens(body: bytes) -> int:
-    """The estimate for the body of a ``/v1/messages`` or count_tokens request; never raises, at least 1.
+    """Return the estimate for the body of a ``/v1/messages`` or count_tokens request; never raises, at least 1.
 
     Takes a millisecond for 200 KB.
     """
-    if body.count(b",") > MOST_VALUES:
+    if body.count(b",") > MAX_VALUES:
         return _tokens(len(body))
     try:
         request = _decode(body)
@@ -66,13 +66,13 @@ def estimate_tokens(body: bytes) -> int:
     tokens = 0
     if isinstance(request.tools, list) and request.tools:
         own = sum(isinstance(tool, dict) and "input_schema" not in tool for tool in request.tools)
-        tokens = TOOLS + BUILTIN_TOOL * own
+        tokens = TOOLS_TOKENS + BUILTIN_TOOL_TOKENS * own
     size, pieces = _measure([request.system, request.messages, request.tools, request.output_config])
     return max(1, tokens + pieces + _tokens(size))
 
 
 def _measure(root: Any) -> tuple[int, int]:
-    """Bytes of text below *root*, and tokens of the pictures and documents there.
+    """Return the bytes of text below *root*, and the tokens of the pictures and documents there.
 
     Walks with a stack of its own: a client may nest more deeply than Python calls.
     """
@@ -87,12 +87,12 @@ def _measure(root: Any) -> tuple[int, int]:
         elif isinstance(value, dict):
             kind = value.get("type")
             if kind == "image":
-                tokens += IMAGE
+                tokens += IMAGE_TOKENS
                 continue
             if kind == "redacted_thinking":
                 continue
             if kind == "document" and _is_opaque(value.get("source")):
-                tokens += DOCUMENT
+                tokens += DOCUMENT_TOKENS
                 continue
             for key, member in value.items():
                 if key not in _SKIPPED:
@@ -113,4 +113,4 @@ def _length(text: str) -> int:
 
 
 def _tokens(size: int) -> int:
-    return math.ceil(size / BYTES_A_TOKEN)
+    return math.ceil(size / BYTES_PER_TOKEN)

@@ -9,13 +9,13 @@ from typing import Any, TypeGuard
 
 import msgspec
 
+#: What msgspec raises for bytes that it does not take. Such a request is the API's to refuse.
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that it does not take. Such a request is the API's to refuse."""
 
 _decode = msgspec.json.Decoder().decode
 
 #: Escapes that are looked at: each takes a fraction of a microsecond, and a client may send millions.
-_MOST_ESCAPES = 500_000
+_MAX_ESCAPES = 500_000
 
 #: A pair, half of one, or any other escape.
 _ESCAPES = re.compile(
@@ -24,7 +24,7 @@ _ESCAPES = re.compile(
 
 
 def read_object(data: bytes) -> dict[str, Any] | None:
-    """The JSON object that *data* is, or None. Pure; for answers that are passed on as they are.
+    """Return the JSON object that *data* is, or None. Pure; for answers that are passed on as they are.
 
     Where msgspec is strict the last word is the standard library's, as clients' parsers are no stricter: a byte order
     mark, NaN, half a surrogate pair. Bytes that are no UTF-8 break nothing but the text that they are in.
@@ -45,19 +45,19 @@ def is_word(value: object) -> TypeGuard[str]:
 
 
 def without_halves(data: bytes) -> bytes:
-    """JSON with replacement characters for escaped halves of surrogate pairs, which are no text by themselves.
+    """Return JSON with replacement characters for escaped halves of surrogate pairs, which are no text by themselves.
 
     Every other byte is where it was: what is found there stands at the same place in *data*. With more than half a
     million escapes nothing is replaced.
     """
-    if data.count(b"\\") > _MOST_ESCAPES:
+    if data.count(b"\\") > _MAX_ESCAPES:
         return data
     return _ESCAPES.sub(lambda found: found[0] if found[1] is None else rb"\ufffd", data)
 
 
 def half_in(data: bytes) -> str:
-    """Where *data* has the first of these, in the words that the API refuses it with; '' if there is none."""
-    few = data.count(b"\\") <= _MOST_ESCAPES
+    """Return where *data* has the first of these, in the words that the API refuses it with; '' if there is none."""
+    few = data.count(b"\\") <= _MAX_ESCAPES
     half = next((found for found in _ESCAPES.finditer(data) if found[1] is not None), None) if few else None
     if half is None:
         return ""

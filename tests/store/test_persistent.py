@@ -102,7 +102,7 @@ class RestartTests(StoreTestCase):
         for _ in range(2):
             pool, signatures, service = self.daemon(path)
             self.assertEqual([entry["state"] for entry in pool.snapshot()], ["disabled"])
-            self.assertEqual(signatures.recall("toolu_1"), "s")
+            self.assertEqual(signatures.lookup("toolu_1"), "s")
             self.successResultOf(service.stopService())
         self.assertEqual(self.warnings, [])
 

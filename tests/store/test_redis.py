@@ -422,7 +422,7 @@ class DaemonsTests(RedisTestCase):
         one.keep("toolu_1", "s" * 9_000)
         self.turn(0.2)
         later, third = self.both()
-        self.assertEqual([signatures.recall("toolu_1") for signatures in (other, third)], ["s" * 9_000] * 2)
+        self.assertEqual([signatures.lookup("toolu_1") for signatures in (other, third)], ["s" * 9_000] * 2)
         self.assertEqual((later.export_state(), len(self.redis.data)), (pool.export_state(), 2))
         self.assertEqual([command[0] for command in self.redis.commands].count(b"PUBLISH"), 1)
 
@@ -433,7 +433,7 @@ class DaemonsTests(RedisTestCase):
             one.keep(key, "s")
             self.turn(0.2)
         self.assertEqual(sorted(self.redis.data), [PREFIX + b'["signature","2"]', PREFIX + b'["signature","3"]'])
-        self.assertEqual((one.recall("1"), other.recall("1")), (None, "s"))
+        self.assertEqual((one.lookup("1"), other.lookup("1")), (None, "s"))
 
     def test_signatures_after_an_outage(self) -> None:
         """A Redis that forgot everything is given the signatures again."""
@@ -443,7 +443,7 @@ class DaemonsTests(RedisTestCase):
         self.redis.die()
         self.redis.there = True
         self.turn(5.0)
-        self.assertEqual(self.both()[1].recall("1"), "s")
+        self.assertEqual(self.both()[1].lookup("1"), "s")
 
     def test_no_echo(self) -> None:
         """Nobody repeats what it was told: three daemons, one change, one message."""

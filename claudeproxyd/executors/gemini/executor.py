@@ -23,14 +23,14 @@ from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
-from claudeproxyd.messages.reader import Damaged
+from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import Phase
 from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
 from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
-from claudeproxyd.translate.gemini.responses import MOST_TOKENS
+from claudeproxyd.translate.gemini.responses import MAX_TOKENS
 from claudeproxyd.translate.reading import read_conversation
 from claudeproxyd.translate.signatures import Signatures
 
@@ -54,7 +54,7 @@ _COLLECTION = re.compile(r"(models|tunedModels)/(.+)", re.DOTALL)
 
 
 class _Counted(msgspec.Struct, rename="camel"):
-    total_tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
+    total_tokens: Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 
 
 _decode_count = msgspec.json.Decoder(_Counted, strict=False).decode
@@ -244,5 +244,5 @@ def _counted(body: bytes) -> ParsedMessage:
     try:
         usage.input = _decode_count(body).total_tokens
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
-        raise Damaged(f"no count: {e}") from None
+        raise MalformedAnswer(f"no count: {e}") from None
     return ParsedMessage(b'{"input_tokens":%d}' % usage.input, usage)
