@@ -186,7 +186,7 @@ class IExecutorMaker(Interface):
         """
 
     def check(section: Provider) -> Sequence[tuple[str, str]]:
-        """Return what is wrong with a provider's section, as (member, what is wrong and how to mend it) pairs.
+        """Return what is wrong with a provider's section, as (member, what is wrong and how to fix it) pairs.
 
         The section's types are right already; a member is such as ``credentials[0].project``.
         """
