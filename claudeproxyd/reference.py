@@ -313,7 +313,7 @@ def _default(each: Field[Any]) -> str:
 
 
 def _toml(value: Any) -> str:
-    """A default as it would be written."""
+    """Return a default as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):

@@ -105,7 +105,7 @@ class _Scanner:
         return self._lines
 
     def _resolve(self, table: Steps, keys: list[str]) -> Steps:
-        """Follow *keys*; an array of tables on the way means its last one."""
+        """Follow *keys*; an array of tables among them means its last one."""
         for key in keys:
             table = (*table, key)
             self._note(table)

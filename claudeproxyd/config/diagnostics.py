@@ -23,7 +23,7 @@ class Problem:
     line: int = 0
     """0 when unknown."""
     column: int = 0
-    """Of a syntax error; else 0."""
+    """Given for syntax errors; 0 otherwise."""
 
     def __str__(self) -> str:
         where = ":".join([self.file, *(str(number) for number in (self.line, self.column) if number)])
@@ -38,7 +38,7 @@ class ConfigError(Exception):
         super().__init__(errors, warnings)
         self.errors = tuple(errors)
         self.warnings = tuple(warnings)
-        """What may be the reason: an include that matches nothing."""
+        """Possible reasons, such as an include that matches nothing."""
 
     def __str__(self) -> str:
         lines = [f"the configuration has {_counted(self.errors, 'error')}:", *_shown(self.errors)]

@@ -1,4 +1,4 @@
-"""What Google's kinds have in common: who asks, and the settings of safety."""
+"""The parts that Google's kinds share: authorization, safety settings, time-outs."""
 
 from __future__ import annotations
 
