@@ -61,7 +61,7 @@ class StateService(Service):
             self.settled = True
             self._when_settled()
         if why_without:
-            self._log.warn("the state of before could not be loaded: {why}", why=why_without)
+            self._log.warn("the saved state could not be loaded: {why}", why=why_without)
 
     def stopService(self) -> Deferred[None]:
         """Have written what is not yet; a store that does not answer is not waited for."""

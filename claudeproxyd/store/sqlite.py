@@ -117,7 +117,7 @@ class SQLiteStore:
         """The thread came back."""
         self._busy = False
         if self._database.aside:
-            self._log.warn("a state file that was of no use was set aside: {aside}", aside=self._database.aside)
+            self._log.warn("the state file could not be used, and was set aside as {aside}", aside=self._database.aside)
             self._database.aside = ""
             self.save(self._everything())
         if self._closed is not None:
