@@ -214,9 +214,9 @@ def _is_hidden(model: Model, config: Config, passing: Collection[str]) -> bool:
         return False
     if all(route.provider in passing for route in model.routes):
         return False
-    paths = {(route.provider, route.model or model.name) for route in model.routes}
+    targets = {(route.provider, route.model or model.name) for route in model.routes}
     return not any(
-        paths & {(route.provider, route.model) for route in other.routes}
+        targets & {(route.provider, route.model) for route in other.routes}
         for other in config.models
         if other.list and other.name.startswith(_SHOWN_BY_CLAUDE_CODE)
     )
