@@ -235,8 +235,8 @@ def reference(makers: Sequence[IExecutorMaker]) -> str:
     return "\n".join([*parts, _TAIL.replace("{environment}", "\n".join(_environment(makers)))])
 
 
-def _section(title: str, section: type[Any]) -> str:
-    heading = f"### `{title}`" if title.startswith("[") else f"### {title}"
+def _section(title: str, section: type[Any], level: str = "###") -> str:
+    heading = f"{level} `{title}`" if title.startswith("[") else f"{level} {title}"
     return "\n".join([heading, "", _about(section), "", *_table(section), ""])
 
 
@@ -264,7 +264,7 @@ def _tables_of_kinds(makers: Sequence[IExecutorMaker]) -> list[str]:
             for name, hint in hints_of(section).items():
                 for member in filter(is_dataclass, members_of(hint)):
                     titles[cast(type[Any], member)] = f"{name}, of {whose}"
-    return [_section(title, section) for section, title in titles.items()]
+    return [_section(title, section, "####") for section, title in titles.items()]
 
 
 def _environment(makers: Sequence[IExecutorMaker]) -> Iterator[str]:

@@ -86,7 +86,7 @@ class Reader:
         ]
         for key, kinds in unknown[:SHOWN]:
             if maker is not None and kinds:
-                fix = f"leave it out; it is one of {', '.join(kinds)}"
+                fix = f"leave it out; it belongs to {', '.join(kinds)}"
                 self._diagnostics.error(at / key, f'is no setting of kind "{maker.kind}"', fix)
             else:
                 self._diagnostics.error(at / key, "is no setting here", _did_you_mean(key, known))

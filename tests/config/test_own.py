@@ -102,10 +102,10 @@ class ReadingTests(OwnTestCase):
         """What another kind has is told from what none has; empty, it means nothing and may be there."""
         problem = self.problem(PROVIDER.replace("own", "anthropic") + 'voice = "low"\n' + CREDENTIAL)
         self.assertEqual(problem.message, 'is no setting of kind "anthropic"')
-        self.assertEqual(problem.hint, "leave it out; it is one of own")
+        self.assertEqual(problem.hint, "leave it out; it belongs to own")
         problem = self.problem(PROVIDER + CREDENTIAL + 'region = "us-east-1"\n')
         self.assertEqual(
-            (problem.path, problem.hint), ("providers[0].credentials[0].region", "leave it out; it is one of bedrock")
+            (problem.path, problem.hint), ("providers[0].credentials[0].region", "leave it out; it belongs to bedrock")
         )
         self.load(PROVIDER + "betas = { add = [], drop = [] }\ndrop_fields = []\n" + CREDENTIAL + 'region = ""\n')
 
