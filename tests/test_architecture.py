@@ -51,16 +51,13 @@ AMBIGUOUS = {
     "Candidate",
     "Capture",
     "Credential",
-    "Listener",
     "Metrics",
     "Model",
     "Part",
     "Phase",
-    "Place",
     "Pool",
     "Response",
     "Said",
-    "Source",
     "Sources",
 }
 

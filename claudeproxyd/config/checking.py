@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from claudeproxyd.config.config_paths import ConfigPath
 from claudeproxyd.config.diagnostics import Diagnostics
-from claudeproxyd.config.endpoints import Listener, listener_of
+from claudeproxyd.config.endpoints import ListenAddress, listener_of
 from claudeproxyd.config.homes import expanded
 from claudeproxyd.config.keys import check_keys
 from claudeproxyd.config.merging import SourceMap
@@ -51,12 +51,12 @@ def check(
         )
 
 
-def _listeners(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> list[Listener]:
+def _listeners(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> list[ListenAddress]:
     server = config.server
     if not server.listen:
         diagnostics.error(source_map.at("server", "listen"), "must name an endpoint")
-    listeners: list[Listener] = []
-    public: list[tuple[int, Listener]] = []
+    listeners: list[ListenAddress] = []
+    public: list[tuple[int, ListenAddress]] = []
     for index, description in enumerate(server.listen):
         listener = _listener(description, source_map.at("server", "listen", index), listeners, diagnostics)
         if listener is not None:
@@ -66,7 +66,9 @@ def _listeners(config: Config, source_map: SourceMap, diagnostics: Diagnostics) 
     return listeners
 
 
-def _listener(description: str, at: ConfigPath, others: list[Listener], diagnostics: Diagnostics) -> Listener | None:
+def _listener(
+    description: str, at: ConfigPath, others: list[ListenAddress], diagnostics: Diagnostics
+) -> ListenAddress | None:
     """Return the listener of one endpoint string, added to *others*; None after an error."""
     try:
         listener = listener_of(description)
@@ -79,7 +81,7 @@ def _listener(description: str, at: ConfigPath, others: list[Listener], diagnost
     return listener
 
 
-def _overlap(one: Listener, other: Listener) -> bool:
+def _overlap(one: ListenAddress, other: ListenAddress) -> bool:
     return one.interface == other.interface or not one.interface or not other.interface
 
 

@@ -25,7 +25,7 @@ _FILES = ("privateKey", "certKey", "extraCertChain", "dhParameters")
 
 
 @dataclass(frozen=True)
-class Listener:
+class ListenAddress:
     """Where one endpoint string listens."""
 
     local: bool
@@ -37,11 +37,11 @@ class Listener:
     """The path of a unix socket, or ''."""
 
 
-def listener_of(description: str) -> Listener:
+def listener_of(description: str) -> ListenAddress:
     """Return where *description* listens. Raises ValueError with the reason if it is no endpoint."""
     if description.startswith("systemd:"):
         # Its sockets exist only in the process that systemd started, and not where --check runs.
-        return Listener(local=False)
+        return ListenAddress(local=False)
     _check_files(description)
     reactor = MemoryReactor()  # type: ignore[no-untyped-call]  # Twisted gives no types here
     try:
@@ -51,15 +51,15 @@ def listener_of(description: str) -> Listener:
     except Exception as error:  # the parsers, some of them plugins, raise what they like
         raise ValueError(str(error)) from error
     if not isinstance(endpoint, (TCP4ServerEndpoint, TCP6ServerEndpoint, SSL4ServerEndpoint, UNIXServerEndpoint)):
-        return Listener(local=False)
+        return ListenAddress(local=False)
     # An endpoint does not expose its address; a reactor in memory records it.
     endpoint.listen(Factory())  # type: ignore[no-untyped-call]  # as above
     if isinstance(endpoint, UNIXServerEndpoint):
-        return Listener(local=True, path=reactor.unixServers[0][0])
+        return ListenAddress(local=True, path=reactor.unixServers[0][0])
     ((port, *_, interface),) = reactor.tcpServers or reactor.sslServers
     if not 0 <= port <= 65535:
         raise ValueError(f"there is no port {port}")
-    return Listener(is_loopback(interface), interface, port)
+    return ListenAddress(is_loopback(interface), interface, port)
 
 
 def is_host(text: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from claudeproxyd.config.diagnostics import Diagnostics
-from claudeproxyd.config.endpoints import Listener, listener_of
+from claudeproxyd.config.endpoints import ListenAddress, listener_of
 from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.schema import Config
 
@@ -14,8 +14,8 @@ _HINT = "add [[clients]], or say server.open = true"
 
 def check_access(
     config: Config,
-    listeners: Sequence[tuple[int, Listener]],
-    admin: Listener | None,
+    listeners: Sequence[tuple[int, ListenAddress]],
+    admin: ListenAddress | None,
     source_map: SourceMap,
     diagnostics: Diagnostics,
 ) -> None:
