@@ -21,8 +21,8 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from claudeproxyd import descriptors, graph
+from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
-from claudeproxyd.config.mistakes import ConfigError, Mistake
 from claudeproxyd.config.schema import Config
 from claudeproxyd.interfaces import IAuthenticator
 from claudeproxyd.observe.access_log import text_line
@@ -187,7 +187,7 @@ class Daemon(MultiService):
     def reload(self) -> Deferred[str]:
         """Read the configuration again and put it in force; fires with what changed.
 
-        Fails with :class:`~claudeproxyd.config.mistakes.ConfigError`, and the running configuration stays.
+        Fails with :class:`~claudeproxyd.config.diagnostics.ConfigError`, and the running configuration stays.
         """
         return self._reloads.ask()
 
@@ -195,8 +195,8 @@ class Daemon(MultiService):
         try:
             drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config))
             self._put_in_force(drafted)
-        except ConfigError as mistakes:
-            self.log.error("the configuration stays as it was: {mistakes}", mistakes=str(mistakes))
+        except ConfigError as error:
+            self.log.error("the configuration stays as it was: {error}", error=str(error))
             raise
         self.log.info("reloaded: {changes}", changes=str(drafted.changes))
         self._warn(drafted.loaded.warnings)
@@ -228,7 +228,7 @@ class Daemon(MultiService):
         self.admin_site.gateway = generation.admin
         before.upstreams.close(keep=generation.upstreams)
 
-    def _warn(self, warnings: Sequence[Mistake]) -> None:
+    def _warn(self, warnings: Sequence[Problem]) -> None:
         for warning in warnings[:WARNINGS]:
             self.log.warn("{found}", found=str(warning))
         if len(warnings) > WARNINGS:

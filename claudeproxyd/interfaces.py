@@ -165,7 +165,9 @@ class IExecutorMaker(Interface):
         "a frozen dataclass of claudeproxyd.config.schema.setting() fields, which a section may have beside those that"
         " all kinds have; an instance of it is the section's ``own``"
     )
-    credential_settings: type[Any] = Attribute("the same for a credential")
+    credential_settings: type[Any] = Attribute(
+        "the same for a credential; the instance is also the ``settings`` of the leases.Credential that is leased"
+    )
     timeouts: Mapping[str, float] = Attribute("seconds: its defaults for members of [timeouts], where it has others")
     passes_requests: bool = Attribute(
         "requests reach the upstream as the client wrote them, and all models are Claude's or go by such names"
@@ -185,7 +187,7 @@ class IExecutorMaker(Interface):
         """
 
     def check(section: Provider) -> Sequence[tuple[str, str]]:
-        """Return what is wrong with a provider's section, as (member, what is wrong and how to mend it) pairs.
+        """Return what is wrong with a provider's section, as (member, what is wrong and how to fix it) pairs.
 
         The section's types are right already; a member is such as ``credentials[0].project``.
         """

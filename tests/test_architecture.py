@@ -59,11 +59,9 @@ PURE = (
 AMBIGUOUS = {
     "Capture",
     "Credential",
-    "Listener",
     "Metrics",
     "Model",
     "Phase",
-    "Place",
     "Pool",
 }
 

@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.config.loading import load
-from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.config.state import is_foreign
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.framing.coding import BodyDecoder, CodingError, Decoder
@@ -234,8 +234,8 @@ class Files(PoolTestCase):
             file.flush()
             try:
                 load(file.name, {}, MAKERS)
-            except ConfigError as mistakes:
-                self.assertTrue(str(mistakes))
+            except ConfigError as error:
+                self.assertTrue(str(error))
 
     @examples
     @given(

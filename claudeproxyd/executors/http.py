@@ -197,8 +197,8 @@ class HTTPExecutor(ABC):
     ) -> BufferedResponse:
         """Read a body to its end and return the response in it; *read* makes a Claude one of it, where it is none yet.
 
-        *read* may raise :class:`~claudeproxyd.messages.reader.MalformedAnswer` and ``ModelFault``. Raises AttemptFailed,
-        and UpstreamError.
+        *read* may raise :class:`~claudeproxyd.messages.reader.MalformedAnswer` and ``ModelFault``. Raises
+        AttemptFailed, and UpstreamError.
         """
         if read is None:
             read = read_count if attempt.call.count_tokens else read_message

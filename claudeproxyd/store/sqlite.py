@@ -117,7 +117,7 @@ class SQLiteStore:
         """Go on with what has come up while the thread was at work."""
         self._busy = False
         if self._database.aside:
-            self._log.warn("a state file that cannot be used was set aside: {aside}", aside=self._database.aside)
+            self._log.warn("the state file could not be used, and was set aside as {aside}", aside=self._database.aside)
             self._database.aside = ""
             self.save(self._export())
         if self._closed is not None:
