@@ -202,7 +202,7 @@ async def test_drain(start_daemon: StartDaemon, upstream: Upstream) -> None:
     client = await wire.stream(daemon.port)
     answer = await client.head()
     daemon.signal("TERM")
-    await eventually("it drains", lambda: "draining" in daemon.log)
+    await eventually("it drains", lambda: "draining: " in daemon.log)
     assert daemon.running
     with pytest.raises(ConnectError):
         await wire.get(daemon.port, "/healthz")
@@ -221,7 +221,7 @@ async def test_readyz_while_draining(start_daemon: StartDaemon, upstream: Upstre
     client = await wire.stream(daemon.port)
     answer = await client.head()
     daemon.signal("TERM")
-    await eventually("it drains", lambda: "draining" in daemon.log)
+    await eventually("it drains", lambda: "draining: " in daemon.log)
     assert (await wire.get(daemon.admin, "/readyz")).status == 503
     assert (await wire.get(daemon.admin, "/healthz")).status == 200
     go_on.callback(None)
@@ -268,6 +268,6 @@ async def test_second_signal_stops_at_once(start_daemon: StartDaemon, upstream: 
     client = await wire.stream(daemon.port)
     await client.head()
     daemon.signal("TERM")
-    await eventually("it drains", lambda: "draining" in daemon.log)
+    await eventually("it drains", lambda: "draining: " in daemon.log)
     daemon.signal("TERM")
     await daemon.ended()
