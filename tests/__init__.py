@@ -1,4 +1,4 @@
-"""The tests. Properties are tried on the same examples each time, however long they take; ``make fuzz`` has new ones."""
+"""The tests. Properties are tried on the same examples each time, however long they take; ``make fuzz`` has others."""
 
 import os
 
