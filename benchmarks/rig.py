@@ -60,8 +60,8 @@ class Process:
             )
 
     def wait_for(self, port: int) -> None:
-        """Until it accepts connections; raises :class:`BenchError` after 15 s, or when it ends before."""
-        deadline = time.monotonic() + 15
+        """Until it accepts connections; raises :class:`BenchError` after 60 s, or when it ends before."""
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self._popen.poll() is None:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
