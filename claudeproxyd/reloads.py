@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Seconds that the thread may keep the interpreter from the reactor: Python's own 0.005, several times a turn, would
 #: hold up every stream by 20 ms.
 SHARE = 0.0005
-#: Of the garbage collector meanwhile: a bite takes below a millisecond, and it looks at no more than what is new.
+#: Of the garbage collector meanwhile: a bite takes a millisecond or two, and it looks at no more than what is new.
 BITES = (300, 3, 1_000_000)
 
 

@@ -38,8 +38,6 @@ from tests.upstream.test_parser import parse, plain
 
 examples = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "200")),
-    derandomize="FUZZ_EXAMPLES" not in os.environ,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 #: Of the bytes of a database, those that say which program's it is.

@@ -15,6 +15,8 @@ from claudeproxyd.interfaces import IExecutorMaker
 IMPLICIT_CREDENTIAL = "default"
 """The name of the one credential of a provider whose kind needs no secret, if none is written down."""
 
+_STATE = Server().state
+
 
 _STATE = Server().state
 
