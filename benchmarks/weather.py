@@ -1,8 +1,9 @@
-"""Goodput in bad weather: python benchmarks/weather.py [--only NAME] [--seeds 11,12,13] [--write]
+"""Goodput in bad weather: python benchmarks/weather.py [--only NAME] [--seeds 11,12,13] [--chance 100] [--write]
 
 Each weather of ``tests/weather/scenarios.py`` is run on a clock of its own, with the real pool and the real dispatch, and
 then once more with a pool that knows the weather, the oracle. Prints a table; ``--write`` makes docs/weather.md and its
-picture of it. Minutes of traffic take seconds, and the same seed gives the same figures on every machine.
+picture of it. ``--chance`` runs so many weathers instead whose parameters nobody chose, with one seed each, the worst
+first. Minutes of traffic take seconds, and the same seed gives the same figures on every machine.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from statistics import mean
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tests.weather.chance import by_chance
 from tests.weather.scenarios import ALL, BY_NAME
 from tests.weather.simulation import BIN, Result, Scenario, Simulation
 
@@ -139,8 +141,34 @@ def after(ours: Result, start: float, end: float) -> float | None:
 
 def run(job: tuple[str, int]) -> tuple[Result, Result]:
     """One weather, one seed."""
-    scenario = BY_NAME[job[0]]
+    scenario = by_chance(int(job[0])) if job[0].isdigit() else BY_NAME[job[0]]
     return Simulation(scenario, job[1]).run(), Simulation(scenario, job[1], oracle=True).run()
+
+
+def run_all(jobs: list[tuple[str, int]]) -> list[tuple[Result, Result]]:
+    """As many at once as the machine has processors."""
+    with ProcessPoolExecutor() as processes:
+        return list(processes.map(run, jobs))
+
+
+def say(rows: list[Row]) -> None:
+    """The table in plain text."""
+    for row in rows:
+        print(f"{row.cells()[0]:28}", *(f"{cell:>15}" for cell in row.cells()[1:]), " ".join(row.misses()), sep=" ")
+    missed = [row for row in rows if row.misses()]
+    print(f"{len(rows) - len(missed)} of {len(rows)} weathers hold all bars")
+
+
+def by_lot(number: int) -> int:
+    """Run that many weathers by chance; say the worst first, and how all are spread. How many miss a bar."""
+    results = run_all([(str(lot), lot) for lot in range(number)])
+    rows = [Row(by_chance(lot), [pair]) for lot, pair in enumerate(results)]
+    say(sorted(rows, key=lambda row: row.goodput))
+    for name, values in (("goodput", [row.goodput for row in rows]), ("attempts", [row.attempts for row in rows])):
+        ordered = sorted(values, reverse=name == "attempts")
+        spread = ", ".join(f"{share:.0%} {ordered[int(share * (number - 1))]:.2f}" for share in (0, 0.05, 0.1, 0.25, 0.5))
+        print(f"{name}, the worst first: {spread}; mean {mean(values):.3f}")
+    return sum(bool(row.misses()) for row in rows)
 
 
 def picture(rows: list[Row]) -> str:
@@ -185,20 +213,19 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="", help="weathers whose name has this in it")
     parser.add_argument("--seeds", default="11,12,13")
+    parser.add_argument("--chance", type=int, default=0, help="so many weathers whose parameters nobody chose")
     parser.add_argument("--write", action="store_true", help="docs/weather.md and docs/weather.svg")
     options = parser.parse_args()
+    if options.chance:
+        return by_lot(options.chance)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     scenarios = [each for each in ALL if options.only in each.name]
     jobs = [(each.name, seed) for each in scenarios for seed in seeds]
-    with ProcessPoolExecutor() as processes:
-        results = list(processes.map(run, jobs))
+    results = run_all(jobs)
     rows = [
         Row(each, results[number * len(seeds) : (number + 1) * len(seeds)]) for number, each in enumerate(scenarios)
     ]
-    for row in rows:
-        print(f"{row.cells()[0]:28}", *(f"{cell:>15}" for cell in row.cells()[1:]), " ".join(row.misses()), sep=" ")
-    missed = [row for row in rows if row.misses()]
-    print(f"{len(rows) - len(missed)} of {len(rows)} weathers hold all bars")
+    say(rows)
     if options.write:
         lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|", *(f"| {' | '.join(row.cells())} |" for row in rows)]
         bars = (
@@ -208,7 +235,7 @@ def main() -> int:
         page = PAGE.format(seeds=options.seeds, bars=bars, table="\n".join(lines), notes=NOTES.strip())
         (ROOT / "docs/weather.md").write_text(page)
         (ROOT / "docs/weather.svg").write_text(picture(rows))
-    return len(missed)
+    return sum(bool(row.misses()) for row in rows)
 
 
 if __name__ == "__main__":

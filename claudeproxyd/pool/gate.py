@@ -29,6 +29,11 @@ MEMORY = 32
 PRIOR = 8
 #: How much longer a streak of bad luck may be, for each attempt in one that is excused.
 STREAK = 12
+#: Failures in a row from which a place is down where failures take longer than answers; more where more are under way.
+RUN = 4
+#: Seconds that an answer takes as long as none was seen, and over how many of them that is a mean.
+ANSWER = 0.3
+ANSWERS = 128
 #: Seconds that something must have lasted before it counts as passed, at least.
 LOOK = 0.05
 
@@ -41,8 +46,14 @@ class Gate(Generic[P]):
     """
 
     __slots__ = (
+        "_answers",
+        "_begun",
         "_failures",
         "_grants",
+        "_newest_passed",
+        "_passed_sent",
+        "_run",
+        "answer",
         "armed",
         "cost",
         "credit",
@@ -55,7 +66,9 @@ class Gate(Generic[P]):
         "last_pass",
         "limit",
         "newest",
+        "newest_failed",
         "not_before",
+        "over",
         "peak",
         "phase",
         "reason",
@@ -93,6 +106,18 @@ class Gate(Generic[P]):
         """What is down is not tried before: the upstream said so."""
         self.cost = 0.0
         """Seconds that failures take."""
+        self.answer = ANSWER
+        """Seconds until an answer begins, on average."""
+        self._answers = 0
+        self._begun: set[int] = set()
+        """Those under way whose answer has."""
+        self.newest_failed = self._newest_passed = 0
+        self._passed_sent = now
+        """When the newest that passed was granted."""
+        self._run = 0
+        """Failures of leases that are newer than any that passed."""
+        self.over = 0
+        """Up to that lease it is history what becomes of them: an outage was over when it was sent."""
         self.peak = float(in_flight)
         """What was under way lately, at most."""
         self.known = float(in_flight)
@@ -133,6 +158,11 @@ class Gate(Generic[P]):
         """Seconds after which what has not failed has passed."""
         return max(2 * self.cost, LOOK)
 
+    @property
+    def slow(self) -> bool:
+        """Whether answers are back before failures."""
+        return self.cost > self.answer
+
     def wait(self, size: int, now: float) -> float:
         """Seconds until an attempt of that size, in bytes, is in pace; 0 where there is none."""
         return self.phase.wait(size, now)
@@ -154,32 +184,64 @@ class Gate(Generic[P]):
     def left(self, serial: int) -> None:
         """An attempt is over, and says nothing of this place."""
         self.in_flight -= 1
+        self._begun.discard(serial)
         self.phase.left(self, serial)
 
-    def began(self, serial: int, now: float) -> None:
+    def began(self, serial: int, took: float, now: float) -> None:
         """An attempt's answer has begun, which is as good as a pass; it is still under way, and may break off."""
-        self.last_pass = now
+        self._pass(serial, took, now)
+        self._begun.add(serial)
         self.phase.passed(self, serial, now)
 
-    def passed(self, serial: int, now: float) -> None:
+    def passed(self, serial: int, took: float, now: float) -> None:
         """An attempt got an answer, good or not."""
         self.in_flight -= 1
-        self.last_pass = now
+        if serial in self._begun:
+            self._begun.remove(serial)
+            self.last_pass = now
+        else:
+            self._pass(serial, took, now)
         self.phase.passed(self, serial, now)
+
+    def _pass(self, serial: int, took: float, now: float) -> None:
+        self.last_pass = now
+        self._answers = min(self._answers + 1, ANSWERS)
+        self.answer += (took - self.answer) / self._answers
+        if serial > self._newest_passed:
+            sent = now - took
+            if self._run and self.slow and sent - self._passed_sent >= self.answer:
+                # For so long nothing passed: what was sent then and hangs yet is of an outage that is over.
+                self.over = max(self.over, serial)
+            self._newest_passed, self._passed_sent = serial, sent
+            self._run = 0
 
     def failed(self, serial: int, size: int, took: float, now: float, wait: float = 0.0) -> None:
         """An attempt failed in a way that passes, after *took* seconds; the upstream asked for *wait* more."""
+        if serial <= self.over:
+            self.left(serial)
+            return
         self.in_flight -= 1
+        self._begun.discard(serial)
         self.last_failure = now
         self._failures += 1
         self.cost = max(took, 0.9 * self.cost)
         self.not_before = max(self.not_before, now + wait)
+        self.newest_failed = max(self.newest_failed, serial)
+        self._run += serial > self._newest_passed
         if wait and self.kind is Kind.QUOTA and not (self.in_flight or self.crowd or self.condition is Condition.DOWN):
             # It says when, and nothing is under way that could show it to be otherwise.
             self.known = max(self.peak, 1.0)
             self.go_down(now, held=False)
+        elif self._nothing_passes() and self.condition in (Condition.FREE, Condition.LIMITED, Condition.TESTING):
+            if self.condition is not Condition.TESTING:
+                self.known = max(1.0, min(self.peak, self.limit))
+            self.go_down(now, held=self.phase.held, tolerance=self.tolerance)
         else:
             self.phase.failed(self, serial, size, now)
+
+    def _nothing_passes(self) -> bool:
+        """Whether so many failed in a row that it is no chance."""
+        return self.slow and self._run >= max(RUN, self.peak / 4)
 
     def tick(self, now: float) -> bool:
         """:attr:`due` has come. False when the gate is of no more use."""
@@ -204,9 +266,9 @@ class Gate(Generic[P]):
         """Let that many go in a second."""
         self._enter(Paced(rate, now), now)
 
-    def go_down(self, now: float, *, held: bool) -> None:
-        """Only probe from now on. *held*: there was a limit before, which holds again afterwards."""
-        self._enter(Down(held=held), now)
+    def go_down(self, now: float, *, held: bool, tolerance: float = 0.0) -> None:
+        """Only probe from now on. What holds again afterwards: the limit that was known, or that *tolerance*."""
+        self._enter(Down(held=held, tolerance=tolerance), now)
 
     def _enter(self, phase: Phase, now: float) -> None:
         self.phase = phase

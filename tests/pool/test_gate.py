@@ -52,8 +52,8 @@ class GateTestCase(SynchronousTestCase):
     def passes(self, number: int = 1) -> None:
         """The oldest that are out pass."""
         for _ in range(number):
-            serial, _ = self.out.pop(0)
-            self.gate.passed(serial, self.now)
+            serial, granted = self.out.pop(0)
+            self.gate.passed(serial, self.now - granted, self.now)
 
     def put_down(self, number: int = 10, took: float = 0.02) -> None:
         """Everything fails, after that time, for as long as anything may go."""

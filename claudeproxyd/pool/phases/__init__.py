@@ -45,6 +45,8 @@ class Phase:
 
     __slots__ = ()
     condition: Condition
+    held = False
+    """There is a limit, or was one before."""
 
     def begin(self, gate: Gate[Any], now: float) -> None:
         """It is *gate*'s from now on."""
