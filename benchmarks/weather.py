@@ -23,7 +23,7 @@ from tests.weather.scenarios import ALL, BY_NAME
 from tests.weather.simulation import BIN, Result, Scenario, Simulation
 
 #: The bars.
-GOODPUT, FAILED, ATTEMPTS, LATE = 0.95, 0.001, 1.15, 1.5
+GOODPUT, FAILED, ATTEMPTS, LATE, PLACED = 0.95, 0.001, 1.15, 1.5, 0.95
 
 PAGE = """<!-- Written by `python benchmarks/weather.py --write`; change that, not this page. -->
 
@@ -33,15 +33,17 @@ How much of what an upstream could have given reaches the clients, when it fails
 simulation of the real pool and the real dispatch, on a clock of its own; [the pool's page](pool.md) says how it works.
 
 *Oracle*: successes a second of a pool that knows the weather: it sends nothing that will be refused for sure, and picks
-the key that fails least. The other columns are ours beside it: the goodput, the share of requests that failed beyond
+the key that fails least; of an outage it hears with the first failure, like anybody. The other columns are ours beside it: the goodput, the share of requests that failed beyond
 the oracle's, upstream attempts for each success, and what is added to a request at the 99th percentile beyond its last
 attempt (ours / the oracle's, in seconds). Means over the seeds {seeds}; **bold** is what misses the bars ({bars}).
-For outages: *probes* a second after the first half second, and after how many seconds nine tenths of the rate were back.
+For outages: *probes* a second after the first half second, and after how many seconds nine tenths of the rate were back
+(of the preferred route, where there are two). *In place*: the share that was served by the preferred route, or where its
+session's prompt was cached, ours / the oracle's.
 
 Clients are 40 in a closed loop where nothing else is said, each with a session of its own; they retry as the SDKs do.
 Good answers take 0.3 s on average, exponentially; failures 20 ms. `x3`: three keys. `rl-60`: a bucket of 60 requests a
 second; `cc-10`: ten at once are taken; `gb-25`: everything fails for a quarter of every six seconds; `mix`: answers of
-0.3 to 25 s.
+0.3 to 25 s; `caches`: an answer takes a second longer at a key that served none of its session's last eight requests.
 
 {table}
 
@@ -87,12 +89,17 @@ class Row:
     @property
     def attempts(self) -> float:
         return mean(
-            ours.attempts / max(1, ours.succeeded) / (best.attempts / max(1, best.succeeded)) for ours, best in self.pairs
+            ours.attempts / max(1, ours.succeeded) / (best.attempts / max(1, best.succeeded))
+            for ours, best in self.pairs
         )
 
     def late(self, number: int) -> float:
         """Added seconds at the 99th percentile; 0: ours, 1: the oracle's."""
         return mean(pair[number].late(0.99) for pair in self.pairs)
+
+    def placed(self, number: int) -> float:
+        """The share that was served where it should be."""
+        return mean(pair[number].well_placed for pair in self.pairs)
 
     @property
     def recovery(self) -> str:
@@ -100,8 +107,11 @@ class Row:
         if self.scenario.bad is None:
             return ""
         start, end = self.scenario.bad
-        probes = mean(sum(start + 0.5 <= when < end for when in ours.sent) / (end - start - 0.5) for ours, _ in self.pairs)
-        back = [after(ours, start, end) for ours, _ in self.pairs]
+        probes = mean(
+            sum(start + 0.5 <= when < end for when in ours.sent) / (end - start - 0.5) for ours, _ in self.pairs
+        )
+        routes = len(self.scenario.providers) > 1
+        back = [after(ours.at_best if routes else ours.goodput, start, end) for ours, _ in self.pairs]
         return f"{probes:.1f}, {max(back):.2f}" if None not in back else f"{probes:.1f}, never"
 
     def misses(self) -> list[str]:
@@ -112,6 +122,7 @@ class Row:
             "failed": self.failed > FAILED,
             "attempts": round(self.attempts, 2) > ATTEMPTS,
             "late": late,
+            "placed": self.scenario.bound and self.placed(0) < PLACED * self.placed(1),
         }
         return [name for name, missed in said.items() if missed]
 
@@ -129,14 +140,15 @@ class Row:
             cell("attempts", f"{self.attempts:.2f}"),
             cell("late", f"{self.late(0):.2f} / {self.late(1):.2f}"),
             self.recovery,
+            cell("placed", f"{self.placed(0):.2f} / {self.placed(1):.2f}") if self.scenario.bound else "",
         ]
 
 
-def after(ours: Result, start: float, end: float) -> float | None:
+def after(served: list[int], start: float, end: float) -> float | None:
     """Seconds after an outage until nine tenths of the rate before it are there, over a second."""
-    before = sum(ours.goodput[: int(start / BIN)]) / int(start / BIN)
-    bins = range(int(end / BIN), len(ours.goodput) - 3)
-    return next((at * BIN - end for at in bins if sum(ours.goodput[at : at + 4]) / 4 >= 0.9 * before), None)
+    before = sum(served[: int(start / BIN)]) / int(start / BIN)
+    bins = range(int(end / BIN), len(served) - 3)
+    return next((at * BIN - end for at in bins if sum(served[at : at + 4]) / 4 >= 0.9 * before), None)
 
 
 def run(job: tuple[str, int]) -> tuple[Result, Result]:
@@ -166,7 +178,9 @@ def by_lot(number: int) -> int:
     say(sorted(rows, key=lambda row: row.goodput))
     for name, values in (("goodput", [row.goodput for row in rows]), ("attempts", [row.attempts for row in rows])):
         ordered = sorted(values, reverse=name == "attempts")
-        spread = ", ".join(f"{share:.0%} {ordered[int(share * (number - 1))]:.2f}" for share in (0, 0.05, 0.1, 0.25, 0.5))
+        spread = ", ".join(
+            f"{share:.0%} {ordered[int(share * (number - 1))]:.2f}" for share in (0, 0.05, 0.1, 0.25, 0.5)
+        )
         print(f"{name}, the worst first: {spread}; mean {mean(values):.3f}")
     return sum(bool(row.misses()) for row in rows)
 
@@ -179,14 +193,16 @@ def picture(rows: list[Row]) -> str:
         ours, best = row.pairs[0]
         size = max(1, len(ours.goodput) // 120)
         lines = [
-            [sum(result.goodput[at : at + size]) for at in range(0, len(result.goodput), size)] for result in (best, ours)
+            [sum(result.goodput[at : at + size]) for at in range(0, len(result.goodput), size)]
+            for result in (best, ours)
         ]
         top = max(max(line) for line in lines) or 1
         x, y = number % columns * width, number // columns * height
         parts.append(f'<g transform="translate({x + 10},{y + 18})"><text y="-5">{escaped(row.scenario.name)}</text>')
         for line, style in zip(lines, ("best", "ours"), strict=True):
             points = " ".join(
-                f"{at * (width - 24) / max(1, len(line) - 1):.1f},{56 - 52 * value / top:.1f}" for at, value in enumerate(line)
+                f"{at * (width - 24) / max(1, len(line) - 1):.1f},{56 - 52 * value / top:.1f}"
+                for at, value in enumerate(line)
             )
             parts.append(f'<polyline class="{style}" points="{points}"/>')
         parts.append(f'<path d="M0 57H{width - 24}"/></g>')
@@ -205,7 +221,7 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-HEAD = ("weather", "oracle /s", "goodput", "failed", "attempts", "added p99, s", "probes /s, back in s")
+HEAD = ("weather", "oracle /s", "goodput", "failed", "attempts", "added p99, s", "probes /s, back in s", "in place")
 
 
 def main() -> int:
@@ -227,7 +243,11 @@ def main() -> int:
     ]
     say(rows)
     if options.write:
-        lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|", *(f"| {' | '.join(row.cells())} |" for row in rows)]
+        lines = [
+            f"| {' | '.join(HEAD)} |",
+            "|---" * len(HEAD) + "|",
+            *(f"| {' | '.join(row.cells())} |" for row in rows),
+        ]
         bars = (
             f"goodput {GOODPUT}, {FAILED:.1%} failed, {ATTEMPTS} times the attempts, {LATE} times the added time and a "
             "quarter of a second"

@@ -18,8 +18,6 @@ Spans = Callable[[float], tuple[bool, float]]
 
 #: Seconds that a refusal takes.
 REFUSAL = 0.02
-#: Attempts for each success that the oracle expects where a key fails more often than others: it goes elsewhere.
-TOLERABLE = 0.75
 #: The wall clock when a simulation's reactor starts.
 EPOCH = 1_700_000_000.0
 
@@ -206,14 +204,16 @@ class Caps(Weather):
         *,
         hint: bytes = b"",
         together: bool = False,
+        keys: Sequence[int] = (),
         after: float = REFUSAL,
     ) -> None:
-        """*together*: the cap is of all keys together."""
+        """*together*: the cap is of all keys together; *keys*: only those have one."""
         super().__init__(random, latency)
         self._cap = cap
         self._status = status
         self._headers: Headers = ((b"retry-after", hint),) if hint else ()
         self._together = together
+        self._keys = keys
         self._after = after
         self._under_way: dict[int, int] = {}
 
@@ -231,6 +231,8 @@ class Caps(Weather):
         self._under_way[self._place(ask)] -= 1
 
     def refuses(self, ask: Ask, now: float) -> float:
+        if self._keys and ask.key not in self._keys:
+            return 0.0
         return 0.0 if self._under_way.get(self._place(ask), 0) < self._cap(now) else inf
 
 
