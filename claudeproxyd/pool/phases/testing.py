@@ -128,7 +128,7 @@ class Testing(Phase):
 
     def _excuse(self, gate: Gate[Any], now: float) -> None:
         """Less load does not help: it is chance, or it is counted by time."""
-        if gate.kind is Kind.QUOTA and now >= gate.unpaced_until and now - gate.since >= LEAST:
+        if gate.kind is Kind.QUOTA and not gate.slow and now >= max(gate.unpaced_until, gate.since + LEAST):
             gate.pace(self._taken / (now - gate.since), now)
         else:
             gate.be_free(now, min(EXCUSED, 1.25 * gate.share + 0.1))
