@@ -86,11 +86,11 @@ class Testing(Phase):
         self._judge(gate, now)
 
     def _ripen(self, gate: Gate[Any], now: float) -> None:
-        """Count what is back, in the order of the grants. What is old enough and has not failed has passed."""
+        """Count in the order of the grants: what is old enough, and passed if it has not failed. Or what is back."""
         ripe = now - 2 * gate.cost
         while self._young:
             serial = next(iter(self._young))
-            if self._young[serial] > ripe and serial not in self._ended:
+            if self._young[serial] > ripe and not (gate.slow and serial in self._ended):
                 return
             del self._young[serial]
             self._judged += 1
