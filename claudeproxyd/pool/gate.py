@@ -29,6 +29,8 @@ MEMORY = 32
 PRIOR = 8
 #: How much longer a streak of bad luck may be, for each attempt in one that is excused.
 STREAK = 12
+#: Failures are slow where they take so many times as long as answers.
+SLOW = 1.25
 #: Failures in a row from which a place is down where failures take longer than answers; more where more are under way.
 RUN = 4
 #: Seconds that an answer takes as long as none was seen, and over how many of them that is a mean.
@@ -161,7 +163,7 @@ class Gate(Generic[P]):
     @property
     def slow(self) -> bool:
         """Whether answers are back before failures."""
-        return self.cost > self.answer
+        return self.cost > SLOW * self.answer
 
     def wait(self, size: int, now: float) -> float:
         """Seconds until an attempt of that size, in bytes, is in pace; 0 where there is none."""

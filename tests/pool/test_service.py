@@ -271,7 +271,7 @@ class AffinityTests(PoolTestCase):
         self.assertEqual(self.serve(pool), "a")
 
     def test_stays_when_its_credential_fails_by_chance(self) -> None:
-        """One failure that passes is no reason to leave a prompt cache: the session comes back with its next request."""
+        """One failure that passes is no reason to leave a prompt cache: the session's next request comes back."""
         pool = self.pool("ab")
         self.serve(pool)
         failed = self.take(pool, session="s")
