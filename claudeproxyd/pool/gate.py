@@ -1,7 +1,7 @@
-"""How much a place that fails now and then is given: learned, and never nothing. Pure: times are passed in.
+"""Learn how much a place that fails now and then may be given, which is never nothing. Pure: times are passed in.
 
 A failure that passes by itself says nothing about the next request, so it must not stop it. A gate counts such failures
-as evidence, and holds back only where less load makes the place fail less. What it makes of the evidence depends on its
+as evidence, and holds back only where less load makes the place fail less. How it takes the evidence depends on its
 *phase*; :mod:`~claudeproxyd.pool.phases` has the five of them, and docs/pool.md tells it as a story.
 
 Failures are counted against grants and not against results, for a failure is back in milliseconds and a success in
@@ -96,7 +96,7 @@ class Gate(Generic[P]):
         self.armed = inf
         """The caller's: the :attr:`due` that is in its deadline heap."""
         self.kind = Kind.TRANSIENT
-        """Of the last failure, like ``reason``; the caller sets both."""
+        """The last failure's, like ``reason``; the caller sets both."""
         self.reason = ""
         self.shared = False
         """Another daemon is known that uses the place, too; the caller says so."""
@@ -105,14 +105,14 @@ class Gate(Generic[P]):
         self.last_failure = now
         self.last_pass = now
         self.not_before = 0.0
-        """What is down is not tried before: the upstream said so."""
+        """No probe goes before: the upstream said so."""
         self.cost = 0.0
         """Seconds that failures take."""
         self.answer = ANSWER
         """Seconds until an answer begins, on average."""
         self._answers = 0
         self._begun: set[int] = set()
-        """Those under way whose answer has."""
+        """Leases under way whose answer has."""
         self.newest_failed = self._newest_passed = 0
         self._passed_sent = now
         """When the newest that passed was granted."""
@@ -121,9 +121,9 @@ class Gate(Generic[P]):
         self.over = 0
         """Up to that lease it is history what becomes of them: an outage was over when it was sent."""
         self.peak = float(in_flight)
-        """What was under way lately, at most."""
+        """Attempts that were under way lately, at most."""
         self.known = float(in_flight)
-        """What was carried before less was let through."""
+        """Attempts at once that were carried before less was let through."""
         self.tolerance = 0.0
         """The share of the grants that may fail without a test."""
         self.credit = 0.0
@@ -137,7 +137,7 @@ class Gate(Generic[P]):
 
     @property
     def open(self) -> bool:
-        """Whether one more attempt may be under way. The pace is asked for by :meth:`wait`."""
+        """Return whether one more attempt may be under way. The pace is asked for by :meth:`wait`."""
         return self.in_flight < self.limit
 
     @property
@@ -147,26 +147,26 @@ class Gate(Generic[P]):
 
     @property
     def share(self) -> float:
-        """Of the attempts granted lately, how many failed."""
+        """Return the share of the attempts granted lately that failed."""
         return min(1.0, self._failures / self._grants)
 
     @property
     def odds(self) -> float:
-        """How likely a failure here says nothing about the request: 1 where that is being found out."""
+        """Return how likely a failure here says nothing about the request: 1 where that is being found out."""
         return 1.0 if self.condition in (Condition.TESTING, Condition.DOWN) else self.share
 
     @property
     def look(self) -> float:
-        """Seconds after which what has not failed has passed."""
+        """Return the seconds after which what has not failed has passed."""
         return max(2 * self.cost, LOOK)
 
     @property
     def slow(self) -> bool:
-        """Whether answers are back before failures."""
+        """Return whether answers are back before failures."""
         return self.cost > SLOW * self.answer
 
     def wait(self, size: int, now: float) -> float:
-        """Seconds until an attempt of that size, in bytes, is in pace; 0 where there is none."""
+        """Return the seconds until an attempt of that size, in bytes, is in pace; 0 where there is none."""
         return self.phase.wait(size, now)
 
     # -- what happens
@@ -242,7 +242,7 @@ class Gate(Generic[P]):
             self.phase.failed(self, serial, size, now)
 
     def _nothing_passes(self) -> bool:
-        """Whether so many failed in a row that it is no chance."""
+        """Return whether so many failed in a row that it is no chance."""
         return self.slow and self._run >= max(RUN, self.peak / 4)
 
     def tick(self, now: float) -> bool:
@@ -269,7 +269,7 @@ class Gate(Generic[P]):
         self._enter(Paced(rate, now), now)
 
     def go_down(self, now: float, *, held: bool, tolerance: float = 0.0) -> None:
-        """Only probe from now on. What holds again afterwards: the limit that was known, or that *tolerance*."""
+        """Only probe from now on. Afterwards the limit holds again that was known (*held*), or that *tolerance*."""
         self._enter(Down(held=held, tolerance=tolerance), now)
 
     def _enter(self, phase: Phase, now: float) -> None:

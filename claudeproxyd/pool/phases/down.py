@@ -45,21 +45,21 @@ class Down(Phase):
         self._tolerance = tolerance
         self._may_probe = False
         self._probes: dict[int, float] = {}
-        """Those that are out, the oldest first, and when they went."""
+        """Probes that are out, the oldest first, and when they went."""
         self._ramping = False
         self._stumbles = 0
         """Failures since the first of them went."""
         self._taken = 0
-        """What was granted since then, and did not fail."""
+        """Attempts that were granted since then, and did not fail."""
 
     def begin(self, gate: Gate[Any], now: float) -> None:
         self._news = gate.newest_failed
-        """What is no newer than that says nothing of now."""
+        """Leases up to that one say nothing of now."""
         self._probed = self._began = now
         self._rest(gate, now)
 
     def _rest(self, gate: Gate[Any], now: float) -> None:
-        """The next probe goes a while after the last one; where failures are slow, beside it."""
+        """Let the next probe go a while after the last one; where failures are slow, beside it."""
         gate.limit = gate.in_flight
         self._may_probe = False
         out = now - gate.last_pass
@@ -67,7 +67,7 @@ class Down(Phase):
         gate.due = min(max(now, self._probed + pause, gate.not_before), self._silent_at(gate))
 
     def _silent_at(self, gate: Gate[Any]) -> float:
-        """When the oldest probe will have passed unless it has failed; infinite where none is out."""
+        """Return when the oldest probe will have passed unless it has failed; infinite where none is out."""
         return next(iter(self._probes.values()), inf) + gate.look
 
     def _let_probe(self, gate: Gate[Any], due: float) -> None:

@@ -51,14 +51,14 @@ class Limited(Phase):
         self._went = 0
         """How many did."""
         self._tried: set[int] = set()
-        """Those of them that have not passed yet."""
+        """Leases among them that have not passed yet."""
         self._mark = -1
         """The newest lease when something was refused: what is older is no news."""
         self._passes = 0
         """Since a try was refused."""
         self._yielded = False
         self._taken = 0
-        """What was granted lately, less what was refused."""
+        """Attempts granted lately, less those refused."""
 
     def begin(self, gate: Gate[Any], now: float) -> None:
         gate.limit = max(gate.limit if gate.limit < inf else gate.in_flight, 1)
@@ -68,7 +68,7 @@ class Limited(Phase):
         self._arm(gate, now)
 
     def _pause(self) -> float:
-        """Seconds between two tries: the longer the limit has held, the more."""
+        """Return the seconds between two tries: the longer the limit has held, the more."""
         return max(0.1, min((self._ended - self._sure) / 8, DOUBT))
 
     def _arm(self, gate: Gate[Any], now: float) -> None:
@@ -132,7 +132,7 @@ class Limited(Phase):
         return True
 
     def _succeeded(self, gate: Gate[Any], now: float) -> None:
-        """None of those that went beyond the limit was refused."""
+        """Raise the limit: none of those that went beyond it was refused."""
         limit = gate.limit - self._beyond + self._went
         quick = self._pause() <= 0.1
         self._sure = now - (now - self._sure) / 4

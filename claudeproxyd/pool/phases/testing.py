@@ -1,4 +1,4 @@
-"""Whether less load makes a place fail less. Pure."""
+"""Find out whether less load makes a place fail less. Pure."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class Testing(Phase):
         self.held = gate.condition is not Condition.FREE
         gate.known = max(known, 1.0)
         self._mark = gate.newest
-        """What is older is not of the test."""
+        """Older leases are not of the test."""
         self._before = gate.share
         self._floor: float = 1.0
         self._young: dict[int, float] = {}
         """Leases that are too young to be judged, and when they were granted."""
         self._ended: dict[int, bool] = {}
-        """Those of them that are back, and whether they failed. What passes may be back before what fails, or the
-        reverse, so that none counts before those that were granted earlier."""
+        """Leases among them that are back, and whether they failed. None counts before those that were granted earlier:
+        passes may be back before failures, or the reverse."""
         self._judged = 0
         self._bad = 0
-        """Of those that were judged."""
+        """How many of the judged ones failed."""
         self._taken = 0
-        """What was granted, less what failed."""
+        """Attempts granted, less those that failed."""
         self._lone: int | None = None
         """One that went though all slots were held, to learn anything at all: -1 until it goes."""
 
@@ -118,7 +118,7 @@ class Testing(Phase):
             gate.hold(now)
 
     def _is_down(self, gate: Gate[Any]) -> bool:
-        """Whether nearly everything fails."""
+        """Return whether nearly everything fails."""
         judged, bad = self._judged, self._bad
         if gate.in_flight:
             return judged >= 8 and ((bad >= DOWN * judged and gate.share >= 0.65) or bad == judged >= 10)
