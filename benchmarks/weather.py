@@ -58,6 +58,10 @@ NOTES = """## What is missed, and why
   ten probes in an outage is what being back within a quarter of a second costs; with one client that is as many as it has
   successes. In long outages probes are two a second, and fewer after a minute. With long answers a failure is told from an
   answer by its time alone.
+- **Outages whose failures are slow** (`failures of 1 s`, `of 3 s`): a third of a second until the first answer is back that
+  was sent after the end, in each of ten outages a minute.
+- **`caches, 500-10x3`**: a request that failed at its key is tried again on another, where its prompt is cold; the oracle
+  picks one that has it. Sessions themselves stay.
 - **Bursts in which 95 % fail** (`bursts`): the one in twenty that passes looks like the end of it.
 - **Small caps** (`cc-1`, `cc-2`, `mix cc-10`, 400 and 1,000 clients): attempts. The first burst is refused as a whole, and
   a cap of one or two is asked now and then whether it has become larger; both weigh where there are few successes.
