@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
@@ -15,6 +15,7 @@ from zope.interface.verify import verifyClass
 from claudeproxyd.interfaces import ICredentialPool, ILease
 from claudeproxyd.leases import Candidate, Credential, LeaseRequest
 from claudeproxyd.outcomes.types import Outcome
+from tests.dispatch.fakes import PoolWithoutOperators
 from tests.weather.upstream import Ask, Weather
 
 #: A key of which more fails is not worth the cache that it has.
@@ -37,7 +38,7 @@ class OracleLease:
 
 
 @implementer(ICredentialPool)
-class OraclePool:
+class OraclePool(PoolWithoutOperators):
     """Grants what will not be refused for sure, at the key that fails least; who cannot be served waits."""
 
     def __init__(self, clock: Clock, weather: Weather, credentials: Sequence[Credential]) -> None:
@@ -108,26 +109,6 @@ class OraclePool:
 
     def ready_in(self, request: LeaseRequest) -> float | None:
         return 0.0
-
-    def snapshot(self) -> Sequence[Mapping[str, Any]]:
-        return []
-
-    def queued(self) -> Sequence[Mapping[str, Any]]:
-        return []
-
-    def gauges(self) -> Mapping[str, int]:
-        return {}
-
-    def clear(self, provider: str | None, credential: str | None, model: str | None) -> int:
-        return 0
-
-    def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
-        return False
-
-    def reload(
-        self, credentials: Sequence[Any], settings: Any, provider_limits: Mapping[str, int] | None = None
-    ) -> None:
-        pass
 
 
 verifyClass(ICredentialPool, OraclePool)
