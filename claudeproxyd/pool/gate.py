@@ -25,7 +25,7 @@ P = TypeVar("P")
 
 #: Shares are means over some so many grants, and over those under way.
 MEMORY = 32
-#: A gate that is new begins as if that many more had been granted and none had failed.
+#: A gate that is new begins as if so many more had been granted and none had failed, and so many answers been seen.
 PRIOR = 8
 #: How much longer a streak of bad luck may be, for each attempt in one that is excused.
 STREAK = 12
@@ -110,7 +110,7 @@ class Gate(Generic[P]):
         """Seconds that failures take."""
         self.answer = ANSWER
         """Seconds until an answer begins, on average."""
-        self._answers = 0
+        self._answers = PRIOR
         self._begun: set[int] = set()
         """Leases under way whose answer has."""
         self.newest_failed = self._newest_passed = 0
