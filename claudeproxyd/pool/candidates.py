@@ -143,7 +143,7 @@ class Candidates:
             self.newest += 1
             lease = Lease(self._on_release, self._on_probe_succeeded, request, route, pair, self.newest, now)
             if affinity is not None and affinity.target is not pooled:
-                lease.overflow = model.busy(affinity.target)
+                lease.overflow = model.keeps(affinity.target, failed=affinity.target.credential in request.tried)
             if model.cooldowns or pooled.cooldown or model.cooldown or provider.cooldown:
                 lease.probes = [cooldown for cooldown in cooldowns_on(pair) if cooldown.limit < UNLIMITED]
                 for cooldown in lease.probes:

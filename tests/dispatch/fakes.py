@@ -310,8 +310,32 @@ class FakeLease:
 verifyClass(ILease, FakeLease)
 
 
+class PoolWithoutOperators:
+    """A part of fake pools: nothing is shown, cleared, disabled or reloaded."""
+
+    def snapshot(self) -> Sequence[Mapping[str, Any]]:
+        return []
+
+    def queued(self) -> Sequence[Mapping[str, Any]]:
+        return []
+
+    def gauges(self) -> Mapping[str, int]:
+        return {}
+
+    def clear(self, provider: str | None, credential: str | None, model: str | None) -> int:
+        return 0
+
+    def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
+        return False
+
+    def reload(
+        self, credentials: Sequence[Any], settings: Any, provider_limits: Mapping[str, int] | None = None
+    ) -> None:
+        pass
+
+
 @implementer(ICredentialPool)
-class FakePool:
+class FakePool(PoolWithoutOperators):
     """Offers its credentials in order, those that failed last, those given up never."""
 
     def __init__(self, *credentials: Credential) -> None:
@@ -359,26 +383,6 @@ class FakePool:
 
     def ready_in(self, lease_request: Any) -> float | None:
         return self.soonest
-
-    def snapshot(self) -> Sequence[Mapping[str, Any]]:
-        return []
-
-    def queued(self) -> Sequence[Mapping[str, Any]]:
-        return []
-
-    def gauges(self) -> Mapping[str, int]:
-        return {}
-
-    def clear(self, provider: str | None, credential: str | None, model: str | None) -> int:
-        return 0
-
-    def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
-        return False
-
-    def reload(
-        self, credentials: Sequence[Any], settings: Any, provider_limits: Mapping[str, int] | None = None
-    ) -> None:
-        pass
 
 
 verifyClass(ICredentialPool, FakePool)

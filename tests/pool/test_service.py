@@ -270,6 +270,15 @@ class AffinityTests(PoolTestCase):
         busy.release(CANCELLED)
         self.assertEqual(self.serve(pool), "a")
 
+    def test_stays_when_its_credential_fails_by_chance(self) -> None:
+        """One failure that passes is no reason to leave a prompt cache: the session's next request comes back."""
+        pool = self.pool("ab")
+        self.serve(pool)
+        failed = self.take(pool, session="s")
+        failed.release(TRANSIENT)
+        self.assertEqual(self.serve(pool, tried={failed.candidate.credential}), "b")
+        self.assertEqual(self.serve(pool), "a")
+
     def test_ttl_of_rest(self) -> None:
         """An affinity outlives its last use by affinity_ttl, and not its first."""
         pool = self.pool("ab", affinity_ttl=100.0)
