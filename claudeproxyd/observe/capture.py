@@ -45,7 +45,7 @@ _ours = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[\w.-]+\.json", re.ASCII).fullmatch
 _unsafe = re.compile(r"[^\w.-]", re.ASCII).sub
 
 
-class Body:
+class RecordedBody:
     """Collects one body, as it came."""
 
     __slots__ = ("_capture", "_parts", "_reads", "_size", "kept")
@@ -92,8 +92,8 @@ class Transcript:
         self._request: tuple[str, str, Headers] | None = None
         self._answer: tuple[int, Headers] | None = None
         self._failure: str | None = None
-        self._sent = Body(capture)
-        self._received = Body(capture)
+        self._sent = RecordedBody(capture)
+        self._received = RecordedBody(capture)
 
     def request(self, method: str, path: str, headers: Headers, body: bytes) -> None:
         """The request, as it was sent; *path* is a path with its query or a URL."""

@@ -7,7 +7,8 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
-from claudeproxyd.translate.conversation import ToolUse, Turn, Unsupported
+from claudeproxyd.errors import Unsupported
+from claudeproxyd.translate.conversation import ToolUse, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

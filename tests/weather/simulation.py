@@ -14,19 +14,21 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from claudeproxyd.config.schema import Model, Pool, Provider, RouteTo, Streaming, Timeouts
-from claudeproxyd.dispatch.call import Call
+from claudeproxyd.dispatch.body import Body
 from claudeproxyd.dispatch.dispatcher import Dispatcher
+from claudeproxyd.dispatch.request import ApiRequest
+from claudeproxyd.dispatch.retries import RetryBudget
+from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import IDownlink, IExecutor
 from claudeproxyd.leases import Credential
-from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.hints import foreseen
 from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Phase
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
-from tests.dispatch.fakes import FakeBuffered, FakeDownlink, FakeSink, FakeSource
+from tests.dispatch.fakes import FakeAccount, FakeBuffered, FakeDownlink, FakeSink, FakeSource
 from tests.weather.oracle import OraclePool
 from tests.weather.upstream import EPOCH, Ask, Headers, Latency, Reply, Weather
 
@@ -140,13 +142,13 @@ class WeatherExecutor:
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
 
-    def cannot_carry(self, call: Any, route: Any) -> str | None:
+    def prepare(self, request: Any, route: Any) -> None:
         return None
 
     def messages(self, attempt: Any) -> Deferred[Any]:
         simulation = self._simulation
         clock, weather = simulation.clock, simulation.weather
-        ask = simulation.asks[attempt.call.principal.name]
+        ask = simulation.asks[attempt.request.principal.name]
         ask = ask._replace(key=int(attempt.credential.name[1:]), model=attempt.route.model)
         now = clock.seconds()
         simulation.result.attempts += 1
@@ -178,7 +180,7 @@ class WeatherExecutor:
                 answered.errback(AttemptFailed(judged.outcome, judged.answer))
 
         ending = clock.callLater(reply.after, end)
-        simulation.began[attempt.call.principal.name] = now
+        simulation.began[attempt.request.principal.name] = now
         return answered
 
     def count_tokens(self, attempt: Any) -> Deferred[Any]:
@@ -263,7 +265,7 @@ class Simulation:
                 # Its state is shared, so each hears of the others.
                 pool.merge({})
         self.pools.append(pool)
-        return Dispatcher(
+        services = DispatchServices(
             clock=self.clock,  # type: ignore[arg-type]
             pool=pool,
             router=Router(
@@ -279,9 +281,11 @@ class Simulation:
             streaming=Streaming(),
             timeouts={name: Timeouts() for name in scenario.providers},
             estimate=len,
+            budget=RetryBudget(settings.retry_budget),
             jitter=Random(self.random.random()),
             wall=lambda: EPOCH + self.clock.seconds(),
         )
+        return Dispatcher(services)
 
     def told(self, headers: Headers) -> tuple[float | None, Any]:
         """What a good answer's headers say of limits."""
@@ -344,19 +348,19 @@ class Simulation:
                     self.result.failed[str(status)] += 1
                 self._again(number, 0.2)
 
-        call = Call(
+        body = Body(self._bodies[model], FakeAccount([]))
+        request = ApiRequest(
             request_id="req",
             principal=Principal(name),
-            envelope=read_envelope(self._bodies[model]),
+            envelope=body.envelope(count_tokens=False),
             headers=[(b"x-claude-code-session-id", name.encode())],
             query=b"",
             count_tokens=False,
             started=clock.seconds(),
-            downlink=SimulatedDownlink(clock, ended),
         )
         self.began[name] = clock.seconds()
         dispatcher = self._dispatchers[number % len(self._dispatchers)]
-        served = dispatcher.serve(call)
+        served = dispatcher.serve(request, body, SimulatedDownlink(clock, ended)).done
         if not served.called:
             self._open[served] = None
             served.addBoth(lambda _: self._open.pop(served, None))

@@ -14,6 +14,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.gathering import Unshown, gathered
 from claudeproxyd.executors.gemini.models import entry, read_page
 from claudeproxyd.executors.google import authorization
@@ -26,7 +27,6 @@ from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
 from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import Phase
-from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
 from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
@@ -37,7 +37,7 @@ from claudeproxyd.translate.signatures import Signatures
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
-    from claudeproxyd.dispatch.call import Call
+    from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.executors.google import SafetySettings
     from claudeproxyd.executors.services import Services
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
@@ -76,13 +76,9 @@ class GeminiExecutor(HTTPExecutor):
             (f"HARM_CATEGORY_{category}", threshold) for category, threshold in own.safety_settings.items()
         ]
 
-    def cannot_carry(self, call: Call, route: Route) -> str | None:
-        """Translates the request, and keeps what comes of it for the attempts."""
-        try:
-            call.prepare(route, self._translate(call, route, call.envelope.body))
-        except Unsupported as e:
-            return str(e)
-        return None
+    def prepare(self, request: ApiRequest, route: Route) -> GeminiRequest:
+        """Translate the request. Raises Unsupported."""
+        return self._translate(request, route, request.envelope.body)
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
@@ -90,7 +86,7 @@ class GeminiExecutor(HTTPExecutor):
         if request.empty:
             return self._empty(attempt, request)
         with self._outcomes(attempt):
-            if attempt.call.envelope.stream:
+            if attempt.request.envelope.stream:
                 return await self._stream(
                     await self._generate(attempt, request, streamed=True),
                     attempt,
@@ -152,9 +148,9 @@ class GeminiExecutor(HTTPExecutor):
             streamed=streamed,
         )
 
-    def _translate(self, call: Call, route: Route, body: bytes, *, signed: bool = True) -> GeminiRequest:
+    def _translate(self, request: ApiRequest, route: Route, body: bytes, *, signed: bool = True) -> GeminiRequest:
         """*signed*: with what Google has signed. Raises Unsupported."""
-        version = value_of(call.headers, b"anthropic-version") or DEFAULT_VERSION
+        version = value_of(request.headers, b"anthropic-version") or DEFAULT_VERSION
         return translate(
             read_conversation(
                 body, family=self.family if signed else "", policy=POLICY, version=version.decode("latin-1")
@@ -172,23 +168,22 @@ class GeminiExecutor(HTTPExecutor):
 
     def _request(self, attempt: Attempt) -> GeminiRequest:
         """What was prepared for the attempt's route. Raises AttemptFailed."""
-        call, route, signed = attempt.call, attempt.route, attempt.body is None
-        if signed and route in call.prepared:
-            request: GeminiRequest = call.prepared[route]
-            return request
+        signed, prepared = attempt.body is None, attempt.prepared
+        if signed and isinstance(prepared, GeminiRequest):
+            return prepared
         # An upstream refused signatures: none that are remembered, or stand beside a search, go up either. Or a reload
         # has made this provider one of Google's while the request waited for it.
+        asked = attempt.request
         try:
-            return self._translate(call, route, attempt.body or call.envelope.body, signed=signed)
+            return self._translate(asked, attempt.route, attempt.body or asked.envelope.body, signed=signed)
         except Unsupported as e:
-            raise self.judge.failed(
-                attempt, phase=Phase.CONNECT, failure="cannot_carry", body=str(e).encode()
-            ) from None
+            reason = str(e).encode()
+            raise self.judge.failed(attempt, phase=Phase.CONNECT, failure="cannot_carry", body=reason) from None
 
     # -- down
 
     def _machine(self, attempt: Attempt, request: GeminiRequest, *, whole: bool) -> BlockMachine:
-        envelope = attempt.call.envelope
+        envelope = attempt.request.envelope
         return BlockMachine(
             envelope.model,
             family=self.family,
@@ -225,7 +220,7 @@ class GeminiExecutor(HTTPExecutor):
 
     def _empty(self, attempt: Attempt, request: GeminiRequest) -> BufferedResponse | LocalStream:
         """``max_tokens: 0``, by which clients warm a cache: Google has no such request."""
-        streamed = attempt.call.envelope.stream
+        streamed = attempt.request.envelope.stream
         machine = self._machine(attempt, request, whole=not streamed)
         machine.usage.output = 0
         machine.finish("max_tokens")
