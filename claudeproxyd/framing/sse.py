@@ -65,7 +65,8 @@ class FrameSplitter:
         if self._after_cr or self._rest or not self._started:
             return []
         frames = data.split(_EMPTY_CRLF)
-        frames.pop()
+        if frames.pop():
+            return []  # a third line end, which belongs to the next frame
         for frame in frames:
             if not frame or b"\n" in frame or b"\r" in frame:
                 return []

@@ -83,6 +83,12 @@ class Frames(SynchronousTestCase):
 
         hold()
 
+    def test_split_behind_three_line_ends(self) -> None:
+        """A read that ends in three line ends keeps the last: it belongs to the next frame."""
+        stream = b"data: 1\r\n\r\ndata: 2\r\n\r\n\r\ndata: 3\r\n\r\n"
+        for cut in range(len(stream)):
+            self.assertEqual(frames(stream, 11, max(cut, 11)), frames(stream), cut)
+
     def test_any_line_end(self) -> None:
         """Which of the three ends a line has makes no difference."""
 
