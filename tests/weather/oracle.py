@@ -33,6 +33,10 @@ class OracleLease:
     def probe_succeeded(self) -> None:
         pass
 
+    def return_unused(self) -> None:
+        """The weather counts attempts, not grants."""
+        self._pool.serve()
+
     def release(self, outcome: Outcome) -> None:
         self._pool.serve()
 
