@@ -16,7 +16,7 @@ from zope.interface import implementer
 from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.interfaces import IEventConsumer
 from claudeproxyd.outcomes.classify import classify
-from claudeproxyd.outcomes.types import AttemptFailed, Evidence, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, Evidence, Failure, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,11 +166,11 @@ class Relay:
         self._held_bytes += len(batch.frames)
         self._held_count += batch.count
         if batch.ended:
-            self._fail("cut", "the stream ended before its first content event")
+            self._fail(Failure.CUT, "the stream ended before its first content event")
         elif self._held_bytes > self._settings.max_event_bytes:
-            self._fail("malformed", "too much came before the first content event")
+            self._fail(Failure.MALFORMED, "too much came before the first content event")
 
-    def _fail(self, failure: str, why: str) -> None:
+    def _fail(self, failure: Failure, why: str) -> None:
         response = self._response
         evidence = Evidence(family=self._family, phase=Phase.STREAM, failure=failure, body=why.encode())
         self._end(AttemptFailed(classify(evidence)))
@@ -253,4 +253,4 @@ class Relay:
         if now >= cut_at:
             self._give_up(CancelReason.STALLED)
         elif now >= content_by:
-            self._fail("content_timeout", "no content event came in time")
+            self._fail(Failure.CONTENT_TIMEOUT, "no content event came in time")

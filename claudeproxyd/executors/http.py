@@ -29,7 +29,7 @@ from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.observe.scrub import redact_bytes, redact_headers
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.hints import foreseen
-from claudeproxyd.outcomes.types import AttemptFailed, Evidence, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, Evidence, Failure, Phase
 from claudeproxyd.upstream.errors import IdleTimedOut, UpstreamError
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class HTTPExecutor(ABC):
             )
         except ModelFault as e:
             words = str(e).encode()
-            raise self.judge.failed(attempt, phase=Phase.ANSWER, failure="model_fault", body=words) from None
+            raise self.judge.failed(attempt, phase=Phase.ANSWER, failure=Failure.MODEL_FAULT, body=words) from None
         except MalformedAnswer:
             raise self._not_claude(body[:MAX_ERROR_ANSWER], response, attempt) from None
         whole.bytes_in = len(raw)
@@ -256,7 +256,7 @@ class HTTPExecutor(ABC):
     def _not_claude(self, body: bytes, response: Response, attempt: Attempt) -> AttemptFailed:
         """A 200 that is HTML, empty, of the wrong type, or an error object."""
         return self.judge.failed(
-            attempt, phase=Phase.ANSWER, status=200, headers=response.headers, body=body, failure="not_claude"
+            attempt, phase=Phase.ANSWER, status=200, headers=response.headers, body=body, failure=Failure.NOT_CLAUDE
         )
 
     @contextmanager

@@ -10,7 +10,7 @@ from claudeproxyd.headers import Headers
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.outcomes.bodies import read_error
 from claudeproxyd.outcomes.classify import classify, context_overflow
-from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Failure, Phase
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
@@ -32,7 +32,7 @@ class Judge:
         attempt: Attempt,
         *,
         phase: Phase,
-        failure: str = "",
+        failure: Failure | None = None,
         status: int = 0,
         headers: Headers = (),
         body: bytes = b"",
@@ -90,7 +90,7 @@ class Judge:
         headers: Headers,
         body: bytes,
         message_committed: bool,
-        failure: str = "",
+        failure: Failure | None = None,
     ) -> Evidence:
         return Evidence(
             family=self._family,

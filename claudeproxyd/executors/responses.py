@@ -15,7 +15,7 @@ from claudeproxyd.messages.loose import UNREADABLE, is_word, read_object
 from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.messages.usage import Usage, count
 from claudeproxyd.observe.scrub import redact_bytes
-from claudeproxyd.outcomes.types import AttemptFailed, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, Failure, Phase
 from claudeproxyd.upstream.errors import UpstreamError
 
 if TYPE_CHECKING:
@@ -306,10 +306,10 @@ class StreamingResponse:
 
     def broken(self, reason: Exception) -> None:
         """The body is over and not whole."""
-        if isinstance(reason, UpstreamError) and reason.failure != "cut":
+        if isinstance(reason, UpstreamError) and reason.failure is not Failure.CUT:
             self._break(reason.failure, str(reason))
         else:
-            self._break("cut", _CUT)
+            self._break(Failure.CUT, _CUT)
 
     def _last(self, batch: Batch, consumer: IEventConsumer) -> None:
         """What nothing comes after: the end of the message, an error, or a cut."""
@@ -325,7 +325,7 @@ class StreamingResponse:
         if batch.error is not None:
             self._refuse(batch.error)
         else:
-            self._break("cut", _CUT)
+            self._break(Failure.CUT, _CUT)
 
     def _holds(self, size: int) -> None:
         if size != self._held:
@@ -333,9 +333,9 @@ class StreamingResponse:
             self._held = size
 
     def _spoilt(self, error: Exception) -> None:
-        self._break("model_fault" if isinstance(error, ModelFault) else "malformed", str(error))
+        self._break(Failure.MODEL_FAULT if isinstance(error, ModelFault) else Failure.MALFORMED, str(error))
 
-    def _break(self, failure: str, why: str) -> None:
+    def _break(self, failure: Failure, why: str) -> None:
         if self._consumer is None:
             return
         if self._transcript is not None:

@@ -35,7 +35,7 @@ from claudeproxyd.outcomes.tables import (
     Hinted,
     Row,
 )
-from claudeproxyd.outcomes.types import Evidence, Kind, Outcome, Scope, Then
+from claudeproxyd.outcomes.types import Evidence, Failure, Kind, Outcome, Scope, Then
 from claudeproxyd.patterns import Pattern
 
 #: The outcomes that an operator's rule may name.
@@ -65,8 +65,8 @@ SHORT_HINT = 5.0
 SEARCHED_BY_RULES = 2_048
 
 #: Failures that are our own time-outs; once they have cost a request that long, the same candidate is not asked again.
-_TIMEOUTS = frozenset({"connect_timeout", "first_byte_timeout", "content_timeout", "idle_timeout"})
-_LONG_TIMEOUTS = _TIMEOUTS - {"connect_timeout"}
+_LONG_TIMEOUTS = frozenset({Failure.FIRST_BYTE_TIMEOUT, Failure.CONTENT_TIMEOUT, Failure.IDLE_TIMEOUT})
+_TIMEOUTS = _LONG_TIMEOUTS | {Failure.CONNECT_TIMEOUT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +157,9 @@ def _reason(case: Case) -> str:
     What stands in the place of an answer may be one, and what is no error object may quote the prompt.
     """
     evidence, error = case.evidence, case.error
-    is_answer = evidence.failure == "not_claude"
+    is_answer = evidence.failure is Failure.NOT_CLAUDE
     if evidence.failure and not is_answer:  # words of our own
-        return shortened(error.message) or evidence.failure
+        return shortened(error.message) or str(evidence.failure)
     if error.message and (error.in_error or not (is_answer or error.form == "text")):
         return shortened(error.message)
     what = "a 200 that is no answer of the API" if is_answer else f"status {evidence.status}"

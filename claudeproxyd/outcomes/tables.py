@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from claudeproxyd.outcomes.bodies import ErrorBody
-from claudeproxyd.outcomes.types import CANCELLED, Evidence, Kind, Outcome, Scope, Then
+from claudeproxyd.outcomes.types import CANCELLED, Evidence, Failure, Kind, Outcome, Scope, Then
 
 # What each kind comes to where no row says otherwise: what cools, what is done next, the first cooldown, its ceiling.
 CLIENT_FAULT = Outcome(Kind.CLIENT_FAULT, Scope.NONE, Then.ANSWER)
@@ -65,8 +65,7 @@ class Sign:
     text: re.Pattern[str] | None = None
     """How the upstream's sentence begins."""
     statuses: Container[int] = ()
-    failures: tuple[str, ...] = ()
-    """Of ``Evidence.failure``; ``*`` as above."""
+    failures: tuple[Failure, ...] = ()
     committed: bool | None = None
     """Whether part of a message had gone to the client."""
     count_tokens: bool | None = None
@@ -77,7 +76,7 @@ class Sign:
             (not self.names or any(_is_like(name, self.names) for name in case.names))
             and (self.text is None or self.text.match(case.error.message, 0, SEARCHED) is not None)
             and (not self.statuses or case.status in self.statuses)
-            and (not self.failures or _is_like(evidence.failure, self.failures))
+            and (not self.failures or evidence.failure in self.failures)
             and self.committed in (None, evidence.message_committed)
             and self.count_tokens in (None, evidence.count_tokens)
         )
@@ -143,9 +142,9 @@ CONTEXT_OVERFLOW = (
 
 BY_NAME: tuple[Row, ...] = (
     # client went away
-    Row(CANCELLED, (Sign(failures=("cancelled",)),)),
+    Row(CANCELLED, (Sign(failures=(Failure.CANCELLED,)),)),
     # our translator cannot carry the request on this route
-    Row(UNSUPPORTED, (Sign(failures=("cannot_carry",)),)),
+    Row(UNSUPPORTED, (Sign(failures=(Failure.UNSUPPORTED,)),)),
     # a field that the API does not know: its sentence begins with a name that the client chose
     Row(CLIENT_FAULT, (Sign(text=_starts(r".*: extra inputs are not permitted"), statuses=(400,)),)),
     # the model is unknown to, or not enabled or deployed for, this account
@@ -247,11 +246,7 @@ BY_NAME: tuple[Row, ...] = (
     # an answer that the model spoilt
     Row(
         MODEL_FAULT,
-        (
-            Sign(failures=("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL")),
-            Sign(failures=("TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE", "malformed_*")),
-            Sign(failures=("model_fault",)),
-        ),
+        (Sign(failures=(Failure.MODEL_FAULT,)),),
     ),
     # a thinking block of another key, model or family in the history
     Row(
@@ -284,14 +279,15 @@ BY_NAME: tuple[Row, ...] = (
         ),
     ),
     # a kept-alive connection closed before one byte of the answer
-    Row(STALE, (Sign(failures=("stale",)),)),
+    Row(STALE, (Sign(failures=(Failure.STALE,)),)),
     # a lack, or a fault, of ours
-    Row(INTERNAL, (Sign(failures=("internal",)),)),
+    Row(INTERNAL, (Sign(failures=(Failure.INTERNAL,)),)),
     # TLS: untrusted, expired, wrong name
-    Row(CONFIGURATION, (Sign(failures=("tls",)),)),
+    Row(CONFIGURATION, (Sign(failures=(Failure.TLS,)),)),
 )
 
-_CUT = ("cut", "malformed", "idle_timeout", "content_timeout")
+_NO_CONNECTION = (Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.DNS)
+_CUT = (Failure.CUT, Failure.MALFORMED, Failure.IDLE_TIMEOUT, Failure.CONTENT_TIMEOUT)
 
 BY_STATUS: tuple[Row, ...] = (
     # more bytes than this provider takes, or a proxy before it
@@ -307,7 +303,7 @@ BY_STATUS: tuple[Row, ...] = (
         (Sign(statuses=(404,)), Sign(statuses=(405, 501), count_tokens=True)),
     ),
     # 407 from a proxy; 508 from a daemon of this kind that the request has been through before
-    Row(CONFIGURATION, (Sign(statuses=(407, 508)), Sign(failures=("proxy_auth",)))),
+    Row(CONFIGURATION, (Sign(statuses=(407, 508)), Sign(failures=(Failure.PROXY_AUTH,)))),
     # 429, with a hint and without
     Row(QUOTA, (Sign(statuses=(429,)),), Hinted.COOLDOWN_AND_SCOPE),
     Row(OVERLOADED, (Sign(statuses=(529,)),), Hinted.COOLDOWN),
@@ -315,9 +311,12 @@ BY_STATUS: tuple[Row, ...] = (
     # 400, 409, 422 and other 4xx
     Row(CLIENT_FAULT, (Sign(statuses=range(400, 500)),)),
     # cannot connect, DNS fails, connect time-out
-    Row(replace(TRANSIENT, scope=Scope.PROVIDER), (Sign(failures=("connect", "connect_timeout", "dns")),)),
+    Row(
+        replace(TRANSIENT, scope=Scope.PROVIDER),
+        (Sign(failures=_NO_CONNECTION),),
+    ),
     # it takes requests and does not answer
-    Row(replace(TRANSIENT, passing=False, hung=True), (Sign(failures=("first_byte_timeout",)),)),
+    Row(replace(TRANSIENT, passing=False, hung=True), (Sign(failures=(Failure.FIRST_BYTE_TIMEOUT,)),)),
     # answer ended too early, a frame that does not parse, silence: before message commit
     Row(TRANSIENT, (Sign(failures=_CUT, committed=False),)),
     # the same after message commit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 
 
 class Kind(Enum):
@@ -128,6 +128,31 @@ class Phase(Enum):
     STREAM = "stream"
 
 
+class Failure(StrEnum):
+    """Why an attempt has no usable answer, where that is not said by the upstream's status or error."""
+
+    CONNECT = "connect"
+    CONNECT_TIMEOUT = "connect_timeout"
+    DNS = "dns"
+    TLS = "tls"
+    PROXY_AUTH = "proxy_auth"
+    STALE = "stale"
+    FIRST_BYTE_TIMEOUT = "first_byte_timeout"
+    IDLE_TIMEOUT = "idle_timeout"
+    CONTENT_TIMEOUT = "content_timeout"
+    CUT = "cut"
+    MALFORMED = "malformed"
+    NOT_CLAUDE = "not_claude"
+    """A 200 that is HTML, empty, of the wrong type, or an error object."""
+    MODEL_FAULT = "model_fault"
+    """The model, not its server, failed: by the reason that the upstream gives for its end."""
+    UNSUPPORTED = "cannot_carry"
+    """Found while translating."""
+    INTERNAL = "internal"
+    """Ours."""
+    CANCELLED = "cancelled"
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """All that :func:`classify` judges by."""
@@ -141,11 +166,7 @@ class Evidence:
     """Raw, lower-case names."""
     body: bytes = b""
     """The error body, decoded; of an in-band error the event's JSON."""
-    failure: str = ""
-    """Without a usable answer: connect, connect_timeout, dns, first_byte_timeout, idle_timeout, content_timeout, cut,
-    malformed, stale, tls, proxy_auth, not_claude (a 200 that is HTML, empty, the wrong type or an error object),
-    cannot_carry (found while translating), internal (ours), cancelled, or a finish reason that is the model's fault, as
-    it came."""
+    failure: Failure | None = None
     message_committed: bool = False
     count_tokens: bool = False
     refreshable: bool = False

@@ -7,7 +7,7 @@ passwords.
 
 from __future__ import annotations
 
-from claudeproxyd.outcomes.types import Phase
+from claudeproxyd.outcomes.types import Failure, Phase
 
 
 class UpstreamError(Exception):
@@ -15,36 +15,35 @@ class UpstreamError(Exception):
 
     phase: Phase
     """How far the request had come when it failed."""
-    failure: str
-    """The word for it in :attr:`claudeproxyd.outcomes.types.Evidence.failure`."""
+    failure: Failure
 
 
 class ConnectFailed(UpstreamError):
     """No connection: refused, unreachable, or lost before it was of use. Nothing was sent."""
 
     phase = Phase.CONNECT
-    failure = "connect"
+    failure = Failure.CONNECT
 
 
 class ConnectTimedOut(UpstreamError):
     """No connection in time, TLS and the wait for a free one included. Nothing was sent."""
 
     phase = Phase.CONNECT
-    failure = "connect_timeout"
+    failure = Failure.CONNECT_TIMEOUT
 
 
 class NameNotFound(UpstreamError):
     """The host's name has no address."""
 
     phase = Phase.CONNECT
-    failure = "dns"
+    failure = Failure.DNS
 
 
 class TLSFailed(UpstreamError):
     """The upstream's certificate is not trusted, not for this name or not valid now, or it does not speak our TLS."""
 
     phase = Phase.TLS
-    failure = "tls"
+    failure = Failure.TLS
 
 
 class ProxyRefused(UpstreamError):
@@ -54,14 +53,14 @@ class ProxyRefused(UpstreamError):
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
-        self.failure = "proxy_auth" if status == 407 else "connect"
+        self.failure = Failure.PROXY_AUTH if status == 407 else Failure.CONNECT
 
 
 class FirstByteTimedOut(UpstreamError):
     """The request is out, and no head of an answer came in time."""
 
     phase = Phase.HEAD
-    failure = "first_byte_timeout"
+    failure = Failure.FIRST_BYTE_TIMEOUT
 
 
 class _WithPhase(UpstreamError):
@@ -76,36 +75,36 @@ class IdleTimedOut(UpstreamError):
     """The answer began and then fell silent."""
 
     phase = Phase.ANSWER
-    failure = "idle_timeout"
+    failure = Failure.IDLE_TIMEOUT
 
 
 class Cut(_WithPhase):
     """The connection ended before the answer was whole."""
 
-    failure = "cut"
+    failure = Failure.CUT
 
 
 class Malformed(_WithPhase):
     """The answer is not the HTTP that we accept: its framing cannot be relied on."""
 
-    failure = "malformed"
+    failure = Failure.MALFORMED
 
 
 class TooLarge(UpstreamError):
     """A body that was to be read whole passed the reader's limit."""
 
     phase = Phase.ANSWER
-    failure = "malformed"
+    failure = Failure.MALFORMED
 
 
 class Lacking(UpstreamError):
     """We have no descriptor, port or memory left for a connection. Nothing was sent, and nobody else is to blame."""
 
     phase = Phase.CONNECT
-    failure = "internal"
+    failure = Failure.INTERNAL
 
 
 class InternalError(_WithPhase):
     """Our own code failed on the answer; the upstream is not to blame."""
 
-    failure = "internal"
+    failure = Failure.INTERNAL

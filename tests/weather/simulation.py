@@ -24,7 +24,7 @@ from claudeproxyd.interfaces import IDownlink, IExecutor
 from claudeproxyd.leases import Credential
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.hints import foreseen
-from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Failure, Phase
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
@@ -120,12 +120,12 @@ class Result:
 @lru_cache(maxsize=1024)
 def _judged(reply: Reply, second: int) -> AttemptFailed:
     """What a failure comes to, as an executor would have it. *second*: of the wall clock."""
-    body, answer, failure = b"", None, ""
+    body, answer, failure = b"", None, None
     if reply.status > 0:
         body = _BODY % _TYPES.get(reply.status, b"api_error")
         answer = ErrorAnswer(reply.status, list(reply.headers), body, verbatim=True)
     else:
-        failure = {0: "cut", -1: "connect", -2: "first_byte_timeout"}[reply.status]
+        failure = {0: Failure.CUT, -1: Failure.CONNECT, -2: Failure.FIRST_BYTE_TIMEOUT}[reply.status]
     phase = Phase.ANSWER if reply.status > 0 else Phase.HEAD
     status = max(reply.status, 0)
     evidence = Evidence("anthropic", phase, status, reply.headers, body, failure, now=EPOCH + second)

@@ -26,7 +26,7 @@ from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
 from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.usage import Usage
-from claudeproxyd.outcomes.types import Phase
+from claudeproxyd.outcomes.types import Failure, Phase
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
 from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
@@ -178,7 +178,7 @@ class GeminiExecutor(HTTPExecutor):
             return self._translate(asked, attempt.route, attempt.body or asked.envelope.body, signed=signed)
         except Unsupported as e:
             reason = str(e).encode()
-            raise self.judge.failed(attempt, phase=Phase.CONNECT, failure="cannot_carry", body=reason) from None
+            raise self.judge.failed(attempt, phase=Phase.CONNECT, failure=Failure.UNSUPPORTED, body=reason) from None
 
     # -- down
 
@@ -204,7 +204,7 @@ class GeminiExecutor(HTTPExecutor):
 
         def late(_: object, seconds: float) -> NoReturn:
             why = f"the answer was not whole within {seconds:g} seconds of its head"
-            raise self.judge.failed(attempt, phase=Phase.STREAM, failure="content_timeout", body=why.encode())
+            raise self.judge.failed(attempt, phase=Phase.STREAM, failure=Failure.CONTENT_TIMEOUT, body=why.encode())
 
         stream = await self._stream(response, attempt, Unshown(reader, MAX_WHOLE_ANSWER), _STREAMED)
         whole = gathered(stream, lambda: _message(machine, reader))

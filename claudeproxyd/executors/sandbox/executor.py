@@ -27,7 +27,7 @@ from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.ids import Ids
 from claudeproxyd.messages.usage import Usage
-from claudeproxyd.outcomes.types import ErrorAnswer, Phase
+from claudeproxyd.outcomes.types import ErrorAnswer, Failure, Phase
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
@@ -109,7 +109,7 @@ class SandboxExecutor:
         never = wishes.fault in ("stall", "pings-only") and not envelope.stream
         if limit and (never or delay > limit):
             await deferLater(self._clock, limit)
-            raise self._judge.failed(attempt, phase=Phase.HEAD, failure="first_byte_timeout")
+            raise self._judge.failed(attempt, phase=Phase.HEAD, failure=Failure.FIRST_BYTE_TIMEOUT)
         if never:
             await Deferred()
         if delay:
@@ -164,11 +164,11 @@ class SandboxExecutor:
                 case "error":
                     raise self._refusal(attempt, STATUS_OF_TYPE.get(wishes.error, 500), type=wishes.error)
                 case "cut":
-                    raise self._judge.failed(attempt, phase=Phase.ANSWER, failure="cut")
+                    raise self._judge.failed(attempt, phase=Phase.ANSWER, failure=Failure.CUT)
                 case "malformed":
                     body = b'{"type":"message","content":['
         if body is not None:
-            raise self._judge.failed(attempt, phase=Phase.ANSWER, status=200, body=body, failure="not_claude")
+            raise self._judge.failed(attempt, phase=Phase.ANSWER, status=200, body=body, failure=Failure.NOT_CLAUDE)
 
     def _fails_again(self, said: str, times: int) -> bool:
         key = hashlib.blake2b(said.encode(), digest_size=16).digest()

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from claudeproxyd.errors import STATUS_OF_TYPE, ClaudeError
 from claudeproxyd.interfaces import IStreamingResponse
-from claudeproxyd.outcomes.types import ErrorAnswer, Phase
+from claudeproxyd.outcomes.types import ErrorAnswer, Failure, Phase
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -157,7 +157,7 @@ class SandboxStream:
                 self._hand_on()
             case "stall":
                 if self._idle:
-                    self._after(self._idle, lambda: self._break(failure="idle_timeout"))
+                    self._after(self._idle, lambda: self._break(failure=Failure.IDLE_TIMEOUT))
             case "error":
                 status = STATUS_OF_TYPE.get(self._wishes.error, 500)
                 error = ClaudeError(status, "The sandbox breaks off, as it was asked to", type=self._wishes.error)
@@ -165,10 +165,10 @@ class SandboxStream:
                 answer = ErrorAnswer(status, self.headers, body, verbatim=True)
                 self._break(status=status, body=body, answer=answer)
             case fault:
-                self._break(failure=fault)
+                self._break(failure=Failure(fault))
 
     def _break(
-        self, *, failure: str = "", status: int = 0, body: bytes = b"", answer: ErrorAnswer | None = None
+        self, *, failure: Failure | None = None, status: int = 0, body: bytes = b"", answer: ErrorAnswer | None = None
     ) -> None:
         consumer = self._consumer
         self.stopProducing()
