@@ -11,6 +11,7 @@ from claudeproxyd.messages.ids import read_signature
 from claudeproxyd.translate.content import read_content, system_text, told, unexpected
 from claudeproxyd.translate.conversation import Native, Text, Thought, ToolResult, ToolUse, Unsupported
 from claudeproxyd.translate.field_policy import Action, not_carried
+from claudeproxyd.translate.steps import STEP
 from claudeproxyd.translate.turns import Said
 from claudeproxyd.translate.wire import Found, RawBlocks, decode_sealed, require, require_object
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.translate.conversation import Media
     from claudeproxyd.translate.field_policy import FieldPolicy
+    from claudeproxyd.translate.steps import Steps
     from claudeproxyd.translate.tools import Toolbox
     from claudeproxyd.translate.wire import Block, Message
 
@@ -44,21 +46,24 @@ class History:
         self.effort = ""
         """The last that a system message asked for."""
 
-    def read(self, messages: Sequence[Message]) -> None:
+    def read(self, messages: Sequence[Message]) -> Steps[None]:
         """Raises :class:`Unsupported`, with the place, for what the API would refuse and for what cannot be carried."""
         last_user = max((index for index, message in enumerate(messages) if message.role == "user"), default=-1)
         for index, message in enumerate(messages):
             content = message.content
             if message.role == "system":
-                self._system(index, message, stale=message.clear_at == "next_user_message" and index < last_user)
+                stale = message.clear_at == "next_user_message" and index < last_user
+                yield from self._system(index, message, stale=stale)
             elif content is UNSET:
                 raise Unsupported(f"messages.{index}.content: Field required")
             elif isinstance(content, str):
                 self.said.append(Said(message.role, index, [Text(content)] if content else []))
             else:
-                self._blocks(index, message.role, content)
+                yield from self._blocks(index, message.role, content)
+            if not index % STEP:
+                yield
 
-    def _system(self, index: int, message: Message, *, stale: bool) -> None:
+    def _system(self, index: int, message: Message, *, stale: bool) -> Steps[None]:
         """System text in mid-conversation. It stays where it is: the prefix must not change behind a cache's back."""
         texts: list[str] = []
         if message.output_config is not None and message.output_config.effort:
@@ -72,12 +77,14 @@ class History:
                     self._change_tools(block, place)
                 else:
                     texts.append(system_text(block, place))
+                if not (position + 1) % STEP:
+                    yield
         elif message.output_config is None:
             raise Unsupported(f"messages.{index}.content: Field required")
         if (text := "\n\n".join(filter(None, texts))) and not stale:
             self.said.append(Said("user", index, [Text(f"<system-reminder>\n{text}\n</system-reminder>")]))
 
-    def _blocks(self, index: int, role: Literal["user", "assistant"], blocks: Sequence[Block]) -> None:
+    def _blocks(self, index: int, role: Literal["user", "assistant"], blocks: Sequence[Block]) -> Steps[None]:
         said = Said(role, index)
         self.said.append(said)
         for position, block in enumerate(blocks):
@@ -97,13 +104,16 @@ class History:
                 case "tool_use":
                     said.parts.append(_tool_use(block, role, place))
                 case "tool_result":
-                    said.results.append((position, self._tool_result(block, role, (index, position))))
+                    result = yield from self._tool_result(block, role, (index, position))
+                    said.results.append((position, result))
                 case "tool_addition" | "tool_removal":
                     self._change_tools(block, place)
                 case "compaction":
                     said = self._compaction(block, said, place)
                 case _:
                     said.parts += self._other(block, (index, position))
+            if not (position + 1) % STEP:
+                yield
 
     def _thought(self, block: Block, role: str) -> list[Thought]:
         payload = read_signature(self._family, block.signature or "")
@@ -112,7 +122,7 @@ class History:
             return []
         return [Thought(thinking, payload)]
 
-    def _tool_result(self, block: Block, role: str, at: tuple[int, int]) -> ToolResult:
+    def _tool_result(self, block: Block, role: str, at: tuple[int, int]) -> Steps[ToolResult]:
         place = f"messages.{at[0]}.content.{at[1]}"
         if role != "user":
             raise Unsupported(f"{place}: `tool_result` blocks can only be in `user` messages")
@@ -123,6 +133,8 @@ class History:
         elif isinstance(block.content, list):
             for position, held in enumerate(block.content):
                 parts += self._held(held, at, position)
+                if not (position + 1) % STEP:
+                    yield
         elif block.content is not None:
             raise Unsupported(f"{place}.tool_result.content: Input should be a valid string or list")
         return ToolResult(tool_use_id, "", parts, is_error=bool(block.is_error))

@@ -12,14 +12,16 @@ from claudeproxyd.translate.content import system_text
 from claudeproxyd.translate.conversation import Conversation, Thinking, Unsupported
 from claudeproxyd.translate.field_policy import Action, dropped, not_carried
 from claudeproxyd.translate.history import History
+from claudeproxyd.translate.steps import at_once
 from claudeproxyd.translate.tools import Toolbox
 from claudeproxyd.translate.turns import take_turns
-from claudeproxyd.translate.wire import Source, decode_members, decode_request, misfit, require_object
+from claudeproxyd.translate.wire import Found, Source, decode_members, decode_request, misfit, require_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from claudeproxyd.translate.field_policy import FieldPolicy
+    from claudeproxyd.translate.steps import Steps
     from claudeproxyd.translate.wire import Block, Request
 
 _STRICTER = frozenset({"2026-10-21"})
@@ -33,6 +35,8 @@ _MOST_OBJECTS = 1_000_000
 """All that look like one are counted, before memory is spent on them; what models can read at once has fewer."""
 _MOST_BLOCKS = 100_000
 """The API takes as many messages; here the content blocks count as well, and system's: each costs time to read."""
+_MOST_TOOLS = 10_000
+"""As many as the API searches among."""
 _MOST_SCHEMA_BYTES = 1_048_576
 """Of all schemas together, which other backends get rewritten."""
 _MOST_STOP_SEQUENCES = 200
@@ -52,8 +56,15 @@ def read_conversation(body: bytes, *, family: str, policy: FieldPolicy, version:
     Raises :class:`Unsupported` for what the API itself would refuse, in its words, and for what
     *policy* rejects. Schemas and tool inputs are views into *body*.
     """
+    return at_once(reading(body, family=family, policy=policy, version=version))
+
+
+def reading(
+    body: bytes, *, family: str, policy: FieldPolicy, version: str = "2023-06-01"
+) -> Steps[Conversation]:
+    """:func:`read_conversation` in steps; the longest is the decoding."""
     try:
-        return _read(body, family, policy, version in _STRICTER)
+        return (yield from _read(body, family, policy, version in _STRICTER))
     except msgspec.ValidationError as e:
         raise misfit(e) from None
     except (msgspec.DecodeError, UnicodeError) as e:
@@ -64,22 +75,26 @@ def read_conversation(body: bytes, *, family: str, policy: FieldPolicy, version:
         raise Unsupported(str(e)[:_LONGEST]) from None
 
 
-def _read(body: bytes, family: str, policy: FieldPolicy, strict: bool) -> Conversation:
+def _read(body: bytes, family: str, policy: FieldPolicy, strict: bool) -> Steps[Conversation]:
     if not body.isascii():
         body.decode()  # what is passed on as it came must be text at least
     if body.count(b"{") > _MOST_OBJECTS:
         raise Unsupported(f"The request body has more than {_MOST_OBJECTS:,} objects")
     warnings: list[str] = []
     _apply_to_fields(policy, body, warnings)
+    yield
     request = decode_request(body)
+    yield
     _check_size(request)
+    yield
     if request.thread is not None and request.thread.type == "continue":
         raise Unsupported(not_carried("thread", "a conversation that lies elsewhere"))
     _check_sampling(request, strict=strict)
     toolbox = Toolbox(request.tools or (), policy, warnings)
+    yield
     history = History(body, family, policy, strict=strict, toolbox=toolbox, warnings=warnings)
-    history.read(request.messages)
-    turns = take_turns(history.said)
+    yield from history.read(request.messages)
+    turns = yield from take_turns(history.said)
     choice = toolbox.chosen(request.tool_choice)  # which may offer another tool
     tools, output_schema = toolbox.functions, _output_schema(request)
     _check_schemas([*(tool.schema for tool in tools), output_schema or b""])
@@ -117,16 +132,22 @@ def _apply_to_fields(policy: FieldPolicy, body: bytes, warnings: list[str]) -> N
 
 def _check_size(request: Request) -> None:
     count = _blocks_in(request.system) + sum(1 + _blocks_in(message.content) for message in request.messages)
+    if len(request.tools or ()) > _MOST_TOOLS:
+        raise Unsupported(f"tools: there is a limit of {_MOST_TOOLS:,} tools")
     if count > _MOST_BLOCKS:
         raise Unsupported(f"messages: there is a limit of {_MOST_BLOCKS:,} messages and content blocks")
 
 
 def _blocks_in(content: object) -> int:
-    """How many there are, with those within them."""
+    """How many there are, with those within them, and what they cite or offer."""
     if not isinstance(content, list):
         return 0
     return len(content) + sum(
-        _blocks_in(block.content) + (_blocks_in(block.source.content) if isinstance(block.source, Source) else 0)
+        _blocks_in(block.content)
+        + (_blocks_in(block.source.content) if isinstance(block.source, Source) else 0)
+        + (len(block.citations) if isinstance(block.citations, list) else 0)
+        + len(block.tool_changes or ())
+        + (len(block.content.tool_references or ()) if isinstance(block.content, Found) else 0)
         for block in content
     )
 

@@ -8,11 +8,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
 from claudeproxyd.translate.conversation import ToolUse, Turn, Unsupported
+from claudeproxyd.translate.steps import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from claudeproxyd.translate.conversation import Part, ToolResult
+    from claudeproxyd.translate.steps import Steps
 
 
 @dataclass(slots=True)
@@ -27,7 +29,7 @@ class Said:
     """Those of its blocks that are results, each with its place in ``content``; they lack the tool's name."""
 
 
-def take_turns(messages: Iterable[Said]) -> list[Turn]:
+def take_turns(messages: Iterable[Said]) -> Steps[list[Turn]]:
     """Merge what one side said in a row, leave out who said nothing, and put results first, in their calls' order.
 
     Raises :class:`Unsupported`, in the API's words, for calls and results that do not match, and where no user begins.
@@ -43,6 +45,8 @@ def take_turns(messages: Iterable[Said]) -> list[Turn]:
         else:
             asked = alike
         turns.append(Turn(role, parts))
+        if not len(turns) % STEP or len(parts) > STEP:
+            yield
     _answers(asked, ())
     if not turns:
         raise Unsupported("messages: at least one message is required")

@@ -17,6 +17,7 @@ from claudeproxyd.messages.url_sources import GOOGLES, objection, refusal
 from claudeproxyd.translate.conversation import Media, Native, Text, Thought, ToolResult, ToolUse, Unsupported
 from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.gemini.searches import read_record
+from claudeproxyd.translate.steps import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from claudeproxyd.translate.gemini.models import Dialect
     from claudeproxyd.translate.names import ToolNames
     from claudeproxyd.translate.signatures import Said, Signatures
+    from claudeproxyd.translate.steps import Steps
 
 UNSIGNED = "skip_thought_signature_validator"
 """What stands for the signature of a call that has none. Models think worse for it: only where they insist."""
@@ -71,7 +73,7 @@ class ContentWriter:
         self._names = names
         self._recall = signatures.recall
 
-    def write(self, turns: Sequence[Turn], said: Said) -> list[dict[str, Any]]:
+    def write(self, turns: Sequence[Turn], said: Said) -> Steps[list[dict[str, Any]]]:
         """One content a turn, unless nothing is left of it: then its neighbours are one. *said* hears them all.
 
         Results are a content of their own: Gemini 3.6 Flash and later refuse, on Vertex AI, one with anything beside
@@ -87,7 +89,13 @@ class ContentWriter:
                 _add(contents, "user", parts)
             else:
                 must_sign = self._dialect.signed_calls and number > present
-                _add(contents, "model", list(self._said_by_model(turn.parts, must_sign, said)))
+                parts = []
+                for part in self._said_by_model(turn.parts, must_sign, said):
+                    parts.append(part)
+                    if not len(parts) % STEP:
+                        yield
+                _add(contents, "model", parts)
+            yield
             said.hear(turn)
         return contents
 

@@ -15,6 +15,7 @@ from claudeproxyd.translate.gemini.schemas import json_schema, parameters
 from claudeproxyd.translate.gemini.thinking import thinking_config, wish, with_room
 from claudeproxyd.translate.names import ToolNames
 from claudeproxyd.translate.signatures import Said
+from claudeproxyd.translate.steps import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from claudeproxyd.translate.conversation import Conversation, Tool, WebSearch
     from claudeproxyd.translate.gemini.models import Dialect
     from claudeproxyd.translate.signatures import Signatures
+    from claudeproxyd.translate.steps import Steps
 
 #: Google's word for it that searches and functions see each other's past.
 _CIRCULATES = "includeServerSideToolInvocations"
@@ -85,6 +87,11 @@ def translate(conversation: Conversation, terms: Terms, signatures: Signatures) 
 
     A conversation without ``max_tokens``, which is to be counted only, may end in a prefill.
     """
+    return at_once(translation(conversation, terms, signatures))
+
+
+def translation(conversation: Conversation, terms: Terms, signatures: Signatures) -> Steps[GeminiRequest]:
+    """:func:`translate` in steps; the longest are the digest of a large text and the encoding."""
     if conversation.is_prefilled and conversation.max_tokens is not None:
         raise Unsupported("This model does not support assistant message prefill")
     dialect = dialect_of(terms.model)
@@ -94,11 +101,11 @@ def translate(conversation: Conversation, terms: Terms, signatures: Signatures) 
     system = [{"text": text} for text in conversation.system]
     if system and dialect.system_instruction:
         body["systemInstruction"] = {"parts": system}
-    _add_tools(body, conversation, dialect, terms, names, warnings)
+    yield from _add_tools(body, conversation, dialect, terms, names, warnings)
     said = Said(conversation.system)
     circulates = _CIRCULATES in body.get("toolConfig", ())
     writer = ContentWriter(dialect, terms.on_vertex, names, signatures, circulates=circulates, places=terms.url_sources)
-    contents = body["contents"] = writer.write(conversation.turns, said)
+    contents = body["contents"] = yield from writer.write(conversation.turns, said)
     if not dialect.system_instruction:
         contents[0]["parts"][:0] = system
     if config := _generation_config(conversation, dialect, terms, warnings):
@@ -107,6 +114,7 @@ def translate(conversation: Conversation, terms: Terms, signatures: Signatures) 
         body["safetySettings"] = [
             {"category": category, "threshold": threshold} for category, threshold in terms.safety_settings
         ]
+    yield
     return GeminiRequest(
         body=_encode(body),
         names=names,
@@ -130,14 +138,18 @@ def _add_tools(
     terms: Terms,
     names: ToolNames,
     warnings: list[str],
-) -> None:
+) -> Steps[None]:
     """``tools`` and ``toolConfig``."""
     choice = conversation.tool_choice
     search = conversation.web_search if choice.kind != "none" else None
     tools: list[dict[str, Any]] = []
     config: dict[str, Any] = {}
     if conversation.tools:
-        tools.append({"functionDeclarations": [_declaration(tool, dialect, names) for tool in conversation.tools]})
+        declarations = []
+        for tool in conversation.tools:
+            declarations.append(_declaration(tool, dialect, names))
+            yield
+        tools.append({"functionDeclarations": declarations})
         if not choice.parallel:
             warnings.append("tool_choice.disable_parallel_tool_use: this model may call several tools at once")
     if search is not None:

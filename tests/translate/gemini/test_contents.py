@@ -23,6 +23,7 @@ from claudeproxyd.translate.gemini.contents import UNSIGNED, ContentWriter
 from claudeproxyd.translate.gemini.models import dialect_of
 from claudeproxyd.translate.names import ToolNames
 from claudeproxyd.translate.signatures import Said, Signatures
+from claudeproxyd.translate.steps import at_once
 
 OLD = "gemini-2.5-flash"
 NEW = "gemini-3-pro-preview"
@@ -55,7 +56,7 @@ class ContentsTestCase(SynchronousTestCase):
     ) -> list[dict[str, Any]]:
         names = ToolNames(64, "A-Za-z0-9_", "A-Za-z_")
         writer = ContentWriter(dialect_of(model), on_vertex, names, self.signatures, circulates=circulates)
-        written: list[dict[str, Any]] = json.loads(msgspec.json.encode(writer.write(turns, Said())))
+        written: list[dict[str, Any]] = json.loads(msgspec.json.encode(at_once(writer.write(turns, Said()))))
         return written
 
     def parts(self, *parts: Part, **options: Any) -> list[dict[str, Any]]:
