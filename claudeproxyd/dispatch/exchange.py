@@ -270,15 +270,15 @@ class Exchange:
         call.provider = provider
         call.credential = attempt.credential.name
         call.model_served = attempt.model
-        prepared = call.prepared.get(attempt.route)
-        if prepared is not None and prepared.warnings:
-            house.note_losses(call.principal.name, provider, prepared.warnings)
         attempt.started = house.clock.seconds()
         outcome = CANCELLED
         response: IUpstreamResponse | None = None
         try:
             sent = executor.count_tokens(attempt) if call.count_tokens else executor.messages(attempt)
             response = answered = await sent
+            prepared = call.prepared.get(attempt.route)
+            if prepared is not None and prepared.warnings:
+                house.note_losses(call.principal.name, provider, prepared.warnings)
             call.first_byte = attempt.head_at
             headers = [*answered.headers, *self._ours()]
             if IStreamingResponse.providedBy(answered):

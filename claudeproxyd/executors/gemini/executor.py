@@ -19,20 +19,23 @@ from claudeproxyd.executors.gemini.models import entry, read_page
 from claudeproxyd.executors.google import authorization
 from claudeproxyd.executors.http import EVENT_STREAM, MAX_WHOLE_ANSWER, HTTPExecutor
 from claudeproxyd.executors.responses import BufferedResponse, LocalStream, ParsedMessage
+from claudeproxyd.executors.turns import in_turns
 from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
 from claudeproxyd.messages.reader import Damaged
+from claudeproxyd.messages.threads import continues_thread
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import Phase
 from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
 from claudeproxyd.translate.gemini.policy import POLICY
-from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
+from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translation
 from claudeproxyd.translate.gemini.responses import MOST_TOKENS
-from claudeproxyd.translate.reading import read_conversation
+from claudeproxyd.translate.reading import reading
 from claudeproxyd.translate.signatures import Signatures
+from claudeproxyd.translate.steps import at_once
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
@@ -42,10 +45,14 @@ if TYPE_CHECKING:
     from claudeproxyd.executors.services import Services
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
     from claudeproxyd.leases import Credential, Route
+    from claudeproxyd.translate.steps import Steps
     from claudeproxyd.upstream.client import Response
 
 #: Of a stream: server-sent events, or the JSON array that Google sends where ``alt=sse`` got lost on the way.
 _STREAMED = (EVENT_STREAM, b"application/json")
+
+#: Bytes of a request that takes more than milliseconds to translate.
+_LARGE = 1_048_576
 
 _JSON = ((b"content-type", b"application/json"),)
 
@@ -77,16 +84,22 @@ class GeminiExecutor(HTTPExecutor):
         ]
 
     def cannot_carry(self, call: Call, route: Route) -> str | None:
-        """Translates the request, and keeps what comes of it for the attempts."""
+        """Translates the request, and keeps what comes of it for the attempts.
+
+        A large one is left to the first of these, which can give others a turn.
+        """
+        body = call.envelope.body
+        if len(body) > _LARGE and not continues_thread(body):
+            return None
         try:
-            call.prepare(route, self._translate(call, route, call.envelope.body))
+            call.prepare(route, at_once(self._translation(call, route, body)))
         except Unsupported as e:
             return str(e)
         return None
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
-        request = self._request(attempt)
+        request = await self._request(attempt)
         if request.empty:
             return self._empty(attempt, request)
         with self._outcomes(attempt):
@@ -105,7 +118,7 @@ class GeminiExecutor(HTTPExecutor):
 
     async def count_tokens(self, attempt: Attempt) -> IBufferedResponse:
         """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""
-        body = self._request(attempt).count_body
+        body = (await self._request(attempt)).count_body
         with self._outcomes(attempt):
             response = await self._send(
                 attempt, self._target(attempt, "countTokens"), self._authorization(attempt.secret), body
@@ -152,13 +165,13 @@ class GeminiExecutor(HTTPExecutor):
             streamed=streamed,
         )
 
-    def _translate(self, call: Call, route: Route, body: bytes, *, signed: bool = True) -> GeminiRequest:
+    def _translation(self, call: Call, route: Route, body: bytes, *, signed: bool = True) -> Steps[GeminiRequest]:
         """*signed*: with what Google has signed. Raises Unsupported."""
-        version = value_of(call.headers, b"anthropic-version") or DEFAULT_VERSION
-        return translate(
-            read_conversation(
-                body, family=self.family if signed else "", policy=POLICY, version=version.decode("latin-1")
-            ),
+        version = (value_of(call.headers, b"anthropic-version") or DEFAULT_VERSION).decode("latin-1")
+        family = self.family if signed else ""
+        conversation = yield from reading(body, family=family, policy=POLICY, version=version)
+        request = yield from translation(
+            conversation,
             Terms(
                 model=route.model,
                 max_output_tokens=route.max_output_tokens,
@@ -169,21 +182,26 @@ class GeminiExecutor(HTTPExecutor):
             ),
             self.services.signatures if signed else Signatures(self.services.now),
         )
+        return request
 
-    def _request(self, attempt: Attempt) -> GeminiRequest:
+    async def _request(self, attempt: Attempt) -> GeminiRequest:
         """What was prepared for the attempt's route. Raises AttemptFailed."""
         call, route, signed = attempt.call, attempt.route, attempt.body is None
         if signed and route in call.prepared:
             request: GeminiRequest = call.prepared[route]
             return request
-        # An upstream refused signatures: none that are remembered, or stand beside a search, go up either. Or a reload
-        # has made this provider one of Google's while the request waited for it.
+        # It is large. Or an upstream refused signatures: none that are remembered, or stand beside a search, go up
+        # either. Or a reload has made this provider one of Google's while the request waited for it.
+        steps = self._translation(call, route, attempt.body or call.envelope.body, signed=signed)
         try:
-            return self._translate(call, route, attempt.body or call.envelope.body, signed=signed)
+            request = await in_turns(steps, self.services.clock)
         except Unsupported as e:
             raise self.judge.failed(
                 attempt, phase=Phase.CONNECT, failure="cannot_carry", body=str(e).encode()
             ) from None
+        if signed:
+            call.prepare(route, request)
+        return request
 
     # -- down
 

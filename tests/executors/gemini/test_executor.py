@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, ensureDeferred
 from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
@@ -74,6 +75,15 @@ FIRST = said({"text": "Hel"})
 LAST = said({"text": "lo"}, finish="STOP")
 WHOLE = said({"text": "Hello"}, finish="STOP")
 OVERLOADED = error(503, "UNAVAILABLE", "The model is overloaded. Please try again later.")
+
+
+class _Ticking(Clock):
+    """A clock for work that takes a second a look."""
+
+    def seconds(self) -> float:
+        """One later each time."""
+        self.rightNow += 1
+        return self.rightNow
 
 
 class GeminiTestCase(ExecutorTestCase):
@@ -182,6 +192,35 @@ class Up(GeminiTestCase):
         reason = self.executor.cannot_carry(made.call, made.route)
         self.assertIn("safeguards", reason)
         self.assertEqual(made.call.prepared, {})
+
+    def test_large(self) -> None:
+        """A large request is translated with its first attempt, with turns for others in between, and kept."""
+        self.executor.services = replace(self.executor.services, clock=_Ticking())
+        attempt = self.attempt(body={"messages": [{"role": "user", "content": "a" * 2_000_000}]})
+        self.assertEqual(attempt.call.prepared, {})
+        sent = self.executor.messages(attempt)
+        self.assertEqual(self.net.reactor.tcpClients, [])
+        self.executor.services.clock.pump([1] * 9)
+        wire = self.net.accept()
+        self.assertGreater(len(wire.taken()), 2_000_000)
+        self.assertEqual(list(attempt.call.prepared), [attempt.route])
+        sent.addErrback(lambda _: None)
+        sent.cancel()
+
+    def test_large_cannot_be_carried(self) -> None:
+        """What is wrong with a large one is known by its first attempt."""
+        attempt = self.attempt(
+            body={"safeguards": {"a": 1}, "messages": [{"role": "user", "content": "a" * 2_000_000}]}
+        )
+        failure = self.result(self.executor.messages(attempt))
+        self.assertEqual((failure.outcome.kind, failure.outcome.then), (Kind.UNSUPPORTED, Then.NEXT_ROUTE))
+        self.assertIn("safeguards", failure.outcome.reason)
+
+    def test_large_thread(self) -> None:
+        """Of a thread that goes on elsewhere its client has to know at once."""
+        large = {**ASKED, "thread": {"type": "continue"}, "messages": [{"role": "user", "content": "a" * 2_000_000}]}
+        made = ExecutorTestCase.attempt(self, body=json.dumps(large).encode())
+        self.assertIn("thread", self.executor.cannot_carry(made.call, made.route) or "")
 
     def test_thinking_of_the_route(self) -> None:
         """A route may leave it to the model how much it thinks where the client does not say."""
