@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "outcomes",
         "leases",
         "globs",
+        "steps",
         "patterns",
         "principals",
     ),

@@ -11,7 +11,7 @@ from claudeproxyd.sockets import NEXT_TURN
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-    from claudeproxyd.translate.steps import Result, Steps
+    from claudeproxyd.steps import Result, Steps
 
 SLICE = 0.01
 """Seconds of work in one turn of the reactor, where its steps are short."""

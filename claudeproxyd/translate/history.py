@@ -8,10 +8,10 @@ import msgspec
 from msgspec import UNSET
 
 from claudeproxyd.messages.ids import read_signature
+from claudeproxyd.steps import STEP
 from claudeproxyd.translate.content import read_content, system_text, told, unexpected
 from claudeproxyd.translate.conversation import Native, Text, Thought, ToolResult, ToolUse, Unsupported
 from claudeproxyd.translate.field_policy import Action, not_carried
-from claudeproxyd.translate.steps import STEP
 from claudeproxyd.translate.turns import Said
 from claudeproxyd.translate.wire import Found, RawBlocks, decode_sealed, require, require_object
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
+    from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Media
     from claudeproxyd.translate.field_policy import FieldPolicy
-    from claudeproxyd.translate.steps import Steps
     from claudeproxyd.translate.tools import Toolbox
     from claudeproxyd.translate.wire import Block, Message
 

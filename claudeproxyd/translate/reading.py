@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from claudeproxyd.messages.loose import half_in
+from claudeproxyd.steps import at_once
 from claudeproxyd.translate.content import system_text
 from claudeproxyd.translate.conversation import Conversation, Thinking, Unsupported
 from claudeproxyd.translate.field_policy import Action, dropped, not_carried
 from claudeproxyd.translate.history import History
-from claudeproxyd.translate.steps import at_once
 from claudeproxyd.translate.tools import Toolbox
 from claudeproxyd.translate.turns import take_turns
 from claudeproxyd.translate.wire import Found, Source, decode_members, decode_request, misfit, require_object
@@ -20,8 +20,8 @@ from claudeproxyd.translate.wire import Found, Source, decode_members, decode_re
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from claudeproxyd.steps import Steps
     from claudeproxyd.translate.field_policy import FieldPolicy
-    from claudeproxyd.translate.steps import Steps
     from claudeproxyd.translate.wire import Block, Request
 
 _STRICTER = frozenset({"2026-10-21"})
@@ -59,9 +59,7 @@ def read_conversation(body: bytes, *, family: str, policy: FieldPolicy, version:
     return at_once(reading(body, family=family, policy=policy, version=version))
 
 
-def reading(
-    body: bytes, *, family: str, policy: FieldPolicy, version: str = "2023-06-01"
-) -> Steps[Conversation]:
+def reading(body: bytes, *, family: str, policy: FieldPolicy, version: str = "2023-06-01") -> Steps[Conversation]:
     """:func:`read_conversation` in steps; the longest is the decoding."""
     try:
         return (yield from _read(body, family, policy, version in _STRICTER))

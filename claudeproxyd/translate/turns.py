@@ -7,14 +7,14 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
+from claudeproxyd.steps import STEP
 from claudeproxyd.translate.conversation import ToolUse, Turn, Unsupported
-from claudeproxyd.translate.steps import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Part, ToolResult
-    from claudeproxyd.translate.steps import Steps
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.executors.turns import SLICE, in_turns
 from claudeproxyd.sockets import NEXT_TURN
-from claudeproxyd.translate.steps import Steps, at_once
+from claudeproxyd.steps import Steps, at_once
 
 
 class InTurnsTests(SynchronousTestCase):

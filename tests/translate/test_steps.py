@@ -7,10 +7,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.steps import STEP, Steps, at_once
+from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import Terms, translation
 from claudeproxyd.translate.reading import reading
 from claudeproxyd.translate.signatures import Signatures
-from claudeproxyd.translate.steps import STEP, Steps, at_once
 from tests.translate.asking import assistant, body, call, result, system, text, user
 
 MANY = 20 * STEP
@@ -38,7 +39,7 @@ class StepsTests(SynchronousTestCase):
             "changes": lambda: body(user("a"), system(*[tool] * MANY), tools=tools),
         }
         for name, shape in shapes.items():
-            self.assertGreaterEqual(counted(reading(shape(), family="google")), 20, name)
+            self.assertGreaterEqual(counted(reading(shape(), family="google", policy=POLICY)), 20, name)
 
     def test_written(self) -> None:
         """So it is when they are written."""
@@ -49,5 +50,5 @@ class StepsTests(SynchronousTestCase):
             "said by the model": body(user("a"), assistant(*[text("b")] * MANY), user("a")),
             "tools": body(user("a"), tools=tools),
         }.items():
-            read = at_once(reading(conversation, family="google"))
+            read = at_once(reading(conversation, family="google", policy=POLICY))
             self.assertGreaterEqual(counted(translation(read, terms, signatures)), 20, name)

@@ -28,6 +28,7 @@ from claudeproxyd.messages.reader import Damaged
 from claudeproxyd.messages.threads import continues_thread
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import Phase
+from claudeproxyd.steps import at_once
 from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
 from claudeproxyd.translate.gemini.policy import POLICY
@@ -35,7 +36,6 @@ from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, transla
 from claudeproxyd.translate.gemini.responses import MOST_TOKENS
 from claudeproxyd.translate.reading import reading
 from claudeproxyd.translate.signatures import Signatures
-from claudeproxyd.translate.steps import at_once
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from claudeproxyd.executors.services import Services
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
     from claudeproxyd.leases import Credential, Route
-    from claudeproxyd.translate.steps import Steps
+    from claudeproxyd.steps import Steps
     from claudeproxyd.upstream.client import Response
 
 #: Of a stream: server-sent events, or the JSON array that Google sends where ``alt=sse`` got lost on the way.

@@ -14,19 +14,19 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from claudeproxyd.messages.url_sources import GOOGLES, objection, refusal
+from claudeproxyd.steps import STEP
 from claudeproxyd.translate.conversation import Media, Native, Text, Thought, ToolResult, ToolUse, Unsupported
 from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.gemini.searches import read_record
-from claudeproxyd.translate.steps import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Part, Turn
     from claudeproxyd.translate.gemini.models import Dialect
     from claudeproxyd.translate.names import ToolNames
     from claudeproxyd.translate.signatures import Said, Signatures
-    from claudeproxyd.translate.steps import Steps
 
 UNSIGNED = "skip_thought_signature_validator"
 """What stands for the signature of a call that has none. Models think worse for it: only where they insist."""

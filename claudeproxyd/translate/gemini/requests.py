@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from claudeproxyd.steps import at_once
 from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.gemini.contents import ContentWriter
@@ -15,15 +16,14 @@ from claudeproxyd.translate.gemini.schemas import json_schema, parameters
 from claudeproxyd.translate.gemini.thinking import thinking_config, wish, with_room
 from claudeproxyd.translate.names import ToolNames
 from claudeproxyd.translate.signatures import Said
-from claudeproxyd.translate.steps import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Conversation, Tool, WebSearch
     from claudeproxyd.translate.gemini.models import Dialect
     from claudeproxyd.translate.signatures import Signatures
-    from claudeproxyd.translate.steps import Steps
 
 #: Google's word for it that searches and functions see each other's past.
 _CIRCULATES = "includeServerSideToolInvocations"

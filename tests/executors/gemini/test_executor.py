@@ -198,7 +198,7 @@ class Up(GeminiTestCase):
         self.executor.services = replace(self.executor.services, clock=_Ticking())
         attempt = self.attempt(body={"messages": [{"role": "user", "content": "a" * 2_000_000}]})
         self.assertEqual(attempt.call.prepared, {})
-        sent = self.executor.messages(attempt)
+        sent = ensureDeferred(self.executor.messages(attempt))
         self.assertEqual(self.net.reactor.tcpClients, [])
         self.executor.services.clock.pump([1] * 9)
         wire = self.net.accept()
@@ -212,7 +212,7 @@ class Up(GeminiTestCase):
         attempt = self.attempt(
             body={"safeguards": {"a": 1}, "messages": [{"role": "user", "content": "a" * 2_000_000}]}
         )
-        failure = self.result(self.executor.messages(attempt))
+        failure = self.result(ensureDeferred(self.executor.messages(attempt)))
         self.assertEqual((failure.outcome.kind, failure.outcome.then), (Kind.UNSUPPORTED, Then.NEXT_ROUTE))
         self.assertIn("safeguards", failure.outcome.reason)
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.steps import at_once
 from claudeproxyd.translate.conversation import (
     Media,
     Native,
@@ -23,7 +24,6 @@ from claudeproxyd.translate.gemini.contents import UNSIGNED, ContentWriter
 from claudeproxyd.translate.gemini.models import dialect_of
 from claudeproxyd.translate.names import ToolNames
 from claudeproxyd.translate.signatures import Said, Signatures
-from claudeproxyd.translate.steps import at_once
 
 OLD = "gemini-2.5-flash"
 NEW = "gemini-3-pro-preview"

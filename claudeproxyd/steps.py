@@ -1,7 +1,7 @@
 """Work in steps, so that who does it can let others have a turn between two. Pure.
 
-Large conversations take a second to translate. What reads or writes one is a generator that yields wherever it may be
-interrupted, and returns what it came to.
+Large conversations take a second to translate, large answers half of one to decompress. What does that is a generator
+that yields wherever it may be interrupted, and returns what it came to.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Steps = Generator[None, None, Result]
 """Yields after each step, of a few milliseconds as a rule."""
 
 STEP = 256
-"""Blocks in a step: some take 10 µs."""
+"""Parts of a conversation in a step: some take 10 µs."""
 
 
 def at_once(steps: Steps[Result]) -> Result:
