@@ -20,15 +20,13 @@ from claudeproxyd.messages.ids import mint_signature
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
 from tests.integration.support import gemini as google
-from tests.integration.support.daemon import ROOT, provider
+from tests.integration.support.daemon import provider
 from tests.integration.support.gemini import Gemini
+from tests.integration.support.stalls import ALLOWANCE, LONGEST, LONGEST_OF_LARGE, Meter, told
 from tests.integration.support.upstream import Upstream
 
-METER = Path(__file__).parent / "support" / "stall"
 LARGE = 10_000_000
 """Bytes from which on a body may cost more."""
-LONGEST = 0.050
-LONGEST_OF_LARGE = 0.250
 MOST = 33_554_432
 """The default of ``server.max_request_bytes`` and ``streaming.max_event_bytes``."""
 GEMINI = '[[models]]\nname = "g"\nroutes = [{ provider = "google", model = "gemini-2.5-pro" }]\n'
@@ -37,21 +35,6 @@ RULE = '[[providers.rules]]\nmatch = ".*quota.*exceeded.*"\noutcome = "transient
 
 USER = '{"role":"user","content":"a"}'
 MINTED = f'{{"type":"thinking","thinking":"a","signature":"{mint_signature("google", b"x" * 9)}"}}'
-
-
-class Meter:
-    """The longest turn of a daemon's reactor, in seconds of CPU."""
-
-    def __init__(self, folder: Path) -> None:
-        self._told = folder / "longest"
-        self.env = {"PYTHONPATH": f"{METER}:{ROOT}", "STALLS": str(self._told)}
-
-    def begin(self) -> None:
-        self._told.unlink(missing_ok=True)
-
-    @property
-    def longest(self) -> float:
-        return float(self._told.read_text() or 0) if self._told.exists() else 0.0
 
 
 def filled(messages: str, more: str = "") -> bytes:
@@ -192,8 +175,6 @@ BODIES: dict[str, Callable[[], bytes]] = {
 }
 
 
-#: What others do on the machine shows in these figures, though they are of CPU: of its caches and its cores' halves.
-ALLOWANCE = 1.5
 WHOLE = '[[models]]\nname = "m"\nroutes = [{ provider = "up" }]\n'
 
 
@@ -251,12 +232,6 @@ class Bench:
 @pytest_twisted.async_yield_fixture
 async def bench(tmp_path: Path, start_daemon: StartDaemon, upstream: Upstream, gemini: Gemini) -> AsyncIterator[Bench]:
     yield Bench(tmp_path, start_daemon, upstream, gemini)
-
-
-def told(what: str, size: int, longest: float, bound: float) -> None:
-    """*longest* is below *bound*; printed for benchmarks/RESULTS.md (``pytest -s``)."""
-    print(f"{what}: {size:,} bytes, {longest * 1000:.0f} ms")
-    assert longest < bound * ALLOWANCE, f"{what}: {longest * 1000:.0f} ms"
 
 
 @ensureDeferred
