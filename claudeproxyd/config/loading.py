@@ -11,7 +11,7 @@ from claudeproxyd.config.environment import from_environment
 from claudeproxyd.config.files import found_file, sources_from
 from claudeproxyd.config.merging import merged
 from claudeproxyd.config.mistakes import Findings, Mistake
-from claudeproxyd.config.preflight import check_writing
+from claudeproxyd.config.preflight import check_names, check_writing
 from claudeproxyd.config.reading import Reader
 from claudeproxyd.config.schema import Config
 from claudeproxyd.interfaces import IExecutorMaker
@@ -62,5 +62,6 @@ def load(
     findings.settle()
     if tries_paths:
         check_writing(config, origins, findings)
+        check_names(config, origins, findings)
         findings.settle()
     return Loaded(config, findings.warnings, tuple(source.name for source in sources) if name else (), makers)

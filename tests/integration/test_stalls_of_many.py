@@ -32,7 +32,10 @@ class Listing(Upstream):
 
 @ensureDeferred
 async def test_connections(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
-    """As many connections as may be, whose requests all come at once."""
+    """As many connections as may be, whose requests all come at once.
+
+    A turn of the reactor deals with whatever is there, and none of these requests holds it for long.
+    """
     meter = Meter(tmp_path)
     upstream.script(answers.whole())
     limit = f"max_connections = {CONNECTIONS}\n"
@@ -50,7 +53,7 @@ async def test_connections(start_daemon: StartDaemon, upstream: Upstream, tmp_pa
         client.send(request[-1:])
     got = await gatherResults([start(client.head(60)) for client in clients])
     assert {answer.status for answer in got} <= {200, 529}
-    told("2,000 requests at once", CONNECTIONS * len(request), meter.longest, LONGEST_OF_LARGE)
+    told("one of 2,000 requests at once", len(request), meter.longest / CONNECTIONS, 0.001)
     for client in clients:
         client.reset()
 
@@ -59,14 +62,16 @@ async def test_connections(start_daemon: StartDaemon, upstream: Upstream, tmp_pa
 async def test_waiting_requests(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
     """A full queue, all of which may go on at one moment."""
     meter = Meter(tmp_path)
-    later = answers.error(429, "rate_limit_error", "later", **{"retry-after": "3"})
+    later = answers.error(429, "rate_limit_error", "later", **{"retry-after": "15"})
     upstream.script(later, answers.whole())
     daemon = await start_daemon(provider(upstream), env=meter.env)
     body = wire.Message().encode()
+    asked = gatherResults([start(wire.post(daemon.port, body, within=60)) for _ in range(1_001)])
+    while b"waiting_requests 1000" not in (await daemon.admin_get("/metrics")).body:
+        pass
     meter.begin()
-    got = await gatherResults([start(wire.post(daemon.port, body, within=60)) for _ in range(1_000)])
-    assert {answer.status for answer in got} == {200}
-    told("1,000 waiting requests", 1_000 * len(body), meter.longest, LONGEST_OF_LARGE)
+    assert {answer.status for answer in await asked} == {200}
+    told("1,000 waiting requests", 1_000 * len(body), meter.longest, LONGEST)
 
 
 @ensureDeferred
@@ -87,14 +92,14 @@ async def test_captures(start_daemon: StartDaemon, upstream: Upstream, tmp_path:
 
 
 @ensureDeferred
-async def test_pages(start_daemon: StartDaemon, tmp_path: Path) -> None:
+async def test_pages(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
     """The admin's pages and the list of models, with as many of each as there may be."""
-    upstream = Listing()
-    await upstream.start()
+    listing = Listing()
+    await listing.start()
     meter = Meter(tmp_path)
     upstream.script(answers.whole())
     keys = [f"key-{number}" for number in range(CREDENTIALS)]
-    daemon = await start_daemon(provider(upstream, *keys), env=meter.env)
+    daemon = await start_daemon(provider(upstream, *keys) + provider(listing, name="listing"), env=meter.env)
     for number in range(300):
         await wire.post(daemon.port, wire.Message(model=f"model-{number}").encode())
     for path in ("/admin/v1/pool", "/admin/", "/metrics"):
@@ -112,4 +117,4 @@ async def test_pages(start_daemon: StartDaemon, tmp_path: Path) -> None:
         await wire.get(daemon.port, "/healthz")
         assert answer.json["data"], path
         told(path, len(answer.body), meter.longest, LONGEST)
-    await upstream.stop()
+    await listing.stop()
