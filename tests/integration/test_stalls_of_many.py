@@ -66,11 +66,13 @@ async def test_waiting_requests(start_daemon: StartDaemon, upstream: Upstream, t
     upstream.script(later, answers.whole())
     daemon = await start_daemon(provider(upstream), env=meter.env)
     body = wire.Message().encode()
-    asked = gatherResults([start(wire.post(daemon.port, body, within=60)) for _ in range(1_001)])
-    while b"waiting_requests 1000" not in (await daemon.admin_get("/metrics")).body:
-        pass
+    asked = []
+    for waiting in (1, 1_000):
+        asked += [start(wire.post(daemon.port, body, within=60)) for _ in range(waiting - len(asked))]
+        while b"pool_waiting_requests %d\n" % waiting not in (await daemon.admin_get("/metrics")).body:
+            pass
     meter.begin()
-    assert {answer.status for answer in await asked} == {200}
+    assert {answer.status for answer in await gatherResults(asked)} == {200}
     told("1,000 waiting requests", 1_000 * len(body), meter.longest, LONGEST)
 
 
