@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -307,7 +308,8 @@ async def test_answers(bench: Bench) -> None:
         size = sum(map(len, frames))
         assert (await bench.hold(name, ask, LONGEST_OF_LARGE, size)).whole
     whole = json.dumps(answers.message("x" * 30_000_000)).encode()
-    for name, body in {"a whole answer": whole, "the same, gzip": gzip.compress(whole, 1)}.items():
+    dense = gzip.compress(json.dumps(answers.message(os.urandom(15_000_000).hex())).encode(), 1)
+    for name, body in {"a whole answer": whole, "in gzip": gzip.compress(whole, 1), "dense": dense}.items():
         coding = {"content-encoding": "gzip"} if body is not whole else {}
         bench.upstream.script(answers.whole(body, headers=coding))
         await bench.hold(name, wire.Message(model="m").encode(), LONGEST_OF_LARGE, len(body))
