@@ -7,6 +7,7 @@ process id.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import platform
 import resource
@@ -59,8 +60,8 @@ class Process:
             )
 
     def wait_for(self, port: int) -> None:
-        """Until it accepts connections; raises :class:`BenchError` after 15 s, or when it ends before."""
-        deadline = time.monotonic() + 15
+        """Until it accepts connections; raises :class:`BenchError` after 60 s, or when it ends before."""
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self._popen.poll() is None:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -180,7 +181,7 @@ def new_rig(*needs: str) -> Iterator[Rig]:
             raise BenchError(f"please install {' and '.join(missing)}: the benchmarks need it")
         if len(os.sched_getaffinity(0)) < 2:
             raise BenchError("two cores are needed: one for the gateway, one for the load")
-        with tempfile.TemporaryDirectory(prefix="claudeproxyd-bench-") as name:
+        with _alone(), tempfile.TemporaryDirectory(prefix="claudeproxyd-bench-") as name:
             folder = Path(name)
             folder.chmod(0o755)  # nginx's worker is another user when all this is started by root
             made = Rig(folder)
@@ -190,6 +191,14 @@ def new_rig(*needs: str) -> Iterator[Rig]:
                 made.stop()
     except BenchError as e:
         sys.exit(f"benchmark: {e}")
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until no other benchmark of this user runs: the ports are the same, and the figures would be of both."""
+    with open(os.path.join(tempfile.gettempdir(), f"claudeproxyd-bench-{os.getuid()}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def raise_file_limit(needed: int) -> None:

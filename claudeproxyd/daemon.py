@@ -21,8 +21,8 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from claudeproxyd import descriptors, graph
+from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
-from claudeproxyd.config.mistakes import ConfigError, Mistake
 from claudeproxyd.config.schema import Config
 from claudeproxyd.interfaces import IAuthenticator
 from claudeproxyd.observe.access_log import text_line
@@ -39,11 +39,11 @@ from claudeproxyd.reloads import Draft, Reloads, draft, unforeseen
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.opening import store_for
-from claudeproxyd.store.parts import Parts
+from claudeproxyd.store.persistent import PersistentState
 from claudeproxyd.store.service import StateService
 from claudeproxyd.threads import thread_of_its_own, unawaited_threads
 from claudeproxyd.translate.signatures import Signatures
-from claudeproxyd.upstream.names import THREADS, Names
+from claudeproxyd.upstream.names import MAX_THREADS, Names
 from claudeproxyd.web.access import ConcurrencyAdmission
 from claudeproxyd.web.admin import AdminRoot
 from claudeproxyd.web.buffers import BufferBudget
@@ -82,7 +82,7 @@ class Daemon(MultiService):
         configure(graph.secrets_of(config))
         self.metrics = Metrics()
         self.metrics.name_models(graph.named_models(config))
-        names = Names(reactor, unawaited_threads(reactor, "names", THREADS))
+        names = Names(reactor, unawaited_threads(reactor, "names", MAX_THREADS))
         names.register(self.metrics)
         self._resolver_before = reactor.installNameResolver(names)
         self._access_file = self._open_access_file()
@@ -109,7 +109,7 @@ class Daemon(MultiService):
         self.pool.setServiceParent(self)
         self._every(TRIM_EVERY, self._trim)
         pool = self.pool
-        kept = Parts(
+        kept = PersistentState(
             {"cooldown": pool, "affinity": pool, "disabled": pool, "signature": self._signatures, "grant": self._grants}
         )
         store = store_for(config.server.state, kept, reactor)
@@ -187,7 +187,7 @@ class Daemon(MultiService):
     def reload(self) -> Deferred[str]:
         """Read the configuration again and put it in force; fires with what changed.
 
-        Fails with :class:`~claudeproxyd.config.mistakes.ConfigError`, and the running configuration stays.
+        Fails with :class:`~claudeproxyd.config.diagnostics.ConfigError`, and the running configuration stays.
         """
         return self._reloads.ask()
 
@@ -195,8 +195,8 @@ class Daemon(MultiService):
         try:
             drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config))
             self._put_in_force(drafted)
-        except ConfigError as mistakes:
-            self.log.error("the configuration stays as it was: {mistakes}", mistakes=str(mistakes))
+        except ConfigError as error:
+            self.log.error("the configuration stays as it was: {error}", error=str(error))
             raise
         self.log.info("reloaded: {changes}", changes=str(drafted.changes))
         self._warn(drafted.loaded.warnings)
@@ -228,7 +228,7 @@ class Daemon(MultiService):
         self.admin_site.gateway = generation.admin
         before.upstreams.close(keep=generation.upstreams)
 
-    def _warn(self, warnings: Sequence[Mistake]) -> None:
+    def _warn(self, warnings: Sequence[Problem]) -> None:
         for warning in warnings[:WARNINGS]:
             self.log.warn("{found}", found=str(warning))
         if len(warnings) > WARNINGS:

@@ -133,7 +133,7 @@ class Upstreams:
         )
 
     def connections(self) -> dict[tuple[str, ...], float]:
-        """How many there are, by provider and state; for the gauge."""
+        """Return the number of connections by provider and state, for the gauge."""
         return {
             (provider, state): sum(getattr(origin, state) for origin in origins)
             for provider, origins in self._origins.items()
@@ -141,7 +141,7 @@ class Upstreams:
         }
 
     def close(self, keep: Upstreams | None = None) -> None:
-        """Let go of all connections that *keep* does not use any more; those in use finish first."""
+        """Close all connections that *keep* does not use; those in use finish first."""
         kept = {id(origin) for origins in keep._origins.values() for origin in origins} if keep is not None else set()
         for origins in self._origins.values():
             for origin in origins:
@@ -151,7 +151,7 @@ class Upstreams:
 
 @dataclass(frozen=True, kw_only=True)
 class SharedServices:
-    """What outlives a configuration."""
+    """The services that outlive a configuration, and that each generation uses."""
 
     sources: Sources
     pool: CredentialPool
@@ -164,12 +164,12 @@ class SharedServices:
     captures: Captures
     own_hop: bytes
     connections_allowed: int
-    """By what the process may have of descriptors."""
+    """As many as the process has file descriptors for."""
     ready: Callable[[], bool]
 
 
 class Generation:
-    """All that serves under one configuration."""
+    """The objects that serve requests under one configuration."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class Generation:
         self.upstreams: Upstreams = upstreams
         router = self._router = Router(config.models, config.providers)
         self.relays: set[Relay] = set() if before is None else before.relays
-        """The open streams, of earlier configurations too."""
+        """Open streams, those of earlier generations included."""
         self.catalog: Catalog = Catalog(
             reactor,
             config.models,
@@ -265,7 +265,7 @@ class KnownModels:
 
 
 def authenticator(config: Config) -> IAuthenticator:
-    """By the configured keys; without any, whoever reaches the listener may call."""
+    """Return the authenticator of the configured keys; without any, everyone who reaches the listener may call."""
     if not config.clients:
         return OpenAccess()
     return KeyAuthenticator(
@@ -290,12 +290,12 @@ def serves_claude(loaded: Loaded) -> bool:
 
 
 def provider_limits(config: Config) -> dict[str, int]:
-    """Attempts at once, by provider."""
+    """Return how many attempts at once each provider that has a limit may have."""
     return {provider.name: provider.max_concurrency for provider in config.providers if provider.max_concurrency}
 
 
 def credentials(config: Config, sources: Sources) -> list[Credential]:
-    """Every credential of every provider, in the file's order. *sources* has that configuration already."""
+    """Return every credential of every provider, in the file's order. *sources* has that configuration already."""
     return [
         Credential(
             provider=provider.name,
@@ -314,18 +314,18 @@ def credentials(config: Config, sources: Sources) -> list[Credential]:
 
 
 def named_models(config: Config) -> Iterator[str]:
-    """Every model that the operator wrote down in full, be it what clients ask for or what an upstream calls it."""
+    """Yield every model that the operator named in full: names that clients ask for, and upstreams' own."""
     for model in config.models:
         yield model.name
         yield from (route.model for route in model.routes if route.model)
 
 
-#: How headers are named that hold a secret.
+#: Names of headers whose values are secret.
 _TELLING = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
 
 
 def _secrets_beside(provider: Provider) -> Iterator[str]:
-    """What of a provider is secret beside its credentials: its proxy's password, and headers of its own."""
+    """Yield a provider's secrets that are in plain settings: its proxy's password, and values of headers."""
     if provider.proxy not in ("", "env"):
         yield unquote(urlsplit(provider.proxy).password or "")
     for name, value in provider.headers.items():
@@ -334,7 +334,7 @@ def _secrets_beside(provider: Provider) -> Iterator[str]:
 
 
 def secrets_of(config: Config) -> list[str]:
-    """Every secret value of the configuration, to be masked wherever it might be written."""
+    """Return every secret value of the configuration, to be masked wherever it might be written."""
     values = [secret.reveal() for secret in secrets_within(config) if secret.known]
     for provider in config.providers:
         values += _secrets_beside(provider)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.call import Call, CancelReason
     from claudeproxyd.errors import ClaudeError
     from claudeproxyd.executors.services import Services
+    from claudeproxyd.headers import Headers
     from claudeproxyd.leases import Candidate, Credential, LeaseRequest, Route
     from claudeproxyd.messages.batch import Batch
     from claudeproxyd.messages.usage import Usage
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.usage import UsageRecord
     from claudeproxyd.outcomes.types import ErrorAnswer, Outcome
     from claudeproxyd.principals import Principal
-
-    Headers = Sequence[tuple[bytes, bytes]]
 
 
 class IBodyConsumer(Interface):
@@ -80,7 +79,7 @@ class IStreamReader(Interface):
         """What one read of the body comes to. Its ``ended``: the message is whole, and nothing after it matters.
 
         Its ``error``: the upstream reported one, in these bytes, after the frames of the batch; nothing after it
-        matters. Raises :class:`~claudeproxyd.messages.reader.Damaged`,
+        matters. Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer`,
         :class:`~claudeproxyd.messages.reader.ModelFault`, and :class:`~claudeproxyd.framing.sse.FrameTooLarge`.
         """
 
@@ -166,7 +165,9 @@ class IExecutorMaker(Interface):
         "a frozen dataclass of claudeproxyd.config.schema.setting() fields, which a section may have beside those that"
         " all kinds have; an instance of it is the section's ``own``"
     )
-    credential_settings: type[Any] = Attribute("the same for a credential")
+    credential_settings: type[Any] = Attribute(
+        "the same for a credential; the instance is also the ``settings`` of the leases.Credential that is leased"
+    )
     timeouts: Mapping[str, float] = Attribute("seconds: its defaults for members of [timeouts], where it has others")
     passes_requests: bool = Attribute(
         "requests reach the upstream as the client wrote them, and all models are Claude's or go by such names"
@@ -186,7 +187,7 @@ class IExecutorMaker(Interface):
         """
 
     def check(section: Provider) -> Sequence[tuple[str, str]]:
-        """Return what is wrong with a provider's section, as (member, what is wrong and how to mend it) pairs.
+        """Return what is wrong with a provider's section, as (member, what is wrong and how to fix it) pairs.
 
         The section's types are right already; a member is such as ``credentials[0].project``.
         """

@@ -106,8 +106,8 @@ One TOML file, and the files that it includes. The first of these is read:
 4. `~/.config/claudeproxyd/claudeproxyd.toml`,
 5. no file: [the environment alone](#the-environment-alone).
 
-`twistd claudeproxyd --config FILE --check` prints what a configuration amounts to, or every mistake in it, and starts
-nothing. A mistake there is, too, what the user that runs it could not write: state, captures, access log, unix sockets.
+`twistd claudeproxyd --config FILE --check` prints what a configuration amounts to, or every error in it, and starts
+nothing. An error there is, too, what the user that runs it could not write: state, captures, access log, unix sockets.
 Files of the configuration, of secrets and of certificates are ordinary files, of at most 4 MiB, 1 MiB and 4 MiB.
 Durations are seconds, sizes are bytes. A setting that is left out has the default that its table names.
 
@@ -126,7 +126,7 @@ be negative. ⟳ marks a setting that a [reload](#reload) does not change.
 `include` is a list of files or globs, relative to the file that names them. An included file may include more, but
 none may lead back to itself. `[[clients]]`, `[[providers]]` and `[[models]]` of all files are joined: first those of
 the file itself, then those of what it includes, in the order of its list and of the file names. Any other section may
-stand in one file only. A glob that matches nothing draws a warning, a folder that may not be read is a mistake.
+stand in one file only. A glob that matches nothing draws a warning, a folder that may not be read is an error.
 
 ### Who may call
 
@@ -142,7 +142,7 @@ _TAIL = """\
 
 Wherever a table says *a secret*, there are three ways to give it:
 
-- `{ env = "NAME" }`: the environment variable NAME. Not set or empty is a mistake.
+- `{ env = "NAME" }`: the environment variable NAME. Not set or empty is an error.
 - `{ file = "PATH" }`: a UTF-8 file of at most 1 MiB, less the line end at its end. A relative path starts where the
   configuration file is. `$CREDENTIALS_DIRECTORY/NAME` is what systemd brings by `LoadCredential=NAME:…`. A file that
   everyone on the machine can read draws a warning.
@@ -151,10 +151,10 @@ Wherever a table says *a secret*, there are three ways to give it:
 A client's key may also be `"sha256:<hex>"`, its digest: the daemon only has to recognise it. Make one with
 `printf %s "$KEY" | sha256sum`; the digest of nothing, which that is where KEY is not set, is refused. A key of fewer
 than 16 characters draws a warning, as does one that is a provider's secret too; one that is `admin_key` too is a
-mistake. Paths that are no secrets (`ca_file`, `directory`, `access`, `state`) start in the
+error. Paths that are no secrets (`ca_file`, `directory`, `access`, `state`) start in the
 daemon's working directory.
 
-No secret is shown by `--check`, by a mistake, by the log or by the administration pages: they name where it comes from.
+No secret is shown by `--check`, by an error, by the log or by the administration pages: they name where it comes from.
 
 A credential holds one secret: `api_key`, `bearer_token`, `service_account`, `aws`, or `oauth` where its kind takes a
 `bearer_token`. An `api_key` or a `bearer_token` from a file is read again when the file changes. A kind that takes
@@ -175,7 +175,7 @@ Gemini alone that is `gemini-…`. A file maps other names, by `[[models]]`: [tr
 ## Reload
 
 On SIGHUP, and on `POST /admin/v1/reload`, everything is read again: files, included files, secrets, variables excepted
-(a process keeps the environment that it was started with). If there is any mistake, or the file is gone, the running
+(a process keeps the environment that it was started with). If there is any error, or the file is gone, the running
 configuration stays in force and the log says why. Otherwise one log line says what changed. Reading and checking takes
 a thread; signals that come meanwhile make one more reload.
 
@@ -183,9 +183,9 @@ a thread; signals that come meanwhile make one more reload.
 - Streams in flight are not touched.
 - Settings marked ⟳ change at the next start; the log names those that differ.
 
-## Mistakes
+## Errors
 
-All mistakes are reported at once, each as `FILE:LINE: PLACE what is wrong (how to mend it)`:
+All errors are reported at once, each as `FILE:LINE: PLACE what is wrong (how to fix it)`:
 
 ```
 claudeproxyd.toml:14: providers[0].credentials[1].api_kye is no setting here (did you mean "api_key"?)
@@ -235,8 +235,8 @@ def reference(makers: Sequence[IExecutorMaker]) -> str:
     return "\n".join([*parts, _TAIL.replace("{environment}", "\n".join(_environment(makers)))])
 
 
-def _section(title: str, section: type[Any]) -> str:
-    heading = f"### `{title}`" if title.startswith("[") else f"### {title}"
+def _section(title: str, section: type[Any], level: str = "###") -> str:
+    heading = f"{level} `{title}`" if title.startswith("[") else f"{level} {title}"
     return "\n".join([heading, "", _about(section), "", *_table(section), ""])
 
 
@@ -264,7 +264,7 @@ def _tables_of_kinds(makers: Sequence[IExecutorMaker]) -> list[str]:
             for name, hint in hints_of(section).items():
                 for member in filter(is_dataclass, members_of(hint)):
                     titles[cast(type[Any], member)] = f"{name}, of {whose}"
-    return [_section(title, section) for section, title in titles.items()]
+    return [_section(title, section, "####") for section, title in titles.items()]
 
 
 def _environment(makers: Sequence[IExecutorMaker]) -> Iterator[str]:
@@ -313,7 +313,7 @@ def _default(each: Field[Any]) -> str:
 
 
 def _toml(value: Any) -> str:
-    """A default as it would be written."""
+    """Return a default as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):

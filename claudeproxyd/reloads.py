@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from claudeproxyd import graph
+from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
-from claudeproxyd.config.mistakes import ConfigError, Mistake
 from claudeproxyd.config.reload import Difference, difference, put_in_force
 from claudeproxyd.observe.scrub import forms
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Seconds that the thread may keep the interpreter from the reactor: Python's own 0.005, several times a turn, would
 #: hold up every stream by 20 ms.
 SHARE = 0.0005
-#: Of the garbage collector meanwhile: a bite takes below a millisecond, and it looks at no more than what is new.
+#: Of the garbage collector meanwhile: a bite takes a millisecond or two, and it looks at no more than what is new.
 BITES = (300, 3, 1_000_000)
 
 
@@ -47,7 +47,7 @@ class Draft:
 def draft(load: Callable[[Config], Loaded], in_force: Config) -> Draft:
     """Read, check and compare. Blocks, and runs in a thread.
 
-    Raises :class:`~claudeproxyd.config.mistakes.ConfigError`, also in the place of whatever no check foresaw.
+    Raises :class:`~claudeproxyd.config.diagnostics.ConfigError`, also in the place of whatever no check foresaw.
     """
     try:
         with _giving_way():
@@ -80,10 +80,10 @@ def _giving_way() -> Iterator[None]:
 
 
 def unforeseen(error: Exception) -> ConfigError:
-    """What no check foresaw, as a mistake of one line."""
+    """What no check foresaw, as an error of one line."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     what = f"cannot be used: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
-    return ConfigError([Mistake("the configuration", "", what)])
+    return ConfigError([Problem("the configuration", "", what)])
 
 
 class Reloads:

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 from twisted.application.service import IService
 from twisted.python import usage
 
+from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.config.files import found_file
 from claudeproxyd.config.loading import Loaded, load
-from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.config.report import report
 from claudeproxyd.config.schema import Config
 from claudeproxyd.daemon import Daemon
@@ -47,11 +47,11 @@ class Options(usage.Options):
             self.file = os.path.abspath(os.path.expanduser(name))
         try:
             self.loaded = self.load(tries_paths=bool(self["check"]))
-        except ConfigError as mistakes:
+        except ConfigError as error:
             if self["check"]:
-                sys.stderr.write(f"{mistakes}\n")
+                sys.stderr.write(f"{error}\n")
                 raise SystemExit(1) from None
-            raise usage.UsageError(str(mistakes)) from None
+            raise usage.UsageError(str(error)) from None
         if self["check"]:
             sys.stdout.write(f"{report(self.loaded, self.loaded.makers)}\n")
             raise SystemExit(0)
@@ -61,7 +61,7 @@ class Options(usage.Options):
     def load(self, in_force: Config | None = None, *, tries_paths: bool = False) -> Loaded:
         """Read it, now or again, in the place of *in_force*; blocks for it.
 
-        Raises :class:`~claudeproxyd.config.mistakes.ConfigError`.
+        Raises :class:`~claudeproxyd.config.diagnostics.ConfigError`.
         """
         return load(self.file, os.environ, makers(), tries_paths=tries_paths, in_force=in_force)
 

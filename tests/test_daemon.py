@@ -23,7 +23,7 @@ from zope.interface.verify import verifyObject
 
 import claudeproxyd.daemon
 from claudeproxyd import graph
-from claudeproxyd.config.mistakes import ConfigError
+from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.observe.scrub import redact
 from claudeproxyd.tap import Options, makeService
 from tests.upstream.fakes import Wire

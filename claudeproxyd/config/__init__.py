@@ -1,1 +1,1 @@
-"""What the operator says: schema, loading, secrets, checking, reload."""
+"""The configuration: schema, loading, secrets, checking, reload."""

@@ -1,4 +1,4 @@
-"""What types cannot say: names that must be unique or known, settings that contradict each other, unsafe listeners."""
+"""Checks what types cannot: names that must be unique or known, contradictions between settings, unsafe listeners."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 
+from claudeproxyd.config.config_paths import ConfigPath
+from claudeproxyd.config.diagnostics import Diagnostics
+from claudeproxyd.config.endpoints import ListenAddress, listener_of
 from claudeproxyd.config.homes import expanded
 from claudeproxyd.config.keys import check_keys
-from claudeproxyd.config.listening import Listener, listener_of
-from claudeproxyd.config.merging import Origins
-from claudeproxyd.config.mistakes import Findings
+from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.opening import check_access, check_reload
-from claudeproxyd.config.places import Place
 from claudeproxyd.config.providers import check_provider, check_secret, parsed_url
 from claudeproxyd.config.schema import Config, Model, Provider
 from claudeproxyd.config.state import InFile, is_foreign, missing_for, state_of
@@ -24,102 +24,111 @@ _SHOWN_BY_CLAUDE_CODE = ("claude", "anthropic")
 
 def check(
     config: Config,
-    origins: Origins,
+    source_map: SourceMap,
     makers: Mapping[str, IExecutorMaker],
-    findings: Findings,
+    diagnostics: Diagnostics,
     in_force: Config | None = None,
 ) -> None:
-    """Add to *findings* all that is wrong with *config*, whose types are right already.
+    """Add to *diagnostics* all that is wrong with *config*, whose types are right already.
 
-    *in_force*: the one that it is to take the place of, at a reload.
+    *in_force*: the configuration that it replaces, at a reload.
     """
-    listeners = _listeners(config, origins, findings)
+    listeners = _listeners(config, source_map, diagnostics)
     if in_force is not None:
-        check_reload(config, in_force, origins, findings)
-    _server(config, origins, findings)
-    _homes(config, origins, findings)
-    _clients(config, origins, findings)
+        check_reload(config, in_force, source_map, diagnostics)
+    _server(config, source_map, diagnostics)
+    _homes(config, source_map, diagnostics)
+    _clients(config, source_map, diagnostics)
     own_ports = {listener.port for listener in listeners if listener.port}
-    _providers(config, origins, makers, own_ports, findings)
-    _models(config, origins, makers, findings)
-    _globs(config, origins, findings)
+    _providers(config, source_map, makers, own_ports, diagnostics)
+    _models(config, source_map, makers, diagnostics)
+    _globs(config, source_map, diagnostics)
     if config.streaming.head_commit <= config.pool.max_wait:
-        findings.mistake(
-            origins.at("streaming", "head_commit"),
+        diagnostics.error(
+            source_map.at("streaming", "head_commit"),
             f"must exceed pool.max_wait, which is {config.pool.max_wait:g}",
             "after a head commit no wait for a credential begins",
         )
 
 
-def _listeners(config: Config, origins: Origins, findings: Findings) -> list[Listener]:
+def _listeners(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> list[ListenAddress]:
     server = config.server
     if not server.listen:
-        findings.mistake(origins.at("server", "listen"), "must name an endpoint")
-    listeners: list[Listener] = []
-    public: list[tuple[int, Listener]] = []
+        diagnostics.error(source_map.at("server", "listen"), "must name an endpoint")
+    listeners: list[ListenAddress] = []
+    public: list[tuple[int, ListenAddress]] = []
     for index, description in enumerate(server.listen):
-        listener = _listener(description, origins.at("server", "listen", index), listeners, findings)
+        listener = _listener(description, source_map.at("server", "listen", index), listeners, diagnostics)
         if listener is not None:
             public.append((index, listener))
-    admin = _listener(server.admin, origins.at("server", "admin"), listeners, findings) if server.admin else None
-    check_access(config, public, admin, origins, findings)
+    admin = _listener(server.admin, source_map.at("server", "admin"), listeners, diagnostics) if server.admin else None
+    check_access(config, public, admin, source_map, diagnostics)
     return listeners
 
 
-def _listener(description: str, place: Place, others: list[Listener], findings: Findings) -> Listener | None:
-    """The listener of one endpoint string, added to *others*; None after a mistake."""
+def _listener(
+    description: str, at: ConfigPath, others: list[ListenAddress], diagnostics: Diagnostics
+) -> ListenAddress | None:
+    """Return the listener of one endpoint string, added to *others*; None after an error."""
     try:
         listener = listener_of(description)
     except ValueError as error:
-        findings.mistake(place, f"is no endpoint: {error}", 'such as "tcp:8765:interface=127.0.0.1"')
+        diagnostics.error(at, f"is no endpoint: {error}", 'such as "tcp:8765:interface=127.0.0.1"')
         return None
     if listener.port and any(listener.port == other.port and _overlap(listener, other) for other in others):
-        findings.mistake(place, f"listens on port {listener.port}, which another listener has already")
+        diagnostics.error(at, f"listens on port {listener.port}, as another listener does")
     others.append(listener)
     return listener
 
 
-def _overlap(one: Listener, other: Listener) -> bool:
+def _overlap(one: ListenAddress, other: ListenAddress) -> bool:
     return one.interface == other.interface or not one.interface or not other.interface
 
 
-def _server(config: Config, origins: Origins, findings: Findings) -> None:
+def _server(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
     server = config.server
-    check_secret(server.admin_key, origins.at("server", "admin_key"), findings)
+    check_secret(server.admin_key, source_map.at("server", "admin_key"), diagnostics)
     if server.max_buffered_bytes < server.max_request_bytes:
-        findings.mistake(
-            origins.at("server", "max_buffered_bytes"), "must not be less than max_request_bytes, or that is never met"
+        diagnostics.error(
+            source_map.at("server", "max_buffered_bytes"),
+            "must not be less than max_request_bytes",
         )
     try:
         state = state_of(server.state)
     except ValueError as error:
-        findings.mistake(origins.at("server", "state"), str(error))
+        diagnostics.error(source_map.at("server", "state"), str(error))
     else:
         if isinstance(state, InFile) and is_foreign(state.path):
-            mend = "name a file of the daemon's own"
-            findings.mistake(origins.at("server", "state"), f"{state.path} is another program's database", mend)
+            hint = "name a file of the daemon's own"
+            diagnostics.error(source_map.at("server", "state"), f"{state.path} is another program's database", hint)
     if missing := missing_for(server.state):
-        mend = "pip install 'claudeproxyd[redis]'"
-        findings.mistake(origins.at("server", "state"), f"needs the package {missing}, which is not installed", mend)
+        hint = "pip install 'claudeproxyd[redis]'"
+        diagnostics.error(
+            source_map.at("server", "state"), f"needs the package {missing}, which is not installed", hint
+        )
     for index, origin in enumerate(server.cors_origins):
         try:
             if parsed_url(origin).path:
                 raise ValueError("must have no path")
         except ValueError as error:
-            findings.mistake(origins.at("server", "cors_origins", index), str(error), "such as https://app.example.com")
+            diagnostics.error(
+                source_map.at("server", "cors_origins", index), str(error), "such as https://app.example.com"
+            )
     for index, network in enumerate(server.trusted_proxies):
-        place = origins.at("server", "trusted_proxies", index)
+        at = source_map.at("server", "trusted_proxies", index)
         try:
             everybody = not ipaddress.ip_network(network, strict=False).prefixlen
         except ValueError:
-            findings.mistake(place, "must be an address or a network")
+            diagnostics.error(at, "must be an address or a network")
         else:
             if everybody:
-                findings.warn(place, "is everybody: any client may then say who it is", "name the balancer's address")
+                diagnostics.warn(
+                    at, "trusts every address: any client could claim to be another", "name the load balancer's address"
+                )
 
 
-def _homes(config: Config, origins: Origins, findings: Findings) -> None:
-    """Whether what is written beside the state has a place to be."""
+def _homes(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
+    """Check that what is written beside the state has a folder to be in."""
     paths = {("log", "access"): config.log.access}
     if config.capture.when != "never":
         paths["capture", "directory"] = config.capture.directory
@@ -127,71 +136,75 @@ def _homes(config: Config, origins: Origins, findings: Findings) -> None:
         try:
             expanded(path)
         except ValueError as error:
-            findings.mistake(origins.at(*where), str(error), "write the path in full")
+            diagnostics.error(source_map.at(*where), str(error), "write the path in full")
 
 
-def _clients(config: Config, origins: Origins, findings: Findings) -> None:
-    places = [origins.at("clients", index) for index in range(len(config.clients))]
-    _names(zip((client.name for client in config.clients), places, strict=True), findings)
-    for client, place in zip(config.clients, places, strict=True):
-        check_secret(client.key, place / "key", findings)
-    check_keys(config, origins, findings)
+def _clients(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
+    paths = [source_map.at("clients", index) for index in range(len(config.clients))]
+    _names(zip((client.name for client in config.clients), paths, strict=True), diagnostics)
+    for client, at in zip(config.clients, paths, strict=True):
+        check_secret(client.key, at / "key", diagnostics)
+    check_keys(config, source_map, diagnostics)
 
 
-def _names(named: Iterable[tuple[str, Place]], findings: Findings) -> None:
-    """Names go into logs, metrics and headers, and each stands for one thing."""
+def _names(named: Iterable[tuple[str, ConfigPath]], diagnostics: Diagnostics) -> None:
+    """Check names, which go into logs, metrics and headers, and must be unique."""
     seen = set()
-    for name, place in named:
+    for name, at in named:
         if not name or not name.isprintable() or name != name.strip():
-            findings.mistake(place / "name", "must be printable, not empty, and without blanks at its ends")
+            diagnostics.error(at / "name", "must be printable, not empty, and without blanks at its ends")
         elif name in seen:
-            findings.mistake(place / "name", f'"{name}" is taken already', "names are unique")
+            diagnostics.error(at / "name", f'"{name}" is taken already', "names are unique")
         seen.add(name)
 
 
 def _providers(
     config: Config,
-    origins: Origins,
+    source_map: SourceMap,
     makers: Mapping[str, IExecutorMaker],
     own_ports: set[int],
-    findings: Findings,
+    diagnostics: Diagnostics,
 ) -> None:
     if not config.providers:
-        findings.mistake(origins.at("providers"), "are missing", "add at least one [[providers]]")
-    places = [origins.at("providers", index) for index in range(len(config.providers))]
-    _names(zip((provider.name for provider in config.providers), places, strict=True), findings)
-    for provider, place in zip(config.providers, places, strict=True):
+        diagnostics.error(source_map.at("providers"), "are missing", "add at least one [[providers]]")
+    paths = [source_map.at("providers", index) for index in range(len(config.providers))]
+    _names(zip((provider.name for provider in config.providers), paths, strict=True), diagnostics)
+    for provider, at in zip(config.providers, paths, strict=True):
         if not provider.name.isascii():
-            findings.mistake(place / "name", "must be ASCII: it travels in a header")
-        _names(((c.name, place / "credentials" / index) for index, c in enumerate(provider.credentials)), findings)
-        check_provider(provider, place, makers, own_ports, findings)
+            diagnostics.error(at / "name", "must be ASCII: it travels in a header")
+        _names(((c.name, at / "credentials" / index) for index, c in enumerate(provider.credentials)), diagnostics)
+        check_provider(provider, at, makers, own_ports, diagnostics)
 
 
-def _models(config: Config, origins: Origins, makers: Mapping[str, IExecutorMaker], findings: Findings) -> None:
+def _models(
+    config: Config, source_map: SourceMap, makers: Mapping[str, IExecutorMaker], diagnostics: Diagnostics
+) -> None:
     providers = {provider.name: provider for provider in config.providers}
     passing = {name for name, each in providers.items() if each.kind in makers and makers[each.kind].passes_requests}
     for index, model in enumerate(config.models):
-        place = origins.at("models", index)
+        at = source_map.at("models", index)
         if not model.name:
-            findings.mistake(place / "name", "must not be empty")
+            diagnostics.error(at / "name", "must not be empty")
         if not model.routes:
-            findings.mistake(place / "routes", "must name a provider", f"there are {', '.join(providers)}")
+            diagnostics.error(at / "routes", "must name a provider", f"there are {', '.join(providers)}")
         for number, route in enumerate(model.routes):
-            where = place / "routes" / number
+            where = at / "routes" / number
             provider = providers.get(route.provider)
             if provider is None:
                 known = f"there are {', '.join(providers)}" if providers else ""
-                findings.mistake(where / "provider", f'there is no provider "{route.provider}"', known)
+                diagnostics.error(where / "provider", f'there is no provider "{route.provider}"', known)
             elif route.model and not _served(route.model, provider):
-                findings.warn(where / "model", f'no credential of provider "{provider.name}" may use it', "see models")
+                diagnostics.warn(
+                    where / "model", f'no credential of provider "{provider.name}" may use it', "see models"
+                )
             if provider is not None and route.thinking and route.provider in passing:
-                findings.warn(where / "thinking", f'means nothing to the kind "{provider.kind}"', "leave it out")
+                diagnostics.warn(where / "thinking", f'means nothing for kind "{provider.kind}"', "leave it out")
         if _is_hidden(model, config, passing):
             message = "is hidden by Claude Code's /model, which shows what begins with claude or anthropic"
-            findings.warn(place / "name", message, f"add claude-{model.name} with the same routes, or say list = false")
+            diagnostics.warn(at / "name", message, f"add claude-{model.name} with the same routes, or say list = false")
         shadow = next((earlier for earlier in config.models[:index] if _covers(earlier, model)), None)
         if shadow is not None:
-            findings.warn(place / "name", f'is never reached: "{shadow.name}" stands before it', "the first match wins")
+            diagnostics.warn(at / "name", f'is never reached: "{shadow.name}" stands before it', "the first match wins")
 
 
 def _is_hidden(model: Model, config: Config, passing: Collection[str]) -> bool:
@@ -203,27 +216,27 @@ def _is_hidden(model: Model, config: Config, passing: Collection[str]) -> bool:
         return False
     if all(route.provider in passing for route in model.routes):
         return False
-    places = {(route.provider, route.model or model.name) for route in model.routes}
+    targets = {(route.provider, route.model or model.name) for route in model.routes}
     return not any(
-        places & {(route.provider, route.model) for route in other.routes}
+        targets & {(route.provider, route.model) for route in other.routes}
         for other in config.models
         if other.list and other.name.startswith(_SHOWN_BY_CLAUDE_CODE)
     )
 
 
-def _globs(config: Config, origins: Origins, findings: Findings) -> None:
-    """Look at every list of globs, and every name that may be one."""
-    places = [(model.name, origins.at("models", index) / "name") for index, model in enumerate(config.models)]
-    lists = [(client.models, origins.at("clients", index)) for index, client in enumerate(config.clients)]
+def _globs(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
+    """Warn of globs that can hardly match what they seem to mean."""
+    paths = [(model.name, source_map.at("models", index) / "name") for index, model in enumerate(config.models)]
+    lists = [(client.models, source_map.at("clients", index)) for index, client in enumerate(config.clients)]
     for index, provider in enumerate(config.providers):
-        place = origins.at("providers", index)
-        lists.append((provider.models, place))
-        lists += [(each.models, place / "credentials" / i) for i, each in enumerate(provider.credentials)]
-    for globs, place in lists:
-        places += [(glob, place / "models" / index) for index, glob in enumerate(globs)]
-    for glob, place in places:
+        at = source_map.at("providers", index)
+        lists.append((provider.models, at))
+        lists += [(each.models, at / "credentials" / i) for i, each in enumerate(provider.credentials)]
+    for globs, at in lists:
+        paths += [(glob, at / "models" / index) for index, glob in enumerate(globs)]
+    for glob, at in paths:
         if why := oddity(glob):
-            findings.warn(place, why, "globs know *, ? and [abc]; several are several strings")
+            diagnostics.warn(at, why, "globs know *, ? and [abc]; several are several strings")
 
 
 def _served(model: str, provider: Provider) -> bool:

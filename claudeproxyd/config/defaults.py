@@ -1,4 +1,4 @@
-"""What a provider's kind supplies where the operator said nothing."""
+"""Fills in what a provider's kind supplies where the operator said nothing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from claudeproxyd.interfaces import IExecutorMaker
 IMPLICIT_CREDENTIAL = "default"
 """The name of the one credential of a provider whose kind needs no secret, if none is written down."""
 
+_STATE = Server().state
+
 
 _STATE = Server().state
 
 
 def completed(config: Config, makers: Mapping[str, IExecutorMaker]) -> Config:
-    """*config* with the base URLs of its kinds, without what those add to them, and with implicit credentials.
+    """Return *config* with the base URLs of its kinds, without the paths those add, and with implicit credentials.
 
-    The state is in memory where its usual file would lie in a home directory that is not there.
+    The state is in memory where its usual file would be in a home directory that is not there.
     """
     server = config.server
     if server.state == _STATE and not has_home():
@@ -49,9 +51,9 @@ def _has_defaults(section: type[Any]) -> bool:
 
 
 def _without_what_is_added(added_paths: Sequence[str], base_url: str) -> str:
-    """Copied from an upstream's own pages it is there already, and every request would be for ``/v1/v1/messages``."""
-    scheme, colon, place = base_url.partition("://")
-    host, slash, path = place.partition("/")
+    """Return *base_url* without a path that the kind adds itself: requests would be for ``/v1/v1/messages``."""
+    scheme, colon, rest = base_url.partition("://")
+    host, slash, path = rest.partition("/")
     path = f"{slash}{path}".rstrip("/")
     end = next((added for added in added_paths if path.endswith(added)), "")
     return scheme + colon + host + path.removesuffix(end).rstrip("/")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from claudeproxyd.config.mistakes import Findings
-from claudeproxyd.config.places import Place, Source
+from claudeproxyd.config.config_paths import ConfigPath, SourceFile
+from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.interfaces import IExecutorMaker
 
 
-def from_environment(environ: Mapping[str, str], makers: Mapping[str, IExecutorMaker], findings: Findings) -> Source:
+def from_environment(
+    environ: Mapping[str, str], makers: Mapping[str, IExecutorMaker], diagnostics: Diagnostics
+) -> SourceFile:
     """Return the tree that a file would have, with what each kind makes of *environ*.
 
     A provider whose kind is not built is left out with a warning.
     """
-    source = Source("the environment", {"providers": []})
+    source = SourceFile("the environment", {"providers": []})
     providers = source.tree["providers"]
     for maker in sorted(makers.values(), key=lambda maker: maker.is_fallback):
         if maker.is_fallback and providers:
@@ -22,15 +24,15 @@ def from_environment(environ: Mapping[str, str], makers: Mapping[str, IExecutorM
         try:
             made = maker.from_environment(environ)
         except ValueError as error:
-            findings.warn(Place(source), str(error), "no provider is made of it")
+            diagnostics.warn(ConfigPath(source), str(error), "no provider is made of it")
             continue
         if made is None:
             continue
         if maker.is_built:
             providers.append({"kind": maker.kind, **made})
         else:
-            findings.warn(
-                Place(source),
+            diagnostics.warn(
+                ConfigPath(source),
                 f"it has a key for {made['name']}, whose kind {maker.kind} is not built yet in this version",
                 "that provider is left out",
             )

@@ -1,4 +1,4 @@
-"""``~`` at the beginning of a path that an operator wrote."""
+"""Expands ``~`` at the beginning of a path that an operator wrote."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def expanded(path: str) -> str:
-    """*path* in full. Raises ValueError where it lies in a home directory and there is none: no HOME, no such user."""
+    """Return *path* in full. Raises ValueError where its home directory is unknown: no HOME, no such user."""
     whole = os.path.expanduser(path)
     if whole.startswith("~"):
         raise ValueError("lies in a home directory, and there is none")

@@ -1,4 +1,4 @@
-"""The way in: what the operator says, read, checked and completed."""
+"""Loads a configuration: reads, merges, completes and checks it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from claudeproxyd.config.checking import check
 from claudeproxyd.config.defaults import completed
+from claudeproxyd.config.diagnostics import Diagnostics, Problem
 from claudeproxyd.config.environment import from_environment
 from claudeproxyd.config.files import found_file, sources_from
 from claudeproxyd.config.merging import merged
-from claudeproxyd.config.mistakes import Findings, Mistake
 from claudeproxyd.config.preflight import check_names, check_writing
 from claudeproxyd.config.reading import Reader
 from claudeproxyd.config.schema import Config
@@ -22,10 +22,10 @@ class Loaded:
     """A configuration that can be used."""
 
     config: Config
-    warnings: list[Mistake]
-    """What is allowed and probably not meant; for the log, and for ``--check``."""
+    warnings: list[Problem]
+    """For the log, and for ``--check``."""
     files: tuple[str, ...]
-    """What was read, the first file first; empty where the environment alone spoke."""
+    """The files that were read, the first one first; empty for the environment alone."""
     makers: Mapping[str, IExecutorMaker]
     """The provider kinds that it was checked against."""
 
@@ -38,30 +38,32 @@ def load(
     tries_paths: bool = False,
     in_force: Config | None = None,
 ) -> Loaded:
-    """The configuration of *path*, or of the first usual file that is there, or of the environment alone.
+    """Return the configuration of *path*, or of the first usual file that exists, or of the environment alone.
 
-    *makers* are the provider kinds of this installation, by kind. *tries_paths*: what the daemon could not write is a
-    mistake too. *in_force*: what it is to take the place of; to let in whom that one does not is a mistake then.
+    *makers* are the provider kinds of this installation, by kind. *tries_paths*: what the daemon could not write is an
+    error too. *in_force*: the configuration that it replaces; to let in whom that one does not is an error then.
     Reads files, and blocks for it; called by tap.py at the start and, in a thread, at a reload. Raises
-    :class:`~claudeproxyd.config.mistakes.ConfigError` with every mistake there is.
+    :class:`~claudeproxyd.config.diagnostics.ConfigError` with every error there is.
     """
-    findings = Findings()
+    diagnostics = Diagnostics()
     name = found_file(path, environ)
     if name is None:
-        sources = [from_environment(environ, makers, findings)]
+        sources = [from_environment(environ, makers, diagnostics)]
     else:
-        sources = sources_from(name, findings)
-        # What a file that cannot be read would have said is unknown, so nothing more can be said of the others.
-        findings.settle()
-    draft, origins = merged(sources, Reader(findings, environ, makers), findings)
+        sources = sources_from(name, diagnostics)
+        # The rest cannot be judged without a file that cannot be read.
+        diagnostics.settle()
+    draft, source_map = merged(sources, Reader(diagnostics, environ, makers), diagnostics)
     config = completed(draft, makers)
     if config.server.state != draft.server.state:
-        mend = 'set HOME, name a file with sqlite:, or say "memory:"'
-        findings.warn(origins.at("server", "state"), "is in memory: there is no home directory for its file", mend)
-    check(config, origins, makers, findings, in_force)
-    findings.settle()
+        hint = 'set HOME, name a file with sqlite:, or say "memory:"'
+        diagnostics.warn(
+            source_map.at("server", "state"), "is in memory: there is no home directory for its file", hint
+        )
+    check(config, source_map, makers, diagnostics, in_force)
+    diagnostics.settle()
     if tries_paths:
-        check_writing(config, origins, findings)
-        check_names(config, origins, findings)
-        findings.settle()
-    return Loaded(config, findings.warnings, tuple(source.name for source in sources) if name else (), makers)
+        check_writing(config, source_map, diagnostics)
+        check_names(config, source_map, diagnostics)
+        diagnostics.settle()
+    return Loaded(config, diagnostics.warnings, tuple(source.name for source in sources) if name else (), makers)

@@ -1,4 +1,4 @@
-"""Reading a file that an operator named: an ordinary one, and not for ever."""
+"""Reads a file that an operator named: only a regular one, and within a limit."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import stat
 from dataclasses import dataclass
 
 LARGEST_SECRET = 1_048_576
-"""Of a secret, and of certificates."""
+"""Bytes of a secret, and of certificates."""
 LARGEST_CONFIGURATION = 4_194_304
-"""Of one file of a configuration: room for some 20,000 clients."""
+"""Bytes of one file of a configuration: room for some 20,000 clients."""
 
 
 class NotOrdinary(ValueError):
-    """There is something of that name, and reading it might never end: a pipe, a device, or far too much."""
+    """It is no regular file, or too large: reading a pipe or a device might never end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a file holds."""
+    """The contents of a file."""
 
     data: bytes
     seen_by_all: bool
@@ -26,7 +26,7 @@ class Contents:
 
 
 def read_ordinary(path: str, largest: int) -> Contents:
-    """All of an ordinary file of at most *largest* bytes.
+    """Return the contents of an ordinary file of at most *largest* bytes.
 
     Raises OSError as ``open`` does, :class:`NotOrdinary`, and ValueError where *path* can be no name.
     """

@@ -1,5 +1,5 @@
-"""What ``--check`` tries beside reading: whether the daemon could write where its configuration says, found out without
-writing, and whether a provider's name leads back to the daemon."""
+"""What ``--check`` tries beside reading: whether the daemon could write where its configuration says, without writing,
+and whether a provider's name leads back to the daemon."""
 
 from __future__ import annotations
 
@@ -11,40 +11,39 @@ from contextlib import suppress
 from os import W_OK, X_OK, access
 from urllib.parse import urlsplit
 
-from claudeproxyd.config.listening import listener_of
-from claudeproxyd.config.merging import Origins
-from claudeproxyd.config.mistakes import Findings
+from claudeproxyd.config.diagnostics import Diagnostics
+from claudeproxyd.config.endpoints import listener_of
+from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.schema import Config
 from claudeproxyd.config.state import InFile, state_of
 
+#: Seconds for the addresses of all names together: without a network nobody answers.
+PATIENCE = 2.0
 
-def check_writing(config: Config, origins: Origins, findings: Findings) -> None:
-    """Add to *findings* what this user could not write of *config*, which is right in all else.
+
+def check_writing(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
+    """Add to *diagnostics* what this user could not write of *config*, which is valid otherwise.
 
     For ``--check`` alone: a start tries for itself, and can go on without its state or its captures.
     """
     server, capture, log = config.server, config.capture, config.log
     state = state_of(server.state)
     if isinstance(state, InFile) and (why := _no_file(state.path) or _no_folder(os.path.dirname(state.path))):
-        findings.mistake(origins.at("server", "state"), why, 'name another file, or "memory:"')
+        diagnostics.error(source_map.at("server", "state"), why, 'name another file, or "memory:"')
     if capture.when != "never" and (why := _no_folder(os.path.expanduser(capture.directory))):
-        findings.mistake(origins.at("capture", "directory"), why, "name another folder")
+        diagnostics.error(source_map.at("capture", "directory"), why, "name another folder")
     if log.access not in ("", "off") and (why := _no_log(os.path.expanduser(log.access))):
-        findings.mistake(origins.at("log", "access"), why, "name another file, or make its folder")
-    listeners = [(each, origins.at("server", "listen", index)) for index, each in enumerate(server.listen)]
+        diagnostics.error(source_map.at("log", "access"), why, "name another file, or make its folder")
+    listeners = [(each, source_map.at("server", "listen", index)) for index, each in enumerate(server.listen)]
     if server.admin:
-        listeners.append((server.admin, origins.at("server", "admin")))
-    for description, place in listeners:
+        listeners.append((server.admin, source_map.at("server", "admin")))
+    for description, at in listeners:
         if (path := listener_of(description).path) and (why := _no_socket(path)):
-            findings.mistake(place, why, "name another path, or make its folder")
+            diagnostics.error(at, why, "name another path, or make its folder")
 
 
-PATIENCE = 2.0
-"""Seconds for the addresses of all names together: without a network nobody answers."""
-
-
-def check_names(config: Config, origins: Origins, findings: Findings) -> None:
-    """Add to *findings* what names of providers lead to this machine, at a port where the daemon listens itself.
+def check_names(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
+    """Add to *diagnostics* what names of providers lead to this machine, at a port where the daemon listens itself.
 
     For ``--check`` alone, as it asks the resolver. A name that it does not know in time is left to the start.
     """
@@ -63,8 +62,8 @@ def check_names(config: Config, origins: Origins, findings: Findings) -> None:
     for index, thread, addresses in asked:
         thread.join(left)
         if any(map(_is_own, addresses)):
-            place = origins.at("providers", index, "base_url")
-            findings.mistake(place, "leads to this daemon itself", "name the upstream; only clients are pointed here")
+            at = source_map.at("providers", index, "base_url")
+            diagnostics.error(at, "leads to this daemon itself", "name the upstream; only clients are pointed here")
 
 
 def _resolve(name: str, addresses: list[str]) -> None:
@@ -84,7 +83,7 @@ def _is_own(address: str) -> bool:
 
 
 def _no_file(path: str) -> str:
-    """Why what is at *path*, if anything, is no file to write, or ''."""
+    """Return why *path* cannot be written as a file, or ''."""
     if os.path.isdir(path):
         return f"{path} is a folder"
     return _unwritable(path, W_OK) if os.path.exists(path) else ""
@@ -101,13 +100,13 @@ def _no_socket(path: str) -> str:
 
 
 def _no_entry(path: str) -> str:
-    """Why nothing can be made at *path*, whose folder nobody makes, or ''."""
+    """Return why nothing can be made at *path*, or ''. Its folder would not be made."""
     folder = os.path.dirname(os.path.abspath(path))
     return _no_folder(folder) if os.path.lexists(folder) else f"{folder} is not there"
 
 
 def _no_folder(path: str) -> str:
-    """Why no folder can be at *path*, or ''. It would be made, so the nearest one counts that is there."""
+    """Return why *path* cannot be a folder, or ''. It would be made, so the nearest one that exists counts."""
     path = os.path.abspath(path)
     while not os.path.lexists(path):
         path = os.path.dirname(path)

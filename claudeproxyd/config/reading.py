@@ -1,4 +1,4 @@
-"""A TOML tree into the dataclasses of :mod:`claudeproxyd.config.schema`, by their type hints alone."""
+"""Reads a TOML tree into the dataclasses of :mod:`claudeproxyd.config.schema`, by their type hints alone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, cast, get_args, get_origin
 
-from claudeproxyd.config.mistakes import SHOWN, Findings
-from claudeproxyd.config.places import Place
+from claudeproxyd.config.config_paths import ConfigPath
+from claudeproxyd.config.diagnostics import SHOWN, Diagnostics
 from claudeproxyd.config.resolving import BadSecret, resolve
 from claudeproxyd.config.schema import Credential, Provider
 from claudeproxyd.config.secret import Secret
@@ -25,32 +25,34 @@ _PLURALS = {str: "strings", int: "integers", float: "numbers", bool: "trues and 
 
 
 class Reader:
-    """Turns trees into sections. Every mistake goes to the findings, and reading goes on with a blank in its place."""
+    """Turns trees into sections. Errors go to the diagnostics, and reading goes on with a blank value."""
 
-    def __init__(self, findings: Findings, environ: Mapping[str, str], makers: Mapping[str, IExecutorMaker]) -> None:
+    def __init__(
+        self, diagnostics: Diagnostics, environ: Mapping[str, str], makers: Mapping[str, IExecutorMaker]
+    ) -> None:
         """*makers* are the provider kinds, which have settings of their own."""
-        self._findings = findings
+        self._diagnostics = diagnostics
         self._environ = environ
         self._makers = makers
         self._told: set[str] = set()
-        """The files of which it is said already that all may read them."""
+        """Files that a warning was given about already: everyone may read them."""
 
     def table(
-        self, section: type[Any], tree: Mapping[str, Any], place: Place, maker: IExecutorMaker | None = None
+        self, section: type[Any], tree: Mapping[str, Any], at: ConfigPath, maker: IExecutorMaker | None = None
     ) -> Any:
         """Return an instance of the dataclass *section*; *maker* is that of the provider around it, if there is one."""
         if section is Provider:
             kind = tree.get("kind")
             maker = self._makers.get(kind) if isinstance(kind, str) else None
         own: type[Any] | None = getattr(maker, _OF_KIND[section]) if maker and section in _OF_KIND else None
-        self._check_names(section, own, tree, place, maker)
-        values = self._members(section, tree, place, maker)
+        self._check_names(section, own, tree, at, maker)
+        values = self._members(section, tree, at, maker)
         if own is not None:
-            values["own"] = own(**self._members(own, tree, place, maker))
+            values["own"] = own(**self._members(own, tree, at, maker))
         return section(**values)
 
     def _members(
-        self, section: type[Any], tree: Mapping[str, Any], place: Place, maker: IExecutorMaker | None
+        self, section: type[Any], tree: Mapping[str, Any], at: ConfigPath, maker: IExecutorMaker | None
     ) -> dict[str, Any]:
         """Return the settings of *section* that *tree* has, and a blank for each that is missing without a default."""
         hints = hints_of(section)
@@ -58,10 +60,10 @@ class Reader:
         for each in settings_of(section):
             name = each.name
             if name in tree:
-                values[name] = self.value(hints[name], tree[name], place / name, each.metadata, maker)
+                values[name] = self.value(hints[name], tree[name], at / name, each.metadata, maker)
             elif each.default is MISSING and each.default_factory is MISSING:
-                self._findings.unreadable(place / name, "is missing")
-                values[name] = self._blank(hints[name], place / name)
+                self._diagnostics.unreadable(at / name, "is missing")
+                values[name] = self._blank(hints[name], at / name)
         return values
 
     def _check_names(
@@ -69,7 +71,7 @@ class Reader:
         section: type[Any],
         own: type[Any] | None,
         tree: Mapping[str, Any],
-        place: Place,
+        at: ConfigPath,
         maker: IExecutorMaker | None,
     ) -> None:
         known = {each.name for each in (*settings_of(section), *(settings_of(own) if own else ()))}
@@ -84,12 +86,12 @@ class Reader:
         ]
         for key, kinds in unknown[:SHOWN]:
             if maker is not None and kinds:
-                fix = f"leave it out; it is one of {', '.join(kinds)}"
-                self._findings.mistake(place / key, f'is no setting of kind "{maker.kind}"', fix)
+                fix = f"leave it out; it belongs to {', '.join(kinds)}"
+                self._diagnostics.error(at / key, f'is no setting of kind "{maker.kind}"', fix)
             else:
-                self._findings.mistake(place / key, "is no setting here", _did_you_mean(key, known))
+                self._diagnostics.error(at / key, "is no setting here", _did_you_mean(key, known))
         if len(unknown) > SHOWN:
-            self._findings.mistake(place, f"{len(unknown) - SHOWN} more are no settings here")
+            self._diagnostics.error(at, f"{len(unknown) - SHOWN} more are no settings here")
 
     def _kinds_with(self, section: type[Any], key: str) -> list[str]:
         """Return the kinds that have a setting of that name in *section*."""
@@ -104,75 +106,75 @@ class Reader:
         self,
         hint: Any,
         raw: Any,
-        place: Place,
+        at: ConfigPath,
         metadata: Mapping[str, Any],
         maker: IExecutorMaker | None = None,
     ) -> Any:
         """Return *raw* as *hint* wants it; *maker* as in :meth:`table`."""
         members = members_of(hint)
-        origins = {get_origin(member) or member: member for member in members}
-        if list in origins and isinstance(raw, list):
-            (item,) = get_args(origins[list])
-            return [self.value(item, element, place / index, metadata, maker) for index, element in enumerate(raw)]
-        if dict in origins and isinstance(raw, dict):
-            _, item = get_args(origins[dict])
-            return {key: self.value(item, element, place / key, metadata, maker) for key, element in raw.items()}
+        by_origin = {get_origin(member) or member: member for member in members}
+        if list in by_origin and isinstance(raw, list):
+            (item,) = get_args(by_origin[list])
+            return [self.value(item, element, at / index, metadata, maker) for index, element in enumerate(raw)]
+        if dict in by_origin and isinstance(raw, dict):
+            _, item = get_args(by_origin[dict])
+            return {key: self.value(item, element, at / key, metadata, maker) for key, element in raw.items()}
         if isinstance(raw, dict) and (section := next(filter(is_dataclass, members), None)):
-            return self.table(cast(type[Any], section), raw, place, maker)
+            return self.table(cast(type[Any], section), raw, at, maker)
         if isinstance(raw, str) and str in members:
-            return self._word(raw, place, metadata)
+            return self._word(raw, at, metadata)
         if isinstance(raw, (str, dict)) and Secret in members:
-            return self._secret(raw, place, metadata)
+            return self._secret(raw, at, metadata)
         if isinstance(raw, bool) and bool in members:
             return raw
         if isinstance(raw, (int, float)) and not isinstance(raw, bool):
             if int in members and isinstance(raw, int):
-                return self._number(raw, place, metadata)
+                return self._number(raw, at, metadata)
             if float in members and -_BIGGEST <= raw <= _BIGGEST:
-                return self._number(float(raw), place, metadata)
+                return self._number(float(raw), at, metadata)
             if float in members:
-                return self._unreadable(hint, place, "must be a finite number")
-        return self._unreadable(hint, place, f"must be {describe(hint)}, and is {_describe_raw(raw)}")
+                return self._unreadable(hint, at, "must be a finite number")
+        return self._unreadable(hint, at, f"must be {describe(hint)}, and is {_describe_raw(raw)}")
 
-    def _word(self, raw: str, place: Place, metadata: Mapping[str, Any]) -> str:
+    def _word(self, raw: str, at: ConfigPath, metadata: Mapping[str, Any]) -> str:
         choices = metadata["choices"]
         if choices and raw not in choices:
             words = ", ".join(choice or '""' for choice in choices)
-            self._findings.unreadable(place, f"must be one of {words}", _did_you_mean(raw, choices))
+            self._diagnostics.unreadable(at, f"must be one of {words}", _did_you_mean(raw, choices))
         return raw
 
-    def _number(self, number: float, place: Place, metadata: Mapping[str, Any]) -> float:
+    def _number(self, number: float, at: ConfigPath, metadata: Mapping[str, Any]) -> float:
         least = metadata["least"]
         if abs(number) > _BIGGEST:
-            self._findings.unreadable(place, f"must not be beyond {_BIGGEST}")
+            self._diagnostics.unreadable(at, f"must not be beyond {_BIGGEST}")
         elif least is not None and number < least:
-            self._findings.unreadable(place, f"must be at least {least}")
+            self._diagnostics.unreadable(at, f"must be at least {least}")
         return number
 
-    def _secret(self, raw: str | Mapping[str, Any], place: Place, metadata: Mapping[str, Any]) -> Secret:
+    def _secret(self, raw: str | Mapping[str, Any], at: ConfigPath, metadata: Mapping[str, Any]) -> Secret:
         try:
-            secret, warning = resolve(raw, self._environ, place.source.directory, metadata.get("digest", False))
-        except BadSecret as mistake:
-            self._findings.unreadable(place, mistake.message, mistake.mend)
+            secret, warning = resolve(raw, self._environ, at.source.directory, metadata.get("digest", False))
+        except BadSecret as problem:
+            self._diagnostics.unreadable(at, problem.message, problem.hint)
             return Secret("")
         if warning:
-            self._findings.warn(place, *warning)
-        source = place.source
+            self._diagnostics.warn(at, *warning)
+        source = at.source
         if source.seen_by_all and isinstance(raw, str) and secret.known and source.name not in self._told:
             self._told.add(source.name)
             message = "it can be read by everyone on this machine, and holds secrets"
-            self._findings.warn(Place(source), message, "chmod o-r")
+            self._diagnostics.warn(ConfigPath(source), message, "chmod o-r")
         return secret
 
-    def _unreadable(self, hint: Any, place: Place, message: str) -> Any:
-        self._findings.unreadable(place, message)
-        return self._blank(hint, place)
+    def _unreadable(self, hint: Any, at: ConfigPath, message: str) -> Any:
+        self._diagnostics.unreadable(at, message)
+        return self._blank(hint, at)
 
-    def _blank(self, hint: Any, place: Place) -> Any:
-        """Something of the right type to go on with; *place* has its mistake already."""
+    def _blank(self, hint: Any, at: ConfigPath) -> Any:
+        """Return a value of the right type to go on with; *at* has its error already."""
         first = members_of(hint)[0]
         if is_dataclass(first):
-            return self.table(cast(type[Any], first), {}, place)
+            return self.table(cast(type[Any], first), {}, at)
         return Secret("") if first is Secret else (get_origin(first) or first)()
 
 
@@ -201,17 +203,17 @@ def settings_of(section: type[Any]) -> Sequence[Field[Any]]:
 
 
 def members_of(hint: Any) -> tuple[Any, ...]:
-    """The types that a hint allows."""
+    """Return the types that a hint allows."""
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
 def default_of(field: Field[Any]) -> Any:
-    """A setting's default; ``MISSING`` where it must be given."""
+    """Return a setting's default; ``MISSING`` where it must be given."""
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def describe(hint: Any) -> str:
-    """A type in an operator's words."""
+    """Return a type in an operator's words."""
     return " or ".join(_describe_member(member) for member in members_of(hint) if member is not NoneType)
 
 

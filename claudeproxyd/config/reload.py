@@ -1,4 +1,4 @@
-"""What a reload changes, and what it cannot change."""
+"""Compares two configurations for a reload: what changes, and what cannot."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from claudeproxyd.interfaces import IExecutorMaker
 
 @dataclass(frozen=True)
 class Difference:
-    """Between the configuration in force and another. Its text is for the log line of a SIGHUP."""
+    """The changes between the configuration in force and another. Its text is for the log line of a SIGHUP."""
 
     added: tuple[str, ...]
-    """Names of providers, in the new file's order; so are those that follow."""
+    """Names of providers, in the new file's order; so are the next three."""
     removed: tuple[str, ...]
     changed: tuple[str, ...]
     unchanged: tuple[str, ...]
     settings: tuple[str, ...]
-    """What else takes effect: ``clients``, ``models``, ``pool.max_wait`` …"""
+    """Other settings that take effect: ``clients``, ``models``, ``pool.max_wait`` …"""
     restart: tuple[str, ...]
-    """What differs and takes effect at the next start only: ``server.listen`` …"""
+    """Settings that take effect at the next start only: ``server.listen`` …"""
 
     def __str__(self) -> str:
         parts = [
@@ -41,7 +41,10 @@ class Difference:
 
 
 def difference(old: Config, new: Config, makers: Mapping[str, IExecutorMaker]) -> Difference:
-    """What *new* changes of *old*; both are checked already. A provider that only moved in the file is unchanged."""
+    """Return the changes from *old* to *new*, which are both checked. A provider that only moved in the file has none.
+
+    *makers* are the provider kinds, which have time-outs of their own.
+    """
     # A change of [timeouts] is one of every provider that does not override it.
     before = {provider.name: (provider, timeouts_for(provider, old, makers)) for provider in old.providers}
     after = {provider.name: (provider, timeouts_for(provider, new, makers)) for provider in new.providers}
@@ -58,7 +61,7 @@ def difference(old: Config, new: Config, makers: Mapping[str, IExecutorMaker]) -
 
 
 def put_in_force(old: Config, new: Config) -> Config:
-    """*new* as far as a reload goes: what needs a restart is as it is in *old*."""
+    """Return *new* with the settings of *old* that need a restart to change."""
     sections: dict[str, Any] = {}
     for section in fields(Config):
         was, becomes = getattr(old, section.name), getattr(new, section.name)
@@ -69,7 +72,7 @@ def put_in_force(old: Config, new: Config) -> Config:
 
 
 def _settings(old: Config, new: Config) -> Iterator[tuple[str, bool]]:
-    """Each setting outside the providers that differs, and whether it needs a restart."""
+    """Yield each setting outside the providers that differs, and whether it needs a restart."""
     for section in fields(Config):
         was, becomes = getattr(old, section.name), getattr(new, section.name)
         if section.name in ("providers", "include") or was == becomes:

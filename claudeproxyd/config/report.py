@@ -1,4 +1,4 @@
-"""What a configuration amounts to, in text: what ``--check`` prints. Secrets are named by where they come from."""
+"""Writes what a configuration amounts to, for ``--check``. Secrets are named by where they come from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MASK = "****"
 
 
 def report(loaded: Loaded, makers: Mapping[str, IExecutorMaker]) -> str:
-    """The whole text, without a line end."""
+    """Return the whole text, without a line end."""
     config = loaded.config
     lines = [f"configuration: {', '.join(loaded.files) or 'the environment alone'}"]
     lines += [f"listens on {endpoint}" for endpoint in config.server.listen]
@@ -56,7 +56,7 @@ def _details(provider: Provider) -> Iterator[str]:
     if provider.headers:
         yield f"headers {', '.join(provider.headers)}"
     if provider.proxy:
-        # What stands before the host may be a password.
+        # There may be a password before the host.
         yield f"through the proxy {provider.proxy.rpartition('@')[2].removeprefix('http://')}"
     yield from _own(provider.own)
     if provider.timeouts:
@@ -86,22 +86,22 @@ def _credential(credential: Credential) -> str:
 
 
 def _own(section: Any, above: str = "") -> Iterator[str]:
-    """What the kind's own settings are, where they are not the default; *above* is the name of the table around."""
+    """Yield the kind's own settings that are not the default; *above* is the name of the table around."""
     for each in settings_of(type(section)):
         value = getattr(section, each.name)
         if is_dataclass(value):
             yield from _own(value, f"{above}{each.name}.")
         elif value != default_of(each):
-            yield f"{above}{each.name} {_said(value)}"
+            yield f"{above}{each.name} {_shown(value)}"
 
 
-def _said(value: object) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, Secret):
         return masked(value)
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_said(item)}" for name, item in value.items())
+        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
     if isinstance(value, list):
-        return ", ".join(map(_said, value))
+        return ", ".join(map(_shown, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -120,7 +120,7 @@ def _route(route: RouteTo) -> str:
 
 
 def masked(value: Secret | Aws | OAuth | str) -> str:
-    """Where a secret comes from, and nothing of what it is. A plain word is no secret and stays."""
+    """Return where a secret comes from, and nothing of its value. A plain word is no secret and stays."""
     if isinstance(value, Aws):
         return masked(value.secret_access_key)
     if isinstance(value, OAuth):

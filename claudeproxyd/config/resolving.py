@@ -1,4 +1,4 @@
-"""What stands for a secret, into the secret: a plain string, ``{ env = … }``, ``{ file = … }``, a digest."""
+"""Resolves what a configuration has for a secret: a plain string, ``{ env = … }``, ``{ file = … }``, a digest."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ _VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _OF_NOTHING = hashlib.sha256(b"").hexdigest()
 _CREDENTIALS = "CREDENTIALS_DIRECTORY"
-"""Where systemd puts what a unit has by LoadCredential=, for that unit alone."""
+"""The variable with the folder where systemd puts what a unit has by LoadCredential=."""
 
 Warned = tuple[str, str] | None
-"""A warning and its mend."""
+"""A warning and its hint."""
 
 
 class BadSecret(Exception):
-    """There is no secret to be had. Its words never hold what stood in the place of one: that may be the secret."""
+    """The secret cannot be resolved. The message never quotes the configuration: that may be the secret itself."""
 
-    def __init__(self, message: str, mend: str = "") -> None:
-        super().__init__(message, mend)
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
         self.message = message
-        self.mend = mend
+        self.hint = hint
 
 
 def resolve(
     raw: str | Mapping[str, Any], environ: Mapping[str, str], directory: str, digest: bool
 ) -> tuple[Secret, Warned]:
-    """The secret that *raw* stands for. *digest*: ``sha256:<hex>`` will do. Raises :class:`BadSecret`."""
+    """Return the secret that *raw* stands for, and a warning. Raises :class:`BadSecret`.
+
+    *digest*: ``sha256:<hex>`` is enough.
+    """
     if isinstance(raw, str):
         return _finished(raw, digest), None
     if raw.keys() == {"env"} and isinstance(raw["env"], str):
@@ -58,11 +61,11 @@ def _from_file(name: str, environ: Mapping[str, str], directory: str, digest: bo
         path = os.path.join(directory, expanded(_of_the_unit(name, environ)))
     except ValueError as error:
         raise BadSecret(f"its file {error}", "write its path in full") from None
-    mend = f"a relative file is looked for in {directory}" if directory else ""
+    hint = f"a relative file is looked for in {directory}" if directory else ""
     try:
         contents = read_ordinary(path, LARGEST_SECRET)
     except OSError as error:
-        raise BadSecret(f"its file cannot be read: {error.strerror}", mend) from error
+        raise BadSecret(f"its file cannot be read: {error.strerror}", hint) from error
     except NotOrdinary as error:
         raise BadSecret(f"its file {error}") from error
     except ValueError as error:
@@ -76,12 +79,12 @@ def _from_file(name: str, environ: Mapping[str, str], directory: str, digest: bo
 
 
 def _of_the_unit(name: str, environ: Mapping[str, str]) -> str:
-    """*name* with ``$CREDENTIALS_DIRECTORY`` at its beginning replaced. No other variable is: a name may hold a $."""
+    """Replace ``$CREDENTIALS_DIRECTORY`` at the start of *name*, and no other variable: a name may hold a $."""
     for written in (f"${_CREDENTIALS}/", f"${{{_CREDENTIALS}}}/"):
         if name.startswith(written):
             if not environ.get(_CREDENTIALS):
-                mend = "systemd sets it for a unit with LoadCredential=: check within one, by systemd-run"
-                raise BadSecret(f"${_CREDENTIALS} is not set", mend)
+                hint = "systemd sets it for a unit with LoadCredential=: check within one, by systemd-run"
+                raise BadSecret(f"${_CREDENTIALS} is not set", hint)
             return os.path.join(environ[_CREDENTIALS], name.removeprefix(written))
     return name
 

@@ -24,7 +24,7 @@ def setting(
     restart: bool = False,
     shown: bool = True,
 ) -> Any:
-    """A dataclass field with what it is for; list and dict defaults are copied for each instance.
+    """Return a dataclass field with its documentation; list and dict defaults are copied for each instance.
 
     *least* bounds numbers from below (None: not at all), *choices* are the words that a string may be, *restart* marks
     what a reload cannot change, and *shown* is False for what may hold a secret without being a :class:`Secret`.
@@ -38,7 +38,7 @@ def setting(
 
 
 def required(doc: str, *, least: float | None = 0, choices: tuple[str, ...] = (), digest: bool = False) -> Any:
-    """A setting without a default. *digest*: the secret may also be given as ``sha256:<hex>``."""
+    """Return a setting without a default. *digest*: the secret may also be given as ``sha256:<hex>``."""
     return field(metadata={"doc": doc, "least": least, "choices": choices, "restart": False, "digest": digest})
 
 
@@ -148,7 +148,7 @@ class Credential:
     models: list[str] = setting(["*"], "Globs of upstream model names, narrower than the provider's.")
     disabled: bool = setting(False, "Out of service, whatever was said at run time.")
     own: Any = field(default=None)
-    """No setting: an instance of ``credential_settings`` of the provider's kind, from the same table."""
+    """No setting: an instance of its kind's ``credential_settings``, read from the same table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +224,7 @@ class Provider:
     rules: list[Rule] = setting([], "The operator's own reading of its answers.")
     credentials: list[Credential] = setting([], "Its credentials.")
     own: Any = field(default=None)
-    """No setting: an instance of ``settings`` of its kind, from the same table; None where the kind is unknown."""
+    """No setting: an instance of its kind's ``settings``, read from the same table; None where the kind is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A secret in memory: shown by nobody, compared in constant time."""
+"""A secret in memory: never shown, compared in constant time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Secret:
         """The environment variable that it was taken from, or ''."""
 
     def reveal(self) -> str:
-        """The value itself. Raises ValueError where only its digest was configured."""
+        """Return the value itself. Raises ValueError where only its digest was configured."""
         if self._value is None:
             raise ValueError("only the digest of this secret is known")
         return self._value
@@ -43,7 +43,7 @@ class Secret:
     __str__ = __repr__
 
     def __eq__(self, other: object) -> bool:
-        """The same value from the same file: one that moved to another file is re-read from elsewhere."""
+        """Compare value and file: the value is read again from its file."""
         return isinstance(other, Secret) and compare_digest(self._digest, other._digest) and self.path == other.path
 
     def __hash__(self) -> int:

@@ -1,4 +1,4 @@
-"""``server.state``: where the pool's state is to live, read from its one line."""
+"""Parses ``server.state``: where the pool's state is kept."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from claudeproxyd.config.endpoints import is_host
 from claudeproxyd.config.homes import expanded
-from claudeproxyd.config.listening import is_host
 
 PREFIX = "claudeproxyd:"
 #: In every state file's header, so that nobody else's database is taken for one: "cpxd".
@@ -20,7 +20,7 @@ _FORMS = 'must be "memory:", sqlite:PATH or redis://host:port/0'
 
 @dataclass(frozen=True, slots=True)
 class InMemory:
-    """Nowhere: it goes with the daemon."""
+    """In memory: it is lost when the daemon ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class InRedis:
 
 
 def state_of(text: str) -> InMemory | InFile | InRedis:
-    """What *text* says. Raises ValueError, in words that do not quote it: it may hold a password."""
+    """Return what *text* says. Raises ValueError, whose message does not quote it: it may hold a password."""
     if text == "memory:":
         return InMemory()
     if text.startswith("sqlite:"):
@@ -88,12 +88,12 @@ def _redis(text: str) -> InRedis:
 
 
 def missing_for(text: str) -> str:
-    """The package that this place for the state needs and that is not installed, or ''."""
+    """Return the package that this kind of state needs and that is not installed, or ''."""
     return "hiredis" if text.startswith("redis") and find_spec("hiredis") is None else ""
 
 
 def is_foreign(path: str) -> bool:
-    """Whether at *path* is a database of another program; what is damaged, or cannot be read, is not for sure.
+    """Whether *path* is a database of another program for sure: one that is damaged or cannot be read is not.
 
     Reads the file alone, as it lies there: no lock is waited for, and nothing is left beside it.
     """

@@ -1,4 +1,4 @@
-"""The time-outs that hold for one provider."""
+"""Works out the time-outs of one provider."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from claudeproxyd.config.schema import Config, Provider, Timeouts
 from claudeproxyd.interfaces import IExecutorMaker
 
 DOWNSTREAM = frozenset({"request_head", "request_body"})
-"""Waits for a client, which no provider can override."""
+"""Waits for a client: no provider can override them."""
 
 
 def timeouts_for(provider: Provider, config: Config, makers: Mapping[str, IExecutorMaker]) -> Timeouts:
@@ -27,5 +27,5 @@ def timeouts_for(provider: Provider, config: Config, makers: Mapping[str, IExecu
 
 
 def overridable() -> list[str]:
-    """The names that a provider's ``timeouts`` may hold."""
+    """Return the names that a provider's ``timeouts`` may hold."""
     return [each.name for each in fields(Timeouts) if each.name not in DOWNSTREAM]

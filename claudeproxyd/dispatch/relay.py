@@ -19,16 +19,16 @@ from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.types import AttemptFailed, Evidence, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from claudeproxyd.config.schema import Streaming
     from claudeproxyd.dispatch.call import Call
+    from claudeproxyd.headers import Headers
     from claudeproxyd.interfaces import IStreamingResponse
     from claudeproxyd.messages.batch import Batch
 
-    Headers = Sequence[tuple[bytes, bytes]]
 
 #: The timer never sleeps longer, so that a deadline which comes up while it sleeps is met.
 _LONGEST_SLEEP = 60.0

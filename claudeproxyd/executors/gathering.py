@@ -14,7 +14,7 @@ from zope.interface import implementer
 from claudeproxyd.executors.responses import BufferedResponse
 from claudeproxyd.interfaces import IEventConsumer, IStreamReader
 from claudeproxyd.messages.batch import Batch
-from claudeproxyd.messages.reader import Damaged
+from claudeproxyd.messages.reader import MalformedAnswer
 
 if TYPE_CHECKING:
     from claudeproxyd.executors.responses import ParsedMessage, StreamingResponse
@@ -56,7 +56,7 @@ class Unshown:
         """See :meth:`IStreamReader.feed <claudeproxyd.interfaces.IStreamReader.feed>`."""
         self.unfinished += len(data)
         if self.unfinished > self._limit:
-            raise Damaged(f"an answer of more than {self._limit} bytes")
+            raise MalformedAnswer(f"an answer of more than {self._limit} bytes")
         return _without_frames(self._reader.feed(data))
 
     def end(self) -> Batch:

@@ -1,4 +1,4 @@
-"""What Google's kinds have in common: who asks, and the settings of safety."""
+"""The parts that Google's kinds share: authorization, safety settings, time-outs."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class SafetySettings:
 
 def check_safety_settings(settings: SafetySettings) -> list[tuple[str, str]]:
     """Return the errors in ``safety_settings``, for makers."""
-    mistakes = []
+    errors = []
     for category, threshold in settings.safety_settings.items():
         place = f"safety_settings.{category}"
         if category not in _CATEGORIES:
-            mistakes.append((place, f"is no category; there are {', '.join(_CATEGORIES)}"))
+            errors.append((place, f"is no category; there are {', '.join(_CATEGORIES)}"))
         elif threshold not in _THRESHOLDS:
-            mistakes.append((place, f"is no threshold; there are {', '.join(_THRESHOLDS)}"))
-    return mistakes
+            errors.append((place, f"is no threshold; there are {', '.join(_THRESHOLDS)}"))
+    return errors

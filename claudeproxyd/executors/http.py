@@ -6,7 +6,7 @@ Sending an attempt, reading what comes back into an answer, and making an outcom
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 from urllib.parse import quote
@@ -23,9 +23,10 @@ from claudeproxyd.executors.responses import (
 )
 from claudeproxyd.executors.turns import in_turns
 from claudeproxyd.framing.coding import CodingError, Decoder, decoding, sniff
+from claudeproxyd.headers import Headers
 from claudeproxyd.messages import hops
 from claudeproxyd.messages.headers import value_of
-from claudeproxyd.messages.reader import Damaged, ModelFault
+from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.observe.scrub import redact_bytes, redact_headers
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.hints import foreseen
@@ -53,7 +54,6 @@ MAX_PAGES = 20
 EVENT_STREAM = b"text/event-stream"
 
 Listed = TypeVar("Listed")
-Headers = Sequence[tuple[bytes, bytes]]
 
 
 class HTTPExecutor(ABC):
@@ -198,8 +198,8 @@ class HTTPExecutor(ABC):
     ) -> BufferedResponse:
         """Read a body to its end and return the response in it; *read* makes a Claude one of it, where it is none yet.
 
-        *read* may raise :class:`~claudeproxyd.messages.reader.Damaged` and ``ModelFault``. Raises AttemptFailed, and
-        UpstreamError.
+        *read* may raise :class:`~claudeproxyd.messages.reader.MalformedAnswer` and ``ModelFault``. Raises
+        AttemptFailed, and UpstreamError.
         """
         if read is None:
             read = read_count if attempt.call.count_tokens else read_message
@@ -220,7 +220,7 @@ class HTTPExecutor(ABC):
         except ModelFault as e:
             words = str(e).encode()
             raise self.judge.failed(attempt, phase=Phase.ANSWER, failure="model_fault", body=words) from None
-        except Damaged:
+        except MalformedAnswer:
             raise self._not_claude(body[:MAX_ERROR_ANSWER], response, attempt) from None
         whole.bytes_in = len(raw)
         return whole

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from claudeproxyd.errors import type_in
+from claudeproxyd.headers import Headers
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.outcomes.bodies import read_error
 from claudeproxyd.outcomes.classify import classify, context_overflow
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.executors.services import Services
     from claudeproxyd.upstream.client import Response
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Judge:

@@ -1,4 +1,4 @@
-"""What kinds that speak the Messages API have in common: settings about its requests."""
+"""The settings that kinds share whose requests are those of the Messages API."""
 
 from __future__ import annotations
 

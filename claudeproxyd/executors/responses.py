@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -10,9 +9,10 @@ from zope.interface import implementer
 
 from claudeproxyd.framing.coding import CodingError, Decoder, sniff
 from claudeproxyd.framing.sse import FrameTooLarge
+from claudeproxyd.headers import Headers
 from claudeproxyd.interfaces import IBodyConsumer, IBufferedResponse, IEventConsumer, IStreamingResponse
 from claudeproxyd.messages.loose import UNREADABLE, is_word, read_object
-from claudeproxyd.messages.reader import Damaged, ModelFault
+from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.messages.usage import Usage, count
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.outcomes.types import AttemptFailed, Phase
@@ -33,7 +33,6 @@ MAX_BARREN = 1_048_576
 #: Bytes that are read at once: of a compressed stream one read may come to megabytes.
 STEP = 262_144
 
-Headers = Sequence[tuple[bytes, bytes]]
 
 _PING = b"event: ping\n"
 _CUT = "upstream closed the stream before message_stop"
@@ -62,7 +61,9 @@ _decode_message = msgspec.json.Decoder(_Message).decode
 
 
 def read_message(body: bytes) -> ParsedMessage:
-    """A Claude message, which stays as it is. Raises :class:`~claudeproxyd.messages.reader.Damaged`: it is none.
+    """Read a Claude message, which stays as it is.
+
+    Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer` for what is none.
 
     It was paid for: what is odd in it, or cannot be read, is its client's to see, and keeps nothing else from passing.
     """
@@ -85,12 +86,12 @@ def _odd_message(body: bytes) -> _Message:
     """What is JSON to its client if not to msgspec, and has a message's members if not its type."""
     members = read_object(body)
     if members is None:
-        raise Damaged("no message, and no JSON object")
+        raise MalformedAnswer("no message, and no JSON object")
     kind = members.get("type")
     if kind != "message" and (
         kind == "error" or members.get("error") is not None or not {"role", "content"} <= members.keys()
     ):
-        raise Damaged("no message")
+        raise MalformedAnswer("no message")
     return _Message(kind, members.get("stop_reason"), members.get("usage"))
 
 
@@ -102,7 +103,7 @@ def read_count(body: bytes) -> ParsedMessage:
     """The same of an answer of count_tokens."""
     members = read_object(body)
     if members is None or "input_tokens" not in members:
-        raise Damaged("no count")
+        raise MalformedAnswer("no count")
     usage = Usage()
     anomaly = count(usage, {"input_tokens": members["input_tokens"]})
     return ParsedMessage(redact_bytes(body), usage, anomaly=anomaly)
@@ -267,7 +268,7 @@ class StreamingResponse:
                 self._read(chunk[start : start + STEP], consumer)
                 if self._consumer is None:
                     return
-        except (CodingError, FrameTooLarge, Damaged, ModelFault) as e:
+        except (CodingError, FrameTooLarge, MalformedAnswer, ModelFault) as e:
             self._spoilt(e)
 
     def _read(self, chunk: bytes, consumer: IEventConsumer) -> None:
@@ -283,7 +284,7 @@ class StreamingResponse:
         if not batch.count or _pings_alone(batch):
             self._barren += len(chunk) + before - unfinished
             if self._barren > MAX_BARREN:
-                raise Damaged(f"the stream brings {MAX_BARREN} bytes and nothing of the answer")
+                raise MalformedAnswer(f"the stream brings {MAX_BARREN} bytes and nothing of the answer")
         elif self._barren:
             self._barren = 0
         if batch.count:
@@ -298,7 +299,7 @@ class StreamingResponse:
             return
         try:
             batch = self._reader.end()
-        except (FrameTooLarge, Damaged, ModelFault) as e:
+        except (FrameTooLarge, MalformedAnswer, ModelFault) as e:
             self._spoilt(e)
         else:
             self._last(batch, consumer)

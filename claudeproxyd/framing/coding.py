@@ -17,15 +17,15 @@ _GZIP = 31
 _ZLIB = 15
 _RAW = -15
 #: RFC 9659: what a zstd frame may ask for as its window, where it comes over HTTP.
-_ZSTD_WINDOW = 8 * 1024 * 1024
+_MAX_ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
 #: The least input that a zstd block needs, and the most that comes of one: how a bomb's size is foretold.
-_ZSTD_LEAST_BLOCK = 4
-_ZSTD_LARGEST_BLOCK = 128 * 1024
+_MIN_ZSTD_BLOCK_BYTES = 4
+_MAX_ZSTD_BLOCK_BYTES = 128 * 1024
 #: Blocks may also hold nothing, by the million. So they are not taken one by one when the room gets short: a quarter
 #: more than the limit may come out before it is seen.
-_ZSTD_OVERSHOOT = 4
+_ZSTD_OVERSHOOT_DIVISOR = 4
 #: zlib copies what follows a member's end, so it is fed no more than this at once …
-_PIECE = 65_536
+_PIECE_BYTES = 65_536
 #: … and a body that is nothing but empty members would cost time without bound.
 _MAX_MEMBERS = 1024
 #: No honest sender applies more codings to one body.
@@ -33,7 +33,7 @@ _MAX_CODINGS = 3
 #: What a whole body may come to, times its size as it came; text that people and programs write shrinks to a tenth …
 _MAX_RATIO = 100
 #: … and up to so many bytes nothing is asked of it.
-_FREE_OF_RATIO = 4 * 1024 * 1024
+_FREE_OF_RATIO_BYTES = 4 * 1024 * 1024
 
 
 class CodingError(ValueError):
@@ -49,14 +49,14 @@ class UnknownCoding(CodingError):
 
 
 def sniff(data: bytes) -> str:
-    """The coding that *data* shows by its first bytes: gzip, zstd or ''."""
+    """Return the coding that *data* shows by its first bytes: gzip, zstd or ''."""
     if data.startswith(b"\x1f\x8b\x08"):
         return "gzip"
     return "zstd" if data.startswith(b"\x28\xb5\x2f\xfd") else ""
 
 
 def decode_whole(data: bytes, encoding: str, limit: int) -> bytes:
-    """*data* without the codings that *encoding*, a ``Content-Encoding`` value, lists; at most *limit* bytes.
+    """Return *data* without the codings that *encoding*, a ``Content-Encoding`` value, lists; at most *limit* bytes.
 
     Raises :class:`CodingError` or one of its kinds.
     """
@@ -67,8 +67,8 @@ def decoding(data: bytes, encoding: str, limit: int) -> Steps[bytes]:
     """:func:`decode_whole` in steps, of some 10 ms at the most."""
     decoder = BodyDecoder(encoding, limit)
     decoded: list[bytes] = []
-    for start in range(0, len(data), _PIECE):
-        decoded.append(decoder.feed(data[start : start + _PIECE]))
+    for start in range(0, len(data), _PIECE_BYTES):
+        decoded.append(decoder.feed(data[start : start + _PIECE_BYTES]))
         yield
     decoder.finish()
     return b"".join(decoded)
@@ -86,7 +86,7 @@ class Decoder:
         self._stages = [_stage(name, limit_per_step) for name in reversed(names)]
 
     def feed(self, data: bytes) -> bytes:
-        """What *data* adds to the decoded body. Raises :class:`CodingError` or :class:`CodingTooLarge`."""
+        """Return what *data* adds to the decoded body. Raises :class:`CodingError` or :class:`CodingTooLarge`."""
         return self._step(data, self._limit)
 
     def _step(self, data: bytes, room: int) -> bytes:
@@ -103,7 +103,7 @@ class Decoder:
 
 
 class BodyDecoder(Decoder):
-    """The same for a body whose pieces are kept: there are bounds on all of it, and on what a byte may stand for."""
+    """Undoes the codings of a body whose pieces are kept, with bounds on its size and on its ratio to the input."""
 
     def __init__(self, encoding: str, limit: int) -> None:
         """*limit* bounds the whole body. Raises :class:`UnknownCoding`."""
@@ -113,7 +113,7 @@ class BodyDecoder(Decoder):
     def feed(self, data: bytes) -> bytes:
         """See :meth:`Decoder.feed`."""
         self._fed += len(data)
-        in_proportion = max(_FREE_OF_RATIO, _MAX_RATIO * self._fed) if self._stages else self._limit
+        in_proportion = max(_FREE_OF_RATIO_BYTES, _MAX_RATIO * self._fed) if self._stages else self._limit
         try:
             data = self._step(data, min(self._limit, in_proportion) - self._made)
         except CodingTooLarge:
@@ -166,8 +166,8 @@ class _Zlib:
     def feed(self, data: bytes, limit: int) -> bytes:
         decoded: list[bytes] = []
         room = limit
-        for start in range(0, len(data), _PIECE):
-            rest = data[start : start + _PIECE]
+        for start in range(0, len(data), _PIECE_BYTES):
+            rest = data[start : start + _PIECE_BYTES]
             while rest:
                 if self._inner.eof:
                     self._next_member()
@@ -215,8 +215,8 @@ class _Zstd:
     """zstd, of one or more frames."""
 
     def __init__(self, limit: int) -> None:
-        self._least_room = limit // _ZSTD_OVERSHOOT
-        self._context = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        self._least_room = limit // _ZSTD_OVERSHOOT_DIVISOR
+        self._context = zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW_BYTES)
         self._inner = self._context.decompressobj()
         self._frames = 1
 
@@ -232,8 +232,8 @@ class _Zstd:
             if self._inner.eof:
                 self._next_frame()
             # The library has no bound on what it makes of its input, so it gets no more than fits.
-            blocks = max(room, self._least_room) // _ZSTD_LARGEST_BLOCK or 1
-            step = data[at : at + blocks * _ZSTD_LEAST_BLOCK]
+            blocks = max(room, self._least_room) // _MAX_ZSTD_BLOCK_BYTES or 1
+            step = data[at : at + blocks * _MIN_ZSTD_BLOCK_BYTES]
             try:
                 piece = self._inner.decompress(step)
             except zstandard.ZstdError as error:

@@ -29,7 +29,7 @@ class ElementSplitter:
         self._in_string = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The elements that *data* completes. Raises :class:`~claudeproxyd.framing.sse.FrameTooLarge`."""
+        """Return the elements that *data* completes. Raises :class:`~claudeproxyd.framing.sse.FrameTooLarge`."""
         elements: list[bytes] = []
         rest = self._rest
         rest += data

@@ -29,7 +29,10 @@ class FrameSplitter:
         self._started = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The frames that *data* completes, without the empty lines around them. Raises :class:`FrameTooLarge`."""
+        """Return the frames that *data* completes, without the empty lines around them.
+
+        Raises :class:`FrameTooLarge`.
+        """
         if self._after_cr or b"\r" in data:
             if data.endswith(_EMPTY_CRLF) and (frames := self._of_one_line_each(data)):
                 return frames
@@ -38,7 +41,7 @@ class FrameSplitter:
         if rest:
             rest += data
             if rest.find(b"\n\n", max(0, self._searched - 1)) < 0:
-                self._hold()
+                self._check_size()
                 return []
             data = bytes(rest)
             rest.clear()
@@ -46,7 +49,7 @@ class FrameSplitter:
         last = frames.pop()
         if last:
             rest += last
-            self._hold()
+            self._check_size()
         if frames and not self._started:
             self._started = True
             frames[0] = frames[0].removeprefix(b"\xef\xbb\xbf")
@@ -58,7 +61,7 @@ class FrameSplitter:
         return len(self._rest)
 
     def _of_one_line_each(self, data: bytes) -> list[bytes]:
-        """Whole frames with CRLF, as Google sends them: none of their bytes has to change. [] if it is not so."""
+        """Return whole frames with CRLF, as Google sends them, whose bytes need no change; [] if they do."""
         if self._after_cr or self._rest or not self._started:
             return []
         frames = data.split(_EMPTY_CRLF)
@@ -68,7 +71,7 @@ class FrameSplitter:
                 return []
         return frames
 
-    def _hold(self) -> None:
+    def _check_size(self) -> None:
         self._searched = len(self._rest)
         if self._searched > self._limit:
             raise FrameTooLarge(f"an event of more than {self._limit} bytes")

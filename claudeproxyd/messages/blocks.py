@@ -15,7 +15,7 @@ import msgspec
 
 from claudeproxyd.messages.block import Block, BlockError
 from claudeproxyd.messages.block_sequence import BlockSequence
-from claudeproxyd.messages.estimate import BYTES_A_TOKEN
+from claudeproxyd.messages.estimate import BYTES_PER_TOKEN
 from claudeproxyd.messages.ids import Ids, fits_client
 from claudeproxyd.messages.message_head import MessageHead
 from claudeproxyd.messages.outputs import FrameWriter, MessageCollector
@@ -220,7 +220,7 @@ class BlockMachine:
         """Estimate what the upstream has not counted; for the end of an answer, whole or not."""
         self._head.estimate_input()
         if self.usage.output is None:
-            self.usage.output = math.ceil(self._blocks.written / BYTES_A_TOKEN)
+            self.usage.output = math.ceil(self._blocks.written / BYTES_PER_TOKEN)
             self.usage.estimated = True
 
     # -- what is made of it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
-_BYTES_A_TOKEN = 4
+_BYTES_PER_TOKEN = 4
 _END = b"\n\n"
 
 #: Where a delta has what the model wrote, and what comes behind that.
@@ -15,8 +15,8 @@ _INPUT = b'"partial_json"'
 #: What the model did not write says so in its first bytes. Where it is so short it does not matter.
 _SIGNATURE = b'"signature_delta"'
 _CITATION = b'"citations_delta"'
-_SAID_WITHIN = 160
-_SHORT = 200
+_TYPE_WITHIN_BYTES = 160
+_SHORT_BYTES = 200
 
 
 class Delivered:
@@ -55,8 +55,8 @@ class Delivered:
 
     def _look_at(self, frames: bytes, deltas: int) -> None:
         unwritten = self._unwritten
-        if unwritten and len(frames) - deltas * self._around > _SHORT and unwritten in frames:
-            kept = [frame for frame in frames.split(_END)[:-1] if frame.find(unwritten, 0, _SAID_WITHIN) < 0]
+        if unwritten and len(frames) - deltas * self._around > _SHORT_BYTES and unwritten in frames:
+            kept = [frame for frame in frames.split(_END)[:-1] if frame.find(unwritten, 0, _TYPE_WITHIN_BYTES) < 0]
             if not kept:
                 return
             frames, deltas = _END.join((*kept, b"")), len(kept)
@@ -65,7 +65,7 @@ class Delivered:
             written = _WRITTEN.search(frames)
             self._around = written.end() + len(_BEHIND) if written else len(frames) // deltas
             if written and not escaped and not written[0].startswith(_INPUT):
-                self._plain = self._around + _SHORT if unwritten else sys.maxsize
+                self._plain = self._around + _SHORT_BYTES if unwritten else sys.maxsize
         self._deltas += deltas
         self._bytes += len(frames)
         if escaped:
@@ -73,8 +73,8 @@ class Delivered:
             self._bytes -= frames.count(b"\\") - frames.count(b"\\\\") + 2 * frames.count(b"\\u")
 
     def tokens(self) -> int:
-        """The estimate for all of them."""
+        """Return the estimate for all of them."""
         return self._before + self._of_block()
 
     def _of_block(self) -> int:
-        return max(self._deltas, -(-(self._bytes - self._deltas * self._around) // _BYTES_A_TOKEN))
+        return max(self._deltas, -(-(self._bytes - self._deltas * self._around) // _BYTES_PER_TOKEN))

@@ -18,14 +18,14 @@ _ESCAPED_MODEL = re.compile(
 
 
 #: Characters of a model's name, as the API has it. Names are remembered by the thousand, and are metrics' labels.
-LONGEST_MODEL = 256
+MAX_MODEL_CHARS = 256
 #: Beyond this a body could hold so many members, or messages, that looking at each would hold up everybody else.
-_LARGE = 65_536
-_MOST_MEMBERS = 10_000
+_LARGE_BYTES = 65_536
+_MAX_MEMBERS = 10_000
 #: The API's own limit.
-_MOST_MESSAGES = 100_000
+_MAX_MESSAGES = 100_000
 #: Lists within lists are what takes longest to pass over; ten megabytes of honest text have fewer brackets.
-_MOST_LISTS = 1_000_000
+_MAX_LISTS = 1_000_000
 
 
 class _Members(msgspec.Struct):
@@ -94,7 +94,7 @@ class Envelope:
         return bytes(self._members.messages)
 
     def with_model(self, model: str) -> bytes:
-        """The body with another model name; every other byte stays where it was."""
+        """Return the body with another model name; every other byte stays where it was."""
         if model == self.model:
             return self.body
         start, end = span(self._members.model, self._read)
@@ -106,8 +106,8 @@ def read_envelope(body: bytes, *, count_tokens: bool = False) -> Envelope:
 
     Raises :class:`~claudeproxyd.errors.ClaudeError` (400) that names the member which is wrong. Called by web.
     """
-    if len(body) > _MOST_LISTS and body.count(b"[") > _MOST_LISTS:
-        raise ClaudeError(400, f"The request body has more than {_MOST_LISTS:,} lists")
+    if len(body) > _MAX_LISTS and body.count(b"[") > _MAX_LISTS:
+        raise ClaudeError(400, f"The request body has more than {_MAX_LISTS:,} lists")
     read = body
     try:
         try:
@@ -127,11 +127,11 @@ def read_envelope(body: bytes, *, count_tokens: bool = False) -> Envelope:
         raise ClaudeError(400, "The request body is nested too deeply") from None
     if not model:
         raise ClaudeError(400, "model: String should have at least 1 character")
-    if len(model) > LONGEST_MODEL:
-        raise ClaudeError(400, f"model: String should have at most {LONGEST_MODEL} characters")
+    if len(model) > MAX_MODEL_CHARS:
+        raise ClaudeError(400, f"model: String should have at most {MAX_MODEL_CHARS} characters")
     if bytes(memoryview(members.messages)[:1]) != b"[":
         raise ClaudeError(400, "messages: Input should be a valid list")
-    if len(body) > _LARGE:
+    if len(body) > _LARGE_BYTES:
         _bound_parts(members, body)
     if members.max_tokens is msgspec.UNSET and not count_tokens:
         raise ClaudeError(400, "max_tokens: Field required")
@@ -144,17 +144,17 @@ def _bound_parts(members: _Members, body: bytes) -> None:
     """Refuse what has far too many members or messages. They are counted by what each must have: a key and a colon, a
     role (which may be hidden by an escape: such messages are refused by the API)."""
     known = [raw for raw in (members.messages, members.system, members.tools) if raw is not msgspec.UNSET]
-    if len(body) - sum(len(memoryview(raw)) for raw in known) > _LARGE:
+    if len(body) - sum(len(memoryview(raw)) for raw in known) > _LARGE_BYTES:
         places = [span(raw, body) for raw in known]
         colons, quotes = (body.count(sign) - sum(body.count(sign, *place) for place in places) for sign in (b":", b'"'))
-        if min(colons, quotes // 2) > _MOST_MEMBERS:
-            raise ClaudeError(400, f"The request body has more than {_MOST_MEMBERS:,} members beside its messages")
-    if body.count(b'"role"') > _MOST_MESSAGES:
-        raise ClaudeError(400, f"messages: there is a limit of {_MOST_MESSAGES:,} messages")
+        if min(colons, quotes // 2) > _MAX_MEMBERS:
+            raise ClaudeError(400, f"The request body has more than {_MAX_MEMBERS:,} members beside its messages")
+    if body.count(b'"role"') > _MAX_MESSAGES:
+        raise ClaudeError(400, f"messages: there is a limit of {_MAX_MESSAGES:,} messages")
 
 
 def _complaint(message: str) -> str:
-    """msgspec's words, with the member in front as the API has it: ``stream: Expected `bool`, got `str```."""
+    """Return msgspec's words, with the member in front as the API has it: ``stream: Expected `bool`, got `str```."""
     what, _, place = message.partition(" - at `$.")
     if place:
         return f"{place.rstrip('`')}: {what}"

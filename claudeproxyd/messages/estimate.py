@@ -19,24 +19,24 @@ import msgspec
 
 from claudeproxyd.messages.loose import UNREADABLE
 
-BYTES_A_TOKEN = 3.5
-IMAGE = 1600
-"""Tokens of one image: the API's formula, width x height / 750, at the size which it scales large ones down to."""
-DOCUMENT = 6000
-"""Tokens of one document that is not plain text: some three pages, each read as text and as a picture."""
-TOOLS = 350
-"""Tokens of the instructions that come with the first tool."""
-BUILTIN_TOOL = 500
-"""Tokens of a tool whose schema is the API's own: bash, the text editor, web search …"""
+BYTES_PER_TOKEN = 3.5
+#: Tokens of one image: the API's formula, width x height / 750, at the size which it scales large ones down to.
+IMAGE_TOKENS = 1600
+#: Tokens of one document that is not plain text: some three pages, each read as text and as a picture.
+DOCUMENT_TOKENS = 6000
+#: Tokens of the instructions that come with the first tool.
+TOOLS_TOKENS = 350
+#: Tokens of a tool whose schema is the API's own: bash, the text editor, web search …
+BUILTIN_TOOL_TOKENS = 500
 
-MOST_VALUES = 80_000
-"""A request with more, by commas and brackets, counts by its bytes: taking it apart would take long."""
+#: A request with more, by commas and brackets, counts by its bytes: taking it apart would take long.
+MAX_VALUES = 80_000
 
 _SKIPPED = frozenset(("cache_control", "encrypted_content", "encrypted_index", "id", "signature", "tool_use_id"))
 
 
 class _Request(msgspec.Struct):
-    """What counts of a request; everything else in a body is settings."""
+    """The members of a request that count; all others are settings."""
 
     system: Any = None
     messages: Any = None
@@ -48,20 +48,20 @@ _decode = msgspec.json.Decoder(_Request).decode
 #: A picture's or a document's base64 has a member's name before it that text seldom holds …
 _DATA = b'"data"'
 #: … and is long, without a blank.
-_LEAST_DATA = 1_000
+_MIN_DATA_BYTES = 1_000
 
 
 def tokens_of(text: str) -> int:
-    """The estimate for a piece of text; at least 1 where there is any."""
+    """Return the estimate for a piece of text; at least 1 where there is any."""
     return _tokens(_length(text))
 
 
 def estimate_tokens(body: bytes) -> int:
-    """The estimate for the body of a ``/v1/messages`` or count_tokens request; never raises, at least 1.
+    """Return the estimate for the body of a ``/v1/messages`` or count_tokens request; never raises, at least 1.
 
     Takes a millisecond for 200 KB.
     """
-    if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         return _by_bytes(body)
     try:
         request = _decode(body)
@@ -70,7 +70,7 @@ def estimate_tokens(body: bytes) -> int:
     tokens = 0
     if isinstance(request.tools, list) and request.tools:
         own = sum(isinstance(tool, dict) and "input_schema" not in tool for tool in request.tools)
-        tokens = TOOLS + BUILTIN_TOOL * own
+        tokens = TOOLS_TOKENS + BUILTIN_TOOL_TOKENS * own
     size, pieces = _measure([request.system, request.messages, request.tools, request.output_config])
     return max(1, tokens + pieces + _tokens(size))
 
@@ -85,15 +85,15 @@ def _by_bytes(body: bytes) -> int:
         end = body.find(b'"', start)
         if start <= 0 or end < 0:
             break
-        if end - start >= _LEAST_DATA and body.find(b" ", start, end) < 0:
+        if end - start >= _MIN_DATA_BYTES and body.find(b" ", start, end) < 0:
             size -= end - start
             pictures += 1
         at = body.find(_DATA, end)
-    return max(1, IMAGE * pictures + _tokens(size))
+    return max(1, IMAGE_TOKENS * pictures + _tokens(size))
 
 
 def _measure(root: Any) -> tuple[int, int]:
-    """Bytes of text below *root*, and tokens of the pictures and documents there.
+    """Return the bytes of text below *root*, and the tokens of the pictures and documents there.
 
     Walks with a stack of its own: a client may nest more deeply than Python calls.
     """
@@ -108,12 +108,12 @@ def _measure(root: Any) -> tuple[int, int]:
         elif isinstance(value, dict):
             kind = value.get("type")
             if kind == "image":
-                tokens += IMAGE
+                tokens += IMAGE_TOKENS
                 continue
             if kind == "redacted_thinking":
                 continue
             if kind == "document" and _is_opaque(value.get("source")):
-                tokens += DOCUMENT
+                tokens += DOCUMENT_TOKENS
                 continue
             for key, member in value.items():
                 if key not in _SKIPPED:
@@ -134,4 +134,4 @@ def _length(text: str) -> int:
 
 
 def _tokens(size: int) -> int:
-    return math.ceil(size / BYTES_A_TOKEN)
+    return math.ceil(size / BYTES_PER_TOKEN)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 
 def read_frame(frame: bytes) -> tuple[bytes, bytes]:
-    """The ``event`` name (b'' if there is none) and the ``data`` of a frame; both b'' where it holds only comments."""
+    """Return the ``event`` name (b'' if there is none) and the ``data`` of a frame; both b'' where it holds only
+    comments."""
     if frame.startswith(b"event: "):
         name, separator, data = frame[7:].partition(b"\ndata: ")
         if separator and b"\n" not in data and b"\n" not in name:
@@ -13,7 +14,7 @@ def read_frame(frame: bytes) -> tuple[bytes, bytes]:
 
 
 def _read_lines(frame: bytes) -> tuple[bytes, bytes]:
-    """The general case: fields in any order, several data lines, comments, fields that nobody knows."""
+    """Read the general case: fields in any order, several data lines, comments, unknown fields."""
     name = b""
     data = []
     for line in frame.split(b"\n"):

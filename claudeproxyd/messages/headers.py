@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-Headers = Sequence[tuple[bytes, bytes]]
+from claudeproxyd.headers import Headers
 
 #: Of a client's headers these go up, besides those of ``_UP_PREFIXES``; never its key, cookies, forwarding headers.
 _UP = frozenset({b"x-app", b"x-client-request-id", b"user-agent", b"accept", b"idempotency-key"})
@@ -66,11 +66,11 @@ _NO_MORE_HOPS = (b"keep-alive", b"close")
 #: What was found of each name, since most requests have the same ones. Clients choose them, so there is a bound.
 _goes_up: dict[bytes, bool] = {}
 _goes_down: dict[bytes, bool] = {}
-_REMEMBERED = 1000
-_LONGEST_REMEMBERED = 100
+_MAX_REMEMBERED = 1000
+_MAX_REMEMBERED_BYTES = 100
 
+#: What a request without ``anthropic-version`` means.
 DEFAULT_VERSION = b"2023-06-01"
-"""What a request without ``anthropic-version`` means."""
 
 
 def upstream_lines(
@@ -80,7 +80,7 @@ def upstream_lines(
     drop_betas: Collection[bytes] = (),
     without: Collection[bytes] = (),
 ) -> bytes:
-    """The client's headers that an Anthropic upstream gets, as header lines; always with an ``anthropic-version``.
+    """Return a client's headers for an Anthropic upstream, as header lines; always with an ``anthropic-version``.
 
     Those named in *without* are left out: the operator has a value of their own for them.
     """
@@ -112,7 +112,7 @@ def upstream_lines(
 
 
 def client_headers(headers: Headers, *, strip_rate_limits: bool = False) -> list[tuple[bytes, bytes]]:
-    """An upstream's headers that its client gets."""
+    """Return the headers of an upstream that its client gets."""
     named = _named_in_connection(headers)
     passing = []
     for pair in headers:
@@ -127,7 +127,7 @@ def client_headers(headers: Headers, *, strip_rate_limits: bool = False) -> list
 
 
 def value_of(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:
-    """The first value under that name, or b''."""
+    """Return the first value under that name, or b''."""
     for name, value in headers:
         if name == wanted:
             return value
@@ -135,7 +135,7 @@ def value_of(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:
 
 
 def _remember(found: dict[bytes, bool], name: bytes, goes: bool) -> bool:
-    if len(found) < _REMEMBERED and len(name) <= _LONGEST_REMEMBERED:
+    if len(found) < _MAX_REMEMBERED and len(name) <= _MAX_REMEMBERED_BYTES:
         found[name] = goes
     return goes
 
@@ -146,7 +146,7 @@ def _named_in_connection(headers: Headers) -> Collection[bytes]:
 
 
 def _without_smuggled_lines(lines: list[bytes]) -> bytes:
-    """A value with a bare CR, LF or NUL in it would end the line early at some server: such a line goes, whole."""
+    """Drop lines with a bare CR, LF or NUL, which would end them early at some server. Return the rest."""
     joined = b"".join(lines)
     if joined.count(b"\n") == joined.count(b"\r") == len(lines) and b"\0" not in joined:
         return joined

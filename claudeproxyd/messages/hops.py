@@ -10,23 +10,24 @@ import re
 from collections.abc import Iterable
 
 HEADER = b"x-claudeproxyd-hop"
-MOST = 8
-"""Daemons in a row."""
+#: Daemons in a row.
+MAX_HOPS = 8
 
 _NAME = re.compile(rb"[0-9a-f]{16}")
 
 
 def before(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    """The daemons that a request has been through; what else a client may have written there is none."""
+    """Return the daemons that a request has been through; anything else that a client wrote there is skipped."""
     return [hop for name, value in headers if name == HEADER for hop in _NAME.findall(value)]
 
 
 def line(own: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
-    """The header line for a request that *own*, a daemon's name, sends on; *headers* are those that it came with."""
+    """Return the header line for a request that *own*, a daemon's name, sends on; *headers* are those that it came
+    with."""
     return b"%b: %b\r\n" % (HEADER, b", ".join([*before(headers), own]))
 
 
 def goes_round(own: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether a request has been here before, or will never arrive."""
     hops = before(headers)
-    return bool(hops) and (own in hops or len(hops) >= MOST)
+    return bool(hops) and (own in hops or len(hops) >= MAX_HOPS)

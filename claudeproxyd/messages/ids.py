@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: How everything minted begins.
 MARK = "cpxd1."
-"""How everything minted begins."""
 
 _PAYLOAD = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 _FITS = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
@@ -51,19 +51,19 @@ class Ids:
         return self._random(12).hex()
 
     def message(self) -> str:
-        """``msg_…``, of a whole answer."""
+        """Return ``msg_…``, the id of an answer."""
         return "msg_" + self._random24()
 
     def request(self) -> str:
-        """``req_…``, of one request."""
+        """Return ``req_…``, the id of a request."""
         return "req_" + self._random24()
 
     def tool_use(self) -> str:
-        """``toolu_…``, of one tool call."""
+        """Return ``toolu_…``, the id of a tool call."""
         return "toolu_" + self._random24()
 
     def server_tool_use(self, family: str) -> str:
-        """The id of a server tool's call that *family* has made; marked, as the next turn may go elsewhere."""
+        """Return the id of a server tool's call that *family* has made; marked, as the next turn may go elsewhere."""
         return f"{MARK}{family}.{self._random24()}"
 
 
@@ -73,12 +73,15 @@ def fits_client(tool_use_id: str) -> bool:
 
 
 def mint_signature(family: str, payload: bytes) -> str:
-    """*payload* as a signature that clients send back unread. *family* is one word of letters, digits and dashes."""
+    """Return *payload* as a signature that clients send back unread.
+
+    *family* is one word of letters, digits and dashes.
+    """
     return f"{MARK}{family}.{base64.urlsafe_b64encode(payload).rstrip(b'=').decode()}"
 
 
 def read_signature(family: str, text: str) -> bytes | None:
-    """What :func:`mint_signature` put in; None when *text* is another family's, not minted, or damaged."""
+    """Return what :func:`mint_signature` put in; None when *text* is another family's, not minted, or damaged."""
     start = f"{MARK}{family}."
     if not text.startswith(start):
         return None

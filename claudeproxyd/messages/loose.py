@@ -9,19 +9,19 @@ from typing import Any, TypeGuard
 
 import msgspec
 
+#: What msgspec raises for bytes that it does not take. Such a request is the API's to refuse.
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that it does not take. Such a request is the API's to refuse."""
 
 _decode = msgspec.json.Decoder().decode
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
-LARGE = 262_144
+LARGE_BYTES = 262_144
 """Bytes of an object that it takes long to take apart."""
 #: By how they begin.
 _EMPTY: dict[int, Any] = {ord("{"): {}, ord("["): []}
 
 #: Escapes that are looked at: each takes a fraction of a microsecond, and a client may send millions.
-_MOST_ESCAPES = 500_000
+_MAX_ESCAPES = 500_000
 
 #: A pair, half of one, or any other escape.
 _ESCAPES = re.compile(
@@ -30,7 +30,7 @@ _ESCAPES = re.compile(
 
 
 def read_object(data: bytes) -> dict[str, Any] | None:
-    """The JSON object that *data* is, or None. Pure; for answers that are passed on as they are.
+    """Return the JSON object that *data* is, or None. Pure; for answers that are passed on as they are.
 
     Where msgspec is strict the last word is the standard library's, as clients' parsers are no stricter: a byte order
     mark, NaN, half a surrogate pair. Bytes that are no UTF-8 break nothing but the text that they are in.
@@ -38,7 +38,7 @@ def read_object(data: bytes) -> dict[str, Any] | None:
     Of a large one those members that are large themselves are empty, since nothing that is looked at is, and NaN breaks
     it: to take it apart would take seconds.
     """
-    if len(data) > LARGE:
+    if len(data) > LARGE_BYTES:
         return _read_large(data)
     try:
         value = _decode(data)
@@ -59,7 +59,7 @@ def _read_large(data: bytes) -> dict[str, Any] | None:
         except UNREADABLE:
             return None
     return {
-        name: _decode(raw) if len(view := memoryview(raw)) <= LARGE else _EMPTY.get(view[0], "")
+        name: _decode(raw) if len(view := memoryview(raw)) <= LARGE_BYTES else _EMPTY.get(view[0], "")
         for name, raw in members.items()
     }
 
@@ -70,19 +70,19 @@ def is_word(value: object) -> TypeGuard[str]:
 
 
 def without_halves(data: bytes) -> bytes:
-    """JSON with replacement characters for escaped halves of surrogate pairs, which are no text by themselves.
+    """Return JSON with replacement characters for escaped halves of surrogate pairs, which are no text by themselves.
 
     Every other byte is where it was: what is found there stands at the same place in *data*. With more than half a
     million escapes nothing is replaced.
     """
-    if data.count(b"\\") > _MOST_ESCAPES:
+    if data.count(b"\\") > _MAX_ESCAPES:
         return data
     return _ESCAPES.sub(lambda found: found[0] if found[1] is None else rb"\ufffd", data)
 
 
 def half_in(data: bytes) -> str:
-    """Where *data* has the first of these, in the words that the API refuses it with; '' if there is none."""
-    few = data.count(b"\\") <= _MOST_ESCAPES
+    """Return where *data* has the first of these, in the words that the API refuses it with; '' if there is none."""
+    few = data.count(b"\\") <= _MAX_ESCAPES
     half = next((found for found in _ESCAPES.finditer(data) if found[1] is not None), None) if few else None
     if half is None:
         return ""

@@ -29,7 +29,7 @@ _decode_members = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=_Name)
 
 
 def span(raw: msgspec.Raw, body: bytes) -> tuple[int, int]:
-    """Where a decoded member's value stands in the body.
+    """Return where a decoded member's value stands in the body.
 
     A ``Raw`` is a view into the body, so its place is its address less the body's; the slice is compared to be sure.
     """
@@ -42,13 +42,13 @@ def span(raw: msgspec.Raw, body: bytes) -> tuple[int, int]:
 
 
 def key_span(body: bytes, value_start: int) -> tuple[int, int]:
-    """Where the key of the value at *value_start* stands, quotes included; the key holds no escaped quote."""
+    """Return where the key of the value at *value_start* stands, quotes included; the key holds no escaped quote."""
     end = body.rindex(b'"', 0, body.rindex(b":", 0, value_start)) + 1
     return body.rindex(b'"', 0, end - 1), end
 
 
 def without_members(body: bytes, names: Collection[str]) -> bytes:
-    """The object without these members, and with every other byte as it was. *body* is known to be an object."""
+    """Return the object without these members, and with every other byte as it was. *body* is known to be an object."""
     if not any(name.encode() in body for name in names):
         return body
     read = body

@@ -16,8 +16,8 @@ from claudeproxyd.messages.members import span
 from claudeproxyd.messages.splicing import THINKING, spliced, with_blocks, with_thinking_off, without_elements
 
 _MARK = MARK.encode()
-MOST = 10_000
-"""Minted things in one body; one with more is nobody's session, and goes up as it is, to be refused there."""
+#: Minted things in one body; one with more is nobody's session, and goes up as it is, to be refused there.
+MAX_MINTED = 10_000
 
 
 class _Block(msgspec.Struct):
@@ -59,20 +59,20 @@ _decode_request = msgspec.json.Decoder(_Request).decode
 
 
 def without_minted(body: bytes) -> bytes:
-    """A Messages or count_tokens body as an Anthropic upstream takes it; nearly always the very same object.
+    """Return a Messages or count_tokens body as an Anthropic upstream takes it; nearly always the very same object.
 
     Minted thinking goes; calls of server tools and their results become text that says what was searched and found;
     citations of those results go. Where that leaves a tool loop without the thinking that the API wants at its start,
     thinking is off for this one request. Called by executors for each attempt.
     """
-    if not 0 < body.count(_MARK) <= MOST:
+    if not 0 < body.count(_MARK) <= MAX_MINTED:
         return body
     left = with_blocks(body, _instead, _MARK)
     return with_thinking_off(left) if left != body and _lacks_thinking(left) else left
 
 
 def _instead(block: bytes) -> bytes | None:
-    """What a block becomes: nothing, another, or (None) what it is."""
+    """Return what takes a block's place: b'' for nothing, None for the block itself."""
     try:
         read = _decode_block(block)
         if is_minted(read.signature) or is_minted(read.data):
@@ -94,7 +94,7 @@ def _without_citations(block: bytes, citations: list[msgspec.Raw]) -> bytes:
 
 
 def _text(text: str, block: _Block) -> bytes:
-    """A text block, at which the prompt is cached if it was at *block*."""
+    """Return a text block, at which the prompt is cached if it was at *block*."""
     made: dict[str, Any] = {"type": "text", "text": text}
     if block.cache_control is not msgspec.UNSET:
         made["cache_control"] = block.cache_control
@@ -109,7 +109,7 @@ def _asked(block: _Block) -> str:
 
 
 def _found(content: Any) -> str:
-    """The results of a search: what they are named and where they stand. Of several searches one has them all."""
+    """Return the titles and URLs that a search has found; of several searches one has them all."""
     if isinstance(content, dict):
         return f"[The search failed: {content.get('error_code', 'unknown error')}]"
     found = [result for result in content if isinstance(result, dict)] if isinstance(content, list) else []

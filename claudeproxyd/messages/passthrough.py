@@ -9,7 +9,7 @@ from zope.interface import implementer
 from claudeproxyd.framing.sse import FrameSplitter
 from claudeproxyd.interfaces import IStreamReader
 from claudeproxyd.messages.batch import Batch
-from claudeproxyd.messages.reader import Damaged
+from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.watch import StreamWatch
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class ClaudeReader:
 
     @property
     def usage(self) -> Usage:
-        """What the watch has read so far; estimated where the stream was cut."""
+        """The usage that the watch has read so far; estimated where the stream was truncated."""
         self._watch.close()
         return self._watch.usage
 
@@ -43,7 +43,7 @@ class ClaudeReader:
 
     @property
     def oddity(self) -> str:
-        """What was out of the grammar's order, or ''."""
+        """The first event that was out of the grammar's order, in words; or ''."""
         return self._watch.oddity
 
     def feed(self, data: bytes) -> Batch:
@@ -54,9 +54,9 @@ class ClaudeReader:
         return batch
 
     def end(self) -> Batch:
-        """The body is over. Behind an event that ends a stream anyway the empty line may be missing."""
+        """Read what is left; behind an event that ends a stream anyway the empty line may be missing."""
         try:
             batch = self._watch.batch(self._splitter.feed(b"\n\n"))
-        except Damaged:  # half of an event is: it was cut
+        except MalformedAnswer:  # half of an event is: it was cut
             return Batch(b"", 0, False)
         return batch if batch.ended or batch.error is not None else Batch(b"", 0, False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Damaged(Exception):
+class MalformedAnswer(Exception):
     """The upstream sent what is no answer: bytes that do not parse, an order that no message can have."""
 
 

@@ -16,7 +16,10 @@ _decode_block = msgspec.json.Decoder(_Block).decode
 
 
 def without_thinking(body: bytes) -> bytes:
-    """The request with thinking out of its history and off. Called after the upstream refused the client's own."""
+    """Return the request with thinking out of its history and off.
+
+    Called after the upstream refused the client's own.
+    """
     return with_thinking_off(with_blocks(body, _instead))
 
 

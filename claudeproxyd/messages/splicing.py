@@ -46,7 +46,7 @@ THINKING = ("thinking", "redacted_thinking")
 
 
 def spliced(body: bytes, splices: Sequence[Splice]) -> bytes:
-    """*body* with *splices* made; they are in order, and none reaches into the next."""
+    """Return *body* with *splices* made; they are in order, and none reaches into the next."""
     pieces: list[bytes] = []
     at = 0
     for start, end, instead in splices:
@@ -57,7 +57,7 @@ def spliced(body: bytes, splices: Sequence[Splice]) -> bytes:
 
 
 def without_elements(elements: Sequence[tuple[int, int]], gone: Collection[int]) -> list[Splice]:
-    """What takes the elements with these indices out of an array, each with one comma."""
+    """Return the splices that take these elements out of an array, each with one comma."""
     splices: list[Splice] = []
     kept = False
     for index, (start, end) in enumerate(elements):
@@ -71,7 +71,8 @@ def without_elements(elements: Sequence[tuple[int, int]], gone: Collection[int])
 
 
 def with_blocks(body: bytes, judge: Callable[[bytes], bytes | None], mark: bytes = b"") -> bytes:
-    """*body* with other blocks in its messages: *judge* gives what takes a block's place, b'' for nothing, None for
+    """Return *body* with other blocks in its messages: *judge* gives what takes a block's place, b'' for nothing, None
+    for
     the block itself. It is asked of blocks that hold *mark* alone. A message that was left without any goes too.
     """
     try:
@@ -95,7 +96,7 @@ def with_blocks(body: bytes, judge: Callable[[bytes], bytes | None], mark: bytes
 def _of_turn(
     body: bytes, turn: msgspec.Raw, judge: Callable[[bytes], bytes | None], mark: bytes
 ) -> list[Splice] | None:
-    """The splices of one message; None if no block of it is left."""
+    """Return the splices of one message; None if no block of it is left."""
     try:
         blocks = _decode_array(_decode_turn(turn).content)
     except UNREADABLE:  # a plain text, or what the API will refuse
@@ -115,7 +116,8 @@ def _of_turn(
 
 
 def with_thinking_off(body: bytes) -> bytes:
-    """The request with thinking off, and without the edits of its context that the API takes with thinking alone."""
+    """Return the request with thinking off, and without the edits of its context that the API takes with thinking
+    alone."""
     body = without_members(body, ("thinking",))
     try:
         edited = _decode_edited(body).context_management

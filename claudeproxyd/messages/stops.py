@@ -19,31 +19,31 @@ class StopWatch:
     def __init__(self, sequences: Sequence[str]) -> None:
         self._sequences = [sequence for sequence in sequences if sequence]
         self._reach = max(map(len, self._sequences), default=1) - 1
-        self._held = ""
+        self._pending = ""
         self.met: str | None = None
         """The sequence at which the text ended, or None while it goes on."""
 
     def feed(self, text: str) -> str:
-        """What may be shown after *text* has come; nothing more once a sequence was met."""
+        """Return the text that can be shown after *text* has come; '' once a sequence was met."""
         if self.met is not None:
             return ""
-        begun = len(self._held)
-        text = self._held + text
+        begun = len(self._pending)
+        text = self._pending + text
         found = []
         for sequence in self._sequences:
-            # What was held holds none of them whole: each is looked for from where it might end in what is new.
+            # What was pending has none of them whole: each is looked for from where it might end in what is new.
             at = text.find(sequence, max(0, begun - len(sequence) + 1))
             if at >= 0:
                 found.append((at + len(sequence), -len(sequence), sequence))
         if found:
             end, length, self.met = min(found)
-            self._held = ""
+            self._pending = ""
             return text[: end + length]
         shown = max(0, len(text) - self._reach)
-        self._held = text[shown:]
+        self._pending = text[shown:]
         return text[:shown]
 
     def flush(self) -> str:
-        """What was held back, when no more text follows: what comes next is no continuation of it."""
-        held, self._held = self._held, ""
-        return held
+        """Return what was pending, when no more text follows: what comes next is no continuation of it."""
+        pending, self._pending = self._pending, ""
+        return pending

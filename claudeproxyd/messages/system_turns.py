@@ -16,6 +16,11 @@ from claudeproxyd.messages.loose import UNREADABLE
 from claudeproxyd.messages.members import span
 from claudeproxyd.messages.splicing import Splice, spliced, without_elements
 
+#: Models that take them, as of November 2026; all others get a user's turn.
+#:
+#: Sources: Anthropic's page on mid-conversation system messages (Opus 4.8 is the first), the profiles of LangChain and
+#: the
+#: AI SDK, reports of refusals by Opus 4.7, Haiku 4.5 and Mythos Preview.
 TAKEN_BY = (
     "claude-opus-4-[89]*",
     "claude-opus-[5-9]*",
@@ -24,11 +29,6 @@ TAKEN_BY = (
     "claude-fable-*",
     "claude-mythos-[5-9]*",
 )
-"""Models that take them, as of November 2026; all others get a user's turn.
-
-Sources: Anthropic's page on mid-conversation system messages (Opus 4.8 is the first), the profiles of LangChain and the
-AI SDK, reports of refusals by Opus 4.7, Haiku 4.5 and Mythos Preview.
-"""
 
 _IS_SYSTEM = re.compile(rb'"role"\s*:\s*"system"')
 
@@ -72,7 +72,8 @@ def takes_system_messages(model: str) -> bool:
 
 
 def without_system_messages(body: bytes) -> bytes:
-    """A Messages or count_tokens body with a user's turn in the place of each; nearly always the very same object.
+    """Return a Messages or count_tokens body with a user's turn in the place of each; nearly always the very same
+    object.
 
     The last effort that they asked for takes the place of the request's. What has no words (changes of the tools) stays
     as it is, for the API to refuse by name. Called by executors for each attempt.
@@ -111,7 +112,7 @@ def _splices(request: _Request, body: bytes) -> list[Splice]:
 
 
 def _blocks(message: _Message) -> list[dict[str, Any]] | None:
-    """What the user's turn holds, if anything; None where it cannot be said."""
+    """Return the blocks of the user's turn; None where the message has more than words."""
     blocks = [_Block("text", message.content)] if isinstance(message.content, str) else message.content
     if any(block.type != "text" for block in blocks):
         return None
@@ -124,6 +125,6 @@ def _blocks(message: _Message) -> list[dict[str, Any]] | None:
 
 
 def _with_effort(config: msgspec.Raw, body: bytes, effort: str) -> list[Splice]:
-    """The request's own effort, where it names one at all: older models know of none."""
+    """Return the splice of the request's own effort, where it names one: older models know of none."""
     asked = _decode_object(config).get("effort")
     return [] if asked is None else [(*span(asked, body), _encode(effort))]

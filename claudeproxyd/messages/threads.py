@@ -12,8 +12,8 @@ import msgspec
 
 from claudeproxyd.messages.loose import UNREADABLE
 
+#: ``error.details.error_code`` of the 404.
 NOT_FOUND = "thread_not_found"
-"""``error.details.error_code`` of the 404."""
 
 
 class _Thread(msgspec.Struct):

@@ -15,15 +15,15 @@ import msgspec
 
 from claudeproxyd.messages.loose import UNREADABLE
 
-GOOGLES = ("googleapis.com", "google.com")
-"""Domains that Google may read with its caller's rights."""
+#: Domains that Google may read with its caller's rights.
+GOOGLE_DOMAINS = ("googleapis.com", "google.com")
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]*)(?:[/?#].*)?", re.IGNORECASE | re.ASCII)
 _HOST = re.compile(r"((?:[a-z0-9_-]{1,63}\.)+([a-z0-9_-]{1,63}))\.?(?::[0-9]{1,5})?")
 _PLACE = re.compile(r"(?:gs|s3)://[a-z0-9._-]+|https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
-_LONGEST = 8_192
+_MAX_URL_CHARS = 8_192
 #: More than the API takes images in a request.
-_MOST_SOURCES = 1_000
+_MAX_SOURCES = 1_000
 #: What different readers of URLs make different things of.
 _TREACHEROUS = re.compile(r"[\x00-\x20\x7f\\]")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -39,12 +39,12 @@ def is_place(text: str) -> bool:
 
 
 def objection(url: str, places: Collection[str] = (), withheld: Collection[str] = ()) -> str | None:
-    """Why an upstream is not asked to fetch *url*; None: it may be.
+    """Return why an upstream is not asked to fetch *url*; None if it may be.
 
     *places*: buckets and hosts that the operator lets clients name (``gs://bucket``, ``https://host``). *withheld*:
     domains that the upstream reads with other rights than everybody's.
     """
-    if len(url) > _LONGEST:
+    if len(url) > _MAX_URL_CHARS:
         return "is too long"
     parts = _URL.fullmatch(url)
     if parts is None or _TREACHEROUS.search(url) or not parts[2].isascii():
@@ -63,7 +63,7 @@ def objection(url: str, places: Collection[str] = (), withheld: Collection[str] 
 
 
 def refusal(why: str) -> str:
-    """The sentence that the client is told. It does not quote the URL, which may be signed, and is logged."""
+    """Return the sentence that the client is told. It does not quote the URL, which may be signed, and is logged."""
     return f"messages: a source's url {why}; sources are fetched by https from public hosts alone"
 
 
@@ -71,11 +71,11 @@ def refusal(why: str) -> str:
 
 
 def forbidden(body: bytes, places: Collection[str]) -> str | None:
-    """Why a Messages request cannot go up as it is; None: it names nothing that :func:`objection` is made to."""
+    """Return why a Messages request cannot go up as it is; None if :func:`objection` has none to its URLs."""
     try:
         for number, url in enumerate(named_in(body)):
-            if number == _MOST_SOURCES:
-                return f"messages: more than {_MOST_SOURCES} sources are by url"
+            if number == _MAX_SOURCES:
+                return f"messages: more than {_MAX_SOURCES} sources are by url"
             if (why := objection(url, places)) is not None:
                 return refusal(why)
     except ValueError:
@@ -103,21 +103,21 @@ class _Request(msgspec.Struct, gc=False):
 
 _decode = msgspec.json.Decoder(_Request).decode
 #: Objects in a request with sources by URL, braces in texts among them: as many as are read within a blink.
-_MOST = 200_000
+_MAX_OBJECTS = 200_000
 _BLANKS = b" \t\r\n"
 #: Searching costs a millisecond for some hundred kilobytes, so it is done where a few looks do not tell.
-_LOOKS = 64
+_MAX_LOOKS = 64
 #: A member whose value is ``url``, however that is written. No string's inside looks so: a quote in there is escaped.
 _BY_URL = re.compile(rb':[ \t\r\n]*"(?:u|\\u0075)(?:r|\\u0072)(?:l|\\u006[cC])"')
 
 
 def _may_name_some(body: bytes) -> bool:
     """Whether a member's value is ``url``. Schemas of tools have members of that name in nearly every request."""
-    if b"\\u006" in body or b"\\u007" in body or body.count(b'"url"') > _LOOKS:
+    if b"\\u006" in body or b"\\u007" in body or body.count(b'"url"') > _MAX_LOOKS:
         return _BY_URL.search(body) is not None
     at = body.find(b'"url"')
     while at >= 0:
-        before = body[max(0, at - _LOOKS) : at].rstrip(_BLANKS)
+        before = body[max(0, at - _MAX_LOOKS) : at].rstrip(_BLANKS)
         if not before or before.endswith(b":"):
             return True
         at = body.find(b'"url"', at + 1)
@@ -125,15 +125,15 @@ def _may_name_some(body: bytes) -> bool:
 
 
 def named_in(body: bytes) -> Iterator[str]:
-    """The URLs that a Messages request has its upstream fetch, those of MCP servers included.
+    """Return the URLs that a Messages request has its upstream fetch, those of MCP servers included.
 
     Raises ValueError where it has some and cannot be read, which is no request that anybody answers. Of a member that
     is given twice the last one counts, as it does for whoever takes such a body at all.
     """
     if not _may_name_some(body):
         return
-    if body.count(b"{") > _MOST:
-        raise ValueError(f"more than {_MOST} objects")
+    if body.count(b"{") > _MAX_OBJECTS:
+        raise ValueError(f"more than {_MAX_OBJECTS} objects")
     try:
         request = _decode(body)
     except UNREADABLE as e:

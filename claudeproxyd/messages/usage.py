@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 #: No answer takes more: what claims to would spoil every sum that it is added to.
-MOST_TOKENS = 2**31 - 1
+MAX_TOKENS = 2**31 - 1
 
 
 class Usage:
@@ -38,7 +38,7 @@ _DETAILS = "output_tokens_details"
 
 
 def count(total: Usage, seen: object) -> str:
-    """Take over what *seen* tells: the ``usage`` of a message, of a ``message_start`` or of a ``message_delta``.
+    """Add to *total* what *seen* tells: the ``usage`` of a message, a ``message_start`` or a ``message_delta``.
 
     Later figures take the place of earlier ones; what is not named stays, since the API's counts are cumulative. What
     cannot be read stays, too. Gives the first of that, in words for a log, or ''.
@@ -58,7 +58,7 @@ def count(total: Usage, seen: object) -> str:
 
 
 def _take(total: Usage, figure: str, value: object) -> bool:
-    """False: there is a value, and it is no figure."""
+    """Set a figure, if *value* is there. Return False for one that is no figure."""
     if value is None:
         return True
     tokens = tokens_in(value)
@@ -69,10 +69,10 @@ def _take(total: Usage, figure: str, value: object) -> bool:
 
 
 def tokens_in(value: object) -> int | None:
-    """The number of tokens that a JSON value is, or None: 11.0 is one, "11", true, -1 and 10¹² are none."""
+    """Return the number of tokens that a JSON value is, or None: 11.0 is one, "11", true, -1 and 10¹² are none."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if type(value) is int and 0 <= value <= MOST_TOKENS:
+    if type(value) is int and 0 <= value <= MAX_TOKENS:
         return value
     return None
 

@@ -15,12 +15,12 @@ import msgspec
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.delivered import Delivered
 from claudeproxyd.messages.frame import read_frame
-from claudeproxyd.messages.loose import LARGE, UNREADABLE, is_word, read_object
-from claudeproxyd.messages.reader import Damaged
+from claudeproxyd.messages.loose import LARGE_BYTES, UNREADABLE, is_word, read_object
+from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.usage import Usage, count, tokens_in
 
 
-class DamagedEvent(Damaged):
+class MalformedEvent(MalformedAnswer):
     """A frame whose data is not the JSON of an event, or that begins another message: the stream is broken there."""
 
 
@@ -70,7 +70,7 @@ class StreamWatch:
         self._delivered = Delivered()
 
     def batch(self, frames: Iterable[bytes]) -> Batch:
-        """What these frames come to. Raises :class:`DamagedEvent`."""
+        """Return the batch of these frames. Raises :class:`MalformedEvent`."""
         passing: list[bytes] = []
         deltas = 0
         """How many of the last in *passing* are deltas that were not added up yet."""
@@ -142,7 +142,10 @@ class StreamWatch:
             self.ended = True
 
     def _read_start(self, data: bytes) -> None:
-        """Whose message it is, and the first figures. Raises :class:`DamagedEvent`: another one, within the first."""
+        """Read the message's id and its first figures.
+
+        Raises :class:`MalformedEvent` for another message within the first.
+        """
         message = (read_object(data) or {}).get("message")
         if not isinstance(message, dict):
             self._note("a message_start without a message")
@@ -150,14 +153,14 @@ class StreamWatch:
         if self.started:
             if message.get("id") != self._id:
                 # A repetition behind the upstream: clients would join the halves of two messages.
-                raise DamagedEvent("another message began within the first")
+                raise MalformedEvent("another message began within the first")
             self._note("a second message_start")
         self.started = True
         self._id = message.get("id")
         self._note(count(self.usage, message.get("usage")))
 
     def _read_end(self, data: bytes) -> None:
-        """The figures and the reason for the end, where they have the shape that we know."""
+        """Read the figures and the stop reason, where they have a known shape."""
         event = read_object(data) or {}
         usage, delta = event.get("usage"), event.get("delta")
         self._note(count(self.usage, usage))
@@ -176,12 +179,12 @@ class StreamWatch:
 
 
 def _join(frames: list[bytes]) -> bytes:
-    """As they go on the wire."""
+    """Return frames as they go on the wire."""
     return b"\n\n".join((*frames, b""))
 
 
 def _event_of_unknown_shape(name: bytes, data: bytes) -> _Event:
-    """JSON that is no event as we know them passes under its ``event:`` name; what is not JSON is a broken stream.
+    """Return an event of JSON that is none as the API has them, by its ``event:`` name. Raises for what is not JSON.
 
     An object with an ``error`` is one, in whatever dialect: its words are the upstream's, and the client's to see.
 
@@ -189,15 +192,15 @@ def _event_of_unknown_shape(name: bytes, data: bytes) -> _Event:
     is JSON to it.
     """
     try:
-        event = json.loads(data.decode()) if len(data) <= LARGE else _large(data)
+        event = json.loads(data.decode()) if len(data) <= LARGE_BYTES else _large(data)
         members = event if isinstance(event, dict) else {}
         kind, index = members.get("type"), members.get("index")
         if not isinstance(kind, str):
             kind = "error" if members.get("error") else name.decode()
     except (ValueError, RecursionError) as e:
-        raise DamagedEvent(f"an event that is not JSON: {e}") from None
+        raise MalformedEvent(f"an event that is not JSON: {e}") from None
     if not kind:
-        raise DamagedEvent("an event without a type")
+        raise MalformedEvent("an event without a type")
     return _Event(kind, index if isinstance(index, int) else -1)
 
 
@@ -210,7 +213,7 @@ def _large(data: bytes) -> dict[str, Any]:
 
 
 def _named(kind: str, data: bytes) -> bytes:
-    """The frame of an event whose ``event:`` line is missing, with its data on one line."""
+    """Return the frame of an event whose ``event:`` line is missing, with its data on one line."""
     if not kind.isidentifier():
-        raise DamagedEvent(f"an event of type {kind!r}")
+        raise MalformedEvent(f"an event of type {kind!r}")
     return b"event: %b\ndata: %b" % (kind.encode(), data.replace(b"\n", b" "))

@@ -24,15 +24,13 @@ from claudeproxyd.messages.headers import SECRET
 from claudeproxyd.observe.scrub import scrub, scrub_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
+    from claudeproxyd.headers import Headers
     from claudeproxyd.observe.metrics import Metrics
 
-    Headers = Sequence[tuple[bytes, bytes]]
 
 MEMORY = 67_108_864
 """Bytes that all captures in progress hold together; beyond it bodies are cut short."""

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
-    Headers = Sequence[tuple[bytes, bytes]]
+    from claudeproxyd.headers import Headers
+
 
 MASK = b"***"
 

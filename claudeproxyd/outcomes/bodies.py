@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from claudeproxyd.errors import STATUS_OF_TYPE
+from claudeproxyd.json_guards import as_array, as_object, as_string
 
 #: Names of errors that come without a status, inside a stream, to the status that they have as an answer.
 STATUS_OF_NAME: Mapping[str, int] = {
@@ -89,10 +90,10 @@ def read_error(body: bytes, family: str) -> ErrorBody:
         document = document[0]  # Gemini without alt=sse
     if isinstance(document, str):
         return ErrorBody(document[:LONGEST_MESSAGE], form="text")
-    whole = _object(document)
-    nested = _object(whole.get("response")).get("error") or whole.get("error")
-    error = _object(nested) or whole
-    details = [_object(detail) for detail in _array(error.get("details"))]
+    whole = as_object(document)
+    nested = as_object(whole.get("response")).get("error") or whole.get("error")
+    error = as_object(nested) or whole
+    details = [as_object(detail) for detail in as_array(error.get("details"))]
     names = [name for name in _names(whole, error, details) if isinstance(name, str)]
     code = error.get("code")
     claimed = code if isinstance(code, int) and 400 <= code < 600 else 0
@@ -100,7 +101,7 @@ def read_error(body: bytes, family: str) -> ErrorBody:
         _message(whole, error, nested, family)[:LONGEST_MESSAGE],
         frozenset(aws_name(name) if family == "bedrock" else name for name in names),
         claimed or implied_status(map(aws_name, names)),
-        next((delay for detail in details if (delay := _string(detail.get("retryDelay")))), ""),
+        next((delay for detail in details if (delay := as_string(detail.get("retryDelay")))), ""),
         tuple(_quotas(details)),
         in_error=bool(nested),
     )
@@ -132,12 +133,12 @@ def implied_status(names: Iterable[str]) -> int:
 
 def _names(whole: Mapping[str, Any], error: Mapping[str, Any], details: list[Mapping[str, Any]]) -> Iterator[Any]:
     """The exact ones first."""
-    yield _object(error.get("details")).get("error_code")  # Anthropic
+    yield as_object(error.get("details")).get("error_code")  # Anthropic
     for detail in details:
         yield detail.get("reason")  # Google's ErrorInfo
-        if any(_object(violation).get("quotaValue") == "0" for violation in _array(detail.get("violations"))):
+        if any(as_object(violation).get("quotaValue") == "0" for violation in as_array(detail.get("violations"))):
             yield "quotaValue=0"
-    yield _object(error.get("innererror")).get("code")  # Azure
+    yield as_object(error.get("innererror")).get("code")  # Azure
     yield whole.get("__type")  # AWS
     yield error.get("code")  # OpenAI
     yield error.get("status")  # Google
@@ -154,11 +155,11 @@ def _message(whole: Mapping[str, Any], error: Mapping[str, Any], nested: Any, fa
 
 def _quotas(details: list[Mapping[str, Any]]) -> Iterator[Quota]:
     for detail in details:
-        for violation in map(_object, _array(detail.get("violations"))):
-            quota = _string(violation.get("quotaId"))
+        for violation in map(as_object, as_array(detail.get("violations"))):
+            quota = as_string(violation.get("quotaId"))
             if quota:
-                yield Quota(quota, "PerModel" in quota or "model" in _object(violation.get("quotaDimensions")))
-        limit = _string(_object(detail.get("metadata")).get("quota_limit"))
+                yield Quota(quota, "PerModel" in quota or "model" in as_object(violation.get("quotaDimensions")))
+        limit = as_string(as_object(detail.get("metadata")).get("quota_limit"))
         if limit:
             yield Quota(limit, "PerModel" in limit)
 
@@ -171,15 +172,3 @@ def _read_text(body: bytes) -> ErrorBody:
     title = _TITLE.search(text)
     names = frozenset({"challenge"} if _CHALLENGE.search(text) else ())
     return ErrorBody(title[1].strip() if title else "", names, form="HTML")
-
-
-def _object(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _array(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _string(value: object) -> str:
-    return value if isinstance(value, str) else ""

@@ -7,16 +7,15 @@ A hint is believed up to a year; anything else (negative, zero, NaN, years) is n
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from claudeproxyd.headers import Headers
 from claudeproxyd.outcomes.bodies import ErrorBody, read_error
 from claudeproxyd.outcomes.types import Scope
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 #: Seconds. What is longer was not meant.
 LONGEST_HINT = 366 * 86_400.0

@@ -114,7 +114,7 @@ class AttemptFailed(Exception):
         """None where the upstream said nothing that could be relayed: connect failures, time-outs, cuts."""
 
     def __str__(self) -> str:
-        return f"{self.outcome.kind.value}: {self.outcome.reason or 'without a word'}"
+        return f"{self.outcome.kind.value}: {self.outcome.reason or 'no reason given'}"
 
 
 class Phase(Enum):

@@ -18,11 +18,20 @@ class ActiveCooldowns:
         self._cooldowns: dict[PooledCredential | ProviderCredentials, list[ScopeCooldown]] = {}
         self._gates: dict[PooledCredential | ProviderCredentials, list[ScopeGate]] = {}
         for candidates in both:
-            for cooldown in candidates.cooldowns():
-                if cooldown.kind is not None:
-                    self._cooldowns.setdefault(cooldown.scope.owner, []).append(cooldown)
+            for provider in candidates.providers.values():
+                self._gather(provider)
             for gate in candidates.gates:
                 self._gates.setdefault(gate.scope.owner, []).append(gate)
+
+    def _gather(self, provider: ProviderCredentials) -> None:
+        # By the indexes, and not by each cooldown's scope: there may be a hundred thousand.
+        models = provider.models()
+        shared = [scope.cooldown for scope in (provider, *models) if scope.cooldown is not None]
+        self._cooldowns[provider] = [cooldown for cooldown in shared if cooldown.kind is not None]
+        for cooldowns in (provider.cooldowns, *(model.cooldowns for model in models)):
+            for pooled, cooldown in cooldowns.items():
+                if cooldown.kind is not None:
+                    self._cooldowns.setdefault(pooled, []).append(cooldown)
 
     def cooldowns_of(self, pooled: PooledCredential) -> Sequence[ScopeCooldown]:
         """Return the cooldowns that *pooled* is subject to, its provider's first."""
@@ -46,9 +55,9 @@ def needs_attention(cooldown: ScopeCooldown) -> bool:
 
     A model's cooldown is no trouble while it is half open, or where the model is missing and a client made it up.
     """
-    if cooldown.scope.names[2] is None:
+    if cooldown.running and cooldown.kind is not Kind.MODEL_UNAVAILABLE:
         return True
-    return cooldown.running and (cooldown.kind is not Kind.MODEL_UNAVAILABLE or cooldown.scope.is_known)
+    return cooldown.scope.names[2] is None or (cooldown.running and cooldown.scope.is_known)
 
 
 def remaining_seconds(cooldown: ScopeCooldown, now: float) -> float:

@@ -42,14 +42,14 @@ class Candidates:
         self,
         *,
         count_tokens: bool,
-        released: Callable[[Lease, Outcome], None],
-        probe_succeeded: Callable[[Lease], None],
+        on_release: Callable[[Lease, Outcome], None],
+        on_probe_succeeded: Callable[[Lease], None],
         changed: Callable[[CooldownScope], None],
         known_models: Callable[[str], bool],
     ) -> None:
         """Begin without credentials.
 
-        Leases call *released* and *probe_succeeded*; *changed* is called with each scope whose cooldown changed.
+        Leases call *on_release* and *on_probe_succeeded*; *changed* is called with each scope whose cooldown changed.
         """
         self.count_tokens = count_tokens
         self.affinities: SessionAffinities[PooledCredential] | None = None
@@ -60,8 +60,8 @@ class Candidates:
         self.gates = Gates(self.providers)
         self.forecast = Forecast(self.providers)
         self.policy: BackoffPolicy
-        self._released = released
-        self._probe_succeeded = probe_succeeded
+        self._on_release = on_release
+        self._on_probe_succeeded = on_probe_succeeded
         self._changed = changed
         self.knows = known_models
         """Returns whether somebody configured or discovered a model's name."""
@@ -141,7 +141,7 @@ class Candidates:
             pooled = model.choose(ready, None if affinity is None else affinity.target, now)
             pair = model.pair(pooled)
             self.newest += 1
-            lease = Lease(self._released, self._probe_succeeded, request, route, pair, self.newest, now)
+            lease = Lease(self._on_release, self._on_probe_succeeded, request, route, pair, self.newest, now)
             if affinity is not None and affinity.target is not pooled:
                 lease.overflow = model.busy(affinity.target)
             if model.cooldowns or pooled.cooldown or model.cooldown or provider.cooldown:

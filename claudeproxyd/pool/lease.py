@@ -24,8 +24,8 @@ class Lease:
     """See :class:`~claudeproxyd.interfaces.ILease`."""
 
     __slots__ = (
-        "_probe_succeeded",
-        "_released",
+        "_on_probe_succeeded",
+        "_on_release",
         "granted",
         "overflow",
         "pair",
@@ -37,16 +37,16 @@ class Lease:
 
     def __init__(
         self,
-        released: Callable[[Lease, Outcome], None],
-        probe_succeeded: Callable[[Lease], None],
+        on_release: Callable[[Lease, Outcome], None],
+        on_probe_succeeded: Callable[[Lease], None],
         request: LeaseRequest,
         route: Route,
         pair: ModelOnCredential,
         serial: int,
         granted: float,
     ) -> None:
-        self._released: Callable[[Lease, Outcome], None] | None = released
-        self._probe_succeeded = probe_succeeded
+        self._on_release: Callable[[Lease, Outcome], None] | None = on_release
+        self._on_probe_succeeded = on_probe_succeeded
         self.request = request
         self.route = route
         self.pair = pair
@@ -80,11 +80,11 @@ class Lease:
     def probe_succeeded(self) -> None:
         """Tell the pool that the answer has begun, where that is of use to it. See the interface."""
         if self.probes or self.pair.provider.gate_count:
-            self._probe_succeeded(self)
+            self._on_probe_succeeded(self)
 
     def release(self, outcome: Outcome) -> None:
         """Give the lease back. Raises :class:`AlreadyReleased` the second time."""
-        released, self._released = self._released, None
-        if released is None:
+        on_release, self._on_release = self._on_release, None
+        if on_release is None:
             raise AlreadyReleased("/".join(self.pair.pooled.key))
-        released(self, outcome)
+        on_release(self, outcome)

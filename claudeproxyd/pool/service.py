@@ -96,8 +96,8 @@ class CredentialPool(Service):
         self._messages, self._counts = (
             Candidates(
                 count_tokens=count_tokens,
-                released=self._released,
-                probe_succeeded=self._probe_succeeded,
+                on_release=self._released,
+                on_probe_succeeded=self._probe_succeeded,
                 changed=self._cooldown_changed,
                 known_models=known_models,
             )
@@ -442,7 +442,7 @@ class CredentialPool(Service):
         for key in self._restore(saved):
             self._save(key, None)
 
-    def learn(self, changes: Mapping[str, Any]) -> None:
+    def merge(self, changes: Mapping[str, Any]) -> None:
         """Merge another daemon's *changes*, as its *changed* was called with them; see :func:`.state.restore`.
 
         Keys that cannot be applied are ignored: the other may have other credentials. Learned limits are shared with

@@ -1,4 +1,4 @@
-"""Asking a token endpoint (RFC 6749) for an access token."""
+"""Requests an access token of a token endpoint (RFC 6749)."""
 
 from __future__ import annotations
 
@@ -25,19 +25,17 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamClientEndpoint
     from twisted.web.client import URI
 
-#: Bytes of an answer.
-LARGEST = 65_536
-#: Seconds to connect.
-CONNECT = 10.0
-#: Where the answer does not say how long a token lives.
-LIFETIME = 3600.0
-
-#: RFC 6749 section 5.2 has them all as 400; these two say nothing against the credential.
-_PASSING = ("server_error", "temporarily_unavailable")
+MAX_RESPONSE_BYTES = 65_536
+CONNECT_TIMEOUT = 10.0
+"""Seconds to connect."""
+DEFAULT_LIFETIME = 3600.0
+"""Seconds that a token lives, where the response does not say."""
+_TEMPORARY_ERRORS = ("server_error", "temporarily_unavailable")
+"""Errors that say nothing against the credential; RFC 6749 section 5.2 has them all with status 400."""
 
 
 class Answer(msgspec.Struct):
-    """Of a token endpoint, good or bad."""
+    """A token endpoint's response, good or bad."""
 
     access_token: str = ""
     expires_in: float | str | None = None
@@ -48,21 +46,21 @@ class Answer(msgspec.Struct):
     error_description: str = ""
 
     def token(self) -> Token:
-        """What is to be used. Raises AttemptFailed: there is none."""
+        """Return the token. Raises AttemptFailed if there is none that can be used."""
         try:
-            lifetime = LIFETIME if self.expires_in is None else float(self.expires_in)
+            lifetime = DEFAULT_LIFETIME if self.expires_in is None else float(self.expires_in)
         except ValueError:
-            lifetime = LIFETIME
+            lifetime = DEFAULT_LIFETIME
         if not self.access_token or not self.access_token.isascii() or not self.access_token.isprintable():
             raise unavailable("the token endpoint's answer holds no token")
         if not 0 < lifetime < 366 * 86_400:
-            lifetime = LIFETIME
+            lifetime = DEFAULT_LIFETIME
         return Token(self.access_token, lifetime)
 
 
 @implementer(IAgentEndpointFactory)
-class Ways:
-    """Straight, or through the provider's proxy by CONNECT."""
+class EndpointFactory:
+    """Makes endpoints that connect directly, or through the provider's proxy by CONNECT."""
 
     def __init__(self, reactor: Any, proxy: str = "", environ: Mapping[str, str] = os.environ) -> None:
         """*proxy* and *environ* as :func:`~claudeproxyd.upstream.proxy.proxy_for` has them."""
@@ -76,9 +74,9 @@ class Ways:
         via = proxy_for(self._proxy, scheme, host, uri.port, self._environ) if scheme == "https" else None
         way: IStreamClientEndpoint
         if via is None:
-            way = HostnameEndpoint(self._reactor, host, uri.port, timeout=CONNECT)
+            way = HostnameEndpoint(self._reactor, host, uri.port, timeout=CONNECT_TIMEOUT)
         else:
-            proxy = HostnameEndpoint(self._reactor, via.host, via.port, timeout=CONNECT)
+            proxy = HostnameEndpoint(self._reactor, via.host, via.port, timeout=CONNECT_TIMEOUT)
             way = TunnelEndpoint(proxy, f"{host}:{uri.port}".encode("ascii"), via.authorization)
         if scheme != "https":
             return way
@@ -86,24 +84,24 @@ class Ways:
 
 
 def http_client(reactor: Any, proxy: str = "") -> HTTPClient:
-    """A client for such questions, which keeps no connections: they are an hour apart."""
-    return HTTPClient(Agent.usingEndpointFactory(reactor, Ways(reactor, proxy)))
+    """Return an HTTP client for token endpoints. It keeps no connections: requests are an hour apart."""
+    return HTTPClient(Agent.usingEndpointFactory(reactor, EndpointFactory(reactor, proxy)))
 
 
 async def ask(http: HTTPClient, url: str, form: Mapping[str, str]) -> Answer:
-    """POST *form*. Raises AttemptFailed: refused, or not to be had just now."""
+    """POST *form* and return the response. Raises AttemptFailed where it is an error or none comes."""
     return await answer_of(
         http.post(url, data=dict(form), allow_redirects=False, headers=Headers({"accept": ["application/json"]}))
     )
 
 
 async def answer_of(asked: Any) -> Answer:
-    """Wait for a response, and read it. Raises as :func:`ask` does."""
+    """Return the response that *asked* brings, with its body read. Raises as :func:`ask` does."""
     body = bytearray()
 
     def more(data: bytes) -> None:
         body.extend(data)
-        if len(body) > LARGEST:
+        if len(body) > MAX_RESPONSE_BYTES:
             raise unavailable("the token endpoint's answer has no end")
 
     try:
@@ -122,6 +120,6 @@ async def answer_of(asked: Any) -> Answer:
     if response.code == 200:
         return answer
     said = f"the token endpoint says {response.code} {answer.error} {answer.error_description}"
-    if response.code in (400, 401, 403) and answer.error not in _PASSING:
+    if response.code in (400, 401, 403) and answer.error not in _TEMPORARY_ERRORS:
         raise refused(said)
     raise unavailable(said)

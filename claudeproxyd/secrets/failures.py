@@ -1,4 +1,4 @@
-"""Why there is no secret, in the words that dispatch and the pool know."""
+"""Outcomes of attempts that fail since there is no secret to send."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from claudeproxyd.observe.scrub import scrub
 from claudeproxyd.outcomes.tables import AUTH, INTERNAL, TRANSIENT
 from claudeproxyd.outcomes.types import AttemptFailed, Scope
 
-_LONGEST = 200
+_MAX_REASON_CHARACTERS = 200
 
 
 def refused(reason: str) -> AttemptFailed:
-    """Whoever gives out the secret does not give it to this credential."""
+    """Return the failure for a credential that the token endpoint rejected."""
     return AttemptFailed(replace(AUTH, reason=_shown(reason)))
 
 
 def unavailable(reason: str) -> AttemptFailed:
-    """It cannot be had just now. Only this credential has to wait: its provider may be well."""
+    """Return the failure for a secret that cannot be had now. The provider may be well: only the credential waits."""
     return AttemptFailed(replace(TRANSIENT, scope=Scope.CREDENTIAL, reason=_shown(reason)))
 
 
 def lacking() -> AttemptFailed:
-    """It cannot be asked for: there is no descriptor or port left here, and that is nobody's fault but ours."""
+    """Return the failure for a secret that cannot be asked for, since no descriptor or port is left here."""
     return AttemptFailed(replace(INTERNAL, reason="no descriptor or port is left for a connection"))
 
 
 def _shown(reason: str) -> str:
-    return scrub(" ".join(reason.split()))[:_LONGEST]
+    return scrub(" ".join(reason.split()))[:_MAX_REASON_CHARACTERS]

@@ -1,4 +1,4 @@
-"""A secret in a file that somebody else writes anew now and then."""
+"""A secret in a file that another program rewrites now and then."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from claudeproxyd.config.secret import Secret
 
-#: Seconds between two looks at the file.
-EVERY = 1.0
+CHECK_INTERVAL = 1.0
+"""Seconds between two looks at the file."""
 
 _Signature = tuple[int, int, int, int]
 
@@ -58,7 +58,7 @@ class FileSecret:
         return self._members
 
     def refresh(self) -> Deferred[Mapping[str, str]]:
-        """Look now. Fails if there is nothing newer: the present one was refused."""
+        """Read the file now. Fails if it holds no newer secret: the present one was refused."""
         before = self._members
         self._look()
         if self._members is before:
@@ -66,7 +66,7 @@ class FileSecret:
         return succeed(self._members)
 
     def _look(self) -> None:
-        self._look_at = self._clock.seconds() + EVERY
+        self._look_at = self._clock.seconds() + CHECK_INTERVAL
         try:
             status = os.stat(self._path)
             signature = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)

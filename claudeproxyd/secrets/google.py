@@ -28,8 +28,8 @@ from claudeproxyd.secrets.refreshed import Token
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105  # a place, no secret
-#: Seconds; Google takes no assertion that is good for longer than an hour.
-ASSERTED = 3600
+ASSERTION_LIFETIME = 3600
+"""Seconds; Google takes no assertion that is good for longer than an hour."""
 
 _JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _METADATA = "/computeMetadata/v1/instance/service-accounts/default/token"
@@ -53,7 +53,7 @@ class Key(msgspec.Struct):
 
 
 def key_of(text: str) -> Key:
-    """The key in *text*. Raises AttemptFailed, in words that do not quote it."""
+    """Return the key in *text*. Raises AttemptFailed, in words that do not quote it."""
     try:
         return msgspec.json.decode(text, type=Key)
     except ValueError:
@@ -61,7 +61,7 @@ def key_of(text: str) -> Key:
 
 
 def secrets_in(text: str) -> list[str]:
-    """What of a key file is secret by itself, to be masked wherever somebody repeats it; nothing of what is none."""
+    """Return the secrets in a key file, to be masked wherever they are repeated; none if it is no key file."""
     try:
         key = key_of(text)
     except AttemptFailed:
@@ -70,7 +70,7 @@ def secrets_in(text: str) -> list[str]:
 
 
 def assertion(key: Key, now: float) -> str:
-    """A JWT by which the service account asks for a token. *now*: wall clock. Raises AttemptFailed."""
+    """Return a JWT by which the service account asks for a token. *now*: wall clock. Raises AttemptFailed."""
     try:
         # Proving that the primes are primes takes 40 ms of the reactor's time; a wrong key is refused by Google.
         private = load_pem_private_key(key.private_key.encode(), None, unsafe_skip_rsa_key_validation=True)
@@ -84,7 +84,7 @@ def assertion(key: Key, now: float) -> str:
         "scope": SCOPE,
         "aud": key.token_uri,
         "iat": int(now),
-        "exp": int(now) + ASSERTED,
+        "exp": int(now) + ASSERTION_LIFETIME,
     }
     signed = b".".join(_segment(json.dumps(part).encode()) for part in (header, claims))
     return b".".join((signed, _segment(private.sign(signed, PKCS1v15(), hashes.SHA256())))).decode("ascii")
@@ -114,7 +114,7 @@ class ServiceAccount:
 
 
 async def token_for(key: Key, http: HTTPClient, now: float) -> Token:
-    """A token by either kind of key."""
+    """Return a token for either kind of key."""
     form = _form(key, now)
     remember([form.get("assertion", "")])  # whoever has it has an hour of tokens
     token = (await ask(http, key.token_uri, form)).token()
@@ -123,7 +123,7 @@ async def token_for(key: Key, http: HTTPClient, now: float) -> Token:
 
 
 def _form(key: Key, now: float) -> dict[str, str]:
-    """What a token is asked for with. Raises AttemptFailed."""
+    """Return the form that asks for a token. Raises AttemptFailed."""
     if key.type == "authorized_user":
         if not _PROJECT.fullmatch(key.quota_project_id):
             raise refused("the key file's quota_project_id is no project")
@@ -139,7 +139,7 @@ def _form(key: Key, now: float) -> dict[str, str]:
 
 
 def default_file(environ: Mapping[str, str]) -> str:
-    """The key file of application default credentials: the one that a variable names, else what ``gcloud`` left."""
+    """Return the path of application default credentials: that which a variable names, else what ``gcloud`` left."""
     if named := environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
         return named
     home = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config", "gcloud")
@@ -148,7 +148,7 @@ def default_file(environ: Mapping[str, str]) -> str:
 
 
 def project_of(account: Secret | str | None, environ: Mapping[str, str]) -> str:
-    """The project that goes with a configured ``service_account`` where none is named beside it; '' if none is known.
+    """Return the project of a configured ``service_account`` where none is named beside it; '' if none is known.
 
     Reads a file for ``"adc"``: called while a configuration is read.
     """
@@ -167,7 +167,7 @@ def project_of(account: Secret | str | None, environ: Mapping[str, str]) -> str:
 
 
 def mistake_in(account: Secret | str | None, environ: Mapping[str, str]) -> str:
-    """Why a configured ``service_account`` can bring no token, as far as its key file tells; '' if nothing is wrong.
+    """Return why a ``service_account`` can bring no token, as far as its key file tells; '' if nothing is wrong.
 
     Reads a file for ``"adc"``: called while a configuration is read.
     """

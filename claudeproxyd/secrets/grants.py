@@ -1,6 +1,6 @@
 """Refresh tokens that are good for one use: the newest of each outlives a reload and a restart.
 
-A part of what the daemon keeps (:class:`claudeproxyd.store.parts.Part`). The key of an entry is
+A part of the persistent state (:class:`claudeproxyd.store.persistent.Persistent`). The key of an entry is
 
 ``["grant", id]``
     → ``{"token": …, "until": …}``
@@ -24,24 +24,24 @@ from twisted.internet.defer import Deferred, DeferredLock, succeed
 from claudeproxyd.config.schema import OAuth
 from claudeproxyd.observe.scrub import remember
 
-#: Seconds for which an entry is kept after it was last written: some servers' refresh tokens live for a year.
-KEPT = 400 * 86_400.0
+ENTRY_LIFETIME = 400 * 86_400.0
+"""Seconds for which an entry is kept after it was written: some servers' refresh tokens live for a year."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[str]).decode
 
 
 class Entry(msgspec.Struct):
-    """What is kept of one."""
+    """A refresh token as it is saved."""
 
     token: str
     until: float
 
 
 class Grant:
-    """What was configured for one refresh token, and the newest token that came of it.
+    """A configured refresh token, and the newest token that came of it.
 
-    It may be spent once: whoever asks with it holds the lock, from all credentials and all configurations.
+    A token may be used once, so a fetch holds the lock, which all credentials and all configurations share.
     """
 
     def __init__(self, settings: OAuth) -> None:
@@ -54,8 +54,8 @@ class Grant:
     def __repr__(self) -> str:
         return f"<Grant {self.id}>"
 
-    def learn(self, entry: Entry) -> None:
-        """Take over what was kept, unless a newer one is here. What this configuration did not write stays unread."""
+    def update(self, entry: Entry) -> None:
+        """Use the saved token, unless a newer one is here or another configuration has encrypted it."""
         if entry.until <= self._until:
             return
         try:
@@ -66,17 +66,17 @@ class Grant:
         self.newest, self._until = newest, entry.until
 
     def entry(self, token: str, until: float) -> Entry:
-        """Have *token* be the newest; what is to be kept of it."""
+        """Make *token* the newest one. Return the entry to save."""
         remember([token])
         self.newest, self._until = token, until
         return Entry(self._cipher.encrypt(token.encode()).decode(), until)
 
 
 class Grants:
-    """All of them. Kept by the daemon; the sources of credentials ask for theirs."""
+    """All grants. The daemon has it, and the sources of credentials get theirs from it."""
 
     def __init__(self, wall_clock: Callable[[], float], *, outlive: bool = False) -> None:
-        """*outlive*: they are kept over a restart, and there may be some to come: see :meth:`settled`."""
+        """*outlive*: entries are kept over a restart, and saved ones may be still to come: see :meth:`settled`."""
         self.outlive = outlive
         self.changed: Callable[[Mapping[str, Any]], None] | None = None
         self._wall_clock = wall_clock
@@ -85,25 +85,25 @@ class Grants:
         self._waiting: list[Deferred[None]] | None = [] if outlive else None
 
     def grant(self, settings: OAuth) -> Grant:
-        """The one of that refresh token, whoever has it configured."""
+        """Return the grant of the refresh token in *settings*, the same one for all that have it configured."""
         grant = Grant(settings)
         if grant.id in self._grants:
             return self._grants[grant.id]
         self._grants[grant.id] = grant
         if grant.id in self._kept:
-            grant.learn(self._kept[grant.id])
+            grant.update(self._kept[grant.id])
         return grant
 
     def replace(self, grant: Grant, token: str) -> None:
-        """The server gave another one, and may take the old one no more."""
-        entry = self._kept[grant.id] = grant.entry(token, self._wall_clock() + KEPT)
+        """Save *token*, which the server gave; it may accept the one before no more."""
+        entry = self._kept[grant.id] = grant.entry(token, self._wall_clock() + ENTRY_LIFETIME)
         if self.changed is not None:
             self.changed({_key(grant.id): msgspec.structs.asdict(entry)})
 
     # -- what outlives the daemon
 
     def settled(self) -> Deferred[None]:
-        """Fires when what was kept is here, or will not be waited for: before that a spent token might be sent."""
+        """Fires once the saved entries are here or not waited for any more: before that a used token might be sent."""
         if self._waiting is None:
             return succeed(None)
         waiting: Deferred[None] = Deferred()
@@ -111,29 +111,32 @@ class Grants:
         return waiting
 
     def settle(self) -> None:
-        """What was kept is here, or is not to be had. Called by the daemon."""
+        """Fire :meth:`settled`: the saved entries are here, or cannot be had. Called by the daemon."""
         waiting, self._waiting = self._waiting or [], None
         for each in waiting:
             if not each.called:
                 each.callback(None)
 
     def export_state(self) -> Mapping[str, Any]:
-        """See :class:`~claudeproxyd.store.parts.Part`."""
+        """See :class:`~claudeproxyd.store.persistent.Persistent`."""
         return {_key(name): msgspec.structs.asdict(entry) for name, entry in self._kept.items()}
 
     def import_state(self, saved: Mapping[str, Any]) -> None:
-        """See the same. An entry that is nobody's now may be somebody's after a reload, and stays until it is old."""
-        useless = [key for key, value in saved.items() if not self._learn(key, value)]
+        """See :class:`~claudeproxyd.store.persistent.Persistent`.
+
+        An entry that no credential has now may be one's after a reload, and stays until it is old.
+        """
+        useless = [key for key, value in saved.items() if not self._merge_entry(key, value)]
         if useless and self.changed is not None:
             self.changed(dict.fromkeys(useless))
 
-    def learn(self, changes: Mapping[str, Any]) -> None:
-        """See the same. Another daemon's newer token is ours too: it was given for the same one."""
+    def merge(self, changes: Mapping[str, Any]) -> None:
+        """See :class:`~claudeproxyd.store.persistent.Persistent`. Another daemon's newer token replaces ours."""
         for key, value in changes.items():
-            self._learn(key, value)
+            self._merge_entry(key, value)
 
-    def _learn(self, key: str, value: Any) -> bool:
-        """Whether that was an entry."""
+    def _merge_entry(self, key: str, value: Any) -> bool:
+        """Take an entry if it is newer. Return whether it was one at all."""
         try:
             _, name = _decode(key)
             entry = msgspec.convert(value, Entry)
@@ -143,7 +146,7 @@ class Grants:
         if known is None or known.until < entry.until:
             self._kept[name] = entry
             if name in self._grants:
-                self._grants[name].learn(entry)
+                self._grants[name].update(entry)
         return True
 
 
@@ -152,7 +155,7 @@ def _key(name: str) -> str:
 
 
 def _derived(settings: OAuth) -> tuple[str, Fernet]:
-    """The id of its entry, and what that is encrypted with."""
+    """Return the id of the grant's entry, and the cipher for it."""
     secret = settings.client_secret
     parts = (
         settings.refresh_token.reveal(),

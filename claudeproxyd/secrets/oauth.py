@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class OAuthRefresh:
-    """The client's own secret travels in the form, which more servers take than HTTP Basic."""
+    """Fetches tokens. The client's own secret goes in the form, which more servers accept than HTTP Basic."""
 
     _log = Logger()
 

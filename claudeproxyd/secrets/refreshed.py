@@ -1,4 +1,4 @@
-"""A secret with an end, fetched anew before it."""
+"""A secret that expires, and is fetched anew before that."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from claudeproxyd.secrets.failures import unavailable
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-#: Seconds that one fetch may take.
-WITHIN = 15.0
-#: It is fetched anew at most so many seconds before its end, and not before three quarters of its life.
-AHEAD = 300.0
-#: Seconds to the next try, while the present one is still good.
-TRY_AGAIN = 30.0
-#: A secret counts as ended so many seconds before its end, or a tenth of its life: a request takes time to arrive.
-EARLY = 10.0
+FETCH_TIMEOUT = 15.0
+"""Seconds that one fetch may take."""
+MAX_REFRESH_LEAD = 300.0
+"""Seconds before its end at which a secret is fetched anew; a quarter of its life if that is less."""
+RETRY_DELAY = 30.0
+"""Seconds to the next fetch after one that failed, while the present secret is still good."""
+MAX_EXPIRY_MARGIN = 10.0
+"""Seconds before its end at which a secret counts as expired, since a request takes time to arrive; a tenth of its life
+if that is less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What a fetch brings."""
+    """A token as it was fetched."""
 
     value: str = field(repr=False)
     lifetime: float
@@ -43,7 +44,7 @@ class Token:
 
 @implementer(ISecretSource)
 class RefreshedSecret:
-    """A bearer token. One fetch at a time, whoever asks; no timer: the use near its end starts the next fetch."""
+    """A bearer token. There is one fetch at a time and no timer: a use near the token's end starts the next fetch."""
 
     refreshable = True
     _log = Logger()
@@ -69,7 +70,7 @@ class RefreshedSecret:
         return f"<RefreshedSecret {self._name}>"
 
     def present(self) -> Mapping[str, str] | None:
-        """See the interface. Near its end it is still given, and the next is on its way."""
+        """See the interface. Near its end the token is still returned, and the next one is being fetched."""
         now = self._clock.seconds()
         if now >= self._ends:
             return None
@@ -78,7 +79,7 @@ class RefreshedSecret:
         return self._members
 
     def refresh(self) -> Deferred[Mapping[str, str]]:
-        """See the interface. Whoever cancels leaves the others, and the fetch, alone."""
+        """See the interface. Cancelling stops neither the fetch nor the others that wait for it."""
         waiting: Deferred[Mapping[str, str]] = Deferred()
         self._waiting.append(waiting)
         self._begin()
@@ -90,7 +91,7 @@ class RefreshedSecret:
         self._fetching = True
         asked = self._clock.seconds()
         fetch = Deferred.fromCoroutine(self._fetch())
-        fetch.addTimeout(WITHIN, self._clock)
+        fetch.addTimeout(FETCH_TIMEOUT, self._clock)
         fetch.addCallbacks(self._fetched, self._failed, callbackArgs=(asked,))
 
     def _fetched(self, token: Token, asked: float) -> None:
@@ -98,8 +99,8 @@ class RefreshedSecret:
         self._members = {"bearer_token": token.value}
         if token.quota_project:
             self._members["quota_project"] = token.quota_project
-        self._ends = asked + token.lifetime - min(EARLY, token.lifetime / 10)
-        self._due = asked + token.lifetime - min(AHEAD, token.lifetime / 4) * self._jitter()
+        self._ends = asked + token.lifetime - min(MAX_EXPIRY_MARGIN, token.lifetime / 10)
+        self._due = asked + token.lifetime - min(MAX_REFRESH_LEAD, token.lifetime / 4) * self._jitter()
         self._fetching = False
         for waiting in self._take():
             waiting.callback(self._members)
@@ -109,7 +110,7 @@ class RefreshedSecret:
         if not isinstance(reason, AttemptFailed):
             reason = unavailable(f"{type(reason).__name__} {reason}")
         self._log.warn("{name}: no new token: {why}", name=self._name, why=reason.outcome.reason)
-        self._due = self._clock.seconds() + TRY_AGAIN * self._jitter()
+        self._due = self._clock.seconds() + RETRY_DELAY * self._jitter()
         self._fetching = False
         for waiting in self._take():
             waiting.errback(reason)
@@ -119,5 +120,5 @@ class RefreshedSecret:
         return taken
 
     def _jitter(self) -> float:
-        """So that the credentials of many daemons do not ask together."""
+        """Return a factor that keeps the credentials of many daemons from asking at the same time."""
         return 1.0 - 0.25 * self._random.random()

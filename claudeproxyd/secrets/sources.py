@@ -1,4 +1,4 @@
-"""Which source a configured credential has."""
+"""Makes and keeps the sources of credentials' secrets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Sources:
         self._sources: dict[tuple[str, str], tuple[Any, ISecretSource]] = {}
 
     def reload(self, config: Config) -> Mapping[tuple[str, str], tuple[Any, ISecretSource]]:
-        """Have these credentials from now on; what there was before, for :meth:`restore`."""
+        """Replace the credentials. Return what there was before, for :meth:`restore`."""
         before, self._sources = self._sources, {}
         for provider in config.providers:
             for credential in provider.credentials:
@@ -52,11 +52,11 @@ class Sources:
         return before
 
     def restore(self, before: Mapping[tuple[str, str], tuple[Any, ISecretSource]]) -> None:
-        """The last :meth:`reload` did not come into force."""
+        """Undo the last :meth:`reload`, which did not come into force."""
         self._sources = dict(before)
 
     def source(self, provider: str, credential: str) -> ISecretSource:
-        """The source of that credential."""
+        """Return the source of that credential."""
         return self._sources[provider, credential][1]
 
     def _make(self, provider: Provider, credential: Credential) -> ISecretSource:
@@ -70,7 +70,7 @@ class Sources:
         return StaticSecret(static_members(credential))
 
     def _fetch(self, provider: Provider, credential: Credential) -> Any:
-        """What fetches its tokens; None where it needs none."""
+        """Return the function that fetches its tokens; None where it needs none."""
         account = credential.service_account
         if account is None and credential.oauth is None:
             return None
@@ -83,7 +83,7 @@ class Sources:
 
 
 def static_members(credential: Credential) -> Mapping[str, str]:
-    """What of a credential goes into requests as it was configured: keys, tokens, a key pair of AWS."""
+    """Return what goes into requests as it was configured: keys, tokens, a key pair of AWS."""
     aws = credential.aws if isinstance(credential.aws, Aws) else None
     members: dict[str, Secret | None] = {
         "api_key": credential.api_key,
@@ -96,6 +96,6 @@ def static_members(credential: Credential) -> Mapping[str, str]:
 
 
 def secrets_in_key_file(credential: Credential) -> list[str]:
-    """Return what of a configured key file is secret by itself, to be masked."""
+    """Return the secrets in a configured key file, to be masked."""
     account = credential.service_account
     return secrets_in(account.reveal()) if isinstance(account, Secret) else []

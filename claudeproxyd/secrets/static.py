@@ -23,9 +23,9 @@ class StaticSecret:
         return f"<StaticSecret {', '.join(self._members)}>"
 
     def present(self) -> Mapping[str, str]:
-        """Always there."""
+        """See the interface: it is always there."""
         return self._members
 
     def refresh(self) -> Deferred[Mapping[str, str]]:
-        """There is nothing newer."""
+        """See the interface: there is nothing newer."""
         return succeed(self._members)

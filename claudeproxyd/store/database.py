@@ -17,12 +17,13 @@ from claudeproxyd.pool.state import stale_at
 from claudeproxyd.store.salvage import salvage
 
 VERSION = 1
-_OURS = [APPLICATION, VERSION]
-#: Seconds that another process may hold the file before it counts as locked.
-PATIENCE = 1.0
-SWEEP_EVERY = 3600.0
+_FILE_IDS = [APPLICATION, VERSION]
+LOCK_TIMEOUT = 1.0
+"""Seconds that another process may hold the file before it counts as locked."""
+SWEEP_INTERVAL = 3600.0
+"""Seconds between two deletions of what is stale."""
 
-_OF_THE_FILE = (
+_FILE_ERRORS = (
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_ERROR,
     sqlite3.SQLITE_NOTADB,
@@ -52,8 +53,11 @@ class Foreign(Exception):
 
 
 class Database:
-    """One state file. A file that is damaged, or not ours to read, is set aside, and a fresh one takes its place, in
-    which what was disabled stays so, as far as that can be read."""
+    """One state file.
+
+    A file that is damaged, or that we may not read, is set aside, and a fresh one takes its place, in which credentials
+    that were disabled stay so, as far as that can be read.
+    """
 
     def __init__(self, path: str, wall_clock: Callable[[], float] = time.time) -> None:
         self.path = path
@@ -63,14 +67,14 @@ class Database:
         self._disabled: tuple[str, ...] = ()
         """Keys from a file that was set aside, for the one that takes its place."""
         self.aside = ""
-        """What was set aside last and why, until somebody has said so."""
+        """The file that was set aside last, and why; emptied by whoever logs it."""
 
     def read(self) -> dict[str, Any]:
-        """Everything that is not stale.
+        """Return everything that is not stale.
 
         Raises :class:`Locked`, :class:`Foreign`, or OSError or sqlite3.Error where no file can be.
         """
-        rows: list[tuple[str, bytes]] = self._whatever_it_takes(
+        rows: list[tuple[str, bytes]] = self._with_recovery(
             lambda connection: connection.execute(
                 "SELECT key, value FROM state WHERE stale_at > ?", (self._wall_clock(),)
             ).fetchall()
@@ -82,7 +86,7 @@ class Database:
         return saved
 
     def write(self, changes: Mapping[str, tuple[float, Any]]) -> None:
-        """Put and delete, all or nothing; raises as :meth:`read` does. *changes* as they waited."""
+        """Write and delete, all or nothing. *changes* have stamps; raises as :meth:`read` does."""
         puts = [
             (key, msgspec.json.encode(value), stale_at(value))
             for key, (_, value) in changes.items()
@@ -95,11 +99,11 @@ class Database:
             with connection:
                 connection.executemany(_PUT, puts)
                 connection.executemany("DELETE FROM state WHERE key = ?", deletes)
-                if now - self._swept > SWEEP_EVERY:
+                if now - self._swept > SWEEP_INTERVAL:
                     connection.execute("DELETE FROM state WHERE stale_at <= ?", (now,))
                     self._swept = now
 
-        self._whatever_it_takes(write)
+        self._with_recovery(write)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -107,8 +111,8 @@ class Database:
             self._connection.close()
             self._connection = None
 
-    def _whatever_it_takes(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        """Do *work*; if the file will not have it, do it with a fresh file. Raises as :meth:`read` does."""
+    def _with_recovery(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Do *work*; if the file is at fault that it fails, with a fresh file. Raises as :meth:`read` does."""
         try:
             return self._do(work)
         except (sqlite3.Error, OSError) as error:
@@ -130,9 +134,11 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
-        # SQLite would make it with the mode that the umask leaves, and its companions like it.
+        # With mode 0600 from the start, which SQLite gives the -wal and -shm files as well.
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level="IMMEDIATE", check_same_thread=False)
+        connection = sqlite3.connect(
+            self.path, timeout=LOCK_TIMEOUT, isolation_level="IMMEDIATE", check_same_thread=False
+        )
         try:
             empty = _one(connection, "SELECT count(*) FROM sqlite_master") == 0
             application = _one(connection, "PRAGMA application_id")
@@ -144,7 +150,7 @@ class Database:
                 connection.executescript(_SCHEMA)
                 with connection:
                     connection.executemany(_PUT, [(key, b"true", inf) for key in self._disabled])
-            if [_one(connection, f"PRAGMA {name}") for name in ("application_id", "user_version")] != _OURS:
+            if [_one(connection, f"PRAGMA {name}") for name in ("application_id", "user_version")] != _FILE_IDS:
                 raise sqlite3.DatabaseError("it is no state file of this version")
             verdict = _one(connection, "PRAGMA quick_check(1)")
             if verdict != "ok":
@@ -155,10 +161,10 @@ class Database:
         return connection
 
     def _set_aside(self, reason: Exception) -> None:
-        """Rename the file and its companions. Raises *reason* where that would not mend it."""
+        """Rename the file, its -wal and -shm. Raises *reason* where another file would fail as well."""
         with contextlib.suppress(sqlite3.Error):
             self.close()
-        if not _speaks_against_the_file(reason) or not os.path.isfile(self.path):
+        if not _is_fault_of_file(reason) or not os.path.isfile(self.path):
             raise reason
         aside = time.strftime(f"{self.path}.%Y%m%dT%H%M%S", time.gmtime(self._wall_clock()))
         for companion in ("-wal", "-shm", ""):
@@ -173,8 +179,8 @@ def _one(connection: sqlite3.Connection, query: str) -> Any:
     return connection.execute(query).fetchone()[0]
 
 
-def _speaks_against_the_file(reason: Exception) -> bool:
-    """Whether another file would fare better: a full disk, or too many open files, say nothing of the kind."""
+def _is_fault_of_file(reason: Exception) -> bool:
+    """Return whether another file would not fail: with a full disk, or too many open files, it would."""
     if isinstance(reason, sqlite3.Error):
-        return getattr(reason, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _OF_THE_FILE
+        return getattr(reason, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _FILE_ERRORS
     return isinstance(reason, PermissionError)

@@ -1,4 +1,4 @@
-"""State that is kept nowhere."""
+"""State that is not saved."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 @implementer(IStateStore)
 class MemoryStore:
-    """``memory:``: the daemon's own memory is all there is."""
+    """``memory:``: saves nothing, and so has nothing to load."""
 
     def load(self) -> Deferred[Mapping[str, Any]]:
-        """Nothing."""
+        """See the interface: nothing was saved."""
         return succeed({})
 
     def save(self, changes: Mapping[str, Any]) -> None:
-        """Forget it."""
+        """See the interface."""
 
     def close(self) -> Deferred[None]:
-        """There is nothing to write."""
+        """See the interface: nothing is to be written."""
         return succeed(None)
 
     def register(self, metrics: Metrics) -> None:
-        """There is nothing to tell."""
+        """See the interface: there are no metrics."""

@@ -1,4 +1,4 @@
-"""Which store ``server.state`` stands for."""
+"""Makes the store that ``server.state`` names."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from claudeproxyd.threads import thread_of_its_own
 
 if TYPE_CHECKING:
     from claudeproxyd.interfaces import IStateStore
-    from claudeproxyd.store.parts import Part
+    from claudeproxyd.store.persistent import Persistent
 
 
-def store_for(state: str, kept: Part, reactor: Any) -> IStateStore:
-    """The store for what is *kept*; it has touched nothing yet. Raises ValueError for what the check of a
-    configuration refuses."""
+def store_for(state: str, kept: Persistent, reactor: Any) -> IStateStore:
+    """Return the store for *kept*, which has touched nothing yet.
+
+    Raises ValueError for a *state* that the check of a configuration refuses.
+    """
     place = state_of(state)
     if isinstance(place, InFile):
         return SQLiteStore(Database(place.path), reactor, thread_of_its_own(reactor, "state"), kept.export_state)
@@ -25,5 +27,5 @@ def store_for(state: str, kept: Part, reactor: Any) -> IStateStore:
         # Its parser is an extra, which is there where this is configured.
         from claudeproxyd.store.redis import RedisStore, endpoint_of
 
-        return RedisStore(reactor, endpoint_of(reactor, place), place, kept.learn, kept.export_state)
+        return RedisStore(reactor, endpoint_of(reactor, place), place, kept.merge, kept.export_state)
     return MemoryStore()

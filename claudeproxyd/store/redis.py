@@ -1,19 +1,19 @@
 """State in Redis, which several daemons share.
 
-Theory of operation. Each daemon goes by its own pool; Redis is where they tell one another. A batch of changes becomes
-one ``SET`` for each key, with its time to live, and one ``PUBLISH`` that carries them all; every daemon subscribes to
-that one channel on the connection that it writes with, and ignores what it said itself. When a connection begins, after
-an outage too, the daemon reads what is there, merges, and writes what Redis lacks. So it does not matter whether Redis
-forgot everything, or the daemon was away.
+Theory of operation. Each daemon goes by its own pool, and Redis carries changes between them. A batch of changes
+becomes one ``SET`` for each key, with its time to live, and one ``PUBLISH`` of them all; every daemon subscribes to
+that one channel on the connection that it writes with, and ignores its own messages. When a connection begins, after an
+outage too, the daemon reads what is in Redis, merges it, and writes what Redis lacks. So it does not matter whether
+Redis lost everything, or the daemon was away.
 
-Each value is ``[said, value]``: when it was said, in wall-clock seconds, and null for what is no more. Such an end
-stays in Redis for a day, so that a daemon that was away hears of it. What is merged how:
+Each value is ``[stamp, value]``: when it was set, in wall-clock seconds, and null for a deletion. A deletion stays in
+Redis for a day, so that a daemon that was away hears of it. How values are merged:
 
-- An end, and whether a credential is disabled: what was said last holds.
-- Of two cooldowns the one that ends later holds, whoever said it when; of two affinities, and of two signatures, the
-  later used one. The pool and the signatures see to that.
-- That an affinity or a signature ended is not said: each daemon forgets by itself. A signature goes from Redis too, or
-  there would be far more of them than a daemon keeps; whoever still uses it tells of it again.
+- Deletions, and whether a credential is disabled: the newer stamp wins.
+- Cooldowns: the one that ends later wins, whatever its stamp. Affinities and signatures: the one used later wins. The
+  pool and the signatures see to that.
+- The end of an affinity or a signature is not published: each daemon forgets by itself. A signature is deleted from
+  Redis as well, or there would be far more of them than a daemon keeps; a daemon that still uses it sets it again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from zope.interface import implementer
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.pool.state import MAX_RESTORED_SECONDS, stale_at
 from claudeproxyd.store.resp import RedisConnection
-from claudeproxyd.store.waiting import Waiting
+from claudeproxyd.store.write_behind import WriteBehind
 from claudeproxyd.upstream.tls import connection_creator
 
 if TYPE_CHECKING:
@@ -48,31 +48,32 @@ if TYPE_CHECKING:
     from claudeproxyd.config.state import InRedis
     from claudeproxyd.observe.metrics import Metrics
 
-Said = tuple[float, Any]
+Stamped = tuple[float, Any]
+"""When a value was set, in wall-clock seconds, and the value; None for a deletion."""
 
-#: Seconds that a change may wait for its fellows.
-FLUSH_AFTER = 0.1
-#: Changes in one message.
-BATCH = 500
-#: Seconds between two questions whether Redis is still there; the second one that is not answered ends the connection.
-BEAT = 10.0
-#: Seconds that a connection may take to become useful.
-GREETING = 10.0
-#: Seconds that a credential stays disabled in a Redis that no daemon talks to.
-A_YEAR = 365 * 86_400.0
-#: How the keys begin that each daemon forgets by itself.
+FLUSH_DELAY = 0.1
+"""Seconds that a change may wait for others to go with it."""
+BATCH_KEYS = 500
+"""Changes in one message."""
+HEARTBEAT_INTERVAL = 10.0
+"""Seconds between two PINGs; one that is not answered by the next ends the connection."""
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds for a new connection to log in, subscribe and catch up."""
+MAX_TTL = 365 * 86_400.0
+"""Seconds that a credential stays disabled in a Redis that no daemon talks to."""
+MAX_REMEMBERED_KEYS = 20_000
+"""Keys whose last stamp is remembered, to tell newer changes from older ones."""
 _SIGNATURE = '["signature",'
-_FADING = ('["affinity",', _SIGNATURE)
-#: Keys whose last change is remembered, to know news from old news.
-REMEMBERED = 20_000
+_EXPIRING = ('["affinity",', _SIGNATURE)
+"""How the keys begin that each daemon forgets by itself."""
 
 _encode = msgspec.json.Encoder().encode
-_said = msgspec.json.Decoder(Said).decode
-_message = msgspec.json.Decoder(tuple[str, dict[str, Said]]).decode
+_decode_stamped = msgspec.json.Decoder(Stamped).decode
+_decode_message = msgspec.json.Decoder(tuple[str, dict[str, Stamped]]).decode
 
 
 def endpoint_of(reactor: Any, place: InRedis) -> IStreamClientEndpoint:
-    """The way to that Redis."""
+    """Return the endpoint of the Redis at *place*, with TLS if it has it."""
     plain = HostnameEndpoint(reactor, place.host, place.port)
     if not place.tls:
         return plain
@@ -81,7 +82,7 @@ def endpoint_of(reactor: Any, place: InRedis) -> IStreamClientEndpoint:
 
 @implementer(IStateStore)
 class RedisStore:
-    """See the module."""
+    """``redis:``: shares changes with other daemons, as the module says."""
 
     _log = Logger()
 
@@ -90,30 +91,30 @@ class RedisStore:
         clock: IReactorTime,
         endpoint: IStreamClientEndpoint,
         place: InRedis,
-        learned: Callable[[Mapping[str, Any]], None],
-        everything: Callable[[], Mapping[str, Any]],
+        merge: Callable[[Mapping[str, Any]], None],
+        export: Callable[[], Mapping[str, Any]],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """*learned* gets what other daemons say; *everything* gives all that there is to tell."""
+        """*merge* takes other daemons' changes; *export* returns all of this daemon's state."""
         self._clock = clock
         self._place = place
-        self._learned = learned
-        self._everything = everything
+        self._merge = merge
+        self._export = export
         self._wall_clock = wall_clock
         self._name = uuid4().hex
         self._channel = f"{place.prefix}{place.database}:changes"
-        self._waiting = Waiting(self._flush_soon, wall_clock)
-        self._last: OrderedDict[str, Said] = OrderedDict()
-        """What was said last of each key that does not fade."""
+        self._waiting = WriteBehind(self._flush_soon, wall_clock)
+        self._last: OrderedDict[str, Stamped] = OrderedDict()
+        """The last change of each key that does not expire by itself."""
         self._loading: Deferred[Mapping[str, Any]] | None = None
         self._connection: RedisConnection | None = None
-        """None while there is none, or it is not of use yet."""
+        """None while there is none, or its handshake is not through."""
         self._timer: IDelayedCall | None = None
         self._complained = False
-        self._beat = LoopingCall(self._still_there)
-        self._beat.clock = clock
-        self._beaten: Deferred[Any] | None = None
-        factory = Factory.forProtocol(lambda: RedisConnection(self._greet, self._heard, self._lost))
+        self._heartbeat = LoopingCall(self._check_heartbeat)
+        self._heartbeat.clock = clock
+        self._ping: Deferred[Any] | None = None
+        factory = Factory.forProtocol(lambda: RedisConnection(self._handshake, self._receive, self._lost))
         factory.noisy = False
         self._client = ClientService(
             endpoint,
@@ -123,7 +124,7 @@ class RedisStore:
         )
 
     def register(self, metrics: Metrics) -> None:
-        """Have the metrics tell how the sharing fares."""
+        """Add the metrics of the sharing."""
         metrics.gauge("claudeproxyd_state_waiting", "Changes of state not yet written.", lambda: len(self._waiting))
         metrics.counter("claudeproxyd_state_dropped_total", "Changes of state lost.", lambda: self._waiting.dropped)
         metrics.gauge(
@@ -131,7 +132,7 @@ class RedisStore:
         )
 
     def load(self) -> Deferred[Mapping[str, Any]]:
-        """See the interface. Fires when Redis was there and all of it was learned, whenever that is."""
+        """See the interface. Fires once all that Redis has is merged, however long that takes."""
         self._loading = Deferred()
         self._client.startService()
         return self._loading
@@ -153,11 +154,11 @@ class RedisStore:
 
     # -- connections
 
-    def _greet(self, connection: RedisConnection) -> None:
-        """Make it useful, or end it. ClientService's own prepareConnection does not survive a link that is cut."""
-        greeting = Deferred.fromCoroutine(self._catch_up(connection))
-        greeting.addTimeout(GREETING, self._clock)
-        greeting.addErrback(self._refused, connection)
+    def _handshake(self, connection: RedisConnection) -> None:
+        """Log in and catch up, or abort. ClientService's own prepareConnection does not survive a link that is cut."""
+        ready = Deferred.fromCoroutine(self._catch_up(connection))
+        ready.addTimeout(HANDSHAKE_TIMEOUT, self._clock)
+        ready.addErrback(self._refused, connection)
 
     def _refused(self, failure: Failure, connection: RedisConnection) -> None:
         connection.abort()
@@ -175,21 +176,21 @@ class RedisStore:
         self._waiting.put_back(
             {
                 key: (self._last.get(key, (0.0, None))[0], value)
-                for key, value in self._everything().items()
+                for key, value in self._export().items()
                 if stale_at(value) > there.get(key, 0.0) + 1.0
             }
         )
         self._connection = connection
         self._complained = False
         self._log.info("the state is shared through Redis at {host}:{port}", host=place.host, port=place.port)
-        self._beat.start(BEAT)
+        self._heartbeat.start(HEARTBEAT_INTERVAL)
         self._flush()
         loading, self._loading = self._loading, None
         if loading is not None:
             loading.callback({})
 
     async def _read(self, connection: RedisConnection) -> dict[str, float]:
-        """Learn all that is there under our prefix, piece by piece; which keys have a value, and until when."""
+        """Merge all that Redis has under our prefix. Return the keys that have a value, and until when they have it."""
         there: dict[str, float] = {}
         prefix = self._place.prefix.encode()
         pattern = b"".join(b"\\" + bytes((byte,)) if byte in b"*?[]\\" else bytes((byte,)) for byte in prefix) + b"[[]*"
@@ -197,13 +198,13 @@ class RedisStore:
         while True:
             cursor, keys = await connection.command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
             values = await connection.command("MGET", *keys) if keys else []
-            told: dict[str, Said] = {}
+            found: dict[str, Stamped] = {}
             for key, value in zip(keys, values, strict=True):
-                # What ended meanwhile is None, and what others wrote is none of ours.
+                # A key that expired meanwhile is None, and other programs' values are none of ours.
                 with suppress(ValueError, TypeError):
-                    told[key.removeprefix(prefix).decode()] = _said(value)
-            there |= {key: stale_at(value) for key, (_, value) in told.items() if value is not None}
-            self._learned(self._news(told))
+                    found[key.removeprefix(prefix).decode()] = _decode_stamped(value)
+            there |= {key: stale_at(value) for key, (_, value) in found.items() if value is not None}
+            self._merge(self._newer(found))
             if cursor == b"0":
                 return there
 
@@ -211,8 +212,8 @@ class RedisStore:
         if self._connection is None:
             return
         self._connection = None
-        self._beat.stop()
-        self._beaten = None
+        self._heartbeat.stop()
+        self._ping = None
         if self._client.running:
             self._log.warn(
                 "Redis at {host}:{port} is gone; this daemon goes on by itself until it is back",
@@ -220,21 +221,21 @@ class RedisStore:
                 port=self._place.port,
             )
 
-    def _still_there(self) -> None:
-        """A link that was cut without a word must not look like a Redis with no news."""
+    def _check_heartbeat(self) -> None:
+        """Abort the connection if the last PING was not answered: a dead link looks like a Redis without changes."""
         assert self._connection is not None
-        if self._beaten is not None:
+        if self._ping is not None:
             self._connection.abort()
             return
 
         def answered(_: object) -> None:
-            self._beaten = None
+            self._ping = None
 
-        self._beaten = self._connection.command("PING")
-        self._beaten.addBoth(answered)
+        self._ping = self._connection.command("PING")
+        self._ping.addBoth(answered)
 
     def _complain(self, failure: Failure) -> None:
-        """Once for each trouble: Redis will be tried again and again."""
+        """Log *failure*, once until the next success: Redis will be tried again and again."""
         if not self._complained:
             self._complained = True
             self._log.warn(
@@ -244,13 +245,13 @@ class RedisStore:
                 why=failure.getErrorMessage(),
             )
 
-    # -- telling
+    # -- writing
 
     def _flush_soon(self) -> None:
         if self._connection is None:
             return
         if self._timer is None:
-            self._timer = self._clock.callLater(FLUSH_AFTER, self._flush)
+            self._timer = self._clock.callLater(FLUSH_DELAY, self._flush)
         if self._waiting.pressing:
             self._timer.reset(0)
 
@@ -264,68 +265,69 @@ class RedisStore:
                 self._flush_soon()
 
     def _send(self, connection: RedisConnection) -> None:
-        """Write and publish one batch; what may not have arrived waits again."""
-        taken = self._waiting.take(BATCH)
+        """Write and publish one batch. Changes that may not have arrived wait again."""
+        taken = self._waiting.take(BATCH_KEYS)
         now = self._wall_clock()
-        told = {}
-        for key, said in taken.items():
-            until = now + MAX_RESTORED_SECONDS if said[1] is None else min(stale_at(said[1]), now + A_YEAR)
-            if not key.startswith(_FADING):
-                self._remember(key, said)
-            elif said[1] is None:
+        published = {}
+        for key, change in taken.items():
+            until = now + MAX_RESTORED_SECONDS if change[1] is None else min(stale_at(change[1]), now + MAX_TTL)
+            if not key.startswith(_EXPIRING):
+                self._remember(key, change)
+            elif change[1] is None:
                 if key.startswith(_SIGNATURE):
                     connection.command("DEL", self._place.prefix + key).addErrback(self._not_written)
                 continue
             if until <= now:
                 continue
-            told[key] = said
-            life = int((until - now) * 1000)
-            connection.command("SET", self._place.prefix + key, _encode(said), "PX", life).addErrback(self._not_written)
-        if told:
-            message = _encode((self._name, told))
-            connection.command("PUBLISH", self._channel, message).addErrback(self._not_told, taken)
+            published[key] = change
+            ttl = int((until - now) * 1000)
+            stored = connection.command("SET", self._place.prefix + key, _encode(change), "PX", ttl)
+            stored.addErrback(self._not_written)
+        if published:
+            message = _encode((self._name, published))
+            connection.command("PUBLISH", self._channel, message).addErrback(self._not_published, taken)
 
     def _not_written(self, failure: Failure) -> None:
         if failure.check(hiredis.ReplyError):
             self._complain(failure)
 
-    def _not_told(self, failure: Failure, taken: Mapping[str, Said]) -> None:
+    def _not_published(self, failure: Failure, taken: Mapping[str, Stamped]) -> None:
         if failure.check(hiredis.ReplyError):
             self._complain(failure)
         else:
             self._waiting.put_back(taken)
 
-    # -- learning
+    # -- reading
 
-    def _heard(self, message: bytes) -> None:
+    def _receive(self, message: bytes) -> None:
         try:
-            name, told = _message(message)
+            name, changes = _decode_message(message)
         except ValueError:
             self._log.debug("what was published on {channel} is not understood", channel=self._channel)
             return
-        if name != self._name and (news := self._news(told)):
-            self._learned(news)
+        if name != self._name and (newer := self._newer(changes)):
+            self._merge(newer)
 
-    def _news(self, told: Mapping[str, Said]) -> dict[str, Any]:
-        """What of it this daemon does not know better."""
-        news = {}
+    def _newer(self, changes: Mapping[str, Stamped]) -> dict[str, Any]:
+        """Return the changes that are newer than this daemon's own, and those that merging decides upon."""
+        newer = {}
         now = self._wall_clock()
-        for key, (said, value) in told.items():
-            if key.startswith(_FADING):
-                news[key] = value
+        for key, (stamp, value) in changes.items():
+            if key.startswith(_EXPIRING):
+                newer[key] = value
                 continue
-            # A clock that is ahead of ours must not have the last word for as long as it is.
-            said = min(said, now)
-            last, what = self._waiting.get(key) or self._last.get(key, (-1.0, None))
-            later = said > last
-            if later:
-                self._remember(key, (said, value))
-            if later or (isinstance(value, Mapping) and isinstance(what, Mapping)):
-                news[key] = value
-        return news
+            # A clock that is ahead of ours must not win for as long as it is.
+            stamp = min(stamp, now)
+            last_stamp, last_value = self._waiting.get(key) or self._last.get(key, (-1.0, None))
+            is_newer = stamp > last_stamp
+            if is_newer:
+                self._remember(key, (stamp, value))
+            if is_newer or (isinstance(value, Mapping) and isinstance(last_value, Mapping)):
+                newer[key] = value
+        return newer
 
-    def _remember(self, key: str, said: Said) -> None:
-        self._last[key] = said
+    def _remember(self, key: str, change: Stamped) -> None:
+        self._last[key] = change
         self._last.move_to_end(key)
-        if len(self._last) > REMEMBERED:
+        if len(self._last) > MAX_REMEMBERED_KEYS:
             self._last.popitem(last=False)

@@ -1,4 +1,4 @@
-"""A connection to Redis: commands out, their answers in the same order, and what was published in between (RESP3)."""
+"""A connection to Redis in RESP3: commands out, replies in the same order, published messages in between."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NOTHING = object()
 
 
 class RedisConnection(Protocol):
-    """Made for one connection; see the module. Knows nothing of what the commands mean."""
+    """Sends commands and matches replies to them. Knows nothing of what the commands mean."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class RedisConnection(Protocol):
         self.open = False
 
     def connectionMade(self) -> None:
-        """It is of use."""
+        """Connected."""
         self.open = True
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
@@ -55,7 +55,7 @@ class RedisConnection(Protocol):
         return answer
 
     def dataReceived(self, data: bytes) -> None:
-        """Hand out all that is whole."""
+        """Handle each complete reply and message."""
         try:
             self._reader.feed(data)
             while self.open and (reply := self._reader.gets()) is not _NOTHING:
@@ -69,7 +69,7 @@ class RedisConnection(Protocol):
                 self._published(reply[2])
             if reply[0] != b"subscribe":
                 return
-        # A subscription's confirmation comes as a push, a refusal as an answer: both answer the command.
+        # A subscription's confirmation comes as a push, a refusal as a reply: both are for the command.
         if not self._asked:
             self.abort()
             return
@@ -82,14 +82,14 @@ class RedisConnection(Protocol):
             answer.callback(reply)
 
     def abort(self) -> None:
-        """Cut it: the other side does not answer, or speaks another language."""
+        """Abort the connection: the other side does not reply, or does not speak RESP."""
         if self.open:
             self.open = False
             transport: Any = self.transport
             transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Whoever waits for an answer gets none."""
+        """Fail the commands that have no reply yet."""
         self.open = False
         asked, self._asked = self._asked, deque()
         for answer in asked:

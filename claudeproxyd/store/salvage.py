@@ -1,4 +1,4 @@
-"""What a state file that is of no use still says of the credentials that somebody took out of service."""
+"""Finds the credentials that were disabled, in a state file that cannot be used any more."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from urllib.parse import quote
 
 import msgspec
 
-LARGEST = 64 * 1024 * 1024
+MAX_SEARCHED_BYTES = 64 * 1024 * 1024
 """Bytes of a damaged file that are looked through."""
-SHOWN = 20
+MAX_LISTED_NAMES = 20
+"""Credentials that a line of the log names."""
 
-_FIRST, _BEYOND = '["disabled",', '["disabled"-'
+_FIRST_KEY, _LAST_KEY = '["disabled",', '["disabled"-'
 """Between these are the keys, in the order of their bytes."""
-_MAYBE = re.compile(rb'\["disabled","(?:[^"\\\x00]|\\.){1,200}","(?:[^"\\\x00]|\\.){1,200}"\]')
+_KEY_PATTERN = re.compile(rb'\["disabled","(?:[^"\\\x00]|\\.){1,200}","(?:[^"\\\x00]|\\.){1,200}"\]')
 
 
 @dataclass(frozen=True)
@@ -26,43 +27,43 @@ class Salvaged:
 
     keys: tuple[str, ...]
     sure: bool
-    """They were read as they should be. Else they may be what is left of some that are enabled again."""
+    """The keys were read from an intact table. Otherwise some of the credentials may have been enabled again."""
 
     def __str__(self) -> str:
-        """For the log, after what happened to the file; '' where there is nobody to speak of."""
+        """Return the end of a line of the log, after what happened to the file; '' where no credential was disabled."""
         if not self.keys:
             return "" if self.sure else "; whether credentials were disabled in it cannot be read"
-        names = ", ".join(["/".join(msgspec.json.decode(key)[1:]) for key in self.keys[:SHOWN]])
-        more = f" and {len(self.keys) - SHOWN} more" if len(self.keys) > SHOWN else ""
+        names = ", ".join(["/".join(msgspec.json.decode(key)[1:]) for key in self.keys[:MAX_LISTED_NAMES]])
+        more = f" and {len(self.keys) - MAX_LISTED_NAMES} more" if len(self.keys) > MAX_LISTED_NAMES else ""
         if self.sure:
             return f"; {names}{more} stay disabled"
         return f"; {names}{more} may have been disabled in it: disable again, or set disabled = true, where that holds"
 
 
 def salvage(path: str) -> Salvaged:
-    """Read what can be read at *path*, which nobody writes to any more. Blocks."""
+    """Return the keys that can be read from the file at *path*, which is not written to any more. Blocks."""
     keys: list[str] = []
     try:
         with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as connection:
             query = "SELECT key FROM state WHERE key >= ? AND key < ?"
-            for (key,) in connection.execute(query, (_FIRST, _BEYOND)):
+            for (key,) in connection.execute(query, (_FIRST_KEY, _LAST_KEY)):
                 keys.append(key)
-        return Salvaged(_whole(keys), True)
+        return Salvaged(_valid_keys(keys), True)
     except (sqlite3.Error, UnicodeDecodeError):  # the latter of damage in the schema
-        return Salvaged(_whole([*keys, *_scattered(path)]), False)
+        return Salvaged(_valid_keys([*keys, *_search(path)]), False)
 
 
-def _scattered(path: str) -> list[str]:
-    """What looks like such a key anywhere in the file, or in the changes that were not yet in it."""
+def _search(path: str) -> list[str]:
+    """Return everything that looks like such a key anywhere in the file or its write-ahead log."""
     found: list[str] = []
     for name in (path, f"{path}-wal"):
         with suppress(OSError), open(name, "rb") as file:
-            found += [match.decode("utf-8", "replace") for match in _MAYBE.findall(file.read(LARGEST))]
+            found += [match.decode("utf-8", "replace") for match in _KEY_PATTERN.findall(file.read(MAX_SEARCHED_BYTES))]
     return found
 
 
-def _whole(keys: Iterable[str]) -> tuple[str, ...]:
-    """Those that are keys, each once."""
+def _valid_keys(keys: Iterable[str]) -> tuple[str, ...]:
+    """Return those that are keys of disabled credentials, each once."""
     whole: dict[str, None] = {}
     for key in keys:
         with suppress(ValueError):

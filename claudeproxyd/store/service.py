@@ -1,4 +1,4 @@
-"""State as a service: brought back at the start, told of every change, written out at the end."""
+"""Saves the daemon's state: loads it at the start, saves every change, and flushes at the end."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from claudeproxyd.interfaces import IStateStore
-    from claudeproxyd.store.parts import Part
+    from claudeproxyd.store.persistent import Persistent
 
-#: Seconds that the start, and the stop, wait for a store.
-PATIENCE = 2.0
+STORE_TIMEOUT = 2.0
+"""Seconds that the start, and the stop, wait for a store."""
 
 
 class StateService(Service):
-    """Ties what remembers to a store. Made and parented by the daemon."""
+    """Connects persistent state with a store. Made and parented by the daemon."""
 
     name = "state"
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, state: Part, store: IStateStore, when_settled: Callable[[], None] = lambda: None
+        self,
+        clock: IReactorTime,
+        state: Persistent,
+        store: IStateStore,
+        when_settled: Callable[[], None] = lambda: None,
     ) -> None:
         """*when_settled* is called once, when :attr:`settled` becomes true."""
         self._clock = clock
@@ -35,14 +39,14 @@ class StateService(Service):
         self._store = store
         self._when_settled = when_settled
         self.settled = False
-        """The state is there, or will not be waited for: the daemon may say that it is ready."""
-        self._patience: IDelayedCall | None = None
+        """The state is loaded, or not waited for any more: the daemon may say that it is ready."""
+        self._timeout: IDelayedCall | None = None
 
     def startService(self) -> None:
-        """Begin to load. What comes late is taken over all the same."""
+        """Begin to load. State that comes late is restored all the same."""
         super().startService()
         self._state.changed = self._store.save
-        self._patience = self._clock.callLater(PATIENCE, self._go_on, f"not within {PATIENCE:g} s")
+        self._timeout = self._clock.callLater(STORE_TIMEOUT, self._go_on, f"not within {STORE_TIMEOUT:g} s")
         self._store.load().addCallback(self._loaded).addErrback(self._failed)
 
     def _loaded(self, saved: Mapping[str, Any]) -> None:
@@ -55,22 +59,22 @@ class StateService(Service):
             self._go_on(failure.getErrorMessage())
 
     def _go_on(self, why_without: str) -> None:
-        if self._patience is not None and self._patience.active():
-            self._patience.cancel()
+        if self._timeout is not None and self._timeout.active():
+            self._timeout.cancel()
         if not self.settled:
             self.settled = True
             self._when_settled()
         if why_without:
-            self._log.warn("the state of before could not be loaded: {why}", why=why_without)
+            self._log.warn("the saved state could not be loaded: {why}", why=why_without)
 
     def stopService(self) -> Deferred[None]:
-        """Have written what is not yet; a store that does not answer is not waited for."""
+        """Flush and close the store, for at most :data:`STORE_TIMEOUT`."""
         super().stopService()
         self._state.changed = None
-        if self._patience is not None and self._patience.active():
-            self._patience.cancel()
+        if self._timeout is not None and self._timeout.active():
+            self._timeout.cancel()
         closed = self._store.close()
-        closed.addTimeout(PATIENCE, self._clock)
+        closed.addTimeout(STORE_TIMEOUT, self._clock)
         return closed.addErrback(self._given_up)
 
     def _given_up(self, failure: Failure) -> None:

@@ -1,4 +1,4 @@
-"""State in a file, written behind."""
+"""State in a file, written a moment after it has changed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from zope.interface import implementer
 
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.store.database import Database
-from claudeproxyd.store.waiting import BOUND, Waiting
+from claudeproxyd.store.write_behind import MAX_PENDING_KEYS, WriteBehind
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from claudeproxyd.observe.metrics import Metrics
 
-#: Seconds that a change may wait for its fellows: with the write itself, a crash costs less than a second.
-FLUSH_AFTER = 0.5
-#: Seconds to the next try after a write that failed.
-TRY_AGAIN = 5.0
+FLUSH_DELAY = 0.5
+"""Seconds that a change may wait for others to go with it: with the write itself, a crash costs less than a second."""
+RETRY_DELAY = 5.0
+"""Seconds to the next try after a write that failed."""
 
 
 @implementer(IStateStore)
@@ -36,21 +36,21 @@ class SQLiteStore:
         database: Database,
         clock: IReactorTime,
         in_thread: Callable[[Callable[[], Any]], Deferred[Any]],
-        everything: Callable[[], Mapping[str, Any]] = dict,
+        export: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """*in_thread* runs a function in a thread; *everything* is what a file would hold that was written anew."""
+        """*in_thread* runs a function in a thread; *export* returns all state, for a file that is written anew."""
         self._database = database
         self._clock = clock
         self._in_thread = in_thread
-        self._everything = everything
-        self._waiting = Waiting(self._flush_soon)
+        self._export = export
+        self._waiting = WriteBehind(self._flush_soon)
         self._timer: IDelayedCall | None = None
         self._busy = False
         self._failing = False
         self._closed: Deferred[None] | None = None
 
     def register(self, metrics: Metrics) -> None:
-        """Have the metrics tell how the writing fares."""
+        """Add the metrics of the writing."""
         metrics.gauge("claudeproxyd_state_waiting", "Changes of state not yet written.", lambda: len(self._waiting))
         metrics.counter("claudeproxyd_state_dropped_total", "Changes of state lost.", lambda: self._waiting.dropped)
 
@@ -81,7 +81,7 @@ class SQLiteStore:
         if self._busy or self._closed is not None:
             return
         if self._timer is None:
-            self._timer = self._clock.callLater(TRY_AGAIN if self._failing else FLUSH_AFTER, self._flush)
+            self._timer = self._clock.callLater(RETRY_DELAY if self._failing else FLUSH_DELAY, self._flush)
         if self._waiting.pressing and not self._failing:
             self._timer.reset(0)
 
@@ -92,13 +92,13 @@ class SQLiteStore:
             self._timer = None
         if self._busy:
             return
-        taken = self._waiting.take(BOUND)
+        taken = self._waiting.take(MAX_PENDING_KEYS)
         if taken:
             self._busy = True
             self._in_thread(lambda: self._database.write(taken)).addBoth(self._written, taken)
         elif self._closed is not None:
             self._busy = True
-            self._in_thread(self._database.close).addBoth(self._let_go)
+            self._in_thread(self._database.close).addBoth(self._closed_in_thread)
 
     def _written(self, result: object, taken: Mapping[str, tuple[float, Any]]) -> None:
         if isinstance(result, Failure):
@@ -114,17 +114,17 @@ class SQLiteStore:
         self._done()
 
     def _done(self) -> None:
-        """The thread came back."""
+        """Go on with what has come up while the thread was at work."""
         self._busy = False
         if self._database.aside:
-            self._log.warn("a state file that was of no use was set aside: {aside}", aside=self._database.aside)
+            self._log.warn("the state file could not be used, and was set aside as {aside}", aside=self._database.aside)
             self._database.aside = ""
-            self.save(self._everything())
+            self.save(self._export())
         if self._closed is not None:
             self._flush()
         elif self._waiting:
             self._flush_soon()
 
-    def _let_go(self, result: object) -> None:
+    def _closed_in_thread(self, result: object) -> None:
         assert self._closed is not None
         self._closed.callback(None)

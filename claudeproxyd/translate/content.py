@@ -8,13 +8,14 @@ import msgspec
 
 from claudeproxyd.translate.conversation import Media, Text, Unsupported
 from claudeproxyd.translate.field_policy import Action, dropped, not_carried
-from claudeproxyd.translate.wire import CitationsWish, Source, require
+from claudeproxyd.translate.wire import CitationsConfig, MediaSource, require
 
 if TYPE_CHECKING:
     from claudeproxyd.translate.field_policy import FieldPolicy
-    from claudeproxyd.translate.wire import Block, Citation
+    from claudeproxyd.translate.wire import Citation, ContentBlock
 
-_UNTOLD = frozenset(
+#: What is for machines alone in blocks that become text.
+_MACHINE_FIELDS = frozenset(
     {
         "type",
         "id",
@@ -27,15 +28,17 @@ _UNTOLD = frozenset(
         "encrypted_stdout",
     }
 )
-"""What is for machines alone in blocks that are told."""
 
 #: How a refusal names a source that is not carried.
 _SOURCES = {"url": "a url", "file": "file_id (a file of the Files API)"}
 
 
-def read_content(block: Block, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
-    """What a text, image, document or search_result block holds. Raises :class:`Unsupported` that names *place*."""
-    if isinstance(block.citations, CitationsWish) and block.citations.enabled:
+def read_content(block: ContentBlock, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
+    """Return the parts of a text, image, document or search_result block.
+
+    Raises :class:`Unsupported` that names *place*.
+    """
+    if isinstance(block.citations, CitationsConfig) and block.citations.enabled:
         warnings.append(dropped(f"citations of {block.type} blocks"))
     match block.type:
         case "text":
@@ -48,15 +51,17 @@ def read_content(block: Block, place: str, policy: FieldPolicy, warnings: list[s
             return _document(block, place, policy, warnings)
 
 
-def system_text(block: Block, place: str) -> str:
-    """What a block of system text says. Raises :class:`Unsupported` if it is another one."""
+def system_text(block: ContentBlock, place: str) -> str:
+    """Return the words of a block of system text. Raises :class:`Unsupported` if it is another one."""
     if block.type != "text":
         raise unexpected(place, block.type, "'text'")
     return _words(block, place)
 
 
-def read_parts(content: str | list[Block], place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
-    """``content`` of a document's source or a search result: text, or text and images."""
+def read_parts(
+    content: str | list[ContentBlock], place: str, policy: FieldPolicy, warnings: list[str]
+) -> list[Text | Media]:
+    """Return ``content`` of a document's source or a search result: text, or text and images."""
     if isinstance(content, str):
         return [Text(content)] if content else []
     parts: list[Text | Media] = []
@@ -68,13 +73,13 @@ def read_parts(content: str | list[Block], place: str, policy: FieldPolicy, warn
     return parts
 
 
-def told(value: dict[str, Any], warnings: list[str]) -> Text:
-    """A block that no other protocol has, as text: its type and what it holds, without what only machines read."""
+def as_text(value: dict[str, Any], warnings: list[str]) -> Text:
+    """Return as text a block that no other protocol has: its type and its members, without what only machines read."""
     return Text(f"[{value['type']}] {msgspec.json.encode(_plain(value, warnings)).decode()}")
 
 
 def unexpected(place: str, tag: str, expected: str) -> Unsupported:
-    """The refusal of a ``type`` that cannot stand there, in the API's words."""
+    """Return the refusal of a ``type`` that cannot stand there, in the API's words."""
     return Unsupported(
         f"{place}: Input tag '{tag}' found using 'type' does not match any of the expected tags: {expected}"
     )
@@ -82,23 +87,23 @@ def unexpected(place: str, tag: str, expected: str) -> Unsupported:
 
 def _plain(value: Any, warnings: list[str]) -> Any:
     if isinstance(value, list):
-        return [_plain(held, warnings) for held in value]
+        return [_plain(member, warnings) for member in value]
     if not isinstance(value, dict):
         return value
     if value.get("type") == "base64":
         warnings.append(dropped("data of documents that a server tool has fetched"))
         return {"media_type": value.get("media_type")}
-    return {key: _plain(held, warnings) for key, held in value.items() if key not in _UNTOLD}
+    return {key: _plain(member, warnings) for key, member in value.items() if key not in _MACHINE_FIELDS}
 
 
-def _words(block: Block, place: str) -> str:
+def _words(block: ContentBlock, place: str) -> str:
     if block.text is None:
         raise Unsupported(f"{place}.text.text: Field required")
     return block.text
 
 
-def _text(block: Block, place: str) -> list[Text | Media]:
-    """A text, with what it cites behind it; nothing if it is empty."""
+def _text(block: ContentBlock, place: str) -> list[Text | Media]:
+    """Return a text, with what it cites behind it; nothing if it is empty."""
     text = _words(block, place)
     if isinstance(block.citations, list):
         text += "".join(dict.fromkeys(_cited(citation) for citation in block.citations))
@@ -110,14 +115,14 @@ def _cited(citation: Citation) -> str:
     return f" [Source: {', '.join(names)}]" if names else ""
 
 
-def _search_result(block: Block, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
+def _search_result(block: ContentBlock, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
     source = block.source if isinstance(block.source, str) else ""
     content = block.content if isinstance(block.content, str | list) else []
     parts = read_parts(content, f"{place}.search_result.content", policy, warnings)
     return _headed({"Title": block.title, "Source": source}, parts)
 
 
-def _document(block: Block, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
+def _document(block: ContentBlock, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
     source = _source(block, place, policy)
     inner = f"{place}.document.source"
     if source.type == "text":
@@ -132,7 +137,7 @@ def _document(block: Block, place: str, policy: FieldPolicy, warnings: list[str]
 
 
 def _headed(head: dict[str, str | None], parts: list[Text | Media]) -> list[Text | Media]:
-    """*parts*, with what is known of them in front."""
+    """Return *parts*, with what is known of them in front."""
     lines = "\n".join(f"{name}: {value}" for name, value in head.items() if value)
     if not lines or not parts:
         return parts
@@ -142,10 +147,10 @@ def _headed(head: dict[str, str | None], parts: list[Text | Media]) -> list[Text
     return [Text(lines), *parts]
 
 
-def _source(block: Block, place: str, policy: FieldPolicy) -> Source:
+def _source(block: ContentBlock, place: str, policy: FieldPolicy) -> MediaSource:
     """Return the source of an image or a document, if *policy* does not reject its kind."""
     source = block.source
-    if not isinstance(source, Source):
+    if not isinstance(source, MediaSource):
         raise Unsupported(f"{place}.{block.type}.source: Field required")
     action = policy.sources.get(f"{block.type}.{source.type}")
     if action is None:
@@ -155,7 +160,7 @@ def _source(block: Block, place: str, policy: FieldPolicy) -> Source:
     return source
 
 
-def _media(kind: Literal["image", "document"], source: Source, place: str) -> Media:
+def _media(kind: Literal["image", "document"], source: MediaSource, place: str) -> Media:
     inner = f"{place}.{kind}.source"
     if source.type == "url":
         return Media(kind, "", url=require(source.url, f"{inner}.url.url"))

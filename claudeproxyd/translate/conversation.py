@@ -26,8 +26,8 @@ class Text:
 
 
 @dataclass(slots=True)
-class Native(Text):
-    """What a server tool of the backend's own did, as text; the backend itself has told it in other words."""
+class ProviderBlock(Text):
+    """A block of a server tool of the backend's own, as text, with the backend's own record of it."""
 
     payload: bytes
     """Those words, as :func:`~claudeproxyd.messages.ids.mint_signature` was given them; b'' where an earlier part has
@@ -69,7 +69,7 @@ class ToolUse:
 
 @dataclass(slots=True)
 class ToolResult:
-    """What came of a call."""
+    """The result of a call."""
 
     id: str
     name: str
@@ -122,7 +122,7 @@ class ToolChoice:
 
 @dataclass(slots=True)
 class Thinking:
-    """What the client wants of the model's thinking."""
+    """How the client wants the model to think."""
 
     kind: Literal["default", "disabled", "budget", "adaptive"] = "default"
     """``default``: it said nothing. ``between_tools`` is adaptive."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Action(Enum):
-    """What becomes of something that a client sends to a backend which is not Anthropic's."""
+    """The possible treatments of something that a client sends to a backend which is not Anthropic's."""
 
     TRANSLATE = "is said in the backend's own words"
     AS_TEXT = "becomes text for the model to read"
@@ -26,7 +26,10 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FieldPolicy:
-    """What one family of backends can be told. Made from :data:`BASE` by :meth:`with_overrides`."""
+    """A table for each place of a request: what one family of backends can be told.
+
+    Made from :data:`BASE` by :meth:`with_overrides`.
+    """
 
     fields: Mapping[str, Action]
     """Top-level members; ``null``, ``[]`` and ``{}`` count as absent. One that is not here is WARN."""
@@ -53,6 +56,7 @@ class FieldPolicy:
         return replace(self, **merged)
 
 
+#: What holds of a family that says nothing else: the least that a backend of any kind can be told.
 BASE = FieldPolicy(
     fields={
         "messages": Action.TRANSLATE,
@@ -154,7 +158,6 @@ BASE = FieldPolicy(
         "response_inclusion": Action.WARN,
     },
 )
-"""What holds of a family that says nothing else: the least that a backend of any kind can be told."""
 
 
 def tool_family(tool_type: str) -> str:

@@ -9,11 +9,11 @@ from msgspec import UNSET
 
 from claudeproxyd.messages.ids import read_signature
 from claudeproxyd.steps import STEP
-from claudeproxyd.translate.content import read_content, system_text, told, unexpected
-from claudeproxyd.translate.conversation import Native, Text, Thought, ToolResult, ToolUse, Unsupported
+from claudeproxyd.translate.content import as_text, read_content, system_text, unexpected
+from claudeproxyd.translate.conversation import ProviderBlock, Text, Thought, ToolResult, ToolUse, Unsupported
 from claudeproxyd.translate.field_policy import Action, not_carried
-from claudeproxyd.translate.turns import Said
-from claudeproxyd.translate.wire import Found, RawBlocks, decode_sealed, require, require_object
+from claudeproxyd.translate.turns import MessageParts
+from claudeproxyd.translate.wire import Found, RawBlocks, decode_encrypted_input, require, require_object
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from claudeproxyd.translate.conversation import Media
     from claudeproxyd.translate.field_policy import FieldPolicy
     from claudeproxyd.translate.tools import Toolbox
-    from claudeproxyd.translate.wire import Block, Message
+    from claudeproxyd.translate.wire import ContentBlock, Message
 
 
 class History:
@@ -39,9 +39,9 @@ class History:
         self._toolbox = toolbox
         self._warnings = warnings
         self._raw = RawBlocks(body)
-        self._native: set[str] = set()
-        """The ids of server tools' calls that the family has told in its own words."""
-        self.said: list[Said] = []
+        self._provider_calls: set[str] = set()
+        """The ids of server tools' calls that the family has described in its own words."""
+        self.messages: list[MessageParts] = []
         """What each message came to; a compaction takes the place of those before it."""
         self.effort = ""
         """The last that a system message asked for."""
@@ -57,7 +57,7 @@ class History:
             elif content is UNSET:
                 raise Unsupported(f"messages.{index}.content: Field required")
             elif isinstance(content, str):
-                self.said.append(Said(message.role, index, [Text(content)] if content else []))
+                self.messages.append(MessageParts(message.role, index, [Text(content)] if content else []))
             else:
                 yield from self._blocks(index, message.role, content)
             if not index % STEP:
@@ -82,11 +82,11 @@ class History:
         elif message.output_config is None:
             raise Unsupported(f"messages.{index}.content: Field required")
         if (text := "\n\n".join(filter(None, texts))) and not stale:
-            self.said.append(Said("user", index, [Text(f"<system-reminder>\n{text}\n</system-reminder>")]))
+            self.messages.append(MessageParts("user", index, [Text(f"<system-reminder>\n{text}\n</system-reminder>")]))
 
-    def _blocks(self, index: int, role: Literal["user", "assistant"], blocks: Sequence[Block]) -> Steps[None]:
-        said = Said(role, index)
-        self.said.append(said)
+    def _blocks(self, index: int, role: Literal["user", "assistant"], blocks: Sequence[ContentBlock]) -> Steps[None]:
+        message = MessageParts(role, index)
+        self.messages.append(message)
         for position, block in enumerate(blocks):
             place = f"messages.{index}.content.{position}"
             action = self._policy.blocks.get(block.type, Action.AS_TEXT)
@@ -98,31 +98,31 @@ class History:
                 case "text" | "image" | "document" | "search_result":
                     if self._strict:
                         _refuse_by_2026(block, role, place)
-                    said.parts += read_content(block, place, self._policy, self._warnings)
+                    message.parts += read_content(block, place, self._policy, self._warnings)
                 case "thinking":
-                    said.parts += self._thought(block, role)
+                    message.parts += self._thought(block, role)
                 case "tool_use":
-                    said.parts.append(_tool_use(block, role, place))
+                    message.parts.append(_tool_use(block, role, place))
                 case "tool_result":
                     result = yield from self._tool_result(block, role, (index, position))
-                    said.results.append((position, result))
+                    message.results.append((position, result))
                 case "tool_addition" | "tool_removal":
                     self._change_tools(block, place)
                 case "compaction":
-                    said = self._compaction(block, said, place)
+                    message = self._compaction(block, message, place)
                 case _:
-                    said.parts += self._other(block, (index, position))
+                    message.parts += self._other(block, (index, position))
             if not (position + 1) % STEP:
                 yield
 
-    def _thought(self, block: Block, role: str) -> list[Thought]:
+    def _thought(self, block: ContentBlock, role: str) -> list[Thought]:
         payload = read_signature(self._family, block.signature or "")
         thinking = block.thinking or ""
         if payload is None or role != "assistant" or not (thinking or payload):
             return []
         return [Thought(thinking, payload)]
 
-    def _tool_result(self, block: Block, role: str, at: tuple[int, int]) -> Steps[ToolResult]:
+    def _tool_result(self, block: ContentBlock, role: str, at: tuple[int, int]) -> Steps[ToolResult]:
         place = f"messages.{at[0]}.content.{at[1]}"
         if role != "user":
             raise Unsupported(f"{place}: `tool_result` blocks can only be in `user` messages")
@@ -131,16 +131,16 @@ class History:
         if isinstance(block.content, str):
             parts += [Text(block.content)] if block.content else []
         elif isinstance(block.content, list):
-            for position, held in enumerate(block.content):
-                parts += self._held(held, at, position)
+            for position, member in enumerate(block.content):
+                parts += self._result_block(member, at, position)
                 if not (position + 1) % STEP:
                     yield
         elif block.content is not None:
             raise Unsupported(f"{place}.tool_result.content: Input should be a valid string or list")
         return ToolResult(tool_use_id, "", parts, is_error=bool(block.is_error))
 
-    def _held(self, block: Block, at: tuple[int, int], position: int) -> list[Text | Media]:
-        """One block of a tool_result's content."""
+    def _result_block(self, block: ContentBlock, at: tuple[int, int], position: int) -> list[Text | Media]:
+        """Return the parts of one block of a tool_result's content."""
         place = f"messages.{at[0]}.content.{at[1]}.tool_result.content.{position}"
         if block.type == "tool_reference":
             name = require(block.tool_name, f"{place}.tool_reference.tool_name")
@@ -155,9 +155,9 @@ class History:
                 raise Unsupported(not_carried(place, block.type))
             case None:
                 self._warnings.append(_unknown(block))
-        return [told(self._raw(*at)["content"][position], self._warnings)]
+        return [as_text(self._raw(*at)["content"][position], self._warnings)]
 
-    def _change_tools(self, block: Block, place: str) -> None:
+    def _change_tools(self, block: ContentBlock, place: str) -> None:
         if block.type not in ("tool_addition", "tool_removal"):
             raise unexpected(place, block.type, "'tool_addition', 'tool_removal'")
         if block.tool is None:
@@ -165,44 +165,44 @@ class History:
         change = self._toolbox.add if block.type == "tool_addition" else self._toolbox.remove
         change(block.tool, f"{place}.{block.type}")
 
-    def _compaction(self, block: Block, said: Said, place: str) -> Said:
-        """The summary stands for all that was said before it, as it does on the API; without one nothing was done."""
+    def _compaction(self, block: ContentBlock, message: MessageParts, place: str) -> MessageParts:
+        """Put a summary in the place of all that was said before, if there is one. Return the message that goes on."""
         for position, change in enumerate(block.tool_changes or ()):
             self._change_tools(change, f"{place}.compaction.tool_changes.{position}")
         if not isinstance(block.content, str) or not block.content:
-            return said
-        rest = Said(said.role, said.index)
+            return message
+        rest = MessageParts(message.role, message.index)
         summary = Text(f"<summary>\n{block.content}\n</summary>")
-        self.said = [Said("user", said.index, [summary]), rest]
+        self.messages = [MessageParts("user", message.index, [summary]), rest]
         return rest
 
-    def _other(self, block: Block, at: tuple[int, int]) -> list[Text]:
-        """A block that has no counterpart: of a server tool, as a rule."""
+    def _other(self, block: ContentBlock, at: tuple[int, int]) -> list[Text]:
+        """Return as text a block that has no counterpart: of a server tool, as a rule."""
         if block.type not in self._policy.blocks:
             self._warnings.append(_unknown(block))
         if isinstance(block.content, Found):
             for reference in block.content.tool_references or ():
                 self._toolbox.offer(reference.tool_name or "")
-        text = told(self._raw(*at), self._warnings)
-        payload = self._own_words(block)
-        return [text if payload is None else Native(text.text, payload)]
+        text = as_text(self._raw(*at), self._warnings)
+        payload = self._provider_payload(block)
+        return [text if payload is None else ProviderBlock(text.text, payload)]
 
-    def _own_words(self, block: Block) -> bytes | None:
-        """What the family itself said of a server tool's call that it made; b'' of the result, for that is in it."""
-        if block.tool_use_id in self._native:
+    def _provider_payload(self, block: ContentBlock) -> bytes | None:
+        """Return the family's own record of its server tool's call; b'' for the result, which is part of it."""
+        if block.tool_use_id in self._provider_calls:
             return b""
         if block.type != "server_tool_use" or block.input is UNSET:
             return None
         try:
-            payload = read_signature(self._family, decode_sealed(block.input).encrypted_content)
+            payload = read_signature(self._family, decode_encrypted_input(block.input).encrypted_content)
         except msgspec.ValidationError:
             return None
         if payload is not None:
-            self._native.add(block.id or "")
+            self._provider_calls.add(block.id or "")
         return payload
 
 
-def _tool_use(block: Block, role: str, place: str) -> ToolUse:
+def _tool_use(block: ContentBlock, role: str, place: str) -> ToolUse:
     if role != "assistant":
         raise Unsupported(f"{place}: `tool_use` blocks can only be in `assistant` messages")
     return ToolUse(
@@ -212,13 +212,13 @@ def _tool_use(block: Block, role: str, place: str) -> ToolUse:
     )
 
 
-def _refuse_by_2026(block: Block, role: str, place: str) -> None:
-    """What anthropic-version 2026-10-21 no longer takes of messages."""
+def _refuse_by_2026(block: ContentBlock, role: str, place: str) -> None:
+    """Raise :class:`Unsupported` for what anthropic-version 2026-10-21 no longer takes of messages."""
     if role == "assistant" and block.type == "document":
         raise Unsupported(f"{place}: `document` blocks are not permitted directly in `assistant` messages")
     if role == "user" and block.type == "text" and block.citations:
         raise Unsupported(f"{place}.text.citations: Extra inputs are not permitted on `text` blocks in `user` messages")
 
 
-def _unknown(block: Block) -> str:
+def _unknown(block: ContentBlock) -> str:
     return f"content block {block.type} was sent as text: it is not known here"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from hashlib import blake2s
 
-_DIGITS = 12
-_MARKED = re.compile(rf".*_[0-9a-f]{{{_DIGITS}}}", re.ASCII | re.DOTALL)
+_DIGEST_DIGITS = 12
+_MARKED = re.compile(rf".*_[0-9a-f]{{{_DIGEST_DIGITS}}}", re.ASCII | re.DOTALL)
 
 
 class ToolNames:
@@ -30,18 +30,18 @@ class ToolNames:
         self._folded: dict[str, str | None] = {}
 
     def upstream(self, name: str) -> str:
-        """The name that the backend is told for the client's *name*; remembered for :meth:`client`."""
+        """Return the name that the backend is sent for the client's *name*; remembered for :meth:`client`."""
         # A name that only looks marked is marked as well: no name stays as it is that another could be changed into.
         fits = self._fits.fullmatch(name) and not _MARKED.fullmatch(name)
-        told = name if fits else self._marked(name)
-        if told not in self._clients:
-            self._clients[told] = name
-            folded = told.casefold()
+        sent = name if fits else self._marked(name)
+        if sent not in self._clients:
+            self._clients[sent] = name
+            folded = sent.casefold()
             self._folded[folded] = None if folded in self._folded else name
-        return told
+        return sent
 
     def client(self, name: str) -> str:
-        """The client's name for what the backend calls *name*.
+        """Return the client's name for what the backend calls *name*.
 
         Models misspell case: where only one tool differs by that alone, it is meant. A name that no tool has is given
         back as it is, for the client to refuse.
@@ -49,8 +49,8 @@ class ToolNames:
         return self._clients.get(name) or self._folded.get(name.casefold()) or name
 
     def _marked(self, name: str) -> str:
-        digest = blake2s(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+        digest = blake2s(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_DIGITS]
         clean = self._foreign.sub("_", name)
         if not self._first.match(clean):
             clean = "_" + clean
-        return f"{clean[: self._limit - _DIGITS - 1]}_{digest}"
+        return f"{clean[: self._limit - _DIGEST_DIGITS - 1]}_{digest}"

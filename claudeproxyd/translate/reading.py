@@ -15,36 +15,36 @@ from claudeproxyd.translate.field_policy import Action, dropped, not_carried
 from claudeproxyd.translate.history import History
 from claudeproxyd.translate.tools import Toolbox
 from claudeproxyd.translate.turns import take_turns
-from claudeproxyd.translate.wire import Found, Source, decode_members, decode_request, misfit, require_object
+from claudeproxyd.translate.wire import Found, MediaSource, decode_members, decode_request, misfit, require_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from claudeproxyd.steps import Steps
     from claudeproxyd.translate.field_policy import FieldPolicy
-    from claudeproxyd.translate.wire import Block, Request
+    from claudeproxyd.translate.wire import ContentBlock, Request
 
-_STRICTER = frozenset({"2026-10-21"})
-"""Versions of the API that refuse what 2023-06-01 still takes."""
-_BILLING = "x-anthropic-billing-header:"
-"""How the system text begins that Claude Code writes for Anthropic's accounts alone."""
-_LONGEST = 2000
-"""Characters of a refusal or a warning: both quote the client, whose names may have megabytes."""
-_MOST_WARNINGS = 50
-_MOST_OBJECTS = 1_000_000
-"""All that look like one are counted, before memory is spent on them; what models can read at once has fewer."""
-_MOST_BLOCKS = 100_000
-"""The API takes as many messages; here the content blocks count as well, and system's: each costs time to read."""
-_MOST_TOOLS = 10_000
-"""As many as the API searches among."""
-_MOST_SCHEMA_BYTES = 1_048_576
-"""Of all schemas together, which other backends get rewritten."""
-_MOST_STOP_SEQUENCES = 200
-"""Each is looked for in every piece of the answer."""
-_MOST_STOP_CHARACTERS = 16_384
-"""Of all of them together."""
-_MOST_MEMBERS = 1_000
-"""Of the request itself, which has some twenty."""
+#: Versions of the API that refuse what 2023-06-01 still takes.
+_STRICTER_VERSIONS = frozenset({"2026-10-21"})
+#: How the system text begins that Claude Code writes for Anthropic's accounts alone.
+_BILLING_PREFIX = "x-anthropic-billing-header:"
+#: Characters of a refusal or a warning: both quote the client, whose names may have megabytes.
+_MAX_MESSAGE_CHARS = 2000
+_MAX_WARNINGS = 50
+#: All that look like one are counted, before memory is spent on them; what models can read at once has fewer.
+_MAX_OBJECTS = 1_000_000
+#: The API takes as many messages; here the content blocks count as well, and system's: each costs time to read.
+_MAX_BLOCKS = 100_000
+#: As many as the API searches among.
+_MAX_TOOLS = 10_000
+#: Of all schemas together, which other backends get rewritten.
+_MAX_SCHEMA_BYTES = 1_048_576
+#: Each is looked for in every piece of the answer.
+_MAX_STOP_SEQUENCES = 200
+#: Of all of them together.
+_MAX_STOP_CHARS = 16_384
+#: Of the request itself, which has some twenty.
+_MAX_MEMBERS = 1_000
 _ABSENT = (b"null", b"[]", b"{}")
 
 
@@ -62,7 +62,7 @@ def read_conversation(body: bytes, *, family: str, policy: FieldPolicy, version:
 def reading(body: bytes, *, family: str, policy: FieldPolicy, version: str = "2023-06-01") -> Steps[Conversation]:
     """:func:`read_conversation` in steps; the longest is the decoding."""
     try:
-        return (yield from _read(body, family, policy, version in _STRICTER))
+        return (yield from _read(body, family, policy, version in _STRICTER_VERSIONS))
     except msgspec.ValidationError as e:
         raise misfit(e) from None
     except (msgspec.DecodeError, UnicodeError) as e:
@@ -70,14 +70,14 @@ def reading(body: bytes, *, family: str, policy: FieldPolicy, version: str = "20
     except RecursionError:
         raise Unsupported("The request body is nested too deeply") from None
     except Unsupported as e:
-        raise Unsupported(str(e)[:_LONGEST]) from None
+        raise Unsupported(str(e)[:_MAX_MESSAGE_CHARS]) from None
 
 
 def _read(body: bytes, family: str, policy: FieldPolicy, strict: bool) -> Steps[Conversation]:
     if not body.isascii():
         body.decode()  # what is passed on as it came must be text at least
-    if body.count(b"{") > _MOST_OBJECTS:
-        raise Unsupported(f"The request body has more than {_MOST_OBJECTS:,} objects")
+    if body.count(b"{") > _MAX_OBJECTS:
+        raise Unsupported(f"The request body has more than {_MAX_OBJECTS:,} objects")
     warnings: list[str] = []
     _apply_to_fields(policy, body, warnings)
     yield
@@ -92,7 +92,7 @@ def _read(body: bytes, family: str, policy: FieldPolicy, strict: bool) -> Steps[
     yield
     history = History(body, family, policy, strict=strict, toolbox=toolbox, warnings=warnings)
     yield from history.read(request.messages)
-    turns = yield from take_turns(history.said)
+    turns = yield from take_turns(history.messages)
     choice = toolbox.chosen(request.tool_choice)  # which may offer another tool
     tools, output_schema = toolbox.functions, _output_schema(request)
     _check_schemas([*(tool.schema for tool in tools), output_schema or b""])
@@ -110,15 +110,15 @@ def _read(body: bytes, family: str, policy: FieldPolicy, strict: bool) -> Steps[
         top_k=request.top_k,
         output_schema=output_schema,
         user_id=(request.metadata.user_id if request.metadata else None) or "",
-        warnings=[warning[:_LONGEST] for warning in islice(dict.fromkeys(warnings), _MOST_WARNINGS)],
+        warnings=[warning[:_MAX_MESSAGE_CHARS] for warning in islice(dict.fromkeys(warnings), _MAX_WARNINGS)],
     )
 
 
 def _apply_to_fields(policy: FieldPolicy, body: bytes, warnings: list[str]) -> None:
     """Reject and warn of members as *policy* says."""
     members = decode_members(body)
-    if len(members) > _MOST_MEMBERS:
-        raise Unsupported(f"The request body has more than {_MOST_MEMBERS:,} members")
+    if len(members) > _MAX_MEMBERS:
+        raise Unsupported(f"The request body has more than {_MAX_MEMBERS:,} members")
     for name, value in members.items():
         action = policy.fields.get(name, Action.WARN)
         if action is Action.TRANSLATE or action is Action.DROP or bytes(memoryview(value)[:5]) in _ABSENT:
@@ -130,19 +130,19 @@ def _apply_to_fields(policy: FieldPolicy, body: bytes, warnings: list[str]) -> N
 
 def _check_size(request: Request) -> None:
     count = _blocks_in(request.system) + sum(1 + _blocks_in(message.content) for message in request.messages)
-    if len(request.tools or ()) > _MOST_TOOLS:
-        raise Unsupported(f"tools: there is a limit of {_MOST_TOOLS:,} tools")
-    if count > _MOST_BLOCKS:
-        raise Unsupported(f"messages: there is a limit of {_MOST_BLOCKS:,} messages and content blocks")
+    if len(request.tools or ()) > _MAX_TOOLS:
+        raise Unsupported(f"tools: there is a limit of {_MAX_TOOLS:,} tools")
+    if count > _MAX_BLOCKS:
+        raise Unsupported(f"messages: there is a limit of {_MAX_BLOCKS:,} messages and content blocks")
 
 
 def _blocks_in(content: object) -> int:
-    """How many there are, with those within them, and what they cite or offer."""
+    """Return the number of blocks, with those within them, and what they cite or offer."""
     if not isinstance(content, list):
         return 0
     return len(content) + sum(
         _blocks_in(block.content)
-        + (_blocks_in(block.source.content) if isinstance(block.source, Source) else 0)
+        + (_blocks_in(block.source.content) if isinstance(block.source, MediaSource) else 0)
         + (len(block.citations) if isinstance(block.citations, list) else 0)
         + len(block.tool_changes or ())
         + (len(block.content.tool_references or ()) if isinstance(block.content, Found) else 0)
@@ -151,8 +151,8 @@ def _blocks_in(content: object) -> int:
 
 
 def _check_schemas(schemas: Iterable[msgspec.Raw | bytes]) -> None:
-    if sum(len(memoryview(schema)) for schema in schemas) > _MOST_SCHEMA_BYTES:
-        raise Unsupported(f"tools: their schemas have more than {_MOST_SCHEMA_BYTES:,} bytes together")
+    if sum(len(memoryview(schema)) for schema in schemas) > _MAX_SCHEMA_BYTES:
+        raise Unsupported(f"tools: their schemas have more than {_MAX_SCHEMA_BYTES:,} bytes together")
 
 
 def _check_sampling(request: Request, *, strict: bool) -> None:
@@ -170,37 +170,37 @@ def _check_sampling(request: Request, *, strict: bool) -> None:
             raise Unsupported(f"{name}: Input should be greater than or equal to 0")
         if most is not None and value > most:
             raise Unsupported(f"{name}: Input should be less than or equal to {most}")
-    if request.stop_sequences and len(request.stop_sequences) > _MOST_STOP_SEQUENCES:
-        raise Unsupported(f"stop_sequences: List should have at most {_MOST_STOP_SEQUENCES} items")
-    if sum(map(len, request.stop_sequences or ())) > _MOST_STOP_CHARACTERS:
-        raise Unsupported(f"stop_sequences: they should have at most {_MOST_STOP_CHARACTERS:,} characters together")
+    if request.stop_sequences and len(request.stop_sequences) > _MAX_STOP_SEQUENCES:
+        raise Unsupported(f"stop_sequences: List should have at most {_MAX_STOP_SEQUENCES} items")
+    if sum(map(len, request.stop_sequences or ())) > _MAX_STOP_CHARS:
+        raise Unsupported(f"stop_sequences: they should have at most {_MAX_STOP_CHARS:,} characters together")
     for index, stop in enumerate(request.stop_sequences or ()):
         if not stop.strip():
             raise Unsupported(f"stop_sequences.{index}: each stop sequence must contain non-whitespace")
 
 
-def _system(system: str | list[Block] | None) -> list[str]:
+def _system(system: str | list[ContentBlock] | None) -> list[str]:
     if isinstance(system, str):
         texts = [system]
     else:
         texts = [system_text(block, f"system.{index}") for index, block in enumerate(system or ())]
-    return [text for text in texts if text and not text.startswith(_BILLING)]
+    return [text for text in texts if text and not text.startswith(_BILLING_PREFIX)]
 
 
 def _thinking(request: Request, effort: str, warnings: list[str]) -> Thinking:
-    """*effort*: the last that the messages asked for."""
+    """Return how the client wants the model to think. *effort*: the last that the messages asked for."""
     config = request.output_config
     if config is not None and config.task_budget:
         warnings.append(dropped("output_config.task_budget"))
     thinking = Thinking(effort=effort or (config.effort if config else None) or "")
-    wish = request.thinking
-    if wish is None:
+    wanted = request.thinking
+    if wanted is None:
         return thinking
-    thinking.shown = wish.display != "omitted"
-    match wish.type:
+    thinking.shown = wanted.display != "omitted"
+    match wanted.type:
         case "enabled":
             thinking.kind = "budget"
-            thinking.budget = _budget(wish.budget_tokens, request.max_tokens)
+            thinking.budget = _budget(wanted.budget_tokens, request.max_tokens)
         case "disabled":
             thinking.kind = "disabled"
         case "adaptive" | "between_tools":
@@ -209,7 +209,7 @@ def _thinking(request: Request, effort: str, warnings: list[str]) -> Thinking:
 
 
 def _budget(budget: int | None, max_tokens: int | None) -> int:
-    """Below *max_tokens*; a larger one is fine on the API where thinking is interleaved, and is cut to fit here."""
+    """Return a budget below *max_tokens*: the API takes a larger one where thinking is interleaved."""
     if budget is None:
         raise Unsupported("thinking.enabled.budget_tokens: Field required")
     if budget < 1024:

@@ -11,14 +11,14 @@ from urllib.parse import unquote
 import msgspec
 
 #: Schemas within one another; what is deeper is cut to its type and description.
-DEPTH = 48
+MAX_DEPTH = 48
 #: Bytes that references may bring in: some, and so many times the document's own, up to a bound. References to
 #: references can double it at every step.
-SPARE = 4 * 1024
-GROWTH = 4
-MOST = 128 * 1024
+MIN_GROWTH_BYTES = 4 * 1024
+MAX_GROWTH_FACTOR = 4
+MAX_GROWTH_BYTES = 128 * 1024
 #: A longer reference leads nowhere.
-LONGEST = 1_000
+MAX_REFERENCE_CHARS = 1_000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -47,7 +47,7 @@ _OBJECTS = _BY_NAME | _IN_LIST | _ONE | _DATA
 
 
 def inlined(schema: Any) -> Any:
-    """*schema* without references and definitions.
+    """Return *schema* without references and definitions.
 
     A reference to what it stands in itself is cut: its type is kept, and its description names it. So are those that
     lead nowhere. An object of schemas that uses no keyword is taken for the properties that were meant.
@@ -56,7 +56,8 @@ def inlined(schema: Any) -> Any:
 
 
 def merged(*schemas: dict[str, Any]) -> dict[str, Any]:
-    """All of them at once: all properties, all that is required; of the rest what the first says that says it."""
+    """Return one schema of several: all properties, all that is required; every other keyword by the first that has
+    it."""
     made: dict[str, Any] = {}
     for schema in schemas:
         for keyword, value in schema.items():
@@ -75,13 +76,13 @@ def merged(*schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _at_once(schemas: list[Any]) -> Any:
-    """All of them, or the first if that is none."""
+    """Return one schema of several; the first, if that is no object."""
     first = schemas[0]
     return merged(*(each for each in schemas if isinstance(each, dict))) if isinstance(first, dict) else first
 
 
 def without_all_of(schema: dict[str, Any]) -> dict[str, Any]:
-    """*schema* merged with all that its ``allOf`` asks for, and that of those."""
+    """Return *schema* merged with the schemas of its ``allOf``, and with those of theirs."""
     parts = schema.get("allOf")
     if not isinstance(parts, list):
         return schema
@@ -90,22 +91,22 @@ def without_all_of(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Inlining:
-    """Of one document."""
+    """Puts the definitions of one document in the places of its references."""
 
     def __init__(self, root: Any) -> None:
         self._root = root
-        self._room = SPARE + min(GROWTH * len(_encode(root)), MOST)
+        self._room = MIN_GROWTH_BYTES + min(MAX_GROWTH_FACTOR * len(_encode(root)), MAX_GROWTH_BYTES)
         self._named: dict[str, Any] | None = None
 
     def schema(self, given: Any, depth: int, within: tuple[str, ...]) -> Any:
-        """*within*: the references that led here."""
+        """Return a schema without references. *within*: those that led here."""
         if not isinstance(given, dict):
             return given
         given = _with_properties(given)
         reference = given.get("$ref")
         if isinstance(reference, str):
             return self._referred(given, reference, depth, within)
-        if depth >= DEPTH:
+        if depth >= MAX_DEPTH:
             return {keyword: given[keyword] for keyword in ("type", "description") if keyword in given}
         return {
             keyword: self._value(keyword, value, depth + 1, within)
@@ -124,11 +125,18 @@ class _Inlining:
 
     def _referred(self, given: dict[str, Any], reference: str, depth: int, within: tuple[str, ...]) -> Any:
         beside = {keyword: value for keyword, value in given.items() if keyword != "$ref"}
-        target = self._find(reference) if len(reference) <= LONGEST else None
-        if reference in within or depth >= DEPTH or not isinstance(target, dict | bool) or not self._has_room(target):
+        target = self._find(reference) if len(reference) <= MAX_REFERENCE_CHARS else None
+        if (
+            reference in within
+            or depth >= MAX_DEPTH
+            or not isinstance(target, dict | bool)
+            or not self._has_room(target)
+        ):
             type_ = target.get("type") if isinstance(target, dict) else None
             cut = {"type": type_} if isinstance(type_, str | list) else {}
-            return merged(beside, {**cut, "description": f"See {reference[:LONGEST].rpartition('/')[2] or 'above'}."})
+            return merged(
+                beside, {**cut, "description": f"See {reference[:MAX_REFERENCE_CHARS].rpartition('/')[2] or 'above'}."}
+            )
         if isinstance(target, dict):
             return self.schema(merged(beside, target), depth + 1, (*within, reference))
         return self.schema(beside, depth + 1, within) if beside else target
@@ -140,7 +148,7 @@ class _Inlining:
         return self._room > 0
 
     def _find(self, reference: str) -> Any:
-        """What *reference* points at; None where that is nothing here."""
+        """Return what *reference* points at; None where that is nothing here."""
         if not reference.startswith("#/"):
             return self._root if reference == "#" else self._names().get(reference)
         found = self._root
@@ -153,7 +161,7 @@ class _Inlining:
         return found
 
     def _names(self) -> dict[str, Any]:
-        """The definitions that have names of their own, as they are referred to."""
+        """Return the definitions that have names of their own, as they are referred to."""
         if self._named is None:
             self._named = {}
             for keyword in _DEFINITIONS:
@@ -165,7 +173,7 @@ class _Inlining:
 
 
 def _with_properties(given: dict[str, Any]) -> dict[str, Any]:
-    """*given*, or an object schema with its members for properties if they cannot be anything else."""
+    """Return *given*; or an object schema with its members for properties, if they cannot be anything else."""
     bare = given and all(
         isinstance(value, dict) and name not in _OBJECTS and not name.startswith(("$", "x-")) and name != "definitions"
         for name, value in given.items()

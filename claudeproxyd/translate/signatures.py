@@ -1,7 +1,7 @@
 """What an upstream signed of its thoughts, kept until the conversation comes back.
 
 Some upstreams want their signatures back with every later turn, and the Claude API has no place for one beside a tool
-call or a text. So it is remembered here: by the id of the tool call, or by :meth:`Said.key`. As state, for a store:
+call or a text. So it is remembered here: by the id of the tool call, or by :meth:`ConversationDigest.key`. As state:
 
 ``["signature", key]``
     → ``{"signature", "used"}``
@@ -21,19 +21,19 @@ import msgspec
 from claudeproxyd.translate.conversation import Text, ToolResult, ToolUse, Turn
 
 #: How many are kept, and how many bytes of keys and signatures; the longest unused go first. One has some KB.
-COUNT = 20_000
-SIZE = 32 * 1024 * 1024
+MAX_SIGNATURES = 20_000
+MAX_TOTAL_BYTES = 32 * 1024 * 1024
 #: A longer one is not kept: state is shared in messages of many changes.
-LONGEST = 64 * 1024
+MAX_SIGNATURE_BYTES = 64 * 1024
 #: Seconds of rest after which one is forgotten.
-LIFE = 86_400.0
+SIGNATURE_LIFETIME = 86_400.0
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(tuple[Literal["signature"], str]).decode
 
 
-class Said:
-    """What a conversation was until now, as a digest. Told by a translator, turn by turn.
+class ConversationDigest:
+    """A digest of a conversation up to now. Updated by a translator, turn by turn.
 
     Words are common: by those of a text alone one conversation would be given what was signed of another's thoughts.
     """
@@ -44,28 +44,29 @@ class Said:
         """The ids of all calls."""
         self._digest = hashlib.blake2b(digest_size=20)
         for text in system:
-            self._hear(text)
+            self._add(text)
 
-    def hear(self, turn: Turn) -> None:
-        """The next turn: its words and its calls.
+    def update(self, turn: Turn) -> None:
+        """Add the next turn: its words and its calls.
 
         Not what may be gone when the turn comes again: thinking, and what a system message reminded of.
         """
         for part in turn.parts:
             if isinstance(part, Text):
                 if not part.text.startswith("<system-reminder>"):
-                    self._hear(part.text)
+                    self._add(part.text)
             elif isinstance(part, ToolUse):
                 self.calls.add(part.id)
-                self._hear(part.id)
+                self._add(part.id)
             elif isinstance(part, ToolResult):
-                self._hear(part.id)
+                self._add(part.id)
 
-    def _hear(self, text: str) -> None:
+    def _add(self, text: str) -> None:
         self._digest.update(b"\0" + text.encode("utf-8", "surrogatepass"))
 
     def key(self, text: str) -> str:
-        """The key of the signature that came with a text of the next turn: a whole block, as the client is given it."""
+        """Return the key of the signature that came with a text of the next turn: a whole block, as the client is
+        given it."""
         digest = self._digest.copy()
         digest.update(b"\0text\0" + text.encode("utf-8", "surrogatepass"))
         return "text-" + digest.hexdigest()
@@ -74,19 +75,19 @@ class Said:
 class _Value(msgspec.Struct):
     """A signature as state."""
 
-    signature: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST)]
+    signature: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SIGNATURE_BYTES)]
     used: float
 
 
 class _Kept:
-    __slots__ = ("signature", "told", "used")
+    __slots__ = ("shared_at", "signature", "used")
 
     def __init__(self, signature: str, used: float) -> None:
         self.signature = signature
         self.used = used
         """When it was kept or recalled last."""
-        self.told = used
-        """When that was last told to whoever keeps it elsewhere."""
+        self.shared_at = used
+        """When its use was last shared with other keepers."""
 
 
 class Signatures:
@@ -96,11 +97,11 @@ class Signatures:
         self,
         now: Callable[[], float],
         *,
-        count: int = COUNT,
-        size: int = SIZE,
+        count: int = MAX_SIGNATURES,
+        size: int = MAX_TOTAL_BYTES,
         changed: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
-        """*now* gives wall-clock seconds. *changed* is the pool's: told keys to values, neither blocks nor raises."""
+        """*now* gives wall-clock seconds. *changed* is given keys and values; it neither blocks nor raises."""
         self.changed = changed
         """May be set later."""
         self.size = 0
@@ -115,44 +116,44 @@ class Signatures:
         return len(self._kept)
 
     def keep(self, key: str, signature: str) -> None:
-        """Remember it. An empty one, or one that is too long, is not kept."""
-        if 0 < len(signature) <= LONGEST:
+        """Remember a signature. An empty one, or one that is too long, is not kept."""
+        if 0 < len(signature) <= MAX_SIGNATURE_BYTES:
             now = self._now()
             self._put(key, signature, now)
             self._tell({_name(key): _value(signature, now), **self._evict(now)})
 
-    def recall(self, key: str) -> str | None:
-        """What was kept, if it still is. Costs well under a microsecond: histories are long."""
+    def lookup(self, key: str) -> str | None:
+        """Return the signature, or None. Costs well under a microsecond: histories are long."""
         kept = self._kept.get(key)
         if kept is None:
             return None
         now = self._now()
-        if now - kept.used > LIFE:
+        if now - kept.used > SIGNATURE_LIFETIME:
             self._tell(self._evict(now))
             return None
         kept.used = now
         self._kept.move_to_end(key)
-        if now - kept.told > LIFE / 4:
-            kept.told = now
+        if now - kept.shared_at > SIGNATURE_LIFETIME / 4:
+            kept.shared_at = now
             self._tell({_name(key): _value(kept.signature, now)})
         return kept.signature
 
     # -- state
 
     def export_state(self) -> dict[str, Any]:
-        """All of it."""
+        """Return all signatures as state."""
         return {_name(key): _value(kept.signature, kept.used) for key, kept in self._kept.items()}
 
     def import_state(self, saved: Mapping[str, Any]) -> None:
-        """Take over what :meth:`export_state` or *changed* gave. What is damaged or outlived is deleted."""
+        """Merge what :meth:`export_state` or *changed* gave. Malformed and expired entries are deleted."""
         self._tell(self._take_over(saved))
 
-    def learn(self, changes: Mapping[str, Any]) -> None:
-        """Take over what another daemon's *changed* was told. That it forgot one is its own affair."""
+    def merge(self, changes: Mapping[str, Any]) -> None:
+        """Merge what another daemon's *changed* was given. Its deletions are its own affair."""
         self._take_over({name: value for name, value in changes.items() if value is not None})
 
     def _take_over(self, saved: Mapping[str, Any]) -> dict[str, None]:
-        """What of it, or because of it, is no more. Of two with one key the later used holds."""
+        """Merge *saved*; the more recently used of two entries wins. Return the deletions to persist."""
         now = self._now()
         useless: dict[str, None] = {}
         fresh: list[tuple[float, str, str]] = []
@@ -164,7 +165,7 @@ class Signatures:
                 useless[name] = None
                 continue
             known = self._kept.get(key)
-            if not now - given.used <= LIFE:
+            if not now - given.used <= SIGNATURE_LIFETIME:
                 useless[name] = None
             elif known is None or known.used < given.used:
                 fresh.append((min(given.used, now), key, given.signature))
@@ -183,11 +184,15 @@ class Signatures:
             self.size -= len(key) + len(kept.signature)
 
     def _evict(self, now: float) -> dict[str, None]:
-        """Forget what is too much or too old; which that was."""
+        """Remove entries beyond the limits or the lifetime. Return them as deletions."""
         evicted: dict[str, None] = {}
         while self._kept:
             key, oldest = next(iter(self._kept.items()))
-            if len(self._kept) <= self._most and self.size <= self._most_bytes and now - oldest.used <= LIFE:
+            if (
+                len(self._kept) <= self._most
+                and self.size <= self._most_bytes
+                and now - oldest.used <= SIGNATURE_LIFETIME
+            ):
                 break
             self._drop(key)
             evicted[_name(key)] = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from claudeproxyd.translate.builtin_tools import BUILTIN_TOOLS
 from claudeproxyd.translate.conversation import Tool, ToolChoice, Unsupported, WebSearch
 from claudeproxyd.translate.field_policy import Action, dropped, not_carried, tool_family
-from claudeproxyd.translate.published import PUBLISHED
 from claudeproxyd.translate.wire import require, require_object
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Toolbox:
         self._withheld[name] = None
 
     def offer(self, name: str) -> bool:
-        """Offer a tool from here on. False: there is none of that name."""
+        """Offer a tool from here on. Return False if there is none of that name."""
         tool = self._known.get(name)
         if tool is None:
             return False
@@ -111,7 +111,7 @@ class Toolbox:
         return name
 
     def chosen(self, choice: Choice | None) -> ToolChoice:
-        """``tool_choice``, checked against the tools on offer; a deferred tool that it names is offered.
+        """Return ``tool_choice``, checked against the tools on offer; a deferred tool that it names is offered.
 
         Raises :class:`Unsupported`.
         """
@@ -128,7 +128,7 @@ class Toolbox:
 
     @property
     def functions(self) -> list[Tool]:
-        """Those that the client runs."""
+        """The tools that the client runs."""
         return [tool for tool in self._offered.values() if isinstance(tool, Tool)]
 
     @property
@@ -146,7 +146,7 @@ def _read_tool(entry: ToolEntry, place: str) -> Tool | WebSearch:
             entry.description or "",
             require_object(entry.input_schema, f"{place}.custom.input_schema"),
         )
-    if published := PUBLISHED.get(tool_type):
+    if published := BUILTIN_TOOLS.get(tool_type):
         if entry.name != published.name:
             raise Unsupported(f"{place}.{tool_type}.name: Input should be '{published.name}'")
         return Tool(published.name, published.description, published.schema)

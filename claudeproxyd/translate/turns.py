@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Said:
-    """What one message comes to."""
+class MessageParts:
+    """The parts and results of one message."""
 
     role: Literal["user", "assistant"]
     index: int
@@ -29,16 +29,18 @@ class Said:
     """Those of its blocks that are results, each with its place in ``content``; they lack the tool's name."""
 
 
-def take_turns(messages: Iterable[Said]) -> Steps[list[Turn]]:
-    """Merge what one side said in a row, leave out who said nothing, and put results first, in their calls' order.
+def take_turns(messages: Iterable[MessageParts]) -> Steps[list[Turn]]:
+    """Return the turns: messages of one side joined, empty ones left out, results first and in their calls' order.
 
     Raises :class:`Unsupported`, in the API's words, for calls and results that do not match, and where no user begins.
     """
     turns: list[Turn] = []
-    asked: Sequence[Said] = ()
-    for role, group in groupby((said for said in messages if said.parts or said.results), attrgetter("role")):
+    asked: Sequence[MessageParts] = ()
+    for role, group in groupby(
+        (message for message in messages if message.parts or message.results), attrgetter("role")
+    ):
         alike = list(group)
-        parts = [part for said in alike for part in said.parts]
+        parts = [part for message in alike for part in message.parts]
         if role == "user":
             parts[:0] = _answers(asked, alike)
             asked = ()
@@ -55,31 +57,31 @@ def take_turns(messages: Iterable[Said]) -> Steps[list[Turn]]:
     return turns
 
 
-def _answers(asked: Sequence[Said], answered: Sequence[Said]) -> list[ToolResult]:
-    """The results that *answered* has to the calls of *asked*, in the calls' order."""
+def _answers(asked: Sequence[MessageParts], answered: Sequence[MessageParts]) -> list[ToolResult]:
+    """Return the results that *answered* has to the calls of *asked*, in the calls' order."""
     results: dict[str, ToolResult] = {}
     places: dict[str, str] = {}
-    for said in answered:
-        for block, result in said.results:
+    for message in answered:
+        for block, result in message.results:
             if result.id in results:
                 raise Unsupported(
-                    f"messages.{said.index}.content.{block}: each tool_use must have a single result. "
+                    f"messages.{message.index}.content.{block}: each tool_use must have a single result. "
                     f"Found multiple `tool_result` blocks with id: {result.id}"
                 )
             results[result.id] = result
-            places[result.id] = f"messages.{said.index}.content.{block}"
+            places[result.id] = f"messages.{message.index}.content.{block}"
     paired: list[ToolResult] = []
-    for said in asked:
-        calls = [part for part in said.parts if isinstance(part, ToolUse)]
+    for message in asked:
+        calls = [part for part in message.parts if isinstance(part, ToolUse)]
         if missing := [call.id for call in calls if call.id not in results]:
             raise Unsupported(
-                f"messages.{said.index}: `tool_use` ids were found without `tool_result` blocks immediately after: "
+                f"messages.{message.index}: `tool_use` ids were found without `tool_result` blocks immediately after: "
                 f"{', '.join(missing)}. Each `tool_use` block must have a corresponding `tool_result` block in the "
                 "next message."
             )
         for call in calls:
             if call.id not in places:
-                raise Unsupported(f"messages.{said.index}: `tool_use` ids must be unique: {call.id}")
+                raise Unsupported(f"messages.{message.index}: `tool_use` ids must be unique: {call.id}")
             del places[call.id]
             result = results[call.id]
             result.name = call.name

@@ -24,29 +24,29 @@ class Citation(msgspec.Struct, gc=False):
     source: str | None = None
 
 
-class CitationsWish(msgspec.Struct, gc=False):
+class CitationsConfig(msgspec.Struct, gc=False):
     """``citations`` of a document."""
 
     enabled: bool | None = None
 
 
-class Source(msgspec.Struct, gc=False):
+class MediaSource(msgspec.Struct, gc=False):
     """``source`` of an image or a document."""
 
     type: str
     media_type: str | None = None
     data: str | None = None
     url: str | None = None
-    content: str | list[Block] | None = None
+    content: str | list[ContentBlock] | None = None
 
 
 class Found(msgspec.Struct, gc=False):
     """``content`` of a server tool's result, where it is an object."""
 
-    tool_references: list[Block] | None = None
+    tool_references: list[ContentBlock] | None = None
 
 
-class Sealed(msgspec.Struct, gc=False):
+class EncryptedInput(msgspec.Struct, gc=False):
     """``input`` of a server tool's call, where a provider wants back what only it can read."""
 
     encrypted_content: str = ""
@@ -80,13 +80,13 @@ class ToolChange(msgspec.Struct, gc=False):
     definition: ToolEntry | None = None
 
 
-class Block(msgspec.Struct, gc=False):
+class ContentBlock(msgspec.Struct, gc=False):
     """A content block, of whichever type."""
 
     type: str
     text: str | None = None
-    citations: list[Citation] | CitationsWish | None = None
-    source: Source | str | None = None
+    citations: list[Citation] | CitationsConfig | None = None
+    source: MediaSource | str | None = None
     title: str | None = None
     context: str | None = None
     thinking: str | None = None
@@ -95,11 +95,11 @@ class Block(msgspec.Struct, gc=False):
     name: str | None = None
     input: Raw | UnsetType = UNSET
     tool_use_id: str | None = None
-    content: str | list[Block] | Found | None = None
+    content: str | list[ContentBlock] | Found | None = None
     is_error: bool | None = None
     tool_name: str | None = None
     tool: ToolChange | None = None
-    tool_changes: list[Block] | None = None
+    tool_changes: list[ContentBlock] | None = None
 
 
 class Format(msgspec.Struct, gc=False):
@@ -121,12 +121,12 @@ class Message(msgspec.Struct, gc=False):
     """One of ``messages``."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | list[Block] | UnsetType = UNSET
+    content: str | list[ContentBlock] | UnsetType = UNSET
     output_config: OutputConfig | None = None
     clear_at: str | None = None
 
 
-class ThinkingWish(msgspec.Struct, gc=False):
+class ThinkingConfig(msgspec.Struct, gc=False):
     """``thinking``."""
 
     type: Literal["enabled", "adaptive", "between_tools", "disabled"]
@@ -148,7 +148,7 @@ class Metadata(msgspec.Struct, gc=False):
     user_id: str | None = None
 
 
-class ThreadWish(msgspec.Struct, gc=False):
+class ThreadConfig(msgspec.Struct, gc=False):
     """``thread``."""
 
     type: Literal["create", "continue"]
@@ -158,10 +158,10 @@ class Request(msgspec.Struct, gc=False):
     """The members of a request that are read; what becomes of the others is the field policy's to say."""
 
     messages: list[Message]
-    system: str | list[Block] | None = None
+    system: str | list[ContentBlock] | None = None
     tools: list[ToolEntry] | None = None
     tool_choice: Choice | None = None
-    thinking: ThinkingWish | None = None
+    thinking: ThinkingConfig | None = None
     output_config: OutputConfig | None = None
     output_format: Format | None = None
     max_tokens: int | None = None
@@ -170,7 +170,7 @@ class Request(msgspec.Struct, gc=False):
     top_p: float | None = None
     top_k: int | None = None
     metadata: Metadata | None = None
-    thread: ThreadWish | None = None
+    thread: ThreadConfig | None = None
 
 
 class _RawMessage(msgspec.Struct, gc=False):
@@ -182,11 +182,11 @@ class _RawRequest(msgspec.Struct, gc=False):
 
 
 decode_request = msgspec.json.Decoder(Request).decode
-decode_sealed = msgspec.json.Decoder(Sealed).decode
+decode_encrypted_input = msgspec.json.Decoder(EncryptedInput).decode
 decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 #: In a block that is told as it is, all that look like one.
-_MOST_VALUES = 500_000
-_MOST_NESTED = 50_000
+_MAX_VALUES = 500_000
+_MAX_NESTED = 50_000
 
 _decode_raw_request = msgspec.json.Decoder(_RawRequest).decode
 
@@ -201,12 +201,12 @@ class RawBlocks:
         self._value: dict[str, Any] = {}
 
     def __call__(self, message: int, block: int) -> dict[str, Any]:
-        """The value of that block of that message. The last one is kept: a result may be asked for block by block."""
+        """Return the value of a block. The last one is kept: a result may be asked for block by block."""
         if self._messages is None:
             self._messages = _decode_raw_request(self._body).messages
         if self._last != (message, block):
             raw = bytes(self._messages[message].content[block])  # type: ignore[arg-type]
-            if sum(map(raw.count, (b"[", b"{"))) > _MOST_NESTED or raw.count(b",") > _MOST_VALUES:
+            if sum(map(raw.count, (b"[", b"{"))) > _MAX_NESTED or raw.count(b",") > _MAX_VALUES:
                 raise Unsupported(f"messages.{message}.content.{block}: has too many values")
             self._value = msgspec.json.decode(raw)
             self._last = message, block
@@ -224,7 +224,10 @@ _NAMES = {
 
 
 def misfit(error: msgspec.ValidationError) -> Unsupported:
-    """What msgspec did not like, in the API's manner: ``messages.0.content.1.text: Input should be a valid string``."""
+    """Return the refusal of what msgspec did not like, in the API's manner.
+
+    Such as ``messages.0.content.1.text: Input should be a valid string``.
+    """
     what, _, path = str(error).partition(" - at `$")
     place = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", path.rstrip("`")).lstrip(".")
     if missing := re.search(r"missing required field `(\w+)`", what):
@@ -239,7 +242,7 @@ def misfit(error: msgspec.ValidationError) -> Unsupported:
 
 
 def require(value: str | None, place: str) -> str:
-    """*value*, which has to be there and not to be empty. Raises :class:`Unsupported` that names *place*."""
+    """Return *value*, which has to be there and not to be empty. Raises :class:`Unsupported` that names *place*."""
     if value is None:
         raise Unsupported(f"{place}: Field required")
     if not value:
@@ -248,7 +251,7 @@ def require(value: str | None, place: str) -> str:
 
 
 def require_object(value: Raw | UnsetType, place: str) -> Raw:
-    """*value*, which has to be a JSON object. Raises :class:`Unsupported` that names *place*."""
+    """Return *value*, which has to be a JSON object. Raises :class:`Unsupported` that names *place*."""
     if value is UNSET:
         raise Unsupported(f"{place}: Field required")
     if bytes(memoryview(value)[:1]) != b"{":

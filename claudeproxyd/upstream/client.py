@@ -36,14 +36,15 @@ __all__ = ["Origin", "Response", "TLSSettings"]
 
 _PORTS = {"http": 80, "https": 443}
 _NO_TIMEOUT = 86_400.0
-#: Between attempts on a host's several addresses; also how long a refusal takes to show.
-_ATTEMPT_DELAY = 0.05
-#: What a request target is made of: visible ASCII. All else would be another header line, or another request.
-_VISIBLE = bytes(range(0x21, 0x7F))
+"""Seconds that stand for no bound, where Twisted wants a number."""
+_ADDRESS_DELAY = 0.05
+"""Seconds between attempts on a host's several addresses; also how long a refusal takes to show."""
+_VISIBLE_ASCII = bytes(range(0x21, 0x7F))
+"""The bytes that a request target is made of; any other could begin a header line, or another request."""
 
 
 class Origin:
-    """One provider's way out: scheme, host, port, proxy and TLS are fixed for it, and it owns its connections."""
+    """The client of one origin (scheme, host and port), with a proxy and TLS settings. It owns its connections."""
 
     def __init__(
         self,
@@ -108,21 +109,21 @@ class Origin:
             self._endpoint = wrapClientTLS(connection_creator(host, tls), self._endpoint, clock=reactor)
 
     def _tcp(self, host: str, port: int) -> IStreamClientEndpoint:
-        return HostnameEndpoint(self.clock, host, port, timeout=self._connect_timeout, attemptDelay=_ATTEMPT_DELAY)
+        return HostnameEndpoint(self.clock, host, port, timeout=self._connect_timeout, attemptDelay=_ADDRESS_DELAY)
 
     @property
     def connections(self) -> int:
-        """All there are: being made, busy and idle."""
+        """Number of connections: being made, busy and idle."""
         return self._connecting + len(self._live)
 
     @property
     def idle(self) -> int:
-        """Kept for the next request."""
+        """Number of connections kept for the next request."""
         return len(self._idle)
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for one of ``max_connections``."""
+        """Number of requests that wait for one of ``max_connections``."""
         return len(self._waiting)
 
     def request(
@@ -136,7 +137,7 @@ class Origin:
         idle: float,
         stale: Callable[[], object] = lambda: None,
     ) -> Deferred[Response]:
-        """Send one request; fires with the answer once its head is in.
+        """Send one request. The Deferred fires with the response once its head is in.
 
         *header_lines* are rendered (``b"name: value\\r\\n"`` …), without ``Host`` and ``Content-Length``. *first_byte*
         bounds the wait for the head once the request is out, *idle* each silence after it; 0: no bound. *stale* is
@@ -144,7 +145,7 @@ class Origin:
         :class:`~claudeproxyd.upstream.errors.UpstreamError`. Cancelling aborts the socket at once. Raises ValueError
         for a *target* that holds anything but visible ASCII.
         """
-        if target.translate(None, _VISIBLE):
+        if target.translate(None, _VISIBLE_ASCII):
             raise ValueError("a request target holds visible ASCII alone")
         length = b"Content-Length: %d\r\n" % len(body) if body or method not in (b"GET", b"HEAD") else b""
         head = b"%b %b%b HTTP/1.1\r\n%b%b%b\r\n" % (
@@ -168,7 +169,7 @@ class Origin:
         return deferred
 
     def close(self) -> Deferred[None]:
-        """Drop the idle connections and keep none from now on; fires when the busy ones are through, too."""
+        """Close the idle connections and keep none from now on. Fires once the busy ones are closed as well."""
         if self._closing is None:
             self._closing = []
         if not self.connections:
@@ -179,10 +180,10 @@ class Origin:
             connection.close()
         return done
 
-    # What its connections call.
+    # Called by its connections.
 
     def released(self, connection: Connection) -> None:
-        """An answer is whole, and the connection can carry another."""
+        """Use *connection* for the next request, now or later: its response is complete."""
         if self._waiting:
             connection.send(self._next())
         elif self._closing is not None or len(self._idle) >= self._max_idle:
@@ -192,16 +193,19 @@ class Origin:
             connection.mark_idle(self._idle_timeout)
 
     def discard(self, connection: Connection) -> None:
-        """Do not use it again, if it is idle."""
+        """Do not use *connection* again, if it is idle."""
         self._idle.pop(connection, None)
 
     def lost(self, connection: Connection, unanswered: PendingRequest | None = None) -> None:
-        """The socket is gone. *unanswered* went out on it after it had died in all likelihood, so it goes out again."""
+        """Remove *connection*, whose socket is gone.
+
+        *unanswered* goes out again: in all likelihood the connection had died before the request went out on it.
+        """
         self.discard(connection)
         self._live.discard(connection)
         if unanswered is not None:
             unanswered.stale()
-            self._connect(unanswered)  # a fresh one: it cannot happen twice
+            self._connect(unanswered)  # on a fresh connection: it cannot happen twice
         else:
             self._release_slot()
 
@@ -226,13 +230,13 @@ class Origin:
         self._waiting.append(request)
 
     def _next(self) -> PendingRequest:
-        """The first of those that wait, which now waits no more."""
+        """Return the request that waits longest, and take it out of the queue."""
         request = self._waiting[0]
         request.cancel()
         return request
 
     def _release_slot(self) -> None:
-        """There is room for another connection, or none is left at all."""
+        """Let a waiting request connect in the place of a connection that is gone, or finish :meth:`close`."""
         if self._waiting and self.connections < self._max_connections:
             self._connect(self._next())
         elif self._closing is not None and not self.connections:
@@ -265,11 +269,11 @@ class Origin:
         if timer.active():
             timer.cancel()
         self._connecting -= 1
-        request.fail(self._why(reason.value))
+        request.fail(self._as_upstream_error(reason.value))
         self._release_slot()
 
-    def _why(self, error: BaseException | None) -> UpstreamError:
-        """What an endpoint failed with, in our terms."""
+    def _as_upstream_error(self, error: BaseException | None) -> UpstreamError:
+        """Return the :class:`UpstreamError` for what an endpoint failed with."""
         if isinstance(error, UpstreamError):
             return error
         if is_lack(error) or (isinstance(error, DNSLookupError) and are_out()):
@@ -284,7 +288,7 @@ class Origin:
 
 
 def _openssl_reason(error: SSL.Error) -> str:
-    """The last entry of OpenSSL's error queue, like ``certificate verify failed``."""
+    """Return the last entry of OpenSSL's error queue, like ``certificate verify failed``."""
     queue = error.args[0] if error.args else None
     return str(queue[-1][-1]) if isinstance(queue, list) and queue else "the connection broke"
 

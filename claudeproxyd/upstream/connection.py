@@ -45,7 +45,7 @@ class _State(Enum):
     CLOSED                                        none
     ======== ================= ================== ================= ========================
 
-    Each may go over into CLOSED as well.
+    Each may go over into CLOSED as well. tests/upstream/test_connection.py tries each cell.
     """
 
     IDLE = "no request; before the first one TLS may still be under way"

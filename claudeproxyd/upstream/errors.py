@@ -1,4 +1,4 @@
-"""What can go wrong between us and an upstream, below the meaning of its answers.
+"""Errors between the daemon and an upstream, below the meaning of its responses.
 
 Raised by :mod:`claudeproxyd.upstream.client`; executors make :class:`~claudeproxyd.outcomes.types.Evidence` of them.
 The text of each is a plain sentence that may be logged and shown: it names hosts and limits, never headers, bodies or
@@ -11,10 +11,10 @@ from claudeproxyd.outcomes.types import Phase
 
 
 class UpstreamError(Exception):
-    """No whole answer came."""
+    """No complete response came."""
 
     phase: Phase
-    """How far the request had come."""
+    """How far the request had come when it failed."""
     failure: str
     """The word for it in :attr:`claudeproxyd.outcomes.types.Evidence.failure`."""
 
@@ -64,8 +64,8 @@ class FirstByteTimedOut(UpstreamError):
     failure = "first_byte_timeout"
 
 
-class _Placed(UpstreamError):
-    """Can befall the head or what comes after it."""
+class _WithPhase(UpstreamError):
+    """An error that may come in the head or after it."""
 
     def __init__(self, message: str, phase: Phase = Phase.ANSWER) -> None:
         super().__init__(message)
@@ -79,13 +79,13 @@ class IdleTimedOut(UpstreamError):
     failure = "idle_timeout"
 
 
-class Cut(_Placed):
+class Cut(_WithPhase):
     """The connection ended before the answer was whole."""
 
     failure = "cut"
 
 
-class Malformed(_Placed):
+class Malformed(_WithPhase):
     """The answer is not the HTTP that we accept: its framing cannot be relied on."""
 
     failure = "malformed"
@@ -105,7 +105,7 @@ class Lacking(UpstreamError):
     failure = "internal"
 
 
-class InternalError(_Placed):
+class InternalError(_WithPhase):
     """Our own code failed on the answer; the upstream is not to blame."""
 
     failure = "internal"

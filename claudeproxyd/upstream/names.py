@@ -1,9 +1,9 @@
-"""Looking up the names of hosts, so that one that hangs keeps no other waiting, and an outage of DNS is survived.
+"""Looks up the names of hosts, so that one that hangs keeps no other waiting, and an outage of DNS is survived.
 
-Twisted asks ``getaddrinfo`` in the reactor's ten threads, a question for each connection: ten connections to a host
-whose name server is silent, and no other host is found any more. Here there is one question a name, whoever waits for
-it, in threads of their own. A name that has been found once stays found: where the question fails, or takes long, the
-last good answer is taken.
+Twisted calls ``getaddrinfo`` in the reactor's ten threads, once for each connection: ten connections to a host whose
+name server is silent, and no other host is found any more. Here there is one lookup a name, however many connections
+wait for it, in threads of their own. A name that has been found once stays found: where the lookup fails, or takes
+long, the last good addresses are taken.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.threads import InThread
 
-#: Questions at once, each of them about another name.
-THREADS = 16
-#: Seconds for a question, where there is an answer from before.
-PATIENCE = 2.0
-#: Names whose last good answer is kept; they come from the configuration, so there are few.
-REMEMBERED = 256
+MAX_THREADS = 16
+"""Lookups at once, each of them of another name."""
+LOOKUP_TIMEOUT = 2.0
+"""Seconds for a lookup, where the name's last addresses are known."""
+MAX_KNOWN_NAMES = 256
+"""Names whose last addresses are kept; they come from the configuration, so there are few."""
 
 _TYPES = {socket.AF_INET: IPv4Address, socket.AF_INET6: IPv6Address}
 Found = Sequence[tuple[type[IPv4Address] | type[IPv6Address], str]]
@@ -39,7 +39,7 @@ Found = Sequence[tuple[type[IPv4Address] | type[IPv6Address], str]]
 
 @implementer(IHostResolution)
 class _Resolution:
-    """One connection's wait for an answer."""
+    """One connection's wait for a name's addresses."""
 
     def __init__(self, name: str, tell: Callable[[Found], None]) -> None:
         self.name = name
@@ -50,20 +50,20 @@ class _Resolution:
         self._tell = None
 
     def end(self, found: Found) -> None:
-        """Tell the answer, unless it was told."""
+        """Report the addresses, unless they were reported or the wait was cancelled."""
         tell, self._tell = self._tell, None
         if tell is not None:
             tell(found)
 
 
-class _Question:
-    """What ``getaddrinfo`` is being asked."""
+class _Lookup:
+    """A call of ``getaddrinfo`` that is under way."""
 
     def __init__(self) -> None:
         self.waiting: list[_Resolution] = []
         self.timer: IDelayedCall | None = None
         self.late = False
-        """It has had its time: nobody waits for it who can do without."""
+        """It has timed out: connections take the last good addresses instead."""
 
 
 @implementer(IHostnameResolver)
@@ -75,13 +75,13 @@ class Names:
     def __init__(self, clock: IReactorTime, in_thread: InThread) -> None:
         self._clock = clock
         self._in_thread = in_thread
-        self._questions: dict[str, _Question] = {}
+        self._lookups: dict[str, _Lookup] = {}
         self._known: OrderedDict[str, Found] = OrderedDict()
         self._served_stale = 0
 
     def register(self, metrics: Metrics) -> None:
-        """Have the metrics tell how names fare."""
-        metrics.gauge("claudeproxyd_name_lookups", "Names being looked up.", lambda: len(self._questions))
+        """Add the metrics of name lookups."""
+        metrics.gauge("claudeproxyd_name_lookups", "Names being looked up.", lambda: len(self._lookups))
         metrics.gauge("claudeproxyd_names_known", "Names whose last address is kept.", lambda: len(self._known))
         metrics.counter(
             "claudeproxyd_stale_addresses_total",
@@ -118,36 +118,35 @@ class Names:
         return resolution
 
     def _wait(self, name: str, resolution: _Resolution) -> None:
-        question = self._questions.get(name)
-        if question is None:
-            question = self._questions[name] = _Question()
+        lookup = self._lookups.get(name)
+        if lookup is None:
+            lookup = self._lookups[name] = _Lookup()
             if name in self._known:
-                question.timer = self._clock.callLater(PATIENCE, self._late, name, question)
-            question.waiting.append(resolution)
-            asked = self._in_thread(_look_up, name)
-            asked.addBoth(self._answered, name, question)
-        elif question.late:
+                lookup.timer = self._clock.callLater(LOOKUP_TIMEOUT, self._late, name, lookup)
+            lookup.waiting.append(resolution)
+            self._in_thread(_look_up, name).addBoth(self._answered, name, lookup)
+        elif lookup.late:
             self._fall_back(name, [resolution])
         else:
-            question.waiting.append(resolution)
+            lookup.waiting.append(resolution)
 
-    def _late(self, name: str, question: _Question) -> None:
-        question.timer = None
-        question.late = True
-        waiting, question.waiting = question.waiting, []
+    def _late(self, name: str, lookup: _Lookup) -> None:
+        lookup.timer = None
+        lookup.late = True
+        waiting, lookup.waiting = lookup.waiting, []
         self._fall_back(name, waiting)
 
-    def _answered(self, result: Found | Failure, name: str, question: _Question) -> None:
-        del self._questions[name]
-        if question.timer is not None:
-            question.timer.cancel()
-        waiting, question.waiting = question.waiting, []
+    def _answered(self, result: Found | Failure, name: str, lookup: _Lookup) -> None:
+        del self._lookups[name]
+        if lookup.timer is not None:
+            lookup.timer.cancel()
+        waiting, lookup.waiting = lookup.waiting, []
         if isinstance(result, Failure) or not result:
             self._fall_back(name, waiting)
             return
         self._known[name] = result
         self._known.move_to_end(name)
-        if len(self._known) > REMEMBERED:
+        if len(self._known) > MAX_KNOWN_NAMES:
             self._known.popitem(last=False)
         for resolution in waiting:
             resolution.end(result)
@@ -161,7 +160,7 @@ class Names:
 
 
 def _look_up(name: str) -> Found:
-    """In a thread. Raises OSError."""
+    """Return a name's addresses. Blocks, so it is called in a thread; raises OSError."""
     found: dict[tuple[Any, str], None] = {}
     for family, _, _, _, address in socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM):
         if family in _TYPES:
@@ -170,6 +169,6 @@ def _look_up(name: str) -> Found:
 
 
 def _scoped(address: tuple[Any, ...]) -> str:
-    """The address as the reactor takes it; a link-local one is nothing without its interface."""
+    """Return the address as the reactor takes it: a link-local one needs its interface as well."""
     host, scope = str(address[0]), address[3] if len(address) == 4 else 0
     return f"{host}%{scope}" if scope and "%" not in host else host

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, ITCPTransport
     from twisted.python.failure import Failure
 
-_MAX_HEAD = 16_384
+_MAX_HEAD_BYTES = 16_384
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: |\r\n)")
 _NO_PROXY_ENTRY = re.compile(r"(\[.*\]|[^:]*|.*:.*:.*)(?::([0-9]+))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy and what it wants to hear."""
+    """An HTTP proxy and its credentials."""
 
     host: str
     port: int
@@ -39,7 +39,7 @@ class Proxy:
 
 
 def proxy_for(setting: str, scheme: str, host: str, port: int, environ: Mapping[str, str]) -> Proxy | None:
-    """The proxy for one origin, or None for the direct way.
+    """Return the proxy for one origin, None for a direct connection.
 
     *setting* is ``http://user:pass@host:port``, ``env`` (the variables that curl reads, from *environ*) or empty.
     Raises ValueError, which does not repeat the setting: it may hold a password.
@@ -65,7 +65,7 @@ def proxy_for(setting: str, scheme: str, host: str, port: int, environ: Mapping[
 
 
 def _exempt(host: str, port: int, no_proxy: str) -> bool:
-    """Whether ``no_proxy`` names this host: itself, a domain above it, its network or ``*``, and its port or none."""
+    """Return whether ``no_proxy`` names this host, a parent domain, its network or ``*``, and its port if any."""
     for entry in no_proxy.replace(",", " ").split():
         parts = _NO_PROXY_ENTRY.fullmatch(entry.lower())
         if parts is None or (parts[2] and int(parts[2]) != port):
@@ -113,7 +113,7 @@ class _Tunnels(Factory):
 
 
 class _Tunnel(Protocol):
-    """Asks the proxy for a tunnel, and then passes everything to the protocol inside."""
+    """Asks the proxy for a tunnel, and then passes all data to the protocol inside."""
 
     transport: ITCPTransport
 
@@ -136,11 +136,11 @@ class _Tunnel(Protocol):
         self._head += data
         head, end, rest = self._head.partition(b"\r\n\r\n")
         if not end:
-            if len(self._head) > _MAX_HEAD:
+            if len(self._head) > _MAX_HEAD_BYTES:
                 self._refuse(Malformed("the proxy's answer to CONNECT has no end", Phase.PROXY))
             return
         line = _STATUS_LINE.match(head + b"\r\n")
-        if line is None or len(head) > _MAX_HEAD:
+        if line is None or len(head) > _MAX_HEAD_BYTES:
             self._refuse(Malformed("the proxy's answer to CONNECT is not HTTP", Phase.PROXY))
         elif not 200 <= (status := int(line[1])) < 300:
             self._refuse(ProxyRefused(f"the proxy answered CONNECT with {status}", status))

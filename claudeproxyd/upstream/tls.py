@@ -1,4 +1,4 @@
-"""TLS towards upstreams, token endpoints and Redis: whom to trust, and that nobody is trusted who proves no name."""
+"""TLS towards upstreams, token endpoints and Redis. A server that does not prove its name is never trusted."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from OpenSSL.crypto import X509
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-_END = b"-----END CERTIFICATE-----"
-_PLAIN = re.compile(r"[A-Za-z0-9*._-]+")
+_PEM_END = b"-----END CERTIFICATE-----"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9*._-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def connection_creator(
     settings: TLSSettings = TLSSettings(),  # immutable
     protocols: Sequence[bytes] = (b"http/1.1",),
 ) -> IOpenSSLClientConnectionCreator:
-    """For all connections to *host*: loading the authorities costs milliseconds, so it is made once an origin.
+    """Return what begins TLS on all connections to *host*. Made once an origin: loading authorities costs milliseconds.
 
     *protocols* are offered by ALPN. A connection whose certificate proves nothing fails with
     :class:`~claudeproxyd.upstream.errors.TLSFailed`, or with OpenSSL's own error where the certificate is not to be
@@ -57,20 +57,20 @@ def connection_creator(
         authorities = _authorities(settings.ca_file)
         trust = trustRootFromCertificates(authorities)  # type: ignore[no-untyped-call]  # Twisted gives no types here
     options = optionsForClientTLS(host, trustRoot=trust, acceptableProtocols=protocols or None)
-    return _Proven(options, host) if settings.verify else _Unchecked(options)
+    return _Verified(options, host) if settings.verify else _Unchecked(options)
 
 
 def _authorities(path: str) -> list[Certificate]:
     with open(path, "rb") as file:
-        blocks = file.read().split(_END)[:-1]
+        blocks = file.read().split(_PEM_END)[:-1]
     if not blocks:
         raise ValueError(f"{path} holds no certificate in PEM form")
-    return [Certificate.loadPEM(block[block.index(b"-----BEGIN CERT") :] + _END) for block in blocks]
+    return [Certificate.loadPEM(block[block.index(b"-----BEGIN CERT") :] + _PEM_END) for block in blocks]
 
 
 @implementer(IOpenSSLClientConnectionCreator)
-class _Proven:
-    """Connections to whoever has a trusted certificate for *host*, and to nobody else.
+class _Verified:
+    """Makes connections that fail unless the server has a trusted certificate for *host*.
 
     Twisted's own callback lets a certificate pass whose names it cannot read; this one takes its place.
     """
@@ -100,7 +100,7 @@ class _Proven:
         return connection
 
     def _objection(self, certificate: X509) -> TLSFailed | None:
-        """Why it does not prove that the host is there; None: it does. Whatever goes wrong is a reason."""
+        """Return why *certificate* does not prove the host's name, None if it does. Failing to read it is a reason."""
         try:
             if any(self._identity.verify(name) for name in _readable_names(certificate)):
                 return None
@@ -110,7 +110,7 @@ class _Proven:
 
 
 def _readable_names(certificate: X509) -> Iterator[CertificatePattern]:
-    """The names and addresses that it is for. One that cannot be read stands for nothing, and hides no other.
+    """Yield the names and addresses that *certificate* is for. One that cannot be read is left out, and hides no other.
 
     Raises whatever reading a certificate may: where there is no such list, or it is damaged, nothing of it counts.
     """
@@ -118,14 +118,14 @@ def _readable_names(certificate: X509) -> Iterator[CertificatePattern]:
     for address in names.get_values_for_type(IPAddress):
         yield IPAddressPattern(ip_address(str(address)))
     for name in names.get_values_for_type(DNSName):
-        if _PLAIN.fullmatch(name):
+        if _PLAIN_NAME.fullmatch(name):
             with suppress(CertificateError):
                 yield DNSPattern.from_bytes(name.encode("ascii"))
 
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Unchecked:
-    """Connections that take any certificate but are in all else like the checked ones."""
+    """Makes connections that accept any certificate, and are like the verified ones otherwise."""
 
     def __init__(self, checked: IOpenSSLClientConnectionCreator) -> None:
         self._checked = checked

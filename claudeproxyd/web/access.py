@@ -18,9 +18,9 @@ from claudeproxyd.principals import Principal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from claudeproxyd.headers import Headers
     from claudeproxyd.web.request import GatewayRequest
 
-    Headers = Sequence[tuple[bytes, bytes]]
 
 SHOWN = 12
 """Digits of an unknown key's digest in the log: who still uses a revoked key can be found, the key cannot."""

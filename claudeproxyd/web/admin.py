@@ -10,7 +10,7 @@ import msgspec
 from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 
-from claudeproxyd.config.mistakes import ConfigError
+from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.observe.exposition import CONTENT_TYPE
 from claudeproxyd.observe.scrub import redact_bytes
@@ -166,7 +166,7 @@ class Reload(Endpoint):
         self._reload = reload
 
     def render_POST(self, request: GatewayRequest) -> None:
-        """Answer when the new one is in force, or with its mistakes."""
+        """Answer when the new one is in force, or with its errors."""
         _audit(request, "asked for a reload")
         done = self._reload()
         done.addCallback(self._reloaded, request)

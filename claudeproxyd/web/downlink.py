@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -17,11 +16,11 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from claudeproxyd.errors import ClaudeError
+    from claudeproxyd.headers import Headers
     from claudeproxyd.interfaces import ITranscript
     from claudeproxyd.outcomes.types import ErrorAnswer
     from claudeproxyd.web.request import GatewayRequest
 
-    Headers = Sequence[tuple[bytes, bytes]]
 
 _STREAM_HEADERS = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"

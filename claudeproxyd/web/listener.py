@@ -12,7 +12,7 @@ from twisted.internet.testing import MemoryReactor
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from claudeproxyd.config.listening import listener_of
+from claudeproxyd.config.endpoints import listener_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint

@@ -19,17 +19,17 @@ from claudeproxyd.web.phrases import PHRASES
 from claudeproxyd.web.root import receive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from urllib.parse import SplitResultBytes
 
     from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
+    from claudeproxyd.headers import Headers
     from claudeproxyd.principals import Principal
     from claudeproxyd.web.channel import GatewayChannel
     from claudeproxyd.web.root import Endpoint
 
-    Headers = Sequence[tuple[bytes, bytes]]
 
 SMALL = 65_536
 """A body of up to this size is read although its request is refused, so that the connection lives on."""

@@ -9,8 +9,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded, load
-from claudeproxyd.config.mistakes import ConfigError, Mistake
 from claudeproxyd.executors.anthropic.maker import AnthropicMaker
 from claudeproxyd.executors.bedrock.maker import BedrockMaker
 from claudeproxyd.executors.gemini.maker import GeminiMaker
@@ -31,7 +31,7 @@ class FakeMaker(Maker):
         credential_schema: Sequence[str] = ("api_key", "bearer_token"),
         *,
         like: Maker | None = None,
-        mistakes: Sequence[tuple[str, str]] = (),
+        problems: Sequence[tuple[str, str]] = (),
         others: Sequence[str] = (),
         **members: Any,
     ) -> None:
@@ -44,7 +44,7 @@ class FakeMaker(Maker):
         self.kind = kind
         self.default_base_url = default_base_url
         self.credential_schema = credential_schema
-        self._mistakes = mistakes
+        self._problems = problems
         self._others = others
         for name, value in members.items():
             setattr(self, name, value)
@@ -53,7 +53,7 @@ class FakeMaker(Maker):
         return self._like.from_environment(environ)
 
     def check(self, section: Any) -> Sequence[tuple[str, str]]:
-        return self._mistakes
+        return self._problems
 
     def base_urls(self, section: Any) -> Sequence[str]:
         return [*super().base_urls(section), *self._others]
@@ -100,16 +100,16 @@ class ConfigTestCase(SynchronousTestCase):
         """What a file of that text amounts to."""
         return load(self.write("main.toml", text), self.environ, self.makers)
 
-    def mistakes(self, text: str | bytes) -> list[Mistake]:
+    def problems(self, text: str | bytes) -> list[Problem]:
         """What is wrong with a file of that text: never nothing."""
-        return list(self.assertRaises(ConfigError, self.load, text).mistakes)
+        return list(self.assertRaises(ConfigError, self.load, text).errors)
 
-    def mistake(self, text: str | bytes) -> Mistake:
+    def problem(self, text: str | bytes) -> Problem:
         """The one thing that is wrong with it."""
-        (mistake,) = self.mistakes(text)
-        return mistake
+        (problem,) = self.problems(text)
+        return problem
 
-    def warning(self, text: str) -> Mistake:
+    def warning(self, text: str) -> Problem:
         """The one warning that it draws."""
         (warning,) = self.load(text).warnings
         return warning

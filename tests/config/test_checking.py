@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from claudeproxyd.config.diagnostics import SHOWN, ConfigError
 from claudeproxyd.config.loading import load
-from claudeproxyd.config.mistakes import SHOWN, ConfigError
 from claudeproxyd.executors.anthropic.maker import AnthropicMaker
 from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.outcomes.types import Kind
@@ -53,42 +53,42 @@ class ListenerTests(ConfigTestCase):
         """A listener that others can reach, or might, is refused without clients and taken with them."""
         for endpoint in ("tcp:1", "tcp:1:interface=10.0.0.1", "tcp6:1", "systemd:domain=INET:index=0", "haproxy:tcp:1"):
             text = f'[server]\nlisten = ["{endpoint}"]\n' + SANDBOX
-            mistake = self.mistake(text)
-            self.assertEqual((mistake.place, mistake.line), ("server.listen[0]", 2))
-            self.assertIn("there are no [[clients]]", mistake.message)
+            problem = self.problem(text)
+            self.assertEqual((problem.path, problem.line), ("server.listen[0]", 2))
+            self.assertIn("there are no [[clients]]", problem.message)
             self.load(text + CLIENT)
 
     def test_open_admin(self) -> None:
         """Administration beyond loopback needs a key of its own; "" turns it off."""
-        self.assertEqual(self.mistake('[server]\nadmin = "tcp:1"\n' + SANDBOX).place, "server.admin_key")
+        self.assertEqual(self.problem('[server]\nadmin = "tcp:1"\n' + SANDBOX).path, "server.admin_key")
         self.load('[server]\nadmin = "tcp:1"\nadmin_key = "k"\n' + SANDBOX)
         self.load('[server]\nadmin = ""\n' + SANDBOX)
 
     def test_no_endpoint(self) -> None:
         """A string that is no endpoint is refused in its place, a missing certificate among them."""
         for endpoint in ("", "8765", "tcp:x", "tcp:99999", "nope:1", "ssl:443:privateKey=/nowhere.pem", "tcp"):
-            mistake = self.mistake(f'[server]\nlisten = ["{endpoint}"]\n' + SANDBOX)
-            self.assertEqual(mistake.place, "server.listen[0]")
-            self.assertIn("is no endpoint", mistake.message)
+            problem = self.problem(f'[server]\nlisten = ["{endpoint}"]\n' + SANDBOX)
+            self.assertEqual(problem.path, "server.listen[0]")
+            self.assertIn("is no endpoint", problem.message)
         pem = self.write("damaged.pem", "no certificate")
         damaged = f'[server]\nlisten = ["ssl:443:interface=127.0.0.1:privateKey={pem}"]\n' + SANDBOX
-        self.assertIn("certificate", self.mistake(damaged).message)
-        self.assertIn("must name an endpoint", self.mistake("[server]\nlisten = []\n" + SANDBOX).message)
+        self.assertIn("certificate", self.problem(damaged).message)
+        self.assertIn("must name an endpoint", self.problem("[server]\nlisten = []\n" + SANDBOX).message)
 
     def test_endless_certificate(self) -> None:
         """A key or a certificate that is a pipe or a device is told, and not read for ever."""
         os.mkfifo(os.path.join(self.folder, "pipe.pem"))
         pem = self.write("there.pem", "x")
         for files in ("privateKey=/dev/zero", f"privateKey={pem}:certKey={self.folder}/pipe.pem"):
-            mistake = self.mistake(f'[server]\nlisten = ["ssl:443:interface=127.0.0.1:{files}"]\n' + SANDBOX)
-            self.assertEqual(mistake.place, "server.listen[0]")
-            self.assertIn("no ordinary file", mistake.message)
+            problem = self.problem(f'[server]\nlisten = ["ssl:443:interface=127.0.0.1:{files}"]\n' + SANDBOX)
+            self.assertEqual(problem.path, "server.listen[0]")
+            self.assertIn("no ordinary file", problem.message)
 
     def test_same_port(self) -> None:
         """Two listeners on one port are found before the system refuses the second."""
-        mistake = self.mistake('[server]\nadmin = "tcp:8765:interface=127.0.0.1"\n' + SANDBOX)
-        self.assertEqual(mistake.place, "server.admin")
-        self.assertIn("another listener", mistake.message)
+        problem = self.problem('[server]\nadmin = "tcp:8765:interface=127.0.0.1"\n' + SANDBOX)
+        self.assertEqual(problem.path, "server.admin")
+        self.assertIn("another listener", problem.message)
         self.load('[server]\nlisten = ["tcp:0:interface=127.0.0.1"]\nadmin = "tcp:0:interface=127.0.0.1"\n' + SANDBOX)
 
 
@@ -97,22 +97,20 @@ class ServerTests(ConfigTestCase):
 
     def test_contradictions(self) -> None:
         """A head commit before the pool's wait ends, and a buffer below one body, are contradictions."""
-        mistake = self.mistake("[streaming]\nhead_commit = 30\n" + SANDBOX)
-        self.assertEqual((mistake.place, mistake.line), ("streaming.head_commit", 2))
-        self.assertEqual(self.mistake("[pool]\nmax_wait = 45\n" + SANDBOX).place, "streaming.head_commit")
-        self.assertEqual(
-            self.mistake("[server]\nmax_buffered_bytes = 5\n" + SANDBOX).place, "server.max_buffered_bytes"
-        )
+        problem = self.problem("[streaming]\nhead_commit = 30\n" + SANDBOX)
+        self.assertEqual((problem.path, problem.line), ("streaming.head_commit", 2))
+        self.assertEqual(self.problem("[pool]\nmax_wait = 45\n" + SANDBOX).path, "streaming.head_commit")
+        self.assertEqual(self.problem("[server]\nmax_buffered_bytes = 5\n" + SANDBOX).path, "server.max_buffered_bytes")
 
     def test_forms(self) -> None:
         """States, origins and proxies' addresses have forms."""
-        for line, place in (
+        for line, path in (
             ('state = "postgres:x"', "state"),
             ('cors_origins = ["*"]', "cors_origins[0]"),
             ('cors_origins = ["https://x/y"]', "cors_origins[0]"),
             ('trusted_proxies = ["10.0.0.1", "proxy"]', "trusted_proxies[1]"),
         ):
-            self.assertEqual(self.mistake(f"[server]\n{line}\n" + SANDBOX).place, f"server.{place}")
+            self.assertEqual(self.problem(f"[server]\n{line}\n" + SANDBOX).path, f"server.{path}")
         self.load('[server]\nstate = "memory:"\ntrusted_proxies = ["10.0.0.0/8", "::1"]\n' + SANDBOX)
 
 
@@ -121,26 +119,26 @@ class NameTests(ConfigTestCase):
 
     def test_unique(self) -> None:
         """Two providers, clients or credentials of one provider cannot share a name."""
-        self.assertEqual(self.mistake(SANDBOX + SANDBOX).place, "providers[1].name")
-        self.assertEqual(self.mistake(provider() + CREDENTIAL).place, "providers[0].credentials[1].name")
+        self.assertEqual(self.problem(SANDBOX + SANDBOX).path, "providers[1].name")
+        self.assertEqual(self.problem(provider() + CREDENTIAL).path, "providers[0].credentials[1].name")
         again = CLIENT.replace('"k"', '"other"')
-        self.assertEqual(self.mistake(SANDBOX + CLIENT + again).place, "clients[1].name")
+        self.assertEqual(self.problem(SANDBOX + CLIENT + again).path, "clients[1].name")
         self.load(provider() + provider(name="b"))
 
     def test_odd_names(self) -> None:
         """Names that would break a log line or a header are refused."""
         for name in ("", " a", "a\\nb"):
-            self.assertEqual(self.mistake(provider(name=name)).place, "providers[0].name")
-        self.assertIn("ASCII", self.mistake(provider(name="é")).message)
+            self.assertEqual(self.problem(provider(name=name)).path, "providers[0].name")
+        self.assertIn("ASCII", self.problem(provider(name="é")).message)
 
     def test_same_key(self) -> None:
         """Two clients with one key could not be told apart, even if one gives its digest."""
         other = (
             '[[clients]]\nname = "d"\nkey = "sha256:8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a"\n'
         )
-        mistake = self.mistake(SANDBOX + CLIENT + other)
-        self.assertEqual(mistake.place, "clients[1].key")
-        self.assertIn('client "c"', mistake.message)
+        problem = self.problem(SANDBOX + CLIENT + other)
+        self.assertEqual(problem.path, "clients[1].key")
+        self.assertIn('client "c"', problem.message)
 
 
 class ProviderTests(ConfigTestCase):
@@ -148,14 +146,14 @@ class ProviderTests(ConfigTestCase):
 
     def test_kinds(self) -> None:
         """A kind that is promised and not built is told from one that nobody knows."""
-        mistake = self.mistake(provider(kind="openai-responses"))
-        self.assertEqual(mistake.message, 'kind "openai-responses" is not built yet in this version')
-        self.assertEqual(mistake.mend, "there are anthropic, bedrock, gemini, openai-chat, sandbox")
-        self.assertEqual(self.mistake(provider(kind="claude")).message, 'there is no kind "claude"')
+        problem = self.problem(provider(kind="openai-responses"))
+        self.assertEqual(problem.message, 'kind "openai-responses" is not built yet in this version')
+        self.assertEqual(problem.hint, "there are anthropic, bedrock, gemini, openai-chat, sandbox")
+        self.assertEqual(self.problem(provider(kind="claude")).message, 'there is no kind "claude"')
 
     def test_none(self) -> None:
         """Without any provider there is nothing to serve."""
-        self.assertEqual(self.mistake("").message, "are missing")
+        self.assertEqual(self.problem("").message, "are missing")
 
     def test_url_sources(self) -> None:
         """Buckets and hosts, each plainly; nothing to a kind that has no URL fetched."""
@@ -163,10 +161,10 @@ class ProviderTests(ConfigTestCase):
         (a,) = self.load(provider('url_sources = ["gs://docs", "http://images.corp:8080"]')).config.providers
         self.assertEqual(a.own.url_sources, ["gs://docs", "http://images.corp:8080"])
         for text in ("docs", "gs://docs/", "gs://docs/a", "gs://*", "https://a@b"):
-            mistake = self.mistake(provider(f'url_sources = ["gs://docs", "{text}"]'))
-            self.assertEqual(mistake.place, "providers[0].url_sources[1]")
-        mistake = self.mistake(provider('url_sources = ["gs://docs"]', kind="gemini"))
-        self.assertEqual(mistake.message, 'is no setting of kind "gemini"')
+            problem = self.problem(provider(f'url_sources = ["gs://docs", "{text}"]'))
+            self.assertEqual(problem.path, "providers[0].url_sources[1]")
+        problem = self.problem(provider('url_sources = ["gs://docs"]', kind="gemini"))
+        self.assertEqual(problem.message, 'is no setting of kind "gemini"')
 
     def test_base_url(self) -> None:
         """A base URL is the kind's default, loses its last slash, and must be one where there is no default."""
@@ -174,7 +172,7 @@ class ProviderTests(ConfigTestCase):
         self.assertEqual(a.base_url, "https://api.anthropic.com")
         (a,) = self.load(provider('base_url = "https://x/y/"')).config.providers
         self.assertEqual(a.base_url, "https://x/y")
-        self.assertEqual(self.mistake(provider(kind="openai-chat")).message, "is missing")
+        self.assertEqual(self.problem(provider(kind="openai-chat")).message, "is missing")
         for url in (
             "x",
             "ftp://x",
@@ -187,7 +185,7 @@ class ProviderTests(ConfigTestCase):
             "https://x/?a",
             "https://x y",
         ):
-            self.assertEqual(self.mistake(provider(f'base_url = "{url}"')).place, "providers[0].base_url")
+            self.assertEqual(self.problem(provider(f'base_url = "{url}"')).path, "providers[0].base_url")
 
     def test_what_is_added(self) -> None:
         """What the kind adds to a base URL may be there already, as an upstream's pages have it: it is left out."""
@@ -220,7 +218,7 @@ class ProviderTests(ConfigTestCase):
             "http://[::1]:8766",
             "http://[::ffff:127.0.0.1]:8765",
         ):
-            self.assertIn("this daemon itself", self.mistake(provider(f'base_url = "{url}"')).message)
+            self.assertIn("this daemon itself", self.problem(provider(f'base_url = "{url}"')).message)
 
     def test_in_the_clear(self) -> None:
         """Plain HTTP to another machine draws a warning, to this one none."""
@@ -229,13 +227,13 @@ class ProviderTests(ConfigTestCase):
 
     def test_credentials(self) -> None:
         """A provider needs a credential with the one secret that its kind takes; the sandbox needs none."""
-        self.assertIn("has no credentials", self.mistake(provider(credentials="")).message)
+        self.assertIn("has no credentials", self.problem(provider(credentials="")).message)
         named = '[[providers.credentials]]\nname = "c"\n'
-        self.assertIn("has no secret", self.mistake(provider(credentials=named)).message)
+        self.assertIn("has no secret", self.problem(provider(credentials=named)).message)
         both = named + 'api_key = "k"\nbearer_token = "t"\n'
-        self.assertIn("api_key and bearer_token", self.mistake(provider(credentials=both)).message)
+        self.assertIn("api_key and bearer_token", self.problem(provider(credentials=both)).message)
         other = named + 'aws = "chain"\n'
-        self.assertEqual(self.mistake(provider(credentials=other)).place, "providers[0].credentials[0].aws")
+        self.assertEqual(self.problem(provider(credentials=other)).path, "providers[0].credentials[0].aws")
         (sandbox,) = self.load(SANDBOX + named).config.providers
         self.assertEqual([c.name for c in sandbox.credentials], ["c"])
 
@@ -245,11 +243,11 @@ class ProviderTests(ConfigTestCase):
             "anthropic",
             "https://a",
             like=AnthropicMaker(),
-            mistakes=[("credentials[0].region", "is missing"), ("betas", "are odd")],
+            problems=[("credentials[0].region", "is missing"), ("betas", "are odd")],
         )
-        mistakes = self.mistakes(provider("betas = {}"))
+        problems = self.problems(provider("betas = {}"))
         self.assertEqual(
-            [(m.place, m.line) for m in mistakes],
+            [(m.path, m.line) for m in problems],
             [("providers[0].betas", 4), ("providers[0].credentials[0].region", 5)],
         )
 
@@ -274,12 +272,12 @@ class ProviderTests(ConfigTestCase):
 
     def test_bad_settings(self) -> None:
         """Overrides, proxies, files, headers and rules that cannot work are refused where they stand."""
-        for line, place in self.bad:
-            mistake = self.mistake(provider(line))
-            self.assertEqual((mistake.place, mistake.line), (f"providers[0].{place}", 4))
+        for line, path in self.bad:
+            problem = self.problem(provider(line))
+            self.assertEqual((problem.path, problem.line), (f"providers[0].{path}", 4))
 
     def test_authorities(self) -> None:
-        """A file of authorities is loaded by the check; one that is there and cannot be used is a mistake."""
+        """A file of authorities is loaded by the check; one that is there and cannot be used is an error."""
         pem = certificate()
         self.patch(os, "environ", {**os.environ, "HOME": self.folder})
         self.write("good.pem", f"Of an authority:\n{pem}\n{pem}")
@@ -299,9 +297,9 @@ class ProviderTests(ConfigTestCase):
             ("nowhere.pem", "No such file"),
         ):
             path = os.path.join(self.folder, name)
-            mistake = self.mistake(provider(f'tls = {{ ca_file = "{path}" }}'))
-            self.assertEqual((mistake.place, mistake.line), ("providers[0].tls.ca_file", 4))
-            self.assertIn(said, mistake.message)
+            problem = self.problem(provider(f'tls = {{ ca_file = "{path}" }}'))
+            self.assertEqual((problem.path, problem.line), ("providers[0].tls.ca_file", 4))
+            self.assertIn(said, problem.message)
 
     def test_good_settings(self) -> None:
         """What the documentation shows is taken."""
@@ -321,7 +319,7 @@ class ProviderTests(ConfigTestCase):
             try:
                 operator_rule(kind.value, 400)
             except ValueError:
-                self.assertEqual(self.mistake(rule).place, "providers[0].rules[0].outcome")
+                self.assertEqual(self.problem(rule).path, "providers[0].rules[0].outcome")
             else:
                 self.load(rule)
 
@@ -333,17 +331,17 @@ class ModelTests(ConfigTestCase):
         return provider() + "".join(f'[[models]]\nname = "{name}"\nroutes = [{{ provider = "a" }}]\n' for name in names)
 
     def test_dangling(self) -> None:
-        """A route to a provider that is not there, and a model without routes, are mistakes."""
-        mistake = self.mistake(provider() + '[[models]]\nname = "m"\nroutes = [\n{ provider = "b" },\n]\n')
-        self.assertEqual((mistake.place, mistake.line), ("models[0].routes[0].provider", 11))
-        self.assertEqual(mistake.mend, "there are a")
-        self.assertEqual(self.mistake(provider() + '[[models]]\nname = "m"\n').place, "models[0].routes")
+        """A route to a provider that is not there, and a model without routes, are errors."""
+        problem = self.problem(provider() + '[[models]]\nname = "m"\nroutes = [\n{ provider = "b" },\n]\n')
+        self.assertEqual((problem.path, problem.line), ("models[0].routes[0].provider", 11))
+        self.assertEqual(problem.hint, "there are a")
+        self.assertEqual(self.problem(provider() + '[[models]]\nname = "m"\n').path, "models[0].routes")
 
     def test_shadowed(self) -> None:
         """An entry that an earlier one hides draws a warning, and one that still can match does not."""
         for earlier, later in (("claude-*", "claude-sonnet-*"), ("*", "a*"), ("a", "a"), ("a*c", "a*b*c")):
             warning = self.warning(self.models(earlier, later))
-            self.assertEqual(warning.place, "models[1].name")
+            self.assertEqual(warning.path, "models[1].name")
         for earlier, later in (
             ("claude-sonnet-*", "claude-*"),
             ("a?", "a*"),
@@ -360,7 +358,7 @@ class ModelTests(ConfigTestCase):
         gemini = provider(kind="gemini")
         named = '[[models]]\nname = "gemini-3-pro"\nroutes = [{ provider = "a" }]\n'
         self.assertEqual(
-            self.warning(gemini + named).mend, "add claude-gemini-3-pro with the same routes, or say list = false"
+            self.warning(gemini + named).hint, "add claude-gemini-3-pro with the same routes, or say list = false"
         )
         alias = '[[models]]\nname = "claude-gemini-3-pro"\nroutes = [{ provider = "a", model = "gemini-3-pro" }]\n'
         for text in (gemini + named + alias, gemini + named + "list = false\n", provider() + named):
@@ -369,7 +367,7 @@ class ModelTests(ConfigTestCase):
     def test_odd_globs(self) -> None:
         """A glob that can hardly match what it seems to mean draws a warning, wherever globs stand."""
         odd = "claude-*|gpt-*"
-        for text, place in (
+        for text, path in (
             (self.models(odd), "models[0].name"),
             (provider(f'models = ["x", "{odd}"]'), "providers[0].models[1]"),
             (provider() + f'models = ["{odd}"]\n', "providers[0].credentials[0].models[0]"),
@@ -378,21 +376,21 @@ class ModelTests(ConfigTestCase):
                 "clients[0].models[0]",
             ),
         ):
-            self.assertEqual(self.warning(text).place, place)
+            self.assertEqual(self.warning(text).path, path)
 
     def test_not_served(self) -> None:
         """A route to a model that no credential may use draws a warning."""
         text = provider('models = ["x-*"]') + '[[models]]\nname = "m"\nroutes = [{ provider = "a", model = "y" }]\n'
-        self.assertEqual(self.warning(text).place, "models[0].routes[0].model")
+        self.assertEqual(self.warning(text).path, "models[0].routes[0].model")
         self.assertEqual(self.load(text.replace('"y"', '"x-1"')).warnings, [])
 
     def test_thinking_of_a_route(self) -> None:
         """What a route makes of silence has one other value, and is nothing where bodies pass as they are."""
         text = provider() + '[[models]]\nname = "claude-m"\nroutes = [{ provider = "a", thinking = "default" }]\n'
         warning = self.warning(text)
-        self.assertEqual((warning.place, warning.mend), ("models[0].routes[0].thinking", "leave it out"))
+        self.assertEqual((warning.path, warning.hint), ("models[0].routes[0].thinking", "leave it out"))
         self.assertEqual(self.load(text.replace('"anthropic"', '"gemini"')).warnings, [])
-        self.assertEqual(self.mistake(text.replace('"default"', '"high"')).place, "models[0].routes[0].thinking")
+        self.assertEqual(self.problem(text.replace('"default"', '"high"')).path, "models[0].routes[0].thinking")
 
 
 class KeyTests(ConfigTestCase):
@@ -412,18 +410,18 @@ class KeyTests(ConfigTestCase):
 
     def test_short(self) -> None:
         """A key that can be guessed draws a warning, a client's as an operator's."""
-        for text, place in ((self.client("k"), "clients[0].key"), ('[server]\nadmin_key = "k"\n', "server.admin_key")):
+        for text, path in ((self.client("k"), "clients[0].key"), ('[server]\nadmin_key = "k"\n', "server.admin_key")):
             warning = self.warning(text + SANDBOX)
-            self.assertEqual(warning.place, place)
+            self.assertEqual(warning.path, path)
             self.assertIn("can be guessed", warning.message)
 
     def test_of_a_client_and_an_operator(self) -> None:
-        """A client that shows the operators' key is an operator: a mistake, also where one of them is a digest."""
+        """A client that shows the operators' key is an operator: an error, also where one of them is a digest."""
         digest = "sha256:" + hashlib.sha256(self.long.encode()).hexdigest()
         for one, other in ((self.long, self.long), (digest, self.long)):
-            mistake = self.mistake(f'[server]\nadmin_key = "{other}"\n' + self.client(one) + SANDBOX)
-            self.assertEqual(mistake.place, "clients[0].key")
-            self.assertIn("could administrate", mistake.message)
+            problem = self.problem(f'[server]\nadmin_key = "{other}"\n' + self.client(one) + SANDBOX)
+            self.assertEqual(problem.path, "clients[0].key")
+            self.assertIn("could administrate", problem.message)
 
     def test_of_a_client_and_a_provider(self) -> None:
         """A client that holds a credential needs no gateway: it is told whose."""
@@ -439,7 +437,7 @@ class KeyTests(ConfigTestCase):
         path = self.write("main.toml", self.client(self.long) + self.client(f"x{self.long}", "d") + SANDBOX)
         os.chmod(path, 0o644)
         (warning,) = load(path, self.environ, self.makers).warnings
-        self.assertEqual((warning.file, warning.place), (path, ""))
+        self.assertEqual((warning.file, warning.path), (path, ""))
         self.assertIn("can be read by everyone", str(warning))
         self.environ["A_KEY"] = self.long
         with open(path, "w", encoding="utf-8") as file:
@@ -450,11 +448,11 @@ class KeyTests(ConfigTestCase):
         """Who believes every address's X-Forwarded-For believes none."""
         for network in ("0.0.0.0/0", "::/0"):
             warning = self.warning(f'[server]\ntrusted_proxies = ["10.0.0.0/8", "{network}"]\n' + SANDBOX)
-            self.assertEqual(warning.place, "server.trusted_proxies[1]")
+            self.assertEqual(warning.path, "server.trusted_proxies[1]")
 
-    def test_many_mistakes(self) -> None:
+    def test_many_errors(self) -> None:
         """A file that is something else altogether is told in a hundred lines, and not in as many as it has."""
-        mistakes = self.mistakes("".join(f"k{number} = 1\n" for number in range(SHOWN + 7)) + SANDBOX)
-        self.assertEqual(len(mistakes), SHOWN + 1)
-        self.assertIn("7 more are no settings here", str(ConfigError(mistakes * 2)))
-        self.assertIn(f"and {SHOWN + 2} more", str(ConfigError(mistakes * 2)))
+        problems = self.problems("".join(f"k{number} = 1\n" for number in range(SHOWN + 7)) + SANDBOX)
+        self.assertEqual(len(problems), SHOWN + 1)
+        self.assertIn("7 more are no settings here", str(ConfigError(problems * 2)))
+        self.assertIn(f"and {SHOWN + 2} more", str(ConfigError(problems * 2)))

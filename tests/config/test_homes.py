@@ -27,7 +27,7 @@ class HomelessTests(ConfigTestCase):
         loaded = self.load(SANDBOX)
         self.assertEqual(state_of(loaded.config.server.state), InMemory())
         (warning,) = loaded.warnings
-        self.assertEqual(warning.place, "server.state")
+        self.assertEqual(warning.path, "server.state")
         self.assertIn("no home directory", warning.message)
 
     def test_said(self) -> None:
@@ -37,17 +37,17 @@ class HomelessTests(ConfigTestCase):
             self.assertEqual((loaded.config.server.state, loaded.warnings), (state, []))
 
     def test_paths(self) -> None:
-        """A path that is to be in a home directory is a mistake, where it stands; one that is not used is not."""
+        """A path that is to be in a home directory is an error, where it stands; one that is not used is not."""
         secret = '[[providers.credentials]]\nname = "c"\napi_key = { file = "~/key" }\n'
-        for text, place in (
+        for text, path in (
             ('[server]\nstate = "sqlite:~/mine.db"\n', "server.state"),
             ('[log]\naccess = "~/access.log"\n', "log.access"),
             ('[capture]\nwhen = "errors"\n', "capture.directory"),
             ('include = ["~/clients/*.toml"]\nserver = { open = true }\n', "include[0]"),
             (f'[[providers]]\nname = "a"\nkind = "anthropic"\n{secret}', "providers[0].credentials[0].api_key"),
         ):
-            with self.subTest(place):
-                mistake = self.mistake(text + SANDBOX)
-                self.assertEqual(mistake.place, place)
-                self.assertIn("home directory", mistake.message)
+            with self.subTest(path):
+                problem = self.problem(text + SANDBOX)
+                self.assertEqual(problem.path, path)
+                self.assertIn("home directory", problem.message)
         self.load(f'[server]\nstate = "memory:"\n[capture]\ndirectory = "~/captures"\n{SANDBOX}')

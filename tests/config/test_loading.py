@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.config.loading import load
-from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.config.schema import Config
 from claudeproxyd.executors.gemini.maker import GeminiMaker
 from claudeproxyd.executors.vertex.maker import VertexMaker
@@ -89,7 +89,7 @@ class EnvironmentTests(ConfigTestCase):
         self.assertIn("kind gemini is not built yet", str(loaded.warnings[0]))
 
     def test_vertex(self) -> None:
-        """A service account file and a project give a vertex provider; a missing file is a mistake."""
+        """A service account file and a project give a vertex provider; a missing file is an error."""
         self.makers["vertex"] = FakeMaker("vertex", "https://v.example", ("service_account",), like=VertexMaker())
         self.environ |= {"GOOGLE_APPLICATION_CREDENTIALS": self.write("sa.json", "{}"), "GOOGLE_CLOUD_PROJECT": "p"}
         (provider,) = load(None, self.environ, self.makers).config.providers
@@ -144,34 +144,34 @@ class IncludeTests(ConfigTestCase):
         self.assertEqual([os.path.basename(name) for name in loaded.files], ["main.toml", "a.toml", "b.toml"])
 
     def test_places_are_of_the_file(self) -> None:
-        """A mistake in an included file is reported with that file's name, its own count and line."""
+        """An error in an included file is reported with that file's name, its own count and line."""
         path = self.write("more.toml", '\n[[clients]]\nname = "main"\nkey = "1"\n')
-        mistake = self.mistake('include = ["more.toml"]\n[[clients]]\nname = "main"\nkey = "0"\n' + SANDBOX)
-        self.assertEqual((mistake.file, mistake.place, mistake.line), (path, "clients[0].name", 3))
+        problem = self.problem('include = ["more.toml"]\n[[clients]]\nname = "main"\nkey = "0"\n' + SANDBOX)
+        self.assertEqual((problem.file, problem.path, problem.line), (path, "clients[0].name", 3))
 
     def test_section_twice(self) -> None:
-        """One section in two files is a mistake, whatever it says."""
+        """One section in two files is an error, whatever it says."""
         self.write("more.toml", "[pool]\nqueue = 3\n")
-        mistake = self.mistake('include = ["more.toml"]\n[pool]\nqueue = 3\n' + OPEN + SANDBOX)
-        self.assertEqual((mistake.place, mistake.line), ("pool", 1))
-        self.assertIn("main.toml too", mistake.message)
+        problem = self.problem('include = ["more.toml"]\n[pool]\nqueue = 3\n' + OPEN + SANDBOX)
+        self.assertEqual((problem.path, problem.line), ("pool", 1))
+        self.assertIn("main.toml too", problem.message)
 
     def test_section_of_an_included_file(self) -> None:
-        """A section may stand in any one file, and its mistakes are placed there."""
+        """A section may stand in any one file, and its errors are placed there."""
         self.write("more.toml", "[streaming]\nhead_commit = 50\n")
         self.assertEqual(self.load('include = ["more.toml"]\n' + OPEN + SANDBOX).config.streaming.head_commit, 50.0)
         self.write("more.toml", "[streaming]\nhead_commit = 5\n")
-        mistake = self.mistake('include = ["more.toml"]\n' + OPEN + SANDBOX)
-        self.assertTrue(mistake.file.endswith("more.toml"))
-        self.assertEqual(mistake.line, 2)
+        problem = self.problem('include = ["more.toml"]\n' + OPEN + SANDBOX)
+        self.assertTrue(problem.file.endswith("more.toml"))
+        self.assertEqual(problem.line, 2)
 
     def test_cycles(self) -> None:
         """Files that include each other, or themselves, are refused and not followed for ever."""
         self.write("more.toml", 'include = ["main.toml"]\n')
-        mistake = self.mistake('include = ["more.toml"]\n' + SANDBOX)
-        self.assertEqual(mistake.place, "include[0]")
-        self.assertIn("leads back here", mistake.message)
-        self.assertIn("leads back here", self.mistake('include = ["main.*"]\n' + SANDBOX).message)
+        problem = self.problem('include = ["more.toml"]\n' + SANDBOX)
+        self.assertEqual(problem.path, "include[0]")
+        self.assertIn("leads back here", problem.message)
+        self.assertIn("leads back here", self.problem('include = ["main.*"]\n' + SANDBOX).message)
 
     def test_twice_the_same(self) -> None:
         """A file that two globs match is read once."""
@@ -181,16 +181,16 @@ class IncludeTests(ConfigTestCase):
     def test_missing(self) -> None:
         """A glob may match nothing, which is told; a file that is named must be there."""
         warning = self.warning('include = ["none.d/*.toml"]\n' + OPEN + SANDBOX)
-        self.assertEqual((warning.place, warning.line), ("include[0]", 1))
+        self.assertEqual((warning.path, warning.line), ("include[0]", 1))
         self.assertIn("matches no file", warning.message)
-        mistakes = self.mistakes('include = ["none.toml",\n "\\u0000"]\n' + SANDBOX)
-        self.assertEqual([(m.place, m.line) for m in mistakes], [("include[0]", 1), ("include[1]", 2)])
+        problems = self.problems('include = ["none.toml",\n "\\u0000"]\n' + SANDBOX)
+        self.assertEqual([(m.path, m.line) for m in problems], [("include[0]", 1), ("include[1]", 2)])
 
     def test_all_broken_files(self) -> None:
         """Syntax errors of all files are reported at once."""
         self.write("a.toml", "x =\n")
         self.write("b.toml", "[[\n")
-        self.assertEqual(len(self.mistakes('include = ["a.toml", "b.toml"]\n' + SANDBOX)), 2)
+        self.assertEqual(len(self.problems('include = ["a.toml", "b.toml"]\n' + SANDBOX)), 2)
 
 
 class SyntaxTests(ConfigTestCase):
@@ -198,20 +198,20 @@ class SyntaxTests(ConfigTestCase):
 
     def test_line_and_column(self) -> None:
         """A syntax error carries its line and column."""
-        mistake = self.mistake("[server]\nlisten = [1 2]\n")
-        self.assertEqual((mistake.line, mistake.column), (2, 13))
-        self.assertIn("main.toml:2:13: is no TOML: Unclosed array", str(mistake))
+        problem = self.problem("[server]\nlisten = [1 2]\n")
+        self.assertEqual((problem.line, problem.column), (2, 13))
+        self.assertIn("main.toml:2:13: is no TOML: Unclosed array", str(problem))
 
     def test_end_of_document(self) -> None:
         """An error at the end of the file has a line too."""
-        mistake = self.mistake('[server]\nstate = "x')
-        self.assertEqual(mistake.line, 2)
+        problem = self.problem('[server]\nstate = "x')
+        self.assertEqual(problem.line, 2)
 
     def test_garbage(self) -> None:
-        """Bytes that are no text, nesting without end and numbers without end are mistakes like any other."""
-        self.assertIn("UTF-8", self.mistake(b"\xff\xfe").message)
-        self.assertIn("nested", self.mistake("a = " + "[" * 100_000).message)
-        self.assertIn("no TOML", self.mistake("a = " + "1" * 5_000).message)
+        """Bytes that are no text, nesting without end and numbers without end are errors like any other."""
+        self.assertIn("UTF-8", self.problem(b"\xff\xfe").message)
+        self.assertIn("nested", self.problem("a = " + "[" * 100_000).message)
+        self.assertIn("no TOML", self.problem("a = " + "1" * 5_000).message)
         self.assertIn("no file name", str(self.assertRaises(ConfigError, load, "a\0b", {}, self.makers)))
 
 
@@ -247,7 +247,7 @@ keep = "3"
 level = []
 """
         self.assertEqual(
-            [f"{m.line} {m.place} {m.message}" for m in self.mistakes(text + SANDBOX)],
+            [f"{m.line} {m.path} {m.message}" for m in self.problems(text + SANDBOX)],
             [
                 "3 server.listen must be a list of strings, and is a string",
                 "4 server.max_connections must be an integer, and is true or false",
@@ -262,8 +262,8 @@ level = []
         )
 
     def test_tables(self) -> None:
-        """A table where a list of tables belongs, and the other way round, are mistakes and no crash."""
-        messages = [m.message for m in self.mistakes("server = []\nproviders = { }\nmodels = [3]\n")]
+        """A table where a list of tables belongs, and the other way round, are errors and no crash."""
+        messages = [m.message for m in self.problems("server = []\nproviders = { }\nmodels = [3]\n")]
         self.assertEqual(messages[0], "must be a table, and is a list")
         self.assertEqual(messages[1], "must be a list of tables, and is a table")
         self.assertEqual(messages[2], "must be a table, and is an integer")
@@ -278,30 +278,30 @@ level = []
             ("1e300", "finite"),
             (str(2**70), "finite"),
         ):
-            mistake = self.mistake(f"[pool]\naffinity_ttl = {value}\n" + SANDBOX)
-            self.assertEqual((mistake.place, mistake.line), ("pool.affinity_ttl", 2))
-            self.assertIn(words, mistake.message)
-        self.assertIn("beyond", self.mistake(f"[pool]\nqueue = {2**70}\n" + SANDBOX).message)
-        self.assertIn("at least 1", self.mistake("[pool]\nmax_attempts = 0\n" + SANDBOX).message)
+            problem = self.problem(f"[pool]\naffinity_ttl = {value}\n" + SANDBOX)
+            self.assertEqual((problem.path, problem.line), ("pool.affinity_ttl", 2))
+            self.assertIn(words, problem.message)
+        self.assertIn("beyond", self.problem(f"[pool]\nqueue = {2**70}\n" + SANDBOX).message)
+        self.assertIn("at least 1", self.problem("[pool]\nmax_attempts = 0\n" + SANDBOX).message)
 
     def test_choices(self) -> None:
         """A word that is not among the choices is answered with them, and with the nearest."""
-        mistake = self.mistake('[pool]\nstrategy = "round-robbin"\n' + SANDBOX)
-        self.assertIn("round-robin, weighted, fill-first, least-busy", mistake.message)
-        self.assertEqual(mistake.mend, 'did you mean "round-robin"?')
+        problem = self.problem('[pool]\nstrategy = "round-robbin"\n' + SANDBOX)
+        self.assertIn("round-robin, weighted, fill-first, least-busy", problem.message)
+        self.assertEqual(problem.hint, 'did you mean "round-robin"?')
 
     def test_unknown_keys(self) -> None:
         """A misspelt setting is reported with its line and the one that was meant."""
-        mistake = self.mistake(SANDBOX + '\n[[providers.rules]]\noutcom = "quota"\noutcome = "quota"\nstatus = 400\n')
-        self.assertEqual((mistake.place, mistake.line), ("providers[0].rules[0].outcom", 6))
-        self.assertEqual(mistake.mend, 'did you mean "outcome"?')
-        self.assertIn("is no setting here", self.mistake("[nonsense]\n" + SANDBOX).message)
+        problem = self.problem(SANDBOX + '\n[[providers.rules]]\noutcom = "quota"\noutcome = "quota"\nstatus = 400\n')
+        self.assertEqual((problem.path, problem.line), ("providers[0].rules[0].outcom", 6))
+        self.assertEqual(problem.hint, 'did you mean "outcome"?')
+        self.assertIn("is no setting here", self.problem("[nonsense]\n" + SANDBOX).message)
 
     def test_missing(self) -> None:
-        """What is missing is reported with the line of its table, without the mistakes that follow from it."""
-        mistakes = self.mistakes("\n[[providers]]\n[[clients]]\n")
+        """What is missing is reported with the line of its table, without the errors that follow from it."""
+        problems = self.problems("\n[[providers]]\n[[clients]]\n")
         self.assertEqual(
-            [(m.place, m.line, m.message) for m in mistakes],
+            [(m.path, m.line, m.message) for m in problems],
             [
                 ("providers[0].name", 2, "is missing"),
                 ("providers[0].kind", 2, "is missing"),
@@ -318,8 +318,8 @@ level = []
             self.load(text % '{ access_key_id = "i", secret_access_key = "s" }').config.providers[0].credentials[0].aws
         )
         self.assertEqual(aws.secret_access_key.reveal(), "s")  # type: ignore[union-attr]
-        mistake = self.mistake(text % '"hunter2"')
-        self.assertEqual(mistake.message, 'must be "chain" or a table')
+        problem = self.problem(text % '"hunter2"')
+        self.assertEqual(problem.message, 'must be "chain" or a table')
         self.assertEqual(
-            self.mistake(text % '{ access_key_id = "i" }').place, "providers[0].credentials[0].aws.secret_access_key"
+            self.problem(text % '{ access_key_id = "i" }').path, "providers[0].credentials[0].aws.secret_access_key"
         )

@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.config.loading import load
-from claudeproxyd.config.mistakes import ConfigError
 from claudeproxyd.config.reload import difference, put_in_force
 from claudeproxyd.config.schema import Config
 from tests.config.support import SANDBOX, ConfigTestCase
@@ -31,8 +31,8 @@ class StartTests(ConfigTestCase):
     def test_empty_include(self) -> None:
         """Where files are included that may have held the clients, none of them opens nothing; it is said why."""
         error = self.assertRaises(ConfigError, self.load, INCLUDE + SANDBOX)
-        (mistake,) = error.mistakes
-        self.assertEqual((mistake.place, mistake.line), ("include", 1))
+        (problem,) = error.errors
+        self.assertEqual((problem.path, problem.line), ("include", 1))
         self.assertIn("include[0] matches no file", str(error))
         self.assertIn("server.open = true", str(error))
 
@@ -41,18 +41,18 @@ class StartTests(ConfigTestCase):
         for listen in (HERE, EVERYWHERE):
             loaded = self.load(INCLUDE + "[server]\nopen = true\n" + listen + SANDBOX)
             self.assertIn("matches no file", str(loaded.warnings[0]))
-        self.assertIn("can be reached by others", self.mistake("[server]\n" + EVERYWHERE + SANDBOX).message)
+        self.assertIn("can be reached by others", self.problem("[server]\n" + EVERYWHERE + SANDBOX).message)
 
     def test_chosen_beside_clients(self) -> None:
         """A file that lets anybody call and has clients does not know what it wants."""
-        self.assertEqual(self.mistake("[server]\nopen = true\n" + CLIENT + SANDBOX).place, "server.open")
+        self.assertEqual(self.problem("[server]\nopen = true\n" + CLIENT + SANDBOX).path, "server.open")
 
     def test_digest_of_nothing(self) -> None:
         """``printf %s "$KEY" | sha256sum`` without a KEY makes a digest that an empty key would fit."""
         for empty in (hashlib.sha256(b"").hexdigest(), hashlib.sha256(b"").hexdigest().upper()):
-            mistake = self.mistake(f'[[clients]]\nname = "c"\nkey = "sha256:{empty}"\n' + SANDBOX)
-            self.assertEqual(mistake.place, "clients[0].key")
-            self.assertIn("nothing at all", mistake.message)
+            problem = self.problem(f'[[clients]]\nname = "c"\nkey = "sha256:{empty}"\n' + SANDBOX)
+            self.assertEqual(problem.path, "clients[0].key")
+            self.assertIn("nothing at all", problem.message)
 
 
 class ReloadTests(ConfigTestCase):
@@ -114,14 +114,14 @@ class FilesTests(ConfigTestCase):
     """Files of the configuration are ordinary, bounded, and there."""
 
     def test_pipe(self) -> None:
-        """A pipe that nobody writes to is a mistake, and not a wait for ever; so are devices and folders."""
+        """A pipe that nobody writes to is an error, and not a wait for ever; so are devices and folders."""
         os.mkfifo(os.path.join(self.folder, "pipe.toml"))
         for name in ("pipe.toml", "/dev/zero", "/dev/full"):
-            mistake = self.mistake(f'include = ["{name}"]\n' + CLIENT + SANDBOX)
-            self.assertIn("no ordinary file", mistake.message)
-            self.assertTrue(mistake.file.endswith(name))
+            problem = self.problem(f'include = ["{name}"]\n' + CLIENT + SANDBOX)
+            self.assertIn("no ordinary file", problem.message)
+            self.assertTrue(problem.file.endswith(name))
         os.mkdir(os.path.join(self.folder, "folder.toml"))
-        self.assertIn("Is a directory", self.mistake('include = ["folder.toml"]\n' + CLIENT + SANDBOX).message)
+        self.assertIn("Is a directory", self.problem('include = ["folder.toml"]\n' + CLIENT + SANDBOX).message)
 
     def test_slashes(self) -> None:
         """However many slashes a glob has in front or between, it is looked for and found missing, in no time."""
@@ -132,8 +132,8 @@ class FilesTests(ConfigTestCase):
         """So is a file that is too large to be meant; nothing is read beyond the bound."""
         with open(self.write("large.toml", ""), "wb") as file:
             file.truncate(10 * 2**30)
-        mistake = self.mistake('include = ["large.toml"]\n' + CLIENT + SANDBOX)
-        self.assertIn("no ordinary file of at most 4 MiB", mistake.message)
+        problem = self.problem('include = ["large.toml"]\n' + CLIENT + SANDBOX)
+        self.assertIn("no ordinary file of at most 4 MiB", problem.message)
 
     def closed(self, module: Any, name: str, folder: str) -> None:
         """*folder* may not be looked into; patched, since root may look into any."""
@@ -155,7 +155,7 @@ class FilesTests(ConfigTestCase):
         self.closed(os, "stat", os.path.join(self.folder, "deep/er"))
         text = "[server]\nopen = true\n" + SANDBOX
         for pattern in ("clients.d/*.toml", "deep/**/*.toml", "deep/*/clients/*.toml", "deep/er/clients/*.toml"):
-            mistake = self.mistake(f'include = ["{pattern}"]\n' + text)
-            self.assertEqual(mistake.place, "include[0]")
-            self.assertIn("cannot be read: Permission denied", mistake.message)
+            problem = self.problem(f'include = ["{pattern}"]\n' + text)
+            self.assertEqual(problem.path, "include[0]")
+            self.assertIn("cannot be read: Permission denied", problem.message)
         self.assertEqual(len(self.load('include = ["deep/*.toml", "other/*/x.toml"]\n' + text).warnings), 2)

@@ -81,7 +81,7 @@ class ReadingTests(OwnTestCase):
 
     def test_errors(self) -> None:
         """Errors have their place, their line and their fix, as with all settings."""
-        for line, place, message, fix in (
+        for line, path, message, fix in (
             ("voise = 1", "voise", "is no setting here", 'did you mean "voice"?'),
             ("voice = 1", "voice", "must be a string, and is an integer", ""),
             ('voice = "hihg"', "voice", "must be one of low, high", 'did you mean "high"?'),
@@ -90,31 +90,31 @@ class ReadingTests(OwnTestCase):
             ('signing = { key = "k", rounds = 0 }', "signing.rounds", "must be at least 1", ""),
             ("own = {}", "own", "is no setting here", ""),
         ):
-            mistake = self.mistake(PROVIDER + line + "\n" + CREDENTIAL)
+            problem = self.problem(PROVIDER + line + "\n" + CREDENTIAL)
             self.assertEqual(
-                (mistake.place, mistake.line, mistake.message, mistake.mend),
-                (f"providers[0].{place}", 4, message, fix),
+                (problem.path, problem.line, problem.message, problem.hint),
+                (f"providers[0].{path}", 4, message, fix),
             )
-        mistake = self.mistake(PROVIDER + CREDENTIAL + 'zone = "a"\n')
-        self.assertEqual((mistake.place, mistake.line), ("providers[0].credentials[0].zone", 7))
+        problem = self.problem(PROVIDER + CREDENTIAL + 'zone = "a"\n')
+        self.assertEqual((problem.path, problem.line), ("providers[0].credentials[0].zone", 7))
 
     def test_another_kinds(self) -> None:
         """What another kind has is told from what none has; empty, it means nothing and may be there."""
-        mistake = self.mistake(PROVIDER.replace("own", "anthropic") + 'voice = "low"\n' + CREDENTIAL)
-        self.assertEqual(mistake.message, 'is no setting of kind "anthropic"')
-        self.assertEqual(mistake.mend, "leave it out; it is one of own")
-        mistake = self.mistake(PROVIDER + CREDENTIAL + 'region = "us-east-1"\n')
+        problem = self.problem(PROVIDER.replace("own", "anthropic") + 'voice = "low"\n' + CREDENTIAL)
+        self.assertEqual(problem.message, 'is no setting of kind "anthropic"')
+        self.assertEqual(problem.hint, "leave it out; it belongs to own")
+        problem = self.problem(PROVIDER + CREDENTIAL + 'region = "us-east-1"\n')
         self.assertEqual(
-            (mistake.place, mistake.mend), ("providers[0].credentials[0].region", "leave it out; it is one of bedrock")
+            (problem.path, problem.hint), ("providers[0].credentials[0].region", "leave it out; it belongs to bedrock")
         )
         self.load(PROVIDER + "betas = { add = [], drop = [] }\ndrop_fields = []\n" + CREDENTIAL + 'region = ""\n')
 
     def test_unknown_kind(self) -> None:
         """Where the kind is unknown, that is the one thing to be said of what some kind has."""
-        mistake = self.mistake(PROVIDER.replace("own", "onw") + 'voice = "high"\n' + CREDENTIAL + "zone = 3\n")
-        self.assertEqual((mistake.place, mistake.message), ("providers[0].kind", 'there is no kind "onw"'))
+        problem = self.problem(PROVIDER.replace("own", "onw") + 'voice = "high"\n' + CREDENTIAL + "zone = 3\n")
+        self.assertEqual((problem.path, problem.message), ("providers[0].kind", 'there is no kind "onw"'))
         self.assertEqual(
-            [each.place for each in self.mistakes('[[providers]]\nname = "p"\nkind = ["own"]\nvoise = 1\n')],
+            [each.path for each in self.problems('[[providers]]\nname = "p"\nkind = ["own"]\nvoise = 1\n')],
             ["providers[0].kind", "providers[0].voise"],
         )
 
@@ -123,7 +123,7 @@ class ReadingTests(OwnTestCase):
         self.makers["own"] = FakeMaker("own", "", (), credential_settings=OwnCredential)
         self.assertEqual(self.provider(PROVIDER).credentials[0].own, OwnCredential())
         self.makers["own"] = FakeMaker("own", "", (), credential_settings=Signing)
-        self.assertEqual(self.mistake(PROVIDER).mend, "add [[providers.credentials]] with a name")
+        self.assertEqual(self.problem(PROVIDER).hint, "add [[providers.credentials]] with a name")
 
     def test_names(self) -> None:
         """No built-in kind has a setting by the name of one that all kinds have."""

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from claudeproxyd.config import preflight
+from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import load
-from claudeproxyd.config.mistakes import ConfigError, Mistake
 from tests.config.support import SANDBOX, ConfigTestCase
 
 
@@ -26,15 +26,15 @@ class WritingTests(ConfigTestCase):
         self.write("there/file", "")
         self.patch(os, "environ", {**os.environ, "HOME": self.folder})
 
-    def found(self, text: str) -> list[Mistake]:
-        """The mistakes of a ``--check``."""
+    def found(self, text: str) -> list[Problem]:
+        """The errors of a ``--check``."""
         path = self.write("main.toml", text + SANDBOX)
         before = sorted(os.walk("."))
         try:
             load(path, self.environ, self.makers, tries_paths=True)
             return []
         except ConfigError as error:
-            return list(error.mistakes)
+            return list(error.errors)
         finally:
             self.assertEqual(sorted(os.walk(".")), before)
 
@@ -56,7 +56,7 @@ class WritingTests(ConfigTestCase):
         self.patch(preflight, "access", lambda path, mode: os.path.abspath(path) not in refused)
 
     def test_places_that_will_do(self) -> None:
-        """What is there and can be written, or can be made, is no mistake; nor is what is not used."""
+        """What is there and can be written, or can be made, is no error; nor is what is not used."""
         for text in (
             self.state("there/state.db"),
             self.state("there/file"),
@@ -75,8 +75,8 @@ class WritingTests(ConfigTestCase):
             self.assertEqual(self.found(text), [], text)
 
     def test_places_that_cannot_be(self) -> None:
-        """What cannot be made is a mistake, with what is in the way, its place and a mend."""
-        for text, place, way in (
+        """What cannot be made is an error, with what is in the way, its place and a hint."""
+        for text, path, way in (
             (self.state("file/state.db"), "server.state", "file is no folder"),
             (self.state("file/deep/state.db"), "server.state", "file is no folder"),
             (self.state("there"), "server.state", "there is a folder"),
@@ -89,14 +89,14 @@ class WritingTests(ConfigTestCase):
             (self.listen("file"), "server.listen[1]", "file is there already, and no socket"),
             ('[server]\nadmin = "unix:new/socket"\n', "server.admin", "new is not there"),
         ):
-            (mistake,) = self.found(text)
-            self.assertEqual((mistake.place, mistake.line > 0), (place, True))
-            self.assertTrue(mistake.message.endswith(way), mistake.message)
-            self.assertTrue(mistake.mend)
+            (problem,) = self.found(text)
+            self.assertEqual((problem.path, problem.line > 0), (path, True))
+            self.assertTrue(problem.message.endswith(way), problem.message)
+            self.assertTrue(problem.hint)
 
     def test_places_that_may_not_be(self) -> None:
         """So is what this user may not write."""
-        for refused, text, place in (
+        for refused, text, path in (
             ("there", self.state("there/file"), "server.state"),
             ("there/file", self.state("there/file"), "server.state"),
             ("there", self.state("there/new/deep/state.db"), "server.state"),
@@ -107,15 +107,15 @@ class WritingTests(ConfigTestCase):
             ("there", self.listen("there/socket"), "server.listen[1]"),
         ):
             self.refuse(refused)
-            (mistake,) = self.found(text)
-            self.assertEqual(mistake.place, place)
-            self.assertTrue(mistake.message.endswith(f"{refused} cannot be written"), mistake.message)
+            (problem,) = self.found(text)
+            self.assertEqual(problem.path, path)
+            self.assertTrue(problem.message.endswith(f"{refused} cannot be written"), problem.message)
 
     def test_folders_that_cannot_be_entered(self) -> None:
         """In a folder whose entries may be written and not reached nothing can be made."""
         self.patch(preflight, "access", lambda path, mode: not mode & os.X_OK)
         text = self.captures("there") + '[server]\nstate = "memory:"\n'
-        self.assertEqual([mistake.place for mistake in self.found(text)], ["capture.directory"])
+        self.assertEqual([problem.path for problem in self.found(text)], ["capture.directory"])
 
     def test_access_log_that_is_there(self) -> None:
         """A log that others made may stand in a folder that is not ours."""
@@ -123,7 +123,7 @@ class WritingTests(ConfigTestCase):
         self.assertEqual(self.found(self.access("there/file")), [])
 
     def test_socket_in_use(self) -> None:
-        """A daemon that runs is no mistake: its socket will be free."""
+        """A daemon that runs is no error: its socket will be free."""
         listening = socket.socket(socket.AF_UNIX)
         self.addCleanup(listening.close)
         listening.bind("there/socket")
@@ -133,7 +133,7 @@ class WritingTests(ConfigTestCase):
         """``~`` is this user's home."""
         self.patch(os, "environ", {**os.environ, "HOME": os.path.join(self.folder, "file")})
         text = self.captures("~/c") + self.state("~/state.db") + self.access("~/access.log")
-        places = [mistake.place for mistake in self.found(text) if "file is no folder" in mistake.message]
+        places = [problem.path for problem in self.found(text) if "file is no folder" in problem.message]
         self.assertEqual(sorted(places), ["capture.directory", "log.access", "server.state"])
 
     def test_not_at_a_start(self) -> None:
@@ -144,7 +144,7 @@ class WritingTests(ConfigTestCase):
 class NamesTests(ConfigTestCase):
     """Names of providers that lead back here."""
 
-    def found(self, url: str, *addresses: str, resolve: Callable[..., Any] | None = None) -> list[Mistake]:
+    def found(self, url: str, *addresses: str, resolve: Callable[..., Any] | None = None) -> list[Problem]:
         """The mistakes of a ``--check`` where every name has these addresses."""
         self.asked: list[str] = []
 
@@ -160,14 +160,14 @@ class NamesTests(ConfigTestCase):
         try:
             load(path, self.environ, self.makers, tries_paths=True)
         except ConfigError as error:
-            return list(error.mistakes)
+            return list(error.errors)
         return []
 
     def test_own(self) -> None:
         """A name with an address of this machine's, at a port that the daemon listens on, is the daemon."""
         for port in (18443, 18444):
-            (mistake,) = self.found(f"https://me.example:{port}", "192.0.2.1", "127.0.0.1")
-            self.assertEqual((mistake.place, "this daemon itself" in mistake.message), ("providers[0].base_url", True))
+            (problem,) = self.found(f"https://me.example:{port}", "192.0.2.1", "127.0.0.1")
+            self.assertEqual((problem.path, "this daemon itself" in problem.message), ("providers[0].base_url", True))
 
     def test_others(self) -> None:
         """Other machines' addresses, and names that have none, are fine; other ports are not even asked for."""

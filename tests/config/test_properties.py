@@ -1,4 +1,4 @@
-"""Whatever a file holds, the answer is a configuration or a list of mistakes."""
+"""Whatever a file holds, the answer is a configuration or a list of errors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.config.config_paths import lines_of
+from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.config.loading import load
-from claudeproxyd.config.mistakes import ConfigError
-from claudeproxyd.config.places import lines_of
 from claudeproxyd.config.reading import hints_of, members_of
 from claudeproxyd.config.report import report
 from claudeproxyd.config.schema import Capture, Config, Log, Pool, Timeouts
@@ -90,8 +90,8 @@ class PropertyTests(SynchronousTestCase):
             try:
                 report(load(file.name, {}, MAKERS), MAKERS)
             except ConfigError as error:
-                for mistake in error.mistakes:
-                    self.assertTrue(mistake.message, str(error))
+                for problem in error.errors:
+                    self.assertTrue(problem.message, str(error))
 
     @settings(max_examples=100, deadline=None)
     @given(st.dictionaries(KEYS, TREES, max_size=4).map(lambda tree: {k: v for k, v in tree.items() if k != "include"}))

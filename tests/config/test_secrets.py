@@ -31,9 +31,9 @@ class SecretTests(ConfigTestCase):
         self.environ["TEAM_KEY"] = "sk-2"
         self.assertEqual(self.secret('{ env = "TEAM_KEY" }').reveal(), "sk-2")
         self.environ["TEAM_KEY"] = ""
-        mistake = self.mistake(PROVIDER + '{ env = "TEAM_KEY" }')
-        self.assertEqual((mistake.place, mistake.line), (PLACE, 6))
-        self.assertIn("$TEAM_KEY is not set", mistake.message)
+        problem = self.problem(PROVIDER + '{ env = "TEAM_KEY" }')
+        self.assertEqual((problem.path, problem.line), (PLACE, 6))
+        self.assertIn("$TEAM_KEY is not set", problem.message)
 
     def test_file(self) -> None:
         """A file beside the configuration is read without the end of its line, and its path is kept."""
@@ -47,9 +47,9 @@ class SecretTests(ConfigTestCase):
         path = self.write("run/credentials/team-a", "sk-4\n")
         for written in ("$CREDENTIALS_DIRECTORY/team-a", "${CREDENTIALS_DIRECTORY}/team-a"):
             self.environ.pop("CREDENTIALS_DIRECTORY", None)
-            mistake = self.mistake(f'{PROVIDER}{{ file = "{written}" }}')
-            self.assertIn("$CREDENTIALS_DIRECTORY is not set", mistake.message)
-            self.assertIn("systemd-run", mistake.mend)
+            problem = self.problem(f'{PROVIDER}{{ file = "{written}" }}')
+            self.assertIn("$CREDENTIALS_DIRECTORY is not set", problem.message)
+            self.assertIn("systemd-run", problem.hint)
             self.environ["CREDENTIALS_DIRECTORY"] = os.path.dirname(path)
             secret = self.secret(f'{{ file = "{written}" }}')
             self.assertEqual((secret.reveal(), secret.path), ("sk-4", path))
@@ -57,7 +57,7 @@ class SecretTests(ConfigTestCase):
         self.assertEqual(self.secret('{ file = "a$HOME/$b" }').path, path)
 
     def test_bad_files(self) -> None:
-        """A file that is missing, empty, binary, huge or none at all is a mistake at its place."""
+        """A file that is missing, empty, binary, huge or none at all is an error at its place."""
         self.write("empty", "\n")
         self.write("binary", b"\xff")
         self.write("huge", b"x" * 1_048_577)
@@ -71,15 +71,15 @@ class SecretTests(ConfigTestCase):
             ("pipe", "no ordinary file"),
             ("\\u0000", "impossible name"),
         ):
-            mistake = self.mistake(f'{PROVIDER}{{ file = "{name}" }}')
-            self.assertEqual(mistake.place, PLACE)
-            self.assertIn(words, mistake.message)
+            problem = self.problem(f'{PROVIDER}{{ file = "{name}" }}')
+            self.assertEqual(problem.path, PLACE)
+            self.assertIn(words, problem.message)
 
     def test_file_for_everyone(self) -> None:
         """A secret that everyone on the machine can read draws a warning."""
         os.chmod(self.write("open", "sk"), 0o644)
         warning = self.warning(PROVIDER + '{ file = "open" }')
-        self.assertEqual((warning.place, warning.mend), (PLACE, "chmod o-r"))
+        self.assertEqual((warning.path, warning.hint), (PLACE, "chmod o-r"))
 
     def test_digest(self) -> None:
         """A client's key may be its digest, in either case of letters; a provider's secret may not."""
@@ -87,23 +87,23 @@ class SecretTests(ConfigTestCase):
         key = self.load(f'{CLIENT}"sha256:{digest.upper()}"').config.clients[0].key
         self.assertEqual(key.digest, Secret("key").digest)
         self.assertRaises(ValueError, key.reveal)
-        self.assertIn("64 hexadecimal", self.mistake(CLIENT + '"sha256:abc"').message)
-        self.assertIn("only in [[clients]]", self.mistake(f'{PROVIDER}"sha256:{digest}"').message)
+        self.assertIn("64 hexadecimal", self.problem(CLIENT + '"sha256:abc"').message)
+        self.assertIn("only in [[clients]]", self.problem(f'{PROVIDER}"sha256:{digest}"').message)
 
     def test_other_shapes(self) -> None:
-        """Any other table, and an empty string, are mistakes."""
+        """Any other table, and an empty string, are errors."""
         for written in ("{}", "{ env = 1 }", '{ env = "A", file = "b" }', '{ vault = "x" }', '""'):
-            self.assertEqual(self.mistake(PROVIDER + written).place, PLACE)
-        self.assertIn("a secret, and is an integer", self.mistake(PROVIDER + "3").message)
+            self.assertEqual(self.problem(PROVIDER + written).path, PLACE)
+        self.assertIn("a secret, and is an integer", self.problem(PROVIDER + "3").message)
 
     def test_fits_a_header(self) -> None:
         """A key with a line break or a blank at its end would break the request's head, and is refused."""
         for written in ('"a\\nb"', '"a "', '"ä"'):
-            self.assertIn("no header takes", self.mistake(PROVIDER + written).message)
-            self.assertEqual(self.mistake(CLIENT + written).place, "clients[0].key")
+            self.assertIn("not allowed in a header", self.problem(PROVIDER + written).message)
+            self.assertEqual(self.problem(CLIENT + written).path, "clients[0].key")
 
     def test_never_shown(self) -> None:
-        """A secret that was written in any wrong place or shape is in no mistake, repr or string."""
+        """A secret that was written in any wrong place or shape is in no error, repr or string."""
         secret = "sk-ant-hunter2"
         for written in (
             f'{{ env = "{secret}" }}',
@@ -115,15 +115,15 @@ class SecretTests(ConfigTestCase):
             f'"sha256:{secret}"',
         ):
             for text in (PROVIDER, CLIENT):
-                for mistake in self.mistakes(text + written):
-                    self.assertNotIn("hunter2", str(mistake) + repr(mistake))
+                for problem in self.problems(text + written):
+                    self.assertNotIn("hunter2", str(problem) + repr(problem))
         word = PROVIDER.replace("api_key", "service_account")
-        self.assertNotIn("hunter2", "".join(map(str, self.mistakes(f'{word}"{secret}"'))))
+        self.assertNotIn("hunter2", "".join(map(str, self.problems(f'{word}"{secret}"'))))
         self.assertNotIn("hunter2", repr(self.load(f'{PROVIDER}"{secret}"').config))
         self.assertNotIn("hunter2", f"{Secret(secret)} {Secret(secret)!r}")
 
     def test_passwords_in_urls(self) -> None:
-        """Passwords of proxies and stores, and header values, stay out of mistakes and of reprs."""
+        """Passwords of proxies and stores, and header values, stay out of errors and of reprs."""
         for line in (
             'proxy = "http://u:hunter2@p:1"',
             'headers = { authorization = "hunter2" }',
@@ -138,7 +138,7 @@ class SecretTests(ConfigTestCase):
             'headers = { authorization = "hunter2\\n" }',
         ):
             text = PROVIDER.replace('"anthropic"\n', f'"anthropic"\n{line}\n') + '"k"'
-            self.assertNotIn("hunter2", str(self.mistake(text)))
+            self.assertNotIn("hunter2", str(self.problem(text)))
 
     def test_equality(self) -> None:
         """Secrets are the same when the value and the file are; a reload tells them apart by it."""

@@ -64,14 +64,14 @@ class CheckingTests(ConfigTestCase):
     """As the check of a configuration tells it."""
 
     def test_redis_without_its_extra(self) -> None:
-        """A Redis that the installation cannot talk to is a mistake with its mend, before anything starts."""
+        """A Redis that the installation cannot talk to is an error with its hint, before anything starts."""
         self.patch(state, "find_spec", lambda name: None)
-        mistake = self.mistake('[server]\nstate = "redis://h"\n' + SANDBOX)
-        self.assertEqual((mistake.place, mistake.line), ("server.state", 2))
-        self.assertIn("pip install 'claudeproxyd[redis]'", str(mistake))
+        problem = self.problem('[server]\nstate = "redis://h"\n' + SANDBOX)
+        self.assertEqual((problem.path, problem.line), ("server.state", 2))
+        self.assertIn("pip install 'claudeproxyd[redis]'", str(problem))
 
     def test_database_of_another_program(self) -> None:
-        """The state is not put into somebody else's database, and that is not renamed away: it is a mistake."""
+        """The state is not put into somebody else's database, and that is not renamed away: it is an error."""
         path = self.write("songs.db", "")
         text = f'[server]\nstate = "sqlite:{path}"\n' + SANDBOX
         self.load(text)
@@ -85,9 +85,9 @@ class CheckingTests(ConfigTestCase):
             connection.executescript(statement)
             connection.close()
             if foreign:
-                mistake = self.mistake(text)
-                self.assertEqual((mistake.place, mistake.line), ("server.state", 2))
-                self.assertIn("another program's database", mistake.message)
+                problem = self.problem(text)
+                self.assertEqual((problem.path, problem.line), ("server.state", 2))
+                self.assertIn("another program's database", problem.message)
             else:
                 self.load(text)
         os.mkfifo(os.path.join(self.folder, "pipe"))
@@ -107,9 +107,9 @@ class CheckingTests(ConfigTestCase):
 
         (provider,) = self.load(section("anthropic")).config.providers
         self.assertEqual(provider.credentials[0].oauth.refresh_token.reveal(), "refresh-1")
-        self.assertEqual(self.mistake(section("gemini")).place, "providers[0].credentials[0].oauth")
+        self.assertEqual(self.problem(section("gemini")).path, "providers[0].credentials[0].oauth")
         for url in ("http://login.example/token", "login.example"):
             self.assertEqual(
-                self.mistake(section("anthropic", url)).place, "providers[0].credentials[0].oauth.token_url"
+                self.problem(section("anthropic", url)).path, "providers[0].credentials[0].oauth.token_url"
             )
         self.load(section("anthropic", "http://127.0.0.1:1/token"))

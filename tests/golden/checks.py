@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.blocks import BlockMachine
-from claudeproxyd.messages.reader import Damaged, ModelFault
+from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.types import Evidence, Phase
 from claudeproxyd.translate.conversation import Unsupported
@@ -88,11 +88,11 @@ class Checks:
         before = messages[: said.index(True)] if any(said) else messages
         request = {**case.request, "messages": before}
         earlier = self.translator.translated(replace(case, request=request), Signatures(lambda: 1.0))
-        return str(earlier.said.key(words))
+        return str(earlier.digest.key(words))
 
     def check_kept(self, test: Any, case: Case, signatures: Signatures, seen: dict[str, str]) -> None:
         for key, signature in case.kept.items():
-            test.assertEqual(signatures.recall(self.key_of(seen.get(key, key), case)), signature, key)
+            test.assertEqual(signatures.lookup(self.key_of(seen.get(key, key), case)), signature, key)
         if case.kept:
             test.assertEqual(len(signatures), len(case.remembered | case.kept))
 
@@ -183,7 +183,7 @@ class Checks:
             batches, reader = self.read_stream(case, reads, self.remembering(case))
         except ModelFault:
             return Evidence(family, Phase.STREAM, 200, failure="model_fault")
-        except (Damaged, BlockError):
+        except (MalformedAnswer, BlockError):
             return Evidence(family, Phase.STREAM, 200, failure="malformed")
         if batches[-1].error is not None:
             return Evidence(family, Phase.STREAM, 200, body=batches[-1].error)

@@ -131,7 +131,7 @@ def play(test: SynchronousTestCase, session: Session, memory: Callable[[], Signa
         test.assertEqual(message, case.matched(message, turn.answer, seen), case.name)
         check_message(turn, message)
         for key, signature in turn.kept.items():
-            test.assertEqual(signatures.recall(CHECKS.key_of(seen.get(key, key), case)), signature, key)
+            test.assertEqual(signatures.lookup(CHECKS.key_of(seen.get(key, key), case)), signature, key)
         messages.append({"role": "assistant", "content": message["content"]})
         contents += [{"role": "model", "parts": turn.returned}] if turn.returned else []
         kept = {**kept, **{seen.get(key, key): signature for key, signature in turn.kept.items()}}

@@ -60,7 +60,7 @@ BROKEN_LATER = {
     "cut in a frame": answers.cut_stream([*answers.start_frames(), answers.text_frame("half"), b"event: content_bl"]),
     "damaged frame": answers.stream(
         [*answers.start_frames(), answers.text_frame("half"), b"event: content_block_delta\ndata: {oh no\n\n"],
-        pace=0.1,  # in one read with the content it would be hidden still
+        apart=True,  # in one read with the content it would be hidden still
     ),
     "without its stop": answers.stream(answers.frames("half")[:-1]),
 }
@@ -156,7 +156,7 @@ async def test_break_after_content_is_told(start_daemon: StartDaemon, upstream: 
 async def test_error_of_the_upstream_in_a_stream_passes(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """An error event that the upstream itself sends after content reaches the client once, and nothing follows."""
     frames = [*answers.start_frames(), answers.text_frame("half"), answers.error_frame()]
-    upstream.script(answers.stream(frames, pace=0.1))
+    upstream.script(answers.stream(frames, apart=True))
     daemon = await start_daemon(provider(upstream))
     answer = await wire.post(daemon.port, STREAMED)
     kinds = wire.types(answer.events)

@@ -472,9 +472,12 @@ async def test_gemini_fails(start_daemon: StartDaemon, house: House, failure: An
 @pytest.mark.parametrize(
     ("of_google", "failure"),
     [
-        (False, answers.stream([*answers.start_frames(), answers.text_frame("half"), answers.error_frame()], pace=0.1)),
+        (
+            False,
+            answers.stream([*answers.start_frames(), answers.text_frame("half"), answers.error_frame()], apart=True),
+        ),
         (False, answers.cut_stream([*answers.start_frames(), answers.text_frame("half")])),
-        (True, gemini.stream(gemini.said("half"), _BUSY, pace=0.1)),
+        (True, gemini.stream(gemini.said("half"), _BUSY, apart=True)),
         (True, answers.cut_stream([gemini.frame(gemini.said("half"))])),
         (True, gemini.stream(gemini.said("half"))),
     ],
@@ -519,7 +522,7 @@ async def test_not_sent_where_it_cannot_be_carried(
         answer = await chat.post()
         assert (answer.status, answer.json["error"]["type"]) == (429, "rate_limit_error"), answer.body
         assert "ready again in" in answer.json["error"]["message"]
-    assert reactor.seconds() - began < 2.0
+    assert reactor.seconds() - began < 15.0  # with a wait in the queue it would be thirty seconds and more
     assert house.asked == (1, 0)
 
 
@@ -527,14 +530,14 @@ async def test_not_sent_where_it_cannot_be_carried(
 @ensureDeferred
 async def test_waits_for_claude(start_daemon: StartDaemon, house: House, more: Json, content: Any) -> None:
     """Where Claude is out for seconds only, such a request waits for it; others are answered by Gemini meanwhile."""
-    brief = answers.error(429, "rate_limit_error", "slow down", retry_after="6")
+    brief = answers.error(429, "rate_limit_error", "slow down", retry_after="2")
     house.claude.says(brief, [text("Claude after all.")])
     house.google.says([text("Gemini.")])
     daemon = await start_daemon(house.config)
     began = reactor.seconds()
     assert await Chat(daemon).ask("Anything.") == "google"
     assert await Chat(daemon, request=more).ask(content) == "claude"
-    assert 1.9 < reactor.seconds() - began < 5.0
+    assert reactor.seconds() - began > 1.9
     assert house.asked == (2, 1)
 
 
@@ -744,7 +747,7 @@ async def test_claude_code(start_daemon: StartDaemon, house: House, tmp_path: Pa
     """Claude Code reads a file, writes another, and ends well, though Claude is out and Gemini writes the second."""
     house.google_is(Gemini(model))
     (tmp_path / "in.txt").write_text("the words in it")
-    brief = answers.error(429, "rate_limit_error", "slow down", retry_after="6")
+    brief = answers.error(429, "rate_limit_error", "slow down", retry_after="2")
     wrote = tmp_path / "out.txt"
     house.claude.says([thinking(""), use("Read", file_path=str(tmp_path / "in.txt"))], brief, [text("All done.")])
     house.google.says([use("Write", file_path=str(wrote), content="words of Gemini's")], GOOGLE_OUT)

@@ -35,11 +35,11 @@ def behind(upstream: Gemini, *keys: str, models: str = AS_GEMINI) -> str:
     return models + provider(upstream, *(keys or ("key-a", "key-b")), kind="gemini")
 
 
-def in_array(*responses: Any, pace: float = 0.0) -> Answer:
+def in_array(*responses: Any, apart: bool = False) -> Answer:
     """A stream in the other framing: one JSON array, as it grows."""
     first, *rest = (json.dumps(response, indent=2).encode() for response in responses)
     parts = [b"[" + first, *(b"\n,\r\n" + each for each in rest), b"\n]"]
-    return answers.stream(parts, pace=pace, headers={"content-type": "application/json; charset=UTF-8"})
+    return answers.stream(parts, apart=apart, headers={"content-type": "application/json; charset=UTF-8"})
 
 
 # -- the script is Google's API, as far as Google's SDK can tell
@@ -204,7 +204,7 @@ async def test_overflow(start_daemon: StartDaemon, gemini: Gemini, sdk: Client) 
 
 FRAMED: dict[str, Answer] = {
     "array": in_array(said("hel"), said("lo", finish="STOP")),
-    "array, slowly": in_array(said("hel"), said("lo", finish="STOP"), pace=0.1),
+    "array, slowly": in_array(said("hel"), said("lo", finish="STOP"), apart=True),
     "array of one": in_array(said("hello", finish="STOP")),
     "counts later": google.stream(
         said("hello"), {"candidates": [{"finishReason": "STOP"}]}, {"usageMetadata": google.COUNTS}
@@ -286,13 +286,13 @@ async def test_failure_before_content(start_daemon: StartDaemon, gemini: Gemini,
 
 
 AFTER: dict[str, Answer] = {
-    "error": google.stream(said("half"), OVERLOADED, pace=0.1),
-    "error in an array": in_array(said("half"), OVERLOADED, pace=0.1),
-    "no finishReason": google.stream(said("half"), pace=0.1),
+    "error": google.stream(said("half"), OVERLOADED, apart=True),
+    "error in an array": in_array(said("half"), OVERLOADED, apart=True),
+    "no finishReason": google.stream(said("half"), apart=True),
     "an array without its end": answers.cut_stream([b"[" + json.dumps(said("half")).encode()]),
-    "no JSON": answers.stream([frame(said("half")), b"data: {oh no\r\n\r\n"], pace=0.1),
+    "no JSON": answers.stream([frame(said("half")), b"data: {oh no\r\n\r\n"], apart=True),
     "cut": answers.cut_stream([frame(said("half"))]),
-    "a thought and no answer": google.stream(said({"text": "half", "thought": True}), pace=0.1),
+    "a thought and no answer": google.stream(said({"text": "half", "thought": True}), apart=True),
 }
 
 
@@ -318,7 +318,7 @@ async def test_clients_and_a_stream_without_an_end(
     start_daemon: StartDaemon, gemini: Gemini, tmp_path: Path, client: Client
 ) -> None:
     """A stream that stops without a word raises in an SDK; Claude Code asks again, and shows the whole answer."""
-    gemini.script(google.stream(said("half"), pace=0.1), google.usual())
+    gemini.script(google.stream(said("half"), apart=True), google.usual())
     daemon = await start_daemon(behind(gemini, "key-a"))
     if client is CLAUDE_CODE:
         result = await prompt(daemon.url, "say hi", tmp_path)
@@ -348,7 +348,7 @@ async def test_short_quota_is_waited_for(start_daemon: StartDaemon, gemini: Gemi
     began = reactor.seconds()
     answer = await wire.post(daemon.port, WHOLE)
     assert (answer.status, answer.json["content"][0]["text"]) == (200, "hello")
-    assert 2.0 <= reactor.seconds() - began < 4.0
+    assert 2.0 <= reactor.seconds() - began < 10.0
 
 
 @ensureDeferred

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import re
+import socket
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
 
 from tests.integration.support import answers, wire
+from tests.integration.support.daemon import free_port
 from tests.integration.support.process import eventually, run
 from tests.integration.support.upstream import Upstream
 
@@ -83,6 +86,33 @@ async def test_flood_waits_for_the_reader(upstream: Upstream) -> None:
     assert (await client.body(answer)).whole
     assert len(answer.text) > 15_000_000
     client.reset()
+
+
+@ensureDeferred
+async def test_stop_leaves_no_timer() -> None:
+    """An upstream that is stopped in mid answer leaves nothing of it on the reactor."""
+    before = set(reactor.getDelayedCalls())
+    upstream = await Upstream().start()
+    upstream.script(answers.pings(30.0, 2))
+    client = await wire.stream(port_of(upstream))
+    await client.head()
+    await upstream.stop()
+    assert not [call for call in reactor.getDelayedCalls() if call not in before and call.getTime() > reactor.seconds()]
+    client.reset()
+
+
+def test_port_is_kept() -> None:
+    """A free port is nobody else's until the server that is told of it listens there."""
+    port = free_port()
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", port))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        server.listen()
+        socket.create_connection(("127.0.0.1", port)).close()
 
 
 @pytest.mark.parametrize(("required", "code"), [("0", 0), ("1", 1)])

@@ -24,7 +24,7 @@ def test_silent_streams_are_small(tmp_path: Path) -> None:
         [sys.executable, BENCHMARK, "--streams", str(STREAMS), "--hold", "1", "--json", figures],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,  # it waits for other benchmarks to end
     )
     assert ran.returncode == 0, ran.stderr
     daemon = json.loads(figures.read_text())["gateways"][-1]

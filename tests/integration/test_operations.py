@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from ssl import get_server_certificate
@@ -142,24 +141,6 @@ async def test_reload_with_a_bad_file(start_daemon: StartDaemon, upstream: Upstr
     assert upstream.requests[-1].key == "key-a"
 
 
-@ensureDeferred
-async def test_reload_holds_nobody_up(start_daemon: StartDaemon) -> None:
-    """While a reload of 2,000 clients is read and checked, others are answered: none waits for a good part of it."""
-    daemon = await start_daemon(SANDBOX)
-    clients = "".join(f'[[clients]]\nname = "c{n}"\nkey = "a-key-of-client-{n}"\n' for n in range(2_000))
-    daemon.rewrite(SANDBOX + clients)
-    began = time.monotonic()
-    daemon.signal("HUP")
-    waits = []
-    while "reloaded:" not in daemon.log and time.monotonic() < began + 60:
-        asked = time.monotonic()
-        assert (await wire.get(daemon.port, "/healthz")).status == 200
-        waits.append(time.monotonic() - asked)
-    took = time.monotonic() - began
-    assert "settings changed: clients" in daemon.log
-    assert max(waits) < took / 3, (max(waits), took, len(waits))
-
-
 def new_certificate(path: Path) -> None:
     """Write a certificate that there never was before, and its key."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
@@ -202,7 +183,7 @@ async def test_drain(start_daemon: StartDaemon, upstream: Upstream) -> None:
     client = await wire.stream(daemon.port)
     answer = await client.head()
     daemon.signal("TERM")
-    await eventually("it drains", lambda: "draining" in daemon.log)
+    await eventually("it drains", lambda: "draining: " in daemon.log)
     assert daemon.running
     with pytest.raises(ConnectError):
         await wire.get(daemon.port, "/healthz")
@@ -221,7 +202,7 @@ async def test_readyz_while_draining(start_daemon: StartDaemon, upstream: Upstre
     client = await wire.stream(daemon.port)
     answer = await client.head()
     daemon.signal("TERM")
-    await eventually("it drains", lambda: "draining" in daemon.log)
+    await eventually("it drains", lambda: "draining: " in daemon.log)
     assert (await wire.get(daemon.admin, "/readyz")).status == 503
     assert (await wire.get(daemon.admin, "/healthz")).status == 200
     go_on.callback(None)
@@ -268,6 +249,6 @@ async def test_second_signal_stops_at_once(start_daemon: StartDaemon, upstream: 
     client = await wire.stream(daemon.port)
     await client.head()
     daemon.signal("TERM")
-    await eventually("it drains", lambda: "draining" in daemon.log)
+    await eventually("it drains", lambda: "draining: " in daemon.log)
     daemon.signal("TERM")
     await daemon.ended()

@@ -80,6 +80,17 @@ async def test_problems_come_first(start_daemon: StartDaemon, upstream: Upstream
 
 
 @ensureDeferred
+async def test_model_that_nobody_serves(start_daemon: StartDaemon, upstream: Upstream, browser: Browser) -> None:
+    """Where each credential rests for another reason, and none is left for a model, the headline says so."""
+    upstream.script_for("spent", answers.error(429, "rate_limit_error", "later", retry_after="1800"))
+    upstream.script_for("poor", answers.error(402, "billing_error", "no credit"))
+    daemon = await start_daemon(provider(upstream, "spent", "poor"))
+    assert (await wire.post(daemon.port, wire.Message().encode())).status == 429
+    await enter(browser, daemon)
+    await browser.until(f"{HEADLINE} === 'Nobody is served claude-opus-5-5: 2 credentials are held back'")
+
+
+@ensureDeferred
 async def test_key_is_asked_once(start_daemon: StartDaemon, upstream: Upstream, browser: Browser) -> None:
     """Without the key nothing is shown; a wrong one is told; the right one is kept in memory and nowhere else."""
     daemon = await start_daemon(provider(upstream))

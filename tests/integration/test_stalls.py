@@ -23,6 +23,7 @@ from tests.integration.support import answers, wire
 from tests.integration.support import gemini as google
 from tests.integration.support.daemon import provider
 from tests.integration.support.gemini import Gemini
+from tests.integration.support.process import eventually
 from tests.integration.support.stalls import ALLOWANCE, LONGEST, LONGEST_OF_LARGE, Meter, told
 from tests.integration.support.upstream import Upstream
 
@@ -350,3 +351,18 @@ async def test_queue(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Pa
     got = await gatherResults([start(wire.post(daemon.port, body)) for _ in range(600)])
     assert {answer.status for answer in got} <= {429, 529}
     assert meter.longest < LONGEST_OF_LARGE * ALLOWANCE
+
+
+@ensureDeferred
+async def test_reload(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
+    """A reload of 2,000 clients: it is read and checked in a thread, and takes a moment to be in force."""
+    meter = Meter(tmp_path)
+    daemon = await start_daemon(provider(upstream), env=meter.env)
+    meter.begin()
+    clients = "".join(f'[[clients]]\nname = "c{n}"\nkey = "a-key-of-client-{n}"\n' for n in range(2_000))
+    daemon.rewrite(provider(upstream) + clients)
+    daemon.signal("HUP")
+    await eventually("the log tells of the reload", lambda: "reloaded: settings changed: clients" in daemon.log)
+    await wire.get(daemon.port, "/healthz")
+    print(f"a reload: {meter.longest * 1000:.0f} ms")
+    assert meter.longest < LONGEST * ALLOWANCE

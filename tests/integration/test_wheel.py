@@ -45,6 +45,9 @@ async def test_wheel_in_a_fresh_environment(tmp_path: Path) -> None:
     await succeed(environment / "bin/pip", "install", "-q", wheel, env=index)
     twistd = environment / "bin/twistd"
     assert "claudeproxyd" in await succeed(twistd, "--help", cwd="/")
+    # So the documentation has it: who starts the daemon later may not write there, and would be told at each start.
+    (cache,) = environment.glob("lib/*/site-packages/twisted/plugins/dropin.cache")
+    written = cache.stat().st_mtime_ns
     assert "--config" in await succeed(twistd, "claudeproxyd", "--help", cwd="/")
 
     port = free_port()
@@ -57,5 +60,6 @@ async def test_wheel_in_a_fresh_environment(tmp_path: Path) -> None:
     assert answer.status == 200
     assert answer.json["type"] == "message"
     child.signal("TERM")
-    result = await child.ended(10)
+    result = await child.ended(60)
+    assert cache.stat().st_mtime_ns == written
     assert (result.code, result.signal) in ((0, None), (143, None), (None, 15))

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.messages.estimate import BUILTIN_TOOL, DOCUMENT, IMAGE, TOOLS, estimate_tokens, tokens_of
+from claudeproxyd.messages.estimate import (
+    BUILTIN_TOOL_TOKENS,
+    DOCUMENT_TOKENS,
+    IMAGE_TOKENS,
+    TOOLS_TOKENS,
+    estimate_tokens,
+    tokens_of,
+)
 
 
 def request(*content: Any, **members: Any) -> bytes:
@@ -38,9 +45,9 @@ class EstimateTests(SynchronousTestCase):
         bare = estimate_tokens(request())
         self.assertGreater(estimate_tokens(request(system="x" * 700)), bare + 190)
         tool = {"name": "t", "description": "d" * 700, "input_schema": {"type": "object"}}
-        self.assertGreater(estimate_tokens(request(tools=[tool])), bare + TOOLS + 190)
+        self.assertGreater(estimate_tokens(request(tools=[tool])), bare + TOOLS_TOKENS + 190)
         builtin = {"type": "bash_20250124", "name": "bash"}
-        self.assertGreater(estimate_tokens(request(tools=[builtin])), bare + TOOLS + BUILTIN_TOOL)
+        self.assertGreater(estimate_tokens(request(tools=[builtin])), bare + TOOLS_TOKENS + BUILTIN_TOOL_TOKENS)
 
     def test_tool_results_count(self) -> None:
         """What a tool brought is most of an agent's prompt, and counts."""
@@ -53,15 +60,15 @@ class EstimateTests(SynchronousTestCase):
             source = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(bytes(size)).decode()}
             image = {"type": "image", "source": source}
             alone = estimate_tokens(request(image)) - estimate_tokens(request())
-            self.assertEqual(alone, IMAGE)
+            self.assertEqual(alone, IMAGE_TOKENS)
             nested = estimate_tokens(request({"type": "tool_result", "content": [image]}))
-            self.assertTrue(IMAGE < nested < IMAGE + 40)
+            self.assertTrue(IMAGE_TOKENS < nested < IMAGE_TOKENS + 40)
 
     def test_documents(self) -> None:
         """A PDF counts by the piece, a document of plain text by its text."""
         pdf = {"type": "document", "source": {"type": "base64", "data": "A" * 100_000}}
         plain = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "a " * 3500}}
-        self.assertTrue(DOCUMENT < estimate_tokens(request(pdf)) < DOCUMENT + 40)
+        self.assertTrue(DOCUMENT_TOKENS < estimate_tokens(request(pdf)) < DOCUMENT_TOKENS + 40)
         self.assertTrue(2000 < estimate_tokens(request(plain)) < 2060)
 
     def test_signatures_cost_nothing(self) -> None:
@@ -95,7 +102,7 @@ class EstimateTests(SynchronousTestCase):
         text = "a,b " * 50_000
         for separators in ((",", ":"), (", ", ": ")):
             body = json.dumps({"messages": [[image, text, image, text]]}, separators=separators).encode()
-            self.assertLess(abs(estimate_tokens(body) - 2 * IMAGE - 2 * tokens_of(text)), 100)
+            self.assertLess(abs(estimate_tokens(body) - 2 * IMAGE_TOKENS - 2 * tokens_of(text)), 100)
         quoted = json.dumps({"messages": ['"data": "' + text * 2]}).encode()
         self.assertLess(abs(estimate_tokens(quoted) - 2 * tokens_of(text)), 100)
 

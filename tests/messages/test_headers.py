@@ -156,7 +156,7 @@ class Down(SynchronousTestCase):
             cross([(b"x-" + b"y" * 60_000 + b"%d" % number, b"1") for number in range(10)])
             self.assertFalse([name for name in known if len(name) > 100], kept)
             cross([(b"x-%d" % number, b"1") for number in range(2000)])
-            self.assertEqual(len(known), module._REMEMBERED)
+            self.assertEqual(len(known), module._MAX_REMEMBERED)
 
     def test_value_of(self) -> None:
         """The first of a name; b'' where there is none."""

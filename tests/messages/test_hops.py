@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.messages.hops import HEADER, MOST, before, goes_round, line
+from claudeproxyd.messages.hops import HEADER, MAX_HOPS, before, goes_round, line
 
 OWN, OTHER = b"0123456789abcdef", b"fedcba9876543210"
 
@@ -38,7 +38,7 @@ class Hops(SynchronousTestCase):
     def test_too_many(self) -> None:
         """No farm has so many in a row."""
         headers: list[tuple[bytes, bytes]] = []
-        for number in range(MOST):
+        for number in range(MAX_HOPS):
             self.assertFalse(goes_round(OWN, headers))
             headers = self.parsed(line(b"%016x" % number, headers))
         self.assertTrue(goes_round(OWN, headers))

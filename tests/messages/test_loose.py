@@ -6,10 +6,10 @@ import json
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.messages.loose import LARGE, read_object
+from claudeproxyd.messages.loose import LARGE_BYTES, read_object
 from claudeproxyd.messages.watch import DamagedEvent, StreamWatch
 
-FILLER = "x" * LARGE
+FILLER = "x" * LARGE_BYTES
 
 
 class LargeTests(SynchronousTestCase):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.ids import Ids, mint_signature
-from claudeproxyd.messages.minted import MOST, without_minted
+from claudeproxyd.messages.minted import MAX_MINTED, without_minted
 
 CAPTURES = Path(__file__).parent.parent / "data" / "captures" / "requests.jsonl.gz"
 
@@ -273,5 +273,5 @@ class AnyBody(SynchronousTestCase):
 
     def test_far_too_many(self) -> None:
         """A body of far more than a session can hold is not worked on: upstream it is refused."""
-        blocks = json.dumps({"messages": [{"role": "assistant", "content": [THINKING] * (MOST + 1)}]}).encode()
+        blocks = json.dumps({"messages": [{"role": "assistant", "content": [THINKING] * (MAX_MINTED + 1)}]}).encode()
         self.assertIs(without_minted(blocks), blocks)

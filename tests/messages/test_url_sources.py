@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.messages.url_sources import GOOGLES, forbidden, is_place, named_in, objection
+from claudeproxyd.messages.url_sources import GOOGLE_DOMAINS, forbidden, is_place, named_in, objection
 
 PUBLIC = (
     "https://example.com/a.png",
@@ -137,11 +137,11 @@ class Urls(SynchronousTestCase):
     def test_withheld(self) -> None:
         """Google's own hosts are not for Google to read, unless the operator says so."""
         for host in ("storage.googleapis.com", "STORAGE.googleapis.com.", "googleapis.com", "drive.google.com"):
-            self.assertIsNotNone(objection(f"https://{host}/b/o.png", (), GOOGLES), host)
+            self.assertIsNotNone(objection(f"https://{host}/b/o.png", (), GOOGLE_DOMAINS), host)
         for host in ("notgoogleapis.com", "google.com.example"):
-            self.assertIsNone(objection(f"https://{host}/b/o.png", (), GOOGLES), host)
+            self.assertIsNone(objection(f"https://{host}/b/o.png", (), GOOGLE_DOMAINS), host)
         named = {"https://storage.googleapis.com"}
-        self.assertIsNone(objection("https://storage.googleapis.com/b/o.png", named, GOOGLES))
+        self.assertIsNone(objection("https://storage.googleapis.com/b/o.png", named, GOOGLE_DOMAINS))
 
     def test_is_place(self) -> None:
         """A place is a bucket or a host, without a path, in small letters."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.batch import Batch
-from claudeproxyd.messages.watch import DamagedEvent, StreamWatch
+from claudeproxyd.messages.watch import MalformedEvent, StreamWatch
 
 START = {"type": "message_start", "message": {"usage": {"input_tokens": 5, "output_tokens": 1}}}
 BLOCK = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
@@ -128,8 +128,8 @@ class Watching(SynchronousTestCase):
         for data in (b"{", b"", b"nonsense", b'{"type":"ping"', b'{"type":"ping"}}', b'{"type":"\xff"}'):
             for raw in (b"event: ping\ndata: " + data, b"data: " + data):
                 if data:
-                    self.assertRaises(DamagedEvent, StreamWatch().batch, [raw])
-        self.assertRaises(DamagedEvent, StreamWatch().batch, [b'data: {"no":"type"}'])
+                    self.assertRaises(MalformedEvent, StreamWatch().batch, [raw])
+        self.assertRaises(MalformedEvent, StreamWatch().batch, [b'data: {"no":"type"}'])
 
     def test_another_message(self) -> None:
         """A second message within the first is damage: clients would join the halves, and keep what is of neither."""
@@ -137,7 +137,7 @@ class Watching(SynchronousTestCase):
             for another in (start("msg_2"), START):
                 watch = StreamWatch()
                 watch.batch(map(frame, [start("msg_1"), *before]))
-                self.assertRaises(DamagedEvent, watch.batch, [frame(another)])
+                self.assertRaises(MalformedEvent, watch.batch, [frame(another)])
 
     def test_the_same_message(self) -> None:
         """A message_start that comes twice does no harm, and neither does a whole message behind the first."""
@@ -167,7 +167,7 @@ class Watching(SynchronousTestCase):
         """Every event that a client gets has its ``event:`` line, and one ``data:`` line."""
         batch = self.watch.batch([b'data: {"type":"message_start",\ndata: "message":{}}'])
         self.assertEqual(batch.frames, b'event: message_start\ndata: {"type":"message_start", "message":{}}\n\n')
-        self.assertRaises(DamagedEvent, self.watch.batch, [b'data: {"type":"a\\n\\nevent: b"}'])
+        self.assertRaises(MalformedEvent, self.watch.batch, [b'data: {"type":"a\\n\\nevent: b"}'])
 
     def test_figures_of_unknown_shape(self) -> None:
         """Figures that cannot be read are noted; the event passes all the same."""
@@ -305,7 +305,7 @@ class Anything(SynchronousTestCase):
     """Whatever an upstream sends."""
 
     def test_nothing_else_is_raised(self) -> None:
-        """Any frames at all come to a batch or to DamagedEvent; frames with a name pass unchanged."""
+        """Any frames at all come to a batch or to MalformedEvent; frames with a name pass unchanged."""
         kinds = st.sampled_from(["ping", "message_start", "message_delta", "content_block_delta", "message_stop", "x"])
         leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("\ud83d")
         shapes = st.recursive(
@@ -332,7 +332,7 @@ class Anything(SynchronousTestCase):
             watch.batch([frame(delta())])
             try:
                 batch = watch.batch(given_frames)
-            except DamagedEvent:
+            except MalformedEvent:
                 return
             rest = iter(given_frames)
             for passed in batch.frames.split(b"\n\n")[:-1]:

@@ -20,7 +20,7 @@ class LearningTests(PoolTestCase):
         """The first tells the second, and both keep account in ``told``."""
         self.told: list[Any] = []
         second = self.pool(*(credentials or ("ab",)), changed=self.told.append)
-        return self.pool(*(credentials or ("ab",)), changed=second.learn), second
+        return self.pool(*(credentials or ("ab",)), changed=second.merge), second
 
     def test_cooldown(self) -> None:
         """A credential that one of them saw cool is not offered by the other, until the same moment."""
@@ -85,22 +85,22 @@ class LearningTests(PoolTestCase):
         other.set_enabled("p", "a", False)
         self.take(other, session="s").release(OK)
         other.set_enabled("p", "a", True)
-        other.learn(older)
-        other.learn(dict.fromkeys(older))
+        other.merge(older)
+        other.merge(dict.fromkeys(older))
         self.assertEqual(name(self.take(other, session="s")), "b")
 
     def test_of_others(self) -> None:
         """What concerns credentials that only the other has is passed over, and not deleted."""
         one, other = self.pool(credential("z")), self.two()[1]
         self.take(one).release(AUTH)
-        other.learn(one.export_state())
-        other.learn(dict.fromkeys(one.export_state()))
+        other.merge(one.export_state())
+        other.merge(dict.fromkeys(one.export_state()))
         self.assertEqual((other.export_state(), self.told), ({}, []))
 
     @given(st.dictionaries(st.text(), st.none() | st.text() | st.dictionaries(st.text(), st.floats())))
     def test_nonsense(self, said: dict[str, Any]) -> None:
         """Whatever another says, the pool works on."""
         pool = CredentialPool(self.clock, Settings(), [credential("a")])
-        pool.learn(said)
+        pool.merge(said)
         self.successResultOf(pool.lease(request())).release(OK)
         pool.stopService()

@@ -222,9 +222,9 @@ class RestartTests(GrantsTestCase):
         first = one.export_state()
         self.now += 1.0
         self.fetch(its)
-        other.learn(one.export_state())
-        other.learn(first)
-        other.learn(dict.fromkeys(first))
+        other.merge(one.export_state())
+        other.merge(first)
+        other.merge(dict.fromkeys(first))
         self.assertEqual((old, grant.newest), ({}, "refresh-token-3"))
 
     def test_without_a_state(self) -> None:

@@ -13,7 +13,7 @@ from twisted.web.client import URI
 from claudeproxyd.config.schema import OAuth
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope
-from claudeproxyd.secrets.endpoint import Ways
+from claudeproxyd.secrets.endpoint import EndpointFactory
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.oauth import OAuthRefresh
 from claudeproxyd.secrets.refreshed import Token
@@ -161,7 +161,7 @@ class WaysTests(SecretsTestCase):
     def target(self, url: bytes, proxy: str, environ: dict[str, str] | None = None) -> tuple[str, int]:
         """The address that is connected to."""
         reactor = MemoryReactorClock()
-        way = Ways(reactor, proxy, environ or {}).endpointForURI(URI.fromBytes(url))
+        way = EndpointFactory(reactor, proxy, environ or {}).endpointForURI(URI.fromBytes(url))
         for name in ("_wrappedEndpoint", "_proxy"):
             way = getattr(way, name, way)
         return way._hostText, way._port

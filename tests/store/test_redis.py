@@ -14,14 +14,14 @@ from claudeproxyd.config.state import InRedis
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.outcomes.types import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
-from claudeproxyd.store.parts import Parts
+from claudeproxyd.store.persistent import PersistentState
 from claudeproxyd.store.service import StateService
 from claudeproxyd.translate.signatures import Signatures
 from tests.pool.support import NoJitter, credential, request
 from tests.store.support import COOLING, GRANT, HOME, NOW, A, B, StoreTestCase, affinity, cooldown, grant
 
 if find_spec("hiredis") is not None:
-    from claudeproxyd.store.redis import BATCH, RedisStore
+    from claudeproxyd.store.redis import BATCH_KEYS, RedisStore
     from tests.store.fake_redis import Endpoint, FakeRedis
 
     skip = None
@@ -142,7 +142,7 @@ class SharingTests(RedisTestCase):
     def test_batches(self) -> None:
         """Many changes at once come in messages of a bounded size, and all arrive."""
         one, other = self.host(), self.host()
-        changes = {f'["disabled","p","{number}"]': True for number in range(BATCH * 2 + 1)}
+        changes = {f'["disabled","p","{number}"]': True for number in range(BATCH_KEYS * 2 + 1)}
         one.save(changes)
         self.turn(0.5)
         self.assertEqual(other.learned, changes)
@@ -383,12 +383,12 @@ class DaemonsTests(RedisTestCase):
             jitter=NoJitter(),
             wall_clock=lambda: NOW + self.clock.seconds(),
         )
-        kept = Parts({"cooldown": pool, "affinity": pool, "disabled": pool, "signature": signatures})
+        kept = PersistentState({"cooldown": pool, "affinity": pool, "disabled": pool, "signature": signatures})
         store = RedisStore(
             self.clock,
             Endpoint(self.redis, self.clock),
             InRedis("redis.example"),
-            kept.learn,
+            kept.merge,
             kept.export_state,
             lambda: NOW + self.clock.seconds(),
         )
@@ -422,7 +422,7 @@ class DaemonsTests(RedisTestCase):
         one.keep("toolu_1", "s" * 9_000)
         self.turn(0.2)
         later, third = self.both()
-        self.assertEqual([signatures.recall("toolu_1") for signatures in (other, third)], ["s" * 9_000] * 2)
+        self.assertEqual([signatures.lookup("toolu_1") for signatures in (other, third)], ["s" * 9_000] * 2)
         self.assertEqual((later.export_state(), len(self.redis.data)), (pool.export_state(), 2))
         self.assertEqual([command[0] for command in self.redis.commands].count(b"PUBLISH"), 1)
 
@@ -433,7 +433,7 @@ class DaemonsTests(RedisTestCase):
             one.keep(key, "s")
             self.turn(0.2)
         self.assertEqual(sorted(self.redis.data), [PREFIX + b'["signature","2"]', PREFIX + b'["signature","3"]'])
-        self.assertEqual((one.recall("1"), other.recall("1")), (None, "s"))
+        self.assertEqual((one.lookup("1"), other.lookup("1")), (None, "s"))
 
     def test_signatures_after_an_outage(self) -> None:
         """A Redis that forgot everything is given the signatures again."""
@@ -443,7 +443,7 @@ class DaemonsTests(RedisTestCase):
         self.redis.die()
         self.redis.there = True
         self.turn(5.0)
-        self.assertEqual(self.both()[1].recall("1"), "s")
+        self.assertEqual(self.both()[1].lookup("1"), "s")
 
     def test_no_echo(self) -> None:
         """Nobody repeats what it was told: three daemons, one change, one message."""

@@ -16,7 +16,7 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.observe.metrics import Metrics
-from claudeproxyd.store import database, waiting
+from claudeproxyd.store import database, write_behind
 from claudeproxyd.store.database import Database, Foreign, Locked
 from claudeproxyd.store.memory import MemoryStore
 from claudeproxyd.store.sqlite import TRY_AGAIN, SQLiteStore
@@ -194,7 +194,7 @@ class KeepingTests(SQLiteTestCase):
         self.assertEqual(self.kept(), {A: True, B: True})
         self.assertEqual(self.warnings, [])
 
-    @settings(max_examples=30)
+    @settings(max_examples=30, deadline=None)
     @given(st.lists(st.dictionaries(st.sampled_from("abcd"), st.none() | st.booleans() | st.text() | st.integers())))
     def test_any_changes(self, history: list[dict[str, Any]]) -> None:
         """Whatever changes come, the file ends up with the last of each key."""
@@ -396,7 +396,7 @@ class TroubleTests(SQLiteTestCase):
 
     def test_locked(self) -> None:
         """A file that another process holds is left where it is; once it is free, changes are written again."""
-        self.patch(database, "PATIENCE", 0.0)
+        self.patch(database, "LOCK_TIMEOUT", 0.0)
         first = self.store()
         self.successResultOf(first.load())
         self.successResultOf(first.close())
@@ -500,7 +500,7 @@ class TroubleTests(SQLiteTestCase):
 
     def test_too_much(self) -> None:
         """More than can wait is dropped and counted; what waits already still changes."""
-        self.patch(waiting, "BOUND", 2)
+        self.patch(write_behind, "MAX_PENDING_KEYS", 2)
         self.thread.at_once = False
         store = self.store()
         store.save({"a": True, "b": True})

@@ -20,12 +20,12 @@ from anthropic.types.content_block_param import ContentBlockParam
 from anthropic.types.tool_union_param import ToolUnionParam
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.translate.builtin_tools import BUILTIN_TOOLS
 from claudeproxyd.translate.conversation import Conversation, Media, Text, Unsupported, WebSearch
 from claudeproxyd.translate.field_policy import BASE, Action, FieldPolicy, tool_family
 from claudeproxyd.translate.gemini.policy import POLICY as GEMINI
-from claudeproxyd.translate.published import PUBLISHED
 from claudeproxyd.translate.reading import read_conversation
-from claudeproxyd.translate.wire import Block, Request, ToolEntry
+from claudeproxyd.translate.wire import ContentBlock, Request, ToolEntry
 from tests.translate.asking import assistant, call, result, tool, user
 
 #: Members of the blocks that are read, beside what is read of them.
@@ -83,7 +83,7 @@ class CompletenessTests(SynchronousTestCase):
         """Each member of the blocks that are translated is read, or known to be left out."""
         for policy, shape in itertools.product(POLICIES, shapes(BetaContentBlockParam)):
             if {policy.blocks[tag] for tag in tags_of(shape)} == {Action.TRANSLATE}:
-                self.assertEqual(set(shape) - set(Block.__struct_fields__) - set(BLOCK_FIELDS), set())
+                self.assertEqual(set(shape) - set(ContentBlock.__struct_fields__) - set(BLOCK_FIELDS), set())
 
     def test_sources(self) -> None:
         """Every policy says what becomes of each source of an image or a document."""
@@ -103,7 +103,7 @@ class CompletenessTests(SynchronousTestCase):
         for policy in POLICIES:
             self.assertEqual({tool_family(tag) for tag in sent} - set(policy.tools), set())
         known = {tag for tag in sent if tool_family(tag) in ("bash", "text_editor", "memory")}
-        self.assertEqual(known, set(PUBLISHED))
+        self.assertEqual(known, set(BUILTIN_TOOLS))
 
     def test_fields(self) -> None:
         """Every policy says what becomes of each member of a request."""

@@ -8,7 +8,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.translate import wire
-from claudeproxyd.translate.conversation import Conversation, Media, Native, Part, Text, Thought, ToolResult, ToolUse
+from claudeproxyd.translate.conversation import (
+    Conversation,
+    Media,
+    Part,
+    ProviderBlock,
+    Text,
+    Thought,
+    ToolResult,
+    ToolUse,
+)
 from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.reading import read_conversation
 from tests.translate.asking import assistant, body, call, read, refusal, result, system, text, user
@@ -274,7 +283,11 @@ class ServerSideTests(SynchronousTestCase):
                 {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []},
             )
             payload = b"[]" if sealed == mint_signature("google", b"[]") else b""
-            expected = [Native(told[0], payload), Native(told[1], b"")] if native else [Text(each) for each in told]
+            expected = (
+                [ProviderBlock(told[0], payload), ProviderBlock(told[1], b"")]
+                if native
+                else [Text(each) for each in told]
+            )
             self.assertEqual(said, expected, sealed)
 
     def test_search_without_an_id(self) -> None:

@@ -8,7 +8,14 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.translate.references import DEPTH, LONGEST, MOST, inlined, merged, without_all_of
+from claudeproxyd.translate.references import (
+    MAX_DEPTH,
+    MAX_GROWTH_BYTES,
+    MAX_REFERENCE_CHARS,
+    inlined,
+    merged,
+    without_all_of,
+)
 
 NAME = {"type": "string", "minLength": 1}
 
@@ -81,7 +88,7 @@ class InliningTests(SynchronousTestCase):
             made = self.inlined(schema)["properties"]["it"]
             self.assertEqual(made["title"], "It")
             self.assertStartsWith(made["description"], "See ")
-            self.assertLess(len(made["description"]), LONGEST + 9)
+            self.assertLess(len(made["description"]), MAX_REFERENCE_CHARS + 9)
 
     def assertStartsWith(self, text: str, start: str) -> None:
         """Say both if not."""
@@ -121,7 +128,7 @@ class InliningTests(SynchronousTestCase):
             definitions["d5"]["description"] = description
             schema = {"$ref": "#/$defs/d0", "$defs": definitions}
             made = inlined(schema)
-            self.assertLess(len(json.dumps(made)), MOST + 2 * len(json.dumps(schema)))
+            self.assertLess(len(json.dumps(made)), MAX_GROWTH_BYTES + 2 * len(json.dumps(schema)))
 
     def test_depth(self) -> None:
         """However deep it is given, or its references lead, it ends somewhere."""
@@ -130,7 +137,7 @@ class InliningTests(SynchronousTestCase):
             deep = {"type": "array", "description": "d", "items": deep}
         chain = {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(5_000)}
         made = json.dumps(inlined(deep))
-        self.assertEqual(made.count("items"), DEPTH)
+        self.assertEqual(made.count("items"), MAX_DEPTH)
         self.assertTrue(inlined({"$ref": "#/$defs/d0", "$defs": chain})["description"])
 
     def test_garbage(self) -> None:

@@ -12,14 +12,18 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.translate.conversation import Text, Thought, ToolUse, Turn
-from claudeproxyd.translate.signatures import LIFE, LONGEST, Said, Signatures
+from claudeproxyd.translate.signatures import MAX_SIGNATURE_BYTES, SIGNATURE_LIFETIME, ConversationDigest, Signatures
 
 NOW = 1_700_000_000.0
 ONE = '["signature","one"]'
 
 scalars = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5)
 values = st.fixed_dictionaries(
-    {}, optional={"signature": scalars | st.just("x" * (LONGEST + 1)), "used": scalars | st.floats(NOW - 9, NOW + 9)}
+    {},
+    optional={
+        "signature": scalars | st.just("x" * (MAX_SIGNATURE_BYTES + 1)),
+        "used": scalars | st.floats(NOW - 9, NOW + 9),
+    },
 )
 names = st.text(max_size=5) | st.lists(st.sampled_from(["signature", "one", None, 1]), max_size=3).map(json.dumps)
 
@@ -47,14 +51,14 @@ class MemoryTests(SignaturesTestCase):
     def test_recalls(self) -> None:
         """What came with a call is there when its result comes back; the last one said holds."""
         signatures = self.signatures()
-        self.assertIsNone(signatures.recall("one"))
+        self.assertIsNone(signatures.lookup("one"))
         signatures.keep("one", "first")
         signatures.keep("one", "second")
-        self.assertEqual((signatures.recall("one"), len(signatures), signatures.size), ("second", 1, 9))
+        self.assertEqual((signatures.lookup("one"), len(signatures), signatures.size), ("second", 1, 9))
 
     def test_texts(self) -> None:
         """A text has a short key, other than another text's and any tool call's; no text is refused."""
-        said = Said()
+        said = ConversationDigest()
         self.assertEqual(said.key("a" * 10_000), said.key("a" * 10_000))
         self.assertLess(len(said.key("a" * 10_000)), 50)
         self.assertEqual(len({said.key("a"), said.key("b"), said.key(""), said.key("\ud800")}), 4)
@@ -71,19 +75,19 @@ class MemoryTests(SignaturesTestCase):
         ]
         keys = set()
         for system, turns in conversations:
-            said = Said(system)
+            said = ConversationDigest(system)
             for turn in turns:
-                said.hear(turn)
+                said.update(turn)
             keys.add(said.key("Done."))
         self.assertEqual(len(keys), len(conversations))
 
     def test_same_turn_again(self) -> None:
         """What clients leave out when a turn comes again, old thinking and reminders, does not change the key."""
-        whole, bare = Said(), Said()
-        whole.hear(Turn("user", [Text("go"), Text("<system-reminder>\nIt is late.\n</system-reminder>")]))
-        whole.hear(Turn("assistant", [Thought("hm", b"sig"), Text("Gone.")]))
-        bare.hear(Turn("user", [Text("go")]))
-        bare.hear(Turn("assistant", [Text("Gone.")]))
+        whole, bare = ConversationDigest(), ConversationDigest()
+        whole.update(Turn("user", [Text("go"), Text("<system-reminder>\nIt is late.\n</system-reminder>")]))
+        whole.update(Turn("assistant", [Thought("hm", b"sig"), Text("Gone.")]))
+        bare.update(Turn("user", [Text("go")]))
+        bare.update(Turn("assistant", [Text("Gone.")]))
         self.assertEqual(whole.key("Done."), bare.key("Done."))
 
     def test_count(self) -> None:
@@ -91,9 +95,9 @@ class MemoryTests(SignaturesTestCase):
         signatures = self.signatures(count=2)
         signatures.keep("one", "1")
         signatures.keep("two", "2")
-        signatures.recall("one")
+        signatures.lookup("one")
         signatures.keep("three", "3")
-        self.assertEqual([signatures.recall(key) for key in ("one", "two", "three")], ["1", None, "3"])
+        self.assertEqual([signatures.lookup(key) for key in ("one", "two", "three")], ["1", None, "3"])
         self.assertEqual(self.told[-1]['["signature","two"]'], None)
 
     def test_size(self) -> None:
@@ -103,15 +107,15 @@ class MemoryTests(SignaturesTestCase):
             signatures.keep(key, key * 9)
         self.assertEqual((len(signatures), signatures.size), (3, 30))
         signatures.keep("c", "c" * 10)
-        self.assertEqual((signatures.recall("a"), len(signatures), signatures.size), (None, 2, 21))
+        self.assertEqual((signatures.lookup("a"), len(signatures), signatures.size), (None, 2, 21))
 
     def test_unfit(self) -> None:
         """One that is empty, or longer than any of use, neither is kept nor takes another's place."""
         signatures = self.signatures()
         signatures.keep("one", "1")
-        for unfit in ("", "x" * (LONGEST + 1)):
+        for unfit in ("", "x" * (MAX_SIGNATURE_BYTES + 1)):
             signatures.keep("one", unfit)
-        self.assertEqual((signatures.recall("one"), len(self.told)), ("1", 1))
+        self.assertEqual((signatures.lookup("one"), len(self.told)), ("1", 1))
 
     def test_rest(self) -> None:
         """A conversation that rested for a day is forgotten, one that goes on is not."""
@@ -119,9 +123,9 @@ class MemoryTests(SignaturesTestCase):
         signatures.keep("one", "1")
         signatures.keep("two", "2")
         for _ in range(3):
-            self.now += LIFE * 0.6
-            self.assertEqual(signatures.recall("one"), "1")
-        self.assertIsNone(signatures.recall("two"))
+            self.now += SIGNATURE_LIFETIME * 0.6
+            self.assertEqual(signatures.lookup("one"), "1")
+        self.assertIsNone(signatures.lookup("two"))
         self.assertEqual((len(signatures), self.told[-1]), (1, {'["signature","two"]': None}))
 
 
@@ -134,8 +138,8 @@ class StateTests(SignaturesTestCase):
         signatures.keep("one", "1")
         self.assertEqual(self.told, [{ONE: {"signature": "1", "used": NOW}}])
         for _ in range(100):
-            self.now += LIFE / 100
-            signatures.recall("one")
+            self.now += SIGNATURE_LIFETIME / 100
+            signatures.lookup("one")
         self.assertEqual(len(self.told), 4)
 
     def test_restart(self) -> None:
@@ -144,7 +148,7 @@ class StateTests(SignaturesTestCase):
         for key in ("one", "two", "three"):
             before.keep(key, key)
             self.now += 1.0
-        before.recall("one")
+        before.lookup("one")
         saved = {name: value for changes in self.told for name, value in changes.items()}
         self.told.clear()
         for state in (saved, before.export_state()):
@@ -152,7 +156,7 @@ class StateTests(SignaturesTestCase):
             after.import_state(json.loads(json.dumps(dict(reversed(state.items())))))
             self.assertEqual(self.told, [])
             self.assertEqual(after.size, before.size)
-            self.assertEqual(after.recall("one"), "one")
+            self.assertEqual(after.lookup("one"), "one")
         self.assertEqual([json.loads(name)[1] for name in after.export_state()], ["two", "three", "one"])
 
     def test_useless(self) -> None:
@@ -161,13 +165,13 @@ class StateTests(SignaturesTestCase):
         saved = {
             ONE: {"signature": "1", "used": NOW - 1},
             '["signature","two"]': {"signature": "2", "used": NOW},
-            '["signature","old"]': {"signature": "3", "used": NOW - LIFE - 1},
+            '["signature","old"]': {"signature": "3", "used": NOW - SIGNATURE_LIFETIME - 1},
             '["signature","damaged"]': {"signature": 4, "used": NOW},
             '["signature"]': {"signature": "5", "used": NOW},
             '["signature","nobody"]': {"signature": "6", "used": float("nan")},
         }
         signatures.import_state(saved)
-        self.assertEqual(signatures.recall("two"), "2")
+        self.assertEqual(signatures.lookup("two"), "2")
         self.assertEqual(self.told, [{name: None for name in saved if "two" not in name}])
 
     def test_learns(self) -> None:
@@ -175,26 +179,26 @@ class StateTests(SignaturesTestCase):
         signatures = self.signatures()
         signatures.keep("one", "mine")
         self.told.clear()
-        signatures.learn({ONE: {"signature": "theirs", "used": NOW - 1}, '["signature","two"]': None, "damaged": 1})
-        self.assertEqual(signatures.recall("one"), "mine")
-        signatures.learn({ONE: {"signature": "theirs", "used": NOW + 1}})
-        self.assertEqual(signatures.recall("one"), "theirs")
-        signatures.learn({ONE: None})
-        self.assertEqual((signatures.recall("one"), self.told), ("theirs", []))
+        signatures.merge({ONE: {"signature": "theirs", "used": NOW - 1}, '["signature","two"]': None, "damaged": 1})
+        self.assertEqual(signatures.lookup("one"), "mine")
+        signatures.merge({ONE: {"signature": "theirs", "used": NOW + 1}})
+        self.assertEqual(signatures.lookup("one"), "theirs")
+        signatures.merge({ONE: None})
+        self.assertEqual((signatures.lookup("one"), self.told), ("theirs", []))
 
     def test_fast_clock(self) -> None:
         """A daemon whose clock is years ahead does not make a signature stay for years."""
         signatures = self.signatures()
-        signatures.learn({ONE: {"signature": "1", "used": NOW + 1e9}})
-        self.now += LIFE + 1
-        self.assertIsNone(signatures.recall("one"))
+        signatures.merge({ONE: {"signature": "1", "used": NOW + 1e9}})
+        self.now += SIGNATURE_LIFETIME + 1
+        self.assertIsNone(signatures.lookup("one"))
 
     @given(st.dictionaries(names, scalars | values))
     def test_garbage(self, saved: dict[str, Any]) -> None:
         """No state whatever keeps a daemon from starting; what is kept is counted exactly."""
         signatures = Signatures(lambda: NOW)
         signatures.import_state(saved)
-        signatures.learn(saved)
+        signatures.merge(saved)
         exported = signatures.export_state()
         size = sum(len(json.loads(name)[1]) + len(value["signature"]) for name, value in exported.items())
         self.assertEqual((signatures.size, len(signatures)), (size, len(exported)))

@@ -7,9 +7,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.translate.builtin_tools import BUILTIN_TOOLS
 from claudeproxyd.translate.conversation import Conversation, Text, ToolChoice, ToolResult, WebSearch
 from claudeproxyd.translate.gemini.policy import POLICY
-from claudeproxyd.translate.published import PUBLISHED
 from claudeproxyd.translate.reading import read_conversation
 from tests.translate.asking import assistant, body, call, read, refusal, result, system, tool, user
 
@@ -83,7 +83,7 @@ class PublishedTests(SynchronousTestCase):
 
     def test_commands(self) -> None:
         """Each version has the commands and members that its clients know, and no other."""
-        schemas = {kind: json.loads(bytes(published.schema))["properties"] for kind, published in PUBLISHED.items()}
+        schemas = {kind: json.loads(bytes(published.schema))["properties"] for kind, published in BUILTIN_TOOLS.items()}
         self.assertEqual(set(schemas["bash_20250124"]), {"command", "restart"})
         self.assertIn("undo_edit", schemas["text_editor_20250124"]["command"]["enum"])
         self.assertNotIn("insert_text", schemas["text_editor_20250124"])
@@ -180,6 +180,18 @@ class DeferredTests(SynchronousTestCase):
     """Tools that come into a conversation later, or leave it."""
 
     tools = (tool("z", defer_loading=True), tool("a"), tool("y", defer_loading=True))
+
+    def test_defined_anew(self) -> None:
+        """A tool that is defined anew is the new one alone: not offered where only code execution may call it now."""
+        for callers, offered in ((["code_execution_20260521"], ["b"]), (["direct"], ["b", "a"])):
+            definition = tool("a", description="new", allowed_callers=callers)
+            said = read(
+                user("go"),
+                system(change("addition", type="tool_definition", definition=definition)),
+                tools=[tool("a", description="old"), tool("b")],
+            )
+            self.assertEqual(names(said), offered)
+            self.assertNotIn("old", [each.description for each in said.tools])
 
     def test_waiting(self) -> None:
         """A deferred tool that nothing names is not sent."""

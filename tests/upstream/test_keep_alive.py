@@ -367,8 +367,12 @@ class Backpressure(SynchronousTestCase):
         net = Net()
         deferred, wire = net.ask(), net.accept()
         wire.say(HELLO[:-2])
-        self.successResultOf(deferred).resumeProducing()
+        response = self.successResultOf(deferred)
+        response.pauseProducing()
+        response.resumeProducing()
         self.assertEqual(wire.producerState, "paused")
+        response.deliver(Sink())
+        self.assertEqual(wire.producerState, "producing")
 
     def test_ends_while_paused(self) -> None:
         """A connection whose answer ended while paused reads again, so that its close is noticed."""

@@ -15,7 +15,7 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.upstream import names
-from claudeproxyd.upstream.names import PATIENCE, REMEMBERED, Names
+from claudeproxyd.upstream.names import LOOKUP_TIMEOUT, MAX_KNOWN_NAMES, Names
 
 verifyClass(IHostnameResolver, Names)
 
@@ -108,7 +108,7 @@ class NamesTests(SynchronousTestCase):
             work.errback(result) if isinstance(result, Exception) else work.callback(result)
             self.assertEqual(self.hosts(receiver), ["192.0.2.1"])
         first, second = self.ask(), self.ask()
-        self.clock.advance(PATIENCE - 0.1)
+        self.clock.advance(LOOKUP_TIMEOUT - 0.1)
         self.assertIsNone(self.hosts(first))
         self.clock.advance(0.1)
         late = self.ask()
@@ -142,7 +142,7 @@ class NamesTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """So many names are remembered, those that were asked for last."""
-        for number in range(REMEMBERED + 1):
+        for number in range(MAX_KNOWN_NAMES + 1):
             self.ask(f"n{number}")
             self.asked[-1][1].callback(ONE)
         for number, hosts in ((0, []), (1, ["192.0.2.1"])):

@@ -125,7 +125,7 @@ class Tunnels(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """407 is a matter of the proxy's credentials, other refusals are like an upstream out of reach."""
-        for status, failure in ((407, "proxy_auth"), (403, "connect"), (502, "connect")):
+        for status, failure in ((407, "proxy_auth"), (403, "connect"), (502, "connect"), (300, "connect")):
             net, wire, deferred = self.connect()
             wire.say(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status)
             error = self.failureResultOf(deferred, ProxyRefused).value

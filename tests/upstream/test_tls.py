@@ -20,7 +20,7 @@ from twisted.web.client import URI
 from zope.interface import implementer
 
 from claudeproxyd.config.state import InRedis
-from claudeproxyd.secrets.endpoint import Ways
+from claudeproxyd.secrets.endpoint import EndpointFactory
 from claudeproxyd.store.redis import endpoint_of
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.errors import TLSFailed
@@ -237,7 +237,9 @@ class Proof(SynchronousTestCase):
         """A token endpoint that does not prove its name gets no refresh token."""
 
         def connect(host: str) -> None:
-            way = Ways(self.reactor).endpointForURI(URI.fromBytes(f"https://{bracketed(host)}/token".encode()))
+            way = EndpointFactory(self.reactor).endpointForURI(
+                URI.fromBytes(f"https://{bracketed(host)}/token".encode())
+            )
             way.connect(Factory.forProtocol(Talker)).addErrback(lambda failure: None)
 
         self.hold(connect)
@@ -290,6 +292,17 @@ class Proof(SynchronousTestCase):
         asked = self.ask(HOST)
         self.assertEqual(self.told(AUTHORITY.server([dns(HOST)])), b"")
         self.failureResultOf(asked, TLSFailed)
+
+    def test_authorities_of_a_file_alone(self) -> None:
+        """Where a file of authorities is given, those of the system count for nothing."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(STRANGER.pem)
+        asked = self.ask(HOST, TLSSettings(ca_file=path))
+        self.assertEqual(self.told(AUTHORITY.server([dns(HOST)])), b"")
+        self.failureResultOf(asked, TLSFailed)
+        self.ask(HOST, TLSSettings(ca_file=path))
+        self.assertIn(SECRET, self.told(STRANGER.server([dns(HOST)])))
 
     def test_hosts_that_no_certificate_is_for(self) -> None:
         """A host that is neither a name nor an address is found out when the client is made."""

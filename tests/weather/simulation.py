@@ -229,7 +229,7 @@ class Simulation:
             )
             if scenario.daemons > 1:
                 # Its state is shared, so each hears of the others.
-                pool.learn({})
+                pool.merge({})
         self.pools.append(pool)
         return Dispatcher(
             clock=self.clock,  # type: ignore[arg-type]

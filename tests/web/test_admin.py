@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyClass
 
-from claudeproxyd.config.mistakes import ConfigError, Mistake
+from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.interfaces import ICredentialPool
 from claudeproxyd.principals import Principal
 from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator
@@ -241,7 +241,7 @@ class Admin(SynchronousTestCase):
         """Or with what is wrong, and where."""
         connection = Connection(self.site)
         connection.send(post("/admin/v1/reload", b""))
-        self.reloads[0].errback(ConfigError([Mistake("f.toml", "server.drain", "must be a number")]))
+        self.reloads[0].errback(ConfigError([Problem("f.toml", "server.drain", "must be a number")]))
         reply = Reply(connection.take())
         self.assertEqual((reply.status, "server.drain" in reply.json["error"]["message"]), (400, True))
 

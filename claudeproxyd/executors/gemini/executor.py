@@ -24,7 +24,7 @@ from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
-from claudeproxyd.messages.reader import Damaged
+from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.threads import continues_thread
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import Phase
@@ -33,7 +33,7 @@ from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
 from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translation
-from claudeproxyd.translate.gemini.responses import MOST_TOKENS
+from claudeproxyd.translate.gemini.responses import MAX_TOKENS
 from claudeproxyd.translate.reading import reading
 from claudeproxyd.translate.signatures import Signatures
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 _STREAMED = (EVENT_STREAM, b"application/json")
 
 #: Bytes of a request that takes more than milliseconds to translate.
-_LARGE = 1_048_576
+_LARGE_BYTES = 1_048_576
 
 _JSON = ((b"content-type", b"application/json"),)
 
@@ -61,7 +61,7 @@ _COLLECTION = re.compile(r"(models|tunedModels)/(.+)", re.DOTALL)
 
 
 class _Counted(msgspec.Struct, rename="camel"):
-    total_tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
+    total_tokens: Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 
 
 _decode_count = msgspec.json.Decoder(_Counted, strict=False).decode
@@ -89,7 +89,7 @@ class GeminiExecutor(HTTPExecutor):
         A large one is left to the first of these, which can give others a turn.
         """
         body = call.envelope.body
-        if len(body) > _LARGE and not continues_thread(body):
+        if len(body) > _LARGE_BYTES and not continues_thread(body):
             return None
         try:
             call.prepare(route, at_once(self._translation(call, route, body)))
@@ -262,5 +262,5 @@ def _counted(body: bytes) -> ParsedMessage:
     try:
         usage.input = _decode_count(body).total_tokens
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
-        raise Damaged(f"no count: {e}") from None
+        raise MalformedAnswer(f"no count: {e}") from None
     return ParsedMessage(b'{"input_tokens":%d}' % usage.input, usage)

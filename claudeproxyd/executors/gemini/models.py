@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from claudeproxyd.translate.gemini.models import Dialect, dialect_of
+from claudeproxyd.translate.gemini.models import ModelCapabilities, capabilities_of
 
 
 class Model(msgspec.Struct, rename="camel"):
@@ -44,16 +44,16 @@ def entry(model: Model) -> dict[str, Any]:
         made["max_input_tokens"] = model.input_token_limit
     if model.output_token_limit:
         made["max_tokens"] = model.output_token_limit
-    dialect = dialect_of(name)
-    if dialect.max_output_tokens is not None:  # of others too little is known
-        made["capabilities"] = _capabilities(dialect)
+    known = capabilities_of(name)
+    if known.max_output_tokens is not None:  # of others too little is known
+        made["capabilities"] = _capabilities(known)
     return made
 
 
-def _capabilities(dialect: Dialect) -> dict[str, Any]:
+def _capabilities(model: ModelCapabilities) -> dict[str, Any]:
     """What a client of this daemon can use of a model: what the model has and the translation carries."""
     yes, no = {"supported": True}, {"supported": False}
-    thinks = {"supported": dialect.thinking is not None}
+    thinks = {"supported": model.thinking is not None}
     return {
         "batch": no,
         "citations": no,

@@ -23,7 +23,7 @@ class SandboxMaker(Maker):
     is_fallback = True
 
     def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, Any] | None:
-        """It needs no variable."""
+        """Make a provider of nothing: it needs no variable."""
         return {"name": "sandbox"}
 
     def check(self, section: Provider) -> Sequence[tuple[str, str]]:

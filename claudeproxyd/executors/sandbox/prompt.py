@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from claudeproxyd.executors.sandbox.schema import instance
+from claudeproxyd.json_guards import as_array, as_object, as_string
 from claudeproxyd.messages.loose import without_halves
 
 _CALL = re.compile(r"\[tool:([A-Za-z0-9_-]+)\s*")
@@ -22,25 +23,28 @@ class Prompt:
     """One request's body as far as the sandbox cares. Takes any JSON object; what has an odd shape reads as absent."""
 
     def __init__(self, body: bytes) -> None:
-        self._request = _mapping(_decode(body))
+        self._request = as_object(_decode(body))
         turn = next(
-            (m for m in map(_mapping, reversed(_list(self._request.get("messages")))) if m.get("role") == "user"), {}
+            (m for m in map(as_object, reversed(as_array(self._request.get("messages")))) if m.get("role") == "user"),
+            {},
         )
         content = turn.get("content")
-        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else [*map(_mapping, _list(content))]
+        blocks = (
+            [{"type": "text", "text": content}] if isinstance(content, str) else [*map(as_object, as_array(content))]
+        )
         self.said = ""
         """The user's last words. Claude Code puts reminders of its own around them."""
         self.results: list[str] = []
         """What tools brought, where the last turn is that."""
         for block in blocks:
-            text = _text(block.get("text")).strip()
+            text = as_string(block.get("text")).strip()
             if block.get("type") == "tool_result":
                 self.results.append(_result(block.get("content")))
             elif text and not text.startswith("<system-reminder>"):
                 self.said = text
-        tools = {_text(tool.get("name")): tool for tool in map(_mapping, _list(self._request.get("tools")))}
+        tools = {as_string(tool.get("name")): tool for tool in map(as_object, as_array(self._request.get("tools")))}
         self.tools: Mapping[str, Mapping[str, Any]] = tools
-        self.stop_sequences = [s for s in _list(self._request.get("stop_sequences")) if isinstance(s, str)]
+        self.stop_sequences = [s for s in as_array(self._request.get("stop_sequences")) if isinstance(s, str)]
 
     @property
     def thinks(self) -> bool:
@@ -54,23 +58,23 @@ class Prompt:
 
     @property
     def _thinking(self) -> Mapping[str, Any]:
-        return _mapping(self._request.get("thinking"))
+        return as_object(self._request.get("thinking"))
 
     def json_answer(self) -> str | None:
         """A minimal answer by the schema that the request prescribes, or None if it prescribes none."""
-        form = _mapping(_mapping(self._request.get("output_config")).get("format"))
+        form = as_object(as_object(self._request.get("output_config")).get("format"))
         if form.get("type") != "json_schema":
             return None
-        return json.dumps(instance(_mapping(form.get("schema"))))
+        return json.dumps(instance(as_object(form.get("schema"))))
 
     def calls(self) -> list[tuple[str, str]]:
         """The tool calls that the user or ``tool_choice`` asks for: name and JSON input. None after tool results."""
-        choice = _mapping(self._request.get("tool_choice"))
+        choice = as_object(self._request.get("tool_choice"))
         if self.results or choice.get("type") == "none":
             return []
         asked = list(self._asked())
         if not asked and self.tools and choice.get("type") in ("any", "tool"):
-            name = _text(choice.get("name")) or next(iter(self.tools))
+            name = as_string(choice.get("name")) or next(iter(self.tools))
             asked = [(name, json.dumps(instance(self._schema(name))))]
         return asked
 
@@ -84,14 +88,14 @@ class Prompt:
                 yield match[1], self.said[match.end() : end]
         for name, words in _SENTENCE.findall(self.said):
             schema = self._schema(name)
-            properties = _mapping(schema.get("properties"))
-            strings = [key for key in properties if _mapping(properties[key]).get("type") == "string"]
-            required = [key for key in strings if key in _list(schema.get("required"))]
+            properties = as_object(schema.get("properties"))
+            strings = [key for key in properties if as_object(properties[key]).get("type") == "string"]
+            required = [key for key in strings if key in as_array(schema.get("required"))]
             argument = next(iter(required + strings), "input")
             yield name, json.dumps({argument: words}, ensure_ascii=False)
 
     def _schema(self, name: str) -> Mapping[str, Any]:
-        return _mapping(self.tools.get(name, {}).get("input_schema"))
+        return as_object(self.tools.get(name, {}).get("input_schema"))
 
 
 def _decode(body: bytes) -> Any:
@@ -105,16 +109,4 @@ def _result(content: Any) -> str:
     """The text of a tool_result's content."""
     if isinstance(content, str):
         return content
-    return "\n".join(_text(block.get("text")) for block in map(_mapping, _list(content)))
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return "\n".join(as_string(block.get("text")) for block in map(as_object, as_array(content)))

@@ -38,7 +38,7 @@ class Place:
 
 
 def place_of(credential: Credential, base_url: str) -> Place:
-    """The place of a credential that ``VertexMaker.check`` found nothing wrong with.
+    """Return the place of a credential that ``VertexMaker.check`` found no error in.
 
     *base_url* is the provider's.
     """
@@ -54,13 +54,13 @@ def place_of(credential: Credential, base_url: str) -> Place:
 
 
 def project(credential: Credential) -> str:
-    """As it was configured, else as the key file of a service account names it; or ''."""
+    """Return the configured project, else the one that the key file names, else ''."""
     own: VertexCredential = credential.own
     return own.project or project_of(credential.service_account, os.environ)
 
 
 def host(location: str) -> str:
-    """The host that serves a location, with its scheme."""
+    """Return the host that serves a location, with its scheme."""
     if location == "global":
         return GLOBAL
     if location in _MULTI_REGIONS:

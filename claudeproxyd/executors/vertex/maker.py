@@ -67,9 +67,9 @@ class VertexMaker(Maker):
             check_safety_settings(section.own)
             + check_url_sources(section.own)
             + [
-                (f"credentials[{index}].{member}", mistake)
+                (f"credentials[{index}].{member}", error)
                 for index, credential in enumerate(section.credentials)
-                for member, mistake in (
+                for member, error in (
                     _of_key(section, credential) if credential.api_key is not None else _of_account(credential)
                 )
             ]
@@ -99,8 +99,8 @@ def _of_account(credential: Credential) -> Iterator[tuple[str, str]]:
         yield "location", 'is missing: "global", "us", "eu", or a region such as "us-east5"'
     elif not _LOCATION.fullmatch(location):
         yield "location", 'is no location of Google Cloud: "global", "us", "eu", or a region such as "us-east5"'
-    if mistake := mistake_in(credential.service_account, os.environ):
-        yield "service_account", mistake
+    if error := mistake_in(credential.service_account, os.environ):
+        yield "service_account", error
     elif not (named := project(credential)):
         yield "project", "is missing, and no key file names it: the id of the Google Cloud project"
     elif not _PROJECT.fullmatch(named):

@@ -18,31 +18,31 @@ from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.frame import read_frame
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.loose import UNREADABLE
-from claudeproxyd.messages.reader import Damaged, ModelFault
+from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.translate.gemini.finish import UNFINISHED, ending_of, ending_of_blocked, is_known
-from claudeproxyd.translate.gemini.grounding import Sources
+from claudeproxyd.translate.gemini.grounding import GroundingSources
 from claudeproxyd.translate.gemini.loose import read_loosely
 from claudeproxyd.translate.gemini.partial_args import PartialCall
-from claudeproxyd.translate.gemini.responses import Response, decode, is_count, is_there
+from claudeproxyd.translate.gemini.responses import GenerateContentResponse, decode, is_count, is_there
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.batch import Batch
     from claudeproxyd.messages.blocks import BlockMachine
     from claudeproxyd.messages.usage import Usage
     from claudeproxyd.translate.gemini.requests import GeminiRequest
-    from claudeproxyd.translate.gemini.responses import Candidate, Counts, FunctionCall, Part
+    from claudeproxyd.translate.gemini.responses import AnswerCandidate, AnswerPart, Counts, FunctionCall
     from claudeproxyd.translate.signatures import Signatures
 
 FAMILY = "google"
 
 #: Characters of a text that are kept for its signature and its sources; no model's answers are as long.
-MOST_TEXT = 1024 * 1024
+MAX_TEXT_CHARS = 1024 * 1024
 
 #: Data of frames that need not be read.
 _NOTHING = (b"", b"[DONE]")
 
 
-class NoResponse(Damaged):
+class NoResponse(MalformedAnswer):
     """Bytes that are no GenerateContentResponse."""
 
 
@@ -72,7 +72,7 @@ class GeminiReader:
         self.request_id = ""
         self._machine = machine
         self._names = request.names
-        self._said = request.said
+        self._digest = request.digest
         self._thinks = request.thinks
         self._shows = request.thinks and request.shows
         self._may_stop = bool(request.stop_sequences)
@@ -82,10 +82,10 @@ class GeminiReader:
         self.content = False
         """The client may have some of the answer."""
         self._splitter: FrameSplitter | ElementSplitter | None = None
-        self._sources = Sources(FAMILY)
+        self._sources = GroundingSources(FAMILY)
         self._text: list[str] = []
         """Of the text block that is open: its signature and its sources come at its end."""
-        self._text_room = MOST_TEXT
+        self._text_room = MAX_TEXT_CHARS
         self._text_signature = ""
         self._answered = False
         """There is text or a call: more than thoughts."""
@@ -149,9 +149,10 @@ class GeminiReader:
         return self._batch(error)
 
     def read(self, frames: Sequence[bytes]) -> bytes | None:
-        """Take in what is in them; gives the error if there is one, which is the last to be read.
+        """Read frames. Return the error that is among them, behind which nothing is read; or None.
 
-        Raises :class:`~claudeproxyd.messages.reader.Damaged` and :class:`~claudeproxyd.messages.reader.ModelFault`.
+        Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer` and
+        :class:`~claudeproxyd.messages.reader.ModelFault`.
         """
         for frame in frames:
             if self._over:
@@ -168,7 +169,11 @@ class GeminiReader:
                 if data in _NOTHING:
                     continue
                 decoded = self._read_loosely(data)
-            error = self._respond(decoded) if isinstance(decoded, Response) else self._respond_to_all(decoded)
+            error = (
+                self._respond(decoded)
+                if isinstance(decoded, GenerateContentResponse)
+                else self._respond_to_all(decoded)
+            )
             if error is not None:
                 return error
         return None
@@ -184,7 +189,7 @@ class GeminiReader:
 
     # One response.
 
-    def _read_loosely(self, data: bytes) -> Response:
+    def _read_loosely(self, data: bytes) -> GenerateContentResponse:
         try:
             response, oddity = read_loosely(data)
         except UNREADABLE as e:
@@ -192,7 +197,7 @@ class GeminiReader:
         self._note(oddity)
         return response
 
-    def _respond_to_all(self, responses: list[Response]) -> bytes | None:
+    def _respond_to_all(self, responses: list[GenerateContentResponse]) -> bytes | None:
         for response in responses:
             if self._over:
                 break
@@ -200,8 +205,8 @@ class GeminiReader:
                 return error
         return None
 
-    def _respond(self, response: Response) -> bytes | None:
-        """Take it in, or give the error that has come in its place."""
+    def _respond(self, response: GenerateContentResponse) -> bytes | None:
+        """Read one response. Return the error that has come in its place, or None."""
         if response.error and is_there(response.error):
             return b'{"error":%b}' % bytes(response.error)
         if response.response_id:
@@ -222,7 +227,7 @@ class GeminiReader:
                 if candidate.finish_reason is not None and candidate.finish_reason not in UNFINISHED:
                     self._ends(candidate.finish_reason, candidate.finish_message)
         except (BlockError, *UNREADABLE) as e:
-            raise Damaged(str(e)) from None
+            raise MalformedAnswer(str(e)) from None
         feedback = response.prompt_feedback
         if feedback is not None and feedback.block_reason is not None and feedback.block_reason not in UNFINISHED:
             self._blocked = True
@@ -262,7 +267,7 @@ class GeminiReader:
             return False
         return self._total == self._prompt + self._from_tools + self._candidate
 
-    def _source(self, candidate: Candidate) -> None:
+    def _source(self, candidate: AnswerCandidate) -> None:
         try:
             if is_there(candidate.grounding_metadata):
                 self._sources.add_grounding(candidate.grounding_metadata)
@@ -292,11 +297,11 @@ class GeminiReader:
                     self._note(f"unknown finishReason {self._reason:.50}")
                 self._machine.finish(*ending_of(self._reason, self._reason_message, self._answered))
         except (BlockError, RecursionError) as e:
-            raise Damaged(str(e)) from None
+            raise MalformedAnswer(str(e)) from None
 
     # One part.
 
-    def _part(self, part: Part) -> None:
+    def _part(self, part: AnswerPart) -> None:
         text = part.text
         if part.function_call is not None:
             self._call(part.function_call, part.thought_signature)
@@ -370,11 +375,11 @@ class GeminiReader:
 
     def _tool(self, name: str | None, args: str, id: str | None, signature: str | None) -> None:
         if not name:
-            raise Damaged("a function call without a name")
+            raise MalformedAnswer("a function call without a name")
         self._end_text()
         if signature:
             self._sign(signature)
-        if id is not None and (id in self._said.calls or self._signatures.recall(id)):
+        if id is not None and (id in self._digest.calls or self._signatures.lookup(id)):
             id = None  # some count their calls anew in every answer
         id = self._machine.tool_call(self._names.client(name), args, id)
         if signature:
@@ -383,8 +388,9 @@ class GeminiReader:
             self._unsigned_call = id
         self._called = self._answered = True
 
-    def _other(self, part: Part) -> None:
-        """What is neither a call, nor a thought, nor text alone. Code becomes Markdown, a file is told in words."""
+    def _other(self, part: AnswerPart) -> None:
+        """Read a part that is neither a call, nor a thought, nor text alone: code becomes Markdown, a file is
+        described."""
         if is_there(part.tool_call) or is_there(part.tool_response):
             if self._sources.add_search(part, self._machine):
                 self._end_text()
@@ -398,7 +404,7 @@ class GeminiReader:
         elif result is not None:
             self._say(f"```\n{result.output or ''}\n```\n")
         elif file is not None:
-            self._say(file.told)
+            self._say(file.description)
         elif part.thought_signature is None:
             self._note("a part of no known kind was left out")
         if part.thought_signature:
@@ -407,18 +413,18 @@ class GeminiReader:
     def _end_text(self) -> None:
         """The text block is whole: what comes next is another one."""
         if self._text_signature and self._text_room >= 0 and not self._machine.stopped:
-            self._signatures.keep(self._said.key("".join(self._text)), self._text_signature)
+            self._signatures.keep(self._digest.key("".join(self._text)), self._text_signature)
         self._text.clear()
-        self._text_room = MOST_TEXT
+        self._text_room = MAX_TEXT_CHARS
         self._text_signature = ""
 
 
 def read_whole(
     body: bytes, machine: BlockMachine, request: GeminiRequest, signatures: Signatures, *, last: bool = False
 ) -> GeminiReader:
-    """Read an answer that was not streamed; then *machine* has the message. Gives its reader, for what else it knows.
+    """Read an answer that was not streamed; then *machine* has the message. Return its reader.
 
-    Raises :class:`~claudeproxyd.messages.reader.Damaged`, also of an error, and
+    Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer`, also of an error, and
     :class:`~claudeproxyd.messages.reader.ModelFault`.
     """
     reader = GeminiReader(machine, request, signatures, len(body), last=last)
@@ -426,7 +432,7 @@ def read_whole(
     # Of an array each by itself: what is odd in one, and read loosely, leaves the bytes of the others as they are.
     error = reader.read(ElementSplitter(len(body)).feed(body) if body.startswith(b"[") else [body])
     if error is not None:
-        raise Damaged(f"an error in the place of an answer: {error[:1000].decode('utf-8', 'replace')}")
+        raise MalformedAnswer(f"an error in the place of an answer: {error[:1000].decode('utf-8', 'replace')}")
     if not reader.end().ended:
-        raise Damaged("an answer without an end")
+        raise MalformedAnswer("an answer without an end")
     return reader

@@ -13,9 +13,9 @@ import base64
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from claudeproxyd.messages.url_sources import GOOGLES, objection, refusal
+from claudeproxyd.messages.url_sources import GOOGLE_DOMAINS, objection, refusal
 from claudeproxyd.steps import STEP
-from claudeproxyd.translate.conversation import Media, Native, Text, Thought, ToolResult, ToolUse, Unsupported
+from claudeproxyd.translate.conversation import Media, ProviderBlock, Text, Thought, ToolResult, ToolUse, Unsupported
 from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.gemini.searches import read_record
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Part, Turn
-    from claudeproxyd.translate.gemini.models import Dialect
+    from claudeproxyd.translate.gemini.models import ModelCapabilities
     from claudeproxyd.translate.names import ToolNames
-    from claudeproxyd.translate.signatures import Said, Signatures
+    from claudeproxyd.translate.signatures import ConversationDigest, Signatures
 
+#: What stands for the signature of a call that has none. Models think worse for it: only where they insist.
 UNSIGNED = "skip_thought_signature_validator"
-"""What stands for the signature of a call that has none. Models think worse for it: only where they insist."""
 
 _A = {"image": "an image", "document": "a document"}
 _TYPES = {
@@ -54,7 +54,7 @@ class ContentWriter:
 
     def __init__(
         self,
-        dialect: Dialect,
+        capabilities: ModelCapabilities,
         on_vertex: bool,
         names: ToolNames,
         signatures: Signatures,
@@ -64,17 +64,18 @@ class ContentWriter:
     ) -> None:
         """*circulates*: the request says that Google's records of its own searches are told and taken back. *places*:
         buckets and hosts that Google may be sent to, beside public ones."""
-        self._dialect = dialect
+        self._capabilities = capabilities
         self._on_vertex = on_vertex
         self._circulates = circulates
         self._recorded = False
         """The last search has gone up in Google's words, and its results with it."""
         self._places = places
         self._names = names
-        self._recall = signatures.recall
+        self._lookup = signatures.lookup
 
-    def write(self, turns: Sequence[Turn], said: Said) -> Steps[list[dict[str, Any]]]:
-        """One content a turn, unless nothing is left of it: then its neighbours are one. *said* hears them all.
+    def write(self, turns: Sequence[Turn], digest: ConversationDigest) -> Steps[list[dict[str, Any]]]:
+        """Return one content a turn; the neighbours of one of which nothing is left are joined. *digest* is updated
+        with each.
 
         Results are a content of their own: Gemini 3.6 Flash and later refuse, on Vertex AI, one with anything beside
         or behind them, and a model's name does not always tell its version.
@@ -88,19 +89,19 @@ class ContentWriter:
                     contents.append({"role": "user", "parts": results})
                 _add(contents, "user", parts)
             else:
-                must_sign = self._dialect.signed_calls and number > present
+                must_sign = self._capabilities.signed_calls and number > present
                 parts = []
-                for part in self._said_by_model(turn.parts, must_sign, said):
+                for part in self._said_by_model(turn.parts, must_sign, digest):
                     parts.append(part)
                     if not len(parts) % STEP:
                         yield
                 _add(contents, "model", parts)
             yield
-            said.hear(turn)
+            digest.update(turn)
         return contents
 
     def _said_by_user(self, parts: Sequence[Part]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Results, and everything else: what could not be within them first."""
+        """Return the results, and everything else; first of that what could not be within them."""
         said: list[dict[str, Any]] = []
         results = [self._result(part, said) for part in parts if isinstance(part, ToolResult)]
         for part in parts[len(results) :]:
@@ -110,30 +111,35 @@ class ContentWriter:
                 said += self._titled(part)
         return results, said
 
-    def _said_by_model(self, parts: Sequence[Part], must_sign: bool, said: Said) -> Iterator[dict[str, Any]]:
-        """*must_sign*: the first call has to have a signature. *said*: before it."""
+    def _said_by_model(
+        self, parts: Sequence[Part], must_sign: bool, digest: ConversationDigest
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the parts of a turn.
+
+        *must_sign*: the first call has to have a signature. *digest*: of what was said before it.
+        """
         carried = ""
         for part, after in zip_longest(parts, parts[1:]):
             if isinstance(part, ToolUse):
                 call = {"id": part.id, "name": self._names.upstream(part.name), "args": part.input}
-                signature = self._recall(part.id) or carried or (UNSIGNED if must_sign else "")
+                signature = self._lookup(part.id) or carried or (UNSIGNED if must_sign else "")
                 carried, must_sign = "", False
                 yield _signed({"functionCall": call}, signature)
-            elif isinstance(part, Native) and (record := self._record(part)) is not None:
+            elif isinstance(part, ProviderBlock) and (record := self._record(part)) is not None:
                 yield from record
             elif isinstance(part, Text):
-                yield _signed({"text": part.text}, self._recall(said.key(part.text)))
+                yield _signed({"text": part.text}, self._lookup(digest.key(part.text)))
             elif isinstance(part, Thought):
                 signature = base64.b64encode(part.payload).decode()
                 if isinstance(after, ToolUse):
                     carried, signature = signature, ""
-                if self._dialect.thinking and (part.thinking or signature):
+                if self._capabilities.thinking and (part.thinking or signature):
                     yield _signed({"text": part.thinking, "thought": True}, signature)
             elif isinstance(part, Media):
                 yield from self._titled(part)
 
-    def _record(self, search: Native) -> list[dict[str, Any]] | None:
-        """The parts of it, in the place where they came; None if it is to be told as text."""
+    def _record(self, search: ProviderBlock) -> list[dict[str, Any]] | None:
+        """Return Google's own parts of a search; None if it goes up as text."""
         if not search.payload:
             return [] if self._recorded else None
         record = read_record(search.payload) if self._circulates else None
@@ -141,7 +147,7 @@ class ContentWriter:
         return record
 
     def _result(self, result: ToolResult, beside: list[dict[str, Any]]) -> dict[str, Any]:
-        """*beside* gets the media that cannot be within."""
+        """Return a functionResponse. *beside* gets the media that cannot be within."""
         said: list[str] = []
         media: list[dict[str, Any]] = []
         for part in result.content:
@@ -161,8 +167,8 @@ class ContentWriter:
         return {"functionResponse": response}
 
     def _fits_in_result(self, media: Media) -> bool:
-        """On the Developer API the parts of a result hold data alone."""
-        return self._dialect.media_in_results and (self._on_vertex or not media.url)
+        """Whether media can be within a result; on the Developer API only data can."""
+        return self._capabilities.media_in_results and (self._on_vertex or not media.url)
 
     def _titled(self, media: Media) -> Iterator[dict[str, Any]]:
         if media.title:
@@ -171,9 +177,9 @@ class ContentWriter:
 
     def _media(self, media: Media) -> dict[str, Any]:
         if media.url:
-            if not (self._on_vertex or self._dialect.fetches):
+            if not (self._on_vertex or self._capabilities.fetches):
                 raise Unsupported(not_carried("messages", f"{_A[media.kind]} by url"))
-            if (why := objection(media.url, self._places, withheld=GOOGLES)) is not None:
+            if (why := objection(media.url, self._places, withheld=GOOGLE_DOMAINS)) is not None:
                 raise Unsupported(refusal(why))
             return {"fileData": {"mimeType": self._type_of_url(media), "fileUri": media.url}}
         if media.media_type not in _TYPES[media.kind]:
@@ -181,7 +187,7 @@ class ContentWriter:
         return {"inlineData": {"mimeType": media.media_type, "data": media.data}}
 
     def _type_of_url(self, media: Media) -> str:
-        """The type of what Google is to fetch. Raises :class:`Unsupported` where it would not."""
+        """Return the type of what Google is to fetch. Raises :class:`Unsupported` where it would not."""
         media_type = _type_of_url(media)
         if not (self._on_vertex or media_type in _FETCHED):
             raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media_type} by url"))
@@ -197,7 +203,7 @@ def _add(contents: list[dict[str, Any]], role: str, parts: list[dict[str, Any]])
 
 
 def _present_turn(turns: Sequence[Turn]) -> int:
-    """Where the user spoke last, and not only their tools did."""
+    """Return the number of the last turn in which the user spoke, and not only their tools did."""
     for number in range(len(turns) - 1, -1, -1):
         if turns[number].role == "user" and not isinstance(turns[number].parts[0], ToolResult):
             return number

@@ -58,7 +58,7 @@ def is_known(reason: str) -> bool:
 
 
 def ending_of(reason: str, message: str, has_content: bool) -> Ending:
-    """What a finishReason, with Google's *message* about it, comes to. Raises :class:`ModelFault`."""
+    """Return how the message ends for a finishReason, with Google's *message* about it. Raises :class:`ModelFault`."""
     if stop := STOPS.get(reason):
         return stop, None
     if reason in REFUSALS or reason.startswith(_REFUSING):
@@ -70,7 +70,7 @@ def ending_of(reason: str, message: str, has_content: bool) -> Ending:
 
 
 def ending_of_blocked(reason: str, message: str) -> Ending:
-    """What a blockReason comes to: the prompt was refused."""
+    """Return how the message ends for a blockReason: the prompt was refused."""
     return _refusal("prompt", reason, message)
 
 

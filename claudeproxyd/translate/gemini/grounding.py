@@ -19,13 +19,13 @@ from claudeproxyd.translate.gemini.searches import Search
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.blocks import BlockMachine
-    from claudeproxyd.translate.gemini.responses import Part
+    from claudeproxyd.translate.gemini.responses import AnswerPart
 
 
 #: Characters of what a citation cites: as many as Claude's have.
-CITED = 150
+MAX_CITED_CHARS = 150
 #: Bytes of all citations together: each repeats its page's address.
-MOST = 1024 * 1024
+MAX_SOURCES_BYTES = 1024 * 1024
 
 _encode = msgspec.json.Encoder().encode
 
@@ -75,7 +75,7 @@ _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 _decode_citations = msgspec.json.Decoder(_Citations).decode
 
 
-class Sources:
+class GroundingSources:
     """Where one answer comes from: what its searches, ``groundingMetadata`` and ``citationMetadata`` say together."""
 
     def __init__(self, family: str) -> None:
@@ -91,8 +91,8 @@ class Sources:
         self._told: list[str] = []
         """The ids of searches that lack their results."""
 
-    def add_search(self, part: Part, machine: BlockMachine) -> bool:
-        """One ``toolCall`` or ``toolResponse``; whether *machine* was told of the search, for it is whole."""
+    def add_search(self, part: AnswerPart, machine: BlockMachine) -> bool:
+        """Read a ``toolCall`` or ``toolResponse``. Return whether the search is whole, and given to *machine*."""
         search = self._search
         if not search.add(part):
             return False
@@ -118,7 +118,7 @@ class Sources:
 
     def tell(self, machine: BlockMachine, text: str) -> None:
         """Put all of it into the message whose open block has *text*; '' if none is open."""
-        room = MOST if text else 0
+        room = MAX_SOURCES_BYTES if text else 0
         for citation in self._all_citations(text.encode("utf-8", "surrogatepass")):
             room -= len(_encode(citation))
             if room < 0:
@@ -163,10 +163,10 @@ class Sources:
             "url": url,
             "title": title,
             "encrypted_index": self._nothing,
-            "cited_text": cited[:CITED],
+            "cited_text": cited[:MAX_CITED_CHARS],
         }
 
 
 def _cut(text: bytes, start: int | None, end: int | None) -> str:
     start = max(0, start or 0)
-    return text[start : min(max(0, end or 0), start + 4 * CITED)].decode("utf-8", "ignore")
+    return text[start : min(max(0, end or 0), start + 4 * MAX_CITED_CHARS)].decode("utf-8", "ignore")

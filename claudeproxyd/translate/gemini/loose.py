@@ -8,18 +8,18 @@ from typing import Any, Union, get_args, get_origin
 import msgspec
 
 from claudeproxyd.messages.loose import UNREADABLE, read_object, without_halves
-from claudeproxyd.translate.gemini.responses import Response
+from claudeproxyd.translate.gemini.responses import GenerateContentResponse
 
 #: What the model says, and what holds it: no answer can do without.
 _SAID = frozenset({"candidates", "content", "parts", "text", "functionCall", "name", "args", "partialArgs"})
 #: What stands for a member that was there, where its absence has a meaning of its own.
 _INSTEAD = {"finishReason": "OTHER"}
 
-_decode = msgspec.json.Decoder(Response, strict=False).decode
+_decode = msgspec.json.Decoder(GenerateContentResponse, strict=False).decode
 
 
-def read_loosely(data: bytes) -> tuple[Response, str]:
-    """The response in bytes that are none by the letter, and what is odd about it, for a log.
+def read_loosely(data: bytes) -> tuple[GenerateContentResponse, str]:
+    """Return the response in bytes that are none by the letter, and what is odd about it, for a log.
 
     Members that are not of their type are left out, unless they are what the model says. Numbers may be strings, as in
     protobuf's JSON. Raises one of :data:`~claudeproxyd.messages.loose.UNREADABLE`: it is no response.
@@ -29,14 +29,14 @@ def read_loosely(data: bytes) -> tuple[Response, str]:
     if members is None:
         return _decode(mended), ""  # it says best what is wrong
     odd: list[str] = []
-    fitting = _fit_object(members, Response, odd)
+    fitting = _fit_object(members, GenerateContentResponse, odd)
     if mended != data:
         odd.append("half a surrogate pair")
     return _decode(msgspec.json.encode(fitting)), odd[0] if odd else "a response of an unknown shape"
 
 
 def _fit_object(members: dict[str, Any], struct: type[msgspec.Struct], odd: list[str]) -> dict[str, Any]:
-    """Those members that are read, as far as they are of their types; of the others it is said in *odd*."""
+    """Return the members that are read, as far as they have their types; the others are named in *odd*."""
     fields = msgspec.structs.fields(struct)
     return {
         field.encode_name: _fit(members[field.encode_name], field.type, field.encode_name, odd)

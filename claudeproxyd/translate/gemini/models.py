@@ -1,4 +1,4 @@
-"""What Google's models differ in: a table of *dialects* by the model's name.
+"""What Google's models differ in: a table of *capabilities* by the model's name.
 
 From Google's pages on thinking, thought signatures, function calling, structured output and tool combination. A name
 that the table does not know gets what every model takes.
@@ -12,7 +12,7 @@ from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
-class Levels:
+class ThinkingLevels:
     """Thinking is told by ``thinkingLevel``; it cannot be switched off."""
 
     levels: tuple[str, ...]
@@ -20,7 +20,7 @@ class Levels:
 
 
 @dataclass(frozen=True, slots=True)
-class Budgets:
+class ThinkingBudgets:
     """Thinking is told by ``thinkingBudget``, in tokens; -1 leaves it to the model."""
 
     least: int
@@ -29,10 +29,10 @@ class Budgets:
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
-    """What one model takes. The defaults are those of a model that nothing is known of."""
+class ModelCapabilities:
+    """The features and limits of one model. The defaults are those of an unknown one."""
 
-    thinking: Levels | Budgets | None = None
+    thinking: ThinkingLevels | ThinkingBudgets | None = None
     """None: it does not think, or nobody knows how to tell it."""
     max_output_tokens: int | None = None
     """On the Developer API; see :meth:`output_limit`."""
@@ -54,18 +54,18 @@ class Dialect:
     """Images and PDFs may be given by https URLs on the Developer API too; on Vertex AI every model fetches."""
 
     def output_limit(self, on_vertex: bool) -> int | None:
-        """The most ``maxOutputTokens``, where it is known."""
+        """Return the most ``maxOutputTokens``, where it is known."""
         if self.max_output_tokens is None or not on_vertex:
             return self.max_output_tokens
-        return min(self.max_output_tokens, _MOST_ON_VERTEX)
+        return min(self.max_output_tokens, _MAX_OUTPUT_ON_VERTEX)
 
 
 #: In its words: "the supported range is from 1 (inclusive) to 65536 (exclusive)".
-_MOST_ON_VERTEX = 65_535
+_MAX_OUTPUT_ON_VERTEX = 65_535
 
 
-_THREE = Dialect(
-    thinking=Levels(("LOW", "MEDIUM", "HIGH")),
+_THREE = ModelCapabilities(
+    thinking=ThinkingLevels(("LOW", "MEDIUM", "HIGH")),
     max_output_tokens=65_536,
     signed_calls=True,
     json_schema=True,
@@ -74,21 +74,23 @@ _THREE = Dialect(
     media_in_results=True,
     fetches=True,
 )
-_THREE_MINIMAL = replace(_THREE, thinking=Levels(("MINIMAL", "LOW", "MEDIUM", "HIGH")))
-_TWO_AND_A_HALF = Dialect(thinking=Budgets(0, 24_576, True), max_output_tokens=65_536, json_schema=True, fetches=True)
-_TWO = Dialect(max_output_tokens=8_192, most_top_k=40)
-_GEMMA = Dialect(system_instruction=False)
+_THREE_MINIMAL = replace(_THREE, thinking=ThinkingLevels(("MINIMAL", "LOW", "MEDIUM", "HIGH")))
+_TWO_AND_A_HALF = ModelCapabilities(
+    thinking=ThinkingBudgets(0, 24_576, True), max_output_tokens=65_536, json_schema=True, fetches=True
+)
+_TWO = ModelCapabilities(max_output_tokens=8_192, most_top_k=40)
+_GEMMA = ModelCapabilities(system_instruction=False)
 
 #: The first glob that fits holds.
-_DIALECTS: tuple[tuple[str, Dialect], ...] = (
+_CAPABILITIES: tuple[tuple[str, ModelCapabilities], ...] = (
     ("gemini-1.*", _TWO),
     ("gemini-2.0-*", _TWO),
-    ("gemini-2.5-pro*", replace(_TWO_AND_A_HALF, thinking=Budgets(128, 32_768, False))),
-    ("gemini-2.5-flash-lite*", replace(_TWO_AND_A_HALF, thinking=Budgets(512, 24_576, True))),
+    ("gemini-2.5-pro*", replace(_TWO_AND_A_HALF, thinking=ThinkingBudgets(128, 32_768, False))),
+    ("gemini-2.5-flash-lite*", replace(_TWO_AND_A_HALF, thinking=ThinkingBudgets(512, 24_576, True))),
     ("gemini-2.5-flash-image*", replace(_TWO, max_output_tokens=32_768, most_top_k=None)),
     ("gemini-2.5-*", _TWO_AND_A_HALF),
     ("gemini-3*-image*", replace(_THREE, thinking=None, max_output_tokens=32_768)),
-    ("gemini-3-pro*", replace(_THREE, thinking=Levels(("LOW", "HIGH")))),
+    ("gemini-3-pro*", replace(_THREE, thinking=ThinkingLevels(("LOW", "HIGH")))),
     ("gemini-3-flash*", _THREE_MINIMAL),
     ("gemini-3.1-flash*", _THREE_MINIMAL),
     ("gemini-3.5-flash*", _THREE_MINIMAL),
@@ -99,11 +101,12 @@ _DIALECTS: tuple[tuple[str, Dialect], ...] = (
     ("gemma-[1-3]*", _GEMMA),
     ("gemma-7b*", _GEMMA),
 )
-_UNKNOWN = Dialect()
+_UNKNOWN = ModelCapabilities()
 
 
 @lru_cache(maxsize=256)
-def dialect_of(model: str) -> Dialect:
-    """That of an upstream's model name, which may have a path in front (``publishers/google/models/…``)."""
+def capabilities_of(model: str) -> ModelCapabilities:
+    """Return the capabilities by an upstream's model name, which may have a path in front
+    (``publishers/google/models/…``)."""
     name = model.rpartition("/")[2]
-    return next((dialect for glob, dialect in _DIALECTS if fnmatchcase(name, glob)), _UNKNOWN)
+    return next((capabilities for glob, capabilities in _CAPABILITIES if fnmatchcase(name, glob)), _UNKNOWN)

@@ -15,8 +15,8 @@ import msgspec
 
 from claudeproxyd.translate.references import inlined, merged, without_all_of
 
-#: Characters of a value that is told in words.
-TOLD = 300
+#: Characters of a value that is described in words.
+MAX_VALUE_CHARS = 300
 
 #: Which type a schema without one has, by the first of these keywords that it uses.
 _IMPLIED = (
@@ -53,7 +53,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def clean(schema: Any) -> dict[str, Any]:
-    """A function's *schema* for ``parameters``: an object's; {} where there is no property.
+    """Return a function's *schema* for ``parameters``: an object's; {} where there is no property.
 
     Any JSON value gives something that the API takes; see the module for what becomes of the rest.
     """
@@ -64,7 +64,10 @@ def clean(schema: Any) -> dict[str, Any]:
 
 
 def _clean(given: Any, expected: Iterable[str] = ()) -> dict[str, Any]:
-    """A schema within another: one with a type, or with nothing but ``anyOf``. *expected*: its types if it has none."""
+    """Return a schema within another: one with a type, or with nothing but ``anyOf``.
+
+    *expected*: its types if it has none.
+    """
     schema = _collapsed(given)
     alternatives, nullable = _alternatives(schema)
     types, null = _types(schema)
@@ -85,7 +88,7 @@ def _clean(given: Any, expected: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def _collapsed(given: Any) -> dict[str, Any]:
-    """What holds at once in one: ``allOf``; and what may hold under a condition, as optional properties."""
+    """Return a schema with ``allOf`` merged into it, and with what holds under a condition as optional properties."""
     schema: dict[str, Any] = without_all_of(given) if isinstance(given, dict) else {}
     dependent = schema.get("dependentSchemas")
     conditional = [schema.get("then"), schema.get("else"), *(dependent.values() if isinstance(dependent, dict) else ())]
@@ -93,13 +96,13 @@ def _collapsed(given: Any) -> dict[str, Any]:
 
 
 def _with_properties(schema: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:
-    """*schema* with the properties of *others* besides."""
+    """Return *schema* with the properties of *others* besides."""
     more = [{"properties": properties} for properties in map(_properties, others) if properties]
     return merged(schema, *more) if more else schema
 
 
 def _alternatives(schema: dict[str, Any]) -> tuple[list[Any], bool]:
-    """Those of ``anyOf``, or else of ``oneOf``, but for null; and whether null is among them."""
+    """Return the schemas of ``anyOf``, or else of ``oneOf``, but for null; and whether null is among them."""
     given = schema.get("anyOf") or schema.get("oneOf")
     if not isinstance(given, list):
         return [], False
@@ -113,7 +116,7 @@ def _is_null(schema: dict[str, Any]) -> bool:
 
 
 def _folded(schema: dict[str, Any]) -> dict[str, Any]:
-    """With the properties of all alternatives; required is what each of them requires, and the rest is told."""
+    """Return a schema with the properties of all alternatives; what all require is required, the rest is described."""
     alternatives = [_folded(_collapsed(each)) for each in _alternatives(schema)[0]]
     schema = _with_properties(schema, alternatives)
     requirements = [dict.fromkeys(_texts(each.get("required"))) for each in alternatives]
@@ -127,14 +130,14 @@ def _folded(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _types(schema: dict[str, Any]) -> tuple[list[str], bool]:
-    """The types that *schema* names, and whether null is one."""
+    """Return the types that *schema* names, and whether null is one."""
     given = schema.get("type")
     names = [name.lower() for name in (given if isinstance(given, list) else [given]) if isinstance(name, str)]
     return [name for name in dict.fromkeys(names) if name in _WRITERS], "null" in names
 
 
 def _implied(schema: dict[str, Any]) -> list[str]:
-    """The types that *schema* must mean."""
+    """Return the types that *schema* must mean."""
     values = [value for value in _values(schema) if value is not None]
     if values:
         return list(dict.fromkeys(_TYPE_OF[type(value)] for value in values))
@@ -142,7 +145,7 @@ def _implied(schema: dict[str, Any]) -> list[str]:
 
 
 def _values(schema: dict[str, Any]) -> list[Any]:
-    """The only ones that are allowed; none: all are."""
+    """Return the only values that are allowed; [] if all are."""
     if "const" in schema:
         return [schema["const"]]
     values = schema.get("enum")
@@ -150,12 +153,12 @@ def _values(schema: dict[str, Any]) -> list[Any]:
 
 
 def _union(members: list[dict[str, Any]]) -> dict[str, Any]:
-    """Any one of them."""
+    """Return a schema that any one of these fits."""
     return members[0] if len(members) == 1 else {"anyOf": members}
 
 
 def _members(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What to choose from: no choice within another, no doubles, and texts in one list."""
+    """Return the alternatives of a union: no union within another, no doubles, and texts in one list."""
     if len(made) == 1:
         return list(made[0].get("anyOf", made))
     members = list({_encode(member): member for each in made for member in each.get("anyOf", [each])}.values())
@@ -166,7 +169,7 @@ def _members(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _anything() -> list[dict[str, Any]]:
-    """What may be any value. Vertex AI refuses a schema that has no type."""
+    """Return a schema of any value. Vertex AI refuses a schema that has no type."""
     text = {"type": "string"}
     return [
         {"type": "string"},
@@ -223,13 +226,13 @@ def _object(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _properties(schema: dict[str, Any]) -> dict[str, Any]:
-    """Those that may be there."""
+    """Return the properties."""
     given = schema.get("properties")
     return {name: each for name, each in given.items() if each is not False} if isinstance(given, dict) else {}
 
 
 def _member(schema: dict[str, Any]) -> dict[str, Any]:
-    """Any one of an object whose members have no names of their own."""
+    """Return a schema of any member of an object whose members have no names of their own."""
     by_pattern = schema.get("patternProperties")
     given = (
         next(iter(by_pattern.values()), None) if isinstance(by_pattern, dict) else schema.get("additionalProperties")
@@ -256,13 +259,13 @@ def _format(schema: dict[str, Any], type_: str) -> dict[str, Any]:
 
 
 def _counts(schema: dict[str, Any], *keywords: str) -> dict[str, Any]:
-    """Those that are counts, also where they are written as 3.0."""
+    """Return the bounds that are counts, also where they are written as 3.0."""
     given = {keyword: schema.get(keyword) for keyword in keywords}
     return {keyword: int(value) for keyword, value in given.items() if _is_number(value) and 0 <= value == int(value)}
 
 
 def _bounds(schema: dict[str, Any], whole: bool) -> dict[str, Any]:
-    """The least and the greatest; of *whole* numbers also where the bound itself is excluded."""
+    """Return the least and the greatest; of *whole* numbers also where the bound itself is excluded."""
     values = [value for value in _values(schema) if _is_number(value)]
     if values:
         return {"minimum": min(values), "maximum": max(values)}
@@ -283,12 +286,12 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
 
 
 def _described(made: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Give *made* what *schema* says in words, ahead of words that it has, and what can be said in words alone."""
+    """Return *made* with what *schema* says in words, ahead of its own, and what can be said in words alone."""
     sentences = _sentences(schema, *_SENTENCES)
     values = _values(schema)
     kept = set(made.get("enum", ()))
     if any(value is not None and not (isinstance(value, str) and value in kept) for value in values):
-        sentences.append(f"{'One of' if len(values) > 1 else 'Always'} {_told(values)}.")
+        sentences.append(f"{'One of' if len(values) > 1 else 'Always'} {_in_words(values)}.")
     if isinstance(schema.get("format"), str) and "format" not in made:
         sentences.append(f"Format: {schema['format']}.")
     leading = schema.get("prefixItems", schema.get("items"))
@@ -301,28 +304,28 @@ def _described(made: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sentences(schema: dict[str, Any], *keywords: str) -> list[str]:
-    told = []
+    described = []
     for keyword in keywords:
         value = schema.get(keyword)
         # The older drafts' exclusiveMinimum is a boolean beside minimum.
         is_flag = isinstance(value, bool) and keyword not in ("default", "example")
         if value is not None and (not is_flag or (value and keyword == "uniqueItems")):
-            told.append(_SENTENCES[keyword].format(_told(value)))
-    return told
+            described.append(_SENTENCES[keyword].format(_in_words(value)))
+    return described
 
 
-def _told(value: Any) -> str:
-    """A value in words: JSON, a list without its brackets, and no more of it than a reader wants."""
+def _in_words(value: Any) -> str:
+    """Return a value in words: JSON, a list without its brackets, and no more of it than a reader wants."""
     return _cut(
         ", ".join(_encode(each).decode() for each in value) if isinstance(value, list) else _encode(value).decode()
     )
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= TOLD else text[:TOLD] + " …"
+    return text if len(text) <= MAX_VALUE_CHARS else text[:MAX_VALUE_CHARS] + " …"
 
 
 def _text(schema: dict[str, Any], sentences: Iterable[str]) -> str:
-    """The description of *schema*, or its title where it has none, and these."""
+    """Return the description of *schema*, or its title where it has none, and these."""
     given = schema.get("description") or schema.get("title")
     return " ".join(filter(None, (given if isinstance(given, str) else "", *sentences)))

@@ -58,7 +58,7 @@ class PartialCall:
             self._place(piece)
 
     def args(self) -> str:
-        """All of them, a JSON object."""
+        """Return all of the arguments, a JSON object."""
         return _encode(self._root).decode()
 
     def _place(self, piece: _Piece) -> None:
@@ -80,7 +80,7 @@ class PartialCall:
 
 
 def _steps(path: str) -> list[str | int]:
-    """``$.a[0]['b']`` as its names and indices."""
+    """Return ``$.a[0]['b']`` as its names and indices."""
     steps: list[str | int] = []
     at = 1
     while found := _STEP.match(path, at):
@@ -93,7 +93,7 @@ def _steps(path: str) -> list[str | int]:
 
 
 def _child(parent: Any, step: str | int, new: Any) -> Any:
-    """What is at that place of *parent*; *new*, put there, where nothing is."""
+    """Return what is at that place of *parent*; *new*, put there, where nothing is."""
     if isinstance(parent, dict) and isinstance(step, str):
         return parent.setdefault(step, new)
     if isinstance(parent, list) and isinstance(step, int) and step <= len(parent):

@@ -11,18 +11,18 @@ from claudeproxyd.steps import at_once
 from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.gemini.contents import ContentWriter
-from claudeproxyd.translate.gemini.models import dialect_of
+from claudeproxyd.translate.gemini.models import capabilities_of
 from claudeproxyd.translate.gemini.schemas import json_schema, parameters
-from claudeproxyd.translate.gemini.thinking import thinking_config, wish, with_room
+from claudeproxyd.translate.gemini.thinking import effective_thinking, thinking_config, with_room
 from claudeproxyd.translate.names import ToolNames
-from claudeproxyd.translate.signatures import Said
+from claudeproxyd.translate.signatures import ConversationDigest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Conversation, Tool, WebSearch
-    from claudeproxyd.translate.gemini.models import Dialect
+    from claudeproxyd.translate.gemini.models import ModelCapabilities
     from claudeproxyd.translate.signatures import Signatures
 
 #: Google's word for it that searches and functions see each other's past.
@@ -35,7 +35,7 @@ _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What has to be known beside the conversation."""
+    """The options of a translation: the model, the limits, and what the operator has set."""
 
     model: str
     """The upstream's name of it."""
@@ -53,7 +53,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class GeminiRequest:
-    """What is sent, and what the answer's reader has to know of it. Made by :func:`translate`."""
+    """A request as it is sent, with what the answer's reader has to know of it. Made by :func:`translate`."""
 
     body: bytes
     """For ``generateContent`` and ``streamGenerateContent``."""
@@ -67,7 +67,7 @@ class GeminiRequest:
     """What is thought is to be read."""
     empty: bool
     """The answer is to be empty: nothing is sent upstream."""
-    said: Said
+    digest: ConversationDigest
     """All that the answer answers."""
     terms: Terms
 
@@ -83,7 +83,7 @@ class GeminiRequest:
 
 
 def translate(conversation: Conversation, terms: Terms, signatures: Signatures) -> GeminiRequest:
-    """Say *conversation* to Google. Raises :class:`Unsupported` for what it cannot be told.
+    """Return the request that says *conversation* to Google. Raises :class:`Unsupported` for what it cannot be told.
 
     A conversation without ``max_tokens``, which is to be counted only, may end in a prefill.
     """
@@ -94,21 +94,23 @@ def translation(conversation: Conversation, terms: Terms, signatures: Signatures
     """:func:`translate` in steps; the longest are the digest of a large text and the encoding."""
     if conversation.is_prefilled and conversation.max_tokens is not None:
         raise Unsupported("This model does not support assistant message prefill")
-    dialect = dialect_of(terms.model)
+    capabilities = capabilities_of(terms.model)
     warnings = list(conversation.warnings)
     names = ToolNames(64, "A-Za-z0-9_.:-", "A-Za-z_")
     body: dict[str, Any] = {}
     system = [{"text": text} for text in conversation.system]
-    if system and dialect.system_instruction:
+    if system and capabilities.system_instruction:
         body["systemInstruction"] = {"parts": system}
-    yield from _add_tools(body, conversation, dialect, terms, names, warnings)
-    said = Said(conversation.system)
+    yield from _add_tools(body, conversation, capabilities, terms, names, warnings)
+    digest = ConversationDigest(conversation.system)
     circulates = _CIRCULATES in body.get("toolConfig", ())
-    writer = ContentWriter(dialect, terms.on_vertex, names, signatures, circulates=circulates, places=terms.url_sources)
-    contents = body["contents"] = yield from writer.write(conversation.turns, said)
-    if not dialect.system_instruction:
+    writer = ContentWriter(
+        capabilities, terms.on_vertex, names, signatures, circulates=circulates, places=terms.url_sources
+    )
+    contents = body["contents"] = yield from writer.write(conversation.turns, digest)
+    if not capabilities.system_instruction:
         contents[0]["parts"][:0] = system
-    if config := _generation_config(conversation, dialect, terms, warnings):
+    if config := _generation_config(conversation, capabilities, terms, warnings):
         body["generationConfig"] = config
     if terms.safety_settings:
         body["safetySettings"] = [
@@ -123,7 +125,7 @@ def translation(conversation: Conversation, terms: Terms, signatures: Signatures
         thinks=conversation.thinking.kind in ("budget", "adaptive"),
         shows=conversation.thinking.shown,
         empty=conversation.max_tokens == 0,
-        said=said,
+        digest=digest,
         terms=terms,
     )
 
@@ -134,7 +136,7 @@ def translation(conversation: Conversation, terms: Terms, signatures: Signatures
 def _add_tools(
     body: dict[str, Any],
     conversation: Conversation,
-    dialect: Dialect,
+    capabilities: ModelCapabilities,
     terms: Terms,
     names: ToolNames,
     warnings: list[str],
@@ -147,18 +149,18 @@ def _add_tools(
     if conversation.tools:
         declarations = []
         for tool in conversation.tools:
-            declarations.append(_declaration(tool, dialect, names))
+            declarations.append(_declaration(tool, capabilities, names))
             yield
         tools.append({"functionDeclarations": declarations})
         if not choice.parallel:
             warnings.append("tool_choice.disable_parallel_tool_use: this model may call several tools at once")
     if search is not None:
-        if conversation.tools and not dialect.search_with_functions:
+        if conversation.tools and not capabilities.search_with_functions:
             raise Unsupported(not_carried("tools", "web_search together with other tools"))
         tools.append({"googleSearch": _google_search(search, terms.on_vertex, warnings)})
         if conversation.tools and not terms.on_vertex:
             config[_CIRCULATES] = True
-    if tools and conversation.output_schema is not None and not dialect.schema_with_tools:
+    if tools and conversation.output_schema is not None and not capabilities.schema_with_tools:
         raise Unsupported(not_carried("output_config.format", "a JSON schema together with tools"))
     if search is not None and (choice.name == search.name or (choice.kind == "any" and not conversation.tools)):
         warnings.append("tool_choice: this model cannot be made to search the web")
@@ -173,11 +175,11 @@ def _add_tools(
         body["toolConfig"] = config
 
 
-def _declaration(tool: Tool, dialect: Dialect, names: ToolNames) -> dict[str, Any]:
+def _declaration(tool: Tool, capabilities: ModelCapabilities, names: ToolNames) -> dict[str, Any]:
     declaration: dict[str, Any] = {"name": names.upstream(tool.name)}
     if tool.description:
         declaration["description"] = tool.description
-    if dialect.json_schema:
+    if capabilities.json_schema:
         declaration["parametersJsonSchema"] = json_schema(tool.schema)
     elif (schema := parameters(tool.schema)) is not None:
         declaration["parameters"] = schema
@@ -201,32 +203,32 @@ def _google_search(search: WebSearch, on_vertex: bool, warnings: list[str]) -> d
 
 
 def _generation_config(
-    conversation: Conversation, dialect: Dialect, terms: Terms, warnings: list[str]
+    conversation: Conversation, capabilities: ModelCapabilities, terms: Terms, warnings: list[str]
 ) -> dict[str, Any]:
-    thinking = conversation.thinking if terms.own_thinking else wish(conversation.thinking, warnings)
-    limit = dialect.output_limit(terms.on_vertex) if terms.max_output_tokens is None else terms.max_output_tokens
+    thinking = conversation.thinking if terms.own_thinking else effective_thinking(conversation.thinking, warnings)
+    limit = capabilities.output_limit(terms.on_vertex) if terms.max_output_tokens is None else terms.max_output_tokens
     max_tokens = conversation.max_tokens
     if max_tokens is not None:
-        max_tokens = with_room(max_tokens, thinking, dialect)
+        max_tokens = with_room(max_tokens, thinking, capabilities)
         if limit is not None:
             max_tokens = min(max_tokens, limit)
     config: dict[str, Any] = {
         "maxOutputTokens": max_tokens,
         "temperature": conversation.temperature,
         "topP": conversation.top_p,
-        "topK": _top_k(conversation.top_k, dialect),
-        "thinkingConfig": thinking_config(thinking, dialect, max_tokens, warnings),
+        "topK": _top_k(conversation.top_k, capabilities),
+        "thinkingConfig": thinking_config(thinking, capabilities, max_tokens, warnings),
     }
     if conversation.output_schema is not None:
         config["responseMimeType"] = "application/json"
-        if dialect.json_schema:
+        if capabilities.json_schema:
             config["responseJsonSchema"] = json_schema(conversation.output_schema)
         else:
             config["responseSchema"] = parameters(conversation.output_schema)
     return {name: value for name, value in config.items() if value is not None}
 
 
-def _top_k(wanted: int | None, dialect: Dialect) -> int | None:
-    if wanted is None or dialect.most_top_k is None:
+def _top_k(wanted: int | None, capabilities: ModelCapabilities) -> int | None:
+    if wanted is None or capabilities.most_top_k is None:
         return wanted
-    return max(1, min(wanted, dialect.most_top_k))
+    return max(1, min(wanted, capabilities.most_top_k))

@@ -1,4 +1,5 @@
-"""``GenerateContentResponse``, as far as it is read (https://ai.google.dev/api/generate-content#GenerateContentResponse).
+"""``GenerateContentResponse``, as far as it is read (https://ai.google.dev/api/generate-
+content#GenerateContentResponse).
 
 Members may be null or missing alike, as the proxies before some of these APIs have it.
 """
@@ -10,7 +11,7 @@ from typing import TypeGuard
 import msgspec
 
 #: What the API's counts can hold, which are int32.
-MOST_TOKENS = 2**31 - 1
+MAX_TOKENS = 2**31 - 1
 
 
 class FunctionCall(msgspec.Struct, rename="camel", gc=False):
@@ -24,14 +25,14 @@ class FunctionCall(msgspec.Struct, rename="camel", gc=False):
 
 
 class Code(msgspec.Struct):
-    """What Google ran."""
+    """Code that Google ran."""
 
     code: str | None = None
     language: str | None = None
 
 
 class CodeResult(msgspec.Struct):
-    """What it printed."""
+    """The output of such code."""
 
     output: str | None = None
 
@@ -42,13 +43,13 @@ class File(msgspec.Struct, rename="camel"):
     mime_type: str | None = None
 
     @property
-    def told(self) -> str:
-        """What a client reads in its place."""
+    def description(self) -> str:
+        """The words that a client reads in its place."""
         what = (self.mime_type or "a file")[:100]
         return f"[Here the model gave {what}, which an answer of this API cannot hold]"
 
 
-class Part(msgspec.Struct, rename="camel", gc=False):
+class AnswerPart(msgspec.Struct, rename="camel", gc=False):
     """Text, a thought, a call, or what was not asked for."""
 
     text: str | None = None
@@ -64,12 +65,12 @@ class Part(msgspec.Struct, rename="camel", gc=False):
 
 
 class Content(msgspec.Struct, gc=False):
-    """What one side says."""
+    """One side's turn."""
 
-    parts: list[Part] | None = None
+    parts: list[AnswerPart] | None = None
 
 
-class Candidate(msgspec.Struct, rename="camel", gc=False):
+class AnswerCandidate(msgspec.Struct, rename="camel", gc=False):
     """An answer; only the first is one."""
 
     content: Content | None = None
@@ -92,23 +93,25 @@ class Counts(msgspec.Struct, rename="camel", gc=False):
 
 
 class Feedback(msgspec.Struct, rename="camel"):
-    """Of the prompt: why there is no answer."""
+    """Why a prompt has no answer."""
 
     block_reason: str | None = None
     block_reason_message: str | None = None
 
 
-class Response(msgspec.Struct, rename="camel", gc=False):
+class GenerateContentResponse(msgspec.Struct, rename="camel", gc=False):
     """A GenerateContentResponse, or what comes in the place of one."""
 
-    candidates: list[Candidate] | None = None
+    candidates: list[AnswerCandidate] | None = None
     usage_metadata: Counts | None = None
     prompt_feedback: Feedback | None = None
     response_id: str | None = None
     error: msgspec.Raw = msgspec.Raw()
 
 
-_DECODER: msgspec.json.Decoder[Response | list[Response]] = msgspec.json.Decoder(Response | list[Response])
+_DECODER: msgspec.json.Decoder[GenerateContentResponse | list[GenerateContentResponse]] = msgspec.json.Decoder(
+    GenerateContentResponse | list[GenerateContentResponse]
+)
 decode = _DECODER.decode
 
 
@@ -119,4 +122,4 @@ def is_there(raw: msgspec.Raw) -> bool:
 
 def is_count(tokens: int | None) -> TypeGuard[int]:
     """Whether a figure was sent, and is one that can be."""
-    return tokens is not None and 0 <= tokens <= MOST_TOKENS
+    return tokens is not None and 0 <= tokens <= MAX_TOKENS

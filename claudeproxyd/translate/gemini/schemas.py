@@ -22,22 +22,23 @@ from claudeproxyd.translate.references import inlined, without_all_of
 T = TypeVar("T")
 
 #: Schemas remembered, and the longest of them in bytes.
-REMEMBERED = 512
-WORTH_REMEMBERING = 16 * 1024
+MAX_REMEMBERED_SCHEMAS = 512
+MAX_REMEMBERED_BYTES = 16 * 1024
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
 def _remembered(make: Callable[[bytes], T]) -> Callable[[msgspec.Raw], T]:
-    """*make*, which says :class:`Unsupported` of what it cannot read, and remembers what it made of short schemas."""
-    remembering = lru_cache(REMEMBERED)(make)
+    """Return *make*, which says :class:`Unsupported` of what it cannot read, and remembers what it made of short
+    schemas."""
+    remembering = lru_cache(MAX_REMEMBERED_SCHEMAS)(make)
 
     @wraps(make)
     def made(schema: msgspec.Raw) -> T:
         raw = bytes(schema)
         try:
-            return remembering(raw) if len(raw) <= WORTH_REMEMBERING else make(raw)
+            return remembering(raw) if len(raw) <= MAX_REMEMBERED_BYTES else make(raw)
         except (ValueError, RecursionError):
             raise Unsupported("a schema nests too deeply, or holds a number beyond all bounds") from None
 
@@ -46,21 +47,23 @@ def _remembered(make: Callable[[bytes], T]) -> Callable[[msgspec.Raw], T]:
 
 @_remembered
 def parameters(schema: bytes) -> msgspec.Raw | None:
-    """A function's schema for ``parameters``; None: it takes nothing, and the member has to be left out."""
+    """Return a function's schema for ``parameters``; None if it takes nothing, and the member is to be left out."""
     made = clean(_decode(schema))
     return msgspec.Raw(_encode(made)) if made else None
 
 
 @_remembered
 def json_schema(schema: bytes) -> msgspec.Raw:
-    """A schema for ``parametersJsonSchema`` or ``responseJsonSchema``: the very *schema* where nothing is amiss."""
+    """Return a schema for ``parametersJsonSchema`` or ``responseJsonSchema``: the very *schema* where nothing is
+    amiss."""
     given = _decode(schema)
     made = clean_json_schema(given)
     return msgspec.Raw(schema if made == given else _encode(made))
 
 
 def clean_json_schema(schema: Any) -> Any:
-    """*schema* without references, ``allOf`` merged, ``const`` as ``enum``, tuples as ``prefixItems``, ``maxItems`` in
+    """Return *schema* without references, ``allOf`` merged, ``const`` as ``enum``, tuples as ``prefixItems``,
+    ``maxItems`` in
     words."""
     return _mended(inlined(schema))
 
@@ -87,7 +90,7 @@ def _mended(schema: Any) -> Any:
 
 
 def _with_prefix_items(schema: dict[str, Any]) -> dict[str, Any]:
-    """A tuple in the words of JSON Schema 2020-12; every other schema as it is."""
+    """Return a tuple in the words of JSON Schema 2020-12; every other schema as it is."""
     if not isinstance(schema.get("items"), list):
         return schema
     said = {"items": "prefixItems", "additionalItems": "items"}

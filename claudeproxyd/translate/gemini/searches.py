@@ -1,6 +1,6 @@
 """Google's record of its own searches, which it wants back with every later turn.
 
-Beside functions a search is told in parts of its own, ``toolCall`` and ``toolResponse``. All of them go back as they
+Beside functions a search comes in parts of its own, ``toolCall`` and ``toolResponse``. All of them go back as they
 came, signatures and all (https://ai.google.dev/gemini-api/docs/tool-combination): a ``toolCall`` without its own
 ``thoughtSignature`` is refused. Through the client they travel with the search's ``server_tool_use``.
 """
@@ -15,10 +15,10 @@ from claudeproxyd.messages.loose import UNREADABLE
 from claudeproxyd.translate.gemini.responses import is_there
 
 if TYPE_CHECKING:
-    from claudeproxyd.translate.gemini.responses import Part
+    from claudeproxyd.translate.gemini.responses import AnswerPart
 
 #: Bytes of one search's record. Google's have some KB; clients send them again with every request.
-LONGEST = 256 * 1024
+MAX_RECORD_BYTES = 256 * 1024
 
 _MEMBERS = {"toolCall", "toolResponse", "thoughtSignature"}
 
@@ -45,33 +45,33 @@ class Search:
         self._size = 0
         self._unanswered = 0
 
-    def add(self, part: Part) -> bool:
-        """A ``toolCall`` or ``toolResponse``; whether the search is whole with it."""
+    def add(self, part: AnswerPart) -> bool:
+        """Add a ``toolCall`` or ``toolResponse``. Return whether the search is whole with it."""
         name, said = ("toolCall", part.tool_call) if is_there(part.tool_call) else ("toolResponse", part.tool_response)
         self._unanswered += 1 if name == "toolCall" else -1
         self._size += len(bytes(said)) + len(part.thought_signature or "")
-        if self._size <= LONGEST:
-            told: dict[str, Any] = {name: msgspec.Raw(msgspec.json.format(said, indent=-1))}
+        if self._size <= MAX_RECORD_BYTES:
+            record: dict[str, Any] = {name: msgspec.Raw(msgspec.json.format(said, indent=-1))}
             if part.thought_signature:
-                told["thoughtSignature"] = part.thought_signature
-            self._parts.append(told)
+                record["thoughtSignature"] = part.thought_signature
+            self._parts.append(record)
             if name == "toolCall":
                 self._queries += _queries(said)
         return self._unanswered <= 0
 
     @property
     def queries(self) -> list[str]:
-        """What was searched for; at least one, '' where Google does not say."""
+        """Return the queries of the search; at least one, '' where Google does not say."""
         return self._queries or [""]
 
     @property
     def record(self) -> bytes:
         """For :func:`read_record`; b'' if it is too long to travel."""
-        return _encode(self._parts) if self._size <= LONGEST else b""
+        return _encode(self._parts) if self._size <= MAX_RECORD_BYTES else b""
 
 
 def read_record(record: bytes) -> list[dict[str, msgspec.Raw]] | None:
-    """The parts as they came; None where clients have brought something else."""
+    """Return the parts as they came; None where clients have brought something else."""
     try:
         parts = _decode_parts(record)
     except UNREADABLE:

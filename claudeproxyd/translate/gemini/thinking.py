@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from claudeproxyd.translate.conversation import Thinking
-from claudeproxyd.translate.gemini.models import Budgets, Levels
+from claudeproxyd.translate.gemini.models import ThinkingBudgets, ThinkingLevels
 
 if TYPE_CHECKING:
-    from claudeproxyd.translate.gemini.models import Dialect
+    from claudeproxyd.translate.gemini.models import ModelCapabilities
 
 #: What Google itself takes to be the same. Any other effort is the model's most.
 _BUDGETS = {"low": 1_024, "medium": 8_192, "high": 24_576}
@@ -16,13 +16,13 @@ _LEVELS = {"low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 #: From the least to the most. What a model lacks is the next that it has.
 _ORDER = ("MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH")
 #: Tokens: an answer that may have no more than these could be used up by thoughts …
-_SMALL = 4_096
+_SMALL_MAX_TOKENS = 4_096
 #: … and gets so many beside them: twice what Google takes for a low level.
-_ROOM = 2_048
+_THOUGHT_TOKENS = 2_048
 
 
-def wish(said: Thinking, warnings: list[str]) -> Thinking:
-    """What a client wants that said *said*: none, if it did not speak of thinking, as with Claude."""
+def effective_thinking(said: Thinking, warnings: list[str]) -> Thinking:
+    """Return the thinking that a client wants: none, if it did not speak of it, as with Claude."""
     if said.kind != "default":
         return said
     if said.effort:
@@ -30,36 +30,41 @@ def wish(said: Thinking, warnings: list[str]) -> Thinking:
     return Thinking("disabled")
 
 
-def with_room(max_tokens: int, wanted: Thinking, dialect: Dialect) -> int:
-    """*max_tokens*, and room for the thoughts of a model that cannot be kept from thinking, where nobody wants them."""
-    model = dialect.thinking
-    thinks = model is not None and not (isinstance(model, Budgets) and model.can_be_off)
-    return max_tokens + _ROOM if wanted.kind == "disabled" and thinks and max_tokens < _SMALL else max_tokens
+def with_room(max_tokens: int, wanted: Thinking, capabilities: ModelCapabilities) -> int:
+    """Return *max_tokens*, and room for the thoughts of a model that cannot be kept from thinking, where nobody wants
+    them."""
+    model = capabilities.thinking
+    thinks = model is not None and not (isinstance(model, ThinkingBudgets) and model.can_be_off)
+    return (
+        max_tokens + _THOUGHT_TOKENS
+        if wanted.kind == "disabled" and thinks and max_tokens < _SMALL_MAX_TOKENS
+        else max_tokens
+    )
 
 
 def thinking_config(
-    wanted: Thinking, dialect: Dialect, max_tokens: int | None, warnings: list[str]
+    wanted: Thinking, capabilities: ModelCapabilities, max_tokens: int | None, warnings: list[str]
 ) -> dict[str, Any] | None:
-    """The ``thinkingConfig``, or None where the model's own default is wanted.
+    """Return the ``thinkingConfig``, or None where the model's own default is wanted.
 
     *max_tokens* is what the whole answer may have; a budget stays below it, if the model's least allows.
     """
-    if dialect.thinking is None:
+    if capabilities.thinking is None:
         if wanted.kind in ("budget", "adaptive"):
             warnings.append("thinking: this model cannot be told to think")
         elif wanted.kind == "default" and wanted.effort:
             warnings.append("output_config.effort: this model cannot be told to think")
         return None
-    if isinstance(dialect.thinking, Levels):
-        config = _level(wanted, dialect.thinking)
+    if isinstance(capabilities.thinking, ThinkingLevels):
+        config = _level(wanted, capabilities.thinking)
     else:
-        config = _budget(wanted, dialect.thinking, max_tokens)
+        config = _budget(wanted, capabilities.thinking, max_tokens)
     if wanted.kind in ("budget", "adaptive"):
         config["includeThoughts"] = wanted.shown
     return config or None
 
 
-def _level(wanted: Thinking, model: Levels) -> dict[str, Any]:
+def _level(wanted: Thinking, model: ThinkingLevels) -> dict[str, Any]:
     if wanted.kind == "disabled":
         return {"thinkingLevel": model.levels[0]}
     effort = wanted.effort
@@ -72,7 +77,7 @@ def _level(wanted: Thinking, model: Levels) -> dict[str, Any]:
     return {"thinkingLevel": next(fits, model.levels[-1])}
 
 
-def _budget(wanted: Thinking, model: Budgets, max_tokens: int | None) -> dict[str, Any]:
+def _budget(wanted: Thinking, model: ThinkingBudgets, max_tokens: int | None) -> dict[str, Any]:
     if wanted.kind == "disabled":
         return {"thinkingBudget": 0 if model.can_be_off else model.least}
     if wanted.kind == "budget":

@@ -98,20 +98,25 @@ def error(status: int, kind: str = "api_error", told: str = "scripted", **header
 
 
 def stream(
-    parts: Iterable[bytes] | None = None, pace: float = 0.0, headers: Mapping[str, str] | None = None, end: bool = True
+    parts: Iterable[bytes] | None = None,
+    pace: float = 0.0,
+    headers: Mapping[str, str] | None = None,
+    end: bool = True,
+    apart: bool = False,
 ) -> Answer:
     """A chunked stream of *parts*, a whole message unless told; *pace* seconds between two, at once when 0.
 
+    *apart*: no part is sent before the other side has read the one ahead of it.
     ``end=False`` leaves the body open after the last part: what follows is the next answer's affair, see :func:`then`.
     """
     parts = list(frames() if parts is None else parts)
 
     async def answer(exchange: Exchange) -> None:
         await exchange.write(head(200, {**SSE, "transfer-encoding": "chunked", **(headers or {})}))
-        if pace:
+        if pace or apart:
             for part in parts:
                 await exchange.write(chunk(part))
-                await exchange.sleep(pace)
+                await (exchange.until_read() if apart else exchange.sleep(pace))
         elif parts:
             await exchange.write(chunk(b"".join(parts)))
         if end:
@@ -191,7 +196,7 @@ def cut(data: bytes, reset: bool = False) -> Answer:
         if data:
             await exchange.write(data)
         if reset:
-            await exchange.sleep(0.05)  # an RST overtakes what the kernel has not sent yet
+            await exchange.until_read()  # an RST takes along what is not
             exchange.reset()
         else:
             exchange.close()

@@ -37,9 +37,9 @@ def frame(response: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(response).encode() + b"\r\n\r\n"
 
 
-def stream(*responses: Mapping[str, Any], pace: float = 0.0, end: bool = True) -> Answer:
-    """A stream of these, *pace* seconds apart."""
-    return answers.stream(map(frame, responses), pace=pace, end=end)
+def stream(*responses: Mapping[str, Any], pace: float = 0.0, end: bool = True, apart: bool = False) -> Answer:
+    """A stream of these, *pace* seconds apart; see :func:`.answers.stream`."""
+    return answers.stream(map(frame, responses), pace=pace, end=end, apart=apart)
 
 
 def whole(response: Any, **headers: str) -> Answer:

@@ -10,10 +10,14 @@ An answer is a coroutine function that takes the :class:`Exchange`; :mod:`.answe
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import termios
+from array import array
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
@@ -112,6 +116,12 @@ class Exchange:
             if call.active():
                 call.cancel()
 
+    async def until_read(self) -> None:
+        """Wait until the other side has read all that was written: what follows is a read of its own."""
+        await self.sleep(0.01)
+        while not self._connection.is_read():
+            await self.sleep(0.01)
+
     async def until(self, done: Deferred[None]) -> None:
         """Wait for what the test decides; fails at once where the connection goes."""
         waiter: Deferred[None] = Deferred()
@@ -201,6 +211,15 @@ class _Connection(Protocol):
     def unread(self) -> int:
         """Bytes of a request that is not whole yet."""
         return len(self._received)
+
+    def is_read(self) -> bool:
+        """Whether nothing that was written is on its way, or waits in the socket of the other side."""
+        on_its_way = array("i", [0])
+        fcntl.ioctl(self.transport.fileno(), termios.TIOCOUTQ, on_its_way)
+        ends = tuple(f":{address.port:04X}" for address in (self.transport.getPeer(), self.transport.getHost()))
+        sockets = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines())
+        waiting = [each[4] for each in sockets if (each[1][-5:], each[2][-5:]) == ends]
+        return not on_its_way[0] and all(each.endswith(":00000000") for each in waiting)
 
     async def or_lost(self, done: Deferred[None]) -> None:
         """Wait for *done*, or fail when the connection goes."""

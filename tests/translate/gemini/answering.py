@@ -13,7 +13,7 @@ from claudeproxyd.messages.ids import Ids
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms
 from claudeproxyd.translate.names import ToolNames
-from claudeproxyd.translate.signatures import Said, Signatures
+from claudeproxyd.translate.signatures import ConversationDigest, Signatures
 from tests.messages.accumulate import accumulate
 
 LIMIT = 1 << 20
@@ -94,7 +94,7 @@ class Answer:
             thinks=thinks,
             shows=shows,
             empty=False,
-            said=Said(),
+            digest=ConversationDigest(),
             terms=Terms(model="gemini-3-pro", max_output_tokens=None, on_vertex=False),
         )
         self.signatures = Signatures(lambda: 0.0)

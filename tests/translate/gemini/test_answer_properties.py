@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.framing.sse import FrameTooLarge
-from claudeproxyd.messages.reader import Damaged, ModelFault
+from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.translate.gemini import finish
 from tests.messages.accumulate import accumulate
 from tests.messages.grammar import Grammar
@@ -96,7 +96,7 @@ def read(answer: Answer, reads: list[bytes]) -> str:
     """How it ends: ended, cut, error, or the name of what was raised."""
     try:
         batch = answer.body(*reads)
-    except (Damaged, ModelFault, FrameTooLarge) as e:
+    except (MalformedAnswer, ModelFault, FrameTooLarge) as e:
         return type(e).__name__
     if batch.error is not None:
         json.loads(batch.error)
@@ -157,6 +157,6 @@ class StreamProperties(SynchronousTestCase):
         answer = Answer(**how)
         ending = read(answer, [sse(each) for each in sent])
         if ending != "ended":
-            self.assertRaises((Damaged, ModelFault), whole, *sent, **how)
+            self.assertRaises((MalformedAnswer, ModelFault), whole, *sent, **how)
             return
         self.assertEqual(accumulate(answer.frames), whole(*sent, **how))

@@ -13,10 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.messages.ids import mint_signature
-from claudeproxyd.messages.reader import Damaged, ModelFault
+from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.translate.conversation import ToolUse, Turn
-from claudeproxyd.translate.gemini.answers import MOST_TEXT, read_whole
-from claudeproxyd.translate.signatures import Said
+from claudeproxyd.translate.gemini.answers import MAX_TEXT_CHARS, read_whole
+from claudeproxyd.translate.signatures import ConversationDigest
 from tests.messages.accumulate import accumulate
 from tests.messages.grammar import Grammar
 from tests.translate.gemini.answering import (
@@ -92,7 +92,7 @@ class TextTests(SynchronousTestCase):
             answer = Answer()
             answer.body(sse(chunk(text("Hel")), chunk(text("lo")), chunk(last, finish="STOP")))
             said = "Hello" + last["text"]
-            self.assertEqual(answer.signatures.recall(Said().key(said)), SIGNATURE)
+            self.assertEqual(answer.signatures.lookup(ConversationDigest().key(said)), SIGNATURE)
 
     def test_text_after_signed_text(self) -> None:
         """What follows a signed text is a text of its own: the signed one has to come back as it was."""
@@ -100,19 +100,19 @@ class TextTests(SynchronousTestCase):
         self.assertEqual([block["text"] for block in content(*chunks)], ["a", "b"])
         answer = Answer()
         answer.body(sse(*chunks))
-        self.assertEqual(answer.signatures.recall(Said().key("a")), SIGNATURE)
-        self.assertIsNone(answer.signatures.recall(Said().key("b")))
+        self.assertEqual(answer.signatures.lookup(ConversationDigest().key("a")), SIGNATURE)
+        self.assertIsNone(answer.signatures.lookup(ConversationDigest().key("b")))
 
     def test_text_without_end(self) -> None:
         """A text longer than any model's passes, but it is not kept: its signature is lost, and the next one's not."""
-        half = chunk(text("x" * (MOST_TEXT // 2)))
+        half = chunk(text("x" * (MAX_TEXT_CHARS // 2)))
         last = chunk(text("y", thoughtSignature=SIGNATURE))
         answer = Answer()
         answer.body(sse(half, half, last, last, END))
         self.assertEqual(len(answer.signatures), 1)
-        self.assertEqual(answer.signatures.recall(Said().key("y")), SIGNATURE)
+        self.assertEqual(answer.signatures.lookup(ConversationDigest().key("y")), SIGNATURE)
         blocks = content(half, half, last, END)
-        self.assertEqual([len(block["text"]) for block in blocks], [MOST_TEXT + 1])
+        self.assertEqual([len(block["text"]) for block in blocks], [MAX_TEXT_CHARS + 1])
 
     def test_signature_alone(self) -> None:
         """A signature in an empty part after thoughts signs the thoughts."""
@@ -220,7 +220,7 @@ class ToolTests(SynchronousTestCase):
     def test_ids_of_other_turns(self) -> None:
         """An id that the conversation has already, or that is remembered of another one, is not given again."""
         answer = Answer()
-        answer.request.said.hear(Turn("assistant", [ToolUse("call_1", "f", msgspec.Raw(b"{}"))]))
+        answer.request.digest.update(Turn("assistant", [ToolUse("call_1", "f", msgspec.Raw(b"{}"))]))
         answer.signatures.keep("call_2", SIGNATURE)
         answer.body(sse(chunk(*(call(id=f"call_{number}") for number in (1, 2, 3))), END))
         self.assertNotIn(b"call_1", answer.frames)
@@ -236,15 +236,15 @@ class ToolTests(SynchronousTestCase):
         for thinks in (True, False):
             answer = Answer(thinks=thinks)
             answer.body(sse(chunk(call(id="fc-1", signature=SIGNATURE), call(id="fc-2")), END))
-            self.assertEqual(answer.signatures.recall("fc-1"), SIGNATURE)
-            self.assertIsNone(answer.signatures.recall("fc-2"))
+            self.assertEqual(answer.signatures.lookup("fc-1"), SIGNATURE)
+            self.assertIsNone(answer.signatures.lookup("fc-2"))
             self.assertEqual(b"thinking" in answer.frames.partition(b"message_delta")[0], thinks)
 
     def test_call_signed_later(self) -> None:
         """A signature in an empty text after the calls is the first call's."""
         answer = Answer()
         answer.body(sse(chunk(call(id="fc-1"), call(id="fc-2")), chunk(text("", thoughtSignature=SIGNATURE)), END))
-        self.assertEqual(answer.signatures.recall("fc-1"), SIGNATURE)
+        self.assertEqual(answer.signatures.lookup("fc-1"), SIGNATURE)
 
     def test_cut_at_max_tokens(self) -> None:
         """max_tokens says more than that there are calls."""
@@ -252,8 +252,8 @@ class ToolTests(SynchronousTestCase):
 
     def test_call_without_a_name(self) -> None:
         """A call of nothing is no answer, and neither is one with input that no tool can take."""
-        self.assertRaises(Damaged, content, chunk({"functionCall": {"args": {}}}), END)
-        self.assertRaises(Damaged, content, chunk(call(args=["a"])), END)
+        self.assertRaises(MalformedAnswer, content, chunk({"functionCall": {"args": {}}}), END)
+        self.assertRaises(MalformedAnswer, content, chunk(call(args=["a"])), END)
 
     def test_arguments_in_pieces(self) -> None:
         """Streamed arguments become one input."""
@@ -291,8 +291,8 @@ class ToolTests(SynchronousTestCase):
             [{"jsonPath": "$" + ".a" * 100_000, "stringValue": "x"}],
             "no list",
         ):
-            self.assertRaises(Damaged, streamed, chunk(call(partialArgs=pieces)), END)
-            self.assertRaises(Damaged, streamed, chunk(call(partialArgs=pieces, willContinue=True)), END)
+            self.assertRaises(MalformedAnswer, streamed, chunk(call(partialArgs=pieces)), END)
+            self.assertRaises(MalformedAnswer, streamed, chunk(call(partialArgs=pieces, willContinue=True)), END)
 
 
 class UsageTests(SynchronousTestCase):
@@ -406,7 +406,7 @@ class EndTests(SynchronousTestCase):
             answer = Answer()
             answer.feed(body)
             self.assertFalse(answer.end().ended, body)
-        self.assertRaises(Damaged, whole, chunk(text("a")))
+        self.assertRaises(MalformedAnswer, whole, chunk(text("a")))
 
     def test_unspecified(self) -> None:
         """The default name of an enumeration is no end."""
@@ -504,7 +504,7 @@ class FramingTests(SynchronousTestCase):
             self.assertEqual(json.loads(batch.error or b"null"), error, told)
             self.assertEqual(answer.reader.content, bool(before))
             self.assertFalse(batch.ended)
-        self.assertRaises(Damaged, whole, error)
+        self.assertRaises(MalformedAnswer, whole, error)
 
     def test_frames_before_an_error(self) -> None:
         """What came in the same read as an error is legal as far as it goes."""
@@ -527,7 +527,7 @@ class FramingTests(SynchronousTestCase):
             sse(chunk(call(args="A"))).replace(b'"A"', b'{"a": "\xff"}'),
             sse(chunk(call(args="A"))).replace(b'"A"', b'{"a":' * 9_000 + b"1" + b"}" * 9_000),
         ):
-            self.assertRaises(Damaged, Answer().feed, body)
+            self.assertRaises(MalformedAnswer, Answer().feed, body)
 
     def test_large_frames(self) -> None:
         """An event that does not end cannot fill the memory; until then its bytes are counted."""
@@ -541,7 +541,7 @@ class FramingTests(SynchronousTestCase):
         """A body that is no whole answer is said to be none."""
         for body in (b"", b"<html>", b"[]", b"{}", b"null", b'{"error": {"code": 500, "message": "x"}}'):
             answer = Answer(whole=True)
-            self.assertRaises(Damaged, read_whole, body, answer.machine, answer.request, answer.signatures)
+            self.assertRaises(MalformedAnswer, read_whole, body, answer.machine, answer.request, answer.signatures)
 
 
 class SdkTests(SynchronousTestCase):

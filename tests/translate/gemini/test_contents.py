@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.steps import at_once
 from claudeproxyd.translate.conversation import (
     Media,
-    Native,
     Part,
+    ProviderBlock,
     Text,
     Thought,
     ToolResult,
@@ -21,9 +21,9 @@ from claudeproxyd.translate.conversation import (
     Unsupported,
 )
 from claudeproxyd.translate.gemini.contents import UNSIGNED, ContentWriter
-from claudeproxyd.translate.gemini.models import dialect_of
+from claudeproxyd.translate.gemini.models import capabilities_of
 from claudeproxyd.translate.names import ToolNames
-from claudeproxyd.translate.signatures import Said, Signatures
+from claudeproxyd.translate.signatures import ConversationDigest, Signatures
 
 OLD = "gemini-2.5-flash"
 NEW = "gemini-3-pro-preview"
@@ -55,8 +55,10 @@ class ContentsTestCase(SynchronousTestCase):
         self, *turns: Turn, model: str = NEW, on_vertex: bool = False, circulates: bool = False
     ) -> list[dict[str, Any]]:
         names = ToolNames(64, "A-Za-z0-9_", "A-Za-z_")
-        writer = ContentWriter(dialect_of(model), on_vertex, names, self.signatures, circulates=circulates)
-        written: list[dict[str, Any]] = json.loads(msgspec.json.encode(at_once(writer.write(turns, Said()))))
+        writer = ContentWriter(capabilities_of(model), on_vertex, names, self.signatures, circulates=circulates)
+        written: list[dict[str, Any]] = json.loads(
+            msgspec.json.encode(at_once(writer.write(turns, ConversationDigest())))
+        )
         return written
 
     def parts(self, *parts: Part, **options: Any) -> list[dict[str, Any]]:
@@ -243,20 +245,20 @@ class NativeTests(ContentsTestCase):
 
     def test_place(self) -> None:
         """A search goes back as it came, where it stood, and its results with it."""
-        parts = Text("a"), Native("asked", self.RECORD), Text("b"), Native("found", b"")
+        parts = Text("a"), ProviderBlock("asked", self.RECORD), Text("b"), ProviderBlock("found", b"")
         self.assertEqual(self.said(*parts), [{"text": "a"}, *json.loads(self.RECORD), {"text": "b"}])
 
     def test_words(self) -> None:
         """Where searches are not taken back, or there is nothing to give back, they are told in words."""
-        parts = Native("asked", self.RECORD), Native("found", b"")
+        parts = ProviderBlock("asked", self.RECORD), ProviderBlock("found", b"")
         in_words = [{"text": "asked"}, {"text": "found"}]
         self.assertEqual(self.said(*parts, circulates=False), in_words)
         for record in (b"[", b'[{"text":"x"}]', b""):
-            self.assertEqual(self.said(Native("asked", record), Native("found", b"")), in_words, record)
+            self.assertEqual(self.said(ProviderBlock("asked", record), ProviderBlock("found", b"")), in_words, record)
 
     def test_of_the_user(self) -> None:
         """Google's own calls are not for the user to say."""
-        self.assertEqual(self.parts(Native("asked", self.RECORD), circulates=True), [{"text": "asked"}])
+        self.assertEqual(self.parts(ProviderBlock("asked", self.RECORD), circulates=True), [{"text": "asked"}])
 
 
 class SignatureTests(ContentsTestCase):
@@ -295,8 +297,8 @@ class SignatureTests(ContentsTestCase):
 
     def test_thought_with_a_text(self) -> None:
         """A thought that no call follows keeps its own signature; a text gets what was kept for it."""
-        said = Said()
-        said.hear(user(Text("go")))
+        said = ConversationDigest()
+        said.update(user(Text("go")))
         self.signatures.keep(said.key("so"), "dGV4dA==")
         self.assertEqual(
             self.model_parts(Thought("hm", b"sig"), Text("so")),
@@ -312,7 +314,7 @@ class SignatureTests(ContentsTestCase):
 
     def test_texts_of_the_user(self) -> None:
         """A user who repeats the model's words does not speak with its signature."""
-        self.signatures.keep(Said().key("so"), "dGV4dA==")
+        self.signatures.keep(ConversationDigest().key("so"), "dGV4dA==")
         self.assertEqual(self.parts(Text("so")), [{"text": "so"}])
 
     def test_unsigned_calls(self) -> None:

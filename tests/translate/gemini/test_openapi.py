@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.translate.gemini.openapi import TOLD, clean
+from claudeproxyd.translate.gemini.openapi import MAX_VALUE_CHARS, clean
 from tests.integration.support.captures import captured
 
 TYPES = {"string", "number", "integer", "boolean", "array", "object"}
@@ -337,7 +337,7 @@ class RuleTests(OpenAPITestCase):
         )
         made = self.one({"type": "array", "title": "T", "items": STRING, "maxItems": 3, "uniqueItems": True})
         self.assertEqual(made["description"], "T At most 3 items. No item twice.")
-        self.assertLess(len(self.one({"enum": list(range(9_999))})["description"]), TOLD + 50)
+        self.assertLess(len(self.one({"enum": list(range(9_999))})["description"]), MAX_VALUE_CHARS + 50)
 
 
 class AnyValueTests(OpenAPITestCase):

@@ -27,7 +27,7 @@ from claudeproxyd.translate.conversation import (
     WebSearch,
 )
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
-from claudeproxyd.translate.signatures import Said, Signatures
+from claudeproxyd.translate.signatures import ConversationDigest, Signatures
 from tests.golden.families.gemini.strict import check_request
 
 SCHEMA = msgspec.Raw(b'{"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "integer"}}}')
@@ -369,14 +369,14 @@ class PropertyTests(RequestTestCase):
     @given(conversations(), models, st.booleans())
     def check(self, conversation: Conversation, model: str, on_vertex: bool) -> None:
         signatures = Signatures(lambda: 0.0)
-        said = Said(conversation.system)
+        said = ConversationDigest(conversation.system)
         for turn in conversation.turns:
             for part in turn.parts:
                 if isinstance(part, ToolUse) and part.id.endswith("1"):
                     signatures.keep(part.id, "a2VwdA==")
                 elif isinstance(part, Text):
                     signatures.keep(said.key(part.text), "dGV4dA==")
-            said.hear(turn)
+            said.update(turn)
         try:
             request = translate(conversation, Terms(model, None, on_vertex), signatures)
         except Unsupported as refusal:

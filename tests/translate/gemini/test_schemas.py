@@ -11,7 +11,7 @@ from hypothesis import given
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.translate.conversation import Unsupported
-from claudeproxyd.translate.gemini.schemas import WORTH_REMEMBERING, clean_json_schema, json_schema, parameters
+from claudeproxyd.translate.gemini.schemas import MAX_REMEMBERED_BYTES, clean_json_schema, json_schema, parameters
 from tests.integration.support.captures import captured
 from tests.translate.gemini.test_openapi import json_values
 
@@ -99,7 +99,7 @@ class MemoryTests(SynchronousTestCase):
         schema = {"type": "object", "properties": {"remembered": {"const": "x"}}}
         for make in (parameters, json_schema):
             self.assertIs(make(raw(schema)), make(raw(schema)))
-            long = {**schema, "description": "x" * WORTH_REMEMBERING}
+            long = {**schema, "description": "x" * MAX_REMEMBERED_BYTES}
             self.assertIsNot(make(raw(long)), make(raw(long)))
 
     def test_unreadable(self) -> None:

@@ -6,9 +6,9 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.ids import mint_signature, read_signature
-from claudeproxyd.translate.gemini.responses import Part
-from claudeproxyd.translate.gemini.searches import LONGEST, Search, read_record
-from claudeproxyd.translate.signatures import Said
+from claudeproxyd.translate.gemini.responses import AnswerPart
+from claudeproxyd.translate.gemini.searches import MAX_RECORD_BYTES, Search, read_record
+from claudeproxyd.translate.signatures import ConversationDigest
 from tests.translate.gemini.answering import Answer, Json, chunk, message, sse, text
 
 
@@ -25,8 +25,8 @@ SIGNED = {"thoughtSignature": "c2lnbmVk"}
 END = chunk(finish="STOP")
 
 
-def part(value: Json) -> Part:
-    return msgspec.json.decode(msgspec.json.encode(value), type=Part)
+def part(value: Json) -> AnswerPart:
+    return msgspec.json.decode(msgspec.json.encode(value), type=AnswerPart)
 
 
 def record_of(block: Json) -> bytes | None:
@@ -56,7 +56,7 @@ class SearchTests(SynchronousTestCase):
         """What would make every later request huge stays here."""
         search = Search()
         search.add(part(asked()))
-        search.add(part(found(suggestions="x" * LONGEST)))
+        search.add(part(found(suggestions="x" * MAX_RECORD_BYTES)))
         self.assertEqual(search.record, b"")
 
     def test_what_is_no_record(self) -> None:
@@ -97,7 +97,7 @@ class AnswerTests(SynchronousTestCase):
 
     def test_too_long(self) -> None:
         """A search whose record cannot travel is told without it."""
-        content = message(chunk(asked("s1", "q"), found(suggestions="x" * LONGEST)), END)["content"]
+        content = message(chunk(asked("s1", "q"), found(suggestions="x" * MAX_RECORD_BYTES)), END)["content"]
         self.assertEqual(content[0]["input"], {"query": "q"})
 
     def test_unanswered(self) -> None:
@@ -109,8 +109,8 @@ class AnswerTests(SynchronousTestCase):
         """A search ends the text before it, whose signature is that of just this text."""
         answer = Answer()
         answer.body(sse(chunk(text("a", **SIGNED)), chunk(asked(), found()), chunk(text("b")), END))
-        self.assertEqual(answer.signatures.recall(Said().key("a")), "c2lnbmVk")
-        self.assertIsNone(answer.signatures.recall(Said().key("b")))
+        self.assertEqual(answer.signatures.lookup(ConversationDigest().key("a")), "c2lnbmVk")
+        self.assertIsNone(answer.signatures.lookup(ConversationDigest().key("b")))
 
     def test_nothing_in_it(self) -> None:
         """Members that are null are no search."""

@@ -1,4 +1,4 @@
-"""How a client's wish about thinking reaches the model."""
+"""How a client's effective_thinking about thinking reaches the model."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.translate.conversation import Thinking
-from claudeproxyd.translate.gemini.models import dialect_of
-from claudeproxyd.translate.gemini.thinking import thinking_config, wish, with_room
+from claudeproxyd.translate.gemini.models import capabilities_of
+from claudeproxyd.translate.gemini.thinking import effective_thinking, thinking_config, with_room
 
 PRO_2 = "gemini-2.5-pro"
 FLASH_2 = "gemini-2.5-flash"
@@ -19,11 +19,11 @@ FLASH_38 = "gemini-3.8-flash"
 
 
 class ThinkingTests(SynchronousTestCase):
-    """One wish, one model, one thinkingConfig."""
+    """One effective_thinking, one model, one thinkingConfig."""
 
     def config(self, wanted: Thinking, model: str, max_tokens: int | None = 64_000) -> dict[str, Any] | None:
         warnings: list[str] = []
-        config = thinking_config(wanted, dialect_of(model), max_tokens, warnings)
+        config = thinking_config(wanted, capabilities_of(model), max_tokens, warnings)
         self.assertEqual(warnings, [])
         return config
 
@@ -35,23 +35,23 @@ class ThinkingTests(SynchronousTestCase):
     def test_nothing_said(self) -> None:
         """No word on thinking means none, as with Claude; an effort is then lost, and said to be."""
         warnings: list[str] = []
-        self.assertEqual(wish(Thinking(), warnings), Thinking("disabled"))
+        self.assertEqual(effective_thinking(Thinking(), warnings), Thinking("disabled"))
         self.assertEqual(warnings, [])
-        self.assertEqual(wish(Thinking(effort="high"), warnings), Thinking("disabled"))
+        self.assertEqual(effective_thinking(Thinking(effort="high"), warnings), Thinking("disabled"))
         self.assertEqual(len(warnings), 1)
         for said in (Thinking("adaptive", effort="low"), Thinking("disabled"), Thinking("budget", budget=2_000)):
-            self.assertIs(wish(said, warnings), said)
+            self.assertIs(effective_thinking(said, warnings), said)
 
     def test_room(self) -> None:
         """Thoughts that nobody wants do not use up a small max_tokens."""
         off = Thinking("disabled")
         for model in (PRO_2, PRO_3, FLASH_3, FLASH_38):
-            self.assertEqual(with_room(256, off, dialect_of(model)), 2_304, model)
-            self.assertEqual(with_room(8_192, off, dialect_of(model)), 8_192, model)
+            self.assertEqual(with_room(256, off, capabilities_of(model)), 2_304, model)
+            self.assertEqual(with_room(8_192, off, capabilities_of(model)), 8_192, model)
             for wanted in (Thinking(), Thinking("adaptive"), Thinking("budget", budget=100)):
-                self.assertEqual(with_room(256, wanted, dialect_of(model)), 256, (model, wanted))
+                self.assertEqual(with_room(256, wanted, capabilities_of(model)), 256, (model, wanted))
         for model in (FLASH_2, LITE_2, "gemini-2.0-flash", "gemma-3-27b-it"):
-            self.assertEqual(with_room(256, off, dialect_of(model)), 256, model)
+            self.assertEqual(with_room(256, off, capabilities_of(model)), 256, model)
 
     def test_disabled(self) -> None:
         """Thinking is switched off where that can be, else it is the least; no thoughts are asked for."""
@@ -135,12 +135,14 @@ class ThinkingTests(SynchronousTestCase):
         self.assertEqual(config, {"thinkingLevel": "HIGH", "includeThoughts": False})
 
     def test_models_that_do_not_think(self) -> None:
-        """A wish that cannot be told is a warning, and nothing is sent that the model would refuse."""
+        """A effective_thinking that cannot be told is a warning, and nothing is sent that the model would refuse."""
         warnings: list[str] = []
-        config = thinking_config(Thinking("adaptive", effort="high"), dialect_of("gemini-2.0-flash"), 100, warnings)
+        config = thinking_config(
+            Thinking("adaptive", effort="high"), capabilities_of("gemini-2.0-flash"), 100, warnings
+        )
         self.assertIsNone(config)
         self.assertEqual(warnings, ["thinking: this model cannot be told to think"])
-        thinking_config(Thinking(effort="high"), dialect_of("gemini-2.0-flash"), 100, warnings)
+        thinking_config(Thinking(effort="high"), capabilities_of("gemini-2.0-flash"), 100, warnings)
         self.assertEqual(warnings[1:], ["output_config.effort: this model cannot be told to think"])
-        thinking_config(Thinking("disabled", effort="high"), dialect_of("gemini-2.0-flash"), 100, warnings)
+        thinking_config(Thinking("disabled", effort="high"), capabilities_of("gemini-2.0-flash"), 100, warnings)
         self.assertEqual(len(warnings), 2)

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.store.database import Database
-from claudeproxyd.store.parts import Parts
+from claudeproxyd.store.persistent import PersistentState
 from claudeproxyd.store.service import StateService
 from claudeproxyd.store.sqlite import SQLiteStore
 from claudeproxyd.translate.signatures import Signatures
@@ -34,8 +34,8 @@ class Recorder:
     def import_state(self, saved: Mapping[str, Any]) -> None:
         self.told.append(("import", dict(saved)))
 
-    def learn(self, changes: Mapping[str, Any]) -> None:
-        self.told.append(("learn", dict(changes)))
+    def merge(self, changes: Mapping[str, Any]) -> None:
+        self.told.append(("merge", dict(changes)))
 
 
 class PartsTests(StoreTestCase):
@@ -45,11 +45,11 @@ class PartsTests(StoreTestCase):
         """One part with two words, one with one."""
         super().setUp()
         self.one, self.other = Recorder(a=1), Recorder(b=2)
-        self.parts = Parts({"cooldown": self.one, "affinity": self.one, "signature": self.other})
+        self.parts = PersistentState({"cooldown": self.one, "affinity": self.one, "signature": self.other})
 
     def test_by_word(self) -> None:
         """Each part is told of its own keys, in one go, and one that nothing concerns is not bothered."""
-        for verb, tell in (("import", self.parts.import_state), ("learn", self.parts.learn)):
+        for verb, tell in (("import", self.parts.import_state), ("merge", self.parts.merge)):
             tell({COOLING: 1, SIGNED: 2, HOME: None})
             tell({SIGNED: 3})
             self.assertEqual(self.one.told, [(verb, {COOLING: 1, HOME: None})])
@@ -64,7 +64,7 @@ class PartsTests(StoreTestCase):
         self.parts.import_state(strange)
         self.parts.changed = changes.append
         self.parts.import_state(strange)
-        self.parts.learn(strange)
+        self.parts.merge(strange)
         self.assertEqual(changes, [dict.fromkeys(strange)])
         self.assertEqual(self.one.told + self.other.told, [])
 
@@ -87,7 +87,7 @@ class RestartTests(StoreTestCase):
         pool = CredentialPool(clock, Settings(), [credential("a")], wall_clock=lambda: NOW + clock.seconds())
         self.addCleanup(pool.stopService)
         signatures = Signatures(lambda: NOW + clock.seconds(), **bounds)
-        kept = Parts({"cooldown": pool, "affinity": pool, "disabled": pool, "signature": signatures})
+        kept = PersistentState({"cooldown": pool, "affinity": pool, "disabled": pool, "signature": signatures})
         service = StateService(clock, kept, SQLiteStore(Database(path, lambda: NOW), clock, Thread()))
         service.startService()
         return pool, signatures, service
@@ -102,7 +102,7 @@ class RestartTests(StoreTestCase):
         for _ in range(2):
             pool, signatures, service = self.daemon(path)
             self.assertEqual([entry["state"] for entry in pool.snapshot()], ["disabled"])
-            self.assertEqual(signatures.recall("toolu_1"), "s")
+            self.assertEqual(signatures.lookup("toolu_1"), "s")
             self.successResultOf(service.stopService())
         self.assertEqual(self.warnings, [])
 

@@ -1,4 +1,4 @@
-"""What an endpoint string would listen on, found out without listening."""
+"""Finds out what an endpoint string would listen on, without listening."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from claudeproxyd.config.ordinary import LARGEST_SECRET, NotOrdinary, read_ordin
 
 _HOST = re.compile(r"(?![0-9]+\Z)[a-z0-9._-]+|(?=.*:)[0-9a-f:.]+(%.+)?")
 _FILES = ("privateKey", "certKey", "extraCertChain", "dhParameters")
-"""What endpoint strings have read."""
+"""Options of an endpoint string that name files."""
 
 
 @dataclass(frozen=True)
-class Listener:
-    """One endpoint string, understood."""
+class ListenAddress:
+    """Where one endpoint string listens."""
 
     local: bool
-    """Only this machine can reach it. False where that cannot be known: systemd's sockets, endpoints of plugins."""
+    """Only this machine can reach it. False if unknown: systemd's sockets, endpoints of plugins."""
     interface: str = ""
     port: int = 0
     """0 where there is none, or the system picks one."""
     path: str = ""
-    """Of a unix socket."""
+    """The path of a unix socket, or ''."""
 
 
-def listener_of(description: str) -> Listener:
-    """What *description* means. Raises ValueError with the reason if it means nothing."""
+def listener_of(description: str) -> ListenAddress:
+    """Return where *description* listens. Raises ValueError with the reason if it is no endpoint."""
     if description.startswith("systemd:"):
         # Its sockets exist only in the process that systemd started, and not where --check runs.
-        return Listener(local=False)
+        return ListenAddress(local=False)
     _check_files(description)
     reactor = MemoryReactor()  # type: ignore[no-untyped-call]  # Twisted gives no types here
     try:
@@ -51,15 +51,15 @@ def listener_of(description: str) -> Listener:
     except Exception as error:  # the parsers, some of them plugins, raise what they like
         raise ValueError(str(error)) from error
     if not isinstance(endpoint, (TCP4ServerEndpoint, TCP6ServerEndpoint, SSL4ServerEndpoint, UNIXServerEndpoint)):
-        return Listener(local=False)
-    # An endpoint keeps its address to itself; the reactor in memory is told it.
+        return ListenAddress(local=False)
+    # An endpoint does not expose its address; a reactor in memory records it.
     endpoint.listen(Factory())  # type: ignore[no-untyped-call]  # as above
     if isinstance(endpoint, UNIXServerEndpoint):
-        return Listener(local=True, path=reactor.unixServers[0][0])
+        return ListenAddress(local=True, path=reactor.unixServers[0][0])
     ((port, *_, interface),) = reactor.tcpServers or reactor.sslServers
     if not 0 <= port <= 65535:
         raise ValueError(f"there is no port {port}")
-    return Listener(is_loopback(interface), interface, port)
+    return ListenAddress(is_loopback(interface), interface, port)
 
 
 def is_host(text: str) -> bool:
@@ -68,7 +68,7 @@ def is_host(text: str) -> bool:
 
 
 def _check_files(description: str) -> None:
-    """Raises ValueError where a key or a certificate is named that the parser of endpoints would read for ever."""
+    """Raise ValueError where a key or a certificate is named that the parser of endpoints would read for ever."""
     for setting in re.split(r"(?<!\\):", description)[1:]:
         name, _, path = setting.partition("=")
         if name in _FILES:
@@ -77,7 +77,7 @@ def _check_files(description: str) -> None:
             except NotOrdinary as error:
                 raise ValueError(f"{name} {error}") from None
             except OSError:
-                pass  # the parser says it better
+                pass  # the parser's own message is better
 
 
 def is_loopback(host: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.config.places import Path, Place, Source, lines_of
+from claudeproxyd.config.config_paths import ConfigPath, SourceFile, Steps, lines_of
 
 TEXT = '''a = 1
 "b c".d = """x [not]
@@ -27,7 +27,7 @@ e = """"quoted""""
 '''
 
 
-def paths_of(tree: Any, path: Path = ()) -> set[Path]:
+def paths_of(tree: Any, path: Steps = ()) -> set[Steps]:
     """The path of every value of a tree."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     return {path}.union(*(paths_of(value, (*path, key)) for key, value in items))
@@ -54,7 +54,7 @@ class LineTests(SynchronousTestCase):
 
     def test_place(self) -> None:
         """A place reads like a path, and has the line of the nearest thing that is there."""
-        place = Place(Source("f", {}, lines=lines_of(TEXT))) / "p" / 0 / "c" / 0 / "missing" / "or gone"
-        self.assertEqual(str(place), 'p[0].c[0].missing."or gone"')
-        self.assertEqual(place.line, 8)
-        self.assertEqual(Place(place.source, ("nowhere",)).line, 0)
+        path = ConfigPath(SourceFile("f", {}, lines=lines_of(TEXT))) / "p" / 0 / "c" / 0 / "missing" / "or gone"
+        self.assertEqual(str(path), 'p[0].c[0].missing."or gone"')
+        self.assertEqual(path.line, 8)
+        self.assertEqual(ConfigPath(path.source, ("nowhere",)).line, 0)

@@ -1,4 +1,4 @@
-"""What of the daemon outlives it, as one: each part is known by the first word of its keys."""
+"""State that outlives the daemon, from several places as one: the first word of a key says whose it is."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from typing import Any, Protocol
 _first_word = re.compile(r'\["([a-z]+)"').match
 
 
-class Part(Protocol):
-    """A part of the daemon that remembers. Keys are JSON lists, values are plain; None stands for what is no more."""
+class Persistent(Protocol):
+    """A part of the daemon whose state is saved. Keys are JSON lists, values plain; None stands for a deletion."""
 
     changed: Callable[[Mapping[str, Any]], None] | None
-    """Told of every change."""
+    """Called with every change."""
 
     def export_state(self) -> Mapping[str, Any]:
-        """Everything at once."""
+        """Return all state."""
 
     def import_state(self, saved: Mapping[str, Any]) -> None:
-        """Take over what was saved; *changed* is told to delete what makes no sense."""
+        """Restore *saved*. *changed* is called with deletions for the keys that make no sense."""
 
-    def learn(self, changes: Mapping[str, Any]) -> None:
-        """Take over what another daemon's *changed* was told, and tell nobody."""
+    def merge(self, changes: Mapping[str, Any]) -> None:
+        """Apply the changes of another daemon, without calling *changed*."""
 
 
-class Parts:
-    """Several parts in the place of one."""
+class PersistentState:
+    """Several :class:`Persistent` parts as one."""
 
-    def __init__(self, parts: Mapping[str, Part]) -> None:
+    def __init__(self, parts: Mapping[str, Persistent]) -> None:
         """*parts* by the first words of their keys."""
         self._parts = parts
         self._changed: Callable[[Mapping[str, Any]], None] | None = None
 
     @property
     def changed(self) -> Callable[[Mapping[str, Any]], None] | None:
-        """See :class:`Part`: told of every part's changes."""
+        """See :class:`Persistent`: called with every part's changes."""
         return self._changed
 
     @changed.setter
@@ -45,26 +45,26 @@ class Parts:
             part.changed = changed
 
     def export_state(self) -> Mapping[str, Any]:
-        """See :class:`Part`."""
+        """See :class:`Persistent`."""
         parts = dict.fromkeys(self._parts.values())
         return {key: value for part in parts for key, value in part.export_state().items()}
 
     def import_state(self, saved: Mapping[str, Any]) -> None:
-        """See :class:`Part`. A key that is nobody's makes no sense."""
+        """See :class:`Persistent`. A key that is nobody's makes no sense."""
         for part, shares in self._shares(saved).items():
             if part is not None:
                 part.import_state(shares)
             elif self._changed is not None:
                 self._changed(dict.fromkeys(shares))
 
-    def learn(self, changes: Mapping[str, Any]) -> None:
-        """See :class:`Part`."""
+    def merge(self, changes: Mapping[str, Any]) -> None:
+        """See :class:`Persistent`."""
         for part, shares in self._shares(changes).items():
             if part is not None:
-                part.learn(shares)
+                part.merge(shares)
 
-    def _shares(self, changes: Mapping[str, Any]) -> dict[Part | None, dict[str, Any]]:
-        shares: dict[Part | None, dict[str, Any]] = {}
+    def _shares(self, changes: Mapping[str, Any]) -> dict[Persistent | None, dict[str, Any]]:
+        shares: dict[Persistent | None, dict[str, Any]] = {}
         for key, value in changes.items():
             word = _first_word(key)
             part = self._parts.get(word[1]) if word else None

@@ -1,4 +1,4 @@
-"""Changes that are not yet where they are kept."""
+"""Changes of state that are still to be written."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import Any
 
 from twisted.logger import Logger
 
-#: Keys at once; a change of another key is dropped then. There are fewer unless much happens while nothing
-#: can be written.
-BOUND = 100_000
-#: How the keys begin whose change waits for no fellows: what a server gave in the place of what it takes no more.
+MAX_PENDING_KEYS = 100_000
+"""Keys at once; a change of another key is dropped then. There are fewer unless nothing can be written for long."""
 _PRESSING = '["grant",'
+"""How the keys begin whose change is due at once: a token that a server gave in the place of one it takes no more."""
 
 
-class Waiting:
-    """The last value of each key, and when it was said. Bounded; adding costs well under a microsecond."""
+class WriteBehind:
+    """Holds the last value of each changed key, and when it was set, until they are taken to be written. Bounded."""
 
     _log = Logger()
 
     def __init__(self, due: Callable[[], None], wall_clock: Callable[[], float] = time.time) -> None:
-        """*due* is called when the first change comes to wait, and again when the first does that is pressing."""
+        """*due* is called when the first change has come, and again when the first pressing one has."""
         self._due = due
         self._wall_clock = wall_clock
         self._changes: dict[str, tuple[float, Any]] = {}
@@ -37,16 +36,16 @@ class Waiting:
         return key in self._changes
 
     def get(self, key: str) -> tuple[float, Any] | None:
-        """When *key* changed, in wall-clock seconds, and its value."""
+        """Return when *key* changed, in wall-clock seconds, and its value."""
         return self._changes.get(key)
 
     def add(self, changes: Mapping[str, Any]) -> None:
-        """What *changes* says holds from now on."""
+        """Add *changes*, stamped with the time, in the place of earlier ones of these keys."""
         waiting = self._changes
         due = not waiting
         now = self._wall_clock()
         for key, value in changes.items():
-            if len(waiting) >= BOUND and key not in waiting:
+            if len(waiting) >= MAX_PENDING_KEYS and key not in waiting:
                 self._drop()
                 continue
             waiting[key] = (now, value)
@@ -56,7 +55,7 @@ class Waiting:
             self._due()
 
     def take(self, most: int) -> dict[str, tuple[float, Any]]:
-        """Up to *most* of them, the longest waiting first; they wait no more."""
+        """Remove and return up to *most* changes, the longest waiting first."""
         if len(self._changes) <= most:
             taken, self._changes = self._changes, {}
             self.pressing = False
@@ -65,10 +64,12 @@ class Waiting:
         return {key: self._changes.pop(key) for key in keys}
 
     def put_back(self, taken: Mapping[str, tuple[float, Any]]) -> None:
-        """They could not be written: those that did not change since wait on."""
+        """Add changes that could not be written, except where the key has changed since."""
         self._changes = {**taken, **self._changes}
 
     def _drop(self) -> None:
         if not self.dropped:
-            self._log.warn("more than {bound} changes of state wait to be written: others are dropped", bound=BOUND)
+            self._log.warn(
+                "more than {bound} changes of state wait to be written: others are dropped", bound=MAX_PENDING_KEYS
+            )
         self.dropped += 1

@@ -12,8 +12,8 @@ import msgspec
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """What the documentation says of one version of a tool."""
+class BuiltinTool:
+    """One version of a tool that the documentation describes."""
 
     name: str
     """The only name that the API takes for it."""
@@ -21,9 +21,9 @@ class Published:
     schema: msgspec.Raw
 
 
-def _published(name: str, description: str, required: list[str], properties: dict[str, Any]) -> Published:
+def _tool(name: str, description: str, required: list[str], properties: dict[str, Any]) -> BuiltinTool:
     schema = {"type": "object", "properties": properties, "required": required}
-    return Published(name, description, msgspec.Raw(msgspec.json.encode(schema)))
+    return BuiltinTool(name, description, msgspec.Raw(msgspec.json.encode(schema)))
 
 
 def _text(description: str) -> dict[str, Any]:
@@ -42,7 +42,7 @@ _RANGE = {
     "description": "For view: the first and the last line to show, counted from 1; -1 is the end of the file.",
 }
 
-_BASH = _published(
+_BASH = _tool(
     "bash",
     "Runs a command in a bash shell that lives on from call to call. restart begins a new one.",
     [],
@@ -53,8 +53,8 @@ _BASH = _published(
 )
 
 
-def _editor(name: str, commands: list[str], inserted: str) -> Published:
-    """*inserted*: the member that holds what ``insert`` inserts."""
+def _editor(name: str, commands: list[str], inserted: str) -> BuiltinTool:
+    """Return an editor. *inserted*: the member that holds what ``insert`` inserts."""
     properties = {
         "command": {"type": "string", "enum": commands, "description": "What to do."},
         "path": _text("The absolute path of the file or directory."),
@@ -68,7 +68,7 @@ def _editor(name: str, commands: list[str], inserted: str) -> Published:
         properties["new_str"] = _text("For str_replace: the text to put in its place. For insert: the text to insert.")
     else:
         properties[inserted] = _text("For insert: the text to insert.")
-    return _published(
+    return _tool(
         name,
         "Views, creates and edits text files. Each command needs its own members.",
         ["command", "path"],
@@ -81,7 +81,7 @@ _EDITOR_WITH_UNDO = _editor(
 )
 _EDITOR = _editor("str_replace_based_edit_tool", ["view", "create", "str_replace", "insert"], inserted="insert_text")
 
-_MEMORY = _published(
+_MEMORY = _tool(
     "memory",
     "Keeps notes in files under /memories that outlive the conversation. View the directory before starting a task.",
     ["command"],
@@ -103,7 +103,8 @@ _MEMORY = _published(
     },
 )
 
-PUBLISHED = {
+#: By the tool's type. A version that is not here has commands that nobody can tell the model of.
+BUILTIN_TOOLS = {
     "bash_20241022": _BASH,
     "bash_20250124": _BASH,
     "text_editor_20241022": _EDITOR_WITH_UNDO,
@@ -112,4 +113,3 @@ PUBLISHED = {
     "text_editor_20250728": _EDITOR,
     "memory_20250818": _MEMORY,
 }
-"""By the tool's type. A version that is not here has commands that nobody can tell the model of."""

@@ -1,4 +1,4 @@
-"""Where a setting stands: its path in the tree, its file, and the line of that file."""
+"""Where a setting is: its path in the tree, its file, and its line in that file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Path = tuple[str | int, ...]
+Steps = tuple[str | int, ...]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _KEY = re.compile(r"""[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*'""")
@@ -21,32 +21,32 @@ _SCALAR = re.compile(
 
 
 @dataclass(frozen=True)
-class Source:
-    """One file that was read, or the environment."""
+class SourceFile:
+    """One file that was read, or the environment in its place."""
 
     name: str
     """As the operator knows it."""
     tree: Mapping[str, Any]
     directory: str = ""
-    """What relative paths in it start from."""
-    lines: Mapping[Path, int] = field(default_factory=dict)
+    """The folder that relative paths in it start from."""
+    lines: Mapping[Steps, int] = field(default_factory=dict)
     seen_by_all: bool = False
     """Everyone on this machine may read it."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """One setting in one source, there or missing. ``place / "key"`` and ``place / 3`` go deeper."""
+class ConfigPath:
+    """A setting in one source, given there or not. ``path / "key"`` and ``path / 3`` go deeper."""
 
-    source: Source
-    path: Path = ()
+    source: SourceFile
+    path: Steps = ()
 
-    def __truediv__(self, step: str | int) -> Place:
-        return Place(self.source, (*self.path, step))
+    def __truediv__(self, step: str | int) -> ConfigPath:
+        return ConfigPath(self.source, (*self.path, step))
 
     @property
     def line(self) -> int:
-        """The line where it stands, or else the nearest table around it; 0 when unknown."""
+        """The line of the setting, or else of the nearest table around it; 0 when unknown."""
         for end in range(len(self.path), 0, -1):
             if line := self.source.lines.get(self.path[:end]):
                 return line
@@ -63,25 +63,28 @@ class Place:
         return text
 
 
-def lines_of(text: str) -> dict[Path, int]:
-    """The line of every key and array element of a TOML text that :mod:`tomllib` accepts; a table has its header's."""
+def lines_of(text: str) -> dict[Steps, int]:
+    """Return the line of every key and array element of a TOML text that :mod:`tomllib` accepts.
+
+    A table has the line of its header.
+    """
     return _Scanner(text).scan()
 
 
 class _Scanner:
-    """Walks over valid TOML and notes where things stand; it trusts the parser that went before it."""
+    """Walks over valid TOML and records the line of everything; it trusts the parser that went before it."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
         self._counted = 0
         self._line = 1
-        self._lines: dict[Path, int] = {}
-        self._arrays: dict[Path, int] = {}
+        self._lines: dict[Steps, int] = {}
+        self._arrays: dict[Steps, int] = {}
         """The last index of each array of tables."""
 
-    def scan(self) -> dict[Path, int]:
-        table: Path = ()
+    def scan(self) -> dict[Steps, int]:
+        table: Steps = ()
         while self._peek():
             if self._text.startswith("[[", self._at):
                 self._at += 2
@@ -101,8 +104,8 @@ class _Scanner:
                 self._pair(table)
         return self._lines
 
-    def _resolve(self, table: Path, keys: list[str]) -> Path:
-        """Follow *keys*; an array of tables on the way means its last one."""
+    def _resolve(self, table: Steps, keys: list[str]) -> Steps:
+        """Follow *keys*; an array of tables among them means its last one."""
         for key in keys:
             table = (*table, key)
             self._note(table)
@@ -110,12 +113,12 @@ class _Scanner:
                 table = (*table, self._arrays[table])
         return table
 
-    def _pair(self, table: Path) -> None:
+    def _pair(self, table: Steps) -> None:
         path = self._resolve(table, self._key())
         self._skip("=")
         self._value(path)
 
-    def _value(self, path: Path) -> None:
+    def _value(self, path: Steps) -> None:
         opening = self._peek()
         self._note(path)
         if opening == "[":
@@ -147,7 +150,7 @@ class _Scanner:
             self._at += 1
 
     def _peek(self) -> str:
-        """The next character that is neither blank nor comment; '' at the end."""
+        """Return the next character that is neither blank nor comment; '' at the end."""
         self._at = _match(_BLANK, self._text, self._at).end()
         return self._text[self._at : self._at + 1]
 
@@ -159,7 +162,7 @@ class _Scanner:
         if self._peek() == ",":
             self._at += 1
 
-    def _note(self, path: Path) -> None:
+    def _note(self, path: Steps) -> None:
         self._line += self._text.count("\n", self._counted, self._at)
         self._counted = self._at
         self._lines.setdefault(path, self._line)
@@ -173,7 +176,7 @@ def _match(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
 
 
 def _decoded(key: str) -> str:
-    """A key as it is meant: quoted ones may hold escapes."""
+    """Return a key without its quotes and escapes."""
     if key[0] not in "\"'":
         return key
     (name,) = tomllib.loads(f"{key} = 0")

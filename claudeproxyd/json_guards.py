@@ -1,0 +1,21 @@
+"""Reading JSON of an unknown shape: what is not of the type that is asked for counts as empty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def as_object(value: object) -> Mapping[str, Any]:
+    """Return *value* if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_array(value: object) -> list[Any]:
+    """Return *value* if it is a JSON array, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def as_string(value: object) -> str:
+    """Return *value* if it is a string, else ''."""
+    return value if isinstance(value, str) else ""

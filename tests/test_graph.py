@@ -1,0 +1,65 @@
+"""From a configuration to the objects that serve it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.config.schema import Config, Credential, NoSettings, Provider, setting
+from claudeproxyd.config.secret import Secret
+from claudeproxyd.executors.vertex.locations import VertexCredential
+from claudeproxyd.graph import Executors, credentials, secrets_of
+from claudeproxyd.secrets.sources import Sources
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnSettings:
+    """Settings of a kind, with a secret."""
+
+    key: Secret | None = setting(None, "A key.")
+
+
+class OwnTests(SynchronousTestCase):
+    """Settings that one kind alone has."""
+
+    config = Config(
+        providers=[
+            Provider(
+                name="p",
+                kind="k",
+                own=OwnSettings(key=Secret("own-key")),
+                credentials=[Credential(name="c", api_key=Secret("api-key"), own=VertexCredential(location="eu"))],
+            ),
+            Provider(name="q", kind="l", own=NoSettings(), credentials=[Credential(name="c", own=NoSettings())]),
+        ]
+    )
+
+    def test_of_credentials(self) -> None:
+        """An executor finds its kind's settings at the credential that was leased."""
+        sources = Sources(Clock())
+        sources.reload(self.config)
+        first, second = credentials(self.config, sources)
+        self.assertEqual((first.settings.location, first.settings.project), ("eu", ""))
+        self.assertEqual(second.settings, NoSettings())
+
+    def test_masked(self) -> None:
+        """A secret among them is masked like any other."""
+        self.assertEqual(secrets_of(self.config), ["api-key", "own-key"])
+
+
+class ExecutorsTests(SynchronousTestCase):
+    """Executors across configurations."""
+
+    def test_latest(self) -> None:
+        """A provider's is that of the latest configuration that has it, for requests of earlier ones too."""
+        one, two, three, other = (cast(Any, object()) for _ in range(4))
+        first, second, third = Executors({"p": one, "gone": other}), Executors({"p": two}), Executors({"new": three})
+        self.assertIs(first["p"], one)
+        first.give_way(second)
+        second.give_way(third)
+        self.assertEqual((first["p"], first["gone"], second["p"], third["new"]), (two, other, two, three))
+        self.assertRaises(KeyError, second.__getitem__, "gone")
+        self.assertEqual((list(first), len(first)), (["p", "gone"], 2))
