@@ -7,7 +7,7 @@ import json
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.loose import LARGE_BYTES, read_object
-from claudeproxyd.messages.watch import DamagedEvent, StreamWatch
+from claudeproxyd.messages.watch import MalformedEvent, StreamWatch
 
 FILLER = "x" * LARGE_BYTES
 
@@ -41,5 +41,5 @@ class LargeTests(SynchronousTestCase):
         odd = b'event: later\ndata: {"kind": "%b"}' % FILLER.encode()
         self.assertEqual(StreamWatch().batch([odd]).count, 1)
         for data in (b'{"kind": "%b"', b'{"kind": NaN, "a": "%b"}'):
-            with self.assertRaises(DamagedEvent):
+            with self.assertRaises(MalformedEvent):
                 StreamWatch().batch([b"event: later\ndata: " + data.replace(b"%b", FILLER.encode())])
