@@ -358,7 +358,7 @@ class Daemon(MultiService):
         )
 
     def _odd_streams(self) -> Mapping[tuple[str, ...], float]:
-        return {(provider,): count for provider, count in self._generation.dispatcher.anomalies.items()}
+        return {(provider,): count for provider, count in self._generation.dispatching.anomalies.items()}
 
 
 def _fire(deferred: Deferred[None]) -> None:

@@ -130,3 +130,10 @@ def type_in(body: bytes) -> str | None:
 
 #: Tells an SDK and Claude Code not to repeat what cannot succeed.
 DO_NOT_RETRY = (b"x-should-retry", b"false")
+
+
+class Unsupported(Exception):
+    """A request that cannot be said to the upstream of one route; ``str()`` of it is what its client is told.
+
+    Raised by :meth:`IExecutor.prepare <claudeproxyd.interfaces.IExecutor.prepare>`, and by translations.
+    """

@@ -17,6 +17,8 @@ from claudeproxyd.config.secret import secrets_within
 from claudeproxyd.config.state import InRedis, state_of
 from claudeproxyd.config.timeouts import timeouts_for
 from claudeproxyd.dispatch.dispatcher import Dispatcher
+from claudeproxyd.dispatch.retries import RetryBudget
+from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.executors.services import Services
 from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.leases import Credential
@@ -196,7 +198,7 @@ class Generation:
             credentials(config, shared.sources),
             None if before is None else before.catalog,
         )
-        self.dispatcher: Dispatcher = Dispatcher(
+        self.dispatching: DispatchServices = DispatchServices(
             clock=reactor,
             pool=shared.pool,
             router=router,
@@ -207,6 +209,7 @@ class Generation:
             timeouts=upstreams.timeouts,
             total=config.timeouts.total,
             estimate=estimate_tokens,
+            budget=RetryBudget(config.pool.retry_budget),
             relays=self.relays,
         )
         common: dict[str, Any] = {
@@ -232,7 +235,7 @@ class Generation:
                 check_host=not config.clients and not config.server.open,
                 check_origin=not config.clients,
             ),
-            dispatcher=self.dispatcher,
+            dispatcher=Dispatcher(self.dispatching),
             catalog=self.catalog,
             captures=shared.captures,
             **common,

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from claudeproxyd.config.schema import Pool, Provider
     from claudeproxyd.dispatch.attempt import Attempt
-    from claudeproxyd.dispatch.call import Call, CancelReason
+    from claudeproxyd.dispatch.body import Body
+    from claudeproxyd.dispatch.request import ApiRequest, CancelReason
+    from claudeproxyd.dispatch.request_log import RequestLog
     from claudeproxyd.errors import ClaudeError
     from claudeproxyd.executors.services import Services
     from claudeproxyd.headers import Headers
@@ -114,6 +116,13 @@ class IStreamingResponse(IUpstreamResponse, IPushProducer):
         """Start to hand events to *consumer*. Called at most once."""
 
 
+class IPrepared(Interface):
+    """A request in the words of one route's upstream; only its executor knows more of it."""
+
+    body: bytes = Attribute("what goes up; counted in ``server.max_buffered_bytes``")
+    warnings: Sequence[str] = Attribute("what of the request is lost on that route, each in words that name it: logged")
+
+
 class IExecutor(Interface):
     """Speaks one provider's API. Knows nothing of other credentials, of retries, or of the client's socket.
 
@@ -123,11 +132,11 @@ class IExecutor(Interface):
     kind: str = Attribute("the provider kind: anthropic, gemini …")
     family: str = Attribute("whose error dialect and signatures it has: anthropic, google, openai, bedrock")
 
-    def cannot_carry(call: Call, route: Route) -> str | None:
-        """Why the request of *call* cannot be translated for *route*, or None. Does no I/O.
+    def prepare(request: ApiRequest, route: Route) -> IPrepared | None:
+        """What *request* is in the words of *route*'s upstream; None where its body goes up as it is. Does no I/O.
 
-        Asked once, ahead of the first lease for *route*. What a translation brought is given to ``call.prepare`` and
-        waits for the attempts in ``call.prepared[route]``, with its ``warnings``, which dispatch logs.
+        Asked once for each route, when it is its turn, or before the request has to wait; attempts on that route get
+        the result as ``attempt.prepared``. Raises :class:`~claudeproxyd.errors.Unsupported`: it cannot be said there.
         """
 
     def messages(attempt: Attempt) -> Awaitable[IBufferedResponse | IStreamingResponse]:
@@ -222,7 +231,8 @@ class ICredentialPool(Interface):
     def lease(request: LeaseRequest) -> Deferred[ILease]:
         """A lease for the first route of *request* that has a ready credential.
 
-        All cooling: waits if the soonest is soon enough.
+        All cooling: waits if the soonest is soon enough, and ``request.may_wait``; else it has fired, or failed,
+        already.
         Cancelling gives the place in the queue up. Fails with :class:`claudeproxyd.leases.Exhausted`.
         """
 
@@ -265,7 +275,10 @@ class ILease(Interface):
     candidate: Candidate = Attribute("the (route, credential) pair")
 
     def probe_succeeded() -> None:
-        """Its answer has begun: others may be let in to try, however long this one still takes, and however it ends."""
+        """Its response has begun: the pool may admit more probes, however long this one takes, and however it ends."""
+
+    def return_unused() -> None:
+        """Give it back instead: nothing was sent with it, and it counts as if it had never been granted."""
 
     def release(outcome: Outcome) -> None:
         """Give it back with what the attempt came to."""
@@ -298,8 +311,8 @@ class IDownlink(Interface):
     def ping() -> None:
         """One ping, between frames; after head commit only."""
 
-    def blank() -> None:
-        """One blank ahead of a JSON body; the first of them commits the head."""
+    def whitespace() -> None:
+        """Some whitespace ahead of a JSON body, to keep the connection alive; the first of it commits the head."""
 
     def whole(headers: Headers, body: bytes) -> None:
         """A whole answer, and the end of it."""
@@ -317,14 +330,24 @@ class IDownlink(Interface):
 class IDispatcher(Interface):
     """Serves requests. Made anew for each configuration; called by web."""
 
-    def serve(call: Call) -> Deferred[None]:
-        """Answer one request, whatever it takes. Never fails: what goes wrong is written to the call's downlink.
+    def serve(request: ApiRequest, body: Body, downlink: IDownlink, capture: ICapture | None = None) -> IRunningRequest:
+        """Answer one request, whatever it takes. What goes wrong is written to *downlink*.
 
-        To end it from outside use :meth:`cancel`.
+        *body* is released as soon as nobody will send it again. *capture*: where it is recorded.
         """
 
-    def cancel(call: Call, served: Deferred[None], reason: CancelReason) -> None:
-        """End a request: its upstream's socket is closed at once, its lease goes back as cancelled."""
+
+class IRunningRequest(Interface):
+    """One request that dispatch serves, or has served."""
+
+    done: Deferred[None] = Attribute("fires at the end; never fails")
+    log: RequestLog = Attribute("what is noted on the way; complete at the end")
+
+    def cancel(reason: CancelReason) -> None:
+        """End it: its upstream's socket is closed at once, its lease goes back as cancelled.
+
+        Of several reasons the first counts.
+        """
 
 
 class ICatalog(Interface):

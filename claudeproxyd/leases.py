@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,9 +57,6 @@ class LeaseRequest:
 
     routes: Sequence[Route]
     """In the order of preference; the pool takes the first that has a ready credential."""
-    supports: Callable[[Route], bool] = lambda route: True
-    """Whether a route can carry the request. Asked of a route that would be leased from, and of all of them before the
-    request waits: the first answer may cost a translation, and is remembered. What it raises, ``lease`` raises."""
     client: str = ""
     """The principal's name: waiting clients take turns by it."""
     session: str = ""
@@ -83,10 +80,6 @@ class LeaseRequest:
     """False after an early head commit: the request does not wait in the queue any more."""
     deadline: float | None = None
     """The latest moment to wait for, on the reactor's clock."""
-
-    def drop_unsupported(self) -> None:
-        """Remove the routes that cannot carry the request."""
-        self.routes = [route for route in self.routes if self.supports(route)]
 
 
 class Exhausted(Exception):

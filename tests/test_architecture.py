@@ -125,9 +125,9 @@ class Floors(SynchronousTestCase):
 
     def test_rule_itself(self) -> None:
         """The check can fail: upwards and sideways are refused, downwards and within a package are not."""
-        self.assertTrue(may_import("dispatch.call", "messages.batch"))
+        self.assertTrue(may_import("dispatch.request", "messages.batch"))
         self.assertTrue(may_import("pool.service", "pool.cooldown"))
-        self.assertFalse(may_import("messages.batch", "dispatch.call"))
+        self.assertFalse(may_import("messages.batch", "dispatch.request"))
         self.assertFalse(may_import("framing.sse", "messages.batch"))
         self.assertFalse(may_import("routing", "pool.cooldown"))
         self.assertFalse(may_import("pool.cooldown", "pool.service"))

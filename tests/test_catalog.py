@@ -27,7 +27,7 @@ class ListingExecutor:
         self.asked: list[Deferred[Any]] = []
         self.credentials: list[Any] = []
 
-    def cannot_carry(self, call: Any, route: Any) -> str | None:
+    def prepare(self, request: Any, route: Any) -> None:
         return None
 
     def messages(self, attempt: Any) -> Deferred[Any]:

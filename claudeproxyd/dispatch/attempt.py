@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from claudeproxyd.dispatch.call import Call
-    from claudeproxyd.interfaces import ITranscript
+    from claudeproxyd.dispatch.request import ApiRequest
+    from claudeproxyd.interfaces import ICapture, IPrepared, ITranscript
     from claudeproxyd.leases import Credential, Route
     from claudeproxyd.messages.usage import Usage
 
@@ -19,11 +19,13 @@ class Attempt:
     __slots__ = (
         "body",
         "bytes_out",
-        "call",
+        "capture",
         "credential",
         "head_at",
         "last",
         "number",
+        "prepared",
+        "request",
         "route",
         "secret",
         "stale_at",
@@ -34,15 +36,25 @@ class Attempt:
     )
 
     def __init__(
-        self, call: Call, credential: Credential, secret: Mapping[str, str], route: Route, number: int
+        self,
+        request: ApiRequest,
+        credential: Credential,
+        secret: Mapping[str, str],
+        route: Route,
+        number: int,
+        *,
+        prepared: IPrepared | None = None,
+        capture: ICapture | None = None,
     ) -> None:
-        self.call = call
+        self.request = request
         self.credential = credential
         self.secret = secret
         """The credential's present secret: ``api_key`` or whatever its kind has."""
         self.route = route
         self.number = number
         """From 1, for logs."""
+        self.prepared = prepared
+        """What ``prepare`` made of the request for this route; if a reload came between, that of another kind did."""
         self.body: bytes | None = None
         """What to send instead of the client's own body: set after the upstream refused that."""
         self.last = False
@@ -55,8 +67,10 @@ class Attempt:
         """When it went out once more, since the connection of the first time was closed already."""
         self.status = 0
         """The upstream's; 0 where no head came."""
+        self.capture = capture
+        """Where the request is recorded, if it is."""
         self.transcript: ITranscript | None = None
-        """Where the executor shows what it sent and got, when the request is captured."""
+        """Where the executor shows what it sent and got, when the request is recorded."""
         self.bytes_out = 0
         """Bytes of body sent up."""
         self.usage: Usage | None = None
@@ -66,7 +80,6 @@ class Attempt:
         """It has met a closed connection, and goes out once more on a fresh one: that is an attempt of its own."""
         self.stale_at = now
         self.number += 1
-        self.call.attempts += 1
 
     @property
     def model(self) -> str:

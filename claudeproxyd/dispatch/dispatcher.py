@@ -1,101 +1,32 @@
-"""What every request of one configuration is served with."""
+"""The way into dispatch."""
 
 from __future__ import annotations
 
-import random
-import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from zope.interface import implementer
 
-from claudeproxyd.dispatch.exchange import Exchange
-from claudeproxyd.dispatch.retries import RetryBudget
+from claudeproxyd.dispatch.runner import RequestRunner
 from claudeproxyd.interfaces import IDispatcher
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorTime
-
-    from claudeproxyd.config.schema import Pool, Streaming, Timeouts
-    from claudeproxyd.dispatch.call import Call, CancelReason
-    from claudeproxyd.dispatch.relay import Relay
-    from claudeproxyd.interfaces import ICredentialPool, IExecutor, IUsageSink
-    from claudeproxyd.routing import Router
-
-
-#: How many losses it is remembered of that they were logged.
-LOSSES = 1000
-#: Characters of one that tell it from others: clients have their words in it.
-LONGEST_LOSS = 300
+    from claudeproxyd.dispatch.body import Body
+    from claudeproxyd.dispatch.request import ApiRequest
+    from claudeproxyd.dispatch.services import DispatchServices
+    from claudeproxyd.interfaces import ICapture, IDownlink
 
 
 @implementer(IDispatcher)
-@dataclass(kw_only=True)
 class Dispatcher:
-    """Serves requests. Made by tap for each configuration; called by web."""
+    """Serves requests. Made for each configuration; called by web."""
 
-    _log: ClassVar[Logger] = Logger()
+    def __init__(self, services: DispatchServices) -> None:
+        self.services = services
 
-    clock: IReactorTime
-    pool: ICredentialPool
-    router: Router
-    executors: Mapping[str, IExecutor]
-    """By provider name."""
-    sinks: IUsageSink
-    settings: Pool
-    streaming: Streaming
-    timeouts: Mapping[str, Timeouts]
-    """By provider name, with its overrides."""
-    total: float = 0.0
-    """Seconds that a whole request may take; 0: no limit."""
-    estimate: Callable[[bytes], int]
-    """Tokens of a body, where no upstream can count them."""
-    jitter: random.Random = field(default_factory=random.Random)
-    wall: Callable[[], float] = time.time
-    relays: set[Relay] = field(default_factory=set)
-    """The open streams, for gauges."""
-    anomalies: Counter[str] = field(default_factory=Counter)
-    """Answers that were out of the grammar's order, or of an unknown shape, by provider; they pass as they are."""
-
-    losses: OrderedDict[tuple[str, str, str], None] = field(default_factory=OrderedDict)
-    """What translations lost and was logged: client, provider, and what; bounded, oldest out."""
-
-    def __post_init__(self) -> None:
-        self.budget = RetryBudget(self.settings.retry_budget)
-
-    def serve(self, call: Call) -> Deferred[None]:
+    def serve(
+        self, request: ApiRequest, body: Body, downlink: IDownlink, capture: ICapture | None = None
+    ) -> RequestRunner:
         """See :meth:`IDispatcher.serve <claudeproxyd.interfaces.IDispatcher.serve>`."""
-        exchange = Exchange(self, call)
-        served = exchange.served = Deferred.fromCoroutine(exchange.run())
-        return served
-
-    def note_anomaly(self, provider: str, what: str) -> None:
-        """Count it, and log each provider's first: clients got the answer as it is."""
-        self.anomalies[provider] += 1
-        if self.anomalies[provider] == 1:
-            self._log.warn(
-                "{provider} sends answers that are odd, and passed on as they are: {what}", provider=provider, what=what
-            )
-
-    def note_losses(self, client: str, provider: str, losses: Sequence[str]) -> None:
-        """Log what a translation leaves out of a request: once for each client and kind of loss."""
-        for loss in losses:
-            key = (client, provider, loss[:LONGEST_LOSS])
-            if key in self.losses:
-                continue
-            self.losses[key] = None
-            if len(self.losses) > LOSSES:
-                self.losses.popitem(last=False)
-            self._log.warn(
-                "{provider} cannot be told all that {client} says: {loss}", provider=provider, client=client, loss=loss
-            )
-
-    def cancel(self, call: Call, served: Deferred[None], reason: CancelReason) -> None:
-        """See :meth:`IDispatcher.cancel <claudeproxyd.interfaces.IDispatcher.cancel>`."""
-        if call.cancelled is None:
-            call.cancelled = reason
-        served.cancel()
+        runner = RequestRunner(self.services, request, body, downlink, capture)
+        runner.start()
+        return runner

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from claudeproxyd.dispatch.call import CancelReason
+from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.interfaces import IEventConsumer
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.types import AttemptFailed, Evidence, Phase
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from claudeproxyd.config.schema import Streaming
-    from claudeproxyd.dispatch.call import Call
+    from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.headers import Headers
-    from claudeproxyd.interfaces import IStreamingResponse
+    from claudeproxyd.interfaces import IDownlink, IStreamingResponse
     from claudeproxyd.messages.batch import Batch
 
 
@@ -42,10 +42,9 @@ class Relay:
     """
 
     __slots__ = (
-        "_begun",
-        "_call",
         "_carried",
         "_clock",
+        "_commit_by",
         "_committed",
         "_content_by",
         "_downlink",
@@ -55,7 +54,9 @@ class Relay:
         "_held",
         "_held_bytes",
         "_held_count",
+        "_on_commit",
         "_paused_since",
+        "_request_id",
         "_response",
         "_settings",
         "_tick_every",
@@ -65,21 +66,23 @@ class Relay:
 
     def __init__(
         self,
-        call: Call,
+        request: ApiRequest,
+        downlink: IDownlink,
         clock: IReactorTime,
         settings: Streaming,
         give_up: Callable[[CancelReason], None],
     ) -> None:
-        self._call = call
+        self._request_id = request.request_id
+        self._commit_by = request.started + settings.head_commit
         self._clock = clock
         self._settings = settings
         self._give_up = give_up
         """Ends the whole request from here."""
-        self._downlink = call.downlink
+        self._downlink = downlink
         self.events_sent = 0
         """Events of the message that the client was sent."""
         self._response: IStreamingResponse | None = None
-        self._begun: Callable[[], None] | None = None
+        self._on_commit: Callable[[], None] | None = None
         self._carried: Deferred[None] | None = None
         self._headers: Headers = ()
         self._family = ""
@@ -91,7 +94,7 @@ class Relay:
         waits = (settings.head_commit, settings.keepalive, settings.stall)
         self._tick_every = min(wait for wait in (*waits, _LONGEST_SLEEP) if wait > 0)
         self._timer: IDelayedCall | None = None
-        self._look_at(min(call.started + settings.head_commit, clock.seconds() + self._tick_every))
+        self._look_at(min(self._commit_by, clock.seconds() + self._tick_every))
         self._downlink.attach(self)
 
     def carry(
@@ -100,19 +103,19 @@ class Relay:
         headers: Headers,
         family: str,
         content_by: float | None,
-        begun: Callable[[], None],
+        committed: Callable[[], None],
     ) -> Deferred[None]:
         """Bring one attempt's stream to the client.
 
         Fires when the message is whole. Fails with AttemptFailed; whether another attempt may follow is to be seen
         from the downlink's ``message_committed``. *headers* go out with the head, should it be committed by this
-        attempt; *content_by* is the latest moment for its first content event, and *begun* is called at that event.
+        attempt; *content_by* is the latest moment for its first content event. *committed* is called when that is out.
         """
         self._response = response
         self._headers = headers
         self._family = family
         self._content_by = content_by
-        self._begun = begun
+        self._on_commit = committed
         self._held = []
         self._held_bytes = self._held_count = 0
         carried = self._carried = Deferred(self._cancelled)
@@ -125,7 +128,7 @@ class Relay:
 
     def close(self) -> None:
         """The request is over."""
-        self._begun = None
+        self._on_commit = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -134,15 +137,13 @@ class Relay:
 
     def events(self, batch: Batch) -> None:
         """Pass them on, or hold them until the first content event is among them."""
-        frames, begun = batch.frames, None
+        frames, committed = batch.frames, None
         if not self._committed:
             if not batch.content:
                 self._hold(batch)
                 return
             self._committed = True
-            self._call.first_content = self._clock.seconds()
-            self._call.forget_body()
-            begun, self._begun = self._begun, None
+            committed, self._on_commit = self._on_commit, None
             if self._held:
                 self._held.append(frames)
                 frames = b"".join(self._held)
@@ -150,8 +151,8 @@ class Relay:
                 self.events_sent = self._held_count
         self.events_sent += batch.count
         self._downlink.frames(self._headers, frames, batch.ended)
-        if begun is not None:
-            begun()
+        if committed is not None:
+            committed()
         if batch.ended:
             self._end(None)
 
@@ -232,11 +233,10 @@ class Relay:
         downlink, settings = self._downlink, self._settings
         due = now + self._tick_every
         if not downlink.head_committed:
-            commit_at = self._call.started + settings.head_commit
-            if now >= commit_at:
-                downlink.commit_head(((b"x-claudeproxyd-request-id", self._call.request_id.encode()),))
+            if now >= self._commit_by:
+                downlink.commit_head(((b"x-claudeproxyd-request-id", self._request_id.encode()),))
             else:
-                due = min(due, commit_at)
+                due = min(due, self._commit_by)
         cut_at = content_by = inf
         if self._paused_since is not None:
             cut_at = self._paused_since + settings.stall

@@ -64,7 +64,7 @@ class RetryBudget:
         self._half_ends = now + self.WINDOW / 2
 
 
-class Tries:
+class RetryState:
     """What one request has tried so far, and what it may still try. Pure; made by dispatch."""
 
     def __init__(self, max_attempts: int) -> None:

@@ -12,7 +12,7 @@ from claudeproxyd.messages.headers import value_of
 from claudeproxyd.observe.scrub import redact
 
 if TYPE_CHECKING:
-    from claudeproxyd.dispatch.call import Call
+    from claudeproxyd.dispatch.request import ApiRequest
 
 
 class _Metadata(msgspec.Struct):
@@ -47,17 +47,17 @@ _decode_turns = msgspec.json.Decoder(list[_Turn]).decode
 _decode_blocks = msgspec.json.Decoder(list[_Block]).decode
 
 
-def session_of(call: Call) -> str:
+def session_of(request: ApiRequest) -> str:
     """The first found of: Claude Code's session header, the user id's session, a hash of the conversation's start."""
-    header = value_of(call.headers, b"x-claude-code-session-id")
+    header = value_of(request.headers, b"x-claude-code-session-id")
     if header:
         return _bounded(header.decode("latin-1"))
-    envelope = call.envelope
+    envelope = request.envelope
     if envelope.metadata:
         user_id = _user_id(envelope.metadata)
         if user_id:
             return _bounded(user_id)
-    digest = hashlib.blake2b(call.principal.name.encode(), digest_size=12)
+    digest = hashlib.blake2b(request.principal.name.encode(), digest_size=12)
     digest.update(envelope.system)
     digest.update(_first_user_message(envelope.messages))
     return digest.hexdigest()

@@ -36,7 +36,7 @@ LONGEST_RELAYED = 65_536
 _RETRY_AFTER = (b"retry-after", b"retry-after-ms", b"x-should-retry")
 
 
-class Refusal(Exception):
+class RequestFailed(Exception):
     """The end of a request without a whole answer."""
 
     def __init__(self, error: ClaudeError, answer: ErrorAnswer | None = None, kind: str = "") -> None:
@@ -48,9 +48,9 @@ class Refusal(Exception):
         """The outcome's name, for the access log."""
 
 
-def refusal(
+def final_error(
     model: str, failures: Sequence[AttemptFailed], exhausted: Exhausted | None, ready_in: float | None, settings: Pool
-) -> Refusal:
+) -> RequestFailed:
     """The most useful thing that can be said after these failures, or after none: the pool had nothing to offer."""
     if not failures:
         assert exhausted is not None
@@ -61,7 +61,7 @@ def refusal(
     return _presentable(_of(failure, model, ready_in, settings), failure)
 
 
-def _of(failure: AttemptFailed, model: str, ready_in: float | None, settings: Pool) -> Refusal:
+def _of(failure: AttemptFailed, model: str, ready_in: float | None, settings: Pool) -> RequestFailed:
     """What the one failure comes to that the client is told of."""
     kind = failure.outcome.kind
     if kind in _CLIENTS:
@@ -76,19 +76,19 @@ def _of(failure: AttemptFailed, model: str, ready_in: float | None, settings: Po
         return _later(kind, 503, f"The gateway failed: {failure.outcome.reason}", 1.0, settings)
     if kind is Kind.OVERLOADED:
         later = _later(kind, 529, _upstreams_words(failure) or "Overloaded", ready_in, settings)
-        return Refusal(later.error, _without_retry_after(failure.answer, later.error.status), kind.value)
+        return RequestFailed(later.error, _without_retry_after(failure.answer, later.error.status), kind.value)
     return _failed(failure, ready_in, settings)
 
 
-def broken_off(failure: AttemptFailed) -> Refusal:
+def broken_off(failure: AttemptFailed) -> RequestFailed:
     """A message that the client has part of, and that nobody can go on with."""
     outcome, answer = failure.outcome, failure.answer
     if answer is not None:
         words = _upstreams_words(failure) or "The upstream failed"
         error = ClaudeError(answer.status, words, type=type_in(answer.body))
-        return _presentable(Refusal(error, kind=outcome.kind.value), failure)
+        return _presentable(RequestFailed(error, kind=outcome.kind.value), failure)
     error = ClaudeError(504 if outcome.timed_out else 502, outcome.reason or "The stream broke off")
-    return _presentable(Refusal(error, kind=outcome.kind.value), failure)
+    return _presentable(RequestFailed(error, kind=outcome.kind.value), failure)
 
 
 def _most_useful(failures: Sequence[AttemptFailed]) -> AttemptFailed:
@@ -105,7 +105,7 @@ def _others_rest(kind: Kind, exhausted: Exhausted) -> bool:
     return kind is Kind.MODEL_UNAVAILABLE and exhausted.ready_in is not None and exhausted.reason != kind.value
 
 
-def _clients(failure: AttemptFailed) -> Refusal:
+def _clients(failure: AttemptFailed) -> RequestFailed:
     """Verbatim where an Anthropic upstream said it; else its words under our status."""
     kind, answer = failure.outcome.kind, failure.answer
     if answer is None:
@@ -113,10 +113,10 @@ def _clients(failure: AttemptFailed) -> Refusal:
         return _plain(kind, status, failure.outcome.reason or kind.value)
     status = 413 if kind is Kind.TOO_LARGE else answer.status
     error = ClaudeError(status, _upstreams_words(failure) or f"The upstream answered {answer.status}")
-    return Refusal(error, answer if answer.verbatim else None, kind.value)
+    return RequestFailed(error, answer if answer.verbatim else None, kind.value)
 
 
-def _failed(failure: AttemptFailed, ready_in: float | None, settings: Pool) -> Refusal:
+def _failed(failure: AttemptFailed, ready_in: float | None, settings: Pool) -> RequestFailed:
     """Transient failures and broken answers."""
     outcome, answer = failure.outcome, failure.answer
     if outcome.timed_out:
@@ -131,16 +131,16 @@ def _failed(failure: AttemptFailed, ready_in: float | None, settings: Pool) -> R
     return _later(outcome.kind, status, f"The upstream failed: {words}", ready_in, settings)
 
 
-def _nothing_to_offer(model: str, exhausted: Exhausted, settings: Pool) -> Refusal:
+def _nothing_to_offer(model: str, exhausted: Exhausted, settings: Pool) -> RequestFailed:
     reason, ready_in = exhausted.reason, exhausted.ready_in
     if reason == "none":
-        return Refusal(ClaudeError(404, f"No credential is configured for model {model}"), kind=reason)
+        return RequestFailed(ClaudeError(404, f"No credential is configured for model {model}"), kind=reason)
     if reason == "queue_full":
         return _later(reason, 529, "Too many requests are waiting for a credential", ready_in or 1.0, settings)
     if reason == Kind.QUOTA.value:
         return _later(reason, 429, f"All credentials for {model} have used up their quota", ready_in, settings)
     if reason == Kind.MODEL_UNAVAILABLE.value:
-        return Refusal(ClaudeError(404, f"model: {model}"), kind=reason)
+        return RequestFailed(ClaudeError(404, f"model: {model}"), kind=reason)
     for kind in _OURS:
         if reason == kind.value:
             return _ours(kind, model, ready_in, settings)
@@ -150,18 +150,18 @@ def _nothing_to_offer(model: str, exhausted: Exhausted, settings: Pool) -> Refus
     return _later(reason, 503, f"No credential for {model} is ready ({reason})", ready_in, settings)
 
 
-def _ours(kind: Kind, model: str, ready_in: float | None, settings: Pool) -> Refusal:
+def _ours(kind: Kind, model: str, ready_in: float | None, settings: Pool) -> RequestFailed:
     message = f"The gateway's credentials for {model} {_OURS[kind]}; its operator can see which and why"
     return _later(kind, 503, message, ready_in, settings, give_up=True)
 
 
-def _plain(kind: Kind, status: int, message: str) -> Refusal:
-    return Refusal(ClaudeError(status, message), kind=kind.value)
+def _plain(kind: Kind, status: int, message: str) -> RequestFailed:
+    return RequestFailed(ClaudeError(status, message), kind=kind.value)
 
 
 def _later(
     kind: Kind | str, status: int, message: str, ready_in: float | None, settings: Pool, *, give_up: bool = False
-) -> Refusal:
+) -> RequestFailed:
     """An error that says when to come back, if that is known: the true time in words, a bounded one in the header.
 
     Claude Code waits for up to 60 seconds and gives up at once above that; SDKs sleep as long as they are told.
@@ -179,7 +179,7 @@ def _later(
     if give_up:
         headers.append(DO_NOT_RETRY)
     name = kind if isinstance(kind, str) else kind.value
-    return Refusal(ClaudeError(status, message, headers=headers), kind=name)
+    return RequestFailed(ClaudeError(status, message, headers=headers), kind=name)
 
 
 def _spoken(seconds: int) -> str:
@@ -199,7 +199,7 @@ def _upstreams_words(failure: AttemptFailed) -> str:
     return error_message(answer.body, "anthropic") if answer.verbatim else ""
 
 
-def _presentable(refused: Refusal, failure: AttemptFailed) -> Refusal:
+def _presentable(refused: RequestFailed, failure: AttemptFailed) -> RequestFailed:
     """The same without what names our accounts; the log gets the upstream's words as the pool's page has them."""
     words, answer = _upstreams_words(failure) or failure.outcome.reason, failure.answer
     if not words:

@@ -83,19 +83,19 @@ class HTTPExecutor(ABC):
         *streamed*: the upstream is asked for a stream; None: if the client asked for one.
         Raises AttemptFailed for any other status, and UpstreamError.
         """
-        call = attempt.call
+        request = attempt.request
         section, timeouts = self._section, self.services.timeouts
         if streamed is None:
-            streamed = call.envelope.stream and not call.count_tokens
+            streamed = request.envelope.stream and not request.count_tokens
         lines = b"%b%b%bcontent-type: application/json\r\naccept-encoding: %b\r\n" % (
             lines,
-            hops.line(self.services.own_hop, call.headers),
-            own_lines(section.headers, call.principal.name) if section.headers else b"",
+            hops.line(self.services.own_hop, request.headers),
+            own_lines(section.headers, request.principal.name) if section.headers else b"",
             b"identity" if streamed else b"gzip",
         )
         attempt.bytes_out = len(body)
-        if call.capture is not None:
-            attempt.transcript = call.capture.attempt(section.name, attempt.credential.name)
+        if attempt.capture is not None:
+            attempt.transcript = attempt.capture.attempt(section.name, attempt.credential.name)
             attempt.transcript.request("POST", target.decode("latin-1"), _pairs(lines), body)
         response = await self._origin.request(
             b"POST",
@@ -202,7 +202,7 @@ class HTTPExecutor(ABC):
         AttemptFailed, and UpstreamError.
         """
         if read is None:
-            read = read_count if attempt.call.count_tokens else read_message
+            read = read_count if attempt.request.count_tokens else read_message
         raw = response.whole
         if raw is None:
             reading = self._body(response, MAX_WHOLE_ANSWER)

@@ -100,7 +100,7 @@ class Judge:
             body=body,
             failure=failure,
             message_committed=message_committed,
-            count_tokens=attempt.call.count_tokens,
+            count_tokens=attempt.request.count_tokens,
             refreshable=attempt.credential.source.refreshable,
             now=self._services.now(),
         )

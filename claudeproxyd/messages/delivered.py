@@ -1,4 +1,4 @@
-"""How many tokens a stream has brought, guessed from its deltas: for one that is cut before they were counted."""
+"""How many tokens a stream has brought, guessed from its deltas: for one that is truncated before they were counted."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Reading along in what is passed on as it is, however oddly it is said: what we make of it must not decide whether it
-arrives."""
+"""Tolerant reading of JSON that is passed on as it is: what can be read of it must not decide whether it arrives."""
 
 from __future__ import annotations
 

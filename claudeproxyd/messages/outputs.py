@@ -162,7 +162,7 @@ class MessageCollector:
                 block["citations"] = values
             elif kind == "input_json":
                 text = "".join(values)
-                # Input that max_tokens has cut short is left out: the clients do not run such a call.
+                # Input that max_tokens has truncated is left out: the clients do not run such a call.
                 block["input"] = msgspec.Raw(text.encode()) if is_object(text) else {}
             else:
                 block[kind] = "".join(values)

@@ -1,4 +1,4 @@
-"""The stream of an upstream that speaks Claude already: its frames go on as they came, and the watch reads along."""
+"""The stream of an upstream that speaks Claude already: its frames go on as they came, and a watch reads them."""
 
 from __future__ import annotations
 
@@ -57,6 +57,6 @@ class ClaudeReader:
         """Read what is left; behind an event that ends a stream anyway the empty line may be missing."""
         try:
             batch = self._watch.batch(self._splitter.feed(b"\n\n"))
-        except MalformedAnswer:  # half of an event is: it was cut
+        except MalformedAnswer:  # half of an event is: it was truncated
             return Batch(b"", 0, False)
         return batch if batch.ended or batch.error is not None else Batch(b"", 0, False)

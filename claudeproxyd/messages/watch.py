@@ -1,4 +1,4 @@
-"""Watching a Claude stream go by: its commit, its end, its usage; without changing a byte of it.
+"""The commit, the end and the usage of a Claude stream that passes, without a change to its bytes.
 
 The frames of an Anthropic-compatible upstream are the client's answer as they are. The watch reads just enough of each
 to know what the daemon has to know, and rejects nothing that is well-formed: what the API adds next month passes.

@@ -11,11 +11,11 @@ import msgspec
 
 from claudeproxyd.observe.scrub import redact, scrub
 
-LONGEST = 200
+MAX_FIELD_CHARACTERS = 200
 """Characters of any one field in a line."""
-KEPT = 1000
+MAX_TEXT_CHARACTERS = 1000
 """Characters of what clients and upstreams have put into words, in an entry …"""
-SEARCHED = 2 * KEPT
+MAX_SEARCHED_CHARACTERS = 2 * MAX_TEXT_CHARACTERS
 """… and of those in which secrets are looked for: none is cut in two and then not known."""
 
 _plain = re.compile(r"[!#-\[\]-~]{1,200}").fullmatch
@@ -101,7 +101,7 @@ def mask(entry: AccessEntry) -> None:
 
 
 def _masked(words: str) -> str:
-    return scrub(words[:SEARCHED])[:KEPT]
+    return scrub(words[:MAX_SEARCHED_CHARACTERS])[:MAX_TEXT_CHARACTERS]
 
 
 def text_line(entry: AccessEntry) -> str:
@@ -144,7 +144,7 @@ def _figure(count: int | None) -> str:
 
 def _word(value: str) -> str:
     """*value* as one word: itself, or quoted; '' is a dash."""
-    return _quoted(value[: LONGEST + 1])
+    return _quoted(value[: MAX_FIELD_CHARACTERS + 1])
 
 
 @lru_cache(maxsize=1024)
@@ -153,4 +153,5 @@ def _quoted(value: str) -> str:
         return value
     if not value:
         return "-"
-    return json.dumps(value if len(value) <= LONGEST else value[:LONGEST] + "…").replace("\x7f", "\\u007f")
+    shown = value if len(value) <= MAX_FIELD_CHARACTERS else value[:MAX_FIELD_CHARACTERS] + "…"
+    return json.dumps(shown).replace("\x7f", "\\u007f")

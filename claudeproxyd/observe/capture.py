@@ -32,20 +32,20 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.metrics import Metrics
 
 
-MEMORY = 67_108_864
+MAX_MEMORY_BYTES = 67_108_864
 """Bytes that all captures in progress hold together; beyond it bodies are cut short."""
-OPEN = 200
+MAX_OPEN_CAPTURES = 200
 """Captures in progress, those that are being written with them; beyond it requests go without."""
-READS = 10_000
-"""How many reads of a body are told apart."""
-MARGIN = 4096
+MAX_READS = 10_000
+"""Reads of a body whose times are noted."""
+MARGIN_BYTES = 4096
 """Bytes kept past the cut until secrets are masked, so that none is cut in two and then not known."""
 
 _ours = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[\w.-]+\.json", re.ASCII).fullmatch
 _unsafe = re.compile(r"[^\w.-]", re.ASCII).sub
 
 
-class Body:
+class RecordedBody:
     """Collects one body, as it came."""
 
     __slots__ = ("_capture", "_parts", "_reads", "_size", "kept")
@@ -59,12 +59,12 @@ class Body:
         """Bytes in memory."""
 
     def add(self, chunk: bytes) -> None:
-        """What one read brought of it."""
+        """Add what one read brought of the body."""
         capture = self._capture
         if capture.finished:
             return
         self._size += len(chunk)
-        if len(self._reads) < READS:
+        if len(self._reads) < MAX_READS:
             self._reads.append((capture.seconds(), len(chunk)))
         part = chunk[: capture.take(len(chunk), self.kept)]
         if part:
@@ -92,8 +92,8 @@ class Transcript:
         self._request: tuple[str, str, Headers] | None = None
         self._answer: tuple[int, Headers] | None = None
         self._failure: str | None = None
-        self._sent = Body(capture)
-        self._received = Body(capture)
+        self._sent = RecordedBody(capture)
+        self._received = RecordedBody(capture)
 
     def request(self, method: str, path: str, headers: Headers, body: bytes) -> None:
         """The request, as it was sent; *path* is a path with its query or a URL."""
@@ -172,7 +172,7 @@ class Capture:
     def take(self, wanted: int, kept: int) -> int:
         """How many of *wanted* bytes a body may keep that has *kept* already; they count as held."""
         captures = self._captures
-        room = max(0, min(wanted, captures.max_bytes + MARGIN - kept, MEMORY - captures.held))
+        room = max(0, min(wanted, captures.max_bytes + MARGIN_BYTES - kept, MAX_MEMORY_BYTES - captures.held))
         captures.held += room
         return room
 
@@ -226,7 +226,7 @@ class Captures:
         self._keep = keep
 
     def register(self, metrics: Metrics) -> None:
-        """Have the metrics tell how captures fare."""
+        """Add the metrics of captures."""
         metrics.gauge("claudeproxyd_captures_open", "Captures in memory.", lambda: self._open)
         metrics.gauge("claudeproxyd_captures_held_bytes", "What they hold.", lambda: self.held)
         metrics.counter(
@@ -239,7 +239,7 @@ class Captures:
         """A capture for this request, or None: they are off, or too many are open."""
         if self._when == "never":
             return None
-        if self._open >= OPEN:
+        if self._open >= MAX_OPEN_CAPTURES:
             self._skipped += 1
             return None
         self._open += 1
@@ -261,7 +261,7 @@ class Captures:
         self._failing = False
 
     def _failed(self, failure: Failure) -> None:
-        """Told once, until one can be written again."""
+        """Log that a capture was not written: once, until one can be written again."""
         self._skipped += 1
         if not self._failing:
             self._failing = True
@@ -269,7 +269,7 @@ class Captures:
             self._log.error("no captures in {directory}: {why}", directory=self._directory, why=why)
 
     def _write(self, capture: Capture) -> None:
-        """In a thread, one at a time."""
+        """Write one capture, in a thread."""
         directory = self._directory
         name, content = capture.file()
         os.makedirs(directory, mode=0o700, exist_ok=True)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 Write = Callable[[msgspec.Struct], None]
 """Takes an access entry or a usage record, and gets it written."""
 
-FLUSH_AFTER = 0.25
-"""Seconds that a line may wait for its fellows."""
-FLUSH_AT = 65_536
-"""Characters that do not wait."""
-WAITING = 1_048_576
+FLUSH_DELAY = 0.25
+"""Seconds that a line may wait for others to go with it."""
+FLUSH_CHARACTERS = 65_536
+"""Characters of lines at which they are written at once."""
+MAX_WAITING_CHARACTERS = 1_048_576
 """Characters that may wait for a disk that does not take them; lines beyond are dropped."""
-PATIENCE = 2.0
+CLOSE_TIMEOUT = 2.0
 """Seconds that the end waits for such a disk."""
 
 _encode = msgspec.json.Encoder().encode
@@ -95,7 +95,7 @@ class LineFile:
         """Lines lost to a disk that was full or too slow."""
 
     def register(self, metrics: Metrics) -> None:
-        """Have the metrics tell how the file fares."""
+        """Add the metrics of the file."""
         metrics.gauge("claudeproxyd_log_waiting_bytes", "Lines not yet in the log's file.", lambda: self._size)
         metrics.counter(
             "claudeproxyd_log_dropped_lines_total", "Lines lost: the disk is full or too slow.", lambda: self.dropped
@@ -103,15 +103,15 @@ class LineFile:
 
     def write(self, line: str) -> None:
         """Add one line, which is given without its newline."""
-        if self._size >= WAITING or self._closed is not None:
+        if self._size >= MAX_WAITING_CHARACTERS or self._closed is not None:
             self._drop(1, "the file is closed" if self._closed is not None else "the disk does not keep up")
             return
         self._lines.append(line)
         self._size += len(line) + 1
-        if self._size >= FLUSH_AT:
+        if self._size >= FLUSH_CHARACTERS:
             self._flush()
         elif self._timer is None:
-            self._timer = self._reactor.callLater(FLUSH_AFTER, self._flush)
+            self._timer = self._reactor.callLater(FLUSH_DELAY, self._flush)
 
     def reopen(self) -> None:
         """Open the path anew, from the next line on. For SIGHUP."""
@@ -122,7 +122,7 @@ class LineFile:
     def close(self) -> Deferred[None]:
         """Write what waits, then close. A line that comes later is lost, and counted; so is what hangs for too long."""
         self._closed = Deferred()
-        self._closed.addTimeout(PATIENCE, self._reactor, self._given_up)
+        self._closed.addTimeout(CLOSE_TIMEOUT, self._reactor, self._given_up)
         self._flush()
         self._close_if_done()
         return self._closed
@@ -144,7 +144,7 @@ class LineFile:
         self._in_thread(lambda: self._write_batch(lines, reopen)).addBoth(self._written, lines)
 
     def _write_batch(self, lines: list[str], reopen: bool) -> None:
-        """In a thread, one at a time."""
+        """Write in a thread, one batch at a time."""
         if reopen:
             fresh = _open(self._path)
             os.close(self._fd)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from twisted.logger import LogEvent
 
 #: How many full pieces of a log file stay beside it, of 1 MB each. Twisted's own default is all of them.
-KEPT = 20
+MAX_ROTATED_FILES = 20
 
 #: Members that Twisted adds to events of the older ``twisted.python.log``; all they say is said otherwise.
 _LEGACY = frozenset({"message", "time", "system", "isError", "format", "failure", "why"})
@@ -107,7 +107,7 @@ def observer(out: IO[Any] | Output, form: str = "text", level: str = "info") -> 
 def for_twistd(options: Mapping[str, Any]) -> IO[Any] | Output | None:
     """Where twistd's own observer would write: to ``--logfile``, else to stdout under ``-n``, else to ``twistd.log``.
 
-    A file rotates at 1 MB, and :data:`KEPT` pieces of it stay.
+    A file rotates at 1 MB, and :data:`MAX_ROTATED_FILES` pieces of it stay.
 
     *options* are twistd's: the ``parent`` of the plugin's. None under ``--syslog``, which is left to twistd.
     """
@@ -117,7 +117,7 @@ def for_twistd(options: Mapping[str, Any]) -> IO[Any] | Output | None:
     if name == "-" or (options.get("nodaemon") and not name):
         return patient(sys.stdout)
     name = name or "twistd.log"
-    file: IO[Any] = LogFile.fromFullPath(name, maxRotatedFiles=KEPT)  # type: ignore[no-untyped-call]  # Twisted has no types here
+    file: IO[Any] = LogFile.fromFullPath(name, maxRotatedFiles=MAX_ROTATED_FILES)  # type: ignore[no-untyped-call]  # Twisted has no types here
     return file
 
 

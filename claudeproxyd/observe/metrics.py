@@ -31,21 +31,21 @@ if TYPE_CHECKING:
 
 OTHER = "other"
 
-MODELS = 100
-"""How many model names are told apart."""
-ROWS = 500
+MAX_MODELS = 100
+"""Model names with a label of their own."""
+MAX_ROWS = 500
 """How many label sets a table has before models are no longer told apart in new ones."""
-LONGEST = 200
+MAX_LABEL_CHARACTERS = 200
 """Characters of a model's label."""
-LINES = 500
-"""Of a scrape, at once."""
+LINES_AT_ONCE = 500
+"""Lines of a scrape that are rendered before the reactor runs again."""
 
 #: Seconds: the conventions' own boundaries, and three more for answers that take minutes.
-TIMES = tuple(2**n / 100 for n in range(17))
+DURATION_BUCKETS = tuple(2**n / 100 for n in range(17))
 #: Seconds.
-OVERHEADS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 #: The conventions' own.
-TOKENS = tuple(4**n for n in range(14))
+TOKEN_BUCKETS = tuple(4**n for n in range(14))
 
 _CLASSES = {n: f"{n}xx" for n in range(1, 6)}
 
@@ -63,7 +63,7 @@ class _Table(dict[Labels, Row]):
         self._named = named
 
     def __missing__(self, key: Labels) -> Row:
-        if len(self) >= ROWS and key[1] not in self._named:
+        if len(self) >= MAX_ROWS and key[1] not in self._named:
             key = (key[0], OTHER, *key[2:])
         row = self.get(key)
         if row is None:
@@ -71,7 +71,7 @@ class _Table(dict[Labels, Row]):
         return row
 
     def each(self, figure: Callable[[Row], T]) -> dict[Labels, T]:
-        """One figure of all rows."""
+        """Return one value of all rows."""
         return {key: figure(row) for key, row in self.items()}
 
 
@@ -90,9 +90,9 @@ class _Answers:
     __slots__ = ("duration", "first_byte", "first_content")
 
     def __init__(self) -> None:
-        self.duration = Histogram(TIMES)
-        self.first_byte = Histogram(TIMES)
-        self.first_content = Histogram(TIMES)
+        self.duration = Histogram(DURATION_BUCKETS)
+        self.first_byte = Histogram(DURATION_BUCKETS)
+        self.first_content = Histogram(DURATION_BUCKETS)
 
 
 class _Attempts:
@@ -113,10 +113,10 @@ class _Attempts:
     )
 
     def __init__(self) -> None:
-        self.duration = Histogram(TIMES)
-        self.first_content = Histogram(TIMES)
-        self.inputs = Histogram(TOKENS)
-        self.outputs = Histogram(TOKENS)
+        self.duration = Histogram(DURATION_BUCKETS)
+        self.first_content = Histogram(DURATION_BUCKETS)
+        self.inputs = Histogram(TOKEN_BUCKETS)
+        self.outputs = Histogram(TOKEN_BUCKETS)
         self.input = self.output = self.cache_read = self.cache_write = self.thinking = 0
         self.bytes_in = self.bytes_out = 0
 
@@ -142,7 +142,7 @@ class Metrics:
         self._attempts = _Table(_Attempts, self._named)
         self._counts = _Table(_Attempts, self._named)
         """The same to count tokens, which uses none: here are attempts and bytes alone."""
-        self._overhead = Histogram(OVERHEADS)
+        self._overhead = Histogram(OVERHEAD_BUCKETS)
         self._events = self._client_in = self._client_out = 0
         self._register()
 
@@ -155,7 +155,7 @@ class Metrics:
             self._named.add(label)
 
     def gauge(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
-        """A figure that goes up and down. Raises ValueError when the name is taken.
+        """Register a value that goes up and down. Raises ValueError when the name is taken.
 
         *read* is called for each scrape, in the reactor; it gives a number, or a mapping from tuples of values of
         *labels* to numbers, or an iterator over such pairs, which is read over several turns of the reactor. What a
@@ -164,11 +164,11 @@ class Metrics:
         self._add(Family(name, "gauge", help, tuple(labels), read))
 
     def counter(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
-        """The same for a figure that only grows; its name ends in ``_total``."""
+        """Register a value that only grows; its name ends in ``_total``. Otherwise like :meth:`gauge`."""
         self._add(Family(name, "counter", help, tuple(labels), read))
 
     def histogram(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
-        """The same for :class:`~claudeproxyd.observe.exposition.Histogram`."""
+        """Register a :class:`~claudeproxyd.observe.exposition.Histogram`. Otherwise like :meth:`gauge`."""
         self._add(Family(name, "histogram", help, tuple(labels), read))
 
     def _add(self, family: Family) -> None:
@@ -226,7 +226,7 @@ class Metrics:
         """The label of a name that has none yet. It gets its own when it is first served: a client can make up any."""
         if not name:
             return ""
-        if not served or len(self._models) - len(self._named) >= MODELS:
+        if not served or len(self._models) - len(self._named) >= MAX_MODELS:
             return OTHER
         self._models[name] = label = _label(name)
         return label
@@ -241,7 +241,7 @@ class Metrics:
         for family in self._families.values():
             try:
                 lines = family.lines()
-                while piece := "".join(islice(lines, LINES)):
+                while piece := "".join(islice(lines, LINES_AT_ONCE)):
                     yield piece.encode()
             except Exception:
                 if family.name not in self._broken:
@@ -250,7 +250,7 @@ class Metrics:
         yield generate_latest(self._process)
 
     def render(self) -> bytes:
-        """All of it at once."""
+        """Return all metrics as one text."""
         return b"".join(self.pieces())
 
     def _of_both(self, figure: Callable[[_Attempts], int]) -> dict[Labels, int]:
@@ -348,7 +348,7 @@ class Metrics:
 
 def _label(name: str) -> str:
     """A model's label: its name, which a client may have chosen."""
-    return redact(name)[:LONGEST]
+    return redact(name)[:MAX_LABEL_CHARACTERS]
 
 
 def _attempt(provider: str, model: str, outcome: str) -> Labels:

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from claudeproxyd.observe.metrics import Metrics
 
-WAITING = 1_048_576
+MAX_WAITING_BYTES = 1_048_576
 """Bytes that may wait for a reader; lines beyond are dropped."""
 #: A pipe that says it has room takes so much at once: POSIX's PIPE_BUF on Linux.
 _STEP = 4096
@@ -37,7 +37,7 @@ class Output:
         """Lines lost."""
 
     def register(self, metrics: Metrics) -> None:
-        """Have the metrics tell how it fares."""
+        """Add the metrics of the output."""
         metrics.gauge("claudeproxyd_output_waiting_bytes", "Log not yet taken from stdout.", lambda: self.waiting)
         metrics.counter(
             "claudeproxyd_output_dropped_lines_total", "Log lines lost: nobody reads stdout.", lambda: self.dropped
@@ -46,7 +46,7 @@ class Output:
     def write(self, line: str) -> None:
         """Write a line, which ends with its newline, or keep it until it can be written. Raises nothing."""
         data = line.encode("utf-8", "backslashreplace")
-        if self.waiting >= WAITING:
+        if self.waiting >= MAX_WAITING_BYTES:
             self.dropped += 1
         else:
             self._lines.append(data)

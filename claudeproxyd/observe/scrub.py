@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 MASK = b"***"
 
-SHORTEST = 8
+MIN_SECRET_BYTES = 8
 """Bytes; a shorter configured value would be found in innocent words."""
 
-REMEMBERED = 1000
+KEPT_FETCHED_VALUES = 1000
 """How many fetched values at least: tokens are fetched, and files read anew, for ever. The oldest are forgotten."""
 
-PIECE = 65_536
+PIECE_BYTES = 65_536
 """Bytes that are looked at at once for the ends of known values."""
-BUSY = 500
+CUES_BETWEEN_RESTS = 500
 """Cues between two rests, for who lets others run meanwhile."""
-LEAST = 24
+MIN_KEY_BYTES = 24
 """Bytes of the shortest real key of a known shape."""
 
 #: Between a name and its value, as HTTP, JSON, a URL or the ``repr`` of a pair or a mapping has it. Blanks are bounded,
@@ -85,12 +85,12 @@ class Scrubber:
     def __init__(self) -> None:
         self._configured: dict[bytes, None] = {}
         self._fetched: dict[bytes, None] = {}
-        self._bound = REMEMBERED
+        self._bound = KEPT_FETCHED_VALUES
         self._known: list[bytes] = []
         """All of them, those ahead that may hold another."""
         self._by_end: dict[bytes, list[bytes]] = {}
         """The same by their last bytes."""
-        self._shortest = LEAST
+        self._shortest = MIN_KEY_BYTES
         """Bytes of the shortest of them."""
 
     def configure(self, values: Iterable[str]) -> None:
@@ -116,10 +116,10 @@ class Scrubber:
         while len(self._fetched) > self._bound:
             del self._fetched[next(iter(self._fetched))]
         self._known = sorted({**self._configured, **self._fetched}, key=len, reverse=True)
-        self._shortest = len(self._known[-1]) if self._known else LEAST
+        self._shortest = len(self._known[-1]) if self._known else MIN_KEY_BYTES
         self._by_end = {}
         for known in self._known:
-            self._by_end.setdefault(known[-SHORTEST:], []).append(known)
+            self._by_end.setdefault(known[-MIN_SECRET_BYTES:], []).append(known)
 
     def text(self, text: str) -> str:
         """*text* with its secrets masked, for operators. Doing it again changes nothing."""
@@ -139,7 +139,7 @@ class Scrubber:
     def redacted(self, text: str) -> str:
         """*text* without what is a secret beyond doubt, for clients."""
         data = text.encode("utf-8", "surrogatepass")
-        if len(data) < min(self._shortest, LEAST):
+        if len(data) < min(self._shortest, MIN_KEY_BYTES):
             return text
         return self.redacted_data(data).decode("utf-8", "surrogatepass")
 
@@ -174,9 +174,9 @@ class Scrubber:
     def _near(self, data: bytes) -> list[bytes]:
         """Which known values *data* may hold: those whose end is in it."""
         ends: set[bytes] = set()
-        for start in range(0, len(data), PIECE):
-            stop = min(start + PIECE, len(data) - SHORTEST + 1)
-            ends |= self._by_end.keys() & {data[at : at + SHORTEST] for at in range(start, stop)}
+        for start in range(0, len(data), PIECE_BYTES):
+            stop = min(start + PIECE_BYTES, len(data) - MIN_SECRET_BYTES + 1)
+            ends |= self._by_end.keys() & {data[at : at + MIN_SECRET_BYTES] for at in range(start, stop)}
         return sorted((known for end in ends for known in self._by_end[end]), key=len, reverse=True)
 
 
@@ -194,7 +194,7 @@ def forms(values: Iterable[str]) -> list[bytes]:
             escape(value),
         )
         known += [form.encode("utf-8", "surrogatepass") for form in dict.fromkeys(written)]
-    return [form for form in known if len(form) >= SHORTEST]
+    return [form for form in known if len(form) >= MIN_SECRET_BYTES]
 
 
 def _apply(cue: bytes, rule: re.Pattern[bytes], data: bytes, lower: bytes, rest: Callable[[], None]) -> bytes:
@@ -208,7 +208,7 @@ def _apply(cue: bytes, rule: re.Pattern[bytes], data: bytes, lower: bytes, rest:
             parts += (data[done : match.end("stays")], MASK)
             done = match.end()
         seen += 1
-        if not seen % BUSY:
+        if not seen % CUES_BETWEEN_RESTS:
             rest()
         at = lower.find(cue, max(at + 1, done))
     parts.append(data[done:])

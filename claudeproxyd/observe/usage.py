@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 MESSAGES = "messages"
 COUNT_TOKENS = "count_tokens"
-LONGEST = 200
+MAX_WORD_CHARACTERS = 200
 """Characters of what others have written in a record."""
 
 
 def foreign(word: str) -> str:
     """A word of a client's or an upstream's as a record may have it."""
-    return redact(word)[:LONGEST]
+    return redact(word)[:MAX_WORD_CHARACTERS]
 
 
 class UsageRecord(msgspec.Struct, kw_only=True):

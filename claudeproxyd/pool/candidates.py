@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import inf
 
 from claudeproxyd.leases import Credential, LeaseRequest, Route
-from claudeproxyd.outcomes.types import Kind, Outcome, Scope
+from claudeproxyd.outcomes.types import CANCELLED, Kind, Outcome, Scope
 from claudeproxyd.pool.affinity import Affinity, SessionAffinities
 from claudeproxyd.pool.cooldown import UNLIMITED, BackoffPolicy
 from claudeproxyd.pool.deadlines import DeadlineHeap
@@ -42,7 +42,7 @@ class Candidates:
         self,
         *,
         count_tokens: bool,
-        on_release: Callable[[Lease, Outcome], None],
+        on_release: Callable[[Lease, Outcome | None], None],
         on_probe_succeeded: Callable[[Lease], None],
         changed: Callable[[CooldownScope], None],
         known_models: Callable[[str], bool],
@@ -135,7 +135,7 @@ class Candidates:
                 ready &= ~provider.set_of(without)
             if ready and provider.gate_count:
                 ready = self.gates.in_pace(model, ready, request.size, now)
-            if not ready or not request.supports(route):
+            if not ready:
                 continue
             affinity = self._affinity(request, route, now)
             pooled = model.choose(ready, None if affinity is None else affinity.target, now)
@@ -143,7 +143,7 @@ class Candidates:
             self.newest += 1
             lease = Lease(self._on_release, self._on_probe_succeeded, request, route, pair, self.newest, now)
             if affinity is not None and affinity.target is not pooled:
-                lease.overflow = model.busy(affinity.target)
+                lease.overflow = model.keeps(affinity.target, failed=affinity.target.credential in request.tried)
             if model.cooldowns or pooled.cooldown or model.cooldown or provider.cooldown:
                 lease.probes = [cooldown for cooldown in cooldowns_on(pair) if cooldown.limit < UNLIMITED]
                 for cooldown in lease.probes:
@@ -154,6 +154,14 @@ class Candidates:
                 self.gates.granted(lease)
             return lease
         return None
+
+    def undo(self, lease: Lease, now: float) -> None:
+        """Take back a lease that was not used, as if it had not been granted; a strategy has moved on all the same."""
+        provider = lease.pair.provider
+        self._end_probes(lease)
+        provider.count(lease.pair, -1)
+        if provider.gate_count:
+            self.gates.released(lease, CANCELLED, now)
 
     def _affinity(self, request: LeaseRequest, route: Route, now: float) -> Affinity[PooledCredential] | None:
         """Return the session's affinity for the model of *route*, if its target is of that provider."""

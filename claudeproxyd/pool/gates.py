@@ -61,7 +61,7 @@ class Gates:
     def began(self, lease: Lease, now: float) -> None:
         """Count an attempt whose answer has begun."""
         for gate in gates_on(lease.pair):
-            gate.began(lease.serial, now)
+            gate.began(lease.serial, now - lease.granted, now)
             self._changed(gate)
 
     def _changed(self, gate: ScopeGate) -> None:
@@ -123,7 +123,7 @@ class Gates:
                 gate.kind, gate.reason = outcome.kind, outcome.reason
                 gate.failed(lease.serial, lease.request.size, now - lease.granted, now, wait)
             elif outcome.kind is Kind.OK or outcome.scope is Scope.NONE:
-                gate.passed(lease.serial, now)
+                gate.passed(lease.serial, now - lease.granted, now)
             else:
                 gate.left(lease.serial)
             if was_down != (gate.condition is Condition.DOWN):

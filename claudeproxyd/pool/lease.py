@@ -37,7 +37,7 @@ class Lease:
 
     def __init__(
         self,
-        on_release: Callable[[Lease, Outcome], None],
+        on_release: Callable[[Lease, Outcome | None], None],
         on_probe_succeeded: Callable[[Lease], None],
         request: LeaseRequest,
         route: Route,
@@ -45,7 +45,7 @@ class Lease:
         serial: int,
         granted: float,
     ) -> None:
-        self._on_release: Callable[[Lease, Outcome], None] | None = on_release
+        self._on_release: Callable[[Lease, Outcome | None], None] | None = on_release
         self._on_probe_succeeded = on_probe_succeeded
         self.request = request
         self.route = route
@@ -84,6 +84,13 @@ class Lease:
 
     def release(self, outcome: Outcome) -> None:
         """Give the lease back. Raises :class:`AlreadyReleased` the second time."""
+        self._end(outcome)
+
+    def return_unused(self) -> None:
+        """See the interface. Raises like :meth:`release`."""
+        self._end(None)
+
+    def _end(self, outcome: Outcome | None) -> None:
         on_release, self._on_release = self._on_release, None
         if on_release is None:
             raise AlreadyReleased("/".join(self.pair.pooled.key))

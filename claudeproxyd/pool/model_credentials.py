@@ -155,12 +155,13 @@ class ModelCredentials(CooldownScope):
                 return 0
         return provider.not_cooling & self.not_cooling
 
-    def busy(self, pooled: PooledCredential) -> bool:
-        """Return whether *pooled* would be ready, but for the attempts that it has under way."""
+    def keeps(self, pooled: PooledCredential, *, failed: bool) -> bool:
+        """Return whether a session stays with *pooled*, which is merely busy or has *failed* this request by chance."""
         gate = self.gates.get(pooled)
         if pooled.index < 0 or (gate is not None and gate.condition is Condition.DOWN):
             return False
-        return bool((self.ready_or_busy() & (~self.ready() | self.paced)) >> pooled.index & 1)
+        among = ~self.failing if failed else ~self.ready() | self.paced
+        return bool((self.ready_or_busy() & among) >> pooled.index & 1)
 
     def down(self) -> ScopeGate | None:
         """Return the gate that keeps all that is not cooling from more than a probe; None where there is none."""

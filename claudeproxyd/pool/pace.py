@@ -1,4 +1,4 @@
-"""How much a place takes in a second, where it counts by time and not by what is under way. Pure.
+"""Measure how much a place takes in a second, where it counts by time and not by what is under way. Pure.
 
 A bucket that refills refuses when it is empty. Between two refusals it was empty, took what it took, and was empty
 again: so what was taken, over the time between, is its rate, however deep it is. The pace is that rate, and grows for
@@ -11,18 +11,18 @@ from __future__ import annotations
 LEAST = 0.5
 #: The pace grows by this share of the rate for each second without a refusal, and by as much for its square.
 GROWTH = 0.05
-#: The same, as long as the rate has not been measured properly.
+#: Likewise, as long as the rate has not been measured properly.
 GROWTH_UNSURE = 0.5
-#: Of a place that counts by time no larger share of what it takes is refused, once its rate is known.
+#: A place that counts by time refuses no larger share of what it takes, once its rate is known.
 MOST = 0.15
-#: What is kept of a measured rate where somebody else draws on the same bucket.
+#: The share of a measured rate that is kept where somebody else draws on the same bucket.
 YIELD = 0.85
 #: Seconds of the rate that may be saved up.
 DEPTH = 0.1
 
 
 class Pace:
-    """See the module. What an attempt costs is in whatever unit the caller uses."""
+    """See the module. The cost of an attempt is in whatever unit the caller uses."""
 
     __slots__ = ("_at", "_growth", "_lost", "_refused_at", "_saved", "_taken", "rate")
 
@@ -35,11 +35,11 @@ class Pace:
         self._taken = 0.0
         """Since the last measurement, less what was refused."""
         self._lost = 0.0
-        """What was refused since then."""
+        """Cost that was refused since then."""
         self._refused_at = now
 
     def at(self, now: float) -> float:
-        """The pace at that moment, in units a second."""
+        """Return the pace at that moment, in units a second."""
         quiet = now - self._refused_at
         return self.rate * (1 + self._growth * quiet * (1 + quiet))
 
@@ -50,7 +50,7 @@ class Pace:
         return pace
 
     def wait(self, cost: float, now: float) -> float:
-        """Seconds until an attempt of that cost may go."""
+        """Return the seconds until an attempt of that cost may go."""
         pace = self._save(now)
         # What costs more than may be saved up goes when all is saved, and leaves a debt.
         missing = min(cost, max(1.0, DEPTH * pace)) - self._saved
@@ -86,5 +86,5 @@ class Pace:
         return plausible
 
     def quiet(self, now: float) -> float:
-        """Seconds since it was refused for the last time."""
+        """Return the seconds since it was refused for the last time."""
         return now - self._refused_at

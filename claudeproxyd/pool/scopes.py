@@ -57,7 +57,7 @@ class CooldownScope(ABC):
         return model is None or self.provider.knows(model)
 
     def part_of(self, model: ModelCredentials) -> int:
-        """Return the set of credentials that *model* is served with in this scope alone."""
+        """Return the bit of the credential, where this is the scope of *model* on it; else the empty set."""
         return 0
 
     def update(self) -> None:  # noqa: B027  # nothing to do where every choice looks at the scope itself

@@ -126,10 +126,17 @@ class CredentialPool(Service):
     def _candidates(self, request: LeaseRequest) -> Candidates:
         return self._counts if request.count_tokens else self._messages
 
-    def _released(self, lease: Lease, outcome: Outcome) -> None:
-        """Learn from a lease that is given back. Called by leases."""
+    def _released(self, lease: Lease, outcome: Outcome | None) -> None:
+        """Learn from a lease that is given back; None: unused. Called by leases."""
         now = self._clock.seconds()
         candidates = self._candidates(lease.request)
+        if outcome is None:
+            candidates.undo(lease, now)
+            if lease.pair.provider.gate_count:
+                self._arm()
+            if self._queue:
+                self._serve()
+            return
         turned = candidates.released(lease, outcome, now)
         if turned is not None:
             self._log(turned, outcome, now)
@@ -184,7 +191,6 @@ class CredentialPool(Service):
         return (request.count_tokens, frozenset(request.excluded), *request.routes)
 
     def _wait(self, request: LeaseRequest, now: float) -> Deferred[ILease]:
-        request.drop_unsupported()
         when, _ = self._candidates(request).forecast.soonest(request, request.excluded, now)
         deadline = now + self.settings.max_wait
         if request.deadline is not None:

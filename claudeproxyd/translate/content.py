@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from claudeproxyd.translate.conversation import Media, Text, Unsupported
+from claudeproxyd.errors import Unsupported
+from claudeproxyd.translate.conversation import Media, Text
 from claudeproxyd.translate.field_policy import Action, dropped, not_carried
 from claudeproxyd.translate.wire import CitationsConfig, MediaSource, require
 

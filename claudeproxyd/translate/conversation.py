@@ -2,7 +2,8 @@
 
 :func:`claudeproxyd.translate.reading.read_conversation` makes one of a body: checked, its turns merged and paired, its
 tools chosen, everything that no other protocol knows (cache marks, server tools of the past) resolved. A backend's
-translator then only says each part in its own words, and raises :class:`Unsupported` for what it cannot say.
+translator then only says each part in its own words, and raises
+:class:`~claudeproxyd.errors.Unsupported` for what it cannot say.
 """
 
 from __future__ import annotations
@@ -12,10 +13,6 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import msgspec
-
-
-class Unsupported(Exception):
-    """A route cannot carry the request. The text names what, for the client: it is the message of a 400."""
 
 
 @dataclass(slots=True)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET
 
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.messages.ids import read_signature
 from claudeproxyd.steps import STEP
 from claudeproxyd.translate.content import as_text, read_content, system_text, unexpected
-from claudeproxyd.translate.conversation import ProviderBlock, Text, Thought, ToolResult, ToolUse, Unsupported
+from claudeproxyd.translate.conversation import ProviderBlock, Text, Thought, ToolResult, ToolUse
 from claudeproxyd.translate.field_policy import Action, not_carried
 from claudeproxyd.translate.turns import MessageParts
 from claudeproxyd.translate.wire import Found, RawBlocks, decode_encrypted_input, require, require_object

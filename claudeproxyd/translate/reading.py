@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.messages.loose import half_in
 from claudeproxyd.steps import at_once
 from claudeproxyd.translate.content import system_text
-from claudeproxyd.translate.conversation import Conversation, Thinking, Unsupported
+from claudeproxyd.translate.conversation import Conversation, Thinking
 from claudeproxyd.translate.field_policy import Action, dropped, not_carried
 from claudeproxyd.translate.history import History
 from claudeproxyd.translate.tools import Toolbox

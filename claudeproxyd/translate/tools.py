@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.translate.builtin_tools import BUILTIN_TOOLS
-from claudeproxyd.translate.conversation import Tool, ToolChoice, Unsupported, WebSearch
+from claudeproxyd.translate.conversation import Tool, ToolChoice, WebSearch
 from claudeproxyd.translate.field_policy import Action, dropped, not_carried, tool_family
 from claudeproxyd.translate.wire import require, require_object
 

@@ -7,8 +7,9 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.steps import STEP
-from claudeproxyd.translate.conversation import ToolUse, Turn, Unsupported
+from claudeproxyd.translate.conversation import ToolUse, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

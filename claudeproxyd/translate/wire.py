@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from claudeproxyd.translate.conversation import Unsupported
+from claudeproxyd.errors import Unsupported
 
 
 class Citation(msgspec.Struct, gc=False):

@@ -212,7 +212,7 @@ def answer_in_turns(request: GatewayRequest, content_type: bytes, pieces: Iterat
 
 def _read(request: GatewayRequest, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(request.body() or b"{}", type=kind)
+        return msgspec.json.decode(request.take_body().data or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ClaudeError(400, str(error)) from None
 

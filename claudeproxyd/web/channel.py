@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.web.http import HTTPChannel
 
-from claudeproxyd.dispatch.call import CancelReason
+from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.errors import ClaudeError, shutting_down
 from claudeproxyd.sockets import innermost, unsent
 from claudeproxyd.web.request import GatewayRequest

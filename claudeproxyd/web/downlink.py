@@ -71,9 +71,7 @@ class Downlink:
         """See :meth:`IDownlink.frames <claudeproxyd.interfaces.IDownlink.frames>`."""
         if self._gone():
             return
-        if not self.message_committed:
-            self.message_committed = True
-            self._request.free_body()
+        self.message_committed = True
         head = b"" if self.head_committed else self._stream_head(headers)
         self._body(head, frames, last)
 
@@ -82,10 +80,10 @@ class Downlink:
         if not self._gone():
             self._body(b"", _PING, False)
 
-    def blank(self) -> None:
-        """See :meth:`IDownlink.blank <claudeproxyd.interfaces.IDownlink.blank>`."""
+    def whitespace(self) -> None:
+        """See :meth:`IDownlink.whitespace <claudeproxyd.interfaces.IDownlink.whitespace>`."""
         if not self._gone():
-            head = b"" if self.head_committed else self._blank_head()
+            head = b"" if self.head_committed else self._early_head()
             self._body(head, b" ", False)
 
     def whole(self, headers: Headers, body: bytes) -> None:
@@ -148,7 +146,7 @@ class Downlink:
         passing = [pair for pair in headers if pair[0] not in _STREAM_OWN]
         return self._head(200, _STREAM_HEADERS, self._identified(passing), None)
 
-    def _blank_head(self) -> bytes:
+    def _early_head(self) -> bytes:
         """Which upstream will answer is not known yet."""
         ours = (b"x-claudeproxyd-request-id", self._request.request_id.encode())
         return self._head(200, _JSON, self._identified([ours]), None)

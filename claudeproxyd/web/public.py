@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from claudeproxyd.dispatch.call import Call
+from claudeproxyd.dispatch.request import ApiRequest
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.web.downlink import Downlink
 from claudeproxyd.web.gateway import PublicGateway
 from claudeproxyd.web.models import ModelList
@@ -18,7 +17,6 @@ from claudeproxyd.web.root import Alive, Branch, Endpoint, Ready, grow
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from claudeproxyd.dispatch.call import CancelReason
     from claudeproxyd.web.request import GatewayRequest
 
 _log = Logger()
@@ -56,8 +54,8 @@ class Messages(Endpoint):
         gateway, principal = request.gateway, request.principal
         assert isinstance(gateway, PublicGateway)
         assert principal is not None
-        body = request.body()
-        envelope = read_envelope(body, count_tokens=self._count_tokens)
+        body = request.take_body()
+        envelope = body.envelope(count_tokens=self._count_tokens)
         request.model = envelope.model
         if not principal.may_use(envelope.model):
             raise ClaudeError(400, f"model: {envelope.model} is not among the models of this key")
@@ -68,9 +66,9 @@ class Messages(Endpoint):
         capture = gateway.captures.begin(request.request_id)
         if capture is not None:
             path = request.uri.decode("latin-1")
-            capture.client.request("POST", path, request.headers, body)
+            capture.client.request("POST", path, request.headers, body.data)
         downlink = Downlink(request, request.site.clock, request.cors, None if capture is None else capture.client)
-        call = Call(
+        asked = ApiRequest(
             request_id=request.request_id,
             principal=principal,
             envelope=envelope,
@@ -78,15 +76,9 @@ class Messages(Endpoint):
             query=request.query,
             count_tokens=self._count_tokens,
             started=request.started,
-            downlink=downlink,
-            capture=capture,
-            hold=gateway.buffers.adjust,
         )
         request.dispatched = True
-        served = gateway.dispatcher.serve(call)
-
-        def cancel(reason: CancelReason) -> None:
-            gateway.dispatcher.cancel(call, served, reason)
+        running = gateway.dispatcher.serve(asked, body, downlink, capture)
 
         def done(failure: Failure | None) -> None:
             request.cancel = None
@@ -94,9 +86,8 @@ class Messages(Endpoint):
                 _log.failure("Request {request_id} failed", failure, request_id=request.request_id)
                 request.fault()
             if capture is not None:
-                capture.finish(downlink.status, broken=bool(call.error))
-            record(request, call, downlink)
-            call.forget_body()
+                capture.finish(downlink.status, broken=bool(running.log.error))
+            record(request, running.log, downlink, stream=envelope.stream)
 
-        request.cancel = cancel
-        served.addBoth(done)
+        request.cancel = running.cancel
+        running.done.addBoth(done)

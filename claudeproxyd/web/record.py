@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 from claudeproxyd.observe.access_log import AccessEntry, mask
 
 if TYPE_CHECKING:
-    from claudeproxyd.dispatch.call import Call
+    from claudeproxyd.dispatch.request_log import RequestLog
     from claudeproxyd.web.downlink import Downlink
     from claudeproxyd.web.request import GatewayRequest
 
 
-def record(request: GatewayRequest, call: Call | None = None, downlink: Downlink | None = None) -> None:
+def record(
+    request: GatewayRequest, log: RequestLog | None = None, downlink: Downlink | None = None, *, stream: bool = False
+) -> None:
     """Tell of a request that is over. Called once for each.
 
-    *call* and *downlink* are there where dispatch had it. The request does not hold them: that would be a cycle.
+    *log* and *downlink* are there where dispatch had it. The request does not hold them: that would be a cycle.
     """
     gateway = request.gateway
     entry = AccessEntry(
@@ -33,8 +35,9 @@ def record(request: GatewayRequest, call: Call | None = None, downlink: Downlink
         bytes_out=request.sentLength,
         error=request.error,
     )
-    if call is not None and downlink is not None:
-        _add_call(entry, call)
+    if log is not None and downlink is not None:
+        entry.stream = stream
+        _add_log(entry, log, request.started)
         entry.status = downlink.status or entry.status
         entry.bytes_out = downlink.sent or entry.bytes_out
     mask(entry)
@@ -42,21 +45,19 @@ def record(request: GatewayRequest, call: Call | None = None, downlink: Downlink
     gateway.access_log(entry)
 
 
-def _add_call(entry: AccessEntry, call: Call) -> None:
-    envelope, usage = call.envelope, call.usage
-    entry.stream = envelope.stream
-    entry.provider = call.provider
-    entry.credential = call.credential
-    entry.attempts = call.attempts
-    entry.outcome = call.outcome
-    entry.stop_reason = call.stop_reason
-    entry.events = call.events
-    entry.overhead = entry.duration - call.upstream_time
-    entry.error = entry.error or call.error
-    if usage is not None:
-        entry.input_tokens = usage.input
-        entry.output_tokens = usage.output
-    if call.first_byte is not None:
-        entry.time_to_first_byte = call.first_byte - call.started
-    if call.first_content is not None:
-        entry.time_to_first_content = call.first_content - call.started
+def _add_log(entry: AccessEntry, log: RequestLog, started: float) -> None:
+    entry.provider = log.provider
+    entry.credential = log.credential
+    entry.attempts = log.attempts
+    entry.outcome = log.outcome
+    entry.stop_reason = log.stop_reason
+    entry.events = log.events
+    entry.overhead = entry.duration - log.upstream_time
+    entry.error = entry.error or log.error
+    if log.usage is not None:
+        entry.input_tokens = log.usage.input
+        entry.output_tokens = log.usage.output
+    if log.first_byte is not None:
+        entry.time_to_first_byte = log.first_byte - started
+    if log.first_content is not None:
+        entry.time_to_first_content = log.first_content - started

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from twisted.logger import Logger
 from twisted.web.http import Request, datetimeToString
 
-from claudeproxyd.dispatch.call import CancelReason
+from claudeproxyd.dispatch.body import Body
+from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.framing.coding import BodyDecoder, CodingError, CodingTooLarge, UnknownCoding
 from claudeproxyd.messages.ids import Ids
@@ -84,7 +85,9 @@ class GatewayRequest(Request):
         self._refusal: ClaudeError | None = None
         self._decoder: BodyDecoder | None = None
         self._chunks: list[bytes] = []
-        """The body, its content coding undone."""
+        """The body while it comes, its content coding undone."""
+        self._body: Body | None = None
+        """The same once all of it was taken."""
         self._held = 0
         self._waiting: IDelayedCall | None = None
         """Of a large body: for the turn in which it is read."""
@@ -188,8 +191,8 @@ class GatewayRequest(Request):
         """The first header of that lower-case name."""
         return next((value for known, value in self.headers if known == name), None)
 
-    def body(self) -> bytes:
-        """The whole body, its content coding undone. Once only: what it takes in memory then is this copy.
+    def take_body(self) -> Body:
+        """The whole body, its content coding undone. Once only; it owns from then on what was reserved for it.
 
         Raises ClaudeError 400 where it breaks off.
         """
@@ -199,7 +202,10 @@ class GatewayRequest(Request):
             except CodingError as error:
                 raise _damaged(error) from None
         chunks, self._chunks = self._chunks, []
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        held, self._held = self._held, 0
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._body = Body(data, self.gateway.buffers, self._client_name, held)
+        return self._body
 
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer, and the end. All answers but those of dispatch go this way."""
@@ -243,18 +249,16 @@ class GatewayRequest(Request):
 
     def release(self) -> None:
         """Give back what it holds: memory, and its place among its principal's requests."""
-        self.free_body()
-        if self.admitted:
-            self.admitted = False
-            assert self.principal is not None
-            self.gateway.admission.done(self.principal)
-
-    def free_body(self) -> None:
-        """Nobody needs the body any more."""
+        if self._body is not None:
+            self._body.release()
         self._chunks.clear()
         self._decoder = None
         self.gateway.buffers.release(self._client_name, self._held)
         self._held = 0
+        if self.admitted:
+            self.admitted = False
+            assert self.principal is not None
+            self.gateway.admission.done(self.principal)
 
     # -- codings and bounds
 

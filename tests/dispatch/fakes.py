@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from random import Random
-from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -14,9 +14,13 @@ from zope.interface import implementer
 from zope.interface.verify import verifyClass, verifyObject
 
 from claudeproxyd.config.schema import Model, Pool, Provider, RouteTo, Streaming, Timeouts
-from claudeproxyd.dispatch.call import Call, CancelReason
+from claudeproxyd.dispatch.body import Body
 from claudeproxyd.dispatch.dispatcher import Dispatcher
-from claudeproxyd.errors import ClaudeError
+from claudeproxyd.dispatch.request import ApiRequest, CancelReason
+from claudeproxyd.dispatch.retries import RetryBudget
+from claudeproxyd.dispatch.runner import RequestRunner
+from claudeproxyd.dispatch.services import DispatchServices
+from claudeproxyd.errors import ClaudeError, Unsupported
 from claudeproxyd.interfaces import (
     IBufferAccount,
     IBufferedResponse,
@@ -26,6 +30,8 @@ from claudeproxyd.interfaces import (
     IEventConsumer,
     IExecutor,
     ILease,
+    IPrepared,
+    IRunningRequest,
     ISecretSource,
     IStreamingResponse,
     IUsageSink,
@@ -85,7 +91,7 @@ class FakeDownlink:
         assert self.head_committed
         self._write(b"ping")
 
-    def blank(self) -> None:
+    def whitespace(self) -> None:
         if not self.head_committed:
             self._commit(())
         self._write(b" ")
@@ -216,6 +222,19 @@ class Sent:
         self.cancelled = True
 
 
+@implementer(IPrepared)
+class FakePrepared:
+    """A translation."""
+
+    body = b"translated"
+
+    def __init__(self, warnings: Sequence[str]) -> None:
+        self.warnings = warnings
+
+
+verifyObject(IPrepared, FakePrepared(()))
+
+
 @implementer(IExecutor)
 class FakeExecutor:
     """Notes each attempt and answers as it is told: now if there is something in ``answers``, else when asked to."""
@@ -234,11 +253,11 @@ class FakeExecutor:
         """What it warns of, where it translates."""
         self.asked = 0
 
-    def cannot_carry(self, call: Any, route: Any) -> str | None:
+    def prepare(self, request: Any, route: Any) -> Any:
         self.asked += 1
-        if self.losses:
-            call.prepare(route, SimpleNamespace(body=b"translated", warnings=self.losses))
-        return self.refuses
+        if self.refuses is not None:
+            raise Unsupported(self.refuses)
+        return FakePrepared(self.losses) if self.losses else None
 
     async def messages(self, attempt: Any) -> Any:
         sent = Sent(attempt)
@@ -297,6 +316,10 @@ class FakeLease:
         assert self.outcome is None, "proved after its end"
         self.was_proved = True
 
+    def return_unused(self) -> None:
+        assert self.outcome is None, "released twice"
+        self._pool.leases.remove(self)
+
     def release(self, outcome: Outcome) -> None:
         assert self.outcome is None, "released twice"
         self.outcome = outcome
@@ -310,55 +333,8 @@ class FakeLease:
 verifyClass(ILease, FakeLease)
 
 
-@implementer(ICredentialPool)
-class FakePool:
-    """Offers its credentials in order, those that failed last, those given up never."""
-
-    def __init__(self, *credentials: Credential) -> None:
-        self.credentials = credentials
-        self.leases: list[FakeLease] = []
-        self.lease_requests: list[LeaseRequest] = []
-        self.waiting: list[Deferred[Any]] = []
-        self.hold = False
-        self.reason = "quota"
-        self.soonest: float | None = None
-        self.odds = 1.0
-        """Of each failure: how likely it was the place's."""
-        self.blames_after = 0
-        """After so many failures it is the request's own doing; 0: never."""
-
-    @property
-    def outcomes(self) -> list[str | None]:
-        """How each lease was given back; None for one that is out."""
-        return [lease.outcome and lease.outcome.kind.value for lease in self.leases]
-
-    def lease(self, lease_request: Any) -> Deferred[Any]:
-        self.lease_requests.append(lease_request)
-        if self.hold:
-            waiting: Deferred[Any] = Deferred()
-            self.waiting.append(waiting)
-            return waiting
-        return self.grant(lease_request)
-
-    def grant(self, lease_request: LeaseRequest) -> Deferred[Any]:
-        """What a request gets that waits for nothing."""
-        candidates = [
-            Candidate(route, credential)
-            for route in lease_request.routes
-            for credential in self.credentials
-            if credential.provider == route.provider and credential not in lease_request.excluded
-        ]
-        candidates.sort(key=lambda candidate: candidate.credential in lease_request.tried)
-        candidate = next((candidate for candidate in candidates if lease_request.supports(candidate.route)), None)
-        if candidate is None:
-            lease_request.drop_unsupported()
-            return fail(Exhausted(self.reason, self.soonest))
-        lease = FakeLease(candidate, lease_request, self)
-        self.leases.append(lease)
-        return succeed(lease)
-
-    def ready_in(self, lease_request: Any) -> float | None:
-        return self.soonest
+class PoolWithoutOperators:
+    """A part of fake pools: nothing is shown, cleared, disabled or reloaded."""
 
     def snapshot(self) -> Sequence[Mapping[str, Any]]:
         return []
@@ -381,6 +357,58 @@ class FakePool:
         pass
 
 
+@implementer(ICredentialPool)
+class FakePool(PoolWithoutOperators):
+    """Offers its credentials in order, those that failed last, those given up never."""
+
+    def __init__(self, *credentials: Credential) -> None:
+        self.credentials = credentials
+        self.leases: list[FakeLease] = []
+        self.lease_requests: list[LeaseRequest] = []
+        self.waiting: list[Deferred[Any]] = []
+        self.hold = False
+        self.reason = "quota"
+        self.soonest: float | None = None
+        self.odds = 1.0
+        """Of each failure: how likely it was the place's."""
+        self.blames_after = 0
+        """After so many failures it is the request's own doing; 0: never."""
+
+    @property
+    def outcomes(self) -> list[str | None]:
+        """How each lease was given back; None for one that is out."""
+        return [lease.outcome and lease.outcome.kind.value for lease in self.leases]
+
+    def lease(self, lease_request: Any) -> Deferred[Any]:
+        self.lease_requests.append(lease_request)
+        if self.hold and not lease_request.may_wait:
+            return fail(Exhausted("busy", None))
+        if self.hold:
+            waiting: Deferred[Any] = Deferred()
+            self.waiting.append(waiting)
+            return waiting
+        return self.grant(lease_request)
+
+    def grant(self, lease_request: LeaseRequest) -> Deferred[Any]:
+        """What a request gets that waits for nothing."""
+        candidates = [
+            Candidate(route, credential)
+            for route in lease_request.routes
+            for credential in self.credentials
+            if credential.provider == route.provider and credential not in lease_request.excluded
+        ]
+        candidates.sort(key=lambda candidate: candidate.credential in lease_request.tried)
+        candidate = next(iter(candidates), None)
+        if candidate is None:
+            return fail(Exhausted(self.reason, self.soonest))
+        lease = FakeLease(candidate, lease_request, self)
+        self.leases.append(lease)
+        return succeed(lease)
+
+    def ready_in(self, lease_request: Any) -> float | None:
+        return self.soonest
+
+
 verifyClass(ICredentialPool, FakePool)
 
 
@@ -397,6 +425,7 @@ class FakeSink:
 
 verifyClass(IUsageSink, FakeSink)
 verifyClass(IDispatcher, Dispatcher)
+verifyClass(IRunningRequest, RequestRunner)
 
 
 class HighestJitter(Random):
@@ -414,19 +443,25 @@ class House:
         *keys: str,
         settings: Mapping[str, Any] | None = None,
         contexts: Mapping[str, int] | None = None,
+        total: float = 0.0,
+        pool: Any = None,
         **streaming: Any,
     ) -> None:
-        """*contexts*: the windows of providers' models."""
+        """*contexts*: the windows of providers' models. *pool*: the class of one, made with the credentials."""
         self.clock = Clock()
         self.clock.advance(1000.0)
         pairs = [key.rpartition("/") for key in keys or ("a",)]
         self.sources = {name: FakeSource() for _, _, name in pairs}
-        self.pool = FakePool(*(Credential(provider or "p", name, self.sources[name]) for provider, _, name in pairs))
+        self.pool: Any = (pool or FakePool)(
+            *(Credential(provider or "p", name, self.sources[name]) for provider, _, name in pairs)
+        )
         names = list(dict.fromkeys(provider or "p" for provider, _, _ in pairs))
         self.executors = {name: FakeExecutor() for name in names}
         self.executor = self.executors[names[0]]
         self.sink = FakeSink()
-        self.dispatcher = Dispatcher(
+        pool_settings = Pool(**(settings or {}))
+        self.timeouts = dict.fromkeys(names, Timeouts())
+        self.services = DispatchServices(
             clock=self.clock,  # type: ignore[arg-type]  # it is one in all but its declaration
             pool=self.pool,
             router=Router(
@@ -443,16 +478,21 @@ class House:
             ),
             executors=self.executors,
             sinks=self.sink,
-            settings=Pool(**(settings or {})),
+            settings=pool_settings,
+            budget=RetryBudget(pool_settings.retry_budget),
             streaming=Streaming(**streaming),
-            timeouts=dict.fromkeys(names, Timeouts()),
+            timeouts=self.timeouts,
             estimate=len,
+            total=total,
             jitter=HighestJitter(),
             wall=lambda: EPOCH,
         )
+        self.dispatcher = Dispatcher(self.services)
 
-    def call(self, stream: bool = False, count_tokens: bool = False, body: bytes = b"", **changes: Any) -> Call:
-        """A request."""
+    def request(
+        self, stream: bool = False, count_tokens: bool = False, body: bytes = b"", **changes: Any
+    ) -> ApiRequest:
+        """What a client asks."""
         body = body or b'{"model":"m","max_tokens":9,"messages":[],"stream":%b}' % (b"true" if stream else b"false")
         members: dict[str, Any] = {
             "request_id": "req_ours",
@@ -462,32 +502,33 @@ class House:
             "query": b"beta=true",
             "count_tokens": count_tokens,
             "started": self.clock.seconds(),
-            "downlink": FakeDownlink(self.clock),
         }
-        return Call(**(members | changes))
+        return ApiRequest(**(members | changes))
 
-    def serve(self, **options: Any) -> Served:
+    def serve(self, *, account: FakeAccount | None = None, **options: Any) -> Served:
         """Start a request."""
-        return Served(self, self.call(**options))
+        return Served(self, self.request(**options), account or FakeAccount([]))
 
 
 class Served:
     """A request on its way."""
 
-    def __init__(self, house: House, call: Call) -> None:
+    def __init__(self, house: House, request: ApiRequest, account: FakeAccount) -> None:
         self.house = house
-        self.call = call
-        self.client: Any = call.downlink
+        self.body = Body(request.envelope.body, account)
+        self.request = replace(request, envelope=self.body.envelope(count_tokens=request.count_tokens))
+        self.client: Any = FakeDownlink(house.clock)
         self.done = False
-        self.served = house.dispatcher.serve(call)
-        self.served.addCallback(self._done)
+        self.runner = house.dispatcher.serve(self.request, self.body, self.client)
+        self.log = self.runner.log
+        self.runner.done.addCallback(self._done)
 
     def _done(self, _: None) -> None:
         self.done = True
 
     def cancel(self, reason: CancelReason = CancelReason.CLIENT_GONE) -> None:
         """End it from outside."""
-        self.house.dispatcher.cancel(self.call, self.served, reason)
+        self.runner.cancel(reason)
 
     @property
     def told(self) -> tuple[int, str]:

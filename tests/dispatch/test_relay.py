@@ -15,7 +15,7 @@ from claudeproxyd.dispatch.relay import Relay
 from claudeproxyd.interfaces import IEventConsumer
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Outcome, Scope, Then
-from tests.dispatch.fakes import FakeStreaming, House, Served
+from tests.dispatch.fakes import FakeAccount, FakeStreaming, House, Served
 
 verifyClass(IEventConsumer, Relay)
 verifyClass(IPushProducer, Relay)
@@ -49,7 +49,7 @@ class RelayTestCase(SynchronousTestCase):
         self.assertTrue(self.served.done)
         self.assertEqual(self.house.pool.outcomes, list(outcomes))
         self.assertEqual(self.house.clock.getDelayedCalls(), [])
-        self.assertEqual(self.house.dispatcher.relays, set())
+        self.assertEqual(self.house.services.relays, set())
 
 
 class MessageCommit(RelayTestCase):
@@ -171,9 +171,9 @@ class HeadCommit(RelayTestCase):
     def test_late_start(self) -> None:
         """The time that the body took to arrive counts."""
         house = House()
-        call = house.call(stream=True)
+        request = house.request(stream=True)
         house.clock.advance(40.0)
-        served = Served(house, call)
+        served = Served(house, request, FakeAccount([]))
         house.clock.advance(5.0)
         self.assertTrue(served.client.head_committed)
 
@@ -282,7 +282,7 @@ class Pauses(RelayTestCase):
         self.house.clock.advance(0.1)
         self.assertTrue(self.client.aborted)
         self.assertEqual(answer.stopped, 1)
-        self.assertEqual(self.served.call.error, "stalled")
+        self.assertEqual(self.served.log.error, "stalled")
         self.over("cancelled")
 
     def test_pauses_do_not_add_up(self) -> None:
@@ -302,7 +302,7 @@ class ContentDeadline(RelayTestCase):
     def begin(self, *keys: str, **streaming: Any) -> None:
         """With a deadline of 100 seconds."""
         super().begin(*keys, **streaming)
-        self.house.dispatcher.timeouts = {"p": Timeouts(content=100.0)}
+        self.house.timeouts["p"] = Timeouts(content=100.0)
 
     def test_failover(self) -> None:
         """An upstream that only ever begins is given up, and another takes over."""
@@ -346,7 +346,7 @@ class ContentDeadline(RelayTestCase):
     def test_to_the_second(self) -> None:
         """A deadline that is shorter than the other waits is met on time all the same."""
         self.begin(*"ab")
-        self.house.dispatcher.timeouts = {"p": Timeouts(content=2.0)}
+        self.house.timeouts["p"] = Timeouts(content=2.0)
         answer = self.head()
         self.house.clock.advance(2.0)
         self.assertEqual(answer.stopped, 1)

@@ -6,7 +6,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.dispatch.retries import RetryBudget, Tries, costs_budget
+from claudeproxyd.dispatch.retries import RetryBudget, RetryState, costs_budget
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Outcome, Then
 from tests.pool.support import credential
 
@@ -67,7 +67,7 @@ class TriesOfOneRequest(SynchronousTestCase):
 
     def test_max_attempts(self) -> None:
         """As many as configured, over all credentials."""
-        tries = Tries(2)
+        tries = RetryState(2)
         tries.failed(self.a, self.failure())
         self.assertTrue(tries.may_go_on(1.0))
         tries.failed(self.b, self.failure())
@@ -75,14 +75,14 @@ class TriesOfOneRequest(SynchronousTestCase):
 
     def test_paid(self) -> None:
         """What was answered, and brought nothing, is asked for twice more at most: it is paid for each time."""
-        tries = Tries(99)
+        tries = RetryState(99)
         for may in (True, True, False):
             tries.paid += 1
             self.assertEqual((tries.may_go_on(1.0), tries.once(Then.REFRESH_ONCE, credential("c"))), (may, may))
 
     def test_the_request_itself(self) -> None:
         """What fails where hardly anything does is given up from the third failure on: it is the request."""
-        tries = Tries(9)
+        tries = RetryState(9)
         for expected in (True, True, False):
             tries.failed(self.a, self.failure())
             self.assertEqual(tries.may_go_on(1e-5), expected)
@@ -90,20 +90,20 @@ class TriesOfOneRequest(SynchronousTestCase):
 
     def test_the_same_again(self) -> None:
         """A candidate that fails in a way that passes is never given up."""
-        tries = Tries(20)
+        tries = RetryState(20)
         for _ in range(10):
             tries.failed(self.a, self.failure())
         self.assertEqual(tries.excluded, set())
 
     def test_not_again(self) -> None:
         """What is not repeatable is given up at once: quota, a first-byte time-out, x-should-retry: false."""
-        tries = Tries(9)
+        tries = RetryState(9)
         tries.failed(self.a, self.failure(repeatable=False))
         self.assertEqual(tries.excluded, {self.a})
 
     def test_repetitions(self) -> None:
         """Each kind of repetition is had once; what is none, never."""
-        tries = Tries(6)
+        tries = RetryState(6)
         for then in (Then.REPEAT_ONCE, Then.RECTIFY_ONCE, Then.REFRESH_ONCE):
             self.assertTrue(tries.may_repeat(then, self.a))
             self.assertTrue(tries.once(then, self.a))
@@ -114,7 +114,7 @@ class TriesOfOneRequest(SynchronousTestCase):
 
     def test_refresh_for_each_credential(self) -> None:
         """One credential's refresh does not use up another's: its secret may have expired just the same."""
-        tries = Tries(6)
+        tries = RetryState(6)
         self.assertTrue(tries.once(Then.REFRESH_ONCE, self.a))
         self.assertTrue(tries.once(Then.REFRESH_ONCE, self.b))
         self.assertTrue(tries.once(Then.RECTIFY_ONCE, self.a))
@@ -122,8 +122,8 @@ class TriesOfOneRequest(SynchronousTestCase):
 
     def test_repetitions_count(self) -> None:
         """A repetition is an attempt, and ``max_attempts`` bounds those."""
-        self.assertFalse(Tries(1).once(Then.RECTIFY_ONCE, self.a))
-        tries = Tries(2)
+        self.assertFalse(RetryState(1).once(Then.RECTIFY_ONCE, self.a))
+        tries = RetryState(2)
         self.assertTrue(tries.once(Then.RECTIFY_ONCE, self.a))
         self.assertFalse(tries.once(Then.REPEAT_ONCE, self.a))
         tries.failed(self.a, self.failure())
@@ -131,7 +131,7 @@ class TriesOfOneRequest(SynchronousTestCase):
 
     def test_pause(self) -> None:
         """The same candidate is tried again some milliseconds later, a fresh one at once."""
-        tries, dice = Tries(99), Random(7)
+        tries, dice = RetryState(99), Random(7)
         self.assertEqual(tries.pause(self.a, dice), 0.0)
         for _ in range(5):
             tries.failed(self.a, self.failure())

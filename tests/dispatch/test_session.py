@@ -17,7 +17,7 @@ TURNS = [{"role": "user", "content": "hello"}]
 def session(headers: Any = (), client: str = "c", **members: Any) -> str:
     """The session of a request with these members."""
     request = {"model": "m", "max_tokens": 1, "messages": TURNS} | members
-    return session_of(House().call(body=json.dumps(request).encode(), headers=headers, principal=Principal(client)))
+    return session_of(House().request(body=json.dumps(request).encode(), headers=headers, principal=Principal(client)))
 
 
 class Sessions(SynchronousTestCase):

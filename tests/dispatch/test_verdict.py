@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.config.schema import Pool
-from claudeproxyd.dispatch.verdict import LONGEST_RELAYED, Refusal, broken_off, refusal
+from claudeproxyd.dispatch.verdict import LONGEST_RELAYED, RequestFailed, broken_off, final_error
 from claudeproxyd.leases import Exhausted
 from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Kind, Outcome, Scope, Then
 
@@ -34,20 +34,20 @@ def said(status: int, type: str = "api_error", message: str = "upstream's words"
     return ErrorAnswer(status, headers, body(type, message), verbatim=True)
 
 
-def told(*failures: AttemptFailed, ready_in: float | None = None, **settings: Any) -> Refusal:
+def told(*failures: AttemptFailed, ready_in: float | None = None, **settings: Any) -> RequestFailed:
     """What comes of these failures."""
-    return refusal("m", failures, None, ready_in, Pool(**settings))
+    return final_error("m", failures, None, ready_in, Pool(**settings))
 
 
-def pool_said(reason: str, ready_in: float | None = None, **settings: Any) -> Refusal:
+def pool_said(reason: str, ready_in: float | None = None, **settings: Any) -> RequestFailed:
     """What comes of an empty pool, without any attempt."""
-    return refusal("m", [], Exhausted(reason, ready_in), ready_in, Pool(**settings))
+    return final_error("m", [], Exhausted(reason, ready_in), ready_in, Pool(**settings))
 
 
 class VerdictTestCase(SynchronousTestCase):
     """Compares what a client gets."""
 
-    def check(self, refused: Refusal, status: int, type: str, *headers: tuple[bytes, bytes]) -> None:
+    def check(self, refused: RequestFailed, status: int, type: str, *headers: tuple[bytes, bytes]) -> None:
         """Status, type and headers."""
         error = refused.error
         self.assertEqual((error.status, error.type), (status, type))
@@ -229,9 +229,9 @@ class MostUseful(VerdictTestCase):
         rests = (("quota", 20.0, 429), ("overloaded", 3.0, 503), ("model_unavailable", 600.0, 404))
         for reason, ready_in, status in rests:
             exhausted = Exhausted(reason, ready_in)
-            refused = refusal("m", [failed(Kind.MODEL_UNAVAILABLE)], exhausted, ready_in, Pool())
+            refused = final_error("m", [failed(Kind.MODEL_UNAVAILABLE)], exhausted, ready_in, Pool())
             self.assertEqual(refused.error.status, status)
-        refused = refusal("m", [failed(Kind.MODEL_UNAVAILABLE)], Exhausted("none", None), None, Pool())
+        refused = final_error("m", [failed(Kind.MODEL_UNAVAILABLE)], Exhausted("none", None), None, Pool())
         self.assertEqual(refused.error.status, 404)
 
 

@@ -12,6 +12,8 @@ from zope.interface.verify import verifyClass
 
 from claudeproxyd.config.schema import Provider, Timeouts
 from claudeproxyd.dispatch.attempt import Attempt
+from claudeproxyd.dispatch.request import ApiRequest
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.services import Services
 from claudeproxyd.interfaces import IEventConsumer
 from claudeproxyd.leases import Credential, Route
@@ -76,8 +78,19 @@ class ExecutorTestCase(SynchronousTestCase):
 
     def attempt(self, secret: Any = (("api_key", "sk-house"),), model: str = "m", **call: Any) -> Attempt:
         """One attempt with that secret."""
-        made = House().call(**call)
-        return Attempt(made, Credential("p", "a", StaticSecret(dict(secret))), dict(secret), Route("p", model), 1)
+        capture = call.pop("capture", None)
+        made = House().request(**call)
+        return Attempt(
+            made, Credential("p", "a", StaticSecret(dict(secret))), dict(secret), Route("p", model), 1, capture=capture
+        )
+
+    def unsupported(self, request: ApiRequest, route: Route) -> str | None:
+        """Why *request* cannot be prepared for *route*; None where it can."""
+        try:
+            self.executor.prepare(request, route)
+        except Unsupported as e:
+            return str(e)
+        return None
 
     def send(self, attempt: Attempt | None = None, count_tokens: bool = False) -> tuple[Any, Wire, bytes, bytes]:
         """Send one; its Deferred, the wire, and the head and body that went up."""

@@ -85,15 +85,14 @@ class Up(AnthropicTestCase):
         content = [{"type": "image", "source": {"type": "url", "url": url}}]
         body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": content}]}
         made = self.attempt(body=json.dumps(body).encode())
-        reason: str | None = self.executor.cannot_carry(made.call, made.route)
-        return reason
+        return self.unsupported(made.request, made.route)
 
     def test_bytes(self) -> None:
         """The client's own body goes up as it came, with the query, on the base URL's path."""
         attempt = self.attempt()
         _, _, head, body = self.send(attempt)
         self.assertTrue(head.startswith(b"POST /base/v1/messages?beta=true HTTP/1.1\r\n"), head)
-        self.assertEqual(body, attempt.call.envelope.body)
+        self.assertEqual(body, attempt.request.envelope.body)
         self.assertEqual(attempt.bytes_out, len(body))
 
     def test_hop(self) -> None:
@@ -110,7 +109,7 @@ class Up(AnthropicTestCase):
         """Only the model is replaced where the route renames it."""
         attempt = self.attempt(model="other")
         _, _, _, body = self.send(attempt)
-        self.assertEqual(body, attempt.call.envelope.body.replace(b'"model":"m"', b'"model":"other"'))
+        self.assertEqual(body, attempt.request.envelope.body.replace(b'"model":"m"', b'"model":"other"'))
 
     def test_system_in_mid_conversation(self) -> None:
         """A model that the route chose and that refuses it gets a user's turn; the client's own gets what it sent."""

@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.types import Evidence, Phase
-from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.signatures import Signatures
 from tests.golden import strict
 from tests.golden.cases import HELLO, Case, add_tests

@@ -49,6 +49,14 @@ class EstimateTests(SynchronousTestCase):
         builtin = {"type": "bash_20250124", "name": "bash"}
         self.assertGreater(estimate_tokens(request(tools=[builtin])), bare + TOOLS_TOKENS + BUILTIN_TOOL_TOKENS)
 
+    def test_numbers_count(self) -> None:
+        """A call's numbers are text to the model; what is null is not there."""
+        numbers, nulls = (
+            estimate_tokens(request({"type": "tool_use", "id": "i", "name": "n", "input": {"a": [value] * 700}}))
+            for value in (1, None)
+        )
+        self.assertEqual(numbers - nulls, 800)
+
     def test_tool_results_count(self) -> None:
         """What a tool brought is most of an agent's prompt, and counts."""
         result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "y" * 7000}]}

@@ -178,6 +178,13 @@ class Watching(SynchronousTestCase):
             self.assertIsNone(watch.usage.output)
             self.assertIn("figures", watch.oddity)
 
+    def test_stop_reason(self) -> None:
+        """A reason that is not there yet is nothing odd; one of another shape is noted, and taken for none."""
+        for delta, odd in (({}, False), ({"stop_reason": None}, False), ({"stop_reason": 7}, True)):
+            watch = StreamWatch()
+            watch.batch([frame({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 1}})])
+            self.assertEqual((watch.stop_reason, "stop_reason" in watch.oddity), (None, odd))
+
     def test_figures_that_are_no_text(self) -> None:
         """Bytes that are not UTF-8 where a figure should be break nothing but the figures."""
         raw = b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"\xff"}}'

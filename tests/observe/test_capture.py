@@ -175,7 +175,7 @@ class CaptureTests(SynchronousTestCase):
 
     def test_memory(self) -> None:
         """All captures together hold no more than their bound, and give it back when they are done."""
-        self.patch(module, "MEMORY", 100)
+        self.patch(module, "MAX_MEMORY_BYTES", 100)
         captures = self.captures("errors")
         first, second = self.begin(captures), self.begin(captures)
         first.client.data(b"x" * 70)
@@ -189,7 +189,7 @@ class CaptureTests(SynchronousTestCase):
 
     def test_too_many(self) -> None:
         """Requests beyond the bound go without, and the metrics tell; files being written count as well."""
-        self.patch(module, "OPEN", 1)
+        self.patch(module, "MAX_OPEN_CAPTURES", 1)
         self.threads.slow = True
         captures = self.captures()
         metrics = Metrics()
@@ -241,9 +241,9 @@ class CaptureTests(SynchronousTestCase):
         os.remove(self.directory)
         self.begin(captures).finish(200)
         self.assertEqual(len(self.files()), 1)
-        self.patch(module, "OPEN", 0)
+        self.patch(module, "MAX_OPEN_CAPTURES", 0)
         self.assertIsNone(captures.begin("req_2"))
-        self.patch(module, "OPEN", 200)
+        self.patch(module, "MAX_OPEN_CAPTURES", 200)
         captures.reload("always", "/dev/null/nowhere", 1000, 100)
         self.assertEqual((requests(), requests()), (1, 0))
 

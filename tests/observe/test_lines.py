@@ -14,7 +14,15 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.observe.access_log import AccessEntry
-from claudeproxyd.observe.lines import FLUSH_AFTER, FLUSH_AT, PATIENCE, WAITING, LineFile, to_file, to_log
+from claudeproxyd.observe.lines import (
+    CLOSE_TIMEOUT,
+    FLUSH_CHARACTERS,
+    FLUSH_DELAY,
+    MAX_WAITING_CHARACTERS,
+    LineFile,
+    to_file,
+    to_log,
+)
 from claudeproxyd.observe.metrics import Metrics
 
 
@@ -60,14 +68,14 @@ class LineFileTests(SynchronousTestCase):
         self.file.write("one")
         self.file.write("two")
         self.assertEqual(self.content(), "")
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(FLUSH_DELAY)
         self.assertEqual(self.content(), "one\ntwo\n")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_flush_by_size(self) -> None:
         """A burst does not wait for the timer."""
-        self.file.write("x" * FLUSH_AT)
-        self.assertEqual(len(self.content()), FLUSH_AT + 1)
+        self.file.write("x" * FLUSH_CHARACTERS)
+        self.assertEqual(len(self.content()), FLUSH_CHARACTERS + 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_mode(self) -> None:
@@ -89,7 +97,7 @@ class LineFileTests(SynchronousTestCase):
         os.rename(self.path, self.path + ".1")
         self.file.reopen()
         self.file.write("new")
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(FLUSH_DELAY)
         self.assertEqual(self.content(self.path + ".1"), "old\n")
         self.assertEqual(self.content(), "new\n")
 
@@ -97,7 +105,7 @@ class LineFileTests(SynchronousTestCase):
         """A rotation while the disk is busy is not forgotten."""
         self.threads.slow = True
         self.file.write("old")
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(FLUSH_DELAY)
         os.rename(self.path, self.path + ".1")
         self.file.reopen()
         self.file.write("new")
@@ -130,12 +138,12 @@ class LineFileTests(SynchronousTestCase):
         file = LineFile(path, self.clock, self.threads)
         self.assertTrue(os.get_blocking(file._fd))
         file.write("one")
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(FLUSH_DELAY)
         self.assertEqual(os.read(reader, 100), b"one\n")
         os.close(reader)
         file.reopen()
         file.write("two")
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(FLUSH_DELAY)
         self.assertEqual(file.dropped, 1)
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         file.write("three")
@@ -148,18 +156,18 @@ class LineFileTests(SynchronousTestCase):
         self.threads.slow = True
         line = "x" * 1023
         with capturedLogs() as logs:
-            for _ in range(WAITING // 1024 + 10):
+            for _ in range(MAX_WAITING_CHARACTERS // 1024 + 10):
                 self.file.write(line)
         self.assertEqual(self.file.dropped, 10)
         self.assertEqual(len([event for event in logs if "lost" in event["log_format"]]), 1)
         self.assertEqual(len(self.threads), 1)
         while self.threads:
             self.threads.run()
-        self.clock.advance(FLUSH_AFTER)
-        self.assertEqual(len(self.content()), WAITING)
+        self.clock.advance(FLUSH_DELAY)
+        self.assertEqual(len(self.content()), MAX_WAITING_CHARACTERS)
         self.threads.slow = False
         self.file.write("after")
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(FLUSH_DELAY)
         self.assertTrue(self.content().endswith("after\n"))
 
     def test_full_disk(self) -> None:
@@ -167,7 +175,7 @@ class LineFileTests(SynchronousTestCase):
         file = LineFile("/dev/full", self.clock, self.threads)
         file.write("one")
         file.write("two")
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(FLUSH_DELAY)
         self.assertEqual(file.dropped, 2)
         self.successResultOf(file.close())
 
@@ -186,14 +194,14 @@ class LineFileTests(SynchronousTestCase):
         self.patch(os, "write", write)
         self.file.write("whole")
         self.file.write("torn")
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(FLUSH_DELAY)
         self.file.write("none of it")
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(FLUSH_DELAY)
         room[0] = 100
         self.file.write("next")
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(FLUSH_DELAY)
         self.file.write("after")
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(FLUSH_DELAY)
         self.assertEqual(self.content(), "whole\nto\nnext\nafter\n")
 
     def test_torn_line_and_another_file(self) -> None:
@@ -202,7 +210,7 @@ class LineFileTests(SynchronousTestCase):
         os.rename(self.path, self.path + ".1")
         self.file.reopen()
         self.file.write("new")
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(FLUSH_DELAY)
         self.assertEqual(self.content(), "new\n")
 
     def test_failed_reopen(self) -> None:
@@ -218,7 +226,7 @@ class LineFileTests(SynchronousTestCase):
         """Nothing that was written is missing after a stop, even if the disk was busy just then."""
         self.threads.slow = True
         self.file.write("one")
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(FLUSH_DELAY)
         self.file.write("two")
         closed = self.file.close()
         self.assertNoResult(closed)
@@ -235,10 +243,10 @@ class LineFileTests(SynchronousTestCase):
         """A stop waits two seconds for a disk, or for a pipe's reader, and counts what was not taken as lost."""
         self.threads.slow = True
         self.file.write("one")
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(FLUSH_DELAY)
         self.file.write("two")
         closed = self.file.close()
-        self.clock.advance(PATIENCE - 0.1)
+        self.clock.advance(CLOSE_TIMEOUT - 0.1)
         self.assertNoResult(closed)
         with capturedLogs() as logs:
             self.clock.advance(0.1)
@@ -269,7 +277,7 @@ class LineFileTests(SynchronousTestCase):
         """Entries are written in the form that was asked for."""
         write = to_file(self.file, lambda entry: f"<{entry.request_id}>")
         write(AccessEntry(time=1.0, request_id="req_1"))
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(FLUSH_DELAY)
         self.assertEqual(self.content(), "<req_1>\n")
 
     def test_to_log(self) -> None:

@@ -140,7 +140,7 @@ class TwistdTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """A --logfile that goes on for months takes so many pieces of the disk, and no more."""
-        self.patch(logging, "KEPT", 2)
+        self.patch(logging, "MAX_ROTATED_FILES", 2)
         path = os.path.abspath(self.mktemp())
         out = for_twistd({"logfile": path, "nodaemon": True})
         assert out is not None

@@ -16,7 +16,7 @@ from zope.interface.verify import verifyClass
 import claudeproxyd
 from claudeproxyd.interfaces import IUsageSink
 from claudeproxyd.observe.access_log import AccessEntry
-from claudeproxyd.observe.metrics import MODELS, ROWS, Metrics
+from claudeproxyd.observe.metrics import MAX_MODELS, MAX_ROWS, Metrics
 from claudeproxyd.observe.usage import UsageRecord
 
 verifyClass(IUsageSink, Metrics)
@@ -188,7 +188,7 @@ class MetricsTests(SynchronousTestCase):
 
     def test_too_many_models(self) -> None:
         """Beyond a number of names that were served, the rest is one row."""
-        for n in range(MODELS + 7):
+        for n in range(MAX_MODELS + 7):
             self.metrics.request(entry(model=f"m{n}"))
         samples = scrape(self.metrics)
         self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="other", status="2xx"), 7)
@@ -197,15 +197,15 @@ class MetricsTests(SynchronousTestCase):
     def test_full_table(self) -> None:
         """A full table folds models and loses no count."""
         for client in range(10):
-            for n in range(MODELS):
+            for n in range(MAX_MODELS):
                 self.metrics.request(entry(model=f"m{n}", client=f"c{client}"))
         rows = {key: value for key, value in scrape(self.metrics).items() if key[0] == "claudeproxyd_requests_total"}
-        self.assertEqual(sum(rows.values()), 10 * MODELS)
-        self.assertLessEqual(len(rows), ROWS + 10)
+        self.assertEqual(sum(rows.values()), 10 * MAX_MODELS)
+        self.assertLessEqual(len(rows), MAX_ROWS + 10)
 
     def test_named_models(self) -> None:
         """What the operator named has a row of its own from its first request, whatever was made up before it."""
-        for n in range(MODELS + 7):
+        for n in range(MAX_MODELS + 7):
             self.metrics.request(entry(model=f"m{n}"))
             for client in range(10):
                 self.metrics.request(entry(model=f"m{n}", client=f"c{client}"))

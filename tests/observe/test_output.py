@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.observe.logging import observer
 from claudeproxyd.observe.metrics import Metrics
-from claudeproxyd.observe.output import WAITING, Output
+from claudeproxyd.observe.output import MAX_WAITING_BYTES, Output
 
 
 class Pipes(SynchronousTestCase):
@@ -52,7 +52,7 @@ class Pipes(SynchronousTestCase):
         lines = [f"{number} {'x' * 100}\n" for number in range(20_000)]
         for line in lines:
             self.output.write(line)
-        self.assertLess(self.output.waiting, WAITING + 200)
+        self.assertLess(self.output.waiting, MAX_WAITING_BYTES + 200)
         self.assertGreater(self.output.dropped, 0)
         metrics = Metrics()
         self.output.register(metrics)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.observe.scrub import BUSY, PIECE, REMEMBERED, Scrubber
+from claudeproxyd.observe.scrub import CUES_BETWEEN_RESTS, KEPT_FETCHED_VALUES, PIECE_BYTES, Scrubber
 
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nqqqq\n-----END RSA PRIVATE KEY-----"
 
@@ -132,7 +132,7 @@ class ScrubTests(SynchronousTestCase):
         """Ten thousand keys are all known, whatever is fetched besides; and for a while after they are gone."""
         keys = [f"configured-{n:06}" for n in range(10_000)]
         self.scrubber.configure(keys)
-        self.scrubber.remember(f"fetched-{n:06}" for n in range(2 * REMEMBERED))
+        self.scrubber.remember(f"fetched-{n:06}" for n in range(2 * KEPT_FETCHED_VALUES))
         for key in (keys[0], keys[5_000], keys[-1]):
             self.assertEqual(self.scrubber.text(f"a {key} b"), "a *** b")
             self.assertEqual(self.scrubber.redacted(f"a{key}b"), "a***b")
@@ -144,8 +144,16 @@ class ScrubTests(SynchronousTestCase):
         """Also where the text is looked at in pieces, and at its very ends."""
         self.scrubber.configure(f"configured-{n:06}" for n in range(10_000))
         key = "configured-000007"
-        for before in (0, PIECE - len(key) - 1, PIECE - 12, PIECE - 8, PIECE - 7, PIECE - 1, PIECE):
-            for after in ("", "b" * PIECE):
+        for before in (
+            0,
+            PIECE_BYTES - len(key) - 1,
+            PIECE_BYTES - 12,
+            PIECE_BYTES - 8,
+            PIECE_BYTES - 7,
+            PIECE_BYTES - 1,
+            PIECE_BYTES,
+        ):
+            for after in ("", "b" * PIECE_BYTES):
                 self.assertEqual(self.scrubber.text("a" * before + key + after), "a" * before + "***" + after)
 
     def test_clients_words_stay(self) -> None:
@@ -172,13 +180,13 @@ class ScrubTests(SynchronousTestCase):
     def test_rests(self) -> None:
         """Whoever has much to look through can let others run in between."""
         rests: list[None] = []
-        self.scrubber.data(b"token " * 10 * BUSY, lambda: rests.append(None))
+        self.scrubber.data(b"token " * 10 * CUES_BETWEEN_RESTS, lambda: rests.append(None))
         self.assertEqual(len(rests), 10)
 
     def test_bound(self) -> None:
         """Secrets that change for ever do not fill the memory; the newest are the ones that are known."""
-        self.scrubber.remember(f"rotated-{n:06}" for n in range(REMEMBERED + 10))
-        self.assertEqual(self.scrubber.text(f"rotated-{REMEMBERED + 9:06}"), "***")
+        self.scrubber.remember(f"rotated-{n:06}" for n in range(KEPT_FETCHED_VALUES + 10))
+        self.assertEqual(self.scrubber.text(f"rotated-{KEPT_FETCHED_VALUES + 9:06}"), "***")
         self.assertEqual(self.scrubber.text("rotated-000009"), "rotated-000009")
 
     def test_hostile_text_is_not_slow(self) -> None:

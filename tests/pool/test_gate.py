@@ -52,8 +52,8 @@ class GateTestCase(SynchronousTestCase):
     def passes(self, number: int = 1) -> None:
         """The oldest that are out pass."""
         for _ in range(number):
-            serial, _ = self.out.pop(0)
-            self.gate.passed(serial, self.now)
+            serial, granted = self.out.pop(0)
+            self.gate.passed(serial, self.now - granted, self.now)
 
     def put_down(self, number: int = 10, took: float = 0.02) -> None:
         """Everything fails, after that time, for as long as anything may go."""
@@ -315,6 +315,75 @@ class DownTests(GateTestCase):
             self.pass_time(0.05)
         self.assertIs(self.gate.condition, Condition.LIMITED)
         self.assertLess(self.gate.limit, inf)
+
+
+class SlowFailureTests(GateTestCase):
+    """Where failures take longer than answers."""
+
+    def setUp(self) -> None:
+        """Answers take a tenth of a second, of ten at once; then an outage begins in which failures take two."""
+        super().setUp()
+        for _ in range(20):
+            self.grant(10)
+            self.pass_time(0.1)
+            self.passes(10)
+        self.grant(10)
+        self.pass_time(2.0)
+
+    def test_down_at_once(self) -> None:
+        """Nothing has passed that was sent since: a few failures are enough to see it, without any test."""
+        self.fails(4)
+        self.assertIs(self.gate.condition, Condition.DOWN)
+
+    def test_back_at_the_first_answer(self) -> None:
+        """The first answer ends it, though others hang yet; what becomes of those says nothing of now."""
+        doomed, self.out = self.out[:6], self.out[6:]
+        self.fails(4)
+        self.pass_time(0.3)
+        self.assertEqual(self.grant(), 1)
+        self.pass_time(0.1)
+        self.passes()
+        for _ in range(4):
+            self.grant(4)
+            self.pass_time(0.05)
+            self.passes(len(self.out))
+        self.assertIs(self.gate.condition, Condition.FREE)
+        share, self.out = self.gate.share, doomed
+        self.fails(6)
+        self.assertEqual((self.gate.condition, self.gate.in_flight), (Condition.FREE, 0))
+        self.assertEqual(self.gate.share, share)
+
+    def test_over_before_it_was_seen(self) -> None:
+        """Where the outage was shorter than its failures take, the next answers show that it is over."""
+        doomed, self.out = self.out[:8], self.out[8:]
+        self.fails(2)
+        self.grant(2)
+        self.pass_time(0.1)
+        self.passes(2)
+        self.out = doomed
+        self.fails(8)
+        self.assertIs(self.gate.condition, Condition.FREE)
+
+    def test_chance(self) -> None:
+        """Half fails, late: what was sent at the same time passes, so it is no outage."""
+        self.passes(len(self.out))
+        dice = Random(2)
+        due: list[tuple[float, int, float, bool]] = []
+        for _ in range(600):
+            while len(due) < 20 and self.grant():
+                serial, granted = self.out.pop()
+                bad = dice.random() < 0.5
+                due.append((self.now + (0.4 if bad else dice.expovariate(10)), serial, granted, bad))
+            self.pass_time(0.02)
+            for one in sorted(each for each in due if each[0] <= self.now):
+                due.remove(one)
+                self.out.insert(0, one[1:3])
+                if one[3]:
+                    self.gate.failed(one[1], 1, self.now - one[2], self.now)
+                    self.out.pop(0)
+                else:
+                    self.passes()
+            self.assertIsNot(self.gate.condition, Condition.DOWN)
 
 
 class CrowdTests(GateTestCase):

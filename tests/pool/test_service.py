@@ -144,34 +144,28 @@ class ChoiceTests(PoolTestCase):
         self.assertEqual(order[:3], ["a", "b", "z"])
         self.assertIn(order[3], "ab")
 
-    def test_a_route_is_asked_only_when_it_is_its_turn(self) -> None:
-        """What a route costs to ask is paid when it would serve; one that cannot carry the request is passed over."""
-        pool = self.pool("a", credential("b", "q"), credential("c", "r"))
-        asked: list[str] = []
-
-        def carries(route: Route) -> bool:
-            asked.append(route.provider)
-            return route.provider != "q"
-
-        first = self.take(pool, "m", "q:m", "r:m", supports=carries)
-        self.assertEqual((name(first), asked), ("a", ["p"]))
-        first.release(QUOTA_HOUR)
-        self.assertEqual(name(self.take(pool, "m", "q:m", "r:m", supports=carries)), "c")
-        self.assertEqual(asked, ["p", "q", "r"])
-
-    def test_nobody_waits_for_a_route_that_cannot(self) -> None:
-        """Only routes that can carry a request keep it waiting; where none can there is nothing to wait for."""
-        pool = self.pool("a", credential("b", "q"))
-        for models in (["m"], ["q:m"]):
-            self.take(pool, *models).release(QUOTA)
-        wish = request("m", "q:m", supports=lambda route: False)
-        self.assertEqual(self.refused(pool.lease(wish)), ("none", None))
-        self.assertEqual(wish.routes, [])
-        waiting = pool.lease(request("m", "q:m", supports=lambda route: route.provider == "p"))
-        pool.clear("q", None, None)
+    def test_unused(self) -> None:
+        """A lease that nothing was sent with leaves no trace, and whoever waits for its place has it."""
+        pool = self.pool(credential("a", max_concurrency=1))
+        unused = self.take(pool)
+        waiting = pool.lease(request())
         self.assertNoResult(waiting)
+        unused.return_unused()
+        self.assertRaises(AlreadyReleased, unused.release, OK)
+        lease = self.successResultOf(waiting)
+        self.assertEqual((name(lease), pool.gauges()["in_flight"]), ("a", 1))
+        lease.release(OK)
+        self.assertEqual(pool.gauges()["in_flight"], 0)
+
+    def test_unused_probe(self) -> None:
+        """What was to put a half-open cooldown to the test lets another do it."""
+        pool = self.pool("a")
+        self.take(pool).release(QUOTA)
         self.clock.advance(1.0)
-        self.assertEqual(name(self.successResultOf(waiting)), "a")
+        probe = self.take(pool)
+        self.assertEqual(self.refused(pool.lease(request(may_wait=False)))[0], "busy")
+        probe.return_unused()
+        self.assertEqual(name(self.take(pool)), "a")
 
     def test_given_up_never_come_back(self) -> None:
         """Who is not worth another try of this request is not offered, but counts for when to come back."""
@@ -268,6 +262,15 @@ class AffinityTests(PoolTestCase):
         busy = self.take(pool, session="s")
         self.assertEqual(self.serve(pool), "b")
         busy.release(CANCELLED)
+        self.assertEqual(self.serve(pool), "a")
+
+    def test_stays_when_its_credential_fails_by_chance(self) -> None:
+        """One failure that passes is no reason to leave a prompt cache: the session's next request comes back."""
+        pool = self.pool("ab")
+        self.serve(pool)
+        failed = self.take(pool, session="s")
+        failed.release(TRANSIENT)
+        self.assertEqual(self.serve(pool, tried={failed.candidate.credential}), "b")
         self.assertEqual(self.serve(pool), "a")
 
     def test_ttl_of_rest(self) -> None:

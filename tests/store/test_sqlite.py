@@ -19,7 +19,7 @@ from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.store import database, write_behind
 from claudeproxyd.store.database import Database, Foreign, Locked
 from claudeproxyd.store.memory import MemoryStore
-from claudeproxyd.store.sqlite import TRY_AGAIN, SQLiteStore
+from claudeproxyd.store.sqlite import RETRY_DELAY, SQLiteStore
 from tests.store.support import COOLING, GRANT, HOME, NOW, A, B, StoreTestCase, Thread, affinity, cooldown, grant
 
 
@@ -117,7 +117,7 @@ class KeepingTests(SQLiteTestCase):
         store.save({GRANT: grant(1)})
         self.clock.advance(0)
         store.save({GRANT: grant(2)})
-        self.clock.advance(TRY_AGAIN - 0.1)
+        self.clock.advance(RETRY_DELAY - 0.1)
         self.assertEqual(len(store._waiting), 1)
         self.assertEqual(len(self.warnings), 1)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from claudeproxyd.translate.conversation import Conversation, Unsupported
+from claudeproxyd.errors import Unsupported
+from claudeproxyd.translate.conversation import Conversation
 from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.reading import read_conversation
 

@@ -20,8 +20,9 @@ from anthropic.types.content_block_param import ContentBlockParam
 from anthropic.types.tool_union_param import ToolUnionParam
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.translate.builtin_tools import BUILTIN_TOOLS
-from claudeproxyd.translate.conversation import Conversation, Media, Text, Unsupported, WebSearch
+from claudeproxyd.translate.conversation import Conversation, Media, Text, WebSearch
 from claudeproxyd.translate.field_policy import BASE, Action, FieldPolicy, tool_family
 from claudeproxyd.translate.gemini.policy import POLICY as GEMINI
 from claudeproxyd.translate.reading import read_conversation

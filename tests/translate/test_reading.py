@@ -7,7 +7,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.translate.conversation import Text, Thinking, Unsupported
+from claudeproxyd.errors import Unsupported
+from claudeproxyd.translate.conversation import Text, Thinking
 from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.reading import read_conversation
 from tests.translate.asking import assistant, body, call, read, refusal, result, text, user

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.translate.conversation import Conversation, Text, Thought, ToolResult, ToolUse, Unsupported
+from claudeproxyd.errors import Unsupported
+from claudeproxyd.translate.conversation import Conversation, Text, Thought, ToolResult, ToolUse
 from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.reading import read_conversation
 from tests.translate.asking import assistant, call, result, text, tool, user

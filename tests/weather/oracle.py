@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
@@ -15,7 +15,11 @@ from zope.interface.verify import verifyClass
 from claudeproxyd.interfaces import ICredentialPool, ILease
 from claudeproxyd.leases import Candidate, Credential, LeaseRequest
 from claudeproxyd.outcomes.types import Outcome
+from tests.dispatch.fakes import PoolWithoutOperators
 from tests.weather.upstream import Ask, Weather
+
+#: A key of which more fails is not worth the cache that it has.
+ILL = 0.3
 
 
 @implementer(ILease)
@@ -34,7 +38,7 @@ class OracleLease:
 
 
 @implementer(ICredentialPool)
-class OraclePool:
+class OraclePool(PoolWithoutOperators):
     """Grants what will not be refused for sure, at the key that fails least; who cannot be served waits."""
 
     def __init__(self, clock: Clock, weather: Weather, credentials: Sequence[Credential]) -> None:
@@ -46,6 +50,8 @@ class OraclePool:
         self._alarm: Any = None
         self.asks: dict[str, Ask] = {}
         """By client: what it asks for now."""
+        self.has_cache: Callable[[int, int], bool] = lambda client, key: False
+        """Whether a client's prefix is at a key."""
 
     def lease(self, request: LeaseRequest) -> Deferred[Any]:
         ask = self.asks[request.client]
@@ -61,18 +67,24 @@ class OraclePool:
     def _grant(self, request: LeaseRequest, ask: Ask) -> tuple[OracleLease | None, float]:
         now = self._clock.seconds()
         number = len(self._credentials)
-        soonest, best, least = inf, None, 2.0
+        routes = {route.provider: (rank, route) for rank, route in enumerate(request.routes)}
+        soonest, best, least = inf, None, (True, inf, True, True, inf)
         for turn in range(number):
             key = (self._next + turn) % number
-            wait = self._weather.refuses(ask._replace(key=key, model=request.routes[0].model), now)
+            credential = self._credentials[key]
+            rank, route = routes[credential.provider]
+            wait = self._weather.refuses(ask._replace(key=key, model=route.model), now)
             share = self._weather.share(key, now)
-            if wait == 0.0 and share < least:
-                best, least = key, share
+            cold = not self.has_cache(ask.client, key)
+            price = (credential in request.tried, rank, share > ILL, cold, share)
+            if wait == 0.0 and price < least:
+                best, least = key, price
             soonest = min(soonest, wait or inf)
         if best is None:
             return None, soonest
         self._next = best + 1
-        return OracleLease(self, Candidate(request.routes[0], self._credentials[best])), 0.0
+        credential = self._credentials[best]
+        return OracleLease(self, Candidate(routes[credential.provider][1], credential)), 0.0
 
     def serve(self) -> None:
         """Something is over."""
@@ -97,26 +109,6 @@ class OraclePool:
 
     def ready_in(self, request: LeaseRequest) -> float | None:
         return 0.0
-
-    def snapshot(self) -> Sequence[Mapping[str, Any]]:
-        return []
-
-    def queued(self) -> Sequence[Mapping[str, Any]]:
-        return []
-
-    def gauges(self) -> Mapping[str, int]:
-        return {}
-
-    def clear(self, provider: str | None, credential: str | None, model: str | None) -> int:
-        return 0
-
-    def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
-        return False
-
-    def reload(
-        self, credentials: Sequence[Any], settings: Any, provider_limits: Mapping[str, int] | None = None
-    ) -> None:
-        pass
 
 
 verifyClass(ICredentialPool, OraclePool)

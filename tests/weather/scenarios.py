@@ -84,6 +84,9 @@ def scenario(name: str, weather: object, **more: object) -> Scenario:
 
 GB = every(6.0, 1.5)
 OUTAGE = once(5.0, 25.0)
+TWO = ("preferred", "other")
+#: Seconds that a prompt takes which is not cached.
+COLD = 1.0
 
 ALL = [
     scenario("529-2x1", mishaps(0.02, 529)),
@@ -101,6 +104,9 @@ ALL = [
     scenario("bursts-500x3", bursts(500), keys=3, seconds=60.0),
     scenario("gb-25x1", outage(GB), seconds=60.0),
     scenario("gb-25x3", outage(GB, 500), keys=3, seconds=60.0),
+    scenario("gb-25x1, failures of 1 s", outage(GB, 502, after=1.0), seconds=60.0),
+    scenario("gb-25x1, failures of 3 s", outage(GB, 502, after=3.0), seconds=60.0),
+    scenario("outages of 5 s, failures of 2 s", outage(every(16.0, 5.0), 502, after=2.0), keys=3, seconds=100.0),
     scenario("connect-gb", outage(GB, -1), seconds=60.0),
     scenario("outage-20s", outage(OUTAGE), seconds=60.0, bad=(5.0, 25.0)),
     scenario("outage-20s, long answers", outage(OUTAGE), latency=MIXED, seconds=200.0, bad=(5.0, 25.0)),
@@ -157,6 +163,14 @@ ALL = [
     scenario("1000 clients, cc-50", cap(50), clients=1000, seconds=15.0, settings={"queue": 2000, "max_wait": 60.0}),
     scenario("1000 clients, 529-20x10", mishaps(0.2, 529), clients=1000, keys=10, seconds=3.0),
     scenario("400 clients, cc-2x100", cap(2), clients=400, keys=100, seconds=6.0),
+    scenario("two routes, outage", outage(OUTAGE, 500, keys=(0,)), providers=TWO, seconds=60.0, bad=(5.0, 25.0)),
+    scenario("two routes, 529-20", mishaps(0.2, 529, keys=(0,)), providers=TWO),
+    scenario("two routes, cc-10", cap(10, keys=(0,)), providers=TWO),
+    scenario("caches, 500-10x3", mishaps(0.1, 500), cache=COLD, keys=3),
+    scenario("caches, one ill key", mishaps(0.6, 500, keys=(0,)), cache=COLD, keys=3),
+    scenario("caches, one capped key", cap(8, keys=(0,)), cache=COLD, keys=3),
+    scenario("caches, outage of one key", outage(OUTAGE, 500, keys=(0,)), cache=COLD, keys=3, seconds=60.0),
+    scenario("caches, outage of all", outage(OUTAGE, 500), cache=COLD, keys=3, seconds=60.0, bad=(5.0, 25.0)),
     scenario("two daemons, cc-10", cap(10), daemons=2, stagger=5.0),
     scenario("two daemons, rl-60", bucket(60, 60, hint=b"1"), daemons=2, stagger=5.0),
     scenario("two daemons, 529-20", mishaps(0.2, 529), daemons=2, stagger=5.0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,24 +14,28 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from claudeproxyd.config.schema import Model, Pool, Provider, RouteTo, Streaming, Timeouts
-from claudeproxyd.dispatch.call import Call
+from claudeproxyd.dispatch.body import Body
 from claudeproxyd.dispatch.dispatcher import Dispatcher
+from claudeproxyd.dispatch.request import ApiRequest
+from claudeproxyd.dispatch.retries import RetryBudget
+from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import IDownlink, IExecutor
 from claudeproxyd.leases import Credential
-from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.hints import foreseen
 from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Phase
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
-from tests.dispatch.fakes import FakeBuffered, FakeDownlink, FakeSink, FakeSource
+from tests.dispatch.fakes import FakeAccount, FakeBuffered, FakeDownlink, FakeSink, FakeSource
 from tests.weather.oracle import OraclePool
 from tests.weather.upstream import EPOCH, Ask, Headers, Latency, Reply, Weather
 
 #: Seconds of one entry of :attr:`Result.goodput`.
 BIN = 0.25
+#: For so many of a session's requests a key that served one keeps what is cached of it.
+CACHED = 8
 _BODY = b'{"type":"error","error":{"type":"%b","message":"weather"}}'
 _TYPES = {429: b"rate_limit_error", 529: b"overloaded_error"}
 
@@ -60,6 +64,15 @@ class Scenario:
     bad: tuple[float, float] | None = None
     """An outage to look at: from, to."""
     priorities: Sequence[int] = ()
+    providers: Sequence[str] = ("p",)
+    """Those that serve each model, the preferred one first, each with so many keys; they are numbered through."""
+    cache: float = 0.0
+    """Seconds that an answer takes longer at a key that has not served one of its session's last few requests."""
+
+    @property
+    def bound(self) -> bool:
+        """Whether it matters where a request is served."""
+        return len(self.providers) > 1 or self.cache > 0
 
 
 @dataclass
@@ -72,10 +85,12 @@ class Result:
     seconds: float = 0.0
     goodput: list[int] = field(default_factory=list)
     """Successes for each :data:`BIN`."""
+    at_best: list[int] = field(default_factory=list)
+    """Those of them that were served where they should be: by the first route, where the cache is."""
     waited: list[float] = field(default_factory=list)
     """Of each success: the seconds beyond its last attempt."""
     sent: list[float] = field(default_factory=list)
-    """When each attempt was."""
+    """When each attempt was that the preferred route got."""
     by_client: Counter[int] = field(default_factory=Counter)
     by_daemon: Counter[int] = field(default_factory=Counter)
     by_tokens: Counter[bool] = field(default_factory=Counter)
@@ -90,6 +105,11 @@ class Result:
         """Requests that failed, as a share."""
         failed = self.failed.total()
         return failed / max(1, failed + self.succeeded)
+
+    @property
+    def well_placed(self) -> float:
+        """Successes that were served where they should be, as a share."""
+        return sum(self.at_best) / max(1, self.succeeded)
 
     def late(self, share: float) -> float:
         """That quantile of the added seconds."""
@@ -122,18 +142,21 @@ class WeatherExecutor:
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
 
-    def cannot_carry(self, call: Any, route: Any) -> str | None:
+    def prepare(self, request: Any, route: Any) -> None:
         return None
 
     def messages(self, attempt: Any) -> Deferred[Any]:
         simulation = self._simulation
         clock, weather = simulation.clock, simulation.weather
-        ask = simulation.asks[attempt.call.principal.name]
+        ask = simulation.asks[attempt.request.principal.name]
         ask = ask._replace(key=int(attempt.credential.name[1:]), model=attempt.route.model)
         now = clock.seconds()
         simulation.result.attempts += 1
-        simulation.result.sent.append(now)
+        if ask.key < simulation.scenario.keys:
+            simulation.result.sent.append(now)
         reply = weather.reply(ask, now)
+        if reply.status == 200 and not simulation.has_cache(ask.client, ask.key):
+            reply = reply._replace(after=reply.after + simulation.scenario.cache)
         first_byte = simulation.scenario.first_byte
         if reply.after > first_byte:
             reply = Reply(first_byte, -2)
@@ -148,6 +171,7 @@ class WeatherExecutor:
         def end() -> None:
             if reply.status == 200:
                 weather.done(ask, clock.seconds())
+                simulation.served(ask)
                 answer = FakeBuffered(b"{}")
                 answer.exhausted, answer.allowances = simulation.told(reply.headers)
                 answered.callback(answer)
@@ -156,7 +180,7 @@ class WeatherExecutor:
                 answered.errback(AttemptFailed(judged.outcome, judged.answer))
 
         ending = clock.callLater(reply.after, end)
-        simulation.began[attempt.call.principal.name] = now
+        simulation.began[attempt.request.principal.name] = now
         return answered
 
     def count_tokens(self, attempt: Any) -> Deferred[Any]:
@@ -195,10 +219,13 @@ class Simulation:
         self.weather = scenario.weather(Random(seed + 1), Latency(*scenario.latency))
         self.result = Result(seconds=scenario.seconds)
         self.result.goodput = [0] * int(scenario.seconds / BIN)
+        self.result.at_best = [0] * int(scenario.seconds / BIN)
         self.asks: dict[str, Ask] = {}
         """By client: what it asks for now."""
         self.began: dict[str, float] = {}
         """By client: when its last attempt did."""
+        self._caches: dict[int, deque[int]] = {}
+        """By client: the keys that served its last requests."""
         self.pools: list[Any] = []
         self._open: dict[Deferred[None], None] = {}
         """Requests that are being served."""
@@ -211,7 +238,13 @@ class Simulation:
     def _daemon(self, number: int, oracle: bool) -> Dispatcher:
         scenario = self.scenario
         credentials = [
-            Credential("p", f"k{key}", FakeSource(), priority=scenario.priorities[key] if scenario.priorities else 0)
+            Credential(
+                provider,
+                f"k{number * scenario.keys + key}",
+                FakeSource(),
+                priority=scenario.priorities[key] if scenario.priorities else 0,
+            )
+            for number, provider in enumerate(scenario.providers)
             for key in range(scenario.keys)
         ]
         settings = Pool(**scenario.settings)
@@ -219,6 +252,7 @@ class Simulation:
         if oracle:
             pool = OraclePool(self.clock, self.weather, credentials)
             pool.asks = self.asks
+            pool.has_cache = self.has_cache
         else:
             pool = CredentialPool(
                 self.clock,  # type: ignore[arg-type]  # it is one in all but its declaration
@@ -231,26 +265,43 @@ class Simulation:
                 # Its state is shared, so each hears of the others.
                 pool.merge({})
         self.pools.append(pool)
-        return Dispatcher(
+        services = DispatchServices(
             clock=self.clock,  # type: ignore[arg-type]
             pool=pool,
             router=Router(
-                [Model(name=model, routes=[RouteTo(provider="p", model=model)]) for model in scenario.models],
-                [Provider(name="p", kind="weather")],
+                [
+                    Model(name=model, routes=[RouteTo(provider=name, model=model) for name in scenario.providers])
+                    for model in scenario.models
+                ],
+                [Provider(name=name, kind="weather") for name in scenario.providers],
             ),
-            executors={"p": WeatherExecutor(self)},
+            executors={name: WeatherExecutor(self) for name in scenario.providers},
             sinks=FakeSink(),
             settings=settings,
             streaming=Streaming(),
-            timeouts={"p": Timeouts()},
+            timeouts={name: Timeouts() for name in scenario.providers},
             estimate=len,
+            budget=RetryBudget(settings.retry_budget),
             jitter=Random(self.random.random()),
             wall=lambda: EPOCH + self.clock.seconds(),
         )
+        return Dispatcher(services)
 
     def told(self, headers: Headers) -> tuple[float | None, Any]:
         """What a good answer's headers say of limits."""
         return foreseen(headers, "anthropic", EPOCH + self.clock.seconds()), None
+
+    def has_cache(self, client: int, key: int) -> bool:
+        """Whether that key served one of the client's last requests."""
+        return key in self._caches.get(client, ())
+
+    def served(self, ask: Ask) -> None:
+        """An answer is there."""
+        scenario, now = self.scenario, self.clock.seconds()
+        best = ask.key < scenario.keys and (not scenario.cache or self.has_cache(ask.client, ask.key))
+        if best and now < scenario.seconds:
+            self.result.at_best[min(len(self.result.at_best) - 1, int(now / BIN))] += 1
+        self._caches.setdefault(ask.client, deque(maxlen=CACHED)).append(ask.key)
 
     # -- clients
 
@@ -297,19 +348,19 @@ class Simulation:
                     self.result.failed[str(status)] += 1
                 self._again(number, 0.2)
 
-        call = Call(
+        body = Body(self._bodies[model], FakeAccount([]))
+        request = ApiRequest(
             request_id="req",
             principal=Principal(name),
-            envelope=read_envelope(self._bodies[model]),
+            envelope=body.envelope(count_tokens=False),
             headers=[(b"x-claude-code-session-id", name.encode())],
             query=b"",
             count_tokens=False,
             started=clock.seconds(),
-            downlink=SimulatedDownlink(clock, ended),
         )
         self.began[name] = clock.seconds()
         dispatcher = self._dispatchers[number % len(self._dispatchers)]
-        served = dispatcher.serve(call)
+        served = dispatcher.serve(request, body, SimulatedDownlink(clock, ended)).done
         if not served.called:
             self._open[served] = None
             served.addBoth(lambda _: self._open.pop(served, None))

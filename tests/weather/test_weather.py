@@ -40,6 +40,27 @@ class GoodputTests(SynchronousTestCase):
         self.holds("gb-25x1", 24.0, goodput=0.93)
         self.holds("outage-20s", 40.0)
 
+    def test_slow_failures(self) -> None:
+        """Failures that take longer than answers are no longer news when they come home."""
+        self.holds("gb-25x1, failures of 1 s", 24.0, goodput=0.9)
+        self.holds("gb-25x1, failures of 3 s", 30.0, goodput=0.85)
+
+    def test_routes(self) -> None:
+        """A preferred route is left while it is out or full, and taken again."""
+        for name, seconds in (("two routes, outage", 30.0), ("two routes, cc-10", 12.0)):
+            self.holds(name, seconds)
+            ours, best = self.run_both(name, seconds)
+            self.assertGreaterEqual(ours.well_placed, 0.95 * best.well_placed, name)
+        ours, _ = self.run_both("two routes, outage", 30.0)
+        self.assertGreater(sum(ours.at_best[4 * 26 : 4 * 29]), 0.9 * sum(ours.goodput[4 * 26 : 4 * 29]))
+
+    def test_caches(self) -> None:
+        """Sessions stay where their prompt is cached, unless that is out; who finds no room there comes back."""
+        for name in ("caches, one capped key", "caches, outage of one key", "caches, 500-10x3"):
+            ours, best = self.run_both(name, 15.0)
+            self.assertGreaterEqual(ours.rate, 0.85 * best.rate, name)
+            self.assertGreaterEqual(ours.well_placed, 0.94 * best.well_placed, name)
+
     def test_probes(self) -> None:
         """A place that is down is asked a few times a second and not by everybody."""
         ours, _ = self.run_both("outage-20s", 40.0)

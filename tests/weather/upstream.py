@@ -13,11 +13,11 @@ from random import Random
 from typing import NamedTuple
 
 Headers = tuple[tuple[bytes, bytes], ...]
+Spans = Callable[[float], tuple[bool, float]]
+"""Says of a moment whether it is bad, and for how many seconds that lasts."""
 
 #: Seconds that a refusal takes.
 REFUSAL = 0.02
-#: Attempts for each success that the oracle expects where a key fails more often than others: it goes elsewhere.
-TOLERABLE = 0.75
 #: The wall clock when a simulation's reactor starts.
 EPOCH = 1_700_000_000.0
 
@@ -122,32 +122,42 @@ class Outages(Weather):
         self,
         random: Random,
         latency: Latency,
-        spans: Callable[[float], tuple[bool, float]],
+        spans: Spans,
         status: int,
         *,
         share: float = 1.0,
         after: float = REFUSAL,
         headers: Headers = (),
+        keys: Sequence[int] = (),
     ) -> None:
-        """*spans* says of a moment whether it is bad, and for how long that lasts."""
         super().__init__(random, latency)
         self._spans = spans
         self._status = status
         self._share = share
         self._after = after
         self._headers = headers
+        self._keys = keys
+        self._heard = inf
+        """When the first failure of the present span is home: before that nobody can know of it."""
+        self._ends = 0.0
 
     def reply(self, ask: Ask, now: float) -> Reply:
-        if self._spans(now)[0] and self.random.random() < self._share:
+        bad, left = self._bad(ask.key, now)
+        if bad and self.random.random() < self._share:
+            if now >= self._ends:
+                self._heard, self._ends = now + self._after, now + left
             return Reply(self._after, self._status, self._headers)
         return super().reply(ask, now)
 
+    def _bad(self, key: int, now: float) -> tuple[bool, float]:
+        return self._spans(now) if not self._keys or key in self._keys else (False, inf)
+
     def refuses(self, ask: Ask, now: float) -> float:
-        bad, left = self._spans(now)
-        return left if bad else 0.0
+        bad, left = self._bad(ask.key, now)
+        return left if bad and self._heard <= now < self._ends else 0.0
 
 
-def every(period: float, bad: float) -> Callable[[float], tuple[bool, float]]:
+def every(period: float, bad: float) -> Spans:
     """The first *bad* seconds of each *period*."""
 
     def spans(now: float) -> tuple[bool, float]:
@@ -157,7 +167,7 @@ def every(period: float, bad: float) -> Callable[[float], tuple[bool, float]]:
     return spans
 
 
-def once(start: float, end: float) -> Callable[[float], tuple[bool, float]]:
+def once(start: float, end: float) -> Spans:
     """From *start* to *end*."""
 
     def spans(now: float) -> tuple[bool, float]:
@@ -166,7 +176,7 @@ def once(start: float, end: float) -> Callable[[float], tuple[bool, float]]:
     return spans
 
 
-def at_random(random: Random, good: float, bad: float, until: float) -> Callable[[float], tuple[bool, float]]:
+def at_random(random: Random, good: float, bad: float, until: float) -> Spans:
     """Spans of those mean lengths, by chance."""
     ends = [random.expovariate(1 / good)]
     while ends[-1] < until:
@@ -194,13 +204,17 @@ class Caps(Weather):
         *,
         hint: bytes = b"",
         together: bool = False,
+        keys: Sequence[int] = (),
+        after: float = REFUSAL,
     ) -> None:
-        """*together*: the cap is of all keys together."""
+        """*together*: the cap is of all keys together; *keys*: only those have one."""
         super().__init__(random, latency)
         self._cap = cap
         self._status = status
         self._headers: Headers = ((b"retry-after", hint),) if hint else ()
         self._together = together
+        self._keys = keys
+        self._after = after
         self._under_way: dict[int, int] = {}
 
     def _place(self, ask: Ask) -> int:
@@ -208,7 +222,7 @@ class Caps(Weather):
 
     def reply(self, ask: Ask, now: float) -> Reply:
         if self.refuses(ask, now):
-            return Reply(REFUSAL, self._status, self._headers)
+            return Reply(self._after, self._status, self._headers)
         place = self._place(ask)
         self._under_way[place] = self._under_way.get(place, 0) + 1
         return super().reply(ask, now)
@@ -217,6 +231,8 @@ class Caps(Weather):
         self._under_way[self._place(ask)] -= 1
 
     def refuses(self, ask: Ask, now: float) -> float:
+        if self._keys and ask.key not in self._keys:
+            return 0.0
         return 0.0 if self._under_way.get(self._place(ask), 0) < self._cap(now) else inf
 
 
@@ -318,7 +334,7 @@ class Hanging(Weather):
 class Metastable(Weather):
     """Every attempt costs capacity, a refused one too; too many, and hardly any is answered."""
 
-    def __init__(self, random: Random, latency: Latency, capacity: float, spans: Callable[[float], tuple[bool, float]]):
+    def __init__(self, random: Random, latency: Latency, capacity: float, spans: Spans):
         super().__init__(random, latency)
         self._capacity = capacity
         self._spans = spans

@@ -7,15 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyClass
 
-from claudeproxyd.dispatch.call import Call, CancelReason
-from claudeproxyd.interfaces import ICaptures, ICatalog, IDispatcher
+from claudeproxyd.dispatch.body import Body
+from claudeproxyd.dispatch.request import ApiRequest, CancelReason
+from claudeproxyd.dispatch.request_log import RequestLog
+from claudeproxyd.interfaces import ICaptures, ICatalog, IDispatcher, IDownlink, IRunningRequest
 from claudeproxyd.observe.access_log import AccessEntry
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.principals import Principal
@@ -30,44 +32,60 @@ BODY = b'{"model":"m","max_tokens":9,"messages":[]}'
 JSON = b"application/json"
 
 
+@implementer(IRunningRequest)
+class FakeRunning:
+    """A request that dispatch has."""
+
+    def __init__(self, request: ApiRequest, body: Body, downlink: IDownlink) -> None:
+        self.request = request
+        self.body = body
+        self.downlink = downlink
+        self.log = RequestLog()
+        self.cancelled: CancelReason | None = None
+        self.done: Deferred[None] = Deferred()
+        self.done.addErrback(self._ended)
+
+    def cancel(self, reason: CancelReason) -> None:
+        if self.cancelled is None:
+            self.cancelled = reason
+        self.done.cancel()
+
+    def _ended(self, failure: Failure) -> None:
+        failure.trap(CancelledError)
+        assert self.cancelled is not None
+        self.log.outcome = "cancelled"
+        self.log.error = self.cancelled.value
+        self.body.release()
+
+
+verifyClass(IRunningRequest, FakeRunning)
+
+
 @implementer(IDispatcher)
 class FakeDispatcher:
-    """Answers each call at once, unless it is told to hold them."""
+    """Answers each request at once, unless it is told to hold them."""
 
     def __init__(self) -> None:
         self.hold = False
-        self.calls: list[Call] = []
+        self.running: list[FakeRunning] = []
         self.bodies: list[bytes] = []
-        self.served: list[Deferred[None]] = []
         self.body = b'{"type":"message"}'
 
-    def serve(self, call: Call) -> Deferred[None]:
-        self.calls.append(call)
-        self.bodies.append(call.envelope.body)
-        if self.hold:
-            served: Deferred[None] = Deferred()
-            self.served.append(served)
-            served.addErrback(self._cancelled, call)
-            return served
-        call.outcome = "ok"
-        call.downlink.whole([(b"content-type", JSON)], self.body)
-        return succeed(None)
-
-    def _cancelled(self, failure: Failure, call: Call) -> None:
-        failure.trap(CancelledError)
-        assert call.cancelled is not None
-        call.outcome = "cancelled"
-        call.error = call.cancelled.value
+    def serve(self, request: ApiRequest, body: Body, downlink: IDownlink, capture: Any = None) -> FakeRunning:
+        running = FakeRunning(request, body, downlink)
+        self.running.append(running)
+        self.bodies.append(body.data)
+        if not self.hold:
+            running.log.outcome = "ok"
+            self.answer(-1)
+        return running
 
     def answer(self, index: int = 0) -> None:
-        """Answer a call that was held."""
-        self.calls[index].downlink.whole([(b"content-type", JSON)], self.body)
-        self.served[index].callback(None)
-
-    def cancel(self, call: Call, served: Deferred[None], reason: CancelReason) -> None:
-        if call.cancelled is None:
-            call.cancelled = reason
-        served.cancel()
+        """Answer a request that was held."""
+        running = self.running[index]
+        running.downlink.whole([(b"content-type", JSON)], self.body)
+        running.body.release()
+        running.done.callback(None)
 
 
 verifyClass(IDispatcher, FakeDispatcher)

@@ -166,7 +166,7 @@ class Pages(SynchronousTestCase):
             reply = self.listener.ask(post("/v1/messages", BODY, f"Origin: {origin}"))
             self.assertEqual(reply.status, 403, origin)
             self.assertNotIn(b"access-control-allow-origin", reply.headers)
-        self.assertEqual(self.listener.dispatcher.calls, [])
+        self.assertEqual(self.listener.dispatcher.running, [])
 
     def test_open_to_all(self) -> None:
         """Where anybody may call by any name, a page still may not: its name may have been led here for that."""
@@ -175,7 +175,7 @@ class Pages(SynchronousTestCase):
         head = b"POST /v1/messages HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\n"
         request = head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
         self.assertEqual(listener.ask(request).status, 403)
-        self.assertEqual(listener.dispatcher.calls, [])
+        self.assertEqual(listener.dispatcher.running, [])
 
     def test_content_types(self) -> None:
         """A body of a type that forms can send is refused."""

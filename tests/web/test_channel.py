@@ -89,7 +89,7 @@ class Refusals(SynchronousTestCase):
                 connection = listener.connect()
                 connection.send(data)
                 self.assertRefused(connection, listener, status)
-                self.assertEqual(listener.dispatcher.calls, [])
+                self.assertEqual(listener.dispatcher.running, [])
 
     def test_byte_by_byte(self) -> None:
         """How the bytes of a malformed request are cut changes nothing about its answer."""
@@ -110,7 +110,7 @@ class Refusals(SynchronousTestCase):
         connection.send(REFUSED["both lengths"][0] + post())
         connection.send(post())
         self.assertEqual(len(replies(connection.take())), 1)
-        self.assertEqual(listener.dispatcher.calls, [])
+        self.assertEqual(listener.dispatcher.running, [])
 
     def test_after_a_good_one(self) -> None:
         """A malformed request behind a good one is answered after it."""
@@ -157,10 +157,10 @@ class Heads(SynchronousTestCase):
         """Dispatch sees every header in order, its name in lower case, its value untouched."""
         listener = Listener()
         listener.ask(post("/v1/messages?beta=true", BODY, "X-B: 1", "x-a:\t two  words \t", "X-b: 3"))
-        (call,) = listener.dispatcher.calls
-        named = [pair for pair in call.headers if pair[0].startswith(b"x-")]
+        request = listener.dispatcher.running[0].request
+        named = [pair for pair in request.headers if pair[0].startswith(b"x-")]
         self.assertEqual(named, [(b"x-b", b"1"), (b"x-a", b"two  words"), (b"x-b", b"3")])
-        self.assertEqual(call.query, b"beta=true")
+        self.assertEqual(request.query, b"beta=true")
 
     def test_large_heads_pass(self) -> None:
         """Claude Code's long beta headers are within bounds, up to 64 KB together."""
@@ -330,8 +330,7 @@ class Patience(SynchronousTestCase):
             self.pump(4)
             self.assertTrue(self.connection.transport.disconnected)
             self.connection.lose()
-            self.listener.dispatcher.calls.clear()
-            self.listener.dispatcher.served.clear()
+            self.listener.dispatcher.running.clear()
 
     def test_client_that_reads_slowly(self) -> None:
         """One that takes a little now and then gets all of it, however long that lasts."""
@@ -343,8 +342,7 @@ class Patience(SynchronousTestCase):
                 self.left -= 1_000
             self.assertFalse(self.connection.transport.disconnected)
             self.connection.lose()
-            self.listener.dispatcher.calls.clear()
-            self.listener.dispatcher.served.clear()
+            self.listener.dispatcher.running.clear()
 
     def test_client_that_leaves_a_remainder(self) -> None:
         """It is cut after ``stall`` for a few bytes too, of which Twisted does not tell us as they are too few."""
@@ -593,4 +591,4 @@ class Leaving(SynchronousTestCase):
         one, two = Listener(), Listener()
         two.site.gateway = one.site.gateway
         two.ask(post())
-        self.assertEqual(len(one.dispatcher.calls), 1)
+        self.assertEqual(len(one.dispatcher.running), 1)

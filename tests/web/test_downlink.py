@@ -54,9 +54,9 @@ class DownlinkTestCase(SynchronousTestCase):
         self.listener.dispatcher.hold = True
         self.connection: Connection = self.listener.connect()
         self.connection.send(request)
-        self.call = self.listener.dispatcher.calls[0]
-        self.downlink: Any = self.call.downlink
-        self.request_id = self.call.request_id.encode()
+        (running,) = self.listener.dispatcher.running
+        self.downlink: Any = running.downlink
+        self.request_id = running.request.request_id.encode()
 
     def head(self) -> tuple[bytes, list[bytes], bytes]:
         """Status line, headers, and what came with them."""
@@ -123,7 +123,7 @@ class Streams(DownlinkTestCase):
     def test_next_request(self) -> None:
         """The connection serves another request after a stream."""
         self.downlink.frames((), b"one\n\n", True)
-        self.listener.dispatcher.served[0].callback(None)
+        self.listener.dispatcher.running[0].done.callback(None)
         self.connection.take()
         self.listener.dispatcher.hold = False
         self.assertEqual(self.connection.ask(post()).status, 200)
@@ -169,7 +169,7 @@ class Whole(DownlinkTestCase):
 
     def test_blanks(self) -> None:
         """Blanks ahead of a body that takes long: still one JSON document; an error after them is one too."""
-        self.downlink.blank()
+        self.downlink.whitespace()
         _, lines, rest = self.head()
         self.assertIn(b"content-type: application/json", lines)
         self.assertIn(b"request-id: " + self.request_id, lines)
@@ -178,7 +178,7 @@ class Whole(DownlinkTestCase):
         self.downlink.whole((), b"{}")
         self.assertEqual(self.connection.take(), b"2\r\n{}\r\n0\r\n\r\n")
         self.begin(post())
-        self.downlink.blank()
+        self.downlink.whitespace()
         self.connection.take()
         error = ClaudeError(502, "no")
         self.downlink.fail(error)
@@ -196,7 +196,7 @@ class Ends(DownlinkTestCase):
         self.downlink.commit_head(())
         self.downlink.frames((), b"x", True)
         self.downlink.ping()
-        self.downlink.blank()
+        self.downlink.whitespace()
         self.downlink.whole((), b"x")
         self.downlink.fail(ClaudeError(500, "x"))
         self.downlink.abort()

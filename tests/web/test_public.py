@@ -7,7 +7,7 @@ import weakref
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.dispatch.call import CancelReason
+from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.principals import Principal
 from tests.web.support import BODY, Listener, get, post, replies
 
@@ -77,11 +77,11 @@ class Calls(SynchronousTestCase):
         listener = Listener(Principal("k"))
         listener.clock.advance(5)
         listener.ask(post("/v1/messages?beta=true&x=%20", BODY, "x-api-key: k"))
-        (call,) = listener.dispatcher.calls
-        self.assertEqual((call.principal.name, call.envelope.model, call.started), ("k", "m", 5))
-        self.assertEqual(call.query, b"beta=true&x=%20")
-        self.assertFalse(call.count_tokens)
-        self.assertRegex(call.request_id, r"\Areq_[0-9a-f]{24}\Z")
+        request = listener.dispatcher.running[0].request
+        self.assertEqual((request.principal.name, request.envelope.model, request.started), ("k", "m", 5))
+        self.assertEqual(request.query, b"beta=true&x=%20")
+        self.assertFalse(request.count_tokens)
+        self.assertRegex(request.request_id, r"\Areq_[0-9a-f]{24}\Z")
 
     def test_model_not_allowed(self) -> None:
         """A model that is not the client's to use is a 400 that names it."""
@@ -97,7 +97,7 @@ class Calls(SynchronousTestCase):
         connection = listener.connect()
         connection.send(post())
         connection.lose()
-        self.assertIs(listener.dispatcher.calls[0].cancelled, CancelReason.CLIENT_GONE)
+        self.assertIs(listener.dispatcher.running[0].cancelled, CancelReason.CLIENT_GONE)
         self.assertEqual([(entry.status, entry.outcome) for entry in listener.log], [(0, "cancelled")])
 
     def test_answer_without_dispatch(self) -> None:
@@ -112,7 +112,7 @@ class Calls(SynchronousTestCase):
         connection = listener.connect()
         connection.ask(post())
         connection.lose()
-        self.assertIsNone(listener.dispatcher.calls[0].cancelled)
+        self.assertIsNone(listener.dispatcher.running[0].cancelled)
         self.assertEqual(len(listener.log), 1)
 
     def test_freed_at_once(self) -> None:
@@ -122,9 +122,9 @@ class Calls(SynchronousTestCase):
         self.addCleanup(gc.enable)
         gc.disable()
         connection.ask(post())
-        call = listener.dispatcher.calls.pop()
-        downlink = weakref.ref(call.downlink)
-        del call
+        running = listener.dispatcher.running.pop()
+        downlink = weakref.ref(running.downlink)
+        del running
         self.assertIsNone(downlink())
 
     def test_client_leaves_between_answer_and_end(self) -> None:
@@ -133,10 +133,10 @@ class Calls(SynchronousTestCase):
         listener.dispatcher.hold = True
         connection = listener.connect()
         connection.send(post())
-        listener.dispatcher.calls[0].downlink.whole([], b"{}")
+        listener.dispatcher.running[0].downlink.whole([], b"{}")
         connection.lose()
         self.assertEqual(listener.log, [])
-        listener.dispatcher.served[0].callback(None)
+        listener.dispatcher.running[0].done.callback(None)
         self.assertEqual([entry.status for entry in listener.log], [200])
 
     def test_concurrency(self) -> None:
@@ -150,7 +150,7 @@ class Calls(SynchronousTestCase):
         self.assertEqual((reply.status, reply.json["error"]["type"]), (429, "rate_limit_error"))
         self.assertEqual(reply.headers[b"retry-after"], b"1")
         listener.dispatcher.answer(0)
-        self.assertEqual(len(listener.dispatcher.calls), 2)
+        self.assertEqual(len(listener.dispatcher.running), 2)
         listener.dispatcher.answer(1)
         self.assertEqual([each.status for each in replies(connection.take())], [200, 200])
 
@@ -172,7 +172,7 @@ class Calls(SynchronousTestCase):
         listener.connect().send(post("/v1/messages", BODY, "x-api-key: k"))
         for _ in range(27):
             listener.connect().send(post("/v1/messages/count_tokens", BODY, "x-api-key: k"))
-        self.assertEqual(len(listener.dispatcher.calls), 28)
+        self.assertEqual(len(listener.dispatcher.running), 28)
 
     def test_entry(self) -> None:
         """The log's line says who asked for what and what it came to."""

@@ -54,7 +54,7 @@ class Bodies(SynchronousTestCase):
         for body, word in table.items():
             with self.subTest(body):
                 self.assertError(self.listener.ask(post("/v1/messages", body)), 400, "invalid_request_error", word)
-        self.assertEqual(self.listener.dispatcher.calls, [])
+        self.assertEqual(self.listener.dispatcher.running, [])
 
     def test_deep_nesting(self) -> None:
         """A body nested ten thousand deep is a 400, and the daemon lives."""
@@ -67,7 +67,7 @@ class Bodies(SynchronousTestCase):
         """count_tokens needs no max_tokens."""
         reply = self.listener.ask(post("/v1/messages/count_tokens", b'{"model":"m","messages":[]}'))
         self.assertEqual(reply.status, 200)
-        self.assertTrue(self.listener.dispatcher.calls[0].count_tokens)
+        self.assertTrue(self.listener.dispatcher.running[0].request.count_tokens)
 
     def test_too_large_by_its_length(self) -> None:
         """A body that says it is too large is refused before a byte of it came."""
@@ -234,7 +234,9 @@ class Memory(SynchronousTestCase):
         listener = Listener()
         connection = listener.connect()
         connection.send(post()[: -len(BODY)])
-        self.patch(Endpoint, "render", lambda _, request: (seen.append(request.body()), request.answer_json(b"{}")))
+        self.patch(
+            Endpoint, "render", lambda _, request: (seen.append(request.take_body().data), request.answer_json(b"{}"))
+        )
         body = bytes(BODY)
         connection.send(body)
         self.assertIs(seen[0], body)

@@ -9,6 +9,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
 from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.messages.headers import client_headers, upstream_lines
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.executors.messages_api import MessagesSettings
     from claudeproxyd.executors.services import Services
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
-    from claudeproxyd.leases import Credential
+    from claudeproxyd.leases import Credential, Route
     from claudeproxyd.upstream.client import Response
 
 
@@ -66,18 +68,19 @@ class AnthropicExecutor(HTTPExecutor):
         self._drop_fields = frozenset(own.drop_fields)
         self._url_sources = own.url_sources
 
-    def cannot_carry(self, call: Any, route: Any) -> str | None:
-        """Everything passes: this is the API that the client speaks. A server in its place may fetch what the API
-        would not, from the operator's own network."""
-        if self._is_the_api:
-            return None
-        return forbidden(call.envelope.body, self._url_sources)
+    def prepare(self, request: ApiRequest, route: Route) -> None:
+        """Let everything pass: this is the API that the client speaks.
+
+        A server in its place may fetch what the API would not, from the operator's own network. Raises Unsupported.
+        """
+        if not self._is_the_api and (reason := forbidden(request.envelope.body, self._url_sources)):
+            raise Unsupported(reason)
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
         with self._outcomes(attempt):
             response = await self._post(attempt, self._target)
-            if not attempt.call.envelope.stream:
+            if not attempt.request.envelope.stream:
                 return await self._whole(response, attempt)
             return await self._stream(response, attempt, ClaudeReader(self.services.max_event_bytes), (EVENT_STREAM,))
 
@@ -100,14 +103,14 @@ class AnthropicExecutor(HTTPExecutor):
         return client_headers(headers, strip_rate_limits=self.services.strip_rate_limits)
 
     def _post(self, attempt: Attempt, target: bytes) -> Coroutine[Any, Any, Response]:
-        call = attempt.call
-        if call.query:
-            target = b"%b?%b" % (target, call.query)
+        request = attempt.request
+        if request.query:
+            target = b"%b?%b" % (target, request.query)
         lines = upstream_lines(
-            call.headers, add_betas=self._add_betas, drop_betas=self._drop_betas, without=self._own_names
+            request.headers, add_betas=self._add_betas, drop_betas=self._drop_betas, without=self._own_names
         )
-        body = without_minted(attempt.body or call.envelope.with_model(attempt.model))
-        if attempt.model != call.envelope.model and not takes_system_messages(attempt.model):
+        body = without_minted(attempt.body or request.envelope.with_model(attempt.model))
+        if attempt.model != request.envelope.model and not takes_system_messages(attempt.model):
             body = without_system_messages(body)  # what the client asked for may have taken them
         if self._drop_fields:
             body = without_members(body, self._drop_fields)

@@ -14,6 +14,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.gathering import Unshown, gathered
 from claudeproxyd.executors.gemini.models import entry, read_page
 from claudeproxyd.executors.google import authorization
@@ -29,7 +30,6 @@ from claudeproxyd.messages.threads import continues_thread
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import Phase
 from claudeproxyd.steps import at_once
-from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
 from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translation
@@ -40,7 +40,7 @@ from claudeproxyd.translate.signatures import Signatures
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
-    from claudeproxyd.dispatch.call import Call
+    from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.executors.google import SafetySettings
     from claudeproxyd.executors.services import Services
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
@@ -83,19 +83,15 @@ class GeminiExecutor(HTTPExecutor):
             (f"HARM_CATEGORY_{category}", threshold) for category, threshold in own.safety_settings.items()
         ]
 
-    def cannot_carry(self, call: Call, route: Route) -> str | None:
-        """Translates the request, and keeps what comes of it for the attempts.
+    def prepare(self, request: ApiRequest, route: Route) -> GeminiRequest | None:
+        """Translate the request. Raises Unsupported.
 
-        A large one is left to the first of these, which can give others a turn.
+        A large one is left to its attempts, which can give others a turn: None.
         """
-        body = call.envelope.body
+        body = request.envelope.body
         if len(body) > _LARGE_BYTES and not continues_thread(body):
             return None
-        try:
-            call.prepare(route, at_once(self._translation(call, route, body)))
-        except Unsupported as e:
-            return str(e)
-        return None
+        return at_once(self._translation(request, route, body))
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
@@ -103,7 +99,7 @@ class GeminiExecutor(HTTPExecutor):
         if request.empty:
             return self._empty(attempt, request)
         with self._outcomes(attempt):
-            if attempt.call.envelope.stream:
+            if attempt.request.envelope.stream:
                 return await self._stream(
                     await self._generate(attempt, request, streamed=True),
                     attempt,
@@ -165,12 +161,14 @@ class GeminiExecutor(HTTPExecutor):
             streamed=streamed,
         )
 
-    def _translation(self, call: Call, route: Route, body: bytes, *, signed: bool = True) -> Steps[GeminiRequest]:
+    def _translation(
+        self, request: ApiRequest, route: Route, body: bytes, *, signed: bool = True
+    ) -> Steps[GeminiRequest]:
         """*signed*: with what Google has signed. Raises Unsupported."""
-        version = (value_of(call.headers, b"anthropic-version") or DEFAULT_VERSION).decode("latin-1")
+        version = (value_of(request.headers, b"anthropic-version") or DEFAULT_VERSION).decode("latin-1")
         family = self.family if signed else ""
         conversation = yield from reading(body, family=family, policy=POLICY, version=version)
-        request = yield from translation(
+        translated = yield from translation(
             conversation,
             Terms(
                 model=route.model,
@@ -182,31 +180,28 @@ class GeminiExecutor(HTTPExecutor):
             ),
             self.services.signatures if signed else Signatures(self.services.now),
         )
-        return request
+        return translated
 
     async def _request(self, attempt: Attempt) -> GeminiRequest:
         """What was prepared for the attempt's route. Raises AttemptFailed."""
-        call, route, signed = attempt.call, attempt.route, attempt.body is None
-        if signed and route in call.prepared:
-            request: GeminiRequest = call.prepared[route]
-            return request
+        signed, prepared = attempt.body is None, attempt.prepared
+        if signed and isinstance(prepared, GeminiRequest):
+            return prepared
         # It is large. Or an upstream refused signatures: none that are remembered, or stand beside a search, go up
         # either. Or a reload has made this provider one of Google's while the request waited for it.
-        steps = self._translation(call, route, attempt.body or call.envelope.body, signed=signed)
+        asked = attempt.request
+        steps = self._translation(asked, attempt.route, attempt.body or asked.envelope.body, signed=signed)
         try:
-            request = await in_turns(steps, self.services.clock)
+            attempt.prepared = translated = await in_turns(steps, self.services.clock)
         except Unsupported as e:
-            raise self.judge.failed(
-                attempt, phase=Phase.CONNECT, failure="cannot_carry", body=str(e).encode()
-            ) from None
-        if signed:
-            call.prepare(route, request)
-        return request
+            reason = str(e).encode()
+            raise self.judge.failed(attempt, phase=Phase.CONNECT, failure="cannot_carry", body=reason) from None
+        return translated
 
     # -- down
 
     def _machine(self, attempt: Attempt, request: GeminiRequest, *, whole: bool) -> BlockMachine:
-        envelope = attempt.call.envelope
+        envelope = attempt.request.envelope
         return BlockMachine(
             envelope.model,
             family=self.family,
@@ -243,7 +238,7 @@ class GeminiExecutor(HTTPExecutor):
 
     def _empty(self, attempt: Attempt, request: GeminiRequest) -> BufferedResponse | LocalStream:
         """``max_tokens: 0``, by which clients warm a cache: Google has no such request."""
-        streamed = attempt.call.envelope.stream
+        streamed = attempt.request.envelope.stream
         machine = self._machine(attempt, request, whole=not streamed)
         machine.usage.output = 0
         machine.finish("max_tokens")

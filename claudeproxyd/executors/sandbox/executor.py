@@ -31,8 +31,10 @@ from claudeproxyd.outcomes.types import ErrorAnswer, Phase
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.executors.services import Services
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
+    from claudeproxyd.leases import Credential, Route
     from claudeproxyd.outcomes.types import AttemptFailed
 
 PACE = 0.02
@@ -67,19 +69,18 @@ class SandboxExecutor:
         self._failed: OrderedDict[bytes, int] = OrderedDict()
         """Attempts of a prompt that were failed for ``fail-first``, by its digest; bounded, oldest out."""
 
-    def cannot_carry(self, call: Any, route: Any) -> str | None:
-        """It takes everything."""
-        return None
+    def prepare(self, request: ApiRequest, route: Route) -> None:
+        """Let everything pass."""
 
     async def count_tokens(self, attempt: Attempt) -> IBufferedResponse:
         """The local estimate, marked as one."""
         usage = Usage()
-        usage.input = estimate_tokens(attempt.call.envelope.body)
+        usage.input = estimate_tokens(attempt.request.envelope.body)
         body = msgspec.json.encode({"input_tokens": usage.input})
         headers = [*self._headers(attempt, b"application/json"), (b"x-claudeproxyd-estimate", b"true")]
         return self._whole(headers, ParsedMessage(body, usage))
 
-    def models(self, credential: Any) -> Deferred[list[dict[str, Any]]]:
+    def models(self, credential: Credential) -> Deferred[list[dict[str, Any]]]:
         """A few names that clients look for; any other is served as well."""
         return succeed(
             [
@@ -96,7 +97,7 @@ class SandboxExecutor:
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
-        envelope = attempt.call.envelope
+        envelope = attempt.request.envelope
         prompt = Prompt(envelope.body)
         try:
             wishes = read_wishes(attempt.model, prompt.said)
@@ -117,9 +118,9 @@ class SandboxExecutor:
 
     def _response(self, attempt: Attempt, prompt: Prompt, wishes: Wishes) -> IBufferedResponse | IStreamingResponse:
         attempt.head_at = self._clock.seconds()
-        attempt.bytes_out = len(attempt.call.envelope.body)
+        attempt.bytes_out = len(attempt.request.envelope.body)
         self._refuse_as_wished(attempt, prompt, wishes)
-        envelope = attempt.call.envelope
+        envelope = attempt.request.envelope
         machine = BlockMachine(
             envelope.model,
             family=FAMILY,
@@ -158,7 +159,7 @@ class SandboxExecutor:
         if status:
             raise self._refusal(attempt, status, retry_after=wishes.retry_after)
         body = _NO_ANSWER.get(wishes.fault)
-        if not attempt.call.envelope.stream:
+        if not attempt.request.envelope.stream:
             match wishes.fault:
                 case "error":
                     raise self._refusal(attempt, STATUS_OF_TYPE.get(wishes.error, 500), type=wishes.error)
@@ -192,14 +193,14 @@ class SandboxExecutor:
         headers = self._headers(attempt, b"application/json")
         if retry_after is not None:
             headers.append((b"retry-after", f"{retry_after:g}".encode()))
-        body = ClaudeError(status, message, type=type).body(attempt.call.request_id)
+        body = ClaudeError(status, message, type=type).body(attempt.request.request_id)
         answer = ErrorAnswer(status, headers, body, verbatim=True, message=message)
         return self._judge.failed(attempt, phase=Phase.ANSWER, status=status, headers=headers, body=body, answer=answer)
 
     @staticmethod
     def _headers(attempt: Attempt, content_type: bytes) -> list[tuple[bytes, bytes]]:
         """There is no upstream that would have an id of its own for the request."""
-        return [(b"content-type", content_type), (b"request-id", attempt.call.request_id.encode())]
+        return [(b"content-type", content_type), (b"request-id", attempt.request.request_id.encode())]
 
     def _whole(self, headers: list[tuple[bytes, bytes]], whole: ParsedMessage) -> BufferedResponse:
         return BufferedResponse(headers, whole, request_id=dict(headers)[b"request-id"].decode())

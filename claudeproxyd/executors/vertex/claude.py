@@ -83,7 +83,7 @@ class ClaudeOnVertex(HTTPExecutor):
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
-        streamed = attempt.call.envelope.stream
+        streamed = attempt.request.envelope.stream
         name = quote(vertex_name(attempt.model), safe="@").encode()
         target = name + (b":streamRawPredict" if streamed else b":rawPredict")
         with self._outcomes(attempt):
@@ -107,7 +107,7 @@ class ClaudeOnVertex(HTTPExecutor):
         self, attempt: Attempt, target: bytes, betas: Mapping[bytes, bytes], members: Mapping[str, str]
     ) -> Coroutine[Any, Any, Response]:
         """Send it without the client's query: Vertex AI rejects the ``beta`` parameter."""
-        headers = attempt.call.headers
+        headers = attempt.request.headers
         lines = b"".join(
             (
                 upstream_lines(headers, without=self._without),
@@ -116,7 +116,7 @@ class ClaudeOnVertex(HTTPExecutor):
             )
         )
         version = value_of(headers, b"anthropic-version") or DEFAULT_VERSION
-        body = without_minted(attempt.body or attempt.call.envelope.body)
+        body = without_minted(attempt.body or attempt.request.envelope.body)
         if not takes_system_messages(attempt.model):
             body = without_system_messages(body)
         body = _with_members(

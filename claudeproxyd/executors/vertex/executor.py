@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.vertex.claude import ClaudeOnVertex, is_claude
 from claudeproxyd.executors.vertex.gemini import GeminiOnVertex
 from claudeproxyd.executors.vertex.locations import place_of
@@ -20,9 +21,11 @@ from claudeproxyd.outcomes.types import AttemptFailed
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.executors.services import Services
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
-    from claudeproxyd.leases import Credential
+    from claudeproxyd.leases import Credential, Route
+    from claudeproxyd.translate.gemini.requests import GeminiRequest
     from claudeproxyd.upstream.client import Origin
 
 _NO_THREADS = "thread: Vertex AI keeps no conversations"
@@ -53,15 +56,20 @@ class VertexExecutor:
         self._claude = {url: ClaudeOnVertex(there, shared, self._places) for url, there in at.items()}
         self._gemini = {url: GeminiOnVertex(there, shared, self._places) for url, there in at.items()}
 
-    def cannot_carry(self, call: Any, route: Any) -> str | None:
-        """What is brought goes on to Claude's models, if there is a credential for them; Google's are asked."""
-        if is_claude(route.model):
-            if continues_thread(call.envelope.body):
-                return _NO_THREADS
-            if not any(place.anthropic for place in self._places.values()):
-                return NOT_FOR_KEYS
-            return forbidden(call.envelope.body, self._url_sources)
-        return next(iter(self._gemini.values())).cannot_carry(call, route)
+    def prepare(self, request: ApiRequest, route: Route) -> GeminiRequest | None:
+        """Let what is for Claude's models pass, if there is a credential for them; translate what is for Google's.
+
+        Raises Unsupported.
+        """
+        if not is_claude(route.model):
+            return next(iter(self._gemini.values())).prepare(request, route)
+        if continues_thread(request.envelope.body):
+            raise Unsupported(_NO_THREADS)
+        if not any(place.anthropic for place in self._places.values()):
+            raise Unsupported(NOT_FOR_KEYS)
+        if reason := forbidden(request.envelope.body, self._url_sources):
+            raise Unsupported(reason)
+        return None
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""

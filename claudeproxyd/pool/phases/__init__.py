@@ -1,4 +1,4 @@
-"""What a gate makes of failures, phase by phase. Pure.
+"""Take failures phase by phase, as a gate does. Pure.
 
 *Free*
     Nothing is held back, whatever share fails by chance. A failure costs credit, which grants earn back; only more
@@ -16,6 +16,10 @@
     Nearly everything fails. One probe goes now and then; what has not failed for twice the usual time of a failure has
     passed, so that nobody waits for a long answer to learn that an outage is over. Then four times as many go, and
     so on.
+
+Where failures take longer than answers, the order in which attempts were granted tells more than that in which they
+come back. When several in a row failed and nothing has passed that was granted since, it is down without a test; when
+something passes after nothing did for longer than answers take, all that was granted before it is history.
 """
 
 from __future__ import annotations
@@ -41,10 +45,12 @@ class Condition(Enum):
 
 
 class Phase:
-    """What all have in common: by itself nothing happens."""
+    """The base of all phases: by itself nothing happens."""
 
     __slots__ = ()
     condition: Condition
+    held = False
+    """There is a limit, or was one before."""
 
     def begin(self, gate: Gate[Any], now: float) -> None:
         """It is *gate*'s from now on."""
@@ -66,5 +72,5 @@ class Phase:
         return True
 
     def wait(self, size: int, now: float) -> float:
-        """Seconds until an attempt of that size is in pace."""
+        """Return the seconds until an attempt of that size is in pace."""
         return 0.0

@@ -25,67 +25,78 @@ UNWANTED = 600.0
 class Down(Phase):
     """See the package. A probe is waited for, may go, is out, or did not fail and has let others in behind it."""
 
-    __slots__ = ("_began", "_held", "_mark", "_may_probe", "_probing", "_ramping", "_stumbles", "_taken")
+    __slots__ = (
+        "_began",
+        "_may_probe",
+        "_news",
+        "_probed",
+        "_probes",
+        "_ramping",
+        "_stumbles",
+        "_taken",
+        "_tolerance",
+        "held",
+    )
     condition = Condition.DOWN
 
-    def __init__(self, *, held: bool) -> None:
-        """*held*: there was a limit before, which holds again afterwards."""
-        self._held = held
+    def __init__(self, *, held: bool, tolerance: float = 0.0) -> None:
+        """*held*: there was a limit before, which holds again afterwards; *tolerance*: what was excused before."""
+        self.held = held
+        self._tolerance = tolerance
         self._may_probe = False
-        self._probing: float | None = None
-        """When the oldest probe went that is out."""
+        self._probes: dict[int, float] = {}
+        """Probes that are out, the oldest first, and when they went."""
         self._ramping = False
         self._stumbles = 0
-        """Failures since then."""
+        """Failures since the first of them went."""
         self._taken = 0
-        """What was granted since then, and did not fail."""
+        """Attempts that were granted since then, and did not fail."""
 
     def begin(self, gate: Gate[Any], now: float) -> None:
-        self._mark = gate.newest
-        self._pause(gate, now)
+        self._news = gate.newest_failed
+        """Leases up to that one say nothing of now."""
+        self._probed = self._began = now
+        self._rest(gate, now)
 
-    def _pause(self, gate: Gate[Any], now: float) -> None:
-        """The next probe may go in a while."""
+    def _rest(self, gate: Gate[Any], now: float) -> None:
+        """Let the next probe go a while after the last one; where failures are slow, beside it."""
         gate.limit = gate.in_flight
         self._may_probe = False
-        self._probing = None
-        self._ramping = False
-        gate.due = max(now + self._between(gate, now), gate.not_before)
-
-    @staticmethod
-    def _between(gate: Gate[Any], now: float) -> float:
-        """Seconds between two probes."""
         out = now - gate.last_pass
-        return max(PROBE_FIRST, min(out / 8, PROBE), min(out / 120, PROBE_LAST))
+        pause = max(PROBE_FIRST, min(out / 8, PROBE), min(out / 120, PROBE_LAST))
+        gate.due = min(max(now, self._probed + pause, gate.not_before), self._silent_at(gate))
 
-    def _let_probe(self, gate: Gate[Any]) -> None:
+    def _silent_at(self, gate: Gate[Any]) -> float:
+        """Return when the oldest probe will have passed unless it has failed; infinite where none is out."""
+        return next(iter(self._probes.values()), inf) + gate.look
+
+    def _let_probe(self, gate: Gate[Any], due: float) -> None:
         self._may_probe = True
         gate.limit = gate.in_flight + 1
+        gate.due = min(due, self._silent_at(gate))
 
     def granted(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
         self._taken += 1
         if self._ramping:
             return
-        self._may_probe = False
-        if self._probing is None:
-            self._probing = self._began = now
+        if not self._probes:
+            self._began = now
             self._stumbles = 0
             self._taken = 1
-        # Where failures are slow the next one goes beside it.
-        gate.due = min(self._probing + gate.look, now + max(self._between(gate, now), PROBE))
+        self._probes[serial] = self._probed = now
+        self._rest(gate, now)
 
     def left(self, gate: Gate[Any], serial: int) -> None:
-        if serial > self._mark and self._probing is not None and not self._ramping:
+        if self._probes.pop(serial, None) is not None and not self._ramping:
             # A probe that says nothing: the next one goes at once.
-            self._probing = None
-            gate.due = inf
-            self._let_probe(gate)
+            self._let_probe(gate, inf)
         else:
             self._one_less(gate)
 
     def passed(self, gate: Gate[Any], serial: int, now: float) -> None:
-        if serial > self._mark:
-            self._ramp(gate, 2, now)
+        self._probes.pop(serial, None)
+        if serial > self._news:
+            self._ramp(gate, serial, 2, now)
         else:
             self._one_less(gate)
 
@@ -97,15 +108,16 @@ class Down(Phase):
             gate.limit = min(gate.limit, gate.in_flight)
 
     def failed(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
-        if serial <= self._mark:
+        probed = self._probes.pop(serial, None) is not None
+        self._news = max(self._news, serial)
+        if not self._ramping and (self._may_probe or not probed):
             self._one_less(gate)
             return
         self._taken -= 1
         self._stumbles += 1
-        if gate.in_flight < 3 or not self._ramping:
-            if not gate.in_flight:
-                self._mark = gate.newest
-            self._pause(gate, now)
+        if not self._ramping or gate.in_flight < 3:
+            self._ramping = False
+            self._rest(gate, now)
         elif self._stumbles >= 2:
             # It lives, but does not take all.
             elapsed = now - self._began
@@ -115,28 +127,30 @@ class Down(Phase):
                 gate.test(gate.known, now)
 
     def tick(self, gate: Gate[Any], now: float) -> bool:
-        if self._ramping or (self._probing is not None and now >= self._probing + gate.look - 1e-9):
+        if self._ramping or now >= self._silent_at(gate) - 1e-9:
             gate.last_pass = now
-            self._ramp(gate, 3 * max(gate.limit, gate.in_flight) + 1, now)
+            oldest = next(iter(self._probes), gate.over)
+            self._ramp(gate, oldest, 3 * max(gate.limit, gate.in_flight) + 1, now)
         elif self._may_probe:
             # Nobody has wanted it for long.
             return False
         else:
-            gate.due = now + UNWANTED
-            self._let_probe(gate)
+            self._let_probe(gate, now + UNWANTED)
         return True
 
-    def _ramp(self, gate: Gate[Any], more: float, now: float) -> None:
-        """So many more may go; when they are as many as before, it is over."""
+    def _ramp(self, gate: Gate[Any], serial: int, more: float, now: float) -> None:
+        """That lease was let in, so as many more may go; when they are as many as before, it is over."""
+        gate.over = max(gate.over, serial)
         if not self._ramping or gate.due == inf:
             gate.due = now + STEP
         self._ramping = True
         self._may_probe = False
+        self._probes.clear()
         gate.limit = max(gate.limit, gate.in_flight) + more
         if gate.limit < gate.known:
             return
-        if self._held:
+        if self.held:
             gate.limit = gate.known
             gate.hold(now)
         else:
-            gate.be_free(now)
+            gate.be_free(now, self._tolerance)

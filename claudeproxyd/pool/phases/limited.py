@@ -27,8 +27,21 @@ PASSES = 8
 class Limited(Phase):
     """See the package."""
 
-    __slots__ = ("_beyond", "_ended", "_mark", "_passes", "_since", "_step", "_sure", "_taken", "_went", "_yielded")
+    __slots__ = (
+        "_beyond",
+        "_ended",
+        "_mark",
+        "_passes",
+        "_since",
+        "_step",
+        "_sure",
+        "_taken",
+        "_tried",
+        "_went",
+        "_yielded",
+    )
     condition = Condition.LIMITED
+    held = True
 
     def __init__(self) -> None:
         self._step = 1
@@ -37,13 +50,15 @@ class Limited(Phase):
         """How many more may go now."""
         self._went = 0
         """How many did."""
+        self._tried: set[int] = set()
+        """Leases among them that have not passed yet."""
         self._mark = -1
         """The newest lease when something was refused: what is older is no news."""
         self._passes = 0
         """Since a try was refused."""
         self._yielded = False
         self._taken = 0
-        """What was granted lately, less what was refused."""
+        """Attempts granted lately, less those refused."""
 
     def begin(self, gate: Gate[Any], now: float) -> None:
         gate.limit = max(gate.limit if gate.limit < inf else gate.in_flight, 1)
@@ -53,7 +68,7 @@ class Limited(Phase):
         self._arm(gate, now)
 
     def _pause(self) -> float:
-        """Seconds between two tries: the longer the limit has held, the more."""
+        """Return the seconds between two tries: the longer the limit has held, the more."""
         return max(0.1, min((self._ended - self._sure) / 8, DOUBT))
 
     def _arm(self, gate: Gate[Any], now: float) -> None:
@@ -75,11 +90,16 @@ class Limited(Phase):
             if not self._went:
                 gate.due = now + gate.look
             self._went = int(beyond)
+            self._tried.add(serial)
         elif not self._beyond and gate.due == inf:
             self._arm(gate, now)
 
     def passed(self, gate: Gate[Any], serial: int, now: float) -> None:
         self._passes += 1
+        if serial in self._tried:
+            self._tried.remove(serial)
+            if not self._tried and gate.slow:
+                self._succeeded(gate, now)
 
     def failed(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
         self._taken -= 1
@@ -106,23 +126,27 @@ class Limited(Phase):
 
     def tick(self, gate: Gate[Any], now: float) -> bool:
         if self._went:
-            # None of those that went beyond the limit was refused.
-            limit = gate.limit - self._beyond + self._went
-            quick = self._pause() <= 0.1
-            self._sure = now - (now - self._sure) / 4
-            self._step = self._step * 2 if limit < gate.known or quick else 1
-            if now - self._since > STALE:
-                self._since = now
-                self._taken = 0
-            self._end(gate, limit, now)
+            self._succeeded(gate, now)
         elif not self._beyond:
             self._arm(gate, now)
         return True
+
+    def _succeeded(self, gate: Gate[Any], now: float) -> None:
+        """Raise the limit: none of those that went beyond it was refused."""
+        limit = gate.limit - self._beyond + self._went
+        quick = self._pause() <= 0.1
+        self._sure = now - (now - self._sure) / 4
+        self._step = self._step * 2 if limit < gate.known or quick else 1
+        if now - self._since > STALE:
+            self._since = now
+            self._taken = 0
+        self._end(gate, limit, now)
 
     def _end(self, gate: Gate[Any], limit: float, now: float) -> None:
         """A try is over."""
         gate.limit = limit
         self._beyond = self._went = 0
+        self._tried.clear()
         self._ended = now
         gate.due = inf
         self._arm(gate, now)

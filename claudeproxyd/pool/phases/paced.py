@@ -24,6 +24,7 @@ class Paced(Phase):
 
     __slots__ = ("_carried", "_crowding", "_pace", "_refusals", "_refused_at")
     condition = Condition.PACED
+    held = True
 
     def __init__(self, rate: float, now: float) -> None:
         """*rate*: what it took in a second."""

@@ -1,4 +1,4 @@
-"""Whether less load makes a place fail less. Pure."""
+"""Find out whether less load makes a place fail less. Pure."""
 
 from __future__ import annotations
 
@@ -22,31 +22,32 @@ LEAST = 0.05
 class Testing(Phase):
     """See the package."""
 
-    __slots__ = ("_bad", "_before", "_failed", "_floor", "_held", "_judged", "_lone", "_mark", "_taken", "_young")
+    __slots__ = ("_bad", "_before", "_ended", "_floor", "_judged", "_lone", "_mark", "_taken", "_young", "held")
     condition = Condition.TESTING
 
     def __init__(self, gate: Gate[Any], known: float) -> None:
         """*known*: what was carried up to now."""
-        self._held = gate.condition is not Condition.FREE
+        self.held = gate.condition is not Condition.FREE
         gate.known = max(known, 1.0)
         self._mark = gate.newest
-        """What is older is not of the test."""
+        """Older leases are not of the test."""
         self._before = gate.share
         self._floor: float = 1.0
         self._young: dict[int, float] = {}
         """Leases that are too young to be judged, and when they were granted."""
-        self._failed: set[int] = set()
-        """Those of them that did. What passes may be back before what fails, so that neither counts before its time."""
+        self._ended: dict[int, bool] = {}
+        """Leases among them that are back, and whether they failed. None counts before those that were granted earlier:
+        passes may be back before failures, or the reverse."""
         self._judged = 0
         self._bad = 0
-        """Of those that were judged."""
+        """How many of the judged ones failed."""
         self._taken = 0
-        """What was granted, less what failed."""
+        """Attempts granted, less those that failed."""
         self._lone: int | None = None
         """One that went though all slots were held, to learn anything at all: -1 until it goes."""
 
     def begin(self, gate: Gate[Any], now: float) -> None:
-        gate.limit = max(1, min(gate.in_flight, int(0.85 * gate.known) if self._held else gate.known))
+        gate.limit = max(1, min(gate.in_flight, int(0.85 * gate.known) if self.held else gate.known))
         gate.due = now + TEST
 
     def granted(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
@@ -61,6 +62,8 @@ class Testing(Phase):
     def passed(self, gate: Gate[Any], serial: int, now: float) -> None:
         if serial > self._mark and gate.limit < gate.known / 4 and 4 * self._bad <= self._judged:
             gate.limit += 1
+        if serial in self._young:
+            self._ended[serial] = False
         self._judge(gate, now)
 
     def failed(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
@@ -72,7 +75,7 @@ class Testing(Phase):
         elif serial > self._mark:
             self._taken -= 1
             if serial in self._young:
-                self._failed.add(serial)
+                self._ended[serial] = True
             else:
                 self._bad += 1
             gate.limit = max(self._floor, min(gate.limit, gate.in_flight))
@@ -83,24 +86,22 @@ class Testing(Phase):
         self._judge(gate, now)
 
     def _ripen(self, gate: Gate[Any], now: float) -> None:
-        """What is old enough and has not failed has passed."""
+        """Count in the order of the grants: what is old enough, and passed if it has not failed. Or what is back."""
         ripe = now - 2 * gate.cost
         while self._young:
             serial = next(iter(self._young))
-            if self._young[serial] > ripe:
+            if self._young[serial] > ripe and not (gate.slow and serial in self._ended):
                 return
             del self._young[serial]
             self._judged += 1
-            if serial in self._failed:
-                self._failed.remove(serial)
-                self._bad += 1
+            self._bad += self._ended.pop(serial, False)
 
     def _judge(self, gate: Gate[Any], now: float) -> None:
         self._ripen(gate, now)
         judged, bad, before = self._judged, self._bad, self._before
         sample = 6 / min(before, 0.5)
         if self._is_down(gate):
-            gate.go_down(now, held=self._held)
+            gate.go_down(now, held=self.held)
         elif gate.crowd:
             if judged >= 8:
                 gate.be_free(now)
@@ -117,7 +118,7 @@ class Testing(Phase):
             gate.hold(now)
 
     def _is_down(self, gate: Gate[Any]) -> bool:
-        """Whether nearly everything fails."""
+        """Return whether nearly everything fails."""
         judged, bad = self._judged, self._bad
         if gate.in_flight:
             return judged >= 8 and ((bad >= DOWN * judged and gate.share >= 0.65) or bad == judged >= 10)
@@ -127,7 +128,7 @@ class Testing(Phase):
 
     def _excuse(self, gate: Gate[Any], now: float) -> None:
         """Less load does not help: it is chance, or it is counted by time."""
-        if gate.kind is Kind.QUOTA and now >= gate.unpaced_until and now - gate.since >= LEAST:
+        if gate.kind is Kind.QUOTA and not gate.slow and now >= max(gate.unpaced_until, gate.since + LEAST):
             gate.pace(self._taken / (now - gate.since), now)
         else:
             gate.be_free(now, min(EXCUSED, 1.25 * gate.share + 0.1))

@@ -52,7 +52,7 @@ class GeminiReader:
     A ``finishReason`` says how the answer ends, but only the body's end that it does: Google itself has sent one with
     every chunk, and sends one after each round of its own tools; others send one ahead of all content. To wait costs
     nothing, as Google ends the body with the last chunk, and as its own clients all wait. A body that breaks off is
-    cut, whatever was said before.
+    truncated, whatever was said before.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class GeminiReader:
 
     @property
     def usage(self) -> Usage:
-        """As upstream counted; estimated where the answer was cut before it did."""
+        """As upstream counted; estimated where the answer was truncated before it did."""
         if self._machine.stop_reason is None:
             self._machine.estimate_usage()
         return self._machine.usage
@@ -141,7 +141,7 @@ class GeminiReader:
             try:
                 error = self.read(self._splitter.feed(b"\n\n"))  # its last empty line may be missing
             except NoResponse:
-                return self._batch(None)  # half of its last frame is: it was cut
+                return self._batch(None)  # half of its last frame is: it was truncated
         elif self.unfinished:
             return self._batch(None)
         if error is None and self._reason and not self._over:

@@ -13,9 +13,10 @@ import base64
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.messages.url_sources import GOOGLE_DOMAINS, objection, refusal
 from claudeproxyd.steps import STEP
-from claudeproxyd.translate.conversation import Media, ProviderBlock, Text, Thought, ToolResult, ToolUse, Unsupported
+from claudeproxyd.translate.conversation import Media, ProviderBlock, Text, Thought, ToolResult, ToolUse
 from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.gemini.searches import read_record
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from zope.interface import implementer
 
+from claudeproxyd.errors import Unsupported
+from claudeproxyd.interfaces import IPrepared
 from claudeproxyd.steps import at_once
-from claudeproxyd.translate.conversation import Unsupported
 from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.gemini.contents import ContentWriter
 from claudeproxyd.translate.gemini.models import capabilities_of
@@ -51,6 +53,7 @@ class Terms:
     """Of a client that does not speak of thinking the model does as it likes; else it thinks as little as it can."""
 
 
+@implementer(IPrepared)
 @dataclass(frozen=True, slots=True)
 class GeminiRequest:
     """A request as it is sent, with what the answer's reader has to know of it. Made by :func:`translate`."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from claudeproxyd.translate.conversation import Unsupported
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.translate.gemini.openapi import clean
 from claudeproxyd.translate.references import inlined, without_all_of
 

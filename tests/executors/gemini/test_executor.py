@@ -15,7 +15,7 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from claudeproxyd.config.schema import Pool, Provider
 from claudeproxyd.dispatch.attempt import Attempt
-from claudeproxyd.dispatch.verdict import refusal
+from claudeproxyd.dispatch.verdict import final_error
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.executors.gathering import Unshown
 from claudeproxyd.executors.gemini import executor
@@ -24,7 +24,14 @@ from claudeproxyd.executors.gemini.maker import GeminiMaker
 from claudeproxyd.executors.google import SafetySettings
 from claudeproxyd.executors.http import MAX_PAGES
 from claudeproxyd.executors.responses import LocalStream
-from claudeproxyd.interfaces import IBufferedResponse, IExecutor, IExecutorMaker, IStreamingResponse, IStreamReader
+from claudeproxyd.interfaces import (
+    IBufferedResponse,
+    IExecutor,
+    IExecutorMaker,
+    IPrepared,
+    IStreamingResponse,
+    IStreamReader,
+)
 from claudeproxyd.leases import Credential
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.observe.capture import Captures
@@ -95,7 +102,9 @@ class GeminiTestCase(ExecutorTestCase):
         """One attempt; members of the body as *body*."""
         members = {**ASKED, "stream": call.pop("stream", False), **call.pop("body", {})}
         made = super().attempt(secret, model, body=json.dumps(members).encode(), **call)
-        self.assertIsNone(self.executor.cannot_carry(made.call, made.route))
+        made.prepared = self.executor.prepare(made.request, made.route)
+        if made.prepared is not None:
+            verifyObject(IPrepared, made.prepared)
         return made
 
     def message(self, *answer: Any, **options: Any) -> dict[str, Any]:
@@ -107,7 +116,7 @@ class GeminiTestCase(ExecutorTestCase):
 
     def told(self, failure: AttemptFailed) -> ClaudeError:
         """What a client is told of it where nobody else can serve."""
-        return refusal("claude-x", [failure], None, None, Pool()).error
+        return final_error("claude-x", [failure], None, None, Pool()).error
 
     def refused(self, document: Any, *headers: str) -> tuple[Kind, Scope, Then, int, str]:
         """What an error comes to: for the pool, for dispatch, for the client."""
@@ -186,24 +195,22 @@ class Up(GeminiTestCase):
         self.make()
         self.assertNotIn("safetySettings", json.loads(self.send()[3]))
 
-    def test_cannot_carry(self) -> None:
-        """What Google cannot be told is named before any attempt, and nothing is kept of it."""
+    def test_unsupported(self) -> None:
+        """What Google cannot be told is named before any attempt."""
         made = ExecutorTestCase.attempt(self, body=json.dumps({**ASKED, "safeguards": {"a": 1}}).encode())
-        reason = self.executor.cannot_carry(made.call, made.route)
-        self.assertIn("safeguards", reason)
-        self.assertEqual(made.call.prepared, {})
+        self.assertIn("safeguards", self.unsupported(made.request, made.route) or "")
 
     def test_large(self) -> None:
         """A large request is translated with its first attempt, with turns for others in between, and kept."""
         self.executor.services = replace(self.executor.services, clock=_Ticking())
         attempt = self.attempt(body={"messages": [{"role": "user", "content": "a" * 2_000_000}]})
-        self.assertEqual(attempt.call.prepared, {})
+        self.assertIsNone(attempt.prepared)
         sent = ensureDeferred(self.executor.messages(attempt))
         self.assertEqual(self.net.reactor.tcpClients, [])
         self.executor.services.clock.pump([1] * 9)
         wire = self.net.accept()
         self.assertGreater(len(wire.taken()), 2_000_000)
-        self.assertEqual(list(attempt.call.prepared), [attempt.route])
+        self.assertIsNotNone(attempt.prepared)
         sent.addErrback(lambda _: None)
         sent.cancel()
 
@@ -220,15 +227,14 @@ class Up(GeminiTestCase):
         """Of a thread that goes on elsewhere its client has to know at once."""
         large = {**ASKED, "thread": {"type": "continue"}, "messages": [{"role": "user", "content": "a" * 2_000_000}]}
         made = ExecutorTestCase.attempt(self, body=json.dumps(large).encode())
-        self.assertIn("thread", self.executor.cannot_carry(made.call, made.route) or "")
+        self.assertIn("thread", self.unsupported(made.request, made.route) or "")
 
     def test_thinking_of_the_route(self) -> None:
         """A route may leave it to the model how much it thinks where the client does not say."""
         made = self.attempt()
         for own_thinking, expected in ((False, {"thinkingBudget": 128}), (True, None)):
             route = replace(made.route, model="gemini-2.5-pro", own_thinking=own_thinking)
-            self.assertIsNone(self.executor.cannot_carry(made.call, route))
-            config = json.loads(made.call.prepared[route].body)["generationConfig"]
+            config = json.loads(self.executor.prepare(made.request, route).body)["generationConfig"]
             self.assertEqual(config.get("thinkingConfig"), expected)
 
     def test_version(self) -> None:
@@ -238,12 +244,12 @@ class Up(GeminiTestCase):
             body=json.dumps({**ASKED, "temperature": 0.5}).encode(),
             headers=[(b"anthropic-version", b"2026-10-21")],
         )
-        self.assertIn("temperature", self.executor.cannot_carry(made.call, made.route) or "")
+        self.assertIn("temperature", self.unsupported(made.request, made.route) or "")
 
     def test_warnings(self) -> None:
         """What is lost is there for dispatch to log."""
         attempt = self.attempt(body={"mystery": 1})
-        self.assertIn("mystery", " ".join(attempt.call.prepared[attempt.route].warnings))
+        self.assertIn("mystery", " ".join(attempt.prepared.warnings))
 
     def test_rectified(self) -> None:
         """A history without its thinking is translated anew, without the signatures that were refused."""
@@ -268,7 +274,7 @@ class Up(GeminiTestCase):
         ]
         self.executor.services.signatures.keep("toolu_1", "a2VwdA==")
         attempt = self.attempt(model="gemini-3-pro", body={"messages": messages, "tools": tools})
-        body = attempt.call.prepared[attempt.route].body
+        body = attempt.prepared.body
         self.assertTrue(b"a2VwdA" in body or b"c2ln" in body)
         self.assertIn(b"dG9sZA", body)
         messages[1]["content"] = [search, use]
@@ -297,7 +303,7 @@ class Up(GeminiTestCase):
     def test_unprepared(self) -> None:
         """A request that came when its provider was not Google's yet, and waited, is translated all the same."""
         attempt = self.attempt()
-        body = attempt.call.prepared.pop(attempt.route).body
+        body, attempt.prepared = attempt.prepared.body, None
         _, _, _, sent = self.send(attempt)
         self.assertEqual(sent, body)
 

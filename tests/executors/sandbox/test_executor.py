@@ -29,8 +29,8 @@ from tests.messages.accumulate import accumulate
 from tests.messages.grammar import Grammar
 
 
-class FakeCall:
-    """As much of dispatch's Call as an executor sees."""
+class FakeRequest:
+    """As much of dispatch's ApiRequest as an executor sees."""
 
     def __init__(self, body: bytes) -> None:
         self.envelope = read_envelope(body)
@@ -43,7 +43,7 @@ class FakeAttempt:
     """As much of dispatch's Attempt as an executor sees."""
 
     def __init__(self, body: bytes, model: str) -> None:
-        self.call = FakeCall(body)
+        self.request = FakeRequest(body)
         self.model = model
         self.credential = Credential("p", "a", StaticSecret({}))
         self.head_at: float | None = None
@@ -136,7 +136,7 @@ class AnswerTests(SandboxCase):
         verifyClass(IExecutor, SandboxExecutor)
         verifyObject(IExecutor, self.executor)
         verifyClass(IStreamingResponse, SandboxStream)
-        self.assertIsNone(self.executor.cannot_carry(None, None))
+        self.assertIsNone(self.executor.prepare(None, None))
 
     def test_says_what_it_is(self) -> None:
         """Nobody takes it for a model: it says what it is, and what the user said."""
@@ -227,7 +227,7 @@ class AnswerTests(SandboxCase):
     def test_count_tokens(self) -> None:
         """Tokens are counted by the estimate, and the answer says so."""
         attempt = self.attempt("hello")
-        attempt.call.count_tokens = True
+        attempt.request.count_tokens = True
         answer = self.successResultOf(ensureDeferred(self.executor.count_tokens(attempt)))  # type: ignore[arg-type]
         self.assertGreater(json.loads(answer.body)["input_tokens"], 5)
         self.assertIn((b"x-claudeproxyd-estimate", b"true"), answer.headers)

@@ -22,6 +22,7 @@ from zope.interface.verify import verifyClass, verifyObject
 from claudeproxyd.config.schema import Credential, Provider, Timeouts
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.dispatch.attempt import Attempt
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.messages_api import Betas
 from claudeproxyd.executors.services import Services
 from claudeproxyd.executors.vertex.claude import vertex_name
@@ -119,10 +120,14 @@ class VertexTestCase(ExecutorTestCase):
     def attempt(self, model: str = CLAUDE, credential: str = "a", **call: Any) -> Attempt:
         """One attempt of a model with that credential, of a request that was found fit for it."""
         source = self.sources[credential]
-        made = House().call(**{"body": BODY, **call})
+        made = House().request(**{"body": BODY, **call})
         route = Route("v", model)
-        self.executor.cannot_carry(made, route)
-        return Attempt(made, Leased("v", credential, source), source.present(), route, 1)
+        leased = Leased("v", credential, source)
+        try:
+            prepared = self.executor.prepare(made, route)
+        except Unsupported:
+            prepared = None
+        return Attempt(made, leased, source.present(), route, 1, prepared=prepared)
 
     def up(self, count_tokens: bool = False, **attempt: Any) -> tuple[str, dict[str, str], bytes]:
         """What goes up: the target, the headers, the body."""
@@ -437,12 +442,12 @@ class Gemini(VertexTestCase):
         counted = self.answer(200, b'{"totalTokens":31}', count_tokens=True, model=GEMINI)
         self.assertEqual(counted.body, b'{"input_tokens":31}')
 
-    def test_what_it_cannot_carry(self) -> None:
+    def test_unsupported(self) -> None:
         """The route says so before a credential is asked, for Google's models and not for Claude's."""
         prefilled = BODY.replace(b'"hi"}', b'"hi"},{"role":"assistant","content":"I"}')
-        call = self.attempt(body=prefilled).call
-        self.assertIn("prefill", str(self.executor.cannot_carry(call, Route("v", GEMINI))))
-        self.assertIsNone(self.executor.cannot_carry(call, Route("v", CLAUDE)))
+        request = self.attempt(body=prefilled).request
+        self.assertIn("prefill", str(self.unsupported(request, Route("v", GEMINI))))
+        self.assertIsNone(self.unsupported(request, Route("v", CLAUDE)))
 
     def test_urls(self) -> None:
         """Neither publisher's models are sent to what the operator may read and the client may not."""
@@ -466,13 +471,13 @@ class Gemini(VertexTestCase):
         """Why a request with an image at that URL is not sent to that model."""
         content = [{"type": "image", "source": {"type": "url", "url": url}}]
         body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": content}]}
-        return self.executor.cannot_carry(self.attempt(body=json.dumps(body).encode()).call, Route("v", model))
+        return self.unsupported(self.attempt(body=json.dumps(body).encode()).request, Route("v", model))
 
     def test_threads(self) -> None:
         """Neither publisher's models go on with a conversation that the client has not brought; with others they do."""
         for kind in ("create", "continue"):
-            call = self.attempt(body=BODY.replace(b"{", b'{"thread":{"type":"%b"},' % kind.encode(), 1)).call
-            told = [self.executor.cannot_carry(call, Route("v", model)) for model in (GEMINI, CLAUDE)]
+            request = self.attempt(body=BODY.replace(b"{", b'{"thread":{"type":"%b"},' % kind.encode(), 1)).request
+            told = [self.unsupported(request, Route("v", model)) for model in (GEMINI, CLAUDE)]
             self.assertEqual([reason is None for reason in told], [kind == "create"] * 2)
         *_, body = self.up(body=BODY.replace(b"{", b'{"thread":{"type":"create"},', 1))
         self.assertNotIn("thread", json.loads(body))
@@ -534,7 +539,7 @@ class Keys(VertexTestCase):
     def test_no_claude(self) -> None:
         """Claude's models are not there with an API key: another credential is asked, this one for others."""
         self.make(account(), key())
-        self.assertIsNone(self.executor.cannot_carry(self.attempt().call, Route("v", CLAUDE)))
+        self.assertIsNone(self.unsupported(self.attempt().request, Route("v", CLAUDE)))
         for ask in (self.executor.messages, self.executor.count_tokens):
             failure = self.result(ensureDeferred(ask(self.attempt(credential="k"))))
             self.assertIsInstance(failure, AttemptFailed)
@@ -544,7 +549,7 @@ class Keys(VertexTestCase):
     def test_nothing_but_keys(self) -> None:
         """With API keys alone the route is passed over before any credential is asked."""
         self.make(key())
-        self.assertIn("API key", str(self.executor.cannot_carry(self.attempt(credential="k").call, Route("v", CLAUDE))))
+        self.assertIn("API key", str(self.unsupported(self.attempt(credential="k").request, Route("v", CLAUDE))))
 
 
 class Check(SynchronousTestCase):

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.steps import at_once
 from claudeproxyd.translate.conversation import (
     Media,
@@ -18,7 +19,6 @@ from claudeproxyd.translate.conversation import (
     ToolResult,
     ToolUse,
     Turn,
-    Unsupported,
 )
 from claudeproxyd.translate.gemini.contents import UNSIGNED, ContentWriter
 from claudeproxyd.translate.gemini.models import capabilities_of

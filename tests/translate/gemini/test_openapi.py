@@ -127,6 +127,7 @@ class RuleTests(OpenAPITestCase):
                 "when": {"type": "string", "format": "date-time"},
                 "choice": {"type": "string", "enum": ["a", "b"]},
                 "count": {"type": "integer", "minimum": -(2**53) - 1, "maximum": 2**53 + 1, "format": "int64"},
+                "large": {"type": "integer", "maximum": 2**63 - 1},
                 "share": {"type": "number", "minimum": 0.1, "maximum": 1e300, "format": "double"},
                 "list": {"type": "array", "items": {"type": "boolean"}, "minItems": 1},
                 "map": {"type": "object", "properties": {"a": STRING}, "minProperties": 1, "maxProperties": 2},

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.translate.conversation import (
     Conversation,
     Media,
@@ -23,7 +24,6 @@ from claudeproxyd.translate.conversation import (
     ToolResult,
     ToolUse,
     Turn,
-    Unsupported,
     WebSearch,
 )
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate

@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.translate.conversation import Unsupported
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.translate.gemini.schemas import MAX_REMEMBERED_BYTES, clean_json_schema, json_schema, parameters
 from tests.integration.support.captures import captured
 from tests.translate.gemini.test_openapi import json_values

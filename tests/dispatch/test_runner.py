@@ -11,12 +11,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.dispatch.call import CancelReason
+from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.leases import Exhausted
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Kind, Outcome, Scope, Then
-from tests.dispatch.fakes import EPOCH, SECRET, FakeBuffered, FakeExecutor, FakeStreaming, House, Served
+from tests.dispatch.fakes import EPOCH, SECRET, FakeAccount, FakeBuffered, FakeExecutor, FakeStreaming, House, Served
 
 SAID = b'{"type":"error","error":{"type":"invalid_request_error","message":"no"}}'
 
@@ -32,6 +32,9 @@ def failure(
 def transient() -> AttemptFailed:
     """A failure that is worth another try."""
     return failure(Kind.TRANSIENT, status=500, repeatable=True)
+
+
+BODY = b'{"model":"m","max_tokens":9,"messages":[]}'
 
 
 class DispatchTestCase(SynchronousTestCase):
@@ -61,9 +64,9 @@ class Told(DispatchTestCase):
         served = self.served(House(), AttemptFailed(outcome, answer))
         assert served.client.error is not None
         self.assertEqual(served.client.error.message, answer.message)
-        self.assertEqual(served.call.error, "status 400: 1012 bytes of text")
+        self.assertEqual(served.log.error, "status 400: 1012 bytes of text")
         long = AttemptFailed(Outcome(Kind.MODEL_FAULT, then=Then.ANSWER, reason="x" * 1_000))
-        self.assertLessEqual(len(self.served(House(), long).call.error), 200)
+        self.assertLessEqual(len(self.served(House(), long).log.error), 200)
 
     def test_records(self) -> None:
         """What an upstream made up may hold our key: its request's id, why it stopped."""
@@ -76,7 +79,7 @@ class Told(DispatchTestCase):
         self.assertEqual(record.upstream_request_id, "***")
         self.assertTrue(record.stop_reason.startswith("because of ***"))
         self.assertEqual(len(record.stop_reason), 200)
-        self.assertEqual(served.call.stop_reason, record.stop_reason)
+        self.assertEqual(served.log.stop_reason, record.stop_reason)
 
 
 class Answers(DispatchTestCase):
@@ -98,8 +101,8 @@ class Answers(DispatchTestCase):
             ],
         )
         self.assertEqual(house.pool.outcomes, ["ok"])
-        call = served.call
-        self.assertEqual((call.outcome, call.provider, call.credential, call.model_served), ("ok", "p", "a", "p-m"))
+        log = served.log
+        self.assertEqual((log.outcome, log.provider, log.credential, log.model_served), ("ok", "p", "a", "p-m"))
 
     def test_what_goes_up(self) -> None:
         """An attempt has the credential's secret, the route's model and its number; the pool knows who asks."""
@@ -153,7 +156,7 @@ class Answers(DispatchTestCase):
         """What no route can carry is a 400 in the first one's words; routes that can are used."""
         house = House("one/a", "two/b")
         house.executors["one"].refuses = "no toolsets"
-        self.assertEqual(self.served(house, FakeBuffered(b"{}")).call.provider, "two")
+        self.assertEqual(self.served(house, FakeBuffered(b"{}")).log.provider, "two")
         house.executors["two"].refuses = "no images"
         served = self.served(house)
         self.assertEqual((served.told, served.client.error.message), ((400, "invalid_request_error"), "no toolsets"))
@@ -165,7 +168,7 @@ class Answers(DispatchTestCase):
         self.assertEqual((house.executors["one"].asked, house.executors["two"].asked), (1, 0))
         house.executor.answers = [failure(Kind.QUOTA, status=429)]
         house.executors["two"].answers = [failure(Kind.QUOTA, status=429), FakeBuffered(b"{}")]
-        self.assertEqual(house.serve().call.attempts, 3)
+        self.assertEqual(house.serve().log.attempts, 3)
         self.assertEqual((house.executors["one"].asked, house.executors["two"].asked), (2, 1))
 
     def test_next_route_cannot(self) -> None:
@@ -181,7 +184,7 @@ class Answers(DispatchTestCase):
         body = b'{"model":"m","max_tokens":1,"messages":[],"thread":{"type":"continue","previous_message_id":"msg_1"}}'
         house = House("one/a", "two/b")
         house.executors["two"].refuses = "a conversation that lies elsewhere"
-        self.assertEqual(self.served(house, FakeBuffered(b"{}"), body=body).call.provider, "one")
+        self.assertEqual(self.served(house, FakeBuffered(b"{}"), body=body).log.provider, "one")
         served = self.served(house, failure(Kind.QUOTA, status=429), body=body)
         self.assertEqual(served.told, (404, "not_found_error"))
         error = served.client.error
@@ -195,7 +198,7 @@ class Answers(DispatchTestCase):
         two = house.executors["two"]
         two.losses = ["citations"]
         self.served(house, FakeBuffered(b"{}"))
-        self.assertEqual(len(house.dispatcher.losses), 0)
+        self.assertEqual(len(house.services.losses), 0)
         with capturedLogs() as logs:
             for _ in range(2):
                 house.executor.answers = [failure(Kind.QUOTA, status=429)]
@@ -203,8 +206,8 @@ class Answers(DispatchTestCase):
                 house.serve()
             told = [event for event in logs if event.get("loss") == "citations"]
         self.assertEqual([event["client"] for event in told], ["client"])
-        house.dispatcher.note_losses("client", "two", [f"kind {n}" for n in range(5000)])
-        self.assertEqual(len(house.dispatcher.losses), 1000)
+        house.services.note_losses("client", "two", [f"kind {n}" for n in range(5000)])
+        self.assertEqual(len(house.services.losses), 1000)
 
     def test_translations_go_with_the_body(self) -> None:
         """Once a stream is committed nobody needs the body again, nor what was made of it; until then it is counted."""
@@ -213,12 +216,12 @@ class Answers(DispatchTestCase):
         answer = FakeStreaming()
         house.executor.answers = [answer]
         changes: list[int] = []
-        served = house.serve(stream=True, hold=changes.append)
-        self.assertTrue(served.call.prepared)
+        served = house.serve(stream=True, account=FakeAccount(changes))
+        self.assertTrue(served.body.prepared)
         self.assertEqual(changes, [len(b"translated")])
         answer.say(b"delta", ended=True)
-        self.assertEqual((served.call.prepared, served.call.envelope.body), ({}, b""))
-        served.call.forget_body()
+        self.assertEqual((served.body.prepared, served.request.envelope.body), ({}, b""))
+        served.body.release()
         self.assertEqual(sum(changes), 0)
 
     def test_fault_of_ours(self) -> None:
@@ -279,7 +282,7 @@ class Failover(DispatchTestCase):
         house = House("one/a", "one/b", "two/c")
         house.executors["two"].answers = [FakeBuffered(b"{}")]
         house.executor.answers = [failure(Kind.TOO_LARGE, Then.NEXT_ROUTE, status=413)]
-        self.assertEqual(house.serve().call.credential, "c")
+        self.assertEqual(house.serve().log.credential, "c")
         self.assertEqual(house.pool.outcomes, ["too_large", "ok"])
 
     def test_next_provider(self) -> None:
@@ -287,7 +290,7 @@ class Failover(DispatchTestCase):
         house = House("one/a", "one/b", "two/c")
         house.executors["two"].answers = [FakeBuffered(b"{}")]
         house.executor.answers = [failure(Kind.LOCATION, Then.NEXT_PROVIDER, status=400)]
-        self.assertEqual(house.serve().call.credential, "c")
+        self.assertEqual(house.serve().log.credential, "c")
 
     def test_no_route_left(self) -> None:
         """The last route's 413 is the client's answer."""
@@ -499,7 +502,7 @@ class Cancelling(DispatchTestCase):
         self.assertTrue(served.done)
         self.assertEqual((served.client.body, served.client.error), (None, None))
         self.assertEqual(set(served.house.pool.outcomes) - {"transient", "auth"}, {"cancelled"})
-        self.assertEqual(served.call.outcome, "cancelled")
+        self.assertEqual(served.log.outcome, "cancelled")
         self.assertEqual(served.house.clock.getDelayedCalls(), [])
 
     def test_in_the_queue(self) -> None:
@@ -567,7 +570,7 @@ class Cancelling(DispatchTestCase):
         served.cancel(CancelReason.CLIENT_GONE)
         served.cancel(CancelReason.DRAIN)
         self.gone(served)
-        self.assertEqual(served.call.error, "client_gone")
+        self.assertEqual(served.log.error, "client_gone")
 
     def test_drain(self) -> None:
         """A client whose request is ended by a shutdown is told so, and may try elsewhere."""
@@ -578,8 +581,7 @@ class Cancelling(DispatchTestCase):
 
     def test_total(self) -> None:
         """``timeouts.total`` ends a request with a 504."""
-        house = House()
-        house.dispatcher.total = 60.0
+        house = House(total=60.0)
         served = house.serve()
         house.clock.advance(59.9)
         self.assertFalse(served.done)
@@ -608,13 +610,15 @@ class CountTokens(DispatchTestCase):
         self.served(house, FakeBuffered(b"{}"))
         count, message = house.sink.records
         self.assertEqual((count.operation, message.operation), ("count_tokens", "messages"))
-        self.assertEqual((count.outcome, count.input_tokens, served.call.usage), ("ok", None, None))
+        self.assertEqual((count.outcome, count.input_tokens, served.log.usage), ("ok", None, None))
 
     def test_estimate(self) -> None:
         """Where no upstream can count, a guess is marked as one."""
         house = House(*"ab")
-        served = self.served(house, *[failure(Kind.UNSUPPORTED, status=404) for _ in range(2)], count_tokens=True)
-        self.assertEqual(json.loads(served.client.body), {"input_tokens": len(served.call.envelope.body)})
+        served = self.served(
+            house, *[failure(Kind.UNSUPPORTED, status=404) for _ in range(2)], count_tokens=True, body=BODY
+        )
+        self.assertEqual(json.loads(served.client.body), {"input_tokens": len(BODY)})
         self.assertEqual(served.headers[b"x-claudeproxyd-estimate"], b"true")
         self.assertEqual(len(house.executor.sent), 2)
 
@@ -708,7 +712,7 @@ class Records(DispatchTestCase):
             self.assertEqual((stale.bytes_out, stale.credential, stale.input_tokens), (11, "a", None))
             self.assertEqual((last.outcome, last.attempt, last.duration), ("client_fault" if failing else "ok", 2, 3.0))
             self.assertEqual(served.headers[b"x-claudeproxyd-attempts"], b"2")
-            self.assertEqual((served.call.upstream_time, house.pool.outcomes), (5.0, [last.outcome]))
+            self.assertEqual((served.log.upstream_time, house.pool.outcomes), (5.0, [last.outcome]))
 
 
 class NothingToOffer(DispatchTestCase):
@@ -762,7 +766,7 @@ class NothingToOffer(DispatchTestCase):
             if stream:
                 answer.say(b"x", ended=True)
             self.assertTrue(served.done)
-        self.assertEqual(list(house.dispatcher.anomalies.values()), [2])
+        self.assertEqual(list(house.services.anomalies.values()), [2])
 
 
 class Awaitables(DispatchTestCase):

@@ -1,0 +1,472 @@
+"""The life of one request: candidates, lease, attempt, outcome; again, or answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, assert_never
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from claudeproxyd.dispatch.attempt import Attempt
+from claudeproxyd.dispatch.relay import Relay
+from claudeproxyd.dispatch.request import CancelReason
+from claudeproxyd.dispatch.request_log import RequestLog
+from claudeproxyd.dispatch.retries import RetryState, costs_budget
+from claudeproxyd.dispatch.session import in_tool_loop, session_of
+from claudeproxyd.dispatch.size import Size
+from claudeproxyd.dispatch.verdict import RequestFailed, broken_off, final_error
+from claudeproxyd.errors import ClaudeError, Unsupported, shutting_down
+from claudeproxyd.interfaces import IRunningRequest, IStreamingResponse
+from claudeproxyd.leases import Exhausted, LeaseRequest
+from claudeproxyd.messages.rectify import without_thinking
+from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
+from claudeproxyd.observe.usage import COUNT_TOKENS, MESSAGES, UsageRecord, foreign
+from claudeproxyd.outcomes.bodies import shortened
+from claudeproxyd.outcomes.tables import STALE
+from claudeproxyd.outcomes.types import CANCELLED, OK, AttemptFailed, Kind, Outcome, Then
+from claudeproxyd.sockets import NEXT_TURN
+
+if TYPE_CHECKING:
+    from claudeproxyd.dispatch.body import Body
+    from claudeproxyd.dispatch.request import ApiRequest
+    from claudeproxyd.dispatch.services import DispatchServices
+    from claudeproxyd.interfaces import ICapture, IDownlink, IExecutor, ILease, IUpstreamResponse
+    from claudeproxyd.leases import Candidate, Route
+
+#: Nobody else is asked after these; of the repetitions, when they are used up.
+_ANSWERED = (Then.ANSWER, Then.REPEAT_ONCE, Then.RECTIFY_ONCE)
+
+#: Bytes of a body that it takes milliseconds to read.
+_LARGE = 1_048_576
+
+
+@implementer(IRunningRequest)
+class RequestRunner:
+    """One request being served. Made by the dispatcher."""
+
+    _log = Logger()
+    done: Deferred[None]
+
+    def __init__(
+        self, services: DispatchServices, request: ApiRequest, body: Body, downlink: IDownlink, capture: ICapture | None
+    ) -> None:
+        self.log = RequestLog()
+        self._services = services
+        self._request = request
+        self._body = body
+        self._downlink = downlink
+        self._capture = capture
+        self._retries = RetryState(services.settings.max_attempts)
+        self._relay: Relay | None = None
+        self._cancelled: CancelReason | None = None
+        self._rectified = False
+        """The client's own bytes were refused for the thinking in them: whoever is asked now gets them without."""
+        self._unsupported = ""
+        """Why the first of the routes that cannot carry the request cannot."""
+        self._size = Size(lambda: services.estimate(body.data))
+
+    def start(self) -> None:
+        """Begin; called once."""
+        self.done = Deferred.fromCoroutine(self._run())
+
+    def cancel(self, reason: CancelReason) -> None:
+        """See :meth:`IRunningRequest.cancel <claudeproxyd.interfaces.IRunningRequest.cancel>`."""
+        if self._cancelled is None:
+            self._cancelled = reason
+        self.done.cancel()
+
+    async def _run(self) -> None:
+        """Serve the request to its end; raises nothing."""
+        services, log = self._services, self.log
+        total = services.clock.callLater(services.total, self.cancel, CancelReason.TOTAL) if services.total else None
+        keep_alive = self._keep_alive()
+        try:
+            if len(self._body.data) > _LARGE:
+                await deferLater(services.clock, NEXT_TURN)  # web has read it in this one
+            await self._serve()
+            log.outcome = Kind.OK.value
+        except RequestFailed as failed:
+            self._fail(failed)
+        except CancelledError:
+            self._ended_from_outside()
+        except Exception:
+            self._log.failure("Request {request_id} failed for a fault of ours", request_id=self._request.request_id)
+            self._fail(RequestFailed(ClaudeError(500, "Internal error of the gateway"), kind="internal"))
+        finally:
+            if self._relay is not None:
+                log.events = self._relay.events_sent
+                self._relay.close()
+                services.relays.discard(self._relay)
+                self._relay = None  # it and we hold each other
+            if keep_alive is not None:
+                keep_alive.stop()
+            if total is not None and total.active():
+                total.cancel()
+            self._body.release()
+
+    def _keep_alive(self) -> LoopingCall | None:
+        """``nonstream_keepalive``: whitespace ahead of a JSON body, which costs it its true status."""
+        every = self._services.streaming.nonstream_keepalive
+        if not every or self._request.envelope.stream or self._request.count_tokens:
+            return None
+        keep_alive = LoopingCall(self._downlink.whitespace)
+        keep_alive.clock = self._services.clock
+        keep_alive.start(every, now=False)
+        return keep_alive
+
+    # -- candidates and leases
+
+    async def _serve(self) -> None:
+        services, request = self._services, self._request
+        wanted = self._lease_request()
+        if request.envelope.stream and not request.count_tokens:
+            self._relay = Relay(request, self._downlink, services.clock, services.streaming, self.cancel)
+            services.relays.add(self._relay)
+        services.budget.request(services.clock.seconds())
+        try:
+            while not await self._try_next(wanted):
+                pass
+        finally:
+            wanted.suspects.clear()  # they are leases, which hold it
+
+    async def _try_next(self, wanted: LeaseRequest) -> bool:
+        """Try the next candidate; False: it was in vain, and another may be tried. Raises RequestFailed."""
+        lease = await self._lease(wanted)
+        try:
+            failure = await self._on_one_lease(lease)
+        except BaseException:
+            lease.release(CANCELLED)
+            raise
+        if failure is not None:
+            self._consider(failure, lease.candidate, wanted)
+        return failure is None
+
+    def _lease_request(self) -> LeaseRequest:
+        """What to ask the pool for. Raises RequestFailed: the model is unknown."""
+        services, request = self._services, self._request
+        envelope = request.envelope
+        routes = services.router.routes(envelope.model)
+        if not routes:
+            raise RequestFailed(ClaudeError(404, f"model: {envelope.model}"), kind=Kind.MODEL_UNAVAILABLE.value)
+        self.log.session = session_of(request)
+        return LeaseRequest(
+            routes=routes,
+            client=request.principal.name,
+            session=self.log.session if services.settings.affinity else "",
+            count_tokens=request.count_tokens,
+            size=len(envelope.body),
+            in_tool_loop=len(routes) > 1 and in_tool_loop(envelope.messages),
+        )
+
+    def _prepare(self, route: Route) -> bool:
+        """Return whether *route* can carry the request and has a window for it; prepare the request for it, once.
+
+        Raises RequestFailed where it could, had the client brought the whole conversation: which it does when told so.
+        """
+        if not self._request.count_tokens and not self._size.fits(route):
+            return False
+        if route in self._body.prepared:
+            return True
+        try:
+            prepared = self._services.executors[route.provider].prepare(self._request, route)
+        except Unsupported as e:
+            reason = str(e)
+            if continues_thread(self._body.data):
+                error = ClaudeError(404, reason, details={"error_code": NOT_FOUND})
+                raise RequestFailed(error, kind=Kind.UNSUPPORTED.value) from None
+            self._unsupported = self._unsupported or reason
+            return False
+        self._body.keep(route, prepared)
+        return True
+
+    async def _lease(self, wanted: LeaseRequest) -> ILease:
+        """The next candidate; one that failed this request before only after a moment."""
+        lease = None
+        if len(wanted.routes) > 1 and any(route not in self._body.prepared for route in wanted.routes):
+            lease = await self._lease_now(wanted)
+        if lease is None:
+            lease = await self._wait(wanted)
+        pause = self._retries.pause(lease.candidate.credential, self._services.jitter)
+        if pause:
+            try:
+                await deferLater(self._services.clock, pause)
+            except BaseException:
+                lease.release(CANCELLED)
+                raise
+        return lease
+
+    async def _lease_now(self, wanted: LeaseRequest) -> ILease | None:
+        """Return a lease on the first route that has a ready credential and can carry the request; None: none has.
+
+        So a route is prepared for when it is its turn, and hardly ever one behind another.
+        """
+        may_wait, wanted.may_wait = wanted.may_wait, False
+        try:
+            while wanted.routes:
+                lease = await self._services.pool.lease(wanted)
+                route, carries = lease.candidate.route, False
+                try:
+                    carries = self._prepare(route)
+                finally:
+                    if not carries:
+                        lease.return_unused()
+                if carries:
+                    return lease
+                wanted.routes = [other for other in wanted.routes if other is not route]
+        except Exhausted:
+            pass
+        finally:
+            wanted.may_wait = may_wait
+        return None
+
+    async def _wait(self, wanted: LeaseRequest) -> ILease:
+        """Return a lease as soon as there is one; no request waits for a route that cannot carry it."""
+        services = self._services
+        wanted.routes = [route for route in wanted.routes if self._prepare(route)]
+        granted = services.pool.lease(wanted)
+        waits = not granted.called
+        since = services.clock.seconds() if waits else 0.0
+        try:
+            return await granted
+        except Exhausted as exhausted:
+            exhausted.__traceback__ = None  # which leads here, and from here to what it came in
+            raise self._final_error(wanted, exhausted) from None
+        finally:
+            if waits:
+                self.log.upstream_time += services.clock.seconds() - since
+
+    def _consider(self, failure: AttemptFailed, candidate: Candidate, wanted: LeaseRequest) -> None:
+        """Leave what is left to try in *wanted*, or raise the RequestFailed that ends the request."""
+        if wanted.to_blame:
+            # Another credential answered alike: it is the request, and its client is told what the upstream said.
+            failure = AttemptFailed(replace(failure.outcome, kind=Kind.CLIENT_FAULT, then=Then.ANSWER), failure.answer)
+        outcome, route = failure.outcome, candidate.route
+        self._retries.failed(candidate.credential, failure)
+        if self._downlink.message_committed:
+            raise broken_off(failure)
+        overflowed = self._size.overflowed(route, failure)
+        if outcome.then is Then.NEXT_ROUTE or overflowed:
+            wanted.routes = [other for other in wanted.routes if other is not route]
+        elif outcome.then is Then.NEXT_PROVIDER:
+            wanted.routes = [other for other in wanted.routes if other.provider != route.provider]
+        goes_on = (
+            wanted.routes
+            # A stream that broke after its first content event, all of it in one read, has reached nobody.
+            and (outcome.then not in _ANSWERED or outcome.kind is Kind.BROKEN_STREAM or overflowed)
+            and self._retries.may_go_on(wanted.odds)
+            and (not costs_budget(outcome) or self._services.budget.take(self._services.clock.seconds()))
+        )
+        if not goes_on:
+            raise self._final_error(wanted, None)
+        wanted.tried.add(candidate.credential)
+        wanted.excluded.update(self._retries.excluded)
+        wanted.may_wait = not self._downlink.head_committed
+
+    def _final_error(self, wanted: LeaseRequest, exhausted: Exhausted | None) -> RequestFailed:
+        services = self._services
+        ready_in = exhausted.ready_in if exhausted is not None else services.pool.ready_in(wanted)
+        if not wanted.routes and not self._retries.failures:
+            if self._size.too_large_for:
+                return RequestFailed(ClaudeError(400, self._size.refusal), kind=Kind.CLIENT_FAULT.value)
+            return RequestFailed(ClaudeError(400, self._unsupported), kind=Kind.UNSUPPORTED.value)
+        model = self._request.envelope.model
+        failed = final_error(model, self._retries.failures, exhausted, ready_in, services.settings)
+        if failed.error.status >= 429 and failed.answer is None:
+            failed.error.message += self._size.passed_over
+            failed.error.logged += self._size.passed_over
+        return failed
+
+    # -- attempts
+
+    async def _on_one_lease(self, lease: ILease) -> AttemptFailed | None:
+        """What can be had with this lease; gives it back unless the request is cancelled."""
+        try:
+            outcome = await self._try(lease)
+        except AttemptFailed as failure:
+            lease.release(failure.outcome)
+            return failure
+        lease.release(outcome)
+        return None
+
+    async def _try(self, lease: ILease) -> Outcome:
+        """One attempt, and the repetitions that stay with its lease. Raises AttemptFailed."""
+        request, (route, credential) = self._request, lease.candidate
+        executor = self._services.executors[route.provider]  # once: the one after a reload may not know the credential
+        prepared = self._body.prepared[route]
+        secret = credential.source.present() or await credential.source.refresh()
+        while True:
+            self.log.attempts += 1
+            attempt = Attempt(
+                request, credential, secret, route, self.log.attempts, prepared=prepared, capture=self._capture
+            )
+            attempt.last = not self._retries.may_repeat(Then.REPEAT_ONCE, credential)
+            if self._rectified:
+                attempt.body = without_thinking(request.envelope.with_model(route.model))
+            try:
+                return await self._attempt(attempt, executor, lease)
+            except AttemptFailed as failure:
+                then = failure.outcome.then
+                if self._downlink.message_committed or not self._retries.once(then, credential):
+                    raise
+            if then is Then.REFRESH_ONCE:
+                # Another request's refresh may have brought a new one since.
+                newer = credential.source.present()
+                secret = newer if newer not in (None, secret) else await credential.source.refresh()
+            elif then is Then.RECTIFY_ONCE:
+                self._rectified = True
+
+    async def _attempt(self, attempt: Attempt, executor: IExecutor, lease: ILease) -> Outcome:
+        """Send it, and bring what comes back to the client. Raises AttemptFailed."""
+        services, log = self._services, self.log
+        count_tokens = self._request.count_tokens
+        provider = attempt.credential.provider
+        log.provider = provider
+        log.credential = attempt.credential.name
+        log.model_served = attempt.model
+        prepared = attempt.prepared
+        attempt.started = services.clock.seconds()
+        outcome = CANCELLED
+        response: IUpstreamResponse | None = None
+        try:
+            try:
+                sent = executor.count_tokens(attempt) if count_tokens else executor.messages(attempt)
+                response = answered = await sent
+            finally:
+                log.attempts = attempt.number
+                if prepared is None and attempt.prepared is not None and attempt.body is None and self._body.data:
+                    self._body.keep(attempt.route, attempt.prepared)  # it is large, and was left to the attempt
+                if attempt.prepared is not None and attempt.prepared.warnings:
+                    services.note_losses(self._request.principal.name, provider, attempt.prepared.warnings)
+            log.first_byte = attempt.head_at
+            headers = [*answered.headers, *self._own_headers()]
+            if IStreamingResponse.providedBy(answered):
+                await self._relay_stream(attempt, answered, headers, executor.family, lease)
+            else:
+                log.first_content = services.clock.seconds()
+                self._downlink.whole(headers, answered.body)
+            if answered.anomaly:
+                services.note_anomaly(provider, answered.anomaly)
+            outcome = OK if answered.exhausted is None else Outcome(Kind.OK, exhausted=answered.exhausted)
+            return outcome
+        except AttemptFailed as failure:
+            outcome = failure.outcome
+            if attempt.status == 200 and failure.answer is None and not count_tokens:
+                self._retries.paid += 1
+            raise
+        finally:
+            self._record(attempt, response, outcome)
+
+    def _relay_stream(
+        self,
+        attempt: Attempt,
+        response: IStreamingResponse,
+        headers: list[tuple[bytes, bytes]],
+        family: str,
+        lease: ILease,
+    ) -> Deferred[None]:
+        assert self._relay is not None
+        content = self._services.timeouts[attempt.credential.provider].content
+        content_by = attempt.started + content if content else None
+
+        def committed() -> None:
+            self.log.first_content = self._services.clock.seconds()
+            self._body.release()
+            lease.probe_succeeded()
+
+        return self._relay.carry(response, headers, family, content_by, committed)
+
+    def _own_headers(self) -> list[tuple[bytes, bytes]]:
+        log = self.log
+        headers = [(b"x-claudeproxyd-request-id", self._request.request_id.encode())]
+        if log.attempts:
+            headers.append((b"x-claudeproxyd-provider", log.provider.encode()))
+            headers.append((b"x-claudeproxyd-attempts", b"%d" % log.attempts))
+        return headers
+
+    # -- ends
+
+    def _fail(self, failed: RequestFailed) -> None:
+        self.log.outcome = failed.kind
+        if self._request.count_tokens and failed.kind == Kind.UNSUPPORTED.value:
+            self._estimate()
+            return
+        error = failed.error
+        self.log.error = shortened(error.logged)
+        error.headers = (*error.headers, *self._own_headers())
+        self._downlink.fail(error, failed.answer)
+
+    def _estimate(self) -> None:
+        """No upstream can count: a guess, marked as one, is better for the client than an error."""
+        body = b'{"input_tokens":%d}' % self._services.estimate(self._body.data)
+        headers = [(b"content-type", b"application/json"), (b"x-claudeproxyd-estimate", b"true"), *self._own_headers()]
+        self._downlink.whole(headers, body)
+
+    def _ended_from_outside(self) -> None:
+        reason = self._cancelled or CancelReason.CLIENT_GONE
+        self.log.outcome = Kind.CANCELLED.value
+        self.log.error = reason.value
+        match reason:
+            case CancelReason.CLIENT_GONE:
+                pass
+            case CancelReason.STALLED:
+                self._downlink.abort()
+            case CancelReason.DRAIN:
+                self._fail(RequestFailed(shutting_down(), kind=Kind.CANCELLED.value))
+            case CancelReason.TOTAL:
+                self._fail(RequestFailed(ClaudeError(504, "The request took too long"), kind=Kind.CANCELLED.value))
+            case _:
+                assert_never(reason)
+
+    def _record(self, attempt: Attempt, response: IUpstreamResponse | None, outcome: Outcome) -> None:
+        """One usage record for every attempt, whatever became of it."""
+        services, log = self._services, self.log
+        now = services.clock.seconds()
+        log.upstream_time += now - attempt.started
+        began = attempt.started
+        if attempt.stale_at is not None:
+            began = attempt.stale_at
+            services.sinks.record(self._record_of(attempt, attempt.number - 1, STALE, began - attempt.started))
+        record = self._record_of(attempt, attempt.number, outcome, now - began)
+        record.status = attempt.status
+        if attempt.head_at is not None:
+            record.time_to_first_byte = attempt.head_at - began
+        usage = attempt.usage if response is None else response.usage
+        if usage is not None and not self._request.count_tokens:
+            log.usage = usage
+            record.input_tokens = usage.input
+            record.output_tokens = usage.output
+            record.cache_read_tokens = usage.cache_read
+            record.cache_write_tokens = usage.cache_write
+            record.thinking_tokens = usage.thinking
+            record.estimated = usage.estimated
+        if response is not None:
+            log.stop_reason = None if response.stop_reason is None else foreign(response.stop_reason)
+            record.upstream_request_id = foreign(response.request_id)
+            record.stop_reason = log.stop_reason
+            record.bytes_in = response.bytes_in
+            if log.first_content is not None:
+                record.time_to_first_content = log.first_content - began
+        services.sinks.record(record)
+
+    def _record_of(self, attempt: Attempt, number: int, outcome: Outcome, duration: float) -> UsageRecord:
+        """What there is to say of an attempt before its answer."""
+        request = self._request
+        return UsageRecord(
+            time=self._services.wall(),
+            request_id=request.request_id,
+            client=request.principal.name,
+            labels=request.principal.labels,
+            session=self.log.session,
+            model_asked=foreign(request.envelope.model),
+            model_served=foreign(attempt.model),
+            provider=attempt.credential.provider,
+            credential=attempt.credential.name,
+            attempt=number,
+            operation=COUNT_TOKENS if request.count_tokens else MESSAGES,
+            outcome=outcome.kind.value,
+            duration=duration,
+            bytes_out=attempt.bytes_out,
+        )
