@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "globs",
         "headers",
         "json_guards",
+        "steps",
         "patterns",
         "principals",
     ),

@@ -11,7 +11,7 @@ from claudeproxyd.config.diagnostics import Diagnostics, Problem
 from claudeproxyd.config.environment import from_environment
 from claudeproxyd.config.files import found_file, sources_from
 from claudeproxyd.config.merging import merged
-from claudeproxyd.config.preflight import check_writing
+from claudeproxyd.config.preflight import check_names, check_writing
 from claudeproxyd.config.reading import Reader
 from claudeproxyd.config.schema import Config
 from claudeproxyd.interfaces import IExecutorMaker
@@ -64,5 +64,6 @@ def load(
     diagnostics.settle()
     if tries_paths:
         check_writing(config, source_map, diagnostics)
+        check_names(config, source_map, diagnostics)
         diagnostics.settle()
     return Loaded(config, diagnostics.warnings, tuple(source.name for source in sources) if name else (), makers)

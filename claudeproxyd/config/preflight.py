@@ -1,16 +1,24 @@
-"""Checks, without writing, that the daemon could write where its configuration says."""
+"""What ``--check`` tries beside reading: whether the daemon could write where its configuration says, without writing,
+and whether a provider's name leads back to the daemon."""
 
 from __future__ import annotations
 
 import os
+import socket
 import stat
+import threading
+from contextlib import suppress
 from os import W_OK, X_OK, access
+from urllib.parse import urlsplit
 
 from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.config.endpoints import listener_of
 from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.schema import Config
 from claudeproxyd.config.state import InFile, state_of
+
+#: Seconds for the addresses of all names together: without a network nobody answers.
+PATIENCE = 2.0
 
 
 def check_writing(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
@@ -32,6 +40,46 @@ def check_writing(config: Config, source_map: SourceMap, diagnostics: Diagnostic
     for description, at in listeners:
         if (path := listener_of(description).path) and (why := _no_socket(path)):
             diagnostics.error(at, why, "name another path, or make its folder")
+
+
+def check_names(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
+    """Add to *diagnostics* what names of providers lead to this machine, at a port where the daemon listens itself.
+
+    For ``--check`` alone, as it asks the resolver. A name that it does not know in time is left to the start.
+    """
+    server = config.server
+    own = {listener_of(each).port for each in (*server.listen, *([server.admin] if server.admin else ()))}
+    asked: list[tuple[int, threading.Thread, list[str]]] = []
+    for index, provider in enumerate(config.providers):
+        url = urlsplit(provider.base_url)
+        port = url.port or (443 if url.scheme == "https" else 80)
+        if url.hostname and port in own:
+            addresses: list[str] = []
+            thread = threading.Thread(target=_resolve, args=(url.hostname, addresses), daemon=True)
+            thread.start()
+            asked.append((index, thread, addresses))
+    left = PATIENCE / max(1, len(asked))
+    for index, thread, addresses in asked:
+        thread.join(left)
+        if any(map(_is_own, addresses)):
+            at = source_map.at("providers", index, "base_url")
+            diagnostics.error(at, "leads to this daemon itself", "name the upstream; only clients are pointed here")
+
+
+def _resolve(name: str, addresses: list[str]) -> None:
+    """Add the addresses of *name*, if it has any. In a thread, as the resolver takes as long as it likes."""
+    with suppress(OSError, UnicodeError):
+        addresses += [str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
+
+
+def _is_own(address: str) -> bool:
+    """Whether this machine has that address: only then something may be bound to it."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 def _no_file(path: str) -> str:

@@ -326,8 +326,7 @@ class RequestRunner:
         log.provider = provider
         log.credential = attempt.credential.name
         log.model_served = attempt.model
-        if attempt.prepared is not None and attempt.prepared.warnings:
-            services.note_losses(self._request.principal.name, provider, attempt.prepared.warnings)
+        prepared = attempt.prepared
         attempt.started = services.clock.seconds()
         outcome = CANCELLED
         response: IUpstreamResponse | None = None
@@ -337,6 +336,10 @@ class RequestRunner:
                 response = answered = await sent
             finally:
                 log.attempts = attempt.number
+                if prepared is None and attempt.prepared is not None and attempt.body is None and self._body.data:
+                    self._body.keep(attempt.route, attempt.prepared)  # it is large, and was left to the attempt
+                if attempt.prepared is not None and attempt.prepared.warnings:
+                    services.note_losses(self._request.principal.name, provider, attempt.prepared.warnings)
             log.first_byte = attempt.head_at
             headers = [*answered.headers, *self._own_headers()]
             if IStreamingResponse.providedBy(answered):

@@ -21,7 +21,8 @@ from claudeproxyd.executors.responses import (
     read_count,
     read_message,
 )
-from claudeproxyd.framing.coding import CodingError, Decoder, decode_whole, sniff
+from claudeproxyd.executors.turns import in_turns
+from claudeproxyd.framing.coding import CodingError, Decoder, decoding, sniff
 from claudeproxyd.headers import Headers
 from claudeproxyd.messages import hops
 from claudeproxyd.messages.headers import value_of
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
     from claudeproxyd.interfaces import IStreamReader
     from claudeproxyd.upstream.client import Origin, Response
 
-#: No whole answer is larger: 128,000 tokens are some 2 MB, images in tool results some 30.
-MAX_WHOLE_ANSWER = 67_108_864
+#: No whole answer is larger: 128,000 tokens are some 2 MB. It is read in one go, which takes up to 0.2 s.
+MAX_WHOLE_ANSWER = 33_554_432
 MAX_ERROR_ANSWER = 1_048_576
 #: Seconds for the body of an answer that is none: what matters of it is said in its head.
 ERROR_BODY = 5.0
@@ -110,7 +111,7 @@ class HTTPExecutor(ABC):
         if attempt.transcript is not None:
             attempt.transcript.answer(response.status, response.headers)
         if response.status != 200:
-            error = self._opened(await self._error_body(response), response, attempt)
+            error = await self._opened(await self._error_body(response), response, attempt)
             raise self.judge.refused(attempt, response, error, phase=Phase.ANSWER)
         return response
 
@@ -146,7 +147,7 @@ class HTTPExecutor(ABC):
             idle=timeouts.idle,
         )
         raw = await self._body(response, MAX_ERROR_ANSWER)
-        body = redact_bytes(_decoded(raw, response, MAX_ERROR_ANSWER))
+        body = redact_bytes(await self._decoded(raw, response, MAX_ERROR_ANSWER))
         if response.status != 200:
             raise AttemptFailed(
                 classify(
@@ -172,7 +173,7 @@ class HTTPExecutor(ABC):
         Raises AttemptFailed.
         """
         if not value_of(response.headers, b"content-type").lower().startswith(media_types):
-            body = self._opened(await self._error_body(response), response, attempt)
+            body = await self._opened(await self._error_body(response), response, attempt)
             raise self._not_claude(body, response, attempt)
         encoding = value_of(response.headers, b"content-encoding").decode("latin-1")
         try:
@@ -208,7 +209,7 @@ class HTTPExecutor(ABC):
             if limit := self.services.timeouts.content:
                 reading.addTimeout(limit, self.services.clock, _never_whole)
             raw = await reading
-        body = self._opened(raw, response, attempt, MAX_WHOLE_ANSWER)
+        body = await self._opened(raw, response, attempt, MAX_WHOLE_ANSWER)
         try:
             whole = BufferedResponse(
                 self._passing(response.headers),
@@ -238,9 +239,19 @@ class HTTPExecutor(ABC):
         except (UpstreamError, TimeoutError):
             return b""
 
-    def _opened(self, raw: bytes, response: Response, attempt: Attempt, limit: int = MAX_ERROR_ANSWER) -> bytes:
+    async def _decoded(self, raw: bytes, response: Response, limit: int) -> bytes:
+        """The body without its content-encoding, declared or not. What cannot be decoded is nothing."""
+        encoding = value_of(response.headers, b"content-encoding").decode("latin-1") or sniff(raw)
+        if not encoding:
+            return raw
+        try:
+            return await in_turns(decoding(raw, encoding, limit), self.services.clock)
+        except CodingError:
+            return b""
+
+    async def _opened(self, raw: bytes, response: Response, attempt: Attempt, limit: int = MAX_ERROR_ANSWER) -> bytes:
         """A body without its coding; that is what is captured, since inside a coding nothing can be masked."""
-        body = _decoded(raw, response, limit)
+        body = await self._decoded(raw, response, limit)
         if attempt.transcript is not None:
             attempt.transcript.data(body)
             if raw and not body:
@@ -274,17 +285,6 @@ class HTTPExecutor(ABC):
 def own_lines(headers: Mapping[str, str], client: str) -> bytes:
     """A provider's configured ``headers``, with ``{client}`` filled in."""
     return b"".join(f"{name}: {value.replace('{client}', client)}\r\n".encode() for name, value in headers.items())
-
-
-def _decoded(body: bytes, response: Response, limit: int) -> bytes:
-    """The body without its content-encoding, declared or not. What cannot be decoded is nothing."""
-    encoding = value_of(response.headers, b"content-encoding").decode("latin-1") or sniff(body)
-    if not encoding:
-        return body
-    try:
-        return decode_whole(body, encoding, limit)
-    except CodingError:
-        return b""
 
 
 def _pairs(lines: bytes) -> list[tuple[bytes, bytes]]:

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import zstandard
 
+from claudeproxyd.steps import Steps, at_once
+
 _GZIP = 31
 _ZLIB = 15
 _RAW = -15
@@ -58,10 +60,18 @@ def decode_whole(data: bytes, encoding: str, limit: int) -> bytes:
 
     Raises :class:`CodingError` or one of its kinds.
     """
+    return at_once(decoding(data, encoding, limit))
+
+
+def decoding(data: bytes, encoding: str, limit: int) -> Steps[bytes]:
+    """:func:`decode_whole` in steps, of some 10 ms at the most."""
     decoder = BodyDecoder(encoding, limit)
-    decoded = decoder.feed(data)
+    decoded: list[bytes] = []
+    for start in range(0, len(data), _PIECE_BYTES):
+        decoded.append(decoder.feed(data[start : start + _PIECE_BYTES]))
+        yield
     decoder.finish()
-    return decoded
+    return b"".join(decoded)
 
 
 class Decoder:

@@ -24,6 +24,8 @@ _LARGE_BYTES = 65_536
 _MAX_MEMBERS = 10_000
 #: The API's own limit.
 _MAX_MESSAGES = 100_000
+#: Lists within lists are what takes longest to pass over; ten megabytes of honest text have fewer brackets.
+_MAX_LISTS = 1_000_000
 
 
 class _Members(msgspec.Struct):
@@ -104,6 +106,8 @@ def read_envelope(body: bytes, *, count_tokens: bool = False) -> Envelope:
 
     Raises :class:`~claudeproxyd.errors.ClaudeError` (400) that names the member which is wrong. Called by web.
     """
+    if len(body) > _MAX_LISTS and body.count(b"[") > _MAX_LISTS:
+        raise ClaudeError(400, f"The request body has more than {_MAX_LISTS:,} lists")
     read = body
     try:
         try:

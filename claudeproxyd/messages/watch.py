@@ -15,7 +15,7 @@ import msgspec
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.delivered import Delivered
 from claudeproxyd.messages.frame import read_frame
-from claudeproxyd.messages.loose import UNREADABLE, is_word, read_object
+from claudeproxyd.messages.loose import LARGE_BYTES, UNREADABLE, is_word, read_object
 from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.usage import Usage, count, tokens_in
 
@@ -192,7 +192,7 @@ def _event_of_unknown_shape(name: bytes, data: bytes) -> _Event:
     is JSON to it.
     """
     try:
-        event = json.loads(data.decode())
+        event = json.loads(data.decode()) if len(data) <= LARGE_BYTES else _large(data)
         members = event if isinstance(event, dict) else {}
         kind, index = members.get("type"), members.get("index")
         if not isinstance(kind, str):
@@ -202,6 +202,14 @@ def _event_of_unknown_shape(name: bytes, data: bytes) -> _Event:
     if not kind:
         raise MalformedEvent("an event without a type")
     return _Event(kind, index if isinstance(index, int) else -1)
+
+
+def _large(data: bytes) -> dict[str, Any]:
+    """An event's object, which is not taken apart. Raises ValueError."""
+    event = read_object(data)
+    if event is None:
+        raise ValueError("or too odd for its size")
+    return event
 
 
 def _named(kind: str, data: bytes) -> bytes:

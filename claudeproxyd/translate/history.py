@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.messages.ids import read_signature
+from claudeproxyd.steps import STEP
 from claudeproxyd.translate.content import as_text, read_content, system_text, unexpected
 from claudeproxyd.translate.conversation import ProviderBlock, Text, Thought, ToolResult, ToolUse
 from claudeproxyd.translate.field_policy import Action, not_carried
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
+    from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Media
     from claudeproxyd.translate.field_policy import FieldPolicy
     from claudeproxyd.translate.tools import Toolbox
@@ -45,21 +47,24 @@ class History:
         self.effort = ""
         """The last that a system message asked for."""
 
-    def read(self, messages: Sequence[Message]) -> None:
+    def read(self, messages: Sequence[Message]) -> Steps[None]:
         """Raises :class:`Unsupported`, with the place, for what the API would refuse and for what cannot be carried."""
         last_user = max((index for index, message in enumerate(messages) if message.role == "user"), default=-1)
         for index, message in enumerate(messages):
             content = message.content
             if message.role == "system":
-                self._system(index, message, stale=message.clear_at == "next_user_message" and index < last_user)
+                stale = message.clear_at == "next_user_message" and index < last_user
+                yield from self._system(index, message, stale=stale)
             elif content is UNSET:
                 raise Unsupported(f"messages.{index}.content: Field required")
             elif isinstance(content, str):
                 self.messages.append(MessageParts(message.role, index, [Text(content)] if content else []))
             else:
-                self._blocks(index, message.role, content)
+                yield from self._blocks(index, message.role, content)
+            if not index % STEP:
+                yield
 
-    def _system(self, index: int, message: Message, *, stale: bool) -> None:
+    def _system(self, index: int, message: Message, *, stale: bool) -> Steps[None]:
         """System text in mid-conversation. It stays where it is: the prefix must not change behind a cache's back."""
         texts: list[str] = []
         if message.output_config is not None and message.output_config.effort:
@@ -73,12 +78,14 @@ class History:
                     self._change_tools(block, place)
                 else:
                     texts.append(system_text(block, place))
+                if not (position + 1) % STEP:
+                    yield
         elif message.output_config is None:
             raise Unsupported(f"messages.{index}.content: Field required")
         if (text := "\n\n".join(filter(None, texts))) and not stale:
             self.messages.append(MessageParts("user", index, [Text(f"<system-reminder>\n{text}\n</system-reminder>")]))
 
-    def _blocks(self, index: int, role: Literal["user", "assistant"], blocks: Sequence[ContentBlock]) -> None:
+    def _blocks(self, index: int, role: Literal["user", "assistant"], blocks: Sequence[ContentBlock]) -> Steps[None]:
         message = MessageParts(role, index)
         self.messages.append(message)
         for position, block in enumerate(blocks):
@@ -98,13 +105,16 @@ class History:
                 case "tool_use":
                     message.parts.append(_tool_use(block, role, place))
                 case "tool_result":
-                    message.results.append((position, self._tool_result(block, role, (index, position))))
+                    result = yield from self._tool_result(block, role, (index, position))
+                    message.results.append((position, result))
                 case "tool_addition" | "tool_removal":
                     self._change_tools(block, place)
                 case "compaction":
                     message = self._compaction(block, message, place)
                 case _:
                     message.parts += self._other(block, (index, position))
+            if not (position + 1) % STEP:
+                yield
 
     def _thought(self, block: ContentBlock, role: str) -> list[Thought]:
         payload = read_signature(self._family, block.signature or "")
@@ -113,7 +123,7 @@ class History:
             return []
         return [Thought(thinking, payload)]
 
-    def _tool_result(self, block: ContentBlock, role: str, at: tuple[int, int]) -> ToolResult:
+    def _tool_result(self, block: ContentBlock, role: str, at: tuple[int, int]) -> Steps[ToolResult]:
         place = f"messages.{at[0]}.content.{at[1]}"
         if role != "user":
             raise Unsupported(f"{place}: `tool_result` blocks can only be in `user` messages")
@@ -124,6 +134,8 @@ class History:
         elif isinstance(block.content, list):
             for position, member in enumerate(block.content):
                 parts += self._result_block(member, at, position)
+                if not (position + 1) % STEP:
+                    yield
         elif block.content is not None:
             raise Unsupported(f"{place}.tool_result.content: Input should be a valid string or list")
         return ToolResult(tool_use_id, "", parts, is_error=bool(block.is_error))

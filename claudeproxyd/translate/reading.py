@@ -9,17 +9,19 @@ import msgspec
 
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.messages.loose import half_in
+from claudeproxyd.steps import at_once
 from claudeproxyd.translate.content import system_text
 from claudeproxyd.translate.conversation import Conversation, Thinking
 from claudeproxyd.translate.field_policy import Action, dropped, not_carried
 from claudeproxyd.translate.history import History
 from claudeproxyd.translate.tools import Toolbox
 from claudeproxyd.translate.turns import take_turns
-from claudeproxyd.translate.wire import MediaSource, decode_members, decode_request, misfit, require_object
+from claudeproxyd.translate.wire import Found, MediaSource, decode_members, decode_request, misfit, require_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from claudeproxyd.steps import Steps
     from claudeproxyd.translate.field_policy import FieldPolicy
     from claudeproxyd.translate.wire import ContentBlock, Request
 
@@ -34,6 +36,8 @@ _MAX_WARNINGS = 50
 _MAX_OBJECTS = 1_000_000
 #: The API takes as many messages; here the content blocks count as well, and system's: each costs time to read.
 _MAX_BLOCKS = 100_000
+#: As many as the API searches among.
+_MAX_TOOLS = 10_000
 #: Of all schemas together, which other backends get rewritten.
 _MAX_SCHEMA_BYTES = 1_048_576
 #: Each is looked for in every piece of the answer.
@@ -53,8 +57,13 @@ def read_conversation(body: bytes, *, family: str, policy: FieldPolicy, version:
     Raises :class:`Unsupported` for what the API itself would refuse, in its words, and for what
     *policy* rejects. Schemas and tool inputs are views into *body*.
     """
+    return at_once(reading(body, family=family, policy=policy, version=version))
+
+
+def reading(body: bytes, *, family: str, policy: FieldPolicy, version: str = "2023-06-01") -> Steps[Conversation]:
+    """:func:`read_conversation` in steps; the longest is the decoding."""
     try:
-        return _read(body, family, policy, version in _STRICTER_VERSIONS)
+        return (yield from _read(body, family, policy, version in _STRICTER_VERSIONS))
     except msgspec.ValidationError as e:
         raise misfit(e) from None
     except (msgspec.DecodeError, UnicodeError) as e:
@@ -65,22 +74,26 @@ def read_conversation(body: bytes, *, family: str, policy: FieldPolicy, version:
         raise Unsupported(str(e)[:_MAX_MESSAGE_CHARS]) from None
 
 
-def _read(body: bytes, family: str, policy: FieldPolicy, strict: bool) -> Conversation:
+def _read(body: bytes, family: str, policy: FieldPolicy, strict: bool) -> Steps[Conversation]:
     if not body.isascii():
         body.decode()  # what is passed on as it came must be text at least
     if body.count(b"{") > _MAX_OBJECTS:
         raise Unsupported(f"The request body has more than {_MAX_OBJECTS:,} objects")
     warnings: list[str] = []
     _apply_to_fields(policy, body, warnings)
+    yield
     request = decode_request(body)
+    yield
     _check_size(request)
+    yield
     if request.thread is not None and request.thread.type == "continue":
         raise Unsupported(not_carried("thread", "a conversation that lies elsewhere"))
     _check_sampling(request, strict=strict)
     toolbox = Toolbox(request.tools or (), policy, warnings)
+    yield
     history = History(body, family, policy, strict=strict, toolbox=toolbox, warnings=warnings)
-    history.read(request.messages)
-    turns = take_turns(history.messages)
+    yield from history.read(request.messages)
+    turns = yield from take_turns(history.messages)
     choice = toolbox.chosen(request.tool_choice)  # which may offer another tool
     tools, output_schema = toolbox.functions, _output_schema(request)
     _check_schemas([*(tool.schema for tool in tools), output_schema or b""])
@@ -118,16 +131,22 @@ def _apply_to_fields(policy: FieldPolicy, body: bytes, warnings: list[str]) -> N
 
 def _check_size(request: Request) -> None:
     count = _blocks_in(request.system) + sum(1 + _blocks_in(message.content) for message in request.messages)
+    if len(request.tools or ()) > _MAX_TOOLS:
+        raise Unsupported(f"tools: there is a limit of {_MAX_TOOLS:,} tools")
     if count > _MAX_BLOCKS:
         raise Unsupported(f"messages: there is a limit of {_MAX_BLOCKS:,} messages and content blocks")
 
 
 def _blocks_in(content: object) -> int:
-    """Return the number of blocks, with those within them."""
+    """Return the number of blocks, with those within them, and what they cite or offer."""
     if not isinstance(content, list):
         return 0
     return len(content) + sum(
-        _blocks_in(block.content) + (_blocks_in(block.source.content) if isinstance(block.source, MediaSource) else 0)
+        _blocks_in(block.content)
+        + (_blocks_in(block.source.content) if isinstance(block.source, MediaSource) else 0)
+        + (len(block.citations) if isinstance(block.citations, list) else 0)
+        + len(block.tool_changes or ())
+        + (len(block.content.tool_references or ()) if isinstance(block.content, Found) else 0)
         for block in content
     )
 

@@ -32,6 +32,8 @@ class Toolbox:
         self._warnings = warnings
         self._known: dict[str, Tool | WebSearch] = {}
         self._offered: dict[str, Tool | WebSearch] = {}
+        self._withheld: dict[str, None] = {}
+        """The names of all others that are known."""
         search: ToolEntry | None = None
         for index, entry in enumerate(entries):
             place = f"tools.{index}"
@@ -53,9 +55,13 @@ class Toolbox:
             self._warnings.append(f"tool {tool.name} is not offered: only code execution may call it")
             offered = False
         self._known[tool.name] = tool
-        self._offered.pop(tool.name, None)
+        self._withhold(tool.name)
         if offered:
-            self._offered[tool.name] = tool
+            self.offer(tool.name)
+
+    def _withhold(self, name: str) -> None:
+        self._offered.pop(name, None)
+        self._withheld[name] = None
 
     def offer(self, name: str) -> bool:
         """Offer a tool from here on. Return False if there is none of that name."""
@@ -63,12 +69,13 @@ class Toolbox:
         if tool is None:
             return False
         self._offered.setdefault(name, tool)
+        self._withheld.pop(name, None)
         return True
 
     def _offer_all(self, search: ToolEntry) -> None:
         """Nobody else searches among deferred tools: where *search* would, all of them are there."""
         self._warnings.append(f"{search.type} was replaced: all deferred tools are offered at once")
-        for name in self._known:
+        for name in tuple(self._withheld):
             self.offer(name)
 
     def add(self, change: ToolChange, place: str) -> None:
@@ -85,7 +92,7 @@ class Toolbox:
 
     def remove(self, change: ToolChange, place: str) -> None:
         """Do what a tool_removal says. Raises :class:`Unsupported` where that cannot be."""
-        self._offered.pop(self._named(change, place), None)
+        self._withhold(self._named(change, place))
 
     def _is_search(self, entry: ToolEntry) -> bool:
         return self._policy.tools.get(tool_family(entry.type or "custom")) is Action.WARN

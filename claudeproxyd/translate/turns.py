@@ -8,11 +8,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
 from claudeproxyd.errors import Unsupported
+from claudeproxyd.steps import STEP
 from claudeproxyd.translate.conversation import ToolUse, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Part, ToolResult
 
 
@@ -28,7 +30,7 @@ class MessageParts:
     """Those of its blocks that are results, each with its place in ``content``; they lack the tool's name."""
 
 
-def take_turns(messages: Iterable[MessageParts]) -> list[Turn]:
+def take_turns(messages: Iterable[MessageParts]) -> Steps[list[Turn]]:
     """Return the turns: messages of one side joined, empty ones left out, results first and in their calls' order.
 
     Raises :class:`Unsupported`, in the API's words, for calls and results that do not match, and where no user begins.
@@ -46,6 +48,8 @@ def take_turns(messages: Iterable[MessageParts]) -> list[Turn]:
         else:
             asked = alike
         turns.append(Turn(role, parts))
+        if not len(turns) % STEP or len(parts) > STEP:
+            yield
     _answers(asked, ())
     if not turns:
         raise Unsupported("messages: at least one message is required")

@@ -184,6 +184,10 @@ class _RawRequest(msgspec.Struct, gc=False):
 decode_request = msgspec.json.Decoder(Request).decode
 decode_encrypted_input = msgspec.json.Decoder(EncryptedInput).decode
 decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+#: In a block that is told as it is, all that look like one.
+_MAX_VALUES = 500_000
+_MAX_NESTED = 50_000
+
 _decode_raw_request = msgspec.json.Decoder(_RawRequest).decode
 
 
@@ -201,7 +205,10 @@ class RawBlocks:
         if self._messages is None:
             self._messages = _decode_raw_request(self._body).messages
         if self._last != (message, block):
-            self._value = msgspec.json.decode(self._messages[message].content[block])
+            raw = bytes(self._messages[message].content[block])  # type: ignore[arg-type]
+            if sum(map(raw.count, (b"[", b"{"))) > _MAX_NESTED or raw.count(b",") > _MAX_VALUES:
+                raise Unsupported(f"messages.{message}.content.{block}: has too many values")
+            self._value = msgspec.json.decode(raw)
             self._last = message, block
         return self._value
 

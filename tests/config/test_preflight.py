@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+from collections.abc import Callable
+from typing import Any
 
 from claudeproxyd.config import preflight
 from claudeproxyd.config.diagnostics import ConfigError, Problem
@@ -136,3 +139,49 @@ class WritingTests(ConfigTestCase):
     def test_not_at_a_start(self) -> None:
         """A start and a reload try for themselves: a daemon can go on without its state."""
         self.load(self.state("file/state.db") + SANDBOX)
+
+
+class NamesTests(ConfigTestCase):
+    """Names of providers that lead back here."""
+
+    def found(self, url: str, *addresses: str, resolve: Callable[..., Any] | None = None) -> list[Problem]:
+        """The mistakes of a ``--check`` where every name has these addresses."""
+        self.asked: list[str] = []
+
+        def known(name: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+            self.asked.append(name)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
+
+        self.patch(socket, "getaddrinfo", resolve or known)
+        listen = '[server]\nlisten = ["tcp:18443:interface=127.0.0.1"]\nadmin = "tcp:18444:interface=127.0.0.1"\n'
+        provider = f'[[providers]]\nname = "p"\nkind = "anthropic"\nbase_url = "{url}"\n'
+        credential = '[[providers.credentials]]\nname = "a"\napi_key = "k"\n'
+        path = self.write("main.toml", listen + provider + credential)
+        try:
+            load(path, self.environ, self.makers, tries_paths=True)
+        except ConfigError as error:
+            return list(error.errors)
+        return []
+
+    def test_own(self) -> None:
+        """A name with an address of this machine's, at a port that the daemon listens on, is the daemon."""
+        for port in (18443, 18444):
+            (problem,) = self.found(f"https://me.example:{port}", "192.0.2.1", "127.0.0.1")
+            self.assertEqual((problem.path, "this daemon itself" in problem.message), ("providers[0].base_url", True))
+
+    def test_others(self) -> None:
+        """Other machines' addresses, and names that have none, are fine; other ports are not even asked for."""
+        self.assertEqual(self.found("https://other.example:18443", "192.0.2.1"), [])
+        self.assertEqual(self.found("https://none.example:18443"), [])
+        self.assertEqual(self.asked, ["none.example"])
+        self.assertEqual(self.found("https://me.example", "127.0.0.1"), [])
+        self.assertEqual(self.asked, [])
+
+    def test_nobody_answers(self) -> None:
+        """Without a network the check does not wait for ever."""
+        answers = threading.Event()
+        self.addCleanup(answers.set)
+        self.patch(preflight, "PATIENCE", 0.05)
+        self.assertEqual(
+            self.found("https://other.example:18443", resolve=lambda *_, **__: answers.wait(20) and []), []
+        )

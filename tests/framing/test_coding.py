@@ -14,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.framing.coding import CodingError, CodingTooLarge, Decoder, UnknownCoding, decode_whole, sniff
+from claudeproxyd.framing.coding import (
+    CodingError,
+    CodingTooLarge,
+    Decoder,
+    UnknownCoding,
+    decode_whole,
+    decoding,
+    sniff,
+)
 
 TEXT = b'{"model":"claude","messages":[]}' * 50
 
@@ -129,6 +137,16 @@ class Whole(SynchronousTestCase):
         self.assertLess(len(decoder.feed(nothing)), 34_000_000)
         decoder.finish()
         self.assertLess(process_time() - began, 1.0)
+
+    def test_in_steps(self) -> None:
+        """A large body is decoded in steps, none of which makes much."""
+        text = os.urandom(1_000_000).hex().encode()
+        for name, encode in ENCODERS.items():
+            packed = encode(text)
+            steps = decoding(packed, name, len(text))
+            count = sum(1 for _ in steps)
+            self.assertGreaterEqual(count, len(packed) // 65_536, name)
+            self.assertEqual(decode_whole(packed, name, len(text)), text)
 
     def test_out_of_proportion(self) -> None:
         """A few bytes do not stand for megabytes; honest text shrinks to a tenth, and small bodies may be anything."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -20,17 +21,14 @@ from claudeproxyd.messages.ids import mint_signature
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
 from tests.integration.support import gemini as google
-from tests.integration.support.daemon import ROOT, provider
+from tests.integration.support.daemon import provider
 from tests.integration.support.gemini import Gemini
 from tests.integration.support.process import eventually
+from tests.integration.support.stalls import ALLOWANCE, LONGEST, LONGEST_OF_LARGE, Meter, told
 from tests.integration.support.upstream import Upstream
 
-METER = Path(__file__).parent / "support" / "stall"
 LARGE = 10_000_000
 """Bytes from which on a body may cost more."""
-LONGEST = 0.050
-LONGEST_OF_LARGE = 0.250
-LONGEST_TRANSLATED = 0.500
 MOST = 33_554_432
 """The default of ``server.max_request_bytes`` and ``streaming.max_event_bytes``."""
 GEMINI = '[[models]]\nname = "g"\nroutes = [{ provider = "google", model = "gemini-2.5-pro" }]\n'
@@ -39,21 +37,6 @@ RULE = '[[providers.rules]]\nmatch = ".*quota.*exceeded.*"\noutcome = "transient
 
 USER = '{"role":"user","content":"a"}'
 MINTED = f'{{"type":"thinking","thinking":"a","signature":"{mint_signature("google", b"x" * 9)}"}}'
-
-
-class Meter:
-    """The longest turn of a daemon's reactor, in seconds of CPU."""
-
-    def __init__(self, folder: Path) -> None:
-        self._told = folder / "longest"
-        self.env = {"PYTHONPATH": f"{METER}:{ROOT}", "STALLS": str(self._told)}
-
-    def begin(self) -> None:
-        self._told.unlink(missing_ok=True)
-
-    @property
-    def longest(self) -> float:
-        return float(self._told.read_text() or 0) if self._told.exists() else 0.0
 
 
 def filled(messages: str, more: str = "") -> bytes:
@@ -83,13 +66,13 @@ def minted_turns() -> bytes:
     return filled(f'{{"role":"assistant","content":[{MINTED}]}},' * 200_000 + USER)
 
 
-def tools() -> bytes:
+def pairs() -> bytes:
     pair = (
         '{"role":"assistant","content":[{"type":"tool_use","id":"toolu_%d","name":"t","input":{"a":"%s"}}]},'
         '{"role":"user","content":[{"type":"tool_result","tool_use_id":"toolu_%d","content":"%s"}]}'
     )
     filler = "x" * 600
-    return filled(",".join(pair % (number, filler, number, filler) for number in range(20_000)))
+    return filled(USER + "," + ",".join(pair % (number, filler, number, filler) for number in range(20_000)))
 
 
 def escapes() -> bytes:
@@ -101,20 +84,99 @@ def nested() -> bytes:
     return filled(f'{{"role":"user","content":{content}}},' * (MOST // 440) + USER)
 
 
+def image(size: int) -> str:
+    """A block with an image of so many characters."""
+    source = f'{{"type":"base64","media_type":"image/png","data":"{"QUJD" * (size // 4)}"}}'
+    return f'{{"type":"image","source":{source}}}'
+
+
+def one_image() -> bytes:
+    return filled(f'{{"role":"user","content":[{image(MOST - 1000)}]}}')
+
+
+def images() -> bytes:
+    return filled(f'{{"role":"user","content":[{",".join([image(300_000)] * 110)}]}}')
+
+
+def small_blocks() -> bytes:
+    return filled(f'{{"role":"user","content":[{",".join([block("x" * 280)] * 99_000)}]}}')
+
+
+def block(said: str, more: str = "") -> str:
+    """A text block."""
+    return f'{{"type":"text","text":"{said}"{more}}}'
+
+
+def answered(*blocks: str) -> bytes:
+    """A request with these in the assistant's turn."""
+    return filled(f'{USER},{{"role":"assistant","content":[{",".join(blocks)}]}},{USER}')
+
+
+def conversation() -> bytes:
+    said = f'{{"role":"user","content":"{"x" * 280}"}},{{"role":"assistant","content":"{"y" * 280}"}},'
+    return filled(said * 49_000 + USER)
+
+
+def said_by_the_model() -> bytes:
+    return answered(block("word " * (MOST // 5 - 100)))
+
+
+def deep_inputs() -> bytes:
+    lists = ",".join(['{"b":[1,["c"]]}'] * 45)
+    return results_of(10_000, f'{{"a":[{lists}]}}', "x" * 2000)
+
+
+def results() -> bytes:
+    return results_of(10_000, "{}", "x" * 3100)
+
+
+def in_one_result() -> bytes:
+    content = ",".join([block("x" * 300)] * 90_000)
+    result = f'{{"type":"tool_result","tool_use_id":"a","content":[{content}]}}'
+    call = '{"type":"tool_use","id":"a","name":"t","input":{}}'
+    return filled(f'{USER},{{"role":"assistant","content":[{call}]}},{{"role":"user","content":[{result}]}}')
+
+
+def results_of(count: int, given: str, found: str) -> bytes:
+    """So many calls at once, each with that input, and what they found."""
+    calls = ",".join(f'{{"type":"tool_use","id":"t{number}","name":"t","input":{given}}}' for number in range(count))
+    found = ",".join(
+        f'{{"type":"tool_result","tool_use_id":"t{number}","content":"{found}"}}' for number in range(count)
+    )
+    return filled(f'{USER},{{"role":"assistant","content":[{calls}]}},{{"role":"user","content":[{found}]}}')
+
+
+def unknown_blocks() -> bytes:
+    return answered(*[f'{{"type":"odd_thing","a":{{"b":["{"x" * 280}"]}}}}'] * 90_000)
+
+
+def citations() -> bytes:
+    cited = ",".join(f'{{"title":"{number}","url":"https://example.com/{"x" * 260}"}}' for number in range(900))
+    return answered(*[block("a", f',"citations":[{cited}]')] * 100)
+
+
 BODIES: dict[str, Callable[[], bytes]] = {
     "text": text,
     "turns": turns,
     "members": members,
     "minted": minted,
     "minted turns": minted_turns,
-    "tool pairs": tools,
+    "tool pairs": pairs,
     "escapes": escapes,
     "nested": nested,
+    "one image": one_image,
+    "110 images": images,
+    "small blocks": small_blocks,
+    "a long conversation": conversation,
+    "a text of the model's": said_by_the_model,
+    "deep inputs": deep_inputs,
+    "10,000 results": results,
+    "blocks in one result": in_one_result,
+    "unknown blocks": unknown_blocks,
+    "citations": citations,
 }
 
 
-#: What goes on in a daemon's process beside it shows in these figures by as much.
-ALLOWANCE = 2.0
 WHOLE = '[[models]]\nname = "m"\nroutes = [{ provider = "up" }]\n'
 
 
@@ -143,31 +205,35 @@ class Bench:
             await self.ask(wire.Message(model=model).encode())
         return self
 
-    async def ask(self, body: bytes, **headers: str) -> wire.Answer:
+    async def ask(self, body: bytes, path: str = "/v1/messages", **headers: str) -> wire.Answer:
         """One request; the meter begins with it."""
         self.meter.begin()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        answer = await wire.post(self.daemon.port, body, headers=named)
+        answer = await wire.post(self.daemon.port, body, headers=named, path=path)
         await wire.get(self.daemon.port, "/healthz")
         for each in (self.upstream, self.gemini):
             each.requests.clear()
             each.exchanges.clear()
         return answer
 
-    def held(self, what: str, size: int, bound: float) -> None:
-        """The longest turn since was below *bound*."""
-        longest = self.meter.longest
-        print(f"{what}: {size:,} bytes, {longest * 1000:.0f} ms")  # for benchmarks/RESULTS.md: pytest -s
-        assert longest < bound * ALLOWANCE, f"{what}: {longest * 1000:.0f} ms"
+    async def hold(self, what: str, body: bytes, bound: float, size: int = 0, **asked: str) -> wire.Answer:
+        """Ask, up to three times: the longest turn of one of them is below *bound*.
+
+        *size*: what counts, where that is not the body's.
+        """
+        longest = 1e9
+        for _ in range(3):
+            answer = await self.ask(body, **asked)
+            longest = min(longest, self.meter.longest)
+            if longest < bound:
+                break
+        told(what, size or len(body), longest, bound)
+        return answer
 
 
 @pytest_twisted.async_yield_fixture
 async def bench(tmp_path: Path, start_daemon: StartDaemon, upstream: Upstream, gemini: Gemini) -> AsyncIterator[Bench]:
     yield Bench(tmp_path, start_daemon, upstream, gemini)
-
-
-def bound_of(size: int) -> float:
-    return LONGEST_OF_LARGE if size > LARGE else LONGEST
 
 
 @ensureDeferred
@@ -177,21 +243,18 @@ async def test_largest_bodies(bench: Bench) -> None:
     for name, make in BODIES.items():
         body = make()
         assert LARGE < len(body) <= MOST, name
-        await bench.ask(body)
-        bench.held(name, len(body), bound_of(len(body)))
-        packed = gzip.compress(body, 6)
-        await bench.ask(packed, content_encoding="gzip")
-        bench.held(f"{name}, gzip", len(packed), bound_of(len(body)))
+        await bench.hold(name, body, LONGEST_OF_LARGE)
+        await bench.hold(f"{name}, gzip", gzip.compress(body, 6), LONGEST_OF_LARGE, content_encoding="gzip")
 
 
 @ensureDeferred
 async def test_largest_translated_bodies(bench: Bench) -> None:
-    """The same where they are translated, which is done in one go."""
+    """The same where they are translated, which is done in steps."""
     await bench.begin()
     for name, make in BODIES.items():
         body = make().replace(b'"m"', b'"g"', 1)
-        await bench.ask(body)
-        bench.held(f"{name}, translated", len(body), LONGEST_TRANSLATED)
+        await bench.hold(f"{name}, translated", body, LONGEST_OF_LARGE)
+        await bench.hold(f"{name}, counted", body, LONGEST_OF_LARGE, path="/v1/messages/count_tokens")
 
 
 @ensureDeferred
@@ -207,8 +270,8 @@ async def test_bombs(bench: Bench) -> None:
         "gzip, gzip": gzip.compress(gzip.compress(zeros, 9)),
         "zstd, zstd": zstandard.compress(zstandard.compress(zeros)),
     }.items():
-        assert (await bench.ask(body, content_encoding=coding)).status in (400, 413), coding
-        bench.held(f"{coding} of too much", len(body), bound_of(len(body)))
+        answer = await bench.hold(f"{coding} of too much", body, LONGEST, content_encoding=coding)
+        assert answer.status in (400, 413), coding
 
 
 @ensureDeferred
@@ -228,10 +291,10 @@ async def test_largest_heads(bench: Bench) -> None:
         assert (await client.head()).status == 200, name
         client.reset()
         await wire.get(bench.daemon.port, "/healthz")
-        bench.held(name, len(head), LONGEST)
+        told(name, len(head), bench.meter.longest, LONGEST)
     bench.meter.begin()
     assert (await wire.get(bench.daemon.port, f"/{'x' * 60_000}")).status == 414
-    bench.held("a path of 60 KB", 60_000, LONGEST)
+    told("a path of 60 KB", 60_000, bench.meter.longest, LONGEST)
 
 
 @ensureDeferred
@@ -243,14 +306,14 @@ async def test_answers(bench: Bench) -> None:
     tiny = [*answers.start_frames(), *[answers.text_frame("x")] * 200_000, *answers.end_frames()]
     for name, frames in {"an event of 30 MB": large, "200,000 events": tiny}.items():
         bench.upstream.script(answers.stream(frames))
-        assert (await bench.ask(ask)).whole
-        bench.held(name, sum(map(len, frames)), bound_of(sum(map(len, frames))))
+        size = sum(map(len, frames))
+        assert (await bench.hold(name, ask, LONGEST_OF_LARGE, size)).whole
     whole = json.dumps(answers.message("x" * 30_000_000)).encode()
-    for name, body in {"a whole answer": whole, "the same, gzip": gzip.compress(whole, 1)}.items():
+    dense = gzip.compress(json.dumps(answers.message(os.urandom(15_000_000).hex())).encode(), 1)
+    for name, body in {"a whole answer": whole, "in gzip": gzip.compress(whole, 1), "dense": dense}.items():
         coding = {"content-encoding": "gzip"} if body is not whole else {}
         bench.upstream.script(answers.whole(body, headers=coding))
-        await bench.ask(wire.Message(model="m").encode())
-        bench.held(name, len(body), LONGEST_OF_LARGE)
+        await bench.hold(name, wire.Message(model="m").encode(), LONGEST_OF_LARGE, len(body))
 
 
 @ensureDeferred
@@ -259,8 +322,8 @@ async def test_stop_sequences(bench: Bench) -> None:
     await bench.begin()
     stops = [f"{number}".rjust(80, "x") for number in range(200)]
     bench.gemini.script(google.stream(*[google.said("x" * 60)] * 1000, google.said("", finish="STOP")))
-    await bench.ask(wire.Message(model="g", stream=True, more={"stop_sequences": stops}).encode())
-    bench.held("200 stop sequences", 16_000, LONGEST)
+    ask = wire.Message(model="g", stream=True, more={"stop_sequences": stops}).encode()
+    await bench.hold("200 stop sequences", ask, LONGEST, 16_000)
 
 
 @ensureDeferred

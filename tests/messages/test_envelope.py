@@ -237,3 +237,12 @@ class Bounds(SynchronousTestCase):
         self.assertEqual(error.message, "messages: there is a limit of 100,000 messages")
         read_envelope(body(messages=[said] * 100_000))
         read_envelope(body(messages=[{"role": "user", "content": '"role"' * 100_001}]))
+
+    def test_lists(self) -> None:
+        """Nothing takes as long to pass over as lists within lists."""
+        lists: Any = []
+        for _ in range(200):
+            lists = [lists]
+        error = self.assertRaises(ClaudeError, read_envelope, body(messages=[lists] * 5_000))
+        self.assertEqual((error.status, error.message), (400, "The request body has more than 1,000,000 lists"))
+        read_envelope(body(messages=[lists] * 4_900))

@@ -99,9 +99,20 @@ class EstimateTests(SynchronousTestCase):
         self.assertGreaterEqual(estimate_tokens(deep), 1)
 
     def test_masses_are_counted_by_length(self) -> None:
-        """A body of millions of values is not taken apart: nothing else would be served meanwhile."""
-        many = b'{"messages":[%b0]}' % (b"0," * 1_000_001)
-        self.assertEqual(estimate_tokens(many), tokens_of(many.decode()))
+        """A body of very many values is not taken apart: nothing else would be served meanwhile."""
+        for values in (b"0," * 80_001, b"[],{}," * 40_000, (b"[" * 400 + b"]" * 400 + b",") * 201):
+            many = b'{"messages":[%b0]}' % values
+            self.assertEqual(estimate_tokens(many), tokens_of(many.decode()))
+
+    def test_images_among_masses(self) -> None:
+        """Of such a body, too, an image's data is no text: the request would be found too large for every model."""
+        image = {"type": "image", "source": {"type": "base64", "data": "QUJD" * 500_000, "media_type": "image/png"}}
+        text = "a,b " * 50_000
+        for separators in ((",", ":"), (", ", ": ")):
+            body = json.dumps({"messages": [[image, text, image, text]]}, separators=separators).encode()
+            self.assertLess(abs(estimate_tokens(body) - 2 * IMAGE_TOKENS - 2 * tokens_of(text)), 100)
+        quoted = json.dumps({"messages": ['"data": "' + text * 2]}).encode()
+        self.assertLess(abs(estimate_tokens(quoted) - 2 * tokens_of(text)), 100)
 
     @settings(deadline=None)
     @given(

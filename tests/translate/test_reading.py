@@ -198,12 +198,17 @@ class BodyTests(SynchronousTestCase):
     def test_too_many(self) -> None:
         """What costs time for each is not read without bound: one request must not stop the daemon for all others."""
         blocks = [text("a")] * 60_000
+        offered = {"tool_references": [{"type": "tool_reference", "tool_name": "t"}] * 60_000}
+        found = {"type": "tool_search_tool_result", "tool_use_id": "a", "content": offered}
         for told in (
             refusal(*[user("a")] * 100_001),
             refusal(user(*blocks), assistant("b"), user(*blocks)),
             refusal(user("a"), system=[text("a")] * 100_000),
             refusal(user("a"), assistant(call("t")), user(result("t", blocks), *blocks)),
             refusal(user(*[{"type": "document", "source": {"type": "content", "content": blocks}}] * 2)),
+            refusal(user("a"), assistant(*[text("a", citations=[{"title": "b"}] * 60_000)] * 2)),
+            refusal(user("a"), assistant(*[found] * 2)),
+            refusal(user("a"), assistant({"type": "compaction", "tool_changes": [{"type": "tool_removal"}] * 100_000})),
         ):
             self.assertEqual(told, "messages: there is a limit of 100,000 messages and content blocks")
         self.assertEqual(len(read(user(*["a"] * 99_999)).turns[0].parts), 99_999)
@@ -214,6 +219,12 @@ class BodyTests(SynchronousTestCase):
         read(tools=tools[:1])
         self.assertIn("their schemas have more than", refusal(tools=tools))
         self.assertIn("1,000,000 objects", refusal(user("{" * 1_000_001)))
+        tools = [{"name": f"t{number}", "input_schema": {}} for number in range(10_001)]
+        self.assertEqual(len(read(tools=tools[1:]).tools), 10_000)
+        self.assertEqual(refusal(tools=tools), "tools: there is a limit of 10,000 tools")
+        for odd in ([[]] * 50_001, [0] * 500_002, "," * 500_001):
+            self.assertIn("too many values", refusal(user("a"), assistant({"type": "odd", "a": odd})))
+        read(user("a"), assistant({"type": "odd", "a": "[," * 40_000}))
         self.assertIn("more than 1,000 members", refusal(**{f"odd{number}": 1 for number in range(1001)}))
 
     def test_claude_code(self) -> None:

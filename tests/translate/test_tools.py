@@ -164,6 +164,17 @@ class ServerToolTests(SynchronousTestCase):
         )
         self.assertEqual(names(said), ["a"])
 
+    def test_searches_without_end(self) -> None:
+        """Offering all of many tools again and again costs nothing the second time."""
+        search = {"type": "tool_search_tool_bm25", "name": "tool_search_tool_bm25"}
+        found = change("addition", type="tool_definition", definition=search)
+        said = read(
+            user("go"),
+            system(*[found] * 20_000),
+            tools=[tool(f"t{number}", defer_loading=True) for number in range(9_999)],
+        )
+        self.assertEqual(len(names(said)), 9_999)
+
 
 class DeferredTests(SynchronousTestCase):
     """Tools that come into a conversation later, or leave it."""

@@ -20,18 +20,21 @@ from claudeproxyd.executors.gemini.models import entry, read_page
 from claudeproxyd.executors.google import authorization
 from claudeproxyd.executors.http import EVENT_STREAM, MAX_WHOLE_ANSWER, HTTPExecutor
 from claudeproxyd.executors.responses import BufferedResponse, LocalStream, ParsedMessage
+from claudeproxyd.executors.turns import in_turns
 from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
 from claudeproxyd.messages.reader import MalformedAnswer
+from claudeproxyd.messages.threads import continues_thread
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import Failure, Phase
+from claudeproxyd.steps import at_once
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
 from claudeproxyd.translate.gemini.policy import POLICY
-from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
+from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translation
 from claudeproxyd.translate.gemini.responses import MAX_TOKENS
-from claudeproxyd.translate.reading import read_conversation
+from claudeproxyd.translate.reading import reading
 from claudeproxyd.translate.signatures import Signatures
 
 if TYPE_CHECKING:
@@ -42,10 +45,14 @@ if TYPE_CHECKING:
     from claudeproxyd.executors.services import Services
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
     from claudeproxyd.leases import Credential, Route
+    from claudeproxyd.steps import Steps
     from claudeproxyd.upstream.client import Response
 
 #: Of a stream: server-sent events, or the JSON array that Google sends where ``alt=sse`` got lost on the way.
 _STREAMED = (EVENT_STREAM, b"application/json")
+
+#: Bytes of a request that takes more than milliseconds to translate.
+_LARGE_BYTES = 1_048_576
 
 _JSON = ((b"content-type", b"application/json"),)
 
@@ -76,13 +83,19 @@ class GeminiExecutor(HTTPExecutor):
             (f"HARM_CATEGORY_{category}", threshold) for category, threshold in own.safety_settings.items()
         ]
 
-    def prepare(self, request: ApiRequest, route: Route) -> GeminiRequest:
-        """Translate the request. Raises Unsupported."""
-        return self._translate(request, route, request.envelope.body)
+    def prepare(self, request: ApiRequest, route: Route) -> GeminiRequest | None:
+        """Translate the request. Raises Unsupported.
+
+        A large one is left to its attempts, which can give others a turn: None.
+        """
+        body = request.envelope.body
+        if len(body) > _LARGE_BYTES and not continues_thread(body):
+            return None
+        return at_once(self._translation(request, route, body))
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
-        request = self._request(attempt)
+        request = await self._request(attempt)
         if request.empty:
             return self._empty(attempt, request)
         with self._outcomes(attempt):
@@ -101,7 +114,7 @@ class GeminiExecutor(HTTPExecutor):
 
     async def count_tokens(self, attempt: Attempt) -> IBufferedResponse:
         """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""
-        body = self._request(attempt).count_body
+        body = (await self._request(attempt)).count_body
         with self._outcomes(attempt):
             response = await self._send(
                 attempt, self._target(attempt, "countTokens"), self._authorization(attempt.secret), body
@@ -148,13 +161,15 @@ class GeminiExecutor(HTTPExecutor):
             streamed=streamed,
         )
 
-    def _translate(self, request: ApiRequest, route: Route, body: bytes, *, signed: bool = True) -> GeminiRequest:
+    def _translation(
+        self, request: ApiRequest, route: Route, body: bytes, *, signed: bool = True
+    ) -> Steps[GeminiRequest]:
         """*signed*: with what Google has signed. Raises Unsupported."""
-        version = value_of(request.headers, b"anthropic-version") or DEFAULT_VERSION
-        return translate(
-            read_conversation(
-                body, family=self.family if signed else "", policy=POLICY, version=version.decode("latin-1")
-            ),
+        version = (value_of(request.headers, b"anthropic-version") or DEFAULT_VERSION).decode("latin-1")
+        family = self.family if signed else ""
+        conversation = yield from reading(body, family=family, policy=POLICY, version=version)
+        translated = yield from translation(
+            conversation,
             Terms(
                 model=route.model,
                 max_output_tokens=route.max_output_tokens,
@@ -165,20 +180,23 @@ class GeminiExecutor(HTTPExecutor):
             ),
             self.services.signatures if signed else Signatures(self.services.now),
         )
+        return translated
 
-    def _request(self, attempt: Attempt) -> GeminiRequest:
+    async def _request(self, attempt: Attempt) -> GeminiRequest:
         """What was prepared for the attempt's route. Raises AttemptFailed."""
         signed, prepared = attempt.body is None, attempt.prepared
         if signed and isinstance(prepared, GeminiRequest):
             return prepared
-        # An upstream refused signatures: none that are remembered, or stand beside a search, go up either. Or a reload
-        # has made this provider one of Google's while the request waited for it.
+        # It is large. Or an upstream refused signatures: none that are remembered, or stand beside a search, go up
+        # either. Or a reload has made this provider one of Google's while the request waited for it.
         asked = attempt.request
+        steps = self._translation(asked, attempt.route, attempt.body or asked.envelope.body, signed=signed)
         try:
-            return self._translate(asked, attempt.route, attempt.body or asked.envelope.body, signed=signed)
+            attempt.prepared = translated = await in_turns(steps, self.services.clock)
         except Unsupported as e:
             reason = str(e).encode()
             raise self.judge.failed(attempt, phase=Phase.CONNECT, failure=Failure.UNSUPPORTED, body=reason) from None
+        return translated
 
     # -- down
 

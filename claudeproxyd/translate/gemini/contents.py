@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.messages.url_sources import GOOGLE_DOMAINS, objection, refusal
+from claudeproxyd.steps import STEP
 from claudeproxyd.translate.conversation import Media, ProviderBlock, Text, Thought, ToolResult, ToolUse
 from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.gemini.searches import read_record
@@ -22,6 +23,7 @@ from claudeproxyd.translate.gemini.searches import read_record
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Part, Turn
     from claudeproxyd.translate.gemini.models import ModelCapabilities
     from claudeproxyd.translate.names import ToolNames
@@ -72,7 +74,7 @@ class ContentWriter:
         self._names = names
         self._lookup = signatures.lookup
 
-    def write(self, turns: Sequence[Turn], digest: ConversationDigest) -> list[dict[str, Any]]:
+    def write(self, turns: Sequence[Turn], digest: ConversationDigest) -> Steps[list[dict[str, Any]]]:
         """Return one content a turn; the neighbours of one of which nothing is left are joined. *digest* is updated
         with each.
 
@@ -89,7 +91,13 @@ class ContentWriter:
                 _add(contents, "user", parts)
             else:
                 must_sign = self._capabilities.signed_calls and number > present
-                _add(contents, "model", list(self._said_by_model(turn.parts, must_sign, digest)))
+                parts = []
+                for part in self._said_by_model(turn.parts, must_sign, digest):
+                    parts.append(part)
+                    if not len(parts) % STEP:
+                        yield
+                _add(contents, "model", parts)
+            yield
             digest.update(turn)
         return contents
 

@@ -10,6 +10,7 @@ from zope.interface import implementer
 
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.interfaces import IPrepared
+from claudeproxyd.steps import at_once
 from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.gemini.contents import ContentWriter
 from claudeproxyd.translate.gemini.models import capabilities_of
@@ -21,6 +22,7 @@ from claudeproxyd.translate.signatures import ConversationDigest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Conversation, Tool, WebSearch
     from claudeproxyd.translate.gemini.models import ModelCapabilities
     from claudeproxyd.translate.signatures import Signatures
@@ -88,6 +90,11 @@ def translate(conversation: Conversation, terms: Terms, signatures: Signatures) 
 
     A conversation without ``max_tokens``, which is to be counted only, may end in a prefill.
     """
+    return at_once(translation(conversation, terms, signatures))
+
+
+def translation(conversation: Conversation, terms: Terms, signatures: Signatures) -> Steps[GeminiRequest]:
+    """:func:`translate` in steps; the longest are the digest of a large text and the encoding."""
     if conversation.is_prefilled and conversation.max_tokens is not None:
         raise Unsupported("This model does not support assistant message prefill")
     capabilities = capabilities_of(terms.model)
@@ -97,13 +104,13 @@ def translate(conversation: Conversation, terms: Terms, signatures: Signatures) 
     system = [{"text": text} for text in conversation.system]
     if system and capabilities.system_instruction:
         body["systemInstruction"] = {"parts": system}
-    _add_tools(body, conversation, capabilities, terms, names, warnings)
+    yield from _add_tools(body, conversation, capabilities, terms, names, warnings)
     digest = ConversationDigest(conversation.system)
     circulates = _CIRCULATES in body.get("toolConfig", ())
     writer = ContentWriter(
         capabilities, terms.on_vertex, names, signatures, circulates=circulates, places=terms.url_sources
     )
-    contents = body["contents"] = writer.write(conversation.turns, digest)
+    contents = body["contents"] = yield from writer.write(conversation.turns, digest)
     if not capabilities.system_instruction:
         contents[0]["parts"][:0] = system
     if config := _generation_config(conversation, capabilities, terms, warnings):
@@ -112,6 +119,7 @@ def translate(conversation: Conversation, terms: Terms, signatures: Signatures) 
         body["safetySettings"] = [
             {"category": category, "threshold": threshold} for category, threshold in terms.safety_settings
         ]
+    yield
     return GeminiRequest(
         body=_encode(body),
         names=names,
@@ -135,14 +143,18 @@ def _add_tools(
     terms: Terms,
     names: ToolNames,
     warnings: list[str],
-) -> None:
+) -> Steps[None]:
     """``tools`` and ``toolConfig``."""
     choice = conversation.tool_choice
     search = conversation.web_search if choice.kind != "none" else None
     tools: list[dict[str, Any]] = []
     config: dict[str, Any] = {}
     if conversation.tools:
-        tools.append({"functionDeclarations": [_declaration(tool, capabilities, names) for tool in conversation.tools]})
+        declarations = []
+        for tool in conversation.tools:
+            declarations.append(_declaration(tool, capabilities, names))
+            yield
+        tools.append({"functionDeclarations": declarations})
         if not choice.parallel:
             warnings.append("tool_choice.disable_parallel_tool_use: this model may call several tools at once")
     if search is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, ensureDeferred
 from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
@@ -83,6 +84,15 @@ WHOLE = said({"text": "Hello"}, finish="STOP")
 OVERLOADED = error(503, "UNAVAILABLE", "The model is overloaded. Please try again later.")
 
 
+class _Ticking(Clock):
+    """A clock for work that takes a second a look."""
+
+    def seconds(self) -> float:
+        """One later each time."""
+        self.rightNow += 1
+        return self.rightNow
+
+
 class GeminiTestCase(ExecutorTestCase):
     """Requests that have been translated for it."""
 
@@ -93,7 +103,8 @@ class GeminiTestCase(ExecutorTestCase):
         members = {**ASKED, "stream": call.pop("stream", False), **call.pop("body", {})}
         made = super().attempt(secret, model, body=json.dumps(members).encode(), **call)
         made.prepared = self.executor.prepare(made.request, made.route)
-        verifyObject(IPrepared, made.prepared)
+        if made.prepared is not None:
+            verifyObject(IPrepared, made.prepared)
         return made
 
     def message(self, *answer: Any, **options: Any) -> dict[str, Any]:
@@ -188,6 +199,35 @@ class Up(GeminiTestCase):
         """What Google cannot be told is named before any attempt."""
         made = ExecutorTestCase.attempt(self, body=json.dumps({**ASKED, "safeguards": {"a": 1}}).encode())
         self.assertIn("safeguards", self.unsupported(made.request, made.route) or "")
+
+    def test_large(self) -> None:
+        """A large request is translated with its first attempt, with turns for others in between, and kept."""
+        self.executor.services = replace(self.executor.services, clock=_Ticking())
+        attempt = self.attempt(body={"messages": [{"role": "user", "content": "a" * 2_000_000}]})
+        self.assertIsNone(attempt.prepared)
+        sent = ensureDeferred(self.executor.messages(attempt))
+        self.assertEqual(self.net.reactor.tcpClients, [])
+        self.executor.services.clock.pump([1] * 9)
+        wire = self.net.accept()
+        self.assertGreater(len(wire.taken()), 2_000_000)
+        self.assertIsNotNone(attempt.prepared)
+        sent.addErrback(lambda _: None)
+        sent.cancel()
+
+    def test_large_cannot_be_carried(self) -> None:
+        """What is wrong with a large one is known by its first attempt."""
+        attempt = self.attempt(
+            body={"safeguards": {"a": 1}, "messages": [{"role": "user", "content": "a" * 2_000_000}]}
+        )
+        failure = self.result(ensureDeferred(self.executor.messages(attempt)))
+        self.assertEqual((failure.outcome.kind, failure.outcome.then), (Kind.UNSUPPORTED, Then.NEXT_ROUTE))
+        self.assertIn("safeguards", failure.outcome.reason)
+
+    def test_large_thread(self) -> None:
+        """Of a thread that goes on elsewhere its client has to know at once."""
+        large = {**ASKED, "thread": {"type": "continue"}, "messages": [{"role": "user", "content": "a" * 2_000_000}]}
+        made = ExecutorTestCase.attempt(self, body=json.dumps(large).encode())
+        self.assertIn("thread", self.unsupported(made.request, made.route) or "")
 
     def test_thinking_of_the_route(self) -> None:
         """A route may leave it to the model how much it thinks where the client does not say."""

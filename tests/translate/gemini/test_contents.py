@@ -9,6 +9,7 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.errors import Unsupported
+from claudeproxyd.steps import at_once
 from claudeproxyd.translate.conversation import (
     Media,
     Part,
@@ -55,7 +56,9 @@ class ContentsTestCase(SynchronousTestCase):
     ) -> list[dict[str, Any]]:
         names = ToolNames(64, "A-Za-z0-9_", "A-Za-z_")
         writer = ContentWriter(capabilities_of(model), on_vertex, names, self.signatures, circulates=circulates)
-        written: list[dict[str, Any]] = json.loads(msgspec.json.encode(writer.write(turns, ConversationDigest())))
+        written: list[dict[str, Any]] = json.loads(
+            msgspec.json.encode(at_once(writer.write(turns, ConversationDigest())))
+        )
         return written
 
     def parts(self, *parts: Part, **options: Any) -> list[dict[str, Any]]:

@@ -1,0 +1,31 @@
+"""Long work on the reactor, with turns for everybody else in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.task import deferLater
+
+from claudeproxyd.sockets import NEXT_TURN
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from claudeproxyd.steps import Result, Steps
+
+SLICE = 0.01
+"""Seconds of work in one turn of the reactor, where its steps are short."""
+
+
+async def in_turns(steps: Steps[Result], clock: IReactorTime) -> Result:
+    """What *steps* come to; raises what they do. What is short is done at once."""
+    until = clock.seconds() + SLICE
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: Result = done.value
+            return result
+        if clock.seconds() >= until:
+            await deferLater(clock, NEXT_TURN)
+            until = clock.seconds() + SLICE

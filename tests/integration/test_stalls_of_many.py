@@ -1,0 +1,122 @@
+"""Nothing holds the reactor for long that there may be many of: connections, waiting requests, credentials, models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import ensureDeferred as start
+from twisted.internet.defer import gatherResults
+
+from tests.integration.conftest import StartDaemon
+from tests.integration.support import answers, wire
+from tests.integration.support.daemon import provider
+from tests.integration.support.stalls import LONGEST, LONGEST_OF_LARGE, Meter, told
+from tests.integration.support.upstream import Answer, Exchange, Upstream
+
+CONNECTIONS = 2_000
+CREDENTIALS = 1_000
+
+
+class Listing(Upstream):
+    """An upstream that lists 5,000 models, on pages of less than 1 MiB."""
+
+    def answer_for(self, exchange: Exchange) -> Answer:
+        """See :class:`Upstream`."""
+        if not exchange.request.path.startswith("/v1/models"):
+            return super().answer_for(exchange)
+        listed = [{"id": f"model-{number}", "type": "model", "display_name": "x" * 100} for number in range(5_000)]
+        return answers.whole(json.dumps({"data": listed, "has_more": False}).encode())
+
+
+@ensureDeferred
+async def test_connections(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
+    """As many connections as may be, whose requests all come at once.
+
+    A turn of the reactor deals with whatever is there, and none of these requests holds it for long.
+    """
+    meter = Meter(tmp_path)
+    upstream.script(answers.whole())
+    limit = f"max_connections = {CONNECTIONS}\n"
+    daemon = await start_daemon(provider(upstream), server=limit, env=meter.env)
+    body = wire.Message().encode()
+    head = "POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    meter.begin()
+    clients = [await wire.Wire.connect(daemon.port) for _ in range(CONNECTIONS)]
+    told("2,000 connections begin", 0, meter.longest, LONGEST)
+    for client in clients:
+        client.send(request[:-1])
+    meter.begin()
+    for client in clients:
+        client.send(request[-1:])
+    got = await gatherResults([start(client.head(60)) for client in clients])
+    assert {answer.status for answer in got} <= {200, 529}
+    told("one of 2,000 requests at once", len(request), meter.longest / CONNECTIONS, 0.001)
+    for client in clients:
+        client.reset()
+
+
+@ensureDeferred
+async def test_waiting_requests(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
+    """A full queue, all of which may go on at one moment: none of them holds the others up."""
+    meter = Meter(tmp_path)
+    later = answers.error(429, "rate_limit_error", "later", **{"retry-after": "10"})
+    upstream.script(later, answers.whole())
+    daemon = await start_daemon(provider(upstream), env=meter.env)
+    body = wire.Message().encode()
+    asked = []
+    for waiting in (1, 1_000):
+        asked += [start(wire.post(daemon.port, body, within=60)) for _ in range(waiting - len(asked))]
+        while b"pool_waiting_requests{} %d.0\n" % waiting not in (await daemon.admin_get("/metrics")).body:
+            pass
+    meter.begin()
+    assert {answer.status for answer in await gatherResults(asked)} == {200}
+    told("one of 1,000 waiting requests", len(body), meter.longest / 1_000, 0.001)
+
+
+@ensureDeferred
+async def test_captures(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
+    """Captures of the largest bodies, up and down, as a whole."""
+    meter = Meter(tmp_path)
+    capture = f'[capture]\nwhen = "always"\nmax_bytes = 33_554_432\ndirectory = "{tmp_path / "captures"}"\n'
+    upstream.script(answers.whole(json.dumps(answers.message("sk-a " * 6_000_000)).encode()))
+    daemon = await start_daemon(provider(upstream) + capture, env=meter.env)
+    body = wire.Message(more={"messages": [{"role": "user", "content": "token " * 5_000_000}]}).encode()
+    longest = 1e9
+    for _ in range(3):
+        meter.begin()
+        assert (await wire.post(daemon.port, body, within=60)).status == 200
+        await wire.get(daemon.port, "/healthz")
+        longest = min(longest, meter.longest)
+    told("captures of 30 MB", len(body), longest, LONGEST_OF_LARGE)
+
+
+@ensureDeferred
+async def test_pages(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
+    """The admin's pages and the list of models, with as many of each as there may be."""
+    listing = Listing()
+    await listing.start()
+    meter = Meter(tmp_path)
+    upstream.script(answers.whole())
+    keys = [f"key-{number}" for number in range(CREDENTIALS)]
+    daemon = await start_daemon(provider(upstream, *keys) + provider(listing, name="listing"), env=meter.env)
+    for number in range(300):
+        await wire.post(daemon.port, wire.Message(model=f"model-{number}").encode())
+    for path in ("/admin/v1/pool", "/admin/", "/metrics"):
+        longest = 1e9
+        for _ in range(3):
+            meter.begin()
+            answer = await daemon.admin_get(path)
+            await wire.get(daemon.port, "/healthz")
+            longest = min(longest, meter.longest)
+        assert answer.status == 200, path
+        told(path, len(answer.body), longest, LONGEST)
+    for path in ("/v1/models", "/v1/models?limit=1000", "/v1/models?limit=1000&after_id=model-3000"):
+        meter.begin()
+        answer = await wire.get(daemon.port, path, wire.VERSION)
+        await wire.get(daemon.port, "/healthz")
+        assert answer.json["data"], path
+        told(path, len(answer.body), meter.longest, LONGEST)
+    await listing.stop()
