@@ -252,9 +252,18 @@ class FakeExecutor:
         self.losses: list[str] = []
         """What it warns of, where it translates."""
         self.asked = 0
+        self.preparing: Deferred[None] | None = None
+        """What its preparation waits for, where it is not done at once."""
 
     def prepare(self, request: Any, route: Any) -> Any:
         self.asked += 1
+        return self._prepared() if self.preparing is None else self._prepare(self.preparing)
+
+    async def _prepare(self, preparing: Deferred[None]) -> FakePrepared | None:
+        await preparing
+        return self._prepared()
+
+    def _prepared(self) -> FakePrepared | None:
         if self.refuses is not None:
             raise Unsupported(self.refuses)
         return FakePrepared(self.losses) if self.losses else None
