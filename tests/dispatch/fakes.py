@@ -36,12 +36,12 @@ from claudeproxyd.interfaces import (
     IStreamingResponse,
     IUsageSink,
 )
-from claudeproxyd.leases import Candidate, Credential, Exhausted, LeaseRequest
+from claudeproxyd.leases import Candidate, Credential, Exhausted, Exhaustion, LeaseRequest
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.observe.usage import UsageRecord
-from claudeproxyd.outcomes.types import ErrorAnswer, Outcome
+from claudeproxyd.outcomes.types import ErrorAnswer, Kind, Outcome
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
 
@@ -376,7 +376,7 @@ class FakePool(PoolWithoutOperators):
         self.lease_requests: list[LeaseRequest] = []
         self.waiting: list[Deferred[Any]] = []
         self.hold = False
-        self.reason = "quota"
+        self.reason: Kind | Exhaustion = Kind.QUOTA
         self.soonest: float | None = None
         self.odds = 1.0
         """Of each failure: how likely it was the place's."""
@@ -391,7 +391,7 @@ class FakePool(PoolWithoutOperators):
     def lease(self, lease_request: Any) -> Deferred[Any]:
         self.lease_requests.append(lease_request)
         if self.hold and not lease_request.may_wait:
-            return fail(Exhausted("busy", None))
+            return fail(Exhausted(Exhaustion.BUSY, None))
         if self.hold:
             waiting: Deferred[Any] = Deferred()
             self.waiting.append(waiting)

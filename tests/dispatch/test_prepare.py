@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.interfaces import ILease
-from claudeproxyd.leases import Exhausted, LeaseRequest
+from claudeproxyd.leases import Exhausted, Exhaustion, LeaseRequest
 from tests.dispatch.fakes import FakeAccount, FakeBuffered, FakePool, House, Served
 
 
@@ -65,7 +65,7 @@ class Prepare(SynchronousTestCase):
         self.assertEqual(self.asked, [1, 1, 1])
         self.assertEqual([route.provider for route in self.pool.lease_requests[-1].routes], ["p", "r"])
         self.assertTrue(self.pool.lease_requests[-1].may_wait)
-        self.pool.waiting.pop().errback(Exhausted("busy", 1.0))
+        self.pool.waiting.pop().errback(Exhausted(Exhaustion.BUSY, 1.0))
         self.assertEqual(served.told[0], 429)
 
     def test_none(self) -> None:
