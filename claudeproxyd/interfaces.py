@@ -132,11 +132,13 @@ class IExecutor(Interface):
     kind: str = Attribute("the provider kind: anthropic, gemini …")
     family: str = Attribute("whose error dialect and signatures it has: anthropic, google, openai, bedrock")
 
-    def prepare(request: ApiRequest, route: Route) -> IPrepared | None:
-        """What *request* is in the words of *route*'s upstream; None where its body goes up as it is. Does no I/O.
+    def prepare(request: ApiRequest, route: Route) -> IPrepared | Awaitable[IPrepared | None] | None:
+        """Return *request* in the words of *route*'s upstream, or None where its body goes up as it is. Does no I/O.
 
-        Asked once for each route, when it is its turn, or before the request has to wait; attempts on that route get
-        the result as ``attempt.prepared``. Raises :class:`~claudeproxyd.errors.Unsupported`: it cannot be said there.
+        Called once for each route, when it is its turn, or before the request has to wait; attempts on that route get
+        the result as ``attempt.prepared``. What takes more than a few milliseconds is an awaitable of the result, which
+        gives others a turn on the way; dispatch awaits it at once, and cancels it when the client leaves. Raises
+        :class:`~claudeproxyd.errors.Unsupported`, at once or when awaited: it cannot be said there.
         """
 
     def messages(attempt: Attempt) -> Awaitable[IBufferedResponse | IStreamingResponse]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from claudeproxyd.interfaces import ILease, ISecretSource
-    from claudeproxyd.outcomes.types import Outcome
+    from claudeproxyd.outcomes.types import Kind, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +83,25 @@ class LeaseRequest:
     """The latest moment to wait for, on the reactor's clock."""
 
 
+class Exhaustion(Enum):
+    """Why the pool has no candidate, where that is due to no outcome; by the names that logs and metrics see."""
+
+    NONE = "none"
+    """There is no such credential."""
+    DISABLED = "disabled"
+    """Operators took all of them out of service."""
+    BUSY = "busy"
+    """All have as many requests as they may now."""
+    QUEUE_FULL = "queue_full"
+    """Too many requests are waiting for one."""
+
+
 class Exhausted(Exception):
     """The pool has no candidate now, and none soon enough to wait for."""
 
-    def __init__(self, reason: str, ready_in: float | None) -> None:
-        super().__init__(reason, ready_in)
+    def __init__(self, reason: Kind | Exhaustion, ready_in: float | None) -> None:
+        super().__init__(reason.value, ready_in)
         self.reason = reason
-        """Why: an outcome's name, ``none`` where there is no such credential, ``disabled`` where operators took all out
-        of service, ``busy``, or ``queue_full``."""
+        """The outcome that the deciding cooldown is due to, or what else there is to say."""
         self.ready_in = ready_in
         """Seconds to the earliest expiry, or None when it is unknown."""

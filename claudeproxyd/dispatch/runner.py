@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
@@ -161,7 +162,7 @@ class RequestRunner:
             in_tool_loop=len(routes) > 1 and in_tool_loop(envelope.messages),
         )
 
-    def _prepare(self, route: Route) -> bool:
+    async def _prepare(self, route: Route) -> bool:
         """Return whether *route* can carry the request and has a window for it; prepare the request for it, once.
 
         Raises RequestFailed where it could, had the client brought the whole conversation: which it does when told so.
@@ -172,6 +173,8 @@ class RequestRunner:
             return True
         try:
             prepared = self._services.executors[route.provider].prepare(self._request, route)
+            if isinstance(prepared, Awaitable):
+                prepared = await prepared
         except Unsupported as e:
             reason = str(e)
             if continues_thread(self._body.data):
@@ -209,7 +212,7 @@ class RequestRunner:
                 lease = await self._services.pool.lease(wanted)
                 route, carries = lease.candidate.route, False
                 try:
-                    carries = self._prepare(route)
+                    carries = await self._prepare(route)
                 finally:
                     if not carries:
                         lease.return_unused()
@@ -225,7 +228,7 @@ class RequestRunner:
     async def _wait(self, wanted: LeaseRequest) -> ILease:
         """Return a lease as soon as there is one; no request waits for a route that cannot carry it."""
         services = self._services
-        wanted.routes = [route for route in wanted.routes if self._prepare(route)]
+        wanted.routes = [route for route in wanted.routes if await self._prepare(route)]
         granted = services.pool.lease(wanted)
         waits = not granted.called
         since = services.clock.seconds() if waits else 0.0
@@ -296,6 +299,8 @@ class RequestRunner:
         request, (route, credential) = self._request, lease.candidate
         executor = self._services.executors[route.provider]  # once: the one after a reload may not know the credential
         prepared = self._body.prepared[route]
+        if prepared is not None and prepared.warnings:
+            self._services.note_losses(request.principal.name, route.provider, prepared.warnings)
         secret = credential.source.present() or await credential.source.refresh()
         while True:
             self.log.attempts += 1
@@ -326,7 +331,6 @@ class RequestRunner:
         log.provider = provider
         log.credential = attempt.credential.name
         log.model_served = attempt.model
-        prepared = attempt.prepared
         attempt.started = services.clock.seconds()
         outcome = CANCELLED
         response: IUpstreamResponse | None = None
@@ -336,10 +340,6 @@ class RequestRunner:
                 response = answered = await sent
             finally:
                 log.attempts = attempt.number
-                if prepared is None and attempt.prepared is not None and attempt.body is None and self._body.data:
-                    self._body.keep(attempt.route, attempt.prepared)  # it is large, and was left to the attempt
-                if attempt.prepared is not None and attempt.prepared.warnings:
-                    services.note_losses(self._request.principal.name, provider, attempt.prepared.warnings)
             log.first_byte = attempt.head_at
             headers = [*answered.headers, *self._own_headers()]
             if IStreamingResponse.providedBy(answered):

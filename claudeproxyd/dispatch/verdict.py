@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from claudeproxyd.account_ids import without_accounts, without_accounts_data
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError, type_in
+from claudeproxyd.leases import Exhaustion
 from claudeproxyd.outcomes.bodies import error_message
 from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Kind, Scope
 
@@ -16,10 +17,8 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Pool
     from claudeproxyd.leases import Exhausted
 
-#: The client's own doing: nobody else would answer otherwise.
-_CLIENTS = (Kind.CLIENT_FAULT, Kind.TOO_LARGE, Kind.UNSUPPORTED, Kind.MODEL_FAULT, Kind.RECTIFY)
-#: Our credentials' doing; never a 401, the client's key was fine.
-_OURS = {
+#: What is wrong with our credentials. Never a 401: the client's key was fine.
+_CREDENTIAL_FAULTS = {
     Kind.AUTH: "were refused by the provider",
     Kind.BILLING: "have no credit left with the provider",
     Kind.PERMISSION: "may not use this model",
@@ -30,8 +29,8 @@ _USEFUL = (Kind.CLIENT_FAULT, Kind.MODEL_FAULT, Kind.RECTIFY, Kind.QUOTA, Kind.O
 #: … that is not of these: they say something of one candidate, and count where there is nothing else.
 _OF_ONE_CANDIDATE = (Kind.UNSUPPORTED, Kind.TOO_LARGE, Kind.MODEL_UNAVAILABLE)
 
-LONGEST_RELAYED = 65_536
-"""Bytes of an upstream's answer that is relayed; of a longer one only the sentence is told."""
+MAX_RELAYED_BYTES = 65_536
+"""Bytes of an upstream's error that is relayed; of a longer one only the sentence is told."""
 
 _RETRY_AFTER = (b"retry-after", b"retry-after-ms", b"x-should-retry")
 
@@ -51,37 +50,44 @@ class RequestFailed(Exception):
 def final_error(
     model: str, failures: Sequence[AttemptFailed], exhausted: Exhausted | None, ready_in: float | None, settings: Pool
 ) -> RequestFailed:
-    """The most useful thing that can be said after these failures, or after none: the pool had nothing to offer."""
+    """Return the most useful error after these *failures*, or after none, where the pool had nothing to offer.
+
+    *ready_in* is in how many seconds something may be ready; None: unknown.
+    """
     if not failures:
         assert exhausted is not None
         return _nothing_to_offer(model, exhausted, settings)
     failure = _most_useful(failures)
-    if exhausted is not None and _others_rest(failure.outcome.kind, exhausted):
+    if exhausted is not None and _others_may_have_it(failure.outcome.kind, exhausted):
         return _nothing_to_offer(model, exhausted, settings)
-    return _presentable(_of(failure, model, ready_in, settings), failure)
+    return _presentable(_after_failure(failure, model, ready_in, settings), failure)
 
 
-def _of(failure: AttemptFailed, model: str, ready_in: float | None, settings: Pool) -> RequestFailed:
-    """What the one failure comes to that the client is told of."""
+def _after_failure(failure: AttemptFailed, model: str, ready_in: float | None, settings: Pool) -> RequestFailed:
+    """Return the error for one failure, by its outcome's kind."""
     kind = failure.outcome.kind
-    if kind in _CLIENTS:
-        return _clients(failure)
-    if kind is Kind.MODEL_UNAVAILABLE:
-        return _plain(kind, 404, _upstreams_words(failure) or f"model: {model}")
-    if kind is Kind.QUOTA:
-        return _later(kind, 429, f"All credentials for {model} have used up their quota", ready_in, settings)
-    if kind in _OURS:
-        return _ours(kind, model, ready_in, settings)
-    if kind is Kind.INTERNAL:
-        return _later(kind, 503, f"The gateway failed: {failure.outcome.reason}", 1.0, settings)
-    if kind is Kind.OVERLOADED:
-        later = _later(kind, 529, _upstreams_words(failure) or "Overloaded", ready_in, settings)
-        return RequestFailed(later.error, _without_retry_after(failure.answer, later.error.status), kind.value)
-    return _failed(failure, ready_in, settings)
+    match kind:
+        case Kind.CLIENT_FAULT | Kind.TOO_LARGE | Kind.UNSUPPORTED | Kind.MODEL_FAULT | Kind.RECTIFY:
+            return _request_fault(failure)
+        case Kind.MODEL_UNAVAILABLE:
+            return _without_wait(kind, 404, _upstreams_words(failure) or f"model: {model}")
+        case Kind.QUOTA:
+            return _with_wait(kind, 429, f"All credentials for {model} have used up their quota", ready_in, settings)
+        case Kind.AUTH | Kind.BILLING | Kind.PERMISSION | Kind.LOCATION:
+            return _credential_fault(kind, model, ready_in, settings)
+        case Kind.INTERNAL:
+            return _with_wait(kind, 503, f"The gateway failed: {failure.outcome.reason}", 1.0, settings)
+        case Kind.OVERLOADED:
+            failed = _with_wait(kind, 529, _upstreams_words(failure) or "Overloaded", ready_in, settings)
+            return RequestFailed(failed.error, _without_retry_after(failure.answer, failed.error.status), kind.value)
+        case Kind.TRANSIENT | Kind.BROKEN_STREAM | Kind.STALE | Kind.CONFIGURATION | Kind.CANCELLED | Kind.OK:
+            return _upstream_fault(failure, ready_in, settings)
+        case _:
+            assert_never(kind)
 
 
 def broken_off(failure: AttemptFailed) -> RequestFailed:
-    """A message that the client has part of, and that nobody can go on with."""
+    """Return the error for a stream that failed after message commit: no other credential can continue it."""
     outcome, answer = failure.outcome, failure.answer
     if answer is not None:
         words = _upstreams_words(failure) or "The upstream failed"
@@ -92,6 +98,7 @@ def broken_off(failure: AttemptFailed) -> RequestFailed:
 
 
 def _most_useful(failures: Sequence[AttemptFailed]) -> AttemptFailed:
+    """Return the failure that the client is told of."""
     for kind in _USEFUL:
         for failure in failures:
             if failure.outcome.kind is kind:
@@ -100,24 +107,24 @@ def _most_useful(failures: Sequence[AttemptFailed]) -> AttemptFailed:
     return (others or failures)[-1]
 
 
-def _others_rest(kind: Kind, exhausted: Exhausted) -> bool:
-    """Whether a model that is unavailable where it was asked for may be there where nobody could be asked."""
-    return kind is Kind.MODEL_UNAVAILABLE and exhausted.ready_in is not None and exhausted.reason != kind.value
+def _others_may_have_it(kind: Kind, exhausted: Exhausted) -> bool:
+    """Return whether a candidate that is cooling, and so was not asked, might still have the model."""
+    return kind is Kind.MODEL_UNAVAILABLE and exhausted.ready_in is not None and exhausted.reason is not kind
 
 
-def _clients(failure: AttemptFailed) -> RequestFailed:
-    """Verbatim where an Anthropic upstream said it; else its words under our status."""
+def _request_fault(failure: AttemptFailed) -> RequestFailed:
+    """Return the upstream's error as it is where it is Claude-shaped; else its words under our status."""
     kind, answer = failure.outcome.kind, failure.answer
     if answer is None:
         status = {Kind.TOO_LARGE: 413, Kind.MODEL_FAULT: 502}.get(kind, 400)
-        return _plain(kind, status, failure.outcome.reason or kind.value)
+        return _without_wait(kind, status, failure.outcome.reason or kind.value)
     status = 413 if kind is Kind.TOO_LARGE else answer.status
     error = ClaudeError(status, _upstreams_words(failure) or f"The upstream answered {answer.status}")
     return RequestFailed(error, answer if answer.verbatim else None, kind.value)
 
 
-def _failed(failure: AttemptFailed, ready_in: float | None, settings: Pool) -> RequestFailed:
-    """Transient failures and broken answers."""
+def _upstream_fault(failure: AttemptFailed, ready_in: float | None, settings: Pool) -> RequestFailed:
+    """Return the error for a transient failure or a broken response."""
     outcome, answer = failure.outcome, failure.answer
     if outcome.timed_out:
         status = 504
@@ -128,41 +135,55 @@ def _failed(failure: AttemptFailed, ready_in: float | None, settings: Pool) -> R
     # Where a provider or a token endpoint is, and why it cannot be reached, is for operators.
     own = "" if outcome.scope in (Scope.PROVIDER, Scope.CREDENTIAL) else outcome.reason
     words = _upstreams_words(failure) or own or "no answer"
-    return _later(outcome.kind, status, f"The upstream failed: {words}", ready_in, settings)
+    return _with_wait(outcome.kind, status, f"The upstream failed: {words}", ready_in, settings)
 
 
 def _nothing_to_offer(model: str, exhausted: Exhausted, settings: Pool) -> RequestFailed:
+    """Return the error for a request that the pool had no candidate for."""
     reason, ready_in = exhausted.reason, exhausted.ready_in
-    if reason == "none":
-        return RequestFailed(ClaudeError(404, f"No credential is configured for model {model}"), kind=reason)
-    if reason == "queue_full":
-        return _later(reason, 529, "Too many requests are waiting for a credential", ready_in or 1.0, settings)
-    if reason == Kind.QUOTA.value:
-        return _later(reason, 429, f"All credentials for {model} have used up their quota", ready_in, settings)
-    if reason == Kind.MODEL_UNAVAILABLE.value:
-        return RequestFailed(ClaudeError(404, f"model: {model}"), kind=reason)
-    for kind in _OURS:
-        if reason == kind.value:
-            return _ours(kind, model, ready_in, settings)
-    if reason == "busy":
-        # A limit that was configured, or a cooldown that is half open.
-        return _later(reason, 429, f"All credentials for {model} have as many requests as they may now", 1.0, settings)
-    return _later(reason, 503, f"No credential for {model} is ready ({reason})", ready_in, settings)
+    match reason:
+        case Exhaustion.NONE:
+            return _without_wait(reason, 404, f"No credential is configured for model {model}")
+        case Exhaustion.QUEUE_FULL:
+            return _with_wait(reason, 529, "Too many requests are waiting for a credential", ready_in or 1.0, settings)
+        case Exhaustion.BUSY:
+            # A limit that was configured, or a cooldown that is half open.
+            message = f"All credentials for {model} have as many requests as they may now"
+            return _with_wait(reason, 429, message, 1.0, settings)
+        case Kind.QUOTA:
+            return _with_wait(reason, 429, f"All credentials for {model} have used up their quota", ready_in, settings)
+        case Kind.MODEL_UNAVAILABLE:
+            return _without_wait(reason, 404, f"model: {model}")
+        case Kind.AUTH | Kind.BILLING | Kind.PERMISSION | Kind.LOCATION:
+            return _credential_fault(reason, model, ready_in, settings)
+        case Exhaustion.DISABLED | Kind():
+            message = f"No credential for {model} is ready ({reason.value})"
+            return _with_wait(reason, 503, message, ready_in, settings)
+        case _:
+            assert_never(reason)
 
 
-def _ours(kind: Kind, model: str, ready_in: float | None, settings: Pool) -> RequestFailed:
-    message = f"The gateway's credentials for {model} {_OURS[kind]}; its operator can see which and why"
-    return _later(kind, 503, message, ready_in, settings, give_up=True)
+def _credential_fault(kind: Kind, model: str, ready_in: float | None, settings: Pool) -> RequestFailed:
+    """Return the error for credentials of ours that are refused: a client cannot mend that by another try."""
+    message = f"The gateway's credentials for {model} {_CREDENTIAL_FAULTS[kind]}; its operator can see which and why"
+    return _with_wait(kind, 503, message, ready_in, settings, give_up=True)
 
 
-def _plain(kind: Kind, status: int, message: str) -> RequestFailed:
+def _without_wait(kind: Kind | Exhaustion, status: int, message: str) -> RequestFailed:
+    """Return an error that no wait will mend."""
     return RequestFailed(ClaudeError(status, message), kind=kind.value)
 
 
-def _later(
-    kind: Kind | str, status: int, message: str, ready_in: float | None, settings: Pool, *, give_up: bool = False
+def _with_wait(
+    kind: Kind | Exhaustion,
+    status: int,
+    message: str,
+    ready_in: float | None,
+    settings: Pool,
+    *,
+    give_up: bool = False,
 ) -> RequestFailed:
-    """An error that says when to come back, if that is known: the true time in words, a bounded one in the header.
+    """Return an error that says when to come back, if it is known: the true time in words, a bounded one in the header.
 
     Claude Code waits for up to 60 seconds and gives up at once above that; SDKs sleep as long as they are told.
     """
@@ -178,11 +199,11 @@ def _later(
         headers.append((b"retry-after", b"%d" % seconds))
     if give_up:
         headers.append(DO_NOT_RETRY)
-    name = kind if isinstance(kind, str) else kind.value
-    return RequestFailed(ClaudeError(status, message, headers=headers), kind=name)
+    return RequestFailed(ClaudeError(status, message, headers=headers), kind=kind.value)
 
 
 def _spoken(seconds: int) -> str:
+    """Return *seconds* in words: "90 s", "5 min", "2 h 0 min"."""
     if seconds < 120:
         return f"{seconds} s"
     minutes = -(-seconds // 60)
@@ -190,7 +211,7 @@ def _spoken(seconds: int) -> str:
 
 
 def _upstreams_words(failure: AttemptFailed) -> str:
-    """The upstream's sentence, where it may be shown: of a Claude-shaped answer, or as the executor let it through."""
+    """Return the upstream's sentence, where it may be shown: a Claude-shaped error's, or what the executor let pass."""
     answer = failure.answer
     if answer is None:
         return ""
@@ -200,7 +221,7 @@ def _upstreams_words(failure: AttemptFailed) -> str:
 
 
 def _presentable(refused: RequestFailed, failure: AttemptFailed) -> RequestFailed:
-    """The same without what names our accounts; the log gets the upstream's words as the pool's page has them."""
+    """Return *refused* without what names our accounts; the log gets the words as the pool's page has them."""
     words, answer = _upstreams_words(failure) or failure.outcome.reason, failure.answer
     if not words:
         return refused
@@ -209,7 +230,7 @@ def _presentable(refused: RequestFailed, failure: AttemptFailed) -> RequestFaile
     error = refused.error
     error.logged = error.message.replace(words, failure.outcome.reason)
     error.message = error.message.replace(words, without_accounts(words, bare=bare))
-    if refused.answer is not None and len(refused.answer.body) > LONGEST_RELAYED:
+    if refused.answer is not None and len(refused.answer.body) > MAX_RELAYED_BYTES:
         refused.answer = None
     if refused.answer is not None:
         refused.answer = _without_accounts(refused.answer, bare=bare)
@@ -217,7 +238,7 @@ def _presentable(refused: RequestFailed, failure: AttemptFailed) -> RequestFaile
 
 
 def _without_accounts(answer: ErrorAnswer, *, bare: bool) -> ErrorAnswer:
-    """The same, or a copy where there is something to cut. Of headers only what is told to be an account's goes."""
+    """Return *answer*, or a copy where there is something to cut. Of headers only what is called an account's goes."""
     body = without_accounts_data(answer.body, bare=bare)
     headers = [(name, without_accounts_data(value, bare=False)) for name, value in answer.headers]
     if body == answer.body and headers == list(answer.headers):
@@ -226,7 +247,7 @@ def _without_accounts(answer: ErrorAnswer, *, bare: bool) -> ErrorAnswer:
 
 
 def _without_retry_after(answer: ErrorAnswer | None, status: int) -> ErrorAnswer | None:
-    """An upstream's 529 with its own body; on when to come back the pool has the word."""
+    """Return an upstream's own 529 without its retry headers, or None: the pool says when to come back."""
     if answer is None or not answer.verbatim or answer.status != status:
         return None
     headers = [pair for pair in answer.headers if pair[0] not in _RETRY_AFTER]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import NamedTuple
 
-from claudeproxyd.leases import Credential, LeaseRequest
+from claudeproxyd.leases import Credential, Exhaustion, LeaseRequest
 from claudeproxyd.outcomes.types import Kind
 from claudeproxyd.pool.model_credentials import ModelCredentials
 from claudeproxyd.pool.provider_credentials import ProviderCredentials
@@ -19,13 +19,13 @@ class Soonest(NamedTuple):
     as_of: int
     """The forecast's version that it was computed for."""
     when: float
-    kind: str
+    reason: Kind | Exhaustion
     """The outcome that the deciding cooldown is due to."""
     quota: bool
     """Whether a quota holds one of them back, though perhaps not the first."""
 
 
-NEVER = Soonest(-1, inf, "none", False)
+NEVER = Soonest(-1, inf, Exhaustion.NONE, False)
 
 
 class Forecast:
@@ -40,7 +40,9 @@ class Forecast:
         """Discard what was computed: a cooldown or a credential has changed."""
         self._version += 1
 
-    def soonest(self, request: LeaseRequest, without: set[Credential], now: float) -> tuple[float | None, str]:
+    def soonest(
+        self, request: LeaseRequest, without: set[Credential], now: float
+    ) -> tuple[float | None, Kind | Exhaustion]:
         """Return when the first candidate may be ready, and what holds it back.
 
         The moment is *now* where one is merely busy, and None where none ever will be.
@@ -55,15 +57,15 @@ class Forecast:
         if usable:
             downs = [model.down() if model.provider.gate_count else None for model in usable]
             if None in downs:
-                return now, "busy"
+                return now, Exhaustion.BUSY
             down = min((gate for gate in downs if gate is not None), key=lambda gate: gate.due)
-            return now if down.open else max(down.due, now), down.kind.value
+            return now if down.open else max(down.due, now), down.kind
         each = [self._soonest_of(model, some) for model, some in zip(models, among, strict=True)]
         first = min(each, key=lambda soonest: soonest.when, default=NEVER)
         if first.when == inf:
-            return None, "disabled" if any(model.serving for model in models) else "none"
+            return None, Exhaustion.DISABLED if any(model.serving for model in models) else Exhaustion.NONE
         # Whichever ends first is a matter of jitter: that a quota is used up is what a client can act on.
-        return max(first.when, now), Kind.QUOTA.value if any(one.quota for one in each) else first.kind
+        return max(first.when, now), Kind.QUOTA if any(one.quota for one in each) else first.reason
 
     def _soonest_of(self, model: ModelCredentials, among: int) -> Soonest:
         """Return the first of *among* at a model where all are cooling. Has to look at all, so the result is kept."""
@@ -79,7 +81,7 @@ class Forecast:
             cooldowns = shared + first
         deciding = max(cooldowns, key=lambda cooldown: cooldown.until)
         assert deciding.kind is not None
-        soonest = Soonest(self._version, deciding.until, deciding.kind.value, quota or deciding.kind is Kind.QUOTA)
+        soonest = Soonest(self._version, deciding.until, deciding.kind, quota or deciding.kind is Kind.QUOTA)
         if among == -1:
             model.soonest = soonest
         return soonest

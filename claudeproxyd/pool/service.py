@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import ICredentialPool, ILease
-from claudeproxyd.leases import Credential, Exhausted, LeaseRequest
+from claudeproxyd.leases import Credential, Exhausted, Exhaustion, LeaseRequest
 from claudeproxyd.outcomes.types import Outcome
 from claudeproxyd.pool import state
 from claudeproxyd.pool.affinity import Affinity, SessionAffinities
@@ -200,8 +200,8 @@ class CredentialPool(Service):
         if len(self._queue) >= self.settings.queue:
             greedy = self._queue.to_evict(request.client)
             if greedy is None:
-                return fail(Exhausted("queue_full", self.ready_in(request)))
-            self._leave(greedy).errback(Exhausted("queue_full", self.ready_in(greedy.request)))
+                return fail(Exhausted(Exhaustion.QUEUE_FULL, self.ready_in(request)))
+            self._leave(greedy).errback(Exhausted(Exhaustion.QUEUE_FULL, self.ready_in(greedy.request)))
         waiter = _Waiter(request, self._key(request), now, deadline)
 
         def give_up(_: Deferred[ILease]) -> None:
@@ -214,10 +214,10 @@ class CredentialPool(Service):
         return waiter.deferred
 
     def _exhausted(self, request: LeaseRequest, now: float) -> Exhausted:
-        when, kind = self._candidates(request).forecast.soonest(request, set(), now)
+        when, reason = self._candidates(request).forecast.soonest(request, set(), now)
         # That may have moved a cooldown's end forward.
         self._arm()
-        return Exhausted(kind, when - now if when is not None and when > now else None)
+        return Exhausted(reason, when - now if when is not None and when > now else None)
 
     def _leave(self, waiter: _Waiter) -> Deferred[ILease]:
         """Dequeue *waiter*; return its Deferred."""
@@ -303,7 +303,7 @@ class CredentialPool(Service):
         for _, line in self._queue.lines():
             for waiter in list(line):
                 if waiter.deferred is not None:
-                    self._leave(waiter).errback(Exhausted("none", None))
+                    self._leave(waiter).errback(Exhausted(Exhaustion.NONE, None))
         if self._alarm is not None and self._alarm.active():
             self._alarm.cancel()
 

@@ -36,12 +36,12 @@ from claudeproxyd.interfaces import (
     IStreamingResponse,
     IUsageSink,
 )
-from claudeproxyd.leases import Candidate, Credential, Exhausted, LeaseRequest
+from claudeproxyd.leases import Candidate, Credential, Exhausted, Exhaustion, LeaseRequest
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.observe.usage import UsageRecord
-from claudeproxyd.outcomes.types import ErrorAnswer, Outcome
+from claudeproxyd.outcomes.types import ErrorAnswer, Kind, Outcome
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
 
@@ -252,9 +252,18 @@ class FakeExecutor:
         self.losses: list[str] = []
         """What it warns of, where it translates."""
         self.asked = 0
+        self.preparing: Deferred[None] | None = None
+        """What its preparation waits for, where it is not done at once."""
 
     def prepare(self, request: Any, route: Any) -> Any:
         self.asked += 1
+        return self._prepared() if self.preparing is None else self._prepare(self.preparing)
+
+    async def _prepare(self, preparing: Deferred[None]) -> FakePrepared | None:
+        await preparing
+        return self._prepared()
+
+    def _prepared(self) -> FakePrepared | None:
         if self.refuses is not None:
             raise Unsupported(self.refuses)
         return FakePrepared(self.losses) if self.losses else None
@@ -367,7 +376,7 @@ class FakePool(PoolWithoutOperators):
         self.lease_requests: list[LeaseRequest] = []
         self.waiting: list[Deferred[Any]] = []
         self.hold = False
-        self.reason = "quota"
+        self.reason: Kind | Exhaustion = Kind.QUOTA
         self.soonest: float | None = None
         self.odds = 1.0
         """Of each failure: how likely it was the place's."""
@@ -382,7 +391,7 @@ class FakePool(PoolWithoutOperators):
     def lease(self, lease_request: Any) -> Deferred[Any]:
         self.lease_requests.append(lease_request)
         if self.hold and not lease_request.may_wait:
-            return fail(Exhausted("busy", None))
+            return fail(Exhausted(Exhaustion.BUSY, None))
         if self.hold:
             waiting: Deferred[Any] = Deferred()
             self.waiting.append(waiting)

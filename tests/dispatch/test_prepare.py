@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.interfaces import ILease
-from claudeproxyd.leases import Exhausted, LeaseRequest
+from claudeproxyd.leases import Exhausted, Exhaustion, LeaseRequest
 from tests.dispatch.fakes import FakeAccount, FakeBuffered, FakePool, House, Served
 
 
@@ -65,7 +65,7 @@ class Prepare(SynchronousTestCase):
         self.assertEqual(self.asked, [1, 1, 1])
         self.assertEqual([route.provider for route in self.pool.lease_requests[-1].routes], ["p", "r"])
         self.assertTrue(self.pool.lease_requests[-1].may_wait)
-        self.pool.waiting.pop().errback(Exhausted("busy", 1.0))
+        self.pool.waiting.pop().errback(Exhausted(Exhaustion.BUSY, 1.0))
         self.assertEqual(served.told[0], 429)
 
     def test_none(self) -> None:
@@ -95,3 +95,48 @@ class Prepare(SynchronousTestCase):
         self.house.executors["p"].prepare = lambda request, route: 1 / 0  # type: ignore[method-assign]
         self.assertEqual(self.house.serve().told, (500, "api_error"))
         self.assertEqual((len(self.flushLoggedErrors(ZeroDivisionError)), self.pool.leases), (1, []))
+
+
+class PrepareInTurns(SynchronousTestCase):
+    """An executor that takes its time."""
+
+    def test_before_a_lease(self) -> None:
+        """Where there is one route no credential is taken while it is prepared for; the attempt gets the result."""
+        house = House()
+        preparing = house.executor.preparing = Deferred()
+        house.executor.losses = ["citations"]
+        house.serve()
+        self.assertEqual((house.pool.leases, house.executor.sent), ([], []))
+        preparing.callback(None)
+        self.assertEqual(house.executor.sent[0].attempt.prepared.warnings, ["citations"])
+
+    def test_unsupported(self) -> None:
+        """What cannot be said there is a refusal without an attempt."""
+        house = House()
+        preparing = house.executor.preparing = Deferred()
+        house.executor.refuses = "no"
+        served = house.serve()
+        preparing.callback(None)
+        self.assertEqual((served.told, served.client.error.message), ((400, "invalid_request_error"), "no"))
+        self.assertEqual((served.log.attempts, house.pool.leases), (0, []))
+
+    def test_passed_over(self) -> None:
+        """One of several gives its lease back unused, and the next one serves."""
+        house = House("p/a", "q/b")
+        preparing = house.executors["p"].preparing = Deferred()
+        house.executors["p"].refuses = "no"
+        house.executors["q"].answers = [FakeBuffered(b"{}")]
+        served = house.serve()
+        preparing.callback(None)
+        self.assertEqual((served.log.provider, served.log.attempts, house.pool.outcomes), ("q", 1, ["ok"]))
+
+    def test_client_leaves(self) -> None:
+        """The client's end is the preparation's, and no lease is left."""
+        for keys in (("p/a",), ("p/a", "q/b")):
+            cancelled: list[object] = []
+            house = House(*keys)
+            house.executor.preparing = Deferred(cancelled.append)
+            served = house.serve()
+            served.cancel()
+            self.assertEqual((len(cancelled), house.pool.leases, house.executor.sent), (1, [], []))
+            self.assertEqual((served.done, served.log.outcome), (True, "cancelled"))

@@ -751,7 +751,7 @@ class NothingToOffer(DispatchTestCase):
         house.pool.hold = True
         served = house.serve()
         self.assertFalse(served.done)
-        house.pool.waiting[0].errback(Exhausted("transient", 9.0))
+        house.pool.waiting[0].errback(Exhausted(Kind.TRANSIENT, 9.0))
         self.assertIsInstance(served.client.error, ClaudeError)
         self.assertEqual(served.told, (503, "api_error"))
 

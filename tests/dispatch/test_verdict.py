@@ -8,8 +8,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.config.schema import Pool
-from claudeproxyd.dispatch.verdict import LONGEST_RELAYED, RequestFailed, broken_off, final_error
-from claudeproxyd.leases import Exhausted
+from claudeproxyd.dispatch.verdict import MAX_RELAYED_BYTES, RequestFailed, broken_off, final_error
+from claudeproxyd.leases import Exhausted, Exhaustion
 from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Kind, Outcome, Scope, Then
 
 
@@ -39,7 +39,7 @@ def told(*failures: AttemptFailed, ready_in: float | None = None, **settings: An
     return final_error("m", failures, None, ready_in, Pool(**settings))
 
 
-def pool_said(reason: str, ready_in: float | None = None, **settings: Any) -> RequestFailed:
+def pool_said(reason: Kind | Exhaustion, ready_in: float | None = None, **settings: Any) -> RequestFailed:
     """What comes of an empty pool, without any attempt."""
     return final_error("m", [], Exhausted(reason, ready_in), ready_in, Pool(**settings))
 
@@ -91,12 +91,12 @@ class Rows(VerdictTestCase):
         refused = told(failed(Kind.MODEL_UNAVAILABLE, said(404, "not_found_error", "model: m")), ready_in=600.0)
         self.assertEqual(refused.error.message, "model: m")
         self.check(refused, 404, "not_found_error")
-        self.check(pool_said("model_unavailable", 600.0), 404, "not_found_error")
-        self.check(pool_said("none"), 404, "not_found_error")
+        self.check(pool_said(Kind.MODEL_UNAVAILABLE, 600.0), 404, "not_found_error")
+        self.check(pool_said(Exhaustion.NONE), 404, "not_found_error")
 
     def test_quota(self) -> None:
         """429 with the pool's word on when; the upstream's own headers do not pass."""
-        for refused in (told(failed(Kind.QUOTA, said(429)), ready_in=12.2), pool_said("quota", 12.2)):
+        for refused in (told(failed(Kind.QUOTA, said(429)), ready_in=12.2), pool_said(Kind.QUOTA, 12.2)):
             self.check(refused, 429, "rate_limit_error", (b"retry-after", b"13"))
             self.assertIn("13 s", refused.error.message)
             self.assertIsNone(refused.answer)
@@ -113,12 +113,12 @@ class Rows(VerdictTestCase):
 
     def test_overloaded_in_the_pool(self) -> None:
         """The pool's own refusal is 503: Claude Code gives up after three 529s."""
-        self.check(pool_said("overloaded", 3.0), 503, "api_error", (b"retry-after", b"3"))
+        self.check(pool_said(Kind.OVERLOADED, 3.0), 503, "api_error", (b"retry-after", b"3"))
 
     def test_ours(self) -> None:
         """What our credentials may not is 503, says so, and is never the client's 401; with the true time."""
         for kind in (Kind.AUTH, Kind.BILLING, Kind.PERMISSION):
-            for refused in (told(failed(kind, said(401)), ready_in=20.0), pool_said(kind.value, 20.0)):
+            for refused in (told(failed(kind, said(401)), ready_in=20.0), pool_said(kind, 20.0)):
                 self.check(refused, 503, "api_error", (b"retry-after", b"20"), AGAIN)
                 self.assertIn("credentials", refused.error.message)
                 self.assertNotIn("upstream's words", refused.error.message)
@@ -142,11 +142,11 @@ class Rows(VerdictTestCase):
         self.check(told(failed(Kind.TRANSIENT, timed_out=True), ready_in=2.0), 504, "timeout_error", again)
         self.check(told(failed(Kind.BROKEN_STREAM)), 502, "api_error")
         self.check(told(failed(Kind.CONFIGURATION), ready_in=2.0), 502, "api_error", again)
-        self.check(pool_said("transient", 2.0), 503, "api_error", again)
+        self.check(pool_said(Kind.TRANSIENT, 2.0), 503, "api_error", again)
 
     def test_disabled(self) -> None:
         """What operators took out of service is no unknown model: clients wait for it."""
-        self.check(pool_said("disabled"), 503, "api_error")
+        self.check(pool_said(Exhaustion.DISABLED), 503, "api_error")
 
     def test_model_fault(self) -> None:
         """An answer that the model spoilt twice."""
@@ -154,9 +154,9 @@ class Rows(VerdictTestCase):
 
     def test_busy(self) -> None:
         """Limits of our own: come back soon. None may be configured, as cooldowns that end let in one by one."""
-        self.assertNotIn("limit", pool_said("busy").error.message)
-        self.check(pool_said("busy"), 429, "rate_limit_error", (b"retry-after", b"1"))
-        self.check(pool_said("queue_full"), 529, "overloaded_error", (b"retry-after", b"1"))
+        self.assertNotIn("limit", pool_said(Exhaustion.BUSY).error.message)
+        self.check(pool_said(Exhaustion.BUSY), 429, "rate_limit_error", (b"retry-after", b"1"))
+        self.check(pool_said(Exhaustion.QUEUE_FULL), 529, "overloaded_error", (b"retry-after", b"1"))
 
 
 class When(VerdictTestCase):
@@ -226,12 +226,12 @@ class MostUseful(VerdictTestCase):
 
     def test_model_unavailable_while_others_rest(self) -> None:
         """A route that has the model, and rests, was not even asked: a try later may find it."""
-        rests = (("quota", 20.0, 429), ("overloaded", 3.0, 503), ("model_unavailable", 600.0, 404))
+        rests = ((Kind.QUOTA, 20.0, 429), (Kind.OVERLOADED, 3.0, 503), (Kind.MODEL_UNAVAILABLE, 600.0, 404))
         for reason, ready_in, status in rests:
             exhausted = Exhausted(reason, ready_in)
             refused = final_error("m", [failed(Kind.MODEL_UNAVAILABLE)], exhausted, ready_in, Pool())
             self.assertEqual(refused.error.status, status)
-        refused = final_error("m", [failed(Kind.MODEL_UNAVAILABLE)], Exhausted("none", None), None, Pool())
+        refused = final_error("m", [failed(Kind.MODEL_UNAVAILABLE)], Exhausted(Exhaustion.NONE, None), None, Pool())
         self.assertEqual(refused.error.status, 404)
 
 
@@ -327,7 +327,7 @@ class Private(VerdictTestCase):
     def test_large_answers(self) -> None:
         """Of an answer that no honest upstream gives, only the sentence is told: it would take long to look through."""
         answer = said(400, message="no")
-        for size, relayed in ((LONGEST_RELAYED, True), (LONGEST_RELAYED + 1, False)):
+        for size, relayed in ((MAX_RELAYED_BYTES, True), (MAX_RELAYED_BYTES + 1, False)):
             refused = told(failed(Kind.CLIENT_FAULT, replace(answer, body=answer.body.ljust(size))))
             self.assertEqual(refused.answer is not None, relayed)
             self.assertEqual(refused.error.message, "no")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from inspect import isawaitable
 from typing import Any
 
 from twisted.internet.defer import ensureDeferred
@@ -87,10 +88,11 @@ class ExecutorTestCase(SynchronousTestCase):
     def unsupported(self, request: ApiRequest, route: Route) -> str | None:
         """Why *request* cannot be prepared for *route*; None where it can."""
         try:
-            self.executor.prepare(request, route)
+            prepared = self.executor.prepare(request, route)
         except Unsupported as e:
             return str(e)
-        return None
+        result = self.result(ensureDeferred(prepared)) if isawaitable(prepared) else None
+        return str(result) if isinstance(result, Unsupported) else None
 
     def send(self, attempt: Attempt | None = None, count_tokens: bool = False) -> tuple[Any, Wire, bytes, bytes]:
         """Send one; its Deferred, the wire, and the head and body that went up."""

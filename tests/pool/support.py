@@ -119,7 +119,7 @@ class PoolTestCase(SynchronousTestCase):
     def refused(self, deferred: Deferred[Lease]) -> tuple[str, float | None]:
         """Why there was none, and in how many seconds there may be."""
         reason = self.failureResultOf(deferred, Exhausted).value
-        return reason.reason, None if reason.ready_in is None else round(reason.ready_in, 3)
+        return reason.reason.value, None if reason.ready_in is None else round(reason.ready_in, 3)
 
     def turns(self, pool: CredentialPool, number: int, *models: str, **more: Any) -> str:
         """Whose turn it is, *number* times, each given back as cancelled, which teaches nothing."""

@@ -26,7 +26,6 @@ from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
 from claudeproxyd.messages.reader import MalformedAnswer
-from claudeproxyd.messages.threads import continues_thread
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import Failure, Phase
 from claudeproxyd.steps import at_once
@@ -83,15 +82,11 @@ class GeminiExecutor(HTTPExecutor):
             (f"HARM_CATEGORY_{category}", threshold) for category, threshold in own.safety_settings.items()
         ]
 
-    def prepare(self, request: ApiRequest, route: Route) -> GeminiRequest | None:
-        """Translate the request. Raises Unsupported.
-
-        A large one is left to its attempts, which can give others a turn: None.
-        """
+    def prepare(self, request: ApiRequest, route: Route) -> GeminiRequest | Coroutine[Any, Any, GeminiRequest]:
+        """Translate the request; a large one with turns for others in between. Raises Unsupported."""
         body = request.envelope.body
-        if len(body) > _LARGE_BYTES and not continues_thread(body):
-            return None
-        return at_once(self._translation(request, route, body))
+        steps = self._translation(request, route, body)
+        return in_turns(steps, self.services.clock) if len(body) > _LARGE_BYTES else at_once(steps)
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
@@ -187,16 +182,15 @@ class GeminiExecutor(HTTPExecutor):
         signed, prepared = attempt.body is None, attempt.prepared
         if signed and isinstance(prepared, GeminiRequest):
             return prepared
-        # It is large. Or an upstream refused signatures: none that are remembered, or stand beside a search, go up
-        # either. Or a reload has made this provider one of Google's while the request waited for it.
+        # An upstream refused signatures: none that are remembered, or stand beside a search, go up either. Or a reload
+        # has made this provider one of Google's while the request waited for it.
         asked = attempt.request
         steps = self._translation(asked, attempt.route, attempt.body or asked.envelope.body, signed=signed)
         try:
-            attempt.prepared = translated = await in_turns(steps, self.services.clock)
+            return await in_turns(steps, self.services.clock)
         except Unsupported as e:
             reason = str(e).encode()
             raise self.judge.failed(attempt, phase=Phase.CONNECT, failure=Failure.UNSUPPORTED, body=reason) from None
-        return translated
 
     # -- down
 

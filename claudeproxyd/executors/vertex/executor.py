@@ -19,6 +19,8 @@ from claudeproxyd.outcomes.tables import MODEL_UNAVAILABLE
 from claudeproxyd.outcomes.types import AttemptFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.dispatch.request import ApiRequest
@@ -56,7 +58,7 @@ class VertexExecutor:
         self._claude = {url: ClaudeOnVertex(there, shared, self._places) for url, there in at.items()}
         self._gemini = {url: GeminiOnVertex(there, shared, self._places) for url, there in at.items()}
 
-    def prepare(self, request: ApiRequest, route: Route) -> GeminiRequest | None:
+    def prepare(self, request: ApiRequest, route: Route) -> GeminiRequest | Coroutine[Any, Any, GeminiRequest] | None:
         """Let what is for Claude's models pass, if there is a credential for them; translate what is for Google's.
 
         Raises Unsupported.

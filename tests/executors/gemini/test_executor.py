@@ -15,6 +15,7 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from claudeproxyd.config.schema import Pool, Provider
 from claudeproxyd.dispatch.attempt import Attempt
+from claudeproxyd.dispatch.request import ApiRequest
 from claudeproxyd.dispatch.verdict import final_error
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.executors.gathering import Unshown
@@ -32,7 +33,7 @@ from claudeproxyd.interfaces import (
     IStreamingResponse,
     IStreamReader,
 )
-from claudeproxyd.leases import Credential
+from claudeproxyd.leases import Credential, Route
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope, Then
@@ -200,34 +201,34 @@ class Up(GeminiTestCase):
         made = ExecutorTestCase.attempt(self, body=json.dumps({**ASKED, "safeguards": {"a": 1}}).encode())
         self.assertIn("safeguards", self.unsupported(made.request, made.route) or "")
 
+    def large(self, **members: Any) -> tuple[ApiRequest, Route]:
+        """A request that takes long to translate."""
+        messages = [{"role": "user", "content": "a" * 2_000_000}]
+        made = ExecutorTestCase.attempt(self, body=json.dumps({**ASKED, "messages": messages, **members}).encode())
+        return made.request, made.route
+
     def test_large(self) -> None:
-        """A large request is translated with its first attempt, with turns for others in between, and kept."""
-        self.executor.services = replace(self.executor.services, clock=_Ticking())
-        attempt = self.attempt(body={"messages": [{"role": "user", "content": "a" * 2_000_000}]})
-        self.assertIsNone(attempt.prepared)
-        sent = ensureDeferred(self.executor.messages(attempt))
-        self.assertEqual(self.net.reactor.tcpClients, [])
-        self.executor.services.clock.pump([1] * 9)
-        wire = self.net.accept()
-        self.assertGreater(len(wire.taken()), 2_000_000)
-        self.assertIsNotNone(attempt.prepared)
-        sent.addErrback(lambda _: None)
-        sent.cancel()
+        """A large request is translated with turns for others in between."""
+        clock = _Ticking()
+        self.executor.services = replace(self.executor.services, clock=clock)
+        prepared = ensureDeferred(self.executor.prepare(*self.large()))
+        self.assertNoResult(prepared)
+        clock.pump([1] * 9)
+        self.assertGreater(len(self.successResultOf(prepared).body), 2_000_000)
 
-    def test_large_cannot_be_carried(self) -> None:
-        """What is wrong with a large one is known by its first attempt."""
-        attempt = self.attempt(
-            body={"safeguards": {"a": 1}, "messages": [{"role": "user", "content": "a" * 2_000_000}]}
-        )
-        failure = self.result(ensureDeferred(self.executor.messages(attempt)))
-        self.assertEqual((failure.outcome.kind, failure.outcome.then), (Kind.UNSUPPORTED, Then.NEXT_ROUTE))
-        self.assertIn("safeguards", failure.outcome.reason)
+    def test_large_cancelled(self) -> None:
+        """Nothing more is done of it once its client is gone."""
+        clock = _Ticking()
+        self.executor.services = replace(self.executor.services, clock=clock)
+        prepared = ensureDeferred(self.executor.prepare(*self.large()))
+        prepared.cancel()
+        self.failureResultOf(prepared, CancelledError)
+        self.assertEqual(clock.getDelayedCalls(), [])
 
-    def test_large_thread(self) -> None:
-        """Of a thread that goes on elsewhere its client has to know at once."""
-        large = {**ASKED, "thread": {"type": "continue"}, "messages": [{"role": "user", "content": "a" * 2_000_000}]}
-        made = ExecutorTestCase.attempt(self, body=json.dumps(large).encode())
-        self.assertIn("thread", self.unsupported(made.request, made.route) or "")
+    def test_large_unsupported(self) -> None:
+        """What is wrong with a large one is named before any attempt too."""
+        for members in ({"safeguards": {"a": 1}}, {"thread": {"type": "continue"}}):
+            self.assertIn(*members, self.unsupported(*self.large(**members)) or "")
 
     def test_thinking_of_the_route(self) -> None:
         """A route may leave it to the model how much it thinks where the client does not say."""
