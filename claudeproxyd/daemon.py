@@ -24,6 +24,7 @@ from claudeproxyd import descriptors, graph
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
+from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.interfaces import IAuthenticator
 from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.capture import Captures
@@ -44,7 +45,6 @@ from claudeproxyd.store.service import StateService
 from claudeproxyd.threads import thread_of_its_own, unawaited_threads
 from claudeproxyd.translate.signatures import Signatures
 from claudeproxyd.upstream.names import MAX_THREADS, Names
-from claudeproxyd.web.access import ConcurrencyAdmission
 from claudeproxyd.web.admin import AdminRoot
 from claudeproxyd.web.buffers import BufferBudget
 from claudeproxyd.web.listener import Listener

@@ -19,6 +19,7 @@ from claudeproxyd.config.timeouts import timeouts_for
 from claudeproxyd.dispatch.dispatcher import Dispatcher
 from claudeproxyd.dispatch.retries import RetryBudget
 from claudeproxyd.dispatch.services import DispatchServices
+from claudeproxyd.dispatch.steps import RequestSteps
 from claudeproxyd.executors.services import Services
 from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.leases import Credential
@@ -36,14 +37,13 @@ if TYPE_CHECKING:
     from claudeproxyd.config.loading import Loaded
     from claudeproxyd.config.schema import Config, Provider
     from claudeproxyd.dispatch.relay import Relay
-    from claudeproxyd.interfaces import IAuthenticator, IUsageSink
+    from claudeproxyd.interfaces import IAdmission, IAuthenticator, IUsageSink
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.pool.service import CredentialPool
     from claudeproxyd.secrets.sources import Sources
     from claudeproxyd.translate.signatures import Signatures
-    from claudeproxyd.web.access import ConcurrencyAdmission
     from claudeproxyd.web.buffers import BufferBudget
 
 
@@ -160,7 +160,7 @@ class SharedServices:
     metrics: Metrics
     sinks: IUsageSink
     access_log: Callable[[AccessEntry], None]
-    admission: ConcurrencyAdmission
+    admission: IAdmission
     buffers: BufferBudget
     signatures: Signatures
     captures: Captures
@@ -204,6 +204,7 @@ class Generation:
             router=router,
             executors=upstreams.executors,
             sinks=shared.sinks,
+            steps=RequestSteps(shared.admission),
             settings=config.pool,
             streaming=config.streaming,
             timeouts=upstreams.timeouts,
@@ -222,7 +223,6 @@ class Generation:
             ),
             "buffers": shared.buffers,
             "proxies": Proxies(config.server.trusted_proxies),
-            "admission": shared.admission,
             "metrics": shared.metrics,
             "access_log": shared.access_log,
             "ready": shared.ready,

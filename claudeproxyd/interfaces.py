@@ -422,13 +422,51 @@ class IAuthenticator(Interface):
 
 
 class IAdmission(Interface):
-    """Whether a principal may have one more request now. Asked by web before dispatch, told after."""
+    """Whether a client may have one more request now. Asked by dispatch for each, ahead of its hooks and routes."""
 
-    def admit(principal: Principal) -> None:
-        """Take a place. Raises :class:`~claudeproxyd.errors.ClaudeError`: 429 over the limit."""
+    def admit(request: ApiRequest) -> IPermit | Awaitable[IPermit]:
+        """Return a permit, which holds a place until the request is over.
 
-    def done(principal: Principal) -> None:
-        """Give the place back; exactly once for each ``admit`` that returned."""
+        Asked for count_tokens too, which ``request.count_tokens`` tells; clients send dozens of these at once. Raises
+        :class:`~claudeproxyd.errors.ClaudeError`: 429 over a limit. What has to be awaited is cancelled when the
+        client leaves, and must hold no place then.
+        """
+
+
+class IPermit(Interface):
+    """One request's place under an :class:`IAdmission`."""
+
+    def done(usage: Usage | None, outcome: str) -> None:
+        """Give the place back. Called exactly once, right before the last of the response is written.
+
+        So the client's next request, which may be here already, finds the place free. *usage* is what the request's
+        last attempt used, as far as it is known; None for count_tokens. *outcome* is as in the access log. A failure is
+        logged, once for each kind of permit, and hurts nobody.
+        """
+
+
+class IRequestHook(Interface):
+    """A step in the way of each request, for messages and count_tokens, streamed or not. Brought by a plugin.
+
+    Called by dispatch on the reactor, and so it must not block.
+    """
+
+    def request(request: ApiRequest) -> ApiRequest | Awaitable[ApiRequest]:
+        """Return the request as it is to go on: the same one, or a changed copy.
+
+        Called once it is admitted, ahead of its routes; each hook gets what the one before it returned. Copies are made
+        by ``with_body`` and ``with_headers``; what cannot be changed is ``stream``, ``count_tokens`` and
+        ``request_id``. Raises :class:`~claudeproxyd.errors.ClaudeError` to refuse the request, with any status; any
+        other exception is a fault, and the client gets a 500. What has to be awaited is cancelled when the client
+        leaves; it holds up this request alone, for as long as ``timeouts.total`` allows.
+        """
+
+    def finished(request: ApiRequest, log: RequestLog) -> None:
+        """The request is over, whatever became of it. Called once for each that :meth:`request` was called for.
+
+        *request* is the one that was served, with the changes of all hooks; its body is gone. *log* is complete. A
+        failure is logged, once for each hook, and hurts nobody.
+        """
 
 
 class IUsageSink(Interface):

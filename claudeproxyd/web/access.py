@@ -1,4 +1,4 @@
-"""Who is calling, what they may use, how much at once, and through whom. Nothing here waits for anything."""
+"""Who is calling, what they may use, and through whom. Nothing here waits for anything."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
-from claudeproxyd.interfaces import IAdmission, IAuthenticator
+from claudeproxyd.interfaces import IAuthenticator
 from claudeproxyd.principals import Principal
 
 if TYPE_CHECKING:
@@ -81,32 +81,6 @@ class KeyAuthenticator:
             headers=[DO_NOT_RETRY],
             logged=f"unknown client key, SHA-256 {' and '.join(tried)}…",
         )
-
-
-@implementer(IAdmission)
-class ConcurrencyAdmission:
-    """Counts each principal's requests. It asks the principal for the limit, so one of these lasts over reloads."""
-
-    def __init__(self) -> None:
-        self.running: dict[str, int] = {}
-        """By principal's name; for gauges."""
-
-    def admit(self, principal: Principal) -> None:
-        """See :meth:`IAdmission.admit <claudeproxyd.interfaces.IAdmission.admit>`."""
-        running = self.running.get(principal.name, 0)
-        if 0 < principal.max_concurrency <= running:
-            raise ClaudeError(
-                429,
-                f"{principal.name} has {running} requests running, which is its limit",
-                headers=[(b"retry-after", b"1")],
-            )
-        self.running[principal.name] = running + 1
-
-    def done(self, principal: Principal) -> None:
-        """See :meth:`IAdmission.done <claudeproxyd.interfaces.IAdmission.done>`."""
-        running = self.running.pop(principal.name) - 1
-        if running:
-            self.running[principal.name] = running
 
 
 class BrowserGuard:
