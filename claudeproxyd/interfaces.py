@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.observe.usage import UsageRecord
     from claudeproxyd.outcomes.types import ErrorAnswer, Outcome
+    from claudeproxyd.plugins import PluginServices
     from claudeproxyd.principals import Principal
 
 
@@ -210,6 +211,37 @@ class IExecutorMaker(Interface):
 
         Called anew for a section that a reload changed in any setting, its own ones and those of its credentials
         included.
+        """
+
+
+class IPluginMaker(Interface):
+    """Makes the objects of one kind of ``[[plugins]]``, and tells ``config`` of its settings. Stateless.
+
+    A Twisted plugin; :class:`claudeproxyd.plugins.PluginMaker` is a base with a default for each member but ``kind``.
+    """
+
+    kind: str = Attribute("the word in ``[[plugins]] kind``")
+    settings: type[Any] = Attribute(
+        "a frozen dataclass of claudeproxyd.config.schema.setting() fields, which a section may have beside ``kind``"
+    )
+    authenticates: bool = Attribute(
+        "what it makes provides IAuthenticator: with such a section nobody is let in without being asked for a key"
+    )
+
+    def check(settings: Any) -> Sequence[tuple[str, str]]:
+        """Return what is wrong with a section, as (member, what is wrong and how to fix it) pairs.
+
+        *settings* is an instance of ``settings``, whose types are right already. Does no I/O that changes anything:
+        ``--check`` calls it, and makes nothing.
+        """
+
+    def make(settings: Any, services: PluginServices) -> object:
+        """Return what is to be asked, and told, for that section.
+
+        It provides one or more of :class:`IRequestHook`, :class:`IAdmission`, :class:`IUsageSink` and
+        :class:`IAuthenticator`, and is asked as each that it provides. If it also provides Twisted's ``IService``, it
+        is started and stopped. Any exception fails the start, or the reload, with the place of the section. Called
+        anew for a section that a reload changed.
         """
 
 
@@ -415,10 +447,14 @@ class IBufferAccount(Interface):
 
 
 class IAuthenticator(Interface):
-    """Who is calling. Called by web for each request, before its body is read; must not block."""
+    """Tells who is calling. Called by web for each request, before its body is read; must not block or wait."""
 
     def authenticate(headers: Headers) -> Principal:
-        """Raises :class:`~claudeproxyd.errors.ClaudeError` (401)."""
+        """Return who calls. Raises :class:`~claudeproxyd.errors.ClaudeError`; 401 where it does not know.
+
+        Of several a 401 leads to the next one, the configured keys being asked first. Anything else that is raised or
+        returned lets nobody in.
+        """
 
 
 class IAdmission(Interface):

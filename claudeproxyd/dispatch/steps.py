@@ -27,6 +27,11 @@ class RequestSteps:
         self._idle: list[Deferred[None]] = []
         self._failures = FirstFailures("{who} failed when a request was over")
 
+    @property
+    def is_used(self) -> bool:
+        """Whether a request is under way."""
+        return self._under_way > 0
+
     def begin(self) -> None:
         """Count a request, which :meth:`end` is called for."""
         self._under_way += 1

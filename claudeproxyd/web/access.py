@@ -9,6 +9,7 @@ from hashlib import sha256
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
@@ -81,6 +82,39 @@ class KeyAuthenticator:
             headers=[DO_NOT_RETRY],
             logged=f"unknown client key, SHA-256 {' and '.join(tried)}…",
         )
+
+
+@implementer(IAuthenticator)
+class Authenticators:
+    """Asks several, in order, until one knows who calls. What fails among them lets nobody in."""
+
+    _log = Logger()
+
+    def __init__(self, authenticators: Sequence[IAuthenticator]) -> None:
+        """*authenticators*: one or more."""
+        self._authenticators = tuple(authenticators)
+
+    def authenticate(self, headers: Headers) -> Principal:
+        """See :meth:`IAuthenticator.authenticate <claudeproxyd.interfaces.IAuthenticator.authenticate>`.
+
+        Where none knows who calls, the first one's refusal is told: it is that of the configured keys.
+        """
+        refusal: ClaudeError | None = None
+        for authenticator in self._authenticators:
+            try:
+                principal = authenticator.authenticate(headers)
+                if not isinstance(principal, Principal):
+                    raise TypeError(f"{type(authenticator).__name__} returned {type(principal).__name__}")
+                return principal
+            except ClaudeError as error:
+                if error.status != 401:
+                    raise
+                refusal = refusal or error
+            except Exception:
+                self._log.failure("{who} failed to tell who calls", who=type(authenticator).__name__)
+                raise ClaudeError(500, "Internal error of the gateway") from None
+        assert refusal is not None
+        raise refusal
 
 
 class BrowserGuard:
