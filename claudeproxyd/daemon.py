@@ -24,7 +24,8 @@ from claudeproxyd import descriptors, graph
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
-from claudeproxyd.interfaces import IAuthenticator
+from claudeproxyd.dispatch.admission import ConcurrencyAdmission
+from claudeproxyd.interfaces import IAuthenticator, IUsageSink
 from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
@@ -34,6 +35,7 @@ from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import configure, configure_forms
 from claudeproxyd.observe.usage import Sinks, UsageLog
+from claudeproxyd.plugins import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.reloads import Draft, Reloads, draft, unforeseen
 from claudeproxyd.secrets.grants import Grants
@@ -44,7 +46,6 @@ from claudeproxyd.store.service import StateService
 from claudeproxyd.threads import thread_of_its_own, unawaited_threads
 from claudeproxyd.translate.signatures import Signatures
 from claudeproxyd.upstream.names import MAX_THREADS, Names
-from claudeproxyd.web.access import ConcurrencyAdmission
 from claudeproxyd.web.admin import AdminRoot
 from claudeproxyd.web.buffers import BufferBudget
 from claudeproxyd.web.listener import Listener
@@ -104,7 +105,9 @@ class Daemon(MultiService):
             provider_limits=graph.provider_limits(config),
             known_models=self._known_models,
         )
-        self._generation = self._build(loaded, graph.authenticator(config), None, ())
+        self._plugins = self._plug_in(loaded, None)
+        self._plugins.start(self)
+        self._generation = self._build(loaded, graph.authenticator(config), self._plugins, None, ())
         self._known_models.generation = self._generation
         self.pool.setServiceParent(self)
         self._every(TRIM_EVERY, self._trim)
@@ -163,7 +166,7 @@ class Daemon(MultiService):
                     for provider in config.providers
                 ],
                 self._admin_listener.place if self._admin_listener is not None else "",
-                bool(config.clients),
+                config.is_keyed,
                 bool(config.models) or graph.serves_claude(self._loaded),
             ),
         )
@@ -210,12 +213,16 @@ class Daemon(MultiService):
         configure_forms(drafted.secrets)
         self.metrics.name_models(graph.named_models(config))
         keep = () if graph.executors_differ(self._loaded.config, config) else drafted.changes.unchanged
+        plugins = self._plug_in(loaded, self._plugins)
+        plugins.start(self)
         sources = self._sources.reload(config)
         try:
-            generation = self._build(loaded, drafted.authenticator, self._generation, keep)
+            generation = self._build(loaded, drafted.authenticator, plugins, self._generation, keep)
         except Exception as error:
+            plugins.discard()
             self._sources.restore(sources)
             raise unforeseen(error) from None
+        plugins_before, self._plugins = self._plugins, plugins
         before, self._generation, self._loaded = self._generation, generation, loaded
         self._known_models.generation = generation
         before.upstreams.executors.give_way(generation.upstreams.executors)
@@ -227,6 +234,7 @@ class Daemon(MultiService):
         self.site.gateway = generation.public
         self.admin_site.gateway = generation.admin
         before.upstreams.close(keep=generation.upstreams)
+        plugins_before.give_way(plugins)
 
     def _warn(self, warnings: Sequence[Problem]) -> None:
         for warning in warnings[:WARNINGS]:
@@ -238,6 +246,7 @@ class Daemon(MultiService):
         """SIGHUP: the configuration, the certificates, and the access log's file."""
         if self._access_file is not None:
             self._access_file.reopen()
+        self._plugins.reopen()
         self.reload().addErrback(Failure.trap, ConfigError)
         for listener in self._listeners:
             try:
@@ -249,8 +258,21 @@ class Daemon(MultiService):
         capture = config.capture
         self._captures.reload(capture.when, capture.directory, capture.max_bytes, capture.keep)
 
+    def _plug_in(self, loaded: Loaded, before: Plugins | None) -> Plugins:
+        """Make the objects of ``[[plugins]]``; those of unchanged sections are taken from *before*."""
+
+        def open_file(path: str) -> LineFile:
+            return LineFile(path, self._reactor, unawaited_threads(self._reactor, "lines of a plugin", 1))
+
+        return Plugins(loaded, self._admission, lambda: PluginServices(self._reactor, open_file), before)
+
     def _build(
-        self, loaded: Loaded, authenticator: IAuthenticator, before: graph.Generation | None, keep: tuple[str, ...]
+        self,
+        loaded: Loaded,
+        authenticator: IAuthenticator,
+        plugins: Plugins,
+        before: graph.Generation | None,
+        keep: tuple[str, ...],
     ) -> graph.Generation:
         return graph.Generation(
             self._reactor,
@@ -260,9 +282,9 @@ class Daemon(MultiService):
                 sources=self._sources,
                 pool=self.pool,
                 metrics=self.metrics,
-                sinks=self._sinks(loaded),
+                sinks=self._sinks(loaded, plugins),
                 access_log=self._access_log(loaded),
-                admission=self._admission,
+                plugins=plugins,
                 buffers=self._buffers,
                 signatures=self._signatures,
                 captures=self._captures,
@@ -295,12 +317,13 @@ class Daemon(MultiService):
             return to_log("claudeproxyd.access")
         return to_file(self._access_file, json_line if log.format == "json" else text_line)
 
-    def _sinks(self, loaded: Loaded) -> Sinks:
-        """Usage records go to the metrics, and to the log where that is for machines."""
-        if loaded.config.log.format != "json":
-            return Sinks([self.metrics])
-        to = to_log("claudeproxyd.usage") if self._access_file is None else to_file(self._access_file, json_line)
-        return Sinks([self.metrics, UsageLog(to)])
+    def _sinks(self, loaded: Loaded, plugins: Plugins) -> Sinks:
+        """Usage records go to the metrics, to the log where that is for machines, and to plugins."""
+        sinks: list[IUsageSink] = [self.metrics, *plugins.providing(IUsageSink)]
+        if loaded.config.log.format == "json":
+            to = to_log("claudeproxyd.usage") if self._access_file is None else to_file(self._access_file, json_line)
+            sinks.append(UsageLog(to))
+        return Sinks(sinks)
 
     # -- the end
 
@@ -328,6 +351,7 @@ class Daemon(MultiService):
         self._generation.upstreams.close()
         await super().stopService()
         self._reactor.installNameResolver(self._resolver_before)
+        await self._plugins.close()
         if self._access_file is not None:
             await self._access_file.close()
 

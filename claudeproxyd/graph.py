@@ -20,7 +20,7 @@ from claudeproxyd.dispatch.dispatcher import Dispatcher
 from claudeproxyd.dispatch.retries import RetryBudget
 from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.executors.services import Services
-from claudeproxyd.interfaces import IExecutor
+from claudeproxyd.interfaces import IAuthenticator, IExecutor
 from claudeproxyd.leases import Credential
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.outcomes.classify import operator_rule
@@ -29,21 +29,21 @@ from claudeproxyd.routing import Router
 from claudeproxyd.secrets.sources import secrets_in_key_file
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.tls import TLSSettings
-from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, Proxies
+from claudeproxyd.web.access import Authenticators, BrowserGuard, KeyAuthenticator, OpenAccess, Proxies
 from claudeproxyd.web.gateway import Gateway, Limits, PublicGateway
 
 if TYPE_CHECKING:
     from claudeproxyd.config.loading import Loaded
     from claudeproxyd.config.schema import Config, Provider
     from claudeproxyd.dispatch.relay import Relay
-    from claudeproxyd.interfaces import IAuthenticator, IUsageSink
+    from claudeproxyd.interfaces import IUsageSink
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
     from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.plugins import Plugins
     from claudeproxyd.pool.service import CredentialPool
     from claudeproxyd.secrets.sources import Sources
     from claudeproxyd.translate.signatures import Signatures
-    from claudeproxyd.web.access import ConcurrencyAdmission
     from claudeproxyd.web.buffers import BufferBudget
 
 
@@ -160,7 +160,7 @@ class SharedServices:
     metrics: Metrics
     sinks: IUsageSink
     access_log: Callable[[AccessEntry], None]
-    admission: ConcurrencyAdmission
+    plugins: Plugins
     buffers: BufferBudget
     signatures: Signatures
     captures: Captures
@@ -182,8 +182,8 @@ class Generation:
         before: Generation | None,
         keep: Sequence[str],
     ) -> None:
-        """*authenticator* is that of the configuration; *keep* names the providers whose executors are taken over from
-        *before*."""
+        """*authenticator* is that of the configured keys; *keep* names the providers whose executors are taken
+        over from *before*."""
         config = loaded.config
         upstreams = Upstreams(reactor, loaded, before.upstreams if before else None, keep, shared)
         self.upstreams: Upstreams = upstreams
@@ -204,6 +204,7 @@ class Generation:
             router=router,
             executors=upstreams.executors,
             sinks=shared.sinks,
+            steps=shared.plugins.steps,
             settings=config.pool,
             streaming=config.streaming,
             timeouts=upstreams.timeouts,
@@ -222,18 +223,20 @@ class Generation:
             ),
             "buffers": shared.buffers,
             "proxies": Proxies(config.server.trusted_proxies),
-            "admission": shared.admission,
             "metrics": shared.metrics,
             "access_log": shared.access_log,
             "ready": shared.ready,
             "own_hop": shared.own_hop,
         }
+        plugins = shared.plugins.providing(IAuthenticator)
+        if plugins:
+            authenticator = Authenticators([authenticator, *plugins] if config.clients else plugins)
         self.public = PublicGateway(
             authenticator=authenticator,
             guard=BrowserGuard(
                 origins=config.server.cors_origins,
-                check_host=not config.clients and not config.server.open,
-                check_origin=not config.clients,
+                check_host=not config.is_keyed and not config.server.open,
+                check_origin=not config.clients or bool(plugins),  # one may go by what browsers send by themselves
             ),
             dispatcher=Dispatcher(self.dispatching),
             catalog=self.catalog,
@@ -268,7 +271,8 @@ class KnownModels:
 
 
 def authenticator(config: Config) -> IAuthenticator:
-    """Return the authenticator of the configured keys; without any, everyone who reaches the listener may call."""
+    """Return the authenticator of the configured keys; without any, one that lets in everyone: a plugin's takes its
+    place, or everyone who reaches the listener may call."""
     if not config.clients:
         return OpenAccess()
     return KeyAuthenticator(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.observe.usage import UsageRecord
     from claudeproxyd.outcomes.types import ErrorAnswer, Outcome
+    from claudeproxyd.plugins import PluginServices
     from claudeproxyd.principals import Principal
 
 
@@ -212,6 +213,37 @@ class IExecutorMaker(Interface):
 
         Called anew for a section that a reload changed in any setting, its own ones and those of its credentials
         included.
+        """
+
+
+class IPluginMaker(Interface):
+    """Makes the objects of one kind of ``[[plugins]]``, and tells ``config`` of its settings. Stateless.
+
+    A Twisted plugin; :class:`claudeproxyd.plugins.PluginMaker` is a base with a default for each member but ``kind``.
+    """
+
+    kind: str = Attribute("the word in ``[[plugins]] kind``")
+    settings: type[Any] = Attribute(
+        "a frozen dataclass of claudeproxyd.config.schema.setting() fields, which a section may have beside ``kind``"
+    )
+    authenticates: bool = Attribute(
+        "what it makes provides IAuthenticator: with such a section nobody is let in without being asked for a key"
+    )
+
+    def check(settings: Any) -> Sequence[tuple[str, str]]:
+        """Return what is wrong with a section, as (member, what is wrong and how to fix it) pairs.
+
+        *settings* is an instance of ``settings``, whose types are right already. Does no I/O that changes anything:
+        ``--check`` calls it, and makes nothing.
+        """
+
+    def make(settings: Any, services: PluginServices) -> object:
+        """Return what is to be asked, and told, for that section.
+
+        It provides one or more of :class:`IRequestHook`, :class:`IAdmission`, :class:`IUsageSink` and
+        :class:`IAuthenticator`, and is asked as each that it provides. If it also provides Twisted's ``IService``, it
+        is started and stopped. Any exception fails the start, or the reload, with the place of the section. Called
+        anew for a section that a reload changed.
         """
 
 
@@ -417,20 +449,62 @@ class IBufferAccount(Interface):
 
 
 class IAuthenticator(Interface):
-    """Who is calling. Called by web for each request, before its body is read; must not block."""
+    """Tells who is calling. Called by web for each request, before its body is read; must not block or wait."""
 
     def authenticate(headers: Headers) -> Principal:
-        """Raises :class:`~claudeproxyd.errors.ClaudeError` (401)."""
+        """Return who calls. Raises :class:`~claudeproxyd.errors.ClaudeError`; 401 where it does not know.
+
+        Of several a 401 leads to the next one, the configured keys being asked first. Anything else that is raised or
+        returned lets nobody in.
+        """
 
 
 class IAdmission(Interface):
-    """Whether a principal may have one more request now. Asked by web before dispatch, told after."""
+    """Whether a client may have one more request now. Asked by dispatch for each, ahead of its hooks and routes."""
 
-    def admit(principal: Principal) -> None:
-        """Take a place. Raises :class:`~claudeproxyd.errors.ClaudeError`: 429 over the limit."""
+    def admit(request: ApiRequest) -> IPermit | Awaitable[IPermit]:
+        """Return a permit, which holds a place until the request is over.
 
-    def done(principal: Principal) -> None:
-        """Give the place back; exactly once for each ``admit`` that returned."""
+        Asked for count_tokens too, which ``request.count_tokens`` tells; clients send dozens of these at once. Raises
+        :class:`~claudeproxyd.errors.ClaudeError`: 429 over a limit. What has to be awaited is cancelled when the
+        client leaves, and must hold no place then.
+        """
+
+
+class IPermit(Interface):
+    """One request's place under an :class:`IAdmission`."""
+
+    def done(usage: Usage | None, outcome: str) -> None:
+        """Give the place back. Called exactly once, right before the last of the response is written.
+
+        So the client's next request, which may be here already, finds the place free. *usage* is what the request's
+        last attempt used, as far as it is known; None for count_tokens. *outcome* is as in the access log. A failure is
+        logged, once for each kind of permit, and hurts nobody.
+        """
+
+
+class IRequestHook(Interface):
+    """A step in the way of each request, for messages and count_tokens, streamed or not. Brought by a plugin.
+
+    Called by dispatch on the reactor, and so it must not block.
+    """
+
+    def request(request: ApiRequest) -> ApiRequest | Awaitable[ApiRequest]:
+        """Return the request as it is to go on: the same one, or a changed copy.
+
+        Called once it is admitted, ahead of its routes; each hook gets what the one before it returned. Copies are made
+        by ``with_body`` and ``with_headers``; what cannot be changed is ``stream``, ``count_tokens`` and
+        ``request_id``. Raises :class:`~claudeproxyd.errors.ClaudeError` to refuse the request, with any status; any
+        other exception is a fault, and the client gets a 500. What has to be awaited is cancelled when the client
+        leaves; it holds up this request alone, for as long as ``timeouts.total`` allows.
+        """
+
+    def finished(request: ApiRequest, log: RequestLog) -> None:
+        """The request is over, whatever became of it. Called once for each that :meth:`request` was called for.
+
+        *request* is the one that was served, with the changes of all hooks; its body is gone. *log* is complete. A
+        failure is logged, once for each hook, and hurts nobody.
+        """
 
 
 class IUsageSink(Interface):

@@ -19,6 +19,7 @@ from claudeproxyd.config.schema import (
     Log,
     Model,
     OAuth,
+    Plugin,
     Pool,
     Provider,
     RouteTo,
@@ -124,17 +125,18 @@ be negative. ⟳ marks a setting that a [reload](#reload) does not change.
 ### Top level
 
 `include` is a list of files or globs, relative to the file that names them. An included file may include more, but
-none may lead back to itself. `[[clients]]`, `[[providers]]` and `[[models]]` of all files are joined: first those of
-the file itself, then those of what it includes, in the order of its list and of the file names. Any other section may
-stand in one file only. A glob that matches nothing draws a warning, a folder that may not be read is an error.
+none may lead back to itself. `[[clients]]`, `[[providers]]`, `[[models]]` and `[[plugins]]` of all files are joined:
+first those of the file itself, then those of what it includes, in the order of its list and of the file names. Any
+other section may stand in one file only. A glob that matches nothing draws a warning, a folder that may not be read is
+an error.
 
 ### Who may call
 
-With `[[clients]]`, whoever shows one of their keys. Without any, everybody on this machine by a loopback name, as long
-as the configuration never had clients: it has no `include` either, and listens on loopback alone. `server.open = true`
-lets in everybody who reaches a listener; nothing else does. A reload opens nothing: one from some clients to none is
-refused, as is one that takes `admin_key` away, and `open` waits for a restart. It is judged by the listeners that are
-there, which stay until a restart too.
+With `[[clients]]`, whoever shows one of their keys; with a [plugin](plugins.md) that asks who calls, whom it lets in.
+Without either, everybody on this machine by a loopback name, as long as the configuration never had clients: it has no
+`include` either, and listens on loopback alone. `server.open = true` lets in everybody who reaches a listener; nothing
+else does. A reload opens nothing: one from some clients to none is refused, as is one that takes `admin_key` away, and
+`open` waits for a restart. It is judged by the listeners that are there, which stay until a restart too.
 """
 
 _TAIL = """\
@@ -218,6 +220,7 @@ _BEFORE_KINDS: tuple[tuple[str, type[Any]], ...] = (
 _AFTER_KINDS: tuple[tuple[str, type[Any]], ...] = (
     ("[[models]]", Model),
     ("routes, of a model", RouteTo),
+    ("[[plugins]]", Plugin),
     ("[pool]", Pool),
     ("[streaming]", Streaming),
     ("[timeouts]", Timeouts),

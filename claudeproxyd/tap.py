@@ -18,6 +18,7 @@ from claudeproxyd.config.report import report
 from claudeproxyd.config.schema import Config
 from claudeproxyd.daemon import Daemon
 from claudeproxyd.executors.kinds import makers
+from claudeproxyd.plugins import plugin_makers
 
 
 class Options(usage.Options):
@@ -63,7 +64,14 @@ class Options(usage.Options):
 
         Raises :class:`~claudeproxyd.config.diagnostics.ConfigError`.
         """
-        return load(self.file, os.environ, makers(), tries_paths=tries_paths, in_force=in_force)
+        return load(
+            self.file,
+            os.environ,
+            makers(),
+            plugin_makers=plugin_makers(),
+            tries_paths=tries_paths,
+            in_force=in_force,
+        )
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
@@ -74,4 +82,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         reactor = made
         # Twisted counts by the wall clock: set forward, every wait would be over; set back, none would ever be.
         reactor.seconds = time.monotonic
-    return Daemon(reactor, options.loaded, options.load, options.parent or {"nodaemon": True})
+    try:
+        return Daemon(reactor, options.loaded, options.load, options.parent or {"nodaemon": True})
+    except ConfigError as error:  # of plugins, which are made only now
+        raise SystemExit(f"claudeproxyd: {error}") from None

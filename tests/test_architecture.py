@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config", "observe", "descriptors", "sockets", "threads"),
     ("routing", "upstream", "pool"),
     ("dispatch", "secrets", "pool.service"),
-    ("catalog", "executors", "store"),
+    ("catalog", "executors", "plugins", "store"),
     ("web",),
     ("graph", "reference"),
     ("reloads",),

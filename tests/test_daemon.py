@@ -228,6 +228,52 @@ class Serving(DaemonTestCase):
         self.assertTrue(wire.aborted)
 
 
+class Concurrency(DaemonTestCase):
+    """How much a client may have at once."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.write(BASE + ONE + TWO + MODELS + CLIENTS + "max_concurrency = 1\n")
+        self.successResultOf(self.daemon.reload())
+
+    def asked(self, path: str = "/v1/messages", stream: bool = False, times: int = 1) -> Connection:
+        """Requests of the client, sent at once."""
+        body = b'{"model":"one-m","max_tokens":9,"messages":[],"stream":%b}' % (b"true" if stream else b"false")
+        connection = Connection(self.daemon.site, "127.0.0.1")
+        connection.send(post(path, body, "x-api-key: a-key-of-a-client") * times)
+        return connection
+
+    def test_limit(self) -> None:
+        """Above its limit a client is told to wait; counting takes no place."""
+        self.asked()
+        reply = Reply(self.asked().take())
+        self.assertEqual((reply.status, reply.json["error"]["type"]), (429, "rate_limit_error"))
+        self.assertEqual(reply.headers[b"retry-after"], b"1")
+        for _ in range(27):
+            self.asked("/v1/messages/count_tokens")
+        self.assertEqual(len(self.reactor.tcpClients), 28)
+
+    def test_sent_ahead(self) -> None:
+        """A place is free when a response is out, also for a request that was sent ahead."""
+        connection = self.asked(times=2)
+        wire = self.accept()
+        for _ in range(2):
+            wire.say(OK)
+            self.assertEqual(Reply(connection.take()).status, 200)
+        connection = self.asked(times=2, stream=True)
+        wire.say(STREAM + chunk(DELTA + STOP) + chunk(b""))
+        self.reactor.advance(0)
+        wire.say(STREAM + chunk(DELTA + STOP) + chunk(b""))
+        self.assertEqual(connection.take().count(b"HTTP/1.1 200 "), 2)
+
+    def test_client_leaves(self) -> None:
+        """A client that goes gives its place back."""
+        self.asked().lose()
+        connection = self.asked()
+        self.assertEqual(connection.take(), b"")
+        self.assertEqual(len(self.reactor.tcpClients), 2)
+
+
 class Starting(DaemonTestCase):
     """What there is before the first request."""
 

@@ -13,6 +13,7 @@ Steps = tuple[str | int, ...]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _KEY = re.compile(r"""[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*'""")
+_STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _SCALAR = re.compile(
     r'''"""(?:[^\\]|\\.)*?"""+|\'\'\'.*?\'\'\'+|"(?:[^"\\]|\\.)*"|'[^']*'|[^,\]}#\n]+''',
@@ -43,6 +44,13 @@ class ConfigPath:
 
     def __truediv__(self, step: str | int) -> ConfigPath:
         return ConfigPath(self.source, (*self.path, step))
+
+    def below(self, member: str) -> ConfigPath:
+        """Return the path of a setting below this one, which is written as in ``credentials[0].project``."""
+        found = self
+        for index, name in _STEP.findall(member):
+            found = found / (int(index) if index else name)
+        return found
 
     @property
     def line(self) -> int:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from claudeproxyd.config.checking import check
+from claudeproxyd.config.config_paths import ConfigPath
 from claudeproxyd.config.defaults import completed
 from claudeproxyd.config.diagnostics import Diagnostics, Problem
 from claudeproxyd.config.environment import from_environment
 from claudeproxyd.config.files import found_file, sources_from
 from claudeproxyd.config.merging import merged
+from claudeproxyd.config.plugins import check_plugins
 from claudeproxyd.config.preflight import check_names, check_writing
 from claudeproxyd.config.reading import Reader
 from claudeproxyd.config.schema import Config
-from claudeproxyd.interfaces import IExecutorMaker
+from claudeproxyd.interfaces import IExecutorMaker, IPluginMaker
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ class Loaded:
     """The files that were read, the first one first; empty for the environment alone."""
     makers: Mapping[str, IExecutorMaker]
     """The provider kinds that it was checked against."""
+    plugin_makers: Mapping[str, IPluginMaker] = field(default_factory=dict)
+    """The kinds of plugins, likewise."""
+    plugin_paths: Sequence[ConfigPath] = ()
+    """Where each of ``config.plugins`` stands."""
 
 
 def load(
@@ -35,17 +41,20 @@ def load(
     environ: Mapping[str, str],
     makers: Mapping[str, IExecutorMaker],
     *,
+    plugin_makers: Mapping[str, IPluginMaker] | None = None,
     tries_paths: bool = False,
     in_force: Config | None = None,
 ) -> Loaded:
     """Return the configuration of *path*, or of the first usual file that exists, or of the environment alone.
 
-    *makers* are the provider kinds of this installation, by kind. *tries_paths*: what the daemon could not write is an
-    error too. *in_force*: the configuration that it replaces; to let in whom that one does not is an error then.
-    Reads files, and blocks for it; called by tap.py at the start and, in a thread, at a reload. Raises
+    *makers* are the provider kinds of this installation, *plugin_makers* its kinds of plugins, both by kind.
+    *tries_paths*: what the daemon could not write is an error too. *in_force*: the configuration that it replaces; to
+    let in whom that one does not is an error then. Reads files, and blocks for it; called by tap.py at the start and,
+    in a thread, at a reload. Raises
     :class:`~claudeproxyd.config.diagnostics.ConfigError` with every error there is.
     """
     diagnostics = Diagnostics()
+    plugin_makers = plugin_makers or {}
     name = found_file(path, environ)
     if name is None:
         sources = [from_environment(environ, makers, diagnostics)]
@@ -53,7 +62,7 @@ def load(
         sources = sources_from(name, diagnostics)
         # The rest cannot be judged without a file that cannot be read.
         diagnostics.settle()
-    draft, source_map = merged(sources, Reader(diagnostics, environ, makers), diagnostics)
+    draft, source_map = merged(sources, Reader(diagnostics, environ, makers, plugin_makers), diagnostics)
     config = completed(draft, makers)
     if config.server.state != draft.server.state:
         hint = 'set HOME, name a file with sqlite:, or say "memory:"'
@@ -61,9 +70,17 @@ def load(
             source_map.at("server", "state"), "is in memory: there is no home directory for its file", hint
         )
     check(config, source_map, makers, diagnostics, in_force)
+    check_plugins(config, source_map, plugin_makers, diagnostics)
     diagnostics.settle()
     if tries_paths:
         check_writing(config, source_map, diagnostics)
         check_names(config, source_map, diagnostics)
         diagnostics.settle()
-    return Loaded(config, diagnostics.warnings, tuple(source.name for source in sources) if name else (), makers)
+    return Loaded(
+        config,
+        diagnostics.warnings,
+        tuple(source.name for source in sources) if name else (),
+        makers,
+        plugin_makers,
+        [source_map.at("plugins", index) for index in range(len(config.plugins))],
+    )

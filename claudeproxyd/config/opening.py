@@ -21,10 +21,12 @@ def check_access(
 ) -> None:
     """Check that callers without a key are let in on purpose. *listeners* are those of ``server.listen``, by index."""
     server = config.server
-    if config.clients and server.open:
-        hint = "remove it, or the clients"
-        diagnostics.error(source_map.at("server", "open"), "lets anybody call, and there are [[clients]]", hint)
-    if not config.clients and not server.open:
+    if config.is_keyed and server.open:
+        who, hint = "there are [[clients]]", "remove it, or the clients"
+        if not config.clients:
+            who, hint = "there is a plugin that asks who calls", "remove it, or the plugin"
+        diagnostics.error(source_map.at("server", "open"), f"lets anybody call, and {who}", hint)
+    if not config.is_keyed and not server.open:
         reachable = [index for index, listener in listeners if not listener.local]
         for index in reachable:
             at = source_map.at("server", "listen", index)
@@ -44,12 +46,15 @@ def check_access(
 def check_reload(config: Config, in_force: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
     """Check that a reload lets in nobody whom *in_force* does not. Its listeners stay until a restart."""
     server = in_force.server
-    if not config.clients:
-        gone = "are all gone, and a reload opens nothing" if in_force.clients else ""
+    if not config.is_keyed:
+        gone = "are all gone, and a reload opens nothing" if in_force.is_keyed else ""
         open_to_others = [each for each in server.listen if not listener_of(each).local]
         if open_to_others and not server.open:
             gone = f"are none, and {open_to_others[0]} stays open to others until a restart"
-        if gone:
+        if gone and in_force.is_keyed and not in_force.clients:
+            what = "have none left that asks who calls, and a reload opens nothing"
+            diagnostics.error(source_map.at("plugins"), what, "keep it, or restart the daemon")
+        elif gone:
             diagnostics.error(source_map.at("clients"), gone, "keep one, or restart the daemon")
     if config.server.admin_key is None and server.admin:
         at = source_map.at("server", "admin_key")

@@ -30,7 +30,6 @@ _RESERVED_HEADERS = frozenset(
 )
 """Headers that say where a request goes, where it ends and what the daemon can read: it writes them itself."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 
 
 def check_provider(
@@ -65,10 +64,7 @@ def check_provider(
     if not provider.base_url and maker.credential_schema:
         diagnostics.error(at / "base_url", "is missing", f'kind "{provider.kind}" has no default')
     for member, message in maker.check(provider):
-        where = at
-        for index, name in _STEP.findall(member):
-            where = where / (int(index) if index else name)
-        diagnostics.error(where, message)
+        diagnostics.error(at.below(member), message)
 
 
 def _ca_file(path: str, at: ConfigPath, diagnostics: Diagnostics) -> None:

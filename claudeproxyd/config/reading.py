@@ -13,13 +13,18 @@ from typing import Any, Union, cast, get_args, get_origin
 from claudeproxyd.config.config_paths import ConfigPath
 from claudeproxyd.config.diagnostics import SHOWN, Diagnostics
 from claudeproxyd.config.resolving import BadSecret, resolve
-from claudeproxyd.config.schema import Credential, Provider
+from claudeproxyd.config.schema import Credential, Plugin, Provider
 from claudeproxyd.config.secret import Secret
-from claudeproxyd.interfaces import IExecutorMaker
+from claudeproxyd.interfaces import IExecutorMaker, IPluginMaker
 
 _BIGGEST = 2**63 - 1
-_OF_KIND: Mapping[type[Any], str] = {Provider: "settings", Credential: "credential_settings"}
-"""The tables that a provider's kind has settings in, and which member of its maker tells them."""
+_OF_KIND: Mapping[type[Any], str] = {
+    Provider: "settings",
+    Credential: "credential_settings",
+    Plugin: "settings",
+}
+"""The tables that a kind has settings in, and which member of its maker tells them."""
+_AnyMaker = IExecutorMaker | IPluginMaker
 _NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false", NoneType: "nothing"}
 _PLURALS = {str: "strings", int: "integers", float: "numbers", bool: "trues and falses", Secret: "secrets"}
 
@@ -28,31 +33,39 @@ class Reader:
     """Turns trees into sections. Errors go to the diagnostics, and reading goes on with a blank value."""
 
     def __init__(
-        self, diagnostics: Diagnostics, environ: Mapping[str, str], makers: Mapping[str, IExecutorMaker]
+        self,
+        diagnostics: Diagnostics,
+        environ: Mapping[str, str],
+        makers: Mapping[str, IExecutorMaker],
+        plugin_makers: Mapping[str, IPluginMaker],
     ) -> None:
-        """*makers* are the provider kinds, which have settings of their own."""
+        """*makers* are the provider kinds, *plugin_makers* those of plugins: both have settings of their own."""
         self._diagnostics = diagnostics
         self._environ = environ
-        self._makers = makers
+        self._makers: Mapping[type[Any], Mapping[str, _AnyMaker]] = {
+            Provider: makers,
+            Credential: makers,
+            Plugin: plugin_makers,
+        }
         self._told: set[str] = set()
         """Files that a warning was given about already: everyone may read them."""
 
-    def table(
-        self, section: type[Any], tree: Mapping[str, Any], at: ConfigPath, maker: IExecutorMaker | None = None
-    ) -> Any:
+    def table(self, section: type[Any], tree: Mapping[str, Any], at: ConfigPath, maker: _AnyMaker | None = None) -> Any:
         """Return an instance of the dataclass *section*; *maker* is that of the provider around it, if there is one."""
-        if section is Provider:
+        if section in (Provider, Plugin):
             kind = tree.get("kind")
-            maker = self._makers.get(kind) if isinstance(kind, str) else None
+            maker = self._makers[section].get(kind) if isinstance(kind, str) else None
         own: type[Any] | None = getattr(maker, _OF_KIND[section]) if maker and section in _OF_KIND else None
         self._check_names(section, own, tree, at, maker)
         values = self._members(section, tree, at, maker)
         if own is not None:
             values["own"] = own(**self._members(own, tree, at, maker))
+        if section is Plugin and maker is not None:
+            values["authenticates"] = cast(IPluginMaker, maker).authenticates
         return section(**values)
 
     def _members(
-        self, section: type[Any], tree: Mapping[str, Any], at: ConfigPath, maker: IExecutorMaker | None
+        self, section: type[Any], tree: Mapping[str, Any], at: ConfigPath, maker: _AnyMaker | None
     ) -> dict[str, Any]:
         """Return the settings of *section* that *tree* has, and a blank for each that is missing without a default."""
         hints = hints_of(section)
@@ -72,11 +85,11 @@ class Reader:
         own: type[Any] | None,
         tree: Mapping[str, Any],
         at: ConfigPath,
-        maker: IExecutorMaker | None,
+        maker: _AnyMaker | None,
     ) -> None:
         known = {each.name for each in (*settings_of(section), *(settings_of(own) if own else ()))}
-        if known.issuperset(tree):
-            return
+        if known.issuperset(tree) or (section is Plugin and maker is None):
+            return  # of a plugin that is not installed, nobody knows the settings
         others = {key: self._kinds_with(section, key) for key in tree if key not in known}
         # What belongs to another kind may be there empty; where the kind is unknown, it may be its own.
         unknown = [
@@ -98,7 +111,7 @@ class Reader:
         member = _OF_KIND.get(section)
         return [
             kind
-            for kind, maker in self._makers.items()
+            for kind, maker in self._makers.get(section, {}).items()
             if member and any(key == each.name for each in settings_of(getattr(maker, member)))
         ]
 
@@ -108,7 +121,7 @@ class Reader:
         raw: Any,
         at: ConfigPath,
         metadata: Mapping[str, Any],
-        maker: IExecutorMaker | None = None,
+        maker: _AnyMaker | None = None,
     ) -> Any:
         """Return *raw* as *hint* wants it; *maker* as in :meth:`table`."""
         members = members_of(hint)

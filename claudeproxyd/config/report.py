@@ -8,7 +8,7 @@ from typing import Any
 
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.reading import default_of, settings_of
-from claudeproxyd.config.schema import Aws, Config, Credential, OAuth, Provider, RouteTo
+from claudeproxyd.config.schema import Aws, Config, Credential, OAuth, Plugin, Provider, RouteTo
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.interfaces import IExecutorMaker
 
@@ -24,6 +24,8 @@ def report(loaded: Loaded, makers: Mapping[str, IExecutorMaker]) -> str:
     lines += ["", "clients:", *_indented(_clients(config))]
     lines += ["", "providers:", *_indented(_providers(config, makers))]
     lines += ["", "models:", *_indented(_models(config))]
+    if config.plugins:
+        lines += ["", "plugins:", *_indented(_plugin(plugin) for plugin in config.plugins)]
     if loaded.warnings:
         lines += ["", "warnings:", *_indented(str(warning) for warning in loaded.warnings)]
     return "\n".join(lines)
@@ -34,7 +36,10 @@ def _indented(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _clients(config: Config) -> Iterator[str]:
-    if not config.clients:
+    for plugin in config.plugins:
+        if plugin.authenticates:
+            yield f"whom the plugin {plugin.kind} lets in"
+    if not config.is_keyed:
         who = "anyone who reaches a listener" if config.server.open else "anyone on this machine"
         yield f"{who}, without a key"
     for client in config.clients:
@@ -103,6 +108,10 @@ def _shown(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(_shown, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _plugin(plugin: Plugin) -> str:
+    return ", ".join([plugin.kind, *_own(plugin.own)])
 
 
 def _models(config: Config) -> Iterator[str]:

@@ -91,14 +91,15 @@ class Server:
     open: bool = setting(
         False,
         "true: anybody who reaches the listener may call, without a key. Else that holds on loopback alone, and only"
-        " where there is neither [[clients]] nor include.",
+        " where there is neither [[clients]] nor include, and no plugin that asks who calls.",
         restart=True,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """``[[clients]]``: who may call. None at all is fine on loopback only, or where ``server.open`` says so."""
+    """``[[clients]]``: who may call. None at all is fine on loopback only, where ``server.open`` says so, or where a
+    plugin asks who calls."""
 
     name: str = required("Unique; shown in logs and usage records.")
     key: Secret = required('What it shows; a secret, or its digest as `"sha256:<hex>"`.', digest=True)
@@ -260,6 +261,21 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """``[[plugins]]``: a step in the way of requests that another package brings; see [plugins](plugins.md).
+
+    Hooks, limits, usage sinks and authenticators are such. They are asked in the order of their sections. What a
+    section has beside `kind` are the plugin's own settings.
+    """
+
+    kind: str = required("Which one; a kind that no installed package brings is an error.")
+    own: Any = field(default=None)
+    """No setting: an instance of its kind's ``settings``, read from the same table; None where the kind is unknown."""
+    authenticates: bool = field(default=False)
+    """No setting: its kind says that it is an authenticator."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pool:
     """``[pool]``: how credentials are chosen, waited for and given up."""
 
@@ -333,8 +349,14 @@ class Config:
     clients: list[Client] = setting([], "Who may call.")
     providers: list[Provider] = setting([], "The upstreams.")
     models: list[Model] = setting([], "Model names and where they lead.")
+    plugins: list[Plugin] = setting([], "Steps in the way of requests.")
     pool: Pool = setting(Pool, "Choosing credentials.")
     streaming: Streaming = setting(Streaming, "Keeping streams alive.")
     timeouts: Timeouts = setting(Timeouts, "Every wait.")
     log: Log = setting(Log, "Logs.")
     capture: Capture = setting(Capture, "Captures.")
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether callers are asked who they are: by the keys of clients, or by a plugin."""
+        return bool(self.clients) or any(plugin.authenticates for plugin in self.plugins)

@@ -34,6 +34,19 @@ class Body:
         self._envelope = read_envelope(self.data, count_tokens=count_tokens)
         return self._envelope
 
+    def replace(self, envelope: Envelope) -> None:
+        """Hold the body of *envelope* in place of the client's; ahead of all that is prepared.
+
+        Raises :class:`~claudeproxyd.errors.ClaudeError` (529) where it is larger, and there is no room for it.
+        """
+        change = len(envelope.body) - self._reserved
+        if change > 0:
+            self._account.reserve(self._client, change)
+        elif change < 0:
+            self._account.release(self._client, -change)
+        self._reserved += change
+        self.data, self._envelope = envelope.body, envelope
+
     def keep(self, route: Route, prepared: IPrepared | None) -> None:
         """Keep what an executor prepared for attempts on *route*."""
         self.prepared[route] = prepared

@@ -55,6 +55,7 @@ class Relay:
         "_held_bytes",
         "_held_count",
         "_on_commit",
+        "_on_end",
         "_paused_since",
         "_request_id",
         "_response",
@@ -83,6 +84,7 @@ class Relay:
         """Events of the message that the client was sent."""
         self._response: IStreamingResponse | None = None
         self._on_commit: Callable[[], None] | None = None
+        self._on_end: Callable[[], None] | None = None
         self._carried: Deferred[None] | None = None
         self._headers: Headers = ()
         self._family = ""
@@ -104,18 +106,21 @@ class Relay:
         family: str,
         content_by: float | None,
         committed: Callable[[], None],
+        ending: Callable[[], None],
     ) -> Deferred[None]:
         """Bring one attempt's stream to the client.
 
         Fires when the message is whole. Fails with AttemptFailed; whether another attempt may follow is to be seen
         from the downlink's ``message_committed``. *headers* go out with the head, should it be committed by this
-        attempt; *content_by* is the latest moment for its first content event. *committed* is called when that is out.
+        attempt; *content_by* is the latest moment for its first content event. *committed* is called when that is out,
+        *ending* before the message's last frames go out.
         """
         self._response = response
         self._headers = headers
         self._family = family
         self._content_by = content_by
         self._on_commit = committed
+        self._on_end = ending
         self._held = []
         self._held_bytes = self._held_count = 0
         carried = self._carried = Deferred(self._cancelled)
@@ -128,7 +133,7 @@ class Relay:
 
     def close(self) -> None:
         """The request is over."""
-        self._on_commit = None
+        self._on_commit = self._on_end = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -150,6 +155,8 @@ class Relay:
                 self._held = []
                 self.events_sent = self._held_count
         self.events_sent += batch.count
+        if batch.ended and self._on_end is not None:
+            self._on_end()
         self._downlink.frames(self._headers, frames, batch.ended)
         if committed is not None:
             committed()

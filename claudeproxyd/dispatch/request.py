@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from claudeproxyd.errors import ClaudeError
+from claudeproxyd.messages.envelope import read_envelope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +31,7 @@ class CancelReason(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiRequest:
-    """What a client asked. Made by web; nobody changes it."""
+    """What a client asked. Made by web; nobody changes it, and hooks that want it otherwise return a copy."""
 
     request_id: str
     """Ours: ``req_…``."""
@@ -43,3 +46,18 @@ class ApiRequest:
     count_tokens: bool
     started: float
     """When the request's head was in, on the reactor's clock."""
+
+    def with_body(self, body: bytes) -> ApiRequest:
+        """Return a copy whose JSON is *body*; ``envelope.with_model`` makes one with another model.
+
+        Raises ValueError where it is no request, in words that name the member which is wrong.
+        """
+        try:
+            envelope = read_envelope(body, count_tokens=self.count_tokens)
+        except ClaudeError as error:
+            raise ValueError(f"the body that was to take the client's place is none: {error.message}") from None
+        return replace(self, envelope=envelope)
+
+    def with_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> ApiRequest:
+        """Return a copy with these headers, and no others; their names are put in lower case."""
+        return replace(self, headers=[(name.lower(), value) for name, value in headers])

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from inspect import isawaitable
+from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from claudeproxyd.dispatch.admission import REFUSED
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.dispatch.relay import Relay
-from claudeproxyd.dispatch.request import CancelReason
+from claudeproxyd.dispatch.request import ApiRequest, CancelReason
 from claudeproxyd.dispatch.request_log import RequestLog
 from claudeproxyd.dispatch.retries import RetryState, costs_budget
 from claudeproxyd.dispatch.session import in_tool_loop, session_of
@@ -31,11 +34,22 @@ from claudeproxyd.outcomes.types import CANCELLED, OK, AttemptFailed, Kind, Outc
 from claudeproxyd.sockets import NEXT_TURN
 
 if TYPE_CHECKING:
+
     from claudeproxyd.dispatch.body import Body
-    from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.dispatch.services import DispatchServices
-    from claudeproxyd.interfaces import ICapture, IDownlink, IExecutor, ILease, IUpstreamResponse
+    from claudeproxyd.interfaces import (
+        ICapture,
+        IDownlink,
+        IExecutor,
+        ILease,
+        IPermit,
+        IRequestHook,
+        IUpstreamResponse,
+    )
     from claudeproxyd.leases import Candidate, Route
+    from claudeproxyd.messages.usage import Usage
+
+Result = TypeVar("Result")
 
 #: Nobody else is asked after these; of the repetitions, when they are used up.
 _ANSWERED = (Then.ANSWER, Then.REPEAT_ONCE, Then.RECTIFY_ONCE)
@@ -57,6 +71,11 @@ class RequestRunner:
         self.log = RequestLog()
         self._services = services
         self._request = request
+        """As it is served: hooks may have another in the place of the client's."""
+        self._model_asked = request.envelope.model
+        """By the client."""
+        self._permit: IPermit | None = None
+        self._hooks_asked = 0
         self._body = body
         self._downlink = downlink
         self._capture = capture
@@ -84,11 +103,13 @@ class RequestRunner:
         services, log = self._services, self.log
         total = services.clock.callLater(services.total, self.cancel, CancelReason.TOTAL) if services.total else None
         keep_alive = self._keep_alive()
+        services.steps.begin()
         try:
             if len(self._body.data) > _LARGE:
                 await deferLater(services.clock, NEXT_TURN)  # web has read it in this one
+            await self._take_steps()
             await self._serve()
-            log.outcome = Kind.OK.value
+            self._over(Kind.OK.value)
         except RequestFailed as failed:
             self._fail(failed)
         except CancelledError:
@@ -107,6 +128,18 @@ class RequestRunner:
             if total is not None and total.active():
                 total.cancel()
             self._body.release()
+            self._over(log.outcome)
+            services.steps.end(self._hooks_asked, self._request, log)
+
+    def _over(self, outcome: str) -> None:
+        """Note what the request came to, and give its permit back.
+
+        Called ahead of the last of the response: with that out, the client's next request may begin at once.
+        """
+        self.log.outcome = outcome
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            self._services.steps.give_back(permit, self.log.usage, outcome)
 
     def _keep_alive(self) -> LoopingCall | None:
         """``nonstream_keepalive``: whitespace ahead of a JSON body, which costs it its true status."""
@@ -117,6 +150,53 @@ class RequestRunner:
         keep_alive.clock = self._services.clock
         keep_alive.start(every, now=False)
         return keep_alive
+
+    # -- steps ahead of the routes
+
+    async def _take_steps(self) -> None:
+        """Have the request admitted, and the hooks see it. Raises RequestFailed: it was refused."""
+        steps = self._services.steps
+        try:
+            permit = steps.admission.admit(self._request)
+            self._permit = await self._awaited(permit) if isawaitable(permit) else permit
+            for hook in steps.hooks:
+                await self._ask(hook)
+        except ClaudeError as error:
+            error.__traceback__ = None
+            refusal = copy(error)  # the same one may be raised each time, and this one is given headers
+            raise RequestFailed(refusal, kind=REFUSED) from None
+
+    async def _ask(self, hook: IRequestHook) -> None:
+        """Go on with the request that *hook* returns."""
+        before = self._request
+        self._hooks_asked += 1
+        answer = hook.request(before)
+        request = await self._awaited(answer) if isawaitable(answer) else answer
+        if request is before:
+            return
+        if not isinstance(request, ApiRequest):
+            raise TypeError(f"{type(hook).__name__}.request returned {type(request).__name__}, and no ApiRequest")
+        if (request.request_id, request.count_tokens, request.envelope.stream) != (
+            before.request_id,
+            before.count_tokens,
+            before.envelope.stream,
+        ):
+            raise ValueError(f"{type(hook).__name__} changed request_id, count_tokens or stream")
+        if request.envelope is not before.envelope:
+            self._body.replace(request.envelope)
+        self._request = request
+
+    async def _awaited(self, step: Awaitable[Result]) -> Result:
+        """Return what *step* comes to; only our own cancellation passes for one, and none is swallowed."""
+        try:
+            result = await step
+        except CancelledError:
+            if self._cancelled is None:
+                raise RuntimeError("a step ahead of the routes has cancelled itself") from None
+            raise
+        if self._cancelled is not None:
+            raise CancelledError
+        return result
 
     # -- candidates and leases
 
@@ -346,6 +426,8 @@ class RequestRunner:
                 await self._relay_stream(attempt, answered, headers, executor.family, lease)
             else:
                 log.first_content = services.clock.seconds()
+                self._note_usage(answered.usage)
+                self._over(Kind.OK.value)
                 self._downlink.whole(headers, answered.body)
             if answered.anomaly:
                 services.note_anomaly(provider, answered.anomaly)
@@ -376,7 +458,11 @@ class RequestRunner:
             self._body.release()
             lease.probe_succeeded()
 
-        return self._relay.carry(response, headers, family, content_by, committed)
+        def ending() -> None:
+            self._note_usage(response.usage)
+            self._over(Kind.OK.value)
+
+        return self._relay.carry(response, headers, family, content_by, committed, ending)
 
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
         log = self.log
@@ -389,7 +475,7 @@ class RequestRunner:
     # -- ends
 
     def _fail(self, failed: RequestFailed) -> None:
-        self.log.outcome = failed.kind
+        self._over(failed.kind)
         if self._request.count_tokens and failed.kind == Kind.UNSUPPORTED.value:
             self._estimate()
             return
@@ -434,8 +520,8 @@ class RequestRunner:
         if attempt.head_at is not None:
             record.time_to_first_byte = attempt.head_at - began
         usage = attempt.usage if response is None else response.usage
+        self._note_usage(usage)
         if usage is not None and not self._request.count_tokens:
-            log.usage = usage
             record.input_tokens = usage.input
             record.output_tokens = usage.output
             record.cache_read_tokens = usage.cache_read
@@ -451,6 +537,11 @@ class RequestRunner:
                 record.time_to_first_content = log.first_content - began
         services.sinks.record(record)
 
+    def _note_usage(self, usage: Usage | None) -> None:
+        """Note what an attempt used; to count tokens uses none."""
+        if usage is not None and not self._request.count_tokens:
+            self.log.usage = usage
+
     def _record_of(self, attempt: Attempt, number: int, outcome: Outcome, duration: float) -> UsageRecord:
         """What there is to say of an attempt before its answer."""
         request = self._request
@@ -460,7 +551,7 @@ class RequestRunner:
             client=request.principal.name,
             labels=request.principal.labels,
             session=self.log.session,
-            model_asked=foreign(request.envelope.model),
+            model_asked=foreign(self._model_asked),
             model_served=foreign(attempt.model),
             provider=attempt.credential.provider,
             credential=attempt.credential.name,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from twisted.logger import Logger
 
+from claudeproxyd.dispatch.steps import RequestSteps
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
@@ -39,6 +41,7 @@ class DispatchServices:
     executors: Mapping[str, IExecutor]
     """By provider name."""
     sinks: IUsageSink
+    steps: RequestSteps = field(default_factory=RequestSteps)
     settings: Pool
     streaming: Streaming
     timeouts: Mapping[str, Timeouts]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import IUsageSink
+from claudeproxyd.observe.failures import FirstFailures
 from claudeproxyd.observe.lines import Write, json_line
 from claudeproxyd.observe.scrub import redact
 
@@ -96,11 +96,9 @@ class UsageLog:
 class Sinks:
     """Gives each record to every sink. One that fails neither hurts the request nor keeps the others from theirs."""
 
-    _log = Logger()
-
-    def __init__(self, sinks: Sequence[Any]) -> None:
+    def __init__(self, sinks: Sequence[IUsageSink]) -> None:
         self._sinks = tuple(sinks)
-        self._failed: set[int] = set()
+        self._failures = FirstFailures("usage records are lost: {who} failed")
 
     def record(self, record: UsageRecord) -> None:
         """See :class:`~claudeproxyd.interfaces.IUsageSink`. A sink's first failure is logged, the rest are not."""
@@ -108,6 +106,4 @@ class Sinks:
             try:
                 sink.record(record)
             except Exception:
-                if place not in self._failed:
-                    self._failed.add(place)
-                    self._log.failure("usage records are lost: {sink} failed", sink=type(sink).__name__)
+                self._failures.note(place, sink)

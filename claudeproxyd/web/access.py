@@ -1,4 +1,4 @@
-"""Who is calling, what they may use, how much at once, and through whom. Nothing here waits for anything."""
+"""Who is calling, what they may use, and through whom. Nothing here waits for anything."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from hashlib import sha256
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
-from claudeproxyd.interfaces import IAdmission, IAuthenticator
+from claudeproxyd.interfaces import IAuthenticator
 from claudeproxyd.principals import Principal
 
 if TYPE_CHECKING:
@@ -83,30 +84,37 @@ class KeyAuthenticator:
         )
 
 
-@implementer(IAdmission)
-class ConcurrencyAdmission:
-    """Counts each principal's requests. It asks the principal for the limit, so one of these lasts over reloads."""
+@implementer(IAuthenticator)
+class Authenticators:
+    """Asks several, in order, until one knows who calls. What fails among them lets nobody in."""
 
-    def __init__(self) -> None:
-        self.running: dict[str, int] = {}
-        """By principal's name; for gauges."""
+    _log = Logger()
 
-    def admit(self, principal: Principal) -> None:
-        """See :meth:`IAdmission.admit <claudeproxyd.interfaces.IAdmission.admit>`."""
-        running = self.running.get(principal.name, 0)
-        if 0 < principal.max_concurrency <= running:
-            raise ClaudeError(
-                429,
-                f"{principal.name} has {running} requests running, which is its limit",
-                headers=[(b"retry-after", b"1")],
-            )
-        self.running[principal.name] = running + 1
+    def __init__(self, authenticators: Sequence[IAuthenticator]) -> None:
+        """*authenticators*: one or more."""
+        self._authenticators = tuple(authenticators)
 
-    def done(self, principal: Principal) -> None:
-        """See :meth:`IAdmission.done <claudeproxyd.interfaces.IAdmission.done>`."""
-        running = self.running.pop(principal.name) - 1
-        if running:
-            self.running[principal.name] = running
+    def authenticate(self, headers: Headers) -> Principal:
+        """See :meth:`IAuthenticator.authenticate <claudeproxyd.interfaces.IAuthenticator.authenticate>`.
+
+        Where none knows who calls, the first one's refusal is told: it is that of the configured keys.
+        """
+        refusal: ClaudeError | None = None
+        for authenticator in self._authenticators:
+            try:
+                principal = authenticator.authenticate(headers)
+                if not isinstance(principal, Principal):
+                    raise TypeError(f"{type(authenticator).__name__} returned {type(principal).__name__}")
+                return principal
+            except ClaudeError as error:
+                if error.status != 401:
+                    raise
+                refusal = refusal or error
+            except Exception:
+                self._log.failure("{who} failed to tell who calls", who=type(authenticator).__name__)
+                raise ClaudeError(500, "Internal error of the gateway") from None
+        assert refusal is not None
+        raise refusal
 
 
 class BrowserGuard:

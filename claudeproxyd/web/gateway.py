@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from claudeproxyd.interfaces import (
-        IAdmission,
         IAuthenticator,
         IBufferAccount,
         ICaptures,
@@ -45,8 +44,6 @@ class Gateway:
     limits: Limits
     buffers: IBufferAccount
     """Shared by all listeners; the same one after a reload."""
-    admission: IAdmission
-    """The same one after a reload, for it counts."""
     metrics: Metrics
     access_log: Callable[[AccessEntry], None]
     ready: Callable[[], bool]

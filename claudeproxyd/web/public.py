@@ -50,7 +50,7 @@ class Messages(Endpoint):
         self._count_tokens = count_tokens
 
     def render_POST(self, request: GatewayRequest) -> None:
-        """Read the envelope, ask for a place, and let dispatch answer."""
+        """Read the envelope, and let dispatch answer."""
         gateway, principal = request.gateway, request.principal
         assert isinstance(gateway, PublicGateway)
         assert principal is not None
@@ -59,10 +59,6 @@ class Messages(Endpoint):
         request.model = envelope.model
         if not principal.may_use(envelope.model):
             raise ClaudeError(400, f"model: {envelope.model} is not among the models of this key")
-        if not self._count_tokens:
-            # Claude Code sends dozens of count_tokens at once: they take no place.
-            gateway.admission.admit(principal)
-            request.admitted = True
         capture = gateway.captures.begin(request.request_id)
         if capture is not None:
             path = request.uri.decode("latin-1")

@@ -73,8 +73,6 @@ class GatewayRequest(Request):
         """Dispatch has it, or had: what it came to is told when dispatch is done with it."""
         self.cancel: Callable[[CancelReason], None] | None = None
         """Ends what dispatch does for it."""
-        self.admitted = False
-        """It has a place of its principal's concurrency, to be given back."""
         self.model = ""
         """What was asked for, once that is known."""
         self.error = ""
@@ -248,17 +246,13 @@ class GatewayRequest(Request):
         super().finish()
 
     def release(self) -> None:
-        """Give back what it holds: memory, and its place among its principal's requests."""
+        """Give back the memory that it holds."""
         if self._body is not None:
             self._body.release()
         self._chunks.clear()
         self._decoder = None
         self.gateway.buffers.release(self._client_name, self._held)
         self._held = 0
-        if self.admitted:
-            self.admitted = False
-            assert self.principal is not None
-            self.gateway.admission.done(self.principal)
 
     # -- codings and bounds
 

@@ -18,7 +18,7 @@ from claudeproxyd.executors.maker import Maker
 from claudeproxyd.executors.openai_chat.maker import OpenAIChatMaker
 from claudeproxyd.executors.openai_responses.maker import OpenAIResponsesMaker
 from claudeproxyd.executors.sandbox.maker import SandboxMaker
-from claudeproxyd.interfaces import IExecutorMaker
+from claudeproxyd.interfaces import IExecutorMaker, IPluginMaker
 
 
 class FakeMaker(Maker):
@@ -86,6 +86,7 @@ class ConfigTestCase(SynchronousTestCase):
         os.makedirs(self.folder)
         self.environ: dict[str, str] = {"HOME": self.folder}
         self.makers = dict(MAKERS)
+        self.plugin_makers: dict[str, IPluginMaker] = {}
 
     def write(self, name: str, content: str | bytes) -> str:
         """A file that nobody else can read; its path."""
@@ -98,7 +99,7 @@ class ConfigTestCase(SynchronousTestCase):
 
     def load(self, text: str | bytes) -> Loaded:
         """What a file of that text amounts to."""
-        return load(self.write("main.toml", text), self.environ, self.makers)
+        return load(self.write("main.toml", text), self.environ, self.makers, plugin_makers=self.plugin_makers)
 
     def problems(self, text: str | bytes) -> list[Problem]:
         """What is wrong with a file of that text: never nothing."""

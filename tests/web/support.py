@@ -21,7 +21,7 @@ from claudeproxyd.interfaces import ICaptures, ICatalog, IDispatcher, IDownlink,
 from claudeproxyd.observe.access_log import AccessEntry
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.principals import Principal
-from claudeproxyd.web.access import BrowserGuard, ConcurrencyAdmission, KeyAuthenticator, OpenAccess, Proxies
+from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, Proxies
 from claudeproxyd.web.buffers import BufferBudget
 from claudeproxyd.web.channel import GatewayChannel
 from claudeproxyd.web.gateway import Limits, PublicGateway
@@ -196,7 +196,6 @@ class Listener:
             proxies=Proxies(),
             limits=Limits(),
             buffers=BufferBudget(10_000_000),
-            admission=ConcurrencyAdmission(),
             metrics=Metrics(),
             access_log=self.log.append,
             ready=lambda: self.is_ready,

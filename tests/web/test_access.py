@@ -8,9 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.interfaces import IAdmission, IAuthenticator, IBufferAccount
+from claudeproxyd.interfaces import IAuthenticator, IBufferAccount
 from claudeproxyd.principals import Principal
-from claudeproxyd.web.access import BrowserGuard, ConcurrencyAdmission, KeyAuthenticator, OpenAccess, Proxies
+from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, Proxies
 from claudeproxyd.web.buffers import BufferBudget
 from tests.web.support import BODY, Listener, get, post, sha256
 
@@ -55,7 +55,6 @@ class Keys(SynchronousTestCase):
         """The parts are what they say they are."""
         verifyObject(IAuthenticator, self.authenticator)
         verifyObject(IAuthenticator, OpenAccess())
-        verifyObject(IAdmission, ConcurrencyAdmission())
         verifyObject(IBufferAccount, BufferBudget(1))
 
     def test_either_header(self) -> None:
@@ -117,31 +116,6 @@ class Keys(SynchronousTestCase):
     def test_garbage(self, key: bytes) -> None:
         """No bytes break the comparison."""
         self.assertRaises(ClaudeError, self.authenticator.authenticate, [(b"x-api-key", b"!" + key)])
-
-
-class Admission(SynchronousTestCase):
-    """How much at once."""
-
-    def test_counts(self) -> None:
-        """Each principal has a count of its own; what is given back is free; nothing is left behind."""
-        admission, one, two = ConcurrencyAdmission(), Principal("1", max_concurrency=1), Principal("2")
-        admission.admit(one)
-        for _ in range(3):
-            admission.admit(two)
-        self.assertEqual(self.assertRaises(ClaudeError, admission.admit, one).status, 429)
-        admission.done(one)
-        admission.admit(one)
-        admission.done(one)
-        for _ in range(3):
-            admission.done(two)
-        self.assertEqual(admission.running, {})
-
-    def test_limit_changes(self) -> None:
-        """After a reload the new limit counts, for requests that run already too."""
-        admission = ConcurrencyAdmission()
-        for _ in range(3):
-            admission.admit(Principal("1"))
-        self.assertRaises(ClaudeError, admission.admit, Principal("1", max_concurrency=3))
 
 
 class Pages(SynchronousTestCase):

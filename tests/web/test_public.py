@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.principals import Principal
-from tests.web.support import BODY, Listener, get, post, replies
+from tests.web.support import BODY, Listener, get, post
 
 
 class Paths(SynchronousTestCase):
@@ -138,41 +138,6 @@ class Calls(SynchronousTestCase):
         self.assertEqual(listener.log, [])
         listener.dispatcher.running[0].done.callback(None)
         self.assertEqual([entry.status for entry in listener.log], [200])
-
-    def test_concurrency(self) -> None:
-        """Above its limit a client waits; a place is free again when an answer is out, also for one sent ahead."""
-        listener = Listener(Principal("k", max_concurrency=1))
-        listener.dispatcher.hold = True
-        data = post("/v1/messages", BODY, "x-api-key: k")
-        connection = listener.connect()
-        connection.send(data + data)
-        reply = listener.ask(data)
-        self.assertEqual((reply.status, reply.json["error"]["type"]), (429, "rate_limit_error"))
-        self.assertEqual(reply.headers[b"retry-after"], b"1")
-        listener.dispatcher.answer(0)
-        self.assertEqual(len(listener.dispatcher.running), 2)
-        listener.dispatcher.answer(1)
-        self.assertEqual([each.status for each in replies(connection.take())], [200, 200])
-
-    def test_concurrency_of_who_leaves(self) -> None:
-        """A client that goes gives its place back."""
-        listener = Listener(Principal("k", max_concurrency=1))
-        listener.dispatcher.hold = True
-        data = post("/v1/messages", BODY, "x-api-key: k")
-        connection = listener.connect()
-        connection.send(data)
-        connection.lose()
-        listener.dispatcher.hold = False
-        self.assertEqual(listener.ask(data).status, 200)
-
-    def test_counting_takes_no_place(self) -> None:
-        """Claude Code's bursts of count_tokens pass beside a limit."""
-        listener = Listener(Principal("k", max_concurrency=1))
-        listener.dispatcher.hold = True
-        listener.connect().send(post("/v1/messages", BODY, "x-api-key: k"))
-        for _ in range(27):
-            listener.connect().send(post("/v1/messages/count_tokens", BODY, "x-api-key: k"))
-        self.assertEqual(len(listener.dispatcher.running), 28)
 
     def test_entry(self) -> None:
         """The log's line says who asked for what and what it came to."""

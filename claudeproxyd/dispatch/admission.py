@@ -1,0 +1,129 @@
+"""How many requests a client may have: by its own limit, and by all that others ask for beside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import isawaitable
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError
+from zope.interface import implementer
+
+from claudeproxyd.errors import ClaudeError
+from claudeproxyd.interfaces import IAdmission, IPermit
+from claudeproxyd.observe.failures import FirstFailures
+from claudeproxyd.outcomes.types import Kind
+
+if TYPE_CHECKING:
+    from claudeproxyd.dispatch.request import ApiRequest
+    from claudeproxyd.messages.usage import Usage
+
+REFUSED = "refused"
+"""The outcome of a request that an admission or a hook did not let pass."""
+
+
+@implementer(IPermit)
+class _Free:
+    """Holds no place."""
+
+    __slots__ = ()
+
+    def done(self, usage: Usage | None, outcome: str) -> None:
+        """See :meth:`IPermit.done <claudeproxyd.interfaces.IPermit.done>`."""
+
+
+_FREE = _Free()
+
+
+@implementer(IPermit)
+class _Place:
+    """One of a principal's requests."""
+
+    __slots__ = ("_name", "_running")
+
+    def __init__(self, running: dict[str, int], name: str) -> None:
+        self._running = running
+        self._name = name
+
+    def done(self, usage: Usage | None, outcome: str) -> None:
+        """See :meth:`IPermit.done <claudeproxyd.interfaces.IPermit.done>`."""
+        left = self._running.pop(self._name) - 1
+        if left:
+            self._running[self._name] = left
+
+
+@implementer(IAdmission)
+class ConcurrencyAdmission:
+    """Counts each principal's messages. It asks the principal for the limit, so one of these lasts over reloads.
+
+    Claude Code sends dozens of count_tokens at once: they take no place.
+    """
+
+    def __init__(self) -> None:
+        self.running: dict[str, int] = {}
+        """By principal's name; for gauges."""
+
+    def admit(self, request: ApiRequest) -> IPermit:
+        """See :meth:`IAdmission.admit <claudeproxyd.interfaces.IAdmission.admit>`."""
+        if request.count_tokens:
+            return _FREE
+        principal = request.principal
+        running = self.running.get(principal.name, 0)
+        if 0 < principal.max_concurrency <= running:
+            raise ClaudeError(
+                429,
+                f"{principal.name} has {running} requests running, which is its limit",
+                headers=[(b"retry-after", b"1")],
+            )
+        self.running[principal.name] = running + 1
+        return _Place(self.running, principal.name)
+
+
+@implementer(IPermit)
+class _Permits:
+    """Permits of several admissions."""
+
+    __slots__ = ("_failures", "_permits")
+
+    def __init__(self, failures: FirstFailures) -> None:
+        self._failures = failures
+        self._permits: list[IPermit] = []
+
+    def add(self, permit: IPermit) -> None:
+        """Hold one more."""
+        self._permits.append(permit)
+
+    def done(self, usage: Usage | None, outcome: str) -> None:
+        """Give each back, whatever becomes of the others."""
+        for permit in self._permits:
+            try:
+                permit.done(usage, outcome)
+            except Exception:
+                self._failures.note(type(permit), permit)
+
+
+@implementer(IAdmission)
+class Admissions:
+    """Asks several, in order. One that refuses: those before it are given back, and those behind it are not asked."""
+
+    def __init__(self, admissions: Sequence[IAdmission]) -> None:
+        self._admissions = tuple(admissions)
+        self._failures = FirstFailures("{who} failed when a request was over")
+
+    async def admit(self, request: ApiRequest) -> IPermit:
+        """See :meth:`IAdmission.admit <claudeproxyd.interfaces.IAdmission.admit>`."""
+        permits = _Permits(self._failures)
+        try:
+            for admission in self._admissions:
+                permit = admission.admit(request)
+                permits.add(await permit if isawaitable(permit) else permit)
+        except ClaudeError:
+            permits.done(None, REFUSED)
+            raise
+        except CancelledError:
+            permits.done(None, Kind.CANCELLED.value)
+            raise
+        except BaseException:
+            permits.done(None, Kind.INTERNAL.value)
+            raise
+        return permits
