@@ -34,7 +34,6 @@ from claudeproxyd.outcomes.types import CANCELLED, OK, AttemptFailed, Kind, Outc
 from claudeproxyd.sockets import NEXT_TURN
 
 if TYPE_CHECKING:
-
     from claudeproxyd.dispatch.body import Body
     from claudeproxyd.dispatch.services import DispatchServices
     from claudeproxyd.interfaces import (
