@@ -156,6 +156,7 @@ class RequestRunner:
         try:
             permit: Any = steps.admission.admit(self._request)
             self._permit = await self._awaited(permit) if is_awaitable(permit) else permit
+            self._stop_if_cancelled()
             for hook in steps.hooks:
                 await self._ask(hook)
         except ClaudeError as error:
@@ -169,6 +170,7 @@ class RequestRunner:
         self._hooks_asked += 1
         answer: Any = hook.request(before)
         request = await self._awaited(answer) if is_awaitable(answer) else answer
+        self._stop_if_cancelled()
         if request is before:
             return
         if not isinstance(request, ApiRequest):
@@ -184,16 +186,18 @@ class RequestRunner:
         self._request = request
 
     async def _awaited(self, step: Awaitable[Result]) -> Result:
-        """Return what *step* comes to; only our own cancellation passes for one, and none is swallowed."""
+        """Return what *step* comes to. Only our own cancellation passes for one."""
         try:
-            result = await step
+            return await step
         except CancelledError:
             if self._cancelled is None:
                 raise RuntimeError("a step ahead of the routes has cancelled itself") from None
             raise
+
+    def _stop_if_cancelled(self) -> None:
+        """Raise CancelledError, should a step have kept it for itself."""
         if self._cancelled is not None:
             raise CancelledError
-        return result
 
     # -- candidates and leases
 
