@@ -144,7 +144,10 @@ class Daemon(MultiService):
     def startService(self) -> None:
         """Serve; say where, and listen for signals."""
         descriptors.raise_limit()
-        super().startService()
+        try:
+            super().startService()
+        except ConfigError as error:  # of a plugin
+            raise SystemExit(f"claudeproxyd: {error}") from None
         _spare_the_collector()
         self._warn(self._loaded.warnings)
         wanted, allowed = self._loaded.config.server.max_connections, descriptors.connections_allowed()

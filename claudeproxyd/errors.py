@@ -88,6 +88,17 @@ class ClaudeError(Exception):
     def __str__(self) -> str:
         return f"{self.status} {self.type}: {self.message}"
 
+    def copy(self) -> ClaudeError:
+        """Return another one that says the same."""
+        return ClaudeError(
+            self.status,
+            self.message,
+            type=self.type,
+            headers=self.headers,
+            details=self.details,
+            logged=self.logged,
+        )
+
     def body(self, request_id: str) -> bytes:
         """The JSON body, which is also the ``data`` of an ``event: error``."""
         error: dict[str, Any] = {"type": self.type, "message": self.message}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from twisted.application.service import IService, IServiceCollection
+from twisted.application.service import IService, IServiceCollection, Service
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
@@ -73,8 +73,8 @@ class PluginServices:
         return file
 
 
-class _Made:
-    """The object of one section."""
+class _Made(Service):
+    """The object of one section, started and stopped if it is a service too."""
 
     _log = Logger()
 
@@ -83,27 +83,42 @@ class _Made:
         self.thing = thing
         self.services = services
         self.at = at
-        self.is_started = False
+        self._closed: Deferred[Any] | None = None
 
-    def start(self, parent: IServiceCollection) -> None:
-        """Make it a child of *parent*, if it is a service. Raises what its start does."""
-        if not self.is_started and IService.providedBy(self.thing):
-            self.is_started = True
-            self.thing.setServiceParent(parent)
+    def startService(self) -> None:
+        """Start it. Raises ConfigError with its place."""
+        super().startService()
+        if IService.providedBy(self.thing):
+            try:
+                self.thing.privilegedStartService()
+                self.thing.startService()
+            except Exception as error:
+                raise ConfigError([_problem(self.at, "cannot be started", error)]) from None
+
+    async def _stop(self) -> None:
+        if IService.providedBy(self.thing):
+            try:
+                await maybeDeferred(self.thing.stopService)
+            except Exception:
+                self._log.failure("the plugin {kind} failed to stop", kind=self.section.kind)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop it; never fails."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
 
     async def end(self) -> None:
         """Stop it, and close its files; raises nothing."""
-        if self.is_started:
-            try:
-                await maybeDeferred(self.thing.disownServiceParent)
-            except Exception:
-                self._log.failure("the plugin {kind} failed to stop", kind=self.section.kind)
+        if self.parent is not None:
+            await maybeDeferred(self.disownServiceParent)
         await self.close()
 
     async def close(self) -> None:
-        """Close its files."""
-        await gatherResults([file.close() for file in self.services.files])
-        self.services.files.clear()
+        """Close its files; done when they are, whoever began with it."""
+        if self._closed is None:
+            self._closed = gatherResults([file.close() for file in self.services.files])
+            self.services.files.clear()
+        await self._closed
 
 
 class Plugins:
@@ -124,6 +139,8 @@ class Plugins:
         self._fresh: list[_Made] = []
         self._steps_before: list[RequestSteps] = []
         """Of earlier configurations, for requests that are under way."""
+        self._gone: list[_Made] = []
+        """What only such requests know."""
         kept = [] if before is None else list(before._made)
         problems: list[Problem] = []
         for section, at in zip(loaded.config.plugins, loaded.plugin_paths, strict=True):
@@ -152,13 +169,13 @@ class Plugins:
         return [each.thing for each in self._made if interface.providedBy(each.thing)]
 
     def start(self, parent: IServiceCollection) -> None:
-        """Have services that are new run with *parent*. Raises ConfigError, and starts none, where one fails to."""
-        for made in self._fresh:
-            try:
-                made.start(parent)
-            except Exception as error:
-                self.discard()
-                raise ConfigError([_problem(made.at, "cannot be started", error)]) from None
+        """Have what is new run with *parent*. Raises ConfigError, and starts none, where one fails to."""
+        try:
+            for made in self._fresh:
+                made.setServiceParent(parent)
+        except ConfigError:
+            self.discard()
+            raise
 
     def discard(self) -> None:
         """End what was made for a configuration that is not put in force."""
@@ -169,18 +186,19 @@ class Plugins:
         steps = [*self._steps_before, self.steps]
         successor._steps_before = [each for each in steps if each.is_used]
         gone = [made for made in self._made if made not in successor._made]
+        successor._gone = [*self._gone, *gone] if successor._steps_before else []
         idle: Deferred[Any] = DeferredList([each.idle() for each in steps])
         return idle.addCallback(lambda _: _end(gone))
 
     def reopen(self) -> None:
         """Open their files anew. For SIGHUP."""
-        for made in self._made:
+        for made in (*self._gone, *self._made):
             for file in made.services.files:
                 file.reopen()
 
     async def close(self) -> None:
         """Close their files, as the last thing."""
-        for made in self._made:
+        for made in (*self._gone, *self._made):
             await made.close()
 
 

@@ -261,6 +261,12 @@ class Lives(PluginsTestCase):
             self.assertIn(f"{self.path}:", told)
             self.assertIn("mend its settings, or leave the section out", told)
 
+    def test_cannot_be_started(self) -> None:
+        """A service that fails to start fails the start, with its place too."""
+        self.makers["hook"].breaks = ("start",)
+        told = str(self.assertRaises(SystemExit, self.setUpDaemon))
+        self.assertIn("plugins[0] cannot be started: ValueError: of start", told)
+
     def test_tells_the_truth(self) -> None:
         """An authenticator whose kind does not say so fails the start, and so does what is said to be one."""
         for kind, says in (("badge", False), ("hook", True)):

@@ -35,7 +35,7 @@ class Body:
         return self._envelope
 
     def replace(self, envelope: Envelope) -> None:
-        """Hold the body of *envelope* in place of the client's; ahead of all that is prepared.
+        """Hold the body of *envelope* in place of the one before, which is gone; ahead of all that is prepared.
 
         Raises :class:`~claudeproxyd.errors.ClaudeError` (529) where it is larger, and there is no room for it.
         """
@@ -45,6 +45,8 @@ class Body:
         elif change < 0:
             self._account.release(self._client, -change)
         self._reserved += change
+        if self._envelope is not None:
+            self._envelope.forget()
         self.data, self._envelope = envelope.body, envelope
 
     def keep(self, route: Route, prepared: IPrepared | None) -> None:

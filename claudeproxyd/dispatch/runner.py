@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from copy import copy
 from dataclasses import replace
-from inspect import isawaitable
-from typing import TYPE_CHECKING, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from claudeproxyd.dispatch.admission import REFUSED
+from claudeproxyd.dispatch.admission import REFUSED, is_awaitable
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.dispatch.relay import Relay
 from claudeproxyd.dispatch.request import ApiRequest, CancelReason
@@ -156,21 +154,23 @@ class RequestRunner:
         """Have the request admitted, and the hooks see it. Raises RequestFailed: it was refused."""
         steps = self._services.steps
         try:
-            permit = steps.admission.admit(self._request)
-            self._permit = await self._awaited(permit) if isawaitable(permit) else permit
+            permit: Any = steps.admission.admit(self._request)
+            self._permit = await self._awaited(permit) if is_awaitable(permit) else permit
+            self._stop_if_cancelled()
             for hook in steps.hooks:
                 await self._ask(hook)
         except ClaudeError as error:
             error.__traceback__ = None
-            refusal = copy(error)  # the same one may be raised each time, and this one is given headers
-            raise RequestFailed(refusal, kind=REFUSED) from None
+            # The same one may be raised each time, and this one is given headers.
+            raise RequestFailed(error.copy(), kind=REFUSED) from None
 
     async def _ask(self, hook: IRequestHook) -> None:
         """Go on with the request that *hook* returns."""
         before = self._request
         self._hooks_asked += 1
-        answer = hook.request(before)
-        request = await self._awaited(answer) if isawaitable(answer) else answer
+        answer: Any = hook.request(before)
+        request = await self._awaited(answer) if is_awaitable(answer) else answer
+        self._stop_if_cancelled()
         if request is before:
             return
         if not isinstance(request, ApiRequest):
@@ -186,16 +186,18 @@ class RequestRunner:
         self._request = request
 
     async def _awaited(self, step: Awaitable[Result]) -> Result:
-        """Return what *step* comes to; only our own cancellation passes for one, and none is swallowed."""
+        """Return what *step* comes to. Only our own cancellation passes for one."""
         try:
-            result = await step
+            return await step
         except CancelledError:
             if self._cancelled is None:
                 raise RuntimeError("a step ahead of the routes has cancelled itself") from None
             raise
+
+    def _stop_if_cancelled(self) -> None:
+        """Raise CancelledError, should a step have kept it for itself."""
         if self._cancelled is not None:
             raise CancelledError
-        return result
 
     # -- candidates and leases
 

@@ -45,13 +45,13 @@ class RequestSteps:
 
     def end(self, asked: int, request: ApiRequest, log: RequestLog) -> None:
         """Tell the first *asked* hooks that a request is over."""
-        for place, hook in enumerate(self.hooks[:asked]):
+        for place in range(asked):
             try:
-                hook.finished(request, log)
+                self.hooks[place].finished(request, log)
             except Exception:
-                self._failures.note(place, hook)
+                self._failures.note(place, self.hooks[place])
         self._under_way -= 1
-        if not self._under_way:
+        if self._idle and not self._under_way:
             waiting, self._idle = self._idle, []
             for idle in waiting:
                 idle.callback(None)

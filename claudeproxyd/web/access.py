@@ -114,7 +114,10 @@ class Authenticators:
                 self._log.failure("{who} failed to tell who calls", who=type(authenticator).__name__)
                 raise ClaudeError(500, "Internal error of the gateway") from None
         assert refusal is not None
-        raise refusal
+        try:
+            raise refusal
+        finally:
+            del refusal  # its traceback leads here: a cycle
 
 
 class BrowserGuard:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -268,6 +268,26 @@ class AdmissionTests(StepsTestCase):
         self.assertEqual(self.given_back, [("first", "done", None, "cancelled")])
         self.assertEqual(served.log.outcome, "cancelled")
 
+    def test_granted_too_late(self) -> None:
+        """One that is granted although the client has left is given back like any other."""
+
+        async def stubborn() -> Any:
+            try:
+                await Deferred()
+            except CancelledError:
+                return self.admissions[1].permit
+
+        for admissions in (self.admissions, self.admissions[1:]):
+            self.notes.clear()
+            steps = RequestSteps(Admissions(admissions) if len(admissions) > 1 else admissions[0], self.hooks)
+            self.house.dispatcher.services = replace(self.house.services, steps=steps)
+            self.admissions[1].answer = stubborn
+            served = self.house.serve()
+            served.cancel()
+            self.assertTrue(served.done)
+            self.assertEqual([note[-1] for note in self.given_back], ["cancelled"] * len(admissions))
+            self.assertEqual(self.finished, [])
+
     def test_done_that_breaks(self) -> None:
         """A permit that breaks at its end hurts nobody, and is logged once."""
         self.admissions[0].permit.breaks = True
@@ -394,8 +414,9 @@ class HookTests(StepsTestCase):
             changes: list[int] = []
             body = b'{"model":"m","max_tokens":9,"messages":[],"x":"%b"}' % text.encode()
             self.hooks[0].answer = lambda request, body=body: request.with_body(body)  # type: ignore[misc]
-            self.house.serve(account=FakeAccount(changes))
+            served = self.house.serve(account=FakeAccount(changes))
             self.assertEqual(sum(changes), len(body))
+            self.assertEqual(served.request.envelope.body, b"")
             self.assertEqual(self.sent().request.envelope.body, body)
             self.house.executor.sent.pop().answered.callback(FakeBuffered(b"{}"))
             self.assertEqual(sum(changes), 0)

@@ -1,7 +1,8 @@
-"""A provider kind that another package brings: the one on the page for developers, word for word."""
+"""What other packages bring: the provider kind and the plugins on the pages for developers, word for word."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -11,18 +12,31 @@ from pytest_twisted import ensureDeferred
 
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import wire
-from tests.integration.support.daemon import ROOT, TWISTD, environment
+from tests.integration.support.daemon import ROOT, SANDBOX, TWISTD, environment
 from tests.integration.support.process import eventually, run
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 (CONFIG,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+STEPS_PAGE = (ROOT / "docs" / "plugins.md").read_text("utf-8")
+(AUDIT,) = re.findall(r"```toml\n(.*?)```", STEPS_PAGE, re.DOTALL)
+LIMIT = '[[plugins]]\nkind = "limit"\na_minute = 2\n'
 
 
 @pytest.fixture
 def plugin(tmp_path: Path) -> dict[str, str]:
     """Both files of the page in a folder of their own; the environment that has it on its path."""
-    folder = tmp_path / "plugin"
-    for name, code in re.findall(r"^`(\S+\.py)`[^\n]*:\n\n```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE):
+    return written(PAGE, tmp_path / "plugin")
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> dict[str, str]:
+    """The same of the page about steps in a request's way."""
+    return written(STEPS_PAGE, tmp_path / "plugin")
+
+
+def written(page: str, folder: Path) -> dict[str, str]:
+    """Write the files of a page; the environment that has their folder on its path."""
+    for name, code in re.findall(r"^`(\S+\.py)`[^\n]*:\n\n```python\n(.*?)```", page, re.DOTALL | re.MULTILINE):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(code)
@@ -71,3 +85,58 @@ async def test_check(tmp_path: Path, plugin: dict[str, str]) -> None:
             [TWISTD, "claudeproxyd", "--config", path, "--check"], environment(path, plugin), cwd=tmp_path
         )
         assert (result.code, words in result.out + result.err) == (code, True), result.out + result.err
+
+
+@ensureDeferred
+async def test_audit(start_daemon: StartDaemon, steps: dict[str, str], tmp_path: Path) -> None:
+    """It adds a line for each request: whole, streamed, counted, refused by the other plugin's limit or not."""
+    assert AUDIT.count("/var/log/claudeproxyd") == 1
+    audit = AUDIT.replace("/var/log/claudeproxyd", str(tmp_path))
+    daemon = await start_daemon(SANDBOX + audit + LIMIT, env=steps)
+    for stream in (False, True):
+        answer = await wire.post(daemon.port, wire.Message(stream=stream).encode())
+        assert answer.status == 200, answer.body
+    counted = await wire.post(daemon.port, wire.Message().encode(), "/v1/messages/count_tokens")
+    assert counted.status == 200
+    refused = await wire.post(daemon.port, wire.Message().encode())
+    assert (refused.status, refused.json["error"]["type"]) == (429, "rate_limit_error"), refused.body
+    assert 0 < int(refused.headers["retry-after"]) <= 61
+    assert "POST /v1/messages 429 refused " in daemon.log
+    file = tmp_path / "audit.jsonl"
+    daemon.rewrite(SANDBOX + audit + LIMIT.replace("2", "9"))
+    daemon.signal("HUP")
+    await eventually("the new limit is there", lambda: "settings changed: plugins" in daemon.log)
+    assert (await wire.post(daemon.port, wire.Message().encode())).status == 200
+    await daemon.stop()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(line["count_tokens"], line["outcome"]) for line in lines] == [
+        (False, "ok"),
+        (False, "ok"),
+        (True, "ok"),
+        (False, "ok"),
+    ]
+    assert {(line["client"], line["model"], line["provider"]) for line in lines} == {
+        ("anonymous", wire.Message().model, "sandbox")
+    }
+    assert min(lines[0]["input_tokens"], lines[0]["output_tokens"]) > 0
+    assert lines[0]["input_tokens"] == lines[1]["input_tokens"]
+
+
+@ensureDeferred
+async def test_plugins_that_are_wrong(tmp_path: Path, steps: dict[str, str]) -> None:
+    """`--check` checks their settings and makes nothing; a start makes them, and fails with the place of one."""
+    path = tmp_path / "steps.toml"
+    config = '[server]\nstate = "memory:"\nlisten = ["unix:here"]\nadmin = ""\n' + SANDBOX
+    nowhere = AUDIT.replace("/var/log/claudeproxyd", str(tmp_path / "nowhere"))
+    place = "steps.toml:8: plugins[0]"
+    for text, more, code, words in (
+        (nowhere, ["--check"], 0, f"audit, path {tmp_path}/nowhere/audit.jsonl"),
+        (nowhere, [], 1, f"{place} cannot be made: FileNotFoundError: "),
+        (AUDIT.replace("/var", "var"), ["--check"], 1, "plugins[0].path must begin with /"),
+        (AUDIT.replace("audit", "audti", 1), ["--check"], 1, 'there is no plugin "audti" (there are audit, limit; '),
+    ):
+        path.write_text(config + text)
+        command = [TWISTD, "-n", "--pidfile=", "claudeproxyd", "--config", path, *more]
+        result = await run(command, environment(path, steps), cwd=tmp_path)
+        told = result.out + result.err
+        assert (result.code, words in told, "Traceback" in told) == (code, True, False), told
