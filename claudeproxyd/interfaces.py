@@ -131,7 +131,7 @@ class IExecutor(Interface):
     """
 
     kind: str = Attribute("the provider kind: anthropic, gemini …")
-    family: str = Attribute("whose error dialect and signatures it has: anthropic, google, openai, bedrock")
+    family: str = Attribute("whose error dialect and signatures it has: an outcomes.types.Family, or a word of its own")
 
     def prepare(request: ApiRequest, route: Route) -> IPrepared | Awaitable[IPrepared | None] | None:
         """Return *request* in the words of *route*'s upstream, or None where its body goes up as it is. Does no I/O.

@@ -138,10 +138,8 @@ class Floors(SynchronousTestCase):
 #: that happen to be called so. This list may only get shorter.
 NAMED = {
     ("config.checking", "anthropic"),
-    ("dispatch.verdict", "anthropic"),
-    ("executors.sandbox.executor", "anthropic"),
-    ("outcomes.bodies", "bedrock"),
-    ("outcomes.hints", "anthropic"),
+    ("outcomes.types", "anthropic"),
+    ("outcomes.types", "bedrock"),
 }
 
 

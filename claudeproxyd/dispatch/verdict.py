@@ -11,7 +11,7 @@ from claudeproxyd.account_ids import without_accounts, without_accounts_data
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError, type_in
 from claudeproxyd.leases import Exhaustion
 from claudeproxyd.outcomes.bodies import error_message
-from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Kind, Scope
+from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Family, Kind, Scope
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Pool
@@ -217,7 +217,7 @@ def _upstreams_words(failure: AttemptFailed) -> str:
         return ""
     if answer.message:
         return answer.message
-    return error_message(answer.body, "anthropic") if answer.verbatim else ""
+    return error_message(answer.body, Family.ANTHROPIC) if answer.verbatim else ""
 
 
 def _presentable(refused: RequestFailed, failure: AttemptFailed) -> RequestFailed:

@@ -7,6 +7,18 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 
+class Family(StrEnum):
+    """Whose errors and hints an upstream speaks, and who takes back what is minted for it.
+
+    A kind of a third party may have another word: its errors are then read by their shape alone.
+    """
+
+    ANTHROPIC = "anthropic"
+    GOOGLE = "google"
+    OPENAI = "openai"
+    BEDROCK = "bedrock"
+
+
 class Kind(Enum):
     """The outcomes, by the names that operators, logs and metrics see."""
 
@@ -158,7 +170,7 @@ class Evidence:
     """All that :func:`classify` judges by."""
 
     family: str
-    """anthropic, google, openai or bedrock: whose error dialect to read."""
+    """Whose error dialect to read: a :class:`Family`, or the word of another kind."""
     phase: Phase
     status: int = 0
     """0 where no head came."""

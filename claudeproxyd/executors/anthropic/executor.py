@@ -18,6 +18,7 @@ from claudeproxyd.messages.minted import without_minted
 from claudeproxyd.messages.passthrough import ClaudeReader
 from claudeproxyd.messages.system_turns import takes_system_messages, without_system_messages
 from claudeproxyd.messages.url_sources import forbidden
+from claudeproxyd.outcomes.types import Family
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -55,7 +56,7 @@ class AnthropicExecutor(HTTPExecutor):
     """One Anthropic-compatible provider."""
 
     kind = "anthropic"
-    family = "anthropic"
+    family = Family.ANTHROPIC
 
     def __init__(self, section: Provider, services: Services) -> None:
         super().__init__(section, services)

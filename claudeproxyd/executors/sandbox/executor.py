@@ -27,7 +27,7 @@ from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.ids import Ids
 from claudeproxyd.messages.usage import Usage
-from claudeproxyd.outcomes.types import ErrorAnswer, Failure, Phase
+from claudeproxyd.outcomes.types import ErrorAnswer, Failure, Family, Phase
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
@@ -58,7 +58,7 @@ class SandboxExecutor:
     """Serves any model name, at once and for nothing."""
 
     kind = "sandbox"
-    family = "anthropic"
+    family = Family.ANTHROPIC
 
     def __init__(self, services: Services, pace: float = PACE, ids: Ids | None = None) -> None:
         self._services = services

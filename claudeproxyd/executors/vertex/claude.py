@@ -20,7 +20,7 @@ from claudeproxyd.messages.members import without_members
 from claudeproxyd.messages.minted import without_minted
 from claudeproxyd.messages.passthrough import ClaudeReader
 from claudeproxyd.messages.system_turns import takes_system_messages, without_system_messages
-from claudeproxyd.outcomes.types import AttemptFailed, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, Family, Phase
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
@@ -64,7 +64,7 @@ class ClaudeOnVertex(HTTPExecutor):
     """The part of a provider's executor for Claude's models, at one of its hosts."""
 
     kind = "vertex"
-    family = "google"  # its quotas; errors are read by their shape
+    family = Family.GOOGLE  # its quotas; errors are read by their shape
     make_judge = _ClaudeOnVertexJudge
     _log = Logger()
 

@@ -16,7 +16,7 @@ from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.messages.threads import continues_thread
 from claudeproxyd.messages.url_sources import forbidden
 from claudeproxyd.outcomes.tables import MODEL_UNAVAILABLE
-from claudeproxyd.outcomes.types import AttemptFailed
+from claudeproxyd.outcomes.types import AttemptFailed, Family
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -40,7 +40,7 @@ class VertexExecutor:
     """One provider's: for each host that its credentials lead to, a part for either publisher's models."""
 
     kind = "vertex"
-    family = "google"
+    family = Family.GOOGLE
 
     def __init__(self, section: Provider, services: Services) -> None:
         self._url_sources = section.own.url_sources

@@ -19,6 +19,7 @@ from claudeproxyd.messages.frame import read_frame
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.loose import UNREADABLE
 from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
+from claudeproxyd.outcomes.types import Family
 from claudeproxyd.translate.gemini.finish import UNFINISHED, ending_of, ending_of_blocked, is_known
 from claudeproxyd.translate.gemini.grounding import GroundingSources
 from claudeproxyd.translate.gemini.loose import read_loosely
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from claudeproxyd.translate.gemini.responses import AnswerCandidate, AnswerPart, Counts, FunctionCall
     from claudeproxyd.translate.signatures import Signatures
 
-FAMILY = "google"
+FAMILY = Family.GOOGLE
 
 #: Characters of a text that are kept for its signature and its sources; no model's answers are as long.
 MAX_TEXT_CHARS = 1024 * 1024
