@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from claudeproxyd.messages.usage import Usage
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.observe.usage import UsageRecord
-    from claudeproxyd.outcomes.types import ErrorAnswer, Outcome
+    from claudeproxyd.outcomes.types import ErrorResponse, Outcome
     from claudeproxyd.plugins import PluginServices
     from claudeproxyd.principals import Principal
 
@@ -74,7 +74,7 @@ class IStreamReader(Interface):
 
     usage: Usage = Attribute("what is known so far; of a stream that was cut, with an estimate of what was delivered")
     stop_reason: str | None = Attribute("the Claude one, known at the end")
-    oddity: str = Attribute("the first thing that was out of order though it passed; '' as a rule")
+    anomaly: str = Attribute("the first thing that was out of order though it passed; '' as a rule")
     request_id: str = Attribute("the upstream's own id, where it tells it in the body; '' until then")
     unfinished: int = Attribute("bytes of a frame whose end has not come")
 
@@ -351,7 +351,7 @@ class IDownlink(Interface):
     def whole(headers: Headers, body: bytes) -> None:
         """A whole answer, and the end of it."""
 
-    def fail(error: ClaudeError, answer: ErrorAnswer | None = None) -> None:
+    def fail(error: ClaudeError, answer: ErrorResponse | None = None) -> None:
         """An error, and the end: an HTTP answer before head commit, ``event: error`` in a stream after it.
 
         Before head commit an upstream's own *answer* goes out instead, byte for byte.

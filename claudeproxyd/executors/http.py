@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 MAX_WHOLE_ANSWER = 33_554_432
 MAX_ERROR_ANSWER = 1_048_576
 #: Seconds for the body of an answer that is none: what matters of it is said in its head.
-ERROR_BODY = 5.0
+ERROR_BODY_SECONDS = 5.0
 
 #: Pages of a list of models that are read; all that publish such lists fit into fewer.
 MAX_PAGES = 20
@@ -235,7 +235,7 @@ class HTTPExecutor(ABC):
         An error whose body breaks off, or does not come, is still what its status says.
         """
         try:
-            return await self._body(response, MAX_ERROR_ANSWER).addTimeout(ERROR_BODY, self.services.clock)
+            return await self._body(response, MAX_ERROR_ANSWER).addTimeout(ERROR_BODY_SECONDS, self.services.clock)
         except (UpstreamError, TimeoutError):
             return b""
 

@@ -10,7 +10,7 @@ from claudeproxyd.headers import Headers
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.outcomes.bodies import read_error
 from claudeproxyd.outcomes.classify import classify, context_overflow
-from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Failure, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, ErrorResponse, Evidence, Failure, Phase
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
@@ -37,7 +37,7 @@ class Judge:
         headers: Headers = (),
         body: bytes = b"",
         message_committed: bool = False,
-        answer: ErrorAnswer | None = None,
+        answer: ErrorResponse | None = None,
     ) -> AttemptFailed:
         """Classify it by these members of the evidence, as far as they are known; *answer* is what can be relayed."""
         evidence = self._evidence(
@@ -78,7 +78,7 @@ class Judge:
         if in_stream:
             headers = [pair for pair in headers if pair[0] != b"content-type"]
             headers.append((b"content-type", b"application/json"))
-        answer = ErrorAnswer(status, headers, body, verbatim, message)
+        answer = ErrorResponse(status, headers, body, verbatim, message)
         return AttemptFailed(classify(evidence, self._services.rules), answer)
 
     def _evidence(

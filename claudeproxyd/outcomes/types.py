@@ -102,7 +102,7 @@ CANCELLED = Outcome(Kind.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorAnswer:
+class ErrorResponse:
     """What an upstream said instead of an answer, to be relayed if nobody else can serve."""
 
     status: int
@@ -119,7 +119,7 @@ class ErrorAnswer:
 class AttemptFailed(Exception):
     """An attempt brought no whole answer. Raised by executors, eaten by dispatch."""
 
-    def __init__(self, outcome: Outcome, answer: ErrorAnswer | None = None) -> None:
+    def __init__(self, outcome: Outcome, answer: ErrorResponse | None = None) -> None:
         super().__init__(outcome.kind.value, outcome.reason)
         self.outcome = outcome
         self.answer = answer

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from claudeproxyd.errors import Unsupported
-from claudeproxyd.executors.gathering import Unshown, gathered
+from claudeproxyd.executors.gathering import LimitedReader, gathered
 from claudeproxyd.executors.gemini.models import entry, read_page
 from claudeproxyd.executors.google import authorization
 from claudeproxyd.executors.http import EVENT_STREAM, MAX_WHOLE_ANSWER, HTTPExecutor
@@ -218,7 +218,7 @@ class GeminiExecutor(HTTPExecutor):
             why = f"the answer was not whole within {seconds:g} seconds of its head"
             raise self.judge.failed(attempt, phase=Phase.STREAM, failure=Failure.CONTENT_TIMEOUT, body=why.encode())
 
-        stream = await self._stream(response, attempt, Unshown(reader, MAX_WHOLE_ANSWER), _STREAMED)
+        stream = await self._stream(response, attempt, LimitedReader(reader, MAX_WHOLE_ANSWER), _STREAMED)
         whole = gathered(stream, lambda: _message(machine, reader))
         if limit := self.services.timeouts.content:
             whole.addTimeout(limit, self.services.clock, late)
@@ -242,7 +242,7 @@ class GeminiExecutor(HTTPExecutor):
 
 
 def _message(machine: BlockMachine, reader: GeminiReader) -> ParsedMessage:
-    return ParsedMessage(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.oddity)
+    return ParsedMessage(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.anomaly)
 
 
 def _counted(body: bytes) -> ParsedMessage:

@@ -27,7 +27,7 @@ from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.ids import Ids
 from claudeproxyd.messages.usage import Usage
-from claudeproxyd.outcomes.types import ErrorAnswer, Failure, Family, Phase
+from claudeproxyd.outcomes.types import ErrorResponse, Failure, Family, Phase
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
@@ -194,7 +194,7 @@ class SandboxExecutor:
         if retry_after is not None:
             headers.append((b"retry-after", f"{retry_after:g}".encode()))
         body = ClaudeError(status, message, type=type).body(attempt.request.request_id)
-        answer = ErrorAnswer(status, headers, body, verbatim=True, message=message)
+        answer = ErrorResponse(status, headers, body, verbatim=True, message=message)
         return self._judge.failed(attempt, phase=Phase.ANSWER, status=status, headers=headers, body=body, answer=answer)
 
     @staticmethod

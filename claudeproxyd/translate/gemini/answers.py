@@ -69,7 +69,7 @@ class GeminiReader:
 
         *last*: the request will not be repeated, so that an answer without content is better than none.
         """
-        self.oddity = ""
+        self.anomaly = ""
         self.request_id = ""
         self._machine = machine
         self._names = request.names
@@ -185,17 +185,17 @@ class GeminiReader:
         self.content = self.content or batch.content
         return batch
 
-    def _note(self, oddity: str) -> None:
-        self.oddity = self.oddity or oddity
+    def _note(self, anomaly: str) -> None:
+        self.anomaly = self.anomaly or anomaly
 
     # One response.
 
     def _read_loosely(self, data: bytes) -> GenerateContentResponse:
         try:
-            response, oddity = read_loosely(data)
+            response, anomaly = read_loosely(data)
         except UNREADABLE as e:
             raise NoResponse(f"no answer of Gemini's: {e}") from None
-        self._note(oddity)
+        self._note(anomaly)
         return response
 
     def _respond_to_all(self, responses: list[GenerateContentResponse]) -> bytes | None:
