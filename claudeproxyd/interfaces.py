@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import Any
 
     from twisted.internet.defer import Deferred
@@ -152,8 +152,11 @@ class IExecutor(Interface):
     def count_tokens(attempt: Attempt) -> Awaitable[IBufferedResponse]:
         """The same for ``/v1/messages/count_tokens``."""
 
-    def models(credential: Credential) -> Deferred[list[dict[str, Any]]]:
-        """The models which that credential can use, as entries of the Claude list."""
+    def models(credential: Credential) -> Awaitable[list[dict[str, Any]]]:
+        """Return the models which that credential can use, as entries of the Claude list.
+
+        Awaited by the catalog, which cancels it after a while. May fail with anything, which is logged.
+        """
 
 
 class IExecutorMaker(Interface):
@@ -512,6 +515,26 @@ class IUsageSink(Interface):
 
     def record(record: UsageRecord) -> None:
         """Take it, to write or count it later."""
+
+
+class IPersistent(Interface):
+    """A part of the daemon whose state outlives it. Keys are JSON lists, values plain; None stands for a deletion.
+
+    Called by ``store``: once to restore, then with what other daemons say.
+    """
+
+    changed: Callable[[Mapping[str, Any]], None] | None = Attribute(
+        "called with every change, by the part; set by store; neither blocks nor raises"
+    )
+
+    def export_state() -> Mapping[str, Any]:
+        """Return all state."""
+
+    def import_state(saved: Mapping[str, Any]) -> None:
+        """Restore *saved*. *changed* is called with deletions for the keys that make no sense."""
+
+    def merge(changes: Mapping[str, Any]) -> None:
+        """Apply the changes of another daemon, without calling *changed*."""
 
 
 class IStateStore(Interface):

@@ -282,8 +282,8 @@ class FakeExecutor:
     async def count_tokens(self, attempt: Any) -> Any:
         return await self.messages(attempt)
 
-    def models(self, credential: Any) -> Deferred[list[dict[str, Any]]]:
-        return succeed([])
+    async def models(self, credential: Any) -> list[dict[str, Any]]:
+        return []
 
 
 verifyClass(IExecutor, FakeExecutor)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
@@ -80,20 +80,18 @@ class SandboxExecutor:
         headers = [*self._headers(attempt, b"application/json"), (b"x-claudeproxyd-estimate", b"true")]
         return self._whole(headers, ParsedMessage(body, usage))
 
-    def models(self, credential: Credential) -> Deferred[list[dict[str, Any]]]:
+    async def models(self, credential: Credential) -> list[dict[str, Any]]:
         """A few names that clients look for; any other is served as well."""
-        return succeed(
-            [
-                {
-                    "type": "model",
-                    "id": id,
-                    "display_name": name,
-                    "created_at": "2026-01-01T00:00:00Z",
-                    "lifecycle": "active",
-                }
-                for id, name in _MODELS
-            ]
-        )
+        return [
+            {
+                "type": "model",
+                "id": id,
+                "display_name": name,
+                "created_at": "2026-01-01T00:00:00Z",
+                "lifecycle": "active",
+            }
+            for id, name in _MODELS
+        ]
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""

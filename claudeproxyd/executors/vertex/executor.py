@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from claudeproxyd.errors import Unsupported
@@ -81,9 +80,9 @@ class VertexExecutor:
         """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""
         return await self._part(attempt).count_tokens(attempt)
 
-    def models(self, credential: Credential) -> Deferred[list[dict[str, Any]]]:
+    async def models(self, credential: Credential) -> list[dict[str, Any]]:
         """Google's own models. Claude's are in no list that tells which of them a project has enabled."""
-        return self._gemini[self._places[credential.name].base_url].models(credential)
+        return await self._gemini[self._places[credential.name].base_url].models(credential)
 
     def _part(self, attempt: Attempt) -> ClaudeOnVertex | GeminiOnVertex:
         """Raises AttemptFailed: that credential has no such models."""

@@ -40,7 +40,7 @@ class GeminiOnVertex(GeminiExecutor):
             method.encode(),
         )
 
-    async def _models(self, credential: Credential) -> list[dict[str, Any]]:
+    async def models(self, credential: Credential) -> list[dict[str, Any]]:
         """Those that speak; the list has everything that Google publishes, and of no project."""
         secret = credential.source.present() or await credential.source.refresh()
         target = f"/v1beta1/{_PUBLISHED[:-1]}?pageSize=100"

@@ -846,7 +846,7 @@ class Models(GeminiTestCase):
 
     def ask(self) -> tuple[Any, Wire]:
         """Ask for the list."""
-        listed = self.executor.models(Credential("p", "a", StaticSecret({"api_key": "g-key"})))
+        listed = self.models(Credential("p", "a", StaticSecret({"api_key": "g-key"})))
         return listed, self.net.accept()
 
     def test_pages(self) -> None:

@@ -484,7 +484,7 @@ class Gemini(VertexTestCase):
 
     def test_models(self) -> None:
         """Google's speaking models are listed, page by page; embeddings, and what other publishers have, are not."""
-        listed = self.executor.models(Leased("v", "a", self.sources["a"]))
+        listed = self.models(Leased("v", "a", self.sources["a"]))
         wire = self.net.accept()
         for asked, page in (
             (
@@ -515,7 +515,7 @@ class Gemini(VertexTestCase):
                 for count_tokens in (False, True):
                     _, lines, _ = self.up(model=model, count_tokens=count_tokens)
                     self.assertEqual({name.lower(): value for name, value in lines.items()}[PAYER], expected)
-            self.executor.models(Leased("v", "a", self.sources["a"]))
+            self.models(Leased("v", "a", self.sources["a"]))
             self.assertEqual((b"x-goog-user-project: payer\r\n" in self.net.accept().taken()), not headers)
         self.make(account(), key())
         for credential, model in (("a", CLAUDE), ("a", GEMINI), ("k", GEMINI)):
@@ -523,7 +523,7 @@ class Gemini(VertexTestCase):
 
     def test_no_list(self) -> None:
         """Where there is no such list, the catalog hears so and goes on without."""
-        listed = self.executor.models(Leased("v", "a", self.sources["a"]))
+        listed = self.models(Leased("v", "a", self.sources["a"]))
         self.net.accept().say(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
         self.assertIsInstance(self.result(listed), AttemptFailed)
 
