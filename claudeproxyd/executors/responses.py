@@ -11,7 +11,8 @@ from claudeproxyd.framing.coding import CodingError, Decoder, sniff
 from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.headers import Headers
 from claudeproxyd.interfaces import IBodyConsumer, IBufferedResponse, IEventConsumer, IStreamingResponse
-from claudeproxyd.messages.loose import UNREADABLE, is_word, read_object
+from claudeproxyd.json_guards import UNREADABLE
+from claudeproxyd.messages.loose import is_word, read_object
 from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.messages.usage import Usage, count
 from claudeproxyd.observe.scrub import redact_bytes

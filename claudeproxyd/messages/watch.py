@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
+from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.delivered import Delivered
 from claudeproxyd.messages.frame import read_frame
-from claudeproxyd.messages.loose import LARGE_BYTES, UNREADABLE, is_word, read_object
+from claudeproxyd.messages.loose import LARGE_BYTES, is_word, read_object
 from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.usage import Usage, count, tokens_in
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from claudeproxyd.errors import STATUS_OF_TYPE
-from claudeproxyd.json_guards import as_array, as_object, as_string
+from claudeproxyd.json_guards import UNREADABLE, as_array, as_object, as_string
 from claudeproxyd.outcomes.types import Family
 
 #: Names of errors that come without a status, inside a stream, to the status that they have as an answer.
@@ -85,7 +85,7 @@ def read_error(body: bytes, family: str) -> ErrorBody:
     """Read *body*, of an answer or of an event in a stream, by an upstream of *family*."""
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return _read_text(body)
     if isinstance(document, list) and document:
         document = document[0]  # Gemini without alt=sse

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.errors import ClaudeError
+from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.observe.exposition import CONTENT_TYPE
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.pages import page
@@ -213,7 +214,7 @@ def answer_in_turns(request: GatewayRequest, content_type: bytes, pieces: Iterat
 def _read(request: GatewayRequest, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(request.take_body().data or b"{}", type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ClaudeError(400, str(error)) from None
 
 

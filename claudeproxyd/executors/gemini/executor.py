@@ -21,6 +21,7 @@ from claudeproxyd.executors.http import EVENT_STREAM, MAX_WHOLE_ANSWER, HTTPExec
 from claudeproxyd.executors.responses import BufferedResponse, LocalStream, ParsedMessage
 from claudeproxyd.executors.turns import in_turns
 from claudeproxyd.interfaces import IExecutor
+from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
@@ -246,6 +247,6 @@ def _counted(body: bytes) -> ParsedMessage:
     usage = Usage()
     try:
         usage.input = _decode_count(body).total_tokens
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+    except UNREADABLE as e:
         raise MalformedAnswer(f"no count: {e}") from None
     return ParsedMessage(b'{"input_tokens":%d}' % usage.input, usage)

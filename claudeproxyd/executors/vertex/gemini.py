@@ -41,7 +41,7 @@ class GeminiOnVertex(GeminiExecutor):
         )
 
     async def models(self, credential: Credential) -> list[dict[str, Any]]:
-        """Those that speak; the list has everything that Google publishes, and of no project."""
+        """Return the Gemini models alone; the publisher's list is not filtered by project."""
         secret = credential.source.present() or await credential.source.refresh()
         target = f"/v1beta1/{_PUBLISHED[:-1]}?pageSize=100"
         listed = await self._list(target, "pageToken", self._authorization(secret), read_page)
