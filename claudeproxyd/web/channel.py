@@ -35,14 +35,14 @@ KEEP_ALIVE = 75.0
 """Seconds between two requests; above what load balancers in front keep (60)."""
 LEAST_RATE = 32_768
 """Bytes of a body that a client must bring in a second, once ``timeouts.request_body`` is over."""
-DRAIN_SECONDS = 5.0
+LINGER = 5.0
 """Seconds for which a refused client may go on sending …"""
-MAX_DRAINED_BYTES = 64 * 1024 * 1024
+LINGER_BYTES = 64 * 1024 * 1024
 """… and how much. Python's http.client reads no answer before it has sent all."""
-CLOSE_SECONDS = 60.0
-"""Seconds to wait for the client to close after our FIN; in TLS it says so itself."""
-ABORT_SECONDS = 2.0
-"""Seconds for the same in a forced shutdown."""
+LAST_WORDS = 60.0
+"""Seconds for a client to go that has been told to and has taken all; in TLS it says so itself."""
+FAREWELL = 2.0
+"""Seconds for all that when a drain is over."""
 SEND_BUFFER = 65_536
 """What the kernel may hold of an answer; Linux doubles it."""
 
@@ -124,11 +124,11 @@ class GatewayChannel(HTTPChannel):
         self._closing = True
         half_close = getattr(self.transport, "loseWriteConnection", None)
         if not self._refused or half_close is None:
-            self._see_out(CLOSE_SECONDS)
+            self._see_out(LAST_WORDS)
             super().loseConnection()
             return
         self._left = 0
-        self._wait(DRAIN_SECONDS)
+        self._wait(LINGER)
         self._networkProducer.unregisterProducer()
         # TLS has no half of a connection to close.
         if not self.isSecure():
@@ -171,7 +171,7 @@ class GatewayChannel(HTTPChannel):
             self.refuse(shutting_down())
         self.loseConnection()
         self._left = 0
-        self._wait(ABORT_SECONDS)
+        self._wait(FAREWELL)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse(ClaudeError(400, "The request is not valid HTTP"))
@@ -185,7 +185,7 @@ class GatewayChannel(HTTPChannel):
         """What one read brought: heads, pieces of bodies, requests ahead of time, or what nobody wants any more."""
         if self._closing or self._refused:
             self._dropped += len(data)
-            if self._dropped > MAX_DRAINED_BYTES:
+            if self._dropped > LINGER_BYTES:
                 self.transport.abortConnection()
             return
         self._unread += data
@@ -274,7 +274,7 @@ class GatewayChannel(HTTPChannel):
         request = self.requests[-1]
         request.headReceived(method, target, version, headers)
         if self.length != 0:
-            self._wait(DRAIN_SECONDS if request.refused else self.site.gateway.limits.request_body)
+            self._wait(LINGER if request.refused else self.site.gateway.limits.request_body)
             self._body_by = self.deadline
             self._wait_for_body(request)
         # The empty line after the last header: Twisted takes over.

@@ -14,14 +14,7 @@ from zope.interface import directlyProvides
 
 from claudeproxyd.principals import Principal
 from claudeproxyd.web import channel as module
-from claudeproxyd.web.channel import (
-    ABORT_SECONDS,
-    CLOSE_SECONDS,
-    DRAIN_SECONDS,
-    KEEP_ALIVE,
-    MAX_DRAINED_BYTES,
-    MAX_HEAD,
-)
+from claudeproxyd.web.channel import FAREWELL, KEEP_ALIVE, LAST_WORDS, LINGER, LINGER_BYTES, MAX_HEAD
 from claudeproxyd.web.site import SPARE
 from tests.web.support import BODY, Connection, Listener, get, post, replies
 
@@ -431,7 +424,7 @@ class Patience(SynchronousTestCase):
     def test_client_that_does_not_go(self) -> None:
         """A connection that was given up is cut when its client takes no more of what was written."""
         self.connection.ask(get("/", "Connection: close"))
-        self.pump(CLOSE_SECONDS + 1)
+        self.pump(LAST_WORDS + 1)
         self.assertTrue(self.connection.transport.disconnected)
 
     def test_no_timer_is_left(self) -> None:
@@ -460,7 +453,7 @@ class Lingering(SynchronousTestCase):
 
     def test_dropped_within_a_bound(self) -> None:
         """What it sends on is dropped, up to a bound."""
-        for _ in range(MAX_DRAINED_BYTES // 65_536):
+        for _ in range(LINGER_BYTES // 65_536):
             self.connection.send(b"x" * 65_536)
         self.assertFalse(self.connection.closing)
         self.connection.send(b"x" * 65_536)
@@ -468,7 +461,7 @@ class Lingering(SynchronousTestCase):
 
     def test_dropped_for_a_while(self) -> None:
         """And not for long."""
-        for _ in range(int(DRAIN_SECONDS) + 1):
+        for _ in range(int(LINGER) + 1):
             self.listener.clock.advance(1)
         self.assertTrue(self.connection.transport.disconnected)
 
@@ -515,7 +508,7 @@ class Leaving(SynchronousTestCase):
         gone = listener.site.abort_all()
         self.assertEqual(listener.log[-1].error, "drain")
         self.assertEqual(connection.take(), b"")
-        listener.clock.advance(ABORT_SECONDS - 1)
+        listener.clock.advance(FAREWELL - 1)
         self.assertFalse(connection.transport.disconnected)
         listener.clock.pump([1, 1])
         self.assertTrue(connection.transport.disconnected)
@@ -538,7 +531,7 @@ class Leaving(SynchronousTestCase):
             self.assertEqual(listener.log[-1].status, 529)
             self.assertFalse(connection.transport.disconnected)
             connection.send(b"more of it")
-            listener.clock.pump([1] * (int(ABORT_SECONDS) + 1))
+            listener.clock.pump([1] * (int(FAREWELL) + 1))
             self.assertTrue(connection.transport.disconnected)
             self.assertEqual(connection.take(), b"")
             connection.lose()

@@ -38,8 +38,8 @@ from claudeproxyd.secrets.sources import static_members
 from claudeproxyd.secrets.static import StaticSecret
 from claudeproxyd.translate.signatures import Signatures
 from tests.dispatch.fakes import EPOCH, FakeAccount, House
+from tests.executors.anthropic.test_executor import MESSAGE, WHOLE
 from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
-from tests.executors.test_anthropic import MESSAGE, WHOLE
 from tests.secrets.test_google import key_file
 from tests.upstream.fakes import Net
 
