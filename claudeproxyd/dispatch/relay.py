@@ -16,7 +16,7 @@ from zope.interface import implementer
 from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.interfaces import IEventConsumer
 from claudeproxyd.outcomes.classify import classify
-from claudeproxyd.outcomes.types import AttemptFailed, Evidence, Failure, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, Evidence, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,7 +179,7 @@ class Relay:
 
     def _fail(self, failure: Failure, why: str) -> None:
         response = self._response
-        evidence = Evidence(family=self._family, phase=Phase.STREAM, failure=failure, body=why.encode())
+        evidence = Evidence(family=self._family, phase=AttemptPhase.STREAM, failure=failure, body=why.encode())
         self._end(AttemptFailed(classify(evidence)))
         if response is not None:
             response.stopProducing()

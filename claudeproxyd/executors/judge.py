@@ -10,7 +10,7 @@ from claudeproxyd.headers import Headers
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.outcomes.bodies import read_error
 from claudeproxyd.outcomes.classify import classify, context_overflow
-from claudeproxyd.outcomes.types import AttemptFailed, ErrorResponse, Evidence, Failure, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, ErrorResponse, Evidence, Failure
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
@@ -31,7 +31,7 @@ class Judge:
         self,
         attempt: Attempt,
         *,
-        phase: Phase,
+        phase: AttemptPhase,
         failure: Failure | None = None,
         status: int = 0,
         headers: Headers = (),
@@ -52,7 +52,7 @@ class Judge:
         return AttemptFailed(classify(evidence, self._services.rules), answer)
 
     def refused(
-        self, attempt: Attempt, response: Response, body: bytes, *, phase: Phase, message_committed: bool = False
+        self, attempt: Attempt, response: Response, body: bytes, *, phase: AttemptPhase, message_committed: bool = False
     ) -> AttemptFailed:
         """Classify an error that the upstream answered with, by its status or inside a stream.
 
@@ -60,7 +60,7 @@ class Judge:
         """
         body = redact_bytes(body)
         error = read_error(body, self._family)
-        in_stream = phase is Phase.STREAM
+        in_stream = phase is AttemptPhase.STREAM
         evidence = self._evidence(
             attempt,
             phase=phase,
@@ -85,7 +85,7 @@ class Judge:
         self,
         attempt: Attempt,
         *,
-        phase: Phase,
+        phase: AttemptPhase,
         status: int,
         headers: Headers,
         body: bytes,

@@ -16,7 +16,7 @@ from claudeproxyd.messages.loose import is_word, read_object
 from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.messages.usage import Usage, count
 from claudeproxyd.observe.scrub import redact_bytes
-from claudeproxyd.outcomes.types import AttemptFailed, Failure, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, Failure
 from claudeproxyd.upstream.errors import UpstreamError
 
 if TYPE_CHECKING:
@@ -353,7 +353,7 @@ class StreamingResponse(ReaderFacts):
         self._end(
             self._judge.failed(
                 self._attempt,
-                phase=Phase.STREAM,
+                phase=AttemptPhase.STREAM,
                 failure=failure,
                 body=why.encode(),
                 message_committed=self._committed,
@@ -363,7 +363,7 @@ class StreamingResponse(ReaderFacts):
     def _refuse(self, error: bytes) -> None:
         self._end(
             self._judge.refused(
-                self._attempt, self._response, error, phase=Phase.STREAM, message_committed=self._committed
+                self._attempt, self._response, error, phase=AttemptPhase.STREAM, message_committed=self._committed
             )
         )
 

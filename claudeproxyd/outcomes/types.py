@@ -129,7 +129,7 @@ class AttemptFailed(Exception):
         return f"{self.outcome.kind.value}: {self.outcome.reason or 'no reason given'}"
 
 
-class Phase(Enum):
+class AttemptPhase(Enum):
     """How far an attempt had come when it failed."""
 
     CONNECT = "connect"
@@ -171,7 +171,7 @@ class Evidence:
 
     family: str
     """Whose error dialect to read: a :class:`Family`, or the word of another kind."""
-    phase: Phase
+    phase: AttemptPhase
     status: int = 0
     """0 where no head came."""
     headers: Sequence[tuple[bytes, bytes]] = ()

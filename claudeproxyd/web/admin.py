@@ -44,13 +44,13 @@ class AdminRoot(Branch):
         super().__init__()
         pool_page = page("pool.html")
         for path, endpoint in (
-            (b"/metrics", Metrics()),
+            (b"/metrics", ShowMetrics()),
             (b"/healthz", Alive()),
             (b"/readyz", Ready()),
             (b"/", Front()),
             (b"/admin", pool_page),
             (b"/admin/", pool_page),
-            (b"/admin/v1/pool", Pool(pool)),
+            (b"/admin/v1/pool", ShowPool(pool)),
             (b"/admin/v1/pool/clear", Clear(pool)),
             (b"/admin/v1/pool/disable", Switch(pool, enabled=False)),
             (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
@@ -69,7 +69,7 @@ class Front(Endpoint):
         request.answer(302, ((b"location", b"/admin/"),), b"")
 
 
-class Metrics(Endpoint):
+class ShowMetrics(Endpoint):
     """For Prometheus."""
 
     def render_GET(self, request: GatewayRequest) -> None:
@@ -77,7 +77,7 @@ class Metrics(Endpoint):
         answer_in_turns(request, CONTENT_TYPE, request.gateway.metrics.pieces())
 
 
-class Pool(Endpoint):
+class ShowPool(Endpoint):
     """Each credential: its state, and why; and who waits."""
 
     def __init__(self, pool: ICredentialPool) -> None:

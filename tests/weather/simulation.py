@@ -24,7 +24,7 @@ from claudeproxyd.interfaces import IDownlink, IExecutor
 from claudeproxyd.leases import Credential
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.hints import foreseen
-from claudeproxyd.outcomes.types import AttemptFailed, ErrorResponse, Evidence, Failure, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, ErrorResponse, Evidence, Failure
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
@@ -126,7 +126,7 @@ def _judged(reply: Reply, second: int) -> AttemptFailed:
         answer = ErrorResponse(reply.status, list(reply.headers), body, verbatim=True)
     else:
         failure = {0: Failure.CUT, -1: Failure.CONNECT, -2: Failure.FIRST_BYTE_TIMEOUT}[reply.status]
-    phase = Phase.ANSWER if reply.status > 0 else Phase.HEAD
+    phase = AttemptPhase.ANSWER if reply.status > 0 else AttemptPhase.HEAD
     status = max(reply.status, 0)
     evidence = Evidence("anthropic", phase, status, reply.headers, body, failure, now=EPOCH + second)
     return AttemptFailed(classify(evidence), answer)

@@ -27,7 +27,7 @@ from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
 from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.usage import Usage
-from claudeproxyd.outcomes.types import Failure, Phase
+from claudeproxyd.outcomes.types import AttemptPhase, Failure
 from claudeproxyd.steps import at_once
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
 from claudeproxyd.translate.gemini.policy import POLICY
@@ -187,7 +187,9 @@ class GeminiExecutor(HTTPExecutor):
             return await in_turns(steps, self.services.clock)
         except Unsupported as e:
             reason = str(e).encode()
-            raise self.judge.failed(attempt, phase=Phase.CONNECT, failure=Failure.UNSUPPORTED, body=reason) from None
+            raise self.judge.failed(
+                attempt, phase=AttemptPhase.CONNECT, failure=Failure.UNSUPPORTED, body=reason
+            ) from None
 
     # -- down
 
@@ -213,7 +215,9 @@ class GeminiExecutor(HTTPExecutor):
 
         def late(_: object, seconds: float) -> NoReturn:
             why = f"the answer was not whole within {seconds:g} seconds of its head"
-            raise self.judge.failed(attempt, phase=Phase.STREAM, failure=Failure.CONTENT_TIMEOUT, body=why.encode())
+            raise self.judge.failed(
+                attempt, phase=AttemptPhase.STREAM, failure=Failure.CONTENT_TIMEOUT, body=why.encode()
+            )
 
         stream = await self._stream(response, attempt, LimitedReader(reader, MAX_WHOLE_ANSWER), _STREAMED)
         whole = gathered(stream, lambda: _message(machine, reader))

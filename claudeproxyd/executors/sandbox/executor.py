@@ -27,7 +27,7 @@ from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.ids import Ids
 from claudeproxyd.messages.usage import Usage
-from claudeproxyd.outcomes.types import ErrorResponse, Failure, Family, Phase
+from claudeproxyd.outcomes.types import AttemptPhase, ErrorResponse, Failure, Family
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
@@ -107,7 +107,7 @@ class SandboxExecutor:
         never = wishes.fault in ("stall", "pings-only") and not envelope.stream
         if limit and (never or delay > limit):
             await deferLater(self._clock, limit)
-            raise self._judge.failed(attempt, phase=Phase.HEAD, failure=Failure.FIRST_BYTE_TIMEOUT)
+            raise self._judge.failed(attempt, phase=AttemptPhase.HEAD, failure=Failure.FIRST_BYTE_TIMEOUT)
         if never:
             await Deferred()
         if delay:
@@ -162,11 +162,13 @@ class SandboxExecutor:
                 case "error":
                     raise self._refusal(attempt, STATUS_OF_TYPE.get(wishes.error, 500), type=wishes.error)
                 case "cut":
-                    raise self._judge.failed(attempt, phase=Phase.ANSWER, failure=Failure.CUT)
+                    raise self._judge.failed(attempt, phase=AttemptPhase.ANSWER, failure=Failure.CUT)
                 case "malformed":
                     body = b'{"type":"message","content":['
         if body is not None:
-            raise self._judge.failed(attempt, phase=Phase.ANSWER, status=200, body=body, failure=Failure.NOT_CLAUDE)
+            raise self._judge.failed(
+                attempt, phase=AttemptPhase.ANSWER, status=200, body=body, failure=Failure.NOT_CLAUDE
+            )
 
     def _fails_again(self, said: str, times: int) -> bool:
         key = hashlib.blake2b(said.encode(), digest_size=16).digest()
@@ -193,7 +195,9 @@ class SandboxExecutor:
             headers.append((b"retry-after", f"{retry_after:g}".encode()))
         body = ClaudeError(status, message, type=type).body(attempt.request.request_id)
         answer = ErrorResponse(status, headers, body, verbatim=True, message=message)
-        return self._judge.failed(attempt, phase=Phase.ANSWER, status=status, headers=headers, body=body, answer=answer)
+        return self._judge.failed(
+            attempt, phase=AttemptPhase.ANSWER, status=status, headers=headers, body=body, answer=answer
+        )
 
     @staticmethod
     def _headers(attempt: Attempt, content_type: bytes) -> list[tuple[bytes, bytes]]:

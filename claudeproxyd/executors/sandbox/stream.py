@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from claudeproxyd.errors import STATUS_OF_TYPE, ClaudeError
 from claudeproxyd.interfaces import IStreamingResponse
-from claudeproxyd.outcomes.types import ErrorResponse, Failure, Phase
+from claudeproxyd.outcomes.types import AttemptPhase, ErrorResponse, Failure
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -176,7 +176,7 @@ class SandboxStream:
             consumer.broken(
                 self._judge.failed(
                     self._attempt,
-                    phase=Phase.STREAM,
+                    phase=AttemptPhase.STREAM,
                     failure=failure,
                     status=status,
                     body=body,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from claudeproxyd.executors.gemini.executor import GeminiExecutor
-from claudeproxyd.executors.gemini.models import Model, entry, read_page
+from claudeproxyd.executors.gemini.models import ListedModel, entry, read_page
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
@@ -46,4 +46,4 @@ class GeminiOnVertex(GeminiExecutor):
         target = f"/v1beta1/{_PUBLISHED[:-1]}?pageSize=100"
         listed = await self._list(target, "pageToken", self._authorization(secret), read_page)
         names = [model.name.removeprefix(_PUBLISHED) for model in listed]
-        return [entry(Model(name)) for name in names if name.startswith("gemini-")]
+        return [entry(ListedModel(name)) for name in names if name.startswith("gemini-")]

@@ -19,7 +19,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
-from claudeproxyd.config.schema import Credential, Provider, Timeouts
+from claudeproxyd.config.schema import CredentialSection, Provider, Timeouts
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.errors import Unsupported
@@ -57,24 +57,24 @@ CLAUDE = "claude-sonnet-4-5@20250929"
 BODY = b'{"model": "claude-x","max_tokens": 9,"messages":[ {"role":"user","content":"hi"}]}'
 
 
-def credential(name: str, **members: Any) -> Credential:
+def credential(name: str, **members: Any) -> CredentialSection:
     """A credential with these settings, the kind's own among them."""
     own = {each: members.pop(each) for each in ("project", "location") if each in members}
-    return Credential(name=name, own=VertexCredential(**own), **members)
+    return CredentialSection(name=name, own=VertexCredential(**own), **members)
 
 
-def account(name: str = "a", **changes: Any) -> Credential:
+def account(name: str = "a", **changes: Any) -> CredentialSection:
     """A credential of a project, by a bearer token."""
     members: dict[str, Any] = {"bearer_token": Secret("ya29"), "project": "p1", "location": "us-east5"}
     return credential(name, **(members | changes))
 
 
-def key(name: str = "k", **changes: Any) -> Credential:
+def key(name: str = "k", **changes: Any) -> CredentialSection:
     """An API key."""
     return credential(name, api_key=Secret("AQ.key"), **changes)
 
 
-def section(*credentials: Credential, base_url: str = BASE, **members: Any) -> Provider:
+def section(*credentials: CredentialSection, base_url: str = BASE, **members: Any) -> Provider:
     """A provider's settings."""
     own = {each.name: members.pop(each.name) for each in fields(VertexSettings) if each.name in members}
     return Provider(
@@ -92,7 +92,7 @@ class VertexTestCase(ExecutorTestCase):
 
     maker = VertexMaker()
 
-    def make(self, *credentials: Credential, base_url: str = BASE, **members: Any) -> None:
+    def make(self, *credentials: CredentialSection, base_url: str = BASE, **members: Any) -> None:
         """The executor of such a provider; whichever host it asks is the one upstream."""
         self.net = Net()
         self.hosts: list[str] = []
@@ -555,7 +555,7 @@ class Keys(VertexTestCase):
 class Check(SynchronousTestCase):
     """What ``--check`` finds."""
 
-    def mistakes(self, *credentials: Credential, **members: Any) -> dict[str, str]:
+    def mistakes(self, *credentials: CredentialSection, **members: Any) -> dict[str, str]:
         """Place to mistake."""
         return dict(VertexMaker().check(section(*credentials, **members)))
 
