@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from claudeproxyd.leases import Credential
 
 #: Seconds between two looks at what the providers list.
-EVERY = 3600.0
-#: The same where one of them has not answered: at first, doubling up to that.
-SOON = 60.0
+REFRESH_SECONDS = 3600.0
+#: The same where one of them has not answered: at first, then doubling up to that.
+MIN_RETRY_SECONDS = 60.0
 #: Seconds that a credential may take to list its models, all pages together.
-PATIENCE = 15.0
+MAX_LISTING_SECONDS = 15.0
 #: Credentials of one provider that are asked at once. No provider waits for another.
-AT_ONCE = 8
+MAX_CONCURRENT = 8
 #: Seconds of quiet after a reload before anybody is asked: reloads may come in storms.
-QUIET = 1.0
+QUIET_SECONDS = 1.0
 
 #: What the API itself says where a date of release is not known.
 UNKNOWN_DATE = "1970-01-01T00:00:00Z"
@@ -74,7 +74,7 @@ class Catalog(Service):
         if before is not None and self._discovers:
             self._listed = dict(before._listed)
         self._discovered = self._merged()
-        self._pause = 0.0 if before is None else QUIET
+        self._pause = 0.0 if before is None else QUIET_SECONDS
         self._clock = clock
         self._looking: Deferred[None] | None = None
 
@@ -103,19 +103,19 @@ class Catalog(Service):
 
     async def _look(self) -> None:
         """Ask all, again and again, until cancelled."""
-        soon = SOON
+        soon = MIN_RETRY_SECONDS
         if self._pause:
             await deferLater(self._clock, self._pause)
         while True:
             if await self._ask_all():
-                pause, soon = EVERY, SOON
+                pause, soon = REFRESH_SECONDS, MIN_RETRY_SECONDS
             else:
-                pause, soon = soon, min(2 * soon, EVERY)
+                pause, soon = soon, min(2 * soon, REFRESH_SECONDS)
             await deferLater(self._clock, pause)
 
     async def _ask_all(self) -> bool:
         """Whether all have answered. Of those that have not, what they listed before stands."""
-        turns = {credential.provider: DeferredSemaphore(AT_ONCE) for credential in self._credentials}
+        turns = {credential.provider: DeferredSemaphore(MAX_CONCURRENT) for credential in self._credentials}
         answered: list[bool] = await gatherResults(
             [
                 turns[credential.provider].run(lambda each: Deferred.fromCoroutine(self._ask(each)), credential)
@@ -125,11 +125,14 @@ class Catalog(Service):
         )
         return all(answered)
 
+    async def _models(self, credential: Credential) -> list[dict[str, Any]]:
+        return await self._executors[credential.provider].models(credential)
+
     async def _ask(self, credential: Credential) -> bool:
         """Whether it has answered."""
         try:
-            asked = self._executors[credential.provider].models(credential)
-            listed = await asked.addTimeout(PATIENCE, self._clock)
+            asked = Deferred.fromCoroutine(self._models(credential))
+            listed = await asked.addTimeout(MAX_LISTING_SECONDS, self._clock)
             entries = {(name := str(entry["id"])): _entry(name) | entry for entry in listed}
         except CancelledError:
             raise

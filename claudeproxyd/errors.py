@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from claudeproxyd.json_guards import UNREADABLE
+
 #: Status to ``error.type``. A status that is not here takes the type of its class: see :func:`error_type`.
 TYPE_OF_STATUS: Mapping[int, str] = {
     400: "invalid_request_error",
@@ -132,7 +134,7 @@ def type_in(body: bytes) -> str | None:
     """The ``error.type`` of a Claude-shaped error body, '' if it names none; None where *body* is no such thing."""
     try:
         error = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     if error.type != "error" or error.error is None:
         return None

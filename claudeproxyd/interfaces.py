@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import Any
 
     from twisted.internet.defer import Deferred
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from claudeproxyd.messages.usage import Usage
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.observe.usage import UsageRecord
-    from claudeproxyd.outcomes.types import ErrorAnswer, Outcome
+    from claudeproxyd.outcomes.types import ErrorResponse, Outcome
     from claudeproxyd.plugins import PluginServices
     from claudeproxyd.principals import Principal
 
@@ -74,7 +74,7 @@ class IStreamReader(Interface):
 
     usage: Usage = Attribute("what is known so far; of a stream that was cut, with an estimate of what was delivered")
     stop_reason: str | None = Attribute("the Claude one, known at the end")
-    oddity: str = Attribute("the first thing that was out of order though it passed; '' as a rule")
+    anomaly: str = Attribute("the first thing that was out of order though it passed; '' as a rule")
     request_id: str = Attribute("the upstream's own id, where it tells it in the body; '' until then")
     unfinished: int = Attribute("bytes of a frame whose end has not come")
 
@@ -131,7 +131,7 @@ class IExecutor(Interface):
     """
 
     kind: str = Attribute("the provider kind: anthropic, gemini …")
-    family: str = Attribute("whose error dialect and signatures it has: anthropic, google, openai, bedrock")
+    family: str = Attribute("whose error dialect and signatures it has: an outcomes.types.Family, or a word of its own")
 
     def prepare(request: ApiRequest, route: Route) -> IPrepared | Awaitable[IPrepared | None] | None:
         """Return *request* in the words of *route*'s upstream, or None where its body goes up as it is. Does no I/O.
@@ -152,8 +152,11 @@ class IExecutor(Interface):
     def count_tokens(attempt: Attempt) -> Awaitable[IBufferedResponse]:
         """The same for ``/v1/messages/count_tokens``."""
 
-    def models(credential: Credential) -> Deferred[list[dict[str, Any]]]:
-        """The models which that credential can use, as entries of the Claude list."""
+    def models(credential: Credential) -> Awaitable[list[dict[str, Any]]]:
+        """Return the models which that credential can use, as entries of the Claude list.
+
+        Awaited by the catalog, which cancels it after a while. May fail with anything, which is logged.
+        """
 
 
 class IExecutorMaker(Interface):
@@ -351,7 +354,7 @@ class IDownlink(Interface):
     def whole(headers: Headers, body: bytes) -> None:
         """A whole answer, and the end of it."""
 
-    def fail(error: ClaudeError, answer: ErrorAnswer | None = None) -> None:
+    def fail(error: ClaudeError, answer: ErrorResponse | None = None) -> None:
         """An error, and the end: an HTTP answer before head commit, ``event: error`` in a stream after it.
 
         Before head commit an upstream's own *answer* goes out instead, byte for byte.
@@ -512,6 +515,26 @@ class IUsageSink(Interface):
 
     def record(record: UsageRecord) -> None:
         """Take it, to write or count it later."""
+
+
+class IPersistent(Interface):
+    """A part of the daemon whose state outlives it. Keys are JSON lists, values plain; None stands for a deletion.
+
+    Called by ``store``: once to restore, then with what other daemons say.
+    """
+
+    changed: Callable[[Mapping[str, Any]], None] | None = Attribute(
+        "called with every change, by the part; set by store; neither blocks nor raises"
+    )
+
+    def export_state() -> Mapping[str, Any]:
+        """Return all state."""
+
+    def import_state(saved: Mapping[str, Any]) -> None:
+        """Restore *saved*. *changed* is called with deletions for the keys that make no sense."""
+
+    def merge(changes: Mapping[str, Any]) -> None:
+        """Apply the changes of another daemon, without calling *changed*."""
 
 
 class IStateStore(Interface):

@@ -1,9 +1,14 @@
-"""Reading JSON of an unknown shape: what is not of the type that is asked for counts as empty."""
+"""Reading JSON of an unknown shape: what is not of the type that is asked for counts as empty, and what may fail."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
+
+#: What msgspec raises for bytes that it does not take.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def as_object(value: object) -> Mapping[str, Any]:

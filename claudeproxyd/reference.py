@@ -13,9 +13,9 @@ from typing import Any, cast
 from claudeproxyd.config.reading import default_of, describe, hints_of, members_of, settings_of
 from claudeproxyd.config.schema import (
     Aws,
-    Capture,
+    CaptureSettings,
     Client,
-    Credential,
+    CredentialSection,
     Log,
     Model,
     OAuth,
@@ -211,7 +211,7 @@ _BEFORE_KINDS: tuple[tuple[str, type[Any]], ...] = (
     ("[server]", Server),
     ("[[clients]]", Client),
     ("[[providers]]", Provider),
-    ("[[providers.credentials]]", Credential),
+    ("[[providers.credentials]]", CredentialSection),
     ("aws, of a credential", Aws),
     ("oauth, of a credential", OAuth),
     ("tls, of a provider", Tls),
@@ -225,7 +225,7 @@ _AFTER_KINDS: tuple[tuple[str, type[Any]], ...] = (
     ("[streaming]", Streaming),
     ("[timeouts]", Timeouts),
     ("[log]", Log),
-    ("[capture]", Capture),
+    ("[capture]", CaptureSettings),
 )
 
 

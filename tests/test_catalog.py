@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyClass
 
-from claudeproxyd.catalog import EVERY, PATIENCE, QUIET, Catalog
+from claudeproxyd.catalog import MAX_LISTING_SECONDS, QUIET_SECONDS, REFRESH_SECONDS, Catalog
 from claudeproxyd.config.schema import Model, Provider, RouteTo
 from claudeproxyd.interfaces import ICatalog, IExecutor
 from claudeproxyd.leases import Credential
@@ -154,7 +154,7 @@ class Discovered(CatalogTestCase):
                 first.callback(nonsense)
             self.executor.asked[2 * number + 1].callback([{"id": f"x{number}"}])
             self.assertEqual(self.ids(), ["mine", f"x{number}"])
-            self.clock.advance(EVERY)
+            self.clock.advance(REFRESH_SECONDS)
         self.assertEqual(len(self.executor.asked), 6)
         self.catalog.stopService()
 
@@ -163,7 +163,7 @@ class Discovered(CatalogTestCase):
         self.catalog.startService()
         for asked, name in zip(self.executor.asked, "xy", strict=True):
             asked.callback([{"id": name}])
-        self.clock.advance(EVERY)
+        self.clock.advance(REFRESH_SECONDS)
         self.executor.asked[2].errback(ZeroDivisionError())
         self.assertEqual(self.ids(), ["mine", "x", "y"])
         self.executor.asked[3].callback([{"id": "z"}])
@@ -184,8 +184,10 @@ class Discovered(CatalogTestCase):
             return after
 
         fails = [None], []
-        self.assertEqual([look(*fails) for _ in range(8)], [60, 120, 240, 480, 960, 1920, EVERY, EVERY])
-        self.assertEqual([look([], []), look(*fails), look(*fails)], [EVERY, 60, 120])
+        self.assertEqual(
+            [look(*fails) for _ in range(8)], [60, 120, 240, 480, 960, 1920, REFRESH_SECONDS, REFRESH_SECONDS]
+        )
+        self.assertEqual([look([], []), look(*fails), look(*fails)], [REFRESH_SECONDS, 60, 120])
         self.catalog.stopService()
 
     def test_one_that_never_answers(self) -> None:
@@ -193,7 +195,7 @@ class Discovered(CatalogTestCase):
         self.catalog.startService()
         self.executor.asked[1].callback([{"id": "x"}])
         self.assertEqual(self.ids(), ["mine", "x"])
-        self.clock.advance(PATIENCE)
+        self.clock.advance(MAX_LISTING_SECONDS)
         self.assertTrue(self.executor.asked[0].called)
         self.clock.advance(60.0)
         self.assertEqual(len(self.executor.asked), 4)
@@ -208,7 +210,7 @@ class Discovered(CatalogTestCase):
         self.assertEqual([credential.name for credential in self.executor.credentials], [*"abcdefghz"])
         self.executor.asked[8].callback([{"id": "theirs"}])
         self.assertEqual(self.ids(), ["mine", "theirs"])
-        self.clock.advance(PATIENCE)
+        self.clock.advance(MAX_LISTING_SECONDS)
         self.assertEqual([credential.name for credential in self.executor.credentials[9:]], [*"ijklm"])
         self.catalog.stopService()
 
@@ -247,9 +249,9 @@ class Reloaded(CatalogTestCase):
             before.stopService()
             self.make(before=before)
             self.catalog.startService()
-            self.clock.advance(QUIET / 2)
+            self.clock.advance(QUIET_SECONDS / 2)
             asked += len(self.executor.asked)
-        self.clock.advance(QUIET)
+        self.clock.advance(QUIET_SECONDS)
         self.assertEqual((asked, len(self.executor.asked)), (0, 2))
         self.catalog.stopService()
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.config.schema import Config, Credential, NoSettings, Provider, setting
+from claudeproxyd.config.schema import Config, CredentialSection, NoSettings, Provider, setting
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.executors.vertex.locations import VertexCredential
 from claudeproxyd.graph import Executors, credentials, secrets_of
@@ -31,9 +31,11 @@ class OwnTests(SynchronousTestCase):
                 name="p",
                 kind="k",
                 own=OwnSettings(key=Secret("own-key")),
-                credentials=[Credential(name="c", api_key=Secret("api-key"), own=VertexCredential(location="eu"))],
+                credentials=[
+                    CredentialSection(name="c", api_key=Secret("api-key"), own=VertexCredential(location="eu"))
+                ],
             ),
-            Provider(name="q", kind="l", own=NoSettings(), credentials=[Credential(name="c", own=NoSettings())]),
+            Provider(name="q", kind="l", own=NoSettings(), credentials=[CredentialSection(name="c", own=NoSettings())]),
         ]
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from claudeproxyd.config.homes import has_home
 from claudeproxyd.config.reading import default_of, settings_of
-from claudeproxyd.config.schema import Config, Credential, Provider, Server
+from claudeproxyd.config.schema import Config, CredentialSection, Provider, Server
 from claudeproxyd.interfaces import IExecutorMaker
 
 IMPLICIT_CREDENTIAL = "default"
@@ -38,7 +38,7 @@ def _completed(provider: Provider, makers: Mapping[str, IExecutorMaker]) -> Prov
         return provider
     credentials = provider.credentials
     if not credentials and not maker.credential_schema and _has_defaults(maker.credential_settings):
-        credentials = [Credential(name=IMPLICIT_CREDENTIAL, own=maker.credential_settings())]
+        credentials = [CredentialSection(name=IMPLICIT_CREDENTIAL, own=maker.credential_settings())]
     base_url = _without_what_is_added(maker.added_paths, provider.base_url or maker.default_base_url)
     tls = provider.tls
     if tls.ca_file:

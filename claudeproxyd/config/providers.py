@@ -12,7 +12,7 @@ from claudeproxyd.config.config_paths import ConfigPath
 from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.config.endpoints import is_host, is_loopback
 from claudeproxyd.config.ordinary import LARGEST_CONFIGURATION, NotOrdinary, read_ordinary
-from claudeproxyd.config.schema import Aws, Credential, Provider, Rule
+from claudeproxyd.config.schema import Aws, CredentialSection, Provider, Rule
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.config.timeouts import overridable
 from claudeproxyd.interfaces import IExecutorMaker
@@ -101,7 +101,7 @@ def _credentials(provider: Provider, at: ConfigPath, maker: IExecutorMaker, diag
         _secrets(credential, where, diagnostics)
 
 
-def _secrets(credential: Credential, at: ConfigPath, diagnostics: Diagnostics) -> None:
+def _secrets(credential: CredentialSection, at: ConfigPath, diagnostics: Diagnostics) -> None:
     check_secret(credential.api_key, at / "api_key", diagnostics)
     check_secret(credential.bearer_token, at / "bearer_token", diagnostics)
     for name, word in _WORDS.items():

@@ -13,14 +13,14 @@ from typing import Any, Union, cast, get_args, get_origin
 from claudeproxyd.config.config_paths import ConfigPath
 from claudeproxyd.config.diagnostics import SHOWN, Diagnostics
 from claudeproxyd.config.resolving import BadSecret, resolve
-from claudeproxyd.config.schema import Credential, Plugin, Provider
+from claudeproxyd.config.schema import CredentialSection, Plugin, Provider
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.interfaces import IExecutorMaker, IPluginMaker
 
 _BIGGEST = 2**63 - 1
 _OF_KIND: Mapping[type[Any], str] = {
     Provider: "settings",
-    Credential: "credential_settings",
+    CredentialSection: "credential_settings",
     Plugin: "settings",
 }
 """The tables that a kind has settings in, and which member of its maker tells them."""
@@ -44,7 +44,7 @@ class Reader:
         self._environ = environ
         self._makers: Mapping[type[Any], Mapping[str, _AnyMaker]] = {
             Provider: makers,
-            Credential: makers,
+            CredentialSection: makers,
             Plugin: plugin_makers,
         }
         self._told: set[str] = set()

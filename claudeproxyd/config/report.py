@@ -8,7 +8,7 @@ from typing import Any
 
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.reading import default_of, settings_of
-from claudeproxyd.config.schema import Aws, Config, Credential, OAuth, Plugin, Provider, RouteTo
+from claudeproxyd.config.schema import Aws, Config, CredentialSection, OAuth, Plugin, Provider, RouteTo
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.interfaces import IExecutorMaker
 
@@ -70,7 +70,7 @@ def _details(provider: Provider) -> Iterator[str]:
         yield f"{len(provider.rules)} rules of its own"
 
 
-def _credential(credential: Credential) -> str:
+def _credential(credential: CredentialSection) -> str:
     members: Mapping[str, Secret | Aws | OAuth | str | None] = {
         "api_key": credential.api_key,
         "bearer_token": credential.bearer_token,

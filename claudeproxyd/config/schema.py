@@ -2,7 +2,7 @@
 
 The loader checks a TOML file against these classes, ``docs/configuration.md`` is written from them, and the rest of the
 house reads its settings from their instances. Durations are seconds, sizes are bytes. What one provider kind alone has
-is in classes of the same form, beside its executor: see ``own`` of :class:`Provider` and :class:`Credential`.
+is in classes of the same form, beside its executor: see ``own`` of :class:`Provider` and :class:`CredentialSection`.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class OAuth:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Credential:
+class CredentialSection:
     """``[[providers.credentials]]``: one secret that the provider accepts."""
 
     name: str = required("Unique in its provider; shown in logs instead of the secret.")
@@ -223,7 +223,7 @@ class Provider:
     tls: Tls = setting(Tls, "How its certificate is checked.")
     models: list[str] = setting(["*"], "Globs of upstream model names that it serves.")
     rules: list[Rule] = setting([], "The operator's own reading of its answers.")
-    credentials: list[Credential] = setting([], "Its credentials.")
+    credentials: list[CredentialSection] = setting([], "Its credentials.")
     own: Any = field(default=None)
     """No setting: an instance of its kind's ``settings``, read from the same table; None where the kind is unknown."""
 
@@ -324,7 +324,7 @@ class Log:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Capture:
+class CaptureSettings:
     """``[capture]``: whole requests and answers, for finding faults; holds prompts, so off."""
 
     when: str = setting(
@@ -354,7 +354,7 @@ class Config:
     streaming: Streaming = setting(Streaming, "Keeping streams alive.")
     timeouts: Timeouts = setting(Timeouts, "Every wait.")
     log: Log = setting(Log, "Logs.")
-    capture: Capture = setting(Capture, "Captures.")
+    capture: CaptureSettings = setting(CaptureSettings, "Captures.")
 
     @property
     def is_keyed(self) -> bool:

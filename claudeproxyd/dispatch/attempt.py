@@ -58,7 +58,7 @@ class Attempt:
         self.body: bytes | None = None
         """What to send instead of the client's own body: set after the upstream refused that."""
         self.last = False
-        """An answer that the model spoilt will not be asked for once more: better an odd one than none."""
+        """No other try follows where the model fails: what can be shown of its answer is better than none."""
         self.started = 0.0
         """On the reactor's clock, like ``head_at``."""
         self.head_at: float | None = None

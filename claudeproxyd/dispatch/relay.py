@@ -16,7 +16,7 @@ from zope.interface import implementer
 from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.interfaces import IEventConsumer
 from claudeproxyd.outcomes.classify import classify
-from claudeproxyd.outcomes.types import AttemptFailed, Evidence, Failure, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, Evidence, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from claudeproxyd.messages.batch import Batch
 
 
-#: The timer never sleeps longer, so that a deadline which comes up while it sleeps is met.
-_LONGEST_SLEEP = 60.0
+#: Seconds that the timer sleeps at most, so that a deadline which comes up while it sleeps is met.
+_MAX_SLEEP_SECONDS = 60.0
 
 
 @implementer(IEventConsumer, IPushProducer)
@@ -78,7 +78,7 @@ class Relay:
         self._clock = clock
         self._settings = settings
         self._give_up = give_up
-        """Ends the whole request from here."""
+        """Called to end the whole request."""
         self._downlink = downlink
         self.events_sent = 0
         """Events of the message that the client was sent."""
@@ -94,7 +94,7 @@ class Relay:
         self._content_by: float | None = None
         self._paused_since: float | None = None
         waits = (settings.head_commit, settings.keepalive, settings.stall)
-        self._tick_every = min(wait for wait in (*waits, _LONGEST_SLEEP) if wait > 0)
+        self._tick_every = min(wait for wait in (*waits, _MAX_SLEEP_SECONDS) if wait > 0)
         self._timer: IDelayedCall | None = None
         self._look_at(min(self._commit_by, clock.seconds() + self._tick_every))
         self._downlink.attach(self)
@@ -132,7 +132,7 @@ class Relay:
         return carried
 
     def close(self) -> None:
-        """The request is over."""
+        """Stop the timer: the request is over."""
         self._on_commit = self._on_end = None
         if self._timer is not None:
             self._timer.cancel()
@@ -141,7 +141,7 @@ class Relay:
     # IEventConsumer
 
     def events(self, batch: Batch) -> None:
-        """Pass them on, or hold them until the first content event is among them."""
+        """Pass the events on, or hold them until the first content event is among them."""
         frames, committed = batch.frames, None
         if not self._committed:
             if not batch.content:
@@ -164,11 +164,11 @@ class Relay:
             self._end(None)
 
     def broken(self, reason: Exception) -> None:
-        """The attempt failed on its way."""
+        """Fail the attempt."""
         self._end(reason)
 
     def _hold(self, batch: Batch) -> None:
-        """What came before the commit stays here, within a bound; a stream that ends so was cut."""
+        """Hold what comes before the commit, within a bound. A stream that ends there was cut."""
         self._held.append(batch.frames)
         self._held_bytes += len(batch.frames)
         self._held_count += batch.count
@@ -179,7 +179,7 @@ class Relay:
 
     def _fail(self, failure: Failure, why: str) -> None:
         response = self._response
-        evidence = Evidence(family=self._family, phase=Phase.STREAM, failure=failure, body=why.encode())
+        evidence = Evidence(family=self._family, phase=AttemptPhase.STREAM, failure=failure, body=why.encode())
         self._end(AttemptFailed(classify(evidence)))
         if response is not None:
             response.stopProducing()
@@ -204,19 +204,19 @@ class Relay:
     # IPushProducer, for the downlink
 
     def pauseProducing(self) -> None:
-        """The client's socket is full."""
+        """Pause the upstream: the client's socket is full."""
         self._paused_since = self._clock.seconds()
         if self._response is not None:
             self._response.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """The client took what there was."""
+        """Resume the upstream: the client took what there was."""
         self._paused_since = None
         if self._response is not None:
             self._response.resumeProducing()
 
     def stopProducing(self) -> None:
-        """The client's connection is lost; web cancels the whole request, so nothing is done here."""
+        """Do nothing: the client is gone, and web cancels the whole request."""
 
     @property
     def paused(self) -> bool:
@@ -226,7 +226,7 @@ class Relay:
     # time
 
     def _look_at(self, due: float) -> None:
-        """Look at the deadlines then, or earlier."""
+        """Have the deadlines looked at by *due*."""
         after = max(0.0, due - self._clock.seconds())
         if self._timer is None:
             self._timer = self._clock.callLater(after, self._tick)

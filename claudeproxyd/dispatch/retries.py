@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 
 #: Failures after which another try costs budget; moving on after quota, auth and the like is free.
 _PAID = frozenset({Kind.TRANSIENT, Kind.OVERLOADED, Kind.BROKEN_STREAM, Kind.MODEL_FAULT})
-#: What stays with the lease.
+#: The repetitions that stay with the lease.
 _REPETITIONS = frozenset({Then.REPEAT_ONCE, Then.REFRESH_ONCE, Then.RECTIFY_ONCE})
-#: Seconds between two tries on one credential, at most: just enough that they are not one burst. Pace is the pool's.
-_PAUSE = 0.02
-#: So unlikely must it be that all failures were the places', and so many must there be, before it is the request.
-_UNLIKELY = 1e-4
-_ENOUGH = 3
-#: How often a request is repeated that an upstream took, answered with a 200, and brought nothing for.
-_PAID_REPEATS = 2
+#: Seconds between two tries on one credential: just enough that they are not one burst. Pace is the pool's.
+_MAX_PAUSE_SECONDS = 0.02
+#: The request is at fault where it is less likely than this that all its failures were the upstreams' …
+_MIN_ODDS = 1e-4
+#: … and there were so many of them.
+_MIN_FAILURES = 3
+#: Repetitions of a request that an upstream answered with a 200, and brought nothing for.
+_MAX_PAID_REPEATS = 2
 
 
 class RetryBudget:
@@ -41,12 +42,12 @@ class RetryBudget:
         self._retries = [0, 0]
 
     def request(self, now: float) -> None:
-        """A request came."""
+        """Count a request."""
         self._turn(now)
         self._requests[0] += 1
 
     def take(self, now: float) -> bool:
-        """Pay for one retry, if there is anything left."""
+        """Pay for one retry; return False where nothing is left."""
         if not self._share:
             return True
         self._turn(now)
@@ -70,16 +71,16 @@ class RetryState:
     def __init__(self, max_attempts: int) -> None:
         self._max_attempts = max_attempts
         self._on: set[Credential] = set()
-        """Where an attempt failed."""
+        """The credentials on which an attempt failed."""
         self.excluded: set[Credential] = set()
-        """Not worth a further try of this request."""
+        """The credentials that are not worth a further try of this request."""
         self._repeated: set[tuple[Then, Credential | None]] = set()
         self.failures: list[AttemptFailed] = []
         self.paid = 0
         """Failed attempts that an upstream has answered with a 200 all the same, and may well charge for."""
 
     def failed(self, credential: Credential, failure: AttemptFailed) -> None:
-        """One attempt failed."""
+        """Note a failed attempt on *credential*."""
         self._on.add(credential)
         # It is kept for what it says. Its traceback leads to all that the request holds, its body above all, and back.
         failure.__traceback__ = failure.__context__ = None
@@ -88,38 +89,38 @@ class RetryState:
             self.excluded.add(credential)
 
     def may_go_on(self, odds: float) -> bool:
-        """Whether another try is left by ``max_attempts`` and by what was paid for in vain, and may end otherwise.
+        """Return whether ``max_attempts``, and what was paid for in vain, leave another try, and it may end otherwise.
 
-        *odds*: how likely it is that the places failed by themselves, and not the request wherever it goes.
+        *odds*: how likely it is that the upstreams failed by themselves, and not the request wherever it goes.
         """
-        likely = odds >= _UNLIKELY or len(self.failures) < _ENOUGH
-        return self._made() < self._max_attempts and self.paid <= _PAID_REPEATS and likely
+        likely = odds >= _MIN_ODDS or len(self.failures) < _MIN_FAILURES
+        return self._made() < self._max_attempts and self.paid <= _MAX_PAID_REPEATS and likely
 
     def once(self, what: Then, credential: Credential) -> bool:
-        """Whether *what* is a repetition on the same lease that is still to be had; it is taken by asking.
+        """Return whether *what* is a repetition on the same lease that is left, and take it.
 
-        Each is had once in a request, a refresh once for each credential. The attempt that failed is not counted yet.
+        Each is granted once in a request, a refresh once for each credential. The failed attempt is not counted yet.
         """
-        if not self._is_left(what, credential) or self.paid > _PAID_REPEATS:
+        if not self._is_left(what, credential) or self.paid > _MAX_PAID_REPEATS:
             return False
         self._repeated.add(_repetition(what, credential))
         return True
 
     def may_repeat(self, what: Then, credential: Credential) -> bool:
-        """Whether :meth:`once` would grant it after an attempt, not made yet, that is paid for in vain."""
-        return self._is_left(what, credential) and self.paid < _PAID_REPEATS
+        """Return whether :meth:`once` would grant it after one more attempt that is paid for in vain."""
+        return self._is_left(what, credential) and self.paid < _MAX_PAID_REPEATS
 
     def _is_left(self, what: Then, credential: Credential) -> bool:
         taken = _repetition(what, credential) in self._repeated
         return what in _REPETITIONS and not taken and self._made() + 1 < self._max_attempts
 
     def _made(self) -> int:
-        """How many attempts were made."""
+        """Return how many attempts were made."""
         return len(self.failures) + len(self._repeated)
 
     def pause(self, credential: Credential, jitter: random.Random) -> float:
-        """Seconds before that credential is tried again; 0 for one not tried yet."""
-        return jitter.uniform(0, _PAUSE) if credential in self._on else 0.0
+        """Return the seconds before that credential is tried again; 0 for one not tried yet."""
+        return jitter.uniform(0, _MAX_PAUSE_SECONDS) if credential in self._on else 0.0
 
 
 def _repetition(what: Then, credential: Credential) -> tuple[Then, Credential | None]:
@@ -127,5 +128,5 @@ def _repetition(what: Then, credential: Credential) -> tuple[Then, Credential | 
 
 
 def costs_budget(outcome: Outcome) -> bool:
-    """Whether another try after this one is paid for from the :class:`RetryBudget`."""
+    """Return whether another try after this one is paid for from the :class:`RetryBudget`."""
     return outcome.kind in _PAID

@@ -52,7 +52,7 @@ Result = TypeVar("Result")
 _ANSWERED = (Then.ANSWER, Then.REPEAT_ONCE, Then.RECTIFY_ONCE)
 
 #: Bytes of a body that it takes milliseconds to read.
-_LARGE = 1_048_576
+_LARGE_BYTES = 1_048_576
 
 
 @implementer(IRunningRequest)
@@ -102,7 +102,7 @@ class RequestRunner:
         keep_alive = self._keep_alive()
         services.steps.begin()
         try:
-            if len(self._body.data) > _LARGE:
+            if len(self._body.data) > _LARGE_BYTES:
                 await deferLater(services.clock, NEXT_TURN)  # web has read it in this one
             await self._take_steps()
             await self._serve()

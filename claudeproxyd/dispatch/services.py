@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from claudeproxyd.routing import Router
 
 
-#: How many losses it is remembered of that they were logged.
-LOSSES = 1000
-#: Characters of one that tell it from others: clients have their words in it.
-LONGEST_LOSS = 300
+#: Losses that are remembered, so that each is logged once.
+MAX_REMEMBERED_LOSSES = 1000
+#: Characters of a loss that tell it from others: clients have their words in it.
+MAX_LOSS_CHARACTERS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +65,23 @@ class DispatchServices:
         self.anomalies[provider] += 1
         if self.anomalies[provider] == 1:
             self._log.warn(
-                "{provider} sends answers that are odd, and passed on as they are: {what}", provider=provider, what=what
+                "{provider} does not keep to the API's format; its responses are passed on unchanged: {what}",
+                provider=provider,
+                what=what,
             )
 
     def note_losses(self, client: str, provider: str, losses: Sequence[str]) -> None:
         """Log what a translation leaves out of a request: once for each client and kind of loss."""
         for loss in losses:
-            key = (client, provider, loss[:LONGEST_LOSS])
+            key = (client, provider, loss[:MAX_LOSS_CHARACTERS])
             if key in self.losses:
                 continue
             self.losses[key] = None
-            if len(self.losses) > LOSSES:
+            if len(self.losses) > MAX_REMEMBERED_LOSSES:
                 self.losses.popitem(last=False)
             self._log.warn(
-                "{provider} cannot be told all that {client} says: {loss}", provider=provider, client=client, loss=loss
+                "{provider} does not get everything that {client} sends: {loss}",
+                provider=provider,
+                client=client,
+                loss=loss,
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.headers import value_of
 from claudeproxyd.observe.scrub import redact
 
@@ -34,10 +35,10 @@ class _Block(msgspec.Struct):
 
 #: Characters of a session's name. Clients choose it, and it is kept by the thousand, and stored; a longer one goes by
 #: its digest, and so does one that holds a key.
-_LONGEST = 256
+_MAX_NAME_CHARACTERS = 256
 
-#: Bytes of messages from which on only the beginning is read.
-_LARGE = 1_048_576
+#: Of more bytes of messages only the beginning is read.
+_LARGE_BYTES = 1_048_576
 
 _decode_first = json.JSONDecoder().raw_decode
 _decode_metadata = msgspec.json.Decoder(_Metadata).decode
@@ -48,7 +49,10 @@ _decode_blocks = msgspec.json.Decoder(list[_Block]).decode
 
 
 def session_of(request: ApiRequest) -> str:
-    """The first found of: Claude Code's session header, the user id's session, a hash of the conversation's start."""
+    """Return the name of the session that *request* belongs to.
+
+    The first found of: Claude Code's session header, the user id's session, a hash of the conversation's start.
+    """
     header = value_of(request.headers, b"x-claude-code-session-id")
     if header:
         return _bounded(header.decode("latin-1"))
@@ -64,24 +68,25 @@ def session_of(request: ApiRequest) -> str:
 
 
 def _bounded(name: str) -> str:
-    is_kept = len(name) <= _LONGEST and redact(name) == name
+    """Return *name*, or its digest where it is too long or holds a key."""
+    is_kept = len(name) <= _MAX_NAME_CHARACTERS and redact(name) == name
     return name if is_kept else hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
 
 
 def in_tool_loop(messages: bytes) -> bool:
-    """Whether the last turn holds a tool_result: the client is in the middle of something."""
+    """Return whether the last turn holds a tool_result: the client is in the middle of something."""
     if b'"tool_result"' not in messages:
         return False
     try:
         turns = _decode_turns(messages)
         return any(block.type == "tool_result" for block in _decode_blocks(turns[-1].content))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
+    except (*UNREADABLE, IndexError):
         return False
 
 
 def _beginning(messages: bytes) -> bytes:
-    """The same for a large conversation, of which not all is looked at; or its beginning, if it takes that long."""
-    start = messages[:_LARGE].decode("utf-8", "ignore")
+    """Return the first user message of a large conversation, or the beginning of *messages* where that is all of it."""
+    start = messages[:_LARGE_BYTES].decode("utf-8", "ignore")
     at = 0
     try:
         while True:
@@ -89,27 +94,29 @@ def _beginning(messages: bytes) -> bytes:
             turn, at = _decode_first(start, began)
             if turn.get("role") == "user":
                 return bytes(_decode_turn(start[began:at].encode()).content)
-    except (ValueError, RecursionError, msgspec.DecodeError):
-        return messages[:_LARGE]
+    except (*UNREADABLE, ValueError):
+        return messages[:_LARGE_BYTES]
 
 
 def _user_id(metadata: bytes) -> str:
+    """Return the session in the user id, else the user id; '' for none."""
     try:
         user_id = _decode_metadata(metadata).user_id
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return ""
     if user_id.startswith("{"):
         try:
             return _decode_user_id(user_id).session_id or user_id
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             return user_id
     return user_id
 
 
 def _first_user_message(messages: bytes) -> bytes:
-    if len(messages) > _LARGE:
+    """Return the first user message's content; b'' for none, and the beginning of what cannot be read."""
+    if len(messages) > _LARGE_BYTES:
         return _beginning(messages)
     try:
         return next((bytes(turn.content) for turn in _decode_turns(messages) if turn.role == "user"), b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return messages[:4096]

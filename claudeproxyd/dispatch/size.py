@@ -8,39 +8,41 @@ from collections.abc import Callable
 from claudeproxyd.leases import Route
 from claudeproxyd.outcomes.types import AttemptFailed
 
-#: The estimate may be so much too high: only beyond it a route is passed over unasked.
-_UNSURE = 1.25
-#: What executors make of every family's words for it.
+#: By how much the estimate may be too high: a route is passed over unasked only beyond that.
+_ESTIMATE_MARGIN = 1.25
+#: The message that executors make of an overflow in any family's words.
 _OVERFLOW = re.compile(r"(prompt|input) is too long(: (?P<tokens>\d{1,12}) tokens)?", re.IGNORECASE | re.ASCII)
 
 
 class Size:
-    """That of one request. Made by dispatch."""
+    """The size of one request in tokens. Made by dispatch."""
 
     def __init__(self, estimate: Callable[[], int]) -> None:
-        """*estimate* gives its tokens; asked once, when a window is to be compared."""
+        """*estimate* gives the request's tokens; called once, when a window is to be compared."""
         self._estimate = estimate
         self._tokens: int | None = None
         self._counted = False
         self.too_large_for: list[Route] = []
-        """Routes that were passed over for it."""
+        """The routes that were passed over as the request is too large for them."""
 
     def fits(self, route: Route) -> bool:
-        """Whether it may go into the route's window; into one that nobody knows it may."""
+        """Return whether the request may fit into the route's window; True where the window is not known."""
         if not route.context:
             return True
         if route in self.too_large_for:
             return False
         if self._tokens is None:
             self._tokens = self._estimate()
-        if self._tokens <= route.context * (1 if self._counted else _UNSURE):
+        if self._tokens <= route.context * (1 if self._counted else _ESTIMATE_MARGIN):
             return True
         self.too_large_for.append(route)
         return False
 
     def overflowed(self, route: Route, failure: AttemptFailed) -> bool:
-        """Whether the upstream found it too large for a window that the route names; takes over its count, or that it
-        is larger than that."""
+        """Return whether *failure* says that the request is too large for the window that *route* names.
+
+        The upstream's count, or what is just beyond the window where it gives none, replaces the estimate.
+        """
         found = _OVERFLOW.match(failure.answer.message) if failure.answer is not None else None
         if found is None or not route.context:
             return False
@@ -49,12 +51,12 @@ class Size:
 
     @property
     def refusal(self) -> str:
-        """What to tell a client whom no route is left for: the words by which it compacts, and where they come from."""
+        """The message for a client that no route is left for: the words by which it compacts, and the model."""
         widest = max(self.too_large_for, key=lambda route: route.context or 0)
         return f"prompt is too long: {self._tokens} tokens > {widest.context} maximum for {widest.model}"
 
     @property
     def passed_over(self) -> str:
-        """What to add to an error of other routes; '' where it would have fitted into all."""
+        """The text to add to an error of other routes; '' where no route was passed over."""
         models = ", ".join(dict.fromkeys(route.model for route in self.too_large_for))
         return f"; not asked, as the request is too large for it: {models}" if models else ""

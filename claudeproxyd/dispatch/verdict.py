@@ -11,7 +11,7 @@ from claudeproxyd.account_ids import without_accounts, without_accounts_data
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError, type_in
 from claudeproxyd.leases import Exhaustion
 from claudeproxyd.outcomes.bodies import error_message
-from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Kind, Scope
+from claudeproxyd.outcomes.types import AttemptFailed, ErrorResponse, Family, Kind, Scope
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Pool
@@ -38,7 +38,7 @@ _RETRY_AFTER = (b"retry-after", b"retry-after-ms", b"x-should-retry")
 class RequestFailed(Exception):
     """The end of a request without a whole answer."""
 
-    def __init__(self, error: ClaudeError, answer: ErrorAnswer | None = None, kind: str = "") -> None:
+    def __init__(self, error: ClaudeError, answer: ErrorResponse | None = None, kind: str = "") -> None:
         super().__init__(error, kind)
         self.error = error
         self.answer = answer
@@ -217,7 +217,7 @@ def _upstreams_words(failure: AttemptFailed) -> str:
         return ""
     if answer.message:
         return answer.message
-    return error_message(answer.body, "anthropic") if answer.verbatim else ""
+    return error_message(answer.body, Family.ANTHROPIC) if answer.verbatim else ""
 
 
 def _presentable(refused: RequestFailed, failure: AttemptFailed) -> RequestFailed:
@@ -237,7 +237,7 @@ def _presentable(refused: RequestFailed, failure: AttemptFailed) -> RequestFaile
     return refused
 
 
-def _without_accounts(answer: ErrorAnswer, *, bare: bool) -> ErrorAnswer:
+def _without_accounts(answer: ErrorResponse, *, bare: bool) -> ErrorResponse:
     """Return *answer*, or a copy where there is something to cut. Of headers only what is called an account's goes."""
     body = without_accounts_data(answer.body, bare=bare)
     headers = [(name, without_accounts_data(value, bare=False)) for name, value in answer.headers]
@@ -246,9 +246,9 @@ def _without_accounts(answer: ErrorAnswer, *, bare: bool) -> ErrorAnswer:
     return replace(answer, headers=headers, body=body)
 
 
-def _without_retry_after(answer: ErrorAnswer | None, status: int) -> ErrorAnswer | None:
+def _without_retry_after(answer: ErrorResponse | None, status: int) -> ErrorResponse | None:
     """Return an upstream's own 529 without its retry headers, or None: the pool says when to come back."""
     if answer is None or not answer.verbatim or answer.status != status:
         return None
     headers = [pair for pair in answer.headers if pair[0] not in _RETRY_AFTER]
-    return ErrorAnswer(answer.status, headers, answer.body, verbatim=True)
+    return ErrorResponse(answer.status, headers, answer.body, verbatim=True)

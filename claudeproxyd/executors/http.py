@@ -30,7 +30,7 @@ from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.observe.scrub import redact_bytes, redact_headers
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.hints import foreseen
-from claudeproxyd.outcomes.types import AttemptFailed, Evidence, Failure, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, Evidence, Failure
 from claudeproxyd.upstream.errors import IdleTimedOut, UpstreamError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 MAX_WHOLE_ANSWER = 33_554_432
 MAX_ERROR_ANSWER = 1_048_576
 #: Seconds for the body of an answer that is none: what matters of it is said in its head.
-ERROR_BODY = 5.0
+ERROR_BODY_SECONDS = 5.0
 
 #: Pages of a list of models that are read; all that publish such lists fit into fewer.
 MAX_PAGES = 20
@@ -112,7 +112,7 @@ class HTTPExecutor(ABC):
             attempt.transcript.answer(response.status, response.headers)
         if response.status != 200:
             error = await self._opened(await self._error_body(response), response, attempt)
-            raise self.judge.refused(attempt, response, error, phase=Phase.ANSWER)
+            raise self.judge.refused(attempt, response, error, phase=AttemptPhase.ANSWER)
         return response
 
     async def _list(
@@ -153,7 +153,7 @@ class HTTPExecutor(ABC):
                 classify(
                     Evidence(
                         family=self.family,
-                        phase=Phase.ANSWER,
+                        phase=AttemptPhase.ANSWER,
                         status=response.status,
                         headers=response.headers,
                         body=body,
@@ -219,7 +219,9 @@ class HTTPExecutor(ABC):
             )
         except ModelFault as e:
             words = str(e).encode()
-            raise self.judge.failed(attempt, phase=Phase.ANSWER, failure=Failure.MODEL_FAULT, body=words) from None
+            raise self.judge.failed(
+                attempt, phase=AttemptPhase.ANSWER, failure=Failure.MODEL_FAULT, body=words
+            ) from None
         except MalformedAnswer:
             raise self._not_claude(body[:MAX_ERROR_ANSWER], response, attempt) from None
         whole.bytes_in = len(raw)
@@ -235,7 +237,7 @@ class HTTPExecutor(ABC):
         An error whose body breaks off, or does not come, is still what its status says.
         """
         try:
-            return await self._body(response, MAX_ERROR_ANSWER).addTimeout(ERROR_BODY, self.services.clock)
+            return await self._body(response, MAX_ERROR_ANSWER).addTimeout(ERROR_BODY_SECONDS, self.services.clock)
         except (UpstreamError, TimeoutError):
             return b""
 
@@ -267,7 +269,12 @@ class HTTPExecutor(ABC):
     def _not_claude(self, body: bytes, response: Response, attempt: Attempt) -> AttemptFailed:
         """A 200 that is HTML, empty, of the wrong type, or an error object."""
         return self.judge.failed(
-            attempt, phase=Phase.ANSWER, status=200, headers=response.headers, body=body, failure=Failure.NOT_CLAUDE
+            attempt,
+            phase=AttemptPhase.ANSWER,
+            status=200,
+            headers=response.headers,
+            body=body,
+            failure=Failure.NOT_CLAUDE,
         )
 
     @contextmanager

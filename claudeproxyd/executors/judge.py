@@ -10,7 +10,7 @@ from claudeproxyd.headers import Headers
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.outcomes.bodies import read_error
 from claudeproxyd.outcomes.classify import classify, context_overflow
-from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Failure, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, ErrorResponse, Evidence, Failure
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
@@ -31,13 +31,13 @@ class Judge:
         self,
         attempt: Attempt,
         *,
-        phase: Phase,
+        phase: AttemptPhase,
         failure: Failure | None = None,
         status: int = 0,
         headers: Headers = (),
         body: bytes = b"",
         message_committed: bool = False,
-        answer: ErrorAnswer | None = None,
+        answer: ErrorResponse | None = None,
     ) -> AttemptFailed:
         """Classify it by these members of the evidence, as far as they are known; *answer* is what can be relayed."""
         evidence = self._evidence(
@@ -52,7 +52,7 @@ class Judge:
         return AttemptFailed(classify(evidence, self._services.rules), answer)
 
     def refused(
-        self, attempt: Attempt, response: Response, body: bytes, *, phase: Phase, message_committed: bool = False
+        self, attempt: Attempt, response: Response, body: bytes, *, phase: AttemptPhase, message_committed: bool = False
     ) -> AttemptFailed:
         """Classify an error that the upstream answered with, by its status or inside a stream.
 
@@ -60,7 +60,7 @@ class Judge:
         """
         body = redact_bytes(body)
         error = read_error(body, self._family)
-        in_stream = phase is Phase.STREAM
+        in_stream = phase is AttemptPhase.STREAM
         evidence = self._evidence(
             attempt,
             phase=phase,
@@ -78,14 +78,14 @@ class Judge:
         if in_stream:
             headers = [pair for pair in headers if pair[0] != b"content-type"]
             headers.append((b"content-type", b"application/json"))
-        answer = ErrorAnswer(status, headers, body, verbatim, message)
+        answer = ErrorResponse(status, headers, body, verbatim, message)
         return AttemptFailed(classify(evidence, self._services.rules), answer)
 
     def _evidence(
         self,
         attempt: Attempt,
         *,
-        phase: Phase,
+        phase: AttemptPhase,
         status: int,
         headers: Headers,
         body: bytes,

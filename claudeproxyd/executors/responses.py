@@ -11,11 +11,12 @@ from claudeproxyd.framing.coding import CodingError, Decoder, sniff
 from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.headers import Headers
 from claudeproxyd.interfaces import IBodyConsumer, IBufferedResponse, IEventConsumer, IStreamingResponse
-from claudeproxyd.messages.loose import UNREADABLE, is_word, read_object
+from claudeproxyd.json_guards import UNREADABLE
+from claudeproxyd.messages.loose import is_word, read_object
 from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.messages.usage import Usage, count
 from claudeproxyd.observe.scrub import redact_bytes
-from claudeproxyd.outcomes.types import AttemptFailed, Failure, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, Failure
 from claudeproxyd.upstream.errors import UpstreamError
 
 if TYPE_CHECKING:
@@ -26,13 +27,12 @@ if TYPE_CHECKING:
     from claudeproxyd.messages.batch import Batch
     from claudeproxyd.upstream.client import Response
 
-#: How long an upstream may linger after its answer is whole before its connection is given up, in seconds.
-LINGER = 5.0
+#: Seconds that an upstream may take to end its body once the message is whole; then its connection is given up.
+DRAIN_SECONDS = 5.0
 #: Bytes that a stream may bring without an event, pings apart: blanks, comments, pings without end.
-MAX_BARREN = 1_048_576
-#: Bytes that are read at once: of a compressed stream one read may come to megabytes.
-STEP = 262_144
-
+MAX_BYTES_WITHOUT_EVENT = 1_048_576
+#: Bytes that the reader is fed at once: of a compressed stream one read of the socket may come to megabytes.
+MAX_FEED_BYTES = 262_144
 
 _PING = b"event: ping\n"
 _CUT = "upstream closed the stream before message_stop"
@@ -50,7 +50,7 @@ class ParsedMessage(NamedTuple):
 
 
 class _Message(msgspec.Struct):
-    """What is read of a message. Nothing of it has to be of the shape that we know."""
+    """The members of a message that are read. None has to be of the shape that we know."""
 
     type: Any = None
     stop_reason: Any = None
@@ -83,7 +83,7 @@ def read_message(body: bytes) -> ParsedMessage:
 
 
 def _odd_message(body: bytes) -> _Message:
-    """What is JSON to its client if not to msgspec, and has a message's members if not its type."""
+    """Read *body* as a message if it has a message's members, though not its type, or is no JSON to msgspec."""
     members = read_object(body)
     if members is None:
         raise MalformedAnswer("no message, and no JSON object")
@@ -100,7 +100,7 @@ def _pings_alone(batch: Batch) -> bool:
 
 
 def read_count(body: bytes) -> ParsedMessage:
-    """The same of an answer of count_tokens."""
+    """Read a token count, which stays as it is. Raises MalformedAnswer for what is none."""
     members = read_object(body)
     if members is None or "input_tokens" not in members:
         raise MalformedAnswer("no count")
@@ -151,24 +151,47 @@ class LocalStream:
     resumeProducing = stopProducing = pauseProducing
 
 
+class ReaderFacts:
+    """What the reader of a stream knows of it, for those who stand in front of one."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, reader: IStreamReader) -> None:
+        self._reader = reader
+
+    @property
+    def usage(self) -> Usage:
+        """What is known so far; estimated where the stream was cut."""
+        return self._reader.usage
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Known at the end."""
+        return self._reader.stop_reason
+
+    @property
+    def anomaly(self) -> str:
+        """What was out of order, or ''."""
+        return self._reader.anomaly
+
+
 @implementer(IStreamingResponse, IBodyConsumer)
-class StreamingResponse:
+class StreamingResponse(ReaderFacts):
     """A stream: what an :class:`~claudeproxyd.interfaces.IStreamReader` makes of the upstream's bytes."""
 
     __slots__ = (
         "_adjust",
         "_attempt",
-        "_barren",
+        "_bytes_without_event",
         "_committed",
         "_consumer",
         "_decoder",
-        "_held",
         "_judge",
         "_max_event_bytes",
-        "_reader",
         "_request_id",
         "_response",
         "_transcript",
+        "_unfinished",
         "bytes_in",
         "exhausted",
         "headers",
@@ -187,6 +210,7 @@ class StreamingResponse:
         exhausted: float | None,
         request_id: str,
     ) -> None:
+        super().__init__(reader)
         self.headers = headers
         self.exhausted = exhausted
         self._request_id = request_id
@@ -195,13 +219,12 @@ class StreamingResponse:
         self._attempt = attempt
         self._transcript = attempt.transcript
         self._response = response
-        self._reader = reader
         self._decoder = decoder
         self._max_event_bytes = services.max_event_bytes
         self._adjust = services.buffers.adjust
-        self._held = 0
-        self._barren = 0
-        """Bytes since the last event that was no ping."""
+        self._unfinished = 0
+        self._bytes_without_event = 0
+        """Since the last event that was no ping."""
         self._committed = False
         """Content has been handed on."""
         self._consumer: IEventConsumer | None = None
@@ -217,23 +240,8 @@ class StreamingResponse:
     def stopProducing(self) -> None:
         """Nobody wants the rest."""
         self._consumer = None
-        self._holds(0)
+        self._count_unfinished(0)
         self._response.stopProducing()
-
-    @property
-    def usage(self) -> Usage:
-        """What the reader knows so far; estimated where the stream was cut."""
-        return self._reader.usage
-
-    @property
-    def stop_reason(self) -> str | None:
-        """Known at the end."""
-        return self._reader.stop_reason
-
-    @property
-    def anomaly(self) -> str:
-        """What was out of order, or ''."""
-        return self._reader.oddity
 
     @property
     def request_id(self) -> str:
@@ -246,7 +254,7 @@ class StreamingResponse:
         self._response.deliver(self)
 
     def data(self, chunk: bytes) -> None:
-        """One read of the upstream's body."""
+        """Read what one read of the socket brought."""
         consumer = self._consumer
         if consumer is None:
             # More after the end of the message: nobody's.
@@ -261,62 +269,62 @@ class StreamingResponse:
                 chunk = decoder.feed(chunk)
             if self._transcript is not None:
                 self._transcript.data(chunk)
-            if len(chunk) <= STEP:
+            if len(chunk) <= MAX_FEED_BYTES:
                 self._read(chunk, consumer)
                 return
-            for start in range(0, len(chunk), STEP):
-                self._read(chunk[start : start + STEP], consumer)
+            for start in range(0, len(chunk), MAX_FEED_BYTES):
+                self._read(chunk[start : start + MAX_FEED_BYTES], consumer)
                 if self._consumer is None:
                     return
         except (CodingError, FrameTooLarge, MalformedAnswer, ModelFault) as e:
-            self._spoilt(e)
+            self._fail(e)
 
     def _read(self, chunk: bytes, consumer: IEventConsumer) -> None:
-        """Some of the stream, decoded. Raises as the reader does."""
+        """Feed the reader with decoded bytes, and hand on what it makes of them. Raises as the reader does."""
         reader = self._reader
         batch = reader.feed(chunk)
-        before, unfinished = self._held, reader.unfinished
+        before, unfinished = self._unfinished, reader.unfinished
         if unfinished != before:
-            self._holds(unfinished)
+            self._count_unfinished(unfinished)
         if batch.ended or batch.error is not None:
             self._last(batch, consumer)
             return
         if not batch.count or _pings_alone(batch):
-            self._barren += len(chunk) + before - unfinished
-            if self._barren > MAX_BARREN:
-                raise MalformedAnswer(f"the stream brings {MAX_BARREN} bytes and nothing of the answer")
-        elif self._barren:
-            self._barren = 0
+            self._bytes_without_event += len(chunk) + before - unfinished
+            if self._bytes_without_event > MAX_BYTES_WITHOUT_EVENT:
+                raise MalformedAnswer(f"the stream brings {MAX_BYTES_WITHOUT_EVENT} bytes and nothing of the answer")
+        elif self._bytes_without_event:
+            self._bytes_without_event = 0
         if batch.count:
             if not self._committed:
                 self._committed = batch.content
             consumer.events(batch)
 
     def ended(self) -> None:
-        """The body is over; unless the end of the message was in it, or follows from it, that is a cut."""
+        """End the stream: that is a cut unless the message ended in it, or ends by that."""
         consumer = self._consumer
         if consumer is None:
             return
         try:
             batch = self._reader.end()
         except (FrameTooLarge, MalformedAnswer, ModelFault) as e:
-            self._spoilt(e)
+            self._fail(e)
         else:
             self._last(batch, consumer)
 
     def broken(self, reason: Exception) -> None:
-        """The body is over and not whole."""
+        """Fail the attempt: the body is not whole."""
         if isinstance(reason, UpstreamError) and reason.failure is not Failure.CUT:
             self._break(reason.failure, str(reason))
         else:
             self._break(Failure.CUT, _CUT)
 
     def _last(self, batch: Batch, consumer: IEventConsumer) -> None:
-        """What nothing comes after: the end of the message, an error, or a cut."""
+        """Hand on the last batch: with the end of the message, an error, or a cut."""
         if batch.ended:
             self._consumer = None
-            self._holds(0)
-            self._response.linger(LINGER)
+            self._count_unfinished(0)
+            self._response.linger(DRAIN_SECONDS)
             consumer.events(batch)
             return
         # What came in the same read as the fault has reached nobody: another credential can still take over.
@@ -327,12 +335,14 @@ class StreamingResponse:
         else:
             self._break(Failure.CUT, _CUT)
 
-    def _holds(self, size: int) -> None:
-        if size != self._held:
-            self._adjust(size - self._held)
-            self._held = size
+    def _count_unfinished(self, size: int) -> None:
+        """Count *size* bytes of an unfinished frame as buffered."""
+        if size != self._unfinished:
+            self._adjust(size - self._unfinished)
+            self._unfinished = size
 
-    def _spoilt(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
+        """End the attempt: what came cannot be read, or the model failed."""
         self._break(Failure.MODEL_FAULT if isinstance(error, ModelFault) else Failure.MALFORMED, str(error))
 
     def _break(self, failure: Failure, why: str) -> None:
@@ -343,7 +353,7 @@ class StreamingResponse:
         self._end(
             self._judge.failed(
                 self._attempt,
-                phase=Phase.STREAM,
+                phase=AttemptPhase.STREAM,
                 failure=failure,
                 body=why.encode(),
                 message_committed=self._committed,
@@ -353,7 +363,7 @@ class StreamingResponse:
     def _refuse(self, error: bytes) -> None:
         self._end(
             self._judge.refused(
-                self._attempt, self._response, error, phase=Phase.STREAM, message_committed=self._committed
+                self._attempt, self._response, error, phase=AttemptPhase.STREAM, message_committed=self._committed
             )
         )
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from claudeproxyd.messages.loose import UNREADABLE
+from claudeproxyd.json_guards import UNREADABLE
 
 BYTES_PER_TOKEN = 3.5
 #: Tokens of one image: the API's formula, width x height / 750, at the size which it scales large ones down to.

@@ -8,8 +8,7 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-#: What msgspec raises for bytes that it does not take. Such a request is the API's to refuse.
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+from claudeproxyd.json_guards import UNREADABLE
 
 _decode = msgspec.json.Decoder().decode
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.ids import MARK, is_minted
-from claudeproxyd.messages.loose import UNREADABLE
 from claudeproxyd.messages.members import span
 from claudeproxyd.messages.splicing import THINKING, spliced, with_blocks, with_thinking_off, without_elements
 

@@ -42,9 +42,9 @@ class ClaudeReader:
         return self._watch.stop_reason
 
     @property
-    def oddity(self) -> str:
+    def anomaly(self) -> str:
         """The first event that was out of the grammar's order, in words; or ''."""
-        return self._watch.oddity
+        return self._watch.anomaly
 
     def feed(self, data: bytes) -> Batch:
         """See :meth:`IStreamReader.feed <claudeproxyd.interfaces.IStreamReader.feed>`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from claudeproxyd.messages.loose import UNREADABLE
+from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.splicing import THINKING, with_blocks, with_thinking_off
 
 

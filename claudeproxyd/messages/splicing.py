@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
-from claudeproxyd.messages.loose import UNREADABLE
+from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.members import span, without_members
 
 #: Where it begins, where it ends, and what comes in its place.

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from claudeproxyd.messages.loose import UNREADABLE
+from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.members import span
 from claudeproxyd.messages.splicing import Splice, spliced, without_elements
 

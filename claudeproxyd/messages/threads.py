@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from claudeproxyd.messages.loose import UNREADABLE
+from claudeproxyd.json_guards import UNREADABLE
 
 #: ``error.details.error_code`` of the 404.
 NOT_FOUND = "thread_not_found"

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from claudeproxyd.messages.loose import UNREADABLE
+from claudeproxyd.json_guards import UNREADABLE
 
 #: Domains that Google may read with its caller's rights.
 GOOGLE_DOMAINS = ("googleapis.com", "google.com")

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
+from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.delivered import Delivered
 from claudeproxyd.messages.frame import read_frame
-from claudeproxyd.messages.loose import LARGE_BYTES, UNREADABLE, is_word, read_object
+from claudeproxyd.messages.loose import LARGE_BYTES, is_word, read_object
 from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.usage import Usage, count, tokens_in
 
@@ -43,9 +44,9 @@ class StreamWatch:
         "_delivered",
         "_id",
         "_open",
+        "anomaly",
         "content",
         "ended",
-        "oddity",
         "started",
         "stop_reason",
         "usage",
@@ -58,7 +59,7 @@ class StreamWatch:
         """``message_start`` was seen."""
         self.ended = False
         """``message_stop`` was seen; whatever comes after it is nobody's."""
-        self.oddity = ""
+        self.anomaly = ""
         """The first thing that was out of the grammar's order, for one line in the log; '' as a rule."""
         self.content = False
         """A content event was seen: what a client has seen of the message can no longer be taken back."""
@@ -174,8 +175,8 @@ class StreamWatch:
             self._note("a stop_reason of an unknown shape")
 
     def _note(self, what: str) -> None:
-        if not self.oddity:
-            self.oddity = what
+        if not self.anomaly:
+            self.anomaly = what
 
 
 def _join(frames: list[bytes]) -> bytes:

@@ -45,7 +45,7 @@ Value = float | Histogram
 Read = Callable[[], Value | Mapping[Labels, float] | Mapping[Labels, Histogram] | Iterator[tuple[Labels, float]]]
 
 
-class Family(NamedTuple):
+class MetricFamily(NamedTuple):
     """One metric: its name, what it says, and where its values come from when they are asked for."""
 
     name: str

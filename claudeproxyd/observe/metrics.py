@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import IUsageSink
-from claudeproxyd.observe.exposition import Family, Histogram, Labels, Read
+from claudeproxyd.observe.exposition import Histogram, Labels, MetricFamily, Read
 from claudeproxyd.observe.scrub import redact
 from claudeproxyd.observe.usage import COUNT_TOKENS
 
@@ -128,7 +128,7 @@ class Metrics:
     _log = Logger()
 
     def __init__(self) -> None:
-        self._families: dict[str, Family] = {}
+        self._families: dict[str, MetricFamily] = {}
         self._broken: set[str] = set()
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
@@ -161,17 +161,17 @@ class Metrics:
         *labels* to numbers, or an iterator over such pairs, which is read over several turns of the reactor. What a
         reload replaces is looked up inside *read*, so that one registration is enough.
         """
-        self._add(Family(name, "gauge", help, tuple(labels), read))
+        self._add(MetricFamily(name, "gauge", help, tuple(labels), read))
 
     def counter(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
         """Register a value that only grows; its name ends in ``_total``. Otherwise like :meth:`gauge`."""
-        self._add(Family(name, "counter", help, tuple(labels), read))
+        self._add(MetricFamily(name, "counter", help, tuple(labels), read))
 
     def histogram(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
         """Register a :class:`~claudeproxyd.observe.exposition.Histogram`. Otherwise like :meth:`gauge`."""
-        self._add(Family(name, "histogram", help, tuple(labels), read))
+        self._add(MetricFamily(name, "histogram", help, tuple(labels), read))
 
-    def _add(self, family: Family) -> None:
+    def _add(self, family: MetricFamily) -> None:
         if family.name in self._families:
             raise ValueError(f"the metric {family.name} is registered already")
         self._families[family.name] = family

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from claudeproxyd.errors import STATUS_OF_TYPE
-from claudeproxyd.json_guards import as_array, as_object, as_string
+from claudeproxyd.json_guards import UNREADABLE, as_array, as_object, as_string
+from claudeproxyd.outcomes.types import Family
 
 #: Names of errors that come without a status, inside a stream, to the status that they have as an answer.
 STATUS_OF_NAME: Mapping[str, int] = {
@@ -84,7 +85,7 @@ def read_error(body: bytes, family: str) -> ErrorBody:
     """Read *body*, of an answer or of an event in a stream, by an upstream of *family*."""
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return _read_text(body)
     if isinstance(document, list) and document:
         document = document[0]  # Gemini without alt=sse
@@ -99,7 +100,7 @@ def read_error(body: bytes, family: str) -> ErrorBody:
     claimed = code if isinstance(code, int) and 400 <= code < 600 else 0
     return ErrorBody(
         _message(whole, error, nested, family)[:LONGEST_MESSAGE],
-        frozenset(aws_name(name) if family == "bedrock" else name for name in names),
+        frozenset(aws_name(name) if family == Family.BEDROCK else name for name in names),
         claimed or implied_status(map(aws_name, names)),
         next((delay for detail in details if (delay := as_string(detail.get("retryDelay")))), ""),
         tuple(_quotas(details)),
@@ -150,7 +151,7 @@ def _names(whole: Mapping[str, Any], error: Mapping[str, Any], details: list[Map
 def _message(whole: Mapping[str, Any], error: Mapping[str, Any], nested: Any, family: str) -> str:
     said = (error.get("message"), whole.get("message"), whole.get("Message"), whole.get("error_description"), nested)
     message = next((text for text in said if isinstance(text, str) and text), "")
-    return message.removeprefix(_BEDROCK_WRAPPING) if family == "bedrock" else message
+    return message.removeprefix(_BEDROCK_WRAPPING) if family == Family.BEDROCK else message
 
 
 def _quotas(details: list[Mapping[str, Any]]) -> Iterator[Quota]:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from claudeproxyd.headers import Headers
 from claudeproxyd.outcomes.bodies import ErrorBody, read_error
-from claudeproxyd.outcomes.types import Scope
+from claudeproxyd.outcomes.types import Family, Scope
 
 #: Seconds. What is longer was not meant.
 LONGEST_HINT = 366 * 86_400.0
@@ -42,14 +42,14 @@ class Hint(NamedTuple):
 def hint(headers: Headers, body: bytes, family: str, now: float) -> Hint | None:
     """What a failed answer by an upstream of *family* asks for. *now* is seconds since the epoch."""
     asked = _retry_after(headers, now)
-    if family == "google":
+    if family == Family.GOOGLE:
         return _google_hint(read_error(body, family), asked, now)
     reset = foreseen(headers, family, now)
-    if family == "anthropic" and _is_rejected(headers):
+    if family == Family.ANTHROPIC and _is_rejected(headers):
         # retry-after then stands for the nearest of several windows.
         longest = max(asked or 0.0, reset or 0.0)
         return Hint(longest, Scope.CREDENTIAL) if longest else None
-    if family == "openai" and reset is None:
+    if family == Family.OPENAI and reset is None:
         reset = _bare_reset(headers)
     seconds = asked or reset or _regained(body, family, now)
     return Hint(seconds, Scope.MODEL) if seconds else None
@@ -101,7 +101,7 @@ def _bare_reset(headers: Headers) -> float | None:
 
 def _regained(body: bytes, family: str, now: float) -> float | None:
     """Anthropic, of a limit that the customer set: "You will regain access on 2026-12-01 at 00:00 UTC"."""
-    if family != "anthropic":
+    if family != Family.ANTHROPIC:
         return None
     date = _REGAIN.search(read_error(body, family).message)
     return _until(f"{date[1]}T{date[2] or '00:00'}Z", now) if date else None
@@ -194,6 +194,6 @@ class _Dialect(NamedTuple):
 
 
 _LIMITS: Mapping[str, _Dialect] = {
-    "anthropic": _Dialect(b"anthropic-ratelimit-", _until),
-    "openai": _Dialect(b"x-ratelimit-", lambda text, now: span(text)),
+    Family.ANTHROPIC: _Dialect(b"anthropic-ratelimit-", _until),
+    Family.OPENAI: _Dialect(b"x-ratelimit-", lambda text, now: span(text)),
 }

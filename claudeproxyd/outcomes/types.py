@@ -7,6 +7,18 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 
+class Family(StrEnum):
+    """Whose errors and hints an upstream speaks, and who takes back what is minted for it.
+
+    A kind of a third party may have another word: its errors are then read by their shape alone.
+    """
+
+    ANTHROPIC = "anthropic"
+    GOOGLE = "google"
+    OPENAI = "openai"
+    BEDROCK = "bedrock"
+
+
 class Kind(Enum):
     """The outcomes, by the names that operators, logs and metrics see."""
 
@@ -90,7 +102,7 @@ CANCELLED = Outcome(Kind.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorAnswer:
+class ErrorResponse:
     """What an upstream said instead of an answer, to be relayed if nobody else can serve."""
 
     status: int
@@ -107,7 +119,7 @@ class ErrorAnswer:
 class AttemptFailed(Exception):
     """An attempt brought no whole answer. Raised by executors, eaten by dispatch."""
 
-    def __init__(self, outcome: Outcome, answer: ErrorAnswer | None = None) -> None:
+    def __init__(self, outcome: Outcome, answer: ErrorResponse | None = None) -> None:
         super().__init__(outcome.kind.value, outcome.reason)
         self.outcome = outcome
         self.answer = answer
@@ -117,7 +129,7 @@ class AttemptFailed(Exception):
         return f"{self.outcome.kind.value}: {self.outcome.reason or 'no reason given'}"
 
 
-class Phase(Enum):
+class AttemptPhase(Enum):
     """How far an attempt had come when it failed."""
 
     CONNECT = "connect"
@@ -158,8 +170,8 @@ class Evidence:
     """All that :func:`classify` judges by."""
 
     family: str
-    """anthropic, google, openai or bedrock: whose error dialect to read."""
-    phase: Phase
+    """Whose error dialect to read: a :class:`Family`, or the word of another kind."""
+    phase: AttemptPhase
     status: int = 0
     """0 where no head came."""
     headers: Sequence[tuple[bytes, bytes]] = ()

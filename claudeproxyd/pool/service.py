@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from claudeproxyd.interfaces import ICredentialPool, ILease
+from claudeproxyd.interfaces import ICredentialPool, ILease, IPersistent
 from claudeproxyd.leases import Credential, Exhausted, Exhaustion, LeaseRequest
 from claudeproxyd.outcomes.types import Outcome
 from claudeproxyd.pool import state
@@ -54,7 +54,7 @@ class _Waiter:
         """None once it has fired."""
 
 
-@implementer(ICredentialPool)
+@implementer(ICredentialPool, IPersistent)
 class CredentialPool(Service):
     """See :class:`~claudeproxyd.interfaces.ICredentialPool`.
 

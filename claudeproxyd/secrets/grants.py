@@ -1,6 +1,6 @@
 """Refresh tokens that are good for one use: the newest of each outlives a reload and a restart.
 
-A part of the persistent state (:class:`claudeproxyd.store.persistent.Persistent`). The key of an entry is
+A part of the persistent state (:class:`claudeproxyd.interfaces.IPersistent`). The key of an entry is
 
 ``["grant", id]``
     → ``{"token": …, "until": …}``
@@ -20,8 +20,10 @@ from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from twisted.internet.defer import Deferred, DeferredLock, succeed
+from zope.interface import implementer
 
 from claudeproxyd.config.schema import OAuth
+from claudeproxyd.interfaces import IPersistent
 from claudeproxyd.observe.scrub import remember
 
 ENTRY_LIFETIME = 400 * 86_400.0
@@ -72,6 +74,7 @@ class Grant:
         return Entry(self._cipher.encrypt(token.encode()).decode(), until)
 
 
+@implementer(IPersistent)
 class Grants:
     """All grants. The daemon has it, and the sources of credentials get theirs from it."""
 
@@ -118,11 +121,11 @@ class Grants:
                 each.callback(None)
 
     def export_state(self) -> Mapping[str, Any]:
-        """See :class:`~claudeproxyd.store.persistent.Persistent`."""
+        """See :class:`~claudeproxyd.interfaces.IPersistent`."""
         return {_key(name): msgspec.structs.asdict(entry) for name, entry in self._kept.items()}
 
     def import_state(self, saved: Mapping[str, Any]) -> None:
-        """See :class:`~claudeproxyd.store.persistent.Persistent`.
+        """See :class:`~claudeproxyd.interfaces.IPersistent`.
 
         An entry that no credential has now may be one's after a reload, and stays until it is old.
         """
@@ -131,7 +134,7 @@ class Grants:
             self.changed(dict.fromkeys(useless))
 
     def merge(self, changes: Mapping[str, Any]) -> None:
-        """See :class:`~claudeproxyd.store.persistent.Persistent`. Another daemon's newer token replaces ours."""
+        """See :class:`~claudeproxyd.interfaces.IPersistent`. Another daemon's newer token replaces ours."""
         for key, value in changes.items():
             self._merge_entry(key, value)
 

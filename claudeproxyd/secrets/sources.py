@@ -18,7 +18,7 @@ from claudeproxyd.secrets.refreshed import RefreshedSecret
 from claudeproxyd.secrets.static import StaticSecret
 
 if TYPE_CHECKING:
-    from claudeproxyd.config.schema import Config, Credential, Provider
+    from claudeproxyd.config.schema import Config, CredentialSection, Provider
     from claudeproxyd.interfaces import ISecretSource
 
 
@@ -59,7 +59,7 @@ class Sources:
         """Return the source of that credential."""
         return self._sources[provider, credential][1]
 
-    def _make(self, provider: Provider, credential: Credential) -> ISecretSource:
+    def _make(self, provider: Provider, credential: CredentialSection) -> ISecretSource:
         for name in ("api_key", "bearer_token"):
             secret: Secret | None = getattr(credential, name)
             if secret is not None and secret.path:
@@ -69,7 +69,7 @@ class Sources:
             return RefreshedSecret(f"{provider.name}/{credential.name}", fetch, self._reactor)
         return StaticSecret(static_members(credential))
 
-    def _fetch(self, provider: Provider, credential: Credential) -> Any:
+    def _fetch(self, provider: Provider, credential: CredentialSection) -> Any:
         """Return the function that fetches its tokens; None where it needs none."""
         account = credential.service_account
         if account is None and credential.oauth is None:
@@ -82,7 +82,7 @@ class Sources:
         return DefaultCredentials(http, self._wall_clock, os.environ).fetch
 
 
-def static_members(credential: Credential) -> Mapping[str, str]:
+def static_members(credential: CredentialSection) -> Mapping[str, str]:
     """Return what goes into requests as it was configured: keys, tokens, a key pair of AWS."""
     aws = credential.aws if isinstance(credential.aws, Aws) else None
     members: dict[str, Secret | None] = {
@@ -95,7 +95,7 @@ def static_members(credential: Credential) -> Mapping[str, str]:
     return {name: secret.reveal() for name, secret in members.items() if secret is not None}
 
 
-def secrets_in_key_file(credential: Credential) -> list[str]:
+def secrets_in_key_file(credential: CredentialSection) -> list[str]:
     """Return the secrets in a configured key file, to be masked."""
     account = credential.service_account
     return secrets_in(account.reveal()) if isinstance(account, Secret) else []

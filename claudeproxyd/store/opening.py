@@ -11,11 +11,10 @@ from claudeproxyd.store.sqlite import SQLiteStore
 from claudeproxyd.threads import thread_of_its_own
 
 if TYPE_CHECKING:
-    from claudeproxyd.interfaces import IStateStore
-    from claudeproxyd.store.persistent import Persistent
+    from claudeproxyd.interfaces import IPersistent, IStateStore
 
 
-def store_for(state: str, kept: Persistent, reactor: Any) -> IStateStore:
+def store_for(state: str, kept: IPersistent, reactor: Any) -> IStateStore:
     """Return the store for *kept*, which has touched nothing yet.
 
     Raises ValueError for a *state* that the check of a configuration refuses.

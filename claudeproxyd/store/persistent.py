@@ -4,38 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
+
+from zope.interface import implementer
+
+from claudeproxyd.interfaces import IPersistent
 
 _first_word = re.compile(r'\["([a-z]+)"').match
 
 
-class Persistent(Protocol):
-    """A part of the daemon whose state is saved. Keys are JSON lists, values plain; None stands for a deletion."""
-
-    changed: Callable[[Mapping[str, Any]], None] | None
-    """Called with every change."""
-
-    def export_state(self) -> Mapping[str, Any]:
-        """Return all state."""
-
-    def import_state(self, saved: Mapping[str, Any]) -> None:
-        """Restore *saved*. *changed* is called with deletions for the keys that make no sense."""
-
-    def merge(self, changes: Mapping[str, Any]) -> None:
-        """Apply the changes of another daemon, without calling *changed*."""
-
-
+@implementer(IPersistent)
 class PersistentState:
-    """Several :class:`Persistent` parts as one."""
+    """Several parts as one."""
 
-    def __init__(self, parts: Mapping[str, Persistent]) -> None:
+    def __init__(self, parts: Mapping[str, IPersistent]) -> None:
         """*parts* by the first words of their keys."""
         self._parts = parts
         self._changed: Callable[[Mapping[str, Any]], None] | None = None
 
     @property
     def changed(self) -> Callable[[Mapping[str, Any]], None] | None:
-        """See :class:`Persistent`: called with every part's changes."""
+        """See :class:`~claudeproxyd.interfaces.IPersistent`: called with every part's changes."""
         return self._changed
 
     @changed.setter
@@ -45,12 +34,12 @@ class PersistentState:
             part.changed = changed
 
     def export_state(self) -> Mapping[str, Any]:
-        """See :class:`Persistent`."""
+        """See :class:`~claudeproxyd.interfaces.IPersistent`."""
         parts = dict.fromkeys(self._parts.values())
         return {key: value for part in parts for key, value in part.export_state().items()}
 
     def import_state(self, saved: Mapping[str, Any]) -> None:
-        """See :class:`Persistent`. A key that is nobody's makes no sense."""
+        """See :class:`~claudeproxyd.interfaces.IPersistent`. A key that is nobody's makes no sense."""
         for part, shares in self._shares(saved).items():
             if part is not None:
                 part.import_state(shares)
@@ -58,13 +47,13 @@ class PersistentState:
                 self._changed(dict.fromkeys(shares))
 
     def merge(self, changes: Mapping[str, Any]) -> None:
-        """See :class:`Persistent`."""
+        """See :class:`~claudeproxyd.interfaces.IPersistent`."""
         for part, shares in self._shares(changes).items():
             if part is not None:
                 part.merge(shares)
 
-    def _shares(self, changes: Mapping[str, Any]) -> dict[Persistent | None, dict[str, Any]]:
-        shares: dict[Persistent | None, dict[str, Any]] = {}
+    def _shares(self, changes: Mapping[str, Any]) -> dict[IPersistent | None, dict[str, Any]]:
+        shares: dict[IPersistent | None, dict[str, Any]] = {}
         for key, value in changes.items():
             word = _first_word(key)
             part = self._parts.get(word[1]) if word else None

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
 
-    from claudeproxyd.interfaces import IStateStore
-    from claudeproxyd.store.persistent import Persistent
+    from claudeproxyd.interfaces import IPersistent, IStateStore
 
 STORE_TIMEOUT = 2.0
 """Seconds that the start, and the stop, wait for a store."""
@@ -29,7 +28,7 @@ class StateService(Service):
     def __init__(
         self,
         clock: IReactorTime,
-        state: Persistent,
+        state: IPersistent,
         store: IStateStore,
         when_settled: Callable[[], None] = lambda: None,
     ) -> None:

@@ -17,7 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
+from zope.interface import implementer
 
+from claudeproxyd.interfaces import IPersistent
 from claudeproxyd.translate.conversation import Text, ToolResult, ToolUse, Turn
 
 #: How many are kept, and how many bytes of keys and signatures; the longest unused go first. One has some KB.
@@ -90,6 +92,7 @@ class _Kept:
         """When its use was last shared with other keepers."""
 
 
+@implementer(IPersistent)
 class Signatures:
     """Key → signature: bounded in number and bytes. Shared by all executors of the process; used by translators."""
 

@@ -13,7 +13,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from claudeproxyd.outcomes.types import Phase
+from claudeproxyd.outcomes.types import AttemptPhase
 from claudeproxyd.upstream.deadline import Deadline
 from claudeproxyd.upstream.errors import Cut, FirstByteTimedOut, IdleTimedOut, InternalError, UpstreamError
 from claudeproxyd.upstream.parser import CLOSE, DESYNCHRONIZED, End, Event, Head, ResponseParser
@@ -194,7 +194,9 @@ class Connection(Protocol):
             events = self._parser.feed(data)
         except Exception:
             self._log.failure("An upstream's answer could not be read")
-            self._fail(InternalError("the answer could not be read", Phase.HEAD if request else Phase.ANSWER))
+            self._fail(
+                InternalError("the answer could not be read", AttemptPhase.HEAD if request else AttemptPhase.ANSWER)
+            )
             return
         if response is None:
             response = self._receive_head(events)

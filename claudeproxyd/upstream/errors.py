@@ -7,13 +7,13 @@ passwords.
 
 from __future__ import annotations
 
-from claudeproxyd.outcomes.types import Failure, Phase
+from claudeproxyd.outcomes.types import AttemptPhase, Failure
 
 
 class UpstreamError(Exception):
     """No complete response came."""
 
-    phase: Phase
+    phase: AttemptPhase
     """How far the request had come when it failed."""
     failure: Failure
 
@@ -21,35 +21,35 @@ class UpstreamError(Exception):
 class ConnectFailed(UpstreamError):
     """No connection: refused, unreachable, or lost before it was of use. Nothing was sent."""
 
-    phase = Phase.CONNECT
+    phase = AttemptPhase.CONNECT
     failure = Failure.CONNECT
 
 
 class ConnectTimedOut(UpstreamError):
     """No connection in time, TLS and the wait for a free one included. Nothing was sent."""
 
-    phase = Phase.CONNECT
+    phase = AttemptPhase.CONNECT
     failure = Failure.CONNECT_TIMEOUT
 
 
 class NameNotFound(UpstreamError):
     """The host's name has no address."""
 
-    phase = Phase.CONNECT
+    phase = AttemptPhase.CONNECT
     failure = Failure.DNS
 
 
 class TLSFailed(UpstreamError):
     """The upstream's certificate is not trusted, not for this name or not valid now, or it does not speak our TLS."""
 
-    phase = Phase.TLS
+    phase = AttemptPhase.TLS
     failure = Failure.TLS
 
 
 class ProxyRefused(UpstreamError):
     """The proxy would not let us through; with 407 it wants other credentials."""
 
-    phase = Phase.PROXY
+    phase = AttemptPhase.PROXY
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -59,14 +59,14 @@ class ProxyRefused(UpstreamError):
 class FirstByteTimedOut(UpstreamError):
     """The request is out, and no head of an answer came in time."""
 
-    phase = Phase.HEAD
+    phase = AttemptPhase.HEAD
     failure = Failure.FIRST_BYTE_TIMEOUT
 
 
 class _WithPhase(UpstreamError):
     """An error that may come in the head or after it."""
 
-    def __init__(self, message: str, phase: Phase = Phase.ANSWER) -> None:
+    def __init__(self, message: str, phase: AttemptPhase = AttemptPhase.ANSWER) -> None:
         super().__init__(message)
         self.phase = phase
 
@@ -74,7 +74,7 @@ class _WithPhase(UpstreamError):
 class IdleTimedOut(UpstreamError):
     """The answer began and then fell silent."""
 
-    phase = Phase.ANSWER
+    phase = AttemptPhase.ANSWER
     failure = Failure.IDLE_TIMEOUT
 
 
@@ -93,14 +93,14 @@ class Malformed(_WithPhase):
 class TooLarge(UpstreamError):
     """A body that was to be read whole passed the reader's limit."""
 
-    phase = Phase.ANSWER
+    phase = AttemptPhase.ANSWER
     failure = Failure.MALFORMED
 
 
 class Lacking(UpstreamError):
     """We have no descriptor, port or memory left for a connection. Nothing was sent, and nobody else is to blame."""
 
-    phase = Phase.CONNECT
+    phase = AttemptPhase.CONNECT
     failure = Failure.INTERNAL
 
 

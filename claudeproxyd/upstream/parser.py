@@ -11,7 +11,7 @@ from enum import Enum
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from claudeproxyd.outcomes.types import Phase
+from claudeproxyd.outcomes.types import AttemptPhase
 from claudeproxyd.upstream.errors import Cut, Malformed, ProxyRefused, UpstreamError
 
 MAX_NON_BODY_BYTES = 65_536
@@ -120,7 +120,7 @@ class ResponseParser:
         lost its last bytes.
         """
         if self._stage is _HEAD:
-            return Cut("the upstream closed the connection without an answer", Phase.HEAD)
+            return Cut("the upstream closed the connection without an answer", AttemptPhase.HEAD)
         if orderly and not any(name in (b"transfer-encoding", b"content-length") for name, _ in self._head.headers):
             return CLOSE
         return Cut("the upstream closed the connection within its answer")
@@ -164,7 +164,7 @@ class ResponseParser:
         if self._stage is _HEAD:
             if error is None:
                 return self._count_non_body(size)
-            error.phase = Phase.HEAD
+            error.phase = AttemptPhase.HEAD
             return [error]
         refusal = self._judge_head(size)
         if refusal is not None:
@@ -200,23 +200,23 @@ class ResponseParser:
         head, version = self._head, self._version
         status, headers = head.status, head.headers
         if status == 101 or status < 100:
-            return Malformed(f"the upstream answered with status {status}", Phase.HEAD)
+            return Malformed(f"the upstream answered with status {status}", AttemptPhase.HEAD)
         if status == 407 and self._through_proxy:
             return ProxyRefused("the proxy answered with 407", status)
         if version not in ("1.1", "1.0"):
-            return Malformed(f"the upstream answered in HTTP {version}", Phase.HEAD)
+            return Malformed(f"the upstream answered in HTTP {version}", AttemptPhase.HEAD)
         if len(headers) > MAX_HEADERS:
             return _too_many_headers()
         if self._non_body_bytes + size > MAX_NON_BODY_BYTES and _size(headers) > MAX_NON_BODY_BYTES:
             return _too_large_head()
         if b"\0" in head.reason:
-            return Malformed("the answer's reason phrase holds a NUL", Phase.HEAD)
+            return Malformed("the answer's reason phrase holds a NUL", AttemptPhase.HEAD)
         codings = 0
         for name, value in headers:
             if name == b"transfer-encoding":
                 codings += 1
                 if codings > 1 or value.lower() != b"chunked" or version != "1.1":
-                    return Malformed("the answer's transfer-encoding is not plainly chunked", Phase.HEAD)
+                    return Malformed("the answer's transfer-encoding is not plainly chunked", AttemptPhase.HEAD)
         if self._head_request and (self._stage is _BODY or self._pieces or codings):
             # llhttp waits for a body, or has taken for one what is none: the connection has served its last request.
             self._stage = _COMPLETE
@@ -233,16 +233,18 @@ class ResponseParser:
             if self._non_body_bytes > MAX_NON_BODY_BYTES:
                 return [_too_large_head()]
         elif self._non_body_bytes > MAX_NON_BODY_BYTES:
-            return [Malformed(f"the answer brings {MAX_NON_BODY_BYTES} bytes and nothing of its body", Phase.ANSWER)]
+            return [
+                Malformed(f"the answer brings {MAX_NON_BODY_BYTES} bytes and nothing of its body", AttemptPhase.ANSWER)
+            ]
         return []
 
 
 def _too_many_headers() -> Malformed:
-    return Malformed(f"the answer has more than {MAX_HEADERS} headers", Phase.HEAD)
+    return Malformed(f"the answer has more than {MAX_HEADERS} headers", AttemptPhase.HEAD)
 
 
 def _too_large_head() -> Malformed:
-    return Malformed(f"the answer's head is larger than {MAX_NON_BODY_BYTES} bytes", Phase.HEAD)
+    return Malformed(f"the answer's head is larger than {MAX_NON_BODY_BYTES} bytes", AttemptPhase.HEAD)
 
 
 def _size(headers: list[tuple[bytes, bytes]]) -> int:

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClie
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from zope.interface import implementer
 
-from claudeproxyd.outcomes.types import Phase
+from claudeproxyd.outcomes.types import AttemptPhase
 from claudeproxyd.upstream.errors import ConnectFailed, Malformed, ProxyRefused, UpstreamError
 
 if TYPE_CHECKING:
@@ -137,11 +137,11 @@ class _Tunnel(Protocol):
         head, end, rest = self._head.partition(b"\r\n\r\n")
         if not end:
             if len(self._head) > _MAX_HEAD_BYTES:
-                self._refuse(Malformed("the proxy's answer to CONNECT has no end", Phase.PROXY))
+                self._refuse(Malformed("the proxy's answer to CONNECT has no end", AttemptPhase.PROXY))
             return
         line = _STATUS_LINE.match(head + b"\r\n")
         if line is None or len(head) > _MAX_HEAD_BYTES:
-            self._refuse(Malformed("the proxy's answer to CONNECT is not HTTP", Phase.PROXY))
+            self._refuse(Malformed("the proxy's answer to CONNECT is not HTTP", AttemptPhase.PROXY))
         elif not 200 <= (status := int(line[1])) < 300:
             self._refuse(ProxyRefused(f"the proxy answered CONNECT with {status}", status))
         else:

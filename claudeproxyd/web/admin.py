@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.errors import ClaudeError
+from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.observe.exposition import CONTENT_TYPE
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.pages import page
@@ -43,13 +44,13 @@ class AdminRoot(Branch):
         super().__init__()
         pool_page = page("pool.html")
         for path, endpoint in (
-            (b"/metrics", Metrics()),
+            (b"/metrics", ShowMetrics()),
             (b"/healthz", Alive()),
             (b"/readyz", Ready()),
             (b"/", Front()),
             (b"/admin", pool_page),
             (b"/admin/", pool_page),
-            (b"/admin/v1/pool", Pool(pool)),
+            (b"/admin/v1/pool", ShowPool(pool)),
             (b"/admin/v1/pool/clear", Clear(pool)),
             (b"/admin/v1/pool/disable", Switch(pool, enabled=False)),
             (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
@@ -68,7 +69,7 @@ class Front(Endpoint):
         request.answer(302, ((b"location", b"/admin/"),), b"")
 
 
-class Metrics(Endpoint):
+class ShowMetrics(Endpoint):
     """For Prometheus."""
 
     def render_GET(self, request: GatewayRequest) -> None:
@@ -76,7 +77,7 @@ class Metrics(Endpoint):
         answer_in_turns(request, CONTENT_TYPE, request.gateway.metrics.pieces())
 
 
-class Pool(Endpoint):
+class ShowPool(Endpoint):
     """Each credential: its state, and why; and who waits."""
 
     def __init__(self, pool: ICredentialPool) -> None:
@@ -213,7 +214,7 @@ def answer_in_turns(request: GatewayRequest, content_type: bytes, pieces: Iterat
 def _read(request: GatewayRequest, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(request.take_body().data or b"{}", type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ClaudeError(400, str(error)) from None
 
 

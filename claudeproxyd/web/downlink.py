@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from claudeproxyd.errors import ClaudeError
     from claudeproxyd.headers import Headers
     from claudeproxyd.interfaces import ITranscript
-    from claudeproxyd.outcomes.types import ErrorAnswer
+    from claudeproxyd.outcomes.types import ErrorResponse
     from claudeproxyd.web.request import GatewayRequest
 
 
@@ -95,7 +95,7 @@ class Downlink:
         else:
             self._whole(200, b"", self._identified(headers), body)
 
-    def fail(self, error: ClaudeError, answer: ErrorAnswer | None = None) -> None:
+    def fail(self, error: ClaudeError, answer: ErrorResponse | None = None) -> None:
         """See :meth:`IDownlink.fail <claudeproxyd.interfaces.IDownlink.fail>`."""
         if self._gone():
             return

@@ -11,7 +11,7 @@ from claudeproxyd.config.loading import load
 from claudeproxyd.config.reading import settings_of
 from claudeproxyd.config.reload import difference
 from claudeproxyd.config.report import report
-from claudeproxyd.config.schema import Credential, Provider, required, setting
+from claudeproxyd.config.schema import CredentialSection, Provider, required, setting
 from claudeproxyd.config.secret import Secret, secrets_within
 from claudeproxyd.config.timeouts import timeouts_for
 from claudeproxyd.executors.kinds import BUILT_IN
@@ -128,7 +128,7 @@ class ReadingTests(OwnTestCase):
     def test_names(self) -> None:
         """No built-in kind has a setting by the name of one that all kinds have."""
         for maker in BUILT_IN:
-            for section, own in ((Provider, maker.settings), (Credential, maker.credential_settings)):
+            for section, own in ((Provider, maker.settings), (CredentialSection, maker.credential_settings)):
                 both = {each.name for each in settings_of(section)} & {each.name for each in settings_of(own)}
                 self.assertEqual(both, set(), maker.kind)
 

@@ -16,7 +16,7 @@ from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.config.loading import load
 from claudeproxyd.config.reading import hints_of, members_of
 from claudeproxyd.config.report import report
-from claudeproxyd.config.schema import Capture, Config, Log, Pool, Timeouts
+from claudeproxyd.config.schema import CaptureSettings, Config, Log, Pool, Timeouts
 from tests.config.support import MAKERS, SANDBOX
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x7f"), max_size=8)
@@ -124,7 +124,7 @@ class PropertyTests(SynchronousTestCase):
         """A value that is valid arrives as it was written."""
         tree: dict[str, dict[str, Any]] = {
             name: {each.name: data.draw(_valid(each, hints_of(section)[each.name])) for each in fields(section)}
-            for name, section in (("pool", Pool), ("timeouts", Timeouts), ("capture", Capture), ("log", Log))
+            for name, section in (("pool", Pool), ("timeouts", Timeouts), ("capture", CaptureSettings), ("log", Log))
         }
         tree["streaming"] = {"head_commit": tree["pool"]["max_wait"] + 1}
         text = "\n".join(f"{written(key)} = {written(value)}" for key, value in tree.items()) + "\n" + SANDBOX

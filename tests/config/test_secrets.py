@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from claudeproxyd.config.schema import Aws, Credential, OAuth
+from claudeproxyd.config.schema import Aws, CredentialSection, OAuth
 from claudeproxyd.config.secret import Secret, secrets_within
 from tests.config.support import SANDBOX, ConfigTestCase
 
@@ -149,7 +149,7 @@ class SecretTests(ConfigTestCase):
 
     def test_all_are_found(self) -> None:
         """Whatever secret a credential holds, the log can be told to mask it."""
-        section = Credential(
+        section = CredentialSection(
             name="c",
             api_key=Secret("1"),
             bearer_token=Secret("2"),

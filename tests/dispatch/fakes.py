@@ -41,7 +41,7 @@ from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.observe.usage import UsageRecord
-from claudeproxyd.outcomes.types import ErrorAnswer, Kind, Outcome
+from claudeproxyd.outcomes.types import ErrorResponse, Kind, Outcome
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
 
@@ -66,7 +66,7 @@ class FakeDownlink:
         """Each write of a stream: frames as they are, b'ping' for a ping, b'' for a head alone."""
         self.body: bytes | None = None
         self.error: ClaudeError | None = None
-        self.answer: ErrorAnswer | None = None
+        self.answer: ErrorResponse | None = None
         self.aborted = False
         self.ended = False
         self.producer: Any = None
@@ -102,7 +102,7 @@ class FakeDownlink:
             self.head = headers
         self.body = body
 
-    def fail(self, error: ClaudeError, answer: ErrorAnswer | None = None) -> None:
+    def fail(self, error: ClaudeError, answer: ErrorResponse | None = None) -> None:
         self._end()
         self.error = error
         self.answer = answer
@@ -282,8 +282,8 @@ class FakeExecutor:
     async def count_tokens(self, attempt: Any) -> Any:
         return await self.messages(attempt)
 
-    def models(self, credential: Any) -> Deferred[list[dict[str, Any]]]:
-        return succeed([])
+    async def models(self, credential: Any) -> list[dict[str, Any]]:
+        return []
 
 
 verifyClass(IExecutor, FakeExecutor)

@@ -15,7 +15,7 @@ from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.leases import Exhausted
 from claudeproxyd.messages.usage import Usage
-from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Kind, Outcome, Scope, Then
+from claudeproxyd.outcomes.types import AttemptFailed, ErrorResponse, Kind, Outcome, Scope, Then
 from tests.dispatch.fakes import EPOCH, SECRET, FakeAccount, FakeBuffered, FakeExecutor, FakeStreaming, House, Served
 
 SAID = b'{"type":"error","error":{"type":"invalid_request_error","message":"no"}}'
@@ -25,7 +25,7 @@ def failure(
     kind: Kind, then: Then = Then.NEXT, *, status: int = 0, body: bytes = SAID, verbatim: bool = True, **more: Any
 ) -> AttemptFailed:
     """An attempt's end, with the upstream's answer if there is a status."""
-    answer = ErrorAnswer(status, [(b"content-type", b"application/json")], body, verbatim) if status else None
+    answer = ErrorResponse(status, [(b"content-type", b"application/json")], body, verbatim) if status else None
     return AttemptFailed(Outcome(kind, Scope.MODEL, then, reason="a reason", **more), answer)
 
 
@@ -59,7 +59,7 @@ class Told(DispatchTestCase):
 
     def test_prompts_are_not_logged(self) -> None:
         """A client is told what the upstream said; the log has the outcome's reason, and no more than a line."""
-        answer = ErrorAnswer(400, [], b"", message="Dear diary, " + "x" * 1_000)
+        answer = ErrorResponse(400, [], b"", message="Dear diary, " + "x" * 1_000)
         outcome = Outcome(Kind.CLIENT_FAULT, then=Then.ANSWER, reason="status 400: 1012 bytes of text")
         served = self.served(House(), AttemptFailed(outcome, answer))
         assert served.client.error is not None
@@ -794,7 +794,7 @@ class Windows(DispatchTestCase):
     def overflow(self, tokens: int, maximum: int) -> AttemptFailed:
         """As every executor puts it."""
         said = f"prompt is too long: {tokens} tokens > {maximum} maximum"
-        answer = ErrorAnswer(400, [], SAID, verbatim=False, message=said)
+        answer = ErrorResponse(400, [], SAID, verbatim=False, message=said)
         return AttemptFailed(Outcome(Kind.CLIENT_FAULT, Scope.NONE, Then.ANSWER), answer)
 
     def sent(self, house: House) -> dict[str, int]:
@@ -818,7 +818,7 @@ class Windows(DispatchTestCase):
 
     def test_without_a_count(self) -> None:
         """An upstream that does not say how large it is says that it is larger than its window."""
-        said = ErrorAnswer(400, [], SAID, verbatim=False, message="Input is too long.")
+        said = ErrorResponse(400, [], SAID, verbatim=False, message="Input is too long.")
         house = House("p/a", "q/b", "r/c", contexts={"p": 1_000, "q": 1_000, "r": 1_001})
         house.executors["p"].answers = [AttemptFailed(Outcome(Kind.CLIENT_FAULT, Scope.NONE, Then.ANSWER), said)]
         house.executors["r"].answers = [FakeBuffered(b"{}")]

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.config.schema import Pool
 from claudeproxyd.dispatch.verdict import MAX_RELAYED_BYTES, RequestFailed, broken_off, final_error
 from claudeproxyd.leases import Exhausted, Exhaustion
-from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Kind, Outcome, Scope, Then
+from claudeproxyd.outcomes.types import AttemptFailed, ErrorResponse, Kind, Outcome, Scope, Then
 
 
 def body(type: str, message: str) -> bytes:
@@ -18,7 +18,7 @@ def body(type: str, message: str) -> bytes:
     return f'{{"type":"error","error":{{"type":"{type}","message":"{message}"}}}}'.encode()
 
 
-def failed(kind: Kind, answer: ErrorAnswer | None = None, **more: Any) -> AttemptFailed:
+def failed(kind: Kind, answer: ErrorResponse | None = None, **more: Any) -> AttemptFailed:
     """One attempt's end."""
     return AttemptFailed(Outcome(kind, then=Then.NEXT, **({"reason": "a reason"} | more)), answer)
 
@@ -31,7 +31,7 @@ def said(status: int, type: str = "api_error", message: str = "upstream's words"
         (b"retry-after-ms", b"9"),
         (b"x-should-retry", b"true"),
     ]
-    return ErrorAnswer(status, headers, body(type, message), verbatim=True)
+    return ErrorResponse(status, headers, body(type, message), verbatim=True)
 
 
 def told(*failures: AttemptFailed, ready_in: float | None = None, **settings: Any) -> RequestFailed:
@@ -73,14 +73,14 @@ class Rows(VerdictTestCase):
 
     def test_too_large_with_another_status(self) -> None:
         """Too many bytes are a 413, also where the upstream has another status for that."""
-        answer = ErrorAnswer(400, [], b"", message="Request payload size exceeds the limit: 9 bytes.")
+        answer = ErrorResponse(400, [], b"", message="Request payload size exceeds the limit: 9 bytes.")
         refused = told(failed(Kind.TOO_LARGE, answer))
         self.assertEqual(refused.error.message, answer.message)
         self.check(refused, 413, "request_too_large")
 
     def test_foreign_types_stay(self) -> None:
         """Another provider's message is kept, its own type strings never are."""
-        answer = ErrorAnswer(400, [], b'{"error":{"status":"INVALID_ARGUMENT"}}', message="no such tool")
+        answer = ErrorResponse(400, [], b'{"error":{"status":"INVALID_ARGUMENT"}}', message="no such tool")
         refused = told(failed(Kind.CLIENT_FAULT, answer))
         self.assertIsNone(refused.answer)
         self.assertEqual(refused.error.message, "no such tool")
@@ -339,7 +339,7 @@ class Private(VerdictTestCase):
 
     def test_prompts_are_not_logged(self) -> None:
         """A client is told what came in the place of an error; the log only of which kind and how long it was."""
-        answer = ErrorAnswer(503, [], b"", message="Dear diary")
+        answer = ErrorResponse(503, [], b"", message="Dear diary")
         error = told(failed(Kind.TRANSIENT, answer, reason="status 503: 10 bytes of text")).error
         self.assertEqual(error.message, "The upstream failed: Dear diary")
         self.assertEqual(error.logged, "The upstream failed: status 503: 10 bytes of text")

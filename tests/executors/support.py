@@ -94,6 +94,10 @@ class ExecutorTestCase(SynchronousTestCase):
         result = self.result(ensureDeferred(prepared)) if isawaitable(prepared) else None
         return str(result) if isinstance(result, Unsupported) else None
 
+    def models(self, credential: Credential) -> Any:
+        """Ask what that credential can use."""
+        return ensureDeferred(self.executor.models(credential))
+
     def send(self, attempt: Attempt | None = None, count_tokens: bool = False) -> tuple[Any, Wire, bytes, bytes]:
         """Send one; its Deferred, the wire, and the head and body that went up."""
         attempt = attempt or self.attempt()

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from claudeproxyd.outcomes.types import AttemptFailed, Kind
+from tests.executors.anthropic.test_executor import AnthropicTestCase
 from tests.executors.gemini.test_executor import GeminiTestCase, sse
 from tests.executors.support import ExecutorTestCase
-from tests.executors.test_anthropic import AnthropicTestCase
 from tests.executors.vertex.test_executor import BODY, VertexTestCase
 
 SHAPES = (None, 0, 7, -1, 11.0, 11.5, 2**70, "", "11", "many", True, [], [1], {}, {"a": 1})

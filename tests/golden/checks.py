@@ -15,7 +15,7 @@ from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.outcomes.classify import classify
-from claudeproxyd.outcomes.types import Evidence, Failure, Phase
+from claudeproxyd.outcomes.types import AttemptPhase, Evidence, Failure
 from claudeproxyd.translate.signatures import Signatures
 from tests.golden import strict
 from tests.golden.cases import HELLO, Case, add_tests
@@ -182,13 +182,13 @@ class Checks:
         try:
             batches, reader = self.read_stream(case, reads, self.remembering(case))
         except ModelFault:
-            return Evidence(family, Phase.STREAM, 200, failure=Failure.MODEL_FAULT)
+            return Evidence(family, AttemptPhase.STREAM, 200, failure=Failure.MODEL_FAULT)
         except (MalformedAnswer, BlockError):
-            return Evidence(family, Phase.STREAM, 200, failure=Failure.MALFORMED)
+            return Evidence(family, AttemptPhase.STREAM, 200, failure=Failure.MALFORMED)
         if batches[-1].error is not None:
-            return Evidence(family, Phase.STREAM, 200, body=batches[-1].error)
+            return Evidence(family, AttemptPhase.STREAM, 200, body=batches[-1].error)
         assert not batches[-1].ended, "the answer is whole"
-        return Evidence(family, Phase.STREAM, 200, failure=Failure.CUT, message_committed=reader.content)
+        return Evidence(family, AttemptPhase.STREAM, 200, failure=Failure.CUT, message_committed=reader.content)
 
 
 def answer_reads(case: Case) -> list[tuple[str, list[bytes]]]:

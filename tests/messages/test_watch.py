@@ -65,7 +65,7 @@ class Watching(SynchronousTestCase):
         self.watch.close()
         usage = self.watch.usage
         self.assertEqual((usage.input, usage.output, usage.estimated), (5, 9, False))
-        self.assertEqual((self.watch.stop_reason, self.watch.oddity), ("end_turn", ""))
+        self.assertEqual((self.watch.stop_reason, self.watch.anomaly), ("end_turn", ""))
 
     def test_content(self) -> None:
         """A delta, a block's stop or a message_delta commits; a block's start alone does not, nor does a ping."""
@@ -115,7 +115,7 @@ class Watching(SynchronousTestCase):
         """Order and index are never refused on this route, but noted once."""
         batch = self.see(delta(index=3), START, START, block_stop(7), STOP)
         self.assertEqual(batch.count, 5)
-        self.assertIn("block 3", self.watch.oddity)
+        self.assertIn("block 3", self.watch.anomaly)
 
     def test_half_a_character(self) -> None:
         """Half of a surrogate pair, as escapes, is JSON: upstreams that cut text into pieces send it."""
@@ -144,7 +144,7 @@ class Watching(SynchronousTestCase):
         again = start("msg_1")
         batch = self.see(again, again, BLOCK, again, *WHOLE[2:], start("msg_2"), *WHOLE[1:])
         self.assertEqual((batch.count, batch.ended), (8, True))
-        self.assertIn("second", self.watch.oddity)
+        self.assertIn("second", self.watch.anomaly)
 
     def test_errors_of_other_dialects(self) -> None:
         """An object with an error is one, whether or not it says so: its words are the upstream's."""
@@ -176,14 +176,14 @@ class Watching(SynchronousTestCase):
             raw = b'event: message_delta\ndata: {"type":"message_delta","delta":{},"usage":%b}' % usage.encode()
             self.assertEqual(watch.batch([raw]).frames, raw + b"\n\n")
             self.assertIsNone(watch.usage.output)
-            self.assertIn("figures", watch.oddity)
+            self.assertIn("figures", watch.anomaly)
 
     def test_stop_reason(self) -> None:
         """A reason that is not there yet is nothing odd; one of another shape is noted, and taken for none."""
         for delta, odd in (({}, False), ({"stop_reason": None}, False), ({"stop_reason": 7}, True)):
             watch = StreamWatch()
             watch.batch([frame({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 1}})])
-            self.assertEqual((watch.stop_reason, "stop_reason" in watch.oddity), (None, odd))
+            self.assertEqual((watch.stop_reason, "stop_reason" in watch.anomaly), (None, odd))
 
     def test_figures_that_are_no_text(self) -> None:
         """Bytes that are not UTF-8 where a figure should be break nothing but the figures."""
@@ -272,7 +272,7 @@ class Usage(SynchronousTestCase):
         usage = watch.usage
         self.assertEqual((usage.input, usage.output, usage.cache_read, usage.estimated), (5, 6, None, False))
         self.assertEqual(watch.stop_reason, "end_turn")
-        self.assertIn("input_tokens", watch.oddity)
+        self.assertIn("input_tokens", watch.anomaly)
 
     def test_figures_are_not_repeated(self) -> None:
         """A message_delta without figures unsays none."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.outcomes.classify import classify, context_overflow, operator_rule
-from claudeproxyd.outcomes.types import CANCELLED, Evidence, Failure, Kind, Outcome, Phase, Scope, Then
+from claudeproxyd.outcomes.types import CANCELLED, AttemptPhase, Evidence, Failure, Kind, Outcome, Scope, Then
 
 NOW = 1_795_000_000.0
 
@@ -19,7 +19,7 @@ NOW = 1_795_000_000.0
 def seen(family: str, status: int = 0, body: Any = b"", *headers: tuple[bytes, bytes], **more: Any) -> Evidence:
     """An answer of *family*."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    more.setdefault("phase", Phase.ANSWER)
+    more.setdefault("phase", AttemptPhase.ANSWER)
     return Evidence(family=family, status=status, headers=headers, body=raw, now=NOW, **more)
 
 
@@ -52,7 +52,7 @@ def bedrock(status: int, name: str, message: str = "", **more: Any) -> Evidence:
 
 
 def failed(failure: str, **more: Any) -> Evidence:
-    return Evidence(family="anthropic", phase=Phase.CONNECT, failure=Failure(failure), now=NOW, **more)
+    return Evidence(family="anthropic", phase=AttemptPhase.CONNECT, failure=Failure(failure), now=NOW, **more)
 
 
 class Table(SynchronousTestCase):
@@ -252,7 +252,7 @@ class ByNameTests(Table):
     def test_overloaded_by_name(self) -> None:
         """Overload is the model's on that provider and not the key's, in a stream too."""
         for evidence in (
-            anthropic(200, "overloaded_error", "Overloaded", phase=Phase.STREAM),
+            anthropic(200, "overloaded_error", "Overloaded", phase=AttemptPhase.STREAM),
             anthropic(500, "overloaded_error", "Overloaded"),
             google(503, "UNAVAILABLE", "The model is overloaded. Please try again later."),
             openai(503, "slow_down", "Slow down", "server_error"),
@@ -311,7 +311,7 @@ class ByNameTests(Table):
             google(400, "INVALID_ARGUMENT", "Request payload size exceeds the limit: 20971520 bytes."),
             anthropic(413, "request_too_large", "Request exceeds the maximum size"),
             anthropic(400, "request_too_large", "Request exceeds the maximum allowed number of bytes."),
-            anthropic(200, "request_too_large", "Request exceeds the maximum size", phase=Phase.STREAM),
+            anthropic(200, "request_too_large", "Request exceeds the maximum size", phase=AttemptPhase.STREAM),
         ):
             self.holds(evidence, Kind.TOO_LARGE, Scope.NONE, NONE, Then.NEXT_ROUTE)
         for evidence in (
@@ -494,7 +494,7 @@ class ByStatusTests(Table):
     def test_cut_before_message_commit(self) -> None:
         """A stream that breaks before its first word is taken over by the next candidate."""
         for failure in (Failure.CUT, Failure.MALFORMED, Failure.IDLE_TIMEOUT, Failure.CONTENT_TIMEOUT):
-            evidence = seen("anthropic", 200, failure=failure, phase=Phase.STREAM)
+            evidence = seen("anthropic", 200, failure=failure, phase=AttemptPhase.STREAM)
             self.holds(evidence, Kind.TRANSIENT, Scope.MODEL, PASSING, Then.NEXT)
 
     def test_a_cut_reads_no_hint(self) -> None:
@@ -509,7 +509,7 @@ class ByStatusTests(Table):
     def test_cut_after_message_commit(self) -> None:
         """A broken stream is bad luck, and evidence."""
         for failure in (Failure.CUT, Failure.MALFORMED, Failure.IDLE_TIMEOUT, Failure.CONTENT_TIMEOUT):
-            evidence = seen("anthropic", 200, failure=failure, phase=Phase.STREAM, message_committed=True)
+            evidence = seen("anthropic", 200, failure=failure, phase=AttemptPhase.STREAM, message_committed=True)
             self.holds(evidence, Kind.BROKEN_STREAM, Scope.MODEL, PASSING, Then.ANSWER)
 
 

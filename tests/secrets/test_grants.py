@@ -9,7 +9,7 @@ from treq.testing import StubTreq
 from twisted.internet.testing import MemoryReactorClock
 from twisted.web.server import NOT_DONE_YET
 
-from claudeproxyd.config.schema import Config, Credential, OAuth, Provider
+from claudeproxyd.config.schema import Config, CredentialSection, OAuth, Provider
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.outcomes.types import AttemptFailed
 from claudeproxyd.secrets import sources as sources_module
@@ -82,7 +82,7 @@ class GrantsTestCase(SecretsTestCase):
             grants.settle()
         return grants, Sources(MemoryReactorClock(), lambda: self.now, grants)
 
-    def use(self, sources: Sources, *credentials: Credential, proxy: str = "") -> None:
+    def use(self, sources: Sources, *credentials: CredentialSection, proxy: str = "") -> None:
         """Have these."""
         provider = Provider(name="p", kind="x", proxy=proxy, credentials=list(credentials))
         sources.reload(Config(providers=[provider]))
@@ -98,21 +98,21 @@ class ReloadTests(GrantsTestCase):
     def test_provider_is_touched(self) -> None:
         """The newest token is used on, though the provider has another proxy now and the source is made anew."""
         _, sources = self.daemon()
-        self.use(sources, Credential(name="c", oauth=oauth()))
+        self.use(sources, CredentialSection(name="c", oauth=oauth()))
         self.assertEqual(self.fetch(sources), "ya29-access-2")
-        self.use(sources, Credential(name="c", oauth=oauth()), proxy="http://proxy:3128")
+        self.use(sources, CredentialSection(name="c", oauth=oauth()), proxy="http://proxy:3128")
         self.assertEqual(self.fetch(sources), "ya29-access-3")
         self.use(sources)
-        self.use(sources, Credential(name="renamed", oauth=oauth()))
+        self.use(sources, CredentialSection(name="renamed", oauth=oauth()))
         self.assertEqual(self.fetch(sources, "renamed"), "ya29-access-4")
 
     def test_another_token(self) -> None:
         """An operator who logs in anew and configures what that gave is heard."""
         _, sources = self.daemon()
-        self.use(sources, Credential(name="c", oauth=oauth()))
+        self.use(sources, CredentialSection(name="c", oauth=oauth()))
         self.fetch(sources)
         self.endpoint.good = "from-a-new-login"
-        self.use(sources, Credential(name="c", oauth=oauth("from-a-new-login")))
+        self.use(sources, CredentialSection(name="c", oauth=oauth("from-a-new-login")))
         self.fetch(sources)
         self.assertEqual(self.endpoint.forms[-1]["refresh_token"], "from-a-new-login")
 
@@ -120,10 +120,10 @@ class ReloadTests(GrantsTestCase):
         """Two credentials of one token, or a fetch that a reload overtakes, do not spend it twice."""
         _, sources = self.daemon()
         self.endpoint.slow = True
-        self.use(sources, *(Credential(name=name, oauth=oauth()) for name in "ab"))
+        self.use(sources, *(CredentialSection(name=name, oauth=oauth()) for name in "ab"))
         first = sources.source("p", "a").refresh()
         second = sources.source("p", "b").refresh()
-        self.use(sources, Credential(name="a", oauth=oauth()), proxy="http://proxy:3128")
+        self.use(sources, CredentialSection(name="a", oauth=oauth()), proxy="http://proxy:3128")
         third = sources.source("p", "a").refresh()
         for number, waiting in enumerate((first, second, third), 1):
             self.assertEqual(len(self.endpoint.forms), number)
@@ -143,12 +143,12 @@ class RestartTests(GrantsTestCase):
     def test_newest_outlives_a_restart(self) -> None:
         """The token that the last answer brought is the one that the next daemon asks with."""
         _, sources = self.daemon()
-        self.use(sources, Credential(name="c", oauth=oauth()))
+        self.use(sources, CredentialSection(name="c", oauth=oauth()))
         self.fetch(sources)
         self.fetch(sources)
         for number in (4, 5):
             _, sources = self.daemon()
-            self.use(sources, Credential(name="c", oauth=oauth()))
+            self.use(sources, CredentialSection(name="c", oauth=oauth()))
             self.assertEqual(self.fetch(sources), f"ya29-access-{number}")
         self.assertEqual(self.warnings, [])
         self.assert_masked("refresh-token-4")
@@ -156,10 +156,10 @@ class RestartTests(GrantsTestCase):
     def test_not_before_the_state_is_there(self) -> None:
         """A request that comes while the state is being read waits for it: the configured token may be spent."""
         _, sources = self.daemon()
-        self.use(sources, Credential(name="c", oauth=oauth()))
+        self.use(sources, CredentialSection(name="c", oauth=oauth()))
         self.fetch(sources)
         grants, sources = self.daemon(loads=False)
-        self.use(sources, Credential(name="c", oauth=oauth()))
+        self.use(sources, CredentialSection(name="c", oauth=oauth()))
         waiting = sources.source("p", "c").refresh()
         self.assertEqual(len(self.endpoint.forms), 1)
         grants.import_state(dict(self.state))
@@ -169,7 +169,7 @@ class RestartTests(GrantsTestCase):
     def test_given_up_meanwhile(self) -> None:
         """Who waited for the state and was timed out is not called, and the others are."""
         grants, sources = self.daemon(loads=False)
-        self.use(sources, Credential(name="c", oauth=oauth()))
+        self.use(sources, CredentialSection(name="c", oauth=oauth()))
         waiting = sources.source("p", "c").refresh()
         sources._reactor.advance(15.0)
         self.failureResultOf(waiting, AttemptFailed)
@@ -179,7 +179,7 @@ class RestartTests(GrantsTestCase):
     def test_nobody_can_read_it(self) -> None:
         """The state holds neither the new token nor the configured one, in whatever form."""
         _, sources = self.daemon()
-        self.use(sources, Credential(name="c", oauth=oauth(client_secret=Secret("the-clients-secret"))))
+        self.use(sources, CredentialSection(name="c", oauth=oauth(client_secret=Secret("the-clients-secret"))))
         self.fetch(sources)
         kept = json.dumps(self.state)
         self.assertEqual(len(self.state), 1)
@@ -189,7 +189,7 @@ class RestartTests(GrantsTestCase):
     def test_other_configurations(self) -> None:
         """Whoever has another first token, or another client, gets nothing of it and spoils nothing."""
         _, sources = self.daemon()
-        self.use(sources, Credential(name="c", oauth=oauth()))
+        self.use(sources, CredentialSection(name="c", oauth=oauth()))
         self.fetch(sources)
         for other in (
             oauth("another"),
@@ -202,7 +202,7 @@ class RestartTests(GrantsTestCase):
     def test_damage(self) -> None:
         """What is no entry is deleted; one that was tampered with is passed over."""
         _, sources = self.daemon()
-        self.use(sources, Credential(name="c", oauth=oauth()))
+        self.use(sources, CredentialSection(name="c", oauth=oauth()))
         self.fetch(sources)
         ((key, value),) = self.state.items()
         self.state[key] = {**value, "token": value["token"][::-1]}
@@ -216,7 +216,7 @@ class RestartTests(GrantsTestCase):
         one, its = self.daemon()
         other, _ = self.daemon()
         old = one.export_state()
-        self.use(its, Credential(name="c", oauth=oauth()))
+        self.use(its, CredentialSection(name="c", oauth=oauth()))
         grant = other.grant(oauth())
         self.fetch(its)
         first = one.export_state()
@@ -230,7 +230,7 @@ class RestartTests(GrantsTestCase):
     def test_without_a_state(self) -> None:
         """Where nothing outlives the daemon there is nothing to wait for, and a warning, once."""
         sources = Sources(MemoryReactorClock())
-        self.use(sources, Credential(name="c", oauth=oauth()))
+        self.use(sources, CredentialSection(name="c", oauth=oauth()))
         self.fetch(sources)
         self.fetch(sources)
         self.assertEqual([line.count("of no use after a restart") for line in self.warnings], [1])

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.testing import MemoryReactorClock
 
-from claudeproxyd.config.schema import Aws, Config, Credential, OAuth, Provider
+from claudeproxyd.config.schema import Aws, Config, CredentialSection, OAuth, Provider
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.secrets.file import FileSecret
 from claudeproxyd.secrets.refreshed import RefreshedSecret
@@ -16,7 +16,7 @@ from claudeproxyd.secrets.static import StaticSecret
 from tests.secrets.support import SecretsTestCase
 
 
-def config(proxy: str = "", **credentials: Credential) -> Config:
+def config(proxy: str = "", **credentials: CredentialSection) -> Config:
     """One provider with these."""
     return Config(providers=[Provider(name="p", kind="x", proxy=proxy, credentials=list(credentials.values()))])
 
@@ -36,7 +36,7 @@ class SourcesTests(SecretsTestCase):
 
     def source(self, **members: Any) -> Any:
         """The source of a credential that was configured so."""
-        self.sources.reload(config(c=Credential(name="c", **members)))
+        self.sources.reload(config(c=CredentialSection(name="c", **members)))
         return self.sources.source("p", "c")
 
     def test_kinds(self) -> None:
@@ -63,7 +63,7 @@ class SourcesTests(SecretsTestCase):
         self.assertIsNot(self.source(oauth=oauth("refresh-2")), before)
         self.assertIsInstance(self.source(api_key=Secret("k")), StaticSecret)
         before = self.source(oauth=oauth())
-        self.sources.reload(config("http://proxy.example:3128", c=Credential(name="c", oauth=oauth())))
+        self.sources.reload(config("http://proxy.example:3128", c=CredentialSection(name="c", oauth=oauth())))
         self.assertIsNot(self.sources.source("p", "c"), before)
 
     def test_gone(self) -> None:

@@ -6,9 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.task import Clock
+from zope.interface import implementer
+from zope.interface.verify import verifyClass
 
 from claudeproxyd.config.schema import Pool as Settings
+from claudeproxyd.interfaces import IPersistent
 from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.store.database import Database
 from claudeproxyd.store.persistent import PersistentState
 from claudeproxyd.store.service import StateService
@@ -20,6 +24,7 @@ from tests.store.support import COOLING, HOME, NOW, StoreTestCase, Thread
 SIGNED = '["signature","toolu_1"]'
 
 
+@implementer(IPersistent)
 class Recorder:
     """A part that notes what it is told."""
 
@@ -36,6 +41,10 @@ class Recorder:
 
     def merge(self, changes: Mapping[str, Any]) -> None:
         self.told.append(("merge", dict(changes)))
+
+
+for each in (Recorder, PersistentState, CredentialPool, Signatures, Grants):
+    verifyClass(IPersistent, each)
 
 
 class PartsTests(StoreTestCase):

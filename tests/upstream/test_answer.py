@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from claudeproxyd.outcomes.types import Phase
+from claudeproxyd.outcomes.types import AttemptPhase
 from claudeproxyd.upstream.errors import Cut, InternalError, Malformed, TooLarge, UpstreamError
 from claudeproxyd.upstream.parser import Event, ResponseParser
 from tests.upstream.fakes import Net, Sink
@@ -148,7 +148,7 @@ class DamagedAnswers(SynchronousTestCase):
             error, sink, net = hear([data])
             net.turn()
             self.assertIsInstance(error, Malformed, name)
-            self.assertEqual((error.phase, error.failure), (Phase.HEAD, "malformed"), name)
+            self.assertEqual((error.phase, error.failure), (AttemptPhase.HEAD, "malformed"), name)
             self.assertEqual((sink.end, net.origin.connections), (None, 0), name)
 
     def test_bodies(self) -> None:
@@ -158,7 +158,7 @@ class DamagedAnswers(SynchronousTestCase):
             net.turn()
             self.assertEqual(response.status, 200, name)
             self.assertIsInstance(sink.end, Malformed, name)
-            self.assertEqual((sink.end.phase, sink.body), (Phase.ANSWER, b"hello"), name)
+            self.assertEqual((sink.end.phase, sink.body), (AttemptPhase.ANSWER, b"hello"), name)
             self.assertEqual(net.origin.connections, 0, name)
 
     def test_cut_anywhere(self) -> None:
@@ -168,7 +168,7 @@ class DamagedAnswers(SynchronousTestCase):
                 head, sink, net = hear([data[:at]] if at else [], end=True)
                 error = head if isinstance(head, UpstreamError) else sink.end
                 self.assertIsInstance(error, Cut, data[:at])
-                self.assertEqual(error.phase, Phase.HEAD if error is head else Phase.ANSWER)
+                self.assertEqual(error.phase, AttemptPhase.HEAD if error is head else AttemptPhase.ANSWER)
                 self.assertEqual(net.origin.connections, 0)
 
     def test_endless_without_a_body(self) -> None:
@@ -252,7 +252,7 @@ class BrokenConsumers(SynchronousTestCase):
 
         wire.protocol._wrappedProtocol._parser = Parser()
         wire.say(HELLO)
-        self.assertEqual(self.failureResultOf(deferred, InternalError).value.phase, Phase.HEAD)
+        self.assertEqual(self.failureResultOf(deferred, InternalError).value.phase, AttemptPhase.HEAD)
         self.assertEqual(len(self.flushLoggedErrors(HttpParserCallbackError)), 1)
 
     def test_ends_raise(self) -> None:

@@ -8,7 +8,7 @@ import weakref
 from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.outcomes.types import Phase
+from claudeproxyd.outcomes.types import AttemptPhase
 from claudeproxyd.upstream.errors import ConnectTimedOut, Cut, FirstByteTimedOut, IdleTimedOut
 from tests.upstream.fakes import Net, Sink, Wire
 from tests.upstream.responses import CHUNKED, HELLO, OK
@@ -127,7 +127,7 @@ class Pool(SynchronousTestCase):
         deferred = net.ask(stale=lambda: told.append("first"))
         wire.end()
         net.accept().end()
-        self.assertEqual(self.failureResultOf(deferred, Cut).value.phase, Phase.HEAD)
+        self.assertEqual(self.failureResultOf(deferred, Cut).value.phase, AttemptPhase.HEAD)
         wire = self.serve(net)
         deferred = net.ask(stale=lambda: told.append("second"))
         wire.say(b"H")
@@ -230,7 +230,7 @@ class Clocks(SynchronousTestCase):
             self.assertNoResult(deferred)
             net.reactor.advance(1.1)
             error = self.failureResultOf(deferred, FirstByteTimedOut).value
-            self.assertEqual((error.failure, error.phase), ("first_byte_timeout", Phase.HEAD))
+            self.assertEqual((error.failure, error.phase), ("first_byte_timeout", AttemptPhase.HEAD))
             self.assertTrue(wire.aborted)
 
     def test_reused(self) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.outcomes.types import Phase
+from claudeproxyd.outcomes.types import AttemptPhase
 from claudeproxyd.upstream.errors import Cut, Malformed, ProxyRefused, UpstreamError
 from claudeproxyd.upstream.parser import MAX_HEADERS, MAX_NON_BODY_BYTES, End, Event, Head, ResponseParser
 from tests.upstream.responses import BAD_BODIES, BAD_HEADS, CHUNKED, HELLO, OK, UNTIL_CLOSE, WHOLE
@@ -80,7 +80,7 @@ class Responses(SynchronousTestCase):
         for name, data in BAD_HEADS.items():
             (event,) = parse([data])
             assert isinstance(event, Malformed), name
-            self.assertEqual((event.phase, event.failure), (Phase.HEAD, "malformed"), name)
+            self.assertEqual((event.phase, event.failure), (AttemptPhase.HEAD, "malformed"), name)
 
     def test_damaged_bodies(self) -> None:
         """What was good of a body comes before the error."""
@@ -88,7 +88,7 @@ class Responses(SynchronousTestCase):
             head, body, error = parse([data])
             assert isinstance(head, Head), name
             assert isinstance(error, Malformed), name
-            self.assertEqual((head.status, body, error.phase), (200, b"hello", Phase.ANSWER), name)
+            self.assertEqual((head.status, body, error.phase), (200, b"hello", AttemptPhase.ANSWER), name)
 
     def test_head(self) -> None:
         """Names are in lower case, values without the blanks around them; interim heads and trailers leave no trace."""
@@ -199,7 +199,7 @@ class Closes(SynchronousTestCase):
                     self.assertIs(end, End.CLOSE, name)
                 else:
                     assert isinstance(end, Cut)
-                    self.assertEqual(end.phase, Phase.ANSWER)
+                    self.assertEqual(end.phase, AttemptPhase.ANSWER)
 
     def test_cut_anywhere(self) -> None:
         """A response that says how long it is, and stops short of it at whatever byte, is cut."""
@@ -214,7 +214,7 @@ class Closes(SynchronousTestCase):
                 if not ended:
                     end = parser.eof(orderly=True)
                     assert isinstance(end, Cut), (name, data[:at])
-                    self.assertIs(end.phase, Phase.ANSWER if head else Phase.HEAD, (name, data[:at]))
+                    self.assertIs(end.phase, AttemptPhase.ANSWER if head else AttemptPhase.HEAD, (name, data[:at]))
 
 
 class Bounds(SynchronousTestCase):
@@ -242,7 +242,7 @@ class Bounds(SynchronousTestCase):
             (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10),
         ):
             error = self.last(start, step)
-            self.assertIs(error.phase, Phase.HEAD)
+            self.assertIs(error.phase, AttemptPhase.HEAD)
             self.assertIn("head is larger", str(error))
             self.assertGreater(self.fed + len(start), MAX_NON_BODY_BYTES)
             self.assertLess(self.fed, MAX_NON_BODY_BYTES + 1000)
@@ -260,7 +260,7 @@ class Bounds(SynchronousTestCase):
         """Not chunk extensions, nor trailers."""
         for start in (CHUNKED + b"5\r\nhello\r\n5;", CHUNKED + b"0\r\nA: "):
             error = self.last(start, b"x" * 1000)
-            self.assertIs(error.phase, Phase.ANSWER)
+            self.assertIs(error.phase, AttemptPhase.ANSWER)
             self.assertGreater(self.fed, MAX_NON_BODY_BYTES)
             self.assertLessEqual(self.fed, MAX_NON_BODY_BYTES + 1000)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.outcomes.types import Phase
+from claudeproxyd.outcomes.types import AttemptPhase
 from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Malformed, ProxyRefused
 from claudeproxyd.upstream.proxy import Proxy, proxy_for
 from tests.upstream.fakes import Net, Wire
@@ -87,7 +87,7 @@ class Plain(SynchronousTestCase):
         deferred = net.ask()
         net.accept().say(b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n")
         error = self.failureResultOf(deferred, ProxyRefused).value
-        self.assertEqual((error.failure, error.phase), ("proxy_auth", Phase.PROXY))
+        self.assertEqual((error.failure, error.phase), ("proxy_auth", AttemptPhase.PROXY))
 
     def test_407_of_an_origin(self) -> None:
         """Without a proxy a 407 is an answer like any other."""
@@ -129,7 +129,7 @@ class Tunnels(SynchronousTestCase):
             net, wire, deferred = self.connect()
             wire.say(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status)
             error = self.failureResultOf(deferred, ProxyRefused).value
-            self.assertEqual((error.failure, error.phase), (failure, Phase.PROXY))
+            self.assertEqual((error.failure, error.phase), (failure, AttemptPhase.PROXY))
             self.assertTrue(wire.aborted)
             net.turn()
             self.assertEqual(net.origin.connections, 0)

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IHostnameResolver
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from claudeproxyd.outcomes.types import Phase
+from claudeproxyd.outcomes.types import AttemptPhase
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Cut, Lacking, NameNotFound
 from tests.upstream.fakes import FullWire, Net, Sink
@@ -216,7 +216,7 @@ class Connecting(SynchronousTestCase):
         deferred = net.ask()
         net.refuse(ConnectionRefusedError("nobody there"))
         error = self.failureResultOf(deferred, ConnectFailed).value
-        self.assertEqual((error.phase, error.failure), (Phase.CONNECT, "connect"))
+        self.assertEqual((error.phase, error.failure), (AttemptPhase.CONNECT, "connect"))
         self.assertIn("127.0.0.1:8080", str(error))
         self.assertEqual(net.origin.connections, 0)
 
@@ -239,7 +239,7 @@ class Connecting(SynchronousTestCase):
             deferred = net.ask()
             net.refuse(reason)
             error = self.failureResultOf(deferred, Lacking).value
-            self.assertEqual((error.phase, error.failure), (Phase.CONNECT, "internal"))
+            self.assertEqual((error.phase, error.failure), (AttemptPhase.CONNECT, "internal"))
             self.assertEqual(net.origin.connections, 0)
         net = Net("http://somewhere.example")
         net.reactor.installNameResolver(Nothing())
@@ -282,7 +282,7 @@ class Connecting(SynchronousTestCase):
         net = Net()
         deferred, wire = net.ask(), net.accept()
         wire.end()
-        self.assertEqual(self.failureResultOf(deferred, Cut).value.phase, Phase.HEAD)
+        self.assertEqual(self.failureResultOf(deferred, Cut).value.phase, AttemptPhase.HEAD)
         self.assertEqual(net.reactor.tcpClients, [])
 
     def test_origin_is_made_with_the_system_authorities(self) -> None:

@@ -24,7 +24,7 @@ from claudeproxyd.interfaces import IDownlink, IExecutor
 from claudeproxyd.leases import Credential
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.hints import foreseen
-from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Failure, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, ErrorResponse, Evidence, Failure
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
@@ -123,10 +123,10 @@ def _judged(reply: Reply, second: int) -> AttemptFailed:
     body, answer, failure = b"", None, None
     if reply.status > 0:
         body = _BODY % _TYPES.get(reply.status, b"api_error")
-        answer = ErrorAnswer(reply.status, list(reply.headers), body, verbatim=True)
+        answer = ErrorResponse(reply.status, list(reply.headers), body, verbatim=True)
     else:
         failure = {0: Failure.CUT, -1: Failure.CONNECT, -2: Failure.FIRST_BYTE_TIMEOUT}[reply.status]
-    phase = Phase.ANSWER if reply.status > 0 else Phase.HEAD
+    phase = AttemptPhase.ANSWER if reply.status > 0 else AttemptPhase.HEAD
     status = max(reply.status, 0)
     evidence = Evidence("anthropic", phase, status, reply.headers, body, failure, now=EPOCH + second)
     return AttemptFailed(classify(evidence), answer)
@@ -202,7 +202,7 @@ class SimulatedDownlink(FakeDownlink):
         super().whole(headers, body)
         self._told(200, None, True)
 
-    def fail(self, error: ClaudeError, answer: ErrorAnswer | None = None) -> None:
+    def fail(self, error: ClaudeError, answer: ErrorResponse | None = None) -> None:
         super().fail(error, answer)
         pairs = dict(answer.headers if answer is not None else ()) | dict(error.headers)
         after = pairs.get(b"retry-after")

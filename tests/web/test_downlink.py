@@ -11,7 +11,7 @@ from zope.interface.verify import verifyClass
 
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import IDownlink
-from claudeproxyd.outcomes.types import ErrorAnswer
+from claudeproxyd.outcomes.types import ErrorResponse
 from claudeproxyd.web.downlink import Downlink
 from tests.web.support import BODY, Connection, Listener, Reply, post
 
@@ -104,7 +104,7 @@ class Streams(DownlinkTestCase):
         self.downlink.frames((), b"one\n\n", False)
         self.connection.take()
         error = ClaudeError(502, "cut")
-        self.downlink.fail(error, ErrorAnswer(502, [], b"{}", verbatim=True))
+        self.downlink.fail(error, ErrorResponse(502, [], b"{}", verbatim=True))
         frame = b"event: error\ndata: " + error.body(self.request_id.decode()) + b"\n\n"
         self.assertEqual(self.connection.take(), b"%x\r\n%b\r\n0\r\n\r\n" % (len(frame), frame))
 
@@ -160,7 +160,7 @@ class Whole(DownlinkTestCase):
 
     def test_upstreams_error(self) -> None:
         """An upstream's own answer, byte for byte, with its id."""
-        answer = ErrorAnswer(418, [(b"request-id", b"req_up"), (b"x-a", b"1")], b'{"type":"error"}', verbatim=True)
+        answer = ErrorResponse(418, [(b"request-id", b"req_up"), (b"x-a", b"1")], b'{"type":"error"}', verbatim=True)
         self.downlink.fail(ClaudeError(418, "no", headers=[(b"x-claudeproxyd-attempts", b"1")]), answer)
         reply = Reply(self.connection.take())
         self.assertEqual((reply.status, reply.body), (418, b'{"type":"error"}'))

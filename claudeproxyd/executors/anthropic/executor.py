@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from claudeproxyd.errors import Unsupported
@@ -18,6 +17,7 @@ from claudeproxyd.messages.minted import without_minted
 from claudeproxyd.messages.passthrough import ClaudeReader
 from claudeproxyd.messages.system_turns import takes_system_messages, without_system_messages
 from claudeproxyd.messages.url_sources import forbidden
+from claudeproxyd.outcomes.types import Family
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -55,7 +55,7 @@ class AnthropicExecutor(HTTPExecutor):
     """One Anthropic-compatible provider."""
 
     kind = "anthropic"
-    family = "anthropic"
+    family = Family.ANTHROPIC
 
     def __init__(self, section: Provider, services: Services) -> None:
         super().__init__(section, services)
@@ -89,11 +89,8 @@ class AnthropicExecutor(HTTPExecutor):
         with self._outcomes(attempt):
             return await self._whole(await self._post(attempt, self._target + b"/count_tokens"), attempt)
 
-    def models(self, credential: Credential) -> Deferred[list[dict[str, Any]]]:
+    async def models(self, credential: Credential) -> list[dict[str, Any]]:
         """See :meth:`IExecutor.models <claudeproxyd.interfaces.IExecutor.models>`."""
-        return Deferred.fromCoroutine(self._models(credential))
-
-    async def _models(self, credential: Credential) -> list[dict[str, Any]]:
         secret = credential.source.present() or await credential.source.refresh()
         lines = upstream_lines(()) + authorization(secret)
         return await self._list("/v1/models?limit=1000", "after_id", lines, _read_page)

@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from urllib.parse import quote
 
 import msgspec
-from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from claudeproxyd.errors import Unsupported
-from claudeproxyd.executors.gathering import Unshown, gathered
+from claudeproxyd.executors.gathering import LimitedReader, gathered
 from claudeproxyd.executors.gemini.models import entry, read_page
 from claudeproxyd.executors.google import authorization
 from claudeproxyd.executors.http import EVENT_STREAM, MAX_WHOLE_ANSWER, HTTPExecutor
 from claudeproxyd.executors.responses import BufferedResponse, LocalStream, ParsedMessage
 from claudeproxyd.executors.turns import in_turns
 from claudeproxyd.interfaces import IExecutor
+from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
 from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.usage import Usage
-from claudeproxyd.outcomes.types import Failure, Phase
+from claudeproxyd.outcomes.types import AttemptPhase, Failure
 from claudeproxyd.steps import at_once
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
 from claudeproxyd.translate.gemini.policy import POLICY
@@ -116,11 +116,8 @@ class GeminiExecutor(HTTPExecutor):
             )
             return await self._whole(response, attempt, _counted)
 
-    def models(self, credential: Credential) -> Deferred[list[dict[str, Any]]]:
+    async def models(self, credential: Credential) -> list[dict[str, Any]]:
         """See :meth:`IExecutor.models <claudeproxyd.interfaces.IExecutor.models>`."""
-        return Deferred.fromCoroutine(self._models(credential))
-
-    async def _models(self, credential: Credential) -> list[dict[str, Any]]:
         secret = credential.source.present() or await credential.source.refresh()
         listed = await self._list("/v1beta/models?pageSize=1000", "pageToken", self._authorization(secret), read_page)
         return [entry(model) for model in listed if "generateContent" in model.supported_generation_methods]
@@ -190,7 +187,9 @@ class GeminiExecutor(HTTPExecutor):
             return await in_turns(steps, self.services.clock)
         except Unsupported as e:
             reason = str(e).encode()
-            raise self.judge.failed(attempt, phase=Phase.CONNECT, failure=Failure.UNSUPPORTED, body=reason) from None
+            raise self.judge.failed(
+                attempt, phase=AttemptPhase.CONNECT, failure=Failure.UNSUPPORTED, body=reason
+            ) from None
 
     # -- down
 
@@ -216,9 +215,11 @@ class GeminiExecutor(HTTPExecutor):
 
         def late(_: object, seconds: float) -> NoReturn:
             why = f"the answer was not whole within {seconds:g} seconds of its head"
-            raise self.judge.failed(attempt, phase=Phase.STREAM, failure=Failure.CONTENT_TIMEOUT, body=why.encode())
+            raise self.judge.failed(
+                attempt, phase=AttemptPhase.STREAM, failure=Failure.CONTENT_TIMEOUT, body=why.encode()
+            )
 
-        stream = await self._stream(response, attempt, Unshown(reader, MAX_WHOLE_ANSWER), _STREAMED)
+        stream = await self._stream(response, attempt, LimitedReader(reader, MAX_WHOLE_ANSWER), _STREAMED)
         whole = gathered(stream, lambda: _message(machine, reader))
         if limit := self.services.timeouts.content:
             whole.addTimeout(limit, self.services.clock, late)
@@ -242,7 +243,7 @@ class GeminiExecutor(HTTPExecutor):
 
 
 def _message(machine: BlockMachine, reader: GeminiReader) -> ParsedMessage:
-    return ParsedMessage(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.oddity)
+    return ParsedMessage(machine.message(), reader.usage, reader.stop_reason, reader.request_id, reader.anomaly)
 
 
 def _counted(body: bytes) -> ParsedMessage:
@@ -250,6 +251,6 @@ def _counted(body: bytes) -> ParsedMessage:
     usage = Usage()
     try:
         usage.input = _decode_count(body).total_tokens
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+    except UNREADABLE as e:
         raise MalformedAnswer(f"no count: {e}") from None
     return ParsedMessage(b'{"input_tokens":%d}' % usage.input, usage)

@@ -10,7 +10,7 @@ import msgspec
 from claudeproxyd.translate.gemini.models import ModelCapabilities, capabilities_of
 
 
-class Model(msgspec.Struct, rename="camel"):
+class ListedModel(msgspec.Struct, rename="camel"):
     """One model, as ``models.list`` has it."""
 
     name: str
@@ -21,8 +21,8 @@ class Model(msgspec.Struct, rename="camel"):
 
 
 class _ModelPage(msgspec.Struct, rename="camel"):
-    models: list[Model] = []
-    publisher_models: list[Model] = []
+    models: list[ListedModel] = []
+    publisher_models: list[ListedModel] = []
     """The same on Vertex AI."""
     next_page_token: str = ""
 
@@ -30,13 +30,13 @@ class _ModelPage(msgspec.Struct, rename="camel"):
 _decode_page = msgspec.json.Decoder(_ModelPage).decode
 
 
-def read_page(body: bytes) -> tuple[list[Model], str]:
+def read_page(body: bytes) -> tuple[list[ListedModel], str]:
     """The models on one page of ``models.list`` or ``publishers.models.list``, and what asks for the next."""
     page = _decode_page(body)
     return page.models or page.publisher_models, page.next_page_token
 
 
-def entry(model: Model) -> dict[str, Any]:
+def entry(model: ListedModel) -> dict[str, Any]:
     """That model in the Claude list."""
     name = model.name.removeprefix("models/")
     made: dict[str, Any] = {"id": name, "display_name": model.display_name or name}

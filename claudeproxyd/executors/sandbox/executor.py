@@ -11,7 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
@@ -27,7 +27,7 @@ from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.ids import Ids
 from claudeproxyd.messages.usage import Usage
-from claudeproxyd.outcomes.types import ErrorAnswer, Failure, Phase
+from claudeproxyd.outcomes.types import AttemptPhase, ErrorResponse, Failure, Family
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
@@ -58,7 +58,7 @@ class SandboxExecutor:
     """Serves any model name, at once and for nothing."""
 
     kind = "sandbox"
-    family = "anthropic"
+    family = Family.ANTHROPIC
 
     def __init__(self, services: Services, pace: float = PACE, ids: Ids | None = None) -> None:
         self._services = services
@@ -80,20 +80,18 @@ class SandboxExecutor:
         headers = [*self._headers(attempt, b"application/json"), (b"x-claudeproxyd-estimate", b"true")]
         return self._whole(headers, ParsedMessage(body, usage))
 
-    def models(self, credential: Credential) -> Deferred[list[dict[str, Any]]]:
+    async def models(self, credential: Credential) -> list[dict[str, Any]]:
         """A few names that clients look for; any other is served as well."""
-        return succeed(
-            [
-                {
-                    "type": "model",
-                    "id": id,
-                    "display_name": name,
-                    "created_at": "2026-01-01T00:00:00Z",
-                    "lifecycle": "active",
-                }
-                for id, name in _MODELS
-            ]
-        )
+        return [
+            {
+                "type": "model",
+                "id": id,
+                "display_name": name,
+                "created_at": "2026-01-01T00:00:00Z",
+                "lifecycle": "active",
+            }
+            for id, name in _MODELS
+        ]
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
@@ -109,7 +107,7 @@ class SandboxExecutor:
         never = wishes.fault in ("stall", "pings-only") and not envelope.stream
         if limit and (never or delay > limit):
             await deferLater(self._clock, limit)
-            raise self._judge.failed(attempt, phase=Phase.HEAD, failure=Failure.FIRST_BYTE_TIMEOUT)
+            raise self._judge.failed(attempt, phase=AttemptPhase.HEAD, failure=Failure.FIRST_BYTE_TIMEOUT)
         if never:
             await Deferred()
         if delay:
@@ -164,11 +162,13 @@ class SandboxExecutor:
                 case "error":
                     raise self._refusal(attempt, STATUS_OF_TYPE.get(wishes.error, 500), type=wishes.error)
                 case "cut":
-                    raise self._judge.failed(attempt, phase=Phase.ANSWER, failure=Failure.CUT)
+                    raise self._judge.failed(attempt, phase=AttemptPhase.ANSWER, failure=Failure.CUT)
                 case "malformed":
                     body = b'{"type":"message","content":['
         if body is not None:
-            raise self._judge.failed(attempt, phase=Phase.ANSWER, status=200, body=body, failure=Failure.NOT_CLAUDE)
+            raise self._judge.failed(
+                attempt, phase=AttemptPhase.ANSWER, status=200, body=body, failure=Failure.NOT_CLAUDE
+            )
 
     def _fails_again(self, said: str, times: int) -> bool:
         key = hashlib.blake2b(said.encode(), digest_size=16).digest()
@@ -194,8 +194,10 @@ class SandboxExecutor:
         if retry_after is not None:
             headers.append((b"retry-after", f"{retry_after:g}".encode()))
         body = ClaudeError(status, message, type=type).body(attempt.request.request_id)
-        answer = ErrorAnswer(status, headers, body, verbatim=True, message=message)
-        return self._judge.failed(attempt, phase=Phase.ANSWER, status=status, headers=headers, body=body, answer=answer)
+        answer = ErrorResponse(status, headers, body, verbatim=True, message=message)
+        return self._judge.failed(
+            attempt, phase=AttemptPhase.ANSWER, status=status, headers=headers, body=body, answer=answer
+        )
 
     @staticmethod
     def _headers(attempt: Attempt, content_type: bytes) -> list[tuple[bytes, bytes]]:

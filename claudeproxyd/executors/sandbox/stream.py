@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from claudeproxyd.errors import STATUS_OF_TYPE, ClaudeError
 from claudeproxyd.interfaces import IStreamingResponse
-from claudeproxyd.outcomes.types import ErrorAnswer, Failure, Phase
+from claudeproxyd.outcomes.types import AttemptPhase, ErrorResponse, Failure
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -162,13 +162,13 @@ class SandboxStream:
                 status = STATUS_OF_TYPE.get(self._wishes.error, 500)
                 error = ClaudeError(status, "The sandbox breaks off, as it was asked to", type=self._wishes.error)
                 body = error.body(self.request_id)
-                answer = ErrorAnswer(status, self.headers, body, verbatim=True)
+                answer = ErrorResponse(status, self.headers, body, verbatim=True)
                 self._break(status=status, body=body, answer=answer)
             case fault:
                 self._break(failure=Failure(fault))
 
     def _break(
-        self, *, failure: Failure | None = None, status: int = 0, body: bytes = b"", answer: ErrorAnswer | None = None
+        self, *, failure: Failure | None = None, status: int = 0, body: bytes = b"", answer: ErrorResponse | None = None
     ) -> None:
         consumer = self._consumer
         self.stopProducing()
@@ -176,7 +176,7 @@ class SandboxStream:
             consumer.broken(
                 self._judge.failed(
                     self._attempt,
-                    phase=Phase.STREAM,
+                    phase=AttemptPhase.STREAM,
                     failure=failure,
                     status=status,
                     body=body,

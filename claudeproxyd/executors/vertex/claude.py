@@ -20,7 +20,7 @@ from claudeproxyd.messages.members import without_members
 from claudeproxyd.messages.minted import without_minted
 from claudeproxyd.messages.passthrough import ClaudeReader
 from claudeproxyd.messages.system_turns import takes_system_messages, without_system_messages
-from claudeproxyd.outcomes.types import AttemptFailed, Phase
+from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, Family
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
@@ -50,7 +50,7 @@ def vertex_name(model: str) -> str:
 
 class _ClaudeOnVertexJudge(Judge):
     def refused(
-        self, attempt: Attempt, response: Response, body: bytes, *, phase: Phase, message_committed: bool = False
+        self, attempt: Attempt, response: Response, body: bytes, *, phase: AttemptPhase, message_committed: bool = False
     ) -> AttemptFailed:
         """Tell of a context overflow in the words that clients know from Claude on Vertex AI."""
         failure = super().refused(attempt, response, body, phase=phase, message_committed=message_committed)
@@ -64,7 +64,7 @@ class ClaudeOnVertex(HTTPExecutor):
     """The part of a provider's executor for Claude's models, at one of its hosts."""
 
     kind = "vertex"
-    family = "google"  # its quotas; errors are read by their shape
+    family = Family.GOOGLE  # its quotas; errors are read by their shape
     make_judge = _ClaudeOnVertexJudge
     _log = Logger()
 

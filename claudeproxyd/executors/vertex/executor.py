@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from claudeproxyd.errors import Unsupported
@@ -16,7 +15,7 @@ from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.messages.threads import continues_thread
 from claudeproxyd.messages.url_sources import forbidden
 from claudeproxyd.outcomes.tables import MODEL_UNAVAILABLE
-from claudeproxyd.outcomes.types import AttemptFailed
+from claudeproxyd.outcomes.types import AttemptFailed, Family
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -40,7 +39,7 @@ class VertexExecutor:
     """One provider's: for each host that its credentials lead to, a part for either publisher's models."""
 
     kind = "vertex"
-    family = "google"
+    family = Family.GOOGLE
 
     def __init__(self, section: Provider, services: Services) -> None:
         self._url_sources = section.own.url_sources
@@ -81,9 +80,9 @@ class VertexExecutor:
         """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""
         return await self._part(attempt).count_tokens(attempt)
 
-    def models(self, credential: Credential) -> Deferred[list[dict[str, Any]]]:
+    async def models(self, credential: Credential) -> list[dict[str, Any]]:
         """Google's own models. Claude's are in no list that tells which of them a project has enabled."""
-        return self._gemini[self._places[credential.name].base_url].models(credential)
+        return await self._gemini[self._places[credential.name].base_url].models(credential)
 
     def _part(self, attempt: Attempt) -> ClaudeOnVertex | GeminiOnVertex:
         """Raises AttemptFailed: that credential has no such models."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from claudeproxyd.executors.gemini.executor import GeminiExecutor
-from claudeproxyd.executors.gemini.models import Model, entry, read_page
+from claudeproxyd.executors.gemini.models import ListedModel, entry, read_page
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
@@ -40,10 +40,10 @@ class GeminiOnVertex(GeminiExecutor):
             method.encode(),
         )
 
-    async def _models(self, credential: Credential) -> list[dict[str, Any]]:
-        """Those that speak; the list has everything that Google publishes, and of no project."""
+    async def models(self, credential: Credential) -> list[dict[str, Any]]:
+        """Return the Gemini models alone; the publisher's list is not filtered by project."""
         secret = credential.source.present() or await credential.source.refresh()
         target = f"/v1beta1/{_PUBLISHED[:-1]}?pageSize=100"
         listed = await self._list(target, "pageToken", self._authorization(secret), read_page)
         names = [model.name.removeprefix(_PUBLISHED) for model in listed]
-        return [entry(Model(name)) for name in names if name.startswith("gemini-")]
+        return [entry(ListedModel(name)) for name in names if name.startswith("gemini-")]

@@ -11,7 +11,7 @@ from claudeproxyd.config.schema import setting
 from claudeproxyd.secrets.google import project_of
 
 if TYPE_CHECKING:
-    from claudeproxyd.config.schema import Credential
+    from claudeproxyd.config.schema import CredentialSection
 
 GLOBAL = "https://aiplatform.googleapis.com"
 """The host of the location ``global``, and of API keys; as a provider's ``base_url`` it stands for each location's."""
@@ -37,7 +37,7 @@ class Place:
     """b'' for an API key: it serves Google's own models alone."""
 
 
-def place_of(credential: Credential, base_url: str) -> Place:
+def place_of(credential: CredentialSection, base_url: str) -> Place:
     """Return the place of a credential that ``VertexMaker.check`` found no error in.
 
     *base_url* is the provider's.
@@ -53,7 +53,7 @@ def place_of(credential: Credential, base_url: str) -> Place:
     )
 
 
-def project(credential: Credential) -> str:
+def project(credential: CredentialSection) -> str:
     """Return the configured project, else the one that the key file names, else ''."""
     own: VertexCredential = credential.own
     return own.project or project_of(credential.service_account, os.environ)

@@ -19,7 +19,7 @@ from claudeproxyd.executors.vertex.locations import GLOBAL, VertexCredential, pl
 from claudeproxyd.secrets.google import mistake_in
 
 if TYPE_CHECKING:
-    from claudeproxyd.config.schema import Credential, Provider
+    from claudeproxyd.config.schema import CredentialSection, Provider
     from claudeproxyd.executors.services import Services
 
 _LOCATION = re.compile(r"global|us|eu|[a-z]+(-[a-z]+)+\d+", re.ASCII)
@@ -84,7 +84,7 @@ class VertexMaker(Maker):
         return VertexExecutor(section, services)
 
 
-def _of_key(section: Provider, credential: Credential) -> Iterator[tuple[str, str]]:
+def _of_key(section: Provider, credential: CredentialSection) -> Iterator[tuple[str, str]]:
     for member in ("project", "location"):
         if getattr(credential.own, member):
             yield member, "is nothing to an API key, which has its own; leave it out, or take a service_account"
@@ -93,7 +93,7 @@ def _of_key(section: Provider, credential: Credential) -> Iterator[tuple[str, st
         yield "api_key", f"can serve none of its models: {NOT_FOR_KEYS}; take a service_account"
 
 
-def _of_account(credential: Credential) -> Iterator[tuple[str, str]]:
+def _of_account(credential: CredentialSection) -> Iterator[tuple[str, str]]:
     location = credential.own.location
     if not location:
         yield "location", 'is missing: "global", "us", "eu", or a region such as "us-east5"'

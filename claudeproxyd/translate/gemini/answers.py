@@ -14,11 +14,12 @@ from zope.interface import implementer
 from claudeproxyd.framing.elements import ElementSplitter
 from claudeproxyd.framing.sse import FrameSplitter
 from claudeproxyd.interfaces import IStreamReader
+from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.frame import read_frame
 from claudeproxyd.messages.ids import mint_signature
-from claudeproxyd.messages.loose import UNREADABLE
 from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
+from claudeproxyd.outcomes.types import Family
 from claudeproxyd.translate.gemini.finish import UNFINISHED, ending_of, ending_of_blocked, is_known
 from claudeproxyd.translate.gemini.grounding import GroundingSources
 from claudeproxyd.translate.gemini.loose import read_loosely
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from claudeproxyd.translate.gemini.responses import AnswerCandidate, AnswerPart, Counts, FunctionCall
     from claudeproxyd.translate.signatures import Signatures
 
-FAMILY = "google"
+FAMILY = Family.GOOGLE
 
 #: Characters of a text that are kept for its signature and its sources; no model's answers are as long.
 MAX_TEXT_CHARS = 1024 * 1024
@@ -68,7 +69,7 @@ class GeminiReader:
 
         *last*: the request will not be repeated, so that an answer without content is better than none.
         """
-        self.oddity = ""
+        self.anomaly = ""
         self.request_id = ""
         self._machine = machine
         self._names = request.names
@@ -184,17 +185,17 @@ class GeminiReader:
         self.content = self.content or batch.content
         return batch
 
-    def _note(self, oddity: str) -> None:
-        self.oddity = self.oddity or oddity
+    def _note(self, anomaly: str) -> None:
+        self.anomaly = self.anomaly or anomaly
 
     # One response.
 
     def _read_loosely(self, data: bytes) -> GenerateContentResponse:
         try:
-            response, oddity = read_loosely(data)
+            response, anomaly = read_loosely(data)
         except UNREADABLE as e:
             raise NoResponse(f"no answer of Gemini's: {e}") from None
-        self._note(oddity)
+        self._note(anomaly)
         return response
 
     def _respond_to_all(self, responses: list[GenerateContentResponse]) -> bytes | None:

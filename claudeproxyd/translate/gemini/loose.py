@@ -7,7 +7,8 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from claudeproxyd.messages.loose import UNREADABLE, read_object, without_halves
+from claudeproxyd.json_guards import UNREADABLE
+from claudeproxyd.messages.loose import read_object, without_halves
 from claudeproxyd.translate.gemini.responses import GenerateContentResponse
 
 #: What the model says, and what holds it: no answer can do without.
@@ -22,7 +23,7 @@ def read_loosely(data: bytes) -> tuple[GenerateContentResponse, str]:
     """Return the response in bytes that are none by the letter, and what is odd about it, for a log.
 
     Members that are not of their type are left out, unless they are what the model says. Numbers may be strings, as in
-    protobuf's JSON. Raises one of :data:`~claudeproxyd.messages.loose.UNREADABLE`: it is no response.
+    protobuf's JSON. Raises one of :data:`~claudeproxyd.json_guards.UNREADABLE`: it is no response.
     """
     mended = without_halves(data)
     members = read_object(mended)

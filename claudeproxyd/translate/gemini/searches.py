@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from claudeproxyd.messages.loose import UNREADABLE
+from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.translate.gemini.responses import is_there
 
 if TYPE_CHECKING:

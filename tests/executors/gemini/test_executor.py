@@ -18,7 +18,7 @@ from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.dispatch.request import ApiRequest
 from claudeproxyd.dispatch.verdict import final_error
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.executors.gathering import Unshown
+from claudeproxyd.executors.gathering import LimitedReader
 from claudeproxyd.executors.gemini import executor
 from claudeproxyd.executors.gemini.executor import GeminiExecutor
 from claudeproxyd.executors.gemini.maker import GeminiMaker
@@ -49,7 +49,7 @@ verifyClass(IExecutor, GeminiExecutor)
 verifyClass(IExecutorMaker, GeminiMaker)
 verifyClass(IStreamingResponse, LocalStream)
 verifyClass(IStreamReader, GeminiReader)
-verifyClass(IStreamReader, Unshown)
+verifyClass(IStreamReader, LimitedReader)
 
 MODEL = "gemini-2.5-pro"
 ASKED: dict[str, Any] = {"model": "claude-x", "max_tokens": 90, "messages": [{"role": "user", "content": "Hello?"}]}
@@ -846,7 +846,7 @@ class Models(GeminiTestCase):
 
     def ask(self) -> tuple[Any, Wire]:
         """Ask for the list."""
-        listed = self.executor.models(Credential("p", "a", StaticSecret({"api_key": "g-key"})))
+        listed = self.models(Credential("p", "a", StaticSecret({"api_key": "g-key"})))
         return listed, self.net.accept()
 
     def test_pages(self) -> None:

@@ -234,7 +234,7 @@ class AnswerTests(SandboxCase):
 
     def test_models(self) -> None:
         """Clients that list models find the names they look for."""
-        models = self.successResultOf(self.executor.models(None))
+        models = self.successResultOf(ensureDeferred(self.executor.models(None)))
         self.assertLessEqual(
             {"claude-sonnet-4-5", "claude-opus-4-8", "claude-haiku-4-5", "sandbox"}, {model["id"] for model in models}
         )

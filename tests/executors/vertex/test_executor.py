@@ -19,7 +19,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
-from claudeproxyd.config.schema import Credential, Provider, Timeouts
+from claudeproxyd.config.schema import CredentialSection, Provider, Timeouts
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.errors import Unsupported
@@ -38,8 +38,8 @@ from claudeproxyd.secrets.sources import static_members
 from claudeproxyd.secrets.static import StaticSecret
 from claudeproxyd.translate.signatures import Signatures
 from tests.dispatch.fakes import EPOCH, FakeAccount, House
+from tests.executors.anthropic.test_executor import MESSAGE, WHOLE
 from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
-from tests.executors.test_anthropic import MESSAGE, WHOLE
 from tests.secrets.test_google import key_file
 from tests.upstream.fakes import Net
 
@@ -57,24 +57,24 @@ CLAUDE = "claude-sonnet-4-5@20250929"
 BODY = b'{"model": "claude-x","max_tokens": 9,"messages":[ {"role":"user","content":"hi"}]}'
 
 
-def credential(name: str, **members: Any) -> Credential:
+def credential(name: str, **members: Any) -> CredentialSection:
     """A credential with these settings, the kind's own among them."""
     own = {each: members.pop(each) for each in ("project", "location") if each in members}
-    return Credential(name=name, own=VertexCredential(**own), **members)
+    return CredentialSection(name=name, own=VertexCredential(**own), **members)
 
 
-def account(name: str = "a", **changes: Any) -> Credential:
+def account(name: str = "a", **changes: Any) -> CredentialSection:
     """A credential of a project, by a bearer token."""
     members: dict[str, Any] = {"bearer_token": Secret("ya29"), "project": "p1", "location": "us-east5"}
     return credential(name, **(members | changes))
 
 
-def key(name: str = "k", **changes: Any) -> Credential:
+def key(name: str = "k", **changes: Any) -> CredentialSection:
     """An API key."""
     return credential(name, api_key=Secret("AQ.key"), **changes)
 
 
-def section(*credentials: Credential, base_url: str = BASE, **members: Any) -> Provider:
+def section(*credentials: CredentialSection, base_url: str = BASE, **members: Any) -> Provider:
     """A provider's settings."""
     own = {each.name: members.pop(each.name) for each in fields(VertexSettings) if each.name in members}
     return Provider(
@@ -92,7 +92,7 @@ class VertexTestCase(ExecutorTestCase):
 
     maker = VertexMaker()
 
-    def make(self, *credentials: Credential, base_url: str = BASE, **members: Any) -> None:
+    def make(self, *credentials: CredentialSection, base_url: str = BASE, **members: Any) -> None:
         """The executor of such a provider; whichever host it asks is the one upstream."""
         self.net = Net()
         self.hosts: list[str] = []
@@ -484,7 +484,7 @@ class Gemini(VertexTestCase):
 
     def test_models(self) -> None:
         """Google's speaking models are listed, page by page; embeddings, and what other publishers have, are not."""
-        listed = self.executor.models(Leased("v", "a", self.sources["a"]))
+        listed = self.models(Leased("v", "a", self.sources["a"]))
         wire = self.net.accept()
         for asked, page in (
             (
@@ -515,7 +515,7 @@ class Gemini(VertexTestCase):
                 for count_tokens in (False, True):
                     _, lines, _ = self.up(model=model, count_tokens=count_tokens)
                     self.assertEqual({name.lower(): value for name, value in lines.items()}[PAYER], expected)
-            self.executor.models(Leased("v", "a", self.sources["a"]))
+            self.models(Leased("v", "a", self.sources["a"]))
             self.assertEqual((b"x-goog-user-project: payer\r\n" in self.net.accept().taken()), not headers)
         self.make(account(), key())
         for credential, model in (("a", CLAUDE), ("a", GEMINI), ("k", GEMINI)):
@@ -523,7 +523,7 @@ class Gemini(VertexTestCase):
 
     def test_no_list(self) -> None:
         """Where there is no such list, the catalog hears so and goes on without."""
-        listed = self.executor.models(Leased("v", "a", self.sources["a"]))
+        listed = self.models(Leased("v", "a", self.sources["a"]))
         self.net.accept().say(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
         self.assertIsInstance(self.result(listed), AttemptFailed)
 
@@ -555,7 +555,7 @@ class Keys(VertexTestCase):
 class Check(SynchronousTestCase):
     """What ``--check`` finds."""
 
-    def mistakes(self, *credentials: Credential, **members: Any) -> dict[str, str]:
+    def mistakes(self, *credentials: CredentialSection, **members: Any) -> dict[str, str]:
         """Place to mistake."""
         return dict(VertexMaker().check(section(*credentials, **members)))
 

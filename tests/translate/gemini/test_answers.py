@@ -123,7 +123,7 @@ class TextTests(SynchronousTestCase):
         """A signature that could not be given back is left out, and said to be odd."""
         answer = Answer()
         self.assertTrue(answer.body(sse(chunk(thought("h", thoughtSignature="?")), END)).ended)
-        self.assertIn("base64", answer.reader.oddity)
+        self.assertIn("base64", answer.reader.anomaly)
 
     def test_stop_sequence(self) -> None:
         """The message ends at the client's stop sequence at once, whatever Gemini goes on to say."""
@@ -153,7 +153,7 @@ class TextTests(SynchronousTestCase):
         """A part that nobody knows is left out, and said to be."""
         answer = Answer()
         answer.body(sse(chunk(text("a"), {"smell": {"mimeType": "smell/rose", "data": "AA=="}}, finish="STOP")))
-        self.assertIn("left out", answer.reader.oddity)
+        self.assertIn("left out", answer.reader.anomaly)
 
     def test_odd_part_in_an_array(self) -> None:
         """What is of no type that we know costs nothing but itself, also where all responses come in one array."""
@@ -179,7 +179,7 @@ class HalvesTests(SynchronousTestCase):
             answer = Answer()
             message = accumulate(b"".join(batch.frames for batch in (answer.feed(sse(*chunks)), answer.reader.end())))
             self.assertEqual(message["content"][0]["text"], "ab \ufffd\ufffd \U0001f600 \\ud83d")
-            self.assertIn("surrogate", answer.reader.oddity)
+            self.assertIn("surrogate", answer.reader.anomaly)
 
 
 class ToolTests(SynchronousTestCase):
@@ -455,7 +455,7 @@ class EndTests(SynchronousTestCase):
         """An ending that nobody knows is noticed."""
         answer = Answer()
         answer.body(sse(chunk(text("a"), finish="FROM_NEXT_YEAR")))
-        self.assertIn("FROM_NEXT_YEAR", answer.reader.oddity)
+        self.assertIn("FROM_NEXT_YEAR", answer.reader.anomaly)
 
 
 class FramingTests(SynchronousTestCase):

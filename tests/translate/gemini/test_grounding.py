@@ -106,7 +106,7 @@ class GroundingTests(SynchronousTestCase):
         for metadata in ({"groundingChunks": "x"}, 1, {"groundingSupports": [{"segment": {"startIndex": "x"}}]}):
             answer = Answer()
             self.assertTrue(answer.body(sse(chunk(text("a"), finish="STOP", groundingMetadata=metadata))).ended)
-            self.assertIn("sources", answer.reader.oddity)
+            self.assertIn("sources", answer.reader.anomaly)
 
 
 class QuotationTests(SynchronousTestCase):

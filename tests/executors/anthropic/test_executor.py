@@ -102,7 +102,7 @@ class Up(AnthropicTestCase):
         sent.addErrback(lambda failure: None)
         self.assertIn(b"\r\nx-claudeproxyd-hop: fedcba9876543210, 0123456789abcdef\r\n", head)
         self.assertEqual(head.count(b"x-claudeproxyd-hop"), 1)
-        self.executor.models(Credential("p", "a", StaticSecret({"api_key": "k"}))).addErrback(lambda failure: None)
+        self.models(Credential("p", "a", StaticSecret({"api_key": "k"}))).addErrback(lambda failure: None)
         self.assertIn(b"\r\nx-claudeproxyd-hop: 0123456789abcdef\r\n", self.net.accept().taken())
 
     def test_model(self) -> None:
@@ -648,7 +648,7 @@ class Models(AnthropicTestCase):
 
     def test_pages(self) -> None:
         """All pages, with the credential's key; an id cannot break out of the request line."""
-        asked = self.executor.models(self.attempt().credential)
+        asked = self.models(self.attempt().credential)
         wire = self.net.accept()
         head = wire.taken()
         self.assertTrue(head.startswith(b"GET /base/v1/models?limit=1000 HTTP/1.1\r\n"))
@@ -661,7 +661,7 @@ class Models(AnthropicTestCase):
     def test_no_end(self) -> None:
         """A list that says it goes on, but does not, ends."""
         for last in [], [{"id": "a"}]:
-            asked = self.executor.models(self.attempt().credential)
+            asked = self.models(self.attempt().credential)
             wire = self.net.accept()
             self.page(wire, data=[{"id": "a"}], has_more=True, last_id="a")
             self.page(wire, data=last, has_more=True, last_id="a")
@@ -670,7 +670,7 @@ class Models(AnthropicTestCase):
 
     def test_refused(self) -> None:
         """A refusal is a classified failure."""
-        asked = self.executor.models(self.attempt().credential)
+        asked = self.models(self.attempt().credential)
         self.net.accept().say(b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n")
         self.assertEqual(self.result(asked).outcome.kind, Kind.AUTH)
 
