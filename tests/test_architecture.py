@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd import plugin, testing
 from claudeproxyd.executors.kinds import BUILT_IN
 
 PACKAGE = Path(__file__).parents[1] / "claudeproxyd"
+DOCS = PACKAGE.parent / "docs"
 
 #: From the ground up. A part imports from itself and from lower floors, never sideways or upwards. The ground floor is
 #: one part: small modules of words that everybody uses.
@@ -41,6 +45,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("reloads",),
     ("daemon",),
     ("tap",),
+    # What third parties import: it may name everything, and nothing here may name it.
+    ("plugin",),
+    ("testing",),
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 GROUND = FLOORS[0]
@@ -67,13 +74,16 @@ AMBIGUOUS = {
 }
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
+@cache
+def modules() -> Sequence[tuple[str, ast.Module]]:
     """Each module's dotted name below the package, and its syntax."""
+    found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         name = ".".join(part for part in parts if part != "__init__")
         if name:
-            yield name, ast.parse(path.read_text("utf-8"), str(path))
+            found.append((name, ast.parse(path.read_text("utf-8"), str(path))))
+    return found
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
@@ -207,3 +217,73 @@ class Names(SynchronousTestCase):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
         )
         self.assertEqual({name for name, number in names.items() if number > 1}, AMBIGUOUS)
+
+
+#: Private attributes that are reached for, all of them Twisted's. This list may only get shorter.
+REACHED = {("sockets", "_tempDataLen")}
+
+
+def is_private(name: str) -> bool:
+    """Whether a name begins with one underscore."""
+    return name.startswith("_") and not name.startswith("__")
+
+
+def is_own(node: ast.Attribute) -> bool:
+    """Whether an attribute is one of ``self`` or ``cls``: a base class may be from another module."""
+    return isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+
+
+def defined(tree: ast.Module) -> set[str]:
+    """The private names that a module gives to attributes, methods and fields of its own classes."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_own(node) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return names
+
+
+class PublicFace(SynchronousTestCase):
+    """Third parties build on two modules, and those who work here may move all else."""
+
+    def test_private_names_stay_in_their_module(self) -> None:
+        """No module imports a name or a module of another that begins with an underscore."""
+        wrong = [
+            f"{name} imports {imported}"
+            for name, tree in modules()
+            for imported in imports(tree)
+            if imported.startswith("claudeproxyd.") and any(part.startswith("_") for part in imported.split("."))
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_private_attributes_stay_in_their_module(self) -> None:
+        """Nobody reaches into an object of another module for a name that begins with an underscore."""
+        reached = {
+            (name, node.attr)
+            for name, tree in modules()
+            for own in (defined(tree),)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and is_private(node.attr) and not is_own(node) and node.attr not in own
+        }
+        self.assertEqual(reached, REACHED)
+
+    def test_docs_import_the_public_face_alone(self) -> None:
+        """Every example on a page for developers works with what is stable."""
+        public = {module.__name__: set(module.__all__) for module in (plugin, testing)}
+        wrong = [
+            f"{page.name}: {imported}"
+            for page in sorted(DOCS.rglob("*.md"))
+            for code in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+            for imported in imports(ast.parse(code))
+            if imported.startswith("claudeproxyd")
+            and imported.rpartition(".")[2] not in public.get(imported.rpartition(".")[0], ())
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_what_is_public_is_imported_from_where_it_is(self) -> None:
+        """All that :mod:`claudeproxyd.plugin` imports is in its ``__all__``, and nothing else is."""
+        imported = {name.rpartition(".")[2] for name in imports(dict(modules())["plugin"])} - {"annotations"}
+        self.assertEqual(imported, set(plugin.__all__))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 
 @pytest.fixture
 def plugin(tmp_path: Path) -> dict[str, str]:
-    """Both files of the page in a folder of their own; the environment that has it on its path."""
+    """The files of the page in a folder of their own; the environment that has it on its path."""
     folder = tmp_path / "plugin"
     for name, code in re.findall(r"^`(\S+\.py)`[^\n]*:\n\n```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE):
         path = folder / name
@@ -71,3 +72,10 @@ async def test_check(tmp_path: Path, plugin: dict[str, str]) -> None:
             [TWISTD, "claudeproxyd", "--config", path, "--check"], environment(path, plugin), cwd=tmp_path
         )
         assert (result.code, words in result.out + result.err) == (code, True), result.out + result.err
+
+
+@ensureDeferred
+async def test_its_own_tests(tmp_path: Path, plugin: dict[str, str]) -> None:
+    """They pass, all of them."""
+    result = await run([sys.executable, "-m", "twisted.trial", "test_echo"], {**os.environ, **plugin}, cwd=tmp_path)
+    assert (result.code, "PASSED (successes=4)" in result.out) == (0, True), result.out + result.err
