@@ -63,6 +63,9 @@ PURE = (
     "upstream.parser",
 )
 
+#: How often ``Any`` may stand in the code, imports apart. This number may only fall.
+MAX_ANY = 150
+
 #: Class names that still mean two things. Take one off when it means one thing; put none on.
 AMBIGUOUS = {
     "Capture",
@@ -217,6 +220,20 @@ class Names(SynchronousTestCase):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
         )
         self.assertEqual({name for name, number in names.items() if number > 1}, AMBIGUOUS)
+
+
+class Types(SynchronousTestCase):
+    """What has a type says so."""
+
+    def test_any_grows_rarer(self) -> None:
+        """``Any`` turns the type checker off; there is no more of it than there was."""
+        users = Counter(
+            name
+            for name, tree in modules()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Name) and node.id == "Any"
+        )
+        self.assertLessEqual(users.total(), MAX_ANY, users.most_common(10))
 
 
 #: Private attributes that are reached for, all of them Twisted's. This list may only get shorter.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 class MemoryStore:
     """``memory:``: saves nothing, and so has nothing to load."""
 
-    def load(self) -> Deferred[Mapping[str, Any]]:
+    def load(self) -> Deferred[Mapping[str, object]]:
         """See the interface: nothing was saved."""
         return succeed({})
 
-    def save(self, changes: Mapping[str, Any]) -> None:
+    def save(self, changes: Mapping[str, object]) -> None:
         """See the interface."""
 
     def close(self) -> Deferred[None]:

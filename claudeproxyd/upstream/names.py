@@ -168,7 +168,7 @@ def _look_up(name: str) -> Found:
     return list(found)
 
 
-def _scoped(address: tuple[Any, ...]) -> str:
+def _scoped(address: tuple[object, ...]) -> str:
     """Return the address as the reactor takes it: a link-local one needs its interface as well."""
     host, scope = str(address[0]), address[3] if len(address) == 4 else 0
     return f"{host}%{scope}" if scope and "%" not in host else host

@@ -161,7 +161,7 @@ class Reload(Endpoint):
 
     allowedMethods = (b"POST",)
 
-    def __init__(self, reload: Callable[[], Deferred[Any]]) -> None:
+    def __init__(self, reload: Callable[[], Deferred[object]]) -> None:
         super().__init__()
         self._reload = reload
 
@@ -224,7 +224,7 @@ def _query(request: GatewayRequest, kind: type[T]) -> T:
         raise ClaudeError(400, str(error)) from None
 
 
-def _audit(request: GatewayRequest, what: str, **fields: Any) -> None:
+def _audit(request: GatewayRequest, what: str, **fields: object) -> None:
     who = "" if request.principal is None else request.principal.name
     _log.info(
         "audit: {who} at {where} " + what,

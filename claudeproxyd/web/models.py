@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import msgspec
@@ -76,7 +76,7 @@ class OneModel(Endpoint):
         raise ClaudeError(404, f"model: {self._model[:200]}")
 
 
-def visible(request: GatewayRequest) -> Sequence[Mapping[str, Any]]:
+def visible(request: GatewayRequest) -> Sequence[Mapping[str, object]]:
     """The catalog's entries, as far as the client may use them."""
     gateway, principal = request.gateway, request.principal
     assert isinstance(gateway, PublicGateway)
@@ -90,7 +90,7 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-def _index(entries: Sequence[Mapping[str, Any]], model: str, name: str) -> int:
+def _index(entries: Sequence[Mapping[str, object]], model: str, name: str) -> int:
     for index, entry in enumerate(entries):
         if entry["id"] == model:
             return index

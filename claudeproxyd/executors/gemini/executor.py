@@ -116,11 +116,11 @@ class GeminiExecutor(HTTPExecutor):
             )
             return await self._whole(response, attempt, _counted)
 
-    def models(self, credential: Credential) -> Deferred[list[dict[str, Any]]]:
+    def models(self, credential: Credential) -> Deferred[list[dict[str, object]]]:
         """See :meth:`IExecutor.models <claudeproxyd.interfaces.IExecutor.models>`."""
         return Deferred.fromCoroutine(self._models(credential))
 
-    async def _models(self, credential: Credential) -> list[dict[str, Any]]:
+    async def _models(self, credential: Credential) -> list[dict[str, object]]:
         secret = credential.source.present() or await credential.source.refresh()
         listed = await self._list("/v1beta/models?pageSize=1000", "pageToken", self._authorization(secret), read_page)
         return [entry(model) for model in listed if "generateContent" in model.supported_generation_methods]

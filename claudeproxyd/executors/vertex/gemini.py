@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from claudeproxyd.executors.gemini.executor import GeminiExecutor
@@ -40,7 +40,7 @@ class GeminiOnVertex(GeminiExecutor):
             method.encode(),
         )
 
-    async def _models(self, credential: Credential) -> list[dict[str, Any]]:
+    async def _models(self, credential: Credential) -> list[dict[str, object]]:
         """Those that speak; the list has everything that Google publishes, and of no project."""
         secret = credential.source.present() or await credential.source.refresh()
         target = f"/v1beta1/{_PUBLISHED[:-1]}?pageSize=100"
