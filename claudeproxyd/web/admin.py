@@ -15,7 +15,7 @@ from claudeproxyd.errors import ClaudeError
 from claudeproxyd.observe.exposition import CONTENT_TYPE
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.pages import page
-from claudeproxyd.web.root import Alive, Branch, Endpoint, Ready, grow
+from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,11 +31,11 @@ _encode = msgspec.json.Encoder().encode
 
 T = TypeVar("T")
 
-ENTRIES = 50
-"""Credentials of the pool's page at once: a millisecond's work."""
+ENTRIES_PER_TURN = 50
+"""Credentials that are written in one turn of the reactor: a millisecond's work."""
 
 
-class AdminRoot(Branch):
+class AdminRoot(Node):
     """What operators see."""
 
     def __init__(self, pool: ICredentialPool, reload: Callable[[], Deferred[Any]]) -> None:
@@ -44,7 +44,7 @@ class AdminRoot(Branch):
         pool_page = page("pool.html")
         for path, endpoint in (
             (b"/metrics", Metrics()),
-            (b"/healthz", Alive()),
+            (b"/healthz", Health()),
             (b"/readyz", Ready()),
             (b"/", Front()),
             (b"/admin", pool_page),
@@ -55,16 +55,16 @@ class AdminRoot(Branch):
             (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
             (b"/admin/v1/reload", Reload(reload)),
         ):
-            grow(self, path, endpoint)
+            mount(self, path, endpoint)
 
 
 class Front(Endpoint):
-    """``/``: who opens the listener's bare address means its page."""
+    """``/``: redirects to the page for people."""
 
     is_open = True
 
     def render_GET(self, request: GatewayRequest) -> None:
-        """Lead there."""
+        """Redirect to it."""
         request.answer(302, ((b"location", b"/admin/"),), b"")
 
 
@@ -93,10 +93,10 @@ class Pool(Endpoint):
         end = len(snapshot) if limit is None else min(offset + limit, len(snapshot))
         whole = {"total": len(snapshot), "gauges": self._pool.gauges(), "queue": self._pool.queued()}
         yield redact_bytes(_encode(whole)[:-1]) + b',"credentials":['
-        for start in range(offset, end, ENTRIES):
+        for start in range(offset, end, ENTRIES_PER_TURN):
             comma = b"," if start > offset else b""
             # Reasons and models' names may come from a store of earlier days, or from other daemons.
-            yield comma + redact_bytes(_encode(snapshot[start : min(start + ENTRIES, end)])[1:-1])
+            yield comma + redact_bytes(_encode(snapshot[start : min(start + ENTRIES_PER_TURN, end)])[1:-1])
         yield b"]}"
 
 

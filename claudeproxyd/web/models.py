@@ -9,7 +9,7 @@ import msgspec
 
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.web.gateway import PublicGateway
-from claudeproxyd.web.root import Endpoint, Nothing
+from claudeproxyd.web.root import Endpoint, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class ModelList(Endpoint):
     def getChild(self, path: bytes, request: GatewayRequest) -> Endpoint:
         """The model of that id, which may hold slashes."""
         model = b"/".join([path, *request.postpath]).decode("utf-8", "replace")
-        return OneModel(model) if model else Nothing()
+        return OneModel(model) if model else NotFound()
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with the page that the query asks for."""
@@ -77,7 +77,7 @@ class OneModel(Endpoint):
 
 
 def visible(request: GatewayRequest) -> Sequence[Mapping[str, object]]:
-    """The catalog's entries, as far as the client may use them."""
+    """Return the catalog's entries that the client may use."""
     gateway, principal = request.gateway, request.principal
     assert isinstance(gateway, PublicGateway)
     assert principal is not None
