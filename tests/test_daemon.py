@@ -695,7 +695,9 @@ class Stopping(DaemonTestCase):
     def test_drain_is_over(self) -> None:
         """After ``drain`` seconds what still runs is ended with a word, its upstream at once."""
         connection, wire = self.streaming()
-        stopped = self.stop()
+        with capturedLogs() as logs:
+            stopped = self.stop()
+        self.assertIn("draining: 1 connections, for up to 30 s", [formatEvent(event) for event in logs])
         self.reactor.pump([10.0, 10.0, 9.9])
         self.assertFalse(wire.aborted)
         self.reactor.advance(0.1)
