@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from claudeproxyd.headers import Headers
-    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.exposition import Registry
 
 
 MAX_MEMORY_BYTES = 67_108_864
@@ -225,7 +225,7 @@ class Captures:
         self._directory = os.path.expanduser(directory)
         self._keep = keep
 
-    def register(self, metrics: Metrics) -> None:
+    def register(self, metrics: Registry) -> None:
         """Add the metrics of captures."""
         metrics.gauge("claudeproxyd_captures_open", "Captures in memory.", lambda: self._open)
         metrics.gauge("claudeproxyd_captures_held_bytes", "What they hold.", lambda: self.held)

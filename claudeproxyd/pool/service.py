@@ -30,7 +30,7 @@ from claudeproxyd.pool.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Pool as Settings
-    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.exposition import Registry
 
 #: Sessions whose affinity is remembered.
 MAX_AFFINITIES = 50_000
@@ -414,7 +414,7 @@ class CredentialPool(Service):
             "deadlines": lambda: messages.timers() + counts.timers() + len(self._deadlines),
         }
 
-    def register(self, metrics: Metrics) -> None:
+    def register(self, metrics: Registry) -> None:
         """Register the metrics of the pool and of each credential."""
         register(metrics, self._sizes(), lambda: CredentialMetrics(self._messages, self._clock.seconds()))
 

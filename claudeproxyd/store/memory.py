@@ -11,7 +11,7 @@ from zope.interface import implementer
 from claudeproxyd.interfaces import IStateStore
 
 if TYPE_CHECKING:
-    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.exposition import Registry
 
 
 @implementer(IStateStore)
@@ -29,5 +29,5 @@ class MemoryStore:
         """See the interface: nothing is to be written."""
         return succeed(None)
 
-    def register(self, metrics: Metrics) -> None:
+    def register(self, metrics: Registry) -> None:
         """See the interface: there are no metrics."""

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from claudeproxyd.config.state import InRedis
-    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.exposition import Registry
 
 Stamped = tuple[float, Any]
 """When a value was set, in wall-clock seconds, and the value; None for a deletion."""
@@ -123,7 +123,7 @@ class RedisStore:
             clock=clock,
         )
 
-    def register(self, metrics: Metrics) -> None:
+    def register(self, metrics: Registry) -> None:
         """Add the metrics of the sharing."""
         metrics.gauge("claudeproxyd_state_waiting", "Changes of state not yet written.", lambda: len(self._waiting))
         metrics.counter("claudeproxyd_state_dropped_total", "Changes of state lost.", lambda: self._waiting.dropped)

@@ -17,7 +17,7 @@ from claudeproxyd.store.write_behind import MAX_PENDING_KEYS, WriteBehind
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.exposition import Registry
 
 FLUSH_DELAY = 0.5
 """Seconds that a change may wait for others to go with it: with the write itself, a crash costs less than a second."""
@@ -49,7 +49,7 @@ class SQLiteStore:
         self._failing = False
         self._closed: Deferred[None] | None = None
 
-    def register(self, metrics: Metrics) -> None:
+    def register(self, metrics: Registry) -> None:
         """Add the metrics of the writing."""
         metrics.gauge("claudeproxyd_state_waiting", "Changes of state not yet written.", lambda: len(self._waiting))
         metrics.counter("claudeproxyd_state_dropped_total", "Changes of state lost.", lambda: self._waiting.dropped)

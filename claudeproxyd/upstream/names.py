@@ -23,7 +23,7 @@ from zope.interface import implementer
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IResolutionReceiver
 
-    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.exposition import Registry
     from claudeproxyd.threads import InThread
 
 MAX_THREADS = 16
@@ -79,7 +79,7 @@ class Names:
         self._known: OrderedDict[str, Found] = OrderedDict()
         self._served_stale = 0
 
-    def register(self, metrics: Metrics) -> None:
+    def register(self, metrics: Registry) -> None:
         """Add the metrics of name lookups."""
         metrics.gauge("claudeproxyd_name_lookups", "Names being looked up.", lambda: len(self._lookups))
         metrics.gauge("claudeproxyd_names_known", "Names whose last address is kept.", lambda: len(self._known))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import socket
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.web.http import HTTPChannel
 
@@ -24,10 +24,12 @@ from claudeproxyd.sockets import innermost, unsent
 from claudeproxyd.web.request import GatewayRequest
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress
+    from twisted.internet.interfaces import IAddress, IReactorTime
     from twisted.python.failure import Failure
+    from twisted.web.resource import Resource
 
-    from claudeproxyd.web.site import GatewaySite
+    from claudeproxyd.sockets import Outbox
+    from claudeproxyd.web.gateway import Gateway
 
 MAX_HEAD_BYTES = 65_536
 """Bytes of a request line and its headers together."""
@@ -55,10 +57,31 @@ _is_token = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _names: dict[bytes, bytes] = {}
 
 
+class ChannelSite(Protocol):
+    """The site, as its channels and their requests see it: a :class:`~claudeproxyd.web.site.GatewaySite`."""
+
+    gateway: Gateway
+    clock: IReactorTime
+    outbox: Outbox
+    draining: bool
+
+    def opened(self, channel: GatewayChannel) -> None:
+        """Note that a connection was made."""
+
+    def closed(self, channel: GatewayChannel) -> None:
+        """Note that a connection was lost."""
+
+    def getResourceFor(self, request: GatewayRequest) -> Resource:
+        """Return what answers a request whose head is in. Raises ClaudeError."""
+
+    def log(self, request: GatewayRequest) -> None:
+        """Record a request that is over."""
+
+
 class GatewayChannel(HTTPChannel):
     """Made by :class:`~claudeproxyd.web.site.GatewaySite` for each connection."""
 
-    site: GatewaySite
+    site: ChannelSite
     transport: Any
     requests: list[GatewayRequest]
     _networkProducer: Any

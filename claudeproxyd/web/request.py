@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
+    from twisted.web.resource import Resource
 
     from claudeproxyd.headers import Headers
     from claudeproxyd.principals import Principal
     from claudeproxyd.web.channel import GatewayChannel
-    from claudeproxyd.web.root import Endpoint
 
 
 MAX_UNWANTED_BODY_BYTES = 65_536
@@ -77,7 +77,7 @@ class GatewayRequest(Request):
         """Why it was refused here, for the log."""
         self.received = 0
         """Bytes of body, as they came."""
-        self._endpoint: Endpoint | None = None
+        self._endpoint: Resource | None = None
         self._refusal: ClaudeError | None = None
         self._decoder: BodyDecoder | None = None
         self._chunks: list[bytes] = []
