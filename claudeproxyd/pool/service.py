@@ -86,7 +86,7 @@ class CredentialPool(Service):
         keys to values, None deletes; an IStateStore's ``save`` will do, and it must neither block nor raise.
         """
         self.changed = changed
-        """May be set later: a store is there only once it has been loaded."""
+        """What takes changes, as :meth:`__init__` says; None while no store is open. Set by the state service."""
         self._clock = clock
         self._wall_clock = wall_clock
         self._jitter = jitter or Random()

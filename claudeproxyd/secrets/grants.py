@@ -78,6 +78,7 @@ class Grants:
         """*outlive*: entries are kept over a restart, and saved ones may be still to come: see :meth:`settled`."""
         self.outlive = outlive
         self.changed: Callable[[Mapping[str, object]], None] | None = None
+        """Called with changes to be stored; None while no store is open. Set by the state service."""
         self._wall_clock = wall_clock
         self._grants: dict[str, Grant] = {}
         self._kept: dict[str, Entry] = {}

@@ -13,7 +13,7 @@ class Persistent(Protocol):
     """A part of the daemon whose state is saved. Keys are JSON lists, values plain; None stands for a deletion."""
 
     changed: Callable[[Mapping[str, Any]], None] | None
-    """Called with every change."""
+    """Called with every change; None while no store is open."""
 
     def export_state(self) -> Mapping[str, object]:
         """Return all state."""

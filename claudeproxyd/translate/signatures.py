@@ -103,7 +103,7 @@ class Signatures:
     ) -> None:
         """*now* gives wall-clock seconds. *changed* is given keys and values; it neither blocks nor raises."""
         self.changed = changed
-        """May be set later."""
+        """What takes changes, as :meth:`__init__` says; None while no store is open. Set by the state service."""
         self.size = 0
         """Bytes of keys and signatures."""
         self._now = now

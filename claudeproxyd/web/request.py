@@ -83,7 +83,7 @@ class GatewayRequest(Request):
         self._chunks: list[bytes] = []
         """The body while it comes, its content coding undone."""
         self._body: Body | None = None
-        """The same once all of it was taken."""
+        """The whole body, once it was taken."""
         self._held = 0
         self._waiting: IDelayedCall | None = None
         """Of a large body: for the turn in which it is read."""
