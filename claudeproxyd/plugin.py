@@ -1,6 +1,6 @@
 """What plugins import: the names that stay when the modules behind them move.
 
-A plugin is a package of somebody else's that adds a provider kind, as ``docs/architecture.md`` shows. It needs no other
+A plugin is a package of somebody else's that adds a provider kind, or a step in the way of requests. It needs no other
 module of ours but :mod:`claudeproxyd.testing` for its tests. What is in ``__all__`` of these two is stable: it goes, or
 means something else, only in a release whose changelog says so. Everything else may change at any time. The package
 itself imports none of this.
@@ -24,6 +24,10 @@ What it fails with
 What it translates
     :func:`read_conversation` makes a :class:`Conversation` of a client's body, by a :class:`FieldPolicy`;
     :class:`ToolNames` and :class:`Signatures` remember what the other side has no place for.
+A step in the way of requests
+    :class:`PluginMaker` is the base of an :class:`IPluginMaker`. Its ``make`` gets :class:`PluginServices`, and returns
+    an :class:`IRequestHook`, an :class:`IAdmission` of :class:`IPermit`, an :class:`IUsageSink` of :class:`UsageRecord`
+    or an :class:`IAuthenticator` of :class:`Principal`.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from claudeproxyd.config.schema import NoSettings, Provider, required, setting
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.dispatch.request import ApiRequest
+from claudeproxyd.dispatch.request_log import RequestLog
 from claudeproxyd.errors import ClaudeError, Unsupported
 from claudeproxyd.executors.gathering import Unshown, gathered
 from claudeproxyd.executors.http import HTTPExecutor
@@ -48,13 +53,19 @@ from claudeproxyd.executors.responses import (
 from claudeproxyd.executors.services import Services
 from claudeproxyd.headers import Headers
 from claudeproxyd.interfaces import (
+    IAdmission,
+    IAuthenticator,
     IBufferedResponse,
     IEventConsumer,
     IExecutor,
     IExecutorMaker,
+    IPermit,
+    IPluginMaker,
     IPrepared,
+    IRequestHook,
     IStreamingResponse,
     IStreamReader,
+    IUsageSink,
 )
 from claudeproxyd.leases import Credential, Route
 from claudeproxyd.messages.batch import Batch
@@ -65,8 +76,10 @@ from claudeproxyd.messages.passthrough import ClaudeReader
 from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.observe.scrub import redact_bytes, redact_headers
+from claudeproxyd.observe.usage import UsageRecord
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.types import AttemptFailed, ErrorAnswer, Evidence, Failure, Kind, Outcome, Phase
+from claudeproxyd.plugins import PluginMaker, PluginServices
 from claudeproxyd.principals import Principal
 from claudeproxyd.translate.conversation import (
     Conversation,
@@ -108,13 +121,19 @@ __all__ = [
     "FieldPolicy",
     "HTTPExecutor",
     "Headers",
+    "IAdmission",
+    "IAuthenticator",
     "IBufferedResponse",
     "IEventConsumer",
     "IExecutor",
     "IExecutorMaker",
+    "IPermit",
+    "IPluginMaker",
     "IPrepared",
+    "IRequestHook",
     "IStreamReader",
     "IStreamingResponse",
+    "IUsageSink",
     "Judge",
     "Kind",
     "LocalStream",
@@ -127,9 +146,12 @@ __all__ = [
     "Outcome",
     "ParsedMessage",
     "Phase",
+    "PluginMaker",
+    "PluginServices",
     "Principal",
     "Provider",
     "ProviderBlock",
+    "RequestLog",
     "Response",
     "Route",
     "Secret",
@@ -148,6 +170,7 @@ __all__ = [
     "Unshown",
     "Unsupported",
     "Usage",
+    "UsageRecord",
     "WebSearch",
     "classify",
     "client_headers",
