@@ -53,12 +53,12 @@ _OTHER_IDS = re.compile(rb"(?:request|trace|correlation|message|tool_?use|file|c
 
 
 def without_accounts(text: str, *, bare: bool = True) -> str:
-    """*text* with ``***`` in the place of each id. *bare*: also what may be one without a word that says so."""
+    """Return *text* with ``***`` in the place of each id. *bare*: also of what may be one, though no word says so."""
     return without_accounts_data(text.encode("utf-8", "surrogatepass"), bare=bare).decode("utf-8", "surrogatepass")
 
 
 def without_accounts_data(data: bytes, *, bare: bool = True) -> bytes:
-    """The same for bytes in any encoding that holds ASCII; of JSON it leaves JSON."""
+    """Return *data*, in any encoding that holds ASCII, with ``***`` in the place of each id. JSON stays JSON."""
     for cues, rule in _TOLD:
         lower = data.lower()
         if any(cue in lower for cue in cues):

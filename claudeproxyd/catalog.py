@@ -69,7 +69,7 @@ class Catalog(Service):
                 self._named |= {name: _entry(name) for name in provider.models if not is_glob(name)}
         self._lists_discovered = not models
         self._discovers = not models or any(is_glob(model.name) for model in models)
-        self._listed: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+        self._listed: dict[tuple[str, str], dict[str, dict[str, object]]] = {}
         """What each credential listed last."""
         if before is not None and self._discovers:
             self._listed = dict(before._listed)
@@ -92,7 +92,7 @@ class Catalog(Service):
         if self._looking is not None:
             self._looking.cancel()
 
-    def entries(self) -> Sequence[Mapping[str, Any]]:
+    def entries(self) -> Sequence[Mapping[str, object]]:
         """Every model, the operator's first. A model whose credentials are cooling stays."""
         found = self._discovered if self._lists_discovered else {}
         return [*self._named.values(), *(each for name, each in found.items() if name not in self._named)]
@@ -148,9 +148,9 @@ class Catalog(Service):
         self._discovered = self._merged()
         return True
 
-    def _merged(self) -> dict[str, dict[str, Any]]:
+    def _merged(self) -> dict[str, dict[str, object]]:
         """What all that are there have listed; of a model that several list, the first one's entry."""
-        merged: dict[str, dict[str, Any]] = {}
+        merged: dict[str, dict[str, object]] = {}
         for credential in self._credentials:
             for name, entry in self._listed.get((credential.provider, credential.name), {}).items():
                 merged.setdefault(name, entry)

@@ -6,7 +6,6 @@ The table is the API's own (https://docs.anthropic.com/en/api/errors), completed
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -70,7 +69,7 @@ class ClaudeError(Exception):
         *,
         type: str | None = None,
         headers: Sequence[tuple[bytes, bytes]] = (),
-        details: Mapping[str, Any] | None = None,
+        details: Mapping[str, object] | None = None,
         logged: str = "",
     ) -> None:
         super().__init__(status, message)
@@ -103,7 +102,7 @@ class ClaudeError(Exception):
 
     def body(self, request_id: str) -> bytes:
         """The JSON body, which is also the ``data`` of an ``event: error``."""
-        error: dict[str, Any] = {"type": self.type, "message": self.message}
+        error: dict[str, object] = {"type": self.type, "message": self.message}
         if self.details:
             error["details"] = self.details
         return _encode({"type": "error", "error": error, "request_id": request_id})

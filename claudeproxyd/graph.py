@@ -29,7 +29,7 @@ from claudeproxyd.routing import Router
 from claudeproxyd.secrets.sources import secrets_in_key_file
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.tls import TLSSettings
-from claudeproxyd.web.access import Authenticators, BrowserGuard, KeyAuthenticator, OpenAccess, Proxies
+from claudeproxyd.web.access import Authenticators, BrowserGuard, KeyAuthenticator, OpenAccess, TrustedProxies
 from claudeproxyd.web.gateway import Gateway, Limits, PublicGateway
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class Generation:
                 stall=config.streaming.stall,
             ),
             "buffers": shared.buffers,
-            "proxies": Proxies(config.server.trusted_proxies),
+            "proxies": TrustedProxies(config.server.trusted_proxies),
             "metrics": shared.metrics,
             "access_log": shared.access_log,
             "ready": shared.ready,

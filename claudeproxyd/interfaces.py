@@ -162,7 +162,7 @@ class IExecutor(Interface):
 class IExecutorMaker(Interface):
     """Makes the executors of one provider kind, and tells ``config`` all that the kind alone has. Stateless.
 
-    A Twisted plugin: third parties add kinds without touching ours. :class:`claudeproxyd.executors.maker.Maker` is a
+    A Twisted plugin: third parties add kinds without touching ours. :class:`claudeproxyd.plugin.Maker` is a
     base with a default for each member.
     """
 
@@ -177,7 +177,7 @@ class IExecutorMaker(Interface):
         "the secret members that a credential of this kind may have: api_key, bearer_token …"
     )
     settings: type[Any] = Attribute(
-        "a frozen dataclass of claudeproxyd.config.schema.setting() fields, which a section may have beside those that"
+        "a frozen dataclass of claudeproxyd.plugin.setting() fields, which a section may have beside those that"
         " all kinds have; an instance of it is the section's ``own``"
     )
     credential_settings: type[Any] = Attribute(
@@ -222,12 +222,12 @@ class IExecutorMaker(Interface):
 class IPluginMaker(Interface):
     """Makes the objects of one kind of ``[[plugins]]``, and tells ``config`` of its settings. Stateless.
 
-    A Twisted plugin; :class:`claudeproxyd.plugins.PluginMaker` is a base with a default for each member but ``kind``.
+    A Twisted plugin; :class:`claudeproxyd.plugin.PluginMaker` is a base with a default for each member but ``kind``.
     """
 
     kind: str = Attribute("the word in ``[[plugins]] kind``")
     settings: type[Any] = Attribute(
-        "a frozen dataclass of claudeproxyd.config.schema.setting() fields, which a section may have beside ``kind``"
+        "a frozen dataclass of claudeproxyd.plugin.setting() fields, which a section may have beside ``kind``"
     )
     authenticates: bool = Attribute(
         "what it makes provides IAuthenticator: with such a section nobody is let in without being asked for a key"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -11,12 +10,12 @@ import msgspec
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def as_object(value: object) -> Mapping[str, Any]:
+def as_object(value: object) -> Mapping[str, object]:
     """Return *value* if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def as_array(value: object) -> list[Any]:
+def as_array(value: object) -> list[object]:
     """Return *value* if it is a JSON array, else an empty one."""
     return value if isinstance(value, list) else []
 

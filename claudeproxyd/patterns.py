@@ -73,7 +73,7 @@ class Pattern:
             after = self._one(items.state, item, after, flags)
         return after
 
-    def _one(self, parser_state: Any, item: Any, after: int, flags: int) -> int:
+    def _one(self, parser_state: object, item: Any, after: int, flags: int) -> int:
         what, how = item
         if what in _CHARACTERS or what is _constants.AT:
             test = _compiler.compile(_parser.SubPattern(parser_state, [item]), flags & ~re.DEBUG)

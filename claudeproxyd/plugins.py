@@ -78,12 +78,12 @@ class _Made(Service):
 
     _log = Logger()
 
-    def __init__(self, section: Plugin, thing: Any, services: PluginServices, at: ConfigPath) -> None:
+    def __init__(self, section: Plugin, thing: object, services: PluginServices, at: ConfigPath) -> None:
         self.section = section
         self.thing = thing
         self.services = services
         self.at = at
-        self._closed: Deferred[Any] | None = None
+        self._closed: Deferred[list[None]] | None = None
 
     def startService(self) -> None:
         """Start it. Raises ConfigError with its place."""
@@ -187,7 +187,7 @@ class Plugins:
         successor._steps_before = [each for each in steps if each.is_used]
         gone = [made for made in self._made if made not in successor._made]
         successor._gone = [*self._gone, *gone] if successor._steps_before else []
-        idle: Deferred[Any] = DeferredList([each.idle() for each in steps])
+        idle: Deferred[list[tuple[bool, None]]] = DeferredList([each.idle() for each in steps])
         return idle.addCallback(lambda _: _end(gone))
 
     def reopen(self) -> None:
@@ -202,7 +202,7 @@ class Plugins:
             await made.close()
 
 
-def _end(gone: Sequence[_Made]) -> Deferred[Any]:
+def _end(gone: Sequence[_Made]) -> Deferred[list[None]]:
     return gatherResults([Deferred.fromCoroutine(made.end()) for made in gone])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, is_dataclass
-from typing import Any, cast
+from typing import cast
 
 from claudeproxyd.config.reading import default_of, describe, hints_of, members_of, settings_of
 from claudeproxyd.config.schema import (
@@ -207,7 +207,7 @@ What a provider of one kind may say beside the settings of all providers. Anothe
 is empty. A [plugin](architecture.md#another-kind-of-provider) may bring more kinds.
 """
 
-_BEFORE_KINDS: tuple[tuple[str, type[Any]], ...] = (
+_BEFORE_KINDS: tuple[tuple[str, type[object]], ...] = (
     ("[server]", Server),
     ("[[clients]]", Client),
     ("[[providers]]", Provider),
@@ -217,7 +217,7 @@ _BEFORE_KINDS: tuple[tuple[str, type[Any]], ...] = (
     ("tls, of a provider", Tls),
     ("[[providers.rules]]", Rule),
 )
-_AFTER_KINDS: tuple[tuple[str, type[Any]], ...] = (
+_AFTER_KINDS: tuple[tuple[str, type[object]], ...] = (
     ("[[models]]", Model),
     ("routes, of a model", RouteTo),
     ("[[plugins]]", Plugin),
@@ -238,7 +238,7 @@ def reference(makers: Sequence[IExecutorMaker]) -> str:
     return "\n".join([*parts, _TAIL.replace("{environment}", "\n".join(_environment(makers)))])
 
 
-def _section(title: str, section: type[Any], level: str = "###") -> str:
+def _section(title: str, section: type[object], level: str = "###") -> str:
     heading = f"{level} `{title}`" if title.startswith("[") else f"{level} {title}"
     return "\n".join([heading, "", _about(section), "", *_table(section), ""])
 
@@ -261,12 +261,12 @@ def _kind(maker: IExecutorMaker) -> Iterator[str]:
 
 def _tables_of_kinds(makers: Sequence[IExecutorMaker]) -> list[str]:
     """Return the sections for tables that stand in the kinds' own settings, each once."""
-    titles: dict[type[Any], str] = {}
+    titles: dict[type[object], str] = {}
     for maker in makers:
         for whose, section in (("a provider", maker.settings), ("a credential", maker.credential_settings)):
             for name, hint in hints_of(section).items():
                 for member in filter(is_dataclass, members_of(hint)):
-                    titles[cast(type[Any], member)] = f"{name}, of {whose}"
+                    titles[cast(type[object], member)] = f"{name}, of {whose}"
     return [_section(title, section, "####") for section, title in titles.items()]
 
 
@@ -279,12 +279,12 @@ def _environment(makers: Sequence[IExecutorMaker]) -> Iterator[str]:
             yield f"| `{name}` | `{maker.kind}` | {variables} |"
 
 
-def _about(section: type[Any]) -> str:
+def _about(section: type[object]) -> str:
     _, _, about = (section.__doc__ or "").partition(": ")
     return _sentence(about)
 
 
-def _table(section: type[Any]) -> Iterator[str]:
+def _table(section: type[object]) -> Iterator[str]:
     yield "| setting | type | default | what for |"
     yield "|---|---|---|---|"
     hints = hints_of(section)
@@ -299,14 +299,14 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _type(hint: Any, each: Field[Any]) -> str:
+def _type(hint: object, each: Field[object]) -> str:
     if choices := [f"`{choice}`" for choice in each.metadata["choices"] if choice]:
         return ", ".join(choices)
     least = each.metadata.get("least")
     return describe(hint) + (f" from {least} up" if hint in (int, float) and least else "")
 
 
-def _default(each: Field[Any]) -> str:
+def _default(each: Field[object]) -> str:
     default = default_of(each)
     if default is MISSING:
         return "**required**"
@@ -315,7 +315,7 @@ def _default(each: Field[Any]) -> str:
     return f"`{_toml(default)}`"
 
 
-def _toml(value: Any) -> str:
+def _toml(value: object) -> str:
     """Return a default as TOML."""
     if isinstance(value, bool):
         return str(value).lower()

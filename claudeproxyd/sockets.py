@@ -28,23 +28,23 @@ class Outbox:
         self._reactor = reactor
         self._waiting: dict[Any, None] = {}
 
-    def adopt(self, transport: Any) -> None:
+    def adopt(self, transport: object) -> None:
         """Send for *transport*, or for the socket below it, from now on."""
         below = innermost(transport)
         if isinstance(below, Connection):
             below.reactor = cast(IReactorFDSet, self)
 
-    def addWriter(self, writer: Any) -> None:
+    def addWriter(self, writer: object) -> None:
         """See :class:`~twisted.internet.interfaces.IReactorFDSet`."""
         if not self._waiting:
             self._reactor.callLater(0, self._send)
         self._waiting[writer] = None
 
-    def removeWriter(self, writer: Any) -> None:
+    def removeWriter(self, writer: object) -> None:
         """The same."""
         self._reactor.removeWriter(writer)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._reactor, name)
 
     def _send(self) -> None:
@@ -62,14 +62,14 @@ class Outbox:
                 self._reactor.addWriter(writer)
 
 
-def innermost(transport: Any) -> Any:
+def innermost(transport: object) -> object:
     """The transport below what wraps *transport*: TLS is such a wrapper."""
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     return transport
 
 
-def unsent(transport: Any) -> int:
+def unsent(transport: object) -> int:
     """Bytes that wait in Twisted for the socket below *transport*, TLS or not; 0 where there is no such socket.
 
     ``_tempDataLen`` is private; tests/test_sockets.py pins it.

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import cache
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd import plugin, testing
 from claudeproxyd.executors.kinds import BUILT_IN
 
 PACKAGE = Path(__file__).parents[1] / "claudeproxyd"
+DOCS = PACKAGE.parent / "docs"
 
 #: From the ground up. A part imports from itself and from lower floors, never sideways or upwards. The ground floor is
 #: one part: small modules of words that everybody uses.
@@ -41,6 +45,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("reloads",),
     ("daemon",),
     ("tap",),
+    # What third parties import: it may name everything, and nothing here may name it.
+    ("plugin",),
+    ("testing",),
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 GROUND = FLOORS[0]
@@ -56,14 +63,33 @@ PURE = (
     "upstream.parser",
 )
 
+#: Modules that know each other, if only for types: a factory and its protocol, a gate and its phases, a channel and its
+#: requests, the parts of one scope. This list may only get shorter.
+CIRCLES = {
+    frozenset({"web.channel", "web.request"}),
+    frozenset({"upstream.client", "upstream.connection"}),
+    frozenset(
+        {"pool.gate", "pool.phases", *(f"pool.phases.{p}" for p in ("down", "free", "limited", "paced", "testing"))}
+    ),
+    frozenset(
+        f"pool.{p}" for p in ("forecast", "model_credentials", "predicted_resets", "provider_credentials", "scopes")
+    ),
+}
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
+#: How often ``Any`` may stand in the code, imports apart. This number may only fall.
+MAX_ANY = 150
+
+
+@cache
+def modules() -> Sequence[tuple[str, ast.Module]]:
     """Each module's dotted name below the package, and its syntax."""
+    found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         name = ".".join(part for part in parts if part != "__init__")
         if name:
-            yield name, ast.parse(path.read_text("utf-8"), str(path))
+            found.append((name, ast.parse(path.read_text("utf-8"), str(path))))
+    return found
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
@@ -89,6 +115,17 @@ def may_import(module: str, imported: str) -> bool:
     return here == there or {here, there} <= set(GROUND) or FLOOR[there] < FLOOR[here]
 
 
+def reachable(name: str, ties: Mapping[str, Set[str]]) -> set[str]:
+    """Every module that *name* imports, and that these import."""
+    found: set[str] = set()
+    ahead = [name]
+    while ahead:
+        new = ties[ahead.pop()] - found
+        found |= new
+        ahead += new
+    return found
+
+
 class Floors(SynchronousTestCase):
     """The house stands on its floors."""
 
@@ -106,6 +143,21 @@ class Floors(SynchronousTestCase):
             if imported.startswith("claudeproxyd.") and not may_import(name, imported.removeprefix("claudeproxyd."))
         ]
         self.assertEqual(wrong, [])
+
+    def test_circles(self) -> None:
+        """No modules import each other, by whatever way round, but for those that are listed."""
+        trees = {name: tree for name, tree in modules() if name != "interfaces"}
+        ties: dict[str, set[str]] = {}
+        for name, tree in trees.items():
+            named = {imported.removeprefix("claudeproxyd.") for imported in imports(tree)}
+            ties[name] = (named | {imported.rpartition(".")[0] for imported in named}) & trees.keys() - {name}
+        reached = {name: reachable(name, ties) for name in ties}
+        circles = {
+            frozenset(other for other in reached[name] if name in reached[other])
+            for name in ties
+            if name in reached[name]
+        }
+        self.assertEqual(circles, CIRCLES)
 
     def test_interfaces_import_nothing_at_run_time(self) -> None:
         """The seams depend on nobody: what they name of upper floors is under TYPE_CHECKING."""
@@ -195,3 +247,87 @@ class Names(SynchronousTestCase):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
         )
         self.assertEqual([name for name, number in names.items() if number > 1], [])
+
+
+class Types(SynchronousTestCase):
+    """What has a type says so."""
+
+    def test_any_grows_rarer(self) -> None:
+        """``Any`` turns the type checker off; there is no more of it than there was."""
+        users = Counter(
+            name
+            for name, tree in modules()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Name) and node.id == "Any"
+        )
+        self.assertLessEqual(users.total(), MAX_ANY, users.most_common(10))
+
+
+#: Private attributes that are reached for, all of them Twisted's. This list may only get shorter.
+REACHED = {("sockets", "_tempDataLen")}
+
+
+def is_private(name: str) -> bool:
+    """Whether a name begins with one underscore."""
+    return name.startswith("_") and not name.startswith("__")
+
+
+def is_own(node: ast.Attribute) -> bool:
+    """Whether an attribute is one of ``self`` or ``cls``: a base class may be from another module."""
+    return isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+
+
+def defined(tree: ast.Module) -> set[str]:
+    """The private names that a module gives to attributes, methods and fields of its own classes."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_own(node) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return names
+
+
+class PublicFace(SynchronousTestCase):
+    """Third parties build on two modules, and those who work here may move all else."""
+
+    def test_private_names_stay_in_their_module(self) -> None:
+        """No module imports a name or a module of another that begins with an underscore."""
+        wrong = [
+            f"{name} imports {imported}"
+            for name, tree in modules()
+            for imported in imports(tree)
+            if imported.startswith("claudeproxyd.") and any(part.startswith("_") for part in imported.split("."))
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_private_attributes_stay_in_their_module(self) -> None:
+        """Nobody reaches into an object of another module for a name that begins with an underscore."""
+        reached = {
+            (name, node.attr)
+            for name, tree in modules()
+            for own in (defined(tree),)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and is_private(node.attr) and not is_own(node) and node.attr not in own
+        }
+        self.assertEqual(reached, REACHED)
+
+    def test_docs_import_the_public_face_alone(self) -> None:
+        """Every example on a page for developers works with what is stable."""
+        public = {module.__name__: set(module.__all__) for module in (plugin, testing)}
+        wrong = [
+            f"{page.name}: {imported}"
+            for page in sorted(DOCS.rglob("*.md"))
+            for code in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+            for imported in imports(ast.parse(code))
+            if imported.startswith("claudeproxyd")
+            and imported.rpartition(".")[2] not in public.get(imported.rpartition(".")[0], ())
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_what_is_public_is_imported_from_where_it_is(self) -> None:
+        """All that :mod:`claudeproxyd.plugin` imports is in its ``__all__``, and nothing else is."""
+        imported = {name.rpartition(".")[2] for name in imports(dict(modules())["plugin"])} - {"annotations"}
+        self.assertEqual(imported, set(plugin.__all__))

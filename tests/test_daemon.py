@@ -26,7 +26,7 @@ from claudeproxyd import graph
 from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.observe.scrub import redact
 from claudeproxyd.tap import Options, makeService
-from tests.upstream.fakes import Wire
+from claudeproxyd.testing import MemoryConnection
 from tests.web.support import Connection, Reply, get, post
 
 BASE = """
@@ -121,15 +121,15 @@ class DaemonTestCase(SynchronousTestCase):
         connection.send(post(body=body))
         return connection
 
-    def accept(self) -> Wire:
+    def accept(self) -> MemoryConnection:
         """An upstream takes the oldest connection that is being made to it."""
         _, _, factory, _, _ = self.reactor.tcpClients.pop(0)
-        wire = Wire(self.reactor)
+        wire = MemoryConnection(self.reactor)
         wire.protocol = factory.buildProtocol(None)
         wire.protocol.makeConnection(wire)
         return wire
 
-    def used(self, model: str) -> Wire:
+    def used(self, model: str) -> MemoryConnection:
         """A connection to an upstream that has served a request."""
         connection = self.ask(model)
         wire = self.accept()
@@ -139,7 +139,7 @@ class DaemonTestCase(SynchronousTestCase):
         wire.clear()
         return wire
 
-    def streaming(self) -> tuple[Connection, Wire]:
+    def streaming(self) -> tuple[Connection, MemoryConnection]:
         """A stream whose first content is out."""
         connection = self.ask(stream=True)
         wire = self.accept()
@@ -695,7 +695,9 @@ class Stopping(DaemonTestCase):
     def test_drain_is_over(self) -> None:
         """After ``drain`` seconds what still runs is ended with a word, its upstream at once."""
         connection, wire = self.streaming()
-        stopped = self.stop()
+        with capturedLogs() as logs:
+            stopped = self.stop()
+        self.assertIn("draining: 1 connections, for up to 30 s", [formatEvent(event) for event in logs])
         self.reactor.pump([10.0, 10.0, 9.9])
         self.assertFalse(wire.aborted)
         self.reactor.advance(0.1)

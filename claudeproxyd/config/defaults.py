@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, replace
-from typing import Any
 
 from claudeproxyd.config.homes import has_home
 from claudeproxyd.config.reading import default_of, settings_of
@@ -46,7 +45,7 @@ def _completed(provider: Provider, makers: Mapping[str, IExecutorMaker]) -> Prov
     return replace(provider, base_url=base_url, credentials=credentials, tls=tls)
 
 
-def _has_defaults(section: type[Any]) -> bool:
+def _has_defaults(section: type[object]) -> bool:
     return all(default_of(each) is not MISSING for each in settings_of(section))
 
 

@@ -18,7 +18,7 @@ from claudeproxyd.config.secret import Secret
 from claudeproxyd.interfaces import IExecutorMaker, IPluginMaker
 
 _BIGGEST = 2**63 - 1
-_OF_KIND: Mapping[type[Any], str] = {
+_OF_KIND: Mapping[type[object], str] = {
     Provider: "settings",
     CredentialSection: "credential_settings",
     Plugin: "settings",
@@ -50,12 +50,14 @@ class Reader:
         self._told: set[str] = set()
         """Files that a warning was given about already: everyone may read them."""
 
-    def table(self, section: type[Any], tree: Mapping[str, Any], at: ConfigPath, maker: _AnyMaker | None = None) -> Any:
+    def table(
+        self, section: type[object], tree: Mapping[str, object], at: ConfigPath, maker: _AnyMaker | None = None
+    ) -> object:
         """Return an instance of the dataclass *section*; *maker* is that of the provider around it, if there is one."""
         if section in (Provider, Plugin):
             kind = tree.get("kind")
             maker = self._makers[section].get(kind) if isinstance(kind, str) else None
-        own: type[Any] | None = getattr(maker, _OF_KIND[section]) if maker and section in _OF_KIND else None
+        own: type[object] | None = getattr(maker, _OF_KIND[section]) if maker and section in _OF_KIND else None
         self._check_names(section, own, tree, at, maker)
         values = self._members(section, tree, at, maker)
         if own is not None:
@@ -65,11 +67,11 @@ class Reader:
         return section(**values)
 
     def _members(
-        self, section: type[Any], tree: Mapping[str, Any], at: ConfigPath, maker: _AnyMaker | None
-    ) -> dict[str, Any]:
+        self, section: type[object], tree: Mapping[str, object], at: ConfigPath, maker: _AnyMaker | None
+    ) -> dict[str, object]:
         """Return the settings of *section* that *tree* has, and a blank for each that is missing without a default."""
         hints = hints_of(section)
-        values: dict[str, Any] = {}
+        values: dict[str, object] = {}
         for each in settings_of(section):
             name = each.name
             if name in tree:
@@ -81,9 +83,9 @@ class Reader:
 
     def _check_names(
         self,
-        section: type[Any],
-        own: type[Any] | None,
-        tree: Mapping[str, Any],
+        section: type[object],
+        own: type[object] | None,
+        tree: Mapping[str, object],
         at: ConfigPath,
         maker: _AnyMaker | None,
     ) -> None:
@@ -106,7 +108,7 @@ class Reader:
         if len(unknown) > SHOWN:
             self._diagnostics.error(at, f"{len(unknown) - SHOWN} more are no settings here")
 
-    def _kinds_with(self, section: type[Any], key: str) -> list[str]:
+    def _kinds_with(self, section: type[object], key: str) -> list[str]:
         """Return the kinds that have a setting of that name in *section*."""
         member = _OF_KIND.get(section)
         return [
@@ -117,12 +119,12 @@ class Reader:
 
     def value(
         self,
-        hint: Any,
-        raw: Any,
+        hint: object,
+        raw: object,
         at: ConfigPath,
-        metadata: Mapping[str, Any],
+        metadata: Mapping[str, object],
         maker: _AnyMaker | None = None,
-    ) -> Any:
+    ) -> object:
         """Return *raw* as *hint* wants it; *maker* as in :meth:`table`."""
         members = members_of(hint)
         by_origin = {get_origin(member) or member: member for member in members}
@@ -133,7 +135,7 @@ class Reader:
             _, item = get_args(by_origin[dict])
             return {key: self.value(item, element, at / key, metadata, maker) for key, element in raw.items()}
         if isinstance(raw, dict) and (section := next(filter(is_dataclass, members), None)):
-            return self.table(cast(type[Any], section), raw, at, maker)
+            return self.table(cast(type[object], section), raw, at, maker)
         if isinstance(raw, str) and str in members:
             return self._word(raw, at, metadata)
         if isinstance(raw, (str, dict)) and Secret in members:
@@ -164,7 +166,7 @@ class Reader:
             self._diagnostics.unreadable(at, f"must be at least {least}")
         return number
 
-    def _secret(self, raw: str | Mapping[str, Any], at: ConfigPath, metadata: Mapping[str, Any]) -> Secret:
+    def _secret(self, raw: str | Mapping[str, object], at: ConfigPath, metadata: Mapping[str, Any]) -> Secret:
         try:
             secret, warning = resolve(raw, self._environ, at.source.directory, metadata.get("digest", False))
         except BadSecret as problem:
@@ -179,23 +181,23 @@ class Reader:
             self._diagnostics.warn(ConfigPath(source), message, "chmod o-r")
         return secret
 
-    def _unreadable(self, hint: Any, at: ConfigPath, message: str) -> Any:
+    def _unreadable(self, hint: object, at: ConfigPath, message: str) -> object:
         self._diagnostics.unreadable(at, message)
         return self._blank(hint, at)
 
-    def _blank(self, hint: Any, at: ConfigPath) -> Any:
+    def _blank(self, hint: object, at: ConfigPath) -> object:
         """Return a value of the right type to go on with; *at* has its error already."""
         first = members_of(hint)[0]
         if is_dataclass(first):
-            return self.table(cast(type[Any], first), {}, at)
+            return self.table(cast(type[object], first), {}, at)
         return Secret("") if first is Secret else (get_origin(first) or first)()
 
 
-_hints: dict[type[Any], dict[str, Any]] = {}
-_settings: dict[type[Any], Sequence[Field[Any]]] = {}
+_hints: dict[type[object], dict[str, object]] = {}
+_settings: dict[type[object], Sequence[Field[object]]] = {}
 
 
-def hints_of(section: type[Any]) -> dict[str, Any]:
+def hints_of(section: type[object]) -> dict[str, object]:
     """Return the types of a section's settings, those of its bases included.
 
     Each is looked up in its module, outside the class, where a setting named ``list`` hides nothing.
@@ -208,24 +210,24 @@ def hints_of(section: type[Any]) -> dict[str, Any]:
     return _hints[section]
 
 
-def settings_of(section: type[Any]) -> Sequence[Field[Any]]:
+def settings_of(section: type[Any]) -> Sequence[Field[object]]:
     """Return the settings of a section: its fields without what its kind reads of the same table."""
     if section not in _settings:
         _settings[section] = tuple(each for each in fields(section) if "doc" in each.metadata)
     return _settings[section]
 
 
-def members_of(hint: Any) -> tuple[Any, ...]:
+def members_of(hint: object) -> tuple[Any, ...]:
     """Return the types that a hint allows."""
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
-def default_of(field: Field[Any]) -> Any:
+def default_of(field: Field[object]) -> object:
     """Return a setting's default; ``MISSING`` where it must be given."""
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-def describe(hint: Any) -> str:
+def describe(hint: object) -> str:
     """Return a type in an operator's words."""
     return " or ".join(_describe_member(member) for member in members_of(hint) if member is not NoneType)
 
@@ -241,7 +243,7 @@ def _describe_member(member: Any) -> str:
     return _NAMES.get(member, "a table")
 
 
-def _describe_raw(raw: Any) -> str:
+def _describe_raw(raw: object) -> str:
     if isinstance(raw, list):
         return "a list"
     if isinstance(raw, dict):
@@ -249,7 +251,7 @@ def _describe_raw(raw: Any) -> str:
     return _NAMES.get(type(raw), "a date or time")
 
 
-def _says_nothing(raw: Any) -> bool:
+def _says_nothing(raw: object) -> bool:
     """Whether *raw* is empty, all that is in it included: the default of most settings, written down."""
     return all(map(_says_nothing, raw.values())) if isinstance(raw, dict) else raw in ("", [], False, 0)
 

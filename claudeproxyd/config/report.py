@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
-from typing import Any
 
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.reading import default_of, settings_of
@@ -90,7 +89,7 @@ def _credential(credential: CredentialSection) -> str:
     return text + (f", weight {credential.weight}" if credential.weight != 1 else "")
 
 
-def _own(section: Any, above: str = "") -> Iterator[str]:
+def _own(section: object, above: str = "") -> Iterator[str]:
     """Yield the kind's own settings that are not the default; *above* is the name of the table around."""
     for each in settings_of(type(section)):
         value = getattr(section, each.name)

@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from claudeproxyd.config.homes import expanded
 from claudeproxyd.config.ordinary import LARGEST_SECRET, NotOrdinary, read_ordinary
@@ -32,7 +31,7 @@ class BadSecret(Exception):
 
 
 def resolve(
-    raw: str | Mapping[str, Any], environ: Mapping[str, str], directory: str, digest: bool
+    raw: str | Mapping[str, object], environ: Mapping[str, str], directory: str, digest: bool
 ) -> tuple[Secret, Warned]:
     """Return the secret that *raw* stands for, and a warning. Raises :class:`BadSecret`.
 

@@ -34,7 +34,7 @@ class Maker:
     environment_doc: tuple[str, str] | None = None
     is_fallback: bool = False
 
-    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, Any] | None:
+    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, object] | None:
         """Make nothing of it."""
         return None
 
@@ -51,6 +51,6 @@ class Maker:
         raise NotImplementedError(self.kind)
 
 
-def provider(name: str, base_url: str = "", **credential: object) -> Mapping[str, Any]:
+def provider(name: str, base_url: str = "", **credential: object) -> Mapping[str, object]:
     """Return the table of a provider with one credential, for ``from_environment``."""
     return {"name": name, "base_url": base_url, "credentials": [{"name": "environment", **credential}]}

@@ -23,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 _UNWRITTEN = ("signature", "citations")
 
 #: The blocks that grow by deltas of their own, as they begin.
-_STARTS: Mapping[str, Mapping[str, Any]] = {
+_STARTS: Mapping[str, Mapping[str, object]] = {
     "text": {"type": "text", "text": ""},
     "thinking": {"type": "thinking", "thinking": "", "signature": ""},
 }
@@ -93,7 +93,7 @@ class BlockSequence:
         self.append(block)
         return block
 
-    def add(self, block: Block, kind: str, value: Any) -> None:
+    def add(self, block: Block, kind: str, value: object) -> None:
         """Add a delta to a block. Nothing is added to one that is complete."""
         if block.complete or self.stopped:
             return
@@ -141,7 +141,7 @@ class BlockSequence:
         for kind, value in deltas:
             self._show(block, kind, value)
 
-    def _buffer(self, block: Block, kind: str, value: Any, size: int) -> None:
+    def _buffer(self, block: Block, kind: str, value: object, size: int) -> None:
         block.deltas.append((kind, value))
         block.buffered += size
         self._buffered += size

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -117,7 +117,7 @@ class BlockMachine:
         self._blocks.add(block, "signature", signature)
         self._blocks.complete(block)
 
-    def citation(self, citation: Mapping[str, Any]) -> None:
+    def citation(self, citation: Mapping[str, object]) -> None:
         """Add a source to the text block that is open, or else to the one that now begins; a block needs some text."""
         self._blocks.add(self._current("text"), "citations", citation)
 
@@ -158,7 +158,7 @@ class BlockMachine:
         self.tool_end(id)
         return id
 
-    def block(self, block: Mapping[str, Any]) -> None:
+    def block(self, block: Mapping[str, object]) -> None:
         """Add a block that comes whole: redacted_thinking, server_tool_use, web_search_tool_result …
 
         Raises ValueError for text, thinking and tool_use, which have methods of their own.
@@ -184,7 +184,7 @@ class BlockMachine:
         self.block({"type": "server_tool_use", "id": id, "name": "web_search", "input": input})
         return id
 
-    def web_results(self, id: str, results: Sequence[Mapping[str, Any]]) -> None:
+    def web_results(self, id: str, results: Sequence[Mapping[str, object]]) -> None:
         """Add what a search has found."""
         self.block({"type": "web_search_tool_result", "tool_use_id": id, "content": results})
 
@@ -192,7 +192,7 @@ class BlockMachine:
         """Give a sign of life; none ahead of the first content event, none after the end."""
         self._output.ping()
 
-    def finish(self, stop_reason: str, stop_details: Mapping[str, Any] | None = None) -> None:
+    def finish(self, stop_reason: str, stop_details: Mapping[str, object] | None = None) -> None:
         """End the answer; a stop sequence that was met goes before the upstream's own *stop_reason*.
 
         ``end_turn`` becomes ``tool_use`` where tools were called, and the reverse: by it clients run the calls.
@@ -211,7 +211,7 @@ class BlockMachine:
         self._head.start()
         self.estimate_usage()
         self.stop_reason = stop_reason
-        delta: dict[str, Any] = {"stop_reason": stop_reason, "stop_sequence": blocks.watch and blocks.watch.met}
+        delta: dict[str, object] = {"stop_reason": stop_reason, "stop_sequence": blocks.watch and blocks.watch.met}
         if stop_details is not None:
             delta["stop_details"] = stop_details
         self._output.finish(delta, usage_members(self.usage, blocks.searches))

@@ -92,7 +92,7 @@ def _by_bytes(body: bytes) -> int:
     return max(1, IMAGE_TOKENS * pictures + _tokens(size))
 
 
-def _measure(root: Any) -> tuple[int, int]:
+def _measure(root: object) -> tuple[int, int]:
     """Return the bytes of text below *root*, and the tokens of the pictures and documents there.
 
     Walks with a stack of its own: a client may nest more deeply than Python calls.
@@ -124,7 +124,7 @@ def _measure(root: Any) -> tuple[int, int]:
     return size, tokens
 
 
-def _is_opaque(source: Any) -> bool:
+def _is_opaque(source: object) -> bool:
     """Whether a document's source is a file, and not text or blocks that can be read here."""
     return isinstance(source, dict) and source.get("type") in ("base64", "url", "file")
 

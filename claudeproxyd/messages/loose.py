@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import msgspec
 
@@ -16,7 +16,7 @@ _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 LARGE_BYTES = 262_144
 """Bytes of an object that it takes long to take apart."""
 #: By how they begin.
-_EMPTY: dict[int, Any] = {ord("{"): {}, ord("["): []}
+_EMPTY: dict[int, object] = {ord("{"): {}, ord("["): []}
 
 #: Escapes that are looked at: each takes a fraction of a microsecond, and a client may send millions.
 _MAX_ESCAPES = 500_000
@@ -27,7 +27,7 @@ _ESCAPES = re.compile(
 )
 
 
-def read_object(data: bytes) -> dict[str, Any] | None:
+def read_object(data: bytes) -> dict[str, object] | None:
     """Return the JSON object that *data* is, or None. Pure; for answers that are passed on as they are.
 
     Where msgspec is strict the last word is the standard library's, as clients' parsers are no stricter: a byte order
@@ -48,7 +48,7 @@ def read_object(data: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _read_large(data: bytes) -> dict[str, Any] | None:
+def _read_large(data: bytes) -> dict[str, object] | None:
     try:
         members = _split(data)
     except UNREADABLE:

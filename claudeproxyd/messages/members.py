@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Any
 
 import cffi
 import msgspec
@@ -20,7 +19,7 @@ class _Name:
 
     __slots__ = ("name",)
 
-    def __init__(self, _: Any, name: str) -> None:
+    def __init__(self, _: object, name: str) -> None:
         self.name = name
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from claudeproxyd.messages.usage import Usage, usage_members
 
@@ -32,7 +32,7 @@ class MessageHead:
             return
         self._started = True
         self.estimate_input()
-        message: dict[str, Any] = {
+        message: dict[str, object] = {
             "id": self._id,
             "type": "message",
             "role": "assistant",

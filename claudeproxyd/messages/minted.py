@@ -95,7 +95,7 @@ def _without_citations(block: bytes, citations: list[msgspec.Raw]) -> bytes:
 
 def _text(text: str, block: _Block) -> bytes:
     """Return a text block, at which the prompt is cached if it was at *block*."""
-    made: dict[str, Any] = {"type": "text", "text": text}
+    made: dict[str, object] = {"type": "text", "text": text}
     if block.cache_control is not msgspec.UNSET:
         made["cache_control"] = block.cache_control
     return msgspec.json.encode(made)
@@ -108,7 +108,7 @@ def _asked(block: _Block) -> str:
     return f"[Called {block.name or 'a tool'}: {msgspec.json.encode(block.input).decode()}]"
 
 
-def _found(content: Any) -> str:
+def _found(content: object) -> str:
     """Return the titles and URLs that a search has found; of several searches one has them all."""
     if isinstance(content, dict):
         return f"[The search failed: {content.get('error_code', 'unknown error')}]"

@@ -34,13 +34,13 @@ _MEMBERS = {
 class MessageOutput(Protocol):
     """Takes the events of one message."""
 
-    def start(self, message: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
+    def start(self, message: Mapping[str, object], usage: Mapping[str, object]) -> None:
         """Begin the message; *message* has all its members but the usage, those that come later empty."""
 
-    def open(self, start: Mapping[str, Any]) -> None:
+    def open(self, start: Mapping[str, object]) -> None:
         """Begin the next block, as content_block_start has it."""
 
-    def delta(self, kind: str, value: Any) -> int:
+    def delta(self, kind: str, value: object) -> int:
         """Add to the open block. Return how many bytes of JSON *value* is."""
 
     def close(self) -> None:
@@ -49,7 +49,7 @@ class MessageOutput(Protocol):
     def ping(self) -> None:
         """Give a sign of life, if a client may see one now."""
 
-    def finish(self, delta: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
+    def finish(self, delta: Mapping[str, object], usage: Mapping[str, object]) -> None:
         """End the message; *delta* has why."""
 
     def flush(self) -> Batch:
@@ -74,17 +74,17 @@ class FrameWriter:
         self._prefixes: dict[str, bytes] = {}
         """The bytes of a delta up to its value, by its kind; of the open block."""
 
-    def start(self, message: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
+    def start(self, message: Mapping[str, object], usage: Mapping[str, object]) -> None:
         """Write ``message_start``."""
         self._frame(b"message_start", {"message": {**message, "usage": usage}})
 
-    def open(self, start: Mapping[str, Any]) -> None:
+    def open(self, start: Mapping[str, object]) -> None:
         """Write ``content_block_start``, with the next index."""
         self._index += 1
         self._prefixes.clear()
         self._frame(b"content_block_start", {"index": self._index, "content_block": start})
 
-    def delta(self, kind: str, value: Any) -> int:
+    def delta(self, kind: str, value: object) -> int:
         """Write ``content_block_delta``."""
         prefix = self._prefixes.get(kind)
         if prefix is None:
@@ -104,7 +104,7 @@ class FrameWriter:
         if self._had_content and not self._ended:
             self._frames.append(_PING)
 
-    def finish(self, delta: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
+    def finish(self, delta: Mapping[str, object], usage: Mapping[str, object]) -> None:
         """Write ``message_delta`` and ``message_stop``."""
         self._frame(b"message_delta", {"delta": delta, "usage": usage})
         self._frame(b"message_stop", {})
@@ -121,7 +121,7 @@ class FrameWriter:
         """Raise RuntimeError: a stream needs no memory."""
         raise RuntimeError("a stream keeps no message")
 
-    def _frame(self, name: bytes, members: dict[str, Any]) -> None:
+    def _frame(self, name: bytes, members: dict[str, object]) -> None:
         data = _encode({"type": name.decode(), **members})
         self._frames.append(b"event: %b\ndata: %b\n\n" % (name, data))
 
@@ -132,24 +132,24 @@ class MessageCollector:
     __slots__ = ("_block", "_content", "_deltas", "_ended", "_message")
 
     def __init__(self) -> None:
-        self._message: dict[str, Any] = {}
-        self._content: list[dict[str, Any]] = []
+        self._message: dict[str, object] = {}
+        self._content: list[dict[str, object]] = []
         """The blocks that are closed."""
-        self._block: dict[str, Any] = {}
+        self._block: dict[str, object] = {}
         self._deltas: dict[str, list[Any]] = {}
         """Of the open block, by kind."""
         self._ended = False
 
-    def start(self, message: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
+    def start(self, message: Mapping[str, object], usage: Mapping[str, object]) -> None:
         """Keep *message*; the usage is known better at the end."""
         self._message = dict(message)
 
-    def open(self, start: Mapping[str, Any]) -> None:
+    def open(self, start: Mapping[str, object]) -> None:
         """Begin the next block."""
         self._block = dict(start)
         self._deltas = {}
 
-    def delta(self, kind: str, value: Any) -> int:
+    def delta(self, kind: str, value: object) -> int:
         """Keep the delta."""
         self._deltas.setdefault(kind, []).append(value)
         return len(_encode(value))
@@ -171,7 +171,7 @@ class MessageCollector:
     def ping(self) -> None:
         """Do nothing: nobody waits for frames."""
 
-    def finish(self, delta: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
+    def finish(self, delta: Mapping[str, object], usage: Mapping[str, object]) -> None:
         """Complete the message."""
         self._message |= {"content": self._content, **delta, "usage": usage}
         self._ended = True

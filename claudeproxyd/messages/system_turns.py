@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
-from typing import Any
 
 import msgspec
 
@@ -111,7 +110,7 @@ def _splices(request: _Request, body: bytes) -> list[Splice]:
     return splices + without_elements(places, gone)
 
 
-def _blocks(message: _Message) -> list[dict[str, Any]] | None:
+def _blocks(message: _Message) -> list[dict[str, object]] | None:
     """Return the blocks of the user's turn; None where the message has more than words."""
     blocks = [_Block("text", message.content)] if isinstance(message.content, str) else message.content
     if any(block.type != "text" for block in blocks):
@@ -119,7 +118,7 @@ def _blocks(message: _Message) -> list[dict[str, Any]] | None:
     text = "\n\n".join(block.text for block in blocks if block.text)
     if not text:
         return []
-    made: dict[str, Any] = {"type": "text", "text": f"<system-reminder>\n{text}\n</system-reminder>"}
+    made: dict[str, object] = {"type": "text", "text": f"<system-reminder>\n{text}\n</system-reminder>"}
     marks = [block.cache_control for block in blocks if block.cache_control is not msgspec.UNSET]
     return [{**made, "cache_control": marks[-1]} if marks else made]
 

@@ -138,7 +138,7 @@ def named_in(body: bytes) -> Iterator[str]:
         request = _decode(body)
     except UNREADABLE as e:
         raise ValueError(str(e)) from None
-    waiting: list[Any] = [request.mcp_servers, request.messages]
+    waiting: list[object] = [request.mcp_servers, request.messages]
     while waiting:
         parts = waiting.pop()
         for part in parts if isinstance(parts, list) else (parts,):

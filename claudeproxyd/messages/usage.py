@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 #: No answer takes more: what claims to would spoil every sum that it is added to.
 MAX_TOKENS = 2**31 - 1
 
@@ -77,9 +75,9 @@ def tokens_in(value: object) -> int | None:
     return None
 
 
-def usage_members(usage: Usage, searches: int = 0) -> dict[str, Any]:
+def usage_members(usage: Usage, searches: int = 0) -> dict[str, object]:
     """Return *usage*, and how many web searches there were, in the shape of the API's ``usage``."""
-    members: dict[str, Any] = {
+    members: dict[str, object] = {
         "input_tokens": usage.input or 0,
         "cache_creation_input_tokens": usage.cache_write or 0,
         "cache_read_input_tokens": usage.cache_read or 0,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 
@@ -63,7 +62,7 @@ class StreamWatch:
         """The first thing that was out of the grammar's order, for one line in the log; '' as a rule."""
         self.content = False
         """A content event was seen: what a client has seen of the message can no longer be taken back."""
-        self._id: Any = None
+        self._id: object = None
         """The message's, once it has started."""
         self._open = -1
         self._counted = False
@@ -205,7 +204,7 @@ def _event_of_unknown_shape(name: bytes, data: bytes) -> _Event:
     return _Event(kind, index if isinstance(index, int) else -1)
 
 
-def _large(data: bytes) -> dict[str, Any]:
+def _large(data: bytes) -> dict[str, object]:
     """An event's object, which is not taken apart. Raises ValueError."""
     event = read_object(data)
     if event is None:

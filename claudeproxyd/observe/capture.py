@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from twisted.logger import Logger
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from claudeproxyd.headers import Headers
-    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.exposition import Registry
 
 
 MAX_MEMORY_BYTES = 67_108_864
@@ -71,7 +71,7 @@ class RecordedBody:
             self._parts.append(part)
             self.kept += len(part)
 
-    def plain(self, max_bytes: int) -> dict[str, Any]:
+    def plain(self, max_bytes: int) -> dict[str, object]:
         """For the file: ``text``, or ``base64`` where it is not UTF-8; of each read its millisecond and size."""
         data = scrub_bytes(b"".join(self._parts), _rest)
         cut = self.kept < self._size or len(data) > max_bytes
@@ -87,7 +87,7 @@ class RecordedBody:
 class Transcript:
     """One request and its answer: the client's with us, or ours with an upstream."""
 
-    def __init__(self, capture: Capture, about: dict[str, Any]) -> None:
+    def __init__(self, capture: Capture, about: dict[str, object]) -> None:
         self._about = about
         self._request: tuple[str, str, Headers] | None = None
         self._answer: tuple[int, Headers] | None = None
@@ -117,7 +117,7 @@ class Transcript:
         """Bytes in memory."""
         return self._sent.kept + self._received.kept
 
-    def plain(self, max_bytes: int) -> dict[str, Any]:
+    def plain(self, max_bytes: int) -> dict[str, object]:
         """For the file."""
         plain = dict(self._about)
         if self._request is not None:
@@ -225,7 +225,7 @@ class Captures:
         self._directory = os.path.expanduser(directory)
         self._keep = keep
 
-    def register(self, metrics: Metrics) -> None:
+    def register(self, metrics: Registry) -> None:
         """Add the metrics of captures."""
         metrics.gauge("claudeproxyd_captures_open", "Captures in memory.", lambda: self._open)
         metrics.gauge("claudeproxyd_captures_held_bytes", "What they hold.", lambda: self.held)

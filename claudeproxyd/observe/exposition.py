@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,19 @@ class Histogram:
 
 Value = float | Histogram
 Read = Callable[[], Value | Mapping[Labels, float] | Mapping[Labels, Histogram] | Iterator[tuple[Labels, float]]]
+
+
+class Registry(Protocol):
+    """Where parts of the daemon register what is read from them when metrics are asked for."""
+
+    def gauge(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
+        """Add a gauge, or several by *labels*."""
+
+    def counter(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
+        """Add a counter, or several by *labels*."""
+
+    def histogram(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
+        """Add a histogram, or several by *labels*."""
 
 
 class MetricFamily(NamedTuple):

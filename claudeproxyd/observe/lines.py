@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.exposition import Registry
 
 Write = Callable[[msgspec.Struct], None]
 """Takes an access entry or a usage record, and gets it written."""
@@ -94,7 +94,7 @@ class LineFile:
         self.dropped = 0
         """Lines lost to a disk that was full or too slow."""
 
-    def register(self, metrics: Metrics) -> None:
+    def register(self, metrics: Registry) -> None:
         """Add the metrics of the file."""
         metrics.gauge("claudeproxyd_log_waiting_bytes", "Lines not yet in the log's file.", lambda: self._size)
         metrics.counter(

@@ -60,7 +60,7 @@ def as_text(event: LogEvent) -> str | None:
 def as_json(event: LogEvent) -> str:
     """An event as one flat object: ts, level, ns, msg, its simple fields, traceback."""
     level = event.get("log_level")
-    line: dict[str, Any] = {
+    line: dict[str, object] = {
         "ts": datetime.fromtimestamp(event.get("log_time", 0.0), UTC).isoformat(timespec="milliseconds"),
         "level": "info" if level is None else level.name,
         "ns": event.get("log_namespace", "-"),
@@ -104,7 +104,7 @@ def observer(out: IO[Any] | Output, form: str = "text", level: str = "info") -> 
     return FilteringLogObserver(FileLogObserver(cast(IO[Any], out), format), [lowest])
 
 
-def for_twistd(options: Mapping[str, Any]) -> IO[Any] | Output | None:
+def for_twistd(options: Mapping[str, object]) -> IO[Any] | Output | None:
     """Where twistd's own observer would write: to ``--logfile``, else to stdout under ``-n``, else to ``twistd.log``.
 
     A file rotates at 1 MB, and :data:`MAX_ROTATED_FILES` pieces of it stay.

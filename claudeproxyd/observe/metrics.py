@@ -141,7 +141,7 @@ class Metrics:
         self._answers = _Table(_Answers, self._named)
         self._attempts = _Table(_Attempts, self._named)
         self._counts = _Table(_Attempts, self._named)
-        """The same to count tokens, which uses none: here are attempts and bytes alone."""
+        """Attempts to count tokens, by the same labels: only attempts and bytes are counted."""
         self._overhead = Histogram(OVERHEAD_BUCKETS)
         self._events = self._client_in = self._client_out = 0
         self._register()

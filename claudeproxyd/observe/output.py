@@ -8,7 +8,7 @@ from collections import deque
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.exposition import Registry
 
 MAX_WAITING_BYTES = 1_048_576
 """Bytes that may wait for a reader; lines beyond are dropped."""
@@ -36,7 +36,7 @@ class Output:
         self.dropped = 0
         """Lines lost."""
 
-    def register(self, metrics: Metrics) -> None:
+    def register(self, metrics: Registry) -> None:
         """Add the metrics of the output."""
         metrics.gauge("claudeproxyd_output_waiting_bytes", "Log not yet taken from stdout.", lambda: self.waiting)
         metrics.counter(

@@ -89,7 +89,7 @@ class Scrubber:
         self._known: list[bytes] = []
         """All of them, those ahead that may hold another."""
         self._by_end: dict[bytes, list[bytes]] = {}
-        """The same by their last bytes."""
+        """The known values by their last bytes."""
         self._shortest = MIN_KEY_BYTES
         """Bytes of the shortest of them."""
 
@@ -98,7 +98,7 @@ class Scrubber:
         self.configure_forms(forms(values))
 
     def configure_forms(self, known: Iterable[bytes]) -> None:
-        """The same of what :func:`forms` has made of them: that takes most of the time, and can be done elsewhere."""
+        """Do as :meth:`configure` with what :func:`forms` made of the values, which takes long and works in threads."""
         self._fetched.update(self._configured)
         self._configured = dict.fromkeys(known)
         self._learn()
@@ -122,12 +122,14 @@ class Scrubber:
             self._by_end.setdefault(known[-MIN_SECRET_BYTES:], []).append(known)
 
     def text(self, text: str) -> str:
-        """*text* with its secrets masked, for operators. Doing it again changes nothing."""
+        """Return *text* with its secrets masked, for operators. Doing it again changes nothing."""
         return self.data(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
 
     def data(self, data: bytes, rest: Callable[[], None] = lambda: None) -> bytes:
-        """The same for bytes in any encoding that holds ASCII. *rest* is called now and then where there is much to
-        do: a thread lets the others run."""
+        """Return *data*, in any encoding that holds ASCII, with its secrets masked.
+
+        *rest* is called now and then where there is much to do: a thread lets the others run.
+        """
         data = self.redacted_data(data)
         lower = data.lower()
         for cue, rule in _NAMES:
@@ -137,14 +139,14 @@ class Scrubber:
         return data
 
     def redacted(self, text: str) -> str:
-        """*text* without what is a secret beyond doubt, for clients."""
+        """Return *text* without what is a secret beyond doubt, for clients."""
         data = text.encode("utf-8", "surrogatepass")
         if len(data) < min(self._shortest, MIN_KEY_BYTES):
             return text
         return self.redacted_data(data).decode("utf-8", "surrogatepass")
 
     def redacted_data(self, data: bytes) -> bytes:
-        """The same for bytes."""
+        """Return *data* without what is a secret beyond doubt, for clients."""
         data = self._without_known(data)
         for cue, rule in _SHAPES:
             if cue in data:
@@ -152,8 +154,10 @@ class Scrubber:
         return data
 
     def redacted_headers(self, headers: Headers) -> Headers:
-        """*headers* without known values. Of every answer: so what is too short for any of them, as most are, costs
-        next to nothing."""
+        """Return *headers* without known values.
+
+        Called for every answer: values that are too short for any of them, as most are, cost next to nothing.
+        """
         shortest = self._shortest
         values = b"\n".join([value for _, value in headers if len(value) >= shortest])
         if not values or self._without_known(values) == values:

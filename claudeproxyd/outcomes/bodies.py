@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -132,7 +132,9 @@ def implied_status(names: Iterable[str]) -> int:
     return next((STATUS_OF_NAME[name] for name in names if name in STATUS_OF_NAME), 0)
 
 
-def _names(whole: Mapping[str, Any], error: Mapping[str, Any], details: list[Mapping[str, Any]]) -> Iterator[Any]:
+def _names(
+    whole: Mapping[str, object], error: Mapping[str, object], details: list[Mapping[str, object]]
+) -> Iterator[object]:
     """The exact ones first."""
     yield as_object(error.get("details")).get("error_code")  # Anthropic
     for detail in details:
@@ -148,13 +150,13 @@ def _names(whole: Mapping[str, Any], error: Mapping[str, Any], details: list[Map
         yield whole["error"]  # OAuth
 
 
-def _message(whole: Mapping[str, Any], error: Mapping[str, Any], nested: Any, family: str) -> str:
+def _message(whole: Mapping[str, object], error: Mapping[str, object], nested: object, family: str) -> str:
     said = (error.get("message"), whole.get("message"), whole.get("Message"), whole.get("error_description"), nested)
     message = next((text for text in said if isinstance(text, str) and text), "")
     return message.removeprefix(_BEDROCK_WRAPPING) if family == Family.BEDROCK else message
 
 
-def _quotas(details: list[Mapping[str, Any]]) -> Iterator[Quota]:
+def _quotas(details: list[Mapping[str, object]]) -> Iterator[Quota]:
     for detail in details:
         for violation in map(as_object, as_array(detail.get("violations"))):
             quota = as_string(violation.get("quotaId"))

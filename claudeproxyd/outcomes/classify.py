@@ -74,7 +74,7 @@ class OperatorRule:
     """An operator's own reading of an upstream's answer. Made by :func:`operator_rule`."""
 
     row: Row
-    """What it comes to; without signs, for a rule has its own."""
+    """The outcome; its own signs are unused."""
     status: int
     """0: any."""
     match: Pattern | None

@@ -12,7 +12,7 @@ from claudeproxyd.pool.phases import Condition
 from claudeproxyd.pool.scopes import PooledCredential, ScopeGate
 
 if TYPE_CHECKING:
-    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.exposition import Registry
 
 #: Labels, of which the first two are provider and credential, and a number.
 Rows = Iterator[tuple[tuple[str, ...], float]]
@@ -71,7 +71,7 @@ class CredentialMetrics:
 
 
 def register(
-    metrics: Metrics, gauges: Mapping[str, Callable[[], int]], credentials: Callable[[], CredentialMetrics]
+    metrics: Registry, gauges: Mapping[str, Callable[[], int]], credentials: Callable[[], CredentialMetrics]
 ) -> None:
     """Let *metrics* read the pool's sizes and each credential's values. Called once, by the pool."""
     metrics.gauge("claudeproxyd_pool_in_flight_attempts", "Attempts under way.", gauges["in_flight"])

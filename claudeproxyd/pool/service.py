@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
@@ -30,7 +30,7 @@ from claudeproxyd.pool.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Pool as Settings
-    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.exposition import Registry
 
 #: Sessions whose affinity is remembered.
 MAX_AFFINITIES = 50_000
@@ -76,7 +76,7 @@ class CredentialPool(Service):
         jitter: Random | None = None,
         provider_limits: Mapping[str, int] | None = None,
         known_models: Callable[[str], bool] = lambda model: True,
-        changed: Callable[[Mapping[str, Any]], None] | None = None,
+        changed: Callable[[Mapping[str, object]], None] | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Begin with *credentials*, all ready. *provider_limits*: attempts at once of each provider.
@@ -86,7 +86,7 @@ class CredentialPool(Service):
         keys to values, None deletes; an IStateStore's ``save`` will do, and it must neither block nor raise.
         """
         self.changed = changed
-        """May be set later: a store is there only once it has been loaded."""
+        """What takes changes, as :meth:`__init__` says; None while no store is open. Set by the state service."""
         self._clock = clock
         self._wall_clock = wall_clock
         self._jitter = jitter or Random()
@@ -377,7 +377,7 @@ class CredentialPool(Service):
         """See the interface. Entries are made as they are read: read many in slices."""
         return Snapshot(self._messages, self._counts, self._clock.seconds())
 
-    def queued(self) -> Sequence[Mapping[str, Any]]:
+    def queued(self) -> Sequence[Mapping[str, object]]:
         """See the interface."""
         now = self._clock.seconds()
         entries = []
@@ -414,7 +414,7 @@ class CredentialPool(Service):
             "deadlines": lambda: messages.timers() + counts.timers() + len(self._deadlines),
         }
 
-    def register(self, metrics: Metrics) -> None:
+    def register(self, metrics: Registry) -> None:
         """Register the metrics of the pool and of each credential."""
         register(metrics, self._sizes(), lambda: CredentialMetrics(self._messages, self._clock.seconds()))
 
@@ -424,7 +424,7 @@ class CredentialPool(Service):
         """Return the wall clock less the reactor's clock."""
         return self._wall_clock() - self._clock.seconds()
 
-    def _save(self, key: str, value: Any) -> None:
+    def _save(self, key: str, value: object) -> None:
         if self.changed is not None:
             self.changed({key: value})
 
@@ -439,16 +439,16 @@ class CredentialPool(Service):
             value = None if affinity is None else state.save_affinity(affinity, self._ahead())
             self._save(state.affinity_key(session, model), value)
 
-    def export_state(self) -> Mapping[str, Any]:
+    def export_state(self) -> Mapping[str, object]:
         """Return all that outlives the daemon: cooldowns, affinities, disabled credentials. See :mod:`.state`."""
         return state.export(self._messages, self._counts, self._affinities, self._ahead())
 
-    def import_state(self, saved: Mapping[str, Any]) -> None:
+    def import_state(self, saved: Mapping[str, object]) -> None:
         """Restore what :meth:`export_state` or *changed* gave. Keys that cannot be applied are deleted."""
         for key in self._restore(saved):
             self._save(key, None)
 
-    def merge(self, changes: Mapping[str, Any]) -> None:
+    def merge(self, changes: Mapping[str, object]) -> None:
         """Merge another daemon's *changes*, as its *changed* was called with them; see :func:`.state.restore`.
 
         Keys that cannot be applied are ignored: the other may have other credentials. Learned limits are shared with
@@ -458,7 +458,7 @@ class CredentialPool(Service):
             candidates.gates.shared_until = self._clock.seconds() + PEER_SECONDS
         self._restore(changes)
 
-    def _restore(self, saved: Mapping[str, Any]) -> list[str]:
+    def _restore(self, saved: Mapping[str, object]) -> list[str]:
         """Apply *saved* without notifying *changed*; return the keys that were rejected."""
         changed, self.changed = self.changed, None
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import inf
-from typing import Any, overload
+from typing import overload
 
 from claudeproxyd.pool.active_cooldowns import ActiveCooldowns, remaining_seconds
 from claudeproxyd.pool.candidates import Candidates
@@ -32,7 +32,7 @@ def gate_in_words(gate: ScopeGate, now: float) -> str:
             return f"out for {now - gate.last_pass:.0f} s, {following}"
 
 
-class Snapshot(Sequence[Mapping[str, Any]]):
+class Snapshot(Sequence[Mapping[str, object]]):
     """One entry a credential, each made when it is read, so that ten thousand may be read in slices.
 
     Credentials that need attention come first; otherwise the order is the configuration's.
@@ -50,12 +50,12 @@ class Snapshot(Sequence[Mapping[str, Any]]):
         return len(self._pooled)
 
     @overload
-    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+    def __getitem__(self, index: int) -> Mapping[str, object]: ...
 
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Mapping[str, Any]]: ...
+    def __getitem__(self, index: slice) -> Sequence[Mapping[str, object]]: ...
 
-    def __getitem__(self, index: int | slice) -> Mapping[str, Any] | Sequence[Mapping[str, Any]]:
+    def __getitem__(self, index: int | slice) -> Mapping[str, object] | Sequence[Mapping[str, object]]:
         if isinstance(index, slice):
             return [self._entry(pooled) for pooled in self._pooled[index]]
         return self._entry(self._pooled[index])
@@ -63,7 +63,7 @@ class Snapshot(Sequence[Mapping[str, Any]]):
     def _needs_attention(self, pooled: PooledCredential) -> bool:
         return not pooled.enabled or pooled.key in self._needing_attention
 
-    def _entry(self, pooled: PooledCredential) -> Mapping[str, Any]:
+    def _entry(self, pooled: PooledCredential) -> Mapping[str, object]:
         # Configured no more, it has no counterpart, and stands in for it.
         counting = self._count_tokens.find(*pooled.key) or pooled
         return {
@@ -86,7 +86,7 @@ class Snapshot(Sequence[Mapping[str, Any]]):
             "last_failure": self._last_failure(pooled),
         }
 
-    def _cooldowns(self, pooled: PooledCredential) -> Sequence[Mapping[str, Any]]:
+    def _cooldowns(self, pooled: PooledCredential) -> Sequence[Mapping[str, object]]:
         return [
             {
                 "scope": cooldown.scope.kind.value,
@@ -100,7 +100,7 @@ class Snapshot(Sequence[Mapping[str, Any]]):
             for cooldown in self._active.cooldowns_of(pooled)
         ]
 
-    def _gates(self, pooled: PooledCredential) -> Sequence[Mapping[str, Any]]:
+    def _gates(self, pooled: PooledCredential) -> Sequence[Mapping[str, object]]:
         return [
             {
                 "scope": gate.scope.kind.value,
@@ -117,7 +117,7 @@ class Snapshot(Sequence[Mapping[str, Any]]):
             for gate in self._active.gates_of(pooled)
         ]
 
-    def _last_failure(self, pooled: PooledCredential) -> Mapping[str, Any] | None:
+    def _last_failure(self, pooled: PooledCredential) -> Mapping[str, object] | None:
         if pooled.last_failure is None:
             return None
         when, outcome = pooled.last_failure

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -45,7 +45,7 @@ def affinity_key(session: str, model: str) -> str:
     return key("affinity", session, model)
 
 
-def stale_at(value: Any) -> float:
+def stale_at(value: object) -> float:
     """Return when a value need not be kept any more, in wall-clock seconds.
 
     A cooldown's level is of use for a while after its end.
@@ -80,7 +80,7 @@ class _SavedAffinity(msgspec.Struct):
     used: float
 
 
-def save_cooldown(cooldown: ScopeCooldown, ahead: float) -> Mapping[str, Any] | None:
+def save_cooldown(cooldown: ScopeCooldown, ahead: float) -> Mapping[str, object] | None:
     """Return the value of *cooldown*; None where it need not be kept. *ahead*: wall clock less reactor's clock."""
     if cooldown.kind is None:
         return None
@@ -89,16 +89,16 @@ def save_cooldown(cooldown: ScopeCooldown, ahead: float) -> Mapping[str, Any] | 
     return msgspec.structs.asdict(saved)
 
 
-def save_affinity(affinity: Affinity[PooledCredential], ahead: float) -> Mapping[str, Any]:
+def save_affinity(affinity: Affinity[PooledCredential], ahead: float) -> Mapping[str, object]:
     """Return the value of *affinity*. *ahead*: wall clock less reactor's clock."""
     return msgspec.structs.asdict(_SavedAffinity(*affinity.target.key, affinity.used + ahead))
 
 
 def export(
     messages: Candidates, count_tokens: Candidates, affinities: SessionAffinities[PooledCredential], ahead: float
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the whole state. *ahead*: wall clock less reactor's clock."""
-    saved: dict[str, Any] = {}
+    saved: dict[str, object] = {}
     for candidates in (messages, count_tokens):
         for cooldown in candidates.cooldowns():
             value = save_cooldown(cooldown, ahead)
@@ -113,7 +113,7 @@ def export(
 
 
 def restore(
-    saved: Mapping[str, Any],
+    saved: Mapping[str, object],
     both: tuple[Candidates, Candidates],
     affinities: SessionAffinities[PooledCredential],
     now: float,
@@ -171,7 +171,7 @@ def _find_scope(candidates: Candidates, provider: str, credential: str | None, m
     return pooled if model is None else credentials.model(model).pair(pooled)
 
 
-def _restore_cooldown(candidates: Candidates, scope: CooldownScope, value: Any, now: float, ahead: float) -> None:
+def _restore_cooldown(candidates: Candidates, scope: CooldownScope, value: object, now: float, ahead: float) -> None:
     """Impose one cooldown, or lift it. Raises ValueError for a damaged value."""
     cooldown = scope.cooldown
     if value is None:

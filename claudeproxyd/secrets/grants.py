@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken
@@ -81,7 +80,8 @@ class Grants:
     def __init__(self, wall_clock: Callable[[], float], *, outlive: bool = False) -> None:
         """*outlive*: entries are kept over a restart, and saved ones may be still to come: see :meth:`settled`."""
         self.outlive = outlive
-        self.changed: Callable[[Mapping[str, Any]], None] | None = None
+        self.changed: Callable[[Mapping[str, object]], None] | None = None
+        """Called with changes to be stored; None while no store is open. Set by the state service."""
         self._wall_clock = wall_clock
         self._grants: dict[str, Grant] = {}
         self._kept: dict[str, Entry] = {}
@@ -120,11 +120,11 @@ class Grants:
             if not each.called:
                 each.callback(None)
 
-    def export_state(self) -> Mapping[str, Any]:
+    def export_state(self) -> Mapping[str, object]:
         """See :class:`~claudeproxyd.interfaces.IPersistent`."""
         return {_key(name): msgspec.structs.asdict(entry) for name, entry in self._kept.items()}
 
-    def import_state(self, saved: Mapping[str, Any]) -> None:
+    def import_state(self, saved: Mapping[str, object]) -> None:
         """See :class:`~claudeproxyd.interfaces.IPersistent`.
 
         An entry that no credential has now may be one's after a reload, and stays until it is old.
@@ -133,12 +133,12 @@ class Grants:
         if useless and self.changed is not None:
             self.changed(dict.fromkeys(useless))
 
-    def merge(self, changes: Mapping[str, Any]) -> None:
+    def merge(self, changes: Mapping[str, object]) -> None:
         """See :class:`~claudeproxyd.interfaces.IPersistent`. Another daemon's newer token replaces ours."""
         for key, value in changes.items():
             self._merge_entry(key, value)
 
-    def _merge_entry(self, key: str, value: Any) -> bool:
+    def _merge_entry(self, key: str, value: object) -> bool:
         """Take an entry if it is newer. Return whether it was one at all."""
         try:
             _, name = _decode(key)

@@ -29,9 +29,9 @@ class Sources:
         self._reactor = reactor
         self._wall_clock = wall_clock
         self._grants = grants or Grants(wall_clock)
-        self._sources: dict[tuple[str, str], tuple[Any, ISecretSource]] = {}
+        self._sources: dict[tuple[str, str], tuple[object, ISecretSource]] = {}
 
-    def reload(self, config: Config) -> Mapping[tuple[str, str], tuple[Any, ISecretSource]]:
+    def reload(self, config: Config) -> Mapping[tuple[str, str], tuple[object, ISecretSource]]:
         """Replace the credentials. Return what there was before, for :meth:`restore`."""
         before, self._sources = self._sources, {}
         for provider in config.providers:
@@ -51,7 +51,7 @@ class Sources:
                 self._sources[key] = was
         return before
 
-    def restore(self, before: Mapping[tuple[str, str], tuple[Any, ISecretSource]]) -> None:
+    def restore(self, before: Mapping[tuple[str, str], tuple[object, ISecretSource]]) -> None:
         """Undo the last :meth:`reload`, which did not come into force."""
         self._sources = dict(before)
 

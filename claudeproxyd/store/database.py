@@ -69,7 +69,7 @@ class Database:
         self.aside = ""
         """The file that was set aside last, and why; emptied by whoever logs it."""
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> dict[str, object]:
         """Return everything that is not stale.
 
         Raises :class:`Locked`, :class:`Foreign`, or OSError or sqlite3.Error where no file can be.
@@ -85,7 +85,7 @@ class Database:
                 saved[key] = msgspec.json.decode(value)
         return saved
 
-    def write(self, changes: Mapping[str, tuple[float, Any]]) -> None:
+    def write(self, changes: Mapping[str, tuple[float, object]]) -> None:
         """Write and delete, all or nothing. *changes* have stamps; raises as :meth:`read` does."""
         puts = [
             (key, msgspec.json.encode(value), stale_at(value))
@@ -111,7 +111,7 @@ class Database:
             self._connection.close()
             self._connection = None
 
-    def _with_recovery(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+    def _with_recovery(self, work: Callable[[sqlite3.Connection], object]) -> Any:
         """Do *work*; if the file is at fault that it fails, with a fresh file. Raises as :meth:`read` does."""
         try:
             return self._do(work)
@@ -119,7 +119,7 @@ class Database:
             self._set_aside(error)
             return self._do(work)
 
-    def _do(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+    def _do(self, work: Callable[[sqlite3.Connection], object]) -> object:
         try:
             if self._connection is None:
                 self._connection = self._open()
@@ -175,7 +175,7 @@ class Database:
         self.aside = f"{self.path} is now {aside}: {reason}{salvaged}"
 
 
-def _one(connection: sqlite3.Connection, query: str) -> Any:
+def _one(connection: sqlite3.Connection, query: str) -> object:
     return connection.execute(query).fetchone()[0]
 
 

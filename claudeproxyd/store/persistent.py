@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from zope.interface import implementer
 
@@ -20,25 +19,25 @@ class PersistentState:
     def __init__(self, parts: Mapping[str, IPersistent]) -> None:
         """*parts* by the first words of their keys."""
         self._parts = parts
-        self._changed: Callable[[Mapping[str, Any]], None] | None = None
+        self._changed: Callable[[Mapping[str, object]], None] | None = None
 
     @property
-    def changed(self) -> Callable[[Mapping[str, Any]], None] | None:
+    def changed(self) -> Callable[[Mapping[str, object]], None] | None:
         """See :class:`~claudeproxyd.interfaces.IPersistent`: called with every part's changes."""
         return self._changed
 
     @changed.setter
-    def changed(self, changed: Callable[[Mapping[str, Any]], None] | None) -> None:
+    def changed(self, changed: Callable[[Mapping[str, object]], None] | None) -> None:
         self._changed = changed
         for part in self._parts.values():
             part.changed = changed
 
-    def export_state(self) -> Mapping[str, Any]:
+    def export_state(self) -> Mapping[str, object]:
         """See :class:`~claudeproxyd.interfaces.IPersistent`."""
         parts = dict.fromkeys(self._parts.values())
         return {key: value for part in parts for key, value in part.export_state().items()}
 
-    def import_state(self, saved: Mapping[str, Any]) -> None:
+    def import_state(self, saved: Mapping[str, object]) -> None:
         """See :class:`~claudeproxyd.interfaces.IPersistent`. A key that is nobody's makes no sense."""
         for part, shares in self._shares(saved).items():
             if part is not None:
@@ -46,14 +45,14 @@ class PersistentState:
             elif self._changed is not None:
                 self._changed(dict.fromkeys(shares))
 
-    def merge(self, changes: Mapping[str, Any]) -> None:
+    def merge(self, changes: Mapping[str, object]) -> None:
         """See :class:`~claudeproxyd.interfaces.IPersistent`."""
         for part, shares in self._shares(changes).items():
             if part is not None:
                 part.merge(shares)
 
-    def _shares(self, changes: Mapping[str, Any]) -> dict[IPersistent | None, dict[str, Any]]:
-        shares: dict[IPersistent | None, dict[str, Any]] = {}
+    def _shares(self, changes: Mapping[str, object]) -> dict[IPersistent | None, dict[str, object]]:
+        shares: dict[IPersistent | None, dict[str, object]] = {}
         for key, value in changes.items():
             word = _first_word(key)
             part = self._parts.get(word[1]) if word else None

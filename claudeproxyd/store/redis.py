@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from claudeproxyd.config.state import InRedis
-    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.exposition import Registry
 
 Stamped = tuple[float, Any]
 """When a value was set, in wall-clock seconds, and the value; None for a deletion."""
@@ -91,8 +91,8 @@ class RedisStore:
         clock: IReactorTime,
         endpoint: IStreamClientEndpoint,
         place: InRedis,
-        merge: Callable[[Mapping[str, Any]], None],
-        export: Callable[[], Mapping[str, Any]],
+        merge: Callable[[Mapping[str, object]], None],
+        export: Callable[[], Mapping[str, object]],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """*merge* takes other daemons' changes; *export* returns all of this daemon's state."""
@@ -106,14 +106,14 @@ class RedisStore:
         self._waiting = WriteBehind(self._flush_soon, wall_clock)
         self._last: OrderedDict[str, Stamped] = OrderedDict()
         """The last change of each key that does not expire by itself."""
-        self._loading: Deferred[Mapping[str, Any]] | None = None
+        self._loading: Deferred[Mapping[str, object]] | None = None
         self._connection: RedisConnection | None = None
         """None while there is none, or its handshake is not through."""
         self._timer: IDelayedCall | None = None
         self._complained = False
         self._heartbeat = LoopingCall(self._check_heartbeat)
         self._heartbeat.clock = clock
-        self._ping: Deferred[Any] | None = None
+        self._ping: Deferred[object] | None = None
         factory = Factory.forProtocol(lambda: RedisConnection(self._handshake, self._receive, self._lost))
         factory.noisy = False
         self._client = ClientService(
@@ -123,7 +123,7 @@ class RedisStore:
             clock=clock,
         )
 
-    def register(self, metrics: Metrics) -> None:
+    def register(self, metrics: Registry) -> None:
         """Add the metrics of the sharing."""
         metrics.gauge("claudeproxyd_state_waiting", "Changes of state not yet written.", lambda: len(self._waiting))
         metrics.counter("claudeproxyd_state_dropped_total", "Changes of state lost.", lambda: self._waiting.dropped)
@@ -131,13 +131,13 @@ class RedisStore:
             "claudeproxyd_state_connected", "Whether Redis is there.", lambda: int(self._connection is not None)
         )
 
-    def load(self) -> Deferred[Mapping[str, Any]]:
+    def load(self) -> Deferred[Mapping[str, object]]:
         """See the interface. Fires once all that Redis has is merged, however long that takes."""
         self._loading = Deferred()
         self._client.startService()
         return self._loading
 
-    def save(self, changes: Mapping[str, Any]) -> None:
+    def save(self, changes: Mapping[str, object]) -> None:
         """See the interface."""
         self._waiting.add(changes)
 
@@ -308,7 +308,7 @@ class RedisStore:
         if name != self._name and (newer := self._newer(changes)):
             self._merge(newer)
 
-    def _newer(self, changes: Mapping[str, Stamped]) -> dict[str, Any]:
+    def _newer(self, changes: Mapping[str, Stamped]) -> dict[str, object]:
         """Return the changes that are newer than this daemon's own, and those that merging decides upon."""
         newer = {}
         now = self._wall_clock()

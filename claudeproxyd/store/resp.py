@@ -29,7 +29,7 @@ class RedisConnection(Protocol):
         self._published = published
         self._lost = lost
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self._asked: deque[Deferred[Any]] = deque()
+        self._asked: deque[Deferred[object]] = deque()
         self.open = False
 
     def connectionMade(self) -> None:
@@ -45,7 +45,7 @@ class RedisConnection(Protocol):
         An answer that was cancelled is still read, and dropped.
         """
         assert self.transport is not None
-        answer: Deferred[Any] = Deferred()
+        answer: Deferred[object] = Deferred()
         if not self.open:
             answer.errback(Failure(connectionDone.value))
             return answer
@@ -63,7 +63,7 @@ class RedisConnection(Protocol):
         except hiredis.ProtocolError:
             self.abort()
 
-    def _replied(self, reply: Any) -> None:
+    def _replied(self, reply: object) -> None:
         if isinstance(reply, hiredis.PushNotification):
             if reply[0] == b"message":
                 self._published(reply[2])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -48,7 +48,7 @@ class StateService(Service):
         self._timeout = self._clock.callLater(STORE_TIMEOUT, self._go_on, f"not within {STORE_TIMEOUT:g} s")
         self._store.load().addCallback(self._loaded).addErrback(self._failed)
 
-    def _loaded(self, saved: Mapping[str, Any]) -> None:
+    def _loaded(self, saved: Mapping[str, object]) -> None:
         if self.running:
             self._state.import_state(saved)
             self._go_on("")

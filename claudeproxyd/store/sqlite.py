@@ -17,7 +17,7 @@ from claudeproxyd.store.write_behind import MAX_PENDING_KEYS, WriteBehind
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.exposition import Registry
 
 FLUSH_DELAY = 0.5
 """Seconds that a change may wait for others to go with it: with the write itself, a crash costs less than a second."""
@@ -35,8 +35,8 @@ class SQLiteStore:
         self,
         database: Database,
         clock: IReactorTime,
-        in_thread: Callable[[Callable[[], Any]], Deferred[Any]],
-        export: Callable[[], Mapping[str, Any]] = dict,
+        in_thread: Callable[[Callable[[], object]], Deferred[Any]],
+        export: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
         """*in_thread* runs a function in a thread; *export* returns all state, for a file that is written anew."""
         self._database = database
@@ -49,23 +49,23 @@ class SQLiteStore:
         self._failing = False
         self._closed: Deferred[None] | None = None
 
-    def register(self, metrics: Metrics) -> None:
+    def register(self, metrics: Registry) -> None:
         """Add the metrics of the writing."""
         metrics.gauge("claudeproxyd_state_waiting", "Changes of state not yet written.", lambda: len(self._waiting))
         metrics.counter("claudeproxyd_state_dropped_total", "Changes of state lost.", lambda: self._waiting.dropped)
 
-    def load(self) -> Deferred[Mapping[str, Any]]:
+    def load(self) -> Deferred[Mapping[str, object]]:
         """See the interface. Fails where the file can neither be read nor replaced."""
         self._busy = True
         return self._in_thread(self._database.read).addBoth(self._loaded)
 
-    def _loaded(self, result: dict[str, Any] | Failure) -> Mapping[str, Any] | Failure:
+    def _loaded(self, result: dict[str, object] | Failure) -> Mapping[str, object] | Failure:
         self._done()
         if isinstance(result, Failure):
             return result
         return {key: value for key, value in result.items() if key not in self._waiting}
 
-    def save(self, changes: Mapping[str, Any]) -> None:
+    def save(self, changes: Mapping[str, object]) -> None:
         """See the interface."""
         self._waiting.add(changes)
 
@@ -100,7 +100,7 @@ class SQLiteStore:
             self._busy = True
             self._in_thread(self._database.close).addBoth(self._closed_in_thread)
 
-    def _written(self, result: object, taken: Mapping[str, tuple[float, Any]]) -> None:
+    def _written(self, result: object, taken: Mapping[str, tuple[float, object]]) -> None:
         if isinstance(result, Failure):
             if not self._failing:
                 self._log.warn(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from twisted.logger import Logger
 
@@ -23,7 +22,7 @@ class WriteBehind:
         """*due* is called when the first change has come, and again when the first pressing one has."""
         self._due = due
         self._wall_clock = wall_clock
-        self._changes: dict[str, tuple[float, Any]] = {}
+        self._changes: dict[str, tuple[float, object]] = {}
         self.pressing = False
         """Something waits that should be written at once."""
         self.dropped = 0
@@ -35,11 +34,11 @@ class WriteBehind:
     def __contains__(self, key: str) -> bool:
         return key in self._changes
 
-    def get(self, key: str) -> tuple[float, Any] | None:
+    def get(self, key: str) -> tuple[float, object] | None:
         """Return when *key* changed, in wall-clock seconds, and its value."""
         return self._changes.get(key)
 
-    def add(self, changes: Mapping[str, Any]) -> None:
+    def add(self, changes: Mapping[str, object]) -> None:
         """Add *changes*, stamped with the time, in the place of earlier ones of these keys."""
         waiting = self._changes
         due = not waiting
@@ -54,7 +53,7 @@ class WriteBehind:
         if due:
             self._due()
 
-    def take(self, most: int) -> dict[str, tuple[float, Any]]:
+    def take(self, most: int) -> dict[str, tuple[float, object]]:
         """Remove and return up to *most* changes, the longest waiting first."""
         if len(self._changes) <= most:
             taken, self._changes = self._changes, {}
@@ -63,7 +62,7 @@ class WriteBehind:
         keys = [key for key, _ in zip(self._changes, range(most), strict=False)]
         return {key: self._changes.pop(key) for key in keys}
 
-    def put_back(self, taken: Mapping[str, tuple[float, Any]]) -> None:
+    def put_back(self, taken: Mapping[str, tuple[float, object]]) -> None:
         """Add changes that could not be written, except where the key has changed since."""
         self._changes = {**taken, **self._changes}
 

@@ -6,7 +6,6 @@ To another model they are ordinary functions: the client runs them all the same,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
@@ -21,16 +20,16 @@ class BuiltinTool:
     schema: msgspec.Raw
 
 
-def _tool(name: str, description: str, required: list[str], properties: dict[str, Any]) -> BuiltinTool:
+def _tool(name: str, description: str, required: list[str], properties: dict[str, object]) -> BuiltinTool:
     schema = {"type": "object", "properties": properties, "required": required}
     return BuiltinTool(name, description, msgspec.Raw(msgspec.json.encode(schema)))
 
 
-def _text(description: str) -> dict[str, Any]:
+def _text(description: str) -> dict[str, object]:
     return {"type": "string", "description": description}
 
 
-def _line(description: str) -> dict[str, Any]:
+def _line(description: str) -> dict[str, object]:
     return {"type": "integer", "description": description}
 
 

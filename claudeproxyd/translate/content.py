@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -74,7 +74,7 @@ def read_parts(
     return parts
 
 
-def as_text(value: dict[str, Any], warnings: list[str]) -> Text:
+def as_text(value: dict[str, object], warnings: list[str]) -> Text:
     """Return as text a block that no other protocol has: its type and its members, without what only machines read."""
     return Text(f"[{value['type']}] {msgspec.json.encode(_plain(value, warnings)).decode()}")
 
@@ -86,7 +86,7 @@ def unexpected(place: str, tag: str, expected: str) -> Unsupported:
     )
 
 
-def _plain(value: Any, warnings: list[str]) -> Any:
+def _plain(value: object, warnings: list[str]) -> object:
     if isinstance(value, list):
         return [_plain(member, warnings) for member in value]
     if not isinstance(value, dict):

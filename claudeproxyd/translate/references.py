@@ -5,10 +5,13 @@ For backends that know no ``$ref``, or only some. Source of the rules: JSON Sche
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 import msgspec
+
+#: A schema, or what its author takes for one: only what is asked of it is known to be there.
+JSONSchema: TypeAlias = dict[str, Any]
 
 #: Schemas within one another; what is deeper is cut to its type and description.
 MAX_DEPTH = 48
@@ -46,7 +49,7 @@ _DATA = frozenset(("const", "default", "dependencies", "dependentRequired", "dis
 _OBJECTS = _BY_NAME | _IN_LIST | _ONE | _DATA
 
 
-def inlined(schema: Any) -> Any:
+def inlined(schema: object) -> object:
     """Return *schema* without references and definitions.
 
     A reference to what it stands in itself is cut: its type is kept, and its description names it. So are those that
@@ -55,15 +58,15 @@ def inlined(schema: Any) -> Any:
     return _Inlining(schema).schema(schema, 0, ())
 
 
-def merged(*schemas: dict[str, Any]) -> dict[str, Any]:
+def merged(*schemas: JSONSchema) -> JSONSchema:
     """Return one schema of several: all properties, all that is required; every other keyword by the first that has
     it."""
-    made: dict[str, Any] = {}
+    made: JSONSchema = {}
     for schema in schemas:
         for keyword, value in schema.items():
             made.setdefault(keyword, value)
     for keyword in ("properties", "patternProperties"):
-        by_name: dict[str, list[Any]] = {}
+        by_name: dict[str, list[object]] = {}
         for given in (schema.get(keyword) for schema in schemas):
             for name, each in given.items() if isinstance(given, dict) else ():
                 by_name.setdefault(name, []).append(each)
@@ -75,13 +78,13 @@ def merged(*schemas: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _at_once(schemas: list[Any]) -> Any:
+def _at_once(schemas: list[object]) -> object:
     """Return one schema of several; the first, if that is no object."""
     first = schemas[0]
     return merged(*(each for each in schemas if isinstance(each, dict))) if isinstance(first, dict) else first
 
 
-def without_all_of(schema: dict[str, Any]) -> dict[str, Any]:
+def without_all_of(schema: JSONSchema) -> JSONSchema:
     """Return *schema* merged with the schemas of its ``allOf``, and with those of theirs."""
     parts = schema.get("allOf")
     if not isinstance(parts, list):
@@ -93,12 +96,12 @@ def without_all_of(schema: dict[str, Any]) -> dict[str, Any]:
 class _Inlining:
     """Puts the definitions of one document in the places of its references."""
 
-    def __init__(self, root: Any) -> None:
+    def __init__(self, root: object) -> None:
         self._root = root
         self._room = MIN_GROWTH_BYTES + min(MAX_GROWTH_FACTOR * len(_encode(root)), MAX_GROWTH_BYTES)
-        self._named: dict[str, Any] | None = None
+        self._named: JSONSchema | None = None
 
-    def schema(self, given: Any, depth: int, within: tuple[str, ...]) -> Any:
+    def schema(self, given: object, depth: int, within: tuple[str, ...]) -> object:
         """Return a schema without references. *within*: those that led here."""
         if not isinstance(given, dict):
             return given
@@ -114,7 +117,7 @@ class _Inlining:
             if not (keyword in _DEFINITIONS and isinstance(value, dict))
         }
 
-    def _value(self, keyword: str, value: Any, depth: int, within: tuple[str, ...]) -> Any:
+    def _value(self, keyword: str, value: object, depth: int, within: tuple[str, ...]) -> object:
         if keyword in _BY_NAME and isinstance(value, dict):
             return {name: self.schema(each, depth, within) for name, each in value.items()}
         if keyword in _IN_LIST and isinstance(value, list):
@@ -123,7 +126,7 @@ class _Inlining:
             return self.schema(value, depth, within)
         return value
 
-    def _referred(self, given: dict[str, Any], reference: str, depth: int, within: tuple[str, ...]) -> Any:
+    def _referred(self, given: JSONSchema, reference: str, depth: int, within: tuple[str, ...]) -> object:
         beside = {keyword: value for keyword, value in given.items() if keyword != "$ref"}
         target = self._find(reference) if len(reference) <= MAX_REFERENCE_CHARS else None
         if (
@@ -141,13 +144,13 @@ class _Inlining:
             return self.schema(merged(beside, target), depth + 1, (*within, reference))
         return self.schema(beside, depth + 1, within) if beside else target
 
-    def _has_room(self, target: Any) -> bool:
+    def _has_room(self, target: object) -> bool:
         """Whether *target* may be put in once more."""
         if self._room > 0:
             self._room -= len(_encode(target))
         return self._room > 0
 
-    def _find(self, reference: str) -> Any:
+    def _find(self, reference: str) -> object:
         """Return what *reference* points at; None where that is nothing here."""
         if not reference.startswith("#/"):
             return self._root if reference == "#" else self._names().get(reference)
@@ -160,7 +163,7 @@ class _Inlining:
                 found = found.get(name) if isinstance(found, dict) else None
         return found
 
-    def _names(self) -> dict[str, Any]:
+    def _names(self) -> JSONSchema:
         """Return the definitions that have names of their own, as they are referred to."""
         if self._named is None:
             self._named = {}
@@ -172,7 +175,7 @@ class _Inlining:
         return self._named
 
 
-def _with_properties(given: dict[str, Any]) -> dict[str, Any]:
+def _with_properties(given: JSONSchema) -> JSONSchema:
     """Return *given*; or an object schema with its members for properties, if they cannot be anything else."""
     bare = given and all(
         isinstance(value, dict) and name not in _OBJECTS and not name.startswith(("$", "x-")) and name != "definitions"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from zope.interface import implementer
@@ -102,11 +102,11 @@ class Signatures:
         *,
         count: int = MAX_SIGNATURES,
         size: int = MAX_TOTAL_BYTES,
-        changed: Callable[[Mapping[str, Any]], None] | None = None,
+        changed: Callable[[Mapping[str, object]], None] | None = None,
     ) -> None:
         """*now* gives wall-clock seconds. *changed* is given keys and values; it neither blocks nor raises."""
         self.changed = changed
-        """May be set later."""
+        """What takes changes, as :meth:`__init__` says; None while no store is open. Set by the state service."""
         self.size = 0
         """Bytes of keys and signatures."""
         self._now = now
@@ -143,19 +143,19 @@ class Signatures:
 
     # -- state
 
-    def export_state(self) -> dict[str, Any]:
+    def export_state(self) -> dict[str, object]:
         """Return all signatures as state."""
         return {_name(key): _value(kept.signature, kept.used) for key, kept in self._kept.items()}
 
-    def import_state(self, saved: Mapping[str, Any]) -> None:
+    def import_state(self, saved: Mapping[str, object]) -> None:
         """Merge what :meth:`export_state` or *changed* gave. Malformed and expired entries are deleted."""
         self._tell(self._take_over(saved))
 
-    def merge(self, changes: Mapping[str, Any]) -> None:
+    def merge(self, changes: Mapping[str, object]) -> None:
         """Merge what another daemon's *changed* was given. Its deletions are its own affair."""
         self._take_over({name: value for name, value in changes.items() if value is not None})
 
-    def _take_over(self, saved: Mapping[str, Any]) -> dict[str, None]:
+    def _take_over(self, saved: Mapping[str, object]) -> dict[str, None]:
         """Merge *saved*; the more recently used of two entries wins. Return the deletions to persist."""
         now = self._now()
         useless: dict[str, None] = {}
@@ -201,7 +201,7 @@ class Signatures:
             evicted[_name(key)] = None
         return evicted
 
-    def _tell(self, changes: Mapping[str, Any]) -> None:
+    def _tell(self, changes: Mapping[str, object]) -> None:
         if changes and self.changed is not None:
             self.changed(changes)
 
@@ -210,5 +210,5 @@ def _name(key: str) -> str:
     return _encode(("signature", key)).decode()
 
 
-def _value(signature: str, used: float) -> dict[str, Any]:
+def _value(signature: str, used: float) -> dict[str, object]:
     return {"signature": signature, "used": used}

@@ -198,7 +198,7 @@ class RawBlocks:
         self._body = body
         self._messages: list[_RawMessage] | None = None
         self._last: tuple[int, int] | None = None
-        self._value: dict[str, Any] = {}
+        self._value: dict[str, object] = {}
 
     def __call__(self, message: int, block: int) -> dict[str, Any]:
         """Return the value of a block. The last one is kept: a result may be asked for block by block."""

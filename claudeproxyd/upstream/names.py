@@ -23,7 +23,7 @@ from zope.interface import implementer
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IResolutionReceiver
 
-    from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.exposition import Registry
     from claudeproxyd.threads import InThread
 
 MAX_THREADS = 16
@@ -79,7 +79,7 @@ class Names:
         self._known: OrderedDict[str, Found] = OrderedDict()
         self._served_stale = 0
 
-    def register(self, metrics: Metrics) -> None:
+    def register(self, metrics: Registry) -> None:
         """Add the metrics of name lookups."""
         metrics.gauge("claudeproxyd_name_lookups", "Names being looked up.", lambda: len(self._lookups))
         metrics.gauge("claudeproxyd_names_known", "Names whose last address is kept.", lambda: len(self._known))
@@ -168,7 +168,7 @@ def _look_up(name: str) -> Found:
     return list(found)
 
 
-def _scoped(address: tuple[Any, ...]) -> str:
+def _scoped(address: tuple[object, ...]) -> str:
     """Return the address as the reactor takes it: a link-local one needs its interface as well."""
     host, scope = str(address[0]), address[3] if len(address) == 4 else 0
     return f"{host}%{scope}" if scope and "%" not in host else host

@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from claudeproxyd.headers import Headers
-    from claudeproxyd.web.request import GatewayRequest
 
 
-SHOWN = 12
+DIGEST_CHARS = 12
 """Digits of an unknown key's digest in the log: who still uses a revoked key can be found, the key cannot."""
 
 _is_loopback = re.compile(rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d*)?", re.IGNORECASE).fullmatch
@@ -69,7 +68,7 @@ class KeyAuthenticator:
             if not key:
                 continue
             digest = sha256(key).digest()
-            tried.append(digest.hex()[:SHOWN])
+            tried.append(digest.hex()[:DIGEST_CHARS])
             known = self._principals.get(digest)
             if known is not None and hmac.compare_digest(known[0], digest):
                 return known[1]
@@ -137,14 +136,14 @@ class BrowserGuard:
         self._check_origin = check_origin
         self._has_page = has_page
 
-    def check(self, request: GatewayRequest) -> Headers:
-        """Headers for the answer, if it goes to a page that may read it. Raises ClaudeError: 403 or 415."""
+    def check(self, method: bytes, headers: Headers) -> Headers:
+        """Return headers for the answer, if it goes to a page that may read it. Raises ClaudeError: 403 or 415."""
         if not (self._check_host or self._check_origin or self._origins):
             return ()
         host = origin = kind = None
         has_body = False
         site = b"none"
-        for name, value in request.headers:
+        for name, value in headers:
             if name == b"host":
                 host = value
             elif name == b"origin":
@@ -163,7 +162,7 @@ class BrowserGuard:
             ours = self._has_page and host is not None and origin in (b"http://" + host, b"https://" + host)
             if origin is not None and not welcome and not ours:
                 raise ClaudeError(403, "This origin is not among server.cors_origins")
-            acts = request.method == b"POST"
+            acts = method == b"POST"
             if acts and not welcome and site not in (b"same-origin", b"none"):
                 raise ClaudeError(403, "Pages of other sites cannot act here")
             if (has_body or acts) and (kind or b"").partition(b";")[0].strip().lower() != b"application/json":
@@ -178,15 +177,15 @@ class BrowserGuard:
         )
 
 
-class Proxies:
-    """Whose ``X-Forwarded-For`` is believed."""
+class TrustedProxies:
+    """The proxies whose ``X-Forwarded-For`` is believed."""
 
     def __init__(self, trusted: Iterable[str] = ()) -> None:
         """*trusted*: addresses or networks."""
         self._networks = [ip_network(each, strict=False) for each in trusted]
 
     def client(self, peer: str, headers: Headers) -> str:
-        """The client's address: the last one named by somebody who is trusted."""
+        """Return the client's address: the last one that a trusted proxy names."""
         if not self._networks or not self._trusts(peer):
             return peer
         named = b",".join([value for name, value in headers if name == b"x-forwarded-for"]).decode("latin-1")

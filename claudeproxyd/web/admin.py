@@ -16,7 +16,7 @@ from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.observe.exposition import CONTENT_TYPE
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.pages import page
-from claudeproxyd.web.root import Alive, Branch, Endpoint, Ready, grow
+from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,11 +32,11 @@ _encode = msgspec.json.Encoder().encode
 
 T = TypeVar("T")
 
-ENTRIES = 50
-"""Credentials of the pool's page at once: a millisecond's work."""
+ENTRIES_PER_TURN = 50
+"""Credentials that are written in one turn of the reactor: a millisecond's work."""
 
 
-class AdminRoot(Branch):
+class AdminRoot(Node):
     """What operators see."""
 
     def __init__(self, pool: ICredentialPool, reload: Callable[[], Deferred[Any]]) -> None:
@@ -45,7 +45,7 @@ class AdminRoot(Branch):
         pool_page = page("pool.html")
         for path, endpoint in (
             (b"/metrics", ShowMetrics()),
-            (b"/healthz", Alive()),
+            (b"/healthz", Health()),
             (b"/readyz", Ready()),
             (b"/", Front()),
             (b"/admin", pool_page),
@@ -56,16 +56,16 @@ class AdminRoot(Branch):
             (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
             (b"/admin/v1/reload", Reload(reload)),
         ):
-            grow(self, path, endpoint)
+            mount(self, path, endpoint)
 
 
 class Front(Endpoint):
-    """``/``: who opens the listener's bare address means its page."""
+    """``/``: redirects to the page for people."""
 
     is_open = True
 
     def render_GET(self, request: GatewayRequest) -> None:
-        """Lead there."""
+        """Redirect to it."""
         request.answer(302, ((b"location", b"/admin/"),), b"")
 
 
@@ -94,10 +94,10 @@ class ShowPool(Endpoint):
         end = len(snapshot) if limit is None else min(offset + limit, len(snapshot))
         whole = {"total": len(snapshot), "gauges": self._pool.gauges(), "queue": self._pool.queued()}
         yield redact_bytes(_encode(whole)[:-1]) + b',"credentials":['
-        for start in range(offset, end, ENTRIES):
+        for start in range(offset, end, ENTRIES_PER_TURN):
             comma = b"," if start > offset else b""
             # Reasons and models' names may come from a store of earlier days, or from other daemons.
-            yield comma + redact_bytes(_encode(snapshot[start : min(start + ENTRIES, end)])[1:-1])
+            yield comma + redact_bytes(_encode(snapshot[start : min(start + ENTRIES_PER_TURN, end)])[1:-1])
         yield b"]}"
 
 
@@ -162,7 +162,7 @@ class Reload(Endpoint):
 
     allowedMethods = (b"POST",)
 
-    def __init__(self, reload: Callable[[], Deferred[Any]]) -> None:
+    def __init__(self, reload: Callable[[], Deferred[object]]) -> None:
         super().__init__()
         self._reload = reload
 
@@ -225,7 +225,7 @@ def _query(request: GatewayRequest, kind: type[T]) -> T:
         raise ClaudeError(400, str(error)) from None
 
 
-def _audit(request: GatewayRequest, what: str, **fields: Any) -> None:
+def _audit(request: GatewayRequest, what: str, **fields: object) -> None:
     who = "" if request.principal is None else request.principal.name
     _log.info(
         "audit: {who} at {where} " + what,

@@ -9,7 +9,7 @@ from zope.interface import implementer
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import IBufferAccount
 
-SHARE = 4
+CLIENT_SHARE = 4
 """The bodies of one client may take so many times what is left free: four fifths of all where nobody else has any,
 four ninths each of two. So there is always something left for somebody who comes new."""
 
@@ -23,13 +23,13 @@ class BufferBudget:
         """``server.max_buffered_bytes``; may change, and what is held already stays held."""
         self.held = 0
         self.peak = 0
-        """The most that was held since somebody set it back."""
+        """The maximum of ``held`` since it was last reset."""
         self._of_client: Counter[str] = Counter()
 
     def check(self, client: str, size: int) -> None:
         """See :meth:`IBufferAccount.check <claudeproxyd.interfaces.IBufferAccount.check>`."""
         free = self.limit - self.held - size
-        if free < 0 or self._of_client[client] + size > SHARE * free:
+        if free < 0 or self._of_client[client] + size > CLIENT_SHARE * free:
             raise ClaudeError(529, "Too many large requests at once", headers=[(b"retry-after", b"1")])
 
     def reserve(self, client: str, size: int) -> None:

@@ -1,4 +1,4 @@
-"""What requests are served with. Made by tap for each configuration; ``site.gateway = other`` is a reload."""
+"""What requests are served with. Made by graph for each configuration; ``site.gateway = other`` is a reload."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     )
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.metrics import Metrics
-    from claudeproxyd.web.access import BrowserGuard, Proxies
+    from claudeproxyd.web.access import BrowserGuard, TrustedProxies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Gateway:
 
     authenticator: IAuthenticator
     guard: BrowserGuard
-    proxies: Proxies
+    proxies: TrustedProxies
     limits: Limits
     buffers: IBufferAccount
     """Shared by all listeners; the same one after a reload."""

@@ -1,4 +1,4 @@
-"""A listening socket as a service: its endpoint string, its site, and what it is called for people."""
+"""A listening socket as a service: its endpoint string, its site, and its URL for people."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Listener(Service):
             raise CannotListen(f"claudeproxyd: cannot listen on {self._description}: {failure.getErrorMessage()}")
 
     def stopService(self) -> Deferred[None]:
-        """Accept no more; what is open stays open."""
+        """Stop accepting; open connections stay open."""
         super().stopService()
         port, self._port = self._port, None
         if port is None:
@@ -52,7 +52,7 @@ class Listener(Service):
         return maybeDeferred(port.stopListening).addCallback(lambda _: None)
 
     def renew(self) -> None:
-        """Take the certificate as it is now for all connections from now on, where there is one; for SIGHUP.
+        """Read the certificate again, where there is one, for new connections; on SIGHUP.
 
         The socket stays: whoever is in its queue is served, and a low port could not be had again. Raises what the
         endpoint does where the certificate cannot be read, and the one before stays.
@@ -60,7 +60,7 @@ class Listener(Service):
         if self._port is None or not self._description.startswith("ssl:"):
             return
         listener_of(self._description)  # raises for what would be read for ever
-        # An endpoint keeps its context to itself; the reactor in memory is told it.
+        # An endpoint does not show its TLS context, but hands it to the reactor it listens on: here one in memory.
         memory: Any = MemoryReactor()
         serverFromString(memory, self._description).listen(self._site)
         ((_, _, context, *_),) = memory.sslServers
@@ -68,7 +68,7 @@ class Listener(Service):
 
     @property
     def place(self) -> str:
-        """Where clients reach it: a URL, or the endpoint string of what has none."""
+        """The URL at which clients reach it, or the endpoint string of what has none."""
         host = self._port.getHost() if self._port is not None else None
         if not isinstance(host, (IPv4Address, IPv6Address)):
             return self._description

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import msgspec
 
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.web.gateway import PublicGateway
-from claudeproxyd.web.root import Endpoint, Nothing
+from claudeproxyd.web.root import Endpoint, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class ModelList(Endpoint):
     def getChild(self, path: bytes, request: GatewayRequest) -> Endpoint:
         """The model of that id, which may hold slashes."""
         model = b"/".join([path, *request.postpath]).decode("utf-8", "replace")
-        return OneModel(model) if model else Nothing()
+        return OneModel(model) if model else NotFound()
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with the page that the query asks for."""
@@ -76,8 +76,8 @@ class OneModel(Endpoint):
         raise ClaudeError(404, f"model: {self._model[:200]}")
 
 
-def visible(request: GatewayRequest) -> Sequence[Mapping[str, Any]]:
-    """The catalog's entries, as far as the client may use them."""
+def visible(request: GatewayRequest) -> Sequence[Mapping[str, object]]:
+    """Return the catalog's entries that the client may use."""
     gateway, principal = request.gateway, request.principal
     assert isinstance(gateway, PublicGateway)
     assert principal is not None
@@ -90,7 +90,7 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-def _index(entries: Sequence[Mapping[str, Any]], model: str, name: str) -> int:
+def _index(entries: Sequence[Mapping[str, object]], model: str, name: str) -> int:
     for index, entry in enumerate(entries):
         if entry["id"] == model:
             return index

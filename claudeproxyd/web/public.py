@@ -12,7 +12,7 @@ from claudeproxyd.web.downlink import Downlink
 from claudeproxyd.web.gateway import PublicGateway
 from claudeproxyd.web.models import ModelList
 from claudeproxyd.web.record import record
-from claudeproxyd.web.root import Alive, Branch, Endpoint, Ready, grow
+from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 _log = Logger()
 
 
-class PublicRoot(Branch):
+class PublicRoot(Node):
     """What clients see."""
 
     def __init__(self) -> None:
         super().__init__()
-        alive = Alive()
+        alive = Health()
         for path, endpoint in (
             (b"/", alive),
             (b"/api/hello", alive),
@@ -37,7 +37,7 @@ class PublicRoot(Branch):
             (b"/v1/messages/count_tokens", Messages(count_tokens=True)),
             (b"/v1/models", ModelList()),
         ):
-            grow(self, path, endpoint)
+            mount(self, path, endpoint)
 
 
 class Messages(Endpoint):

@@ -1,4 +1,4 @@
-"""What a request came to, for the access log and the metrics: the one place that tells them."""
+"""Records what became of a request, for the access log and the metrics; the only caller of both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def record(
     request: GatewayRequest, log: RequestLog | None = None, downlink: Downlink | None = None, *, stream: bool = False
 ) -> None:
-    """Tell of a request that is over. Called once for each.
+    """Record a request that is over. Called once for each.
 
     *log* and *downlink* are there where dispatch had it. The request does not hold them: that would be a cycle.
     """

@@ -1,4 +1,4 @@
-"""One request of a client: its head, its body in memory and within bounds, and an end that is told exactly once."""
+"""One request of a client: its head, its body in memory and within bounds, and an end that is recorded exactly once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from claudeproxyd.framing.coding import BodyDecoder, CodingError, CodingTooLarge
 from claudeproxyd.messages.ids import Ids
 from claudeproxyd.sockets import NEXT_TURN
 from claudeproxyd.web.phrases import PHRASES
-from claudeproxyd.web.root import receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,19 +24,18 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
+    from twisted.web.resource import Resource
 
     from claudeproxyd.headers import Headers
     from claudeproxyd.principals import Principal
     from claudeproxyd.web.channel import GatewayChannel
-    from claudeproxyd.web.root import Endpoint
 
 
-SMALL = 65_536
+MAX_UNWANTED_BODY_BYTES = 65_536
 """A body of up to this size is read although its request is refused, so that the connection lives on."""
-
-LARGE = 1_048_576
+LARGE_BODY_BYTES = 1_048_576
 """A body of more bytes has a turn of the reactor to be gathered in, and another to be read."""
-LONGEST_TARGET = 8192
+MAX_TARGET_BYTES = 8192
 """Bytes of a path with its query."""
 
 _new_id = Ids().request
@@ -61,7 +59,7 @@ class GatewayRequest(Request):
         self.request_id = _new_id()
         self.started = self.site.clock.seconds()
         self.time = time.time()
-        """The same since the epoch."""
+        """The wall-clock time of ``started``, in seconds since the epoch."""
         self.headers: list[tuple[bytes, bytes]] = []
         """As the client sent them, in order, with lower-case names. ``requestHeaders`` has HTTP's own alone."""
         self.query = b""
@@ -79,13 +77,13 @@ class GatewayRequest(Request):
         """Why it was refused here, for the log."""
         self.received = 0
         """Bytes of body, as they came."""
-        self._endpoint: Endpoint | None = None
+        self._endpoint: Resource | None = None
         self._refusal: ClaudeError | None = None
         self._decoder: BodyDecoder | None = None
         self._chunks: list[bytes] = []
         """The body while it comes, its content coding undone."""
         self._body: Body | None = None
-        """The same once all of it was taken."""
+        """The whole body, once it was taken."""
         self._held = 0
         self._waiting: IDelayedCall | None = None
         """Of a large body: for the turn in which it is read."""
@@ -93,10 +91,10 @@ class GatewayRequest(Request):
     # -- called by the channel
 
     def headReceived(self, method: bytes, target: bytes, version: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-        """The head is in: find who answers, and ask whether this client may."""
+        """Take the head: find the endpoint, and check whether this client may call it."""
         self.method, self.clientproto, self.headers = method, version, headers
-        if len(target) > LONGEST_TARGET:
-            raise ClaudeError(414, f"The request's target is longer than {LONGEST_TARGET} bytes")
+        if len(target) > MAX_TARGET_BYTES:
+            raise ClaudeError(414, f"The request's target is longer than {MAX_TARGET_BYTES} bytes")
         self.uri = target
         if not target.startswith(b"/") and b"://" in target:
             try:
@@ -109,32 +107,32 @@ class GatewayRequest(Request):
             target = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
         self.path, _, self.query = target.partition(b"?")
         try:
-            if self.channel.surplus:
+            if self.channel.over_limit:
                 raise ClaudeError(503, "Too many connections", headers=[(b"retry-after", b"1")])
             self.prepath: list[bytes] = []
             self.postpath = [unquote(segment) for segment in self.path.split(b"/")]
             if not self.postpath[0]:
                 del self.postpath[0]
-            self._endpoint = receive(self, self.site.getResourceFor(self))
+            self._endpoint = self.site.getResourceFor(self)
             self._decoder = self._undo_coding()
         except ClaudeError as error:
             # Kept while the body comes, and so without what its traceback leads to: all of this request.
             self._refusal = error.with_traceback(None)
 
     def parseCookies(self) -> None:
-        """There are none that anybody reads."""
+        """Do nothing: no endpoint reads cookies."""
 
     def gotLength(self, length: int | None) -> None:
-        """How long the body will be; None: chunked. Raises ClaudeError if it is not even to be read."""
+        """Take the body's length; None: chunked. Raises ClaudeError if the body is not to be read at all."""
         if self._refusal is not None:
-            if length is None or length > SMALL or self.requestHeaders.hasHeader(b"expect"):
+            if length is None or length > MAX_UNWANTED_BODY_BYTES or self.requestHeaders.hasHeader(b"expect"):
                 raise self._refusal
         elif length:
             self._check_size(length)
             self.gateway.buffers.check(self._client_name, length)
 
     def handleContentChunk(self, data: bytes) -> None:
-        """A piece of the body. Raises ClaudeError if it is one too many.
+        """Take a piece of the body. Raises ClaudeError if it is one too many.
 
         Its content coding is undone piece by piece: what a few bytes may hold of work is done in as many turns as it
         took them to come.
@@ -150,18 +148,18 @@ class GatewayRequest(Request):
 
     @property
     def refused(self) -> bool:
-        """What comes of its body is for nobody."""
+        """Whether it was refused already: the rest of its body is discarded."""
         return self._refusal is not None
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """All of it is in. Twisted's own would parse arguments and forms here."""
-        if self._held > LARGE:
+        """Answer a request that is whole. Twisted's own would parse arguments and forms here."""
+        if self._held > LARGE_BODY_BYTES:
             self._waiting = self.site.clock.callLater(NEXT_TURN, self.process)
         else:
             self.process()
 
     def process(self) -> None:
-        """Answer it."""
+        """Let the endpoint answer, or answer with the error."""
         try:
             if self._refusal is not None:
                 raise self._refusal
@@ -174,7 +172,7 @@ class GatewayRequest(Request):
             self.fault()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The client left before the end."""
+        """Cancel what is under way: the client left before the end."""
         super().connectionLost(reason)
         if self._waiting is not None and self._waiting.active():
             self._waiting.cancel()
@@ -186,11 +184,11 @@ class GatewayRequest(Request):
     # -- for endpoints
 
     def header(self, name: bytes) -> bytes | None:
-        """The first header of that lower-case name."""
+        """Return the value of the first header of that lower-case name, or None."""
         return next((value for known, value in self.headers if known == name), None)
 
     def take_body(self) -> Body:
-        """The whole body, its content coding undone. Once only; it owns from then on what was reserved for it.
+        """Return the whole body, its content coding undone. Once only; it then owns what was reserved for it.
 
         Raises ClaudeError 400 where it breaks off.
         """
@@ -206,7 +204,7 @@ class GatewayRequest(Request):
         return self._body
 
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
-        """A whole answer, and the end. All answers but those of dispatch go this way."""
+        """Send a whole answer, which is the end. All answers but those of dispatch go this way."""
         self.setResponseCode(status, PHRASES.get(status))
         add = self.responseHeaders.addRawHeader
         own_id = self.request_id.encode()
@@ -221,18 +219,18 @@ class GatewayRequest(Request):
         self.finish()
 
     def answer_json(self, body: bytes, status: int = 200) -> None:
-        """The same for JSON."""
+        """Send a whole answer of JSON."""
         self.answer(status, ((b"content-type", b"application/json"),), body)
 
     def refuse(self, error: ClaudeError) -> None:
-        """The same for an error."""
+        """Send a whole answer that is an error."""
         self._refusal = None  # and not in a cycle with the traceback that it has got now
         self.error = error.logged
         headers = ((b"content-type", b"application/json"), *error.headers)
         self.answer(error.status, headers, error.body(self.request_id))
 
     def fault(self) -> None:
-        """The answer to a fault of ours: 500, or a cut where an answer has begun."""
+        """Answer after a fault of ours: with 500, or by a cut where an answer has begun."""
         if self.channel is None or self.finished:
             return
         if self.startedWriting:
@@ -241,12 +239,12 @@ class GatewayRequest(Request):
             self.refuse(ClaudeError(500, "Internal error"))
 
     def finish(self) -> None:
-        """The answer is written. What the request held is free before the connection's next request begins."""
+        """End the answer, and release what the request held before the connection's next request begins."""
         self.release()
         super().finish()
 
     def release(self) -> None:
-        """Give back the memory that it holds."""
+        """Release the memory that it holds."""
         if self._body is not None:
             self._body.release()
         self._chunks.clear()
@@ -293,7 +291,7 @@ class GatewayRequest(Request):
 
 
 def _names_host(target: SplitResultBytes, headers: Headers) -> bool:
-    """Whether an absolute form names the host that the ``Host`` header does; proxies on the way may go by either.
+    """Return whether an absolute form names the host of the ``Host`` header; proxies on the way may go by either.
 
     A port that goes without saying may be left out. Raises ValueError for a port that is none.
     """

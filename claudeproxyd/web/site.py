@@ -1,4 +1,4 @@
-"""A listener's factory: its connections, how many there may be, how long they may idle, and how they are seen out."""
+"""A listener's factory: opens, limits, times out and drains its connections."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from twisted.web.server import Site
 
 from claudeproxyd.sockets import Outbox
 from claudeproxyd.web.channel import GatewayChannel
+from claudeproxyd.web.ingress import authorize
 from claudeproxyd.web.record import record
 from claudeproxyd.web.request import GatewayRequest
 
@@ -18,68 +19,73 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 
     from claudeproxyd.web.gateway import Gateway
+    from claudeproxyd.web.root import Endpoint
 
-SPARE = 64
-"""Connections above the limit that are told so; those above these are closed unheard."""
-SWEEP = 1.0
-"""Seconds between two looks at the deadlines."""
+MAX_REFUSED_CONNECTIONS = 64
+"""Connections above the limit that are answered with 503; beyond these, they are closed when accepted."""
+SWEEP_INTERVAL = 1.0
+"""Seconds between two checks of the deadlines."""
 
 
 class GatewaySite(Site):
-    """Serves one listener, or several that are to be the same. Made by tap."""
+    """Serves one listener, or several that are to be the same. Made by the daemon."""
 
     protocol = GatewayChannel  # type: ignore[assignment]  # Twisted's wraps it, to speak HTTP/2 as well
 
     def __init__(self, root: Resource, gateway: Gateway, clock: IReactorTime) -> None:
         super().__init__(root, GatewayRequest, timeout=None, reactor=clock, parsePOSTFormSubmission=False)
         self.gateway = gateway
-        """What requests from now on are served with."""
+        """What new requests are served with."""
         self.clock = clock
         self.outbox = Outbox(clock)
-        """Sends what its connections write."""
+        """Sends what the connections write."""
         self.draining = False
         self.channels: set[GatewayChannel] = set()
-        """Every connection that is open."""
+        """All open connections."""
         self._sweeping: IDelayedCall | None = None
         self._drained: list[Deferred[None]] = []
 
     # -- Site
 
     def startFactory(self) -> None:
-        """Twisted's own would open its access log, and a timer for that log's dates."""
+        """Start nothing: Twisted's own opens an access log, and a timer for that log's dates."""
 
     def stopFactory(self) -> None:
-        """And close them here."""
+        """Stop nothing: Twisted's own closes what its ``startFactory`` opened."""
+
+    def getResourceFor(self, request: GatewayRequest) -> Endpoint:
+        """Return the endpoint that answers a request whose head is in. Raises ClaudeError, see :func:`authorize`."""
+        return authorize(request, super().getResourceFor(request))
 
     def acceptableProtocols(self) -> list[bytes]:
-        """What is offered in TLS: our channel speaks nothing else."""
+        """Return the protocols that TLS offers: the channel speaks HTTP/1.1 alone."""
         return [b"http/1.1"]
 
     def log(self, request: Request) -> None:
-        """A request is answered, or its client gone. Those of dispatch are told of when dispatch is done with them."""
+        """Record a request that is over, unless dispatch has it: that is recorded when its runner is done."""
         if isinstance(request, GatewayRequest) and not request.dispatched:
             record(request)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """A channel; None, which closes the connection, where there are far too many."""
+        """Return a channel; or None, which closes the connection, where there are far too many."""
         open_now = len(self.channels)
         limit = self.gateway.limits.max_connections
-        if limit and open_now >= limit + SPARE:
+        if limit and open_now >= limit + MAX_REFUSED_CONNECTIONS:
             return None
         channel: Any = super().buildProtocol(addr)
-        channel.surplus = bool(limit) and open_now >= limit
+        channel.over_limit = bool(limit) and open_now >= limit
         return channel
 
-    # -- connections, as they tell of themselves
+    # -- called by the channels
 
     def opened(self, channel: GatewayChannel) -> None:
-        """A connection has been made."""
+        """Note that a connection was made."""
         self.channels.add(channel)
         if self._sweeping is None:
-            self._sweeping = self.clock.callLater(SWEEP, self._sweep)
+            self._sweeping = self.clock.callLater(SWEEP_INTERVAL, self._sweep)
 
     def closed(self, channel: GatewayChannel) -> None:
-        """A connection is lost."""
+        """Note that a connection was lost."""
         self.channels.discard(channel)
         if self.channels:
             return
@@ -91,7 +97,7 @@ class GatewaySite(Site):
             drained.callback(None)
 
     def _sweep(self) -> None:
-        self._sweeping = self.clock.callLater(SWEEP, self._sweep)
+        self._sweeping = self.clock.callLater(SWEEP_INTERVAL, self._sweep)
         now = self.clock.seconds()
         for channel in [each for each in self.channels if each.deadline <= now]:
             channel.expired()
@@ -99,7 +105,7 @@ class GatewaySite(Site):
     # -- the end
 
     def drain(self) -> Deferred[None]:
-        """See the connections out: idle ones at once, others after their answer. Fires when the last is gone."""
+        """Close all connections: idle ones at once, others after their answer. Fires when the last is gone."""
         self.draining = True
         for channel in list(self.channels):
             if channel.idle:
@@ -107,10 +113,10 @@ class GatewaySite(Site):
         return self._gone()
 
     def abort_all(self) -> Deferred[None]:
-        """The time for that is over: end what still runs with a word to its client. Fires as :meth:`drain` does."""
+        """End what still runs with an error to its client, and close all connections. Fires as :meth:`drain` does."""
         self.draining = True
         for channel in list(self.channels):
-            channel.dismiss()
+            channel.shut_down()
         return self._gone()
 
     def _gone(self) -> Deferred[None]:

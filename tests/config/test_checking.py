@@ -456,3 +456,11 @@ class KeyTests(ConfigTestCase):
         self.assertEqual(len(problems), SHOWN + 1)
         self.assertIn("7 more are no settings here", str(ConfigError(problems * 2)))
         self.assertIn(f"and {SHOWN + 2} more", str(ConfigError(problems * 2)))
+
+    def test_one_error_or_several(self) -> None:
+        """How many errors and warnings there are is said in English."""
+        for number, words in ((1, "1 error:"), (2, "2 errors:")):
+            [problem] = self.problems("k = 1\n" + SANDBOX)
+            self.assertEqual(str(ConfigError([problem] * number)).splitlines()[0], f"the configuration has {words}")
+        shown = str(ConfigError([problem], [problem])).splitlines()
+        self.assertIn("and 1 warning:", shown)

@@ -8,7 +8,6 @@ from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyClass, verifyObject
@@ -20,13 +19,11 @@ from claudeproxyd.dispatch.request import ApiRequest, CancelReason
 from claudeproxyd.dispatch.retries import RetryBudget
 from claudeproxyd.dispatch.runner import RequestRunner
 from claudeproxyd.dispatch.services import DispatchServices
-from claudeproxyd.errors import ClaudeError, Unsupported
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.interfaces import (
-    IBufferAccount,
     IBufferedResponse,
     ICredentialPool,
     IDispatcher,
-    IDownlink,
     IEventConsumer,
     IExecutor,
     ILease,
@@ -38,94 +35,15 @@ from claudeproxyd.interfaces import (
 )
 from claudeproxyd.leases import Candidate, Credential, Exhausted, Exhaustion, LeaseRequest
 from claudeproxyd.messages.batch import Batch
-from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.observe.usage import UsageRecord
-from claudeproxyd.outcomes.types import ErrorResponse, Kind, Outcome
-from claudeproxyd.principals import Principal
+from claudeproxyd.outcomes.types import Kind, Outcome
 from claudeproxyd.routing import Router
+from claudeproxyd.testing import EPOCH, FakeAccount, FakeDownlink, make_request
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-EPOCH = 1_700_000_000.0
 SECRET = {"api_key": "sk-of-the-house"}
-
-
-@implementer(IDownlink)
-class FakeDownlink:
-    """Notes what a client would get, and that nothing is asked of it which makes no sense."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.head_committed = False
-        self.message_committed = False
-        self.last_write = 0.0
-        self.sent = 0
-        self.head: Headers = ()
-        self.writes: list[bytes] = []
-        """Each write of a stream: frames as they are, b'ping' for a ping, b'' for a head alone."""
-        self.body: bytes | None = None
-        self.error: ClaudeError | None = None
-        self.answer: ErrorResponse | None = None
-        self.aborted = False
-        self.ended = False
-        self.producer: Any = None
-
-    def attach(self, producer: IPushProducer) -> None:
-        assert self.producer is None
-        self.producer = producer
-
-    def commit_head(self, headers: Headers) -> None:
-        assert not self.head_committed
-        self._commit(headers)
-        self._write(b"")
-
-    def frames(self, headers: Headers, frames: bytes, last: bool) -> None:
-        if not self.head_committed:
-            self._commit(headers)
-        self.message_committed = True
-        self._write(frames)
-        self.ended = last
-
-    def ping(self) -> None:
-        assert self.head_committed
-        self._write(b"ping")
-
-    def whitespace(self) -> None:
-        if not self.head_committed:
-            self._commit(())
-        self._write(b" ")
-
-    def whole(self, headers: Headers, body: bytes) -> None:
-        self._end()
-        if not self.head_committed:
-            self.head = headers
-        self.body = body
-
-    def fail(self, error: ClaudeError, answer: ErrorResponse | None = None) -> None:
-        self._end()
-        self.error = error
-        self.answer = answer
-
-    def abort(self) -> None:
-        self._end()
-        self.aborted = True
-
-    def _commit(self, headers: Headers) -> None:
-        self.head_committed = True
-        self.head = headers
-
-    def _write(self, data: bytes) -> None:
-        assert not self.ended, "written after the end"
-        self.last_write = self._clock.seconds()
-        self.writes.append(data)
-
-    def _end(self) -> None:
-        assert not self.ended, "ended twice"
-        self.ended = True
-
-
-verifyClass(IDownlink, FakeDownlink)
 
 
 class _FakeUpstreamResponse:
@@ -185,29 +103,6 @@ class FakeStreaming(_FakeUpstreamResponse):
 
 verifyClass(IStreamingResponse, FakeStreaming)
 verifyObject(IStreamingResponse, FakeStreaming())
-
-
-@implementer(IBufferAccount)
-class FakeAccount:
-    """Notes each change of what is buffered."""
-
-    def __init__(self, changes: list[int]) -> None:
-        self.changes = changes
-
-    def check(self, client: str, size: int) -> None:
-        pass
-
-    def reserve(self, client: str, size: int) -> None:
-        self.changes.append(size)
-
-    def release(self, client: str, size: int) -> None:
-        self.changes.append(-size)
-
-    def adjust(self, change: int) -> None:
-        self.changes.append(change)
-
-
-verifyClass(IBufferAccount, FakeAccount)
 
 
 class Sent:
@@ -502,17 +397,9 @@ class House:
         self, stream: bool = False, count_tokens: bool = False, body: bytes = b"", **changes: Any
     ) -> ApiRequest:
         """What a client asks."""
-        body = body or b'{"model":"m","max_tokens":9,"messages":[],"stream":%b}' % (b"true" if stream else b"false")
-        members: dict[str, Any] = {
-            "request_id": "req_ours",
-            "principal": Principal("client", {"team": "x"}),
-            "envelope": read_envelope(body),
-            "headers": [(b"x-claude-code-session-id", b"session")],
-            "query": b"beta=true",
-            "count_tokens": count_tokens,
-            "started": self.clock.seconds(),
-        }
-        return ApiRequest(**(members | changes))
+        return make_request(
+            body, stream=stream, count_tokens=count_tokens, **{"started": self.clock.seconds(), **changes}
+        )
 
     def serve(self, *, account: FakeAccount | None = None, **options: Any) -> Served:
         """Start a request."""

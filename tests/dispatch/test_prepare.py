@@ -7,7 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.interfaces import ILease
 from claudeproxyd.leases import Exhausted, Exhaustion, LeaseRequest
-from tests.dispatch.fakes import FakeAccount, FakeBuffered, FakePool, House, Served
+from claudeproxyd.testing import FakeAccount
+from tests.dispatch.fakes import FakeBuffered, FakePool, House, Served
 
 
 class Busy(FakePool):

@@ -15,7 +15,8 @@ from claudeproxyd.dispatch.relay import Relay
 from claudeproxyd.interfaces import IEventConsumer
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Outcome, Scope, Then
-from tests.dispatch.fakes import FakeAccount, FakeStreaming, House, Served
+from claudeproxyd.testing import FakeAccount
+from tests.dispatch.fakes import FakeStreaming, House, Served
 
 verifyClass(IEventConsumer, Relay)
 verifyClass(IPushProducer, Relay)

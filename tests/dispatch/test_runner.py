@@ -16,7 +16,8 @@ from claudeproxyd.errors import ClaudeError
 from claudeproxyd.leases import Exhausted
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import AttemptFailed, ErrorResponse, Kind, Outcome, Scope, Then
-from tests.dispatch.fakes import EPOCH, SECRET, FakeAccount, FakeBuffered, FakeExecutor, FakeStreaming, House, Served
+from claudeproxyd.testing import EPOCH, FakeAccount
+from tests.dispatch.fakes import SECRET, FakeBuffered, FakeExecutor, FakeStreaming, House, Served
 
 SAID = b'{"type":"error","error":{"type":"invalid_request_error","message":"no"}}'
 

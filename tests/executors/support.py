@@ -1,55 +1,21 @@
-"""What the tests of executors share: one of them on an upstream in memory, and who takes its events."""
+"""What the tests of executors share: one of them on an upstream in memory."""
 
 from __future__ import annotations
 
-from dataclasses import fields
 from inspect import isawaitable
 from typing import Any
 
 from twisted.internet.defer import ensureDeferred
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
-from zope.interface.verify import verifyClass
 
-from claudeproxyd.config.schema import Provider, Timeouts
+from claudeproxyd.config.schema import Timeouts
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.dispatch.request import ApiRequest
 from claudeproxyd.errors import Unsupported
-from claudeproxyd.executors.services import Services
-from claudeproxyd.interfaces import IEventConsumer
 from claudeproxyd.leases import Credential, Route
-from claudeproxyd.messages.batch import Batch
 from claudeproxyd.outcomes.types import AttemptFailed
-from claudeproxyd.secrets.static import StaticSecret
-from tests.dispatch.fakes import EPOCH, FakeAccount, House
-from tests.upstream.fakes import Net, Wire
-
-EVENT_STREAM = "content-type: text/event-stream; charset=utf-8"
-
-
-@implementer(IEventConsumer)
-class Events:
-    """Notes what it is given, and that nothing comes after the end."""
-
-    def __init__(self) -> None:
-        self.batches: list[Batch] = []
-        self.failure: Any = None
-
-    @property
-    def frames(self) -> bytes:
-        return b"".join(batch.frames for batch in self.batches)
-
-    def events(self, batch: Batch) -> None:
-        assert self.failure is None
-        assert not (self.batches and self.batches[-1].ended)
-        self.batches.append(batch)
-
-    def broken(self, reason: Exception) -> None:
-        assert self.failure is None
-        self.failure = reason
-
-
-verifyClass(IEventConsumer, Events)
+from claudeproxyd.testing import EventRecorder, MemoryConnection, MemoryUpstream, chunk, make_attempt, make_executor
+from tests.dispatch.fakes import House
 
 
 class ExecutorTestCase(SynchronousTestCase):
@@ -63,27 +29,15 @@ class ExecutorTestCase(SynchronousTestCase):
 
     def make(self, services: Any = (), **section: Any) -> None:
         """With these settings."""
-        self.net = Net()
-        own = {each.name: section.pop(each.name) for each in fields(self.maker.settings) if each.name in section}
-        section["own"] = self.maker.settings(**own)
-        self.executor = self.maker.make(
-            Provider(name="p", kind=self.maker.kind, **{"base_url": "http://127.0.0.1:8080/base", **section}),
-            Services(
-                clock=self.net.reactor,
-                origin=lambda base_url: self.net.origin,
-                timeouts=Timeouts(),
-                now=lambda: EPOCH,
-                **{"buffers": FakeAccount([]), "max_event_bytes": 100_000, **dict(services)},
-            ),
+        self.net = MemoryUpstream()
+        self.executor = make_executor(
+            self.maker, self.net, services={"timeouts": Timeouts(), **dict(services)}, **section
         )
 
     def attempt(self, secret: Any = (("api_key", "sk-house"),), model: str = "m", **call: Any) -> Attempt:
         """One attempt with that secret."""
         capture = call.pop("capture", None)
-        made = House().request(**call)
-        return Attempt(
-            made, Credential("p", "a", StaticSecret(dict(secret))), dict(secret), Route("p", model), 1, capture=capture
-        )
+        return make_attempt(House().request(**call), dict(secret), model=model, capture=capture)
 
     def unsupported(self, request: ApiRequest, route: Route) -> str | None:
         """Why *request* cannot be prepared for *route*; None where it can."""
@@ -98,7 +52,9 @@ class ExecutorTestCase(SynchronousTestCase):
         """Ask what that credential can use."""
         return ensureDeferred(self.executor.models(credential))
 
-    def send(self, attempt: Attempt | None = None, count_tokens: bool = False) -> tuple[Any, Wire, bytes, bytes]:
+    def send(
+        self, attempt: Attempt | None = None, count_tokens: bool = False
+    ) -> tuple[Any, MemoryConnection, bytes, bytes]:
         """Send one; its Deferred, the wire, and the head and body that went up."""
         attempt = attempt or self.attempt()
         ask = self.executor.count_tokens if count_tokens else self.executor.messages
@@ -112,8 +68,7 @@ class ExecutorTestCase(SynchronousTestCase):
     def answer(self, status: int, body: bytes, *headers: str, count_tokens: bool = False, **call: Any) -> Any:
         """The whole answer of an upstream to one attempt: what the executor makes of it, or fails with."""
         sent, wire, _, _ = self.send(self.attempt(count_tokens=count_tokens, **call), count_tokens)
-        lines = [f"HTTP/1.1 {status} Whatever", f"content-length: {len(body)}", *headers]
-        wire.say("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        wire.respond(status, body, *headers)
         return self.result(sent)
 
     def so_far(self, sent: Any) -> list[Any]:
@@ -141,25 +96,19 @@ class ExecutorTestCase(SynchronousTestCase):
         assert isinstance(failure, AttemptFailed)
         return failure
 
-    def stream(self, *headers: str) -> tuple[Any, Wire]:
+    def stream(self, *headers: str) -> tuple[Any, MemoryConnection]:
         """A stream whose head is in, and its wire."""
         sent, wire, _, _ = self.send(self.attempt(stream=True))
-        lines = ["HTTP/1.1 200 OK", "transfer-encoding: chunked", *(headers or (EVENT_STREAM,))]
-        wire.say("\r\n".join(lines).encode() + b"\r\n\r\n")
+        wire.begin_stream(*headers)
         return self.result(sent), wire
 
-    def deliver(self, *reads: bytes, end: bool = False) -> tuple[Any, Events, Wire]:
+    def deliver(self, *reads: bytes, end: bool = False) -> tuple[Any, EventRecorder, MemoryConnection]:
         """A stream that came in these reads."""
         answer, wire = self.stream()
-        events = Events()
+        events = EventRecorder()
         answer.deliver(events)
         for read in reads:
             wire.say(chunk(read))
         if end:
             wire.say(chunk(b""))
         return answer, events, wire
-
-
-def chunk(data: bytes) -> bytes:
-    """A chunk of a body; of nothing, its end."""
-    return b"%x\r\n%b\r\n" % (len(data), data)

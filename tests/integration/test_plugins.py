@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,10 @@ async def test_plugins_that_are_wrong(tmp_path: Path, steps: dict[str, str]) -> 
         result = await run(command, environment(path, steps), cwd=tmp_path)
         told = result.out + result.err
         assert (result.code, words in told, "Traceback" in told) == (code, True, False), told
+
+
+@ensureDeferred
+async def test_its_own_tests(tmp_path: Path, plugin: dict[str, str]) -> None:
+    """They pass, all of them."""
+    result = await run([sys.executable, "-m", "twisted.trial", "test_echo"], {**os.environ, **plugin}, cwd=tmp_path)
+    assert (result.code, "PASSED (successes=4)" in result.out) == (0, True), result.out + result.err

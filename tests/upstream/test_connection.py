@@ -6,13 +6,14 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.upstream.fakes import Net, Sink, Wire
+from claudeproxyd.testing import MemoryConnection
+from tests.upstream.fakes import Net, Sink
 from tests.upstream.responses import HELLO
 
 HEAD, BODY = HELLO[:-5], HELLO[-5:]
 
 
-class Deaf(Wire):
+class Deaf(MemoryConnection):
     """The other end of a connection that does not answer our close."""
 
     def loseConnection(self) -> None:

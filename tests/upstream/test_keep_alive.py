@@ -9,15 +9,16 @@ from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.outcomes.types import AttemptPhase
+from claudeproxyd.testing import MemoryConnection
 from claudeproxyd.upstream.errors import ConnectTimedOut, Cut, FirstByteTimedOut, IdleTimedOut
-from tests.upstream.fakes import Net, Sink, Wire
+from tests.upstream.fakes import Net, Sink
 from tests.upstream.responses import CHUNKED, HELLO, OK
 
 
 class Pool(SynchronousTestCase):
     """Idle connections."""
 
-    def serve(self, net: Net, wire: Wire | None = None) -> Wire:
+    def serve(self, net: Net, wire: MemoryConnection | None = None) -> MemoryConnection:
         """One request, answered; over *wire* or over a connection made for it."""
         deferred = net.ask()
         wire = wire or net.accept()
@@ -25,7 +26,7 @@ class Pool(SynchronousTestCase):
         self.assertEqual(self.successResultOf(self.successResultOf(deferred).read(10)), b"hello")
         return wire
 
-    def pair(self, net: Net) -> tuple[Wire, Wire]:
+    def pair(self, net: Net) -> tuple[MemoryConnection, MemoryConnection]:
         """Two idle connections, the first of them idle for longer."""
         deferreds = [net.ask(), net.ask()]
         wires = (net.accept(), net.accept())
@@ -73,7 +74,7 @@ class Pool(SynchronousTestCase):
     def test_farewell_is_bounded(self) -> None:
         """A peer that does not answer the end of TLS is cut off."""
 
-        class Deaf(Wire):
+        class Deaf(MemoryConnection):
             def loseConnection(self) -> None:
                 self.disconnecting = True
 

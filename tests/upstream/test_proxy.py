@@ -5,9 +5,10 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.outcomes.types import AttemptPhase
+from claudeproxyd.testing import MemoryConnection
 from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Malformed, ProxyRefused
 from claudeproxyd.upstream.proxy import Proxy, proxy_for
-from tests.upstream.fakes import Net, Wire
+from tests.upstream.fakes import Net
 from tests.upstream.responses import HELLO
 
 PROXY = "http://user:p%40ss@proxy.example:3128"
@@ -100,7 +101,7 @@ class Plain(SynchronousTestCase):
 class Tunnels(SynchronousTestCase):
     """https origins: CONNECT."""
 
-    def connect(self) -> tuple[Net, Wire, object]:
+    def connect(self) -> tuple[Net, MemoryConnection, object]:
         """A request whose proxy has been reached."""
         net = Net("https://api.example", proxy=PROXY)
         deferred = net.ask()

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from claudeproxyd.outcomes.types import AttemptPhase
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Cut, Lacking, NameNotFound
-from tests.upstream.fakes import FullWire, Net, Sink
+from tests.upstream.fakes import FullConnection, Net, Sink
 from tests.upstream.responses import HELLO
 
 
@@ -100,7 +100,7 @@ class Requests(SynchronousTestCase):
         net = Net()
         body = b"z" * 300_000
         deferred = net.ask(body=body, first_byte=10.0)
-        wire = net.accept(FullWire)
+        wire = net.accept(FullConnection)
         sent = wire.taken().partition(b"\r\n\r\n")[2]
         self.assertEqual(len(sent), 65_536)
         while len(sent) < len(body):
@@ -116,7 +116,7 @@ class Requests(SynchronousTestCase):
         """An early answer is delivered, and the connection, on which half a request is stuck, is not used again."""
         net = Net()
         deferred = net.ask(body=b"z" * 300_000)
-        wire = net.accept(FullWire)
+        wire = net.accept(FullConnection)
         wire.say(HELLO)
         self.assertEqual(self.successResultOf(self.successResultOf(deferred).read(10)), b"hello")
         net.turn()

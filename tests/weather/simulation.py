@@ -28,7 +28,8 @@ from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, ErrorRespon
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
-from tests.dispatch.fakes import FakeAccount, FakeBuffered, FakeDownlink, FakeSink, FakeSource
+from claudeproxyd.testing import FakeAccount, FakeDownlink
+from tests.dispatch.fakes import FakeBuffered, FakeSink, FakeSource
 from tests.weather.oracle import OraclePool
 from tests.weather.upstream import EPOCH, Ask, Headers, Latency, Reply, Weather
 

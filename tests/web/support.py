@@ -21,7 +21,7 @@ from claudeproxyd.interfaces import ICaptures, ICatalog, IDispatcher, IDownlink,
 from claudeproxyd.observe.access_log import AccessEntry
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.principals import Principal
-from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, Proxies
+from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, TrustedProxies
 from claudeproxyd.web.buffers import BufferBudget
 from claudeproxyd.web.channel import GatewayChannel
 from claudeproxyd.web.gateway import Limits, PublicGateway
@@ -193,7 +193,7 @@ class Listener:
         gateway = PublicGateway(
             authenticator=KeyAuthenticator(keys) if keys else OpenAccess(),
             guard=BrowserGuard(check_host=False, check_origin=False),
-            proxies=Proxies(),
+            proxies=TrustedProxies(),
             limits=Limits(),
             buffers=BufferBudget(10_000_000),
             metrics=Metrics(),

@@ -10,7 +10,7 @@ from zope.interface.verify import verifyObject
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import IAuthenticator, IBufferAccount
 from claudeproxyd.principals import Principal
-from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, Proxies
+from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, TrustedProxies
 from claudeproxyd.web.buffers import BufferBudget
 from tests.web.support import BODY, Listener, get, post, sha256
 
@@ -210,7 +210,7 @@ class Forwarded(SynchronousTestCase):
     """Where a request came from, through proxies."""
 
     def client(self, peer: str, *values: bytes) -> str:
-        proxies = Proxies(["10.0.0.0/8", "::1"])
+        proxies = TrustedProxies(["10.0.0.0/8", "::1"])
         return proxies.client(peer, [(b"x-forwarded-for", value) for value in values])
 
     def test_table(self) -> None:
@@ -234,10 +234,10 @@ class Forwarded(SynchronousTestCase):
 
     def test_nobody_trusted(self) -> None:
         """Without trusted proxies the header means nothing."""
-        self.assertEqual(Proxies().client("10.0.0.1", [(b"x-forwarded-for", b"1.2.3.4")]), "10.0.0.1")
+        self.assertEqual(TrustedProxies().client("10.0.0.1", [(b"x-forwarded-for", b"1.2.3.4")]), "10.0.0.1")
 
     def test_in_the_log(self) -> None:
         """The access log shows the client, not the proxy."""
-        listener = Listener(proxies=Proxies(["192.0.2.7"]))
+        listener = Listener(proxies=TrustedProxies(["192.0.2.7"]))
         listener.ask(get("/", "X-Forwarded-For: 1.2.3.4"))
         self.assertEqual(listener.log[0].remote, "1.2.3.4")

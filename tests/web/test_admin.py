@@ -19,7 +19,7 @@ from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.interfaces import ICredentialPool
 from claudeproxyd.principals import Principal
 from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator
-from claudeproxyd.web.admin import ENTRIES, AdminRoot
+from claudeproxyd.web.admin import ENTRIES_PER_TURN, AdminRoot
 from claudeproxyd.web.site import GatewaySite
 from tests.web.support import Connection, Listener, Reply, get, post, replies, sha256
 
@@ -133,19 +133,19 @@ class Admin(SynchronousTestCase):
 
     def test_part_of_the_pool(self) -> None:
         """One can ask for some of the credentials, across the borders of what is made at once, and beyond the end."""
-        self.pool.credentials = [{"credential": str(number)} for number in range(3 * ENTRIES)]
+        self.pool.credentials = [{"credential": str(number)} for number in range(3 * ENTRIES_PER_TURN)]
 
         def names(query: str) -> list[str]:
             told = self.ask(get(f"/admin/v1/pool{query}")).json
-            self.assertEqual(told["total"], 3 * ENTRIES)
+            self.assertEqual(told["total"], 3 * ENTRIES_PER_TURN)
             return [entry["credential"] for entry in told["credentials"]]
 
-        every = [str(number) for number in range(3 * ENTRIES)]
+        every = [str(number) for number in range(3 * ENTRIES_PER_TURN)]
         self.assertEqual(names(""), every)
         self.assertEqual(names("?limit=0"), [])
-        self.assertEqual(names(f"?limit={ENTRIES}"), every[:ENTRIES])
-        self.assertEqual(names(f"?offset=7&limit={ENTRIES + 5}"), every[7 : ENTRIES + 12])
-        self.assertEqual(names(f"?offset={3 * ENTRIES - 1}&limit=9"), every[-1:])
+        self.assertEqual(names(f"?limit={ENTRIES_PER_TURN}"), every[:ENTRIES_PER_TURN])
+        self.assertEqual(names(f"?offset=7&limit={ENTRIES_PER_TURN + 5}"), every[7 : ENTRIES_PER_TURN + 12])
+        self.assertEqual(names(f"?offset={3 * ENTRIES_PER_TURN - 1}&limit=9"), every[-1:])
         self.assertEqual(names("?offset=100000"), [])
 
     def test_bad_parts(self) -> None:
@@ -155,12 +155,12 @@ class Admin(SynchronousTestCase):
 
     def test_in_turns(self) -> None:
         """A large pool is told over many turns of the reactor, so that requests are served in between."""
-        self.pool.credentials = [{"credential": str(number)} for number in range(10 * ENTRIES)]
+        self.pool.credentials = [{"credential": str(number)} for number in range(10 * ENTRIES_PER_TURN)]
         connection = Connection(self.site)
         connection.send(get("/admin/v1/pool"))
         turns = self.turns(connection)
         self.assertGreater(len(turns), 10)
-        self.assertEqual(len(Reply(turns[-1]).json["credentials"]), 10 * ENTRIES)
+        self.assertEqual(len(Reply(turns[-1]).json["credentials"]), 10 * ENTRIES_PER_TURN)
         connection.send(get("/metrics"))
         self.assertGreater(len(self.turns(connection)), 10)
 

@@ -14,8 +14,15 @@ from zope.interface import directlyProvides
 
 from claudeproxyd.principals import Principal
 from claudeproxyd.web import channel as module
-from claudeproxyd.web.channel import FAREWELL, KEEP_ALIVE, LAST_WORDS, LINGER, LINGER_BYTES, MAX_HEAD
-from claudeproxyd.web.site import SPARE
+from claudeproxyd.web.channel import (
+    ABORT_TIMEOUT,
+    CLOSE_TIMEOUT,
+    DISCARD_TIMEOUT,
+    KEEP_ALIVE_TIMEOUT,
+    MAX_DISCARDED_BYTES,
+    MAX_HEAD_BYTES,
+)
+from claudeproxyd.web.site import MAX_REFUSED_CONNECTIONS
 from tests.web.support import BODY, Connection, Listener, get, post, replies
 
 HEAD = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -63,8 +70,8 @@ REFUSED = {
     "a target on another port": (b"GET http://localhost:1/ HTTP/1.1\r\nHost: localhost:2\r\n\r\n", 400),
     "a target with an odd host": (b"GET http://localhost/ HTTP/1.1\r\nHost: localhost:x\r\n\r\n", 400),
     "too many headers": (HEAD + b"X-A: b\r\n" * 501 + b"\r\n", 431),
-    "a head without end": (HEAD + b"X-A: " + b"b" * MAX_HEAD, 431),
-    "a request line without end": (b"GET /" + b"a" * (MAX_HEAD + 1), 431),
+    "a head without end": (HEAD + b"X-A: " + b"b" * MAX_HEAD_BYTES, 431),
+    "a request line without end": (b"GET /" + b"a" * (MAX_HEAD_BYTES + 1), 431),
 }
 
 
@@ -227,7 +234,7 @@ class Heads(SynchronousTestCase):
         connection = Listener().connect()
         for batch in range(4):
             connection.send(get("/", *(f"X-{batch}-{index}: 1" for index in range(400)), f"{'y' * 200}: 1"))
-        self.assertLessEqual(len(module._names), module._NAMES_KEPT)
+        self.assertLessEqual(len(module._names), module._MAX_CACHED_NAMES)
         self.assertFalse(any(len(name) > 100 for name in module._names))
 
 
@@ -306,7 +313,7 @@ class Patience(SynchronousTestCase):
     def test_idle(self) -> None:
         """Between two requests there is more time, and then no word either."""
         self.connection.ask(get("/"))
-        self.pump(KEEP_ALIVE - 2)
+        self.pump(KEEP_ALIVE_TIMEOUT - 2)
         self.assertFalse(self.connection.closing)
         self.pump(3)
         self.assertEqual((self.connection.take(), self.connection.closing), (b"", True))
@@ -373,7 +380,7 @@ class Patience(SynchronousTestCase):
         self.whole_answer_waits()
         self.pump(30)
         self.left = 0
-        self.pump(KEEP_ALIVE - 2)
+        self.pump(KEEP_ALIVE_TIMEOUT - 2)
         self.assertFalse(self.connection.closing)
         self.pump(3)
         self.assertTrue(self.connection.closing)
@@ -381,7 +388,7 @@ class Patience(SynchronousTestCase):
     def test_body(self) -> None:
         """A body may take long as long as it moves, and not when it stands still."""
         self.connection.send(HEAD + b"Content-Length: 8000000\r\n\r\n")
-        self.pump(200, b"x" * module.LEAST_RATE)
+        self.pump(200, b"x" * module.MIN_BODY_RATE)
         self.assertEqual(self.connection.take(), b"")
         self.pump(62)
         self.assertEqual([reply.status for reply in replies(self.connection.take())], [408])
@@ -391,7 +398,7 @@ class Patience(SynchronousTestCase):
         for head in (b"Content-Length: 8000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n500000\r\n"):
             connection = self.connection = self.listener.connect()
             connection.send(HEAD + head)
-            connection.send(b"x" * module.LEAST_RATE * 30)
+            connection.send(b"x" * module.MIN_BODY_RATE * 30)
             self.pump(85, b"x")
             self.assertEqual(connection.take(), b"")
             self.pump(10, b"x")
@@ -424,7 +431,7 @@ class Patience(SynchronousTestCase):
     def test_client_that_does_not_go(self) -> None:
         """A connection that was given up is cut when its client takes no more of what was written."""
         self.connection.ask(get("/", "Connection: close"))
-        self.pump(LAST_WORDS + 1)
+        self.pump(CLOSE_TIMEOUT + 1)
         self.assertTrue(self.connection.transport.disconnected)
 
     def test_no_timer_is_left(self) -> None:
@@ -453,7 +460,7 @@ class Lingering(SynchronousTestCase):
 
     def test_dropped_within_a_bound(self) -> None:
         """What it sends on is dropped, up to a bound."""
-        for _ in range(LINGER_BYTES // 65_536):
+        for _ in range(MAX_DISCARDED_BYTES // 65_536):
             self.connection.send(b"x" * 65_536)
         self.assertFalse(self.connection.closing)
         self.connection.send(b"x" * 65_536)
@@ -461,7 +468,7 @@ class Lingering(SynchronousTestCase):
 
     def test_dropped_for_a_while(self) -> None:
         """And not for long."""
-        for _ in range(int(LINGER) + 1):
+        for _ in range(int(DISCARD_TIMEOUT) + 1):
             self.listener.clock.advance(1)
         self.assertTrue(self.connection.transport.disconnected)
 
@@ -508,7 +515,7 @@ class Leaving(SynchronousTestCase):
         gone = listener.site.abort_all()
         self.assertEqual(listener.log[-1].error, "drain")
         self.assertEqual(connection.take(), b"")
-        listener.clock.advance(FAREWELL - 1)
+        listener.clock.advance(ABORT_TIMEOUT - 1)
         self.assertFalse(connection.transport.disconnected)
         listener.clock.pump([1, 1])
         self.assertTrue(connection.transport.disconnected)
@@ -531,7 +538,7 @@ class Leaving(SynchronousTestCase):
             self.assertEqual(listener.log[-1].status, 529)
             self.assertFalse(connection.transport.disconnected)
             connection.send(b"more of it")
-            listener.clock.pump([1] * (int(FAREWELL) + 1))
+            listener.clock.pump([1] * (int(ABORT_TIMEOUT) + 1))
             self.assertTrue(connection.transport.disconnected)
             self.assertEqual(connection.take(), b"")
             connection.lose()
@@ -551,7 +558,7 @@ class Leaving(SynchronousTestCase):
         listener = Listener()
         gateway = listener.site.gateway
         listener.site.gateway = replace(gateway, limits=replace(gateway.limits, max_connections=2))
-        connections = [listener.connect() for _ in range(2 + SPARE)]
+        connections = [listener.connect() for _ in range(2 + MAX_REFUSED_CONNECTIONS)]
         self.assertIsNone(listener.site.buildProtocol(None))
         self.assertEqual(connections[1].ask(get("/")).status, 200)
         reply = connections[2].ask(get("/"))
@@ -571,7 +578,7 @@ class Leaving(SynchronousTestCase):
                 return ours
 
         module._bound_send_buffer(Transport())
-        self.assertLessEqual(ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF), 2 * module.SEND_BUFFER)
+        self.assertLessEqual(ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF), 2 * module.SEND_BUFFER_BYTES)
 
     def test_http_2_is_not_offered(self) -> None:
         """TLS clients are offered what our channel speaks."""

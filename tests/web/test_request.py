@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.principals import Principal
 from claudeproxyd.web.buffers import BufferBudget
 from claudeproxyd.web.gateway import Limits
-from claudeproxyd.web.request import SMALL
+from claudeproxyd.web.request import MAX_UNWANTED_BODY_BYTES
 from claudeproxyd.web.root import Endpoint
 from tests.web.support import BODY, Listener, Reply, get, post, replies
 
@@ -251,7 +251,7 @@ class Refused(SynchronousTestCase):
     def test_before_its_body(self) -> None:
         """A large body is not even read of a client without a key."""
         connection = self.listener.connect()
-        connection.send(post("/v1/messages", b"x" * (SMALL + 1))[: -SMALL - 1])
+        connection.send(post("/v1/messages", b"x" * (MAX_UNWANTED_BODY_BYTES + 1))[: -MAX_UNWANTED_BODY_BYTES - 1])
         self.assertEqual([reply.status for reply in replies(connection.take())], [401])
         self.assertTrue(connection.closing)
         self.assertEqual(self.listener.site.gateway.buffers.held, 0)

@@ -45,7 +45,7 @@ class _ModelPage(msgspec.Struct):
 _decode_page = msgspec.json.Decoder(_ModelPage).decode
 
 
-def _read_page(body: bytes) -> tuple[list[dict[str, Any]], str]:
+def _read_page(body: bytes) -> tuple[list[dict[str, object]], str]:
     page = _decode_page(body)
     return page.data, (page.last_id or "") if page.has_more else ""
 
@@ -89,7 +89,7 @@ class AnthropicExecutor(HTTPExecutor):
         with self._outcomes(attempt):
             return await self._whole(await self._post(attempt, self._target + b"/count_tokens"), attempt)
 
-    async def models(self, credential: Credential) -> list[dict[str, Any]]:
+    async def models(self, credential: Credential) -> list[dict[str, object]]:
         """See :meth:`IExecutor.models <claudeproxyd.interfaces.IExecutor.models>`."""
         secret = credential.source.present() or await credential.source.refresh()
         lines = upstream_lines(()) + authorization(secret)

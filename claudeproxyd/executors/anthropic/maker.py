@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from claudeproxyd.executors.anthropic.executor import THE_API, AnthropicExecutor
 from claudeproxyd.executors.maker import Maker, provider
@@ -26,7 +26,7 @@ class AnthropicMaker(Maker):
     passes_requests = True
     environment_doc = ("anthropic", "`ANTHROPIC_API_KEY` (`ANTHROPIC_BASE_URL`)")
 
-    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, Any] | None:
+    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, object] | None:
         """By the variables of Anthropic's SDKs."""
         if not environ.get("ANTHROPIC_API_KEY"):
             return None

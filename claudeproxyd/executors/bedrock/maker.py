@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from claudeproxyd.config.schema import setting
 from claudeproxyd.executors.maker import Maker, provider
@@ -29,7 +28,7 @@ class BedrockMaker(Maker):
     credential_settings = BedrockCredential
     environment_doc = ("bedrock", "`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` (`AWS_SESSION_TOKEN`, `AWS_REGION`)")
 
-    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, Any] | None:
+    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, object] | None:
         """By the variables of AWS's tools."""
         given = {
             name.removeprefix("AWS_").lower(): {"env": name}

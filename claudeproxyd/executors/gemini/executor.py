@@ -116,7 +116,7 @@ class GeminiExecutor(HTTPExecutor):
             )
             return await self._whole(response, attempt, _counted)
 
-    async def models(self, credential: Credential) -> list[dict[str, Any]]:
+    async def models(self, credential: Credential) -> list[dict[str, object]]:
         """See :meth:`IExecutor.models <claudeproxyd.interfaces.IExecutor.models>`."""
         secret = credential.source.present() or await credential.source.refresh()
         listed = await self._list("/v1beta/models?pageSize=1000", "pageToken", self._authorization(secret), read_page)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from claudeproxyd.executors.gemini.executor import GeminiExecutor
 from claudeproxyd.executors.google import FIRST_BYTE, SafetySettings, check_safety_settings
@@ -27,7 +27,7 @@ class GeminiMaker(Maker):
     serves_claude = False
     environment_doc = ("gemini", "`GEMINI_API_KEY` or `GOOGLE_API_KEY`")
 
-    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, Any] | None:
+    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, object] | None:
         """By the variables of Google's SDKs."""
         for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY"):
             if environ.get(name):

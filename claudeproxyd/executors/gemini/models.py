@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -36,10 +35,10 @@ def read_page(body: bytes) -> tuple[list[ListedModel], str]:
     return page.models or page.publisher_models, page.next_page_token
 
 
-def entry(model: ListedModel) -> dict[str, Any]:
+def entry(model: ListedModel) -> dict[str, object]:
     """That model in the Claude list."""
     name = model.name.removeprefix("models/")
-    made: dict[str, Any] = {"id": name, "display_name": model.display_name or name}
+    made: dict[str, object] = {"id": name, "display_name": model.display_name or name}
     if model.input_token_limit:
         made["max_input_tokens"] = model.input_token_limit
     if model.output_token_limit:
@@ -50,7 +49,7 @@ def entry(model: ListedModel) -> dict[str, Any]:
     return made
 
 
-def _capabilities(model: ModelCapabilities) -> dict[str, Any]:
+def _capabilities(model: ModelCapabilities) -> dict[str, object]:
     """What a client of this daemon can use of a model: what the model has and the translation carries."""
     yes, no = {"supported": True}, {"supported": False}
     thinks = {"supported": model.thinking is not None}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from claudeproxyd.executors.maker import Maker, provider
 
@@ -21,7 +20,7 @@ class OpenAIChatMaker(Maker):
     serves_claude = False
     environment_doc = ("openai", "`OPENAI_API_KEY` (`OPENAI_BASE_URL`)")
 
-    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, Any] | None:
+    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, object] | None:
         """By the variables of OpenAI's SDKs."""
         if not environ.get("OPENAI_API_KEY"):
             return None

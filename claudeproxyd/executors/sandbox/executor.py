@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -80,7 +80,7 @@ class SandboxExecutor:
         headers = [*self._headers(attempt, b"application/json"), (b"x-claudeproxyd-estimate", b"true")]
         return self._whole(headers, ParsedMessage(body, usage))
 
-    async def models(self, credential: Credential) -> list[dict[str, Any]]:
+    async def models(self, credential: Credential) -> list[dict[str, object]]:
         """A few names that clients look for; any other is served as well."""
         return [
             {

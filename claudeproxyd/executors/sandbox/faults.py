@@ -85,11 +85,11 @@ def _grant(wishes: Wishes, wish: str) -> Wishes | None:
     return None if changes is None else replace(wishes, **changes)
 
 
-def _fault(name: str, value: str) -> dict[str, Any] | None:
+def _fault(name: str, value: str) -> dict[str, object] | None:
     match = _STRIKE.fullmatch(value)
     if match is None or (match[1] and name != "error"):
         return None
-    changes: dict[str, Any] = {"fault": name, "after": int(match[2] or 0)}
+    changes: dict[str, object] = {"fault": name, "after": int(match[2] or 0)}
     if match[1]:
         changes["error"] = match[1]
     return changes

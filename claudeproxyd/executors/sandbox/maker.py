@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from claudeproxyd.executors.maker import Maker
 from claudeproxyd.executors.sandbox.executor import SandboxExecutor
@@ -22,7 +22,7 @@ class SandboxMaker(Maker):
     environment_doc = ("sandbox", "none of these")
     is_fallback = True
 
-    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, Any] | None:
+    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, object] | None:
         """Make a provider of nothing: it needs no variable."""
         return {"name": "sandbox"}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import msgspec
 
@@ -43,7 +42,7 @@ class Prompt:
             elif text and not text.startswith("<system-reminder>"):
                 self.said = text
         tools = {as_string(tool.get("name")): tool for tool in map(as_object, as_array(self._request.get("tools")))}
-        self.tools: Mapping[str, Mapping[str, Any]] = tools
+        self.tools: Mapping[str, Mapping[str, object]] = tools
         self.stop_sequences = [s for s in as_array(self._request.get("stop_sequences")) if isinstance(s, str)]
 
     @property
@@ -57,7 +56,7 @@ class Prompt:
         return self._thinking.get("display") != "omitted"
 
     @property
-    def _thinking(self) -> Mapping[str, Any]:
+    def _thinking(self) -> Mapping[str, object]:
         return as_object(self._request.get("thinking"))
 
     def json_answer(self) -> str | None:
@@ -94,18 +93,18 @@ class Prompt:
             argument = next(iter(required + strings), "input")
             yield name, json.dumps({argument: words}, ensure_ascii=False)
 
-    def _schema(self, name: str) -> Mapping[str, Any]:
+    def _schema(self, name: str) -> Mapping[str, object]:
         return as_object(self.tools.get(name, {}).get("input_schema"))
 
 
-def _decode(body: bytes) -> Any:
+def _decode(body: bytes) -> object:
     try:
         return msgspec.json.decode(body)
     except msgspec.DecodeError:
         return msgspec.json.decode(without_halves(body))
 
 
-def _result(content: Any) -> str:
+def _result(content: object) -> str:
     """The text of a tool_result's content."""
     if isinstance(content, str):
         return content

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 _DEPTH = 32
 _VALUES = 1000
 _LENGTH = 1000
 
 
-def instance(schema: Mapping[str, Any]) -> Any:
+def instance(schema: Mapping[str, object]) -> object:
     """What *schema* accepts, as far as types, constants, required members, items and bounds go.
 
     Takes any JSON as a schema. Of one that contains itself, or asks for very much, the rest is null.
@@ -21,11 +20,11 @@ def instance(schema: Mapping[str, Any]) -> Any:
 class _Instance:
     """One schema's value, with a bound on the values it is made of: a few lines of schema can ask for billions."""
 
-    def __init__(self, root: Any) -> None:
+    def __init__(self, root: object) -> None:
         self._root = root
         self._left = _VALUES
 
-    def of(self, schema: Any, depth: int) -> Any:
+    def of(self, schema: object, depth: int) -> object:
         self._left -= 1
         if not isinstance(schema, dict) or not depth or self._left < 0:
             return None
@@ -52,26 +51,26 @@ class _Instance:
                 return False
         return None
 
-    def _target(self, reference: str) -> Any:
+    def _target(self, reference: str) -> object:
         target = self._root
         for part in reference.removeprefix("#").strip("/").split("/"):
             if part:
                 target = target.get(part) if isinstance(target, dict) else None
         return target
 
-    def _object(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    def _object(self, schema: Mapping[str, object], depth: int) -> dict[str, object]:
         properties, required = schema.get("properties"), schema.get("required")
         if not isinstance(properties, dict) or not isinstance(required, list):
             return {}
         return {key: self.of(properties.get(key), depth - 1) for key in required if isinstance(key, str)}
 
 
-def _bound(schema: Mapping[str, Any], key: str) -> int:
+def _bound(schema: Mapping[str, object], key: str) -> int:
     value = schema.get(key)
     return min(value, _LENGTH) if isinstance(value, int) else 0
 
 
-def _number(schema: Mapping[str, Any]) -> int | float:
+def _number(schema: Mapping[str, object]) -> int | float:
     """The one nearest to 0."""
     lowest, highest = schema.get("minimum"), schema.get("maximum")
     if isinstance(lowest, int | float) and lowest > 0:

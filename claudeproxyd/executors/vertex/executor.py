@@ -80,7 +80,7 @@ class VertexExecutor:
         """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""
         return await self._part(attempt).count_tokens(attempt)
 
-    async def models(self, credential: Credential) -> list[dict[str, Any]]:
+    async def models(self, credential: Credential) -> list[dict[str, object]]:
         """Google's own models. Claude's are in no list that tells which of them a project has enabled."""
         return await self._gemini[self._places[credential.name].base_url].models(credential)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from claudeproxyd.executors.gemini.executor import GeminiExecutor
@@ -40,7 +40,7 @@ class GeminiOnVertex(GeminiExecutor):
             method.encode(),
         )
 
-    async def models(self, credential: Credential) -> list[dict[str, Any]]:
+    async def models(self, credential: Credential) -> list[dict[str, object]]:
         """Return the Gemini models alone; the publisher's list is not filtered by project."""
         secret = credential.source.present() or await credential.source.refresh()
         target = f"/v1beta1/{_PUBLISHED[:-1]}?pageSize=100"

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from claudeproxyd.config.resolving import BadSecret, resolve
 from claudeproxyd.executors.google import FIRST_BYTE, SafetySettings, check_safety_settings
@@ -47,7 +47,7 @@ class VertexMaker(Maker):
         "`GOOGLE_APPLICATION_CREDENTIALS` (`GOOGLE_CLOUD_PROJECT`, `GOOGLE_CLOUD_LOCATION` or `CLOUD_ML_REGION`)",
     )
 
-    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, Any] | None:
+    def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, object] | None:
         """By the variables of Google Cloud's tools. A key file may be there for other programs alone: it has to be
         known whose project pays."""
         path = environ.get("GOOGLE_APPLICATION_CREDENTIALS")

@@ -25,10 +25,13 @@ something passes after nothing did for longer than answers take, all that was gr
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from claudeproxyd.pool.gate import Gate
+
+#: What a gate is a gate of is nothing to its phase.
+AnyGate: TypeAlias = "Gate[Any]"
 
 #: From that share of the attempts on a place is taken for down.
 DOWN = 0.8
@@ -52,22 +55,22 @@ class Phase:
     held = False
     """There is a limit, or was one before."""
 
-    def begin(self, gate: Gate[Any], now: float) -> None:
+    def begin(self, gate: AnyGate, now: float) -> None:
         """It is *gate*'s from now on."""
 
-    def granted(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
+    def granted(self, gate: AnyGate, serial: int, size: int, now: float) -> None:
         """An attempt begins, and is counted already."""
 
-    def left(self, gate: Gate[Any], serial: int) -> None:
+    def left(self, gate: AnyGate, serial: int) -> None:
         """An attempt is over that says nothing of the place."""
 
-    def passed(self, gate: Gate[Any], serial: int, now: float) -> None:
+    def passed(self, gate: AnyGate, serial: int, now: float) -> None:
         """An attempt passed; it may still be under way."""
 
-    def failed(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
+    def failed(self, gate: AnyGate, serial: int, size: int, now: float) -> None:
         """An attempt failed, and is no longer counted."""
 
-    def tick(self, gate: Gate[Any], now: float) -> bool:
+    def tick(self, gate: AnyGate, now: float) -> bool:
         """The gate's time has come. False: it may be dropped."""
         return True
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
 
 from claudeproxyd.outcomes.types import Kind
 from claudeproxyd.pool.pace import LEAST
-from claudeproxyd.pool.phases import Condition, Phase
-
-if TYPE_CHECKING:
-    from claudeproxyd.pool.gate import Gate
+from claudeproxyd.pool.phases import AnyGate, Condition, Phase
 
 #: Seconds between two probes of a place that is down: at first, after some seconds, and after an hour.
 PROBE_FIRST = 0.1
@@ -52,13 +48,13 @@ class Down(Phase):
         self._taken = 0
         """Attempts that were granted since then, and did not fail."""
 
-    def begin(self, gate: Gate[Any], now: float) -> None:
+    def begin(self, gate: AnyGate, now: float) -> None:
         self._news = gate.newest_failed
         """Leases up to that one say nothing of now."""
         self._probed = self._began = now
         self._rest(gate, now)
 
-    def _rest(self, gate: Gate[Any], now: float) -> None:
+    def _rest(self, gate: AnyGate, now: float) -> None:
         """Let the next probe go a while after the last one; where failures are slow, beside it."""
         gate.limit = gate.in_flight
         self._may_probe = False
@@ -66,16 +62,16 @@ class Down(Phase):
         pause = max(PROBE_FIRST, min(out / 8, PROBE), min(out / 120, PROBE_LAST))
         gate.due = min(max(now, self._probed + pause, gate.not_before), self._silent_at(gate))
 
-    def _silent_at(self, gate: Gate[Any]) -> float:
+    def _silent_at(self, gate: AnyGate) -> float:
         """Return when the oldest probe will have passed unless it has failed; infinite where none is out."""
         return next(iter(self._probes.values()), inf) + gate.look
 
-    def _let_probe(self, gate: Gate[Any], due: float) -> None:
+    def _let_probe(self, gate: AnyGate, due: float) -> None:
         self._may_probe = True
         gate.limit = gate.in_flight + 1
         gate.due = min(due, self._silent_at(gate))
 
-    def granted(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
+    def granted(self, gate: AnyGate, serial: int, size: int, now: float) -> None:
         self._taken += 1
         if self._ramping:
             return
@@ -86,28 +82,28 @@ class Down(Phase):
         self._probes[serial] = self._probed = now
         self._rest(gate, now)
 
-    def left(self, gate: Gate[Any], serial: int) -> None:
+    def left(self, gate: AnyGate, serial: int) -> None:
         if self._probes.pop(serial, None) is not None and not self._ramping:
             # A probe that says nothing: the next one goes at once.
             self._let_probe(gate, inf)
         else:
             self._one_less(gate)
 
-    def passed(self, gate: Gate[Any], serial: int, now: float) -> None:
+    def passed(self, gate: AnyGate, serial: int, now: float) -> None:
         self._probes.pop(serial, None)
         if serial > self._news:
             self._ramp(gate, serial, 2, now)
         else:
             self._one_less(gate)
 
-    def _one_less(self, gate: Gate[Any]) -> None:
+    def _one_less(self, gate: AnyGate) -> None:
         """One from before is over: its slot is not filled again."""
         if self._may_probe:
             gate.limit = gate.in_flight + 1
         elif not self._ramping:
             gate.limit = min(gate.limit, gate.in_flight)
 
-    def failed(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
+    def failed(self, gate: AnyGate, serial: int, size: int, now: float) -> None:
         probed = self._probes.pop(serial, None) is not None
         self._news = max(self._news, serial)
         if not self._ramping and (self._may_probe or not probed):
@@ -126,7 +122,7 @@ class Down(Phase):
             else:
                 gate.test(gate.known, now)
 
-    def tick(self, gate: Gate[Any], now: float) -> bool:
+    def tick(self, gate: AnyGate, now: float) -> bool:
         if self._ramping or now >= self._silent_at(gate) - 1e-9:
             gate.last_pass = now
             oldest = next(iter(self._probes), gate.over)
@@ -138,7 +134,7 @@ class Down(Phase):
             self._let_probe(gate, now + UNWANTED)
         return True
 
-    def _ramp(self, gate: Gate[Any], serial: int, more: float, now: float) -> None:
+    def _ramp(self, gate: AnyGate, serial: int, more: float, now: float) -> None:
         """That lease was let in, so as many more may go; when they are as many as before, it is over."""
         gate.over = max(gate.over, serial)
         if not self._ramping or gate.due == inf:

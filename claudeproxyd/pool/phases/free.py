@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
 
-from claudeproxyd.pool.phases import DOWN, Condition, Phase
-
-if TYPE_CHECKING:
-    from claudeproxyd.pool.gate import Gate
+from claudeproxyd.pool.phases import DOWN, AnyGate, Condition, Phase
 
 #: The share of attempts that may fail before there is a test.
 TOLERANCE = 0.25
@@ -28,21 +24,21 @@ class Free(Phase):
         """*tolerance*: what a test has excused."""
         self._base = tolerance
 
-    def begin(self, gate: Gate[Any], now: float) -> None:
+    def begin(self, gate: AnyGate, now: float) -> None:
         gate.limit = inf
         base, self._base = self._base, DOWN if gate.crowd else TOLERANCE
         gate.forgive(max(base, self._base))
         gate.due = now + IDLE
 
-    def granted(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
+    def granted(self, gate: AnyGate, serial: int, size: int, now: float) -> None:
         if gate.tolerance > self._base and gate.share < (gate.tolerance - 0.1) / 2.5 and now - gate.since > SETTLED:
             # Less than half of what was excused, and not because failures are slower than grants.
             gate.tolerance = self._base
 
-    def failed(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
+    def failed(self, gate: AnyGate, serial: int, size: int, now: float) -> None:
         if gate.charge():
             gate.test(gate.peak, now)
 
-    def tick(self, gate: Gate[Any], now: float) -> bool:
+    def tick(self, gate: AnyGate, now: float) -> bool:
         gate.due = gate.last_failure + IDLE
         return gate.due > now

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
 
 from claudeproxyd.outcomes.types import Kind
 from claudeproxyd.pool.pace import LEAST
-from claudeproxyd.pool.phases import Condition, Phase
-
-if TYPE_CHECKING:
-    from claudeproxyd.pool.gate import Gate
+from claudeproxyd.pool.phases import AnyGate, Condition, Phase
 
 #: The share of attempts that may fail within a learned limit before there is a test.
 TOLERANCE_HELD = 0.1
@@ -60,7 +56,7 @@ class Limited(Phase):
         self._taken = 0
         """Attempts granted lately, less those refused."""
 
-    def begin(self, gate: Gate[Any], now: float) -> None:
+    def begin(self, gate: AnyGate, now: float) -> None:
         gate.limit = max(gate.limit if gate.limit < inf else gate.in_flight, 1)
         gate.forgive(TOLERANCE_HELD)
         self._since = self._ended = self._sure = now
@@ -71,7 +67,7 @@ class Limited(Phase):
         """Return the seconds between two tries: the longer the limit has held, the more."""
         return max(0.1, min((self._ended - self._sure) / 8, DOUBT))
 
-    def _arm(self, gate: Gate[Any], now: float) -> None:
+    def _arm(self, gate: AnyGate, now: float) -> None:
         """Try for more, in a while, when all slots are taken."""
         if gate.in_flight < gate.limit or (gate.limit >= gate.known and self._passes < PASSES):
             return
@@ -83,7 +79,7 @@ class Limited(Phase):
         self._beyond = int(min(self._step, room)) if room >= 1 else self._step
         gate.limit += self._beyond
 
-    def granted(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
+    def granted(self, gate: AnyGate, serial: int, size: int, now: float) -> None:
         self._taken += 1
         beyond = gate.in_flight - (gate.limit - self._beyond)
         if self._beyond and beyond > self._went:
@@ -94,14 +90,14 @@ class Limited(Phase):
         elif not self._beyond and gate.due == inf:
             self._arm(gate, now)
 
-    def passed(self, gate: Gate[Any], serial: int, now: float) -> None:
+    def passed(self, gate: AnyGate, serial: int, now: float) -> None:
         self._passes += 1
         if serial in self._tried:
             self._tried.remove(serial)
             if not self._tried and gate.slow:
                 self._succeeded(gate, now)
 
-    def failed(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
+    def failed(self, gate: AnyGate, serial: int, size: int, now: float) -> None:
         self._taken -= 1
         if serial <= self._mark:
             return
@@ -124,14 +120,14 @@ class Limited(Phase):
             else:
                 gate.test(gate.limit, now)
 
-    def tick(self, gate: Gate[Any], now: float) -> bool:
+    def tick(self, gate: AnyGate, now: float) -> bool:
         if self._went:
             self._succeeded(gate, now)
         elif not self._beyond:
             self._arm(gate, now)
         return True
 
-    def _succeeded(self, gate: Gate[Any], now: float) -> None:
+    def _succeeded(self, gate: AnyGate, now: float) -> None:
         """Raise the limit: none of those that went beyond it was refused."""
         limit = gate.limit - self._beyond + self._went
         quick = self._pause() <= 0.1
@@ -142,7 +138,7 @@ class Limited(Phase):
             self._taken = 0
         self._end(gate, limit, now)
 
-    def _end(self, gate: Gate[Any], limit: float, now: float) -> None:
+    def _end(self, gate: AnyGate, limit: float, now: float) -> None:
         """A try is over."""
         gate.limit = limit
         self._beyond = self._went = 0

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
 
 from claudeproxyd.pool.pace import Pace
-from claudeproxyd.pool.phases import Condition, Phase
-
-if TYPE_CHECKING:
-    from claudeproxyd.pool.gate import Gate
+from claudeproxyd.pool.phases import AnyGate, Condition, Phase
 
 #: Seconds for which a place is not paced again that refused too much at the pace that was measured.
 UNPACED = 30.0
@@ -44,21 +40,21 @@ class Paced(Phase):
         """Attempts a second, as measured."""
         return self._pace.rate
 
-    def begin(self, gate: Gate[Any], now: float) -> None:
+    def begin(self, gate: AnyGate, now: float) -> None:
         gate.limit = inf
         gate.due = now + QUIET
 
-    def granted(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
+    def granted(self, gate: AnyGate, serial: int, size: int, now: float) -> None:
         self._pace.take(1, now)
         self._crowding[serial] = gate.in_flight
 
-    def left(self, gate: Gate[Any], serial: int) -> None:
+    def left(self, gate: AnyGate, serial: int) -> None:
         self._crowding.pop(serial, None)
 
-    def passed(self, gate: Gate[Any], serial: int, now: float) -> None:
+    def passed(self, gate: AnyGate, serial: int, now: float) -> None:
         self._carried = max(self._carried, self._crowding.pop(serial, 0))
 
-    def failed(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
+    def failed(self, gate: AnyGate, serial: int, size: int, now: float) -> None:
         crowding = self._crowding.pop(serial, None)
         if crowding is not None:
             self._refused_at = min(self._refused_at, crowding)
@@ -73,7 +69,7 @@ class Paced(Phase):
                 gate.hold(now)
             self._forget()
 
-    def tick(self, gate: Gate[Any], now: float) -> bool:
+    def tick(self, gate: AnyGate, now: float) -> bool:
         gate.due = now + QUIET
         if self._pace.quiet(now) >= QUIET:
             gate.be_free(now)

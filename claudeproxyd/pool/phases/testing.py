@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from claudeproxyd.outcomes.types import Kind
-from claudeproxyd.pool.phases import DOWN, Condition, Phase
-
-if TYPE_CHECKING:
-    from claudeproxyd.pool.gate import Gate
+from claudeproxyd.pool.phases import DOWN, AnyGate, Condition, Phase
 
 #: No more than this is excused as chance.
 EXCUSED = 2 / 3
@@ -25,7 +20,7 @@ class Testing(Phase):
     __slots__ = ("_bad", "_before", "_ended", "_floor", "_judged", "_lone", "_mark", "_taken", "_young", "held")
     condition = Condition.TESTING
 
-    def __init__(self, gate: Gate[Any], known: float) -> None:
+    def __init__(self, gate: AnyGate, known: float) -> None:
         """*known*: what was carried up to now."""
         self.held = gate.condition is not Condition.FREE
         gate.known = max(known, 1.0)
@@ -46,27 +41,27 @@ class Testing(Phase):
         self._lone: int | None = None
         """One that went though all slots were held, to learn anything at all: -1 until it goes."""
 
-    def begin(self, gate: Gate[Any], now: float) -> None:
+    def begin(self, gate: AnyGate, now: float) -> None:
         gate.limit = max(1, min(gate.in_flight, int(0.85 * gate.known) if self.held else gate.known))
         gate.due = now + TEST
 
-    def granted(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
+    def granted(self, gate: AnyGate, serial: int, size: int, now: float) -> None:
         self._young[serial] = now
         self._taken += 1
         if self._lone == -1:
             self._lone = serial
 
-    def left(self, gate: Gate[Any], serial: int) -> None:
+    def left(self, gate: AnyGate, serial: int) -> None:
         self._young.pop(serial, None)
 
-    def passed(self, gate: Gate[Any], serial: int, now: float) -> None:
+    def passed(self, gate: AnyGate, serial: int, now: float) -> None:
         if serial > self._mark and gate.limit < gate.known / 4 and 4 * self._bad <= self._judged:
             gate.limit += 1
         if serial in self._young:
             self._ended[serial] = False
         self._judge(gate, now)
 
-    def failed(self, gate: Gate[Any], serial: int, size: int, now: float) -> None:
+    def failed(self, gate: AnyGate, serial: int, size: int, now: float) -> None:
         if serial == self._lone and gate.in_flight:
             # It was more than there was room for, so that says nothing.
             self._young.pop(serial, None)
@@ -85,7 +80,7 @@ class Testing(Phase):
             self._before = max(self._before, gate.share)
         self._judge(gate, now)
 
-    def _ripen(self, gate: Gate[Any], now: float) -> None:
+    def _ripen(self, gate: AnyGate, now: float) -> None:
         """Count in the order of the grants: what is old enough, and passed if it has not failed. Or what is back."""
         ripe = now - 2 * gate.cost
         while self._young:
@@ -96,7 +91,7 @@ class Testing(Phase):
             self._judged += 1
             self._bad += self._ended.pop(serial, False)
 
-    def _judge(self, gate: Gate[Any], now: float) -> None:
+    def _judge(self, gate: AnyGate, now: float) -> None:
         self._ripen(gate, now)
         judged, bad, before = self._judged, self._bad, self._before
         sample = 6 / min(before, 0.5)
@@ -117,7 +112,7 @@ class Testing(Phase):
         ):
             gate.hold(now)
 
-    def _is_down(self, gate: Gate[Any]) -> bool:
+    def _is_down(self, gate: AnyGate) -> bool:
         """Return whether nearly everything fails."""
         judged, bad = self._judged, self._bad
         if gate.in_flight:
@@ -126,14 +121,14 @@ class Testing(Phase):
             return bad >= (1 if gate.share >= 0.9 else 4)
         return gate.limit <= max(1.0, gate.known / 8) and bad >= 3 and bad >= 0.75 * judged and gate.share >= 0.65
 
-    def _excuse(self, gate: Gate[Any], now: float) -> None:
+    def _excuse(self, gate: AnyGate, now: float) -> None:
         """Less load does not help: it is chance, or it is counted by time."""
         if gate.kind is Kind.QUOTA and not gate.slow and now >= max(gate.unpaced_until, gate.since + LEAST):
             gate.pace(self._taken / (now - gate.since), now)
         else:
             gate.be_free(now, min(EXCUSED, 1.25 * gate.share + 0.1))
 
-    def tick(self, gate: Gate[Any], now: float) -> bool:
+    def tick(self, gate: AnyGate, now: float) -> bool:
         self._judge(gate, now)
         if gate.phase is not self:
             return True

@@ -81,7 +81,7 @@ class ContentWriter:
         Results are a content of their own: Gemini 3.6 Flash and later refuse, on Vertex AI, one with anything beside
         or behind them, and a model's name does not always tell its version.
         """
-        contents: list[dict[str, Any]] = []
+        contents: list[dict[str, object]] = []
         present = _present_turn(turns)
         for number, turn in enumerate(turns):
             if turn.role == "user":
@@ -101,9 +101,9 @@ class ContentWriter:
             digest.update(turn)
         return contents
 
-    def _said_by_user(self, parts: Sequence[Part]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def _said_by_user(self, parts: Sequence[Part]) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
         """Return the results, and everything else; first of that what could not be within them."""
-        said: list[dict[str, Any]] = []
+        said: list[dict[str, object]] = []
         results = [self._result(part, said) for part in parts if isinstance(part, ToolResult)]
         for part in parts[len(results) :]:
             if isinstance(part, Text):
@@ -114,7 +114,7 @@ class ContentWriter:
 
     def _said_by_model(
         self, parts: Sequence[Part], must_sign: bool, digest: ConversationDigest
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[dict[str, object]]:
         """Yield the parts of a turn.
 
         *must_sign*: the first call has to have a signature. *digest*: of what was said before it.
@@ -147,10 +147,10 @@ class ContentWriter:
         self._recorded = record is not None
         return record
 
-    def _result(self, result: ToolResult, beside: list[dict[str, Any]]) -> dict[str, Any]:
+    def _result(self, result: ToolResult, beside: list[dict[str, object]]) -> dict[str, object]:
         """Return a functionResponse. *beside* gets the media that cannot be within."""
         said: list[str] = []
-        media: list[dict[str, Any]] = []
+        media: list[dict[str, object]] = []
         for part in result.content:
             if isinstance(part, Text):
                 said.append(part.text)
@@ -158,7 +158,7 @@ class ContentWriter:
                 if part.title:
                     said.append(_title(part))
                 (media if self._fits_in_result(part) else beside).append(self._media(part))
-        response: dict[str, Any] = {
+        response: dict[str, object] = {
             "id": result.id,
             "name": self._names.upstream(result.name),
             "response": {"error" if result.is_error else "output": "\n".join(said)},
@@ -171,12 +171,12 @@ class ContentWriter:
         """Whether media can be within a result; on the Developer API only data can."""
         return self._capabilities.media_in_results and (self._on_vertex or not media.url)
 
-    def _titled(self, media: Media) -> Iterator[dict[str, Any]]:
+    def _titled(self, media: Media) -> Iterator[dict[str, object]]:
         if media.title:
             yield {"text": _title(media)}
         yield self._media(media)
 
-    def _media(self, media: Media) -> dict[str, Any]:
+    def _media(self, media: Media) -> dict[str, object]:
         if media.url:
             if not (self._on_vertex or self._capabilities.fetches):
                 raise Unsupported(not_carried("messages", f"{_A[media.kind]} by url"))
@@ -195,7 +195,7 @@ class ContentWriter:
         return media_type
 
 
-def _add(contents: list[dict[str, Any]], role: str, parts: list[dict[str, Any]]) -> None:
+def _add(contents: list[dict[str, Any]], role: str, parts: list[dict[str, object]]) -> None:
     last = contents[-1] if contents else {}
     if last.get("role") == role and "functionResponse" not in last["parts"][0]:
         last["parts"] += parts
@@ -211,7 +211,7 @@ def _present_turn(turns: Sequence[Turn]) -> int:
     return -1
 
 
-def _signed(part: dict[str, Any], signature: str | None) -> dict[str, Any]:
+def _signed(part: dict[str, object], signature: str | None) -> dict[str, object]:
     if signature:
         part["thoughtSignature"] = signature
     return part

@@ -7,7 +7,6 @@ The names are those of ``Candidate.FinishReason`` (https://ai.google.dev/api/gen
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from claudeproxyd.account_ids import without_accounts
 from claudeproxyd.messages.reader import ModelFault
@@ -49,7 +48,7 @@ REFUSALS: Mapping[str, str] = {
 _REFUSING = ("IMAGE_", "PUP_")
 
 #: Arguments of :meth:`~claudeproxyd.messages.blocks.BlockMachine.finish`.
-Ending = tuple[str, Mapping[str, Any] | None]
+Ending = tuple[str, Mapping[str, object] | None]
 
 
 def is_known(reason: str) -> bool:

@@ -10,7 +10,7 @@ the same.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -144,7 +144,7 @@ class GroundingSources:
             machine.web_results(machine.web_search(query), results)
             results = []
 
-    def _all_citations(self, text: bytes) -> Iterator[dict[str, Any]]:
+    def _all_citations(self, text: bytes) -> Iterator[dict[str, object]]:
         for support in self._supports:
             segment = support.segment or _Segment()
             cited = segment.text or _cut(text, segment.start_index, segment.end_index)
@@ -157,7 +157,7 @@ class GroundingSources:
                 cited = _cut(text, citation.start_index, citation.end_index)
                 yield self._location(citation.uri, citation.title, cited)
 
-    def _location(self, url: str, title: str | None, cited: str) -> dict[str, Any]:
+    def _location(self, url: str, title: str | None, cited: str) -> dict[str, object]:
         return {
             "type": "web_search_result_location",
             "url": url,

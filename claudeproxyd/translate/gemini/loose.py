@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Union, get_args, get_origin
 
 import msgspec
 
@@ -36,7 +36,7 @@ def read_loosely(data: bytes) -> tuple[GenerateContentResponse, str]:
     return _decode(msgspec.json.encode(fitting)), odd[0] if odd else "a response of an unknown shape"
 
 
-def _fit_object(members: dict[str, Any], struct: type[msgspec.Struct], odd: list[str]) -> dict[str, Any]:
+def _fit_object(members: dict[str, object], struct: type[msgspec.Struct], odd: list[str]) -> dict[str, object]:
     """Return the members that are read, as far as they have their types; the others are named in *odd*."""
     fields = msgspec.structs.fields(struct)
     return {
@@ -46,7 +46,7 @@ def _fit_object(members: dict[str, Any], struct: type[msgspec.Struct], odd: list
     }
 
 
-def _fit(value: Any, kind: Any, name: str, odd: list[str]) -> Any:
+def _fit(value: object, kind: object, name: str, odd: list[str]) -> object:
     choices = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     for choice in choices:
         if choice is msgspec.Raw:

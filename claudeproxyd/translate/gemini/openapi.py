@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import msgspec
 
-from claudeproxyd.translate.references import inlined, merged, without_all_of
+from claudeproxyd.translate.references import JSONSchema, inlined, merged, without_all_of
 
 #: Characters of a value that is described in words.
 MAX_VALUE_CHARS = 300
@@ -52,7 +52,7 @@ _INT64 = 2**63 - 1
 _encode = msgspec.json.Encoder().encode
 
 
-def clean(schema: Any) -> dict[str, Any]:
+def clean(schema: object) -> JSONSchema:
     """Return a function's *schema* for ``parameters``: an object's; {} where there is no property.
 
     Any JSON value gives something that the API takes; see the module for what becomes of the rest.
@@ -63,7 +63,7 @@ def clean(schema: Any) -> dict[str, Any]:
     return _described(_object(given), given)
 
 
-def _clean(given: Any, expected: Iterable[str] = ()) -> dict[str, Any]:
+def _clean(given: object, expected: Iterable[str] = ()) -> JSONSchema:
     """Return a schema within another: one with a type, or with nothing but ``anyOf``.
 
     *expected*: its types if it has none.
@@ -87,21 +87,21 @@ def _clean(given: Any, expected: Iterable[str] = ()) -> dict[str, Any]:
     return _union(members)
 
 
-def _collapsed(given: Any) -> dict[str, Any]:
+def _collapsed(given: object) -> JSONSchema:
     """Return a schema with ``allOf`` merged into it, and with what holds under a condition as optional properties."""
-    schema: dict[str, Any] = without_all_of(given) if isinstance(given, dict) else {}
+    schema: JSONSchema = without_all_of(given) if isinstance(given, dict) else {}
     dependent = schema.get("dependentSchemas")
     conditional = [schema.get("then"), schema.get("else"), *(dependent.values() if isinstance(dependent, dict) else ())]
     return _with_properties(schema, [part for part in conditional if isinstance(part, dict)])
 
 
-def _with_properties(schema: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:
+def _with_properties(schema: JSONSchema, others: list[JSONSchema]) -> JSONSchema:
     """Return *schema* with the properties of *others* besides."""
     more = [{"properties": properties} for properties in map(_properties, others) if properties]
     return merged(schema, *more) if more else schema
 
 
-def _alternatives(schema: dict[str, Any]) -> tuple[list[Any], bool]:
+def _alternatives(schema: JSONSchema) -> tuple[list[object], bool]:
     """Return the schemas of ``anyOf``, or else of ``oneOf``, but for null; and whether null is among them."""
     given = schema.get("anyOf") or schema.get("oneOf")
     if not isinstance(given, list):
@@ -111,11 +111,11 @@ def _alternatives(schema: dict[str, Any]) -> tuple[list[Any], bool]:
     return others, len(others) < len(possible)
 
 
-def _is_null(schema: dict[str, Any]) -> bool:
+def _is_null(schema: JSONSchema) -> bool:
     return _types(schema) == ([], True) or _values(schema) == [None]
 
 
-def _folded(schema: dict[str, Any]) -> dict[str, Any]:
+def _folded(schema: JSONSchema) -> JSONSchema:
     """Return a schema with the properties of all alternatives; what all require is required, the rest is described."""
     alternatives = [_folded(_collapsed(each)) for each in _alternatives(schema)[0]]
     schema = _with_properties(schema, alternatives)
@@ -129,14 +129,14 @@ def _folded(schema: dict[str, Any]) -> dict[str, Any]:
     return merged(schema, {"required": list(always)})
 
 
-def _types(schema: dict[str, Any]) -> tuple[list[str], bool]:
+def _types(schema: JSONSchema) -> tuple[list[str], bool]:
     """Return the types that *schema* names, and whether null is one."""
     given = schema.get("type")
     names = [name.lower() for name in (given if isinstance(given, list) else [given]) if isinstance(name, str)]
     return [name for name in dict.fromkeys(names) if name in _WRITERS], "null" in names
 
 
-def _implied(schema: dict[str, Any]) -> list[str]:
+def _implied(schema: JSONSchema) -> list[str]:
     """Return the types that *schema* must mean."""
     values = [value for value in _values(schema) if value is not None]
     if values:
@@ -144,7 +144,7 @@ def _implied(schema: dict[str, Any]) -> list[str]:
     return [name for name, keywords in _IMPLIED if schema.keys() & set(keywords)][:1]
 
 
-def _values(schema: dict[str, Any]) -> list[Any]:
+def _values(schema: JSONSchema) -> list[object]:
     """Return the only values that are allowed; [] if all are."""
     if "const" in schema:
         return [schema["const"]]
@@ -152,12 +152,12 @@ def _values(schema: dict[str, Any]) -> list[Any]:
     return values if isinstance(values, list) else []
 
 
-def _union(members: list[dict[str, Any]]) -> dict[str, Any]:
+def _union(members: list[JSONSchema]) -> JSONSchema:
     """Return a schema that any one of these fits."""
     return members[0] if len(members) == 1 else {"anyOf": members}
 
 
-def _members(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _members(made: list[JSONSchema]) -> list[JSONSchema]:
     """Return the alternatives of a union: no union within another, no doubles, and texts in one list."""
     if len(made) == 1:
         return list(made[0].get("anyOf", made))
@@ -168,7 +168,7 @@ def _members(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return members
 
 
-def _anything() -> list[dict[str, Any]]:
+def _anything() -> list[JSONSchema]:
     """Return a schema of any value. Vertex AI refuses a schema that has no type."""
     text = {"type": "string"}
     return [
@@ -183,8 +183,8 @@ def _anything() -> list[dict[str, Any]]:
 # -- one for each type: what of a schema the API can say
 
 
-def _string(schema: dict[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {"type": "string"}
+def _string(schema: JSONSchema) -> JSONSchema:
+    made: JSONSchema = {"type": "string"}
     if texts := [text for text in _texts(_values(schema)) if text]:
         made["enum"] = texts
     elif isinstance(schema.get("pattern"), str):
@@ -192,19 +192,19 @@ def _string(schema: dict[str, Any]) -> dict[str, Any]:
     return made | _format(schema, "string") | _counts(schema, "minLength", "maxLength")
 
 
-def _number(schema: dict[str, Any]) -> dict[str, Any]:
+def _number(schema: JSONSchema) -> JSONSchema:
     return {"type": "number"} | _format(schema, "number") | _bounds(schema, whole=False)
 
 
-def _integer(schema: dict[str, Any]) -> dict[str, Any]:
+def _integer(schema: JSONSchema) -> JSONSchema:
     return {"type": "integer"} | _format(schema, "integer") | _bounds(schema, whole=True)
 
 
-def _boolean(schema: dict[str, Any]) -> dict[str, Any]:
+def _boolean(schema: JSONSchema) -> JSONSchema:
     return {"type": "boolean"}
 
 
-def _array(schema: dict[str, Any]) -> dict[str, Any]:
+def _array(schema: JSONSchema) -> JSONSchema:
     items = schema.get("items")
     leading = schema.get("prefixItems", items)
     if not isinstance(leading, list):
@@ -214,24 +214,24 @@ def _array(schema: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": _union(_members(members or _anything()))} | _counts(schema, "minItems")
 
 
-def _object(schema: dict[str, Any]) -> dict[str, Any]:
+def _object(schema: JSONSchema) -> JSONSchema:
     given = _properties(schema)
     required = _texts(schema.get("required"))
     required += [name for name, each in given.items() if isinstance(each, dict) and each.get("required") is True]
-    made: dict[str, Any] = {"type": "object"}
+    made: JSONSchema = {"type": "object"}
     made["properties"] = {name: _clean(each) for name, each in given.items()} or {_ANY_NAME: _member(schema)}
     if kept := [name for name in dict.fromkeys(required) if name in given]:
         made["required"] = kept
     return made | _counts(schema, "minProperties", "maxProperties")
 
 
-def _properties(schema: dict[str, Any]) -> dict[str, Any]:
+def _properties(schema: JSONSchema) -> JSONSchema:
     """Return the properties."""
     given = schema.get("properties")
     return {name: each for name, each in given.items() if each is not False} if isinstance(given, dict) else {}
 
 
-def _member(schema: dict[str, Any]) -> dict[str, Any]:
+def _member(schema: JSONSchema) -> JSONSchema:
     """Return a schema of any member of an object whose members have no names of their own."""
     by_pattern = schema.get("patternProperties")
     given = (
@@ -240,7 +240,7 @@ def _member(schema: dict[str, Any]) -> dict[str, Any]:
     return _clean({**(given if isinstance(given, dict) else {}), "title": "Any members, of whatever names."})
 
 
-_WRITERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+_WRITERS: dict[str, Callable[[JSONSchema], JSONSchema]] = {
     "string": _string,
     "number": _number,
     "integer": _integer,
@@ -250,21 +250,21 @@ _WRITERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 
 
-def _texts(values: Any) -> list[str]:
+def _texts(values: object) -> list[str]:
     return list(dict.fromkeys(each for each in values if isinstance(each, str))) if isinstance(values, list) else []
 
 
-def _format(schema: dict[str, Any], type_: str) -> dict[str, Any]:
+def _format(schema: JSONSchema, type_: str) -> JSONSchema:
     return {"format": schema["format"]} if schema.get("format") in _FORMATS[type_] else {}
 
 
-def _counts(schema: dict[str, Any], *keywords: str) -> dict[str, Any]:
+def _counts(schema: JSONSchema, *keywords: str) -> JSONSchema:
     """Return the bounds that are counts, also where they are written as 3.0."""
     given = {keyword: schema.get(keyword) for keyword in keywords}
     return {keyword: int(value) for keyword, value in given.items() if _is_number(value) and 0 <= value == int(value)}
 
 
-def _bounds(schema: dict[str, Any], whole: bool) -> dict[str, Any]:
+def _bounds(schema: JSONSchema, whole: bool) -> JSONSchema:
     """Return the least and the greatest; of *whole* numbers also where the bound itself is excluded."""
     values = [value for value in _values(schema) if _is_number(value)]
     if values:
@@ -277,7 +277,7 @@ def _bounds(schema: dict[str, Any], whole: bool) -> dict[str, Any]:
     return made
 
 
-def _is_number(value: Any) -> TypeGuard[int | float]:
+def _is_number(value: object) -> TypeGuard[int | float]:
     """Whether the API can read it: one that no 64 bits hold, it cannot."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _INT64
 
@@ -285,7 +285,7 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
 # -- in words
 
 
-def _described(made: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+def _described(made: JSONSchema, schema: JSONSchema) -> JSONSchema:
     """Return *made* with what *schema* says in words, ahead of its own, and what can be said in words alone."""
     sentences = _sentences(schema, *_SENTENCES)
     values = _values(schema)
@@ -303,7 +303,7 @@ def _described(made: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _sentences(schema: dict[str, Any], *keywords: str) -> list[str]:
+def _sentences(schema: JSONSchema, *keywords: str) -> list[str]:
     described = []
     for keyword in keywords:
         value = schema.get(keyword)
@@ -314,7 +314,7 @@ def _sentences(schema: dict[str, Any], *keywords: str) -> list[str]:
     return described
 
 
-def _in_words(value: Any) -> str:
+def _in_words(value: object) -> str:
     """Return a value in words: JSON, a list without its brackets, and no more of it than a reader wants."""
     return _cut(
         ", ".join(_encode(each).decode() for each in value) if isinstance(value, list) else _encode(value).decode()
@@ -325,7 +325,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_VALUE_CHARS else text[:MAX_VALUE_CHARS] + " …"
 
 
-def _text(schema: dict[str, Any], sentences: Iterable[str]) -> str:
+def _text(schema: JSONSchema, sentences: Iterable[str]) -> str:
     """Return the description of *schema*, or its title where it has none, and these."""
     given = schema.get("description") or schema.get("title")
     return " ".join(filter(None, (given if isinstance(given, str) else "", *sentences)))

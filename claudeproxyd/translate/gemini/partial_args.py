@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import Any
 
 import msgspec
 
@@ -47,7 +46,7 @@ class PartialCall:
         self.id = id
         self.signature: str | None = None
         self._left = limit
-        self._root: dict[str, Any] = {}
+        self._root: dict[str, object] = {}
 
     def add(self, partial_args: msgspec.Raw) -> None:
         """Some more of them. Raises MsgspecError, and BlockError when they fit nowhere or are too many."""
@@ -62,7 +61,7 @@ class PartialCall:
         return _encode(self._root).decode()
 
     def _place(self, piece: _Piece) -> None:
-        at: Any = self._root
+        at: object = self._root
         path = _steps(piece.json_path)
         for step, following in itertools.pairwise(path):
             at = _child(at, step, [] if isinstance(following, int) else {})
@@ -92,7 +91,7 @@ def _steps(path: str) -> list[str | int]:
     return steps
 
 
-def _child(parent: Any, step: str | int, new: Any) -> Any:
+def _child(parent: object, step: str | int, new: object) -> object:
     """Return what is at that place of *parent*; *new*, put there, where nothing is."""
     if isinstance(parent, dict) and isinstance(step, str):
         return parent.setdefault(step, new)

@@ -137,7 +137,7 @@ def translation(conversation: Conversation, terms: Terms, signatures: Signatures
 
 
 def _add_tools(
-    body: dict[str, Any],
+    body: dict[str, object],
     conversation: Conversation,
     capabilities: ModelCapabilities,
     terms: Terms,
@@ -147,8 +147,8 @@ def _add_tools(
     """``tools`` and ``toolConfig``."""
     choice = conversation.tool_choice
     search = conversation.web_search if choice.kind != "none" else None
-    tools: list[dict[str, Any]] = []
-    config: dict[str, Any] = {}
+    tools: list[dict[str, object]] = []
+    config: dict[str, object] = {}
     if conversation.tools:
         declarations = []
         for tool in conversation.tools:
@@ -168,7 +168,7 @@ def _add_tools(
     if search is not None and (choice.name == search.name or (choice.kind == "any" and not conversation.tools)):
         warnings.append("tool_choice: this model cannot be made to search the web")
     elif conversation.tools and choice.kind != "auto":
-        calling: dict[str, Any] = {"mode": "NONE" if choice.kind == "none" else "ANY"}
+        calling: dict[str, object] = {"mode": "NONE" if choice.kind == "none" else "ANY"}
         if choice.kind == "tool":
             calling["allowedFunctionNames"] = [names.upstream(choice.name)]
         config["functionCallingConfig"] = calling
@@ -178,8 +178,8 @@ def _add_tools(
         body["toolConfig"] = config
 
 
-def _declaration(tool: Tool, capabilities: ModelCapabilities, names: ToolNames) -> dict[str, Any]:
-    declaration: dict[str, Any] = {"name": names.upstream(tool.name)}
+def _declaration(tool: Tool, capabilities: ModelCapabilities, names: ToolNames) -> dict[str, object]:
+    declaration: dict[str, object] = {"name": names.upstream(tool.name)}
     if tool.description:
         declaration["description"] = tool.description
     if capabilities.json_schema:
@@ -189,7 +189,7 @@ def _declaration(tool: Tool, capabilities: ModelCapabilities, names: ToolNames) 
     return declaration
 
 
-def _google_search(search: WebSearch, on_vertex: bool, warnings: list[str]) -> dict[str, Any]:
+def _google_search(search: WebSearch, on_vertex: bool, warnings: list[str]) -> dict[str, object]:
     if search.allowed_domains:
         warnings.append("web_search.allowed_domains: this model searches the whole web")
     if search.max_uses is not None:
@@ -207,7 +207,7 @@ def _google_search(search: WebSearch, on_vertex: bool, warnings: list[str]) -> d
 
 def _generation_config(
     conversation: Conversation, capabilities: ModelCapabilities, terms: Terms, warnings: list[str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     thinking = conversation.thinking if terms.own_thinking else effective_thinking(conversation.thinking, warnings)
     limit = capabilities.output_limit(terms.on_vertex) if terms.max_output_tokens is None else terms.max_output_tokens
     max_tokens = conversation.max_tokens
@@ -215,7 +215,7 @@ def _generation_config(
         max_tokens = with_room(max_tokens, thinking, capabilities)
         if limit is not None:
             max_tokens = min(max_tokens, limit)
-    config: dict[str, Any] = {
+    config: dict[str, object] = {
         "maxOutputTokens": max_tokens,
         "temperature": conversation.temperature,
         "topP": conversation.top_p,

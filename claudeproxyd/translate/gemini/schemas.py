@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.translate.gemini.openapi import clean
-from claudeproxyd.translate.references import inlined, without_all_of
+from claudeproxyd.translate.references import JSONSchema, inlined, without_all_of
 
 T = TypeVar("T")
 
@@ -61,19 +61,19 @@ def json_schema(schema: bytes) -> msgspec.Raw:
     return msgspec.Raw(schema if made == given else _encode(made))
 
 
-def clean_json_schema(schema: Any) -> Any:
+def clean_json_schema(schema: object) -> object:
     """Return *schema* without references, ``allOf`` merged, ``const`` as ``enum``, tuples as ``prefixItems``,
     ``maxItems`` in
     words."""
     return _mended(inlined(schema))
 
 
-def _mended(schema: Any) -> Any:
+def _mended(schema: object) -> object:
     if isinstance(schema, list):
         return [_mended(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    made: dict[str, Any] = {}
+    made: JSONSchema = {}
     schema = _with_prefix_items(without_all_of(schema))
     for keyword, value in schema.items():
         if keyword in ("properties", "patternProperties") and isinstance(value, dict):
@@ -89,7 +89,7 @@ def _mended(schema: Any) -> Any:
     return made
 
 
-def _with_prefix_items(schema: dict[str, Any]) -> dict[str, Any]:
+def _with_prefix_items(schema: JSONSchema) -> JSONSchema:
     """Return a tuple in the words of JSON Schema 2020-12; every other schema as it is."""
     if not isinstance(schema.get("items"), list):
         return schema

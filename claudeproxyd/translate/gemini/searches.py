@@ -7,7 +7,7 @@ came, signatures and all (https://ai.google.dev/gemini-api/docs/tool-combination
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -40,7 +40,7 @@ class Search:
     """One search, or several that run at a time, until all of them are answered."""
 
     def __init__(self) -> None:
-        self._parts: list[dict[str, Any]] = []
+        self._parts: list[dict[str, object]] = []
         self._queries: list[str] = []
         self._size = 0
         self._unanswered = 0
@@ -51,7 +51,7 @@ class Search:
         self._unanswered += 1 if name == "toolCall" else -1
         self._size += len(bytes(said)) + len(part.thought_signature or "")
         if self._size <= MAX_RECORD_BYTES:
-            record: dict[str, Any] = {name: msgspec.Raw(msgspec.json.format(said, indent=-1))}
+            record: dict[str, object] = {name: msgspec.Raw(msgspec.json.format(said, indent=-1))}
             if part.thought_signature:
                 record["thoughtSignature"] = part.thought_signature
             self._parts.append(record)

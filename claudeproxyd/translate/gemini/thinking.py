@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from claudeproxyd.translate.conversation import Thinking
 from claudeproxyd.translate.gemini.models import ThinkingBudgets, ThinkingLevels
@@ -44,7 +44,7 @@ def with_room(max_tokens: int, wanted: Thinking, capabilities: ModelCapabilities
 
 def thinking_config(
     wanted: Thinking, capabilities: ModelCapabilities, max_tokens: int | None, warnings: list[str]
-) -> dict[str, Any] | None:
+) -> dict[str, object] | None:
     """Return the ``thinkingConfig``, or None where the model's own default is wanted.
 
     *max_tokens* is what the whole answer may have; a budget stays below it, if the model's least allows.
@@ -64,7 +64,7 @@ def thinking_config(
     return config or None
 
 
-def _level(wanted: Thinking, model: ThinkingLevels) -> dict[str, Any]:
+def _level(wanted: Thinking, model: ThinkingLevels) -> dict[str, object]:
     if wanted.kind == "disabled":
         return {"thinkingLevel": model.levels[0]}
     effort = wanted.effort
@@ -77,7 +77,7 @@ def _level(wanted: Thinking, model: ThinkingLevels) -> dict[str, Any]:
     return {"thinkingLevel": next(fits, model.levels[-1])}
 
 
-def _budget(wanted: Thinking, model: ThinkingBudgets, max_tokens: int | None) -> dict[str, Any]:
+def _budget(wanted: Thinking, model: ThinkingBudgets, max_tokens: int | None) -> dict[str, object]:
     if wanted.kind == "disabled":
         return {"thinkingBudget": 0 if model.can_be_off else model.least}
     if wanted.kind == "budget":

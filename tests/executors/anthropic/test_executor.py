@@ -34,10 +34,9 @@ from claudeproxyd.observe.scrub import remember
 from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
-from tests.dispatch.fakes import FakeAccount
-from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
+from claudeproxyd.testing import EVENT_STREAM, EventRecorder, FakeAccount, MemoryConnection, chunk
+from tests.executors.support import ExecutorTestCase
 from tests.observe.test_lines import Threads
-from tests.upstream.fakes import Wire
 
 verifyClass(IExecutor, AnthropicExecutor)
 verifyClass(IExecutorMaker, AnthropicMaker)
@@ -553,7 +552,7 @@ class Streams(AnthropicTestCase):
         """A stream that is compressed although we asked for none is decoded, whether its head says so or not."""
         for headers in (("content-encoding: gzip",), ()):
             answer, wire = self.stream(EVENT_STREAM, *headers)
-            events = Events()
+            events = EventRecorder()
             answer.deliver(events)
             packed = gzip.compress(WHOLE)
             for part in (packed[:20], packed[20:]):
@@ -628,12 +627,12 @@ class Streams(AnthropicTestCase):
         """What one read decompresses to is read step by step, and nothing of it is lost."""
         self.make({"max_event_bytes": 3_000_000}.items())
         answer, wire = self.stream(EVENT_STREAM, "content-encoding: gzip")
-        answer.deliver(events := Events())
+        answer.deliver(events := EventRecorder())
         whole = START + BLOCK + DELTA % b"abc" * 20_000 + BLOCK_STOP + FIGURES + STOP
         wire.say(chunk(gzip.compress(whole)))
         self.assertEqual((events.frames, events.failure), (whole, None))
         answer, wire = self.stream(EVENT_STREAM, "content-encoding: gzip")
-        answer.deliver(events := Events())
+        answer.deliver(events := EventRecorder())
         wire.say(chunk(gzip.compress(START + b":\n\n" * 900_000)))
         self.assertIn("nothing of the answer", events.failure.outcome.reason)
 
@@ -641,7 +640,7 @@ class Streams(AnthropicTestCase):
 class Models(AnthropicTestCase):
     """What a credential can use."""
 
-    def page(self, wire: Wire, **page: Any) -> None:
+    def page(self, wire: MemoryConnection, **page: Any) -> None:
         """One page of the list."""
         body = json.dumps(page).encode()
         wire.say(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
@@ -753,7 +752,7 @@ class Secrets(AnthropicTestCase):
         result: list[Any] = []
         sent.addBoth(result.append)
         if stream and result:
-            result[0].deliver(Events())
+            result[0].deliver(EventRecorder())
         for read in reads:
             wire.say(chunk(read) if stream else read)
         if stream:

@@ -38,12 +38,11 @@ from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
+from claudeproxyd.testing import EVENT_STREAM, EventRecorder, FakeAccount, MemoryConnection, chunk
 from claudeproxyd.translate.gemini.answers import GeminiReader
-from tests.dispatch.fakes import FakeAccount
-from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
+from tests.executors.support import ExecutorTestCase
 from tests.messages.accumulate import accumulate
 from tests.observe.test_lines import Threads
-from tests.upstream.fakes import Wire
 
 verifyClass(IExecutor, GeminiExecutor)
 verifyClass(IExecutorMaker, GeminiMaker)
@@ -320,7 +319,7 @@ class Up(GeminiTestCase):
             wire.say(b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (kind, len(body), body))
             answer = self.result(sent)
             if stream:
-                answer.deliver(Events())
+                answer.deliver(EventRecorder())
             assert capture is not None
             [shown] = json.loads(capture.file()[1])["attempts"]
             self.assertIn("Hello?", shown["request"]["body"]["text"])
@@ -442,7 +441,7 @@ class Whole(GeminiTestCase):
         """The same as a stream, which commits."""
         answer = self.result(ensureDeferred(self.executor.messages(self.attempt(body={"max_tokens": 0}, stream=True))))
         verifyObject(IStreamingResponse, answer)
-        events = Events()
+        events = EventRecorder()
         answer.pauseProducing()
         answer.deliver(events)
         self.assertEqual(accumulate(events.frames)["stop_reason"], "max_tokens")
@@ -456,7 +455,7 @@ class Streams(GeminiTestCase):
         """Google's id of the answer is known to the operator, once it has been told."""
         answer, wire = self.stream()
         self.assertEqual(answer.request_id, "")
-        answer.deliver(Events())
+        answer.deliver(EventRecorder())
         wire.say(chunk(sse({**FIRST, "responseId": "r1"})))
         self.assertEqual(answer.request_id, "r1")
 
@@ -483,7 +482,7 @@ class Streams(GeminiTestCase):
     def test_array(self) -> None:
         """An answer in Google's other framing, by an upstream that lost the query, is read as well."""
         answer, wire = self.stream("content-type: application/json; charset=UTF-8")
-        events = Events()
+        events = EventRecorder()
         answer.deliver(events)
         body = json.dumps([FIRST, LAST]).encode()
         wire.say(chunk(body[:100]) + chunk(body[100:]) + chunk(b""))
@@ -560,7 +559,7 @@ class Streams(GeminiTestCase):
         quota = error(429, "RESOURCE_EXHAUSTED", "Quota", of_type("RetryInfo", retryDelay="17s"))
         for document in (quota, [quota]):
             answer, wire = self.stream("content-type: application/json; charset=UTF-8")
-            events = Events()
+            events = EventRecorder()
             answer.deliver(events)
             wire.say(chunk(json.dumps(document).encode()) + chunk(b""))
             outcome = events.failure.outcome
@@ -600,7 +599,7 @@ class Streams(GeminiTestCase):
     def test_compressed(self) -> None:
         """A stream that is compressed although we asked for none is decoded."""
         answer, wire = self.stream("content-type: text/event-stream", "content-encoding: gzip")
-        events = Events()
+        events = EventRecorder()
         answer.deliver(events)
         wire.say(chunk(gzip.compress(sse(FIRST, LAST))) + chunk(b""))
         self.assertEqual(accumulate(events.frames)["stop_reason"], "end_turn")
@@ -732,7 +731,7 @@ class Failures(GeminiTestCase):
 class StopSequences(GeminiTestCase):
     """A whole answer that may end at a stop sequence: of a stream from upstream, so that it ends there too."""
 
-    def ask(self, *headers: str, **options: Any) -> tuple[Any, Wire, Attempt]:
+    def ask(self, *headers: str, **options: Any) -> tuple[Any, MemoryConnection, Attempt]:
         """What comes of it, once the head of the stream is in."""
         attempt = self.attempt(body={"stop_sequences": ["###"]}, **options)
         sent, wire, head, _ = self.send(attempt)
@@ -839,12 +838,12 @@ class StopSequences(GeminiTestCase):
 class Models(GeminiTestCase):
     """The list of models."""
 
-    def page(self, wire: Wire, page: Any, status: int = 200) -> None:
+    def page(self, wire: MemoryConnection, page: Any, status: int = 200) -> None:
         """Answer with a page."""
         body = json.dumps(page).encode()
         wire.say(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body))
 
-    def ask(self) -> tuple[Any, Wire]:
+    def ask(self) -> tuple[Any, MemoryConnection]:
         """Ask for the list."""
         listed = self.models(Credential("p", "a", StaticSecret({"api_key": "g-key"})))
         return listed, self.net.accept()

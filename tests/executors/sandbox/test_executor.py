@@ -23,7 +23,7 @@ from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.messages.ids import is_minted
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.secrets.static import StaticSecret
-from tests.dispatch.fakes import FakeAccount
+from claudeproxyd.testing import FakeAccount
 from tests.executors.sandbox.test_prompt import BASH
 from tests.messages.accumulate import accumulate
 from tests.messages.grammar import Grammar

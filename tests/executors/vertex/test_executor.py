@@ -36,12 +36,12 @@ from claudeproxyd.leases import Route
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope
 from claudeproxyd.secrets.sources import static_members
 from claudeproxyd.secrets.static import StaticSecret
+from claudeproxyd.testing import EPOCH, EVENT_STREAM, EventRecorder, FakeAccount, MemoryUpstream, chunk
 from claudeproxyd.translate.signatures import Signatures
-from tests.dispatch.fakes import EPOCH, FakeAccount, House
+from tests.dispatch.fakes import House
 from tests.executors.anthropic.test_executor import MESSAGE, WHOLE
-from tests.executors.support import EVENT_STREAM, Events, ExecutorTestCase, chunk
+from tests.executors.support import ExecutorTestCase
 from tests.secrets.test_google import key_file
-from tests.upstream.fakes import Net
 
 verifyClass(IExecutor, VertexExecutor)
 verifyClass(IExecutorMaker, VertexMaker)
@@ -94,7 +94,7 @@ class VertexTestCase(ExecutorTestCase):
 
     def make(self, *credentials: CredentialSection, base_url: str = BASE, **members: Any) -> None:
         """The executor of such a provider; whichever host it asks is the one upstream."""
-        self.net = Net()
+        self.net = MemoryUpstream()
         self.hosts: list[str] = []
         self.signatures = Signatures(lambda: EPOCH)
 
@@ -342,7 +342,7 @@ class ClaudeDown(VertexTestCase):
         sent, wire, *_ = self.send(self.attempt(body=BODY.replace(b"{", b'{"stream":true,', 1)))
         wire.say(f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n{EVENT_STREAM}\r\n\r\n".encode())
         answer = self.result(sent)
-        answer.deliver(events := Events())
+        answer.deliver(events := EventRecorder())
         wire.say(chunk(WHOLE))
         self.assertEqual(events.frames, WHOLE)
         self.assertTrue(events.batches[-1].ended)

@@ -1,0 +1,57 @@
+"""What is checked of a request before its body is read: loops, web pages, path, method and key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
+from claudeproxyd.messages import hops
+from claudeproxyd.web.root import Endpoint, Node, NotFound
+
+if TYPE_CHECKING:
+    from claudeproxyd.web.request import GatewayRequest
+
+_LOOP = "This request has been here before: the base_url of a provider leads back to this gateway"
+
+
+def authorize(request: GatewayRequest, endpoint: Endpoint) -> Endpoint:
+    """Return the endpoint that answers a request whose head is in, and note whose request it is.
+
+    *endpoint* is what its path leads to. Called by the site. Raises ClaudeError: 508, 403, 415, 404, 405 or 401.
+    """
+    gateway = request.gateway
+    if hops.goes_round(gateway.own_hop, request.headers):
+        # Before the key: what comes back has an upstream's, and must not look like one that was refused.
+        raise ClaudeError(508, _LOOP, headers=[DO_NOT_RETRY])
+    request.cors = gateway.guard.check(request.method, request.headers)
+    if isinstance(endpoint, (NotFound, Node)):
+        raise ClaudeError(404, f"There is no {request.path.decode('latin-1')[:200]} here")
+    if request.method not in endpoint.allowedMethods:
+        if request.method == b"OPTIONS" and request.cors:
+            return _Preflight(endpoint.allowedMethods)
+        allowed = b", ".join(endpoint.allowedMethods)
+        raise ClaudeError(405, f"The method must be one of: {allowed.decode()}", headers=[(b"allow", allowed)])
+    if not endpoint.is_open:
+        request.principal = gateway.authenticator.authenticate(request.headers)
+    return endpoint
+
+
+class _Preflight(Endpoint):
+    """The answer to a browser that asks whether a page may send a request."""
+
+    def __init__(self, methods: tuple[bytes, ...]) -> None:
+        super().__init__()
+        self._methods = methods
+
+    def render_OPTIONS(self, request: GatewayRequest) -> None:
+        """Answer with the allowed methods and headers."""
+        wanted = request.header(b"access-control-request-headers") or b"content-type"
+        request.answer(
+            204,
+            (
+                (b"access-control-allow-methods", b", ".join(self._methods)),
+                (b"access-control-allow-headers", wanted),
+                (b"access-control-max-age", b"600"),
+            ),
+            b"",
+        )
