@@ -189,7 +189,7 @@ class Serving(DaemonTestCase):
                 self.assertEqual(dict(reply.pairs)[b"x-claudeproxyd-attempts"], b"1")
                 connection = self.ask()
                 wire.say(head + body)
-        told = [event for event in events if "odd" in event["log_format"]]
+        told = [event for event in events if "does not keep to the API's format" in event["log_format"]]
         self.assertEqual([event["what"] for event in told], ["figures of an unknown shape: usage.input_tokens"])
         self.assertEqual(self.reactor.tcpClients, [])
 
