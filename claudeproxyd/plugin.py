@@ -78,7 +78,16 @@ from claudeproxyd.messages.usage import Usage
 from claudeproxyd.observe.scrub import redact_bytes, redact_headers
 from claudeproxyd.observe.usage import UsageRecord
 from claudeproxyd.outcomes.classify import classify
-from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, ErrorResponse, Evidence, Failure, Kind, Outcome
+from claudeproxyd.outcomes.types import (
+    AttemptFailed,
+    AttemptPhase,
+    ErrorResponse,
+    Evidence,
+    Failure,
+    Family,
+    Kind,
+    Outcome,
+)
 from claudeproxyd.plugins import PluginMaker, PluginServices
 from claudeproxyd.principals import Principal
 from claudeproxyd.translate.conversation import (
@@ -119,6 +128,7 @@ __all__ = [
     "ErrorResponse",
     "Evidence",
     "Failure",
+    "Family",
     "FieldPolicy",
     "HTTPExecutor",
     "Headers",
