@@ -6,7 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from claudeproxyd.pool.pace import Pace
-from claudeproxyd.pool.phases import Condition, Phase
+from claudeproxyd.pool.phases import EXCUSED, Condition, Phase
 
 if TYPE_CHECKING:
     from claudeproxyd.pool.gate import Gate
@@ -65,7 +65,11 @@ class Paced(Phase):
             self._refusals += 1
         if not self._pace.refused(1, now, shared=gate.shared):
             gate.unpaced_until = now + UNPACED
-            gate.test(gate.peak, now)
+            if gate.share < EXCUSED:
+                # Few were let through, and as much was refused: less does not help, as a test would find.
+                gate.excuse(now)
+            else:
+                gate.test(gate.peak, now)
         elif self._refusals >= REFUSALS:
             if self._refused_at >= max(2, 0.8 * self._carried):
                 # Always when so many were under way, and never with fewer: it counts those after all.
