@@ -14,7 +14,7 @@ from math import inf
 from typing import Generic, TypeVar
 
 from claudeproxyd.outcomes.types import Kind
-from claudeproxyd.pool.phases import Condition, Phase
+from claudeproxyd.pool.phases import EXCUSED, Condition, Phase
 from claudeproxyd.pool.phases.down import Down
 from claudeproxyd.pool.phases.free import TOLERANCE, Free
 from claudeproxyd.pool.phases.limited import Limited
@@ -31,8 +31,10 @@ PRIOR = 8
 STREAK = 12
 #: Failures are slow where they take so many times as long as answers.
 SLOW = 1.25
-#: Failures in a row from which a place is down where failures take longer than answers; more where more are under way.
+#: Failures in a row from which a place is down where failures take longer than answers; more where many are under way;
+#: and where never so many are.
 RUN = 4
+RUN_OF_FEW = 3
 #: Seconds that an answer takes as long as none was seen, and over how many of them that is a mean.
 ANSWER = 0.3
 ANSWERS = 128
@@ -243,7 +245,7 @@ class Gate(Generic[P]):
 
     def _nothing_passes(self) -> bool:
         """Return whether so many failed in a row that it is no chance."""
-        return self.slow and self._run >= max(RUN, self.peak / 4)
+        return self.slow and self._run >= max(RUN_OF_FEW, min(self.peak, RUN), self.peak / 4)
 
     def tick(self, now: float) -> bool:
         """:attr:`due` has come. False when the gate is of no more use."""
@@ -255,6 +257,10 @@ class Gate(Generic[P]):
     def be_free(self, now: float, tolerance: float = 0.0) -> None:
         """Hold nothing back from now on; a test has excused that *tolerance*."""
         self._enter(Free(tolerance), now)
+
+    def excuse(self, now: float) -> None:
+        """Take what fails for chance: hold nothing back, and tolerate as much and a little more."""
+        self.be_free(now, min(EXCUSED, 1.25 * self.share + 0.1))
 
     def test(self, known: float, now: float) -> None:
         """Find out whether less load helps; *known* were carried up to now."""

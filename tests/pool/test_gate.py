@@ -205,6 +205,18 @@ class PacedTests(GateTestCase):
             answers.append(pace.refused(1, float(turn)))
         self.assertIn(False, answers)
 
+    def test_chance(self) -> None:
+        """Where it refuses too much at a pace, too, it is chance: there is no test of what was shown already."""
+        self.gate.pace(5.0, self.now)
+        for turn in range(200):
+            self.pass_time(0.1)
+            if self.grant():
+                self.fails(kind=Kind.QUOTA) if turn % 3 else self.passes()
+            if self.gate.condition is not Condition.PACED:
+                break
+        self.assertIs(self.gate.condition, Condition.FREE)
+        self.assertGreater(self.gate.tolerance, self.gate.share)
+
     def test_given_up(self) -> None:
         """A pace that nobody needs is forgotten."""
         self.gate.pace(5.0, self.now)
@@ -333,6 +345,21 @@ class SlowFailureTests(GateTestCase):
     def test_down_at_once(self) -> None:
         """Nothing has passed that was sent since: a few failures are enough to see it, without any test."""
         self.fails(4)
+        self.assertIs(self.gate.condition, Condition.DOWN)
+
+    def test_few_at_once(self) -> None:
+        """Where never more than three are under way, all of them are enough; two of them are not."""
+        self.gate = Gate("here", 0, 0, self.now)
+        self.out.clear()
+        for _ in range(20):
+            self.grant(3)
+            self.pass_time(0.1)
+            self.passes(3)
+        self.grant(3)
+        self.pass_time(2.0)
+        self.fails(2)
+        self.assertIs(self.gate.condition, Condition.FREE)
+        self.fails()
         self.assertIs(self.gate.condition, Condition.DOWN)
 
     def test_back_at_the_first_answer(self) -> None:

@@ -12,14 +12,16 @@
     rises.
 *Paced*
     It refuses however few are under way: it counts by time. As many go in a second as it took between two refusals.
+    Where it refuses too much at that pace, too, it is chance.
 *Down*
     Nearly everything fails. One probe goes now and then; what has not failed for twice the usual time of a failure has
     passed, so that nobody waits for a long answer to learn that an outage is over. Then four times as many go, and
     so on.
 
 Where failures take longer than answers, the order in which attempts were granted tells more than that in which they
-come back. When several in a row failed and nothing has passed that was granted since, it is down without a test; when
-something passes after nothing did for longer than answers take, all that was granted before it is history.
+come back. When several in a row failed, fewer where few are ever under way, and nothing has passed that was granted
+since, it is down without a test; when something passes after nothing did for longer than answers take, all that was
+granted before it is history.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ AnyGate: TypeAlias = "Gate[Any]"
 
 #: From that share of the attempts on a place is taken for down.
 DOWN = 0.8
+#: No larger share than this is excused as chance.
+EXCUSED = 2 / 3
 
 
 class Condition(Enum):

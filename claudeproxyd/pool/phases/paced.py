@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from claudeproxyd.pool.pace import Pace
-from claudeproxyd.pool.phases import AnyGate, Condition, Phase
+from claudeproxyd.pool.phases import EXCUSED, AnyGate, Condition, Phase
 
 #: Seconds for which a place is not paced again that refused too much at the pace that was measured.
 UNPACED = 30.0
@@ -61,7 +61,11 @@ class Paced(Phase):
             self._refusals += 1
         if not self._pace.refused(1, now, shared=gate.shared):
             gate.unpaced_until = now + UNPACED
-            gate.test(gate.peak, now)
+            if gate.share < EXCUSED:
+                # Few were let through, and as much was refused: less does not help, as a test would find.
+                gate.excuse(now)
+            else:
+                gate.test(gate.peak, now)
         elif self._refusals >= REFUSALS:
             if self._refused_at >= max(2, 0.8 * self._carried):
                 # Always when so many were under way, and never with fewer: it counts those after all.

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from claudeproxyd.outcomes.types import Kind
-from claudeproxyd.pool.phases import DOWN, AnyGate, Condition, Phase
+from claudeproxyd.pool.phases import DOWN, EXCUSED, AnyGate, Condition, Phase
 
-#: No more than this is excused as chance.
-EXCUSED = 2 / 3
 #: Seconds between two looks at a test, and after which it must come to an end.
 TEST = 0.5
 TEST_MOST = 1.5
@@ -126,7 +124,7 @@ class Testing(Phase):
         if gate.kind is Kind.QUOTA and not gate.slow and now >= max(gate.unpaced_until, gate.since + LEAST):
             gate.pace(self._taken / (now - gate.since), now)
         else:
-            gate.be_free(now, min(EXCUSED, 1.25 * gate.share + 0.1))
+            gate.excuse(now)
 
     def tick(self, gate: AnyGate, now: float) -> bool:
         self._judge(gate, now)
