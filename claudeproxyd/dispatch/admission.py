@@ -93,8 +93,10 @@ class _Permits:
         self._failures = failures
         self._permits: list[IPermit] = []
 
-    def add(self, permit: IPermit) -> None:
-        """Hold one more."""
+    def add(self, permit: IPermit, admission: IAdmission) -> None:
+        """Hold one more, of *admission*. Raises TypeError: it is none, so nobody was asked."""
+        if not IPermit.providedBy(permit):
+            raise TypeError(f"{type(admission).__name__}.admit returned {type(permit).__name__}, and no IPermit")
         self._permits.append(permit)
 
     def done(self, usage: Usage | None, outcome: str) -> None:
@@ -120,7 +122,7 @@ class Admissions:
         try:
             for admission in self._admissions:
                 permit: Any = admission.admit(request)
-                permits.add(await permit if is_awaitable(permit) else permit)
+                permits.add(await permit if is_awaitable(permit) else permit, admission)
         except ClaudeError:
             permits.done(None, REFUSED)
             raise

@@ -243,6 +243,15 @@ class AdmissionTests(StepsTestCase):
         self.assertEqual(self.given_back, [("first", "done", None, "internal")])
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
+    def test_no_permit(self) -> None:
+        """One that returns no permit has admitted nobody: it is named in the log, and the place is given back."""
+        self.admissions[1].answer = lambda: None
+        served = self.house.serve()
+        self.assertEqual(served.told, (500, "api_error"))
+        self.assertEqual(self.given_back, [("first", "done", None, "internal")])
+        (logged,) = self.flushLoggedErrors(TypeError)
+        self.assertIn("admit returned NoneType, and no IPermit", str(logged.value))
+
     def test_awaited(self) -> None:
         """A permit that has to be asked for elsewhere is waited for; it may be refused there."""
         answers: list[Deferred[Any]] = [Deferred(), Deferred()]
