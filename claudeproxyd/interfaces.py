@@ -147,6 +147,7 @@ class IExecutor(Interface):
 
         A coroutine or a Deferred: dispatch awaits it, once. To cancel what it waits for closes the upstream's socket at
         once. Fails with :class:`~claudeproxyd.outcomes.types.AttemptFailed`, which carries the classified outcome.
+        Whatever else it raises is a fault of the executor: the log has it, and the request ends with a 500 at once.
         """
 
     def count_tokens(attempt: Attempt) -> Awaitable[IBufferedResponse]:

@@ -152,7 +152,7 @@ Wherever a table says *a secret*, there are three ways to give it:
 
 A client's key may also be `"sha256:<hex>"`, its digest: the daemon only has to recognise it. Make one with
 `printf %s "$KEY" | sha256sum`; the digest of nothing, which that is where KEY is not set, is refused. A key of fewer
-than 16 characters draws a warning, as does one that is a provider's secret too; one that is `admin_key` too is a
+than 16 characters draws a warning, as does one that is a provider's secret too; one that is also `admin_key` is an
 error. Paths that are no secrets (`ca_file`, `directory`, `access`, `state`) start in the
 daemon's working directory.
 
