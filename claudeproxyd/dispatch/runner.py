@@ -19,15 +19,15 @@ from claudeproxyd.dispatch.request_log import RequestLog
 from claudeproxyd.dispatch.retries import RetryState, costs_budget
 from claudeproxyd.dispatch.session import in_tool_loop, session_of
 from claudeproxyd.dispatch.size import Size
+from claudeproxyd.dispatch.usage_records import records_of
 from claudeproxyd.dispatch.verdict import RequestFailed, broken_off, final_error
 from claudeproxyd.errors import ClaudeError, Unsupported, shutting_down
 from claudeproxyd.interfaces import IRunningRequest, IStreamingResponse
 from claudeproxyd.leases import Exhausted, LeaseRequest
 from claudeproxyd.messages.rectify import without_thinking
 from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
-from claudeproxyd.observe.usage import COUNT_TOKENS, MESSAGES, UsageRecord, foreign
+from claudeproxyd.observe.usage import foreign
 from claudeproxyd.outcomes.bodies import shortened
-from claudeproxyd.outcomes.tables import STALE
 from claudeproxyd.outcomes.types import CANCELLED, OK, AttemptFailed, Kind, Outcome, Then
 from claudeproxyd.sockets import NEXT_TURN
 
@@ -508,57 +508,17 @@ class RequestRunner:
                 assert_never(reason)
 
     def _record(self, attempt: Attempt, response: IUpstreamResponse | None, outcome: Outcome) -> None:
-        """One usage record for every attempt, whatever became of it."""
+        """Record what an attempt used, whatever became of it."""
         services, log = self._services, self.log
         now = services.clock.seconds()
         log.upstream_time += now - attempt.started
-        began = attempt.started
-        if attempt.stale_at is not None:
-            began = attempt.stale_at
-            services.sinks.record(self._record_of(attempt, attempt.number - 1, STALE, began - attempt.started))
-        record = self._record_of(attempt, attempt.number, outcome, now - began)
-        record.status = attempt.status
-        if attempt.head_at is not None:
-            record.time_to_first_byte = attempt.head_at - began
-        usage = attempt.usage if response is None else response.usage
-        self._note_usage(usage)
-        if usage is not None and not self._request.count_tokens:
-            record.input_tokens = usage.input
-            record.output_tokens = usage.output
-            record.cache_read_tokens = usage.cache_read
-            record.cache_write_tokens = usage.cache_write
-            record.thinking_tokens = usage.thinking
-            record.estimated = usage.estimated
+        self._note_usage(attempt.usage if response is None else response.usage)
         if response is not None:
             log.stop_reason = None if response.stop_reason is None else foreign(response.stop_reason)
-            record.upstream_request_id = foreign(response.request_id)
-            record.stop_reason = log.stop_reason
-            record.bytes_in = response.bytes_in
-            if log.first_content is not None:
-                record.time_to_first_content = log.first_content - began
-        services.sinks.record(record)
+        for record in records_of(attempt, response, outcome, log, self._model_asked, now, services.wall()):
+            services.sinks.record(record)
 
     def _note_usage(self, usage: Usage | None) -> None:
         """Note what an attempt used; to count tokens uses none."""
         if usage is not None and not self._request.count_tokens:
             self.log.usage = usage
-
-    def _record_of(self, attempt: Attempt, number: int, outcome: Outcome, duration: float) -> UsageRecord:
-        """What there is to say of an attempt before its answer."""
-        request = self._request
-        return UsageRecord(
-            time=self._services.wall(),
-            request_id=request.request_id,
-            client=request.principal.name,
-            labels=request.principal.labels,
-            session=self.log.session,
-            model_asked=foreign(self._model_asked),
-            model_served=foreign(attempt.model),
-            provider=attempt.credential.provider,
-            credential=attempt.credential.name,
-            attempt=number,
-            operation=COUNT_TOKENS if request.count_tokens else MESSAGES,
-            outcome=outcome.kind.value,
-            duration=duration,
-            bytes_out=attempt.bytes_out,
-        )
