@@ -205,7 +205,7 @@ class SyntaxTests(ConfigTestCase):
     def test_end_of_document(self) -> None:
         """An error at the end of the file has a line too."""
         problem = self.problem('[server]\nstate = "x')
-        self.assertEqual(problem.line, 2)
+        self.assertEqual((problem.line, problem.column), (2, 11))
 
     def test_garbage(self) -> None:
         """Bytes that are no text, nesting without end and numbers without end are errors like any other."""

@@ -88,6 +88,8 @@ class AccessLogTests(SynchronousTestCase):
     def test_forged_field(self) -> None:
         """A name that looks like another field is in quotes."""
         self.assertIn(' client="a status=200" ', text_line(entry(client="a status=200")))
+        longest = "a " * (module.MAX_FIELD_CHARACTERS // 2)
+        self.assertIn(f' client="{longest}" ', text_line(entry(client=longest)))
 
     @given(st.text(st.characters(exclude_categories=["Cs"])))
     def test_json_injection(self, hostile: str) -> None:

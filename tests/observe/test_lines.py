@@ -72,6 +72,15 @@ class LineFileTests(SynchronousTestCase):
         self.assertEqual(self.content(), "one\ntwo\n")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_added_to(self) -> None:
+        """What an earlier process wrote ends in a line of its own, and no empty line comes behind it."""
+        self.file.write("one")
+        self.clock.advance(FLUSH_DELAY)
+        again = LineFile(self.path, self.clock, self.threads)
+        again.write("two")
+        self.clock.advance(FLUSH_DELAY)
+        self.assertEqual(self.content(), "one\ntwo\n")
+
     def test_flush_by_size(self) -> None:
         """A burst does not wait for the timer."""
         self.file.write("x" * FLUSH_CHARACTERS)

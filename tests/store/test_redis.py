@@ -21,6 +21,7 @@ from tests.pool.support import NoJitter, credential, request
 from tests.store.support import COOLING, GRANT, HOME, NOW, A, B, StoreTestCase, affinity, cooldown, grant
 
 if find_spec("hiredis") is not None:
+    from claudeproxyd.store import redis
     from claudeproxyd.store.redis import BATCH_KEYS, RedisStore
     from tests.store.fake_redis import Endpoint, FakeRedis
 
@@ -102,6 +103,15 @@ class SharingTests(RedisTestCase):
         self.assertEqual([other.learned, third.learned], [changes, changes])
         self.assertEqual(one.learned, {})
         self.assertEqual({command[0] for command in self.redis.commands[before:]}, {b"SET", b"PUBLISH"})
+
+    def test_memory(self) -> None:
+        """The times of changes are remembered for so many keys and no more, the latest."""
+        self.patch(redis, "MAX_REMEMBERED_KEYS", 2)
+        one, other = self.host(), self.host()
+        for key in (COOLING, A, B):
+            one.save({key: True})
+            self.turn(0.2)
+        self.assertEqual(list(other.store._last), [A, B])
 
     def test_at_once(self) -> None:
         """A refresh token that takes the place of one that is spent waits for no fellows."""
