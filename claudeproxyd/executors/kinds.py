@@ -28,6 +28,10 @@ BUILT_IN: Sequence[IExecutorMaker] = (
 
 
 def makers() -> dict[str, IExecutorMaker]:
-    """Return the makers of all kinds of this installation: the built-in ones, and Twisted plugins of other packages."""
-    kinds = {maker.kind: maker for maker in BUILT_IN}
-    return kinds | {maker.kind: maker for maker in getPlugins(IExecutorMaker) if maker.kind not in kinds}
+    """Return the makers of all kinds of this installation: the built-in ones, and Twisted plugins of other packages.
+
+    A plugin may have the name of a kind that is not built yet.
+    """
+    kinds: dict[str, IExecutorMaker] = {maker.kind: maker for maker in BUILT_IN}
+    built = {maker.kind for maker in BUILT_IN if maker.is_built}
+    return kinds | {maker.kind: maker for maker in getPlugins(IExecutorMaker) if maker.kind not in built}

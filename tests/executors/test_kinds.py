@@ -46,6 +46,13 @@ class KindsTests(SynchronousTestCase):
         self.assertIs(made["anthropic"], kinds.BUILT_IN[0])
         self.assertEqual(list(made), [*(maker.kind for maker in kinds.BUILT_IN), "echo"])
 
+    def test_plugin_of_a_name_that_is_reserved(self) -> None:
+        """A kind that is not built yet may come from elsewhere."""
+        early = Echo()
+        early.kind = "bedrock"
+        self.patch(kinds, "getPlugins", lambda interface: [early])
+        self.assertIs(kinds.makers()["bedrock"], early)
+
     def test_base(self) -> None:
         """A kind that says nothing but its name has a default for all else, and cannot be made."""
         verifyObject(IExecutorMaker, Echo())
