@@ -78,6 +78,10 @@ _NAMES = (
     _called(b"cookie", rb"cookie" + _IS, rb"""[^\r\n"'\\]+"""),
 )
 
+#: Words whose redaction is remembered, and how long one of them may be.
+MAX_WORDS = 1_000
+MAX_WORD_CHARACTERS = 64
+
 
 class Scrubber:
     """Masks what looks like a secret, and what is known to be one. The daemon has one: :func:`scrub` and its like."""
@@ -92,6 +96,8 @@ class Scrubber:
         """The known values by their last bytes."""
         self._shortest = MIN_KEY_BYTES
         """Bytes of the shortest of them."""
+        self._words: dict[str, str] = {}
+        """What :meth:`redacted` made of short words: each request repeats the names of models and the like."""
 
     def configure(self, values: Iterable[str]) -> None:
         """Mask these exact values for as long as the configuration has them, and a while longer: all its secrets."""
@@ -120,6 +126,7 @@ class Scrubber:
         self._by_end = {}
         for known in self._known:
             self._by_end.setdefault(known[-MIN_SECRET_BYTES:], []).append(known)
+        self._words.clear()
 
     def text(self, text: str) -> str:
         """Return *text* with its secrets masked, for operators. Doing it again changes nothing."""
@@ -140,10 +147,18 @@ class Scrubber:
 
     def redacted(self, text: str) -> str:
         """Return *text* without what is a secret beyond doubt, for clients."""
+        word = self._words.get(text)
+        if word is not None:
+            return word
         data = text.encode("utf-8", "surrogatepass")
         if len(data) < min(self._shortest, MIN_KEY_BYTES):
             return text
-        return self.redacted_data(data).decode("utf-8", "surrogatepass")
+        word = self.redacted_data(data).decode("utf-8", "surrogatepass")
+        if len(text) <= MAX_WORD_CHARACTERS:
+            if len(self._words) >= MAX_WORDS:
+                self._words.clear()
+            self._words[text] = word
+        return word
 
     def redacted_data(self, data: bytes) -> bytes:
         """Return *data* without what is a secret beyond doubt, for clients."""

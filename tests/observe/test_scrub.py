@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.observe.scrub import CUES_BETWEEN_RESTS, KEPT_FETCHED_VALUES, PIECE_BYTES, Scrubber
+from claudeproxyd.observe.scrub import CUES_BETWEEN_RESTS, KEPT_FETCHED_VALUES, MAX_WORDS, PIECE_BYTES, Scrubber
 
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nqqqq\n-----END RSA PRIVATE KEY-----"
 
@@ -77,6 +77,16 @@ class ScrubTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.scrubber = Scrubber()
         self.scrubber.remember(["hunter2hunter2", 'Straße"42"', "tiny"])
+
+    def test_words_that_are_remembered(self) -> None:
+        """A word that was harmless is masked once it is known to be a secret; so many are remembered, and no more."""
+        self.assertEqual(self.scrubber.redacted("word-of-20-characters"), "word-of-20-characters")
+        self.scrubber.remember(["word-of-20-characters"])
+        for _ in range(2):
+            self.assertEqual(self.scrubber.redacted("word-of-20-characters"), "***")
+        for number in range(MAX_WORDS + 1):
+            self.scrubber.redacted(f"a word of many, number {number}")
+        self.assertLessEqual(len(self.scrubber._words), MAX_WORDS)
 
     def test_secrets_go(self) -> None:
         """No shape of secret that the providers use survives, as text or as bytes."""
