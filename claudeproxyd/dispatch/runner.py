@@ -254,7 +254,7 @@ class RequestRunner:
             return True
         try:
             prepared = self._services.executors[route.provider].prepare(self._request, route)
-            if isinstance(prepared, Awaitable):
+            if prepared is not None and isinstance(prepared, Awaitable):
                 prepared = await prepared
         except Unsupported as e:
             reason = str(e)
