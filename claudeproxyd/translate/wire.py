@@ -205,7 +205,7 @@ class RawBlocks:
         if self._messages is None:
             self._messages = _decode_raw_request(self._body).messages
         if self._last != (message, block):
-            raw = bytes(self._messages[message].content[block])  # type: ignore[arg-type]
+            raw = bytes(self._messages[message].content[block])  # type: ignore[arg-type]  # msgspec.Raw is a buffer
             if sum(map(raw.count, (b"[", b"{"))) > _MAX_NESTED or raw.count(b",") > _MAX_VALUES:
                 raise Unsupported(f"messages.{message}.content.{block}: has too many values")
             self._value = msgspec.json.decode(raw)
