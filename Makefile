@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SOURCES := claudeproxyd tests attack twisted setup.py claudeproxyd.tac
 
-.PHONY: run test clients test-model attack fuzz bench lint format types wheel clean
+.PHONY: run test clients constraints test-model attack fuzz bench lint format types wheel clean
 
 # The daemon in the foreground: make run ARGS="--config my.toml"
 run: $(VENV)/.run
@@ -49,6 +49,13 @@ format: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
+# The newest of all that the suite is run with, for a commit of its own once it passes.
+constraints: $(VENV)/.dev
+	$(PIP) --upgrade --upgrade-strategy eager -e '.[test,dev]'
+	@sed -n '/^#/p' constraints.txt > $(VENV)/constraints
+	@$(BIN)/python -m pip freeze --exclude-editable >> $(VENV)/constraints
+	@mv $(VENV)/constraints constraints.txt
+
 wheel: $(VENV)/.run
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
@@ -63,10 +70,10 @@ $(VENV)/.run: setup.py | $(BIN)/python
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/.test: setup.py | $(BIN)/python
-	$(PIP) -e '.[test]'
+$(VENV)/.test: setup.py constraints.txt | $(BIN)/python
+	$(PIP) -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.run
 
-$(VENV)/.dev: setup.py | $(BIN)/python
-	$(PIP) -e '.[test,dev]'
+$(VENV)/.dev: setup.py constraints.txt | $(BIN)/python
+	$(PIP) -c constraints.txt -e '.[test,dev]'
 	@touch $@ $(VENV)/.test $(VENV)/.run

@@ -8,6 +8,7 @@ from collections.abc import Collection
 import cffi
 import msgspec
 
+from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.loose import without_halves
 
 _BLANKS = re.compile(rb"[ \t\r\n]*")
@@ -57,7 +58,7 @@ def without_members(body: bytes, names: Collection[str]) -> bytes:
         except msgspec.DecodeError:
             read = without_halves(body)
             members = _decode_members(read)
-    except UnicodeDecodeError:  # a key that is no UTF-8: the upstream will refuse the body
+    except UNREADABLE:  # a key that is no UTF-8: the upstream will refuse the body
         return body
     spans = sorted(span(raw, read) for key, raw in members.items() if key.name in names)
     kept: list[bytes] = []
