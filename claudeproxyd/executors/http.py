@@ -66,8 +66,8 @@ class HTTPExecutor(ABC):
     def __init__(self, section: Provider, services: Services) -> None:
         self.services = services
         self.judge = self.make_judge(self.family, services, self._passing)
-        self._section = section
-        self._origin: Origin = services.origin(section.base_url)
+        self.section = section
+        self.origin: Origin = services.origin(section.base_url)
 
     @abstractmethod
     def client_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:
@@ -75,7 +75,7 @@ class HTTPExecutor(ABC):
 
     # -- up
 
-    async def _send(
+    async def send(
         self, attempt: Attempt, target: bytes, lines: bytes, body: bytes, *, streamed: bool | None = None
     ) -> Response:
         """Send *body*, with *lines* beside the headers that every provider gets, and return the 200 that comes back.
@@ -84,7 +84,7 @@ class HTTPExecutor(ABC):
         Raises AttemptFailed for any other status, and UpstreamError.
         """
         request = attempt.request
-        section, timeouts = self._section, self.services.timeouts
+        section, timeouts = self.section, self.services.timeouts
         if streamed is None:
             streamed = request.envelope.stream and not request.count_tokens
         lines = b"%b%b%bcontent-type: application/json\r\naccept-encoding: %b\r\n" % (
@@ -97,7 +97,7 @@ class HTTPExecutor(ABC):
         if attempt.capture is not None:
             attempt.transcript = attempt.capture.attempt(section.name, attempt.credential.name)
             attempt.transcript.request("POST", target.decode("latin-1"), _pairs(lines), body)
-        response = await self._origin.request(
+        response = await self.origin.request(
             b"POST",
             target,
             lines,
@@ -115,7 +115,7 @@ class HTTPExecutor(ABC):
             raise self.judge.refused(attempt, response, error, phase=AttemptPhase.ANSWER)
         return response
 
-    async def _list(
+    async def pages(
         self, target: str, parameter: str, lines: bytes, read: Callable[[bytes], tuple[list[Listed], str]]
     ) -> list[Listed]:
         """What is on all the pages of a list; *target* has a query, and *parameter* is by which it goes on.
@@ -128,7 +128,7 @@ class HTTPExecutor(ABC):
         after = ""
         while len(asked) <= MAX_PAGES:
             onward = f"&{parameter}={quote(after, safe='')}" if after else ""
-            page, after = read(await self._get(self._origin.base_path + f"{target}{onward}".encode(), lines))
+            page, after = read(await self._get(self.origin.base_path + f"{target}{onward}".encode(), lines))
             listed += page
             if after in asked or not page:
                 break
@@ -138,7 +138,7 @@ class HTTPExecutor(ABC):
     async def _get(self, target: bytes, lines: bytes) -> bytes:
         """The body of a 200, decoded and redacted; for lists. Raises AttemptFailed or UpstreamError."""
         timeouts = self.services.timeouts
-        response = await self._origin.request(
+        response = await self.origin.request(
             b"GET",
             target,
             lines + hops.line(self.services.own_hop) + b"accept-encoding: gzip\r\n",
@@ -165,7 +165,7 @@ class HTTPExecutor(ABC):
 
     # -- down
 
-    async def _stream(
+    async def stream(
         self, response: Response, attempt: Attempt, reader: IStreamReader, media_types: tuple[bytes, ...]
     ) -> StreamingResponse:
         """Return the stream that *reader* makes of a body, which has to be of one of these types.
@@ -193,7 +193,7 @@ class HTTPExecutor(ABC):
             request_id=_request_id(response),
         )
 
-    async def _whole(
+    async def whole(
         self, response: Response, attempt: Attempt, read: Callable[[bytes], ParsedMessage] | None = None
     ) -> BufferedResponse:
         """Read a body to its end and return the response in it; *read* makes a Claude one of it, where it is none yet.
@@ -278,7 +278,7 @@ class HTTPExecutor(ABC):
         )
 
     @contextmanager
-    def _outcomes(self, attempt: Attempt) -> Iterator[None]:
+    def outcomes(self, attempt: Attempt) -> Iterator[None]:
         """Make an AttemptFailed of the HTTP client's errors; all else, a cancellation above all, stays what it is."""
         try:
             yield

@@ -59,7 +59,7 @@ class AnthropicExecutor(HTTPExecutor):
 
     def __init__(self, section: Provider, services: Services) -> None:
         super().__init__(section, services)
-        self._target = self._origin.base_path + b"/v1/messages"
+        self._target = self.origin.base_path + b"/v1/messages"
         self._is_the_api = section.base_url == THE_API
         own: MessagesSettings = section.own
         self._add_betas = [beta.encode() for beta in own.betas.add]
@@ -78,22 +78,22 @@ class AnthropicExecutor(HTTPExecutor):
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
-        with self._outcomes(attempt):
+        with self.outcomes(attempt):
             response = await self._post(attempt, self._target)
             if not attempt.request.envelope.stream:
-                return await self._whole(response, attempt)
-            return await self._stream(response, attempt, ClaudeReader(self.services.max_event_bytes), (EVENT_STREAM,))
+                return await self.whole(response, attempt)
+            return await self.stream(response, attempt, ClaudeReader(self.services.max_event_bytes), (EVENT_STREAM,))
 
     async def count_tokens(self, attempt: Attempt) -> IBufferedResponse:
         """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""
-        with self._outcomes(attempt):
-            return await self._whole(await self._post(attempt, self._target + b"/count_tokens"), attempt)
+        with self.outcomes(attempt):
+            return await self.whole(await self._post(attempt, self._target + b"/count_tokens"), attempt)
 
     async def models(self, credential: Credential) -> list[dict[str, object]]:
         """See :meth:`IExecutor.models <claudeproxyd.interfaces.IExecutor.models>`."""
         secret = credential.source.present() or await credential.source.refresh()
         lines = upstream_lines(()) + authorization(secret)
-        return await self._list("/v1/models?limit=1000", "after_id", lines, _read_page)
+        return await self.pages("/v1/models?limit=1000", "after_id", lines, _read_page)
 
     def client_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """All that are not the connection's."""
@@ -111,7 +111,7 @@ class AnthropicExecutor(HTTPExecutor):
             body = without_system_messages(body)  # what the client asked for may have taken them
         if self._drop_fields:
             body = without_members(body, self._drop_fields)
-        return self._send(attempt, target, lines + authorization(attempt.secret), body)
+        return self.send(attempt, target, lines + authorization(attempt.secret), body)
 
 
 def authorization(secret: Mapping[str, str]) -> bytes:

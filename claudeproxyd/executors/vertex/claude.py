@@ -86,18 +86,18 @@ class ClaudeOnVertex(HTTPExecutor):
         streamed = attempt.request.envelope.stream
         name = quote(vertex_name(attempt.model), safe="@").encode()
         target = name + (b":streamRawPredict" if streamed else b":rawPredict")
-        with self._outcomes(attempt):
+        with self.outcomes(attempt):
             response = await self._post(attempt, target, BETAS, {})
             if not streamed:
-                return await self._whole(response, attempt)
-            return await self._stream(response, attempt, ClaudeReader(self.services.max_event_bytes), (EVENT_STREAM,))
+                return await self.whole(response, attempt)
+            return await self.stream(response, attempt, ClaudeReader(self.services.max_event_bytes), (EVENT_STREAM,))
 
     async def count_tokens(self, attempt: Attempt) -> IBufferedResponse:
         """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""
         model = {"model": vertex_name(attempt.model)}
-        with self._outcomes(attempt):
+        with self.outcomes(attempt):
             response = await self._post(attempt, b"count-tokens:rawPredict", COUNT_BETAS, model)
-            return await self._whole(response, attempt)
+            return await self.whole(response, attempt)
 
     def client_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """All that are not the connection's."""
@@ -112,7 +112,7 @@ class ClaudeOnVertex(HTTPExecutor):
             (
                 upstream_lines(headers, without=self._without),
                 self._beta_line(headers, betas),
-                authorization(attempt.secret, self._section.headers),
+                authorization(attempt.secret, self.section.headers),
             )
         )
         version = value_of(headers, b"anthropic-version") or DEFAULT_VERSION
@@ -124,7 +124,7 @@ class ClaudeOnVertex(HTTPExecutor):
             {"anthropic_version": VERSIONS.get(version, version).decode("latin-1"), **members},
         )
         place = self._places[attempt.credential.name]
-        return self._send(attempt, self._origin.base_path + place.anthropic + target, lines, body)
+        return self.send(attempt, self.origin.base_path + place.anthropic + target, lines, body)
 
     def _beta_line(self, headers: Sequence[tuple[bytes, bytes]], known: Mapping[bytes, bytes]) -> bytes:
         if self._own_betas:
@@ -145,7 +145,7 @@ class ClaudeOnVertex(HTTPExecutor):
         self._log.warn(
             "{provider}: the beta {beta!r} is not known to be taken by Vertex AI, and is not sent there;"
             " betas.add sends it all the same, betas.drop ends this warning",
-            provider=self._section.name,
+            provider=self.section.name,
             beta=beta.decode("latin-1"),
         )
 

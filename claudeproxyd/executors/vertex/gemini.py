@@ -34,7 +34,7 @@ class GeminiOnVertex(GeminiExecutor):
     def _target(self, attempt: Attempt, method: str) -> bytes:
         name = quote(attempt.model, safe="@").encode()
         return b"%b%b%b:%b" % (
-            self._origin.base_path,
+            self.origin.base_path,
             self._places[attempt.credential.name].google,
             name,
             method.encode(),
@@ -44,6 +44,6 @@ class GeminiOnVertex(GeminiExecutor):
         """Return the Gemini models alone; the publisher's list is not filtered by project."""
         secret = credential.source.present() or await credential.source.refresh()
         target = f"/v1beta1/{_PUBLISHED[:-1]}?pageSize=100"
-        listed = await self._list(target, "pageToken", self._authorization(secret), read_page)
+        listed = await self.pages(target, "pageToken", self._authorization(secret), read_page)
         names = [model.name.removeprefix(_PUBLISHED) for model in listed]
         return [entry(ListedModel(name)) for name in names if name.startswith("gemini-")]

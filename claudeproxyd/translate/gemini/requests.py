@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from zope.interface import implementer
 
 from claudeproxyd.errors import Unsupported
-from claudeproxyd.interfaces import IPrepared
 from claudeproxyd.steps import at_once
 from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.gemini.contents import ContentWriter
@@ -17,6 +15,7 @@ from claudeproxyd.translate.gemini.models import capabilities_of
 from claudeproxyd.translate.gemini.schemas import json_schema, parameters
 from claudeproxyd.translate.gemini.thinking import effective_thinking, thinking_config, with_room
 from claudeproxyd.translate.names import ToolNames
+from claudeproxyd.translate.prepared import TranslatedRequest
 from claudeproxyd.translate.signatures import ConversationDigest
 
 if TYPE_CHECKING:
@@ -53,23 +52,10 @@ class Terms:
     """Of a client that does not speak of thinking the model does as it likes; else it thinks as little as it can."""
 
 
-@implementer(IPrepared)
-@dataclass(frozen=True, slots=True)
-class GeminiRequest:
-    """A request as it is sent, with what the answer's reader has to know of it. Made by :func:`translate`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeminiRequest(TranslatedRequest):
+    """A request to ``generateContent`` and ``streamGenerateContent``. Made by :func:`translate`."""
 
-    body: bytes
-    """For ``generateContent`` and ``streamGenerateContent``."""
-    names: ToolNames
-    warnings: Sequence[str]
-    stop_sequences: Sequence[str]
-    """Watched for here: Google would leave out what it stopped at, and nobody could tell the client what that was."""
-    thinks: bool
-    """The client expects thinking blocks: signatures may travel in them."""
-    shows: bool
-    """What is thought is to be read."""
-    empty: bool
-    """The answer is to be empty: nothing is sent upstream."""
     digest: ConversationDigest
     """All that the answer answers."""
     terms: Terms

@@ -18,8 +18,8 @@ from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.dispatch.request import ApiRequest
 from claudeproxyd.dispatch.verdict import final_error
 from claudeproxyd.errors import ClaudeError
+from claudeproxyd.executors import translating
 from claudeproxyd.executors.gathering import LimitedReader
-from claudeproxyd.executors.gemini import executor
 from claudeproxyd.executors.gemini.executor import GeminiExecutor
 from claudeproxyd.executors.gemini.maker import GeminiMaker
 from claudeproxyd.executors.google import SafetySettings
@@ -825,7 +825,7 @@ class StopSequences(GeminiTestCase):
     def test_bound(self) -> None:
         """An answer that does not end does not fill the memory, and what there is of it is counted."""
         held: list[int] = []
-        self.patch(executor, "MAX_WHOLE_ANSWER", 1_000)
+        self.patch(translating, "MAX_WHOLE_ANSWER", 1_000)
         self.make({"buffers": FakeAccount(held)})
         sent, wire, _ = self.ask()
         wire.say(chunk(sse(said({"text": "a" * 500}))))
