@@ -40,6 +40,8 @@ setup(
             "hypothesis>=6.170",
             "anthropic>=2.12",
             "google-genai>=3.4",
+            "openai>=3.57",
+            "boto3>=1.44",
             "hiredis>=3.5",
         ],
         "dev": ["ruff>=0.17.6", "mypy>=2.4", "mypy-zope>=1.0.17", "towncrier>=26.9"],
