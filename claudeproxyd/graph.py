@@ -22,7 +22,6 @@ from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.executors.services import Services
 from claudeproxyd.interfaces import IAuthenticator, IExecutor
 from claudeproxyd.leases import Credential
-from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Config, Provider
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.interfaces import IUsageSink
+    from claudeproxyd.messages.corrections import Corrections
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
     from claudeproxyd.observe.metrics import Metrics
@@ -163,6 +163,7 @@ class SharedServices:
     plugins: Plugins
     buffers: BufferBudget
     signatures: Signatures
+    corrections: Corrections
     captures: Captures
     own_hop: bytes
     connections_allowed: int
@@ -209,7 +210,7 @@ class Generation:
             streaming=config.streaming,
             timeouts=upstreams.timeouts,
             total=config.timeouts.total,
-            estimate=estimate_tokens,
+            corrections=shared.corrections,
             budget=RetryBudget(config.pool.retry_budget),
             relays=self.relays,
         )
