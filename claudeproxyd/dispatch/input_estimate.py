@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from claudeproxyd.leases import Route
     from claudeproxyd.messages.usage import Usage
 
-#: Bytes of a request that is measured for nothing but to learn from it.
-_MAX_LESSON = 262_144
+#: A larger request is not measured for nothing but to learn from it.
+_MAX_LESSON_BYTES = 262_144
 
 
 class InputEstimate:
@@ -38,12 +38,8 @@ class InputEstimate:
         return self._corrections.corrected(route.provider, route.model, self._taken().parts(route.model))
 
     def take_lesson(self, route: Route) -> None:
-        """Measure the request while its bytes are there, if little is known yet of the route's model."""
-        if (
-            self._measured is None
-            and len(self._body()) <= _MAX_LESSON
-            and self._corrections.wants(route.provider, route.model)
-        ):
+        """Measure the request while its bytes are there, if it is one of the first of the route's model."""
+        if self._corrections.lesson(route.provider, route.model) and len(self._body()) <= _MAX_LESSON_BYTES:
             self._taken()
 
     def counted(self, route: Route, usage: Usage) -> None:

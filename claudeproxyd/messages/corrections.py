@@ -7,8 +7,8 @@ from collections import OrderedDict
 
 #: Models that are remembered; clients choose names.
 MAX_MODELS = 1_000
-#: Counts after which a model is known well enough to learn only from estimates that were needed anyway.
-ENOUGH = 20
+#: Requests of a model that are measured for nothing but to learn from them.
+LESSONS = 20
 #: How much a count changes at least, of what would be right for it alone.
 _LEAST_STEP = 0.5
 #: Tokens of a request that half its difference is learnt from: what is around a short one says nothing about text.
@@ -19,11 +19,11 @@ _LOWEST, _HIGHEST = 0.2, 5.0
 class _Factors:
     """What an estimate's two parts are multiplied by."""
 
-    __slots__ = ("counts", "foreign", "plain")
+    __slots__ = ("counts", "foreign", "lessons", "plain")
 
     def __init__(self) -> None:
         self.plain = self.foreign = 1.0
-        self.counts = 0
+        self.counts = self.lessons = 0
 
 
 class Corrections:
@@ -47,13 +47,24 @@ class Corrections:
             return max(1, math.ceil(sum(parts)))
         return max(1, math.ceil(parts[0] * factors.plain + parts[1] * factors.foreign))
 
-    def wants(self, provider: str, model: str) -> bool:
-        """Return whether so little is known of a model that an estimate is worth taking to learn from."""
-        factors = self._factors.get((provider, model))
-        return factors is None or factors.counts < ENOUGH
+    def lesson(self, provider: str, model: str) -> bool:
+        """Return whether a request is worth measuring to learn from it, and count that one."""
+        factors = self._of(provider, model)
+        factors.lessons += 1
+        return factors.lessons <= LESSONS
 
     def learn(self, provider: str, model: str, parts: tuple[float, float], tokens: int) -> None:
         """Learn that what was estimated as *parts*, uncorrected, has been counted as *tokens*."""
+        factors = self._of(provider, model)
+        factors.counts += 1
+        plain, foreign = parts
+        wrong = tokens - (plain * factors.plain + foreign * factors.foreign)
+        step = max(_LEAST_STEP, 1 / factors.counts) * wrong / (plain * plain + foreign * foreign + _HALF * _HALF)
+        factors.plain = _bounded(factors.plain + step * plain)
+        factors.foreign = _bounded(factors.foreign + step * foreign)
+
+    def _of(self, provider: str, model: str) -> _Factors:
+        """Return a model's factors; the model that was not asked for the longest makes way for a new one."""
         key = (provider, model)
         factors = self._factors.get(key)
         if factors is None:
@@ -61,12 +72,7 @@ class Corrections:
             if len(self._factors) > MAX_MODELS:
                 self._factors.popitem(last=False)
         self._factors.move_to_end(key)
-        factors.counts += 1
-        plain, foreign = parts
-        wrong = tokens - (plain * factors.plain + foreign * factors.foreign)
-        step = max(_LEAST_STEP, 1 / factors.counts) * wrong / (plain * plain + foreign * foreign + _HALF * _HALF)
-        factors.plain = _bounded(factors.plain + step * plain)
-        factors.foreign = _bounded(factors.foreign + step * foreign)
+        return factors
 
 
 def _bounded(factor: float) -> float:

@@ -28,9 +28,14 @@ class Usage:
         """Not as the upstream counted it: the output figure is ours, since the answer ended before."""
 
     @property
+    def guessed(self) -> bool:
+        """Whether the input figure is our estimate."""
+        return self.input is not None and self.input == self.guessed_input
+
+    @property
     def counted_input(self) -> int | None:
         """What the upstream has counted of the whole input, caches too; None where it has said nothing of it."""
-        if self.input is None or self.input == self.guessed_input:
+        if self.input is None or self.guessed:
             return None
         return self.input + (self.cache_read or 0) + (self.cache_write or 0)
 

@@ -66,7 +66,7 @@ class UsageRecord(msgspec.Struct, kw_only=True):
     cache_write_tokens: int | None = None
     thinking_tokens: int | None = None
     estimated: bool = False
-    """The output figure is our estimate."""
+    """The figure of the input or of the output is our estimate, since the upstream has told none."""
     time_to_first_byte: float | None = None
     time_to_first_content: float | None = None
     duration: float = 0.0

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.dispatch.input_estimate import InputEstimate
 from claudeproxyd.leases import Route
-from claudeproxyd.messages.corrections import ENOUGH, Corrections
+from claudeproxyd.messages.corrections import LESSONS, Corrections
 from claudeproxyd.messages.estimate import Measure
 from claudeproxyd.messages.text_tokens import TextCounts
 from claudeproxyd.messages.usage import Usage
@@ -77,7 +77,15 @@ class DispatchTests(SynchronousTestCase):
         for usage in (usage_of(100, guessed_input=100), usage_of(None), usage_of(100, guessed_input=100, cache_read=7)):
             house = House("p/a")
             self.answer(house, usage)
-            self.assertEqual(len(house.services.corrections), 0)
+            self.assertEqual(house.services.corrections.corrected("p", "p-m", (1_000.0, 0.0)), 1_000)
+
+    def test_records_say_what_is_estimated(self) -> None:
+        """Whoever adds up tokens can tell which the upstream has not counted, of the input too."""
+        for usage, estimated in ((usage_of(100, guessed_input=100), True), (usage_of(90, guessed_input=100), False)):
+            house = House("p/a")
+            self.answer(house, usage)
+            (record,) = house.sink.records
+            self.assertIs(record.estimated, estimated)
 
     def test_windows_are_compared_with_the_corrected(self) -> None:
         """A request that would seem too large for a window is asked there, once the provider has counted less."""
@@ -119,19 +127,19 @@ class InputEstimateTests(SynchronousTestCase):
         self.assertEqual(self.measured, 1)
 
     def test_lessons_end(self) -> None:
-        """A provider that counts costs its requests nothing once it is known; a large request teaches nobody."""
-        for number in range(ENOUGH + 5):
+        """A provider that counts costs its requests nothing once it is known; a large one is not read for a lesson."""
+        for number in range(LESSONS + 5):
             estimate = self.estimate()
             estimate.take_lesson(ROUTE)
             estimate.counted(ROUTE, usage_of(5_000))
-            self.assertEqual(self.measured, min(number + 1, ENOUGH))
+            self.assertEqual(self.measured, min(number + 1, LESSONS))
         self.body = bytes(300_000)
         self.estimate().take_lesson(Route("q", "other"))
-        self.assertEqual(self.measured, ENOUGH)
+        self.assertEqual(self.measured, LESSONS)
 
     def test_images_teach_nothing(self) -> None:
         """A server that takes no images, or more tokens for them, says nothing of text by that."""
         estimate = InputEstimate(lambda: b"", self.corrections, lambda _: Measure(TextCounts((), ()), 1_000, 3_200))
         self.assertEqual(estimate.tokens(ROUTE), 4_200)
         estimate.counted(ROUTE, usage_of(1_000))
-        self.assertEqual(len(self.corrections), 0)
+        self.assertEqual(self.corrections.corrected("p", "p-m", (1_000.0, 0.0)), 1_000)

@@ -6,7 +6,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.messages.corrections import ENOUGH, MAX_MODELS, Corrections
+from claudeproxyd.messages.corrections import LESSONS, MAX_MODELS, Corrections
 
 
 class CorrectionsTests(SynchronousTestCase):
@@ -56,18 +56,19 @@ class CorrectionsTests(SynchronousTestCase):
             self.corrections.learn("p", "m", (10_000.0, 0.0), 9_000)
         self.assertLess(abs(self.corrections.corrected("p", "m", (10_000.0, 0.0)) - 9_000), 200)
 
-    def test_wanted_until_known(self) -> None:
-        """A model wants lessons until it has had enough of them."""
-        for _ in range(ENOUGH):
-            self.assertTrue(self.corrections.wants("p", "m"))
-            self.corrections.learn("p", "m", (100.0, 0.0), 100)
-        self.assertFalse(self.corrections.wants("p", "m"))
+    def test_lessons_end(self) -> None:
+        """A model's first requests are measured; not for ever, should its upstream never say what it has counted."""
+        for _ in range(LESSONS):
+            self.assertTrue(self.corrections.lesson("p", "m"))
+        self.assertFalse(self.corrections.lesson("p", "m"))
+        self.assertTrue(self.corrections.lesson("q", "m"))
 
     def test_bounded(self) -> None:
         """Names that clients make up push out the one that has learnt nothing for the longest time."""
         for number in range(MAX_MODELS + 5):
             self.corrections.learn("p", str(number), (1_000.0, 0.0), 2_000)
             self.corrections.learn("p", "used", (1_000.0, 0.0), 2_000)
+            self.corrections.lesson("p", f"asked {number}")
         self.assertEqual(len(self.corrections), MAX_MODELS)
         self.assertGreater(self.corrections.corrected("p", "used", (1_000.0, 0.0)), 1_500)
         self.assertEqual(self.corrections.corrected("p", "0", (1_000.0, 0.0)), 1_000)
