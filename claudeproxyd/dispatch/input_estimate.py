@@ -55,6 +55,10 @@ class InputEstimate:
             self._corrections.learn(route.provider, route.model, parts, tokens)
 
     def _taken(self) -> Measure:
-        if self._measured is None:
-            self._measured = self._measure(self._body())
-        return self._measured
+        if self._measured is not None:
+            return self._measured
+        body = self._body()
+        measured = self._measure(body)
+        if body:  # else it is gone already, and teaches nothing
+            self._measured = measured
+        return measured

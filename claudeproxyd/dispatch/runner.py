@@ -528,7 +528,7 @@ class RequestRunner:
         log.upstream_time += now - attempt.started
         usage = attempt.usage if response is None else response.usage
         self._note_usage(usage)
-        if usage is not None and outcome.kind is Kind.OK and not self._request.count_tokens:
+        if usage is not None and outcome.kind is Kind.OK and attempt.body is None and not self._request.count_tokens:
             self._estimate.counted(attempt.route, usage)
         if response is not None:
             log.stop_reason = None if response.stop_reason is None else foreign(response.stop_reason)

@@ -83,6 +83,8 @@ _LONG = (_DATA, b'"signature"', b'"encrypted_content"')
 _MIN_DATA_BYTES = 300
 #: How often each of them is looked for.
 _MAX_LOOKS = 10_000
+#: Images and documents that are looked into, as many as the API takes in one request; further ones count as images.
+_MAX_OPENED = 100
 #: How a PDF begins in base64.
 _PDF = "JVBERi"
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
@@ -119,7 +121,7 @@ def tokens_of(text: str) -> int:
 
 
 def measure(body: bytes) -> Measure:
-    """Measure the body of a request; never raises. Takes a millisecond or two, however large it is."""
+    """Measure the body of a request; never raises. Takes a millisecond or two for 200 KB, some 40 for 10 MB."""
     if len(body) > MAX_BYTES or sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         return _by_bytes(body)
     try:
@@ -235,13 +237,16 @@ def _by_bytes(body: bytes) -> Measure:
     """Measure a body that is not taken apart: text is sampled as it stands there, long base64 looked for."""
     found = sorted(span for member in _LONG for span in _long_values(body, member))
     rest: list[bytes] = []
-    opaque = done = 0
+    opaque = done = files = 0
     for start, end, member in found:
-        if start >= done:
-            rest.append(body[done:start])
-            done = end
-            if member == _DATA:
-                opaque += _of_base64(body[start:end].decode("ascii", "replace"))
+        if start < done:
+            continue
+        rest.append(body[done:start])
+        done = end
+        if member == _DATA:
+            files += 1
+            opened = files <= _MAX_OPENED
+            opaque += _of_base64(body[start:end].decode("ascii", "replace")) if opened else IMAGE_TOKENS
     rest.append(body[done:])
     sample, scale = sampled(b"".join(rest))
     return Measure(counted(_ESCAPE.sub(_unescaped, sample.decode("utf-8", "ignore")), scale), 0, opaque)

@@ -11,6 +11,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _GIF = (b"GIF87a", b"GIF89a")
 #: Markers of a JPEG that begin a frame, and tell its dimensions; those between them are tables.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+#: Markers of a JPEG that are gone through: a file made for it has thousands.
+_MAX_MARKERS = 200
 #: Markers that stand alone, without a length.
 _ALONE = frozenset((0x01, *range(0xD0, 0xD9)))
 
@@ -47,7 +49,9 @@ def _webp(head: bytes) -> tuple[int, int]:
 def _jpeg(head: bytes) -> tuple[int, int]:
     """Go from marker to marker; (0, 0) where none that tells is in *head*."""
     at = 2
-    while at + 9 <= len(head) and head[at] == 0xFF:
+    for _ in range(_MAX_MARKERS):
+        if at + 9 > len(head) or head[at] != 0xFF:
+            break
         marker = head[at + 1]
         if marker in _FRAMES:
             return _big(head, at + 7, 2), _big(head, at + 5, 2)

@@ -126,6 +126,14 @@ class InputEstimateTests(SynchronousTestCase):
         self.assertEqual(estimate.tokens(Route("q", "other")), 5_000)
         self.assertEqual(self.measured, 1)
 
+    def test_a_body_that_is_gone(self) -> None:
+        """What was let go of before it was measured is no request of no tokens."""
+        estimate = self.estimate()
+        self.body = b""
+        self.assertEqual(estimate.tokens(ROUTE), 1)
+        estimate.counted(ROUTE, usage_of(5_000))
+        self.assertEqual(self.corrections.corrected("p", "p-m", (1_000.0, 0.0)), 1_000)
+
     def test_lessons_end(self) -> None:
         """A provider that counts costs its requests nothing once it is known; a large one is not read for a lesson."""
         for number in range(LESSONS + 5):

@@ -50,6 +50,7 @@ class ImageSizeTests(SynchronousTestCase):
         """What is no image, or is cut ahead of its dimensions, has none."""
         for file in (b"", b"BM" + bytes(99), PNG[:16], GIF[:6], JPEG[:30], WEBP[:20], PNG[:16] + bytes(8)):
             self.assertIsNone(size_of(file))
+        self.assertIsNone(size_of(b"\xff\xd8" + b"\xff\xe1\0\2" * 10_000 + JPEG[2:]))
         self.assertIsNone(image_size("no base64"))
         self.assertIsNone(image_size("\u4f60\u597d"))
 
