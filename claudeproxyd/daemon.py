@@ -21,6 +21,8 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from claudeproxyd import descriptors, graph
+from claudeproxyd.accounts.ledger import Ledger
+from claudeproxyd.config.accounts import ledger_path
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
@@ -93,6 +95,7 @@ class Daemon(MultiService):
         self._grants = Grants(time.time, outlive=config.server.state != "memory:")
         self._sources = Sources(reactor, grants=self._grants)
         self._signatures = Signatures(time.time)
+        self._ledger = self._open_ledger(config)
         self._captures = Captures(reactor, unawaited_threads(reactor, "captures", 1))
         self._captures.register(self.metrics)
         self._capture(config)
@@ -122,11 +125,21 @@ class Daemon(MultiService):
         self._generation.catalog.setServiceParent(self)
         self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
         self._listeners = [Listener(reactor, each, self.site) for each in config.server.listen]
-        self.admin_site = GatewaySite(AdminRoot(self.pool, self.reload), self._generation.admin, reactor)
+        self.admin_site = GatewaySite(AdminRoot(self.pool, self.reload, self._ledger), self._generation.admin, reactor)
         self._admin_listener = Listener(reactor, config.server.admin, self.admin_site) if config.server.admin else None
         for listener in (*self._listeners, *filter(None, [self._admin_listener])):
             listener.setServiceParent(self)
         self._register_gauges()
+
+    def _open_ledger(self, config: Config) -> Ledger | None:
+        path = ledger_path(config.accounts.database)
+        if not path:
+            return None
+        threads = [thread_of_its_own(self._reactor, name) for name in ("ledger", "questions to the ledger")]
+        ledger = Ledger(path, config.accounts.keep, self._reactor, time.time, *threads)
+        ledger.register(self.metrics)
+        ledger.setServiceParent(self)
+        return ledger
 
     # -- beginning
 
@@ -231,6 +244,8 @@ class Daemon(MultiService):
         before.upstreams.executors.give_way(generation.upstreams.executors)
         self._capture(config)
         self._buffers.limit = config.server.max_buffered_bytes
+        if self._ledger is not None:
+            self._ledger.keep = config.accounts.keep
         self.pool.reload(graph.credentials(config, self._sources), config.pool, graph.provider_limits(config))
         before.catalog.disownServiceParent()
         generation.catalog.setServiceParent(self)
@@ -323,6 +338,8 @@ class Daemon(MultiService):
     def _sinks(self, loaded: Loaded, plugins: Plugins) -> Sinks:
         """Usage records go to the metrics, to the log where that is for machines, and to plugins."""
         sinks: list[IUsageSink] = [self.metrics, *plugins.providing(IUsageSink)]
+        if self._ledger is not None:
+            sinks.insert(0, self._ledger)
         if loaded.config.log.format == "json":
             to = to_log("claudeproxyd.usage") if self._access_file is None else to_file(self._access_file, json_line)
             sinks.append(UsageLog(to))

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from claudeproxyd.accounts import listed_prices
+from claudeproxyd.accounts.prices import OwnPrice, Price, Prices
 from claudeproxyd.catalog import Catalog
+from claudeproxyd.config.accounts import first_day
 from claudeproxyd.config.secret import secrets_within
 from claudeproxyd.config.state import InRedis, state_of
 from claudeproxyd.config.timeouts import timeouts_for
@@ -209,6 +212,7 @@ class Generation:
             streaming=config.streaming,
             timeouts=upstreams.timeouts,
             total=config.timeouts.total,
+            prices=prices_of(loaded),
             estimate=estimate_tokens,
             budget=RetryBudget(config.pool.retry_budget),
             relays=self.relays,
@@ -281,6 +285,26 @@ def authenticator(config: Config) -> IAuthenticator:
             for client in config.clients
         }
     )
+
+
+def prices_of(loaded: Loaded) -> Prices:
+    """Return what models cost: by the configuration, and where it is installed by the published list."""
+    own = [
+        OwnPrice(
+            price=Price.per_million(each.input, each.output, each.cache_read, each.cache_write, each.cache_write_1h),
+            model=each.model,
+            provider=each.provider,
+            since=first_day(each.since),
+        )
+        for each in loaded.config.prices
+    ]
+    if not listed_prices.are_installed():
+        return Prices(own)
+    base_urls = {
+        provider.name: next(iter(loaded.makers[provider.kind].base_urls(provider)), "")
+        for provider in loaded.config.providers
+    }
+    return Prices(own, listed_prices.ListedPrices(base_urls))
 
 
 def executors_differ(old: Config, new: Config) -> bool:

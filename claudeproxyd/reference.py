@@ -12,6 +12,7 @@ from typing import cast
 
 from claudeproxyd.config.reading import default_of, describe, hints_of, members_of, settings_of
 from claudeproxyd.config.schema import (
+    Accounts,
     Aws,
     CaptureSettings,
     Client,
@@ -21,6 +22,7 @@ from claudeproxyd.config.schema import (
     OAuth,
     Plugin,
     Pool,
+    PriceSection,
     Provider,
     RouteTo,
     Rule,
@@ -222,6 +224,8 @@ _AFTER_KINDS: tuple[tuple[str, type[object]], ...] = (
     ("routes, of a model", RouteTo),
     ("[[plugins]]", Plugin),
     ("[pool]", Pool),
+    ("[accounts]", Accounts),
+    ("[[prices]]", PriceSection),
     ("[streaming]", Streaming),
     ("[timeouts]", Timeouts),
     ("[log]", Log),

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 
+from claudeproxyd.config.accounts import check_accounts
 from claudeproxyd.config.config_paths import ConfigPath
 from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.config.endpoints import ListenAddress, listener_of
@@ -38,6 +39,7 @@ def check(
         check_reload(config, in_force, source_map, diagnostics)
     _server(config, source_map, diagnostics)
     _homes(config, source_map, diagnostics)
+    check_accounts(config, source_map, diagnostics)
     _clients(config, source_map, diagnostics)
     own_ports = {listener.port for listener in listeners if listener.port}
     _providers(config, source_map, makers, own_ports, diagnostics)

@@ -341,6 +341,35 @@ class CaptureSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Accounts:
+    """``[accounts]``: the ledger of what was used; see [accounts](accounts.md)."""
+
+    database: str = setting(
+        "sqlite:~/.local/state/claudeproxyd/accounts.db",
+        'Where the ledger is: sqlite:PATH; "" keeps none.',
+        restart=True,
+    )
+    keep: float = setting(90.0, "Days of single attempts; the totals of days stay.", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceSection:
+    """``[[prices]]``: what a model costs, in USD for a million tokens; the first that matches.
+
+    They go before the published ones that the extra `claudeproxyd[prices]` brings.
+    """
+
+    model: str = required("A glob of names that clients ask for, or of the provider's own.")
+    provider: str = setting("*", "A glob of providers.")
+    input: float = required("Tokens of input that no cache had.")
+    output: float = required("Tokens of output, with thinking.")
+    cache_read: float | None = setting(None, "Tokens read from a cache; left out: as input.")
+    cache_write: float | None = setting(None, "Tokens written to a cache; left out: as input.")
+    cache_write_1h: float | None = setting(None, "Of these, what is kept for an hour; left out: as cache_write.")
+    since: str = setting("", 'The first day of it (UTC), as "2026-12-01"; left out: always.')
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """A whole configuration."""
 
@@ -350,6 +379,8 @@ class Config:
     providers: list[Provider] = setting([], "The upstreams.")
     models: list[Model] = setting([], "Model names and where they lead.")
     plugins: list[Plugin] = setting([], "Steps in the way of requests.")
+    accounts: Accounts = setting(Accounts, "The ledger.")
+    prices: list[PriceSection] = setting([], "What models cost.")
     pool: Pool = setting(Pool, "Choosing credentials.")
     streaming: Streaming = setting(Streaming, "Keeping streams alive.")
     timeouts: Timeouts = setting(Timeouts, "Every wait.")

@@ -17,6 +17,7 @@ from claudeproxyd.observe.exposition import CONTENT_TYPE
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.pages import page
 from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
+from claudeproxyd.web.usage import ShowRequests, ShowUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
+    from claudeproxyd.accounts.ledger import Ledger
     from claudeproxyd.interfaces import ICredentialPool
     from claudeproxyd.web.request import GatewayRequest
 
@@ -39,7 +41,9 @@ ENTRIES_PER_TURN = 50
 class AdminRoot(Node):
     """What operators see."""
 
-    def __init__(self, pool: ICredentialPool, reload: Callable[[], Deferred[Any]]) -> None:
+    def __init__(
+        self, pool: ICredentialPool, reload: Callable[[], Deferred[Any]], ledger: Ledger | None = None
+    ) -> None:
         """*reload* reads the configuration anew; it fails with ``ConfigError`` where that cannot be used."""
         super().__init__()
         pool_page = page("pool.html")
@@ -55,6 +59,8 @@ class AdminRoot(Node):
             (b"/admin/v1/pool/disable", Switch(pool, enabled=False)),
             (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
             (b"/admin/v1/reload", Reload(reload)),
+            (b"/admin/v1/usage", ShowUsage(ledger)),
+            (b"/admin/v1/requests", ShowRequests(ledger)),
         ):
             mount(self, path, endpoint)
 
