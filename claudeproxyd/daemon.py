@@ -22,11 +22,13 @@ from twisted.python.failure import Failure
 
 from claudeproxyd import descriptors, graph
 from claudeproxyd.accounts.ledger import Ledger
+from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.config.accounts import ledger_path
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission
+from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.interfaces import IAuthenticator, IUsageSink
 from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.capture import Captures
@@ -90,12 +92,12 @@ class Daemon(MultiService):
         self._resolver_before = reactor.installNameResolver(names)
         self._access_file = self._open_access_file()
         self._own_hop = token_hex(8).encode()
-        self._admission = ConcurrencyAdmission()
+        self._limits = LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, ConcurrencyAdmission().admit)
+        self._ledger = self._open_ledger(config)
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
         self._grants = Grants(time.time, outlive=config.server.state != "memory:")
         self._sources = Sources(reactor, grants=self._grants)
         self._signatures = Signatures(time.time)
-        self._ledger = self._open_ledger(config)
         self._captures = Captures(reactor, unawaited_threads(reactor, "captures", 1))
         self._captures.register(self.metrics)
         self._capture(config)
@@ -125,7 +127,9 @@ class Daemon(MultiService):
         self._generation.catalog.setServiceParent(self)
         self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
         self._listeners = [Listener(reactor, each, self.site) for each in config.server.listen]
-        self.admin_site = GatewaySite(AdminRoot(self.pool, self.reload, self._ledger), self._generation.admin, reactor)
+        self.admin_site = GatewaySite(
+            AdminRoot(self.pool, self.reload, self._ledger, self._limits.limits), self._generation.admin, reactor
+        )
         self._admin_listener = Listener(reactor, config.server.admin, self.admin_site) if config.server.admin else None
         for listener in (*self._listeners, *filter(None, [self._admin_listener])):
             listener.setServiceParent(self)
@@ -139,6 +143,8 @@ class Daemon(MultiService):
         ledger = Ledger(path, config.accounts.keep, self._reactor, time.time, *threads)
         ledger.register(self.metrics)
         ledger.setServiceParent(self)
+        if config.limits:
+            self._limits.wait_for(ledger.count(graph.limits_of(config)))
         return ledger
 
     # -- beginning
@@ -244,6 +250,9 @@ class Daemon(MultiService):
         before.upstreams.executors.give_way(generation.upstreams.executors)
         self._capture(config)
         self._buffers.limit = config.server.max_buffered_bytes
+        fresh = self._limits.limits.reload(graph.limits_of(config))
+        if fresh and self._ledger is not None:
+            self._limits.recall(self._ledger.count(fresh))
         if self._ledger is not None:
             self._ledger.keep = config.accounts.keep
         self.pool.reload(graph.credentials(config, self._sources), config.pool, graph.provider_limits(config))
@@ -282,7 +291,7 @@ class Daemon(MultiService):
         def open_file(path: str) -> LineFile:
             return LineFile(path, self._reactor, unawaited_threads(self._reactor, "lines of a plugin", 1))
 
-        return Plugins(loaded, self._admission, lambda: PluginServices(self._reactor, open_file), before)
+        return Plugins(loaded, self._limits, lambda: PluginServices(self._reactor, open_file), before)
 
     def _build(
         self,
@@ -303,6 +312,7 @@ class Daemon(MultiService):
                 sinks=self._sinks(loaded, plugins),
                 access_log=self._access_log(loaded),
                 plugins=plugins,
+                limits=self._limits,
                 buffers=self._buffers,
                 signatures=self._signatures,
                 captures=self._captures,
@@ -340,6 +350,8 @@ class Daemon(MultiService):
         sinks: list[IUsageSink] = [self.metrics, *plugins.providing(IUsageSink)]
         if self._ledger is not None:
             sinks.insert(0, self._ledger)
+        if loaded.config.limits:
+            sinks.append(self._limits)
         if loaded.config.log.format == "json":
             to = to_log("claudeproxyd.usage") if self._access_file is None else to_file(self._access_file, json_line)
             sinks.append(UsageLog(to))

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from claudeproxyd.accounts import listed_prices
-from claudeproxyd.accounts.prices import OwnPrice, Price, Prices
+from claudeproxyd.accounts.limits import Limit
+from claudeproxyd.accounts.prices import NANO, OwnPrice, Price, Prices
 from claudeproxyd.catalog import Catalog
-from claudeproxyd.config.accounts import first_day
+from claudeproxyd.config.accounts import MEASURES, first_day, matches_of, zone_of
 from claudeproxyd.config.secret import secrets_within
 from claudeproxyd.config.state import InRedis, state_of
 from claudeproxyd.config.timeouts import timeouts_for
@@ -38,6 +39,7 @@ from claudeproxyd.web.gateway import Gateway, Limits, PublicGateway
 if TYPE_CHECKING:
     from claudeproxyd.config.loading import Loaded
     from claudeproxyd.config.schema import Config, Provider
+    from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.interfaces import IUsageSink
     from claudeproxyd.observe.access_log import AccessEntry
@@ -164,6 +166,7 @@ class SharedServices:
     sinks: IUsageSink
     access_log: Callable[[AccessEntry], None]
     plugins: Plugins
+    limits: LimitAdmission
     buffers: BufferBudget
     signatures: Signatures
     captures: Captures
@@ -201,6 +204,8 @@ class Generation:
             credentials(config, shared.sources),
             None if before is None else before.catalog,
         )
+        prices = prices_of(loaded)
+        shared.limits.prices, shared.limits.routes = prices, router.routes
         self.dispatching: DispatchServices = DispatchServices(
             clock=reactor,
             pool=shared.pool,
@@ -212,7 +217,7 @@ class Generation:
             streaming=config.streaming,
             timeouts=upstreams.timeouts,
             total=config.timeouts.total,
-            prices=prices_of(loaded),
+            prices=prices,
             estimate=estimate_tokens,
             budget=RetryBudget(config.pool.retry_budget),
             relays=self.relays,
@@ -305,6 +310,25 @@ def prices_of(loaded: Loaded) -> Prices:
         for provider in loaded.config.providers
     }
     return Prices(own, listed_prices.ListedPrices(base_urls))
+
+
+def limits_of(config: Config) -> list[Limit]:
+    """Return the configuration's limits, as they are counted by."""
+    return [
+        Limit(
+            name=section.name,
+            amount=round(section.usd * NANO) if measure == "usd" else getattr(section, measure),
+            measure=measure,
+            per=section.per,
+            match=matches_of(section),
+            each=section.each,
+            zone=zone_of(section.zone),
+            warn=section.warn,
+        )
+        for section in config.limits
+        for measure in MEASURES
+        if getattr(section, measure)
+    ]
 
 
 def executors_differ(old: Config, new: Config) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from claudeproxyd.accounts.limits import Amounts, Asked
 from claudeproxyd.accounts.prices import DAY, NANO
 from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, STATEMENTS, VERSION
 from claudeproxyd.observe.usage import MESSAGES
@@ -24,6 +25,8 @@ LOCK_TIMEOUT = 5.0
 """Seconds that another process may hold the file."""
 AT_ONCE = 500
 """Records of one transaction: others can write in between, and a question sees them soon."""
+QUARTER = 900
+"""Seconds."""
 MAX_SERIES = 100_000
 """Series whose numbers are remembered."""
 
@@ -158,6 +161,27 @@ class LedgerFile:
         )
         columns = [column[0] for column in found.description]
         return [dict(zip(columns, row, strict=True)) for row in found]
+
+    def used(self, since: float, until: float) -> Iterator[tuple[Asked, Amounts, float]]:
+        """Yield what requests that came since then used, whose attempts ended before *until*: each quarter of an hour.
+
+        Time zones differ from UTC by quarters: so each belongs to one window.
+        """
+        tokens = "sum(coalesce(input_tokens, 0) + coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0))"
+        rows = self._opened().execute(
+            f"SELECT client, labels, model, provider, quarter * {QUARTER}, usd, given, made, requests FROM"
+            f" (SELECT series, CAST(time / {QUARTER} AS INTEGER) AS quarter, sum(coalesce(nano_usd, 0)) AS usd,"
+            f" {tokens} AS given, sum(coalesce(output_tokens, 0)) AS made, sum(attempt = 1) AS requests"
+            f" FROM attempts WHERE request_id >= ? AND time < ? AND operation = ? GROUP BY series, quarter) AS f"
+            " JOIN series ON series.id = f.series ORDER BY quarter",
+            (first_id(since), until, MESSAGES),
+        )
+        for client, labels, model, provider, quarter, usd, given, made, requests in rows:
+            yield (
+                Asked(client, msgspec.json.decode(labels, type=dict[str, str]), model, (provider,)),
+                Amounts(usd, given, made, requests),
+                min(quarter + QUARTER, until),
+            )
 
     # -- the file
 

@@ -7,8 +7,8 @@ thread of its own. Questions are answered by another one, so that neither waits 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from twisted.application.service import Service
@@ -18,7 +18,9 @@ from zope.interface import implementer
 
 from claudeproxyd.accounts.database import LedgerFile, Question
 from claudeproxyd.accounts.journal import Journal, deserted, lines_of
+from claudeproxyd.accounts.limits import RATES, Limit, UsageLimits
 from claudeproxyd.accounts.prices import DAY
+from claudeproxyd.accounts.windows import window_of
 from claudeproxyd.interfaces import IUsageSink
 from claudeproxyd.observe.usage import UsageRecord
 
@@ -41,6 +43,14 @@ SEGMENT_BYTES = 8_388_608
 """Of a file of records that wait: while the database is away nothing is gained by many small ones."""
 
 _decode = msgspec.json.Decoder(UsageRecord).decode
+
+
+class _Counting(NamedTuple):
+    """A question what was used until then."""
+
+    limits: Sequence[Limit]
+    until: float
+    counted: Deferred[UsageLimits]
 
 
 @implementer(IUsageSink)
@@ -70,6 +80,7 @@ class Ledger(Service):
         self._failing = False
         self._swept = 0.0
         self._stopped: Deferred[None] | None = None
+        self._countings: list[_Counting] = []
 
     def register(self, metrics: Registry) -> None:
         """Add the metrics of the entering."""
@@ -115,18 +126,21 @@ class Ledger(Service):
             journal.close()
         elif not self._failing or journal.open_bytes > SEGMENT_BYTES:
             journal.cut()
+        countings, self._countings = self._countings, []
         sweeps = self._clock.seconds() - self._swept >= SWEEP_INTERVAL
-        if journal.waiting or sweeps:
+        if journal.waiting or sweeps or countings:
             if sweeps:
                 self._swept = self._clock.seconds()
             self._busy = True
             before = self._wall_clock() - self.keep * DAY if sweeps else None
             paths = list(journal.waiting)
-            self._enter_in(self._work, paths, before).addCallbacks(self._entered, self._failed, callbackArgs=(paths,))
+            self._enter_in(self._work, paths, before, countings).addCallbacks(
+                self._entered, self._failed, (paths, countings), errbackArgs=(countings,)
+            )
         elif self._stopped is not None:
             self._finish()
 
-    def _work(self, paths: list[str], forget_before: float | None) -> None:
+    def _work(self, paths: list[str], forget_before: float | None, countings: Sequence[_Counting]) -> list[UsageLimits]:
         """In the thread."""
         for path in paths:
             if os.path.exists(path):  # another daemon may have entered it
@@ -134,16 +148,29 @@ class Ledger(Service):
                 os.unlink(path)
         if forget_before is not None:
             self._written.forget(forget_before)
+        return [self._count(each) for each in countings]
 
-    def _entered(self, _: object, paths: list[str]) -> None:
+    def _count(self, counting: _Counting) -> UsageLimits:
+        limits, until = UsageLimits(counting.limits), counting.until
+        windows = [window_of(each.per, each.zone, until).start for each in counting.limits if each.is_budget]
+        for asked, amounts, at in self._written.used(min([until - RATES["hour"], *windows]), until):
+            for _ in limits.settle(asked, amounts, at):
+                pass
+        return limits
+
+    def _entered(self, counted: list[UsageLimits], paths: list[str], countings: Sequence[_Counting]) -> None:
         for path in paths:
             self._journal.entered(path)
+        for counting, limits in zip(countings, counted, strict=True):
+            counting.counted.callback(limits)
         if self._failing:
             self._failing = False
             self._log.info("usage is entered into {path} again", path=self._written.path)
         self._done(None)
 
-    def _failed(self, failure: Failure) -> None:
+    def _failed(self, failure: Failure, countings: Sequence[_Counting]) -> None:
+        for counting in countings:
+            counting.counted.errback(failure.value)
         if not self._failing:
             self._failing = True
             self._log.warn(
@@ -164,7 +191,7 @@ class Ledger(Service):
     def _done(self, _: object) -> None:
         """Go on with what has come up while the thread was at work."""
         self._busy = False
-        if self._stopped is not None:
+        if self._stopped is not None or self._countings:
             self._enter()
         elif self._journal.size:
             self._soon()
@@ -177,6 +204,16 @@ class Ledger(Service):
         )
 
     # -- answering
+
+    def count(self, limits: Sequence[Limit]) -> Deferred[UsageLimits]:
+        """Return what was used until now, as *limits* count it; what is recorded from now on is not in it."""
+        counting = _Counting(limits, self._wall_clock(), Deferred())
+        self._countings.append(counting)
+        if self.running and not self._busy:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._enter()
+        return counting.counted
 
     def totals(self, question: Question) -> Deferred[list[dict[str, object]]]:
         """Return the figures of whole days; see :meth:`LedgerFile.totals`."""

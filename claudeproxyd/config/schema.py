@@ -370,6 +370,28 @@ class PriceSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LimitSection:
+    """``[[limits]]``: how much may be used, by whom; see [accounts](accounts.md#limits). Each has one amount."""
+
+    name: str = required("Unique; whoever is refused reads it.")
+    match: dict[str, str | dict[str, str]] = setting(
+        {}, "Globs by client, label.NAME, model (as asked for) and provider; all have to match. Left out: everything."
+    )
+    each: str = setting("", "A counter for each client, label.NAME or model; left out: one for all.")
+    usd: float = setting(0.0, "Dollars, by the prices. What has no price counts nothing.")
+    tokens: int = setting(0, "Tokens of input, caches included, and output.")
+    input_tokens: int = setting(0, "Tokens of input, caches included.")
+    output_tokens: int = setting(0, "Tokens of output.")
+    requests: int = setting(0, "Requests, but for count_tokens.")
+    per: str = required(
+        "minute and hour refill steadily; day, week (from Monday) and month are windows.",
+        choices=("minute", "hour", "day", "week", "month"),
+    )
+    zone: str = setting("UTC", 'The time zone of windows, as "Europe/Berlin".')
+    warn: float = setting(0.8, "The share from which on the log warns, once; 0: never.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """A whole configuration."""
 
@@ -381,6 +403,7 @@ class Config:
     plugins: list[Plugin] = setting([], "Steps in the way of requests.")
     accounts: Accounts = setting(Accounts, "The ledger.")
     prices: list[PriceSection] = setting([], "What models cost.")
+    limits: list[LimitSection] = setting([], "Who may use how much.")
     pool: Pool = setting(Pool, "Choosing credentials.")
     streaming: Streaming = setting(Streaming, "Keeping streams alive.")
     timeouts: Timeouts = setting(Timeouts, "Every wait.")

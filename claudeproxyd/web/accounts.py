@@ -1,10 +1,11 @@
-"""The admin listener's questions to the ledger: what was used, and the last requests."""
+"""What the admin listener tells of accounts: what was used, the last requests, and how full the limits are."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, TypeVar
 from urllib.parse import parse_qsl
@@ -17,6 +18,7 @@ from claudeproxyd.accounts.prices import DAY, NANO
 from claudeproxyd.accounts.schema import FIGURES
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.observe.scrub import redact_bytes
+from claudeproxyd.web.answering import answer_in_turns
 from claudeproxyd.web.root import Endpoint
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from claudeproxyd.accounts.ledger import Ledger
+    from claudeproxyd.accounts.limits import Counter, UsageLimits
     from claudeproxyd.web.request import GatewayRequest
 
 MAX_REQUESTS = 1000
@@ -117,6 +120,41 @@ class ShowRequests(_OfLedger):
         }
         asked = self.ledger.attempts(where, query.after, query.limit)
         self.answer(request, asked.addCallback(_requests), b"application/json")
+
+
+class ShowLimits(Endpoint):
+    """``/admin/v1/limits``: each counter, and how full it is."""
+
+    def __init__(self, limits: UsageLimits) -> None:
+        super().__init__()
+        self._limits = limits
+
+    def render_GET(self, request: GatewayRequest) -> None:
+        """Answer with an entry for each counter that has counted anything, in the order of the limits."""
+        answer_in_turns(request, b"application/json", self._pieces(time.time()))
+
+    def _pieces(self, now: float) -> Iterator[bytes]:
+        before = b"["
+        for counter in self._limits:
+            yield before + redact_bytes(_encode(_entry(counter, now)))
+            before = b","
+        yield b"]" if before == b"," else b"[]"
+
+
+def _entry(counter: Counter, now: float) -> dict[str, object]:
+    limit = counter.limit
+    unit = NANO if limit.measure == "usd" else 1
+    return {
+        "name": limit.name,
+        "each": limit.each,
+        "value": counter.value,
+        "measure": limit.measure,
+        "per": limit.per,
+        "limit": limit.amount / unit,
+        "used": counter.used(now) / unit,
+        "reserved": counter.reserved / unit,
+        "resets_at": counter.resets_at(now),
+    }
 
 
 def _read(request: GatewayRequest, kind: type[_Query]) -> _Query:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from time import time
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
@@ -12,6 +13,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.accounts.ledger import ENTER_DELAY, Ledger
+from claudeproxyd.accounts.limits import Amounts, Asked, Limit, UsageLimits
+from claudeproxyd.accounts.prices import NANO
 from claudeproxyd.web.access import BrowserGuard
 from claudeproxyd.web.admin import AdminRoot
 from claudeproxyd.web.site import GatewaySite
@@ -122,3 +125,47 @@ class LedgerPages(SynchronousTestCase):
         connection.lose()
         waiting.callback([])
         self.assertEqual(connection.take(), b"")
+
+
+class LimitPages(SynchronousTestCase):
+    """How full the limits are."""
+
+    def ask(self, limits: UsageLimits | None) -> Any:
+        """The answer, after as many turns as it takes."""
+        listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True))
+        site = GatewaySite(AdminRoot(FakePool(), Deferred, None, limits), listener.site.gateway, listener.clock)
+        connection = Connection(site)
+        connection.send(get("/admin/v1/limits"))
+        while not (taken := connection.take()):
+            listener.clock.advance(0)
+        (reply,) = replies(taken)
+        return reply.json
+
+    def test_counters(self) -> None:
+        """Each with its unit."""
+        limit = Limit(name="ads", measure="usd", amount=5 * NANO, per="day", each="client")
+        limits = UsageLimits([limit])
+        asked = Asked("ann", {}, "m", ())
+        limits.reserve(asked, Amounts(NANO, 1, 1), time())
+        for _ in limits.settle(asked, Amounts(2 * NANO, 1, 1), time()):
+            pass
+        (entry,) = self.ask(limits)
+        self.assertGreater(entry.pop("resets_at"), time())
+        self.assertEqual(
+            entry,
+            {
+                "name": "ads",
+                "each": "client",
+                "value": "ann",
+                "measure": "usd",
+                "per": "day",
+                "limit": 5.0,
+                "used": 2.0,
+                "reserved": 1.0,
+            },
+        )
+
+    def test_none(self) -> None:
+        """An empty list; a reload may bring some to the same page."""
+        self.assertEqual(self.ask(None), [])
+        self.assertEqual(self.ask(UsageLimits()), [])
