@@ -139,7 +139,8 @@ class IExecutor(Interface):
         Called once for each route, when it is its turn, or before the request has to wait; attempts on that route get
         the result as ``attempt.prepared``. What takes more than a few milliseconds is an awaitable of the result, which
         gives others a turn on the way; dispatch awaits it at once, and cancels it when the client leaves. Raises
-        :class:`~claudeproxyd.errors.Unsupported`, at once or when awaited: it cannot be said there.
+        :class:`~claudeproxyd.errors.Unsupported`, at once or when awaited: it cannot be said there. Whatever else it
+        raises is a fault as in :meth:`messages`, and the route is passed over.
         """
 
     def messages(attempt: Attempt) -> Awaitable[IBufferedResponse | IStreamingResponse]:
@@ -147,7 +148,8 @@ class IExecutor(Interface):
 
         A coroutine or a Deferred: dispatch awaits it, once. To cancel what it waits for closes the upstream's socket at
         once. Fails with :class:`~claudeproxyd.outcomes.types.AttemptFailed`, which carries the classified outcome.
-        Whatever else it raises is a fault of the executor: the log has it, and the request ends with a 500 at once.
+        Whatever else it raises, now or when awaited, is a fault of the executor: the log has its traceback, the attempt
+        has failed as ``internal``, which cools nothing, and the next candidate is tried while no message is committed.
         """
 
     def count_tokens(attempt: Attempt) -> Awaitable[IBufferedResponse]:

@@ -128,7 +128,11 @@ class Relay:
             self._look_at(content_by)
         if self._paused_since is not None:
             response.pauseProducing()
-        response.deliver(self)
+        try:
+            response.deliver(self)
+        except Exception:
+            self._cancelled(carried)
+            raise
         return carried
 
     def close(self) -> None:

@@ -108,6 +108,7 @@ class HTTPExecutor(ABC):
         )
         attempt.head_at = self.services.clock.seconds()
         attempt.status = response.status
+        attempt.abandon = response.stopProducing
         if attempt.transcript is not None:
             attempt.transcript.answer(response.status, response.headers)
         if response.status != 200:

@@ -226,12 +226,12 @@ class Answers(DispatchTestCase):
         self.assertEqual(sum(changes), 0)
 
     def test_fault_of_ours(self) -> None:
-        """An exception that nobody expected is a 500, is logged, and the lease comes back without blame."""
+        """An exception that nobody expected is a 503, is logged, and the lease comes back without blame."""
         house = House()
         served = self.served(house, ZeroDivisionError("ours"))
-        self.assertEqual(served.told, (500, "api_error"))
+        self.assertEqual(served.told, (503, "api_error"))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual(house.pool.outcomes, ["cancelled"])
+        self.assertEqual(house.pool.outcomes, ["internal"])
         self.assertNotIn("ours", served.client.error.message)
 
 
