@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
     from claudeproxyd.observe.metrics import Metrics
-    from claudeproxyd.plugins import Plugins
+    from claudeproxyd.plugin_loader import Plugins
     from claudeproxyd.pool.service import CredentialPool
     from claudeproxyd.secrets.sources import Sources
     from claudeproxyd.translate.signatures import Signatures

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.observe.usage import UsageRecord
     from claudeproxyd.outcomes.types import ErrorResponse, Outcome
-    from claudeproxyd.plugins import PluginServices
+    from claudeproxyd.plugin_loader import PluginServices
     from claudeproxyd.principals import Principal
 
 

@@ -88,7 +88,7 @@ from claudeproxyd.outcomes.types import (
     Kind,
     Outcome,
 )
-from claudeproxyd.plugins import PluginMaker, PluginServices
+from claudeproxyd.plugin_loader import PluginMaker, PluginServices
 from claudeproxyd.principals import Principal
 from claudeproxyd.translate.conversation import (
     Conversation,

@@ -21,9 +21,11 @@ from twisted.logger import ILogObserver, Logger, capturedLogs, formatEvent, glob
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+import claudeproxyd.config.installed
 import claudeproxyd.daemon
 from claudeproxyd import graph
 from claudeproxyd.config.diagnostics import ConfigError
+from claudeproxyd.executors.maker import Maker
 from claudeproxyd.observe.scrub import redact
 from claudeproxyd.tap import Options, makeService
 from claudeproxyd.testing import MemoryConnection
@@ -492,6 +494,36 @@ class Reloading(DaemonTestCase):
                 bring()
             said = [formatEvent(event) for event in logs]
             self.assertEqual([told in line and "claude-gemini-3-pro" in line for line in said].count(True), 1, said)
+
+    def test_hidden_lists(self) -> None:
+        """Models that Claude Code does not show, for none are named, are told at the start, at a reload and a check."""
+        self.write(BASE + ONE.replace('"anthropic"', '"gemini"'))
+
+        def check() -> None:
+            self.assertRaises(SystemExit, Options().parseOptions, ["--config", self.path, "--check"])
+
+        checked = io.StringIO()
+        self.patch(sys, "stdout", checked)
+        for bring in (self.daemon.reload, self.setUpDaemon, check):
+            with capturedLogs() as logs:
+                bring()
+            said = "".join(formatEvent(event) for event in logs) + checked.getvalue()
+            self.assertEqual(said.count("providers[0] lists models that are hidden by Claude Code's /model"), 1, said)
+
+    def test_broken_plugins(self) -> None:
+        """A plugin that is of no use is named, and all else goes on."""
+
+        class Nameless(Maker):
+            """It forgot its kind."""
+
+        found = claudeproxyd.config.installed
+        plugins: list[Any] = [Nameless()]
+        self.patch(found, "getPlugins", lambda interface: [each for each in plugins if interface.providedBy(each)])
+        for bring in (self.daemon.reload, self.setUpDaemon):
+            with capturedLogs() as logs:
+                bring()
+            said = "".join(formatEvent(event) for event in logs)
+            self.assertEqual(said.count("Nameless has no kind, so this plugin is left out"), 1, said)
 
     def test_open_access_is_not_reloaded(self) -> None:
         """A reload that says ``open`` changes nothing: other names than loopback stay out until a restart."""
