@@ -52,10 +52,10 @@ from claudeproxyd.web.listener import Listener
 from claudeproxyd.web.public import PublicRoot
 from claudeproxyd.web.site import GatewaySite
 
+#: Seconds between two looks at whether there is memory to be given back.
 TRIM_EVERY = 5.0
-"""Seconds between two looks at whether there is memory to be given back."""
+#: Bytes that are held no more.
 WORTH_A_TRIM = 33_554_432
-"""Bytes that are held no more."""
 #: Warnings of one reading that go into the log one by one.
 WARNINGS = 20
 

@@ -20,15 +20,15 @@ from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.patterns import Pattern
 
 _SECRETS = ("api_key", "bearer_token", "service_account", "aws", "oauth")
+#: The secret that a kind must take to take these.
 _BRINGS = {"oauth": "bearer_token"}
-"""The secret that a kind must take to take these."""
+#: The one plain word that these may be instead of a table.
 _WORDS = {"service_account": "adc", "aws": "chain"}
-"""The one plain word that these may be instead of a table."""
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+#: Headers that say where a request goes, where it ends and what the daemon can read: it writes them itself.
 _RESERVED_HEADERS = frozenset(
     ("accept-encoding", "connection", "content-length", "content-type", "expect", "host", "te", "transfer-encoding")
 )
-"""Headers that say where a request goes, where it ends and what the daemon can read: it writes them itself."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 

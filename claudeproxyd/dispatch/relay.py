@@ -142,7 +142,7 @@ class Relay:
             self._timer.cancel()
             self._timer = None
 
-    # IEventConsumer
+    # -- IEventConsumer
 
     def events(self, batch: Batch) -> None:
         """Pass the events on, or hold them until the first content event is among them."""
@@ -205,7 +205,7 @@ class Relay:
         if response is not None:
             response.stopProducing()
 
-    # IPushProducer, for the downlink
+    # -- IPushProducer, for the downlink
 
     def pauseProducing(self) -> None:
         """Pause the upstream: the client's socket is full."""
@@ -227,7 +227,7 @@ class Relay:
         """For the gauge of paused streams."""
         return self._paused_since is not None
 
-    # time
+    # -- time
 
     def _look_at(self, due: float) -> None:
         """Have the deadlines looked at by *due*."""

@@ -15,6 +15,7 @@ from claudeproxyd.executors.sandbox.maker import SandboxMaker
 from claudeproxyd.executors.vertex.maker import VertexMaker
 from claudeproxyd.interfaces import IExecutorMaker
 
+#: In the order in which providers of the environment alone are asked for a model.
 BUILT_IN: Sequence[IExecutorMaker] = (
     AnthropicMaker(),
     GeminiMaker(),
@@ -24,7 +25,6 @@ BUILT_IN: Sequence[IExecutorMaker] = (
     VertexMaker(),
     SandboxMaker(),
 )
-"""In the order in which providers of the environment alone are asked for a model."""
 
 
 def makers(broken: list[Problem]) -> dict[str, IExecutorMaker]:

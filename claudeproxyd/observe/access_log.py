@@ -11,12 +11,12 @@ import msgspec
 
 from claudeproxyd.observe.scrub import redact, scrub
 
+#: Characters of any one field in a line.
 MAX_FIELD_CHARACTERS = 200
-"""Characters of any one field in a line."""
+#: Characters of what clients and upstreams have put into words, in an entry …
 MAX_TEXT_CHARACTERS = 1000
-"""Characters of what clients and upstreams have put into words, in an entry …"""
+#: … and of those in which secrets are looked for: none is cut in two and then not known.
 MAX_SEARCHED_CHARACTERS = 2 * MAX_TEXT_CHARACTERS
-"""… and of those in which secrets are looked for: none is cut in two and then not known."""
 
 _plain = re.compile(r"[!#-\[\]-~]{1,200}").fullmatch
 

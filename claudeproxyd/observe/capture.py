@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.exposition import Registry
 
 
+#: Bytes that all captures in progress hold together; beyond it bodies are cut short.
 MAX_MEMORY_BYTES = 67_108_864
-"""Bytes that all captures in progress hold together; beyond it bodies are cut short."""
+#: Captures in progress, those that are being written with them; beyond it requests go without.
 MAX_OPEN_CAPTURES = 200
-"""Captures in progress, those that are being written with them; beyond it requests go without."""
+#: Reads of a body whose times are noted.
 MAX_READS = 10_000
-"""Reads of a body whose times are noted."""
+#: Bytes kept past the cut until secrets are masked, so that none is cut in two and then not known.
 MARGIN_BYTES = 4096
-"""Bytes kept past the cut until secrets are masked, so that none is cut in two and then not known."""
 
 _ours = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[\w.-]+\.json", re.ASCII).fullmatch
 _unsafe = re.compile(r"[^\w.-]", re.ASCII).sub

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
+#: The values of a family's labels, in their order.
 Labels = tuple[str, ...]
-"""The values of a family's labels, in their order."""
 
 
 class Histogram:

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
     from claudeproxyd.observe.exposition import Registry
 
+#: Takes an access entry or a usage record, and gets it written.
 Write = Callable[[msgspec.Struct], None]
-"""Takes an access entry or a usage record, and gets it written."""
 
+#: Seconds that a line may wait for others to go with it.
 FLUSH_DELAY = 0.25
-"""Seconds that a line may wait for others to go with it."""
+#: Characters of lines at which they are written at once.
 FLUSH_CHARACTERS = 65_536
-"""Characters of lines at which they are written at once."""
+#: Characters that may wait for a disk that does not take them; lines beyond are dropped.
 MAX_WAITING_CHARACTERS = 1_048_576
-"""Characters that may wait for a disk that does not take them; lines beyond are dropped."""
+#: Seconds that the end waits for such a disk.
 CLOSE_TIMEOUT = 2.0
-"""Seconds that the end waits for such a disk."""
 
 _encode = msgspec.json.Encoder().encode
 

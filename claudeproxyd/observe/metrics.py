@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 OTHER = "other"
 
+#: Model names with a label of their own.
 MAX_MODELS = 100
-"""Model names with a label of their own."""
+#: How many label sets a table has before models are no longer told apart in new ones.
 MAX_ROWS = 500
-"""How many label sets a table has before models are no longer told apart in new ones."""
+#: Characters of a model's label.
 MAX_LABEL_CHARACTERS = 200
-"""Characters of a model's label."""
+#: Lines of a scrape that are rendered before the reactor runs again.
 LINES_AT_ONCE = 500
-"""Lines of a scrape that are rendered before the reactor runs again."""
 
 #: Seconds: the conventions' own boundaries, and three more for answers that take minutes.
 DURATION_BUCKETS = tuple(2**n / 100 for n in range(17))
@@ -146,7 +146,7 @@ class Metrics:
         self._events = self._client_in = self._client_out = 0
         self._register()
 
-    # For every part of the daemon.
+    # -- for every part of the daemon
 
     def name_models(self, names: Iterable[str]) -> None:
         """These have a label of their own from the start, whatever else clients ask for: the configuration's."""
@@ -176,7 +176,7 @@ class Metrics:
             raise ValueError(f"the metric {family.name} is registered already")
         self._families[family.name] = family
 
-    # The data path.
+    # -- the data path
 
     def request(self, entry: AccessEntry) -> None:
         """One request is answered. Called by web with what the access log gets."""
@@ -231,7 +231,7 @@ class Metrics:
         self._models[name] = label = _label(name)
         return label
 
-    # The scrape.
+    # -- the scrape
 
     def pieces(self) -> Iterator[bytes]:
         """All as text, of ``exposition.CONTENT_TYPE``, in pieces that take the reactor a few milliseconds each.

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 MASK = b"***"
 
+#: Bytes; a shorter configured value would be found in innocent words.
 MIN_SECRET_BYTES = 8
-"""Bytes; a shorter configured value would be found in innocent words."""
 
+#: How many fetched values at least: tokens are fetched, and files read anew, for ever. The oldest are forgotten.
 KEPT_FETCHED_VALUES = 1000
-"""How many fetched values at least: tokens are fetched, and files read anew, for ever. The oldest are forgotten."""
 
+#: Bytes that are looked at at once for the ends of known values.
 PIECE_BYTES = 65_536
-"""Bytes that are looked at at once for the ends of known values."""
+#: Cues between two rests, for who lets others run meanwhile.
 CUES_BETWEEN_RESTS = 500
-"""Cues between two rests, for who lets others run meanwhile."""
+#: Bytes of the shortest real key of a known shape.
 MIN_KEY_BYTES = 24
-"""Bytes of the shortest real key of a known shape."""
 
 #: Between a name and its value, as HTTP, JSON, a URL or the ``repr`` of a pair or a mapping has it. Blanks are bounded,
 #: so that no text makes the search quadratic.

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 MESSAGES = "messages"
 COUNT_TOKENS = "count_tokens"
+#: Characters of what others have written in a record.
 MAX_WORD_CHARACTERS = 200
-"""Characters of what others have written in a record."""
 
 
 def foreign(word: str) -> str:

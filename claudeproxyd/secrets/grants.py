@@ -25,8 +25,8 @@ from claudeproxyd.config.schema import OAuth
 from claudeproxyd.interfaces import IPersistent
 from claudeproxyd.observe.scrub import remember
 
+#: Seconds for which an entry is kept after it was written: some servers' refresh tokens live for a year.
 ENTRY_LIFETIME = 400 * 86_400.0
-"""Seconds for which an entry is kept after it was written: some servers' refresh tokens live for a year."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[str]).decode

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from claudeproxyd.interfaces import IPersistent, IStateStore
 
+#: Seconds that the start, and the stop, wait for a store.
 STORE_TIMEOUT = 2.0
-"""Seconds that the start, and the stop, wait for a store."""
 
 
 class StateService(Service):
