@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at what the providers list.
 REFRESH_SECONDS = 3600.0
-#: The same where one of them has not answered: at first, then doubling up to that.
+#: Seconds to the next look where one of them has not answered: at first, then doubling up to that.
 MIN_RETRY_SECONDS = 60.0
 #: Seconds that a credential may take to list its models, all pages together.
 MAX_LISTING_SECONDS = 15.0

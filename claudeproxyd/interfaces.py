@@ -153,7 +153,7 @@ class IExecutor(Interface):
         """
 
     def count_tokens(attempt: Attempt) -> Awaitable[IBufferedResponse]:
-        """The same for ``/v1/messages/count_tokens``."""
+        """Count a request's tokens, for ``/v1/messages/count_tokens``. Otherwise like :meth:`messages`."""
 
     def models(credential: Credential) -> Awaitable[list[dict[str, Any]]]:
         """Return the models which that credential can use, as entries of the Claude list.

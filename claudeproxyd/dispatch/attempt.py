@@ -81,7 +81,7 @@ class Attempt:
         """What the upstream has counted, if it has, of a whole answer that could not be used."""
 
     def went_stale(self, now: float) -> None:
-        """It has met a closed connection, and goes out once more on a fresh one: that is an attempt of its own."""
+        """Count it once more: it met a closed connection, and goes out again on a fresh one."""
         self.stale_at = now
         self.number += 1
 

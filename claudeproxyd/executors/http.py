@@ -262,7 +262,7 @@ class HTTPExecutor(ABC):
         return body
 
     def _passing(self, headers: Headers) -> Headers:
-        """Those of an upstream's headers that go on to the client, without our keys."""
+        """Return those of an upstream's headers that go on to the client, with our keys masked."""
         return redact_headers(self.client_headers(headers))
 
     # -- failures

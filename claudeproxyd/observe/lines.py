@@ -34,7 +34,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def json_line(entry: msgspec.Struct) -> str:
-    """An entry as one flat line of ASCII JSON, in which nothing can pass for another line or move a cursor."""
+    """Return an entry as one line of ASCII JSON, in which nothing can pass for another line or move a cursor."""
     line = _encode(entry).decode()
     if line.isascii() and "\x7f" not in line:
         return line
@@ -42,7 +42,7 @@ def json_line(entry: msgspec.Struct) -> str:
 
 
 def to_log(namespace: str) -> Write:
-    """Writes entries to the daemon's log, as events that carry the entry: see :mod:`claudeproxyd.observe.logging`."""
+    """Return what writes entries to the daemon's log, as events that carry them: see :mod:`.logging`."""
     log = Logger(namespace=namespace)
 
     def write(entry: msgspec.Struct) -> None:
@@ -52,7 +52,7 @@ def to_log(namespace: str) -> Write:
 
 
 def to_file(file: LineFile, form: Callable[[Any], str]) -> Write:
-    """Writes entries to *file* as *form* has them: ``text_line`` of the access log, or :func:`json_line`."""
+    """Return what writes entries to *file*, by *form*: ``text_line`` of the access log, or :func:`json_line`."""
 
     def write(entry: msgspec.Struct) -> None:
         file.write(form(entry))

@@ -32,7 +32,7 @@ BETAS: Mapping[bytes, bytes] = {
     b"advanced-tool-use-2025-11-20": b"tool-search-tool-2025-10-19",
 }
 
-#: The same for counting tokens, which refuses most of those that messages take.
+#: What a client calls a beta to what Vertex AI calls it for counting tokens, where most are refused.
 COUNT_BETAS: Mapping[bytes, bytes] = {
     beta: beta
     for beta in (b"claude-code-20250219", b"interleaved-thinking-2025-05-14", b"context-management-2025-06-27")
