@@ -66,7 +66,7 @@ class AccessEntry(msgspec.Struct, kw_only=True):
     """Why there was no answer, in short."""
 
     def __str__(self) -> str:
-        """Return the line without its time. What is not one plain word is quoted as in JSON, so none breaks the line."""
+        """Return the line without its time. What is not one plain word is quoted as in JSON: nothing breaks a line."""
         parts = [
             f"{_word(self.method)} {_word(self.path)} {self.status} {_word(self.outcome)}"
             f" request={self.request_id} client={_word(self.client)} remote={_word(self.remote)}"

@@ -72,7 +72,7 @@ class RecordedBody:
             self.kept += len(part)
 
     def plain(self, max_bytes: int) -> dict[str, object]:
-        """Return it as the file has it: ``text``, or ``base64`` where it is not UTF-8; each read's millisecond and size."""
+        """Return it as the file has it: ``text``, or ``base64`` where it is not UTF-8; and when each read came."""
         data = scrub_bytes(b"".join(self._parts), _rest)
         cut = self.kept < self._size or len(data) > max_bytes
         return {

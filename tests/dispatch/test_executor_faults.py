@@ -122,20 +122,11 @@ class Attempts(FaultTestCase):
         """Where nobody is left the client is told that it was the gateway, and nothing of the exception."""
         for house, error, options in self.faulty():
             house.executors["q"].answers = [AttemptFailed(Outcome(Kind.UNSUPPORTED, then=Then.NEXT_ROUTE))]
-            served = self.served_as_it_is(house, **options)
+            served = self.ended(house, house.serve(**options))
             self.assertEqual((served.told, served.log.outcome), ((503, "api_error"), "internal"))
             self.assertIn("provider p", served.client.error.message)
             self.assertNotIn(SECRET_WORDS, served.client.error.message + served.log.error)
             self.assertEqual(self.logged(error), 1)
-
-    def served_as_it_is(self, house: House, **options: Any) -> Served:
-        """Serve to the end, with the executors as they are."""
-        served = house.serve(**options)
-        house.clock.pump([1.0] * 20)
-        self.assertTrue(served.done)
-        self.assertNotIn(None, house.pool.outcomes)
-        self.assertEqual(house.clock.getDelayedCalls(), [])
-        return served
 
     def test_upstreams_failure_counts_more(self) -> None:
         """A quota that is used up is what the client can act on."""

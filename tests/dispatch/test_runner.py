@@ -45,7 +45,10 @@ class DispatchTestCase(SynchronousTestCase):
         """A request whose attempts get these answers, to its end."""
         for executor in house.executors.values():
             executor.answers = list(answers)
-        served = house.serve(**options)
+        return self.ended(house, house.serve(**options))
+
+    def ended(self, house: House, served: Served) -> Served:
+        """Have time pass until a request is over, and nothing of it left."""
         house.clock.pump([1.0] * 20)
         self.assertTrue(served.done)
         self.assertNotIn(None, house.pool.outcomes)
