@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
     from typing import Any
 
     from twisted.internet.defer import Deferred
@@ -523,12 +523,9 @@ class IUsageSink(Interface):
 class IPersistent(Interface):
     """A part of the daemon whose state outlives it. Keys are JSON lists, values plain; None stands for a deletion.
 
-    Called by ``store``: once to restore, then with what other daemons say.
+    Called by ``store``: once to restore, then with what other daemons say. Made with a function *changed*, which it
+    calls with every change, and which neither blocks nor raises.
     """
-
-    changed: Callable[[Mapping[str, Any]], None] | None = Attribute(
-        "called with every change, by the part; set by store; neither blocks nor raises"
-    )
 
     def export_state() -> Mapping[str, Any]:
         """Return all state."""
