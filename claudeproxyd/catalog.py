@@ -134,9 +134,9 @@ class Catalog(Service):
             asked = Deferred.fromCoroutine(self._models(credential))
             listed = await asked.addTimeout(MAX_LISTING_SECONDS, self._clock)
             entries = {(name := str(entry["id"])): _entry(name) | entry for entry in listed}
-        except CancelledError:
-            raise
         except Exception as e:
+            if isinstance(e, CancelledError) and not self.running:
+                raise  # it is ours, and no executor's that has cancelled itself
             self._log.info(
                 "{provider}/{credential} does not list its models: {reason}",
                 provider=credential.provider,
