@@ -141,7 +141,7 @@ class Catalog(Service):
                 "{provider}/{credential} does not list its models: {reason}",
                 provider=credential.provider,
                 credential=credential.name,
-                reason=str(e),
+                reason=str(e) or type(e).__name__,
             )
             return False
         self._listed[credential.provider, credential.name] = entries

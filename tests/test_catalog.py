@@ -144,7 +144,7 @@ class Discovered(CatalogTestCase):
         self.catalog.stopService()
 
     def test_one_fails(self) -> None:
-        """A credential that does not list, or lists nonsense, hides nothing of the others, then or later; no failure ends the looks."""
+        """A credential that does not list, or lists nonsense, hides nothing of the others, then or later."""
         self.catalog.startService()
         for number, nonsense in enumerate((ZeroDivisionError("no"), CancelledError(), [{"no": "id"}])):
             first = self.executor.asked[2 * number]

@@ -1,17 +1,20 @@
-"""The makers that other packages bring as Twisted plugins."""
+"""The makers that other packages bring as Twisted plugins, and what becomes of the faults in them."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from twisted.plugin import getPlugins
 
-from claudeproxyd.config.diagnostics import Problem
+from claudeproxyd.config.config_paths import ConfigPath
+from claudeproxyd.config.diagnostics import Diagnostics, Problem
 from claudeproxyd.interfaces import IExecutorMaker, IPluginMaker
 
 AnyMaker = TypeVar("AnyMaker", IExecutorMaker, IPluginMaker)
+Section = TypeVar("Section")
 
 
 def installed(interface: type[AnyMaker], broken: list[Problem]) -> Iterator[AnyMaker]:
@@ -33,3 +36,21 @@ def installed(interface: type[AnyMaker], broken: list[Problem]) -> Iterator[AnyM
         message = f"{what}, so this plugin is left out"
         hint = f"mend the class, which is to provide {interface.__name__}, or remove its package"
         broken.append(Problem(file, made_by.__qualname__, message, hint))
+
+
+def check_by(
+    check: Callable[[Section], Sequence[tuple[str, str]]], section: Section, at: ConfigPath, diagnostics: Diagnostics
+) -> None:
+    """Add what a maker's *check* finds wrong with *section*; that it fails to check is an error too."""
+    try:
+        for member, message in check(section):
+            diagnostics.error(at.below(member), message)
+    except Exception as error:
+        diagnostics.error(at, f"cannot be checked: {fault(error)}", "mend the kind, or leave the section out")
+
+
+def fault(error: Exception) -> str:
+    """Return what a plugin's code failed with and where, without the words: they may quote a secret."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"

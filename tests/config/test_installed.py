@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 import claudeproxyd.config.installed
-from claudeproxyd.config.diagnostics import Problem
+from claudeproxyd.config.config_paths import ConfigPath, SourceFile
+from claudeproxyd.config.diagnostics import Diagnostics, Problem
+from claudeproxyd.config.environment import from_environment
+from claudeproxyd.config.installed import check_by
 from claudeproxyd.executors.kinds import BUILT_IN, makers
 from claudeproxyd.executors.maker import Maker
 from claudeproxyd.interfaces import IExecutorMaker, IPluginMaker
@@ -89,6 +93,36 @@ class Installed(SynchronousTestCase):
         for maker, line in zip(broken, told, strict=True):
             self.assertIn(f"{__file__}: {type(maker).__name__} has", line)
             self.assertIn("remove its package", line)
+
+    def test_faults(self) -> None:
+        """A check that raises is an error with the section's place and the code's, and without what was said."""
+
+        def check(section: object) -> NoReturn:
+            raise TypeError("sk-ant-api03-a-secret")
+
+        diagnostics = Diagnostics()
+        check_by(check, "section", ConfigPath(SourceFile("main.toml", {}), ("providers", 0)), diagnostics)
+        (told,) = map(str, diagnostics.errors)
+        self.assertIn("main.toml: providers[0] cannot be checked: TypeError in ", told)
+        self.assertIn(f"{__file__}:{check.__code__.co_firstlineno + 1} ", told)
+        self.assertNotIn("secret", told)
+
+    def test_environment(self) -> None:
+        """A kind that fails to read the environment makes no provider, and the others do."""
+
+        class Blind(Maker):
+            """It breaks over any environment."""
+
+            kind = "blind"
+
+            def from_environment(self, environ: Mapping[str, str]) -> NoReturn:
+                raise KeyError("HOME")
+
+        diagnostics = Diagnostics()
+        kinds = {maker.kind: maker for maker in (*BUILT_IN, Blind())}
+        source = from_environment({"ANTHROPIC_API_KEY": "sk-ant-x"}, kinds, diagnostics)
+        self.assertEqual([made["kind"] for made in source.tree["providers"]], ["anthropic"])
+        self.assertIn("kind blind cannot read it: KeyError in ", str(diagnostics.warnings[0]))
 
     def test_none_is_broken(self) -> None:
         """Nothing is told."""
