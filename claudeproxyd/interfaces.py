@@ -218,7 +218,7 @@ class IExecutorMaker(Interface):
         """Return an executor for that provider.
 
         Called anew for a section that a reload changed in any setting, its own ones and those of its credentials
-        included.
+        included. Any exception fails the start, or the reload, with the provider's name.
         """
 
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.application.service import Application, MultiService
 from twisted.internet.address import IPv4Address
@@ -509,6 +509,30 @@ class Reloading(DaemonTestCase):
                 bring()
             said = "".join(formatEvent(event) for event in logs) + checked.getvalue()
             self.assertEqual(said.count("providers[0] lists models that are hidden by Claude Code's /model"), 1, said)
+
+    def test_kinds_that_cannot_be_made(self) -> None:
+        """A kind that breaks over its section is named with the place in its code, and what was in force stays."""
+
+        class Broken(Maker):
+            """It makes nothing."""
+
+            kind = "broken"
+            credential_schema = ("api_key",)
+
+            def make(self, section: Any, services: Any) -> NoReturn:
+                raise KeyError("sk-ant-api03-a-secret")
+
+        plugins: list[Any] = [Broken()]
+        found = claudeproxyd.config.installed
+        self.patch(found, "getPlugins", lambda interface: [each for each in plugins if interface.providedBy(each)])
+        self.write(BASE + ONE.replace('"anthropic"', '"broken"') + MODELS.replace("two", "one"))
+        before = self.daemon.site.gateway
+        refused = str(self.failureResultOf(self.daemon.reload(), ConfigError).value)
+        self.assertIs(self.daemon.site.gateway, before)
+        for told in (refused, str(self.assertRaises(SystemExit, self.setUpDaemon))):
+            self.assertIn('provider "one" cannot be made by kind "broken": KeyError in ', told)
+            self.assertIn("test_daemon.py", told)
+            self.assertNotIn("secret", told)
 
     def test_broken_plugins(self) -> None:
         """A plugin that is of no use is named, and all else goes on."""
