@@ -197,7 +197,7 @@ class RequestRunner:
             raise
 
     def _stop_if_cancelled(self) -> None:
-        """Raise CancelledError, should somebody who was awaited have kept it for himself."""
+        """Raise CancelledError, should what was awaited have kept it for itself."""
         if self._cancelled is not None:
             raise CancelledError
 
