@@ -41,7 +41,7 @@ class Outbox:
         self._waiting[writer] = None
 
     def removeWriter(self, writer: object) -> None:
-        """See :class:`~twisted.internet.interfaces.IReactorFDSet`."""
+        """The same."""
         self._reactor.removeWriter(writer)
 
     def __getattr__(self, name: str) -> object:

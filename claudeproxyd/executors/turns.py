@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from claudeproxyd.steps import Result, Steps
 
-#: Seconds of work in one turn of the reactor, where its steps are short.
 SLICE = 0.01
+"""Seconds of work in one turn of the reactor, where its steps are short."""
 
 
 async def in_turns(steps: Steps[Result], clock: IReactorTime) -> Result:

@@ -107,7 +107,7 @@ def _masked(words: str) -> str:
 
 
 def text_line(entry: AccessEntry) -> str:
-    """Return an entry's line in a file of its own: UTC time first."""
+    """The line in a file of its own: UTC time first."""
     second = int(entry.time)
     return f"{_utc(second)}.{int((entry.time - second) * 1000):03d}Z {entry}"
 

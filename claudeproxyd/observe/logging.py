@@ -52,13 +52,13 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *ran
 
 
 def as_text(event: LogEvent) -> str | None:
-    """Return an event in Twisted's classic form: further lines are indented, other control characters escaped."""
+    """An event in Twisted's classic form. Lines after the first are indented; other control characters are escaped."""
     text = formatEventAsClassicLogText(event)
     return None if text is None else scrub(text[:-1].translate(_CONTROLS)) + "\n"
 
 
 def as_json(event: LogEvent) -> str:
-    """Return an event as one flat JSON object: ts, level, ns, msg, its simple fields, traceback."""
+    """An event as one flat object: ts, level, ns, msg, its simple fields, traceback."""
     level = event.get("log_level")
     line: dict[str, object] = {
         "ts": datetime.fromtimestamp(event.get("log_time", 0.0), UTC).isoformat(timespec="milliseconds"),

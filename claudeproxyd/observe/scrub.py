@@ -149,7 +149,7 @@ class Scrubber:
         return data
 
     def redacted(self, text: str) -> str:
-        """Return *text* with known values and keys of an unmistakable shape masked, for clients."""
+        """Return *text* without what is a secret beyond doubt, for clients."""
         word = self._words.get(text)
         if word is not None:
             return word
