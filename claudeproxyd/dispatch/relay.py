@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.dispatch.request import CancelReason
@@ -40,6 +41,8 @@ class Relay:
 
     It is the one producer that the downlink pauses and resumes; it passes that on to the upstream of the moment.
     """
+
+    _log = Logger()
 
     __slots__ = (
         "_carried",
@@ -203,7 +206,10 @@ class Relay:
         response, self._response = self._response, None
         self._carried = None
         if response is not None:
-            response.stopProducing()
+            try:
+                response.stopProducing()
+            except Exception:  # of a plugin's: it must not keep the request
+                self._log.failure("A stream of {kind} failed to stop", kind=type(response).__name__)
 
     # -- IPushProducer, for the downlink
 

@@ -193,14 +193,16 @@ class Attempts(FaultTestCase):
 class Streams(FaultTestCase):
     """In a stream that an executor handed out."""
 
-    def broken(self, *, at: str) -> tuple[House, Served, FakeStreaming]:
-        """Serve a stream of a house with two credentials, which breaks *at* some point."""
+    def broken(self, *, at: str, stops: bool = True) -> tuple[House, Served, FakeStreaming]:
+        """Serve a stream of a house with two credentials, which breaks *at* some point, and if it is to stop."""
         house = House("a", "b")
         served = house.serve(stream=True)
         stream = FakeStreaming()
         stream.usage.input = 7
         if at == "deliver":
             stream.deliver = lambda consumer: 1 / 0  # type: ignore[method-assign,assignment]
+        if not stops:
+            stream.stopProducing = lambda: 1 / 0  # type: ignore[method-assign,assignment,return-value]
         house.executor.sent[0].answered.callback(stream)
         if at == "start":
             stream.consumer.broken(ZeroDivisionError())
@@ -220,6 +222,18 @@ class Streams(FaultTestCase):
             self.assertEqual((served.client.writes, house.pool.outcomes), ([b"y"], ["internal", "ok"]), at)
             self.assertEqual((house.sink.records[0].outcome, house.sink.records[0].input_tokens), ("internal", 7))
             self.assertEqual((stream.stopped, self.logged(ZeroDivisionError)), (int(at == "deliver"), 1))
+
+    def test_stop(self) -> None:
+        """One that breaks when it is to stop does not keep a request whose client left, nor one that goes on."""
+        house, served, _ = self.broken(at="", stops=False)
+        served.cancel()
+        self.assertEqual((served.done, house.pool.outcomes), (True, ["cancelled"]))
+        self.assertEqual(self.logged(ZeroDivisionError), 1)
+        house, served, _ = self.broken(at="deliver", stops=False)
+        house.clock.advance(0.1)
+        self.assertEqual((len(house.executor.sent), house.pool.outcomes), (2, ["internal", None]))
+        self.assertEqual(self.logged(ZeroDivisionError), 2)
+        served.cancel()
 
     def test_after_the_commit(self) -> None:
         """The stream ends with an error, and nobody else is asked."""
