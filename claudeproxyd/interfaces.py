@@ -380,7 +380,7 @@ class IDispatcher(Interface):
 class IRunningRequest(Interface):
     """One request that dispatch serves, or has served."""
 
-    done: Deferred[None] = Attribute("fires at the end; never fails")
+    done: Deferred[None] = Attribute("fires at the end; never fails; ended early by ``cancel`` alone")
     log: RequestLog = Attribute("what is noted on the way; complete at the end")
 
     def cancel(reason: CancelReason) -> None:
