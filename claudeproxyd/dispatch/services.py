@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from twisted.logger import Logger
 
+from claudeproxyd.accounts.prices import Prices
 from claudeproxyd.dispatch.steps import RequestSteps
 from claudeproxyd.messages.corrections import Corrections
 from claudeproxyd.messages.estimate import Measure, measure
@@ -50,6 +51,7 @@ class DispatchServices:
     """By provider name, with its overrides."""
     total: float = 0.0
     """Seconds that a whole request may take; 0: no limit."""
+    prices: Prices = field(default_factory=Prices)
     measure: Callable[[bytes], Measure] = measure
     """What a body comes to, where no upstream has counted its tokens."""
     corrections: Corrections = field(default_factory=Corrections)
