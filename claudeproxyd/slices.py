@@ -1,7 +1,7 @@
 """A slice of time in a turn of the reactor, for small work of which there may be much.
 
-When a thousand requests may go on at once, each takes a moment, and all of them hold everybody else up. Whoever has such
-work asks before each piece whether the slice is over, and if it is goes on in another turn.
+When a thousand requests may go on at once, each takes a moment, and all of them hold everybody else up. Whoever has
+such work asks before each piece whether the slice is over, and if it is goes on in another turn.
 """
 
 from __future__ import annotations
