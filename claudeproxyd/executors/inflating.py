@@ -100,7 +100,9 @@ class InflatedBody:
         self._paused = False
         if self._pieces is None:
             self._response.resumeProducing()
-        elif self._turn is None and not self._busy:
+            return
+        self._held = True
+        if self._turn is None and not self._busy:
             self._turn = self._clock.callLater(NEXT_TURN, self._go_on)
 
     def stopProducing(self) -> None:

@@ -72,14 +72,15 @@ class InflatingTests(ExecutorTestCase):
 
     def test_paused(self) -> None:
         """A client that takes nothing more: nothing more is decoded, until it does."""
-        self.wire.say(chunk(gzip.compress(START + DELTAS + END)))
+        self.wire.say(chunk(gzip.compress(START + DELTAS)))
         self.answer.pauseProducing()
         self.assertLessEqual(self.turns(), 1)
         self.assertLess(len(self.events.frames), len(DELTAS) // 2)
         self.answer.resumeProducing()
         self.assertEqual(self.wire.producerState, "paused")
         self.turns()
-        self.assertEqual((len(self.events.frames), self.events.failure), (len(START + DELTAS + END), None))
+        self.assertEqual((len(self.events.frames), self.events.failure), (len(START + DELTAS), None))
+        self.assertEqual(self.wire.producerState, "producing")
 
     def test_end_behind_it(self) -> None:
         """An end, or a break, that came meanwhile comes after all that came before it."""
