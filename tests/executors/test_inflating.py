@@ -82,6 +82,25 @@ class InflatingTests(ExecutorTestCase):
         self.assertEqual((len(self.events.frames), self.events.failure), (len(START + DELTAS), None))
         self.assertEqual(self.wire.producerState, "producing")
 
+    def test_paused_at_once(self) -> None:
+        """The same where a client has enough before a slice is over."""
+        note = self.events.events
+
+        def events(batch: Any) -> None:
+            note(batch)
+            self.answer.pauseProducing()
+
+        self.events.events = events  # type: ignore[method-assign]
+        self.wire.say(chunk(gzip.compress(START + DELTAS)))
+        self.assertEqual(len(self.events.batches), 1)
+        while len(self.events.frames) < len(START + DELTAS):
+            self.answer.resumeProducing()
+            self.turns()
+        self.assertEqual(self.wire.producerState, "paused")
+        self.answer.resumeProducing()
+        self.turns()
+        self.assertEqual(self.wire.producerState, "producing")
+
     def test_end_behind_it(self) -> None:
         """An end, or a break, that came meanwhile comes after all that came before it."""
         self.wire.say(chunk(gzip.compress(START + DELTAS)) + chunk(b""))
