@@ -205,6 +205,19 @@ SMALLER: dict[str, Callable[[], bytes]] = {
 }
 
 
+TOOL = (
+    '{"name":"t%d","description":"what it does","input_schema":{"type":"object","properties":{"a":{"type":"string"}}}}'
+)
+#: What is counted and not weighed, just below the number from which on it is refused, or not looked at.
+COUNTED: dict[str, Callable[[], bytes]] = {
+    "10,000 members": lambda: filled(USER, "".join(f',"a{number}":{number}' for number in range(9_990))),
+    "10,000 minted blocks": lambda: answered(*[MINTED] * 9_990),
+    "10,000 tools": lambda: filled(USER, f',"tools":[{",".join(TOOL % number for number in range(9_990))}]'),
+    "20,000 values in a block": lambda: answered(f'{{"type":"odd_thing","a":[{",".join(["{}"] * 19_900)}]}}'),
+    "1,000,000 lists": lambda: filled(USER, f',"metadata":{{"a":[{",".join(["[]"] * 999_900)}]}}'),
+}
+
+
 WHOLE = '[[models]]\nname = "m"\nroutes = [{ provider = "up" }]\n'
 
 
@@ -294,6 +307,18 @@ async def test_smaller_bodies(bench: Bench) -> None:
         assert len(body) <= LARGE, name
         await bench.hold(name, body, LONGEST)
         await bench.hold(f"{name}, translated", body.replace(b'"m"', b'"g"', 1), LONGEST)
+
+
+@ensureDeferred
+async def test_as_many_as_may_be(bench: Bench) -> None:
+    """As many of each as are let through: passed, translated and counted."""
+    await bench.begin(provider_more='drop_fields = ["a1"]')
+    for name, make in COUNTED.items():
+        body = make()
+        translated = body.replace(b'"m"', b'"g"', 1)
+        await bench.hold(name, body, LONGEST)
+        await bench.hold(f"{name}, translated", translated, LONGEST)
+        await bench.hold(f"{name}, counted", translated, LONGEST, path="/v1/messages/count_tokens")
 
 
 @ensureDeferred
