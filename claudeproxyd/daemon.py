@@ -35,11 +35,12 @@ from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import configure, configure_forms
 from claudeproxyd.observe.usage import Sinks, UsageLog
-from claudeproxyd.plugins import Plugins, PluginServices
+from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.reloads import Draft, Reloads, draft, unforeseen
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
+from claudeproxyd.store.changes import StateChanges
 from claudeproxyd.store.opening import store_for
 from claudeproxyd.store.persistent import PersistentState
 from claudeproxyd.store.service import StateService
@@ -52,10 +53,10 @@ from claudeproxyd.web.listener import Listener
 from claudeproxyd.web.public import PublicRoot
 from claudeproxyd.web.site import GatewaySite
 
+#: Seconds between two looks at whether there is memory to be given back.
 TRIM_EVERY = 5.0
-"""Seconds between two looks at whether there is memory to be given back."""
+#: Bytes that are held no more.
 WORTH_A_TRIM = 33_554_432
-"""Bytes that are held no more."""
 #: Warnings of one reading that go into the log one by one.
 WARNINGS = 20
 
@@ -90,9 +91,10 @@ class Daemon(MultiService):
         self._own_hop = token_hex(8).encode()
         self._admission = ConcurrencyAdmission()
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
-        self._grants = Grants(time.time, outlive=config.server.state != "memory:")
+        changes = StateChanges()
+        self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
         self._sources = Sources(reactor, grants=self._grants)
-        self._signatures = Signatures(time.time)
+        self._signatures = Signatures(time.time, changed=changes)
         self._captures = Captures(reactor, unawaited_threads(reactor, "captures", 1))
         self._captures.register(self.metrics)
         self._capture(config)
@@ -104,6 +106,7 @@ class Daemon(MultiService):
             graph.credentials(config, self._sources),
             provider_limits=graph.provider_limits(config),
             known_models=self._known_models,
+            changed=changes,
         )
         self._plugins = self._plug_in(loaded, None)
         self._plugins.start(self)
@@ -113,11 +116,18 @@ class Daemon(MultiService):
         self._every(TRIM_EVERY, self._trim)
         pool = self.pool
         kept = PersistentState(
-            {"cooldown": pool, "affinity": pool, "disabled": pool, "signature": self._signatures, "grant": self._grants}
+            {
+                "cooldown": pool,
+                "affinity": pool,
+                "disabled": pool,
+                "signature": self._signatures,
+                "grant": self._grants,
+            },
+            changes,
         )
         store = store_for(config.server.state, kept, reactor)
         store.register(self.metrics)
-        self._state = StateService(reactor, kept, store, self._grants.settle)
+        self._state = StateService(reactor, kept, changes, store, self._grants.settle)
         self._state.setServiceParent(self)
         self._generation.catalog.setServiceParent(self)
         self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)

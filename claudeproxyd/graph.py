@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from claudeproxyd.catalog import Catalog
+from claudeproxyd.config.diagnostics import ConfigError, Problem
+from claudeproxyd.config.installed import fault
 from claudeproxyd.config.secret import secrets_within
 from claudeproxyd.config.state import InRedis, state_of
 from claudeproxyd.config.timeouts import timeouts_for
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
     from claudeproxyd.observe.metrics import Metrics
-    from claudeproxyd.plugins import Plugins
+    from claudeproxyd.plugin_loader import Plugins
     from claudeproxyd.pool.service import CredentialPool
     from claudeproxyd.secrets.sources import Sources
     from claudeproxyd.translate.signatures import Signatures
@@ -98,9 +100,17 @@ class Upstreams:
                 self._origins[provider.name] = before._origins[provider.name]
                 executors[provider.name] = before.executors[provider.name]
             else:
-                maker = loaded.makers[provider.kind]
-                executors[provider.name] = maker.make(provider, self._services(reactor, config, provider))
+                executors[provider.name] = self._made(provider, loaded, self._services(reactor, config, provider))
         self.executors: Executors = Executors(executors)
+
+    @staticmethod
+    def _made(provider: Provider, loaded: Loaded, services: Services) -> IExecutor:
+        """Return the executor that the provider's kind makes. Raises ConfigError where that breaks over it."""
+        try:
+            return loaded.makers[provider.kind].make(provider, services)
+        except Exception as error:
+            what = f'provider "{provider.name}" cannot be made by kind "{provider.kind}": {fault(error)}'
+            raise ConfigError([Problem(next(iter(loaded.files), "the environment"), "", what)]) from None
 
     def _services(self, reactor: Any, config: Config, provider: Provider) -> Services:
         origins = self._origins[provider.name] = []

@@ -40,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config", "observe", "descriptors", "sockets", "threads"),
     ("routing", "upstream", "pool"),
     ("dispatch", "secrets", "pool.service"),
-    ("catalog", "executors", "plugins", "store"),
+    ("catalog", "executors", "plugin_loader", "store"),
     ("web",),
     ("graph", "reference"),
     ("reloads",),

@@ -20,6 +20,7 @@ from claudeproxyd.globs import is_glob, matches, oddity
 from claudeproxyd.interfaces import IExecutorMaker
 
 _SHOWN_BY_CLAUDE_CODE = ("claude", "anthropic")
+_HIDDEN = "hidden by Claude Code's /model, which shows what begins with claude or anthropic"
 
 
 def check(
@@ -42,6 +43,8 @@ def check(
     own_ports = {listener.port for listener in listeners if listener.port}
     _providers(config, source_map, makers, own_ports, diagnostics)
     _models(config, source_map, makers, diagnostics)
+    if not config.models:
+        _hidden_lists(config, source_map, makers, diagnostics)
     _globs(config, source_map, diagnostics)
     if config.streaming.head_commit <= config.pool.max_wait:
         diagnostics.error(
@@ -200,11 +203,26 @@ def _models(
             if provider is not None and route.thinking and route.provider in passing:
                 diagnostics.warn(where / "thinking", f'means nothing for kind "{provider.kind}"', "leave it out")
         if _is_hidden(model, config, passing):
-            message = "is hidden by Claude Code's /model, which shows what begins with claude or anthropic"
-            diagnostics.warn(at / "name", message, f"add claude-{model.name} with the same routes, or say list = false")
+            diagnostics.warn(
+                at / "name", f"is {_HIDDEN}", f"add claude-{model.name} with the same routes, or say list = false"
+            )
         shadow = next((earlier for earlier in config.models[:index] if _covers(earlier, model)), None)
         if shadow is not None:
             diagnostics.warn(at / "name", f'is never reached: "{shadow.name}" stands before it', "the first match wins")
+
+
+def _hidden_lists(
+    config: Config, source_map: SourceMap, makers: Mapping[str, IExecutorMaker], diagnostics: Diagnostics
+) -> None:
+    """Warn of providers whose models are listed by their own names, which Claude Code does not show."""
+    for index, provider in enumerate(config.providers):
+        maker = makers.get(provider.kind)
+        if maker is None or not maker.is_built or maker.serves_claude:
+            continue
+        if provider.models and all(name.startswith(_SHOWN_BY_CLAUDE_CODE) for name in provider.models):
+            continue
+        hint = f'name some: [[models]] name = "claude-…", routes = [{{ provider = "{provider.name}", model = "…" }}]'
+        diagnostics.warn(source_map.at("providers", index), f"lists models that are {_HIDDEN}", hint)
 
 
 def _is_hidden(model: Model, config: Config, passing: Collection[str]) -> bool:

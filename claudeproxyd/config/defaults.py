@@ -11,8 +11,8 @@ from claudeproxyd.config.reading import default_of, settings_of
 from claudeproxyd.config.schema import Config, CredentialSection, Provider, Server
 from claudeproxyd.interfaces import IExecutorMaker
 
+#: The name of the one credential of a provider whose kind needs no secret, if none is written down.
 IMPLICIT_CREDENTIAL = "default"
-"""The name of the one credential of a provider whose kind needs no secret, if none is written down."""
 
 _STATE = Server().state
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from claudeproxyd.config.config_paths import ConfigPath
 
+#: How many errors, and how many warnings, are shown one by one.
 SHOWN = 100
-"""How many errors, and how many warnings, are shown one by one."""
 
 
 @dataclass(frozen=True)

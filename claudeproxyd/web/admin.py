@@ -32,8 +32,8 @@ _encode = msgspec.json.Encoder().encode
 
 T = TypeVar("T")
 
+#: Credentials that are written in one turn of the reactor: a millisecond's work.
 ENTRIES_PER_TURN = 50
-"""Credentials that are written in one turn of the reactor: a millisecond's work."""
 
 
 class AdminRoot(Node):

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from claudeproxyd.web.channel import GatewayChannel
 
 
+#: A body of up to this size is read although its request is refused, so that the connection lives on.
 MAX_UNWANTED_BODY_BYTES = 65_536
-"""A body of up to this size is read although its request is refused, so that the connection lives on."""
+#: A body of more bytes has a turn of the reactor to be gathered in, and another to be read.
 LARGE_BODY_BYTES = 1_048_576
-"""A body of more bytes has a turn of the reactor to be gathered in, and another to be read."""
+#: Bytes of a path with its query.
 MAX_TARGET_BYTES = 8192
-"""Bytes of a path with its query."""
 
 _new_id = Ids().request
 

@@ -130,7 +130,7 @@ class GeminiExecutor(TranslatingExecutor[GeminiRequest]):
         )
 
     def reader(self, attempt: Attempt, request: GeminiRequest, machine: BlockMachine) -> GeminiReader:
-        """Of events, or of the elements of an array."""
+        """Return a reader of events, or of the elements of an array."""
         services = self.services
         return GeminiReader(machine, request, services.signatures, services.max_event_bytes, last=attempt.last)
 

@@ -188,7 +188,7 @@ class GeminiReader:
     def _note(self, anomaly: str) -> None:
         self.anomaly = self.anomaly or anomaly
 
-    # One response.
+    # -- one response
 
     def _read_loosely(self, data: bytes) -> GenerateContentResponse:
         try:
@@ -300,7 +300,7 @@ class GeminiReader:
         except (BlockError, RecursionError) as e:
             raise MalformedAnswer(str(e)) from None
 
-    # One part.
+    # -- one part
 
     def _part(self, part: AnswerPart) -> None:
         text = part.text
