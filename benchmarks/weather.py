@@ -59,10 +59,12 @@ NOTES = """## What is missed, and why
 
 - **Outages of a second and a half with few clients or long answers** (`gb-25`, `mix gb-25`, `open-30 gb-25`):
   attempts. Some ten probes in an outage is what being back within a quarter of a second costs; with one client that
-  is as many as it has successes. In long outages probes are two a second, and fewer after a minute. With long answers
-  a failure is told from an answer by its time alone.
-- **Outages whose failures are slow** (`failures of 1 s`, `of 3 s`): a third of a second until the first answer is
-  back that was sent after the end, in each of ten outages a minute.
+  is as many as it has successes. With long answers a failure is told from an answer by its time alone.
+- **Probes**: three a second over an outage of twenty seconds, where two are asked. From its fifth second on it is two,
+  and fewer after a minute; twenty of the sixty are of its first four, where one of a second and a half would cost more.
+- **Outages whose failures are slow** (`failures of 1 s`, `of 3 s`, `slow failures`): probes are half a second apart,
+  and the first answer to one takes a third of a second. That is lost in each of ten outages a minute; after the one of
+  `slow failures` all may go 0.6 s after its end, with each of the seeds.
 - **`caches, 500-10x3`**: a request that failed at its key is tried again on another, where its prompt is cold; the
   oracle picks one that has it. Sessions themselves stay.
 - **Bursts in which 95 % fail** (`bursts`): the one in twenty that passes looks like the end of it.
