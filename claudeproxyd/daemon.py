@@ -21,10 +21,14 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from claudeproxyd import descriptors, graph
+from claudeproxyd.accounts.ledger import Ledger
+from claudeproxyd.accounts.limits import UsageLimits
+from claudeproxyd.config.accounts import ledger_path
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission
+from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.interfaces import IAuthenticator, IUsageSink
 from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.capture import Captures
@@ -89,7 +93,8 @@ class Daemon(MultiService):
         self._resolver_before = reactor.installNameResolver(names)
         self._access_file = self._open_access_file()
         self._own_hop = token_hex(8).encode()
-        self._admission = ConcurrencyAdmission()
+        self._limits = LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, ConcurrencyAdmission().admit)
+        self._ledger = self._open_ledger(config)
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
         changes = StateChanges()
         self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
@@ -132,11 +137,25 @@ class Daemon(MultiService):
         self._generation.catalog.setServiceParent(self)
         self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
         self._listeners = [Listener(reactor, each, self.site) for each in config.server.listen]
-        self.admin_site = GatewaySite(AdminRoot(self.pool, self.reload), self._generation.admin, reactor)
+        self.admin_site = GatewaySite(
+            AdminRoot(self.pool, self.reload, self._ledger, self._limits.limits), self._generation.admin, reactor
+        )
         self._admin_listener = Listener(reactor, config.server.admin, self.admin_site) if config.server.admin else None
         for listener in (*self._listeners, *filter(None, [self._admin_listener])):
             listener.setServiceParent(self)
         self._register_gauges()
+
+    def _open_ledger(self, config: Config) -> Ledger | None:
+        path = ledger_path(config.accounts.database)
+        if not path:
+            return None
+        threads = [thread_of_its_own(self._reactor, name) for name in ("ledger", "questions to the ledger")]
+        ledger = Ledger(path, config.accounts.keep, self._reactor, time.time, *threads)
+        ledger.register(self.metrics)
+        ledger.setServiceParent(self)
+        if config.limits:
+            self._limits.wait_for(ledger.count(graph.limits_of(config)))
+        return ledger
 
     # -- beginning
 
@@ -241,6 +260,11 @@ class Daemon(MultiService):
         before.upstreams.executors.give_way(generation.upstreams.executors)
         self._capture(config)
         self._buffers.limit = config.server.max_buffered_bytes
+        fresh = self._limits.limits.reload(graph.limits_of(config))
+        if fresh and self._ledger is not None:
+            self._limits.recall(self._ledger.count(fresh))
+        if self._ledger is not None:
+            self._ledger.keep = config.accounts.keep
         self.pool.reload(graph.credentials(config, self._sources), config.pool, graph.provider_limits(config))
         before.catalog.disownServiceParent()
         generation.catalog.setServiceParent(self)
@@ -277,7 +301,7 @@ class Daemon(MultiService):
         def open_file(path: str) -> LineFile:
             return LineFile(path, self._reactor, unawaited_threads(self._reactor, "lines of a plugin", 1))
 
-        return Plugins(loaded, self._admission, lambda: PluginServices(self._reactor, open_file), before)
+        return Plugins(loaded, self._limits, lambda: PluginServices(self._reactor, open_file), before)
 
     def _build(
         self,
@@ -298,6 +322,7 @@ class Daemon(MultiService):
                 sinks=self._sinks(loaded, plugins),
                 access_log=self._access_log(loaded),
                 plugins=plugins,
+                limits=self._limits,
                 buffers=self._buffers,
                 signatures=self._signatures,
                 captures=self._captures,
@@ -333,6 +358,10 @@ class Daemon(MultiService):
     def _sinks(self, loaded: Loaded, plugins: Plugins) -> Sinks:
         """Usage records go to the metrics, to the log where that is for machines, and to plugins."""
         sinks: list[IUsageSink] = [self.metrics, *plugins.providing(IUsageSink)]
+        if self._ledger is not None:
+            sinks.insert(0, self._ledger)
+        if loaded.config.limits:
+            sinks.append(self._limits)
         if loaded.config.log.format == "json":
             to = to_log("claudeproxyd.usage") if self._access_file is None else to_file(self._access_file, json_line)
             sinks.append(UsageLog(to))

@@ -38,7 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("messages",),
     ("translate",),
     ("config", "observe", "descriptors", "sockets", "threads"),
-    ("routing", "upstream", "pool"),
+    ("accounts", "routing", "upstream", "pool"),
     ("dispatch", "secrets", "pool.service"),
     ("catalog", "executors", "plugin_loader", "store"),
     ("web",),

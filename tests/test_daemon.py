@@ -37,6 +37,8 @@ listen = ["tcp:8765:interface=127.0.0.1"]
 admin = "tcp:8766:interface=127.0.0.1"
 state = "memory:"
 drain = 30.0
+[accounts]
+database = ""
 [log]
 access = "off"
 """

@@ -71,6 +71,11 @@ def load(
         diagnostics.warn(
             source_map.at("server", "state"), "is in memory: there is no home directory for its file", hint
         )
+    if config.accounts.database != draft.accounts.database:
+        hint = 'set HOME, name a file with sqlite:, or say ""'
+        diagnostics.warn(
+            source_map.at("accounts", "database"), "is none: there is no home directory for its file", hint
+        )
     check(config, source_map, makers, diagnostics, in_force)
     check_plugins(config, source_map, plugin_makers, diagnostics)
     diagnostics.settle()

@@ -553,6 +553,7 @@ class RequestRunner:
         if response is not None:
             log.stop_reason = None if response.stop_reason is None else foreign(response.stop_reason)
         for record in records_of(attempt, response, outcome, log, self._model_asked, now, services.wall()):
+            record.nano_usd = services.prices.cost(record)
             services.sinks.record(record)
 
     def _note_usage(self, usage: Usage | None) -> None:

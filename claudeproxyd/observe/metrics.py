@@ -95,6 +95,16 @@ class _Answers:
         self.first_content = Histogram(DURATION_BUCKETS)
 
 
+class _Spent:
+    """By one client, on one model."""
+
+    __slots__ = ("cache_read", "cache_write", "input", "nano_usd", "output", "unpriced")
+
+    def __init__(self) -> None:
+        self.input = self.output = self.cache_read = self.cache_write = 0
+        self.nano_usd = self.unpriced = 0
+
+
 class _Attempts:
     """What is counted of one provider, one model, one outcome."""
 
@@ -142,6 +152,7 @@ class Metrics:
         self._attempts = _Table(_Attempts, self._named)
         self._counts = _Table(_Attempts, self._named)
         """Attempts to count tokens, by the same labels: only attempts and bytes are counted."""
+        self._spent = _Table(_Spent, self._named)
         self._overhead = Histogram(OVERHEAD_BUCKETS)
         self._events = self._client_in = self._client_out = 0
         self._register()
@@ -221,6 +232,15 @@ class Metrics:
         attempts.cache_read += read
         attempts.cache_write += written
         attempts.thinking += record.thinking_tokens or 0
+        spent = self._spent[record.client, model]
+        spent.input += fresh
+        spent.output += output
+        spent.cache_read += read
+        spent.cache_write += written
+        if record.nano_usd is None:
+            spent.unpriced += fresh + output + read + written
+        else:
+            spent.nano_usd += record.nano_usd
 
     def _new_model(self, name: str, served: bool) -> str:
         """Return the label of a name that has none yet: its own once it is served, for a client can make up any."""
@@ -309,6 +329,28 @@ class Metrics:
                 for kind in ("input", "output", "cache_read", "cache_write", "thinking")
             },
             ("provider", "model", "outcome", "kind"),
+        )
+        self.counter(
+            "claudeproxyd_client_tokens_total",
+            "Tokens that clients' requests took, by kind.",
+            lambda: {
+                (*key, kind): getattr(row, kind)
+                for key, row in self._spent.items()
+                for kind in ("input", "output", "cache_read", "cache_write")
+            },
+            ("client", "model", "kind"),
+        )
+        self.counter(
+            "claudeproxyd_cost_usd_total",
+            "What clients' requests cost, where the model has a price.",
+            lambda: self._spent.each(lambda row: row.nano_usd / 1e9),
+            ("client", "model"),
+        )
+        self.counter(
+            "claudeproxyd_unpriced_tokens_total",
+            "Tokens of models without a price.",
+            lambda: self._spent.each(lambda row: row.unpriced),
+            ("client", "model"),
         )
         self.counter(
             "claudeproxyd_upstream_received_bytes_total",

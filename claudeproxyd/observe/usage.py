@@ -64,7 +64,11 @@ class UsageRecord(msgspec.Struct, kw_only=True):
     """With thinking."""
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    """Those of the cache writes that are kept for an hour, which cost more."""
     thinking_tokens: int | None = None
+    nano_usd: int | None = None
+    """What it cost, in 10⁻⁹ USD; None: nobody has said what its model costs."""
     estimated: bool = False
     """The output figure is our estimate."""
     time_to_first_byte: float | None = None

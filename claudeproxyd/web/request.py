@@ -56,10 +56,10 @@ class GatewayRequest(Request):
         self.site = channel.site
         self.gateway = channel.site.gateway
         """What it is served with, from beginning to end: a reload is for the requests after it."""
-        self.request_id = _new_id()
         self.started = self.site.clock.seconds()
         self.time = time.time()
         """The wall-clock time of ``started``, in seconds since the epoch."""
+        self.request_id = _new_id(self.time)
         self.headers: list[tuple[bytes, bytes]] = []
         """As the client sent them, in order, with lower-case names. ``requestHeaders`` has HTTP's own alone."""
         self.query = b""
