@@ -31,7 +31,8 @@ from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.interfaces import IAuthenticator, IUsageSink
 from claudeproxyd.messages.corrections import Corrections
-from claudeproxyd.observe.access_log import text_line
+from claudeproxyd.observe.access_log import AccessEntry, text_line
+from claudeproxyd.observe.activity import ClientActivity
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
 from claudeproxyd.observe.lines import LineFile, json_line, to_file, to_log
@@ -39,6 +40,7 @@ from claudeproxyd.observe.logging import for_twistd, observer
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import configure, configure_forms
+from claudeproxyd.observe.status import Status
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
@@ -94,7 +96,12 @@ class Daemon(MultiService):
         self._resolver_before = reactor.installNameResolver(names)
         self._access_file = self._open_access_file()
         self._own_hop = token_hex(8).encode()
-        self._limits = LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, ConcurrencyAdmission().admit)
+        self._status = Status.begun(time.time())
+        self._status.register(self.metrics)
+        concurrency = ConcurrencyAdmission()
+        self._activity = ClientActivity(reactor.seconds, concurrency.running)
+        self._activity.register(self.metrics)
+        self._limits = LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, concurrency.admit)
         self._ledger = self._open_ledger(config)
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
         changes = StateChanges()
@@ -140,7 +147,9 @@ class Daemon(MultiService):
         self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
         self._listeners = [Listener(reactor, each, self.site) for each in config.server.listen]
         self.admin_site = GatewaySite(
-            AdminRoot(self.pool, self.reload, self._ledger, self._limits.limits), self._generation.admin, reactor
+            AdminRoot(self.pool, self.reload, self._status, self._activity, self._ledger, self._limits.limits),
+            self._generation.admin,
+            reactor,
         )
         self._admin_listener = Listener(reactor, config.server.admin, self.admin_site) if config.server.admin else None
         for listener in (*self._listeners, *filter(None, [self._admin_listener])):
@@ -232,9 +241,12 @@ class Daemon(MultiService):
         try:
             drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config))
             self._put_in_force(drafted)
-        except ConfigError as error:
-            self.log.error("the configuration stays as it was: {error}", error=str(error))
+        except Exception as error:
+            self._status.not_reloaded(str(unforeseen(error)), time.time())
+            if isinstance(error, ConfigError):
+                self.log.error("the configuration stays as it was: {error}", error=str(error))
             raise
+        self._status.reloaded(str(drafted.changes), time.time())
         self.log.info("reloaded: {changes}", changes=str(drafted.changes))
         self._warn(drafted.loaded.warnings)
         return str(drafted.changes)
@@ -322,7 +334,7 @@ class Daemon(MultiService):
                 pool=self.pool,
                 metrics=self.metrics,
                 sinks=self._sinks(loaded, plugins),
-                access_log=self._access_log(loaded),
+                access_log=self._told_of_requests(loaded),
                 plugins=plugins,
                 limits=self._limits,
                 buffers=self._buffers,
@@ -349,6 +361,16 @@ class Daemon(MultiService):
             raise SystemExit(f"claudeproxyd: log.access: {e}: name a file that can be written") from None
         file.register(self.metrics)
         return file
+
+    def _told_of_requests(self, loaded: Loaded) -> Callable[[AccessEntry], None]:
+        """Return what is called with each request that is over."""
+        write, count = self._access_log(loaded), self._activity.answered
+
+        def tell(entry: AccessEntry) -> None:
+            count(entry)
+            write(entry)
+
+        return tell
 
     def _access_log(self, loaded: Loaded) -> Callable[[Any], None]:
         log = loaded.config.log

@@ -222,3 +222,7 @@ class Ledger(Service):
     def attempts(self, where: Mapping[str, str], after: float, limit: int) -> Deferred[list[dict[str, object]]]:
         """Return the latest attempts; see :meth:`LedgerFile.attempts`."""
         return self._answer_in(self._asked.attempts, where, after, limit)
+
+    def labels(self) -> Deferred[list[str]]:
+        """Return the names of all labels; see :meth:`LedgerFile.label_names`."""
+        return self._answer_in(self._asked.label_names)

@@ -1,9 +1,8 @@
-"""The admin listener's endpoints: metrics, the pool, and a reload. Each action leaves an audit line."""
+"""The admin listener's endpoints: metrics, the pool, accounts, and a reload. Each action leaves an audit line."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
-from urllib.parse import parse_qsl
 
 import msgspec
 from twisted.logger import Logger
@@ -14,10 +13,12 @@ from claudeproxyd.errors import ClaudeError
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.observe.exposition import CONTENT_TYPE
 from claudeproxyd.observe.scrub import redact_bytes
-from claudeproxyd.web.accounts import ShowLimits, ShowRequests, ShowUsage
+from claudeproxyd.web.accounts import ShowLabels, ShowLimits, ShowRequests, ShowUsage
 from claudeproxyd.web.answering import answer_in_turns
 from claudeproxyd.web.pages import page
+from claudeproxyd.web.query import read_query
 from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
+from claudeproxyd.web.status import ShowClients, ShowStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from claudeproxyd.accounts.ledger import Ledger
     from claudeproxyd.interfaces import ICredentialPool
+    from claudeproxyd.observe.activity import ClientActivity
+    from claudeproxyd.observe.status import Status
     from claudeproxyd.web.request import GatewayRequest
 
 _log = Logger()
@@ -45,25 +48,30 @@ class AdminRoot(Node):
         self,
         pool: ICredentialPool,
         reload: Callable[[], Deferred[Any]],
+        status: Status,
+        activity: ClientActivity,
         ledger: Ledger | None = None,
         limits: UsageLimits | None = None,
     ) -> None:
         """*reload* reads the configuration anew; it fails with ``ConfigError`` where that cannot be used."""
         super().__init__()
-        pool_page = page("pool.html")
+        front = page("admin.html")
         for path, endpoint in (
             (b"/metrics", ShowMetrics()),
             (b"/healthz", Health()),
             (b"/readyz", Ready()),
             (b"/", Front()),
-            (b"/admin", pool_page),
-            (b"/admin/", pool_page),
+            (b"/admin", front),
+            (b"/admin/", front),
             (b"/admin/v1/pool", ShowPool(pool)),
             (b"/admin/v1/pool/clear", Clear(pool)),
             (b"/admin/v1/pool/disable", Switch(pool, enabled=False)),
             (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
             (b"/admin/v1/reload", Reload(reload)),
+            (b"/admin/v1/status", ShowStatus(status)),
+            (b"/admin/v1/clients", ShowClients(activity)),
             (b"/admin/v1/usage", ShowUsage(ledger)),
+            (b"/admin/v1/labels", ShowLabels(ledger)),
             (b"/admin/v1/requests", ShowRequests(ledger)),
             (b"/admin/v1/limits", ShowLimits(UsageLimits() if limits is None else limits)),
         ):
@@ -97,7 +105,7 @@ class ShowPool(Endpoint):
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with the pool's snapshot, or the part of it that ``limit`` and ``offset`` say."""
-        which = _query(request, _Part)
+        which = read_query(request, _Part)
         answer_in_turns(request, b"application/json", self._pieces(which.offset, which.limit))
 
     def _pieces(self, offset: int, limit: int | None) -> Iterator[bytes]:
@@ -203,13 +211,6 @@ def _read(request: GatewayRequest, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(request.take_body().data or b"{}", type=kind)
     except UNREADABLE as error:
-        raise ClaudeError(400, str(error)) from None
-
-
-def _query(request: GatewayRequest, kind: type[T]) -> T:
-    try:
-        return msgspec.convert(dict(parse_qsl(request.query.decode("latin-1"))), kind, strict=False)
-    except msgspec.ValidationError as error:
         raise ClaudeError(400, str(error)) from None
 
 

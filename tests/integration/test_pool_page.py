@@ -39,7 +39,7 @@ async def enter(browser: Browser, daemon: Daemon, width: int = 1400) -> None:
     await browser.look(width, 900)
     await browser.until("document.querySelector('#key').hidden === false")
     await browser.type(ADMIN_KEY)
-    await browser.press("Show the pool")
+    await browser.press("Open")
 
 
 async def troubled(start_daemon: StartDaemon, upstream: Upstream) -> Daemon:
@@ -102,13 +102,17 @@ async def test_key_is_asked_once(start_daemon: StartDaemon, upstream: Upstream, 
     await browser.call("Page.reload")
     await browser.until("document.querySelector('#key')?.hidden === false")
     await browser.type("wrong")
-    await browser.press("Show the pool")
+    await browser.press("Open")
     await browser.until(f"{TEXT}.includes('That is not the admin key.')")
     await browser.type(ADMIN_KEY)
-    await browser.press("Show the pool")
+    await browser.press("Open")
     await browser.until(f"{HEADLINE} === 'The credential works'")
     assert await browser.evaluate("document.querySelector('#note').hidden")
-    assert {url.partition("?")[0] for url in browser.requests} <= {page, f"{page}v1/pool", "data:,"}
+    assert {url.partition("?")[0] for url in browser.requests} <= {
+        page,
+        *(f"{page}v1/{name}" for name in ("pool", "clients", "status")),
+        "data:,",
+    }
 
 
 @ensureDeferred

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import time
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,11 +16,11 @@ from claudeproxyd.accounts.ledger import ENTER_DELAY, Ledger
 from claudeproxyd.accounts.limits import Amounts, Asked, Limit, UsageLimits
 from claudeproxyd.accounts.prices import NANO
 from claudeproxyd.web.access import BrowserGuard
-from claudeproxyd.web.admin import AdminRoot
+from claudeproxyd.web.accounts import ROWS_PER_TURN
 from claudeproxyd.web.site import GatewaySite
 from tests.accounts.support import NOON, record
-from tests.web.support import Connection, Listener, Reply, get, replies
-from tests.web.test_admin import FakePool
+from tests.web.support import Connection, Listener, Reply, get, replies, turns
+from tests.web.test_admin import admin_root
 
 
 def at_once(work: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
@@ -46,14 +46,16 @@ class LedgerPages(SynchronousTestCase):
     def use(self, ledger: Ledger | None) -> None:
         """Ask that one."""
         listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True))
-        root = AdminRoot(FakePool(), Deferred, ledger)
-        self.site = GatewaySite(root, listener.site.gateway, listener.clock)
+        self.clock = listener.clock
+        self.site = GatewaySite(admin_root(ledger), listener.site.gateway, listener.clock)
 
     def ask(self, target: str) -> Reply:
         """The answer to a GET."""
         connection = Connection(self.site)
         connection.send(get(target))
-        (reply,) = replies(connection.take())
+        while not (taken := connection.take()):
+            self.clock.advance(0)
+        (reply,) = replies(taken)
         return reply
 
     def refused(self, target: str) -> tuple[int, str]:
@@ -80,6 +82,23 @@ class LedgerPages(SynchronousTestCase):
         self.assertEqual([(row["model"], row["usd"]) for row in rows], [("'=1+1", "0.002"), ("claude-a", "1e-06")])
         same = self.ask("/admin/v1/usage?by=model&to=2030-01-01").json
         self.assertEqual([row["input_tokens"] for row in rows], [str(row["input_tokens"]) for row in same])
+
+    def test_in_turns(self) -> None:
+        """Many rows are told over many turns of the reactor, and are all there; so in a table."""
+        rows = [{"day": 20_000 + number, "usd": 1.5} for number in range(3 * ROWS_PER_TURN)]
+        self.patch(self.ledger, "totals", lambda question: succeed(rows))
+        for query in ("by=day", "by=day&format=csv"):
+            connection = Connection(self.site)
+            connection.send(get(f"/admin/v1/usage?{query}"))
+            taken = turns(self.clock, connection)
+            self.assertGreater(len(taken), 3)
+            (reply,) = replies(taken[-1])
+            self.assertEqual(reply.body.count(b"1.5"), len(rows))
+        self.assertEqual(len(list(csv.DictReader(io.StringIO(reply.body.decode())))), len(rows))
+
+    def test_labels(self) -> None:
+        """The names by which usage can be asked."""
+        self.assertEqual(self.ask("/admin/v1/labels").json, ["team"])
 
     def test_requests(self) -> None:
         """Each with its attempts, in order."""
@@ -133,7 +152,7 @@ class LimitPages(SynchronousTestCase):
     def ask(self, limits: UsageLimits | None) -> Any:
         """The answer, after as many turns as it takes."""
         listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True))
-        site = GatewaySite(AdminRoot(FakePool(), Deferred, None, limits), listener.site.gateway, listener.clock)
+        site = GatewaySite(admin_root(limits=limits), listener.site.gateway, listener.clock)
         connection = Connection(site)
         connection.send(get("/admin/v1/limits"))
         while not (taken := connection.take()):
@@ -159,6 +178,7 @@ class LimitPages(SynchronousTestCase):
                 "value": "ann",
                 "measure": "usd",
                 "per": "day",
+                "warn": 0.8,
                 "limit": 5.0,
                 "used": 2.0,
                 "reserved": 1.0,

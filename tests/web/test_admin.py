@@ -15,13 +15,20 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyClass
 
+import claudeproxyd
+from claudeproxyd.accounts.ledger import Ledger
+from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.interfaces import ICredentialPool
+from claudeproxyd.observe.access_log import AccessEntry
+from claudeproxyd.observe.activity import ClientActivity
+from claudeproxyd.observe.status import Status
 from claudeproxyd.principals import Principal
 from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator
 from claudeproxyd.web.admin import ENTRIES_PER_TURN, AdminRoot
 from claudeproxyd.web.site import GatewaySite
-from tests.web.support import Connection, Listener, Reply, get, post, replies, sha256
+from tests.accounts.support import NOON
+from tests.web.support import Connection, Listener, Reply, get, post, replies, sha256, turns
 
 
 @implementer(ICredentialPool)
@@ -65,6 +72,13 @@ class FakePool:
 
 verifyClass(ICredentialPool, FakePool)
 
+
+def admin_root(ledger: Ledger | None = None, limits: UsageLimits | None = None) -> AdminRoot:
+    """One with a pool that nobody asks for."""
+    activity = ClientActivity(lambda: 0.0, {})
+    return AdminRoot(FakePool(), Deferred, Status.begun(NOON), activity, ledger, limits)
+
+
 NAMED = b'{"provider":"p","credential":"c"}'
 
 
@@ -80,7 +94,13 @@ class Admin(SynchronousTestCase):
 
     def use(self, listener: Listener) -> None:
         self.clock = listener.clock
-        self.site = GatewaySite(AdminRoot(self.pool, self.reload), listener.site.gateway, listener.clock)
+        self.site = GatewaySite(self.root(), listener.site.gateway, listener.clock)
+
+    def root(self) -> AdminRoot:
+        self.status = Status.begun(NOON)
+        self.running = {"laptop": 2}
+        self.activity = ClientActivity(self.clock.seconds, self.running)
+        return AdminRoot(self.pool, self.reload, self.status, self.activity)
 
     def reload(self) -> Deferred[None]:
         self.reloads.append(Deferred())
@@ -90,19 +110,8 @@ class Admin(SynchronousTestCase):
         """As many turns of the reactor as it takes."""
         connection = Connection(self.site)
         connection.send(data)
-        (reply,) = replies(connection.take() or self.turns(connection)[-1])
+        (reply,) = replies(connection.take() or turns(self.clock, connection)[-1])
         return reply
-
-    def turns(self, connection: Connection) -> list[bytes]:
-        """What each turn of the reactor brought, up to an answer."""
-        brought: list[bytes] = []
-        while not any(brought):
-            call = self.clock.calls.pop(0)
-            self.assertLessEqual(call.getTime(), self.clock.seconds())
-            call.called = 1
-            call.func(*call.args, **call.kw)
-            brought.append(connection.take())
-        return brought
 
     def audits(self) -> int:
         return sum("audit" in str(event.get("log_format")) for event in self.events)
@@ -158,11 +167,11 @@ class Admin(SynchronousTestCase):
         self.pool.credentials = [{"credential": str(number)} for number in range(10 * ENTRIES_PER_TURN)]
         connection = Connection(self.site)
         connection.send(get("/admin/v1/pool"))
-        turns = self.turns(connection)
-        self.assertGreater(len(turns), 10)
-        self.assertEqual(len(Reply(turns[-1]).json["credentials"]), 10 * ENTRIES_PER_TURN)
+        taken = turns(self.clock, connection)
+        self.assertGreater(len(taken), 10)
+        self.assertEqual(len(Reply(taken[-1]).json["credentials"]), 10 * ENTRIES_PER_TURN)
         connection.send(get("/metrics"))
-        self.assertGreater(len(self.turns(connection)), 10)
+        self.assertGreater(len(turns(self.clock, connection)), 10)
 
     def test_who_leaves_meanwhile(self) -> None:
         """Nothing more is made for a client that is gone."""
@@ -185,12 +194,59 @@ class Admin(SynchronousTestCase):
             reply = self.ask(get(path))
             self.assertEqual((reply.status, reply.headers[b"content-type"]), (200, b"text/html; charset=utf-8"))
         policy = reply.headers[b"content-security-policy"].decode()
+        self.assertEqual(re.findall(rb"<script [^>]*>|<link rel=.stylesheet.[^>]*>", reply.body), [])
         for tag in ("script", "style"):
-            (inside,) = re.findall(f"<{tag}>(.*?)</{tag}>", reply.body.decode(), re.DOTALL)
-            self.assertIn(f"{tag}-src 'sha256-{b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'", policy)
+            pieces = re.findall(f"<{tag}>(.*?)</{tag}>", reply.body.decode(), re.DOTALL)
+            hashes = [b64encode(hashlib.sha256(piece.encode()).digest()).decode() for piece in pieces]
+            self.assertIn(f"{tag}-src " + " ".join(f"'sha256-{each}'" for each in hashes) + ";", policy)
         self.assertIn("default-src 'none'", policy)
         self.assertNotIn("unsafe", policy)
         self.assertEqual(re.findall(rb"https?://|\son[a-z]+=|\sstyle=", reply.body), [])
+
+    def test_status(self) -> None:
+        """Version, age, and the last reload: well or not, and why."""
+        told = self.ask(get("/admin/v1/status")).json
+        self.assertEqual((told["version"], told["started_at"], told["ready"]), (claudeproxyd.__version__, NOON, True))
+        self.assertEqual(told["reload"], {"at": NOON, "successful": True, "mistake": "", "changes": ""})
+        self.status.not_reloaded('f.toml:3: server.drian: did you mean "drain"?', NOON + 5)
+        told = self.ask(get("/admin/v1/status")).json["reload"]
+        self.assertEqual((told["at"], told["successful"]), (NOON + 5, False))
+        self.assertIn("f.toml:3", told["mistake"])
+
+    def test_clients(self) -> None:
+        """Who has requests under way and what each was answered lately; who is none, from where and why."""
+        for fields in (
+            {"client": "desk", "status": 429, "outcome": "refused"},
+            {"client": "desk", "status": 429, "outcome": "refused"},
+            {"client": "laptop", "status": 200, "outcome": "ok"},
+            {"remote": "192.0.2.9", "status": 401, "error": "unknown client key, SHA-256 abc…"},
+        ):
+            self.activity.answered(AccessEntry(time=NOON, request_id="r", path="/v1/messages", **fields))
+        told = self.ask(get("/admin/v1/clients")).json
+        self.assertEqual(
+            told,
+            {
+                "minutes": 5,
+                "clients": [
+                    {
+                        "client": "desk",
+                        "in_flight": 0,
+                        "answers": [{"status": 429, "outcome": "refused", "requests": 2}],
+                    },
+                    {"client": "laptop", "in_flight": 2, "answers": [{"status": 200, "outcome": "ok", "requests": 1}]},
+                ],
+                "strangers": [
+                    {
+                        "remote": "192.0.2.9",
+                        "status": 401,
+                        "error": "unknown client key, SHA-256 abc…",
+                        "requests": 1,
+                    }
+                ],
+            },
+        )
+        for query in ("minutes=0", "minutes=16", "minute=1", "minutes=x"):
+            self.assertEqual(self.ask(get("/admin/v1/clients?" + query)).status, 400, query)
 
     def test_front(self) -> None:
         """The address that the daemon prints, cut to its host, leads to the page; it needs no key for that."""
