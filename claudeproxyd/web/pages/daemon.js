@@ -12,7 +12,7 @@ function draw({ version, started_at, ready, reload }) {
     reload.successful ? null : ["Its mistake", [make("pre", {}, reload.mistake),
       "The daemon goes on as it was, and would not start with this file."]],
   ];
-  hold(byId("daemon"), [make("dl", {}, entries.filter(Boolean).map(([name, what]) => [make("dt", {}, name), fill(make("dd"), {}, [what].flat())]))]);
+  hold(byId("daemon"), [make("dl", {}, entries.filter(Boolean).map(([name, what]) => [make("dt", {}, name), make("dd", {}, what)]))]);
 }
 
 function notices({ reload }) {

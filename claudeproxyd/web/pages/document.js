@@ -6,7 +6,7 @@ const DRAWING = document.querySelector("svg").namespaceURI;
 
 function fill(element, properties, children) {
   for (const [name, value] of Object.entries(properties ?? {})) element.setAttribute(name, value);
-  element.append(...children.flat().filter(child => child !== null && child !== undefined));
+  element.append(...children.flat(Infinity).filter(child => child !== null && child !== undefined));
   return element;
 }
 

@@ -39,7 +39,7 @@ function lookAt(name) {
 function announce(source, text) {
   if (said[source] === text) return;
   said[source] = text;
-  byId("live").textContent = text;
+  if (text) byId("live").textContent = text;
 }
 
 // *each*: {colour, text, href, about}; *about* is what is announced.
