@@ -10,8 +10,8 @@ function ticks(top) {
   return Array.from({ length: Math.ceil((top || 1) / step) + 1 }, (_, n) => n * step);
 }
 
-// *series*: {name, values}, a value a day; *marks*: days, by place, below which there is a mark, and its words.
-function bars({ caption, days, series, format, marks = {}, width }) {
+// *series*: {name, colour, values}, a value a day; *format* writes them, *axis* those at the side; *marks*: days, by place, below which there is a mark, and its words.
+function bars({ caption, days, series, format, axis = format, marks = {}, width }) {
   const sums = days.map((_, day) => series.reduce((sum, each) => sum + each.values[day], 0));
   const marked = Object.keys(marks).length ? STRIP + 2 : 0;
   const levels = ticks(Math.max(...sums, 0)), top = levels.at(-1);
@@ -30,7 +30,7 @@ function bars({ caption, days, series, format, marks = {}, width }) {
   return shape("svg", { role: "img", "aria-label": caption, width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}` },
     levels.map(level => [
       shape("line", { class: "axis", x1: LEFT, x2: LEFT + wide, y1: y(level), y2: y(level) }),
-      shape("text", { class: "tick", x: LEFT - 6, y: y(level) + 4, "text-anchor": "end" }, format(level)),
+      shape("text", { class: "tick", x: LEFT - 6, y: y(level) + 4, "text-anchor": "end" }, axis(level)),
     ]),
     days.map((_, day) => stack(day)),
     Object.entries(marks).map(([day, words]) => shape("rect", { class: "unpriced", x: x(day) + gap / 2,

@@ -24,23 +24,30 @@ function notices({ clients, strangers, minutes }) {
   ]);
 }
 
-function draw(told) {
-  const clients = told.clients.map(each => ({ ...each, refused: sum(each.answers, isRefused), failed: sum(each.answers, isFailed) }))
+function row({ client, in_flight, answers, refused, failed }) {
+  const figure = (n, word, colour) => n ? make("span", { class: `number ${colour}` }, `${n.toLocaleString("en")} ${word}`) : null;
+  return make("div", { "data-name": client },
+    make("strong", {}, make("a", { href: link("requests", { client }) }, client)),
+    figure(in_flight, "in flight", ""), figure(refused, "refused", "warn"), figure(failed, "failed", "bad"),
+    make("span", { class: "words soft number" }, [...answers].sort((a, b) => b.requests - a.requests).map(kind).join(" · ")));
+}
+
+function stranger({ remote, status, requests, error }) {
+  return make("div", {}, make("strong", {}, remote),
+    make("span", { class: "number warn" }, `${requests.toLocaleString("en")} × ${status || "left"}`),
+    make("span", { class: "words soft" }, error));
+}
+
+function draw({ clients, strangers }) {
+  const counted = clients.map(each => ({ ...each, refused: sum(each.answers, isRefused), failed: sum(each.answers, isFailed) }))
     .sort((a, b) => b.refused - a.refused || b.failed - a.failed || b.in_flight - a.in_flight);
-  const figure = (n, colour) => make("span", { class: n ? colour : "soft" }, n.toLocaleString("en"));
+  const rest = counted.length - ROWS;
   hold(byId("clients"), [
-    clients.length ? table(`Clients, and what they were answered in ${count(told.minutes, "minute")}`,
-      ["Client", "In flight", "Answered", "Refused (4xx)", "Failed (5xx)", "How"],
-      clients.slice(0, ROWS).map(({ client, in_flight, answers, refused, failed }) => [
-        make("a", { href: link("requests", { client }) }, client), figure(in_flight, ""), figure(sum(answers, () => true), ""),
-        figure(refused, "warn"), figure(failed, "bad"),
-        [...answers].sort((a, b) => b.requests - a.requests).map(kind).join(" · "),
-      ])) : make("p", { class: "soft" }, "No client asks for anything."),
-    clients.length > ROWS ? make("p", { class: "soft" }, `and ${clients.length - ROWS} more`) : null,
-    told.strangers.length ? table("Requests without a key that is known", ["From", "Status", "Requests", "Why"],
-      [...told.strangers].sort((a, b) => b.requests - a.requests).map(({ remote, status, requests, error }) =>
-        [remote, String(status || "left"), requests.toLocaleString("en"), error])) : null,
+    ...counted.slice(0, ROWS).map(row),
+    counted.length ? null : make("p", { class: "soft" }, "No client asks for anything."),
+    rest > 0 ? make("p", { class: "soft" }, `and ${rest.toLocaleString("en")} more`) : null,
   ].filter(Boolean));
+  show("strangers", [...strangers].sort((a, b) => b.requests - a.requests).map(stranger));
 }
 
 views.clients = {

@@ -6,6 +6,7 @@ const UNITS = { usd: money, tokens: n => count(n, "token"), input_tokens: n => c
   output_tokens: n => count(n, "output token"), requests: n => count(n, "request") };
 
 const fullness = ({ used, limit }) => limit ? used / limit : 1;
+const filled = share => `${Math.floor(100 * share)} %`; // 100 % is full, and not nearly
 const amount = (n, measure) => UNITS[measure](measure === "usd" ? n : Math.round(n));
 
 function until({ per, used, resets_at }) {
@@ -28,9 +29,9 @@ function card(entry) {
   const words = `${amount(used, measure)} of ${amount(limit, measure)} a ${per}`;
   const query = each === "client" ? link("requests", { client: value }) : "";
   return make("article", { class: `card ${colour}`, "data-name": JSON.stringify([name, measure, value]) },
-    make("div", { class: "top" }, make("h3", {}, name), make("b", { class: `number ${colour}` }, percent(full))),
+    make("div", { class: "top" }, make("h3", {}, name), make("b", { class: `number ${colour}` }, filled(full))),
     each ? make("div", { class: "words" }, `${each}: `, query ? make("a", { href: query }, value) : value || "(none)") : null,
-    meter(entry, colour, `${words}, ${percent(full)}`),
+    meter(entry, colour, `${words}, ${filled(full)}`),
     make("div", { class: "number" }, words, reserved ? `, and ${amount(reserved, measure)} reserved` : ""),
     make("div", { class: "soft" }, until(entry)));
 }

@@ -76,13 +76,13 @@ function csv(question, by) {
     `CSV by ${by.replace(",", " and ")}`);
 }
 
-function picture(question, { title, days, series, format, marks, cell = format, by }) {
+function picture(question, { title, days, series, format, axis, marks, cell = format, by }) {
   const caption = `${title}, ${days[0]} to ${days.at(-1)}`;
   const width = Math.max(byId("usage").clientWidth - 34, 200);
   const several = series.length > 1;
   return make("figure", { "data-name": title },
     make("figcaption", {}, title),
-    bars({ caption, days, series, format, marks, width }),
+    bars({ caption, days, series, format, axis, marks, width }),
     several ? legend(series) : null,
     Object.keys(marks ?? {}).length ? make("p", { class: "warn" }, "Days with a mark below have tokens without a price, which are in no sum.") : null,
     make("div", { class: "behind" }, csv(question, by),
@@ -117,7 +117,8 @@ function draw() {
       tile(percent(cachedOf(total)), "of all input read from caches"),
       total.unpriced_tokens ? tile(short(total.unpriced_tokens), "tokens without a price", "warn") : null,
       total.estimated_tokens ? tile(short(total.estimated_tokens), "tokens estimated") : null),
-    picture(question, { title: "Spend by day, in USD", days, series: seriesOf(groups, days, sums => sums.usd), format: money, marks, by: both }),
+    picture(question, { title: "Spend by day, in USD", days, series: seriesOf(groups, days, sums => sums.usd), format: money,
+      axis: roughMoney, marks, by: both }),
     picture(question, { title: "Tokens by day", days, series: seriesOf(groups, days, tokensOf), format: short, by: both,
       cell: n => n.toLocaleString("en") }),
     picture(question, { title: "Share of input read from caches, by day", days, format: percent, by: "day",

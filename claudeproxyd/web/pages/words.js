@@ -20,6 +20,7 @@ function money(usd) {
   return "$" + usd.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: places });
 }
 
+const roughMoney = usd => usd < 1000 ? money(usd) : `$${short(usd)}`;
 const percent = share => `${Math.round(100 * share)} %`;
 const when = seconds => new Date(1000 * seconds).toLocaleString("sv");
 
