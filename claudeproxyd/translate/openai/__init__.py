@@ -1,0 +1,1 @@
+"""What translators for OpenAI's two protocols have in common."""
