@@ -17,9 +17,17 @@ from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.frame import read_frame
 from claudeproxyd.messages.reader import ErrorAnswer, MalformedAnswer
 from claudeproxyd.translate.openai_responses.ending import count, ending_of, error_body, is_known, refusal
-from claudeproxyd.translate.openai_responses.events import Event, Item, Part, Response, decode_event, is_there, read
+from claudeproxyd.translate.openai_responses.events import (
+    Item,
+    OutputPart,
+    ResponseEvent,
+    ResponseObject,
+    decode_event,
+    is_there,
+    read,
+)
 from claudeproxyd.translate.openai_responses.output_items import (
-    Answer,
+    AnswerItems,
     CallItem,
     ItemQueue,
     MessageItem,
@@ -27,7 +35,7 @@ from claudeproxyd.translate.openai_responses.output_items import (
     ReasoningItem,
     new_item,
 )
-from claudeproxyd.translate.openai_responses.sources import Sources
+from claudeproxyd.translate.openai_responses.sources import WebSources
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.batch import Batch
@@ -65,8 +73,8 @@ class ResponsesReader:
         self._machine = machine
         self._may_stop = bool(request.stop_sequences)
         self._limit = max_event_bytes
-        self._sources = Sources(request.searches)
-        self._answer = Answer(machine, request, self._sources)
+        self._sources = WebSources(request.searches)
+        self._answer = AnswerItems(machine, request, self._sources)
         self._items = ItemQueue()
         self._by_index: dict[int, OutputItem] = {}
         self._by_id: dict[str, OutputItem] = {}
@@ -170,7 +178,7 @@ class ResponsesReader:
         Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer`.
         """
         try:
-            response, odd = read(body, Response)
+            response, odd = read(body, ResponseObject)
         except UNREADABLE as e:
             raise MalformedAnswer(f"no answer of the Responses API: {e}") from None
         self._note(odd)
@@ -196,9 +204,9 @@ class ResponsesReader:
         if anomaly:
             self._answer.note(anomaly)
 
-    def _read_loosely(self, data: bytes) -> Event:
+    def _read_loosely(self, data: bytes) -> ResponseEvent:
         try:
-            event, odd = read(data, Event)
+            event, odd = read(data, ResponseEvent)
         except UNREADABLE as e:
             raise NoEvent(f"no event of the Responses API: {e}") from None
         self._note(odd)
@@ -206,68 +214,68 @@ class ResponsesReader:
 
     # One event.
 
-    def _began(self, event: Event) -> None:
+    def _began(self, event: ResponseEvent) -> None:
         """``response.created`` and what else tells of the answer before it has content."""
         if not self.request_id and is_there(event.response):
             response, odd = self._response(event)
             self._note(odd)
             self.request_id = response.id or ""
 
-    def _text(self, event: Event) -> None:
+    def _text(self, event: ResponseEvent) -> None:
         if event.delta:
             self._item(event, MessageItem).add(event.content_index or 0, event.delta)
 
-    def _text_done(self, event: Event) -> None:
+    def _text_done(self, event: ResponseEvent) -> None:
         if event.text:
             self._item(event, MessageItem).add_whole(event.content_index or 0, event.text)
 
-    def _refusal(self, event: Event) -> None:
+    def _refusal(self, event: ResponseEvent) -> None:
         if event.delta:
             self._item(event, MessageItem).refuse(event.content_index or 0, event.delta)
 
-    def _refusal_done(self, event: Event) -> None:
+    def _refusal_done(self, event: ResponseEvent) -> None:
         if event.refusal:
-            part = Part("refusal", refusal=event.refusal)
+            part = OutputPart("refusal", refusal=event.refusal)
             self._item(event, MessageItem).add_part(event.content_index or 0, part)
 
-    def _part_done(self, event: Event) -> None:
+    def _part_done(self, event: ResponseEvent) -> None:
         (part,) = self._answer.parts([event.part])
         if part.type == "reasoning_text":
             self._item(event, ReasoningItem).add_whole("content", event.content_index or 0, part.text or "")
         elif part.type:
             self._item(event, MessageItem).add_part(event.content_index or 0, part)
 
-    def _cited(self, event: Event) -> None:
+    def _cited(self, event: ResponseEvent) -> None:
         if is_there(event.annotation):
             self._item(event, MessageItem).cite(event.content_index or 0, event.annotation)
 
-    def _summary(self, event: Event) -> None:
+    def _summary(self, event: ResponseEvent) -> None:
         if event.delta:
             self._item(event, ReasoningItem).add("summary", event.summary_index or 0, event.delta)
 
-    def _summary_done(self, event: Event) -> None:
+    def _summary_done(self, event: ResponseEvent) -> None:
         if event.text:
             self._item(event, ReasoningItem).add_whole("summary", event.summary_index or 0, event.text)
 
-    def _reasoned(self, event: Event) -> None:
+    def _reasoned(self, event: ResponseEvent) -> None:
         if event.delta:
             self._item(event, ReasoningItem).add("content", event.content_index or 0, event.delta)
 
-    def _reasoned_done(self, event: Event) -> None:
+    def _reasoned_done(self, event: ResponseEvent) -> None:
         if event.text:
             self._item(event, ReasoningItem).add_whole("content", event.content_index or 0, event.text)
 
-    def _arguments(self, event: Event) -> None:
+    def _arguments(self, event: ResponseEvent) -> None:
         if event.delta:
             self._item(event, CallItem).add(event.delta)
 
-    def _arguments_done(self, event: Event) -> None:
+    def _arguments_done(self, event: ResponseEvent) -> None:
         call = self._item(event, CallItem)
         call.know(None, event.name)
         if event.arguments:
             call.add_whole(event.arguments)
 
-    def _added(self, event: Event) -> None:
+    def _added(self, event: ResponseEvent) -> None:
         """An item begins. Its sealed content may not be whole yet, nor its name known."""
         item, _ = self._read_item(event.item)
         if item is None:
@@ -278,7 +286,7 @@ class ResponsesReader:
         if isinstance(made, CallItem):
             made.know(item.call_id or item.id, item.name)
 
-    def _done(self, event: Event) -> None:
+    def _done(self, event: ResponseEvent) -> None:
         item, raw = self._read_item(event.item)
         if item is None:
             return
@@ -291,28 +299,28 @@ class ResponsesReader:
         if not made.hollow:
             self._items.ended(made)
 
-    def _completed(self, event: Event) -> bytes | None:
+    def _completed(self, event: ResponseEvent) -> bytes | None:
         return self._ended(event, "completed")
 
-    def _incomplete(self, event: Event) -> bytes | None:
+    def _incomplete(self, event: ResponseEvent) -> bytes | None:
         return self._ended(event, "incomplete")
 
-    def _failed(self, event: Event) -> bytes | None:
+    def _failed(self, event: ResponseEvent) -> bytes | None:
         return self._ended(event, "failed")
 
-    def _error(self, event: Event) -> bytes:
+    def _error(self, event: ResponseEvent) -> bytes:
         return error_body(event.error, event.code, event.message)
 
-    def _ended(self, event: Event, status: str) -> bytes | None:
-        response, odd = self._response(event) if is_there(event.response) else (Response(), "")
+    def _ended(self, event: ResponseEvent, status: str) -> bytes | None:
+        response, odd = self._response(event) if is_there(event.response) else (ResponseObject(), "")
         self._note(odd)
         return self._respond(response, status)
 
-    def _response(self, event: Event) -> tuple[Response, str]:
+    def _response(self, event: ResponseEvent) -> tuple[ResponseObject, str]:
         try:
-            return read(event.response, Response)
+            return read(event.response, ResponseObject)
         except UNREADABLE:
-            return Response(), "a response that is no object"
+            return ResponseObject(), "a response that is no object"
 
     # Items.
 
@@ -336,7 +344,7 @@ class ResponsesReader:
             if id:
                 self._by_id[id] = made
 
-    def _find(self, event: Event, kind: str) -> OutputItem | None:
+    def _find(self, event: ResponseEvent, kind: str) -> OutputItem | None:
         """Return the item that *event* belongs to, which is of that *kind*."""
         found = self._by_index.get(event.output_index) if event.output_index is not None else None
         if found is None and event.item_id is not None:
@@ -363,7 +371,7 @@ class ResponsesReader:
         """Whether *item* may be the *known* one, of which more may come."""
         return known is not None and not known.whole and self._may_be(known, item)
 
-    def _item(self, event: Event, kind: type[Kind]) -> Kind:
+    def _item(self, event: ResponseEvent, kind: type[Kind]) -> Kind:
         """Return the item that a piece belongs to; a new one where nothing told of it."""
         found = self._find(event, kind.kind) or self._new(kind.kind, event.output_index)
         assert isinstance(found, kind)
@@ -371,7 +379,7 @@ class ResponsesReader:
 
     # The end.
 
-    def _respond(self, response: Response, status: str) -> bytes | None:
+    def _respond(self, response: ResponseObject, status: str) -> bytes | None:
         """Read the whole answer, of which some, all or nothing has come in pieces. Return the error that it is."""
         self.request_id = response.id or self.request_id
         if response.usage is not None:
@@ -437,7 +445,7 @@ def read_whole(body: bytes, machine: BlockMachine, request: ResponsesRequest) ->
     return reader
 
 
-_HANDLERS: Mapping[str, Callable[[ResponsesReader, Event], bytes | None]] = {
+_HANDLERS: Mapping[str, Callable[[ResponsesReader, ResponseEvent], bytes | None]] = {
     "response.created": ResponsesReader._began,
     "response.queued": ResponsesReader._began,
     "response.in_progress": ResponsesReader._began,

@@ -18,7 +18,7 @@ Shape = TypeVar("Shape", bound=msgspec.Struct)
 NOTHING = msgspec.Raw()
 
 
-class Event(msgspec.Struct, gc=False):
+class ResponseEvent(msgspec.Struct, gc=False):
     """One event of a stream, of whichever type."""
 
     type: str = ""
@@ -40,7 +40,7 @@ class Event(msgspec.Struct, gc=False):
     message: str | None = None
 
 
-class Annotation(msgspec.Struct, gc=False):
+class SourceAnnotation(msgspec.Struct, gc=False):
     """A source of a text."""
 
     type: str = ""
@@ -51,7 +51,7 @@ class Annotation(msgspec.Struct, gc=False):
     end_index: int | None = None
 
 
-class Part(msgspec.Struct, gc=False):
+class OutputPart(msgspec.Struct, gc=False):
     """A part of a message, or of what was reasoned."""
 
     type: str = ""
@@ -60,20 +60,20 @@ class Part(msgspec.Struct, gc=False):
     annotations: list[msgspec.Raw] | None = None
 
 
-class Source(msgspec.Struct, gc=False):
+class FoundPage(msgspec.Struct, gc=False):
     """A page that a search has found."""
 
     url: str | None = None
     title: str | None = None
 
 
-class Action(msgspec.Struct, gc=False):
+class SearchAction(msgspec.Struct, gc=False):
     """What a search did."""
 
     type: str = ""
     query: str | None = None
     queries: list[str] | None = None
-    sources: list[Source] | None = None
+    sources: list[FoundPage] | None = None
     url: str | None = None
     pattern: str | None = None
 
@@ -93,29 +93,30 @@ class Item(msgspec.Struct, gc=False):
     action: msgspec.Raw = NOTHING
 
 
-class Details(msgspec.Struct, gc=False):
+class IncompleteDetails(msgspec.Struct, gc=False):
     """Why an answer is not complete."""
 
     reason: str | None = None
 
 
-class Response(msgspec.Struct, gc=False):
+class ResponseObject(msgspec.Struct, gc=False):
     """A whole answer, or what is known of one."""
 
     id: str | None = None
     status: str | None = None
     output: list[msgspec.Raw] | None = None
     error: msgspec.Raw = NOTHING
-    incomplete_details: Details | None = None
+    incomplete_details: IncompleteDetails | None = None
     usage: dict[str, object] | None = None
 
 
 _DECODERS: dict[type[msgspec.Struct], msgspec.json.Decoder[msgspec.Struct]] = {
-    shape: msgspec.json.Decoder(shape) for shape in (Event, Annotation, Part, Action, Item, Response)
+    shape: msgspec.json.Decoder(shape)
+    for shape in (ResponseEvent, SourceAnnotation, OutputPart, SearchAction, Item, ResponseObject)
 }
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
-decode_event = msgspec.json.Decoder(Event).decode
+decode_event = msgspec.json.Decoder(ResponseEvent).decode
 
 
 def read(data: msgspec.Raw | bytes, shape: type[Shape]) -> tuple[Shape, str]:

@@ -18,11 +18,11 @@ from claudeproxyd.translate.names import ToolNames
 from claudeproxyd.translate.openai_responses.records import read_reasoning, read_searches
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Part, Turn
-    from claudeproxyd.translate.openai_responses.models import ModelCapabilities
+    from claudeproxyd.translate.openai_responses.models import ResponsesCapabilities
 
 #: The protocol has no member for it, and models take the text of an error for what was asked for.
 ERROR_PREFIX = "[The tool failed]"
@@ -35,8 +35,12 @@ _PDF = "document.pdf"
 class ItemWriter:
     """Writes the items of one request. Raises :class:`Unsupported` for media that OpenAI does not take."""
 
-    def __init__(self, capabilities: ModelCapabilities, names: ToolNames, *, searches: bool) -> None:
-        """*searches*: the model may search the web, and so knows what its earlier searches are."""
+    def __init__(
+        self, capabilities: ResponsesCapabilities, names: ToolNames, *, searches: bool, places: Collection[str] = ()
+    ) -> None:
+        """*searches*: the model may search the web, and so knows what its earlier searches are. *places*: hosts that
+        the server may be sent to, beside public ones."""
+        self._places = places
         self.call_ids: set[str] = set()
         """Of all calls, as the client has them."""
         self._capabilities = capabilities
@@ -65,7 +69,7 @@ class ItemWriter:
             elif isinstance(part, Text):
                 content.append(_input_text(part.text))
             elif isinstance(part, Media):
-                content += _media(part)
+                content += self._media(part)
             if not number % STEP:
                 yield
         if content:
@@ -140,7 +144,7 @@ class ItemWriter:
             if isinstance(part, Text):
                 content.append(_input_text(part.text))
             else:
-                content += _media(part)
+                content += self._media(part)
         texts = [part["text"] for part in content if part["type"] == "input_text"]
         return {
             "type": "function_call_output",
@@ -149,23 +153,22 @@ class ItemWriter:
             "output": "\n".join(map(str, texts)) if len(texts) == len(content) else content,
         }
 
+    def _media(self, media: Media) -> list[dict[str, object]]:
+        if media.url:
+            if (why := objection(media.url, self._places)) is not None:
+                raise Unsupported(refusal(why))
+            data = media.url
+        elif media.media_type in _TYPES[media.kind]:
+            data = f"data:{media.media_type};base64,{media.data}"
+        else:
+            raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media.media_type:.100}"))
+        if media.kind == "image":
+            return [{"type": "input_image", "image_url": data, "detail": "auto"}]
+        titled = [_input_text(f"Title: {media.title}")] if media.title else []
+        if media.url:
+            return [*titled, {"type": "input_file", "file_url": data}]
+        return [*titled, {"type": "input_file", "filename": _PDF, "file_data": data}]
+
 
 def _input_text(text: str) -> dict[str, object]:
     return {"type": "input_text", "text": text}
-
-
-def _media(media: Media) -> list[dict[str, object]]:
-    if media.url:
-        if (why := objection(media.url)) is not None:
-            raise Unsupported(refusal(why))
-        data = media.url
-    elif media.media_type in _TYPES[media.kind]:
-        data = f"data:{media.media_type};base64,{media.data}"
-    else:
-        raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media.media_type:.100}"))
-    if media.kind == "image":
-        return [{"type": "input_image", "image_url": data, "detail": "auto"}]
-    titled = [_input_text(f"Title: {media.title}")] if media.title else []
-    if media.url:
-        return [*titled, {"type": "input_file", "file_url": data}]
-    return [*titled, {"type": "input_file", "filename": _PDF, "file_data": data}]

@@ -15,7 +15,7 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCapabilities:
+class ResponsesCapabilities:
     """The features and limits of one model. The defaults are those of an unknown one."""
 
     efforts: tuple[str, ...] = ()
@@ -34,8 +34,8 @@ class ModelCapabilities:
     """It wants to be told which of its messages were the last word, and which were said on the way."""
 
 
-_CHAT = ModelCapabilities(max_output_tokens=16_384, web_search=True)
-_REASONING = ModelCapabilities(
+_CHAT = ResponsesCapabilities(max_output_tokens=16_384, web_search=True)
+_REASONING = ResponsesCapabilities(
     efforts=("low", "medium", "high"),
     sealed=True,
     summarized=True,
@@ -52,8 +52,8 @@ _PRO = replace(_FIVE, efforts=("medium", "high", "xhigh"))
 _LATEST = replace(_FIVE, efforts=("none", "low", "medium", "high", "xhigh", "max"), phases=True)
 
 #: The first glob that fits holds.
-_CAPABILITIES: tuple[tuple[str, ModelCapabilities], ...] = (
-    ("gpt-oss*", ModelCapabilities(efforts=("low", "medium", "high"), open_reasoning=True)),
+_CAPABILITIES: tuple[tuple[str, ResponsesCapabilities], ...] = (
+    ("gpt-oss*", ResponsesCapabilities(efforts=("low", "medium", "high"), open_reasoning=True)),
     ("gpt-5*-chat*", _CHAT),
     ("chatgpt-*", _CHAT),
     ("gpt-5-pro*", replace(_FIVE, efforts=("high",), max_output_tokens=272_000)),
@@ -78,15 +78,15 @@ _CAPABILITIES: tuple[tuple[str, ModelCapabilities], ...] = (
     ("gpt-4.1-nano*", replace(_CHAT, max_output_tokens=32_768, web_search=False)),
     ("gpt-4.1*", replace(_CHAT, max_output_tokens=32_768)),
     ("gpt-4o*", _CHAT),
-    ("gpt-4-turbo*", ModelCapabilities(max_output_tokens=4_096)),
-    ("gpt-4", ModelCapabilities(max_output_tokens=8_192)),
-    ("gpt-3.5*", ModelCapabilities(max_output_tokens=4_096)),
+    ("gpt-4-turbo*", ResponsesCapabilities(max_output_tokens=4_096)),
+    ("gpt-4", ResponsesCapabilities(max_output_tokens=8_192)),
+    ("gpt-3.5*", ResponsesCapabilities(max_output_tokens=4_096)),
 )
-_UNKNOWN = ModelCapabilities()
+_UNKNOWN = ResponsesCapabilities()
 
 
 @lru_cache(maxsize=256)
-def capabilities_of(model: str) -> ModelCapabilities:
+def capabilities_of(model: str) -> ResponsesCapabilities:
     """Return the capabilities by an upstream's model name, which may have a path in front (``openai/gpt-5``), and those
     of a fine-tuned model's base (``ft:gpt-4.1:…``)."""
     name = model.removeprefix("ft:").rpartition("/")[2]

@@ -14,7 +14,7 @@ from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.block import is_object
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.reader import MalformedAnswer
-from claudeproxyd.translate.openai_responses.events import Part, arguments_of, read
+from claudeproxyd.translate.openai_responses.events import OutputPart, arguments_of, read
 from claudeproxyd.translate.openai_responses.records import SIGNATURES, SealedReasoning, encode_reasoning
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from claudeproxyd.messages.blocks import BlockMachine
     from claudeproxyd.translate.openai_responses.events import Item
     from claudeproxyd.translate.openai_responses.requests import ResponsesRequest
-    from claudeproxyd.translate.openai_responses.sources import Sources
+    from claudeproxyd.translate.openai_responses.sources import WebSources
 
 #: Bytes of what waits for other items to be whole.
 MAX_WAITING = 8_388_608
@@ -31,10 +31,10 @@ MAX_WAITING = 8_388_608
 _BETWEEN = "\n\n"
 
 
-class Answer:
+class AnswerItems:
     """What the items of one answer share."""
 
-    def __init__(self, machine: BlockMachine, request: ResponsesRequest, sources: Sources) -> None:
+    def __init__(self, machine: BlockMachine, request: ResponsesRequest, sources: WebSources) -> None:
         self.machine = machine
         self.names = request.names
         self.call_ids = request.call_ids
@@ -52,14 +52,14 @@ class Answer:
         """Keep the first thing that was out of order."""
         self.anomaly = self.anomaly or anomaly
 
-    def parts(self, raws: list[msgspec.Raw] | None) -> list[Part]:
+    def parts(self, raws: list[msgspec.Raw] | None) -> list[OutputPart]:
         """Return the parts of an item's member; one that is no object is empty."""
         found = []
         for raw in raws or ():
             try:
-                part, odd = read(raw, Part)
+                part, odd = read(raw, OutputPart)
             except UNREADABLE:
-                part, odd = Part(), "a part that is no object"
+                part, odd = OutputPart(), "a part that is no object"
             if odd:
                 self.note(odd)
             found.append(part)
@@ -71,7 +71,7 @@ class OutputItem(ABC):
 
     kind: str
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: AnswerItems) -> None:
         self.answer = answer
         self.whole = False
         """Nothing more comes for it."""
@@ -132,7 +132,7 @@ class MessageItem(OutputItem):
 
     kind = "message"
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: AnswerItems) -> None:
         super().__init__(answer)
         self._parts: dict[int, list[str]] = {}
         self._cited: dict[int, int] = {}
@@ -161,7 +161,7 @@ class MessageItem(OutputItem):
         self.answer.refused += delta
         self.add(index, delta)
 
-    def add_part(self, index: int, part: Part) -> None:
+    def add_part(self, index: int, part: OutputPart) -> None:
         """Add what a whole part has more: its words, or those of a refusal, and its sources."""
         if part.type == "refusal":
             before = len("".join(self._parts.get(index, ())))
@@ -207,7 +207,7 @@ class ReasoningItem(OutputItem):
 
     kind = "reasoning"
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: AnswerItems) -> None:
         super().__init__(answer)
         self._parts: dict[int, list[str]] = {}
         self._source = ""
@@ -271,7 +271,7 @@ class CallItem(OutputItem):
 
     kind = "function_call"
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: AnswerItems) -> None:
         super().__init__(answer)
         self.call_id = ""
         self.name = ""
@@ -342,7 +342,7 @@ class SearchItem(OutputItem):
 
     kind = "web_search_call"
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: AnswerItems) -> None:
         super().__init__(answer)
         self._raw: msgspec.Raw | None = None
 
@@ -375,7 +375,7 @@ class OtherItem(OutputItem):
 _KINDS: dict[str, type[OutputItem]] = {kind.kind: kind for kind in (MessageItem, ReasoningItem, CallItem, SearchItem)}
 
 
-def new_item(kind: str, answer: Answer) -> OutputItem:
+def new_item(kind: str, answer: AnswerItems) -> OutputItem:
     """Return an item of that type."""
     return _KINDS.get(kind, OtherItem)(answer)
 

@@ -8,7 +8,7 @@ from claudeproxyd.translate.conversation import Thinking
 from claudeproxyd.translate.openai_responses.models import EFFORTS
 
 if TYPE_CHECKING:
-    from claudeproxyd.translate.openai_responses.models import ModelCapabilities
+    from claudeproxyd.translate.openai_responses.models import ResponsesCapabilities
 
 #: The most tokens that an effort stands for; with more it is the next one.
 _BUDGETS = {"low": 1_024, "medium": 8_192, "high": 24_576}
@@ -30,7 +30,9 @@ def effective_thinking(said: Thinking, warnings: list[str]) -> Thinking:
     return Thinking("disabled")
 
 
-def effort_for(wanted: Thinking, capabilities: ModelCapabilities, *, searches: bool, warnings: list[str]) -> str | None:
+def effort_for(
+    wanted: Thinking, capabilities: ResponsesCapabilities, *, searches: bool, warnings: list[str]
+) -> str | None:
     """Return ``reasoning.effort``; None where nothing is to be said.
 
     *searches*: the model may search the web, which it refuses to with the effort ``minimal``.

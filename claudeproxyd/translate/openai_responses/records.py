@@ -11,7 +11,7 @@ import msgspec
 from claudeproxyd.json_guards import UNREADABLE
 
 #: Whose minted signatures these are. Chat completions have another form of reasoning, and so another word.
-SIGNATURES = "openai-responses"
+SIGNATURES = "responses"
 #: Bytes of one search's record; clients send them again with every request.
 MAX_RECORD_BYTES = 256 * 1024
 

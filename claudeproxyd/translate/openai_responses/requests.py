@@ -19,11 +19,11 @@ from claudeproxyd.translate.openai_responses.reasoning import effective_thinking
 from claudeproxyd.translate.prepared import TranslatedRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Sequence, Set
 
     from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Conversation, Tool, WebSearch
-    from claudeproxyd.translate.openai_responses.models import ModelCapabilities
+    from claudeproxyd.translate.openai_responses.models import ResponsesCapabilities
 
 #: OpenAI refuses a smaller ``max_output_tokens``; clients probe with 1.
 LEAST_OUTPUT_TOKENS = 16
@@ -36,7 +36,7 @@ _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ResponsesTerms:
     """The options of a translation: the model, its limit, and what the operator has set."""
 
     model: str
@@ -49,6 +49,8 @@ class Terms:
     """``reasoning.summary``; '': none is asked for."""
     like: str = ""
     """The model that it is, where its name does not say so."""
+    url_sources: Sequence[str] = ()
+    """Hosts that clients may name, beside public ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ class ResponsesRequest(TranslatedRequest):
         return _encode({name: members[name] for name in _COUNTED if name in members})
 
 
-def translate(conversation: Conversation, terms: Terms) -> ResponsesRequest:
+def translate(conversation: Conversation, terms: ResponsesTerms) -> ResponsesRequest:
     """Return the request that says *conversation* to OpenAI. Raises :class:`Unsupported` for what it cannot be told.
 
     A conversation without ``max_tokens``, which is to be counted only, may end in a prefill.
@@ -82,7 +84,7 @@ def translate(conversation: Conversation, terms: Terms) -> ResponsesRequest:
     return at_once(translation(conversation, terms))
 
 
-def translation(conversation: Conversation, terms: Terms) -> Steps[ResponsesRequest]:
+def translation(conversation: Conversation, terms: ResponsesTerms) -> Steps[ResponsesRequest]:
     """:func:`translate` in steps; the longest is the encoding."""
     if conversation.is_prefilled and conversation.max_tokens is not None:
         raise Unsupported("This model does not support assistant message prefill")
@@ -90,7 +92,7 @@ def translation(conversation: Conversation, terms: Terms) -> Steps[ResponsesRequ
     warnings = list(conversation.warnings)
     names = ToolNames(64)
     searches = conversation.web_search is not None
-    writer = ItemWriter(capabilities, names, searches=searches)
+    writer = ItemWriter(capabilities, names, searches=searches, places=terms.url_sources)
     body: dict[str, object] = {"model": terms.model}
     if conversation.system:
         body["instructions"] = "\n\n".join(conversation.system)
@@ -119,7 +121,7 @@ def translation(conversation: Conversation, terms: Terms) -> Steps[ResponsesRequ
 def _add_tools(
     body: dict[str, object],
     conversation: Conversation,
-    capabilities: ModelCapabilities,
+    capabilities: ResponsesCapabilities,
     names: ToolNames,
     warnings: list[str],
 ) -> Steps[None]:
@@ -175,8 +177,8 @@ def _web_search(search: WebSearch, warnings: list[str]) -> dict[str, object]:
 def _add_wishes(
     body: dict[str, object],
     conversation: Conversation,
-    capabilities: ModelCapabilities,
-    terms: Terms,
+    capabilities: ResponsesCapabilities,
+    terms: ResponsesTerms,
     warnings: list[str],
 ) -> None:
     """The reasoning, the limits, the sampling, the schema, and who asks."""

@@ -12,7 +12,7 @@ import msgspec
 
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.ids import mint_signature
-from claudeproxyd.translate.openai_responses.events import Action, Annotation, Item, read
+from claudeproxyd.translate.openai_responses.events import Item, SearchAction, SourceAnnotation, read
 from claudeproxyd.translate.openai_responses.records import SIGNATURES, search_record
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _NOTHING = mint_signature(SIGNATURES, b"")
 """In place of what Anthropic encrypts: only Anthropic could read it."""
 
 
-class Sources:
+class WebSources:
     """Where one answer comes from."""
 
     def __init__(self, searches: bool) -> None:
@@ -42,7 +42,7 @@ class Sources:
     def citation(self, annotation: msgspec.Raw, text: str) -> dict[str, object] | None:
         """Return a source of *text* in Claude's form; None of one that is no page."""
         try:
-            said, _ = read(annotation, Annotation)
+            said, _ = read(annotation, SourceAnnotation)
         except UNREADABLE:
             return None
         if said.type != "url_citation" or not said.url or self._room <= 0:
@@ -64,9 +64,9 @@ class Sources:
             return
         item, _ = read(raw, Item)
         try:
-            action, _ = read(item.action, Action)
+            action, _ = read(item.action, SearchAction)
         except UNREADABLE:
-            action = Action()
+            action = SearchAction()
         record = search_record(raw)
         id = machine.web_search(_query(action), mint_signature(SIGNATURES, record) if record else "")
         if action.sources is None:
@@ -85,7 +85,7 @@ class Sources:
         self._untold.clear()
 
 
-def _query(action: Action) -> str:
+def _query(action: SearchAction) -> str:
     """Return what was searched for; of a page that was opened its address."""
     if action.type == "find_in_page" and action.pattern:
         return f"{action.pattern} in {action.url}"
