@@ -221,49 +221,57 @@ class ResponsesReader:
             self._note(odd)
             self.request_id = response.id or ""
 
+    def _part_added(self, event: ResponseEvent) -> None:
+        if event.content_index is None:
+            self._item(event, MessageItem).next_part()
+
+    def _summary_added(self, event: ResponseEvent) -> None:
+        if event.summary_index is None:
+            self._item(event, ReasoningItem).next_part()
+
     def _text(self, event: ResponseEvent) -> None:
         if event.delta:
-            self._item(event, MessageItem).add(event.content_index or 0, event.delta)
+            self._item(event, MessageItem).add(event.content_index, event.delta)
 
     def _text_done(self, event: ResponseEvent) -> None:
         if event.text:
-            self._item(event, MessageItem).add_whole(event.content_index or 0, event.text)
+            self._item(event, MessageItem).add_whole(event.content_index, event.text)
 
     def _refusal(self, event: ResponseEvent) -> None:
         if event.delta:
-            self._item(event, MessageItem).refuse(event.content_index or 0, event.delta)
+            self._item(event, MessageItem).refuse(event.content_index, event.delta)
 
     def _refusal_done(self, event: ResponseEvent) -> None:
         if event.refusal:
             part = OutputPart("refusal", refusal=event.refusal)
-            self._item(event, MessageItem).add_part(event.content_index or 0, part)
+            self._item(event, MessageItem).add_part(event.content_index, part)
 
     def _part_done(self, event: ResponseEvent) -> None:
         (part,) = self._answer.parts([event.part])
         if part.type == "reasoning_text":
-            self._item(event, ReasoningItem).add_whole("content", event.content_index or 0, part.text or "")
+            self._item(event, ReasoningItem).add_whole("content", event.content_index, part.text or "")
         elif part.type:
-            self._item(event, MessageItem).add_part(event.content_index or 0, part)
+            self._item(event, MessageItem).add_part(event.content_index, part)
 
     def _cited(self, event: ResponseEvent) -> None:
         if is_there(event.annotation):
-            self._item(event, MessageItem).cite(event.content_index or 0, event.annotation)
+            self._item(event, MessageItem).cite(event.content_index, event.annotation)
 
     def _summary(self, event: ResponseEvent) -> None:
         if event.delta:
-            self._item(event, ReasoningItem).add("summary", event.summary_index or 0, event.delta)
+            self._item(event, ReasoningItem).add("summary", event.summary_index, event.delta)
 
     def _summary_done(self, event: ResponseEvent) -> None:
         if event.text:
-            self._item(event, ReasoningItem).add_whole("summary", event.summary_index or 0, event.text)
+            self._item(event, ReasoningItem).add_whole("summary", event.summary_index, event.text)
 
     def _reasoned(self, event: ResponseEvent) -> None:
         if event.delta:
-            self._item(event, ReasoningItem).add("content", event.content_index or 0, event.delta)
+            self._item(event, ReasoningItem).add("content", event.content_index, event.delta)
 
     def _reasoned_done(self, event: ResponseEvent) -> None:
         if event.text:
-            self._item(event, ReasoningItem).add_whole("content", event.content_index or 0, event.text)
+            self._item(event, ReasoningItem).add_whole("content", event.content_index, event.text)
 
     def _arguments(self, event: ResponseEvent) -> None:
         if event.delta:
@@ -280,17 +288,17 @@ class ResponsesReader:
         item, _ = self._read_item(event.item)
         if item is None:
             return
-        known = self._find(event, item.type) or self._find_by_ids(item)
+        known = self._find(event, item.type, item)
         made = known if self._fits(known, item) else self._new(item.type, event.output_index)
         self._remember(made, item)
         if isinstance(made, CallItem):
-            made.know(item.call_id or item.id, item.name)
+            made.know(item.call_id, item.name)
 
     def _done(self, event: ResponseEvent) -> None:
         item, raw = self._read_item(event.item)
         if item is None:
             return
-        known = self._find(event, item.type) or self._find_by_ids(item)
+        known = self._find(event, item.type, item)
         if known is not None and known.whole and self._is_known(known, item):
             return
         made = known if self._fits(known, item) else self._new(item.type, event.output_index)
@@ -344,11 +352,13 @@ class ResponsesReader:
             if id:
                 self._by_id[id] = made
 
-    def _find(self, event: ResponseEvent, kind: str) -> OutputItem | None:
-        """Return the item that *event* belongs to, which is of that *kind*."""
+    def _find(self, event: ResponseEvent, kind: str, item: Item | None = None) -> OutputItem | None:
+        """Return the item that *event* belongs to, which is of that *kind*. *item*: as the event tells it."""
         found = self._by_index.get(event.output_index) if event.output_index is not None else None
         if found is None and event.item_id is not None:
             found = self._by_id.get(event.item_id)
+        if found is None and item is not None:
+            found = self._find_by_ids(item)
         if found is None and event.output_index is None:
             found = next((each for each in reversed(self._items.all) if each.kind == kind and not each.whole), None)
         return found if found is not None and found.kind == kind else None
@@ -451,7 +461,9 @@ _HANDLERS: Mapping[str, Callable[[ResponsesReader, ResponseEvent], bytes | None]
     "response.in_progress": ResponsesReader._began,
     "response.output_item.added": ResponsesReader._added,
     "response.output_item.done": ResponsesReader._done,
+    "response.content_part.added": ResponsesReader._part_added,
     "response.content_part.done": ResponsesReader._part_done,
+    "response.reasoning_summary_part.added": ResponsesReader._summary_added,
     "response.output_text.delta": ResponsesReader._text,
     "response.output_text.done": ResponsesReader._text_done,
     "response.output_text.annotation.added": ResponsesReader._cited,

@@ -73,6 +73,8 @@ class OutputItem(ABC):
 
     def __init__(self, answer: AnswerItems) -> None:
         self.answer = answer
+        self._part = -1
+        """The part that is open, of a server that does not number them."""
         self.whole = False
         """Nothing more comes for it."""
         self._live = False
@@ -90,6 +92,14 @@ class OutputItem(ABC):
     @abstractmethod
     def show(self, text: str) -> None:
         """Put a piece into the message; the item is live."""
+
+    def next_part(self) -> None:
+        """Begin another part that has no number."""
+        self._part += 1
+
+    def index(self, told: int | None) -> int:
+        """Return the number of the part that an event is about."""
+        return max(0, self._part) if told is None else told
 
     def begin(self) -> None:  # noqa: B027  # most have nothing to begin
         """Begin in the message, as far as that shows."""
@@ -139,8 +149,9 @@ class MessageItem(OutputItem):
         """How many sources of each part are known."""
         self._citations: list[dict[str, object]] = []
 
-    def add(self, index: int, delta: str) -> None:
+    def add(self, index: int | None, delta: str) -> None:
         """Add a piece of a part."""
+        index = self.index(index)
         part = self._parts.get(index)
         if part is None:
             self._parts[index] = [delta]
@@ -151,18 +162,20 @@ class MessageItem(OutputItem):
         else:
             self.say(delta)
 
-    def add_whole(self, index: int, text: str) -> None:
+    def add_whole(self, index: int | None, text: str) -> None:
         """Add what a whole part has more."""
+        index = self.index(index)
         if text and (rest := self.rest(self._parts.setdefault(index, []), text)):
             self.say(rest)
 
-    def refuse(self, index: int, delta: str) -> None:
+    def refuse(self, index: int | None, delta: str) -> None:
         """Add a piece of a refusal."""
         self.answer.refused += delta
         self.add(index, delta)
 
-    def add_part(self, index: int, part: OutputPart) -> None:
+    def add_part(self, index: int | None, part: OutputPart) -> None:
         """Add what a whole part has more: its words, or those of a refusal, and its sources."""
+        index = self.index(index)
         if part.type == "refusal":
             before = len("".join(self._parts.get(index, ())))
             words = part.refusal or part.text or ""
@@ -174,8 +187,9 @@ class MessageItem(OutputItem):
         for annotation in (part.annotations or ())[told:]:
             self.cite(index, annotation)
 
-    def cite(self, index: int, annotation: msgspec.Raw) -> None:
+    def cite(self, index: int | None, annotation: msgspec.Raw) -> None:
         """Add a source of what was said."""
+        index = self.index(index)
         self._cited[index] = self._cited.get(index, 0) + 1
         citation = self.answer.sources.citation(annotation, "".join(self._parts.get(index, ())))
         if citation is not None:
@@ -217,19 +231,19 @@ class ReasoningItem(OutputItem):
         self._id = ""
         self._sealed = ""
 
-    def add(self, source: str, index: int, delta: str) -> None:
+    def add(self, source: str, index: int | None, delta: str) -> None:
         """Add a piece of a part of ``summary`` or ``content``."""
         if not delta or source != (self._source or source):
             return
-        self._source = source
+        index, self._source = self.index(index), source
         self._parts.setdefault(index, []).append(delta)
         self._say(index, delta)
 
-    def add_whole(self, source: str, index: int, text: str) -> None:
+    def add_whole(self, source: str, index: int | None, text: str) -> None:
         """Add what a whole part has more."""
         if not text or source != (self._source or source):
             return
-        self._source = source
+        index, self._source = self.index(index), source
         self._say(index, self.rest(self._parts.setdefault(index, []), text))
 
     def _say(self, index: int, text: str) -> None:
@@ -304,7 +318,7 @@ class CallItem(OutputItem):
 
     def complete(self, item: Item, raw: msgspec.Raw) -> None:
         """See the base."""
-        self.know(item.call_id or item.id, item.name)
+        self.know(item.call_id or item.id, item.name)  # some have but one of the two
         if arguments := arguments_of(item):
             self.add_whole(arguments)
 
@@ -314,8 +328,12 @@ class CallItem(OutputItem):
         return not self._had
 
     def begin(self) -> None:
-        """See the base: as soon as there is a name."""
-        if not self.name or self._shown:
+        """See the base: as soon as it is known what is called, and by which id."""
+        if self.name and self.call_id:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._shown:
             return
         answer = self.answer
         id = None if self.call_id in answer.call_ids else self.call_id or None  # some count anew in every answer
@@ -332,8 +350,9 @@ class CallItem(OutputItem):
 
     def end(self) -> None:
         """See the base."""
-        if not self._shown:
+        if not self.name:
             raise MalformedAnswer("a function call without a name")
+        self._begin()
         self.answer.machine.tool_end(self._shown)
 
 
