@@ -307,4 +307,5 @@ def _never_whole(_: object, seconds: float) -> NoReturn:
 
 
 def _request_id(response: Response) -> str:
-    return value_of(response.headers, b"request-id").decode("latin-1")
+    headers = response.headers
+    return (value_of(headers, b"request-id") or value_of(headers, b"x-request-id")).decode("latin-1")

@@ -1,0 +1,442 @@
+"""Answers of chat completions as Claude messages, streamed and whole."""
+
+from __future__ import annotations
+
+from codecs import BOM_UTF8
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Raw
+from zope.interface import implementer
+
+from claudeproxyd.framing.elements import ElementSplitter
+from claudeproxyd.framing.sse import FrameSplitter
+from claudeproxyd.interfaces import IStreamReader
+from claudeproxyd.json_guards import UNREADABLE, as_string
+from claudeproxyd.messages.block import BlockError
+from claudeproxyd.messages.frame import read_frame
+from claudeproxyd.messages.ids import mint_signature
+from claudeproxyd.messages.reader import ErrorAnswer, MalformedAnswer, ModelFault
+from claudeproxyd.outcomes.types import Family
+from claudeproxyd.translate.openai_chat.calls import Calls
+from claudeproxyd.translate.openai_chat.carried import Carried, encode
+from claudeproxyd.translate.openai_chat.chunks import (
+    ContentPart,
+    count_in,
+    decode,
+    decode_base,
+    decode_detail,
+    is_there,
+)
+from claudeproxyd.translate.openai_chat.finish import FAILURES, REFUSALS, STOPS, refusal
+from claudeproxyd.translate.openai_chat.loose import read_loosely
+
+if TYPE_CHECKING:
+    from claudeproxyd.messages.batch import Batch
+    from claudeproxyd.messages.blocks import BlockMachine
+    from claudeproxyd.messages.usage import Usage
+    from claudeproxyd.translate.openai_chat.chunks import Chunk, ChunkChoice, Delta, TokenCounts
+    from claudeproxyd.translate.openai_chat.requests import ChatRequest
+    from claudeproxyd.translate.signatures import Signatures
+
+FAMILY = Family.OPENAI
+
+#: Characters of reasoning that are kept, to go back; no model's reasoning is as long.
+MAX_REASONING_CHARS = 1024 * 1024
+
+_decode = msgspec.json.Decoder().decode
+_DONE = b"[DONE]"
+_IMAGE = "[Here the model gave an image, which an answer of this API cannot hold]"
+
+
+class NoChunk(MalformedAnswer):
+    """Bytes that are no chunk."""
+
+
+@implementer(IStreamReader)
+class ChatReader:
+    """Reads one answer: server-sent events, or one object where a server does not stream; the first byte tells.
+
+    A ``finish_reason`` says how the answer ends; that it has ended, ``[DONE]`` does, or the chunk of usage that comes
+    behind the reason, or the body's end: connections may stay open after the one, and the others may not come. Without
+    a reason it is cut.
+    """
+
+    def __init__(
+        self,
+        machine: BlockMachine,
+        request: ChatRequest,
+        memory: Signatures,
+        max_event_bytes: int,
+        *,
+        last: bool = False,
+    ) -> None:
+        """*machine*, of the family :data:`FAMILY`, makes the message. *memory* keeps reasoning by the calls behind it.
+
+        *last*: the request will not be repeated, so that an answer without content is better than none.
+        """
+        self.anomaly = ""
+        self.request_id = ""
+        self._machine = machine
+        self._calls = Calls(machine, request.names, request.calls)
+        self._dialect = request.dialect
+        self._thinks = request.thinks
+        self._shows = request.thinks and request.shows
+        self._stops = request.stop_sequences
+        self._memory = memory
+        self._limit = max_event_bytes
+        self._last = last
+        self.content = False
+        """The client may have some of the answer."""
+        self._splitter: FrameSplitter | ElementSplitter | None = None
+        self._keeps = request.dialect.reasoning_back != "none"
+        self._reasoning: list[str] = []
+        self._reasoning_room = MAX_REASONING_CHARS
+        self._details: list[dict[str, object]] = []
+        self._form = ""
+        """The member in which the reasoning came."""
+        self._reasons = False
+        """The last that came was reasoning."""
+        self._unremembered = ""
+        """Reasoning that is to be remembered by the call behind it."""
+        self._answered = False
+        """There is text or a call: more than thoughts."""
+        self._refusal = ""
+        self._reason = ""
+        """``finish_reason``, once there is one."""
+        self._over = False
+        """The message is finished; nothing more is read."""
+
+    @property
+    def usage(self) -> Usage:
+        """As upstream counted; estimated where the answer was cut before it did."""
+        if self._machine.stop_reason is None:
+            self._machine.estimate_usage()
+        return self._machine.usage
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Claude's, at the end."""
+        return self._machine.stop_reason
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of a frame whose end has not come."""
+        return self._splitter.unfinished if self._splitter is not None else 0
+
+    def feed(self, data: bytes) -> Batch:
+        """See :meth:`~claudeproxyd.interfaces.IStreamReader.feed`."""
+        splitter = self._splitter
+        if splitter is None:
+            data = data.lstrip()
+            if not data:
+                return self._batch(None)
+            if data.startswith(b"<"):
+                raise MalformedAnswer("a page in the place of an answer")
+            of_json = data.startswith((b"{", b"["))
+            splitter = self._splitter = (ElementSplitter if of_json else FrameSplitter)(self._limit)
+        return self._batch(self.read(splitter.feed(data)))
+
+    def end(self) -> Batch:
+        """See :meth:`~claudeproxyd.interfaces.IStreamReader.end`."""
+        error = None
+        if isinstance(self._splitter, FrameSplitter):
+            try:
+                error = self.read(self._splitter.feed(b"\n\n"))  # its last empty line may be missing
+            except NoChunk:
+                return self._batch(None)  # half of its last frame is: it was cut
+        elif self.unfinished:
+            return self._batch(None)
+        if error is None and self._reason and not self._over:
+            self._finish()
+        return self._batch(error)
+
+    def read(self, frames: Sequence[bytes]) -> bytes | None:
+        """Read frames. Return the error that is among them, behind which nothing is read; or None.
+
+        Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer` and
+        :class:`~claudeproxyd.messages.reader.ModelFault`.
+        """
+        for frame in frames:
+            if self._over:
+                break
+            name = b""
+            if frame.startswith(b"data: ") and b"\n" not in frame:
+                data = frame[6:]
+            elif frame.startswith(b"{"):  # an element, or an error that was put between the events
+                data = frame
+            else:
+                name, data = read_frame(frame)
+            try:
+                chunk = decode(data)
+            except UNREADABLE:
+                data = data.strip()
+                if not data:
+                    continue
+                if data == _DONE:
+                    self._done()
+                    continue
+                chunk = self._read_loosely(data)
+            if (error := self._chunk(chunk, data)) is not None:
+                return error
+            if name == b"error":
+                return data
+        return None
+
+    def _batch(self, error: bytes | None) -> Batch:
+        batch = self._machine.flush()
+        batch.error = error
+        self.content = self.content or batch.content
+        return batch
+
+    def _note(self, anomaly: str) -> None:
+        self.anomaly = self.anomaly or anomaly
+
+    # -- one chunk
+
+    def _read_loosely(self, data: bytes) -> Chunk:
+        try:
+            chunk, anomaly = read_loosely(data)
+        except UNREADABLE as e:
+            raise NoChunk(f"no chat completion: {e}") from None
+        self._note(anomaly)
+        return chunk
+
+    def _chunk(self, chunk: Chunk, data: bytes) -> bytes | None:
+        """Read one chunk. Return the error that has come in its place, or None."""
+        if chunk.object == "error" or _failed(chunk.base_resp):
+            return data
+        if is_there(chunk.error):
+            return b'{"error":%b}' % bytes(chunk.error)
+        if chunk.id:
+            self.request_id = chunk.id
+        if chunk.usage is not None:
+            self._count(chunk.usage)
+        if not chunk.choices:
+            if chunk.usage is not None and self._reason:
+                self._finish()
+            return None
+        try:
+            for choice in chunk.choices:
+                if choice.index and choice.index > 0:
+                    self._note("more than one choice")
+                    continue
+                if is_there(choice.error):
+                    return b'{"error":%b}' % bytes(choice.error)
+                self._choice(choice)
+        except (BlockError, *UNREADABLE) as e:
+            raise MalformedAnswer(str(e)) from None
+        if self._stops and self._machine.stopped:
+            self._finish()
+        return None
+
+    def _choice(self, choice: ChunkChoice) -> None:
+        delta = choice.delta if choice.delta is not None else choice.message
+        if delta is not None:
+            self._delta(delta)
+        if choice.usage is not None:
+            self._count(choice.usage)
+        if choice.finish_reason:
+            if choice.finish_reason in FAILURES:
+                raise MalformedAnswer(f"the answer ended with finish_reason {choice.finish_reason}")
+            self._reason = choice.finish_reason
+            if isinstance(choice.stop_reason, str) and choice.stop_reason in self._stops:
+                self._machine.text(choice.stop_reason)  # it is cut off there: the watch is to meet it all the same
+
+    def _delta(self, delta: Delta) -> None:
+        content = delta.content
+        reasoning = delta.reasoning_content or delta.reasoning
+        if reasoning or delta.reasoning_details:
+            self._form = "reasoning_content" if delta.reasoning_content else "reasoning"
+            self._think(reasoning or "", delta.reasoning_details or ())
+        if isinstance(content, str):
+            if content:
+                self._say(content)
+        elif content is not None:
+            for part in content:
+                self._part(part)
+        if delta.refusal:
+            self._refusal += delta.refusal[:2_000]
+        if delta.images:
+            for _ in delta.images:
+                self._say(_IMAGE)
+        if delta.tool_calls:
+            self._end_reasoning()
+            for piece in delta.tool_calls:
+                self._calls.add(piece)
+            if self._calls:
+                self._answered = True
+                self._remember()
+
+    def _part(self, part: ContentPart) -> None:
+        if part.thinking is not None:
+            self._form = "content"
+            self._think(_text(part.thinking), ())
+        elif part.text is not None:
+            self._say(part.text)
+        elif part.type == "image_url":
+            self._say(_IMAGE)
+        else:
+            self._note("a part of no known kind was left out")
+
+    def _say(self, text: str) -> None:
+        if self._reasons:
+            self._end_reasoning()
+        self._machine.text(text)
+        self._answered = True
+
+    # -- reasoning
+
+    def _think(self, text: str, details: Sequence[Raw]) -> None:
+        if details:
+            text = text or "".join(map(_detail_text, details))
+            if self._dialect.reasoning_back in ("reasoning_details", "as given"):
+                self._form = "reasoning_details"
+                for detail in details:
+                    self._add_detail(_decode(detail))
+        self._reasons = True
+        if not text:
+            return
+        if self._shows:
+            self._machine.thinking(text)
+        if self._keeps and self._reasoning_room > 0:
+            self._reasoning.append(text[: self._reasoning_room])
+            self._reasoning_room -= len(text)
+
+    def _add_detail(self, detail: object) -> None:
+        """Add a detail, or a piece of the last one: pieces of one have the same type and index."""
+        if not isinstance(detail, dict):
+            return
+        last = self._details[-1] if self._details else {}
+        if not last or (last.get("type"), last.get("index")) != (detail.get("type"), detail.get("index")):
+            self._details.append(detail)
+            return
+        for name, value in detail.items():
+            if name in ("text", "summary", "data") and isinstance(value, str):
+                last[name] = as_string(last.get(name)) + value
+            elif value is not None:
+                last[name] = value
+
+    def _end_reasoning(self) -> None:
+        """The reasoning is whole: let the thinking block carry what is to go back of it."""
+        if not self._reasons:
+            return
+        self._reasons = False
+        text = "".join(self._reasoning)
+        if self._keeps and (text or self._details):
+            if self._thinks:
+                shown = "" if self._shows else text
+                details = [Raw(msgspec.json.encode(detail)) for detail in self._details]
+                payload = encode(Carried(self._dialect.maker, self._form, shown, details))
+                self._machine.signature(mint_signature(FAMILY, payload))
+            self._unremembered += text
+        self._reasoning.clear()
+        self._details = []
+
+    def _remember(self) -> None:
+        """Keep the reasoning by its call, for clients that do not bring it back."""
+        if self._unremembered and self._calls.first:
+            self._memory.keep(self._calls.first, self._unremembered)
+            self._unremembered = ""
+
+    # -- the end
+
+    def _count(self, counts: TokenCounts) -> None:
+        """Take over what is counted; figures are of all so far, and what one leaves out is as it was."""
+        usage = self._machine.usage
+        prompt, completion, total = map(count_in, (counts.prompt_tokens, counts.completion_tokens, counts.total_tokens))
+        if not prompt and not completion:
+            return  # nobody has counted
+        details = counts.prompt_tokens_details
+        cached = count_in(details.cached_tokens) if details is not None else None
+        for other in (counts.prompt_cache_hit_tokens, counts.cached_tokens):
+            cached = count_in(other) if cached is None else cached
+        if cached is not None:
+            usage.cache_read = cached
+        written = count_in(details.cache_write_tokens) if details is not None else None
+        if written is not None:
+            usage.cache_write = written
+        if prompt is not None:
+            usage.input = max(0, prompt - (usage.cache_read or 0) - (usage.cache_write or 0))
+        answer = counts.completion_tokens_details
+        reasoning = count_in(answer.reasoning_tokens) if answer is not None else None
+        if reasoning is not None:
+            usage.thinking = reasoning
+        if completion is not None:
+            beside = reasoning and total is not None and total == (prompt or 0) + completion + reasoning  # xAI
+            usage.output = completion + reasoning if beside and reasoning else completion
+            usage.estimated = False
+
+    def _done(self) -> None:
+        if not self._reason:
+            raise MalformedAnswer("[DONE] without a finish_reason")
+        self._finish()
+
+    def _finish(self) -> None:
+        self._over = True
+        try:
+            self._end_reasoning()
+            self._calls.end()
+            self._remember()
+            if self._machine.stopped:
+                self._machine.finish("stop_sequence")
+            elif self._reason in REFUSALS or (self._refusal and not self._answered):
+                self._machine.finish("refusal", refusal(self._refusal))
+            else:
+                self._machine.finish(self._stop_reason())
+        except (BlockError, *UNREADABLE) as e:
+            raise MalformedAnswer(str(e)) from None
+
+    def _stop_reason(self) -> str:
+        known = STOPS.get(self._reason)
+        if known is None:
+            self._note(f"unknown finish_reason {self._reason:.50}")
+        if known not in ("max_tokens", "model_context_window_exceeded") and not (
+            self._answered or self.content or self._last
+        ):
+            raise ModelFault(f"{self._reason:.50} without any content")
+        return known or "end_turn"
+
+
+def _failed(base_resp: Raw) -> bool:
+    if not base_resp:
+        return False
+    try:
+        return decode_base(base_resp).status_code != 0
+    except UNREADABLE:
+        return False
+
+
+def _text(thinking: list[ContentPart] | str) -> str:
+    return thinking if isinstance(thinking, str) else "".join(part.text or "" for part in thinking)
+
+
+def _detail_text(detail: Raw) -> str:
+    try:
+        read = decode_detail(detail)
+    except UNREADABLE:
+        return ""
+    return read.text or read.summary or ""
+
+
+def read_whole(
+    body: bytes, machine: BlockMachine, request: ChatRequest, memory: Signatures, *, last: bool = False
+) -> ChatReader:
+    """Read an answer that was not streamed, or was though nobody asked; then *machine* has the message.
+
+    Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer`, of an error
+    :class:`~claudeproxyd.messages.reader.ErrorAnswer`, and :class:`~claudeproxyd.messages.reader.ModelFault`.
+    """
+    reader = ChatReader(machine, request, memory, len(body) + 2, last=last)
+    body = body.removeprefix(BOM_UTF8).strip()
+    batch = reader.feed(body) if body.startswith((b"data", b"event", b":", b"id:", b"retry", b"<")) else None
+    error = batch.error if batch is not None else reader.read([body])
+    if error is None and not (batch is not None and batch.ended):
+        batch = reader.end()
+        error = batch.error
+    if error is not None:
+        raise ErrorAnswer(error)
+    if batch is None or not batch.ended:
+        raise MalformedAnswer("an answer without an end")
+    return reader
