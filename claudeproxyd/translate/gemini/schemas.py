@@ -9,24 +9,50 @@ drafts before 2020-12 wrote them; and the ``maxItems`` of a request, which toget
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import TypeVar
+
 import msgspec
 
+from claudeproxyd.errors import Unsupported
 from claudeproxyd.translate.gemini.openapi import clean
 from claudeproxyd.translate.references import JSONSchema, inlined, without_all_of
-from claudeproxyd.translate.remembered import remembered
+
+T = TypeVar("T")
+
+#: Schemas remembered, and the longest of them in bytes.
+MAX_REMEMBERED_SCHEMAS = 512
+MAX_REMEMBERED_BYTES = 16 * 1024
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
-@remembered
+def _remembered(make: Callable[[bytes], T]) -> Callable[[msgspec.Raw], T]:
+    """Return *make*, which says :class:`Unsupported` of what it cannot read, and remembers what it made of short
+    schemas."""
+    remembering = lru_cache(MAX_REMEMBERED_SCHEMAS)(make)
+
+    @wraps(make)
+    def made(schema: msgspec.Raw) -> T:
+        raw = bytes(schema)
+        try:
+            return remembering(raw) if len(raw) <= MAX_REMEMBERED_BYTES else make(raw)
+        except (ValueError, RecursionError):
+            raise Unsupported("a schema nests too deeply, or holds a number beyond all bounds") from None
+
+    return made
+
+
+@_remembered
 def parameters(schema: bytes) -> msgspec.Raw | None:
     """Return a function's schema for ``parameters``; None if it takes nothing, and the member is to be left out."""
     made = clean(_decode(schema))
     return msgspec.Raw(_encode(made)) if made else None
 
 
-@remembered
+@_remembered
 def json_schema(schema: bytes) -> msgspec.Raw:
     """Return a schema for ``parametersJsonSchema`` or ``responseJsonSchema``: the very *schema* where nothing is
     amiss."""

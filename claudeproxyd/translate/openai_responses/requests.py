@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,7 @@ from claudeproxyd.errors import Unsupported
 from claudeproxyd.steps import at_once
 from claudeproxyd.translate.field_policy import dropped, not_carried
 from claudeproxyd.translate.names import ToolNames
-from claudeproxyd.translate.openai.schemas import output_schema, parameters
-from claudeproxyd.translate.openai.users import safety_identifier
+from claudeproxyd.translate.openai_chat.schemas import parameters
 from claudeproxyd.translate.openai_responses.items import ItemWriter
 from claudeproxyd.translate.openai_responses.models import capabilities_of
 from claudeproxyd.translate.openai_responses.reasoning import effective_thinking, effort_for, with_room
@@ -211,7 +211,7 @@ def _add_wishes(
     if conversation.top_k is not None:
         warnings.append(dropped("top_k"))
     if conversation.output_schema is not None:
-        schema = output_schema(conversation.output_schema)
+        schema = parameters(conversation.output_schema)
         body["text"] = {"format": {"type": "json_schema", "name": "output", "schema": schema, "strict": False}}
     if conversation.user_id:
-        body["safety_identifier"] = safety_identifier(conversation.user_id)
+        body["safety_identifier"] = hashlib.sha256(conversation.user_id.encode("utf-8", "surrogatepass")).hexdigest()

@@ -11,8 +11,7 @@ from hypothesis import given
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.errors import Unsupported
-from claudeproxyd.translate.gemini.schemas import clean_json_schema, json_schema, parameters
-from claudeproxyd.translate.remembered import MAX_REMEMBERED_BYTES
+from claudeproxyd.translate.gemini.schemas import MAX_REMEMBERED_BYTES, clean_json_schema, json_schema, parameters
 from tests.integration.support.captures import captured
 from tests.translate.gemini.test_openapi import json_values
 

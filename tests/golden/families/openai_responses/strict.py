@@ -169,9 +169,8 @@ def _check_schema(schema: Any) -> None:
             _check_schema(each)
     if not isinstance(schema, dict):
         return
-    kinds = schema.get("type") if isinstance(schema.get("type"), list) else [schema.get("type")]
-    assert "object" not in (kinds or ()) or "properties" in schema, "an object without properties"
-    assert "array" not in (kinds or ()) or "items" in schema or "prefixItems" in schema, "an array without items"
+    assert schema.get("type") != "object" or {"properties", "$ref", "anyOf"} & schema.keys(), "without properties"
+    assert schema.get("type") != "array" or {"items", "prefixItems", "$ref"} & schema.keys(), "without items"
     for word in ("properties", "$defs"):
         for each in (schema.get(word) or {}).values() if isinstance(schema.get(word), dict) else ():
             _check_schema(each)

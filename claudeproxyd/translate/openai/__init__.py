@@ -1,1 +1,0 @@
-"""What translators for OpenAI's two protocols have in common."""
