@@ -16,7 +16,7 @@ from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.frame import read_frame
 from claudeproxyd.messages.reader import ErrorAnswer, MalformedAnswer
-from claudeproxyd.translate.openai_responses.ending import count, ending_of, error_body, is_known, refusal
+from claudeproxyd.translate.openai_responses.ending import count, ending_of, error_body, is_known, refused
 from claudeproxyd.translate.openai_responses.events import (
     Item,
     OutputPart,
@@ -433,9 +433,8 @@ class ResponsesReader:
             machine.finish("stop_sequence")
             return
         self._sources.tell_rest(machine)
-        machine.finish(
-            *(refusal(f"The model refused: {self._answer.refused}") if self._answer.refused else ending_of(reason))
-        )
+        words = self._answer.refused
+        machine.finish(*(refused(words) if words else ending_of(reason)))
 
 
 def read_whole(body: bytes, machine: BlockMachine, request: ResponsesRequest) -> ResponsesReader:

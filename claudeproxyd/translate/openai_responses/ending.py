@@ -9,13 +9,11 @@ import msgspec
 
 from claudeproxyd.json_guards import UNREADABLE, as_object
 from claudeproxyd.messages.usage import tokens_in
+from claudeproxyd.translate.openai_chat.finish import refusal
 from claudeproxyd.translate.openai_responses.events import is_there
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.usage import Usage
-
-#: Characters of an explanation.
-MAX_EXPLANATION_CHARS = 2_000
 
 #: Arguments of :meth:`~claudeproxyd.messages.blocks.BlockMachine.finish`.
 Ending = tuple[str, Mapping[str, object] | None]
@@ -31,7 +29,7 @@ def ending_of(reason: str | None) -> Ending:
     if reason is None:
         return "end_turn", None
     if reason == "content_filter":
-        return refusal("The model's provider stopped the answer: a content filter stopped it")
+        return refused("")
     return _INCOMPLETE.get(reason, "max_tokens"), None
 
 
@@ -40,9 +38,9 @@ def is_known(reason: str) -> bool:
     return reason == "content_filter" or reason in _INCOMPLETE
 
 
-def refusal(explanation: str) -> Ending:
-    """Return how a message ends that the provider, or the model itself, refused."""
-    return "refusal", {"type": "refusal", "category": None, "explanation": explanation[:MAX_EXPLANATION_CHARS]}
+def refused(words: str) -> Ending:
+    """Return how a message ends that the model refused in its own *words*, or that a filter stopped ('')."""
+    return "refusal", refusal(words)
 
 
 def error_body(error: msgspec.Raw, code: str | None, message: str | None) -> bytes:
