@@ -68,7 +68,7 @@ class ChatExecutor(TranslatingExecutor[ChatRequest]):
         self._server = own.dialect or server_of((urlsplit(section.base_url).hostname or "").lower())
         self._memory = Signatures(services.now, count=MAX_REMEMBERED, size=MAX_REMEMBERED_BYTES)
         self._query = f"?api-version={quote(own.api_version, safe='')}".encode() if own.api_version else b""
-        self._has_deployments = bool(own.api_version) and not self.origin.base_path.endswith(b"/v1")
+        self._has_deployments = bool(own.api_version) and not section.base_url.endswith("/v1")
 
     # -- IExecutor
 

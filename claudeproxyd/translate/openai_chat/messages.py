@@ -7,6 +7,8 @@ alone: from the thinking block that carries it, or else, for a call, from memory
 
 from __future__ import annotations
 
+import re
+from hashlib import blake2s
 from typing import TYPE_CHECKING
 
 from claudeproxyd.errors import Unsupported
@@ -37,8 +39,9 @@ NOT_KEPT = "(not kept)"
 
 _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 _A = {"image": "an image", "document": "a document"}
-#: Characters of a call's id.
+#: Characters of a call's id; Mistral has another form.
 _MAX_ID = 40
+_NINE = re.compile(r"[A-Za-z0-9]{9}", re.ASCII)
 
 
 class MessageWriter:
@@ -60,7 +63,7 @@ class MessageWriter:
         self._lookup = lookup
         self._demands = thinks and dialect.reasoning_demanded
         self._places = places
-        self._fitting = ToolNames(9, "A-Za-z0-9") if dialect.ids == "nine" else ToolNames(_MAX_ID)
+        self._fitting = ToolNames(_MAX_ID)
         self._ids: dict[str, str] = {}
         """The server's, by the client's."""
         self._last_said: Sequence[Part] = ()
@@ -123,7 +126,7 @@ class MessageWriter:
             if isinstance(part, Text):
                 content.append({"type": "text", "text": part.text})
             elif isinstance(part, Media):
-                if part.title and part.url:
+                if part.title:
                     content.append({"type": "text", "text": f"Title: {part.title}"})
                 content.append(self._media(part))
         return content
@@ -174,8 +177,13 @@ class MessageWriter:
     def _call(self, call: ToolUse) -> Message:
         number = len(self._ids)
         name = self._names.upstream(call.name)
-        kimi = self._dialect.ids == "kimi"
-        id = f"functions.{name}:{number}" if kimi else self._fitting.upstream(call.id)
+        match self._dialect.ids:
+            case "kimi":
+                id = f"functions.{name}:{number}"
+            case "nine":
+                id = call.id if _NINE.fullmatch(call.id) else blake2s(call.id.encode()).hexdigest()[:9]
+            case _:
+                id = self._fitting.upstream(call.id)
         self._ids[call.id] = id
         return {"id": id, "type": "function", "function": {"name": name, "arguments": bytes(call.input).decode()}}
 

@@ -51,9 +51,9 @@ def completed(schema: JSONSchema) -> JSONSchema:
     if "$ref" in made:
         alone = inlined(made)
         made = alone if isinstance(alone, dict) else {}
-    made = _mended_object({**_without_choices(without_all_of(made)), "type": "object"})
-    made.setdefault("properties", {})
-    return made
+    whole = _mended_object({**_without_choices(without_all_of(made)), "type": "object"})
+    whole.setdefault("properties", {})
+    return whole
 
 
 def _without_choices(schema: JSONSchema) -> JSONSchema:

@@ -15,6 +15,7 @@ from claudeproxyd.steps import STEP
 from claudeproxyd.translate.conversation import Media, ProviderBlock, Text, Thought, ToolResult, ToolUse
 from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.names import ToolNames
+from claudeproxyd.translate.openai_chat.messages import FAILED
 from claudeproxyd.translate.openai_responses.records import read_reasoning, read_searches
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Part, Turn
     from claudeproxyd.translate.openai_responses.models import ResponsesCapabilities
-
-#: The protocol has no member for it, and models take the text of an error for what was asked for.
-ERROR_PREFIX = "[The tool failed]"
 
 _A = {"image": "an image", "document": "a document"}
 _TYPES = {"image": ("image/png", "image/jpeg", "image/webp", "image/gif"), "document": ("application/pdf",)}
@@ -139,19 +137,18 @@ class ItemWriter:
         return record
 
     def _result(self, result: ToolResult) -> dict[str, object]:
-        content: list[dict[str, object]] = [_input_text(ERROR_PREFIX)] if result.is_error else []
+        content: list[dict[str, object]] = []
         for part in result.content:
             if isinstance(part, Text):
                 content.append(_input_text(part.text))
             else:
                 content += self._media(part)
-        texts = [part["text"] for part in content if part["type"] == "input_text"]
-        return {
-            "type": "function_call_output",
-            "call_id": self._ids.upstream(result.id),
-            # Not every server knows the other form.
-            "output": "\n".join(map(str, texts)) if len(texts) == len(content) else content,
-        }
+        output: str | list[dict[str, object]] = content
+        if all(part["type"] == "input_text" for part in content):  # not every server knows the other form
+            output = "\n".join(str(part["text"]) for part in content)
+        if result.is_error:  # the protocol has no member for it
+            output = (FAILED + output).rstrip() if isinstance(output, str) else [_input_text(FAILED.rstrip()), *output]
+        return {"type": "function_call_output", "call_id": self._ids.upstream(result.id), "output": output}
 
     def _media(self, media: Media) -> list[dict[str, object]]:
         if media.url:

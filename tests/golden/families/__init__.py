@@ -6,7 +6,12 @@ from collections.abc import Mapping
 
 from tests.golden.families.family import Family
 from tests.golden.families.gemini import Gemini
+from tests.golden.families.openai_chat import OpenAIChat
 from tests.golden.families.openai_responses import OpenAIResponses
 
 #: By the folder that has a family's cases.
-FAMILIES: Mapping[str, Family] = {"gemini": Gemini(), "openai_responses": OpenAIResponses()}
+FAMILIES: Mapping[str, Family] = {
+    "gemini": Gemini(),
+    "openai_chat": OpenAIChat(),
+    "openai_responses": OpenAIResponses(),
+}

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tests.golden.digests import digest
-from tests.golden.families.family import Fact, Json, Name, ordered
+from tests.golden.families.family import Fact, Id, Json, Name, ordered
 
-FAILED = "[The tool failed]"
+FAILED = "The tool failed:"
 _DATA = re.compile(r"data:([^;]+);base64,(.*)", re.DOTALL)
 
 
@@ -48,7 +48,7 @@ def calls(body: Json) -> Iterator[Fact]:
                 yield "call", Name(item["name"]), ordered(json.loads(item["arguments"]))
             case "function_call_output":
                 failed = "\n".join(_said(item["output"])).startswith(FAILED)
-                yield "error" if failed else "output", Name(names[item["call_id"]]), item["call_id"]
+                yield "error" if failed else "output", Name(names[item["call_id"]]), Id(item["call_id"])
             case "reasoning":
                 if thought := _thought(item):
                     yield "thought", thought
