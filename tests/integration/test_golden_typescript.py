@@ -16,7 +16,6 @@ from tests.integration.support.clients import TYPESCRIPT_SDK, need
 from tests.integration.support.process import run
 from tests.integration.support.sdks import PROGRAMS
 
-
 CHECKS = {"gemini": test_gemini.CHECKS, "openai_chat": test_openai_chat.CHECKS}
 
 
