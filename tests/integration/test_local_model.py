@@ -78,3 +78,48 @@ async def test_stops_its_chat_completions(start_daemon: StartDaemon, model: str)
     asked = wire.Message(prompt="Count from one to five.", max_tokens=60, more={"stop_sequences": [" "]})
     answer = await wire.post(daemon.port, asked.encode())
     assert answer.json["stop_reason"] == "stop_sequence", answer.body
+
+
+def by_responses(model: str) -> str:
+    """The same server by its Responses API."""
+    return provider(f"{model}/v1", kind="openai-responses")
+
+
+@pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
+@ensureDeferred
+async def test_each_sdk_talks_to_its_responses(start_daemon: StartDaemon, model: str, sdk: object) -> None:
+    """The same by the server's Responses API, which counts tokens itself."""
+    daemon = await start_daemon(by_responses(model))
+    short = {**sdks.HELLO, "max_tokens": 12}
+    count = {name: value for name, value in short.items() if name != "max_tokens"}
+    calls = [("create", short), ("stream", short), ("count_tokens", count)]
+    created, streamed, counted = await sdks.use(sdk, daemon.url, calls)
+    assert created.get("text"), created
+    assert streamed.get("text"), streamed
+    assert counted.get("input_tokens"), counted
+
+
+@ensureDeferred
+async def test_conversation_by_its_responses(start_daemon: StartDaemon, model: str) -> None:
+    """It takes a conversation with a call, and with a result that failed."""
+    daemon = await start_daemon(by_responses(model))
+    use = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"for": "a"}}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "nothing", "is_error": True}
+    messages = [
+        {"role": "user", "content": "Hello."},
+        {"role": "assistant", "content": [{"type": "text", "text": "Let me look."}, use]},
+        {"role": "user", "content": [result, {"type": "text", "text": "Well?"}]},
+    ]
+    tools = [{"name": "look", "description": "Looks", "input_schema": {"type": "object"}}]
+    more = {"messages": messages, "tools": tools, "tool_choice": {"type": "none"}, "system": "Be brief."}
+    answer = await wire.post(daemon.port, wire.Message(max_tokens=16, more=more).encode())
+    assert (answer.status, answer.json["content"][0]["type"]) == (200, "text"), answer.body
+
+
+@ensureDeferred
+async def test_stops_its_responses(start_daemon: StartDaemon, model: str) -> None:
+    """A stop sequence ends an answer of its own accord."""
+    daemon = await start_daemon(by_responses(model))
+    asked = wire.Message(prompt="Count from one to five.", max_tokens=60, more={"stop_sequences": ["a", "e", "o"]})
+    answer = await wire.post(daemon.port, asked.encode())
+    assert answer.json.get("stop_reason") == "stop_sequence", answer.body
