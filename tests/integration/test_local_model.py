@@ -75,7 +75,7 @@ async def test_too_long_for_its_chat_completions(start_daemon: StartDaemon, mode
 async def test_stops_its_chat_completions(start_daemon: StartDaemon, model: str) -> None:
     """A stop sequence ends an answer of its own accord."""
     daemon = await start_daemon(provider(f"{model}/v1", kind="openai-chat", more='dialect = "llamacpp"'))
-    asked = wire.Message(prompt="Count from one to five.", max_tokens=60, more={"stop_sequences": [" "]})
+    asked = wire.Message(prompt="Count from one to five.", max_tokens=60, more={"stop_sequences": ["e"]})
     answer = await wire.post(daemon.port, asked.encode())
     assert answer.json["stop_reason"] == "stop_sequence", answer.body
 

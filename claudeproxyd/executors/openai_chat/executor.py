@@ -6,8 +6,8 @@ who asks is here: Azure has keys in a header of its own, and may have a path for
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote, urlsplit
 
 from zope.interface import implementer
@@ -72,7 +72,7 @@ class ChatExecutor(TranslatingExecutor[ChatRequest]):
 
     # -- IExecutor
 
-    def prepare(self, request: ApiRequest, route: Route) -> ChatRequest | Coroutine[Any, Any, ChatRequest]:
+    def prepare(self, request: ApiRequest, route: Route) -> ChatRequest | Awaitable[ChatRequest]:
         """Translate the request. Raises Unsupported, of count_tokens always: the daemon estimates."""
         if request.count_tokens:
             raise Unsupported(_NO_COUNT)
@@ -126,7 +126,7 @@ class ChatExecutor(TranslatingExecutor[ChatRequest]):
             return b"api-key: %b\r\n" % key.encode()
         return b"authorization: Bearer %b\r\n" % (secret["bearer_token"] if key is None else key).encode()
 
-    def generate(self, attempt: Attempt, request: ChatRequest, *, streamed: bool) -> Coroutine[Any, Any, Response]:
+    def generate(self, attempt: Attempt, request: ChatRequest, *, streamed: bool) -> Awaitable[Response]:
         """To the one address that there is."""
         return self.send(
             attempt,

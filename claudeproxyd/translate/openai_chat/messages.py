@@ -66,8 +66,8 @@ class MessageWriter:
         self._fitting = ToolNames(_MAX_ID)
         self._ids: dict[str, str] = {}
         """The server's, by the client's."""
-        self._last_said: Sequence[Part] = ()
-        """By the user."""
+        self._last: tuple[Sequence[Message], Sequence[Part]] = (), ()
+        """What the user's last message was made of."""
 
     @property
     def calls(self) -> Collection[str]:
@@ -82,10 +82,10 @@ class MessageWriter:
         said: list[Part] = [Text(text) for text in system] if self._dialect.system == "user" else []
         for number, turn in enumerate(turns):
             if turn.role == "user":
-                said += self._results(turn.parts, messages)
+                shown = self._results(turn.parts, messages)
                 said += [part for part in turn.parts if not isinstance(part, ToolResult)]
-                if said:
-                    self._say(said, messages)
+                if shown or said:
+                    self._say(shown, said, messages)
                 said = []
             elif (message := self._assistant(turn.parts)) is not None:
                 messages.append(message)
@@ -95,40 +95,45 @@ class MessageWriter:
 
     # -- the user
 
-    def _results(self, parts: Sequence[Part], messages: list[Message]) -> list[Part]:
+    def _results(self, parts: Sequence[Part], messages: list[Message]) -> list[Message]:
         """Add the results. Return their images and documents, which follow."""
-        media: list[Part] = []
+        shown: list[Message] = []
         for part in parts:
             if not isinstance(part, ToolResult):
                 break
-            text = "\n".join(each.text for each in part.content if isinstance(each, Text)) or NO_TEXT
-            media += [each for each in part.content if isinstance(each, Media)]
+            told: list[str] = []
+            for each in part.content:
+                if isinstance(each, Text):
+                    told.append(each.text)
+                else:
+                    told += _title(each)
+                    shown.append(self._media(each))
+            text = "\n".join(told) or NO_TEXT
             content = FAILED + text if part.is_error else text
             messages.append({"role": "tool", "tool_call_id": self._ids[part.id], "content": content})
-        return media
+        return shown
 
-    def _say(self, parts: Sequence[Part], messages: list[Message]) -> None:
+    def _say(self, shown: Sequence[Message], said: Sequence[Part], messages: list[Message]) -> None:
+        """Add what the user says; *shown*: images and documents of the results before it."""
         last = messages[-1] if messages else {}
         if last.get("role") == "tool" and not self._dialect.has("user_after_tool"):
             messages.append({"role": "assistant", "content": BRIDGE})
         if last.get("role") == "user":  # nothing was left of a turn in between
             messages.pop()
-            parts = [*self._last_said, *parts]
-        messages.append({"role": "user", "content": self._content(parts)})
-        self._last_said = parts
+            shown, said = [*self._last[0], *shown], [*self._last[1], *said]
+        self._last = shown, said
+        messages.append({"role": "user", "content": self._content(shown, said)})
 
-    def _content(self, parts: Sequence[Part]) -> str | list[Message]:
+    def _content(self, shown: Sequence[Message], said: Sequence[Part]) -> str | list[Message]:
         """Return texts alone as one: not every server takes a list of them."""
-        if not any(isinstance(part, Media) for part in parts):
-            return "\n\n".join(part.text for part in parts if isinstance(part, Text))
-        content: list[Message] = []
-        for part in parts:
+        if not shown and not any(isinstance(part, Media) for part in said):
+            return "\n\n".join(part.text for part in said if isinstance(part, Text))
+        content = list(shown)
+        for part in said:
             if isinstance(part, Text):
-                content.append({"type": "text", "text": part.text})
+                content.append(_text(part.text))
             elif isinstance(part, Media):
-                if part.title:
-                    content.append({"type": "text", "text": f"Title: {part.title}"})
-                content.append(self._media(part))
+                content += [*map(_text, _title(part)), self._media(part)]
         return content
 
     def _media(self, media: Media) -> Message:
@@ -210,8 +215,8 @@ class MessageWriter:
         match member:
             case "content":
                 said = message["content"]
-                thinking = {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
-                message["content"] = [thinking, *([{"type": "text", "text": said}] if said else [])]
+                thinking: Message = {"type": "thinking", "thinking": [_text(text)]}
+                message["content"] = [thinking, *([_text(said)] if isinstance(said, str) else [])]
             case "reasoning_details" if details:
                 message["reasoning_details"] = details
             case "reasoning_details" if dialect.maker == "minimax" and dialect.server != "openrouter":
@@ -220,6 +225,14 @@ class MessageWriter:
                 message["reasoning"] = text
             case _:
                 message[member] = text
+
+
+def _text(text: str) -> Message:
+    return {"type": "text", "text": text}
+
+
+def _title(media: Media) -> list[str]:
+    return [f"Title: {media.title}"] if media.title else []
 
 
 def _file_name(title: str) -> str:

@@ -11,6 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from claudeproxyd.errors import Unsupported
+from claudeproxyd.json_guards import as_array
 from claudeproxyd.translate.references import JSONSchema, inlined, merged, without_all_of
 
 #: Schemas remembered, and the longest of them in bytes.
@@ -59,18 +60,21 @@ def completed(schema: JSONSchema) -> JSONSchema:
 def _without_choices(schema: JSONSchema) -> JSONSchema:
     """Return *schema* with what each of its choices may have, required where all of them do."""
     for keyword in ("anyOf", "oneOf"):
-        choices = [choice for choice in schema.get(keyword) or () if isinstance(choice, dict)]
-        if not choices:
+        if keyword not in schema:
             continue
+        choices = [choice for choice in as_array(schema[keyword]) if isinstance(choice, dict)]
         rest = {name: value for name, value in schema.items() if name != keyword}
-        required = [set(choice.get("required") or ()) for choice in choices]
-        own = rest.get("required") or []
-        made = merged(rest, *({**choice, "required": []} for choice in choices))
-        in_all = [name for name in choices[0].get("required") or () if all(name in each for each in required)]
-        schema = {**made, "required": list(dict.fromkeys([*own, *in_all]))}
+        required = [_required(choice) for choice in choices]
+        in_all = [name for name in required[0] if all(name in each for each in required)] if required else []
+        schema = merged(rest, *({**choice, "required": []} for choice in choices))
+        schema["required"] = list(dict.fromkeys([*_required(rest), *in_all]))
         if not schema["required"]:
             del schema["required"]
     return schema
+
+
+def _required(schema: JSONSchema) -> list[str]:
+    return [name for name in as_array(schema.get("required")) if isinstance(name, str)]
 
 
 def _mended(schema: object) -> object:

@@ -34,7 +34,7 @@ BESIDE = {
     "minimax": {"thinking", "reasoning_split"},
     "openrouter": {"reasoning", "top_k"},
     "qwen": {"enable_thinking", "top_k"},
-    "groq": {"reasoning_format"},
+    "groq": {"reasoning_format", "reasoning_effort"},  # of Qwen's models the word is "default"
     "vllm": {"top_k", "chat_template_kwargs"},
     "llamacpp": {"top_k", "chat_template_kwargs"},
 }
