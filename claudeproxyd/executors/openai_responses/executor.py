@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote, urlsplit
 
@@ -76,7 +76,7 @@ class ResponsesExecutor(TranslatingExecutor[ResponsesRequest]):
         self._counts = own.count_tokens == "auto"
         """The upstream has ``/responses/input_tokens``, as far as is known."""
 
-    def prepare(self, request: ApiRequest, route: Route) -> ResponsesRequest | Coroutine[None, None, ResponsesRequest]:
+    def prepare(self, request: ApiRequest, route: Route) -> ResponsesRequest | Awaitable[ResponsesRequest]:
         """Translate the request. Raises Unsupported, of what is to be counted too where the server cannot."""
         if request.count_tokens and not self._counts:
             raise Unsupported(_NO_COUNT)
