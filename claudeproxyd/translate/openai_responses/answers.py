@@ -76,7 +76,7 @@ class ResponsesReader:
         self._sources = WebSources(request.searches)
         self._answer = AnswerItems(machine, request, self._sources)
         self._items = ItemQueue()
-        self._by_index: dict[int, OutputItem] = {}
+        self._by_index: dict[int | None, OutputItem] = {}
         self._by_id: dict[str, OutputItem] = {}
         self._splitter: FrameSplitter | None = None
         self._whole: bytearray | None = None
@@ -150,14 +150,14 @@ class ResponsesReader:
                 name, data = b"", frame[6:]
             else:
                 name, data = read_frame(frame)
-            if data in _NOTHING:
-                continue
             try:
                 event = decode_event(data)
             except UNREADABLE:
+                if data in _NOTHING:
+                    continue
                 event = self._read_loosely(data)
-            handler = _HANDLERS.get(event.type or name.decode("latin-1"))
             self._progress = True
+            handler = _HANDLERS.get(event.type or name.decode("latin-1"))
             if handler is None:
                 if not event.type and (is_there(event.error) or event.message):
                     return error_body(event.error, event.code, event.message)
@@ -383,8 +383,10 @@ class ResponsesReader:
 
     def _item(self, event: ResponseEvent, kind: type[Kind]) -> Kind:
         """Return the item that a piece belongs to; a new one where nothing told of it."""
-        found = self._find(event, kind.kind) or self._new(kind.kind, event.output_index)
-        assert isinstance(found, kind)
+        found = self._by_index.get(event.output_index)  # nearly always
+        if not isinstance(found, kind):
+            found = self._find(event, kind.kind) or self._new(kind.kind, event.output_index)
+            assert isinstance(found, kind)
         return found
 
     # The end.

@@ -151,7 +151,8 @@ class MessageItem(OutputItem):
 
     def add(self, index: int | None, delta: str) -> None:
         """Add a piece of a part."""
-        index = self.index(index)
+        if index is None:
+            index = self.index(None)
         part = self._parts.get(index)
         if part is None:
             self._parts[index] = [delta]
@@ -233,11 +234,21 @@ class ReasoningItem(OutputItem):
 
     def add(self, source: str, index: int | None, delta: str) -> None:
         """Add a piece of a part of ``summary`` or ``content``."""
-        if not delta or source != (self._source or source):
-            return
-        index, self._source = self.index(index), source
-        self._parts.setdefault(index, []).append(delta)
-        self._say(index, delta)
+        if source != self._source:
+            if self._source:
+                return
+            self._source = source
+        if index is None:
+            index = self.index(None)
+        part = self._parts.get(index)
+        if part is None:
+            part = self._parts[index] = []
+        part.append(delta)
+        if self._said and index == self._last and self._live:
+            if self.answer.shows:
+                self.answer.machine.thinking(delta)
+        else:
+            self._say(index, delta)
 
     def add_whole(self, source: str, index: int | None, text: str) -> None:
         """Add what a whole part has more."""
