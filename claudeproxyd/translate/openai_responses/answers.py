@@ -27,6 +27,7 @@ from claudeproxyd.translate.openai_responses.events import (
     read,
 )
 from claudeproxyd.translate.openai_responses.output_items import (
+    MAX_KEPT,
     AnswerItems,
     CallItem,
     ItemQueue,
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
 
 #: Data of frames that need not be read.
 _NOTHING = (b"", b"[DONE]")
-#: How a stream begins.
-_OF_EVENTS = (b"event:", b"data:", b"id:", b"retry:", b":")
+#: Of items; what has more is nobody's answer.
+MAX_IDS = 100_000
 
 
 Kind = TypeVar("Kind", MessageItem, ReasoningItem, CallItem)
@@ -170,6 +171,8 @@ class ResponsesReader:
                 return error
             if self._may_stop and self._machine.stopped and not self._over:
                 self._finish(None)
+        if self._answer.kept > MAX_KEPT:
+            raise MalformedAnswer(f"an answer of more than {MAX_KEPT} characters")
         return None
 
     def read_whole(self, body: bytes) -> bytes | None:
@@ -349,7 +352,7 @@ class ResponsesReader:
 
     def _remember(self, made: OutputItem, item: Item) -> None:
         for id in (item.id, item.call_id):
-            if id:
+            if id and len(self._by_id) < MAX_IDS:
                 self._by_id[id] = made
 
     def _find(self, event: ResponseEvent, kind: str, item: Item | None = None) -> OutputItem | None:

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from claudeproxyd.translate.openai_responses.requests import ResponsesRequest
     from claudeproxyd.translate.openai_responses.sources import WebSources
 
-#: Bytes of what waits for other items to be whole.
+#: Characters of what waits for other items to be whole, and of all pieces that are kept to be compared with the whole;
+#: and items. No model's answers have as many.
 MAX_WAITING = 8_388_608
+MAX_KEPT = 33_554_432
+MAX_ITEMS = 10_000
 #: Between two parts of what was reasoned.
 _BETWEEN = "\n\n"
 
@@ -46,7 +49,9 @@ class AnswerItems:
         """The model's own words where it refuses."""
         self.anomaly = ""
         self.waiting = 0
-        """Bytes of what waits."""
+        """Characters of what waits."""
+        self.kept = 0
+        """Characters of pieces."""
 
     def note(self, anomaly: str) -> None:
         """Keep the first thing that was out of order."""
@@ -158,6 +163,7 @@ class MessageItem(OutputItem):
             self._parts[index] = [delta]
         else:
             part.append(delta)
+        self.answer.kept += len(delta)
         if self._live:
             self.answer.machine.text(delta)
         else:
@@ -244,6 +250,7 @@ class ReasoningItem(OutputItem):
         if part is None:
             part = self._parts[index] = []
         part.append(delta)
+        self.answer.kept += len(delta)
         if self._said and index == self._last and self._live:
             if self.answer.shows:
                 self.answer.machine.thinking(delta)
@@ -317,6 +324,7 @@ class CallItem(OutputItem):
         """Add a piece of the arguments."""
         if delta:
             self._had.append(delta)
+            self.answer.kept += len(delta)
             self.say(delta)
 
     def add_whole(self, arguments: str) -> None:
@@ -419,6 +427,8 @@ class ItemQueue:
 
     def append(self, item: OutputItem) -> None:
         """Let an item follow."""
+        if len(self.all) >= MAX_ITEMS:
+            raise MalformedAnswer(f"more than {MAX_ITEMS} items")
         self.all.append(item)
         self._waiting.append(item)
         if len(self._waiting) == 1:

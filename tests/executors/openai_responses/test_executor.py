@@ -21,6 +21,7 @@ from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Then
 from claudeproxyd.secrets.static import StaticSecret
 from claudeproxyd.testing import EventRecorder, chunk
+from claudeproxyd.translate.openai_responses import answers, output_items
 from claudeproxyd.translate.openai_responses.answers import ResponsesReader
 from tests.executors.support import ExecutorTestCase
 from tests.messages.accumulate import accumulate
@@ -255,6 +256,15 @@ class Down(ResponsesTestCase):
         _, events, wire = self.deliver(sse(CREATED), *[sse(*[thought] * 100) for _ in range(20)])
         wire.say(chunk(sse({**delta("Hello"), "output_index": 1}, COMPLETED)))
         self.assertEqual(accumulate(events.frames)["content"], [{"type": "text", "text": "Hello"}])
+
+    def test_endless(self) -> None:
+        """An answer without end is none: neither its pieces nor its items are kept for ever."""
+        self.patch(answers, "MAX_KEPT", 1000)
+        self.patch(output_items, "MAX_ITEMS", 10)
+        added = {"type": "response.output_item.added", "item": {"type": "message"}}
+        for reads in ([delta("x" * 600)] * 2, [{**added, "output_index": at} for at in range(11)]):
+            _, events, _ = self.deliver(sse(CREATED), *map(sse, reads))
+            self.assertIn("more than 10", events.failure.outcome.reason)
 
     def test_empty(self) -> None:
         """``max_tokens: 0`` is answered here."""
