@@ -100,23 +100,6 @@ async def test_each_sdk_talks_to_its_responses(start_daemon: StartDaemon, model:
 
 
 @ensureDeferred
-async def test_conversation_by_its_responses(start_daemon: StartDaemon, model: str) -> None:
-    """It takes a conversation with a call, and with a result that failed."""
-    daemon = await start_daemon(by_responses(model))
-    use = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"for": "a"}}
-    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "nothing", "is_error": True}
-    messages = [
-        {"role": "user", "content": "Hello."},
-        {"role": "assistant", "content": [{"type": "text", "text": "Let me look."}, use]},
-        {"role": "user", "content": [result, {"type": "text", "text": "Well?"}]},
-    ]
-    tools = [{"name": "look", "description": "Looks", "input_schema": {"type": "object"}}]
-    more = {"messages": messages, "tools": tools, "tool_choice": {"type": "none"}, "system": "Be brief."}
-    answer = await wire.post(daemon.port, wire.Message(max_tokens=16, more=more).encode())
-    assert (answer.status, answer.json["content"][0]["type"]) == (200, "text"), answer.body
-
-
-@ensureDeferred
 async def test_stops_its_responses(start_daemon: StartDaemon, model: str) -> None:
     """A stop sequence ends an answer of its own accord."""
     daemon = await start_daemon(by_responses(model))
