@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "steps",
         "patterns",
         "principals",
+        "remembered",
     ),
     ("framing",),
     ("messages",),

@@ -20,6 +20,7 @@ from twisted.web.http import HTTPChannel
 
 from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.errors import ClaudeError, shutting_down
+from claudeproxyd.remembered import Remembered
 from claudeproxyd.sockets import innermost, unsent
 from claudeproxyd.web.request import GatewayRequest
 
@@ -50,11 +51,10 @@ SEND_BUFFER_BYTES = 65_536
 
 #: The headers that say where the body ends and what becomes of the connection.
 _OWN = frozenset({b"content-length", b"transfer-encoding", b"connection", b"expect"})
-_MAX_CACHED_NAMES = 1000
-_MAX_CACHED_NAME_BYTES = 100
 
 _is_token = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
-_names: dict[bytes, bytes] = {}
+_names = Remembered[bytes, bytes](lambda name: name.lower() if _is_token(name) else b"")
+"""Names of headers in lower case; b'' for what is no name."""
 
 
 class ChannelSite(Protocol):
@@ -271,15 +271,18 @@ class GatewayChannel(HTTPChannel):
         if self._refused:
             return
         headers = []
+        hosts = 0
         chunked = False
         for line in lines[1:]:
             name, colon, value = line.partition(b":")
-            lower = _names.get(name) or _lower(name)
+            lower = _names[name]
             if not colon or not lower:
                 raise ClaudeError(400, "The request has a malformed header")
             value = value.strip(b" \t")
             headers.append((lower, value))
-            if lower in _OWN:
+            if lower == b"host":
+                hosts += 1
+            elif lower in _OWN:
                 if lower == b"content-length" and len(value) > 18:
                     raise ClaudeError(413, "The request's content-length has more than 18 digits")
                 if lower == b"transfer-encoding":
@@ -289,7 +292,7 @@ class GatewayChannel(HTTPChannel):
                     chunked = True
                 if not self.headerReceived(line):
                     return
-        if sum(name == b"host" for name, _ in headers) > 1:
+        if hosts > 1:
             raise ClaudeError(400, "The request has more than one Host header")
         method, target, version = lines[0].split(b" ")
         if self.length is None and version == b"HTTP/1.0":
@@ -299,7 +302,6 @@ class GatewayChannel(HTTPChannel):
         if self.length != 0:
             self._wait(DISCARD_TIMEOUT if request.refused else self.site.gateway.limits.request_body)
             self._body_by = self.deadline
-            self._wait_for_body(request)
         # The empty line after the last header: Twisted takes over.
         self.lineReceived(b"")
 
@@ -354,16 +356,6 @@ class GatewayChannel(HTTPChannel):
             self.transport.abortConnection()
         else:
             self.deadline = now
-
-
-def _lower(name: bytes) -> bytes:
-    """Return *name* in lower case, and remember it; b'' if it is no name."""
-    if not _is_token(name):
-        return b""
-    lower = name.lower()
-    if len(_names) < _MAX_CACHED_NAMES and len(name) < _MAX_CACHED_NAME_BYTES:
-        _names[name] = lower
-    return lower
 
 
 def _bound_send_buffer(transport: Any) -> None:

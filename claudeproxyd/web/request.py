@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes as unquote
 from urllib.parse import urlsplit
 
 from twisted.logger import Logger
@@ -77,6 +76,8 @@ class GatewayRequest(Request):
         """Why it was refused here, for the log."""
         self.received = 0
         """Bytes of body, as they came."""
+        self._client_name = ""
+        """In whose name memory is reserved."""
         self._endpoint: Resource | None = None
         self._refusal: ClaudeError | None = None
         self._decoder: BodyDecoder | None = None
@@ -109,11 +110,9 @@ class GatewayRequest(Request):
         try:
             if self.channel.over_limit:
                 raise ClaudeError(503, "Too many connections", headers=[(b"retry-after", b"1")])
-            self.prepath: list[bytes] = []
-            self.postpath = [unquote(segment) for segment in self.path.split(b"/")]
-            if not self.postpath[0]:
-                del self.postpath[0]
             self._endpoint = self.site.getResourceFor(self)
+            if self.principal is not None:
+                self._client_name = self.principal.name
             self._decoder = self._undo_coding()
         except ClaudeError as error:
             # Kept while the body comes, and so without what its traceback leads to: all of this request.
@@ -249,13 +248,18 @@ class GatewayRequest(Request):
             self._body.release()
         self._chunks.clear()
         self._decoder = None
-        self.gateway.buffers.release(self._client_name, self._held)
-        self._held = 0
+        if self._held:
+            self.gateway.buffers.release(self._client_name, self._held)
+            self._held = 0
 
     # -- codings and bounds
 
     def _undo_coding(self) -> BodyDecoder | None:
-        encoding = ", ".join([value.decode("latin-1") for name, value in self.headers if name == b"content-encoding"])
+        codings = []
+        for name, value in self.headers:
+            if name == b"content-encoding":
+                codings.append(value.decode("latin-1"))
+        encoding = ", ".join(codings) if codings else ""
         if not encoding:
             return None
         try:
@@ -271,10 +275,6 @@ class GatewayRequest(Request):
             raise ClaudeError(413, f"The request is too large: {error}") from None
         except CodingError as error:
             raise _damaged(error) from None
-
-    @property
-    def _client_name(self) -> str:
-        return "" if self.principal is None else self.principal.name
 
     def _hold(self, size: int) -> None:
         self.gateway.buffers.reserve(self._client_name, size)

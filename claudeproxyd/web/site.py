@@ -9,17 +9,18 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+from claudeproxyd.remembered import Remembered
 from claudeproxyd.sockets import Outbox
 from claudeproxyd.web.channel import GatewayChannel
 from claudeproxyd.web.ingress import authorize
 from claudeproxyd.web.record import record
 from claudeproxyd.web.request import GatewayRequest
+from claudeproxyd.web.root import Endpoint, endpoint_at
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 
     from claudeproxyd.web.gateway import Gateway
-    from claudeproxyd.web.root import Endpoint
 
 MAX_REFUSED_CONNECTIONS = 64
 """Connections above the limit that are answered with 503; beyond these, they are closed when accepted."""
@@ -40,6 +41,8 @@ class GatewaySite(Site):
         self.outbox = Outbox(clock)
         """Sends what the connections write."""
         self.draining = False
+        self._endpoints = Remembered[bytes, Endpoint](lambda path: endpoint_at(root, path))
+        """By their paths, as clients write them."""
         self.channels: set[GatewayChannel] = set()
         """All open connections."""
         self._sweeping: IDelayedCall | None = None
@@ -55,7 +58,7 @@ class GatewaySite(Site):
 
     def getResourceFor(self, request: GatewayRequest) -> Endpoint:
         """Return the endpoint that answers a request whose head is in. Raises ClaudeError, see :func:`authorize`."""
-        return authorize(request, super().getResourceFor(request))
+        return authorize(request, self._endpoints[request.path])
 
     def acceptableProtocols(self) -> list[bytes]:
         """Return the protocols that TLS offers: the channel speaks HTTP/1.1 alone."""

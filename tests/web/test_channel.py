@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
 from claudeproxyd.principals import Principal
+from claudeproxyd.remembered import MAX_WORD_LENGTH, MAX_WORDS
 from claudeproxyd.web import channel as module
 from claudeproxyd.web.channel import (
     ABORT_TIMEOUT,
@@ -230,12 +231,12 @@ class Heads(SynchronousTestCase):
 
     def test_names_kept_are_bounded(self) -> None:
         """A client that makes up header names does not fill our memory."""
-        self.patch(module, "_names", {})
+        self.addCleanup(module._names.clear)
         connection = Listener().connect()
         for batch in range(4):
             connection.send(get("/", *(f"X-{batch}-{index}: 1" for index in range(400)), f"{'y' * 200}: 1"))
-        self.assertLessEqual(len(module._names), module._MAX_CACHED_NAMES)
-        self.assertFalse(any(len(name) > 100 for name in module._names))
+            self.assertLessEqual(len(module._names), MAX_WORDS)
+        self.assertFalse(any(len(name) > MAX_WORD_LENGTH for name in module._names))
 
 
 class OneAfterAnother(SynchronousTestCase):
