@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+_OK = Kind.OK.value
+
 #: Nobody else is asked after these; of the repetitions, when they are used up.
 _ANSWERED = (Then.ANSWER, Then.REPEAT_ONCE, Then.RECTIFY_ONCE)
 
@@ -106,7 +108,7 @@ class RequestRunner:
                 await deferLater(services.clock, NEXT_TURN)  # web has read it in this one
             await self._take_steps()
             await self._serve()
-            self._over(Kind.OK.value)
+            self._over(_OK)
         except RequestFailed as failed:
             self._fail(failed)
         except CancelledError:
@@ -428,7 +430,7 @@ class RequestRunner:
             else:
                 log.first_content = services.clock.seconds()
                 self._note_usage(answered.usage)
-                self._over(Kind.OK.value)
+                self._over(_OK)
                 self._downlink.whole(headers, answered.body)
             if answered.anomaly:
                 services.note_anomaly(provider, answered.anomaly)
@@ -461,7 +463,7 @@ class RequestRunner:
 
         def ending() -> None:
             self._note_usage(response.usage)
-            self._over(Kind.OK.value)
+            self._over(_OK)
 
         return self._relay.carry(response, headers, family, content_by, committed, ending)
 

@@ -137,8 +137,9 @@ class Downlink:
         return self._ended or self._request.channel is None
 
     def _identified(self, headers: Headers) -> Headers:
-        if any(name == b"request-id" for name, _ in headers):
-            return headers
+        for name, _ in headers:
+            if name == b"request-id":
+                return headers
         return [*headers, (b"request-id", self._request.request_id.encode())]
 
     def _stream_head(self, headers: Headers) -> bytes:
