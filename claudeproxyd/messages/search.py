@@ -27,4 +27,4 @@ def find(data: bytes, word: bytes, start: int = 0) -> int:
 
 def holds(data: bytes, word: bytes) -> bool:
     """Return whether *word* is in *data*."""
-    return find(data, word) >= 0
+    return word in data if len(data) < _LARGE_BYTES else find(data, word) >= 0
