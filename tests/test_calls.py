@@ -26,8 +26,8 @@ CONFIGURATION = (
 )
 BODIES = Path(__file__).parent.parent / "benchmarks" / "bodies"
 HEAD = (
-    b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-api-key: a-key-of-a-client\r\nanthropic-version: 2023-06-01\r\n"
-    b"content-type: application/json\r\nuser-agent: test\r\ncontent-length: %d\r\n\r\n"
+    b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-api-key: a-key-of-a-client\r\n"
+    b"anthropic-version: 2023-06-01\r\ncontent-type: application/json\r\nuser-agent: test\r\ncontent-length: %d\r\n\r\n"
 )
 ANSWER = (
     b'{"id":"msg_0","type":"message","role":"assistant","model":"claude-sonnet-4-5","content":[{"type":"text","text":'
