@@ -23,6 +23,7 @@ class Attempt:
         "credential",
         "head_at",
         "last",
+        "model",
         "number",
         "prepared",
         "request",
@@ -51,6 +52,8 @@ class Attempt:
         self.secret = secret
         """The credential's present secret: ``api_key`` or whatever its kind has."""
         self.route = route
+        self.model = route.model
+        """The upstream's name for the model."""
         self.number = number
         """From 1, for logs."""
         self.prepared = prepared
@@ -80,8 +83,3 @@ class Attempt:
         """It has met a closed connection, and goes out once more on a fresh one: that is an attempt of its own."""
         self.stale_at = now
         self.number += 1
-
-    @property
-    def model(self) -> str:
-        """The upstream's name for the model."""
-        return self.route.model
