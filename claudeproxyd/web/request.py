@@ -249,10 +249,10 @@ class GatewayRequest:
 
     def finish(self) -> None:
         """End the answer, and release what the request held before the connection's next request begins."""
-        self.release()
-        self.site.log(self)
         channel, self.channel = self.channel, None
         if channel is not None:
+            self.release()
+            self.site.log(self)
             channel.requestDone(self)
 
     def release(self) -> None:
