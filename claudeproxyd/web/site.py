@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from claudeproxyd.web.gateway import Gateway
     from claudeproxyd.web.request import GatewayRequest
 
+#: Connections above the limit that are answered with 503; beyond these, they are closed when accepted.
 MAX_REFUSED_CONNECTIONS = 64
-"""Connections above the limit that are answered with 503; beyond these, they are closed when accepted."""
+#: Seconds between two checks of the deadlines.
 SWEEP_INTERVAL = 1.0
-"""Seconds between two checks of the deadlines."""
 
 
 @implementer(IProtocolNegotiationFactory)
