@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from claudeproxyd.dispatch.input_estimate import InputEstimate
+from claudeproxyd.messages.corrections import Corrections
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -22,6 +25,7 @@ class Attempt:
         "bytes_out",
         "capture",
         "credential",
+        "estimate",
         "head_at",
         "last",
         "model",
@@ -47,6 +51,7 @@ class Attempt:
         *,
         prepared: IPrepared | None = None,
         capture: ICapture | None = None,
+        estimate: InputEstimate | None = None,
     ) -> None:
         self.request = request
         self.credential = credential
@@ -59,6 +64,8 @@ class Attempt:
         """From 1, for logs."""
         self.prepared = prepared
         """What ``prepare`` made of the request for this route; if a reload came between, that of another kind did."""
+        self.estimate = estimate or InputEstimate(lambda: request.envelope.body, Corrections())
+        """What the input comes to, for executors that must say it before the upstream has."""
         self.body: bytes | None = None
         """What to send instead of the client's own body: set after the upstream refused that."""
         self.last = False

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.dispatch.attempt import Attempt
+from claudeproxyd.dispatch.input_estimate import InputEstimate
 from claudeproxyd.dispatch.relay import Relay
 from claudeproxyd.dispatch.request import ApiRequest, CancelReason
 from claudeproxyd.dispatch.request_log import RequestLog
@@ -84,7 +85,9 @@ class RequestRunner:
         """Why the first of the routes that cannot carry the request cannot."""
         self._unprepared: AttemptFailed | None = None
         """What the last of the routes came to whose executor failed to prepare the request."""
-        self._size = Size(lambda: services.estimate(body.data))
+        self._estimate = InputEstimate(lambda: body.data, services.corrections, services.measure)
+        self._size = Size(self._estimate.tokens)
+        self._first_route: Route | None = None
 
     def start(self) -> None:
         """Begin; called once."""
@@ -183,6 +186,7 @@ class RequestRunner:
         routes = services.router.routes(envelope.model)
         if not routes:
             raise RequestFailed(ClaudeError(404, f"model: {envelope.model}"), kind=Kind.MODEL_UNAVAILABLE.value)
+        self._first_route = routes[0]
         self.log.session = session_of(request)
         return LeaseRequest(
             routes=routes,
@@ -343,8 +347,17 @@ class RequestRunner:
         while True:
             self.log.attempts += 1
             attempt = Attempt(
-                request, credential, secret, route, self.log.attempts, prepared=prepared, capture=self._capture
+                request,
+                credential,
+                secret,
+                route,
+                self.log.attempts,
+                prepared=prepared,
+                capture=self._capture,
+                estimate=self._estimate,
             )
+            if not request.count_tokens:
+                self._estimate.take_lesson(route)
             attempt.last = not self._retries.may_repeat(Then.REPEAT_ONCE, credential)
             if self._rectified:
                 attempt.body = without_thinking(request.envelope.with_model(route.model))
@@ -464,16 +477,17 @@ class RequestRunner:
     def _fail(self, failed: RequestFailed) -> None:
         self._over(failed.kind)
         if self._request.count_tokens and failed.kind == Kind.UNSUPPORTED.value:
-            self._estimate()
+            self._count_here()
             return
         error = failed.error
         self.log.error = shortened(error.logged)
         error.headers = (*error.headers, *self._own_headers())
         self._downlink.fail(error, failed.answer)
 
-    def _estimate(self) -> None:
+    def _count_here(self) -> None:
         """No upstream can count: a guess, marked as one, is better for the client than an error."""
-        body = b'{"input_tokens":%d}' % self._services.estimate(self._body.data)
+        assert self._first_route is not None
+        body = b'{"input_tokens":%d}' % self._estimate.tokens(self._first_route)
         headers = [(b"content-type", b"application/json"), (b"x-claudeproxyd-estimate", b"true"), *self._own_headers()]
         self._downlink.whole(headers, body)
 
@@ -498,7 +512,10 @@ class RequestRunner:
         services, log = self._services, self.log
         now = services.clock.seconds()
         log.upstream_time += now - attempt.started
-        self._note_usage(attempt.usage if response is None else response.usage)
+        usage = attempt.usage if response is None else response.usage
+        self._note_usage(usage)
+        if usage is not None and outcome.kind is Kind.OK and attempt.body is None and not self._request.count_tokens:
+            self._estimate.counted(attempt.route, usage)
         if response is not None:
             log.stop_reason = None if response.stop_reason is None else foreign(response.stop_reason)
         for record in records_of(attempt, response, outcome, log, self._model_asked, now, services.wall()):

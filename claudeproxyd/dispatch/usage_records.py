@@ -44,7 +44,7 @@ def records_of(
         record.cache_write_tokens = usage.cache_write
         record.cache_write_1h_tokens = usage.cache_write_1h
         record.thinking_tokens = usage.thinking
-        record.estimated = usage.estimated
+        record.estimated = usage.estimated or usage.guessed
     if response is not None:
         record.upstream_request_id = foreign(response.request_id)
         record.stop_reason = log.stop_reason

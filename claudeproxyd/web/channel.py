@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.sockets import Outbox
     from claudeproxyd.web.gateway import Gateway
+    from claudeproxyd.web.turnstile import Turnstile
 
 #: Bytes of a request line and its headers together.
 MAX_HEAD_BYTES = 65_536
@@ -60,6 +61,7 @@ class ChannelSite(Shape):
     gateway: Gateway
     clock: IReactorTime
     outbox: Outbox
+    turnstile: Turnstile
     draining: bool
 
     def opened(self, channel: GatewayChannel) -> None:
@@ -108,6 +110,8 @@ class GatewayChannel(Protocol):
     _chunks: _ChunkedTransferDecoder | None = None
     """Reads a body that has none."""
     _busy = False
+    _waits = False
+    """For its turn; nothing is read meanwhile."""
     _refused = False
     _dropped = 0
     _closing = False
@@ -142,6 +146,8 @@ class GatewayChannel(Protocol):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Protocol's has a default
         """Tell the site and the request that the connection is lost."""
         self._note_unsent(0)
+        if self._waits:
+            self.site.turnstile.leave(self)
         self.site.closed(self)
         self._chunks = self._producer = None
         if self._request is not None:
@@ -151,6 +157,7 @@ class GatewayChannel(Protocol):
         """Close once what was written is sent; after a refusal only our half."""
         if self._closing:
             return
+        self._wait_no_more()
         self._closing = True
         half_close = getattr(self.transport, "loseWriteConnection", None)
         self.transport.unregisterProducer()
@@ -185,6 +192,7 @@ class GatewayChannel(Protocol):
         """Answer a request that is not read to its end with *error*. It is the last on this connection."""
         if self._refused or self._closing:
             return
+        self._wait_no_more()
         self._refused = True
         self.persistent = False
         self._unread = b""
@@ -222,6 +230,15 @@ class GatewayChannel(Protocol):
         """Read what is there, as far as it may be read now."""
         if self._busy:
             return
+        if self._request is not None:
+            self.enter()
+        elif not self.site.turnstile.admit(self):
+            self._read(False)
+            self._waits = True
+
+    def enter(self) -> None:
+        """Deal with what was read. Called by the turnstile, where that may begin a request."""
+        self._wait_no_more()
         self._busy = True
         try:
             while self._unread and self._advance():
@@ -230,6 +247,13 @@ class GatewayChannel(Protocol):
             self.refuse(error)
         finally:
             self._busy = False
+
+    def _wait_no_more(self) -> None:
+        if self._waits:
+            self._waits = False
+            self.site.turnstile.leave(self)
+            if not self._full:
+                self._read(True)
 
     def _advance(self) -> bool:
         """Consume some of ``_unread``. Return False when more of it must come first, or the present answer must go."""
@@ -333,7 +357,8 @@ class GatewayChannel(Protocol):
             self.loseConnection()
             return
         self._answering = False
-        self._go_on()
+        if self._unread:
+            self._go_on()
 
     def _await_delivery(self, timeout: float) -> None:
         """Check each second whether the client takes what is written, until it has all of it.

@@ -16,6 +16,7 @@ from claudeproxyd.web.channel import GatewayChannel
 from claudeproxyd.web.ingress import authorize
 from claudeproxyd.web.record import record
 from claudeproxyd.web.root import Endpoint, endpoint_at
+from claudeproxyd.web.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
@@ -39,6 +40,8 @@ class GatewaySite(Factory):
         self.clock = clock
         self.outbox = Outbox(clock)
         """Sends what the connections write."""
+        self.turnstile = Turnstile(clock)
+        """Lets their requests in."""
         self.draining = False
         self._endpoints = Remembered[bytes, Endpoint](lambda path: endpoint_at(root, path))
         """By their paths, as clients write them."""
