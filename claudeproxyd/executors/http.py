@@ -6,8 +6,7 @@ Sending an attempt, reading what comes back into an answer, and making an outcom
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -279,16 +278,31 @@ class HTTPExecutor(ABC):
             failure=Failure.NOT_CLAUDE,
         )
 
-    @contextmanager
-    def outcomes(self, attempt: Attempt) -> Iterator[None]:
+    def outcomes(self, attempt: Attempt) -> _Outcomes:
         """Make an AttemptFailed of the HTTP client's errors; all else, a cancellation above all, stays what it is."""
-        try:
-            yield
-        except UpstreamError as error:
+        return _Outcomes(self.judge, attempt)
+
+
+class _Outcomes:
+    """The context of :meth:`HTTPExecutor.outcomes`: a generator's would cost each request eight calls more."""
+
+    __slots__ = ("_attempt", "_judge")
+
+    def __init__(self, judge: Judge, attempt: Attempt) -> None:
+        self._judge = judge
+        self._attempt = attempt
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, UpstreamError):
             words = str(error)
-            if attempt.transcript is not None:
-                attempt.transcript.failed(words)
-            raise self.judge.failed(attempt, phase=error.phase, failure=error.failure, body=words.encode()) from None
+            if self._attempt.transcript is not None:
+                self._attempt.transcript.failed(words)
+            raise self._judge.failed(
+                self._attempt, phase=error.phase, failure=error.failure, body=words.encode()
+            ) from None
 
 
 def own_lines(headers: Mapping[str, str], client: str) -> bytes:
