@@ -25,7 +25,7 @@ from claudeproxyd.translate.openai_chat.chunks import (
     decode_base,
     is_there,
 )
-from claudeproxyd.translate.openai_chat.finish import FAILURES, REFUSALS, STOPS, refusal
+from claudeproxyd.translate.openai_chat.finish import FAILURES, MAX_REFUSAL_CHARS, REFUSALS, STOPS, refusal
 from claudeproxyd.translate.openai_chat.loose import read_loosely
 from claudeproxyd.translate.openai_chat.reasoning import Reasoning
 
@@ -236,8 +236,8 @@ class ChatReader:
         elif content is not None:
             for part in content:
                 self._part(part)
-        if delta.refusal:
-            self._refusal += delta.refusal[:2_000]
+        if delta.refusal and len(self._refusal) < MAX_REFUSAL_CHARS:
+            self._refusal += delta.refusal[:MAX_REFUSAL_CHARS]
         if delta.images:
             for _ in delta.images:
                 self._say(_IMAGE)
@@ -310,7 +310,7 @@ class ChatReader:
             self._remember()
             if self._machine.stopped:
                 self._machine.finish("stop_sequence")
-            elif self._reason in REFUSALS or (self._refusal and not self._answered):
+            elif self._reason in REFUSALS or self._refusal:
                 self._machine.finish("refusal", refusal(self._refusal))
             else:
                 self._machine.finish(self._stop_reason())
