@@ -6,8 +6,7 @@ Sending an attempt, reading what comes back into an answer, and making an outcom
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -22,7 +21,7 @@ from claudeproxyd.executors.responses import (
     read_message,
 )
 from claudeproxyd.executors.turns import in_turns
-from claudeproxyd.framing.coding import CodingError, Decoder, decoding, sniff
+from claudeproxyd.framing.coding import CodingError, decoding, sniff
 from claudeproxyd.headers import Headers
 from claudeproxyd.messages import hops
 from claudeproxyd.messages.headers import value_of
@@ -178,21 +177,20 @@ class HTTPExecutor(ABC):
             raise self._not_claude(body, response, attempt)
         encoding = value_of(response.headers, b"content-encoding").decode("latin-1")
         try:
-            decoder = Decoder(encoding, self.services.max_event_bytes) if encoding else None
+            return StreamingResponse(
+                self.judge,
+                self.services,
+                attempt,
+                response,
+                reader,
+                headers=self._passing(response.headers),
+                coding=encoding,
+                exhausted=foreseen(response.headers, self.family, self.services.now()),
+                request_id=_request_id(response),
+            )
         except CodingError:
             response.stopProducing()
             raise self._not_claude(b"", response, attempt) from None
-        return StreamingResponse(
-            self.judge,
-            self.services,
-            attempt,
-            response,
-            reader,
-            headers=self._passing(response.headers),
-            decoder=decoder,
-            exhausted=foreseen(response.headers, self.family, self.services.now()),
-            request_id=_request_id(response),
-        )
 
     async def whole(
         self, response: Response, attempt: Attempt, read: Callable[[bytes], ParsedMessage] | None = None
@@ -280,16 +278,31 @@ class HTTPExecutor(ABC):
             failure=Failure.NOT_CLAUDE,
         )
 
-    @contextmanager
-    def outcomes(self, attempt: Attempt) -> Iterator[None]:
+    def outcomes(self, attempt: Attempt) -> _Outcomes:
         """Make an AttemptFailed of the HTTP client's errors; all else, a cancellation above all, stays what it is."""
-        try:
-            yield
-        except UpstreamError as error:
+        return _Outcomes(self.judge, attempt)
+
+
+class _Outcomes:
+    """The context of :meth:`HTTPExecutor.outcomes`: a generator's would cost each request eight calls more."""
+
+    __slots__ = ("_attempt", "_judge")
+
+    def __init__(self, judge: Judge, attempt: Attempt) -> None:
+        self._judge = judge
+        self._attempt = attempt
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, UpstreamError):
             words = str(error)
-            if attempt.transcript is not None:
-                attempt.transcript.failed(words)
-            raise self.judge.failed(attempt, phase=error.phase, failure=error.failure, body=words.encode()) from None
+            if self._attempt.transcript is not None:
+                self._attempt.transcript.failed(words)
+            raise self._judge.failed(
+                self._attempt, phase=error.phase, failure=error.failure, body=words.encode()
+            ) from None
 
 
 def own_lines(headers: Mapping[str, str], client: str) -> bytes:

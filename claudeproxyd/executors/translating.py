@@ -15,7 +15,6 @@ from claudeproxyd.executors.http import EVENT_STREAM, MAX_WHOLE_ANSWER, HTTPExec
 from claudeproxyd.executors.responses import BufferedResponse, LocalStream, ParsedMessage
 from claudeproxyd.executors.turns import in_turns
 from claudeproxyd.messages.blocks import BlockMachine
-from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
 from claudeproxyd.outcomes.types import AttemptPhase, Failure
 from claudeproxyd.steps import at_once
@@ -140,7 +139,7 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
             family=self.family,
             stop_sequences=request.stop_sequences,
             whole=whole,
-            estimate=lambda: estimate_tokens(envelope.body),
+            estimate=lambda: attempt.estimate.tokens(attempt.route),
         )
 
     async def _gather(self, response: Response, attempt: Attempt, request: Translated) -> BufferedResponse:

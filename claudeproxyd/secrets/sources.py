@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from claudeproxyd.config.schema import Aws
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.secrets.endpoint import http_client
+from claudeproxyd.secrets.entra import EntraTokens
 from claudeproxyd.secrets.file import FileSecret
 from claudeproxyd.secrets.google import DefaultCredentials, ServiceAccount, secrets_in
 from claudeproxyd.secrets.grants import Grants
@@ -43,6 +44,7 @@ class Sources:
                     credential.service_account,
                     credential.aws,
                     credential.oauth,
+                    credential.entra,
                     provider.proxy,
                 )
                 was = before.get(key)
@@ -72,9 +74,11 @@ class Sources:
     def _fetch(self, provider: Provider, credential: CredentialSection) -> Any:
         """Return the function that fetches its tokens; None where it needs none."""
         account = credential.service_account
-        if account is None and credential.oauth is None:
+        if account is None and credential.oauth is None and credential.entra is None:
             return None
         http = http_client(self._reactor, provider.proxy)
+        if credential.entra is not None:
+            return EntraTokens(credential.entra, http, self._wall_clock).fetch
         if credential.oauth is not None:
             return OAuthRefresh(credential.oauth, http, self._grants).fetch
         if isinstance(account, Secret):
