@@ -25,7 +25,7 @@ from claudeproxyd.framing.coding import CodingError, decoding, sniff
 from claudeproxyd.headers import Headers
 from claudeproxyd.messages import hops
 from claudeproxyd.messages.headers import value_of
-from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
+from claudeproxyd.messages.reader import ErrorAnswer, MalformedAnswer, ModelFault
 from claudeproxyd.observe.scrub import redact_bytes, redact_headers
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.hints import foreseen
@@ -221,6 +221,8 @@ class HTTPExecutor(ABC):
             raise self.judge.failed(
                 attempt, phase=AttemptPhase.ANSWER, failure=Failure.MODEL_FAULT, body=words
             ) from None
+        except ErrorAnswer as e:
+            raise self.judge.refused(attempt, response, e.body, phase=AttemptPhase.STREAM) from None
         except MalformedAnswer:
             raise self._not_claude(body[:MAX_ERROR_ANSWER], response, attempt) from None
         whole.bytes_in = len(raw)
@@ -319,4 +321,5 @@ def _never_whole(_: object, seconds: float) -> NoReturn:
 
 
 def _request_id(response: Response) -> str:
-    return value_of(response.headers, b"request-id").decode("latin-1")
+    headers = response.headers
+    return (value_of(headers, b"request-id") or value_of(headers, b"x-request-id")).decode("latin-1")

@@ -9,18 +9,21 @@ from typing import Any
 
 from pytest_twisted import ensureDeferred
 
+from tests.golden import test_gemini, test_openai_chat
 from tests.golden.cases import Case, cases
 from tests.golden.checks import answer_reads
-from tests.golden.test_gemini import CHECKS
 from tests.integration.support.clients import TYPESCRIPT_SDK, need
 from tests.integration.support.process import run
 from tests.integration.support.sdks import PROGRAMS
+
+CHECKS = {"gemini": test_gemini.CHECKS, "openai_chat": test_openai_chat.CHECKS}
 
 
 def stream_of(case: Case) -> str:
     """What the client is sent."""
     _, reads = answer_reads(case)[0]
-    batches, _ = CHECKS.read_stream(case, reads, CHECKS.remembering(case))
+    checks = CHECKS[case.folder]
+    batches, _ = checks.read_stream(case, reads, checks.remembering(case))
     return b"".join(batch.frames for batch in batches).decode()
 
 
@@ -41,7 +44,7 @@ def narrowed(value: Any, like: Any) -> Any:
 @ensureDeferred
 async def test_accumulated(tmp_path: Path) -> None:
     """Each answer, as the SDK's MessageStream puts it together, is the case's."""
-    answered = [case for case in cases("gemini") if case.answer is not None]
+    answered = [case for folder in CHECKS for case in cases(folder) if case.answer is not None]
     streams = tmp_path / "streams.json"
     streams.write_text(json.dumps([stream_of(case) for case in answered]))
     program = [shutil.which("node") or "node", PROGRAMS / "accumulate.mjs", need(TYPESCRIPT_SDK), streams]
