@@ -6,31 +6,28 @@ from codecs import BOM_UTF8
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import Raw
 from zope.interface import implementer
 
 from claudeproxyd.framing.elements import ElementSplitter
 from claudeproxyd.framing.sse import FrameSplitter
 from claudeproxyd.interfaces import IStreamReader
-from claudeproxyd.json_guards import UNREADABLE, as_string
+from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.frame import read_frame
-from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.reader import ErrorAnswer, MalformedAnswer, ModelFault
 from claudeproxyd.outcomes.types import Family
 from claudeproxyd.translate.openai_chat.calls import Calls
-from claudeproxyd.translate.openai_chat.carried import Carried, encode
 from claudeproxyd.translate.openai_chat.chunks import (
     ContentPart,
     count_in,
     decode,
     decode_base,
-    decode_detail,
     is_there,
 )
-from claudeproxyd.translate.openai_chat.finish import FAILURES, REFUSALS, STOPS, refusal
+from claudeproxyd.translate.openai_chat.finish import FAILURES, MAX_REFUSAL_CHARS, REFUSALS, STOPS, refusal
 from claudeproxyd.translate.openai_chat.loose import read_loosely
+from claudeproxyd.translate.openai_chat.reasoning import Reasoning
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.batch import Batch
@@ -42,10 +39,6 @@ if TYPE_CHECKING:
 
 FAMILY = Family.OPENAI
 
-#: Characters of reasoning that are kept, to go back; no model's reasoning is as long.
-MAX_REASONING_CHARS = 1024 * 1024
-
-_decode = msgspec.json.Decoder().decode
 _DONE = b"[DONE]"
 _IMAGE = "[Here the model gave an image, which an answer of this API cannot hold]"
 
@@ -80,26 +73,13 @@ class ChatReader:
         self.request_id = ""
         self._machine = machine
         self._calls = Calls(machine, request.names, request.calls)
-        self._dialect = request.dialect
-        self._thinks = request.thinks
-        self._shows = request.thinks and request.shows
         self._stops = request.stop_sequences
-        self._memory = memory
         self._limit = max_event_bytes
         self._last = last
         self.content = False
         """The client may have some of the answer."""
         self._splitter: FrameSplitter | ElementSplitter | None = None
-        self._keeps = request.dialect.reasoning_back != "none"
-        self._reasoning: list[str] = []
-        self._reasoning_room = MAX_REASONING_CHARS
-        self._details: list[dict[str, object]] = []
-        self._form = ""
-        """The member in which the reasoning came."""
-        self._reasons = False
-        """The last that came was reasoning."""
-        self._unremembered = ""
-        """Reasoning that is to be remembered by the call behind it."""
+        self._reasoning = Reasoning(machine, FAMILY, request, memory)
         self._answered = False
         """There is text or a call: more than thoughts."""
         self._refusal = ""
@@ -246,23 +226,23 @@ class ChatReader:
 
     def _delta(self, delta: Delta) -> None:
         content = delta.content
-        reasoning = delta.reasoning_content or delta.reasoning
-        if reasoning or delta.reasoning_details:
-            self._form = "reasoning_content" if delta.reasoning_content else "reasoning"
-            self._think(reasoning or "", delta.reasoning_details or ())
+        text = delta.reasoning_content or delta.reasoning
+        if text or delta.reasoning_details:
+            form = "reasoning_content" if delta.reasoning_content else "reasoning"
+            self._reasoning.add(text or "", form, delta.reasoning_details or ())
         if isinstance(content, str):
             if content:
                 self._say(content)
         elif content is not None:
             for part in content:
                 self._part(part)
-        if delta.refusal:
-            self._refusal += delta.refusal[:2_000]
+        if delta.refusal and len(self._refusal) < MAX_REFUSAL_CHARS:
+            self._refusal += delta.refusal[:MAX_REFUSAL_CHARS]
         if delta.images:
             for _ in delta.images:
                 self._say(_IMAGE)
         if delta.tool_calls:
-            self._end_reasoning()
+            self._reasoning.end()
             for piece in delta.tool_calls:
                 self._calls.add(piece)
             if self._calls:
@@ -271,8 +251,7 @@ class ChatReader:
 
     def _part(self, part: ContentPart) -> None:
         if part.thinking is not None:
-            self._form = "content"
-            self._think(_text(part.thinking), ())
+            self._reasoning.add(_text(part.thinking), "content")
         elif part.text is not None:
             self._say(part.text)
         elif part.type == "image_url":
@@ -281,64 +260,14 @@ class ChatReader:
             self._note("a part of no known kind was left out")
 
     def _say(self, text: str) -> None:
-        if self._reasons:
-            self._end_reasoning()
+        if self._reasoning.is_open:
+            self._reasoning.end()
         self._machine.text(text)
         self._answered = True
 
-    # -- reasoning
-
-    def _think(self, text: str, details: Sequence[Raw]) -> None:
-        if details:
-            text = text or "".join(map(_detail_text, details))
-            if self._dialect.reasoning_back in ("reasoning_details", "as given"):
-                self._form = "reasoning_details"
-                for detail in details:
-                    self._add_detail(_decode(detail))
-        self._reasons = True
-        if not text:
-            return
-        if self._shows:
-            self._machine.thinking(text)
-        if self._keeps and self._reasoning_room > 0:
-            self._reasoning.append(text[: self._reasoning_room])
-            self._reasoning_room -= len(text)
-
-    def _add_detail(self, detail: object) -> None:
-        """Add a detail, or a piece of the last one: pieces of one have the same type and index."""
-        if not isinstance(detail, dict):
-            return
-        last = self._details[-1] if self._details else {}
-        if not last or (last.get("type"), last.get("index")) != (detail.get("type"), detail.get("index")):
-            self._details.append(detail)
-            return
-        for name, value in detail.items():
-            if name in ("text", "summary", "data") and isinstance(value, str):
-                last[name] = as_string(last.get(name)) + value
-            elif value is not None:
-                last[name] = value
-
-    def _end_reasoning(self) -> None:
-        """The reasoning is whole: let the thinking block carry what is to go back of it."""
-        if not self._reasons:
-            return
-        self._reasons = False
-        text = "".join(self._reasoning)
-        if self._keeps and (text or self._details):
-            if self._thinks:
-                shown = "" if self._shows else text
-                details = [Raw(msgspec.json.encode(detail)) for detail in self._details]
-                payload = encode(Carried(self._dialect.maker, self._form, shown, details))
-                self._machine.signature(mint_signature(FAMILY, payload))
-            self._unremembered += text
-        self._reasoning.clear()
-        self._details = []
-
     def _remember(self) -> None:
-        """Keep the reasoning by its call, for clients that do not bring it back."""
-        if self._unremembered and self._calls.first:
-            self._memory.keep(self._calls.first, self._unremembered)
-            self._unremembered = ""
+        if first := self._calls.first:
+            self._reasoning.remember(first)
 
     # -- the end
 
@@ -376,12 +305,12 @@ class ChatReader:
     def _finish(self) -> None:
         self._over = True
         try:
-            self._end_reasoning()
+            self._reasoning.end()
             self._calls.end()
             self._remember()
             if self._machine.stopped:
                 self._machine.finish("stop_sequence")
-            elif self._reason in REFUSALS or (self._refusal and not self._answered):
+            elif self._reason in REFUSALS or self._refusal:
                 self._machine.finish("refusal", refusal(self._refusal))
             else:
                 self._machine.finish(self._stop_reason())
@@ -410,14 +339,6 @@ def _failed(base_resp: Raw) -> bool:
 
 def _text(thinking: list[ContentPart] | str) -> str:
     return thinking if isinstance(thinking, str) else "".join(part.text or "" for part in thinking)
-
-
-def _detail_text(detail: Raw) -> str:
-    try:
-        read = decode_detail(detail)
-    except UNREADABLE:
-        return ""
-    return read.text or read.summary or ""
 
 
 def read_whole(

@@ -29,7 +29,13 @@ REFUSALS = ("content_filter", "sensitive", "refusal", "safety")
 FAILURES = ("network_error", "error", "insufficient_system_resource", "abort")
 
 
+#: Characters of what a model says when it refuses.
+MAX_REFUSAL_CHARS = 2_000
+
+
 def refusal(words: str) -> Mapping[str, object]:
     """Return ``stop_details`` of an answer that was refused: by the model in its own *words*, or by a filter ('')."""
-    explanation = without_accounts(words[:2_000]) or "The model's provider stopped the answer: a content filter did"
+    explanation = (
+        without_accounts(words[:MAX_REFUSAL_CHARS]) or "The model's provider stopped the answer: a content filter did"
+    )
     return {"type": "refusal", "category": None, "explanation": explanation}

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.messages.reader import ErrorAnswer, MalformedAnswer, ModelFault
-from claudeproxyd.translate.openai_chat import answers
+from claudeproxyd.translate.openai_chat import reasoning
 from claudeproxyd.translate.openai_chat.carried import read_carried
 from tests.messages.accumulate import accumulate
 from tests.translate.openai_chat.answering import USAGE, Answer, chunk, piece, sse, whole
@@ -73,7 +73,7 @@ class ReaderTests(SynchronousTestCase):
 
     def test_reasoning_is_bounded(self) -> None:
         """Of reasoning that never ends so much is kept."""
-        self.patch(answers, "MAX_REASONING_CHARS", 5)
+        self.patch(reasoning, "MAX_CHARS", 5)
         answer = Answer(server="deepseek", shows=False)
         answer.body(
             sse(chunk(reasoning_content="abcdefgh"), chunk("tool_calls", tool_calls=[piece(0, "a", "Bash", "{}")]))
