@@ -62,6 +62,8 @@ class HTTPExecutor(ABC):
     kind: str
     family: str
     make_judge = Judge
+    request_id_header = b"request-id"
+    """The header that holds the upstream's own id of a request."""
 
     def __init__(self, section: Provider, services: Services) -> None:
         self.services = services
@@ -190,7 +192,7 @@ class HTTPExecutor(ABC):
             headers=self._passing(response.headers),
             decoder=decoder,
             exhausted=foreseen(response.headers, self.family, self.services.now()),
-            request_id=_request_id(response),
+            request_id=self._request_id(response),
         )
 
     async def whole(
@@ -215,7 +217,7 @@ class HTTPExecutor(ABC):
                 self._passing(response.headers),
                 read(body),
                 exhausted=foreseen(response.headers, self.family, self.services.now()),
-                request_id=_request_id(response),
+                request_id=self._request_id(response),
             )
         except ModelFault as e:
             words = str(e).encode()
@@ -260,6 +262,9 @@ class HTTPExecutor(ABC):
                 attempt.transcript.failed("the body does not match its content-encoding")
         return body
 
+    def _request_id(self, response: Response) -> str:
+        return value_of(response.headers, self.request_id_header).decode("latin-1")
+
     def _passing(self, headers: Headers) -> Headers:
         """Those of an upstream's headers that go on to the client, without our keys."""
         return redact_headers(self.client_headers(headers))
@@ -302,7 +307,3 @@ def _pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
 def _never_whole(_: object, seconds: float) -> NoReturn:
     """Blanks may keep an answer alive, and its client waiting for ever."""
     raise IdleTimedOut(f"the answer was not whole within {seconds:g} seconds of its head")
-
-
-def _request_id(response: Response) -> str:
-    return value_of(response.headers, b"request-id").decode("latin-1")
