@@ -1,0 +1,278 @@
+"""Amazon Bedrock as a scripted upstream, which boto3 and Anthropic's own client for Bedrock take for the real one.
+
+It refuses what Bedrock refuses: a signature that AWS's own library does not make of the same request, a beta or a
+member that InvokeModel does not know. What is written here is from AWS's pages and reports of refusals, and shares
+nothing with the daemon.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import parse_qs, unquote
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from tests.framing.event_messages import chunk, exception
+from tests.integration.support import answers
+from tests.integration.support.upstream import Answer, Exchange, Recorded, Upstream
+
+Json = dict[str, Any]
+
+OPUS = "us.anthropic.claude-opus-5-5"
+#: Whatever Claude model is asked for, the provider ``up`` answers as this one.
+AS_OPUS = f'[[models]]\nname = "*"\nroutes = [{{ provider = "up", model = "{OPUS}" }}]\n'
+SECRETS = {"AKIDEXAMPLE": "wJalrXUtnFEMI", "AKIDOTHER": "other/secret+key"}
+ROLE_SECRET = "secret-of-a-role"
+METRICS = {"inputTokenCount": 11, "outputTokenCount": 2, "invocationLatency": 9, "firstByteLatency": 4}
+
+_STREAM = {"content-type": "application/vnd.amazon.eventstream", "x-amzn-requestid": "r-stream"}
+_MEMBERS = {
+    "anthropic_version",
+    "anthropic_beta",
+    "context_management",
+    "max_tokens",
+    "messages",
+    "metadata",
+    "output_config",
+    "safeguards",
+    "stop_sequences",
+    "system",
+    "temperature",
+    "thinking",
+    "tool_choice",
+    "tools",
+    "top_k",
+    "top_p",
+}
+_TOOL_MEMBERS = {"cache_control", "description", "input_schema", "name", "strict", "type"}
+_NEEDS = {
+    "context_management": {"context-management-2025-06-27", "compact-2026-01-12"},
+    "safeguards": {"dangerous-tool-use-2026-09-03"},
+    "defer_loading": {"tool-search-tool-2025-10-19"},
+    "input_examples": {"tool-examples-2025-10-29"},
+}
+_BETAS = {
+    "compact-2026-01-12",
+    "computer-use-2025-01-24",
+    "computer-use-2025-11-24",
+    "context-1m-2025-08-07",
+    "context-management-2025-06-27",
+    "dangerous-tool-use-2026-09-03",
+    "fine-grained-tool-streaming-2025-05-14",
+    "interleaved-thinking-2025-05-14",
+    "mid-conversation-tool-changes-2026-07-01",
+    "thinking-binding-controls-2026-08-01",
+    "thinking-display-updates-2026-08-18",
+    "tool-examples-2025-10-29",
+    "tool-search-tool-2025-10-19",
+}
+
+
+def section(url: str, *credentials: str, more: str = "") -> str:
+    """The provider ``up``; each of *credentials* is the lines of one, a key pair of its own unless told."""
+    text = f'[[providers]]\nname = "up"\nkind = "bedrock"\nbase_url = "{url}"\n{more}\n'
+    for number, lines in enumerate(credentials or (pair(),)):
+        text += f'[[providers.credentials]]\nname = "c{number}"\nregion = "us-east-1"\n{lines}\n'
+    return text
+
+
+def pair(access: str = "AKIDEXAMPLE") -> str:
+    """The line of a credential with that key pair."""
+    return f'aws = {{ access_key_id = "{access}", secret_access_key = "{SECRETS[access]}" }}'
+
+
+# What it answers.
+
+
+def refusal(status: int, name: str, words: str) -> Answer:
+    """An error as AWS writes it."""
+    headers = {"x-amzn-errortype": f"{name}:http://internal.amazon.com/coral/com.amazon.bedrock/"}
+    return answers.whole(json.dumps({"message": words}).encode(), status, headers)
+
+
+def packed(frames: Iterable[bytes], *, metrics: bool = True) -> list[bytes]:
+    """Frames of server-sent events as Bedrock sends them: each in a chunk, with its padding; figures in the last."""
+    parts = []
+    for number, frame in enumerate(frames):
+        event = frame.partition(b"data: ")[2].strip()
+        if metrics and b'"message_stop"' in event:
+            own = {**json.loads(event), "amazon-bedrock-invocationMetrics": METRICS}
+            event = json.dumps(own, separators=(",", ":")).encode()
+        parts.append(chunk(event, p="abcdefghijklmnopqrstuvwxyz"[: number % 26]))
+    return parts
+
+
+def stream(frames: Iterable[bytes] | None = None, **options: Any) -> Answer:
+    """A stream of these events, a whole message unless told; see :func:`.answers.stream`."""
+    parts = packed(answers.frames() if frames is None else frames)
+    return answers.stream(parts, headers=_STREAM, **options)
+
+
+def failing(kind: str, words: str, frames: Iterable[bytes] = (), **options: Any) -> Answer:
+    """A stream of these events that ends with an exception; see :func:`.answers.stream`."""
+    return answers.stream([*packed(frames), exception(kind, words)], headers=_STREAM, **options)
+
+
+def broken(frames: Iterable[bytes], *then: Answer) -> Answer:
+    """A stream of these events, which the other side has read when something else comes; a cut if nothing is told."""
+    return answers.then(stream(frames, end=False, apart=True), *(then or [answers.cut(b"")]))
+
+
+def saying(whole: Answer, streamed: Answer, counted: int = 21) -> Answer:
+    """The one or the other, as the operation wants; a count where tokens are to be counted."""
+
+    async def answer(exchange: Exchange) -> None:
+        match exchange.request.path.rpartition("/")[2]:
+            case "count-tokens":
+                await answers.whole(json.dumps({"inputTokens": counted}).encode())(exchange)
+            case "invoke":
+                await whole(exchange)
+            case _:
+                await streamed(exchange)
+
+    return answer
+
+
+def usual() -> Answer:
+    """What it answers when it is well."""
+    return saying(answers.whole(headers={"x-amzn-requestid": "r-whole"}), stream())
+
+
+# What it is asked.
+
+
+def invoked(request: Recorded) -> Json:
+    """The body of InvokeModel, also of one that is only to be counted."""
+    body: Json = request.json
+    if request.path.endswith("/count-tokens"):
+        body = json.loads(base64.b64decode(body["input"]["invokeModel"]["body"]))
+    return body
+
+
+def model_of(request: Recorded) -> str:
+    """The model that was asked for."""
+    return unquote(request.path.split("/")[2])
+
+
+def _signature_fault(request: Recorded, secrets: Mapping[str, tuple[str, str | None]], now: float) -> str:
+    """Why AWS would not take the signature; '' if it would."""
+    given = request.header("authorization") or ""
+    if given.startswith("Bearer "):
+        return ""
+    fields = dict(each.strip().split("=", 1) for each in given.removeprefix("AWS4-HMAC-SHA256 ").split(","))
+    access, _, region, service, _ = fields["Credential"].split("/")
+    if access not in secrets:
+        return "The security token included in the request is invalid."
+    secret, token = secrets[access]
+    if request.header("x-amz-security-token") != token:
+        return "The security token included in the request is invalid."
+    names = fields["SignedHeaders"].split(";")
+    unsigned = {name for name, _ in request.headers if name.startswith("x-amz-")} - {*names}
+    if unsigned or "host" not in names:
+        return f"not signed: {unsigned}"
+    moment = datetime.datetime.strptime(request.header("x-amz-date") or "", "%Y%m%dT%H%M%SZ")
+    if abs(moment.replace(tzinfo=datetime.UTC).timestamp() - now) > 300:
+        return "Signature expired: it is of another time"
+    left = ("host", "x-amz-date", "x-amz-security-token")
+    asked: Any = AWSRequest(
+        request.line.split(" ")[0],
+        f"http://{request.header('host')}{request.path}",
+        headers={name: request.header(name) for name in names if name not in left},
+        data=request.body,
+    )
+    with patch("botocore.auth.get_current_datetime", return_value=moment):
+        SigV4Auth(Credentials(access, secret, token), service, region).add_auth(asked)
+    if asked.headers["Authorization"] != given:
+        return f"The request signature we calculated does not match: {asked.headers['Authorization']} {given}"
+    return ""
+
+
+def fault(body: Json) -> str:
+    """Why InvokeModel of a Claude model refuses a body; '' if it does not."""
+    return next(_faults(body), "")
+
+
+def _faults(body: Json) -> Iterator[str]:
+    betas = {*body.get("anthropic_beta", ())}
+    if betas - _BETAS:
+        yield "invalid beta flag"
+    yield from (f"{name}: Extra inputs are not permitted" for name in body.keys() - _MEMBERS)
+    yield from (f"{name}: Field required" for name in {"anthropic_version", "max_tokens", "messages"} - body.keys())
+    if body.get("tools") == []:
+        yield "tools: empty"
+    for name in _NEEDS.keys() & body.keys():
+        if not _NEEDS[name] & betas:
+            yield f"{name}: Extra inputs are not permitted"
+    for number, tool in enumerate(body.get("tools", ())):
+        for name in tool.keys() - _TOOL_MEMBERS:
+            if not _NEEDS.get(name, set()) & betas:
+                yield f"tools.{number}.custom.{name}: Extra inputs are not permitted"
+    for place, block in _blocks(body):
+        if (block.get("cache_control") or {}).keys() - {"type", "ttl"}:
+            yield f"{place}.cache_control.ephemeral: Extra inputs are not permitted"
+    for number, message in enumerate(body.get("messages", ())):
+        if message.keys() - {"role", "content"}:
+            yield f"messages.{number}: Extra inputs are not permitted"
+
+
+def _blocks(body: Json) -> Iterator[tuple[str, Json]]:
+    for number, tool in enumerate(body.get("tools", ())):
+        yield f"tools.{number}", tool
+    contents = [body.get("system"), *(message["content"] for message in body.get("messages", ()))]
+    for number, content in enumerate(contents):
+        for block in content if isinstance(content, list) else ():
+            yield f"messages.{number}", block
+            inner = block.get("content") if block["type"] == "tool_result" else None
+            for each in inner if isinstance(inner, list) else ():
+                yield f"messages.{number}.content", each
+
+
+class Bedrock(Upstream):
+    """The upstream, and STS beside it, which gives keys of a role."""
+
+    def __init__(self, now: Any) -> None:
+        super().__init__()
+        self._now = now
+        self.secrets: dict[str, tuple[str, str | None]] = {name: (secret, None) for name, secret in SECRETS.items()}
+        self.refused: list[str] = []
+        """Why it refused some requests."""
+        self.roles: list[dict[str, str]] = []
+        """The forms of those who asked STS for a role."""
+
+    def answer_for(self, exchange: Exchange) -> Answer:
+        """See :class:`Upstream`."""
+        request = exchange.request
+        if request.path == "/":
+            return self._of_sts(request)
+        answer = super().answer_for(exchange)
+        if why := _signature_fault(request, self.secrets, self._now()):
+            self.refused.append(why)
+            return refusal(403, "UnrecognizedClientException", why)
+        if "/invoke" in request.path and (why := fault(request.json)):
+            self.refused.append(why)
+            return refusal(400, "ValidationException", why)
+        if request.path.endswith("/count-tokens") and (why := fault(invoked(request))):
+            self.refused.append(why)
+            return refusal(400, "ValidationException", why)
+        return answer
+
+    def _of_sts(self, request: Recorded) -> Answer:
+        form = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
+        self.roles.append(form)
+        number = len(self.roles)
+        access, token = f"ASIAROLE{number}", f"token//{number}=="
+        self.secrets = {**self.secrets, access: (ROLE_SECRET, token)}
+        until = datetime.datetime.fromtimestamp(self._now() + 3600, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return answers.whole(
+            f"<{form['Action']}Response><{form['Action']}Result><Credentials><AccessKeyId>{access}</AccessKeyId>"
+            f"<SecretAccessKey>{ROLE_SECRET}</SecretAccessKey><SessionToken>{token}</SessionToken>"
+            f"<Expiration>{until}</Expiration></Credentials></{form['Action']}Result></{form['Action']}Response>".encode(),
+            headers={"content-type": "text/xml"},
+        )
