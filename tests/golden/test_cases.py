@@ -39,7 +39,7 @@ def judge_request(case: Case, body: dict[str, Any]) -> None:
 
 def judge_answer(case: Case, message: dict[str, Any]) -> None:
     """Raise unless *message* is one that says what the case's chunks say."""
-    strict.check_message(known_numbers(message))
+    strict.check_message(known_numbers(case.filled(message)))
     facts.compare_answers(case.family, case.upstream_answer or [], case.filled(message), case.request)
 
 

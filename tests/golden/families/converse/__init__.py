@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.golden.families.converse import facts, strict
 from tests.golden.families.converse.arrivals import arrivals
-from tests.golden.families.converse.merging import merge
+from tests.golden.families.converse.merging import is_mergeable, merge
 from tests.golden.families.family import Call, Fact, Json, Signed, ordered
 
 
@@ -78,7 +78,7 @@ class Converse:
 
     def streams(self, chunks: Sequence[Json]) -> Iterator[tuple[str, list[bytes]]]:
         yield from arrivals(chunks)
-        if any("messageStop" in chunk for chunk in chunks) and not any("Exception" in str(list(c)) for c in chunks):
+        if is_mergeable(chunks):
             yield "whole, where the model does not stream", [json.dumps(merge(chunks)).encode()]
 
     def bodies(self, chunks: Sequence[Json]) -> Iterator[tuple[str, bytes]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from tests.golden.families.family import Json
 
@@ -29,6 +28,20 @@ def merge(events: Sequence[Json]) -> Json:
     content = [_ended(blocks[index]) for index in sorted(blocks)]
     whole["output"]["message"]["content"] = [block for block in content if block]
     return whole
+
+
+def is_mergeable(events: Sequence[Json]) -> bool:
+    """Whether there is such an answer: one that has an end, and no call that cannot be read but by being cut off."""
+    names = [name for event in events for name in event]
+    if "messageStop" not in names or any(name.endswith("Exception") for name in names):
+        return False
+    reason = next(event["messageStop"]["stopReason"] for event in events if "messageStop" in event)
+    inputs: dict[int, str] = {}
+    for delta in (event["contentBlockDelta"] for event in events if "contentBlockDelta" in event):
+        if "toolUse" in delta["delta"]:
+            index = delta["contentBlockIndex"]
+            inputs[index] = inputs.get(index, "") + delta["delta"]["toolUse"]["input"]
+    return reason == "max_tokens" or all(_value(text, None) is not None for text in inputs.values())
 
 
 def _begun(start: Json) -> Json:
@@ -55,13 +68,14 @@ def _add(block: Json, delta: Json) -> None:
 
 def _ended(block: Json) -> Json:
     if "toolUse" in block:
-        block["toolUse"]["input"] = _value(block["toolUse"]["input"])
+        block["toolUse"]["input"] = _value(block["toolUse"]["input"], {})
     return block
 
 
-def _value(text: str) -> Any:
-    """A call's input; of one that was cut off nothing is left."""
+def _value(text: str, otherwise: Json | None) -> Json | None:
+    """A call's input, if it can be read."""
     try:
-        return json.loads(text or "{}")
+        made: Json = json.loads(text or "{}")
     except ValueError:
-        return {}
+        return otherwise
+    return made
