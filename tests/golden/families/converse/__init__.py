@@ -30,8 +30,11 @@ class Converse:
         strict.check_event(chunk)
 
     def unsealed(self, signature: str) -> str:
-        """The model's own signature, or its encrypted reasoning, in what a minted one bears; '' if it has neither."""
-        _, content = json.loads(base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4)))
+        """The model's own signature, or its encrypted reasoning, in what a minted one bears; '' if there is none."""
+        try:
+            _, content = json.loads(base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4)))
+        except ValueError:
+            return ""
         return content.get("redactedContent") or content.get("reasoningText", {}).get("signature", "")
 
     def has_system(self, body: Json) -> bool:
