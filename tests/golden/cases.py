@@ -83,7 +83,8 @@ class Case:
 def cases(folder: str) -> Iterator[Case]:
     """Every case there, by name. A member that no case has is a mistake, and raises TypeError."""
     for path in sorted((FOLDER / folder).glob("*.json")):
-        yield Case(path.stem, folder=folder, **json.loads(path.read_bytes()))
+        defaults = getattr(FAMILIES[folder], "defaults", {})
+        yield Case(path.stem, folder=folder, **{**defaults, **json.loads(path.read_bytes())})
 
 
 def add_tests(to: type, folder: str, wants: Callable[[Case], bool], test: Callable[[Any, Case], None]) -> None:

@@ -21,11 +21,20 @@ UNJUDGED = {
     "thoughtSignature",
     "excludeDomains",
     "includeServerSideToolInvocations",
+    # of the Converse API
+    "inferenceConfig",
+    "additionalModelRequestFields",
+    "outputConfig",
 }
 #: The client's own JSON: facts have it as a whole.
-WHOLE = {"args", "parametersJsonSchema", "parameters"}
+WHOLE = {"args", "parametersJsonSchema", "parameters", "input", "json"}
 #: Whoever leaves these out has left out nothing.
-NOTHING = ({}, {"type": "object", "properties": {}}, {"includeServerSideToolInvocations": True})
+NOTHING = (
+    {},
+    {"type": "object", "properties": {}},
+    {"includeServerSideToolInvocations": True},
+    {"cachePoint": {"type": "default"}},
+)
 #: Of these answers something is missing by right.
 CUT_OFF = {"refusal", "stop_sequence"}
 SAID = {"text", "thinking", "tool_use", "server_tool_use"}

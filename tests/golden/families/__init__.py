@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tests.golden.families.converse import Converse
 from tests.golden.families.family import Family
 from tests.golden.families.gemini import Gemini
 
 #: By the folder that has a family's cases.
-FAMILIES: Mapping[str, Family] = {"gemini": Gemini()}
+FAMILIES: Mapping[str, Family] = {"converse": Converse(), "gemini": Gemini()}
