@@ -5,24 +5,22 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import quote
 
 import msgspec
 
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.bedrock.body import Allowed, InvokeModelRequest, invoke_model_request
-from claudeproxyd.executors.bedrock.dialect import MAX_BODY_BYTES, VERSIONS
-from claudeproxyd.executors.bedrock.names import api_name, model_id
+from claudeproxyd.executors.bedrock.dialect import VERSIONS
+from claudeproxyd.executors.bedrock.names import api_name
 from claudeproxyd.executors.bedrock.reader import EVENT_STREAM, ChunkedClaudeReader, without_bedrocks_own
-from claudeproxyd.executors.http import HTTPExecutor
-from claudeproxyd.executors.judge import InputTooLongJudge
+from claudeproxyd.executors.bedrock.regional import BedrockRuntime
 from claudeproxyd.executors.responses import ParsedMessage, read_message
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
 from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.url_sources import named_in
 from claudeproxyd.messages.usage import Usage
-from claudeproxyd.outcomes.types import AttemptPhase, ErrorResponse, Failure, Family
+from claudeproxyd.outcomes.types import AttemptPhase, Failure
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
@@ -31,13 +29,10 @@ if TYPE_CHECKING:
     from claudeproxyd.executors.bedrock.places import AwsPlace
     from claudeproxyd.executors.bedrock.settings import BedrockSettings
     from claudeproxyd.executors.services import Services
-    from claudeproxyd.headers import Headers
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
     from claudeproxyd.leases import Route
-    from claudeproxyd.upstream.client import Response
 
 _NO_URLS = "messages: a source is by url, and Bedrock fetches nothing"
-_JSON = (b"content-type", b"application/json")
 
 
 class _Count(msgspec.Struct, rename="camel"):
@@ -47,20 +42,13 @@ class _Count(msgspec.Struct, rename="camel"):
 _decode_count = msgspec.json.Decoder(_Count).decode
 
 
-class ClaudeOnBedrock(HTTPExecutor):
+class ClaudeOnBedrock(BedrockRuntime):
     """The part of a provider's executor for Claude's models, in one of its regions."""
-
-    kind = "bedrock"
-    family = Family.BEDROCK
-    make_judge = InputTooLongJudge
-    request_id_header = b"x-amzn-requestid"
 
     def __init__(self, section: Provider, services: Services, places: Mapping[str, AwsPlace]) -> None:
         """*places*: where each credential's models are."""
-        super().__init__(section, services)
-        self._places = places
+        super().__init__(section, services, places)
         self._own: BedrockSettings = section.own
-        self._signed = [(name, value) for name, value in section.headers.items() if name.lower().startswith("x-amz-")]
 
     def prepare(self, request: ApiRequest, route: Route) -> InvokeModelRequest:
         """Return the request as it goes up. Raises Unsupported."""
@@ -79,7 +67,8 @@ class ClaudeOnBedrock(HTTPExecutor):
         streamed = attempt.request.envelope.stream
         body = self._invocation(attempt)
         with self.outcomes(attempt):
-            response = await self._post(attempt, "invoke-with-response-stream" if streamed else "invoke", body)
+            operation = "invoke-with-response-stream" if streamed else "invoke"
+            response = await self.invoke(attempt, operation, body, streamed=streamed)
             if not streamed:
                 return await self.whole(response, attempt, _message)
             reader = ChunkedClaudeReader(self.services.max_event_bytes)
@@ -89,38 +78,23 @@ class ClaudeOnBedrock(HTTPExecutor):
         """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""
         counted = b'{"input":{"invokeModel":{"body":"%b"}}}' % b64encode(self._invocation(attempt))
         with self.outcomes(attempt):
-            return await self.whole(await self._post(attempt, "count-tokens", counted), attempt, _counted)
-
-    def client_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:
-        """The request's id alone: what else AWS sends is about AWS."""
-        request_id = value_of(headers, self.request_id_header)
-        return [_JSON, (b"request-id", request_id)] if request_id else [_JSON]
+            response = await self.invoke(attempt, "count-tokens", counted, streamed=False)
+            return await self.whole(response, attempt, _counted)
 
     def _invocation(self, attempt: Attempt) -> bytes:
         """What goes up. Raises AttemptFailed."""
         prepared = attempt.prepared
         if attempt.body is None and isinstance(prepared, InvokeModelRequest):
-            body = prepared.body
-        else:
-            # Of a second try, or a reload has made this provider one of this kind while the request waited for it.
-            request = attempt.request
-            try:
-                body = self._request(request, attempt.route, attempt.body or request.envelope.body).body
-            except Unsupported as e:
-                reason = str(e).encode()
-                raise self.judge.failed(
-                    attempt, phase=AttemptPhase.CONNECT, failure=Failure.UNSUPPORTED, body=reason
-                ) from None
-        if len(body) > MAX_BODY_BYTES:
-            message = f"The request exceeds the {MAX_BODY_BYTES:,} bytes that Bedrock takes"
+            return prepared.body
+        # A second try, or a reload has made this provider one of this kind while the request waited for it.
+        request = attempt.request
+        try:
+            return self._request(request, attempt.route, attempt.body or request.envelope.body).body
+        except Unsupported as e:
+            reason = str(e).encode()
             raise self.judge.failed(
-                attempt,
-                phase=AttemptPhase.CONNECT,
-                status=413,
-                body=message.encode(),
-                answer=ErrorResponse(413, [_JSON], b"", message=message),
-            )
-        return body
+                attempt, phase=AttemptPhase.CONNECT, failure=Failure.UNSUPPORTED, body=reason
+            ) from None
 
     def _request(self, request: ApiRequest, route: Route, body: bytes) -> InvokeModelRequest:
         headers, own = request.headers, self._own
@@ -138,18 +112,6 @@ class ClaudeOnBedrock(HTTPExecutor):
                 counts=request.count_tokens,
             ),
         )
-
-    async def _post(self, attempt: Attempt, operation: str, body: bytes) -> Response:
-        place = self._places[attempt.credential.name]
-        model = quote(model_id(attempt.route.model, place.region, place.profile), safe="")
-        target = f"{self.origin.base_path.decode()}/model/{model}/{operation}"
-        client = attempt.request.principal.name
-        signed = [("content-type", "application/json")]
-        signed += [(name, value.replace("{client}", client)) for name, value in self._signed]
-        lines = place.authorization(
-            attempt.secret, "POST", self.origin.authority, target, signed, body, self.services.now()
-        )
-        return await self.send(attempt, target.encode(), lines, body)
 
 
 def _message(body: bytes) -> ParsedMessage:

@@ -1,4 +1,4 @@
-"""Amazon Bedrock: Claude's models, behind one provider."""
+"""Amazon Bedrock: Claude's models and all others, behind one provider."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.bedrock.claude import ClaudeOnBedrock
+from claudeproxyd.executors.bedrock.converse import NO_COUNT, ConverseOnBedrock
 from claudeproxyd.executors.bedrock.lists import Lists
 from claudeproxyd.executors.bedrock.names import is_claude
 from claudeproxyd.executors.bedrock.places import place_of
@@ -18,6 +19,8 @@ from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.outcomes.types import Family
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.dispatch.request import ApiRequest
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from claudeproxyd.executors.services import Services
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
     from claudeproxyd.leases import Credential, Route
+    from claudeproxyd.translate.converse.requests import ConverseRequest
     from claudeproxyd.upstream.client import Origin
 
 
@@ -49,19 +53,24 @@ class BedrockExecutor:
         shared = replace(services, origin=origin)
         at = {place.base_url: replace(section, base_url=place.base_url) for place in self._places.values()}
         self._claude = {url: ClaudeOnBedrock(there, shared, self._places) for url, there in at.items()}
+        self._others = {url: ConverseOnBedrock(there, shared, self._places) for url, there in at.items()}
         self._lists = {
             url: Lists(replace(section, base_url=url), shared)
             for url in {place.control_url for place in self._places.values()}
             if url
         }
 
-    def prepare(self, request: ApiRequest, route: Route) -> InvokeModelRequest:
+    def prepare(
+        self, request: ApiRequest, route: Route
+    ) -> InvokeModelRequest | ConverseRequest | Awaitable[ConverseRequest]:
         """Return the request as it goes up. Raises Unsupported."""
         if not route.model.strip("."):
             raise Unsupported(f"{route.model}: no model has such a name")  # nor would its path lead to one
-        if not self._is_claude(route.model):
-            raise Unsupported(f"{route.model}: only Claude's models are served")
-        return next(iter(self._claude.values())).prepare(request, route)
+        if self._is_claude(route.model):
+            return next(iter(self._claude.values())).prepare(request, route)
+        if request.count_tokens:
+            raise Unsupported(NO_COUNT)
+        return next(iter(self._others.values())).prepare(request, route)
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
@@ -81,5 +90,6 @@ class BedrockExecutor:
     def _is_claude(self, model: str) -> bool:
         return is_claude(model) or any(fnmatchcase(model, glob) for glob in self._claude_models)
 
-    def _part(self, attempt: Attempt) -> ClaudeOnBedrock:
-        return self._claude[self._places[attempt.credential.name].base_url]
+    def _part(self, attempt: Attempt) -> ClaudeOnBedrock | ConverseOnBedrock:
+        base_url = self._places[attempt.credential.name].base_url
+        return self._claude[base_url] if self._is_claude(attempt.route.model) else self._others[base_url]

@@ -21,6 +21,7 @@ _DATED_NAMES: Mapping[str, str] = {
 #: Ids that end otherwise than their likes: with a date ``-v1:0``, without one nothing.
 _ENDS: Mapping[str, str] = {"claude-opus-4-6": "-v1", "claude-3-5-sonnet-20241022": "-v2:0"}
 _DATED = re.compile(r"claude-.+-\d{8}", re.ASCII)
+_ANTHROPICS = re.compile(r"(?:^|[./])anthropic\.")
 _CLAUDE = re.compile(r"(?:^|[./])anthropic\.(claude-[\w.-]+?)(?:-v\d+)?(?::[\w.:]*)?$", re.ASCII)
 
 PROFILES = ("us", "eu", "jp", "au", "apac", "us-gov", "global", "none")
@@ -41,7 +42,7 @@ _PROFILE_OF_REGION = (
 
 def is_claude(model: str) -> bool:
     """Whether Anthropic made the model of that name, as far as the name tells."""
-    return model.startswith("claude-") or _CLAUDE.search(model) is not None
+    return model.startswith("claude-") or _ANTHROPICS.search(model) is not None
 
 
 def api_name(model: str) -> str:
