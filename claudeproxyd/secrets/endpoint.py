@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from treq.client import HTTPClient
@@ -32,6 +32,15 @@ DEFAULT_LIFETIME = 3600.0
 """Seconds that a token lives, where the response does not say."""
 _TEMPORARY_ERRORS = ("server_error", "temporarily_unavailable")
 """Errors that say nothing against the credential; RFC 6749 section 5.2 has them all with status 400."""
+
+
+class _Response(Protocol):
+    """What there is to a response of treq's."""
+
+    code: int
+
+    def collect(self, collector: Callable[[bytes], None]) -> Awaitable[None]:
+        """Have *collector* called with each piece of the body."""
 
 
 class Answer(msgspec.Struct):
@@ -95,7 +104,7 @@ async def ask(http: HTTPClient, url: str, form: Mapping[str, str]) -> Answer:
     )
 
 
-async def answer_of(asked: Any) -> Answer:
+async def answer_of(asked: Awaitable[_Response]) -> Answer:
     """Return the response that *asked* brings, with its body read. Raises as :func:`ask` does."""
     status, body = await response_of(asked, "the token endpoint")
     try:
@@ -110,7 +119,7 @@ async def answer_of(asked: Any) -> Answer:
     raise unavailable(said)
 
 
-async def response_of(asked: Any, who: str) -> tuple[int, bytes]:
+async def response_of(asked: Awaitable[_Response], who: str) -> tuple[int, bytes]:
     """Return the status and the body that *asked* brings. Raises AttemptFailed, which names *who*, if none comes."""
     body = bytearray()
 

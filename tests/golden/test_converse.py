@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.translate.converse.answers import FAMILY, ConverseReader, read_whole
 from claudeproxyd.translate.converse.policy import POLICY
-from claudeproxyd.translate.converse.requests import ConverseRequest, Terms, translate
+from claudeproxyd.translate.converse.requests import ConverseRequest, ConverseTerms, translate
 from claudeproxyd.translate.reading import read_conversation
 from claudeproxyd.translate.signatures import Signatures
 from tests.golden.cases import Case
@@ -23,7 +23,7 @@ class ConverseTranslator:
 
     def translated(self, case: Case, signatures: Signatures) -> ConverseRequest:
         conversation = read_conversation(case.body, family=FAMILY, policy=POLICY, version=case.version)
-        terms = Terms(
+        terms = ConverseTerms(
             model=case.model,
             max_output_tokens=case.terms.get("max_output_tokens"),
             own_thinking=case.terms.get("own_thinking", False),

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.translate.converse.answers import FAMILY as MINTED
 from claudeproxyd.translate.converse.policy import POLICY
-from claudeproxyd.translate.converse.requests import Terms, translate
+from claudeproxyd.translate.converse.requests import ConverseTerms, translate
 from claudeproxyd.translate.reading import read_conversation
 from tests.golden import facts
 from tests.golden.cases import filled
@@ -68,7 +68,7 @@ THOUGHTS = st.builds(
 def sent(request: Json, model: str) -> Json:
     """What comes of a request. Raises Unsupported."""
     conversation = read_conversation(json.dumps(request).encode(), family=MINTED, policy=POLICY)
-    body: Json = json.loads(translate(conversation, Terms(model)).body)
+    body: Json = json.loads(translate(conversation, ConverseTerms(model)).body)
     return body
 
 

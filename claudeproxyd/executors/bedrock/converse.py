@@ -10,7 +10,7 @@ from claudeproxyd.executors.translating import TranslatingExecutor
 from claudeproxyd.outcomes.types import AttemptPhase, Failure
 from claudeproxyd.translate.converse.answers import ConverseReader, read_whole
 from claudeproxyd.translate.converse.policy import POLICY
-from claudeproxyd.translate.converse.requests import ConverseRequest, Terms, translation
+from claudeproxyd.translate.converse.requests import ConverseRequest, ConverseTerms, translation
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
@@ -43,7 +43,9 @@ class ConverseOnBedrock(BedrockRuntime, TranslatingExecutor[ConverseRequest]):
         self, conversation: Conversation, request: ApiRequest, route: Route, *, signed: bool
     ) -> Steps[ConverseRequest]:
         """By the model's own id: what it takes is known by it."""
-        return translation(conversation, Terms(route.model, route.max_output_tokens, own_thinking=route.own_thinking))
+        return translation(
+            conversation, ConverseTerms(route.model, route.max_output_tokens, own_thinking=route.own_thinking)
+        )
 
     async def generate(self, attempt: Attempt, request: ConverseRequest, *, streamed: bool) -> Response:
         """By one operation or the other; some models do not stream when they have tools."""

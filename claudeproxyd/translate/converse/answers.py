@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from claudeproxyd.messages.blocks import BlockMachine
     from claudeproxyd.messages.usage import Usage
     from claudeproxyd.translate.converse.requests import ConverseRequest
-    from claudeproxyd.translate.converse.responses import Block, ConverseResponse, TokenUsage
+    from claudeproxyd.translate.converse.responses import ConverseBlock, ConverseResponse, TokenUsage
 
 FAMILY = Family.BEDROCK
 
-#: Characters of a thought that are kept for its way back where the client is not shown it; no model's are as long.
+#: Characters of a block of reasoning that are kept for its way back; no model's are as long.
 MAX_REASONING_CHARS = 1024 * 1024
 
 #: How a body begins that is no event stream: a message of so many bytes as these would be is longer than all limits.
@@ -62,9 +62,15 @@ class _Reasoning:
         self.shown = False
         self.text: list[str] = []
         """Kept where the client is not shown it."""
-        self.room = MAX_REASONING_CHARS
-        self.signature = ""
+        self.signature: list[str] = []
         self.redacted: list[str] = []
+        self.room = MAX_REASONING_CHARS
+
+    def keep(self, kept: list[str], piece: str) -> None:
+        """Add a piece to one of the three, while there is room."""
+        self.room -= len(piece)
+        if self.room >= 0:
+            kept.append(piece)
 
 
 @implementer(IStreamReader)
@@ -241,7 +247,7 @@ class ConverseReader:
         if not self._over:
             self._finish()
 
-    def _block(self, index: int, block: Block) -> None:
+    def _block(self, index: int, block: ConverseBlock) -> None:
         if block.text is not None:
             self._text(index, block.text)
         elif (call := block.tool_use) is not None:
@@ -296,6 +302,8 @@ class ConverseReader:
             self._machine.tool_input(id, partial_json)
 
     def _think(self, index: int, delta: ReasoningDelta) -> None:
+        if not self._thinks:
+            return
         reasoning = self._reasoning
         if reasoning is None or reasoning.index != index:
             if reasoning is not None:
@@ -306,23 +314,25 @@ class ConverseReader:
             if self._shows:
                 self._machine.thinking(delta.text)
                 reasoning.shown = True
-            elif self._thinks and reasoning.room > 0:
-                reasoning.text.append(delta.text)
-                reasoning.room -= len(delta.text)
+            else:
+                reasoning.keep(reasoning.text, delta.text)
         if delta.signature:
-            reasoning.signature += delta.signature
+            reasoning.keep(reasoning.signature, delta.signature)
         if delta.redacted_content:
-            reasoning.redacted.append(delta.redacted_content)
+            reasoning.keep(reasoning.redacted, delta.redacted_content)
 
     def _end_reasoning(self) -> None:
         """Let thinking blocks carry it: that which shows it, or else empty ones."""
         reasoning, self._reasoning = self._reasoning, None
-        if reasoning is None or not self._thinks:
+        if reasoning is None:
+            return
+        if reasoning.room < 0:
+            self._note("reasoning that is too long to go back")
             return
         if reasoning.shown or reasoning.text or reasoning.signature:
             text = None if self._shows else "".join(reasoning.text)
-            said = ReasoningText(text, reasoning.signature or None)
-            payload = seal(ReasoningContent(reasoning_text=said), self._capabilities) if reasoning.room >= 0 else b""
+            said = ReasoningText(text, "".join(reasoning.signature) or None)
+            payload = seal(ReasoningContent(reasoning_text=said), self._capabilities)
             if payload or reasoning.shown:
                 self._machine.signature(mint_signature(FAMILY, payload))
         if reasoning.redacted:

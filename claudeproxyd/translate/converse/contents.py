@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Part, Turn
-    from claudeproxyd.translate.converse.models import ModelCapabilities
+    from claudeproxyd.translate.converse.models import ConverseCapabilities
     from claudeproxyd.translate.names import ToolNames
 
 Block = dict[str, Any]
@@ -49,10 +49,10 @@ _FORMATS = {
 }
 
 
-class MessageWriter:
+class ConverseWriter:
     """Writes the messages of one request. Raises :class:`Unsupported` for what the model does not take."""
 
-    def __init__(self, capabilities: ModelCapabilities, names: ToolNames, ids: ToolNames) -> None:
+    def __init__(self, capabilities: ConverseCapabilities, names: ToolNames, ids: ToolNames) -> None:
         """*names*, *ids*: of tools and of calls, as the API takes them."""
         self._capabilities = capabilities
         self._names = names

@@ -39,7 +39,7 @@ def nested(path: Sequence[str], value: object, beside: Mapping[str, object] | No
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCapabilities:
+class ConverseCapabilities:
     """The features and limits of one model. The defaults are those of an unknown one.
 
     Content is passed to an unknown model, which refuses what it cannot read; wishes are not.
@@ -90,7 +90,7 @@ _FIVE = ("low", "medium", "high", "xhigh", "max")
 
 # "High" is for requests without maxTokens alone, which a client's max_tokens would not be held by.
 _NOVA_EFFORT = Effort(("reasoningConfig", "maxReasoningEffort"), ("low", "medium"), "", {"type": "enabled"})
-_NOVA = ModelCapabilities(
+_NOVA = ConverseCapabilities(
     maker="nova",
     choices=("any", "tool"),
     inlines=True,
@@ -102,12 +102,12 @@ _NOVA = ModelCapabilities(
     top_k=("inferenceConfig", "topK"),
     max_output_tokens=10_000,
 )
-_NO_MEDIA = ModelCapabilities(images=False, documents=False)
+_NO_MEDIA = ConverseCapabilities(images=False, documents=False)
 _TEXT_ONLY = replace(_NO_MEDIA, tools=False, takes_sealed=False)
-_DEEPSEEK = ModelCapabilities(
+_DEEPSEEK = ConverseCapabilities(
     maker="deepseek", images=False, choices=("any",), status=True, takes_unsigned=True, json_schema=True
 )
-_LLAMA = ModelCapabilities(
+_LLAMA = ConverseCapabilities(
     maker="llama",
     streams_tools=False,
     status=True,
@@ -116,7 +116,7 @@ _LLAMA = ModelCapabilities(
     takes_sealed=False,
 )
 _OLD_LLAMA = replace(_LLAMA, images=False, max_output_tokens=4_096)
-_MISTRAL = ModelCapabilities(
+_MISTRAL = ConverseCapabilities(
     maker="mistral",
     streams_tools=False,
     status=True,
@@ -126,8 +126,9 @@ _MISTRAL = ModelCapabilities(
 )
 _OLD_MISTRAL = replace(_MISTRAL, images=False, max_output_tokens=8_191)
 _MISTRAL_BY_SCHEMA = replace(_MISTRAL, json_schema=True)
-_KIMI = ModelCapabilities(maker="kimi", choices=("any",), status=True, takes_unsigned=True, json_schema=True)
-_GPT = ModelCapabilities(
+_KIMI = ConverseCapabilities(maker="kimi", choices=("any",), status=True, takes_unsigned=True, json_schema=True)
+_MINIMAX = ConverseCapabilities(maker="minimax", images=False, status=True, takes_unsigned=True, json_schema=True)
+_GPT = ConverseCapabilities(
     maker="gpt",
     choices=("any", "tool"),
     status=True,
@@ -137,7 +138,7 @@ _GPT = ModelCapabilities(
     max_output_tokens=128_000,
 )
 _GPT_THAT_REASONS = replace(_GPT, effort=Effort(("reasoning", "effort"), _FIVE, None))
-_GPT_OSS = ModelCapabilities(
+_GPT_OSS = ConverseCapabilities(
     maker="gpt-oss",
     images=False,
     inlines=True,
@@ -147,9 +148,9 @@ _GPT_OSS = ModelCapabilities(
     takes_unsigned=True,
     max_output_tokens=16_384,
 )
-_QWEN = ModelCapabilities(maker="qwen", images=False, documents=False, status=True, json_schema=True)
+_QWEN = ConverseCapabilities(maker="qwen", images=False, documents=False, status=True, json_schema=True)
 _QWEN_THAT_REASONS = replace(_QWEN, effort=Effort(("reasoning_config",), ("low", "medium", "high"), ""))
-_GLM = ModelCapabilities(
+_GLM = ConverseCapabilities(
     maker="glm",
     images=False,
     choices=("any",),
@@ -157,23 +158,23 @@ _GLM = ModelCapabilities(
     effort=Effort(("reasoning_effort",), ("high",), ""),
     json_schema=True,
 )
-_PALMYRA = ModelCapabilities(maker="palmyra", streams_tools=False, results_alone=True, takes_sealed=False)
+_PALMYRA = ConverseCapabilities(maker="palmyra", streams_tools=False, results_alone=True, takes_sealed=False)
 
 #: The first glob that fits holds; of the id without its region.
-_CAPABILITIES: tuple[tuple[str, ModelCapabilities], ...] = (
+_CAPABILITIES: tuple[tuple[str, ConverseCapabilities], ...] = (
     ("amazon.nova-2-*", replace(_NOVA, effort=_NOVA_EFFORT, max_output_tokens=64_000)),
     ("amazon.nova-micro-*", replace(_NOVA, images=False, documents=False)),
     ("amazon.nova-*", _NOVA),
     ("amazon.titan-*", replace(_TEXT_ONLY, documents=True, system=False)),
-    ("ai21.jamba-1-5-*", ModelCapabilities(images=False, max_output_tokens=4_096)),
+    ("ai21.jamba-1-5-*", ConverseCapabilities(images=False, max_output_tokens=4_096)),
     ("ai21.*", replace(_TEXT_ONLY, max_output_tokens=4_096)),
-    ("cohere.command-r-*", ModelCapabilities(images=False, max_output_tokens=4_000)),
+    ("cohere.command-r-*", ConverseCapabilities(images=False, max_output_tokens=4_000)),
     ("cohere.command-*", replace(_TEXT_ONLY, system=False, max_output_tokens=4_000)),
     ("deepseek.r1-*", replace(_TEXT_ONLY, maker="deepseek-r1", documents=True, max_output_tokens=32_768)),
     ("deepseek.v3.2*", replace(_DEEPSEEK, effort=Effort(("reasoning_effort",), ("high",), ""))),
     ("deepseek.v3*", _DEEPSEEK),
-    ("google.gemma-3-12b-*", ModelCapabilities(maker="gemma", status=True, json_schema=True)),
-    ("google.gemma-3-27b-*", ModelCapabilities(maker="gemma", status=True, json_schema=True)),
+    ("google.gemma-3-12b-*", ConverseCapabilities(maker="gemma", status=True, json_schema=True)),
+    ("google.gemma-3-27b-*", ConverseCapabilities(maker="gemma", status=True, json_schema=True)),
     ("meta.llama4-*", replace(_LLAMA, max_output_tokens=8_192)),
     ("meta.llama3-2-11b-*", replace(_OLD_LLAMA, images=True)),
     ("meta.llama3-2-90b-*", replace(_OLD_LLAMA, images=True)),
@@ -182,7 +183,7 @@ _CAPABILITIES: tuple[tuple[str, ModelCapabilities], ...] = (
     ("meta.llama3-3-*", _OLD_LLAMA),
     ("meta.llama[23]-*", replace(_OLD_LLAMA, tools=False, max_output_tokens=2_048)),
     ("meta.*", _LLAMA),
-    ("minimax.*", ModelCapabilities(maker="minimax", images=False, takes_unsigned=True, status=True, json_schema=True)),
+    ("minimax.*", _MINIMAX),
     ("mistral.mistral-7b-*", replace(_OLD_MISTRAL, system=False, tools=False)),
     ("mistral.mixtral-*", replace(_OLD_MISTRAL, system=False, tools=False)),
     ("mistral.mistral-large-24*", replace(_OLD_MISTRAL, choices=("any",))),
@@ -194,7 +195,7 @@ _CAPABILITIES: tuple[tuple[str, ModelCapabilities], ...] = (
     ("mistral.*", _MISTRAL),
     ("moonshot*.kimi-k3*", replace(_KIMI, least_output_tokens=16)),
     ("moonshot*.*", _KIMI),
-    ("nvidia.nemotron-nano-*", ModelCapabilities(maker="nemotron", status=True, json_schema=True)),
+    ("nvidia.nemotron-nano-*", ConverseCapabilities(maker="nemotron", status=True, json_schema=True)),
     ("openai.gpt-oss-*", _GPT_OSS),
     ("openai.gpt-6-astra*", _GPT_THAT_REASONS),
     ("openai.gpt-6.1-sol*", _GPT_THAT_REASONS),
@@ -208,11 +209,11 @@ _CAPABILITIES: tuple[tuple[str, ModelCapabilities], ...] = (
     ("zai.glm-5.3*", replace(_GLM, choices=("any", "tool"), effort=Effort(("reasoning_effort",), _FIVE, None))),
     ("zai.*", _GLM),
 )
-_UNKNOWN = ModelCapabilities()
+_UNKNOWN = ConverseCapabilities()
 
 
 @lru_cache(maxsize=256)
-def capabilities_of(model: str) -> ModelCapabilities:
+def capabilities_of(model: str) -> ConverseCapabilities:
     """Return the capabilities by a model's id, a profile's (with a region in front), or the ARN of either.
 
     What an application's own profile or an imported model is cannot be told from its ARN: it is unknown.

@@ -15,7 +15,7 @@ from claudeproxyd.json_guards import UNREADABLE
 
 if TYPE_CHECKING:
     from claudeproxyd.translate.conversation import Thought
-    from claudeproxyd.translate.converse.models import ModelCapabilities
+    from claudeproxyd.translate.converse.models import ConverseCapabilities
 
 
 class ReasoningText(msgspec.Struct, omit_defaults=True, gc=False):
@@ -37,7 +37,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(tuple[str, ReasoningContent]).decode
 
 
-def seal(content: ReasoningContent, capabilities: ModelCapabilities) -> bytes:
+def seal(content: ReasoningContent, capabilities: ConverseCapabilities) -> bytes:
     """Return the payload of a signature that brings *content* back; b'' if its model would not take it."""
     sealed = content.redacted_content is not None or (
         content.reasoning_text is not None and bool(content.reasoning_text.signature)
@@ -47,7 +47,7 @@ def seal(content: ReasoningContent, capabilities: ModelCapabilities) -> bytes:
     return _encode((capabilities.maker, content))
 
 
-def unseal(thought: Thought, capabilities: ModelCapabilities) -> ReasoningContent | None:
+def unseal(thought: Thought, capabilities: ConverseCapabilities) -> ReasoningContent | None:
     """Return what a thinking block brings back; None if it is another model's, or not to be read."""
     try:
         maker, content = _decode(thought.payload)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.steps import at_once
 from claudeproxyd.translate.conversation import ToolUse
-from claudeproxyd.translate.converse.contents import CACHE_POINT, Block, MessageWriter
-from claudeproxyd.translate.converse.models import ModelCapabilities, capabilities_of, nested
+from claudeproxyd.translate.converse.contents import CACHE_POINT, Block, ConverseWriter
+from claudeproxyd.translate.converse.models import ConverseCapabilities, capabilities_of, nested
 from claudeproxyd.translate.converse.thinking import effective_thinking, reasoning_fields, with_room
 from claudeproxyd.translate.converse.tools import tool_config
 from claudeproxyd.translate.field_policy import dropped, not_carried
@@ -31,7 +31,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ConverseTerms:
     """The options of a translation: the model, and what the route says."""
 
     model: str
@@ -49,12 +49,12 @@ class ConverseRequest(TranslatedRequest):
     streams: bool
     """False: with its tools this model refuses to stream. Its answer is to be asked for whole, whatever the client
     wants; the reader of streams takes it."""
-    capabilities: ModelCapabilities
+    capabilities: ConverseCapabilities
     calls: Set[str]
     """The ids of all calls so far, as clients have them."""
 
 
-def translate(conversation: Conversation, terms: Terms) -> ConverseRequest:
+def translate(conversation: Conversation, terms: ConverseTerms) -> ConverseRequest:
     """Return the request that says *conversation* to a model. Raises :class:`Unsupported` for what it cannot be
     told.
 
@@ -63,7 +63,7 @@ def translate(conversation: Conversation, terms: Terms) -> ConverseRequest:
     return at_once(translation(conversation, terms))
 
 
-def translation(conversation: Conversation, terms: Terms) -> Steps[ConverseRequest]:
+def translation(conversation: Conversation, terms: ConverseTerms) -> Steps[ConverseRequest]:
     """:func:`translate` in steps; the longest is the encoding."""
     if conversation.is_prefilled and conversation.max_tokens is not None:
         raise Unsupported("This model does not support assistant message prefill")
@@ -71,12 +71,12 @@ def translation(conversation: Conversation, terms: Terms) -> Steps[ConverseReque
     warnings = list(conversation.warnings)
     names = ToolNames(64, "A-Za-z0-9_-")
     config, words = yield from tool_config(conversation, capabilities, names, warnings)
-    writer = MessageWriter(capabilities, names, ToolNames(64, "A-Za-z0-9_.:-"))
+    writer = ConverseWriter(capabilities, names, ToolNames(64, "A-Za-z0-9_.:-"))
     system = _system(conversation, capabilities)
     said_by_user = () if capabilities.system else conversation.system
     messages = yield from writer.write(conversation.turns, said_by_user, words)
     _limit_cache_points([system, *(message["content"] for message in messages)])
-    body: dict[str, Any] = {"messages": messages}
+    body: dict[str, object] = {"messages": messages}
     if system:
         body["system"] = system
     if config is not None:
@@ -104,7 +104,7 @@ def translation(conversation: Conversation, terms: Terms) -> Steps[ConverseReque
     )
 
 
-def _system(conversation: Conversation, capabilities: ModelCapabilities) -> list[Block]:
+def _system(conversation: Conversation, capabilities: ConverseCapabilities) -> list[Block]:
     system: list[Block] = []
     if not capabilities.system:
         return system
@@ -133,8 +133,8 @@ def _limit_cache_points(places: list[list[Block]]) -> None:
 def _inference_config(
     conversation: Conversation,
     thinking: Thinking,
-    capabilities: ModelCapabilities,
-    terms: Terms,
+    capabilities: ConverseCapabilities,
+    terms: ConverseTerms,
     warnings: list[str],
 ) -> dict[str, object]:
     config: dict[str, object] = {}
@@ -155,7 +155,7 @@ def _inference_config(
     return config
 
 
-def _top_k(wanted: int | None, capabilities: ModelCapabilities, warnings: list[str]) -> dict[str, object]:
+def _top_k(wanted: int | None, capabilities: ConverseCapabilities, warnings: list[str]) -> dict[str, object]:
     if wanted is None:
         return {}
     if not capabilities.top_k:
@@ -164,7 +164,7 @@ def _top_k(wanted: int | None, capabilities: ModelCapabilities, warnings: list[s
     return nested(capabilities.top_k, min(wanted, capabilities.most_top_k))
 
 
-def _output_config(schema: msgspec.Raw, capabilities: ModelCapabilities) -> dict[str, object]:
+def _output_config(schema: msgspec.Raw, capabilities: ConverseCapabilities) -> dict[str, object]:
     if not capabilities.json_schema:
         raise Unsupported(not_carried("output_config.format", "a JSON schema"))
     definition = {"schema": bytes(schema).decode()}

@@ -24,7 +24,7 @@ class ToolUseInput(msgspec.Struct, gc=False):
     input: str | None = None
 
 
-class Image(msgspec.Struct, gc=False):
+class ConverseImage(msgspec.Struct, gc=False):
     """A picture; its bytes are not read."""
 
     format: str | None = None
@@ -36,11 +36,11 @@ class Image(msgspec.Struct, gc=False):
         return f"[Here the model gave {what}, which an answer of this API cannot hold]"
 
 
-class Start(msgspec.Struct, rename="camel", gc=False):
+class ConverseStart(msgspec.Struct, rename="camel", gc=False):
     """``start`` of a block."""
 
     tool_use: ToolUseStart | None = None
-    image: Image | None = None
+    image: ConverseImage | None = None
 
 
 class ReasoningDelta(msgspec.Struct, rename="camel", gc=False):
@@ -51,7 +51,7 @@ class ReasoningDelta(msgspec.Struct, rename="camel", gc=False):
     redacted_content: str | None = None
 
 
-class Delta(msgspec.Struct, rename="camel", gc=False):
+class ConverseDelta(msgspec.Struct, rename="camel", gc=False):
     """``delta`` of a block."""
 
     text: str | None = None
@@ -62,14 +62,14 @@ class Delta(msgspec.Struct, rename="camel", gc=False):
 class BlockStart(msgspec.Struct, rename="camel", gc=False):
     """``contentBlockStart``."""
 
-    start: Start | None = None
+    start: ConverseStart | None = None
     content_block_index: int = 0
 
 
 class BlockDelta(msgspec.Struct, rename="camel", gc=False):
     """``contentBlockDelta``."""
 
-    delta: Delta | None = None
+    delta: ConverseDelta | None = None
     content_block_index: int = 0
 
 
@@ -94,13 +94,13 @@ class TokenUsage(msgspec.Struct, rename="camel", gc=False):
     cache_write_input_tokens: object = None
 
 
-class Metadata(msgspec.Struct, gc=False):
+class ConverseMetadata(msgspec.Struct, gc=False):
     """``metadata``."""
 
     usage: TokenUsage | None = None
 
 
-class ToolUse(msgspec.Struct, rename="camel", gc=False):
+class ConverseToolUse(msgspec.Struct, rename="camel", gc=False):
     """A whole call."""
 
     name: str | None = None
@@ -121,32 +121,32 @@ class CitationsContent(msgspec.Struct, gc=False):
     content: list[Cited] | None = None
 
 
-class Block(msgspec.Struct, rename="camel", gc=False):
+class ConverseBlock(msgspec.Struct, rename="camel", gc=False):
     """A content block of a whole answer."""
 
     text: str | None = None
-    tool_use: ToolUse | None = None
+    tool_use: ConverseToolUse | None = None
     reasoning_content: ReasoningContent | None = None
     citations_content: CitationsContent | None = None
-    image: Image | None = None
+    image: ConverseImage | None = None
 
 
-class Message(msgspec.Struct, gc=False):
+class ConverseMessage(msgspec.Struct, gc=False):
     """The message of a whole answer."""
 
-    content: list[Block] | None = None
+    content: list[ConverseBlock] | None = None
 
 
-class Output(msgspec.Struct, gc=False):
+class ConverseOutput(msgspec.Struct, gc=False):
     """``output``."""
 
-    message: Message | None = None
+    message: ConverseMessage | None = None
 
 
 class ConverseResponse(msgspec.Struct, rename="camel", gc=False):
     """A whole answer."""
 
-    output: Output | None = None
+    output: ConverseOutput | None = None
     stop_reason: str | None = None
     usage: TokenUsage | None = None
 
@@ -155,5 +155,5 @@ decode_start = msgspec.json.Decoder(BlockStart).decode
 decode_delta = msgspec.json.Decoder(BlockDelta).decode
 decode_stop = msgspec.json.Decoder(BlockStop).decode
 decode_message_stop = msgspec.json.Decoder(MessageStop).decode
-decode_metadata = msgspec.json.Decoder(Metadata).decode
+decode_metadata = msgspec.json.Decoder(ConverseMetadata).decode
 decode_response = msgspec.json.Decoder(ConverseResponse).decode

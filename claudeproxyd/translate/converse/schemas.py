@@ -11,7 +11,7 @@ from claudeproxyd.errors import Unsupported
 from claudeproxyd.translate.references import inlined
 
 if TYPE_CHECKING:
-    from claudeproxyd.translate.converse.models import ModelCapabilities
+    from claudeproxyd.translate.converse.models import ConverseCapabilities
 
 #: Schemas remembered, and the longest of them in bytes.
 MAX_REMEMBERED_SCHEMAS = 512
@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
-def tool_schema(schema: msgspec.Raw, capabilities: ModelCapabilities) -> msgspec.Raw:
+def tool_schema(schema: msgspec.Raw, capabilities: ConverseCapabilities) -> msgspec.Raw:
     """Return *schema* as the model takes it. Raises :class:`Unsupported` for one that cannot be read."""
     if not capabilities.inlines:
         return schema

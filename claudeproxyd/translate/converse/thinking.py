@@ -8,7 +8,7 @@ from claudeproxyd.translate.conversation import Thinking
 from claudeproxyd.translate.converse.models import nested
 
 if TYPE_CHECKING:
-    from claudeproxyd.translate.converse.models import Effort, ModelCapabilities
+    from claudeproxyd.translate.converse.models import ConverseCapabilities, Effort
 
 #: From the least to the most; of what a model lacks it gets the next that it has.
 _ORDER = ("low", "medium", "high", "xhigh", "max")
@@ -30,7 +30,7 @@ def effective_thinking(said: Thinking, warnings: list[str]) -> Thinking:
     return Thinking("disabled")
 
 
-def with_room(max_tokens: int, wanted: Thinking, capabilities: ModelCapabilities) -> int:
+def with_room(max_tokens: int, wanted: Thinking, capabilities: ConverseCapabilities) -> int:
     """Return *max_tokens*, and room for reasoning that nobody wants where the model cannot be kept from it."""
     must_reason = capabilities.effort is not None and capabilities.effort.off is None
     if wanted.kind == "disabled" and must_reason and max_tokens < _SMALL_MAX_TOKENS:
@@ -38,7 +38,7 @@ def with_room(max_tokens: int, wanted: Thinking, capabilities: ModelCapabilities
     return max_tokens
 
 
-def reasoning_fields(wanted: Thinking, capabilities: ModelCapabilities, warnings: list[str]) -> dict[str, object]:
+def reasoning_fields(wanted: Thinking, capabilities: ConverseCapabilities, warnings: list[str]) -> dict[str, object]:
     """Return the members of ``additionalModelRequestFields`` that say it; none where the model's own is wanted, or
     where it cannot be told."""
     effort = capabilities.effort

@@ -12,7 +12,7 @@ from claudeproxyd.translate.field_policy import not_carried
 if TYPE_CHECKING:
     from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Conversation, ToolChoice
-    from claudeproxyd.translate.converse.models import ModelCapabilities
+    from claudeproxyd.translate.converse.models import ConverseCapabilities
     from claudeproxyd.translate.names import ToolNames
 
 #: The API has no word for ``none``, and wants the tools of past calls in every request.
@@ -21,7 +21,7 @@ _GONE = "Was called earlier in this conversation, and cannot be called any more.
 
 
 def tool_config(
-    conversation: Conversation, capabilities: ModelCapabilities, names: ToolNames, warnings: list[str]
+    conversation: Conversation, capabilities: ConverseCapabilities, names: ToolNames, warnings: list[str]
 ) -> Steps[tuple[dict[str, object] | None, str]]:
     """Return ``toolConfig``, or None where there is nothing to be called; and what has to be said besides, or ''.
 
@@ -60,7 +60,7 @@ def _stand_in(name: str) -> dict[str, object]:
     return {"name": name, "description": _GONE, "inputSchema": {"json": {"type": "object", "properties": {}}}}
 
 
-def _forced(choice: ToolChoice, tools: int, capabilities: ModelCapabilities, names: ToolNames) -> dict[str, object]:
+def _forced(choice: ToolChoice, tools: int, capabilities: ConverseCapabilities, names: ToolNames) -> dict[str, object]:
     """Return the ``toolChoice`` of a model that has to call something."""
     if choice.kind == "tool" and "tool" in capabilities.choices:
         return {"tool": {"name": names.upstream(choice.name)}}

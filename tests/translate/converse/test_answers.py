@@ -151,6 +151,7 @@ class StreamTests(SynchronousTestCase):
             answer.feed(stream(START, *[delta(0, reasoningContent={"text": "abc"})] * 3, stop(0), text(1, "a"), end()))
             answer.feed(event(METADATA))
         self.assertEqual(content(answer), [{"type": "text", "text": "a"}])
+        self.assertIn("too long", answer.reader.anomaly)
 
 
 class ErrorTests(SynchronousTestCase):

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.translate.converse import models
-from claudeproxyd.translate.converse.models import AS_OF, ModelCapabilities, capabilities_of, nested
+from claudeproxyd.translate.converse.models import AS_OF, ConverseCapabilities, capabilities_of, nested
 
 NOVA = capabilities_of("amazon.nova-pro-v1:0")
 
@@ -36,7 +36,7 @@ class TableTests(SynchronousTestCase):
     def test_unknown(self) -> None:
         """Any other gets the least."""
         for id in ("arn:aws:bedrock:us-east-1:1:application-inference-profile/abc", "somebody.new-v1:0", "nova", ""):
-            self.assertEqual(capabilities_of(id), ModelCapabilities(), id)
+            self.assertEqual(capabilities_of(id), ConverseCapabilities(), id)
 
     def test_rows_are_reached(self) -> None:
         """No row stands behind one that takes all of its models."""

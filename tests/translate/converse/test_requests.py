@@ -14,10 +14,13 @@ from claudeproxyd.translate.conversation import Thought
 from claudeproxyd.translate.converse.models import capabilities_of
 from claudeproxyd.translate.converse.policy import POLICY
 from claudeproxyd.translate.converse.reasoning import ReasoningContent, ReasoningText, seal, unseal
-from claudeproxyd.translate.converse.requests import ConverseRequest, Terms, translate, translation
+from claudeproxyd.translate.converse.requests import ConverseRequest, ConverseTerms, translate, translation
 from claudeproxyd.translate.converse.schemas import MAX_REMEMBERED_BYTES, tool_schema
 from claudeproxyd.translate.reading import read_conversation
 from tests.translate.asking import assistant, body, call, result, text, tool, user
+from tests.translate.converse.answering import METADATA, START, delta, end, stop, whole
+from tests.translate.converse.answering import call as begun
+from tests.translate.converse.answering import text as said
 
 NOVA = "amazon.nova-pro-v1:0"
 LLAMA = "meta.llama3-3-70b-instruct-v1:0"
@@ -26,7 +29,7 @@ OSS = "openai.gpt-oss-120b-1:0"
 
 def translated(*messages: Any, model: str = NOVA, **members: Any) -> ConverseRequest:
     conversation = read_conversation(body(*messages, **members), family="bedrock", policy=POLICY)
-    return translate(conversation, Terms(model))
+    return translate(conversation, ConverseTerms(model))
 
 
 class RequestTests(SynchronousTestCase):
@@ -51,19 +54,19 @@ class RequestTests(SynchronousTestCase):
 
     def test_steps(self) -> None:
         """A long conversation is translated in many steps."""
-        said = [user(*[text("a")] * STEP), assistant("b"), user("c")]
-        conversation = read_conversation(body(*said), family="bedrock", policy=POLICY)
-        steps = translation(conversation, Terms(NOVA))
+        long = [user(*[text("a")] * STEP), assistant("b"), user("c")]
+        conversation = read_conversation(body(*long), family="bedrock", policy=POLICY)
+        steps = translation(conversation, ConverseTerms(NOVA))
         self.assertGreater(sum(1 for _ in steps), 4)
 
     def test_unread(self) -> None:
         """The client's own JSON goes up as it was written, white space and all."""
-        said = b'{ "deep": [1.0,\t1e2] }'
+        given = b'{ "deep": [1.0,\t1e2] }'
         raw = body(user("a"), assistant(call("t1")), user(result("t1", "b"))).replace(
-            b'"input": {}', b'"input": ' + said
+            b'"input": {}', b'"input": ' + given
         )
         conversation = read_conversation(raw, family="bedrock", policy=POLICY)
-        self.assertIn(said, translate(conversation, Terms(NOVA)).body)
+        self.assertIn(given, translate(conversation, ConverseTerms(NOVA)).body)
 
 
 class ReasoningTests(SynchronousTestCase):
@@ -126,3 +129,58 @@ class SchemaTests(SynchronousTestCase):
         """One that nests beyond all bounds is refused."""
         deep = b'{"a":' * 5_000 + b"1" + b"}" * 5_000
         self.assertRaises(Unsupported, tool_schema, msgspec.Raw(deep), capabilities_of(NOVA))
+
+
+class RoundTripTests(SynchronousTestCase):
+    """An answer, the turn that a client makes of it, and what goes back up."""
+
+    def back(self, model: str, *, shows: bool = True) -> list[Any]:
+        """The assistant's content in the next request."""
+        message = whole(
+            START,
+            delta(0, reasoningContent={"text": "Hm. "}),
+            delta(0, reasoningContent={"text": "Look."}),
+            stop(0),
+            delta(1, reasoningContent={"text": "Sure?"}),
+            delta(1, reasoningContent={"signature": "c2ln"}),
+            stop(1),
+            delta(2, reasoningContent={"redactedContent": "U2VjcmV0"}),
+            stop(2),
+            said(3, "Looking."),
+            stop(3),
+            begun(4, "tooluse_1", "look"),
+            delta(4, toolUse={"input": '{"at":"a"}'}),
+            stop(4),
+            end("tool_use"),
+            METADATA,
+            model=model,
+            shows=shows,
+            tools=["look"],
+        )
+        turn = {"role": "assistant", "content": message["content"]}
+        wish = {"type": "adaptive", "display": "summarized" if shows else "omitted"}
+        made = translated(
+            user("a"), turn, user(result("tooluse_1", "b")), model=model, tools=[tool("look")], thinking=wish
+        )
+        content: list[Any] = json.loads(made.body)["messages"][1]["content"]
+        return content
+
+    def test_reasoning(self) -> None:
+        """Each model gets what it takes of its own reasoning, as it came and where it stood, shown or not."""
+        unsigned = {"reasoningContent": {"reasoningText": {"text": "Hm. Look."}}}
+        signed = {"reasoningContent": {"reasoningText": {"text": "Sure?", "signature": "c2ln"}}}
+        redacted = {"reasoningContent": {"redactedContent": "U2VjcmV0"}}
+        rest = [
+            {"text": "Looking."},
+            {"toolUse": {"toolUseId": "tooluse_1", "name": "look", "input": {"at": "a"}}},
+        ]
+        for model, taken in (
+            ("openai.gpt-6-sol", [signed, redacted]),
+            ("zai.glm-5.3", [signed, redacted]),
+            ("somebody.new", [signed, redacted]),
+            (OSS, [unsigned]),
+            ("moonshotai.kimi-k2.5", [unsigned, signed, redacted]),
+            ("amazon.nova-2-lite-v1:0", []),
+        ):
+            for shows in (True, False):
+                self.assertEqual(self.back(model, shows=shows), [*taken, *rest], f"{model} {shows}")
