@@ -24,7 +24,7 @@ class BedrockMaker(Maker):
     """Makes :class:`~claudeproxyd.executors.bedrock.executor.BedrockExecutor`."""
 
     kind = "bedrock"
-    about = "Claude's models on Amazon Bedrock; see [bedrock](bedrock.md)."
+    about = "Claude's models and all others on Amazon Bedrock; see [bedrock](bedrock.md)."
     default_base_url = ANYWHERE
     added_paths = ("/model",)
     credential_schema = ("aws", "bearer_token", "api_key")

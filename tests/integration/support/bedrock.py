@@ -19,7 +19,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from tests.framing.event_messages import chunk, exception
+from tests.framing.event_messages import chunk, event, exception
+from tests.golden.families.converse import strict
 from tests.integration.support import answers
 from tests.integration.support.upstream import Answer, Exchange, Recorded, Upstream
 
@@ -28,6 +29,9 @@ Json = dict[str, Any]
 OPUS = "us.anthropic.claude-opus-5-5"
 #: Whatever Claude model is asked for, the provider ``up`` answers as this one.
 AS_OPUS = f'[[models]]\nname = "*"\nroutes = [{{ provider = "up", model = "{OPUS}" }}]\n'
+#: The same as another maker's models.
+NOVA, GPT = "us.amazon.nova-2-lite-v1:0", "us.openai.gpt-5.6-sol"
+AS_NOVA, AS_GPT = (AS_OPUS.replace(OPUS, model) for model in (NOVA, GPT))
 SECRETS = {"AKIDEXAMPLE": "wJalrXUtnFEMI", "AKIDOTHER": "other/secret+key"}
 ROLE_SECRET = "secret-of-a-role"
 METRICS = {"inputTokenCount": 11, "outputTokenCount": 2, "invocationLatency": 9, "firstByteLatency": 4}
@@ -115,6 +119,46 @@ def stream(frames: Iterable[bytes] | None = None, **options: Any) -> Answer:
     return answers.stream(parts, headers=_STREAM, **options)
 
 
+def conversed(*blocks: Json, reason: str = "end_turn") -> Answer:
+    """What Converse says, whole or streamed as it is asked: ``{"text": …}``, ``{"toolUse": …}`` and so on."""
+    usage = {"inputTokens": 11, "outputTokens": 2, "totalTokens": 13}
+    message = {"role": "assistant", "content": list(blocks)}
+    whole = {"output": {"message": message}, "stopReason": reason, "usage": usage, "metrics": {"latencyMs": 9}}
+    parts = [event("messageStart", {"role": "assistant", "p": "abc"})]
+    for index, block in enumerate(blocks):
+        start, deltas = _in_pieces(block)
+        if start:
+            parts.append(event("contentBlockStart", {"start": start, "contentBlockIndex": index}))
+        parts += [event("contentBlockDelta", {"delta": each, "contentBlockIndex": index}) for each in deltas]
+        parts.append(event("contentBlockStop", {"contentBlockIndex": index}))
+    parts.append(event("messageStop", {"stopReason": reason}))
+    parts.append(event("metadata", {"usage": usage, "metrics": {"latencyMs": 9}}))
+
+    async def answer(exchange: Exchange) -> None:
+        streamed = exchange.request.path.endswith("/converse-stream")
+        await (answers.stream(parts, headers=_STREAM) if streamed else answers.whole(json.dumps(whole).encode()))(
+            exchange
+        )
+
+    return answer
+
+
+def _in_pieces(block: Json) -> tuple[Json | None, list[Json]]:
+    """How a stream begins a block, and what it says of it."""
+    if "toolUse" in block:
+        call = block["toolUse"]
+        told = json.dumps(call["input"])
+        start = {"toolUse": {"toolUseId": call["toolUseId"], "name": call["name"]}}
+        return start, [{"toolUse": {"input": piece}} for piece in (told[:5], told[5:])]
+    if "reasoningContent" in block:
+        thought = block["reasoningContent"]["reasoningText"]
+        said = [{"reasoningContent": {"text": thought["text"]}}]
+        if "signature" in thought:
+            said.append({"reasoningContent": {"signature": thought["signature"]}})
+        return None, said
+    return None, [{"text": piece} for piece in (block["text"][:3], block["text"][3:]) if piece]
+
+
 def failing(kind: str, words: str, frames: Iterable[bytes] = (), **options: Any) -> Answer:
     """A stream of these events that ends with an exception; see :func:`.answers.stream`."""
     return answers.stream([*packed(frames), exception(kind, words)], headers=_STREAM, **options)
@@ -194,6 +238,17 @@ def _signature_fault(request: Recorded, secrets: Mapping[str, tuple[str, str | N
     return ""
 
 
+def _body_fault(request: Recorded) -> str:
+    """Why Bedrock refuses a body; '' if it does not."""
+    if "/converse" not in request.path:
+        return fault(invoked(request))
+    try:
+        strict.check_request(request.json, model_of(request))
+    except AssertionError as refused:
+        return str(refused) or "refused"
+    return ""
+
+
 def fault(body: Json) -> str:
     """Why InvokeModel of a Claude model refuses a body; '' if it does not."""
     return next(_faults(body), "")
@@ -255,10 +310,7 @@ class Bedrock(Upstream):
         if why := _signature_fault(request, self.secrets, self._now()):
             self.refused.append(why)
             return refusal(403, "UnrecognizedClientException", why)
-        if "/invoke" in request.path and (why := fault(request.json)):
-            self.refused.append(why)
-            return refusal(400, "ValidationException", why)
-        if request.path.endswith("/count-tokens") and (why := fault(invoked(request))):
+        if why := _body_fault(request):
             self.refused.append(why)
             return refusal(400, "ValidationException", why)
         return answer
