@@ -26,6 +26,8 @@ _NUMBERS[8] = _NUMBERS[5]  # a moment, in milliseconds since the epoch
 _LENGTH = struct.Struct("!H")
 _UUID_BYTES = 16
 
+_read_prelude, _read_crc = _PRELUDE.unpack_from, _CRC.unpack_from
+
 
 class DamagedMessage(Exception):
     """What came is no message: its lengths cannot be, a CRC is another, a header cannot be read."""
@@ -69,10 +71,11 @@ class EventStreamSplitter:
             data = bytes(rest)
             rest.clear()
         messages = []
+        view, kept = memoryview(data), self._kept
         at, length = 0, len(data)
         while length - at >= _PRELUDE.size:
-            total, headers, crc = _PRELUDE.unpack_from(data, at)
-            if crc32(data[at : at + 8]) != crc:
+            total, headers, crc = _read_prelude(data, at)
+            if crc32(view[at : at + 8]) != crc:
                 raise DamagedMessage("the CRC of a message's lengths is another")
             if headers > min(_LONGEST_HEADERS, total - _AROUND):
                 raise DamagedMessage(f"a message of {total} bytes with {headers} bytes of headers")
@@ -81,7 +84,14 @@ class EventStreamSplitter:
             if length - at < total:
                 self._needed = total
                 break
-            messages.append(self._message(data[at : at + total], headers))
+            start, end = at + _PRELUDE.size, at + total - _CRC.size
+            if crc32(view[at:end]) != _read_crc(data, end)[0]:
+                raise DamagedMessage("the CRC of a message is another")
+            block = data[start : start + headers]
+            read = kept.get(block)
+            if read is None:
+                read = self._read_headers(block)
+            messages.append(EventMessage(read, data[start + headers : end]))
             at += total
         else:
             self._needed = _PRELUDE.size
@@ -93,21 +103,14 @@ class EventStreamSplitter:
         """Bytes of a message whose end has not come."""
         return len(self._rest)
 
-    def _message(self, whole: bytes, headers_length: int) -> EventMessage:
-        end = len(whole) - _CRC.size
-        if crc32(whole[:end]) != _CRC.unpack_from(whole, end)[0]:
-            raise DamagedMessage("the CRC of a message is another")
-        start = _PRELUDE.size + headers_length
-        block = whole[_PRELUDE.size : start]
-        headers = self._kept.get(block)
-        if headers is None:
-            headers = _read_headers(block)
-            if len(self._kept) < _MAX_KEPT:
-                self._kept[block] = headers
-        return EventMessage(headers, whole[start:end])
+    def _read_headers(self, block: bytes) -> Mapping[str, HeaderValue]:
+        headers = _headers_in(block)
+        if len(self._kept) < _MAX_KEPT:
+            self._kept[block] = headers
+        return headers
 
 
-def _read_headers(block: bytes) -> Mapping[str, HeaderValue]:
+def _headers_in(block: bytes) -> Mapping[str, HeaderValue]:
     headers: dict[str, HeaderValue] = {}
     at = 0
     try:

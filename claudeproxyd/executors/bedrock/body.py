@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -36,10 +36,12 @@ from claudeproxyd.translate.field_policy import dropped, not_carried, tool_famil
 _MAX_WARNINGS = 20
 _MAX_NAME_CHARS = 100
 
-#: A ``cache_control`` as it should be; nearly all are.
+_CACHE = b'"cache_control"'
+#: One as it should be; nearly all are.
 _PLAIN_CACHE = re.compile(
     rb'"cache_control"\s*:\s*(?:null|\{\s*"type"\s*:\s*"ephemeral"\s*(?:,\s*"ttl"\s*:\s*"[0-9a-z]*"\s*)?\})'
 )
+_CONFIG = b'"output_config"'
 _EMPTY = (b"null", b"[]", b"{}")
 
 
@@ -113,12 +115,13 @@ def invoke_model_request(
     body = without_minted(body)
     if not takes_system_messages(model):
         body = without_system_messages(body)
-    sent = _sent_betas(body, model, betas, allowed)
     try:
-        effort = ""
-        if body.count(b'"output_config"') > 1:
+        members, effort = _decode_members(body), ""
+        if body.count(_CONFIG) > ("output_config" in members):
             body, effort = _hoisted_effort(body)
-        parts = _Body(body, _decode_members(body), frozenset(sent))
+            members = _decode_members(body)
+        sent = _sent_betas(members, model, betas, allowed)
+        parts = _Body(body, members, frozenset(sent), _is_plain(body))
         return _request(parts, version, sent, betas, allowed, effort)
     except UNREADABLE:  # of a shape that the API would refuse as well: in Bedrock's words
         return InvokeModelRequest(_with_members(without_members(body, IDLE_FIELDS), {"anthropic_version": version}))
@@ -129,8 +132,10 @@ class _Body:
     """A body that was taken apart, and the betas that go up with it."""
 
     data: bytes
-    members: dict[str, msgspec.Raw]
+    members: Mapping[str, msgspec.Raw]
     betas: frozenset[str]
+    is_plain: bool
+    """Each ``cache_control`` is as Bedrock takes it."""
 
 
 def _request(
@@ -168,15 +173,16 @@ def _request(
 # -- betas
 
 
-def _sent_betas(body: bytes, model: str, asked: Sequence[str], allowed: Allowed) -> list[str]:
+def _sent_betas(members: Mapping[str, msgspec.Raw], model: str, asked: Sequence[str], allowed: Allowed) -> list[str]:
     sent = (beta for name in asked if name not in allowed.drop_betas for beta in BETAS.get(name, ()))
-    fitting = [beta.name for beta in sent if beta.name not in allowed.drop_betas and _fits(beta, body, model)]
+    fitting = [beta.name for beta in sent if beta.name not in allowed.drop_betas and _fits(beta, members, model)]
     return list(dict.fromkeys([*fitting, *allowed.add_betas]))
 
 
-def _fits(beta: Beta, body: bytes, model: str) -> bool:
-    return (not beta.marks or any(mark in body for mark in beta.marks)) and any(
-        fnmatchcase(model, glob) for glob in beta.models
+def _fits(beta: Beta, members: Mapping[str, msgspec.Raw], model: str) -> bool:
+    """Whether a model takes a beta, and the request makes use of it."""
+    return any(fnmatchcase(model, glob) for glob in beta.models) and (
+        not beta.uses or any(name in members and mark in bytes(members[name]) for name, mark in beta.uses)
     )
 
 
@@ -202,19 +208,19 @@ def _in_tools(body: _Body) -> list[Splice]:
     splices: list[Splice] = []
     gone: set[int] = set()
     for index, (tool, (start, end)) in enumerate(zip(tools, places, strict=True)):
-        family = tool_family(_decode_tool(tool).type or "custom")
+        members = _decode_members(tool)
+        family = tool_family(_decode_tool(tool).type or "custom") if "type" in members else "custom"
         if family not in TOOLS:
             raise Unsupported(not_carried(f"tools.{index}", family[:_MAX_NAME_CHARS]))
         if family.startswith("tool_search") and TOOL_SEARCH.name not in body.betas:
             gone.add(index)  # every tool is there from the start
             continue
-        whole = body.data[start:end]
-        kept = without_members(
-            whole, [name for name in _decode_members(tool) if not _goes_up(TOOL_FIELDS.get(name), body.betas)]
-        )
+        others = [name for name in members if not _goes_up(TOOL_FIELDS.get(name), body.betas)]
+        if not others and (body.is_plain or "cache_control" not in members):
+            continue
+        kept = without_members(body.data[start:end], others)
         kept = spliced(kept, _cache_control(kept, _decode_block(kept).cache_control))
-        if kept != whole:
-            splices.append((start, end, kept))
+        splices.append((start, end, kept))
     return splices + without_elements(places, gone)
 
 
@@ -237,7 +243,7 @@ def _cache_control(within: bytes, raw: msgspec.Raw | msgspec.UnsetType) -> list[
 
 def _in_system(body: _Body) -> list[Splice]:
     raw = body.members.get("system")
-    if raw is None or not _is_array(raw) or _is_plain(body.data):
+    if raw is None or not _is_array(raw) or body.is_plain:
         return []
     return [splice for block in _decode_array(raw) for splice in _in_block(block, body, references=False)]
 
@@ -245,7 +251,7 @@ def _in_system(body: _Body) -> list[Splice]:
 def _in_messages(body: _Body) -> list[Splice]:
     """Blocks of messages: what Bedrock refuses in ``cache_control``, and references to tools where it knows none."""
     references = b'"tool_reference"' in body.data and TOOL_SEARCH.name not in body.betas
-    if _is_plain(body.data) and not references:
+    if body.is_plain and not references:
         return []
     splices: list[Splice] = []
     for message in _decode_array(body.members["messages"]):
@@ -274,8 +280,13 @@ def _is_array(raw: msgspec.Raw) -> bool:
 
 
 def _is_plain(body: bytes) -> bool:
-    """Whether each ``cache_control`` is as Bedrock takes it."""
-    return body.count(b'"cache_control"') == len(_PLAIN_CACHE.findall(body))
+    at = 0
+    while (at := body.find(_CACHE, at)) >= 0:
+        found = _PLAIN_CACHE.match(body, at)
+        if found is None:
+            return False
+        at = found.end()
+    return True
 
 
 # -- messages

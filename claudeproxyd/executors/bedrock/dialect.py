@@ -24,8 +24,9 @@ class Beta:
     """What a client's beta is on Bedrock."""
 
     name: str
-    marks: tuple[bytes, ...] = ()
-    """It goes up where the body holds one of these: models refuse even known betas that they have no use for."""
+    uses: tuple[tuple[str, bytes], ...] = ()
+    """It goes up where one of these members of the body is there and holds these bytes, or whatever the body is:
+    models refuse even known betas that they have no use for."""
     models: tuple[str, ...] = ("*",)
     """Globs of models that take it, by the API's names for them."""
 
@@ -37,33 +38,42 @@ _SEARCHING = ("claude-opus-4-[5-9]*", "claude-sonnet-4-[5-9]*", *_FIVE)
 _LARGE = ("claude-sonnet-4-*", "claude-opus-4-[6-9]*", *_FIVE)
 
 TOOL_SEARCH = Beta(
-    "tool-search-tool-2025-10-19", (b'"defer_loading"', b'"tool_search_tool_', b'"tool_reference"'), _SEARCHING
+    "tool-search-tool-2025-10-19",
+    (("tools", b'"defer_loading"'), ("tools", b'"tool_search_tool_'), ("messages", b'"tool_reference"')),
+    _SEARCHING,
 )
-TOOL_EXAMPLES = Beta("tool-examples-2025-10-29", (b'"input_examples"',), _SEARCHING)
-CONTEXT_MANAGEMENT = Beta("context-management-2025-06-27", (b'"context_management"',))
-SAFEGUARDS = Beta("dangerous-tool-use-2026-09-03", (b'"safeguards"',), _FIVE)
-COMPACTION = Beta("compact-2026-01-12", (b'"compact_', b'"compaction"'))
+TOOL_EXAMPLES = Beta("tool-examples-2025-10-29", (("tools", b'"input_examples"'),), _SEARCHING)
+CONTEXT_MANAGEMENT = Beta("context-management-2025-06-27", (("context_management", b""),))
+SAFEGUARDS = Beta("dangerous-tool-use-2026-09-03", (("safeguards", b""),), _FIVE)
+COMPACTION = Beta("compact-2026-01-12", (("context_management", b'"compact_'), ("messages", b'"compaction"')))
 
 BETAS: Mapping[str, Sequence[Beta]] = {
-    "interleaved-thinking-2025-05-14": (Beta("interleaved-thinking-2025-05-14", (b'"thinking"',)),),
+    "interleaved-thinking-2025-05-14": (Beta("interleaved-thinking-2025-05-14", (("thinking", b""),)),),
     "context-1m-2025-08-07": (Beta("context-1m-2025-08-07", (), _LARGE),),
     "context-management-2025-06-27": (CONTEXT_MANAGEMENT,),
     "compact-2026-01-12": (COMPACTION,),
     # Models after Opus 4.5 have efforts without it.
-    "effort-2025-11-24": (Beta("effort-2025-11-24", (b'"effort"',), ("claude-opus-4-5*",)),),
+    "effort-2025-11-24": (Beta("effort-2025-11-24", (("output_config", b'"effort"'),), ("claude-opus-4-5*",)),),
     # What that stands for is there under two older names.
     "advanced-tool-use-2025-11-20": (TOOL_SEARCH, TOOL_EXAMPLES),
     "tool-search-tool-2025-10-19": (TOOL_SEARCH,),
     "tool-examples-2025-10-29": (TOOL_EXAMPLES,),
-    "computer-use-2025-01-24": (Beta("computer-use-2025-01-24", (b'"computer_',)),),
-    "computer-use-2025-11-24": (Beta("computer-use-2025-11-24", (b'"computer_',)),),
-    "fine-grained-tool-streaming-2025-05-14": (Beta("fine-grained-tool-streaming-2025-05-14", (b'"tools"',)),),
+    "computer-use-2025-01-24": (Beta("computer-use-2025-01-24", (("tools", b'"computer_'),)),),
+    "computer-use-2025-11-24": (Beta("computer-use-2025-11-24", (("tools", b'"computer_'),)),),
+    "fine-grained-tool-streaming-2025-05-14": (Beta("fine-grained-tool-streaming-2025-05-14", (("tools", b""),)),),
     "dangerous-tool-use-2026-09-03": (SAFEGUARDS,),
     "mid-conversation-tool-changes-2026-07-01": (
-        Beta("mid-conversation-tool-changes-2026-07-01", (b'"tool_addition"', b'"tool_removal"')),
+        Beta(
+            "mid-conversation-tool-changes-2026-07-01",
+            (("messages", b'"tool_addition"'), ("messages", b'"tool_removal"')),
+        ),
     ),
-    "thinking-binding-controls-2026-08-01": (Beta("thinking-binding-controls-2026-08-01", (b'"thinking"',), _FIVE),),
-    "thinking-display-updates-2026-08-18": (Beta("thinking-display-updates-2026-08-18", (b'"updates"',)),),
+    "thinking-binding-controls-2026-08-01": (
+        Beta("thinking-binding-controls-2026-08-01", (("thinking", b""),), _FIVE),
+    ),
+    "thinking-display-updates-2026-08-18": (
+        Beta("thinking-display-updates-2026-08-18", (("thinking", b'"updates"'),)),
+    ),
     "token-efficient-tools-2025-02-19": (Beta("token-efficient-tools-2025-02-19", (), ("claude-3-7-*",)),),
     "output-128k-2025-02-19": (Beta("output-128k-2025-02-19", (), ("claude-3-7-*",)),),
 }

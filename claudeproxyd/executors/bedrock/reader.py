@@ -83,19 +83,27 @@ class _FrameSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the frames that *data* completes. Raises MalformedAnswer and FrameTooLarge."""
-        return [frame for each in messages_in(self._splitter, data) if (frame := _frame(each))]
+        frames = []
+        for message in messages_in(self._splitter, data):
+            headers, payload = message
+            if headers.get(":event-type") == "chunk":
+                frame = _frame(payload)
+            else:
+                error = error_in(message)
+                frame = b"" if error is None else b"event: error\ndata: " + error
+            if frame:
+                frames.append(frame)
+        return frames
 
 
-def _frame(message: EventMessage) -> bytes:
-    """Return an event's frame; b'' for what is none of Claude's."""
-    if message.named(":event-type") != "chunk":
-        error = error_in(message)
-        return b"" if error is None else b"event: error\ndata: " + error
+def _frame(chunk: bytes) -> bytes:
+    """Return the frame of the event in a chunk; b'' for what is none of Claude's."""
     try:
-        event = _decode_chunk(message.payload).data
+        event = _decode_chunk(chunk).data
     except UNREADABLE as e:
         raise MalformedAnswer(f"a chunk that is none: {e}") from None
-    event = without_bedrocks_own(event)
+    if _OWN_MARK in event:
+        event = without_bedrocks_own(event)
     if b"\n" in event:
         event = event.replace(b"\n", b" ")
     if event.startswith(_DELTA):

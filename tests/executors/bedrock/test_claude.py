@@ -411,6 +411,9 @@ class Members(BedrockTestCase):
         sent = self.sent(messages=said, output_config={"effort": "high", "format": {"type": "x"}})
         self.assertEqual(sent["output_config"], {"effort": "low", "format": {"type": "x"}})
         self.assertEqual(sent["messages"], [said[0], {"role": "system", "content": "Be quick."}])
+        sent = self.sent(messages=said)
+        self.assertEqual(sent["output_config"], {"effort": "low"})
+        self.assertEqual(sent["messages"][1], {"role": "system", "content": "Be quick."})
 
     def test_real_requests(self) -> None:
         """Of what Claude Code and the SDKs send, everything goes up but what is listed."""
