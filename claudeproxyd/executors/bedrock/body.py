@@ -18,6 +18,7 @@ from claudeproxyd.executors.bedrock.dialect import (
     FIELDS,
     IDLE_BETAS,
     IDLE_FIELDS,
+    MESSAGE_FIELDS,
     TOOL_FIELDS,
     TOOL_SEARCH,
     TOOLS,
@@ -41,7 +42,6 @@ _CACHE = b'"cache_control"'
 _PLAIN_CACHE = re.compile(
     rb'"cache_control"\s*:\s*(?:null|\{\s*"type"\s*:\s*"ephemeral"\s*(?:,\s*"ttl"\s*:\s*"[0-9a-z]*"\s*)?\})'
 )
-_CONFIG = b'"output_config"'
 _EMPTY = (b"null", b"[]", b"{}")
 
 
@@ -50,7 +50,7 @@ class _Tool(msgspec.Struct):
 
 
 class _Effort(msgspec.Struct):
-    effort: str = ""
+    effort: str | None = None
 
 
 class _Request(msgspec.Struct):
@@ -58,8 +58,14 @@ class _Request(msgspec.Struct):
 
 
 class _Message(msgspec.Struct):
+    role: str = ""
     content: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    output_config: _Effort | msgspec.UnsetType | None = msgspec.UNSET
+    output_config: _Effort | None = None
+
+
+class _PlainMessage(msgspec.Struct, forbid_unknown_fields=True):
+    role: msgspec.Raw
+    content: msgspec.Raw
 
 
 class _Block(msgspec.Struct):
@@ -74,6 +80,7 @@ class _Thinking(msgspec.Struct):
 
 
 _decode_request = msgspec.json.Decoder(_Request).decode
+_decode_plain = msgspec.json.Decoder(list[_PlainMessage]).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_tool = msgspec.json.Decoder(_Tool).decode
@@ -117,8 +124,8 @@ def invoke_model_request(
         body = without_system_messages(body)
     try:
         members, effort = _decode_members(body), ""
-        if body.count(_CONFIG) > ("output_config" in members):
-            body, effort = _hoisted_effort(body)
+        if not _are_plain(members["messages"]):
+            body, effort = _with_plain_messages(body)
             members = _decode_members(body)
         sent = _sent_betas(members, model, betas, allowed)
         parts = _Body(body, members, frozenset(sent), _is_plain(body))
@@ -292,19 +299,32 @@ def _is_plain(body: bytes) -> bool:
 # -- messages
 
 
-def _hoisted_effort(body: bytes) -> tuple[bytes, str]:
-    """Return the body without the efforts that single messages ask for, which Bedrock does not know, and the last of
-    them, which is to be the request's; '' if there is none."""
+def _are_plain(messages: msgspec.Raw) -> bool:
+    """Whether they have the members alone that Bedrock takes."""
+    try:
+        _decode_plain(messages)
+    except UNREADABLE:
+        return False
+    return True
+
+
+def _with_plain_messages(body: bytes) -> tuple[bytes, str]:
+    """Return the body without what single messages have beside their content, which Bedrock does not know, and the last
+    effort that one asks for, which is to be the request's; '' if none does."""
     effort = ""
     splices: list[Splice] = []
-    for message in _decode_request(body).messages:
-        config = _decode_message(message).output_config
-        if isinstance(config, msgspec.UnsetType):
-            continue
-        start, end = span(message, body)
-        splices.append((start, end, without_members(body[start:end], ("output_config",))))
-        effort = (config.effort if config is not None else "") or effort
-    return spliced(body, splices), effort
+    messages = _decode_request(body).messages
+    places = [span(message, body) for message in messages]
+    gone: set[int] = set()
+    for index, (message, (start, end)) in enumerate(zip(messages, places, strict=True)):
+        read = _decode_message(message)
+        effort = (read.output_config and read.output_config.effort) or effort
+        others = [name for name in _decode_members(message) if name not in MESSAGE_FIELDS]
+        if read.role == "system" and isinstance(read.content, msgspec.UnsetType):
+            gone.add(index)  # it only said how the answer is to be made
+        elif others:
+            splices.append((start, end, without_members(body[start:end], others)))
+    return spliced(body, sorted(splices + without_elements(places, gone))), effort
 
 
 def _enough_tokens(thinking: msgspec.Raw | None) -> int:

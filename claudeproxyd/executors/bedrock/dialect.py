@@ -151,5 +151,8 @@ TOOL_FIELDS: Mapping[str, Sequence[Beta]] = {
 }
 """Members of tools, and the beta that each needs; without it the member stays behind, as do those not listed."""
 
+MESSAGE_FIELDS = frozenset({"role", "content"})
+"""Members of messages. Of the others ``output_config`` becomes the request's."""
+
 CACHE_FIELDS = frozenset({"type", "ttl"})
 """Members of ``cache_control``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import gzip
 import json
 from pathlib import Path
@@ -16,8 +17,10 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.eventstream import EventStreamBuffer
+from twisted.internet.defer import ensureDeferred
 from zope.interface.verify import verifyClass, verifyObject
 
+from claudeproxyd.config.schema import Aws
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.executors.bedrock.dialect import BETAS, FIELDS, IDLE_BETAS, MAX_BODY_BYTES
 from claudeproxyd.executors.bedrock.executor import BedrockExecutor
@@ -26,9 +29,11 @@ from claudeproxyd.executors.bedrock.places import ANYWHERE
 from claudeproxyd.executors.bedrock.reader import ChunkedClaudeReader
 from claudeproxyd.executors.messages_api import Betas
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker, IStreamReader
+from claudeproxyd.leases import Route
 from claudeproxyd.messages.envelope import read_envelope
-from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope
+from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope, Then
 from claudeproxyd.testing import EPOCH
+from tests.dispatch.fakes import House
 from tests.executors.anthropic.test_executor import BLOCK, BLOCK_STOP, DELTA, FIGURES, MESSAGE, START, STOP, WHOLE
 from tests.executors.bedrock.support import BASE, BODY, KEYS, OPUS, BedrockTestCase, credential
 from tests.framing.event_messages import chunk, event, exception, message
@@ -38,6 +43,15 @@ verifyClass(IExecutorMaker, BedrockMaker)
 verifyObject(IExecutorMaker, BedrockMaker())
 verifyClass(IStreamReader, ChunkedClaudeReader)
 
+#: What may come in the place of an event.
+EXCEPTIONS = {
+    "throttlingException": Kind.QUOTA,
+    "modelStreamErrorException": Kind.TRANSIENT,
+    "internalServerException": Kind.TRANSIENT,
+    "serviceUnavailableException": Kind.TRANSIENT,
+    "modelTimeoutException": Kind.TRANSIENT,
+    "validationException": Kind.CLIENT_FAULT,
+}
 CAPTURES = Path(__file__).parents[2] / "data" / "captures" / "requests.jsonl.gz"
 REST = b'"max_tokens": 9,"messages":[ {"role":"user","content":"hi"}]}'
 
@@ -117,9 +131,7 @@ class Up(BedrockTestCase):
     def test_signed(self) -> None:
         """AWS's own library signs it alike: what is sent, path escaped twice, session token and all."""
         session = Secret("session//token==")
-        aws = type(KEYS)(
-            access_key_id=KEYS.access_key_id, secret_access_key=KEYS.secret_access_key, session_token=session
-        )
+        aws = Aws(access_key_id=KEYS.access_key_id, secret_access_key=KEYS.secret_access_key, session_token=session)
         self.make(credential(aws=aws, region="eu-west-1"), headers={"X-Amz-Note": "of {client}", "X-Other": "y"})
         target, headers, sent = self.up(model="eu.anthropic.claude-opus-4-8-v1:0")
         self.assertEqual(headers["x-amz-security-token"], "session//token==")
@@ -132,8 +144,6 @@ class Up(BedrockTestCase):
             headers={name: lower[name] for name in names.split(";") if name not in ("host", "x-amz-date")},
             data=sent,
         )
-        import datetime
-
         with patch(
             "botocore.auth.get_current_datetime",
             return_value=datetime.datetime.fromtimestamp(EPOCH, datetime.UTC).replace(tzinfo=None),
@@ -178,9 +188,6 @@ class Up(BedrockTestCase):
 
     def test_names_that_lead_elsewhere(self) -> None:
         """A path cannot be left by a model's name, and what is not Claude's is not asked of it."""
-        from claudeproxyd.leases import Route
-        from tests.dispatch.fakes import House
-
         request = House().request(body=BODY)
         for model in ("..", ".", ""):
             self.assertIn("no model", self.unsupported(request, Route("b", model)) or "")
@@ -219,7 +226,7 @@ class Up(BedrockTestCase):
         self.assertEqual(up, b'{"anthropic_version":"bedrock-2023-05-31",' + REST.replace(b'"hi"', b'"\\ud83d"'))
 
 
-class Betas_(BedrockTestCase):
+class BetasUp(BedrockTestCase):
     """The list of betas."""
 
     def betas(self, *asked: str, model: str = OPUS, **members: Any) -> list[str]:
@@ -272,7 +279,7 @@ class Betas_(BedrockTestCase):
         self.assertFalse(BETAS.keys() & IDLE_BETAS)
 
 
-class Members(BedrockTestCase):
+class MembersUp(BedrockTestCase):
     """What of a body goes up."""
 
     def sent(self, model: str = OPUS, betas: tuple[str, ...] = (), **members: Any) -> dict[str, Any]:
@@ -301,9 +308,6 @@ class Members(BedrockTestCase):
 
     def test_members_that_change_the_answer(self) -> None:
         """A request that needs them is not for Bedrock: the next route is asked."""
-        from claudeproxyd.leases import Route
-        from tests.dispatch.fakes import House
-
         for members in (
             {"safeguards": [{"type": "x"}]},
             {"mcp_servers": [{"type": "url", "url": "https://example.com/mcp", "name": "m"}]},
@@ -402,6 +406,14 @@ class Members(BedrockTestCase):
         sent = self.sent(context_management=edits, betas=("context-management-2025-06-27",))
         self.assertEqual(sent["context_management"], edits)
 
+    def test_what_a_message_has_beside_its_content(self) -> None:
+        """It goes, and with it a message that has nothing else; every other byte stays."""
+        plain = b'{"role":"user", "content":"hi"}'
+        asked = [plain, b'{"role":"system","clear_at":"x"}', b'{"role":"system", "content": "s","clear_at":"x"}']
+        raw = b'{"model":"m","max_tokens":9,"messages":[%b]}' % b", ".join(asked)
+        *_, up = self.up(body=raw)
+        self.assertIn(b'"messages":[' + plain + b', {"role":"system", "content": "s"}]', up)
+
     def test_efforts_of_single_messages(self) -> None:
         """The last one is the request's: Bedrock knows none of a message's own."""
         said = [
@@ -456,8 +468,6 @@ class Members(BedrockTestCase):
     def test_too_large(self) -> None:
         """Bedrock takes 25,000,000 bytes: the next route is asked, and if there is none, the client is told."""
         attempt = self.attempt(body=BODY.replace(b'"hi"', b'"%b"' % (b"x" * MAX_BODY_BYTES)))
-        from twisted.internet.defer import ensureDeferred
-
         failed = self.result(ensureDeferred(self.executor.messages(attempt)))
         self.assertIsInstance(failed, AttemptFailed)
         self.assertIs(failed.outcome.kind, Kind.TOO_LARGE)
@@ -572,14 +582,7 @@ class Failing(BedrockTestCase):
 
     def test_an_exception_comes_first(self) -> None:
         """Nothing has reached the client: another credential takes over."""
-        for name, kind in (
-            ("throttlingException", Kind.QUOTA),
-            ("modelStreamErrorException", Kind.TRANSIENT),
-            ("internalServerException", Kind.TRANSIENT),
-            ("serviceUnavailableException", Kind.TRANSIENT),
-            ("modelTimeoutException", Kind.TRANSIENT),
-            ("validationException", Kind.CLIENT_FAULT),
-        ):
+        for name, kind in EXCEPTIONS.items():
             _, events = self.streaming(exception(name, "The words"))
             outcome = events.failure.outcome
             self.assertIs(outcome.kind, kind, name)
@@ -587,17 +590,16 @@ class Failing(BedrockTestCase):
             self.assertEqual(events.frames, b"")
 
     def test_an_exception_comes_late(self) -> None:
-        """After content the client has an error at the end, in Claude's shape, and what came before it."""
-        from claudeproxyd.outcomes.types import Then
-
-        _, events = self.streaming(
-            chunks(START + BLOCK + DELTA % b"a"), chunks(DELTA % b"b") + exception("throttlingException", "Slow down")
-        )
-        self.assertEqual(events.frames, START + BLOCK + DELTA % b"a" + DELTA % b"b")
-        self.assertIs(events.failure.outcome.then, Then.ANSWER)
-        self.assertIs(events.failure.outcome.kind, Kind.QUOTA)
-        self.assertEqual(events.failure.answer.message, "Slow down")
-        self.assertFalse(events.failure.answer.verbatim)
+        """After content the client has an error at the end, and what came before it; nothing is tried again."""
+        for name, kind in EXCEPTIONS.items():
+            _, events = self.streaming(
+                chunks(START + BLOCK + DELTA % b"a"), chunks(DELTA % b"b") + exception(name, "The words")
+            )
+            self.assertEqual(events.frames, START + BLOCK + DELTA % b"a" + DELTA % b"b")
+            self.assertIs(events.failure.outcome.then, Then.ANSWER)
+            self.assertIs(events.failure.outcome.kind, kind)
+            self.assertEqual(events.failure.answer.message, "The words")
+            self.assertFalse(events.failure.answer.verbatim)
 
     def test_an_error_that_the_api_does_not_describe(self) -> None:
         """It has its name and words in headers."""
