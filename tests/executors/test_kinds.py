@@ -7,6 +7,7 @@ from dataclasses import fields
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+import claudeproxyd.config.installed
 from claudeproxyd.config.reading import settings_of
 from claudeproxyd.config.timeouts import overridable
 from claudeproxyd.executors import kinds
@@ -40,8 +41,8 @@ class KindsTests(SynchronousTestCase):
 
     def test_plugins(self) -> None:
         """They are added, and none takes the place of one that is built in."""
-        self.patch(kinds, "getPlugins", lambda interface: [Echo(), Imposter()])
-        made = kinds.makers()
+        self.patch(claudeproxyd.config.installed, "getPlugins", lambda interface: [Echo(), Imposter()])
+        made = kinds.makers([])
         self.assertIsInstance(made["echo"], Echo)
         self.assertIs(made["anthropic"], kinds.BUILT_IN[0])
         self.assertEqual(list(made), [*(maker.kind for maker in kinds.BUILT_IN), "echo"])
@@ -52,8 +53,8 @@ class KindsTests(SynchronousTestCase):
         early.kind = reserved.kind = "reserved"
         reserved.is_built = False
         self.patch(kinds, "BUILT_IN", (*kinds.BUILT_IN, reserved))
-        self.patch(kinds, "getPlugins", lambda interface: [early])
-        self.assertIs(kinds.makers()["reserved"], early)
+        self.patch(claudeproxyd.config.installed, "getPlugins", lambda interface: [early])
+        self.assertIs(kinds.makers([])["reserved"], early)
 
     def test_base(self) -> None:
         """A kind that says nothing but its name has a default for all else, and cannot be made."""
