@@ -101,6 +101,11 @@ def check_event(chunk: Json) -> None:
     _check_shape(members, output.members["stream"].members[name])
 
 
+def check_whole(answer: Json) -> None:
+    """Raise unless it is a ConverseResponse, of known members."""
+    _check_shape(answer, _service().operation_model("Converse").output_shape)
+
+
 def _check_shape(value: Any, shape: Shape) -> None:
     report = ParamValidator().validate(value, shape)
     assert not report.has_errors(), report.generate_report()
