@@ -66,12 +66,12 @@ class MirrorExecutor(HTTPExecutor):
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         lines = b"x-mirror-key: %b\r\n" % attempt.secret["api_key"].encode()
         body = attempt.body or attempt.request.envelope.with_model(attempt.model)
-        with self._outcomes(attempt):
-            response = await self._send(attempt, self._section.own.path.encode(), lines, body)
+        with self.outcomes(attempt):
+            response = await self.send(attempt, self.section.own.path.encode(), lines, body)
             if not attempt.request.envelope.stream:
-                return await self._whole(response, attempt)
+                return await self.whole(response, attempt)
             reader = ClaudeReader(self.services.max_event_bytes)
-            return await self._stream(response, attempt, reader, (b"text/event-stream",))
+            return await self.stream(response, attempt, reader, (b"text/event-stream",))
 
     async def count_tokens(self, attempt: Attempt) -> Any:
         raise NotImplementedError
