@@ -55,7 +55,7 @@ THOUGHTS = st.builds(
         [
             {"<minted>": ["gpt", {"redactedContent": "U2VjcmV0"}]},
             {"<minted>": ["kimi", {"reasoningText": {}}]},
-            {"<minted>": ["", {"reasoningText": {"signature": "c2ln"}}]},
+            {"<minted>": ["a1b2c3d4e5f6", {"reasoningText": {"signature": "c2ln"}}]},
             "EqQBCkYIBxgC",
             "cpxd1.google.c2ln",
             "cpxd1.bedrock.",

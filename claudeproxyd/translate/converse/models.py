@@ -46,7 +46,7 @@ class ConverseCapabilities:
     """
 
     maker: str = ""
-    """Whose reasoning it takes back: the word that its own is marked with."""
+    """Whose reasoning it takes back: the word that its own is marked with. Of a model without one, its id."""
     system: bool = True
     """It has a system prompt; else the user has to say it."""
     images: bool = True
@@ -102,8 +102,7 @@ _NOVA = ConverseCapabilities(
     top_k=("inferenceConfig", "topK"),
     max_output_tokens=10_000,
 )
-_NO_MEDIA = ConverseCapabilities(images=False, documents=False)
-_TEXT_ONLY = replace(_NO_MEDIA, tools=False, takes_sealed=False)
+_TEXT_ONLY = ConverseCapabilities(images=False, documents=False, tools=False, takes_sealed=False)
 _DEEPSEEK = ConverseCapabilities(
     maker="deepseek", images=False, choices=("any",), status=True, takes_unsigned=True, json_schema=True
 )
@@ -220,7 +219,6 @@ def capabilities_of(model: str) -> ConverseCapabilities:
     """
     name = model.rpartition("/")[2]
     names = (name, name.partition(".")[2])
-    return next(
-        (capabilities for glob, capabilities in _CAPABILITIES if any(fnmatchcase(each, glob) for each in names)),
-        _UNKNOWN,
-    )
+    known = (capabilities for glob, capabilities in _CAPABILITIES if any(fnmatchcase(each, glob) for each in names))
+    capabilities = next(known, _UNKNOWN)
+    return capabilities if capabilities.maker else replace(capabilities, maker=name)
