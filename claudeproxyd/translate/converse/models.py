@@ -104,7 +104,7 @@ _NOVA = ConverseCapabilities(
 )
 _TEXT_ONLY = ConverseCapabilities(images=False, documents=False, tools=False, takes_sealed=False)
 _DEEPSEEK = ConverseCapabilities(
-    maker="deepseek", images=False, choices=("any",), status=True, takes_unsigned=True, json_schema=True
+    maker="deepseek", images=False, choices=("any",), status=True, takes_sealed=False, json_schema=True
 )
 _LLAMA = ConverseCapabilities(
     maker="llama",

@@ -42,7 +42,7 @@ REFUSALS: Mapping[str, tuple[str, ...]] = {
     r"deepseek\.r1|amazon\.titan|mistral\.mistral-7b|mistral\.mixtral|meta\.llama[23]-\d+b|meta\.llama3-2-[13]b": (
         "tools",
     ),
-    r"deepseek\.r1": ("reasoning",),
+    r"deepseek\.": ("reasoning",),
     r"amazon\.titan|mistral\.mistral-7b|mistral\.mixtral": ("system",),
     r"openai\.gpt-oss": ("signatures", "images", "forced"),
     r"openai\.gpt-\d|xai\.": ("sampling", "few_tokens"),
