@@ -46,6 +46,7 @@ OWN_WORDS = (
     "(what was returned follows)",
     "The call failed:",
     "I have the results.",
+    "Go ahead.",
     "No tool can be called now. Answer in words.",
 )
 THOUGHTS = st.builds(

@@ -64,8 +64,8 @@ class ConverseCapabilities:
     """Results may have a ``status``."""
     in_results: tuple[str, ...] = ()
     """Those of ``image`` and ``document`` that a result may hold; others follow the results."""
-    results_alone: bool = False
-    """A message with results may hold nothing else."""
+    tools_alone: bool = False
+    """A message with calls or results may hold nothing else."""
     cache: bool = False
     """It takes ``cachePoint`` behind texts of the system prompt, and of messages without calls and results."""
     effort: Effort | None = None
@@ -111,7 +111,7 @@ _LLAMA = ConverseCapabilities(
     streams_tools=False,
     status=True,
     in_results=("image", "document"),
-    results_alone=True,
+    tools_alone=True,
     takes_sealed=False,
 )
 _OLD_LLAMA = replace(_LLAMA, images=False, max_output_tokens=4_096)
@@ -120,7 +120,7 @@ _MISTRAL = ConverseCapabilities(
     streams_tools=False,
     status=True,
     in_results=("document",),
-    results_alone=True,
+    tools_alone=True,
     takes_sealed=False,
 )
 _OLD_MISTRAL = replace(_MISTRAL, images=False, max_output_tokens=8_191)
@@ -157,7 +157,7 @@ _GLM = ConverseCapabilities(
     effort=Effort(("reasoning_effort",), ("high",), ""),
     json_schema=True,
 )
-_PALMYRA = ConverseCapabilities(maker="palmyra", streams_tools=False, results_alone=True, takes_sealed=False)
+_PALMYRA = ConverseCapabilities(maker="palmyra", streams_tools=False, tools_alone=True, takes_sealed=False)
 
 #: The first glob that fits holds; of the id without its region.
 _CAPABILITIES: tuple[tuple[str, ConverseCapabilities], ...] = (
