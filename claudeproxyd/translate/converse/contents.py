@@ -167,6 +167,7 @@ def _apart(messages: list[Block]) -> list[Block]:
     """Return *messages*; those with calls or results, and anything else, in two, with a word of the other side between.
 
     What is said beside calls goes ahead of them, for results have to follow; what is said beside results comes behind.
+    Reasoning stays with its calls: no model that takes it back wants them alone.
     """
     made: list[Block] = []
     for message in messages:
@@ -174,7 +175,7 @@ def _apart(messages: list[Block]) -> list[Block]:
         others: list[Block] = []
         for block in message["content"]:
             (tools if "toolUse" in block or "toolResult" in block else others).append(block)
-        if not (tools and others):
+        if not (tools and others) or any("reasoningContent" in block for block in others):
             made.append(message)
         elif message["role"] == "assistant":
             _add(made, "assistant", others)

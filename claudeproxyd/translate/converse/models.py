@@ -40,10 +40,7 @@ def nested(path: Sequence[str], value: object, beside: Mapping[str, object] | No
 
 @dataclass(frozen=True, slots=True)
 class ConverseCapabilities:
-    """The features and limits of one model. The defaults are those of an unknown one.
-
-    Content is passed to an unknown model, which refuses what it cannot read; wishes are not.
-    """
+    """The features and limits of one model."""
 
     maker: str = ""
     """Whose reasoning it takes back: the word that its own is marked with. Of a model without one, its id."""
@@ -85,6 +82,10 @@ class ConverseCapabilities:
     """It refuses to be held to fewer."""
     max_output_tokens: int | None = None
 
+
+#: Content is passed to a model that nobody knows, in the form that every one takes, and it refuses what it cannot read;
+#: wishes are not. It is taken to stream: nearly all do.
+_UNKNOWN = ConverseCapabilities(tools_alone=True)
 
 _FIVE = ("low", "medium", "high", "xhigh", "max")
 
@@ -165,9 +166,9 @@ _CAPABILITIES: tuple[tuple[str, ConverseCapabilities], ...] = (
     ("amazon.nova-micro-*", replace(_NOVA, images=False, documents=False)),
     ("amazon.nova-*", _NOVA),
     ("amazon.titan-*", replace(_TEXT_ONLY, documents=True, system=False)),
-    ("ai21.jamba-1-5-*", ConverseCapabilities(images=False, max_output_tokens=4_096)),
+    ("ai21.jamba-1-5-*", replace(_UNKNOWN, images=False, max_output_tokens=4_096)),
     ("ai21.*", replace(_TEXT_ONLY, max_output_tokens=4_096)),
-    ("cohere.command-r-*", ConverseCapabilities(images=False, max_output_tokens=4_000)),
+    ("cohere.command-r-*", replace(_UNKNOWN, images=False, max_output_tokens=4_000)),
     ("cohere.command-*", replace(_TEXT_ONLY, system=False, max_output_tokens=4_000)),
     ("deepseek.r1-*", replace(_TEXT_ONLY, maker="deepseek-r1", documents=True, max_output_tokens=32_768)),
     ("deepseek.v3.2*", replace(_DEEPSEEK, effort=Effort(("reasoning_effort",), ("high",), ""))),
@@ -208,7 +209,6 @@ _CAPABILITIES: tuple[tuple[str, ConverseCapabilities], ...] = (
     ("zai.glm-5.3*", replace(_GLM, choices=("any", "tool"), effort=Effort(("reasoning_effort",), _FIVE, None))),
     ("zai.*", _GLM),
 )
-_UNKNOWN = ConverseCapabilities()
 
 
 @lru_cache(maxsize=256)
