@@ -46,6 +46,7 @@ OWN_WORDS = (
     "(what was returned follows)",
     "The call failed:",
     "I have the results.",
+    "Go ahead.",
     "No tool can be called now. Answer in words.",
 )
 THOUGHTS = st.builds(
@@ -55,7 +56,7 @@ THOUGHTS = st.builds(
         [
             {"<minted>": ["gpt", {"redactedContent": "U2VjcmV0"}]},
             {"<minted>": ["kimi", {"reasoningText": {}}]},
-            {"<minted>": ["", {"reasoningText": {"signature": "c2ln"}}]},
+            {"<minted>": ["a1b2c3d4e5f6", {"reasoningText": {"signature": "c2ln"}}]},
             "EqQBCkYIBxgC",
             "cpxd1.google.c2ln",
             "cpxd1.bedrock.",

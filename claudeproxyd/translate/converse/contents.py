@@ -31,6 +31,7 @@ NO_OUTPUT = "(no output)"
 FOLLOWS = "(what was returned follows)"
 FAILED = "The call failed:"
 RECEIVED = "I have the results."
+GO_AHEAD = "Go ahead."
 
 _A = {"image": "an image", "document": "a document"}
 _FORMATS = {
@@ -81,7 +82,7 @@ class ConverseWriter:
             _add_words(message["content"])
             if any("toolUse" in block or "toolResult" in block for block in message["content"]):
                 message["content"] = [block for block in message["content"] if block is not CACHE_POINT]
-        return self._apart(messages) if self._capabilities.results_alone else messages
+        return _apart(messages) if self._capabilities.tools_alone else messages
 
     def _said(self, turn: Turn) -> Iterator[Block]:
         if turn.role == "assistant":
@@ -161,21 +162,30 @@ class ConverseWriter:
             made["name"] = f"document {self._documents}"
         return {kind: made}
 
-    def _apart(self, messages: list[Block]) -> list[Block]:
-        """Return *messages*, those with results and anything else in two, with a word of the assistant between."""
-        made: list[Block] = []
-        for message in messages:
-            content = message["content"]
-            results = [block for block in content if "toolResult" in block]
-            if results and len(results) < len(content):
-                made += (
-                    {"role": "user", "content": results},
-                    {"role": "assistant", "content": [{"text": RECEIVED}]},
-                    {"role": "user", "content": [block for block in content if "toolResult" not in block]},
-                )
-            else:
-                made.append(message)
-        return made
+
+def _apart(messages: list[Block]) -> list[Block]:
+    """Return *messages*; those with calls or results, and anything else, in two, with a word of the other side between.
+
+    What is said beside calls goes ahead of them, for results have to follow; what is said beside results comes behind.
+    Reasoning stays with its calls: no model that takes it back wants them alone.
+    """
+    made: list[Block] = []
+    for message in messages:
+        tools: list[Block] = []
+        others: list[Block] = []
+        for block in message["content"]:
+            (tools if "toolUse" in block or "toolResult" in block else others).append(block)
+        if not (tools and others) or any("reasoningContent" in block for block in others):
+            made.append(message)
+        elif message["role"] == "assistant":
+            _add(made, "assistant", others)
+            _add(made, "user", [{"text": GO_AHEAD}])
+            _add(made, "assistant", tools)
+        else:
+            _add(made, "user", tools)
+            _add(made, "assistant", [{"text": RECEIVED}])
+            _add(made, "user", others)
+    return made
 
 
 def _title(media: Media) -> list[Block]:

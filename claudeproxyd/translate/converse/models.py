@@ -40,13 +40,10 @@ def nested(path: Sequence[str], value: object, beside: Mapping[str, object] | No
 
 @dataclass(frozen=True, slots=True)
 class ConverseCapabilities:
-    """The features and limits of one model. The defaults are those of an unknown one.
-
-    Content is passed to an unknown model, which refuses what it cannot read; wishes are not.
-    """
+    """The features and limits of one model."""
 
     maker: str = ""
-    """Whose reasoning it takes back: the word that its own is marked with."""
+    """Whose reasoning it takes back: the word that its own is marked with. Of a model without one, its id."""
     system: bool = True
     """It has a system prompt; else the user has to say it."""
     images: bool = True
@@ -64,8 +61,8 @@ class ConverseCapabilities:
     """Results may have a ``status``."""
     in_results: tuple[str, ...] = ()
     """Those of ``image`` and ``document`` that a result may hold; others follow the results."""
-    results_alone: bool = False
-    """A message with results may hold nothing else."""
+    tools_alone: bool = False
+    """A message with calls or results may hold nothing else."""
     cache: bool = False
     """It takes ``cachePoint`` behind texts of the system prompt, and of messages without calls and results."""
     effort: Effort | None = None
@@ -86,6 +83,10 @@ class ConverseCapabilities:
     max_output_tokens: int | None = None
 
 
+#: Content is passed to a model that nobody knows, in the form that every one takes, and it refuses what it cannot read;
+#: wishes are not. It is taken to stream: nearly all do.
+_UNKNOWN = ConverseCapabilities(tools_alone=True)
+
 _FIVE = ("low", "medium", "high", "xhigh", "max")
 
 # "High" is for requests without maxTokens alone, which a client's max_tokens would not be held by.
@@ -102,17 +103,16 @@ _NOVA = ConverseCapabilities(
     top_k=("inferenceConfig", "topK"),
     max_output_tokens=10_000,
 )
-_NO_MEDIA = ConverseCapabilities(images=False, documents=False)
-_TEXT_ONLY = replace(_NO_MEDIA, tools=False, takes_sealed=False)
+_TEXT_ONLY = ConverseCapabilities(images=False, documents=False, tools=False, takes_sealed=False)
 _DEEPSEEK = ConverseCapabilities(
-    maker="deepseek", images=False, choices=("any",), status=True, takes_unsigned=True, json_schema=True
+    maker="deepseek", images=False, choices=("any",), status=True, takes_sealed=False, json_schema=True
 )
 _LLAMA = ConverseCapabilities(
     maker="llama",
     streams_tools=False,
     status=True,
     in_results=("image", "document"),
-    results_alone=True,
+    tools_alone=True,
     takes_sealed=False,
 )
 _OLD_LLAMA = replace(_LLAMA, images=False, max_output_tokens=4_096)
@@ -121,7 +121,7 @@ _MISTRAL = ConverseCapabilities(
     streams_tools=False,
     status=True,
     in_results=("document",),
-    results_alone=True,
+    tools_alone=True,
     takes_sealed=False,
 )
 _OLD_MISTRAL = replace(_MISTRAL, images=False, max_output_tokens=8_191)
@@ -158,7 +158,7 @@ _GLM = ConverseCapabilities(
     effort=Effort(("reasoning_effort",), ("high",), ""),
     json_schema=True,
 )
-_PALMYRA = ConverseCapabilities(maker="palmyra", streams_tools=False, results_alone=True, takes_sealed=False)
+_PALMYRA = ConverseCapabilities(maker="palmyra", streams_tools=False, tools_alone=True, takes_sealed=False)
 
 #: The first glob that fits holds; of the id without its region.
 _CAPABILITIES: tuple[tuple[str, ConverseCapabilities], ...] = (
@@ -166,9 +166,9 @@ _CAPABILITIES: tuple[tuple[str, ConverseCapabilities], ...] = (
     ("amazon.nova-micro-*", replace(_NOVA, images=False, documents=False)),
     ("amazon.nova-*", _NOVA),
     ("amazon.titan-*", replace(_TEXT_ONLY, documents=True, system=False)),
-    ("ai21.jamba-1-5-*", ConverseCapabilities(images=False, max_output_tokens=4_096)),
+    ("ai21.jamba-1-5-*", replace(_UNKNOWN, images=False, max_output_tokens=4_096)),
     ("ai21.*", replace(_TEXT_ONLY, max_output_tokens=4_096)),
-    ("cohere.command-r-*", ConverseCapabilities(images=False, max_output_tokens=4_000)),
+    ("cohere.command-r-*", replace(_UNKNOWN, images=False, max_output_tokens=4_000)),
     ("cohere.command-*", replace(_TEXT_ONLY, system=False, max_output_tokens=4_000)),
     ("deepseek.r1-*", replace(_TEXT_ONLY, maker="deepseek-r1", documents=True, max_output_tokens=32_768)),
     ("deepseek.v3.2*", replace(_DEEPSEEK, effort=Effort(("reasoning_effort",), ("high",), ""))),
@@ -209,7 +209,6 @@ _CAPABILITIES: tuple[tuple[str, ConverseCapabilities], ...] = (
     ("zai.glm-5.3*", replace(_GLM, choices=("any", "tool"), effort=Effort(("reasoning_effort",), _FIVE, None))),
     ("zai.*", _GLM),
 )
-_UNKNOWN = ConverseCapabilities()
 
 
 @lru_cache(maxsize=256)
@@ -220,7 +219,6 @@ def capabilities_of(model: str) -> ConverseCapabilities:
     """
     name = model.rpartition("/")[2]
     names = (name, name.partition(".")[2])
-    return next(
-        (capabilities for glob, capabilities in _CAPABILITIES if any(fnmatchcase(each, glob) for each in names)),
-        _UNKNOWN,
-    )
+    known = (capabilities for glob, capabilities in _CAPABILITIES if any(fnmatchcase(each, glob) for each in names))
+    capabilities = next(known, _UNKNOWN)
+    return capabilities if capabilities.maker else replace(capabilities, maker=name)

@@ -34,9 +34,11 @@ class TableTests(SynchronousTestCase):
             self.assertIs(capabilities_of(id), NOVA, id)
 
     def test_unknown(self) -> None:
-        """Any other gets the least."""
+        """Any other gets the least, and no other's reasoning."""
         for id in ("arn:aws:bedrock:us-east-1:1:application-inference-profile/abc", "somebody.new-v1:0", "nova", ""):
-            self.assertEqual(capabilities_of(id), ConverseCapabilities(), id)
+            self.assertEqual(
+                capabilities_of(id), ConverseCapabilities(maker=id.rpartition("/")[2], tools_alone=True), id
+            )
 
     def test_rows_are_reached(self) -> None:
         """No row stands behind one that takes all of its models."""

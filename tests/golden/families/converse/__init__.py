@@ -85,5 +85,8 @@ class Converse:
             yield "whole, where the model does not stream", [json.dumps(merge(chunks)).encode()]
 
     def bodies(self, chunks: Sequence[Json]) -> Iterator[tuple[str, bytes]]:
-        yield "one object", json.dumps(merge(chunks)).encode()
-        yield "indented", json.dumps(merge(chunks), indent=1, ensure_ascii=False).encode()
+        whole = merge(chunks)
+        if "usage" in whole:
+            strict.check_whole(whole)
+        yield "one object", json.dumps(whole).encode()
+        yield "indented", json.dumps(whole, indent=1, ensure_ascii=False).encode()

@@ -33,16 +33,16 @@ REFUSALS: Mapping[str, tuple[str, ...]] = {
     r"amazon\.(?!nova-)|ai21|cohere|deepseek|google|meta|minimax|mistral|moonshot|nvidia|openai|qwen|writer|xai|zai": (
         "cache",
     ),
-    r"meta\.": ("forced", "results_beside", "reasoning"),
-    r"mistral\.": ("named", "results_beside", "images_in_results", "reasoning"),
+    r"meta\.": ("forced", "tools_beside", "reasoning"),
+    r"mistral\.": ("named", "tools_beside", "images_in_results", "reasoning"),
     r"mistral\.(?!mistral-large)": ("forced",),
-    r"writer\.": ("status", "forced", "results_beside"),
+    r"writer\.": ("status", "forced", "tools_beside"),
     r"qwen\.": ("images_in_results", "documents", "forced"),
     r"moonshot": ("images_in_results", "documents_in_results", "named"),
     r"deepseek\.r1|amazon\.titan|mistral\.mistral-7b|mistral\.mixtral|meta\.llama[23]-\d+b|meta\.llama3-2-[13]b": (
         "tools",
     ),
-    r"deepseek\.r1": ("reasoning",),
+    r"deepseek\.": ("reasoning",),
     r"amazon\.titan|mistral\.mistral-7b|mistral\.mixtral": ("system",),
     r"openai\.gpt-oss": ("signatures", "images", "forced"),
     r"openai\.gpt-\d|xai\.": ("sampling", "few_tokens"),
@@ -99,6 +99,11 @@ def check_event(chunk: Json) -> None:
     output = _service().operation_model("ConverseStream").output_shape
     ((name, members),) = chunk.items()
     _check_shape(members, output.members["stream"].members[name])
+
+
+def check_whole(answer: Json) -> None:
+    """Raise unless it is a ConverseResponse, of known members."""
+    _check_shape(answer, _service().operation_model("Converse").output_shape)
 
 
 def _check_shape(value: Any, shape: Shape) -> None:
@@ -201,12 +206,13 @@ def _choice(body: Json) -> Json:
     return choice
 
 
-def _beside_results(body: Json) -> bool:
-    contents = (message["content"] for message in body["messages"])
-    return any(
-        any("toolResult" in block for block in content) and not all("toolResult" in block for block in content)
-        for content in contents
-    )
+def _beside_tools(body: Json) -> bool:
+    """Whether a message holds calls or results, and anything else."""
+    for message in body["messages"]:
+        of_tools = ["toolUse" in block or "toolResult" in block for block in message["content"]]
+        if any(of_tools) and not all(of_tools):
+            return True
+    return False
 
 
 def _cached_tool_messages(body: Json) -> bool:
@@ -238,7 +244,7 @@ _REFUSED: Mapping[str, Callable[[Json], bool]] = {
     ),
     "forced": lambda body: bool(_choice(body).keys() & {"any", "tool"}),
     "named": lambda body: "tool" in _choice(body),
-    "results_beside": _beside_results,
+    "tools_beside": _beside_tools,
     "status": lambda body: any("status" in block.get("toolResult", {}) for block in _all(body)),
     "tools": lambda body: "toolConfig" in body,
     "system": lambda body: "system" in body,
