@@ -36,6 +36,8 @@ from claudeproxyd.translate.field_policy import dropped, not_carried, tool_famil
 #: Names in one request that are warned about, and characters of each: clients choose them.
 _MAX_WARNINGS = 20
 _MAX_NAME_CHARS = 100
+#: Blocks within one another that are looked into: a result's, and what those hold. The API knows no deeper ones.
+_MAX_DEPTH = 2
 
 _CACHE = b'"cache_control"'
 #: One as it should be; nearly all are.
@@ -270,16 +272,16 @@ def _in_messages(body: _Body) -> list[Splice]:
     return splices
 
 
-def _in_block(raw: msgspec.Raw, body: _Body, *, references: bool) -> Iterator[Splice]:
+def _in_block(raw: msgspec.Raw, body: _Body, *, references: bool, depth: int = 0) -> Iterator[Splice]:
     block = _decode_block(raw)
     if references and block.type == "tool_reference":
         yield (*span(raw, body.data), _encode({"type": "text", "text": f"The tool {block.tool_name} is there."}))
         return
     yield from _cache_control(body.data, block.cache_control)
     content = block.content
-    if not isinstance(content, msgspec.UnsetType) and _is_array(content):
+    if depth < _MAX_DEPTH and not isinstance(content, msgspec.UnsetType) and _is_array(content):
         for inner in _decode_array(content):
-            yield from _in_block(inner, body, references=references)
+            yield from _in_block(inner, body, references=references, depth=depth + 1)
 
 
 def _is_array(raw: msgspec.Raw) -> bool:

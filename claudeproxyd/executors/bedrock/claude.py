@@ -104,7 +104,7 @@ class ClaudeOnBedrock(BedrockRuntime):
             body,
             api_name(route.model) or request.envelope.model,
             VERSIONS.get(version, version.decode("latin-1")),
-            [beta for each in asked.split(",") if (beta := each.strip())],
+            list(dict.fromkeys(beta for each in asked.split(",") if (beta := each.strip()))),
             Allowed(
                 add_betas=own.betas.add,
                 drop_betas=own.betas.drop,

@@ -399,6 +399,13 @@ class MembersUp(BedrockTestCase):
         self.assertEqual(result["cache_control"], plain)
         self.assertEqual(result["content"][0]["cache_control"], {"type": "ephemeral", "ttl": "1h"})
 
+    def test_blocks_that_are_nested_deep(self) -> None:
+        """They are not looked into again and again: that could take minutes."""
+        block: dict[str, Any] = {"type": "text", "cache_control": {"type": "ephemeral", "scope": "x"}}
+        for _ in range(40):
+            block = {"type": "tool_result", "content": [block]}
+        self.assertEqual(self.sent(messages=[{"role": "user", "content": [block]}])["messages"][0]["content"], [block])
+
     def test_context_management(self) -> None:
         """It is refused without its beta, and goes with it."""
         edits = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
