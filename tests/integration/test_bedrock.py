@@ -301,25 +301,38 @@ async def test_keys_of_bedrock(start_daemon: StartDaemon, aws: Bedrock) -> None:
     assert aws.requests[0].header("x-amz-date") is None
 
 
+@pytest.mark.parametrize("where", ["web identity", "container", "machine"])
 @ensureDeferred
-async def test_roles(start_daemon: StartDaemon, aws: Bedrock, tmp_path: Path) -> None:
-    """A web identity becomes keys of a role; when AWS takes them no more, the next come, and no client knows."""
+async def test_roles(start_daemon: StartDaemon, aws: Bedrock, tmp_path: Path, where: str) -> None:
+    """The chain brings keys of a role; when AWS takes them no more, the next come, and no client knows."""
     (tmp_path / "token").write_text("the-jwt")
-    env = {
-        "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
-        "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/claude",
-        "AWS_ENDPOINT_URL_STS": aws.url,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
+    env, asked = {
+        "web identity": (
+            {
+                "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+                "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/claude",
+                "AWS_ENDPOINT_URL_STS": aws.url,
+            },
+            "the-jwt",
+        ),
+        "container": (
+            {
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{aws.url}/container",
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN": "pod-token",
+            },
+            "pod-token",
+        ),
+        "machine": ({"AWS_EC2_METADATA_SERVICE_ENDPOINT": aws.url}, "imds-token"),
+    }[where]
     aws.script(bedrock.usual())
     daemon = await start_daemon(AS_OPUS + section(aws.url, 'aws = "chain"'), env=env)
     for _ in range(2):
         assert (await wire.post(daemon.port, wire.Message().encode())).status == 200
-    assert [form["WebIdentityToken"] for form in aws.roles] == ["the-jwt"]
+    assert [form.get("WebIdentityToken", form.get("token")) for form in aws.roles] == [asked]
     del aws.secrets["ASIAROLE1"]
     assert (await wire.post(daemon.port, wire.Message().encode())).status == 200
     assert len(aws.roles) == 2
     assert len(aws.refused) == 1
-    assert "the-jwt" not in daemon.log
+    assert asked not in daemon.log
     assert bedrock.ROLE_SECRET not in daemon.log
     aws.refused.clear()

@@ -210,7 +210,7 @@ def _body_fault(request: Recorded) -> str:
 
 
 class Bedrock(Upstream):
-    """The upstream, and STS beside it, which gives keys of a role."""
+    """The upstream, and beside it all that gives keys of a role: STS, a container's endpoint, a machine's metadata."""
 
     def __init__(self, now: Any) -> None:
         super().__init__()
@@ -219,13 +219,15 @@ class Bedrock(Upstream):
         self.refused: list[str] = []
         """Why it refused some requests."""
         self.roles: list[dict[str, str]] = []
-        """The forms of those who asked STS for a role."""
+        """The forms, or the tokens, of those who asked for keys of a role."""
 
     def answer_for(self, exchange: Exchange) -> Answer:
         """See :class:`Upstream`."""
         request = exchange.request
         if request.path == "/":
             return self._of_sts(request)
+        if request.path == "/container" or request.path.startswith("/latest/"):
+            return self._told(request)
         answer = super().answer_for(exchange)
         if why := _signature_fault(request, self.secrets, self._now()):
             self.refused.append(why)
@@ -237,14 +239,33 @@ class Bedrock(Upstream):
 
     def _of_sts(self, request: Recorded) -> Answer:
         form = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
-        self.roles.append(form)
-        number = len(self.roles)
-        access, token = f"ASIAROLE{number}", f"token//{number}=="
-        self.secrets = {**self.secrets, access: (ROLE_SECRET, token)}
-        until = datetime.datetime.fromtimestamp(self._now() + 3600, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        access, token, until = self._new_keys(form)
         return answers.whole(
             f"<{form['Action']}Response><{form['Action']}Result><Credentials><AccessKeyId>{access}</AccessKeyId>"
             f"<SecretAccessKey>{ROLE_SECRET}</SecretAccessKey><SessionToken>{token}</SessionToken>"
             f"<Expiration>{until}</Expiration></Credentials></{form['Action']}Result></{form['Action']}Response>".encode(),
             headers={"content-type": "text/xml"},
         )
+
+    def _told(self, request: Recorded) -> Answer:
+        """What a container's endpoint and IMDSv2 say."""
+        roles = "/latest/meta-data/iam/security-credentials/"
+        token = request.header("authorization") or request.header("x-aws-ec2-metadata-token") or ""
+        if request.line.startswith("PUT /latest/api/token "):
+            return answers.whole(b"imds-token")
+        if not token:
+            return answers.whole(b"", 401)
+        if request.path == roles:
+            return answers.whole(b"some-role")
+        access, session, until = self._new_keys({"token": token})
+        keys = {"AccessKeyId": access, "SecretAccessKey": ROLE_SECRET, "Token": session, "Expiration": until}
+        return answers.whole(json.dumps({"Code": "Success", **keys}).encode())
+
+    def _new_keys(self, asked: dict[str, str]) -> tuple[str, str, str]:
+        """Keys of a role that are good from now on: an id, a session's token, when they end."""
+        self.roles.append(asked)
+        number = len(self.roles)
+        access, token = f"ASIAROLE{number}", f"token//{number}=="
+        self.secrets = {**self.secrets, access: (ROLE_SECRET, token)}
+        until = datetime.datetime.fromtimestamp(self._now() + 3600, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return access, token, until
