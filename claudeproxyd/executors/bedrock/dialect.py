@@ -16,7 +16,7 @@ VERSIONS: Mapping[bytes, str] = {b"2023-06-01": "bedrock-2023-05-31"}
 """``anthropic-version`` to ``anthropic_version`` in the body; others are called the same in both places."""
 
 MAX_BODY_BYTES = 25_000_000
-"""Of a request to InvokeModel."""
+"""Of a request to any model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ EVENT_STREAM = b"application/vnd.amazon.eventstream"
 #: Members that Bedrock puts into Claude's objects begin so; strict clients refuse them.
 _BEDROCKS_OWN = "amazon-bedrock-"
 _OWN_MARK = f'"{_BEDROCKS_OWN}'.encode()
+_ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 _DELTA = b'{"type":"content_block_delta",'
 _DELTA_FRAME = b"event: content_block_delta\ndata: "
 
@@ -35,14 +36,6 @@ class _Event(msgspec.Struct):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 _encode = msgspec.json.Encoder().encode
-
-
-def messages_in(splitter: EventStreamSplitter, data: bytes) -> list[EventMessage]:
-    """Return what *data* completes. Raises MalformedAnswer and FrameTooLarge."""
-    try:
-        return splitter.feed(data)
-    except DamagedMessage as e:
-        raise MalformedAnswer(str(e)) from None
 
 
 def error_in(message: EventMessage) -> bytes | None:
@@ -83,8 +76,12 @@ class _FrameSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the frames that *data* completes. Raises MalformedAnswer and FrameTooLarge."""
+        try:
+            messages = self._splitter.feed(data)
+        except DamagedMessage as e:
+            raise MalformedAnswer(str(e)) from None
         frames = []
-        for message in messages_in(self._splitter, data):
+        for message in messages:
             headers, payload = message
             if headers.get(":event-type") == "chunk":
                 frame = _frame(payload)
@@ -104,8 +101,8 @@ def _frame(chunk: bytes) -> bytes:
         raise MalformedAnswer(f"a chunk that is none: {e}") from None
     if _OWN_MARK in event:
         event = without_bedrocks_own(event)
-    if b"\n" in event:
-        event = event.replace(b"\n", b" ")
+    if b"\n" in event or b"\r" in event:
+        event = event.translate(_ON_ONE_LINE)
     if event.startswith(_DELTA):
         return _DELTA_FRAME + event
     kind = _type_of(event)

@@ -572,8 +572,8 @@ class Down(BedrockTestCase):
 
     def test_events_on_several_lines(self) -> None:
         """An event that was written over several lines is one frame all the same."""
-        _, events = self.streaming(chunk(b'{"type":\n"message_start","message":{}}'))
-        self.assertEqual(events.frames, b'event: message_start\ndata: {"type": "message_start","message":{}}\n\n')
+        _, events = self.streaming(chunk(b'{"type":\r"message_start",\n"message":{}}'))
+        self.assertEqual(events.frames, b'event: message_start\ndata: {"type": "message_start", "message":{}}\n\n')
 
     def test_botocore_reads_what_our_stub_writes(self) -> None:
         """The frames of these tests are AWS's."""
