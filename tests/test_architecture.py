@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "globs",
         "headers",
         "json_guards",
+        "slices",
         "steps",
         "patterns",
         "principals",

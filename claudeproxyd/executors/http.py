@@ -22,7 +22,7 @@ from claudeproxyd.executors.responses import (
     read_message,
 )
 from claudeproxyd.executors.turns import in_turns
-from claudeproxyd.framing.coding import CodingError, Decoder, decoding, sniff
+from claudeproxyd.framing.coding import CodingError, decoding, sniff
 from claudeproxyd.headers import Headers
 from claudeproxyd.messages import hops
 from claudeproxyd.messages.headers import value_of
@@ -180,21 +180,20 @@ class HTTPExecutor(ABC):
             raise self._not_claude(body, response, attempt)
         encoding = value_of(response.headers, b"content-encoding").decode("latin-1")
         try:
-            decoder = Decoder(encoding, self.services.max_event_bytes) if encoding else None
+            return StreamingResponse(
+                self.judge,
+                self.services,
+                attempt,
+                response,
+                reader,
+                headers=self._passing(response.headers),
+                coding=encoding,
+                exhausted=foreseen(response.headers, self.family, self.services.now()),
+                request_id=self._request_id(response),
+            )
         except CodingError:
             response.stopProducing()
             raise self._not_claude(b"", response, attempt) from None
-        return StreamingResponse(
-            self.judge,
-            self.services,
-            attempt,
-            response,
-            reader,
-            headers=self._passing(response.headers),
-            decoder=decoder,
-            exhausted=foreseen(response.headers, self.family, self.services.now()),
-            request_id=self._request_id(response),
-        )
 
     async def whole(
         self, response: Response, attempt: Attempt, read: Callable[[bytes], ParsedMessage] | None = None

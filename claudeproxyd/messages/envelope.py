@@ -117,6 +117,8 @@ def read_envelope(body: bytes, *, count_tokens: bool = False) -> Envelope:
         except msgspec.DecodeError:
             # Half a surrogate pair, it may be: that is for the upstream to refuse, or to take.
             read = without_halves(body)
+            if read is body:
+                raise
             members = _decode_members(read)
         model = _decode_name(members.model)
     except msgspec.ValidationError as e:

@@ -97,7 +97,8 @@ def _read(body: bytes, family: str, policy: FieldPolicy, strict: bool) -> Steps[
     if request.thread is not None and request.thread.type == "continue":
         raise Unsupported(not_carried("thread", "a conversation that lies elsewhere"))
     _check_sampling(request, strict=strict)
-    toolbox = Toolbox(request.tools or (), policy, warnings)
+    toolbox = Toolbox(policy, warnings)
+    yield from toolbox.fill(request.tools or ())
     yield
     history = History(body, family, policy, strict=strict, toolbox=toolbox, warnings=warnings)
     yield from history.read(request.messages)

@@ -188,7 +188,7 @@ decode_encrypted_input = msgspec.json.Decoder(EncryptedInput).decode
 decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 #: In a block that is told as it is, all that look like one.
 _MAX_VALUES = 500_000
-_MAX_NESTED = 50_000
+_MAX_NESTED = 20_000
 
 _decode_raw_request = msgspec.json.Decoder(_RawRequest).decode
 

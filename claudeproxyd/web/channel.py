@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.sockets import Outbox
     from claudeproxyd.web.gateway import Gateway
+    from claudeproxyd.web.turnstile import Turnstile
 
 #: Bytes of a request line and its headers together.
 MAX_HEAD_BYTES = 65_536
@@ -63,6 +64,7 @@ class ChannelSite(Protocol):
     gateway: Gateway
     clock: IReactorTime
     outbox: Outbox
+    turnstile: Turnstile
     draining: bool
 
     def opened(self, channel: GatewayChannel) -> None:
@@ -98,6 +100,8 @@ class GatewayChannel(HTTPChannel):
     _searched = 0
     """Bytes of ``_unread`` that are known to hold no end of a head."""
     _busy = False
+    _waits = False
+    """For its turn; nothing is read meanwhile."""
     _refused = False
     _dropped = 0
     _closing = False
@@ -125,6 +129,8 @@ class GatewayChannel(HTTPChannel):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Protocol's has a default
         """Tell the site and the requests that the connection is lost."""
         self._note_unsent(0)
+        if self._waits:
+            self.site.turnstile.leave(self)
         self.site.closed(self)
         super().connectionLost(reason)
 
@@ -144,6 +150,7 @@ class GatewayChannel(HTTPChannel):
         """Close once what was written is sent; after a refusal only our half."""
         if self._closing:
             return
+        self._wait_no_more()
         self._closing = True
         half_close = getattr(self.transport, "loseWriteConnection", None)
         if not self._refused or half_close is None:
@@ -178,6 +185,7 @@ class GatewayChannel(HTTPChannel):
         """Answer a request that is not read to its end with *error*. It is the last on this connection."""
         if self._refused or self._closing:
             return
+        self._wait_no_more()
         self._refused = True
         self.persistent = False
         self._unread = b""
@@ -214,6 +222,15 @@ class GatewayChannel(HTTPChannel):
         self._unread += data
         if self._busy:
             return
+        if not self.line_mode:
+            self.enter()
+        elif not self.site.turnstile.admit(self):
+            self._networkProducer.pauseProducing()
+            self._waits = True
+
+    def enter(self) -> None:
+        """Deal with what was read. Called by the turnstile, where that may begin a request."""
+        self._wait_no_more()
         self._busy = True
         try:
             while self._unread and self._advance():
@@ -222,6 +239,13 @@ class GatewayChannel(HTTPChannel):
             self.refuse(error)
         finally:
             self._busy = False
+
+    def _wait_no_more(self) -> None:
+        if self._waits:
+            self._waits = False
+            self.site.turnstile.leave(self)
+            if not self._waitingForTransport:
+                self._networkProducer.resumeProducing()
 
     def _advance(self) -> bool:
         """Consume some of ``_unread``. Return False when more of it must come first."""

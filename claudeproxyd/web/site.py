@@ -14,6 +14,7 @@ from claudeproxyd.web.channel import GatewayChannel
 from claudeproxyd.web.ingress import authorize
 from claudeproxyd.web.record import record
 from claudeproxyd.web.request import GatewayRequest
+from claudeproxyd.web.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
@@ -39,6 +40,8 @@ class GatewaySite(Site):
         self.clock = clock
         self.outbox = Outbox(clock)
         """Sends what the connections write."""
+        self.turnstile = Turnstile(clock)
+        """Lets their requests in."""
         self.draining = False
         self.channels: set[GatewayChannel] = set()
         """All open connections."""
