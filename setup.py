@@ -34,6 +34,7 @@ setup(
     ],
     extras_require={
         "redis": ["hiredis>=3.5"],
+        "prices": ["genai-prices>=0.2"],
         "test": [
             "pytest>=9.2",
             "pytest-twisted>=1.14.3",
@@ -42,6 +43,7 @@ setup(
             "google-genai>=3.4",
             "openai>=3.57",
             "boto3>=1.44",
+            "genai-prices>=0.2",
             "hiredis>=3.5",
         ],
         "dev": ["ruff>=0.17.6", "mypy>=2.4", "mypy-zope>=1.0.17", "towncrier>=26.9"],

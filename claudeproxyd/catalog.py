@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at what the providers list.
 REFRESH_SECONDS = 3600.0
-#: The same where one of them has not answered: at first, then doubling up to that.
+#: Seconds to the next look where one of them has not answered: at first, then doubling up to that.
 MIN_RETRY_SECONDS = 60.0
 #: Seconds that a credential may take to list its models, all pages together.
 MAX_LISTING_SECONDS = 15.0
@@ -134,14 +134,14 @@ class Catalog(Service):
             asked = Deferred.fromCoroutine(self._models(credential))
             listed = await asked.addTimeout(MAX_LISTING_SECONDS, self._clock)
             entries = {(name := str(entry["id"])): _entry(name) | entry for entry in listed}
-        except CancelledError:
-            raise
         except Exception as e:
+            if isinstance(e, CancelledError) and not self.running:
+                raise  # it is ours, and no executor's that has cancelled itself
             self._log.info(
                 "{provider}/{credential} does not list its models: {reason}",
                 provider=credential.provider,
                 credential=credential.name,
-                reason=str(e),
+                reason=str(e) or type(e).__name__,
             )
             return False
         self._listed[credential.provider, credential.name] = entries

@@ -21,10 +21,14 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from claudeproxyd import descriptors, graph
+from claudeproxyd.accounts.ledger import Ledger
+from claudeproxyd.accounts.limits import UsageLimits
+from claudeproxyd.config.accounts import ledger_path
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission
+from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.interfaces import IAuthenticator, IUsageSink
 from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.capture import Captures
@@ -35,11 +39,12 @@ from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import configure, configure_forms
 from claudeproxyd.observe.usage import Sinks, UsageLog
-from claudeproxyd.plugins import Plugins, PluginServices
+from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.reloads import Draft, Reloads, draft, unforeseen
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
+from claudeproxyd.store.changes import StateChanges
 from claudeproxyd.store.opening import store_for
 from claudeproxyd.store.persistent import PersistentState
 from claudeproxyd.store.service import StateService
@@ -52,10 +57,10 @@ from claudeproxyd.web.listener import Listener
 from claudeproxyd.web.public import PublicRoot
 from claudeproxyd.web.site import GatewaySite
 
+#: Seconds between two looks at whether there is memory to be given back.
 TRIM_EVERY = 5.0
-"""Seconds between two looks at whether there is memory to be given back."""
+#: Bytes that are held no more.
 WORTH_A_TRIM = 33_554_432
-"""Bytes that are held no more."""
 #: Warnings of one reading that go into the log one by one.
 WARNINGS = 20
 
@@ -88,11 +93,13 @@ class Daemon(MultiService):
         self._resolver_before = reactor.installNameResolver(names)
         self._access_file = self._open_access_file()
         self._own_hop = token_hex(8).encode()
-        self._admission = ConcurrencyAdmission()
+        self._limits = LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, ConcurrencyAdmission().admit)
+        self._ledger = self._open_ledger(config)
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
-        self._grants = Grants(time.time, outlive=config.server.state != "memory:")
+        changes = StateChanges()
+        self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
         self._sources = Sources(reactor, grants=self._grants)
-        self._signatures = Signatures(time.time)
+        self._signatures = Signatures(time.time, changed=changes)
         self._captures = Captures(reactor, unawaited_threads(reactor, "captures", 1))
         self._captures.register(self.metrics)
         self._capture(config)
@@ -104,6 +111,7 @@ class Daemon(MultiService):
             graph.credentials(config, self._sources),
             provider_limits=graph.provider_limits(config),
             known_models=self._known_models,
+            changed=changes,
         )
         self._plugins = self._plug_in(loaded, None)
         self._plugins.start(self)
@@ -113,20 +121,41 @@ class Daemon(MultiService):
         self._every(TRIM_EVERY, self._trim)
         pool = self.pool
         kept = PersistentState(
-            {"cooldown": pool, "affinity": pool, "disabled": pool, "signature": self._signatures, "grant": self._grants}
+            {
+                "cooldown": pool,
+                "affinity": pool,
+                "disabled": pool,
+                "signature": self._signatures,
+                "grant": self._grants,
+            },
+            changes,
         )
         store = store_for(config.server.state, kept, reactor)
         store.register(self.metrics)
-        self._state = StateService(reactor, kept, store, self._grants.settle)
+        self._state = StateService(reactor, kept, changes, store, self._grants.settle)
         self._state.setServiceParent(self)
         self._generation.catalog.setServiceParent(self)
         self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
         self._listeners = [Listener(reactor, each, self.site) for each in config.server.listen]
-        self.admin_site = GatewaySite(AdminRoot(self.pool, self.reload), self._generation.admin, reactor)
+        self.admin_site = GatewaySite(
+            AdminRoot(self.pool, self.reload, self._ledger, self._limits.limits), self._generation.admin, reactor
+        )
         self._admin_listener = Listener(reactor, config.server.admin, self.admin_site) if config.server.admin else None
         for listener in (*self._listeners, *filter(None, [self._admin_listener])):
             listener.setServiceParent(self)
         self._register_gauges()
+
+    def _open_ledger(self, config: Config) -> Ledger | None:
+        path = ledger_path(config.accounts.database)
+        if not path:
+            return None
+        threads = [thread_of_its_own(self._reactor, name) for name in ("ledger", "questions to the ledger")]
+        ledger = Ledger(path, config.accounts.keep, self._reactor, time.time, *threads)
+        ledger.register(self.metrics)
+        ledger.setServiceParent(self)
+        if config.limits:
+            self._limits.wait_for(ledger.count(graph.limits_of(config)))
+        return ledger
 
     # -- beginning
 
@@ -231,6 +260,11 @@ class Daemon(MultiService):
         before.upstreams.executors.give_way(generation.upstreams.executors)
         self._capture(config)
         self._buffers.limit = config.server.max_buffered_bytes
+        fresh = self._limits.limits.reload(graph.limits_of(config))
+        if fresh and self._ledger is not None:
+            self._limits.recall(self._ledger.count(fresh))
+        if self._ledger is not None:
+            self._ledger.keep = config.accounts.keep
         self.pool.reload(graph.credentials(config, self._sources), config.pool, graph.provider_limits(config))
         before.catalog.disownServiceParent()
         generation.catalog.setServiceParent(self)
@@ -267,7 +301,7 @@ class Daemon(MultiService):
         def open_file(path: str) -> LineFile:
             return LineFile(path, self._reactor, unawaited_threads(self._reactor, "lines of a plugin", 1))
 
-        return Plugins(loaded, self._admission, lambda: PluginServices(self._reactor, open_file), before)
+        return Plugins(loaded, self._limits, lambda: PluginServices(self._reactor, open_file), before)
 
     def _build(
         self,
@@ -288,6 +322,7 @@ class Daemon(MultiService):
                 sinks=self._sinks(loaded, plugins),
                 access_log=self._access_log(loaded),
                 plugins=plugins,
+                limits=self._limits,
                 buffers=self._buffers,
                 signatures=self._signatures,
                 captures=self._captures,
@@ -323,6 +358,10 @@ class Daemon(MultiService):
     def _sinks(self, loaded: Loaded, plugins: Plugins) -> Sinks:
         """Usage records go to the metrics, to the log where that is for machines, and to plugins."""
         sinks: list[IUsageSink] = [self.metrics, *plugins.providing(IUsageSink)]
+        if self._ledger is not None:
+            sinks.insert(0, self._ledger)
+        if loaded.config.limits:
+            sinks.append(self._limits)
         if loaded.config.log.format == "json":
             to = to_log("claudeproxyd.usage") if self._access_file is None else to_file(self._access_file, json_line)
             sinks.append(UsageLog(to))

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from claudeproxyd.accounts import listed_prices
+from claudeproxyd.accounts.limits import Limit
+from claudeproxyd.accounts.prices import NANO, OwnPrice, Price, Prices
 from claudeproxyd.catalog import Catalog
+from claudeproxyd.config.accounts import MEASURES, first_day, matches_of, zone_of
+from claudeproxyd.config.diagnostics import ConfigError, Problem
+from claudeproxyd.config.installed import fault
 from claudeproxyd.config.secret import secrets_within
 from claudeproxyd.config.state import InRedis, state_of
 from claudeproxyd.config.timeouts import timeouts_for
@@ -35,12 +41,13 @@ from claudeproxyd.web.gateway import Gateway, Limits, PublicGateway
 if TYPE_CHECKING:
     from claudeproxyd.config.loading import Loaded
     from claudeproxyd.config.schema import Config, Provider
+    from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.interfaces import IUsageSink
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
     from claudeproxyd.observe.metrics import Metrics
-    from claudeproxyd.plugins import Plugins
+    from claudeproxyd.plugin_loader import Plugins
     from claudeproxyd.pool.service import CredentialPool
     from claudeproxyd.secrets.sources import Sources
     from claudeproxyd.translate.signatures import Signatures
@@ -98,9 +105,17 @@ class Upstreams:
                 self._origins[provider.name] = before._origins[provider.name]
                 executors[provider.name] = before.executors[provider.name]
             else:
-                maker = loaded.makers[provider.kind]
-                executors[provider.name] = maker.make(provider, self._services(reactor, config, provider))
+                executors[provider.name] = self._made(provider, loaded, self._services(reactor, config, provider))
         self.executors: Executors = Executors(executors)
+
+    @staticmethod
+    def _made(provider: Provider, loaded: Loaded, services: Services) -> IExecutor:
+        """Return the executor that the provider's kind makes. Raises ConfigError where that breaks over it."""
+        try:
+            return loaded.makers[provider.kind].make(provider, services)
+        except Exception as error:
+            what = f'provider "{provider.name}" cannot be made by kind "{provider.kind}": {fault(error)}'
+            raise ConfigError([Problem(next(iter(loaded.files), "the environment"), "", what)]) from None
 
     def _services(self, reactor: Any, config: Config, provider: Provider) -> Services:
         origins = self._origins[provider.name] = []
@@ -161,6 +176,7 @@ class SharedServices:
     sinks: IUsageSink
     access_log: Callable[[AccessEntry], None]
     plugins: Plugins
+    limits: LimitAdmission
     buffers: BufferBudget
     signatures: Signatures
     captures: Captures
@@ -198,6 +214,8 @@ class Generation:
             credentials(config, shared.sources),
             None if before is None else before.catalog,
         )
+        prices = prices_of(loaded)
+        shared.limits.prices, shared.limits.routes = prices, router.routes
         self.dispatching: DispatchServices = DispatchServices(
             clock=reactor,
             pool=shared.pool,
@@ -209,6 +227,7 @@ class Generation:
             streaming=config.streaming,
             timeouts=upstreams.timeouts,
             total=config.timeouts.total,
+            prices=prices,
             estimate=estimate_tokens,
             budget=RetryBudget(config.pool.retry_budget),
             relays=self.relays,
@@ -281,6 +300,45 @@ def authenticator(config: Config) -> IAuthenticator:
             for client in config.clients
         }
     )
+
+
+def prices_of(loaded: Loaded) -> Prices:
+    """Return what models cost: by the configuration, and where it is installed by the published list."""
+    own = [
+        OwnPrice(
+            price=Price.per_million(each.input, each.output, each.cache_read, each.cache_write, each.cache_write_1h),
+            model=each.model,
+            provider=each.provider,
+            since=first_day(each.since),
+        )
+        for each in loaded.config.prices
+    ]
+    if not listed_prices.are_installed():
+        return Prices(own)
+    base_urls = {
+        provider.name: next(iter(loaded.makers[provider.kind].base_urls(provider)), "")
+        for provider in loaded.config.providers
+    }
+    return Prices(own, listed_prices.ListedPrices(base_urls))
+
+
+def limits_of(config: Config) -> list[Limit]:
+    """Return the configuration's limits, as they are counted by."""
+    return [
+        Limit(
+            name=section.name,
+            amount=round(section.usd * NANO) if measure == "usd" else getattr(section, measure),
+            measure=measure,
+            per=section.per,
+            match=matches_of(section),
+            each=section.each,
+            zone=zone_of(section.zone),
+            warn=section.warn,
+        )
+        for section in config.limits
+        for measure in MEASURES
+        if getattr(section, measure)
+    ]
 
 
 def executors_differ(old: Config, new: Config) -> bool:

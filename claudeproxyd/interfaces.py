@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
     from typing import Any
 
     from twisted.internet.defer import Deferred
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.observe.usage import UsageRecord
     from claudeproxyd.outcomes.types import ErrorResponse, Outcome
-    from claudeproxyd.plugins import PluginServices
+    from claudeproxyd.plugin_loader import PluginServices
     from claudeproxyd.principals import Principal
 
 
@@ -139,7 +139,8 @@ class IExecutor(Interface):
         Called once for each route, when it is its turn, or before the request has to wait; attempts on that route get
         the result as ``attempt.prepared``. What takes more than a few milliseconds is an awaitable of the result, which
         gives others a turn on the way; dispatch awaits it at once, and cancels it when the client leaves. Raises
-        :class:`~claudeproxyd.errors.Unsupported`, at once or when awaited: it cannot be said there.
+        :class:`~claudeproxyd.errors.Unsupported`, at once or when awaited: it cannot be said there. Whatever else it
+        raises is a fault as in :meth:`messages`, and the route is passed over.
         """
 
     def messages(attempt: Attempt) -> Awaitable[IBufferedResponse | IStreamingResponse]:
@@ -147,11 +148,12 @@ class IExecutor(Interface):
 
         A coroutine or a Deferred: dispatch awaits it, once. To cancel what it waits for closes the upstream's socket at
         once. Fails with :class:`~claudeproxyd.outcomes.types.AttemptFailed`, which carries the classified outcome.
-        Whatever else it raises is a fault of the executor: the log has it, and the request ends with a 500 at once.
+        Whatever else it raises, now or when awaited, is a fault of the executor: the log has its traceback, the attempt
+        has failed as ``internal``, which cools nothing, and the next candidate is tried while no message is committed.
         """
 
     def count_tokens(attempt: Attempt) -> Awaitable[IBufferedResponse]:
-        """The same for ``/v1/messages/count_tokens``."""
+        """Count a request's tokens, for ``/v1/messages/count_tokens``. Otherwise like :meth:`messages`."""
 
     def models(credential: Credential) -> Awaitable[list[dict[str, Any]]]:
         """Return the models which that credential can use, as entries of the Claude list.
@@ -216,7 +218,7 @@ class IExecutorMaker(Interface):
         """Return an executor for that provider.
 
         Called anew for a section that a reload changed in any setting, its own ones and those of its credentials
-        included.
+        included. Any exception fails the start, or the reload, with the provider's name.
         """
 
 
@@ -378,7 +380,7 @@ class IDispatcher(Interface):
 class IRunningRequest(Interface):
     """One request that dispatch serves, or has served."""
 
-    done: Deferred[None] = Attribute("fires at the end; never fails")
+    done: Deferred[None] = Attribute("fires at the end; never fails; ended early by ``cancel`` alone")
     log: RequestLog = Attribute("what is noted on the way; complete at the end")
 
     def cancel(reason: CancelReason) -> None:
@@ -521,12 +523,9 @@ class IUsageSink(Interface):
 class IPersistent(Interface):
     """A part of the daemon whose state outlives it. Keys are JSON lists, values plain; None stands for a deletion.
 
-    Called by ``store``: once to restore, then with what other daemons say.
+    Called by ``store``: once to restore, then with what other daemons say. Made with a function *changed*, which it
+    calls with every change, and which neither blocks nor raises.
     """
-
-    changed: Callable[[Mapping[str, Any]], None] | None = Attribute(
-        "called with every change, by the part; set by store; neither blocks nor raises"
-    )
 
     def export_state() -> Mapping[str, Any]:
         """Return all state."""

@@ -11,8 +11,8 @@ The kind
     :class:`Provider`, the section, and :class:`Services`.
 The executor
     An :class:`IExecutor` is asked with an :class:`ApiRequest`, a :class:`Route`, an :class:`Attempt` or a
-    :class:`Credential`. One that reaches its provider by HTTP derives from :class:`HTTPExecutor`, whose ``_send``,
-    ``_whole``, ``_stream``, ``_list`` and ``_outcomes`` are for subclasses, and as stable; a :class:`Judge` makes
+    :class:`Credential`. One that reaches its provider by HTTP derives from :class:`HTTPExecutor`, whose ``send``,
+    ``whole``, ``stream``, ``pages`` and ``outcomes`` are for subclasses, and as stable; a :class:`Judge` makes
     outcomes for it.
 What it answers with
     A :class:`BufferedResponse` of a :class:`ParsedMessage`, a :class:`StreamingResponse` of what an
@@ -88,7 +88,7 @@ from claudeproxyd.outcomes.types import (
     Kind,
     Outcome,
 )
-from claudeproxyd.plugins import PluginMaker, PluginServices
+from claudeproxyd.plugin_loader import PluginMaker, PluginServices
 from claudeproxyd.principals import Principal
 from claudeproxyd.translate.conversation import (
     Conversation,

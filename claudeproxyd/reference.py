@@ -12,15 +12,18 @@ from typing import cast
 
 from claudeproxyd.config.reading import default_of, describe, hints_of, members_of, settings_of
 from claudeproxyd.config.schema import (
+    Accounts,
     Aws,
     CaptureSettings,
     Client,
     CredentialSection,
+    LimitSection,
     Log,
     Model,
     OAuth,
     Plugin,
     Pool,
+    PriceSection,
     Provider,
     RouteTo,
     Rule,
@@ -222,6 +225,9 @@ _AFTER_KINDS: tuple[tuple[str, type[object]], ...] = (
     ("routes, of a model", RouteTo),
     ("[[plugins]]", Plugin),
     ("[pool]", Pool),
+    ("[accounts]", Accounts),
+    ("[[prices]]", PriceSection),
+    ("[[limits]]", LimitSection),
     ("[streaming]", Streaming),
     ("[timeouts]", Timeouts),
     ("[log]", Log),

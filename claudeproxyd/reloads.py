@@ -60,8 +60,6 @@ def draft(load: Callable[[Config], Loaded], in_force: Config) -> Draft:
                 graph.authenticator(config),
                 forms(graph.secrets_of(config)),
             )
-    except ConfigError:
-        raise
     except Exception as error:
         raise unforeseen(error) from None
 
@@ -81,6 +79,8 @@ def _giving_way() -> Iterator[None]:
 
 def unforeseen(error: Exception) -> ConfigError:
     """What no check foresaw, as an error of one line."""
+    if isinstance(error, ConfigError):
+        return error
     where = traceback.extract_tb(error.__traceback__)[-1]
     what = f"cannot be used: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
     return ConfigError([Problem("the configuration", "", what)])

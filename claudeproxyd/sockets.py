@@ -15,8 +15,8 @@ from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 
+#: Seconds until everybody else was heard: what is to be done after none is done in the same turn.
 NEXT_TURN = 0.001
-"""Seconds until everybody else was heard: what is to be done after none is done in the same turn."""
 
 
 class Outbox:

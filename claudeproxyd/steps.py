@@ -10,11 +10,11 @@ from collections.abc import Generator
 from typing import TypeVar
 
 Result = TypeVar("Result")
+#: Yields after each step, of a few milliseconds as a rule.
 Steps = Generator[None, None, Result]
-"""Yields after each step, of a few milliseconds as a rule."""
 
+#: Parts of a conversation in a step: some take 10 µs.
 STEP = 256
-"""Parts of a conversation in a step: some take 10 µs."""
 
 
 def at_once(steps: Steps[Result]) -> Result:

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 from twisted.application.service import IService
 from twisted.python import usage
 
-from claudeproxyd.config.diagnostics import ConfigError
+from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.files import found_file
 from claudeproxyd.config.loading import Loaded, load
 from claudeproxyd.config.report import report
 from claudeproxyd.config.schema import Config
 from claudeproxyd.daemon import Daemon
 from claudeproxyd.executors.kinds import makers
-from claudeproxyd.plugins import plugin_makers
+from claudeproxyd.plugin_loader import plugin_makers
 
 
 class Options(usage.Options):
@@ -64,11 +64,13 @@ class Options(usage.Options):
 
         Raises :class:`~claudeproxyd.config.diagnostics.ConfigError`.
         """
+        broken: list[Problem] = []
         return load(
             self.file,
             os.environ,
-            makers(),
-            plugin_makers=plugin_makers(),
+            makers(broken),
+            plugin_makers=plugin_makers(broken),
+            warnings=broken,
             tries_paths=tries_paths,
             in_force=in_force,
         )

@@ -57,10 +57,10 @@ __all__ = [
     "make_request",
 ]
 
+#: The wall clock of an executor under test: seconds since the epoch.
 EPOCH = 1_700_000_000.0
-"""The wall clock of an executor under test: seconds since the epoch."""
+#: The header of a stream of events.
 EVENT_STREAM = "content-type: text/event-stream; charset=utf-8"
-"""The header of a stream of events."""
 
 
 # -- upstreams

@@ -13,8 +13,8 @@ from twisted.python.threadpool import ThreadPool
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
+#: Called with a function and its arguments: runs it in a thread, and fires with what it returns.
 InThread = Callable[..., "Deferred[Any]"]
-"""Called with a function and its arguments: runs it in a thread, and fires with what it returns."""
 
 
 def thread_of_its_own(reactor: Any, name: str) -> InThread:

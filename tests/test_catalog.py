@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -146,7 +146,7 @@ class Discovered(CatalogTestCase):
     def test_one_fails(self) -> None:
         """A credential that does not list, or lists nonsense, hides nothing of the others, then or later."""
         self.catalog.startService()
-        for number, nonsense in enumerate((ZeroDivisionError("no"), [{"no": "id"}])):
+        for number, nonsense in enumerate((ZeroDivisionError("no"), CancelledError(), [{"no": "id"}])):
             first = self.executor.asked[2 * number]
             if isinstance(nonsense, Exception):
                 first.errback(nonsense)
@@ -155,7 +155,7 @@ class Discovered(CatalogTestCase):
             self.executor.asked[2 * number + 1].callback([{"id": f"x{number}"}])
             self.assertEqual(self.ids(), ["mine", f"x{number}"])
             self.clock.advance(REFRESH_SECONDS)
-        self.assertEqual(len(self.executor.asked), 6)
+        self.assertEqual(len(self.executor.asked), 8)
         self.catalog.stopService()
 
     def test_kept(self) -> None:

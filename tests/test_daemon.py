@@ -11,7 +11,7 @@ import signal
 import sys
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.application.service import Application, MultiService
 from twisted.internet.address import IPv4Address
@@ -21,9 +21,11 @@ from twisted.logger import ILogObserver, Logger, capturedLogs, formatEvent, glob
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+import claudeproxyd.config.installed
 import claudeproxyd.daemon
 from claudeproxyd import graph
 from claudeproxyd.config.diagnostics import ConfigError
+from claudeproxyd.executors.maker import Maker
 from claudeproxyd.observe.scrub import redact
 from claudeproxyd.tap import Options, makeService
 from claudeproxyd.testing import MemoryConnection
@@ -35,6 +37,8 @@ listen = ["tcp:8765:interface=127.0.0.1"]
 admin = "tcp:8766:interface=127.0.0.1"
 state = "memory:"
 drain = 30.0
+[accounts]
+database = ""
 [log]
 access = "off"
 """
@@ -492,6 +496,60 @@ class Reloading(DaemonTestCase):
                 bring()
             said = [formatEvent(event) for event in logs]
             self.assertEqual([told in line and "claude-gemini-3-pro" in line for line in said].count(True), 1, said)
+
+    def test_hidden_lists(self) -> None:
+        """Models that Claude Code does not show, for none are named, are told at the start, at a reload and a check."""
+        self.write(BASE + ONE.replace('"anthropic"', '"gemini"'))
+
+        def check() -> None:
+            self.assertRaises(SystemExit, Options().parseOptions, ["--config", self.path, "--check"])
+
+        checked = io.StringIO()
+        self.patch(sys, "stdout", checked)
+        for bring in (self.daemon.reload, self.setUpDaemon, check):
+            with capturedLogs() as logs:
+                bring()
+            said = "".join(formatEvent(event) for event in logs) + checked.getvalue()
+            self.assertEqual(said.count("providers[0] lists models that are hidden by Claude Code's /model"), 1, said)
+
+    def test_kinds_that_cannot_be_made(self) -> None:
+        """A kind that breaks over its section is named with the place in its code, and what was in force stays."""
+
+        class Broken(Maker):
+            """It makes nothing."""
+
+            kind = "broken"
+            credential_schema = ("api_key",)
+
+            def make(self, section: Any, services: Any) -> NoReturn:
+                raise KeyError("sk-ant-api03-a-secret")
+
+        plugins: list[Any] = [Broken()]
+        found = claudeproxyd.config.installed
+        self.patch(found, "getPlugins", lambda interface: [each for each in plugins if interface.providedBy(each)])
+        self.write(BASE + ONE.replace('"anthropic"', '"broken"') + MODELS.replace("two", "one"))
+        before = self.daemon.site.gateway
+        refused = str(self.failureResultOf(self.daemon.reload(), ConfigError).value)
+        self.assertIs(self.daemon.site.gateway, before)
+        for told in (refused, str(self.assertRaises(SystemExit, self.setUpDaemon))):
+            self.assertIn('provider "one" cannot be made by kind "broken": KeyError in ', told)
+            self.assertIn("test_daemon.py", told)
+            self.assertNotIn("secret", told)
+
+    def test_broken_plugins(self) -> None:
+        """A plugin that is of no use is named, and all else goes on."""
+
+        class Nameless(Maker):
+            """It forgot its kind."""
+
+        found = claudeproxyd.config.installed
+        plugins: list[Any] = [Nameless()]
+        self.patch(found, "getPlugins", lambda interface: [each for each in plugins if interface.providedBy(each)])
+        for bring in (self.daemon.reload, self.setUpDaemon):
+            with capturedLogs() as logs:
+                bring()
+            said = "".join(formatEvent(event) for event in logs)
+            self.assertEqual(said.count("Nameless has no kind, so this plugin is left out"), 1, said)
 
     def test_open_access_is_not_reloaded(self) -> None:
         """A reload that says ``open`` changes nothing: other names than loopback stay out until a restart."""

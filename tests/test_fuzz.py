@@ -218,7 +218,8 @@ class Files(PoolTestCase):
         damaged(
             st.sampled_from(
                 [
-                    b'[server]\nlisten = ["tcp:0"]\nstate = "memory:"\n[[providers]]\nname = "a"\nkind = "sandbox"\n',
+                    b'[server]\nlisten = ["tcp:0"]\nstate = "memory:"\n'
+                    b'[accounts]\ndatabase = ""\n[[providers]]\nname = "a"\nkind = "sandbox"\n',
                     b'[[providers]]\nname = "a"\nkind = "anthropic"\ncredentials = [{ name = "b", api_key = "c" }]\n',
                     b'include = ["none/*.toml"]\n[pool]\n[[models]]\nname = "a*"\nroutes = [{ provider = "a" }]\n',
                 ]

@@ -11,11 +11,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 ROOT = Path(__file__).parents[1]
 #: Distributions whose import has another name.
-IMPORTED_AS = {"pyopenssl": "OpenSSL", "service-identity": "service_identity", "zope.interface": "zope"}
+IMPORTED_AS = {
+    "genai-prices": "genai_prices",
+    "pyopenssl": "OpenSSL",
+    "service-identity": "service_identity",
+    "zope.interface": "zope",
+}
 
 
 #: Extras that bring what the package imports when it is configured; the others are for tests and development.
-OPTIONAL = ("redis",)
+OPTIONAL = ("redis", "prices")
 
 
 def requirements(name: str, extras: tuple[str, ...] = ()) -> set[str]:

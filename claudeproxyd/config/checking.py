@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 
+from claudeproxyd.config.accounts import check_accounts
 from claudeproxyd.config.config_paths import ConfigPath
-from claudeproxyd.config.diagnostics import Diagnostics
+from claudeproxyd.config.diagnostics import Diagnostics, check_unique_names
 from claudeproxyd.config.endpoints import ListenAddress, listener_of
 from claudeproxyd.config.homes import expanded
 from claudeproxyd.config.keys import check_keys
@@ -20,6 +21,7 @@ from claudeproxyd.globs import is_glob, matches, oddity
 from claudeproxyd.interfaces import IExecutorMaker
 
 _SHOWN_BY_CLAUDE_CODE = ("claude", "anthropic")
+_HIDDEN = "hidden by Claude Code's /model, which shows what begins with claude or anthropic"
 
 
 def check(
@@ -38,10 +40,13 @@ def check(
         check_reload(config, in_force, source_map, diagnostics)
     _server(config, source_map, diagnostics)
     _homes(config, source_map, diagnostics)
+    check_accounts(config, source_map, diagnostics)
     _clients(config, source_map, diagnostics)
     own_ports = {listener.port for listener in listeners if listener.port}
     _providers(config, source_map, makers, own_ports, diagnostics)
     _models(config, source_map, makers, diagnostics)
+    if not config.models:
+        _hidden_lists(config, source_map, makers, diagnostics)
     _globs(config, source_map, diagnostics)
     if config.streaming.head_commit <= config.pool.max_wait:
         diagnostics.error(
@@ -141,21 +146,10 @@ def _homes(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> N
 
 def _clients(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
     paths = [source_map.at("clients", index) for index in range(len(config.clients))]
-    _names(zip((client.name for client in config.clients), paths, strict=True), diagnostics)
+    check_unique_names(zip((client.name for client in config.clients), paths, strict=True), diagnostics)
     for client, at in zip(config.clients, paths, strict=True):
         check_secret(client.key, at / "key", diagnostics)
     check_keys(config, source_map, diagnostics)
-
-
-def _names(named: Iterable[tuple[str, ConfigPath]], diagnostics: Diagnostics) -> None:
-    """Check names, which go into logs, metrics and headers, and must be unique."""
-    seen = set()
-    for name, at in named:
-        if not name or not name.isprintable() or name != name.strip():
-            diagnostics.error(at / "name", "must be printable, not empty, and without blanks at its ends")
-        elif name in seen:
-            diagnostics.error(at / "name", f'"{name}" is taken already', "names are unique")
-        seen.add(name)
 
 
 def _providers(
@@ -168,11 +162,13 @@ def _providers(
     if not config.providers:
         diagnostics.error(source_map.at("providers"), "are missing", "add at least one [[providers]]")
     paths = [source_map.at("providers", index) for index in range(len(config.providers))]
-    _names(zip((provider.name for provider in config.providers), paths, strict=True), diagnostics)
+    check_unique_names(zip((provider.name for provider in config.providers), paths, strict=True), diagnostics)
     for provider, at in zip(config.providers, paths, strict=True):
         if not provider.name.isascii():
             diagnostics.error(at / "name", "must be ASCII: it travels in a header")
-        _names(((c.name, at / "credentials" / index) for index, c in enumerate(provider.credentials)), diagnostics)
+        check_unique_names(
+            ((c.name, at / "credentials" / index) for index, c in enumerate(provider.credentials)), diagnostics
+        )
         check_provider(provider, at, makers, own_ports, diagnostics)
 
 
@@ -200,11 +196,26 @@ def _models(
             if provider is not None and route.thinking and route.provider in passing:
                 diagnostics.warn(where / "thinking", f'means nothing for kind "{provider.kind}"', "leave it out")
         if _is_hidden(model, config, passing):
-            message = "is hidden by Claude Code's /model, which shows what begins with claude or anthropic"
-            diagnostics.warn(at / "name", message, f"add claude-{model.name} with the same routes, or say list = false")
+            diagnostics.warn(
+                at / "name", f"is {_HIDDEN}", f"add claude-{model.name} with the same routes, or say list = false"
+            )
         shadow = next((earlier for earlier in config.models[:index] if _covers(earlier, model)), None)
         if shadow is not None:
             diagnostics.warn(at / "name", f'is never reached: "{shadow.name}" stands before it', "the first match wins")
+
+
+def _hidden_lists(
+    config: Config, source_map: SourceMap, makers: Mapping[str, IExecutorMaker], diagnostics: Diagnostics
+) -> None:
+    """Warn of providers whose models are listed by their own names, which Claude Code does not show."""
+    for index, provider in enumerate(config.providers):
+        maker = makers.get(provider.kind)
+        if maker is None or not maker.is_built or maker.serves_claude:
+            continue
+        if provider.models and all(name.startswith(_SHOWN_BY_CLAUDE_CODE) for name in provider.models):
+            continue
+        hint = f'name some: [[models]] name = "claude-…", routes = [{{ provider = "{provider.name}", model = "…" }}]'
+        diagnostics.warn(source_map.at("providers", index), f"lists models that are {_HIDDEN}", hint)
 
 
 def _is_hidden(model: Model, config: Config, passing: Collection[str]) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from claudeproxyd.config.config_paths import ConfigPath
 
+#: How many errors, and how many warnings, are shown one by one.
 SHOWN = 100
-"""How many errors, and how many warnings, are shown one by one."""
 
 
 @dataclass(frozen=True)
@@ -92,3 +92,14 @@ class Diagnostics:
         """Raise :class:`ConfigError` if there was an error."""
         if self.errors:
             raise ConfigError(sorted(self.errors, key=lambda problem: (problem.file, problem.line)), self.warnings)
+
+
+def check_unique_names(named: Iterable[tuple[str, ConfigPath]], diagnostics: Diagnostics) -> None:
+    """Check names, which go into logs, metrics and headers, and must be unique."""
+    seen = set()
+    for name, at in named:
+        if not name or not name.isprintable() or name != name.strip():
+            diagnostics.error(at / "name", "must be printable, not empty, and without blanks at its ends")
+        elif name in seen:
+            diagnostics.error(at / "name", f'"{name}" is taken already', "names are unique")
+        seen.add(name)

@@ -20,8 +20,8 @@ from twisted.internet.testing import MemoryReactor
 from claudeproxyd.config.ordinary import LARGEST_SECRET, NotOrdinary, read_ordinary
 
 _HOST = re.compile(r"(?![0-9]+\Z)[a-z0-9._-]+|(?=.*:)[0-9a-f:.]+(%.+)?")
+#: Options of an endpoint string that name files.
 _FILES = ("privateKey", "certKey", "extraCertChain", "dhParameters")
-"""Options of an endpoint string that name files."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from claudeproxyd.config.config_paths import ConfigPath, SourceFile
 from claudeproxyd.config.diagnostics import Diagnostics
+from claudeproxyd.config.installed import fault
 from claudeproxyd.interfaces import IExecutorMaker
 
 
@@ -25,6 +26,11 @@ def from_environment(
             made = maker.from_environment(environ)
         except ValueError as error:
             diagnostics.warn(ConfigPath(source), str(error), "no provider is made of it")
+            continue
+        except Exception as error:
+            diagnostics.warn(
+                ConfigPath(source), f"kind {maker.kind} cannot read it: {fault(error)}", "no provider is made of it"
+            )
             continue
         if made is None:
             continue

@@ -8,8 +8,8 @@ from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.schema import Config
 from claudeproxyd.config.secret import Secret, secrets_within
 
+#: Characters; a shorter key draws a warning.
 SHORTEST = 16
-"""Characters; a shorter key draws a warning."""
 
 
 def check_keys(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:

@@ -42,18 +42,20 @@ def load(
     makers: Mapping[str, IExecutorMaker],
     *,
     plugin_makers: Mapping[str, IPluginMaker] | None = None,
+    warnings: Sequence[Problem] = (),
     tries_paths: bool = False,
     in_force: Config | None = None,
 ) -> Loaded:
     """Return the configuration of *path*, or of the first usual file that exists, or of the environment alone.
 
-    *makers* are the provider kinds of this installation, *plugin_makers* its kinds of plugins, both by kind.
-    *tries_paths*: what the daemon could not write is an error too. *in_force*: the configuration that it replaces; to
-    let in whom that one does not is an error then. Reads files, and blocks for it; called by tap.py at the start and,
-    in a thread, at a reload. Raises
+    *makers* are the provider kinds of this installation, *plugin_makers* its kinds of plugins, both by kind;
+    *warnings* is what there is to be told of these. *tries_paths*: what the daemon could not write is an error too.
+    *in_force*: the configuration that it replaces; to let in whom that one does not is an error then. Reads files, and
+    blocks for it; called by tap.py at the start and, in a thread, at a reload. Raises
     :class:`~claudeproxyd.config.diagnostics.ConfigError` with every error there is.
     """
     diagnostics = Diagnostics()
+    diagnostics.warnings += warnings
     plugin_makers = plugin_makers or {}
     name = found_file(path, environ)
     if name is None:
@@ -68,6 +70,11 @@ def load(
         hint = 'set HOME, name a file with sqlite:, or say "memory:"'
         diagnostics.warn(
             source_map.at("server", "state"), "is in memory: there is no home directory for its file", hint
+        )
+    if config.accounts.database != draft.accounts.database:
+        hint = 'set HOME, name a file with sqlite:, or say ""'
+        diagnostics.warn(
+            source_map.at("accounts", "database"), "is none: there is no home directory for its file", hint
         )
     check(config, source_map, makers, diagnostics, in_force)
     check_plugins(config, source_map, plugin_makers, diagnostics)

@@ -6,10 +6,10 @@ import os
 import stat
 from dataclasses import dataclass
 
+#: Bytes of a secret, and of certificates.
 LARGEST_SECRET = 1_048_576
-"""Bytes of a secret, and of certificates."""
+#: Bytes of one file of a configuration: room for some 20,000 clients.
 LARGEST_CONFIGURATION = 4_194_304
-"""Bytes of one file of a configuration: room for some 20,000 clients."""
 
 
 class NotOrdinary(ValueError):

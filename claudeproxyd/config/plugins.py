@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from claudeproxyd.config.diagnostics import Diagnostics
+from claudeproxyd.config.installed import check_by
 from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.schema import Config
 from claudeproxyd.interfaces import IPluginMaker
@@ -22,5 +23,4 @@ def check_plugins(
             hint = f"{known}install the package that brings it where the daemon runs"
             diagnostics.error(at / "kind", f'there is no plugin "{plugin.kind}"', hint)
         elif diagnostics.was_read(at):
-            for member, message in maker.check(plugin.own):
-                diagnostics.error(at.below(member), message)
+            check_by(maker.check, plugin.own, at, diagnostics)

@@ -11,6 +11,7 @@ from cryptography.x509 import load_pem_x509_certificates
 from claudeproxyd.config.config_paths import ConfigPath
 from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.config.endpoints import is_host, is_loopback
+from claudeproxyd.config.installed import check_by
 from claudeproxyd.config.ordinary import LARGEST_CONFIGURATION, NotOrdinary, read_ordinary
 from claudeproxyd.config.schema import Aws, CredentialSection, Provider, Rule
 from claudeproxyd.config.secret import Secret
@@ -20,15 +21,15 @@ from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.patterns import Pattern
 
 _SECRETS = ("api_key", "bearer_token", "service_account", "aws", "oauth")
+#: The secret that a kind must take to take these.
 _BRINGS = {"oauth": "bearer_token"}
-"""The secret that a kind must take to take these."""
+#: The one plain word that these may be instead of a table.
 _WORDS = {"service_account": "adc", "aws": "chain"}
-"""The one plain word that these may be instead of a table."""
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+#: Headers that say where a request goes, where it ends and what the daemon can read: it writes them itself.
 _RESERVED_HEADERS = frozenset(
     ("accept-encoding", "connection", "content-length", "content-type", "expect", "host", "te", "transfer-encoding")
 )
-"""Headers that say where a request goes, where it ends and what the daemon can read: it writes them itself."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -63,8 +64,7 @@ def check_provider(
     _credentials(provider, at, maker, diagnostics)
     if not provider.base_url and maker.credential_schema:
         diagnostics.error(at / "base_url", "is missing", f'kind "{provider.kind}" has no default')
-    for member, message in maker.check(provider):
-        diagnostics.error(at.below(member), message)
+    check_by(maker.check, provider, at, diagnostics)
 
 
 def _ca_file(path: str, at: ConfigPath, diagnostics: Diagnostics) -> None:

@@ -18,12 +18,12 @@ from claudeproxyd.config.secret import Secret
 from claudeproxyd.interfaces import IExecutorMaker, IPluginMaker
 
 _BIGGEST = 2**63 - 1
+#: The tables that a kind has settings in, and which member of its maker tells them.
 _OF_KIND: Mapping[type[object], str] = {
     Provider: "settings",
     CredentialSection: "credential_settings",
     Plugin: "settings",
 }
-"""The tables that a kind has settings in, and which member of its maker tells them."""
 _AnyMaker = IExecutorMaker | IPluginMaker
 _NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false", NoneType: "nothing"}
 _PLURALS = {str: "strings", int: "integers", float: "numbers", bool: "trues and falses", Secret: "secrets"}

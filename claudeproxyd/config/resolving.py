@@ -14,11 +14,11 @@ from claudeproxyd.config.secret import Secret
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _OF_NOTHING = hashlib.sha256(b"").hexdigest()
+#: The variable with the folder where systemd puts what a unit has by LoadCredential=.
 _CREDENTIALS = "CREDENTIALS_DIRECTORY"
-"""The variable with the folder where systemd puts what a unit has by LoadCredential=."""
 
+#: A warning and its hint.
 Warned = tuple[str, str] | None
-"""A warning and its hint."""
 
 
 class BadSecret(Exception):

@@ -341,6 +341,57 @@ class CaptureSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Accounts:
+    """``[accounts]``: the ledger of what was used; see [accounts](accounts.md)."""
+
+    database: str = setting(
+        "sqlite:~/.local/state/claudeproxyd/accounts.db",
+        'Where the ledger is: sqlite:PATH; "" keeps none.',
+        restart=True,
+    )
+    keep: float = setting(90.0, "Days of single attempts; the totals of days stay.", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceSection:
+    """``[[prices]]``: what a model costs, in USD for a million tokens; the first that matches.
+
+    They go before the published ones that the extra `claudeproxyd[prices]` brings.
+    """
+
+    model: str = required("A glob of names that clients ask for, or of the provider's own.")
+    provider: str = setting("*", "A glob of providers.")
+    input: float = required("Tokens of input that no cache had.")
+    output: float = required("Tokens of output, with thinking.")
+    cache_read: float | None = setting(None, "Tokens read from a cache; left out: as input.")
+    cache_write: float | None = setting(None, "Tokens written to a cache; left out: as input.")
+    cache_write_1h: float | None = setting(None, "Of these, what is kept for an hour; left out: as cache_write.")
+    since: str = setting("", 'The first day of it (UTC), as "2026-12-01"; left out: always.')
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitSection:
+    """``[[limits]]``: how much may be used, by whom; see [accounts](accounts.md#limits). Each has one amount."""
+
+    name: str = required("Unique; whoever is refused reads it.")
+    match: dict[str, str | dict[str, str]] = setting(
+        {}, "Globs by client, label.NAME, model (as asked for) and provider; all have to match. Left out: everything."
+    )
+    each: str = setting("", "A counter for each client, label.NAME or model; left out: one for all.")
+    usd: float = setting(0.0, "Dollars, by the prices. What has no price counts nothing.")
+    tokens: int = setting(0, "Tokens of input, caches included, and output.")
+    input_tokens: int = setting(0, "Tokens of input, caches included.")
+    output_tokens: int = setting(0, "Tokens of output.")
+    requests: int = setting(0, "Requests, but for count_tokens.")
+    per: str = required(
+        "minute and hour refill steadily; day, week (from Monday) and month are windows.",
+        choices=("minute", "hour", "day", "week", "month"),
+    )
+    zone: str = setting("UTC", 'The time zone of windows, as "Europe/Berlin".')
+    warn: float = setting(0.8, "The share from which on the log warns, once; 0: never.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """A whole configuration."""
 
@@ -350,6 +401,9 @@ class Config:
     providers: list[Provider] = setting([], "The upstreams.")
     models: list[Model] = setting([], "Model names and where they lead.")
     plugins: list[Plugin] = setting([], "Steps in the way of requests.")
+    accounts: Accounts = setting(Accounts, "The ledger.")
+    prices: list[PriceSection] = setting([], "What models cost.")
+    limits: list[LimitSection] = setting([], "Who may use how much.")
     pool: Pool = setting(Pool, "Choosing credentials.")
     streaming: Streaming = setting(Streaming, "Keeping streams alive.")
     timeouts: Timeouts = setting(Timeouts, "Every wait.")

@@ -8,8 +8,8 @@ from dataclasses import fields, replace
 from claudeproxyd.config.schema import Config, Provider, Timeouts
 from claudeproxyd.interfaces import IExecutorMaker
 
+#: Waits for a client: no provider can override them.
 DOWNSTREAM = frozenset({"request_head", "request_body"})
-"""Waits for a client: no provider can override them."""
 
 
 def timeouts_for(provider: Provider, config: Config, makers: Mapping[str, IExecutorMaker]) -> Timeouts:

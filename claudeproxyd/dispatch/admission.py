@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.messages.usage import Usage
 
+#: The outcome of a request that an admission or a hook did not let pass.
 REFUSED = "refused"
-"""The outcome of a request that an admission or a hook did not let pass."""
 
 
 def is_awaitable(result: object) -> bool:

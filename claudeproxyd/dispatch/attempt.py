@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.interfaces import ICapture, IPrepared, ITranscript
@@ -17,6 +17,7 @@ class Attempt:
     """What an executor needs to know, and the few things that it notes down. Made by dispatch for each try."""
 
     __slots__ = (
+        "abandon",
         "body",
         "bytes_out",
         "capture",
@@ -73,11 +74,14 @@ class Attempt:
         """Where the executor shows what it sent and got, when the request is recorded."""
         self.bytes_out = 0
         """Bytes of body sent up."""
+        self.abandon: Callable[[], None] | None = None
+        """Closes the upstream's connection unless its answer is whole. Set by the executor when the head is in; called
+        by dispatch when the executor then fails by a fault of its own, and nobody else would."""
         self.usage: Usage | None = None
         """What the upstream has counted, if it has, of a whole answer that could not be used."""
 
     def went_stale(self, now: float) -> None:
-        """It has met a closed connection, and goes out once more on a fresh one: that is an attempt of its own."""
+        """Count it once more: it met a closed connection, and goes out again on a fresh one."""
         self.stale_at = now
         self.number += 1
 

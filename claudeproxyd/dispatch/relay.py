@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.dispatch.request import CancelReason
@@ -40,6 +41,8 @@ class Relay:
 
     It is the one producer that the downlink pauses and resumes; it passes that on to the upstream of the moment.
     """
+
+    _log = Logger()
 
     __slots__ = (
         "_carried",
@@ -128,7 +131,11 @@ class Relay:
             self._look_at(content_by)
         if self._paused_since is not None:
             response.pauseProducing()
-        response.deliver(self)
+        try:
+            response.deliver(self)
+        except Exception:
+            self._cancelled(carried)
+            raise
         return carried
 
     def close(self) -> None:
@@ -138,7 +145,7 @@ class Relay:
             self._timer.cancel()
             self._timer = None
 
-    # IEventConsumer
+    # -- IEventConsumer
 
     def events(self, batch: Batch) -> None:
         """Pass the events on, or hold them until the first content event is among them."""
@@ -199,9 +206,12 @@ class Relay:
         response, self._response = self._response, None
         self._carried = None
         if response is not None:
-            response.stopProducing()
+            try:
+                response.stopProducing()
+            except Exception:  # of a plugin's: it must not keep the request
+                self._log.failure("A stream of {kind} failed to stop", kind=type(response).__name__)
 
-    # IPushProducer, for the downlink
+    # -- IPushProducer, for the downlink
 
     def pauseProducing(self) -> None:
         """Pause the upstream: the client's socket is full."""
@@ -223,7 +233,7 @@ class Relay:
         """For the gauge of paused streams."""
         return self._paused_since is not None
 
-    # time
+    # -- time
 
     def _look_at(self, due: float) -> None:
         """Have the deadlines looked at by *due*."""

@@ -22,12 +22,13 @@ from claudeproxyd.dispatch.size import Size
 from claudeproxyd.dispatch.usage_records import records_of
 from claudeproxyd.dispatch.verdict import RequestFailed, broken_off, final_error
 from claudeproxyd.errors import ClaudeError, Unsupported, shutting_down
-from claudeproxyd.interfaces import IRunningRequest, IStreamingResponse
+from claudeproxyd.interfaces import IRunningRequest, IStreamingResponse, IUpstreamResponse
 from claudeproxyd.leases import Exhausted, LeaseRequest
 from claudeproxyd.messages.rectify import without_thinking
 from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
 from claudeproxyd.observe.usage import foreign
 from claudeproxyd.outcomes.bodies import shortened
+from claudeproxyd.outcomes.tables import INTERNAL
 from claudeproxyd.outcomes.types import CANCELLED, OK, AttemptFailed, Kind, Outcome, Then
 from claudeproxyd.sockets import NEXT_TURN
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
         ILease,
         IPermit,
         IRequestHook,
-        IUpstreamResponse,
     )
     from claudeproxyd.leases import Candidate, Route
     from claudeproxyd.messages.usage import Usage
@@ -83,6 +83,8 @@ class RequestRunner:
         """The client's own bytes were refused for the thinking in them: whoever is asked now gets them without."""
         self._unsupported = ""
         """Why the first of the routes that cannot carry the request cannot."""
+        self._unprepared: AttemptFailed | None = None
+        """What the last of the routes came to whose executor failed to prepare the request."""
         self._size = Size(lambda: services.estimate(body.data))
 
     def start(self) -> None:
@@ -195,7 +197,7 @@ class RequestRunner:
             raise
 
     def _stop_if_cancelled(self) -> None:
-        """Raise CancelledError, should a step have kept it for itself."""
+        """Raise CancelledError, should what was awaited have kept it for itself."""
         if self._cancelled is not None:
             raise CancelledError
 
@@ -262,6 +264,9 @@ class RequestRunner:
                 error = ClaudeError(404, reason, details={"error_code": NOT_FOUND})
                 raise RequestFailed(error, kind=Kind.UNSUPPORTED.value) from None
             self._unsupported = self._unsupported or reason
+            return False
+        except Exception as error:
+            self._unprepared = self._failure(error, route)
             return False
         self._body.keep(route, prepared)
         return True
@@ -352,12 +357,15 @@ class RequestRunner:
     def _final_error(self, wanted: LeaseRequest, exhausted: Exhausted | None) -> RequestFailed:
         services = self._services
         ready_in = exhausted.ready_in if exhausted is not None else services.pool.ready_in(wanted)
-        if not wanted.routes and not self._retries.failures:
+        failures = self._retries.failures
+        if not failures and self._unprepared is not None and not wanted.routes:
+            failures = [self._unprepared]
+        if not wanted.routes and not failures:
             if self._size.too_large_for:
                 return RequestFailed(ClaudeError(400, self._size.refusal), kind=Kind.CLIENT_FAULT.value)
             return RequestFailed(ClaudeError(400, self._unsupported), kind=Kind.UNSUPPORTED.value)
         model = self._request.envelope.model
-        failed = final_error(model, self._retries.failures, exhausted, ready_in, services.settings)
+        failed = final_error(model, failures, exhausted, ready_in, services.settings)
         if failed.error.status >= 429 and failed.answer is None:
             failed.error.message += self._size.passed_over
             failed.error.logged += self._size.passed_over
@@ -369,7 +377,8 @@ class RequestRunner:
         """What can be had with this lease; gives it back unless the request is cancelled."""
         try:
             outcome = await self._try(lease)
-        except AttemptFailed as failure:
+        except Exception as error:
+            failure = self._failure(error, lease.candidate.route)
             lease.release(failure.outcome)
             return failure
         lease.release(outcome)
@@ -434,13 +443,41 @@ class RequestRunner:
                 services.note_anomaly(provider, answered.anomaly)
             outcome = OK if answered.exhausted is None else Outcome(Kind.OK, exhausted=answered.exhausted)
             return outcome
-        except AttemptFailed as failure:
+        except Exception as error:
+            failure = self._failure(error, attempt.route, attempt)
             outcome = failure.outcome
             if attempt.status == 200 and failure.answer is None and not count_tokens:
                 self._retries.paid += 1
-            raise
+            if not IUpstreamResponse.providedBy(response):
+                response = None
+            try:
+                raise failure from None
+            finally:
+                del failure  # which leads here
         finally:
             self._record(attempt, response, outcome)
+
+    def _failure(self, error: Exception, route: Route, attempt: Attempt | None = None) -> AttemptFailed:
+        """Return the failure that *error* is, or what an exception comes to that no executor may raise, and log that.
+
+        Called while *error* is handled. Raises CancelledError where the request was cancelled, whatever an executor
+        made of that.
+        """
+        self._stop_if_cancelled()
+        if isinstance(error, AttemptFailed):
+            return error
+        self._log.failure(
+            "Request {request_id} met a fault in the code of the executor of {provider}",
+            request_id=self._request.request_id,
+            provider=route.provider,
+        )
+        reason = f"a fault in its code for provider {route.provider}"
+        if attempt is not None:
+            if attempt.abandon is not None:
+                attempt.abandon()
+            if attempt.transcript is not None:
+                attempt.transcript.failed(reason)
+        return AttemptFailed(replace(INTERNAL, reason=reason))
 
     def _relay_stream(
         self,
@@ -516,6 +553,7 @@ class RequestRunner:
         if response is not None:
             log.stop_reason = None if response.stop_reason is None else foreign(response.stop_reason)
         for record in records_of(attempt, response, outcome, log, self._model_asked, now, services.wall()):
+            record.nano_usd = services.prices.cost(record)
             services.sinks.record(record)
 
     def _note_usage(self, usage: Usage | None) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from twisted.logger import Logger
 
+from claudeproxyd.accounts.prices import Prices
 from claudeproxyd.dispatch.steps import RequestSteps
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class DispatchServices:
     """By provider name, with its overrides."""
     total: float = 0.0
     """Seconds that a whole request may take; 0: no limit."""
+    prices: Prices = field(default_factory=Prices)
     estimate: Callable[[bytes], int]
     """Tokens of a body, where no upstream can count them."""
     budget: RetryBudget

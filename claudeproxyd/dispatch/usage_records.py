@@ -43,6 +43,7 @@ def records_of(
         record.output_tokens = usage.output
         record.cache_read_tokens = usage.cache_read
         record.cache_write_tokens = usage.cache_write
+        record.cache_write_1h_tokens = usage.cache_write_1h
         record.thinking_tokens = usage.thinking
         record.estimated = usage.estimated
     if response is not None:

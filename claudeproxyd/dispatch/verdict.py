@@ -29,8 +29,8 @@ _USEFUL = (Kind.CLIENT_FAULT, Kind.MODEL_FAULT, Kind.RECTIFY, Kind.QUOTA, Kind.O
 #: … that is not of these: they say something of one candidate, and count where there is nothing else.
 _OF_ONE_CANDIDATE = (Kind.UNSUPPORTED, Kind.TOO_LARGE, Kind.MODEL_UNAVAILABLE)
 
+#: Bytes of an upstream's error that is relayed; of a longer one only the sentence is told.
 MAX_RELAYED_BYTES = 65_536
-"""Bytes of an upstream's error that is relayed; of a longer one only the sentence is told."""
 
 _RETRY_AFTER = (b"retry-after", b"retry-after-ms", b"x-should-retry")
 

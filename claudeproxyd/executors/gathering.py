@@ -60,9 +60,14 @@ class _Gathering:
         self.gathered: Deferred[BufferedResponse] = Deferred(lambda _: answer.stopProducing())
 
     def events(self, batch: Batch) -> None:
-        """Make the response: the message is whole, and no other batch comes."""
+        """Make the response, or fail with what *whole* raises: the message is whole, and no other batch comes."""
         answer = self._answer
-        made = BufferedResponse(answer.headers, self._whole(), exhausted=answer.exhausted, request_id=answer.request_id)
+        try:
+            whole = self._whole()
+        except Exception:
+            self.gathered.errback()
+            return
+        made = BufferedResponse(answer.headers, whole, exhausted=answer.exhausted, request_id=answer.request_id)
         made.bytes_in = answer.bytes_in
         self.gathered.callback(made)
 
@@ -74,7 +79,8 @@ class _Gathering:
 def gathered(answer: StreamingResponse, whole: Callable[[], ParsedMessage]) -> Deferred[BufferedResponse]:
     """Return what *whole* makes of *answer* at its end; its reader is a :class:`LimitedReader`.
 
-    Fails with :class:`~claudeproxyd.outcomes.types.AttemptFailed`. Cancelling closes the upstream's socket.
+    Fails with :class:`~claudeproxyd.outcomes.types.AttemptFailed`, and with what *whole* raises. Cancelling closes the
+    upstream's socket.
     """
     gathering = _Gathering(answer, whole)
     answer.deliver(gathering)

@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 from claudeproxyd.config.schema import setting
 
+#: Time-outs: the head of an answer comes with its first token.
 FIRST_BYTE: Mapping[str, float] = MappingProxyType({"first_byte": 300.0})
-"""Time-outs: the head of an answer comes with its first token."""
 
 _USER_PROJECT = "x-goog-user-project"
 _CATEGORIES = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT", "CIVIC_INTEGRITY", "JAILBREAK")

@@ -108,6 +108,7 @@ class HTTPExecutor(ABC):
         )
         attempt.head_at = self.services.clock.seconds()
         attempt.status = response.status
+        attempt.abandon = response.stopProducing
         if attempt.transcript is not None:
             attempt.transcript.answer(response.status, response.headers)
         if response.status != 200:
@@ -261,7 +262,7 @@ class HTTPExecutor(ABC):
         return body
 
     def _passing(self, headers: Headers) -> Headers:
-        """Those of an upstream's headers that go on to the client, without our keys."""
+        """Return those of an upstream's headers that go on to the client, with our keys masked."""
         return redact_headers(self.client_headers(headers))
 
     # -- failures

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twisted.plugin import getPlugins
-
+from claudeproxyd.config.diagnostics import Problem
+from claudeproxyd.config.installed import installed
 from claudeproxyd.executors.anthropic.maker import AnthropicMaker
 from claudeproxyd.executors.bedrock.maker import BedrockMaker
 from claudeproxyd.executors.gemini.maker import GeminiMaker
@@ -15,6 +15,7 @@ from claudeproxyd.executors.sandbox.maker import SandboxMaker
 from claudeproxyd.executors.vertex.maker import VertexMaker
 from claudeproxyd.interfaces import IExecutorMaker
 
+#: In the order in which providers of the environment alone are asked for a model.
 BUILT_IN: Sequence[IExecutorMaker] = (
     AnthropicMaker(),
     GeminiMaker(),
@@ -24,14 +25,13 @@ BUILT_IN: Sequence[IExecutorMaker] = (
     VertexMaker(),
     SandboxMaker(),
 )
-"""In the order in which providers of the environment alone are asked for a model."""
 
 
-def makers() -> dict[str, IExecutorMaker]:
+def makers(broken: list[Problem]) -> dict[str, IExecutorMaker]:
     """Return the makers of all kinds of this installation: the built-in ones, and Twisted plugins of other packages.
 
-    A plugin may have the name of a kind that is not built yet.
+    A plugin may have the name of a kind that is not built yet. Those that are of no use are added to *broken*.
     """
     kinds: dict[str, IExecutorMaker] = {maker.kind: maker for maker in BUILT_IN}
     built = {maker.kind for maker in BUILT_IN if maker.is_built}
-    return kinds | {maker.kind: maker for maker in getPlugins(IExecutorMaker) if maker.kind not in built}
+    return kinds | {maker.kind: maker for maker in installed(IExecutorMaker, broken) if maker.kind not in built}

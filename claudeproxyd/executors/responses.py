@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.framing.coding import CodingError, Decoder, sniff
@@ -179,6 +180,8 @@ class ReaderFacts:
 class StreamingResponse(ReaderFacts):
     """A stream: what an :class:`~claudeproxyd.interfaces.IStreamReader` makes of the upstream's bytes."""
 
+    _log = Logger()
+
     __slots__ = (
         "_adjust",
         "_attempt",
@@ -276,7 +279,7 @@ class StreamingResponse(ReaderFacts):
                 self._read(chunk[start : start + MAX_FEED_BYTES], consumer)
                 if self._consumer is None:
                     return
-        except (CodingError, FrameTooLarge, MalformedAnswer, ModelFault) as e:
+        except Exception as e:
             self._fail(e)
 
     def _read(self, chunk: bytes, consumer: IEventConsumer) -> None:
@@ -307,7 +310,7 @@ class StreamingResponse(ReaderFacts):
             return
         try:
             batch = self._reader.end()
-        except (FrameTooLarge, MalformedAnswer, ModelFault) as e:
+        except Exception as e:
             self._fail(e)
         else:
             self._last(batch, consumer)
@@ -342,8 +345,15 @@ class StreamingResponse(ReaderFacts):
             self._unfinished = size
 
     def _fail(self, error: Exception) -> None:
-        """End the attempt: what came cannot be read, or the model failed."""
-        self._break(Failure.MODEL_FAULT if isinstance(error, ModelFault) else Failure.MALFORMED, str(error))
+        """End the attempt: what came cannot be read, or the model failed, or the reader has a fault."""
+        if isinstance(error, ModelFault):
+            self._break(Failure.MODEL_FAULT, str(error))
+        elif isinstance(error, (CodingError, FrameTooLarge, MalformedAnswer)):
+            self._break(Failure.MALFORMED, str(error))
+        else:
+            reader = type(self._reader).__name__
+            self._log.failure("{reader} has a fault: the stream cannot be read", reader=reader)
+            self._break(Failure.INTERNAL, f"a fault in the code of {reader}")
 
     def _break(self, failure: Failure, why: str) -> None:
         if self._consumer is None:

@@ -6,8 +6,8 @@ A subclass says how a conversation is translated, sent, and read; the order of i
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, ClassVar, Generic, NoReturn, TypeVar
 
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.gathering import LimitedReader, gathered
@@ -62,7 +62,7 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
         """
 
     @abstractmethod
-    def generate(self, attempt: Attempt, request: Translated, *, streamed: bool) -> Coroutine[Any, Any, Response]:
+    def generate(self, attempt: Attempt, request: Translated, *, streamed: bool) -> Awaitable[Response]:
         """Send it. Raises what :meth:`send` does."""
 
     @abstractmethod
@@ -78,7 +78,7 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
 
     # -- IExecutor
 
-    def prepare(self, request: ApiRequest, route: Route) -> Translated | Coroutine[Any, Any, Translated]:
+    def prepare(self, request: ApiRequest, route: Route) -> Translated | Awaitable[Translated]:
         """Translate the request; a large one with turns for others in between. Raises Unsupported."""
         body = request.envelope.body
         steps = self._translation(request, route, body, signed=True)

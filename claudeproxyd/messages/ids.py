@@ -41,7 +41,7 @@ class _Drawn:
 
 
 class Ids:
-    """Makes ids in the API's own forms, each with 24 random characters."""
+    """Makes ids in the API's own forms, each with 24 characters behind its prefix."""
 
     def __init__(self, random: Callable[[int], bytes] | None = None) -> None:
         """*random* gives that many bytes; a test hands in one of its own and knows every id beforehand."""
@@ -54,9 +54,13 @@ class Ids:
         """Return ``msg_…``, the id of an answer."""
         return "msg_" + self._random24()
 
-    def request(self) -> str:
-        """Return ``req_…``, the id of a request."""
-        return "req_" + self._random24()
+    def request(self, time: float) -> str:
+        """Return ``req_…``, the id of a request that came at *time*, in seconds since the epoch.
+
+        Its first half is the time, in milliseconds: by their ids requests are in order, and what is kept of them lies
+        together.
+        """
+        return f"req_{int(time * 1000):012x}{self._random(6).hex()}"
 
     def tool_use(self) -> str:
         """Return ``toolu_…``, the id of a tool call."""

@@ -13,8 +13,8 @@ from claudeproxyd.json_guards import UNREADABLE
 _decode = msgspec.json.Decoder().decode
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
+#: Bytes of an object that it takes long to take apart.
 LARGE_BYTES = 262_144
-"""Bytes of an object that it takes long to take apart."""
 #: By how they begin.
 _EMPTY: dict[int, object] = {ord("{"): {}, ord("["): []}
 

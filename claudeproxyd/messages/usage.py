@@ -12,7 +12,7 @@ class Usage:
     A figure is None where the upstream has said nothing, which is not the same as 0.
     """
 
-    __slots__ = ("cache_read", "cache_write", "estimated", "input", "output", "thinking")
+    __slots__ = ("cache_read", "cache_write", "cache_write_1h", "estimated", "input", "output", "thinking")
 
     def __init__(self) -> None:
         self.input: int | None = None
@@ -21,6 +21,8 @@ class Usage:
         """With thinking."""
         self.cache_read: int | None = None
         self.cache_write: int | None = None
+        self.cache_write_1h: int | None = None
+        """Of these, what is kept for an hour."""
         self.thinking: int | None = None
         self.estimated = False
         """Not as the upstream counted it: the output figure is ours, since the answer ended before."""
@@ -33,6 +35,7 @@ _FIGURES = (
     ("cache_creation_input_tokens", "cache_write"),
 )
 _DETAILS = "output_tokens_details"
+_WRITES = "cache_creation"
 
 
 def count(total: Usage, seen: object) -> str:
@@ -52,6 +55,12 @@ def count(total: Usage, seen: object) -> str:
             odd.append("thinking_tokens")
     elif details is not None:
         odd.append(_DETAILS)
+    writes = seen.get(_WRITES)
+    if isinstance(writes, dict):
+        if not _take(total, "cache_write_1h", writes.get("ephemeral_1h_input_tokens")):
+            odd.append("ephemeral_1h_input_tokens")
+    elif writes is not None:
+        odd.append(_WRITES)
     return f"figures of an unknown shape: usage.{odd[0]}" if odd else ""
 
 

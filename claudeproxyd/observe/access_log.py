@@ -11,12 +11,12 @@ import msgspec
 
 from claudeproxyd.observe.scrub import redact, scrub
 
+#: Characters of any one field in a line.
 MAX_FIELD_CHARACTERS = 200
-"""Characters of any one field in a line."""
+#: Characters of what clients and upstreams have put into words, in an entry …
 MAX_TEXT_CHARACTERS = 1000
-"""Characters of what clients and upstreams have put into words, in an entry …"""
+#: … and of those in which secrets are looked for: none is cut in two and then not known.
 MAX_SEARCHED_CHARACTERS = 2 * MAX_TEXT_CHARACTERS
-"""… and of those in which secrets are looked for: none is cut in two and then not known."""
 
 _plain = re.compile(r"[!#-\[\]-~]{1,200}").fullmatch
 
@@ -66,7 +66,7 @@ class AccessEntry(msgspec.Struct, kw_only=True):
     """Why there was no answer, in short."""
 
     def __str__(self) -> str:
-        """The line without its time. What is not one plain word is quoted as in JSON: no field breaks the line."""
+        """Return the line without its time. What is not one plain word is quoted as in JSON: nothing breaks a line."""
         parts = [
             f"{_word(self.method)} {_word(self.path)} {self.status} {_word(self.outcome)}"
             f" request={self.request_id} client={_word(self.client)} remote={_word(self.remote)}"
@@ -90,8 +90,10 @@ class AccessEntry(msgspec.Struct, kw_only=True):
 
 
 def mask(entry: AccessEntry) -> None:
-    """Mask secrets in what clients and upstreams have put into words. Of a request that was served that is a model's
-    name alone, and why it stopped: as a rule too short for a secret, so it pays nothing for it."""
+    """Mask the secrets in what clients and upstreams have put into an entry.
+
+    Of a request that was served that is the model's name alone, as a rule too short for a secret: it costs nothing.
+    """
     if entry.error or entry.status >= 400:
         entry.error = _masked(entry.error)
         entry.model = _masked(entry.model)
@@ -111,7 +113,7 @@ def text_line(entry: AccessEntry) -> str:
 
 
 def terminal_line(entry: AccessEntry, colour: bool) -> str:
-    """The line for somebody who watches: local time, status, model, who served it, tokens, time."""
+    """Return an entry's line on a terminal: local time, status, model, who served it, tokens, time."""
     green, yellow, red, dim, plain = ("\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[2m", "\x1b[0m") if colour else [""] * 5
     status = entry.status
     tint = green if 200 <= status < 400 else yellow if 0 < status < 500 else red
@@ -143,7 +145,7 @@ def _figure(count: int | None) -> str:
 
 
 def _word(value: str) -> str:
-    """*value* as one word: itself, or quoted; '' is a dash."""
+    """Return *value* as one word: itself, or quoted; a dash for ''."""
     return _quoted(value[: MAX_FIELD_CHARACTERS + 1])
 
 

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.exposition import Registry
 
 
+#: Bytes that all captures in progress hold together; beyond it bodies are cut short.
 MAX_MEMORY_BYTES = 67_108_864
-"""Bytes that all captures in progress hold together; beyond it bodies are cut short."""
+#: Captures in progress, those that are being written with them; beyond it requests go without.
 MAX_OPEN_CAPTURES = 200
-"""Captures in progress, those that are being written with them; beyond it requests go without."""
+#: Reads of a body whose times are noted.
 MAX_READS = 10_000
-"""Reads of a body whose times are noted."""
+#: Bytes kept past the cut until secrets are masked, so that none is cut in two and then not known.
 MARGIN_BYTES = 4096
-"""Bytes kept past the cut until secrets are masked, so that none is cut in two and then not known."""
 
 _ours = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[\w.-]+\.json", re.ASCII).fullmatch
 _unsafe = re.compile(r"[^\w.-]", re.ASCII).sub
@@ -72,7 +72,7 @@ class RecordedBody:
             self.kept += len(part)
 
     def plain(self, max_bytes: int) -> dict[str, object]:
-        """For the file: ``text``, or ``base64`` where it is not UTF-8; of each read its millisecond and size."""
+        """Return it as the file has it: ``text``, or ``base64`` where it is not UTF-8; and when each read came."""
         data = scrub_bytes(b"".join(self._parts), _rest)
         cut = self.kept < self._size or len(data) > max_bytes
         return {
@@ -118,7 +118,7 @@ class Transcript:
         return self._sent.kept + self._received.kept
 
     def plain(self, max_bytes: int) -> dict[str, object]:
-        """For the file."""
+        """Return it as the file has it."""
         plain = dict(self._about)
         if self._request is not None:
             method, path, headers = self._request
@@ -290,7 +290,7 @@ class Captures:
 
 
 def _rest() -> None:
-    """Let the reactor run: looking for secrets keeps the interpreter to itself for long where there is much to find."""
+    """Let the reactor's thread run: the search for secrets holds the interpreter for long where there are many."""
     time.sleep(0.001)
 
 
@@ -302,7 +302,7 @@ def _masked(headers: Headers) -> list[tuple[str, str]]:
 
 
 def _faithful(data: bytes, cut: bool) -> dict[str, str]:
-    """*data* so that it can be had back exactly. Of a cut body, a last character that is not whole goes."""
+    """Return *data* so that it can be had back exactly. Of a cut body, a last character that is not whole goes."""
     try:
         return {"text": data.decode()}
     except UnicodeDecodeError as error:

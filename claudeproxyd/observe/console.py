@@ -14,7 +14,7 @@ def banner(
     keyed: bool,
     names_claude: bool = True,
 ) -> str:
-    """Where the daemon listens, what it serves, and the lines that point clients at it.
+    """Return where the daemon listens, what it serves, and the lines that point clients at it.
 
     *listening* and *admin* are URLs, or endpoint strings of what has none; *admin* may be ''. *providers* are
     (name, kind, credential names). *keyed*: clients need a key. *names_claude*: a client may ask for Claude's models by

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
+#: The values of a family's labels, in their order.
 Labels = tuple[str, ...]
-"""The values of a family's labels, in their order."""
 
 
 class Histogram:
@@ -37,7 +37,7 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many values were observed."""
+        """Return how many values were observed."""
         return sum(self.buckets)
 
 
@@ -70,7 +70,7 @@ class MetricFamily(NamedTuple):
     read: Read
 
     def lines(self) -> Iterator[str]:
-        """The family as text; each piece is one or more whole lines. Raises whatever ``read`` does."""
+        """Yield the family as text; each piece is one or more whole lines. Raises whatever ``read`` does."""
         help = self.help.replace("\\", "\\\\").replace("\n", "\\n")
         yield f"# HELP {self.name} {help}\n# TYPE {self.name} {self.kind}\n"
         read = self.read()
@@ -96,7 +96,7 @@ def _histogram(name: str, labels: str, histogram: Histogram) -> str:
 
 
 def _escape(text: str) -> str:
-    """A label's value in quotes. What could move a terminal's cursor, or is no text at all, is shown as its escape."""
+    """Return a label's value in quotes. What could move a terminal's cursor, or is no text, is shown as its escape."""
     if not text.isprintable():
         text = "".join([c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text])
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

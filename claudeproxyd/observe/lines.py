@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
     from claudeproxyd.observe.exposition import Registry
 
+#: Takes an access entry or a usage record, and gets it written.
 Write = Callable[[msgspec.Struct], None]
-"""Takes an access entry or a usage record, and gets it written."""
 
+#: Seconds that a line may wait for others to go with it.
 FLUSH_DELAY = 0.25
-"""Seconds that a line may wait for others to go with it."""
+#: Characters of lines at which they are written at once.
 FLUSH_CHARACTERS = 65_536
-"""Characters of lines at which they are written at once."""
+#: Characters that may wait for a disk that does not take them; lines beyond are dropped.
 MAX_WAITING_CHARACTERS = 1_048_576
-"""Characters that may wait for a disk that does not take them; lines beyond are dropped."""
+#: Seconds that the end waits for such a disk.
 CLOSE_TIMEOUT = 2.0
-"""Seconds that the end waits for such a disk."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 def json_line(entry: msgspec.Struct) -> str:
-    """An entry as one flat line of ASCII JSON, in which nothing can pass for another line or move a cursor."""
+    """Return an entry as one line of ASCII JSON, in which nothing can pass for another line or move a cursor."""
     line = _encode(entry).decode()
     if line.isascii() and "\x7f" not in line:
         return line
@@ -42,7 +42,7 @@ def json_line(entry: msgspec.Struct) -> str:
 
 
 def to_log(namespace: str) -> Write:
-    """Writes entries to the daemon's log, as events that carry the entry: see :mod:`claudeproxyd.observe.logging`."""
+    """Return what writes entries to the daemon's log, as events that carry them: see :mod:`.logging`."""
     log = Logger(namespace=namespace)
 
     def write(entry: msgspec.Struct) -> None:
@@ -52,7 +52,7 @@ def to_log(namespace: str) -> Write:
 
 
 def to_file(file: LineFile, form: Callable[[Any], str]) -> Write:
-    """Writes entries to *file* as *form* has them: ``text_line`` of the access log, or :func:`json_line`."""
+    """Return what writes entries to *file*, by *form*: ``text_line`` of the access log, or :func:`json_line`."""
 
     def write(entry: msgspec.Struct) -> None:
         file.write(form(entry))

@@ -80,7 +80,7 @@ def as_json(event: LogEvent) -> str:
 
 
 def for_terminal(colour: bool) -> Callable[[LogEvent], str | None]:
-    """Text for somebody who watches: requests get a line that is made for eyes."""
+    """Return an event as text for a terminal, where requests have a line that is made for eyes."""
 
     def format(event: LogEvent) -> str | None:
         entry = event.get("entry")
@@ -92,7 +92,7 @@ def for_terminal(colour: bool) -> Callable[[LogEvent], str | None]:
 
 
 def observer(out: IO[Any] | Output, form: str = "text", level: str = "info") -> ILogObserver:
-    """Writes events from *level* up to *out*. *form* is text or json; text on a terminal heeds ``NO_COLOR``."""
+    """Return what writes events from *level* up to *out*. *form* is text, which heeds ``NO_COLOR``, or json."""
     format: Callable[[LogEvent], str | None]
     if form == "json":
         format = as_json
@@ -105,7 +105,7 @@ def observer(out: IO[Any] | Output, form: str = "text", level: str = "info") -> 
 
 
 def for_twistd(options: Mapping[str, object]) -> IO[Any] | Output | None:
-    """Where twistd's own observer would write: to ``--logfile``, else to stdout under ``-n``, else to ``twistd.log``.
+    """Return where twistd's own observer would write: ``--logfile``, else stdout under ``-n``, else ``twistd.log``.
 
     A file rotates at 1 MB, and :data:`MAX_ROTATED_FILES` pieces of it stay.
 
@@ -122,7 +122,7 @@ def for_twistd(options: Mapping[str, object]) -> IO[Any] | Output | None:
 
 
 def patient(out: IO[str]) -> IO[str] | Output:
-    """*out* so that it is not waited for; as it is where it is no file of the system's."""
+    """Return *out* so that it is not waited for; as it is where it is no file of the system's."""
     try:
         return Output(out)
     except (OSError, ValueError):  # closed, or in memory
@@ -130,12 +130,12 @@ def patient(out: IO[str]) -> IO[str] | Output:
 
 
 def text_logger() -> ILogObserver:
-    """For ``twistd --logger claudeproxyd.observe.logging.text_logger``: text on stdout."""
+    """Return what writes text to stdout, for ``twistd --logger claudeproxyd.observe.logging.text_logger``."""
     return observer(patient(sys.__stdout__ or sys.stdout))
 
 
 def json_logger() -> ILogObserver:
-    """For ``twistd --logger claudeproxyd.observe.logging.json_logger``: JSON on stdout."""
+    """Return what writes JSON to stdout, for ``twistd --logger claudeproxyd.observe.logging.json_logger``."""
     return observer(patient(sys.__stdout__ or sys.stdout), "json")
 
 

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 OTHER = "other"
 
+#: Model names with a label of their own.
 MAX_MODELS = 100
-"""Model names with a label of their own."""
+#: How many label sets a table has before models are no longer told apart in new ones.
 MAX_ROWS = 500
-"""How many label sets a table has before models are no longer told apart in new ones."""
+#: Characters of a model's label.
 MAX_LABEL_CHARACTERS = 200
-"""Characters of a model's label."""
+#: Lines of a scrape that are rendered before the reactor runs again.
 LINES_AT_ONCE = 500
-"""Lines of a scrape that are rendered before the reactor runs again."""
 
 #: Seconds: the conventions' own boundaries, and three more for answers that take minutes.
 DURATION_BUCKETS = tuple(2**n / 100 for n in range(17))
@@ -76,7 +76,7 @@ class _Table(dict[Labels, Row]):
 
 
 class _Requests:
-    """Of one client, one model, one class of statuses."""
+    """What is counted of one client, one model, one class of statuses."""
 
     __slots__ = ("count",)
 
@@ -85,7 +85,7 @@ class _Requests:
 
 
 class _Answers:
-    """Of one model, towards all clients."""
+    """What is measured of one model, towards all clients."""
 
     __slots__ = ("duration", "first_byte", "first_content")
 
@@ -95,8 +95,18 @@ class _Answers:
         self.first_content = Histogram(DURATION_BUCKETS)
 
 
+class _Spent:
+    """By one client, on one model."""
+
+    __slots__ = ("cache_read", "cache_write", "input", "nano_usd", "output", "unpriced")
+
+    def __init__(self) -> None:
+        self.input = self.output = self.cache_read = self.cache_write = 0
+        self.nano_usd = self.unpriced = 0
+
+
 class _Attempts:
-    """Of one provider, one model, one outcome."""
+    """What is counted of one provider, one model, one outcome."""
 
     __slots__ = (
         "bytes_in",
@@ -142,14 +152,15 @@ class Metrics:
         self._attempts = _Table(_Attempts, self._named)
         self._counts = _Table(_Attempts, self._named)
         """Attempts to count tokens, by the same labels: only attempts and bytes are counted."""
+        self._spent = _Table(_Spent, self._named)
         self._overhead = Histogram(OVERHEAD_BUCKETS)
         self._events = self._client_in = self._client_out = 0
         self._register()
 
-    # For every part of the daemon.
+    # -- for every part of the daemon
 
     def name_models(self, names: Iterable[str]) -> None:
-        """These have a label of their own from the start, whatever else clients ask for: the configuration's."""
+        """Give the configuration's models labels of their own, whatever else clients ask for."""
         for name in names:
             self._models[name] = label = _label(name)
             self._named.add(label)
@@ -176,10 +187,10 @@ class Metrics:
             raise ValueError(f"the metric {family.name} is registered already")
         self._families[family.name] = family
 
-    # The data path.
+    # -- the data path
 
     def request(self, entry: AccessEntry) -> None:
-        """One request is answered. Called by web with what the access log gets."""
+        """Count a request that is answered. Called by web with what the access log gets."""
         status = entry.status
         model = self._models.get(entry.model) or self._new_model(entry.model, status == 200)
         self._requests[entry.client, model, _CLASSES.get(status // 100, "none")].count += 1
@@ -221,9 +232,18 @@ class Metrics:
         attempts.cache_read += read
         attempts.cache_write += written
         attempts.thinking += record.thinking_tokens or 0
+        spent = self._spent[record.client, model]
+        spent.input += fresh
+        spent.output += output
+        spent.cache_read += read
+        spent.cache_write += written
+        if record.nano_usd is None:
+            spent.unpriced += fresh + output + read + written
+        else:
+            spent.nano_usd += record.nano_usd
 
     def _new_model(self, name: str, served: bool) -> str:
-        """The label of a name that has none yet. It gets its own when it is first served: a client can make up any."""
+        """Return the label of a name that has none yet: its own once it is served, for a client can make up any."""
         if not name:
             return ""
         if not served or len(self._models) - len(self._named) >= MAX_MODELS:
@@ -231,10 +251,10 @@ class Metrics:
         self._models[name] = label = _label(name)
         return label
 
-    # The scrape.
+    # -- the scrape
 
     def pieces(self) -> Iterator[bytes]:
-        """All as text, of ``exposition.CONTENT_TYPE``, in pieces that take the reactor a few milliseconds each.
+        """Yield all metrics as text, of ``exposition.CONTENT_TYPE``, in pieces that take a few milliseconds each.
 
         What cannot be read is left out, and logged the first time.
         """
@@ -254,14 +274,14 @@ class Metrics:
         return b"".join(self.pieces())
 
     def _of_both(self, figure: Callable[[_Attempts], int]) -> dict[Labels, int]:
-        """One figure of all attempts, whatever they were for."""
+        """Return one figure of all attempts, for messages and for counts."""
         total = self._attempts.each(figure)
         for key, more in self._counts.each(figure).items():
             total[key] = total.get(key, 0) + more
         return total
 
     def _register(self) -> None:
-        """What is counted here."""
+        """Register what is counted here."""
         model = ("gen_ai_operation_name", "gen_ai_request_model")
         attempt = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type")
         self.counter(
@@ -311,6 +331,28 @@ class Metrics:
             ("provider", "model", "outcome", "kind"),
         )
         self.counter(
+            "claudeproxyd_client_tokens_total",
+            "Tokens that clients' requests took, by kind.",
+            lambda: {
+                (*key, kind): getattr(row, kind)
+                for key, row in self._spent.items()
+                for kind in ("input", "output", "cache_read", "cache_write")
+            },
+            ("client", "model", "kind"),
+        )
+        self.counter(
+            "claudeproxyd_cost_usd_total",
+            "What clients' requests cost, where the model has a price.",
+            lambda: self._spent.each(lambda row: row.nano_usd / 1e9),
+            ("client", "model"),
+        )
+        self.counter(
+            "claudeproxyd_unpriced_tokens_total",
+            "Tokens of models without a price.",
+            lambda: self._spent.each(lambda row: row.unpriced),
+            ("client", "model"),
+        )
+        self.counter(
             "claudeproxyd_upstream_received_bytes_total",
             "Bodies from upstreams.",
             lambda: self._of_both(lambda row: row.bytes_in),
@@ -347,10 +389,10 @@ class Metrics:
 
 
 def _label(name: str) -> str:
-    """A model's label: its name, which a client may have chosen."""
+    """Return a model's label: its name, which a client may have chosen, with secrets masked."""
     return redact(name)[:MAX_LABEL_CHARACTERS]
 
 
 def _attempt(provider: str, model: str, outcome: str) -> Labels:
-    """An attempt's labels, as the conventions have them: no ``error_type`` where there was no error."""
+    """Return an attempt's labels, as the conventions have them: no ``error_type`` where there was no error."""
     return ("chat", provider, model, "" if outcome == "ok" else outcome)

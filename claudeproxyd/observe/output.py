@@ -10,8 +10,8 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from claudeproxyd.observe.exposition import Registry
 
+#: Bytes that may wait for a reader; lines beyond are dropped.
 MAX_WAITING_BYTES = 1_048_576
-"""Bytes that may wait for a reader; lines beyond are dropped."""
 #: A pipe that says it has room takes so much at once: POSIX's PIPE_BUF on Linux.
 _STEP = 4096
 

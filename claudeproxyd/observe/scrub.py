@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 MASK = b"***"
 
+#: Bytes; a shorter configured value would be found in innocent words.
 MIN_SECRET_BYTES = 8
-"""Bytes; a shorter configured value would be found in innocent words."""
 
+#: How many fetched values at least: tokens are fetched, and files read anew, for ever. The oldest are forgotten.
 KEPT_FETCHED_VALUES = 1000
-"""How many fetched values at least: tokens are fetched, and files read anew, for ever. The oldest are forgotten."""
 
+#: Bytes that are looked at at once for the ends of known values.
 PIECE_BYTES = 65_536
-"""Bytes that are looked at at once for the ends of known values."""
+#: Cues between two rests, for who lets others run meanwhile.
 CUES_BETWEEN_RESTS = 500
-"""Cues between two rests, for who lets others run meanwhile."""
+#: Bytes of the shortest real key of a known shape.
 MIN_KEY_BYTES = 24
-"""Bytes of the shortest real key of a known shape."""
 
 #: Between a name and its value, as HTTP, JSON, a URL or the ``repr`` of a pair or a mapping has it. Blanks are bounded,
 #: so that no text makes the search quadratic.
@@ -46,12 +46,12 @@ _PEM = rb"[\w+/=\s\\:,-]*?(?:-----END [A-Z ]*PRIVATE KEY-----|(?![\w+/=\s\\:,-])
 
 
 def _shape(cue: bytes, rest: bytes) -> tuple[bytes, re.Pattern[bytes]]:
-    """How a key looks: *cue* at the beginning of a word, then *rest*. The cue stands first, for it is searched for."""
+    """Return the rule for keys that begin a word with *cue* and go on with *rest*; *cue* is what is searched for."""
     return cue, re.compile(re.escape(cue) + rb"(?<!\w" + re.escape(cue) + rb")" + rest, re.DOTALL)
 
 
 def _called(cue: bytes, stays: bytes, secret: bytes = _VALUE) -> tuple[bytes, re.Pattern[bytes]]:
-    """What is called a secret, in whichever case: *cue* is looked for, and there *stays*, before what does not."""
+    """Return the rule for what is called a secret, in whichever case: *cue* is searched for, and *stays* is kept."""
     return cue, re.compile(rb"(?i:(?P<stays>" + stays + rb")" + secret + rb")", re.DOTALL)
 
 
@@ -104,7 +104,10 @@ class Scrubber:
         self.configure_forms(forms(values))
 
     def configure_forms(self, known: Iterable[bytes]) -> None:
-        """Do as :meth:`configure` with what :func:`forms` made of the values, which takes long and works in threads."""
+        """Mask what :func:`forms` made of the configuration's secrets, in place of those of the one before.
+
+        Making the forms takes long, and may be done in a thread.
+        """
         self._fetched.update(self._configured)
         self._configured = dict.fromkeys(known)
         self._learn()
@@ -161,7 +164,7 @@ class Scrubber:
         return word
 
     def redacted_data(self, data: bytes) -> bytes:
-        """Return *data* without what is a secret beyond doubt, for clients."""
+        """Return *data* with known values and keys of an unmistakable shape masked, for clients."""
         data = self._without_known(data)
         for cue, rule in _SHAPES:
             if cue in data:
@@ -169,7 +172,7 @@ class Scrubber:
         return data
 
     def redacted_headers(self, headers: Headers) -> Headers:
-        """Return *headers* without known values.
+        """Return *headers* with known values masked.
 
         Called for every answer: values that are too short for any of them, as most are, cost next to nothing.
         """
@@ -191,7 +194,7 @@ class Scrubber:
         return data
 
     def _near(self, data: bytes) -> list[bytes]:
-        """Which known values *data* may hold: those whose end is in it."""
+        """Return the known values whose end is in *data*, the longest first: it may hold them."""
         ends: set[bytes] = set()
         for start in range(0, len(data), PIECE_BYTES):
             stop = min(start + PIECE_BYTES, len(data) - MIN_SECRET_BYTES + 1)
@@ -200,7 +203,7 @@ class Scrubber:
 
 
 def forms(values: Iterable[str]) -> list[bytes]:
-    """How each is written in plain text, JSON of several makes, a URL and HTML; short ones are passed over."""
+    """Return how each value is written in plain text, JSON of several makes, a URL and HTML, but for short ones."""
     known = []
     for value in values:
         in_json = json.dumps(value)[1:-1]

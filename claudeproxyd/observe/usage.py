@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 MESSAGES = "messages"
 COUNT_TOKENS = "count_tokens"
+#: Characters of what others have written in a record.
 MAX_WORD_CHARACTERS = 200
-"""Characters of what others have written in a record."""
 
 
 def foreign(word: str) -> str:
-    """A word of a client's or an upstream's as a record may have it."""
+    """Return a client's or an upstream's *word* as a record may have it: shortened, and secrets in it masked."""
     return redact(word)[:MAX_WORD_CHARACTERS]
 
 
@@ -64,7 +64,11 @@ class UsageRecord(msgspec.Struct, kw_only=True):
     """With thinking."""
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    """Those of the cache writes that are kept for an hour, which cost more."""
     thinking_tokens: int | None = None
+    nano_usd: int | None = None
+    """What it cost, in 10⁻⁹ USD; None: nobody has said what its model costs."""
     estimated: bool = False
     """The output figure is our estimate."""
     time_to_first_byte: float | None = None
@@ -76,7 +80,7 @@ class UsageRecord(msgspec.Struct, kw_only=True):
     """To the upstream."""
 
     def __str__(self) -> str:
-        """A JSON line: records are for machines in a text log too."""
+        """Return the record as a line of JSON: records are for machines in a text log too."""
         return json_line(self)
 
 
@@ -88,7 +92,7 @@ class UsageLog:
         self._write = write
 
     def record(self, record: UsageRecord) -> None:
-        """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
+        """Write it. See :class:`~claudeproxyd.interfaces.IUsageSink`."""
         self._write(record)
 
 
@@ -101,7 +105,7 @@ class Sinks:
         self._failures = FirstFailures("usage records are lost: {who} failed")
 
     def record(self, record: UsageRecord) -> None:
-        """See :class:`~claudeproxyd.interfaces.IUsageSink`. A sink's first failure is logged, the rest are not."""
+        """Give it to every sink. A sink's first failure is logged, the rest are not."""
         for place, sink in enumerate(self._sinks):
             try:
                 sink.record(record)

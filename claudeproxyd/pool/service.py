@@ -85,8 +85,8 @@ class CredentialPool(Service):
         for a while only, and never stored. *changed* is called with changes to be stored, see :meth:`export_state`:
         keys to values, None deletes; an IStateStore's ``save`` will do, and it must neither block nor raise.
         """
-        self.changed = changed
-        """What takes changes, as :meth:`__init__` says; None while no store is open. Set by the state service."""
+        self._changed = changed
+        """As :meth:`__init__` says; None while state is restored."""
         self._clock = clock
         self._wall_clock = wall_clock
         self._jitter = jitter or Random()
@@ -425,17 +425,17 @@ class CredentialPool(Service):
         return self._wall_clock() - self._clock.seconds()
 
     def _save(self, key: str, value: object) -> None:
-        if self.changed is not None:
-            self.changed({key: value})
+        if self._changed is not None:
+            self._changed({key: value})
 
     def _cooldown_changed(self, scope: CooldownScope) -> None:
-        if self.changed is not None and scope.is_known:
+        if self._changed is not None and scope.is_known:
             cooldown = scope.cooldown
             saved = None if cooldown is None else state.save_cooldown(cooldown, self._ahead())
             self._save(state.scope_key(scope), saved)
 
     def _affinity_changed(self, session: str, model: str, affinity: Affinity[PooledCredential] | None) -> None:
-        if self.changed is not None and self._messages.knows(model):
+        if self._changed is not None and self._messages.knows(model):
             value = None if affinity is None else state.save_affinity(affinity, self._ahead())
             self._save(state.affinity_key(session, model), value)
 
@@ -460,11 +460,11 @@ class CredentialPool(Service):
 
     def _restore(self, saved: Mapping[str, object]) -> list[str]:
         """Apply *saved* without notifying *changed*; return the keys that were rejected."""
-        changed, self.changed = self.changed, None
+        changed, self._changed = self._changed, None
         try:
             now = self._clock.seconds()
             return state.restore(saved, (self._messages, self._counts), self._affinities, now, self._ahead())
         finally:
-            self.changed = changed
+            self._changed = changed
             self._arm()
             self._reconsider_queue()

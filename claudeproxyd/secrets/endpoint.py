@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from twisted.web.client import URI
 
 MAX_RESPONSE_BYTES = 65_536
+#: Seconds to connect.
 CONNECT_TIMEOUT = 10.0
-"""Seconds to connect."""
+#: Seconds that a token lives, where the response does not say.
 DEFAULT_LIFETIME = 3600.0
-"""Seconds that a token lives, where the response does not say."""
+#: Errors that say nothing against the credential; RFC 6749 section 5.2 has them all with status 400.
 _TEMPORARY_ERRORS = ("server_error", "temporarily_unavailable")
-"""Errors that say nothing against the credential; RFC 6749 section 5.2 has them all with status 400."""
 
 
 class Answer(msgspec.Struct):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from claudeproxyd.config.secret import Secret
 
+#: Seconds between two looks at the file.
 CHECK_INTERVAL = 1.0
-"""Seconds between two looks at the file."""
 
 _Signature = tuple[int, int, int, int]
 

@@ -28,8 +28,8 @@ from claudeproxyd.secrets.refreshed import Token
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105  # a place, no secret
+#: Seconds; Google takes no assertion that is good for longer than an hour.
 ASSERTION_LIFETIME = 3600
-"""Seconds; Google takes no assertion that is good for longer than an hour."""
 
 _JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _METADATA = "/computeMetadata/v1/instance/service-accounts/default/token"

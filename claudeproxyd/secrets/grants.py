@@ -25,8 +25,8 @@ from claudeproxyd.config.schema import OAuth
 from claudeproxyd.interfaces import IPersistent
 from claudeproxyd.observe.scrub import remember
 
+#: Seconds for which an entry is kept after it was written: some servers' refresh tokens live for a year.
 ENTRY_LIFETIME = 400 * 86_400.0
-"""Seconds for which an entry is kept after it was written: some servers' refresh tokens live for a year."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[str]).decode
@@ -77,11 +77,19 @@ class Grant:
 class Grants:
     """All grants. The daemon has it, and the sources of credentials get theirs from it."""
 
-    def __init__(self, wall_clock: Callable[[], float], *, outlive: bool = False) -> None:
-        """*outlive*: entries are kept over a restart, and saved ones may be still to come: see :meth:`settled`."""
+    def __init__(
+        self,
+        wall_clock: Callable[[], float],
+        *,
+        outlive: bool = False,
+        changed: Callable[[Mapping[str, object]], None] = lambda changes: None,
+    ) -> None:
+        """*outlive*: entries are kept over a restart, and saved ones may be still to come: see :meth:`settled`.
+
+        *changed* is called with changes to be stored; it neither blocks nor raises.
+        """
         self.outlive = outlive
-        self.changed: Callable[[Mapping[str, object]], None] | None = None
-        """Called with changes to be stored; None while no store is open. Set by the state service."""
+        self._changed = changed
         self._wall_clock = wall_clock
         self._grants: dict[str, Grant] = {}
         self._kept: dict[str, Entry] = {}
@@ -100,8 +108,7 @@ class Grants:
     def replace(self, grant: Grant, token: str) -> None:
         """Save *token*, which the server gave; it may accept the one before no more."""
         entry = self._kept[grant.id] = grant.entry(token, self._wall_clock() + ENTRY_LIFETIME)
-        if self.changed is not None:
-            self.changed({_key(grant.id): msgspec.structs.asdict(entry)})
+        self._changed({_key(grant.id): msgspec.structs.asdict(entry)})
 
     # -- what outlives the daemon
 
@@ -130,8 +137,8 @@ class Grants:
         An entry that no credential has now may be one's after a reload, and stays until it is old.
         """
         useless = [key for key, value in saved.items() if not self._merge_entry(key, value)]
-        if useless and self.changed is not None:
-            self.changed(dict.fromkeys(useless))
+        if useless:
+            self._changed(dict.fromkeys(useless))
 
     def merge(self, changes: Mapping[str, object]) -> None:
         """See :class:`~claudeproxyd.interfaces.IPersistent`. Another daemon's newer token replaces ours."""

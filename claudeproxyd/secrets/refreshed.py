@@ -20,15 +20,15 @@ from claudeproxyd.secrets.failures import unavailable
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
+#: Seconds that one fetch may take.
 FETCH_TIMEOUT = 15.0
-"""Seconds that one fetch may take."""
+#: Seconds before its end at which a secret is fetched anew; a quarter of its life if that is less.
 MAX_REFRESH_LEAD = 300.0
-"""Seconds before its end at which a secret is fetched anew; a quarter of its life if that is less."""
+#: Seconds to the next fetch after one that failed, while the present secret is still good.
 RETRY_DELAY = 30.0
-"""Seconds to the next fetch after one that failed, while the present secret is still good."""
+#: Seconds before its end at which a secret counts as expired, since a request takes time to arrive; a tenth of its life
+#: if that is less.
 MAX_EXPIRY_MARGIN = 10.0
-"""Seconds before its end at which a secret counts as expired, since a request takes time to arrive; a tenth of its life
-if that is less."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ from claudeproxyd.store.salvage import salvage
 
 VERSION = 1
 _FILE_IDS = [APPLICATION, VERSION]
+#: Seconds that another process may hold the file before it counts as locked.
 LOCK_TIMEOUT = 1.0
-"""Seconds that another process may hold the file before it counts as locked."""
+#: Seconds between two deletions of what is stale.
 SWEEP_INTERVAL = 3600.0
-"""Seconds between two deletions of what is stale."""
 
 _FILE_ERRORS = (
     sqlite3.SQLITE_CORRUPT,

@@ -16,21 +16,10 @@ _first_word = re.compile(r'\["([a-z]+)"').match
 class PersistentState:
     """Several parts as one."""
 
-    def __init__(self, parts: Mapping[str, IPersistent]) -> None:
-        """*parts* by the first words of their keys."""
+    def __init__(self, parts: Mapping[str, IPersistent], changed: Callable[[Mapping[str, object]], None]) -> None:
+        """*parts* by the first words of their keys. *changed* is what they were given too."""
         self._parts = parts
-        self._changed: Callable[[Mapping[str, object]], None] | None = None
-
-    @property
-    def changed(self) -> Callable[[Mapping[str, object]], None] | None:
-        """See :class:`~claudeproxyd.interfaces.IPersistent`: called with every part's changes."""
-        return self._changed
-
-    @changed.setter
-    def changed(self, changed: Callable[[Mapping[str, object]], None] | None) -> None:
         self._changed = changed
-        for part in self._parts.values():
-            part.changed = changed
 
     def export_state(self) -> Mapping[str, object]:
         """See :class:`~claudeproxyd.interfaces.IPersistent`."""
@@ -42,7 +31,7 @@ class PersistentState:
         for part, shares in self._shares(saved).items():
             if part is not None:
                 part.import_state(shares)
-            elif self._changed is not None:
+            else:
                 self._changed(dict.fromkeys(shares))
 
     def merge(self, changes: Mapping[str, object]) -> None:

@@ -48,24 +48,24 @@ if TYPE_CHECKING:
     from claudeproxyd.config.state import InRedis
     from claudeproxyd.observe.exposition import Registry
 
+#: When a value was set, in wall-clock seconds, and the value; None for a deletion.
 Stamped = tuple[float, Any]
-"""When a value was set, in wall-clock seconds, and the value; None for a deletion."""
 
+#: Seconds that a change may wait for others to go with it.
 FLUSH_DELAY = 0.1
-"""Seconds that a change may wait for others to go with it."""
+#: Changes in one message.
 BATCH_KEYS = 500
-"""Changes in one message."""
+#: Seconds between two PINGs; one that is not answered by the next ends the connection.
 HEARTBEAT_INTERVAL = 10.0
-"""Seconds between two PINGs; one that is not answered by the next ends the connection."""
+#: Seconds for a new connection to log in, subscribe and catch up.
 HANDSHAKE_TIMEOUT = 10.0
-"""Seconds for a new connection to log in, subscribe and catch up."""
+#: Seconds that a credential stays disabled in a Redis that no daemon talks to.
 MAX_TTL = 365 * 86_400.0
-"""Seconds that a credential stays disabled in a Redis that no daemon talks to."""
+#: Keys whose last stamp is remembered, to tell newer changes from older ones.
 MAX_REMEMBERED_KEYS = 20_000
-"""Keys whose last stamp is remembered, to tell newer changes from older ones."""
 _SIGNATURE = '["signature",'
+#: How the keys begin that each daemon forgets by itself.
 _EXPIRING = ('["affinity",', _SIGNATURE)
-"""How the keys begin that each daemon forgets by itself."""
 
 _encode = msgspec.json.Encoder().encode
 _decode_stamped = msgspec.json.Decoder(Stamped).decode

@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 import msgspec
 
+#: Bytes of a damaged file that are looked through.
 MAX_SEARCHED_BYTES = 64 * 1024 * 1024
-"""Bytes of a damaged file that are looked through."""
+#: Credentials that a line of the log names.
 MAX_LISTED_NAMES = 20
-"""Credentials that a line of the log names."""
 
+#: Between these are the keys, in the order of their bytes.
 _FIRST_KEY, _LAST_KEY = '["disabled",', '["disabled"-'
-"""Between these are the keys, in the order of their bytes."""
 _KEY_PATTERN = re.compile(rb'\["disabled","(?:[^"\\\x00]|\\.){1,200}","(?:[^"\\\x00]|\\.){1,200}"\]')
 
 

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from claudeproxyd.interfaces import IPersistent, IStateStore
+    from claudeproxyd.store.changes import StateChanges
 
+#: Seconds that the start, and the stop, wait for a store.
 STORE_TIMEOUT = 2.0
-"""Seconds that the start, and the stop, wait for a store."""
 
 
 class StateService(Service):
@@ -29,12 +30,14 @@ class StateService(Service):
         self,
         clock: IReactorTime,
         state: IPersistent,
+        changes: StateChanges,
         store: IStateStore,
         when_settled: Callable[[], None] = lambda: None,
     ) -> None:
-        """*when_settled* is called once, when :attr:`settled` becomes true."""
+        """*changes* is what *state* was made with. *when_settled* is called once, when :attr:`settled` becomes true."""
         self._clock = clock
         self._state = state
+        self._changes = changes
         self._store = store
         self._when_settled = when_settled
         self.settled = False
@@ -44,7 +47,7 @@ class StateService(Service):
     def startService(self) -> None:
         """Begin to load. State that comes late is restored all the same."""
         super().startService()
-        self._state.changed = self._store.save
+        self._changes.open(self._store.save)
         self._timeout = self._clock.callLater(STORE_TIMEOUT, self._go_on, f"not within {STORE_TIMEOUT:g} s")
         self._store.load().addCallback(self._loaded).addErrback(self._failed)
 
@@ -69,7 +72,7 @@ class StateService(Service):
     def stopService(self) -> Deferred[None]:
         """Flush and close the store, for at most :data:`STORE_TIMEOUT`."""
         super().stopService()
-        self._state.changed = None
+        self._changes.close()
         if self._timeout is not None and self._timeout.active():
             self._timeout.cancel()
         closed = self._store.close()

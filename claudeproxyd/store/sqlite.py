@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from claudeproxyd.observe.exposition import Registry
 
+#: Seconds that a change may wait for others to go with it: with the write itself, a crash costs less than a second.
 FLUSH_DELAY = 0.5
-"""Seconds that a change may wait for others to go with it: with the write itself, a crash costs less than a second."""
+#: Seconds to the next try after a write that failed.
 RETRY_DELAY = 5.0
-"""Seconds to the next try after a write that failed."""
 
 
 @implementer(IStateStore)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 from twisted.logger import Logger
 
+#: Keys at once; a change of another key is dropped then. There are fewer unless nothing can be written for long.
 MAX_PENDING_KEYS = 100_000
-"""Keys at once; a change of another key is dropped then. There are fewer unless nothing can be written for long."""
+#: How the keys begin whose change is due at once: a token that a server gave in the place of one it takes no more.
 _PRESSING = '["grant",'
-"""How the keys begin whose change is due at once: a token that a server gave in the place of one it takes no more."""
 
 
 class WriteBehind:

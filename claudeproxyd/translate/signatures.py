@@ -105,8 +105,7 @@ class Signatures:
         changed: Callable[[Mapping[str, object]], None] | None = None,
     ) -> None:
         """*now* gives wall-clock seconds. *changed* is given keys and values; it neither blocks nor raises."""
-        self.changed = changed
-        """What takes changes, as :meth:`__init__` says; None while no store is open. Set by the state service."""
+        self._changed = changed
         self.size = 0
         """Bytes of keys and signatures."""
         self._now = now
@@ -202,8 +201,8 @@ class Signatures:
         return evicted
 
     def _tell(self, changes: Mapping[str, object]) -> None:
-        if changes and self.changed is not None:
-            self.changed(changes)
+        if changes and self._changed is not None:
+            self._changed(changes)
 
 
 def _name(key: str) -> str:

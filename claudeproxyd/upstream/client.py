@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 __all__ = ["Origin", "Response", "TLSSettings"]
 
 _PORTS = {"http": 80, "https": 443}
+#: Seconds that stand for no bound, where Twisted wants a number.
 _NO_TIMEOUT = 86_400.0
-"""Seconds that stand for no bound, where Twisted wants a number."""
+#: Seconds between attempts on a host's several addresses; also how long a refusal takes to show.
 _ADDRESS_DELAY = 0.05
-"""Seconds between attempts on a host's several addresses; also how long a refusal takes to show."""
+#: The bytes that a request target is made of; any other could begin a header line, or another request.
 _VISIBLE_ASCII = bytes(range(0x21, 0x7F))
-"""The bytes that a request target is made of; any other could begin a header line, or another request."""
 
 
 class Origin:
@@ -180,7 +180,7 @@ class Origin:
             connection.close()
         return done
 
-    # Called by its connections.
+    # -- called by its connections
 
     def released(self, connection: Connection) -> None:
         """Use *connection* for the next request, now or later: its response is complete."""
@@ -209,7 +209,7 @@ class Origin:
         else:
             self._release_slot()
 
-    # How a request gets its connection.
+    # -- how a request gets its connection
 
     def _queue(self, request: PendingRequest) -> None:
         def late() -> None:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from claudeproxyd.upstream.client import Origin
     from claudeproxyd.upstream.pending import PendingRequest
 
+#: Seconds for a peer to agree to the end of an idle TLS connection.
 _CLOSE_TIMEOUT = 5.0
-"""Seconds for a peer to agree to the end of an idle TLS connection."""
 
 
 class _State(Enum):
@@ -86,7 +86,7 @@ class Connection(Protocol):
         """Seconds of silence within a body."""
         self._deadline = Deadline(origin.clock, self._time_out)
 
-    # The life of the socket.
+    # -- the life of the socket
 
     def connectionMade(self) -> None:
         self._origin.outbox.adopt(self.transport)
@@ -153,7 +153,7 @@ class Connection(Protocol):
         elif response is not None:
             response.take(b"", error)
 
-    # The way out.
+    # -- the way out
 
     def send(self, request: PendingRequest) -> None:
         """Send *request*; the connection is idle."""
@@ -183,7 +183,7 @@ class Connection(Protocol):
         """Close the connection after *seconds*, unless it is used before."""
         self._deadline.set(seconds)
 
-    # The way in.
+    # -- the way in
 
     def dataReceived(self, data: bytes) -> None:
         request, response = self._request, self._response
@@ -253,7 +253,7 @@ class Connection(Protocol):
             self._used = True
             self._origin.released(self)
 
-    # Waiting, and letting wait.
+    # -- waiting, and letting wait
 
     def pause(self) -> None:
         """Read no more. There is no time-out meanwhile, since the silence is ours."""

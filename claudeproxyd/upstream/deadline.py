@@ -10,12 +10,9 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+#: Seconds that the timer sleeps at most.  Never much more than a kept connection's own wait: to move a timer forward
+#: takes the reactor a search through all of its timers, and that would come with each request that ends.
 MAX_TIMER_DELAY = 30.0
-"""Seconds that the timer sleeps at most.
-
-Never much more than a kept connection's own wait: to move a timer forward takes the reactor a search through all of its
-timers, and that would come with each request that ends.
-"""
 
 
 class Deadline:

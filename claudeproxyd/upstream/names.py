@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.exposition import Registry
     from claudeproxyd.threads import InThread
 
+#: Lookups at once, each of them of another name.
 MAX_THREADS = 16
-"""Lookups at once, each of them of another name."""
+#: Seconds for a lookup, where the name's last addresses are known.
 LOOKUP_TIMEOUT = 2.0
-"""Seconds for a lookup, where the name's last addresses are known."""
+#: Names whose last addresses are kept; they come from the configuration, so there are few.
 MAX_KNOWN_NAMES = 256
-"""Names whose last addresses are kept; they come from the configuration, so there are few."""
 
 _TYPES = {socket.AF_INET: IPv4Address, socket.AF_INET6: IPv6Address}
 Found = Sequence[tuple[type[IPv4Address] | type[IPv6Address], str]]

@@ -14,10 +14,10 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 from claudeproxyd.outcomes.types import AttemptPhase
 from claudeproxyd.upstream.errors import Cut, Malformed, ProxyRefused, UpstreamError
 
+#: Bound for a response's head, and for what comes later without a byte of body: trailers, chunk extensions.
 MAX_NON_BODY_BYTES = 65_536
-"""Bound for a response's head, and for what comes later without a byte of body: trailers, chunk extensions."""
+#: Header lines in a response's head.
 MAX_HEADERS = 256
-"""Header lines in a response's head."""
 
 
 @dataclass(slots=True)
@@ -38,8 +38,8 @@ class End(Enum):
     DESYNCHRONIZED = "has brought, or may bring, bytes that belong to no response"
 
 
+#: What a read brought: bytes are of the body.
 Event = Head | bytes | End | UpstreamError
-"""What a read brought: bytes are of the body."""
 
 
 class _Stage(Enum):
@@ -125,7 +125,7 @@ class ResponseParser:
             return CLOSE
         return Cut("the upstream closed the connection within its answer")
 
-    # Called by llhttp.
+    # -- called by llhttp
 
     def on_message_begin(self) -> None:
         self._extra_data = self._stage is _COMPLETE
@@ -157,7 +157,7 @@ class ResponseParser:
             self._headers = []
             self._reason = b""
 
-    # What llhttp leaves to us.
+    # -- what llhttp leaves to us
 
     def _take_head(self, size: int, error: UpstreamError | None) -> list[Event]:
         """Return the events of a read of *size* bytes that began in the head."""

@@ -102,7 +102,7 @@ class Response:
         if self._connection is not None:
             self._connection.linger(seconds)
 
-    # Called by the connection.
+    # -- called by the connection
 
     @property
     def has_consumer(self) -> bool:

@@ -10,8 +10,8 @@ from zope.interface import implementer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: Up to here a body goes out in one write with its head; above it in steps of this size.
 MAX_WRITE_BYTES = 65_536
-"""Up to here a body goes out in one write with its head; above it in steps of this size."""
 
 
 @implementer(IPushProducer)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from claudeproxyd.headers import Headers
 
 
+#: Digits of an unknown key's digest in the log: who still uses a revoked key can be found, the key cannot.
 DIGEST_CHARS = 12
-"""Digits of an unknown key's digest in the log: who still uses a revoked key can be found, the key cannot."""
 
 _is_loopback = re.compile(rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d*)?", re.IGNORECASE).fullmatch
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 
+from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.observe.exposition import CONTENT_TYPE
 from claudeproxyd.observe.scrub import redact_bytes
+from claudeproxyd.web.accounts import ShowLimits, ShowRequests, ShowUsage
+from claudeproxyd.web.answering import answer_in_turns
 from claudeproxyd.web.pages import page
 from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
+    from claudeproxyd.accounts.ledger import Ledger
     from claudeproxyd.interfaces import ICredentialPool
     from claudeproxyd.web.request import GatewayRequest
 
@@ -32,14 +34,20 @@ _encode = msgspec.json.Encoder().encode
 
 T = TypeVar("T")
 
+#: Credentials that are written in one turn of the reactor: a millisecond's work.
 ENTRIES_PER_TURN = 50
-"""Credentials that are written in one turn of the reactor: a millisecond's work."""
 
 
 class AdminRoot(Node):
     """What operators see."""
 
-    def __init__(self, pool: ICredentialPool, reload: Callable[[], Deferred[Any]]) -> None:
+    def __init__(
+        self,
+        pool: ICredentialPool,
+        reload: Callable[[], Deferred[Any]],
+        ledger: Ledger | None = None,
+        limits: UsageLimits | None = None,
+    ) -> None:
         """*reload* reads the configuration anew; it fails with ``ConfigError`` where that cannot be used."""
         super().__init__()
         pool_page = page("pool.html")
@@ -55,6 +63,9 @@ class AdminRoot(Node):
             (b"/admin/v1/pool/disable", Switch(pool, enabled=False)),
             (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
             (b"/admin/v1/reload", Reload(reload)),
+            (b"/admin/v1/usage", ShowUsage(ledger)),
+            (b"/admin/v1/requests", ShowRequests(ledger)),
+            (b"/admin/v1/limits", ShowLimits(UsageLimits() if limits is None else limits)),
         ):
             mount(self, path, endpoint)
 
@@ -186,29 +197,6 @@ class Reload(Endpoint):
     def _fault(self, failure: Failure, request: GatewayRequest) -> None:
         _log.failure("reload {request_id} failed for a fault of ours", failure, request_id=request.request_id)
         request.fault()
-
-
-def answer_in_turns(request: GatewayRequest, content_type: bytes, pieces: Iterator[bytes]) -> None:
-    """Answer with all *pieces*, of which each turn of the reactor makes one: others are served in between."""
-    made: list[bytes] = []
-
-    def make() -> Iterator[None]:
-        for piece in pieces:
-            if request.channel is None:
-                return
-            made.append(piece)
-            yield None
-
-    def answer(_: object) -> None:
-        if request.channel is not None:
-            request.answer(200, ((b"content-type", content_type),), b"".join(made))
-
-    def fault(failure: Failure) -> None:
-        _log.failure("Request {request_id} failed for a fault of ours", failure, request_id=request.request_id)
-        request.fault()
-
-    turns = Cooperator(lambda: lambda: True, partial(request.site.clock.callLater, 0))
-    turns.cooperate(make()).whenDone().addCallback(answer).addErrback(fault)
 
 
 def _read(request: GatewayRequest, kind: type[T]) -> T:

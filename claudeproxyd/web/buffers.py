@@ -9,9 +9,9 @@ from zope.interface import implementer
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import IBufferAccount
 
+#: The bodies of one client may take so many times what is left free: four fifths of all where nobody else has any, four
+#: ninths each of two. So there is always something left for somebody who comes new.
 CLIENT_SHARE = 4
-"""The bodies of one client may take so many times what is left free: four fifths of all where nobody else has any,
-four ninths each of two. So there is always something left for somebody who comes new."""
 
 
 @implementer(IBufferAccount)

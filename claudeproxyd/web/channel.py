@@ -31,22 +31,22 @@ if TYPE_CHECKING:
     from claudeproxyd.sockets import Outbox
     from claudeproxyd.web.gateway import Gateway
 
+#: Bytes of a request line and its headers together.
 MAX_HEAD_BYTES = 65_536
-"""Bytes of a request line and its headers together."""
+#: Seconds between two requests; above what load balancers in front keep (60).
 KEEP_ALIVE_TIMEOUT = 75.0
-"""Seconds between two requests; above what load balancers in front keep (60)."""
+#: Bytes of a body that a client must bring in a second, once ``timeouts.request_body`` is over.
 MIN_BODY_RATE = 32_768
-"""Bytes of a body that a client must bring in a second, once ``timeouts.request_body`` is over."""
+#: Seconds for which what a refused client goes on sending is read and discarded.
 DISCARD_TIMEOUT = 5.0
-"""Seconds for which what a refused client goes on sending is read and discarded."""
+#: Bytes of it. Python's http.client reads no answer before it has sent all.
 MAX_DISCARDED_BYTES = 64 * 1024 * 1024
-"""Bytes of it. Python's http.client reads no answer before it has sent all."""
+#: Seconds to wait for the peer to close after our FIN, or after our close_notify in TLS.
 CLOSE_TIMEOUT = 60.0
-"""Seconds to wait for the peer to close after our FIN, or after our close_notify in TLS."""
+#: Seconds to wait for the peer to close during a forced shutdown.
 ABORT_TIMEOUT = 2.0
-"""Seconds to wait for the peer to close during a forced shutdown."""
+#: Bytes of an answer that the kernel may buffer; Linux doubles it.
 SEND_BUFFER_BYTES = 65_536
-"""Bytes of an answer that the kernel may buffer; Linux doubles it."""
 
 #: The headers that say where the body ends and what becomes of the connection.
 _OWN = frozenset({b"content-length", b"transfer-encoding", b"connection", b"expect"})

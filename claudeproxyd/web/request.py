@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from claudeproxyd.web.channel import GatewayChannel
 
 
+#: A body of up to this size is read although its request is refused, so that the connection lives on.
 MAX_UNWANTED_BODY_BYTES = 65_536
-"""A body of up to this size is read although its request is refused, so that the connection lives on."""
+#: A body of more bytes has a turn of the reactor to be gathered in, and another to be read.
 LARGE_BODY_BYTES = 1_048_576
-"""A body of more bytes has a turn of the reactor to be gathered in, and another to be read."""
+#: Bytes of a path with its query.
 MAX_TARGET_BYTES = 8192
-"""Bytes of a path with its query."""
 
 _new_id = Ids().request
 
@@ -56,10 +56,10 @@ class GatewayRequest(Request):
         self.site = channel.site
         self.gateway = channel.site.gateway
         """What it is served with, from beginning to end: a reload is for the requests after it."""
-        self.request_id = _new_id()
         self.started = self.site.clock.seconds()
         self.time = time.time()
         """The wall-clock time of ``started``, in seconds since the epoch."""
+        self.request_id = _new_id(self.time)
         self.headers: list[tuple[bytes, bytes]] = []
         """As the client sent them, in order, with lower-case names. ``requestHeaders`` has HTTP's own alone."""
         self.query = b""

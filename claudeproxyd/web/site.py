@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from claudeproxyd.web.gateway import Gateway
     from claudeproxyd.web.root import Endpoint
 
+#: Connections above the limit that are answered with 503; beyond these, they are closed when accepted.
 MAX_REFUSED_CONNECTIONS = 64
-"""Connections above the limit that are answered with 503; beyond these, they are closed when accepted."""
+#: Seconds between two checks of the deadlines.
 SWEEP_INTERVAL = 1.0
-"""Seconds between two checks of the deadlines."""
 
 
 class GatewaySite(Site):

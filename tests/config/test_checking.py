@@ -364,6 +364,18 @@ class ModelTests(ConfigTestCase):
         for text in (gemini + named + alias, gemini + named + "list = false\n", provider() + named):
             self.assertEqual(self.load(text).warnings, [])
 
+    def test_lists_hidden_by_claude_code(self) -> None:
+        """So it is with all models of a provider that has none of Claude's, where none are named."""
+        gemini = provider(kind="gemini")
+        warning = self.warning(gemini)
+        self.assertEqual(warning.path, "providers[0]")
+        self.assertIn("are hidden by Claude Code's /model", warning.message)
+        self.assertIn('provider = "a"', warning.hint)
+        alias = '[[models]]\nname = "claude-gemini-3-pro"\nroutes = [{ provider = "a", model = "gemini-3-pro" }]\n'
+        for text in (gemini + alias, provider('models = ["claude-one"]', kind="gemini"), provider()):
+            self.assertEqual(self.load(text).warnings, [])
+        self.assertEqual(self.warning(provider('models = ["claude-one", "two"]', kind="gemini")).path, "providers[0]")
+
     def test_odd_globs(self) -> None:
         """A glob that can hardly match what it seems to mean draws a warning, wherever globs stand."""
         odd = "claude-*|gpt-*"

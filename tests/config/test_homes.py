@@ -26,21 +26,25 @@ class HomelessTests(ConfigTestCase):
         """Where nobody said where the state is to be it is in memory, and the operator is told."""
         loaded = self.load(SANDBOX)
         self.assertEqual(state_of(loaded.config.server.state), InMemory())
-        (warning,) = loaded.warnings
-        self.assertEqual(warning.path, "server.state")
-        self.assertIn("no home directory", warning.message)
+        self.assertEqual(loaded.config.accounts.database, "")
+        self.assertEqual([warning.path for warning in loaded.warnings], ["server.state", "accounts.database"])
+        for warning in loaded.warnings:
+            self.assertIn("no home directory", warning.message)
 
     def test_said(self) -> None:
         """What was said is heard."""
         for state in ("memory:", "sqlite:/var/lib/state.db"):
-            loaded = self.load(f'[server]\nstate = "{state}"\n{SANDBOX}')
+            accounts = state.replace("memory:", "")
+            loaded = self.load(f'[server]\nstate = "{state}"\n[accounts]\ndatabase = "{accounts}"\n{SANDBOX}')
             self.assertEqual((loaded.config.server.state, loaded.warnings), (state, []))
+            self.assertEqual(loaded.config.accounts.database, accounts)
 
     def test_paths(self) -> None:
         """A path that is to be in a home directory is an error, where it stands; one that is not used is not."""
         secret = '[[providers.credentials]]\nname = "c"\napi_key = { file = "~/key" }\n'
         for text, path in (
             ('[server]\nstate = "sqlite:~/mine.db"\n', "server.state"),
+            ('[accounts]\ndatabase = "sqlite:~/mine.db"\n', "accounts.database"),
             ('[log]\naccess = "~/access.log"\n', "log.access"),
             ('[capture]\nwhen = "errors"\n', "capture.directory"),
             ('include = ["~/clients/*.toml"]\nserver = { open = true }\n', "include[0]"),

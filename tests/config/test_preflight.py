@@ -41,6 +41,9 @@ class WritingTests(ConfigTestCase):
     def state(self, path: str) -> str:
         return f'[server]\nstate = "sqlite:{path}"\n'
 
+    def accounts(self, path: str) -> str:
+        return f'[accounts]\ndatabase = "sqlite:{path}"\n'
+
     def captures(self, path: str, when: str = "errors") -> str:
         return f'[capture]\nwhen = "{when}"\ndirectory = "{path}"\n'
 
@@ -62,6 +65,9 @@ class WritingTests(ConfigTestCase):
             self.state("there/file"),
             self.state("new/deep/state.db"),
             '[server]\nstate = "memory:"\n',
+            self.accounts("there/accounts.db"),
+            self.accounts("new/accounts.db"),
+            '[accounts]\ndatabase = ""\n',
             self.captures("there"),
             self.captures("new/deep"),
             self.captures("file", "never"),
@@ -80,6 +86,8 @@ class WritingTests(ConfigTestCase):
             (self.state("file/state.db"), "server.state", "file is no folder"),
             (self.state("file/deep/state.db"), "server.state", "file is no folder"),
             (self.state("there"), "server.state", "there is a folder"),
+            (self.accounts("file/accounts.db"), "accounts.database", "file is no folder"),
+            (self.accounts("there"), "accounts.database", "there is a folder"),
             (self.captures("file"), "capture.directory", "file is no folder"),
             (self.captures("file/deep", "always"), "capture.directory", "file is no folder"),
             (self.access("there"), "log.access", "there is a folder"),
@@ -100,6 +108,7 @@ class WritingTests(ConfigTestCase):
             ("there", self.state("there/file"), "server.state"),
             ("there/file", self.state("there/file"), "server.state"),
             ("there", self.state("there/new/deep/state.db"), "server.state"),
+            ("there/file", self.accounts("there/file"), "accounts.database"),
             ("there", self.captures("there/new"), "capture.directory"),
             ("there", self.captures("there"), "capture.directory"),
             ("there/file", self.access("there/file"), "log.access"),
@@ -114,7 +123,7 @@ class WritingTests(ConfigTestCase):
     def test_folders_that_cannot_be_entered(self) -> None:
         """In a folder whose entries may be written and not reached nothing can be made."""
         self.patch(preflight, "access", lambda path, mode: not mode & os.X_OK)
-        text = self.captures("there") + '[server]\nstate = "memory:"\n'
+        text = self.captures("there") + '[server]\nstate = "memory:"\n[accounts]\ndatabase = ""\n'
         self.assertEqual([problem.path for problem in self.found(text)], ["capture.directory"])
 
     def test_access_log_that_is_there(self) -> None:
@@ -134,7 +143,7 @@ class WritingTests(ConfigTestCase):
         self.patch(os, "environ", {**os.environ, "HOME": os.path.join(self.folder, "file")})
         text = self.captures("~/c") + self.state("~/state.db") + self.access("~/access.log")
         places = [problem.path for problem in self.found(text) if "file is no folder" in problem.message]
-        self.assertEqual(sorted(places), ["capture.directory", "log.access", "server.state"])
+        self.assertEqual(sorted(places), ["accounts.database", "capture.directory", "log.access", "server.state"])
 
     def test_not_at_a_start(self) -> None:
         """A start and a reload try for themselves: a daemon can go on without its state."""

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyClass, verifyObject
@@ -70,26 +71,12 @@ verifyClass(IBufferedResponse, FakeBuffered)
 verifyObject(IBufferedResponse, FakeBuffered(b"{}"))
 
 
-@implementer(IStreamingResponse)
-class FakeStreaming(_FakeUpstreamResponse):
-    """A stream whose events a test hands out."""
+@implementer(IPushProducer)
+class FakeProducer:
+    """An upstream's socket, or what stands in front of one."""
 
-    def __init__(self, headers: Headers = ()) -> None:
-        super().__init__(headers)
-        self.consumer: Any = None
-        self.at_once: list[Batch] = []
-        """What came in one read with the head."""
-        self.paused = False
-        self.stopped = 0
-
-    def deliver(self, consumer: IEventConsumer) -> None:
-        self.consumer = consumer
-        for batch in self.at_once:
-            consumer.events(batch)
-
-    def say(self, frames: bytes, content: bool = True, ended: bool = False) -> None:
-        """One read."""
-        self.consumer.events(Batch(frames, 1, content, ended=ended))
+    paused = False
+    stopped = 0
 
     def pauseProducing(self) -> None:
         self.paused = True
@@ -99,6 +86,29 @@ class FakeStreaming(_FakeUpstreamResponse):
 
     def stopProducing(self) -> None:
         self.stopped += 1
+
+
+verifyClass(IPushProducer, FakeProducer)
+
+
+@implementer(IStreamingResponse)
+class FakeStreaming(_FakeUpstreamResponse, FakeProducer):
+    """A stream whose events a test hands out."""
+
+    def __init__(self, headers: Headers = ()) -> None:
+        super().__init__(headers)
+        self.consumer: Any = None
+        self.at_once: list[Batch] = []
+        """What came in one read with the head."""
+
+    def deliver(self, consumer: IEventConsumer) -> None:
+        self.consumer = consumer
+        for batch in self.at_once:
+            consumer.events(batch)
+
+    def say(self, frames: bytes, content: bool = True, ended: bool = False) -> None:
+        """One read."""
+        self.consumer.events(Batch(frames, 1, content, ended=ended))
 
 
 verifyClass(IStreamingResponse, FakeStreaming)

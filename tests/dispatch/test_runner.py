@@ -45,7 +45,10 @@ class DispatchTestCase(SynchronousTestCase):
         """A request whose attempts get these answers, to its end."""
         for executor in house.executors.values():
             executor.answers = list(answers)
-        served = house.serve(**options)
+        return self.ended(house, house.serve(**options))
+
+    def ended(self, house: House, served: Served) -> Served:
+        """Have time pass until a request is over, and nothing of it left."""
         house.clock.pump([1.0] * 20)
         self.assertTrue(served.done)
         self.assertNotIn(None, house.pool.outcomes)
@@ -226,12 +229,12 @@ class Answers(DispatchTestCase):
         self.assertEqual(sum(changes), 0)
 
     def test_fault_of_ours(self) -> None:
-        """An exception that nobody expected is a 500, is logged, and the lease comes back without blame."""
+        """An exception that nobody expected is a 503, is logged, and the lease comes back without blame."""
         house = House()
         served = self.served(house, ZeroDivisionError("ours"))
-        self.assertEqual(served.told, (500, "api_error"))
+        self.assertEqual(served.told, (503, "api_error"))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual(house.pool.outcomes, ["cancelled"])
+        self.assertEqual(house.pool.outcomes, ["internal"])
         self.assertNotIn("ours", served.client.error.message)
 
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+import claudeproxyd.config.installed
 from claudeproxyd.config.reading import settings_of
 from claudeproxyd.config.timeouts import overridable
 from claudeproxyd.executors import kinds
@@ -40,8 +41,8 @@ class KindsTests(SynchronousTestCase):
 
     def test_plugins(self) -> None:
         """They are added, and none takes the place of one that is built in."""
-        self.patch(kinds, "getPlugins", lambda interface: [Echo(), Imposter()])
-        made = kinds.makers()
+        self.patch(claudeproxyd.config.installed, "getPlugins", lambda interface: [Echo(), Imposter()])
+        made = kinds.makers([])
         self.assertIsInstance(made["echo"], Echo)
         self.assertIs(made["anthropic"], kinds.BUILT_IN[0])
         self.assertEqual(list(made), [*(maker.kind for maker in kinds.BUILT_IN), "echo"])
@@ -50,8 +51,8 @@ class KindsTests(SynchronousTestCase):
         """A kind that is not built yet may come from elsewhere."""
         early = Echo()
         early.kind = "bedrock"
-        self.patch(kinds, "getPlugins", lambda interface: [early])
-        self.assertIs(kinds.makers()["bedrock"], early)
+        self.patch(claudeproxyd.config.installed, "getPlugins", lambda interface: [early])
+        self.assertIs(kinds.makers([])["bedrock"], early)
 
     def test_base(self) -> None:
         """A kind that says nothing but its name has a default for all else, and cannot be made."""

@@ -101,6 +101,17 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(at(samples, "claudeproxyd_client_received_bytes_total"), 300)
         self.assertEqual(at(samples, "claudeproxyd_client_sent_bytes_total"), 2700)
 
+    def test_money(self) -> None:
+        """What clients spent, to the nano-dollar; what has no price is told as tokens."""
+        for nano in (1, 2, None):
+            self.metrics.record(record(client="laptop", nano_usd=nano))
+        samples = scrape(self.metrics)
+        key = {"client": "laptop", "model": "sonnet"}
+        self.assertEqual(at(samples, "claudeproxyd_cost_usd_total", **key), 3e-9)
+        self.assertEqual(at(samples, "claudeproxyd_unpriced_tokens_total", **key), 1324)
+        for kind, count in (("input", 30), ("output", 900), ("cache_read", 3000), ("cache_write", 42)):
+            self.assertEqual(at(samples, "claudeproxyd_client_tokens_total", kind=kind, **key), count)
+
     def test_histogram(self) -> None:
         """Buckets are cumulative, limits inclusive, and sum and count agree with what was observed."""
         for duration in (0.01, 0.010001, 5000.0):

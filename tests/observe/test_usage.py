@@ -37,7 +37,8 @@ class UsageTests(SynchronousTestCase):
                 *("time", "request_id", "upstream_request_id", "client", "labels", "session"),
                 *("model_asked", "model_served", "provider", "credential", "attempt", "operation"),
                 *("outcome", "status", "stop_reason"),
-                *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "thinking_tokens"),
+                *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
+                *("cache_write_1h_tokens", "thinking_tokens", "nano_usd"),
                 *("estimated", "time_to_first_byte", "time_to_first_content", "duration", "bytes_in", "bytes_out"),
             ),
         )

@@ -68,7 +68,6 @@ class GrantsTestCase(SecretsTestCase):
 
     def daemon(self, *, loads: bool = True) -> tuple[Grants, Sources]:
         """What one daemon has of it, with the state of the one before."""
-        grants = Grants(lambda: self.now, outlive=True)
 
         def changed(changes: Any) -> None:
             for key, value in changes.items():
@@ -76,7 +75,7 @@ class GrantsTestCase(SecretsTestCase):
                 if value is not None:
                     self.state[key] = value
 
-        grants.changed = changed
+        grants = Grants(lambda: self.now, outlive=True, changed=changed)
         if loads:
             grants.import_state(dict(self.state))
             grants.settle()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -13,6 +13,7 @@ from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.interfaces import IPersistent
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.secrets.grants import Grants
+from claudeproxyd.store.changes import StateChanges
 from claudeproxyd.store.database import Database
 from claudeproxyd.store.persistent import PersistentState
 from claudeproxyd.store.service import StateService
@@ -29,7 +30,6 @@ class Recorder:
     """A part that notes what it is told."""
 
     def __init__(self, **everything: Any) -> None:
-        self.changed: Callable[[Mapping[str, Any]], None] | None = None
         self.everything = everything
         self.told: list[tuple[str, dict[str, Any]]] = []
 
@@ -54,7 +54,9 @@ class PartsTests(StoreTestCase):
         """One part with two words, one with one."""
         super().setUp()
         self.one, self.other = Recorder(a=1), Recorder(b=2)
-        self.parts = PersistentState({"cooldown": self.one, "affinity": self.one, "signature": self.other})
+        self.changes: list[Mapping[str, Any]] = []
+        parts = {"cooldown": self.one, "affinity": self.one, "signature": self.other}
+        self.parts = PersistentState(parts, self.changes.append)
 
     def test_by_word(self) -> None:
         """Each part is told of its own keys, in one go, and one that nothing concerns is not bothered."""
@@ -68,23 +70,26 @@ class PartsTests(StoreTestCase):
 
     def test_nobodys(self) -> None:
         """What was saved and is nobody's is deleted; what another daemon says of it is passed over."""
-        changes: list[Mapping[str, Any]] = []
         strange = {'["weather","p"]': 1, "damaged": 2, "[]": 3, "": 4}
         self.parts.import_state(strange)
-        self.parts.changed = changes.append
-        self.parts.import_state(strange)
         self.parts.merge(strange)
-        self.assertEqual(changes, [dict.fromkeys(strange)])
+        self.assertEqual(self.changes, [dict.fromkeys(strange)])
         self.assertEqual(self.one.told + self.other.told, [])
 
-    def test_changes(self) -> None:
-        """Every part tells of its changes, until nobody listens any more; everything is of all of them, once."""
-        self.parts.changed = print
-        self.assertIs(self.parts.changed, print)
-        self.assertEqual((self.one.changed, self.other.changed), (print, print))
-        self.parts.changed = None
-        self.assertEqual((self.one.changed, self.other.changed), (None, None))
+    def test_everything(self) -> None:
+        """It is of all of them, once."""
         self.assertEqual(self.parts.export_state(), {"a": 1, "b": 2})
+
+    def test_changes(self) -> None:
+        """They reach the store that is open, and none before and after it."""
+        changes = StateChanges()
+        for open_ in (False, True, False):
+            if open_:
+                changes.open(self.changes.append)
+            else:
+                changes.close()
+            changes({COOLING: open_})
+        self.assertEqual(self.changes, [{COOLING: True}])
 
 
 class RestartTests(StoreTestCase):
@@ -93,11 +98,15 @@ class RestartTests(StoreTestCase):
     def daemon(self, path: str, **bounds: int) -> tuple[CredentialPool, Signatures, StateService]:
         """As the daemon ties them."""
         clock = Clock()
-        pool = CredentialPool(clock, Settings(), [credential("a")], wall_clock=lambda: NOW + clock.seconds())
+        changes = StateChanges()
+        pool = CredentialPool(
+            clock, Settings(), [credential("a")], wall_clock=lambda: NOW + clock.seconds(), changed=changes
+        )
         self.addCleanup(pool.stopService)
-        signatures = Signatures(lambda: NOW + clock.seconds(), **bounds)
-        kept = PersistentState({"cooldown": pool, "affinity": pool, "disabled": pool, "signature": signatures})
-        service = StateService(clock, kept, SQLiteStore(Database(path, lambda: NOW), clock, Thread()))
+        signatures = Signatures(lambda: NOW + clock.seconds(), changed=changes, **bounds)
+        parts = {"cooldown": pool, "affinity": pool, "disabled": pool, "signature": signatures}
+        kept = PersistentState(parts, changes)
+        service = StateService(clock, kept, changes, SQLiteStore(Database(path, lambda: NOW), clock, Thread()))
         service.startService()
         return pool, signatures, service
 

@@ -14,6 +14,7 @@ from claudeproxyd.config.state import InRedis
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.outcomes.types import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.store.changes import StateChanges
 from claudeproxyd.store.persistent import PersistentState
 from claudeproxyd.store.service import StateService
 from claudeproxyd.translate.signatures import Signatures
@@ -385,15 +386,18 @@ class DaemonsTests(RedisTestCase):
 
     def both(self, **bounds: int) -> tuple[CredentialPool, Signatures]:
         """A daemon's pool and signatures, with their store."""
-        signatures = Signatures(lambda: NOW + self.clock.seconds(), **bounds)
+        changes = StateChanges()
+        signatures = Signatures(lambda: NOW + self.clock.seconds(), changed=changes, **bounds)
         pool = CredentialPool(
             self.clock,
             Settings(),
             [credential("a"), credential("b")],
             jitter=NoJitter(),
             wall_clock=lambda: NOW + self.clock.seconds(),
+            changed=changes,
         )
-        kept = PersistentState({"cooldown": pool, "affinity": pool, "disabled": pool, "signature": signatures})
+        parts = {"cooldown": pool, "affinity": pool, "disabled": pool, "signature": signatures}
+        kept = PersistentState(parts, changes)
         store = RedisStore(
             self.clock,
             Endpoint(self.redis, self.clock),
@@ -402,7 +406,7 @@ class DaemonsTests(RedisTestCase):
             kept.export_state,
             lambda: NOW + self.clock.seconds(),
         )
-        service = StateService(self.clock, kept, store)
+        service = StateService(self.clock, kept, changes, store)
         service.startService()
         self.addCleanup(self.turn)
         self.addCleanup(service.stopService)

@@ -14,6 +14,7 @@ from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.outcomes.types import Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.store.changes import StateChanges
 from claudeproxyd.store.service import StateService
 from tests.pool.support import credential, request
 from tests.store.support import COOLING, NOW, A, B, StoreTestCase, cooldown
@@ -51,15 +52,20 @@ class StateServiceTests(StoreTestCase):
         """A pool of a and b."""
         super().setUp()
         self.clock = Clock()
+        self.changes = StateChanges()
         self.pool = CredentialPool(
-            self.clock, Settings(), [credential("a"), credential("b")], wall_clock=lambda: NOW + self.clock.seconds()
+            self.clock,
+            Settings(),
+            [credential("a"), credential("b")],
+            wall_clock=lambda: NOW + self.clock.seconds(),
+            changed=self.changes,
         )
         self.addCleanup(self.pool.stopService)
 
     def start(self) -> tuple[StateService, Store]:
         """The service, started."""
         store = Store()
-        service = StateService(self.clock, self.pool, store)
+        service = StateService(self.clock, self.pool, self.changes, store)
         service.startService()
         return service, store
 
@@ -76,7 +82,7 @@ class StateServiceTests(StoreTestCase):
         ):
             told: list[bool] = []
             store = Store()
-            service = StateService(self.clock, self.pool, store, lambda told=told: told.append(True))
+            service = StateService(self.clock, self.pool, self.changes, store, lambda told=told: told.append(True))
             service.startService()
             self.assertEqual(told, [])
             end(store)

@@ -16,11 +16,11 @@ from zope.interface import implementer
 from claudeproxyd.config.schema import Model, Pool, Provider, RouteTo, Streaming, Timeouts
 from claudeproxyd.dispatch.body import Body
 from claudeproxyd.dispatch.dispatcher import Dispatcher
-from claudeproxyd.dispatch.request import ApiRequest
+from claudeproxyd.dispatch.request import ApiRequest, CancelReason
 from claudeproxyd.dispatch.retries import RetryBudget
 from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.interfaces import IDownlink, IExecutor
+from claudeproxyd.interfaces import IDownlink, IExecutor, IRunningRequest
 from claudeproxyd.leases import Credential
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.hints import foreseen
@@ -228,7 +228,7 @@ class Simulation:
         self._caches: dict[int, deque[int]] = {}
         """By client: the keys that served its last requests."""
         self.pools: list[Any] = []
-        self._open: dict[Deferred[None], None] = {}
+        self._open: dict[IRunningRequest, None] = {}
         """Requests that are being served."""
         # The oracle is one, however many daemons there are.
         self._dispatchers = [self._daemon(number, oracle) for number in range(1 if oracle else scenario.daemons)]
@@ -319,7 +319,7 @@ class Simulation:
             clock.advance(max(0.0, clock.calls[0].getTime() - clock.seconds()))
         result, self.result = self.result, Result(seconds=1.0)
         for served in list(self._open):
-            served.cancel()
+            served.cancel(CancelReason.CLIENT_GONE)
         for pool in self.pools:
             pool.stopService()
         return result
@@ -361,10 +361,10 @@ class Simulation:
         )
         self.began[name] = clock.seconds()
         dispatcher = self._dispatchers[number % len(self._dispatchers)]
-        served = dispatcher.serve(request, body, SimulatedDownlink(clock, ended)).done
-        if not served.called:
+        served = dispatcher.serve(request, body, SimulatedDownlink(clock, ended))
+        if not served.done.called:
             self._open[served] = None
-            served.addBoth(lambda _: self._open.pop(served, None))
+            served.done.addBoth(lambda _: self._open.pop(served, None))
 
     def _succeeded(self, number: int, took: float, last: float, tokens: int) -> None:
         result, now = self.result, self.clock.seconds()

@@ -6,13 +6,13 @@ from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyClass
 
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import IDownlink
 from claudeproxyd.outcomes.types import ErrorResponse
 from claudeproxyd.web.downlink import Downlink
+from tests.dispatch.fakes import FakeProducer
 from tests.web.support import BODY, Connection, Listener, Reply, post
 
 verifyClass(IDownlink, Downlink)
@@ -20,26 +20,6 @@ verifyClass(IPushProducer, Downlink)
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 CHUNKED = b"transfer-encoding: chunked"
-
-
-@implementer(IPushProducer)
-class FakeSocket:
-    """An upstream's socket."""
-
-    paused = False
-    stopped = 0
-
-    def pauseProducing(self) -> None:
-        self.paused = True
-
-    def resumeProducing(self) -> None:
-        self.paused = False
-
-    def stopProducing(self) -> None:
-        self.stopped += 1
-
-
-verifyClass(IPushProducer, FakeSocket)
 
 
 class DownlinkTestCase(SynchronousTestCase):
@@ -192,7 +172,7 @@ class Ends(DownlinkTestCase):
     def everything(self) -> None:
         """All that dispatch may ask for."""
         self.connection.take()
-        self.downlink.attach(FakeSocket())
+        self.downlink.attach(FakeProducer())
         self.downlink.commit_head(())
         self.downlink.frames((), b"x", True)
         self.downlink.ping()
@@ -222,7 +202,7 @@ class Ends(DownlinkTestCase):
 
     def test_pauses(self) -> None:
         """The client's full socket pauses the producer that was attached, for the whole request."""
-        socket = FakeSocket()
+        socket = FakeProducer()
         self.downlink.attach(socket)
         producer: Any = self.connection.transport.producer
         producer.pauseProducing()

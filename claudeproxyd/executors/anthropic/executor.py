@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from claudeproxyd.upstream.client import Response
 
 
+#: Where Anthropic itself serves.
 THE_API = "https://api.anthropic.com"
-"""Where Anthropic itself serves."""
 
 
 class _ModelPage(msgspec.Struct):

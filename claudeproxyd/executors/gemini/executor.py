@@ -6,8 +6,8 @@ What differs on Vertex AI, the way to a model and the way to say who asks, is in
 from __future__ import annotations
 
 import re
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
 import msgspec
@@ -102,7 +102,7 @@ class GeminiExecutor(TranslatingExecutor[GeminiRequest]):
 
     # -- up and down
 
-    def generate(self, attempt: Attempt, request: GeminiRequest, *, streamed: bool) -> Coroutine[Any, Any, Response]:
+    def generate(self, attempt: Attempt, request: GeminiRequest, *, streamed: bool) -> Awaitable[Response]:
         """By one method or the other."""
         return self.send(
             attempt,
@@ -130,7 +130,7 @@ class GeminiExecutor(TranslatingExecutor[GeminiRequest]):
         )
 
     def reader(self, attempt: Attempt, request: GeminiRequest, machine: BlockMachine) -> GeminiReader:
-        """Of events, or of the elements of an array."""
+        """Return a reader of events, or of the elements of an array."""
         services = self.services
         return GeminiReader(machine, request, services.signatures, services.max_event_bytes, last=attempt.last)
 

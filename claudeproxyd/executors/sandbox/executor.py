@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from claudeproxyd.leases import Credential, Route
     from claudeproxyd.outcomes.types import AttemptFailed
 
+#: Seconds between two words.
 PACE = 0.02
-"""Seconds between two words."""
+#: How many prompts that asked for ``fail-first`` are kept in mind.
 REMEMBERED = 1000
-"""How many prompts that asked for ``fail-first`` are kept in mind."""
 
 #: What comes in place of an answer, by the fault.
 _NO_ANSWER = {"html": b"<html><h1>Bad gateway</h1></html>", "empty": b""}
@@ -147,7 +147,7 @@ class SandboxExecutor:
         whole = ParsedMessage(machine.message(), machine.usage, machine.stop_reason)
         return self._whole(self._headers(attempt, b"application/json"), whole)
 
-    # Refusals.
+    # -- refusals
 
     def _refuse_as_wished(self, attempt: Attempt, prompt: Prompt, wishes: Wishes) -> None:
         """Raise the failure that comes before any answer, if one is wished for."""

@@ -10,11 +10,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+#: What can go wrong with an answer that has a status of 200.
 FAULTS = ("cut", "stall", "malformed", "error", "pings-only", "empty", "html")
-"""What can go wrong with an answer that has a status of 200."""
 
+#: Of whatever is counted: words, attempts, seconds.
 MOST = 100_000
-"""Of whatever is counted: words, attempts, seconds."""
 
 _MARK = re.compile(r"\[sandbox:([^\]]*)\]")
 _WISH = re.compile(

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from claudeproxyd.executors.sandbox.prompt import Prompt
     from claudeproxyd.messages.blocks import BlockMachine
 
+#: Whose mark the sandbox's signatures bear.
 FAMILY = "sandbox"
-"""Whose mark the sandbox's signatures bear."""
 
+#: Characters of a quotation, from its beginning and from its end.
 _QUOTED = 60
-"""Characters of a quotation, from its beginning and from its end."""
+#: Characters of JSON in one delta.
 _PIECE = 16
-"""Characters of JSON in one delta."""
 _FILLER = ("the", "daemon", "keeps", "the", "stream", "flowing", "and", "counts", "every", "word", "that", "passes")
 
+#: What a step costs, as text, and how it is said.
 _Step = tuple[str, Callable[[], object]]
-"""What a step costs, as text, and how it is said."""
 
 
 def speak(machine: BlockMachine, prompt: Prompt, *, model: str, words: int, max_tokens: int | None) -> Iterator[None]:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from claudeproxyd.messages.blocks import BlockMachine
     from claudeproxyd.messages.usage import Usage
 
+#: Seconds between two pings, where a stream has nothing else.
 PING = 1.0
-"""Seconds between two pings, where a stream has nothing else."""
 
 
 @implementer(IStreamingResponse)
@@ -99,7 +99,7 @@ class SandboxStream:
         self._disarm()
         self._machine.estimate_usage()
 
-    # Time.
+    # -- time
 
     def _after(self, delay: float, do: Callable[[], None]) -> None:
         self._next = (delay, do)
@@ -120,7 +120,7 @@ class SandboxStream:
         if timer is not None:
             timer.cancel()
 
-    # Words.
+    # -- words
 
     def _speak(self) -> None:
         """Some words, and when the next ones come."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+#: ``anthropic-version`` to ``anthropic_version`` in the body; others are called the same in both places.
 VERSIONS: Mapping[bytes, bytes] = {b"2023-06-01": b"vertex-2023-10-16"}
-"""``anthropic-version`` to ``anthropic_version`` in the body; others are called the same in both places."""
 
+#: What a client calls a beta to what Vertex AI calls it.
 BETAS: Mapping[bytes, bytes] = {
     b"claude-code-20250219": b"claude-code-20250219",
     b"interleaved-thinking-2025-05-14": b"interleaved-thinking-2025-05-14",
@@ -30,13 +31,12 @@ BETAS: Mapping[bytes, bytes] = {
     # Of what that stands for, only tool search is there, under its own name.
     b"advanced-tool-use-2025-11-20": b"tool-search-tool-2025-10-19",
 }
-"""What a client calls a beta to what Vertex AI calls it."""
 
+#: What a client calls a beta to what Vertex AI calls it for counting tokens, where most are refused.
 COUNT_BETAS: Mapping[bytes, bytes] = {
     beta: beta
     for beta in (b"claude-code-20250219", b"interleaved-thinking-2025-05-14", b"context-management-2025-06-27")
 }
-"""The same for counting tokens, which refuses most of those that messages take."""
 
+#: Top-level fields that only say how the API itself should serve a request; without them the answer is the same.
 REFUSED_FIELDS = frozenset({"diagnostics", "service_tier", "inference_geo", "speed", "thread"})
-"""Top-level fields that only say how the API itself should serve a request; without them the answer is the same."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
@@ -18,7 +18,7 @@ from claudeproxyd.outcomes.tables import MODEL_UNAVAILABLE
 from claudeproxyd.outcomes.types import AttemptFailed, Family
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable
 
     from claudeproxyd.config.schema import Provider
     from claudeproxyd.dispatch.attempt import Attempt
@@ -57,7 +57,7 @@ class VertexExecutor:
         self._claude = {url: ClaudeOnVertex(there, shared, self._places) for url, there in at.items()}
         self._gemini = {url: GeminiOnVertex(there, shared, self._places) for url, there in at.items()}
 
-    def prepare(self, request: ApiRequest, route: Route) -> GeminiRequest | Coroutine[Any, Any, GeminiRequest] | None:
+    def prepare(self, request: ApiRequest, route: Route) -> GeminiRequest | Awaitable[GeminiRequest] | None:
         """Let what is for Claude's models pass, if there is a credential for them; translate what is for Google's.
 
         Raises Unsupported.

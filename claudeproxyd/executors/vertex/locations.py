@@ -13,8 +13,8 @@ from claudeproxyd.secrets.google import project_of
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import CredentialSection
 
+#: The host of the location ``global``, and of API keys; as a provider's ``base_url`` it stands for each location's.
 GLOBAL = "https://aiplatform.googleapis.com"
-"""The host of the location ``global``, and of API keys; as a provider's ``base_url`` it stands for each location's."""
 
 _MULTI_REGIONS = ("us", "eu")
 

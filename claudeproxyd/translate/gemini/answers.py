@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from codecs import BOM_UTF8
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -188,7 +187,7 @@ class GeminiReader:
     def _note(self, anomaly: str) -> None:
         self.anomaly = self.anomaly or anomaly
 
-    # One response.
+    # -- one response
 
     def _read_loosely(self, data: bytes) -> GenerateContentResponse:
         try:
@@ -300,7 +299,7 @@ class GeminiReader:
         except (BlockError, RecursionError) as e:
             raise MalformedAnswer(str(e)) from None
 
-    # One part.
+    # -- one part
 
     def _part(self, part: AnswerPart) -> None:
         text = part.text
@@ -346,7 +345,7 @@ class GeminiReader:
         try:
             standard = signature.replace("-", "+").replace("_", "/")
             payload = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii.Error is one, and letters beyond ASCII are
             self._note("a thoughtSignature that is not base64")
             return
         self._end_text()

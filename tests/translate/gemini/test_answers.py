@@ -121,9 +121,10 @@ class TextTests(SynchronousTestCase):
 
     def test_signature_in_no_alphabet(self) -> None:
         """A signature that could not be given back is left out, and said to be odd."""
-        answer = Answer()
-        self.assertTrue(answer.body(sse(chunk(thought("h", thoughtSignature="?")), END)).ended)
-        self.assertIn("base64", answer.reader.anomaly)
+        for signature in ("?", "ü"):
+            answer = Answer()
+            self.assertTrue(answer.body(sse(chunk(thought("h", thoughtSignature=signature)), END)).ended)
+            self.assertIn("base64", answer.reader.anomaly)
 
     def test_stop_sequence(self) -> None:
         """The message ends at the client's stop sequence at once, whatever Gemini goes on to say."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import IService, IServiceCollection, Service
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
 from twisted.logger import Logger
-from twisted.plugin import getPlugins
 from zope.interface import implementer
 
 from claudeproxyd.config.diagnostics import ConfigError, Problem
+from claudeproxyd.config.installed import installed
 from claudeproxyd.config.schema import NoSettings
 from claudeproxyd.dispatch.admission import Admissions
 from claudeproxyd.dispatch.steps import RequestSteps
@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 _PROVIDES = (IRequestHook, IAdmission, IUsageSink, IAuthenticator)
 
 
-def plugin_makers() -> dict[str, IPluginMaker]:
-    """Return the makers of all kinds of plugins that packages of this installation bring."""
+def plugin_makers(broken: list[Problem]) -> dict[str, IPluginMaker]:
+    """Return the makers of all kinds of plugins that packages of this installation bring.
+
+    Those that are of no use are added to *broken*.
+    """
     makers: dict[str, IPluginMaker] = {}
-    for maker in getPlugins(IPluginMaker):
+    for maker in installed(IPluginMaker, broken):
         makers.setdefault(maker.kind, maker)
     return makers
 

@@ -25,7 +25,7 @@ from claudeproxyd.interfaces import (
     IRequestHook,
     IUsageSink,
 )
-from claudeproxyd.plugins import PluginMaker
+from claudeproxyd.plugin_loader import PluginMaker
 from claudeproxyd.principals import Principal
 from tests.test_daemon import BASE, CLIENTS, MODELS, OK, ONE, STOP, TWO, DaemonTestCase, chunk
 from tests.web.support import Connection, Reply, get, post
@@ -131,7 +131,7 @@ class PluginsTestCase(DaemonTestCase):
             "none": (IService,),
         }
         self.makers = {kind: FakeMaker(kind, self.notes, *provides) for kind, provides in kinds.items()}
-        self.patch(claudeproxyd.tap, "plugin_makers", lambda: dict(self.makers))
+        self.patch(claudeproxyd.tap, "plugin_makers", lambda broken: dict(self.makers))
         self.wire: Any = None
         super().setUp()
 

@@ -1,0 +1,304 @@
+"""The ledger in an SQLite file. Blocks: runs in threads, entering in one and answering in another."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from claudeproxyd.accounts.limits import Amounts, Asked
+from claudeproxyd.accounts.prices import DAY, NANO
+from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, STATEMENTS, VERSION
+from claudeproxyd.observe.usage import MESSAGES
+
+if TYPE_CHECKING:
+    from claudeproxyd.observe.usage import UsageRecord
+
+APPLICATION = 0x6370786C
+"""In the file's header, so that nobody else's database is taken for one: "cpxl"."""
+LOCK_TIMEOUT = 5.0
+"""Seconds that another process may hold the file."""
+AT_ONCE = 500
+"""Records of one transaction: others can write in between, and a question sees them soon."""
+QUARTER = 900
+"""Seconds."""
+MAX_SERIES = 100_000
+"""Series whose numbers are remembered."""
+
+_INSERT = f"INSERT OR IGNORE INTO attempts ({', '.join(ATTEMPTS)}) VALUES ({', '.join('?' * len(ATTEMPTS))})"
+_ADD = (
+    f"INSERT INTO days (block, day, series, {', '.join(FIGURES)}) VALUES ({', '.join('?' * (3 + len(FIGURES)))})"
+    " ON CONFLICT (block, series, day) DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in FIGURES)
+)
+_IS_SERIES = " AND ".join(f"{name} = ?" for name in SERIES)
+_NEW_SERIES = f"INSERT OR IGNORE INTO series ({', '.join(SERIES)}) VALUES ({', '.join('?' * len(SERIES))})"
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+Series = tuple[str, ...]
+
+
+def first_id(time: float) -> str:
+    """Return what no id of a request that came since *time* is less than; see :meth:`Ids.request`."""
+    return f"req_{int(time * 1000):012x}"
+
+
+class ForeignLedger(Exception):
+    """The file is another program's, or of a later version: it is left as it is."""
+
+
+class Question(NamedTuple):
+    """Which figures, and by what."""
+
+    since: int
+    """The first day, since the epoch (UTC)."""
+    until: int
+    """The last."""
+    by: Sequence[str]
+    """``day``, ``client``, ``model``, ``model_served``, ``provider``, ``credential``, ``label.NAME``."""
+
+
+class LedgerFile:
+    """One file. Each thread that uses it has one of these."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = None
+        self._series: dict[Series, int] = {}
+
+    # -- entering
+
+    def enter(self, records: Iterable[UsageRecord]) -> int:
+        """Enter records, each once however often it comes. Return how many were new.
+
+        Raises sqlite3.Error, OSError, and :class:`ForeignLedger`; what was entered before stays, and may come again.
+        """
+        entered = 0
+        batch: list[UsageRecord] = []
+        for record in records:
+            batch.append(record)
+            if len(batch) == AT_ONCE:
+                entered += self._enter(batch)
+                batch = []
+        return entered + self._enter(batch)
+
+    def _enter(self, records: Sequence[UsageRecord]) -> int:
+        connection = self._opened()
+        try:
+            with connection:
+                rows = [_row(record, self._number(connection, record)) for record in records]
+                if connection.executemany(_INSERT, rows).rowcount == len(rows):
+                    new = list(zip(records, rows, strict=True))
+                else:
+                    connection.rollback()  # some are here already: one by one
+                    self._series.clear()
+                    rows = [_row(record, self._number(connection, record)) for record in records]
+                    new = [
+                        (record, row)
+                        for record, row in zip(records, rows, strict=True)
+                        if connection.execute(_INSERT, row).rowcount
+                    ]
+                connection.executemany(_ADD, _sums(new))
+        except BaseException:
+            self._series.clear()  # some of them may have been rolled back
+            raise
+        return len(new)
+
+    def _number(self, connection: sqlite3.Connection, record: UsageRecord) -> int:
+        key = _series(record)
+        number = self._series.get(key)
+        if number is None:
+            connection.execute(_NEW_SERIES, key)
+            (number,) = connection.execute(f"SELECT id FROM series WHERE {_IS_SERIES}", key).fetchone()
+            if len(self._series) >= MAX_SERIES:
+                self._series.clear()
+            self._series[key] = number
+        return number
+
+    def forget(self, before: float) -> int:
+        """Delete the attempts of requests that came before then; the totals stay. Return how many rows went."""
+        deleted = 0
+        while True:
+            with self._opened() as connection:
+                some = connection.execute(
+                    "DELETE FROM attempts WHERE (request_id, attempt) IN"
+                    " (SELECT request_id, attempt FROM attempts WHERE request_id < ? LIMIT ?)",
+                    (first_id(before), AT_ONCE),
+                ).rowcount
+            deleted += some
+            if some < AT_ONCE:
+                return deleted
+
+    # -- answering
+
+    def totals(self, question: Question) -> list[dict[str, object]]:
+        """Return the figures, a dict for each group, those that cost most first. Raises ValueError for a bad ``by``."""
+        since, until = question.since, question.until
+        labels = [f'$."{name.removeprefix("label.")}"' for name in question.by if name.startswith("label.")]
+        values = (*labels, since // BLOCK, until // BLOCK, since, until)
+        rows = self._opened().execute(_totals(question.by), values)
+        return [_answer(question.by, row) for row in rows if row[-1] is not None]
+
+    def attempts(self, where: Mapping[str, str], after: float, limit: int) -> list[dict[str, object]]:
+        """Return the attempts of the latest requests, the last first.
+
+        *where*: values of ``client``, ``request_id`` and ``session`` that they have to have; *after*: when the request
+        came, at the earliest.
+        """
+        names = [name for name in ("client", "request_id", "session") if name in where]
+        conditions = "".join(f" AND {name} = ?" for name in names)
+        found = self._opened().execute(
+            f"SELECT {', '.join(name for name in ATTEMPTS if name != 'series')}, {', '.join(SERIES)}"
+            f" FROM attempts JOIN series ON series.id = attempts.series WHERE request_id >= ?{conditions}"
+            " ORDER BY request_id DESC, attempt DESC LIMIT ?",
+            (first_id(after), *(where[name] for name in names), limit),
+        )
+        columns = [column[0] for column in found.description]
+        return [dict(zip(columns, row, strict=True)) for row in found]
+
+    def used(self, since: float, until: float) -> Iterator[tuple[Asked, Amounts, float]]:
+        """Yield what requests that came since then used, whose attempts ended before *until*: each quarter of an hour.
+
+        Time zones differ from UTC by quarters: so each belongs to one window.
+        """
+        tokens = "sum(coalesce(input_tokens, 0) + coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0))"
+        rows = self._opened().execute(
+            f"SELECT client, labels, model, provider, quarter * {QUARTER}, usd, given, made, requests FROM"
+            f" (SELECT series, CAST(time / {QUARTER} AS INTEGER) AS quarter, sum(coalesce(nano_usd, 0)) AS usd,"
+            f" {tokens} AS given, sum(coalesce(output_tokens, 0)) AS made, sum(attempt = 1) AS requests"
+            f" FROM attempts WHERE request_id >= ? AND time < ? AND operation = ? GROUP BY series, quarter) AS f"
+            " JOIN series ON series.id = f.series ORDER BY quarter",
+            (first_id(since), until, MESSAGES),
+        )
+        for client, labels, model, provider, quarter, usd, given, made, requests in rows:
+            yield (
+                Asked(client, msgspec.json.decode(labels, type=dict[str, str]), model, (provider,)),
+                Amounts(usd, given, made, requests),
+                min(quarter + QUARTER, until),
+            )
+
+    # -- the file
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._series.clear()
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._open()
+        return self._connection
+
+    def _open(self) -> sqlite3.Connection:
+        os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(self.path, timeout=LOCK_TIMEOUT, check_same_thread=False)
+        try:
+            with closing(connection.cursor()) as cursor:
+                (application,) = cursor.execute("PRAGMA application_id").fetchone()
+                (version,) = cursor.execute("PRAGMA user_version").fetchone()
+                (tables,) = cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                if application != APPLICATION and (application or tables):
+                    raise ForeignLedger(f"{self.path} is another program's database")
+                if version > VERSION:
+                    raise ForeignLedger(f"{self.path} is of a later version ({version}; this one is {VERSION})")
+                cursor.execute("PRAGMA journal_mode = WAL")
+                cursor.execute("PRAGMA synchronous = NORMAL")
+                if version < VERSION:
+                    cursor.execute("BEGIN IMMEDIATE")
+                    for statement in STATEMENTS:
+                        cursor.execute(statement)
+                    cursor.execute(f"PRAGMA application_id = {APPLICATION}")
+                    cursor.execute(f"PRAGMA user_version = {VERSION}")
+                    cursor.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _totals(by: Sequence[str]) -> str:
+    """Return the statement that adds up days; its values are paths of labels, then blocks and days, first and last."""
+    groups = [f"{_column(name)} AS g{place}" for place, name in enumerate(by)]
+    sums = [f"sum({name}) AS {name}" for name in FIGURES]
+    days = "days WHERE block BETWEEN ? AND ? AND day BETWEEN ? AND ?"
+    if "day" not in by:  # few series, read in their order: they are named when they are added up
+        days = f"(SELECT series, {', '.join(sums)} FROM {days} GROUP BY block, series)"
+    elif by != ["day"]:
+        days = f"(SELECT * FROM {days})"
+    named = "" if by == ["day"] else " AS f JOIN series ON series.id = f.series"
+    grouped = f" GROUP BY {', '.join(f'g{place}' for place in range(len(by)))}" if by else ""
+    return f"SELECT {', '.join(groups + sums)} FROM {days}{named}{grouped} ORDER BY nano_usd DESC, input_tokens DESC, 1"
+
+
+def _column(name: str) -> str:
+    if name.startswith("label.") and '"' not in name:
+        return "coalesce(json_extract(labels, ?), '')"
+    if name != "day" and (name not in SERIES or name == "labels"):
+        raise ValueError(f"cannot be asked by {name}")
+    return name
+
+
+def _answer(by: Sequence[str], row: Sequence[object]) -> dict[str, object]:
+    answer = dict(zip((*by, *FIGURES), row, strict=True))
+    nano = answer.pop("nano_usd")
+    assert isinstance(nano, int)
+    return {**answer, "usd": nano / NANO}
+
+
+def _series(record: UsageRecord) -> Series:
+    return (
+        record.client,
+        _encode(record.labels).decode(),
+        record.model_asked,
+        record.model_served,
+        record.provider,
+        record.credential,
+    )
+
+
+_values = attrgetter(*(name for name in ATTEMPTS if name != "series"))
+
+
+def _row(record: UsageRecord, series: int) -> tuple[object, ...]:
+    return (series, *_values(record))
+
+
+def _sums(new: Iterable[tuple[UsageRecord, tuple[object, ...]]]) -> Iterator[tuple[int, ...]]:
+    """Yield what new rows add to the totals."""
+    days: dict[tuple[int, int], list[int]] = {}
+    for record, row in new:
+        if record.operation == MESSAGES:
+            series = row[0]
+            assert isinstance(series, int)
+            sums = days.setdefault((int(record.time // DAY), series), [0] * len(FIGURES))
+            for place, figure in enumerate(_figures(record)):
+                sums[place] += figure
+    return ((day // BLOCK, day, series, *sums) for (day, series), sums in days.items())
+
+
+def _figures(record: UsageRecord) -> tuple[int, ...]:
+    """Return what a record adds to its day, in the order of FIGURES."""
+    read, written = record.cache_read_tokens or 0, record.cache_write_tokens or 0
+    given, made = record.input_tokens or 0, record.output_tokens or 0
+    tokens = given + read + written + made
+    return (
+        1,
+        record.attempt == 1,
+        given,
+        made,
+        read,
+        written,
+        record.thinking_tokens or 0,
+        record.nano_usd or 0,
+        tokens if record.nano_usd is None else 0,
+        tokens if record.estimated else 0,
+    )

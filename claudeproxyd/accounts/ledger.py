@@ -1,0 +1,224 @@
+"""The ledger as the daemon has it: takes usage records, and answers what was used.
+
+Records go into the :class:`~claudeproxyd.accounts.journal.Journal` at once, and from there into the database by a
+thread of its own. Questions are answered by another one, so that neither waits for the other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from claudeproxyd.accounts.database import LedgerFile, Question
+from claudeproxyd.accounts.journal import Journal, deserted, lines_of
+from claudeproxyd.accounts.limits import RATES, Limit, UsageLimits
+from claudeproxyd.accounts.prices import DAY
+from claudeproxyd.accounts.windows import window_of
+from claudeproxyd.interfaces import IUsageSink
+from claudeproxyd.observe.usage import UsageRecord
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.python.failure import Failure
+
+    from claudeproxyd.observe.exposition import Registry
+    from claudeproxyd.threads import InThread
+
+ENTER_DELAY = 1.0
+"""Seconds that a record may wait for others to be entered with it."""
+RETRY_DELAY = 5.0
+"""Seconds to the next try after the database could not be written."""
+SWEEP_INTERVAL = 3600.0
+"""Seconds between two deletions of old rows."""
+MAX_WAITING_BYTES = 268_435_456
+"""Of records while the database is away: some 500,000."""
+SEGMENT_BYTES = 8_388_608
+"""Of a file of records that wait: while the database is away nothing is gained by many small ones."""
+
+_decode = msgspec.json.Decoder(UsageRecord).decode
+
+
+class _Counting(NamedTuple):
+    """A question what was used until then."""
+
+    limits: Sequence[Limit]
+    until: float
+    counted: Deferred[UsageLimits]
+
+
+@implementer(IUsageSink)
+class Ledger(Service):
+    """What was used by whom, and what it cost."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        path: str,
+        keep: float,
+        clock: IReactorTime,
+        wall_clock: Callable[[], float],
+        enter_in: InThread,
+        answer_in: InThread,
+    ) -> None:
+        """*path* is the database's, beside which the records wait; *keep*: days of single rows."""
+        self.keep = keep
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._journal = Journal(path + ".waiting", MAX_WAITING_BYTES)
+        self._written, self._asked = LedgerFile(path), LedgerFile(path)
+        self._enter_in, self._answer_in = enter_in, answer_in
+        self._timer: IDelayedCall | None = None
+        self._busy = False
+        self._failing = False
+        self._swept = 0.0
+        self._stopped: Deferred[None] | None = None
+        self._countings: list[_Counting] = []
+
+    def register(self, metrics: Registry) -> None:
+        """Add the metrics of the entering."""
+        metrics.gauge(
+            "claudeproxyd_ledger_waiting_bytes", "Usage records not yet in the ledger.", lambda: self._journal.size
+        )
+        metrics.counter("claudeproxyd_ledger_lost_total", "Usage records lost.", lambda: self._journal.lost)
+
+    # -- taking
+
+    def record(self, record: UsageRecord) -> None:
+        """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
+        self._journal.write(record)
+        if self._timer is None and not self._busy:
+            self._soon()
+
+    def startService(self) -> None:
+        """Enter what an earlier process has left."""
+        super().startService()
+        self._busy = True
+        found = self._enter_in(deserted, self._journal.folder)
+        found.addCallbacks(self._journal.adopt, self._not_found).addCallback(self._done)
+
+    def stopService(self) -> Deferred[None]:
+        """Enter what there is; what cannot be entered now the next start will."""
+        super().stopService()
+        stopped = self._stopped = Deferred()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._busy:
+            self._enter()
+        return stopped
+
+    def _soon(self) -> None:
+        self._timer = self._clock.callLater(RETRY_DELAY if self._failing else ENTER_DELAY, self._enter)
+
+    def _enter(self) -> None:
+        """Hand on what has come up."""
+        self._timer = None
+        journal = self._journal
+        if self._stopped is not None:
+            journal.close()
+        elif not self._failing or journal.open_bytes > SEGMENT_BYTES:
+            journal.cut()
+        countings, self._countings = self._countings, []
+        sweeps = self._clock.seconds() - self._swept >= SWEEP_INTERVAL
+        if journal.waiting or sweeps or countings:
+            if sweeps:
+                self._swept = self._clock.seconds()
+            self._busy = True
+            before = self._wall_clock() - self.keep * DAY if sweeps else None
+            paths = list(journal.waiting)
+            self._enter_in(self._work, paths, before, countings).addCallbacks(
+                self._entered, self._failed, (paths, countings), errbackArgs=(countings,)
+            )
+        elif self._stopped is not None:
+            self._finish()
+
+    def _work(self, paths: list[str], forget_before: float | None, countings: Sequence[_Counting]) -> list[UsageLimits]:
+        """In the thread."""
+        for path in paths:
+            if os.path.exists(path):  # another daemon may have entered it
+                self._written.enter(lines_of(path, _decode))
+                os.unlink(path)
+        if forget_before is not None:
+            self._written.forget(forget_before)
+        return [self._count(each) for each in countings]
+
+    def _count(self, counting: _Counting) -> UsageLimits:
+        limits, until = UsageLimits(counting.limits), counting.until
+        windows = [window_of(each.per, each.zone, until).start for each in counting.limits if each.is_budget]
+        for asked, amounts, at in self._written.used(min([until - RATES["hour"], *windows]), until):
+            for _ in limits.settle(asked, amounts, at):
+                pass
+        return limits
+
+    def _entered(self, counted: list[UsageLimits], paths: list[str], countings: Sequence[_Counting]) -> None:
+        for path in paths:
+            self._journal.entered(path)
+        for counting, limits in zip(countings, counted, strict=True):
+            counting.counted.callback(limits)
+        if self._failing:
+            self._failing = False
+            self._log.info("usage is entered into {path} again", path=self._written.path)
+        self._done(None)
+
+    def _failed(self, failure: Failure, countings: Sequence[_Counting]) -> None:
+        for counting in countings:
+            counting.counted.errback(failure.value)
+        if not self._failing:
+            self._failing = True
+            self._log.warn(
+                "usage is not entered into {path}, and waits in {folder}: {why}",
+                path=self._written.path,
+                folder=self._written.path + ".waiting",
+                why=failure.getErrorMessage(),
+            )
+        if self._stopped is not None:
+            self._journal.close()
+            self._finish()
+        else:
+            self._done(None)
+
+    def _not_found(self, failure: Failure) -> None:
+        self._log.warn("usage of an earlier run is not looked for: {why}", why=failure.getErrorMessage())
+
+    def _done(self, _: object) -> None:
+        """Go on with what has come up while the thread was at work."""
+        self._busy = False
+        if self._stopped is not None or self._countings:
+            self._enter()
+        elif self._journal.size:
+            self._soon()
+
+    def _finish(self) -> None:
+        stopped, self._stopped = self._stopped, None
+        assert stopped is not None
+        self._enter_in(self._written.close).addBoth(lambda _: self._answer_in(self._asked.close)).addBoth(
+            lambda _: stopped.callback(None)
+        )
+
+    # -- answering
+
+    def count(self, limits: Sequence[Limit]) -> Deferred[UsageLimits]:
+        """Return what was used until now, as *limits* count it; what is recorded from now on is not in it."""
+        counting = _Counting(limits, self._wall_clock(), Deferred())
+        self._countings.append(counting)
+        if self.running and not self._busy:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._enter()
+        return counting.counted
+
+    def totals(self, question: Question) -> Deferred[list[dict[str, object]]]:
+        """Return the figures of whole days; see :meth:`LedgerFile.totals`."""
+        return self._answer_in(self._asked.totals, question)
+
+    def attempts(self, where: Mapping[str, str], after: float, limit: int) -> Deferred[list[dict[str, object]]]:
+        """Return the latest attempts; see :meth:`LedgerFile.attempts`."""
+        return self._answer_in(self._asked.attempts, where, after, limit)

@@ -1,0 +1,310 @@
+"""Who may use how much: rates that refill, and budgets of a day, a week or a month. Pure, in memory.
+
+A request *reserves* what it may come to before it is sent, and the records of its attempts *settle* what it came to.
+It is let in while what was used and what is reserved leave anything over: so nobody is refused while there is room, and
+what is used beyond a limit is at most what was under way when it was reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from math import ceil
+from typing import TYPE_CHECKING
+
+from claudeproxyd.accounts.prices import NANO
+from claudeproxyd.accounts.windows import Window, window_of
+from claudeproxyd.globs import matches
+
+if TYPE_CHECKING:
+    from claudeproxyd.observe.usage import UsageRecord
+
+RATES = {"minute": 60.0, "hour": 3600.0}
+"""Seconds in which a rate refills."""
+MAX_REMEMBERED = 10_000
+"""Combinations of client, model and provider whose counters are remembered."""
+KEPT_WINDOWS = 3
+"""Of a budget: a clock that was set, and is set back, finds what was used then."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """One of the operator's."""
+
+    name: str
+    amount: int
+    """In the measure's unit; of USD nano-dollars."""
+    measure: str
+    """usd, tokens, input_tokens, output_tokens or requests; input includes what caches had."""
+    per: str
+    """``minute`` and ``hour`` refill steadily; ``day``, ``week`` and ``month`` are windows."""
+    match: Mapping[str, str] = field(default_factory=dict)
+    """Globs by ``client``, ``label.NAME``, ``model`` and ``provider``; all have to match."""
+    each: str = ""
+    """What has a counter for each of its values: one of these; '': there is one for all."""
+    zone: tzinfo = UTC
+    warn: float = 0.8
+    """The share from which on the log warns; 0: it does not."""
+
+    @property
+    def is_budget(self) -> bool:
+        """Whether it is of a window, and not a rate."""
+        return self.per not in RATES
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asks for what."""
+
+    client: str
+    labels: Mapping[str, str]
+    model: str
+    """As asked for."""
+    providers: Sequence[str]
+    """Where it may go; of an attempt, where it went."""
+
+    def value(self, name: str) -> str:
+        """Return what a limit's ``each`` has a counter by."""
+        if name == "client":
+            return self.client
+        if name == "model":
+            return self.model
+        return self.labels.get(name.removeprefix("label."), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """How much something takes, by each measure."""
+
+    nano_usd: int
+    input_tokens: int
+    output_tokens: int
+    requests: int = 1
+
+    def of(self, measure: str) -> int:
+        """Return it by a limit's measure."""
+        if measure == "usd":
+            return self.nano_usd
+        if measure == "tokens":
+            return self.input_tokens + self.output_tokens
+        if measure == "input_tokens":
+            return self.input_tokens
+        return self.output_tokens if measure == "output_tokens" else self.requests
+
+
+class Counter:
+    """How much of one limit was used by one client, team …"""
+
+    __slots__ = ("_debt", "_refilled", "_used", "_window", "limit", "reserved", "value", "warned")
+
+    def __init__(self, limit: Limit, value: str) -> None:
+        self.limit = limit
+        self.value = value
+        """Of the limit's ``each``."""
+        self.reserved = 0
+        self.warned = 0.0
+        """The end of the window in which the log has warned."""
+        self._used: dict[float, int] = {}
+        """Of a budget: by the start of its window."""
+        self._window = Window(0.0, 0.0)
+        self._debt = 0.0
+        """Of a rate: what has not been refilled yet."""
+        self._refilled = 0.0
+
+    def used(self, now: float) -> float:
+        """Return what counts as used at *now*, since the epoch."""
+        if self.limit.is_budget:
+            return self._used.get(self.window(now).start, 0)
+        if now > self._refilled:
+            per = RATES[self.limit.per]
+            self._debt = max(0.0, self._debt - (now - self._refilled) * self.limit.amount / per)
+        self._refilled = now  # a clock that was set back refills nothing
+        return self._debt
+
+    def use(self, amount: int, now: float) -> None:
+        """Count *amount* as used."""
+        if not self.limit.is_budget:
+            self._debt = self.used(now) + amount
+            return
+        start = self.window(now).start
+        self._used[start] = self._used.get(start, 0) + amount
+        while len(self._used) > KEPT_WINDOWS:
+            del self._used[min(self._used)]
+
+    def window(self, now: float) -> Window:
+        """Return the window that *now* is in."""
+        if not self._window.start <= now < self._window.end:
+            self._window = window_of(self.limit.per, self.limit.zone, now)
+        return self._window
+
+    def add(self, other: Counter, now: float) -> None:
+        """Count what *other*, of the same limit, has counted, too."""
+        if self.limit.is_budget:
+            for start, amount in other._used.items():
+                self._used[start] = self._used.get(start, 0) + amount
+        else:
+            self._debt = self.used(now) + other.used(now)
+
+    def has_room(self, now: float) -> bool:
+        """Whether anything is left: one request, token or nano-dollar."""
+        return self.used(now) + self.reserved + 1 <= self.limit.amount
+
+    def resets_at(self, now: float) -> float:
+        """Return when there is room again, or all of it: since the epoch.
+
+        Of a rate by what was used: what is reserved may turn out less.
+        """
+        if self.limit.is_budget:
+            return self.window(now).end
+        beyond = self.used(now) + 1 - self.limit.amount
+        return now + max(1.0, beyond * RATES[self.limit.per] / self.limit.amount)
+
+    def is_idle(self, now: float) -> bool:
+        """Whether it says no more than one that was made now."""
+        return not self.reserved and not self.used(now)
+
+
+class OverLimit(Exception):
+    """A request was refused."""
+
+    def __init__(self, counter: Counter, now: float) -> None:
+        super().__init__(counter.limit.name)
+        self.counter = counter
+        self.retry_after = ceil(counter.resets_at(now) - now)
+        """Seconds."""
+
+
+@dataclass(slots=True)
+class Reservation:
+    """What one request may come to, in each of its counters."""
+
+    amounts: Sequence[tuple[Counter, int]]
+
+    def release(self) -> None:
+        """Give it back, once: what was used, records have settled."""
+        for counter, amount in self.amounts:
+            counter.reserved -= amount
+        self.amounts = ()
+
+
+class UsageLimits:
+    """All limits, and their counters. Lives as long as the process."""
+
+    def __init__(self, limits: Sequence[Limit] = ()) -> None:
+        self._limits = tuple(limits)
+        self._counters: dict[tuple[str, str], Counter] = {}
+        self._found: dict[tuple[str, tuple[str, ...], str, tuple[str, ...]], tuple[Counter, ...]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._limits)
+
+    def reload(self, limits: Sequence[Limit]) -> Sequence[Limit]:
+        """Have other limits from now on. One that counts the same as before, by its name, goes on from where it is.
+
+        Return the others.
+        """
+        before = {limit.name: limit for limit in self._limits}
+        self._limits = tuple(limits)
+        kept = {limit.name: limit for limit in limits if limit.name in before and _goes_on(before[limit.name], limit)}
+        self._found.clear()
+        self._counters = {key: counter for key, counter in self._counters.items() if key[0] in kept}
+        for (name, _), counter in self._counters.items():
+            counter.limit = kept[name]
+        return [limit for limit in limits if limit.name not in kept]
+
+    def counters(self, asked: Asked) -> Sequence[Counter]:
+        """Return the counters that *asked* is counted by."""
+        labels = tuple(asked.labels.values())
+        key = (asked.client, labels, asked.model, tuple(asked.providers))
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= MAX_REMEMBERED:
+                self._found.clear()
+            found = self._found[key] = tuple(
+                self._counter(limit, asked.value(limit.each) if limit.each else "")
+                for limit in self._limits
+                if _matches(limit, asked)
+            )
+        return found
+
+    def reserve(self, asked: Asked, amounts: Amounts, now: float) -> Reservation:
+        """Reserve what a request may come to. Raises :class:`OverLimit`: the limit that lasts longest is used up."""
+        counters = self.counters(asked)
+        full = [counter for counter in counters if not counter.has_room(now)]
+        if full:
+            raise OverLimit(max(full, key=lambda counter: counter.resets_at(now)), now)
+        reserved = [(counter, amounts.of(counter.limit.measure)) for counter in counters]
+        for counter, amount in reserved:
+            counter.reserved += amount
+        return Reservation(reserved)
+
+    def settle(self, asked: Asked, amounts: Amounts, now: float) -> Iterator[Counter]:
+        """Count what an attempt came to. Yields the counters that have passed their share for a warning with it."""
+        for counter in self.counters(asked):
+            counter.use(amounts.of(counter.limit.measure), now)
+            if _is_worth_a_warning(counter, now):
+                counter.warned = counter.resets_at(now)
+                yield counter
+
+    def add(self, others: UsageLimits, now: float) -> None:
+        """Count what the same limits have counted elsewhere, too."""
+        for key, other in others._counters.items():
+            limit = next((each for each in self._limits if each == other.limit), None)
+            if limit is not None:
+                self._counter(limit, key[1]).add(other, now)
+
+    def forget_idle(self, now: float) -> None:
+        """Drop counters that say nothing: clients may have made their values up."""
+        self._found.clear()
+        self._counters = {key: counter for key, counter in self._counters.items() if not counter.is_idle(now)}
+
+    def __iter__(self) -> Iterator[Counter]:
+        """Every counter that there is, in the order of the limits."""
+        places = {limit.name: place for place, limit in enumerate(self._limits)}
+        return iter(sorted(self._counters.values(), key=lambda each: (places[each.limit.name], each.value)))
+
+    def _counter(self, limit: Limit, value: str) -> Counter:
+        key = (limit.name, value)
+        counter = self._counters.get(key)
+        if counter is None:
+            counter = self._counters[key] = Counter(limit, value)
+        return counter
+
+
+def _goes_on(before: Limit, after: Limit) -> bool:
+    return (before.measure, before.per, before.each, before.match, before.zone) == (
+        after.measure,
+        after.per,
+        after.each,
+        after.match,
+        after.zone,
+    )
+
+
+def _matches(limit: Limit, asked: Asked) -> bool:
+    for name, glob in limit.match.items():
+        if name == "provider":
+            if not any(matches(provider, (glob,)) for provider in asked.providers):
+                return False
+        elif not matches(asked.value(name), (glob,)):
+            return False
+    return True
+
+
+def _is_worth_a_warning(counter: Counter, now: float) -> bool:
+    limit = counter.limit
+    return bool(limit.warn) and now >= counter.warned and counter.used(now) >= limit.warn * limit.amount
+
+
+def amounts_of(record: UsageRecord) -> Amounts:
+    """Return what an attempt took. What has no price costs nothing here: nobody knows what."""
+    given = (record.input_tokens or 0) + (record.cache_read_tokens or 0) + (record.cache_write_tokens or 0)
+    return Amounts(record.nano_usd or 0, given, record.output_tokens or 0, int(record.attempt == 1))
+
+
+def in_words(amount: float, measure: str) -> str:
+    """Return an amount as people write it."""
+    if measure == "usd":
+        return f"${amount / NANO:,.2f}"
+    return f"{int(amount):,} {measure.replace('_', ' ')}"

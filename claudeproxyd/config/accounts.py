@@ -1,0 +1,104 @@
+"""Checks and reads ``[accounts]``, ``[[prices]]`` and ``[[limits]]``."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from claudeproxyd.config.diagnostics import check_unique_names
+from claudeproxyd.config.homes import expanded
+from claudeproxyd.globs import oddity
+
+if TYPE_CHECKING:
+    from claudeproxyd.config.config_paths import ConfigPath
+    from claudeproxyd.config.diagnostics import Diagnostics
+    from claudeproxyd.config.merging import SourceMap
+    from claudeproxyd.config.schema import Config, LimitSection
+
+MEASURES = ("usd", "tokens", "input_tokens", "output_tokens", "requests")
+"""What a limit can be of."""
+
+_SQLITE = "sqlite:"
+_DAY = 86_400
+_LABEL = re.compile(r"label\..+", re.DOTALL)
+_MATCHES = "client, label.NAME, model and provider are"
+
+
+def check_accounts(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
+    """Look at where the ledger is, and at dates and names of prices."""
+    try:
+        ledger_path(config.accounts.database)
+    except ValueError as error:
+        diagnostics.error(source_map.at("accounts", "database"), str(error))
+    check_unique_names(
+        ((limit.name, source_map.at("limits", index)) for index, limit in enumerate(config.limits)), diagnostics
+    )
+    for index, limit in enumerate(config.limits):
+        _check_limit(limit, source_map.at("limits", index), diagnostics)
+    for index, price in enumerate(config.prices):
+        at = source_map.at("prices", index)
+        if not price.model:
+            diagnostics.error(at / "model", "must not be empty", 'such as "claude-opus-*"')
+        for name, glob in (("model", price.model), ("provider", price.provider)):
+            if why := oddity(glob):
+                diagnostics.warn(at / name, why)
+        try:
+            first_day(price.since)
+        except ValueError:
+            diagnostics.error(at / "since", "is no day", 'such as "2026-12-01"')
+
+
+def _check_limit(section: LimitSection, at: ConfigPath, diagnostics: Diagnostics) -> None:
+    given = [measure for measure in MEASURES if getattr(section, measure)]
+    if len(given) != 1:
+        diagnostics.error(at, f"must have one of {', '.join(MEASURES)}, and has {' and '.join(given) or 'none'}")
+    for name in matches_of(section):
+        if name not in ("client", "model", "provider") and not _LABEL.fullmatch(name):
+            diagnostics.error(at / "match" / name, "is nothing that a request has", _MATCHES)
+    if section.each not in ("", "client", "model") and not _LABEL.fullmatch(section.each):
+        diagnostics.error(at / "each", "is nothing that there can be a counter for", "client, model or label.NAME")
+    try:
+        zone_of(section.zone)
+    except ValueError as error:
+        diagnostics.error(at / "zone", str(error), 'such as "Europe/Berlin"')
+
+
+def matches_of(section: LimitSection) -> dict[str, str]:
+    """Return its globs by name; ``label.team`` is a table within a table where no quotes are around it."""
+    flat: dict[str, str] = {}
+    for name, glob in section.match.items():
+        if isinstance(glob, str):
+            flat[name] = glob
+        else:
+            flat.update({f"{name}.{inner}": each for inner, each in glob.items()})
+    return flat
+
+
+def zone_of(name: str) -> tzinfo:
+    """Return a time zone by its name. Raises ValueError, in words for the operator."""
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is no time zone that this machine knows") from None
+
+
+def ledger_path(database: str) -> str:
+    """Return the file of the ledger, in full; '' for none. Raises ValueError, in words for the operator."""
+    if not database:
+        return ""
+    path = database.removeprefix(_SQLITE)
+    if path == database or not path or path.endswith("/") or "\0" in path:
+        raise ValueError('must be sqlite:PATH, or "" for no ledger')
+    return os.path.abspath(expanded(path))
+
+
+def first_day(since: str) -> int:
+    """Return a date as days since the epoch (UTC); 0 for ''. Raises ValueError."""
+    if not since:
+        return 0
+    return int(datetime.strptime(since, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) // _DAY

@@ -1,0 +1,178 @@
+"""Limits as dispatch meets them: asked ahead of each request, and told what each attempt used."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from math import ceil
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from claudeproxyd.accounts.limits import Amounts, Asked, OverLimit, UsageLimits, amounts_of, in_words
+from claudeproxyd.accounts.prices import Prices
+from claudeproxyd.dispatch.admission import REFUSED
+from claudeproxyd.errors import ClaudeError
+from claudeproxyd.interfaces import IAdmission, IPermit, IUsageSink
+from claudeproxyd.observe.usage import COUNT_TOKENS
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from claudeproxyd.accounts.limits import Counter, Reservation
+    from claudeproxyd.dispatch.request import ApiRequest
+    from claudeproxyd.leases import Route
+    from claudeproxyd.messages.usage import Usage
+    from claudeproxyd.observe.usage import UsageRecord
+
+BYTES_PER_TOKEN = 4
+"""Of a body, for what is reserved: what was used is settled by the upstream's count."""
+UNSAID_MAX_TOKENS = 4096
+"""Reserved where a request has no ``max_tokens``."""
+
+
+@implementer(IPermit)
+class _Reserved:
+    """One request's place, and what it may come to."""
+
+    __slots__ = ("_permit", "_reservation")
+
+    def __init__(self, reservation: Reservation, permit: IPermit) -> None:
+        self._reservation = reservation
+        self._permit = permit
+
+    def done(self, usage: Usage | None, outcome: str) -> None:
+        """See :meth:`IPermit.done <claudeproxyd.interfaces.IPermit.done>`."""
+        self._reservation.release()
+        self._permit.done(usage, outcome)
+
+
+@implementer(IAdmission, IUsageSink)
+class LimitAdmission:
+    """Refuses what is over a limit, once another admission has let it pass.
+
+    Lives as long as the process; prices and routes are the configuration's.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, limits: UsageLimits, wall_clock: Callable[[], float], first: Callable[[ApiRequest], IPermit]
+    ) -> None:
+        """*first* is asked ahead, and its permit given back with ours."""
+        self.limits = limits
+        self._first = first
+        self.prices = Prices()
+        """Set with each configuration, as is :attr:`routes`."""
+        self.routes: Callable[[str], Sequence[Route]] = lambda model: ()
+        """Where a model leads."""
+        self._wall_clock = wall_clock
+        self._recalled: Deferred[None] | None = None
+        self._waiting: list[Deferred[None]] = []
+
+    # -- what was used before
+
+    def wait_for(self, counted: Deferred[UsageLimits]) -> None:
+        """Let nobody in until *counted* has fired with what was used before."""
+        self._recalled = self.recall(counted).addCallback(self._go_on)
+
+    def recall(self, counted: Deferred[UsageLimits]) -> Deferred[None]:
+        """Add what *counted* fires with. Never fails: without it the limits begin at nothing."""
+        return counted.addCallbacks(self._recall, self._forgotten)
+
+    def _recall(self, counted: UsageLimits) -> None:
+        self.limits.add(counted, self._wall_clock())
+
+    def _forgotten(self, failure: Failure) -> None:
+        why = failure.getErrorMessage()
+        self._log.warn("limits begin at nothing, for what was used before is not known: {why}", why=why)
+
+    def _go_on(self, _: object) -> None:
+        self._recalled = None
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+    # -- IAdmission
+
+    def admit(self, request: ApiRequest) -> IPermit | Awaitable[IPermit]:
+        """See :meth:`IAdmission.admit <claudeproxyd.interfaces.IAdmission.admit>`."""
+        permit = self._first(request)
+        if request.count_tokens or not self.limits:
+            return permit
+        return self._admit(request, permit) if self._recalled is None else self._admit_later(request, permit)
+
+    async def _admit_later(self, request: ApiRequest, permit: IPermit) -> IPermit:
+        waiting: Deferred[None] = Deferred(self._waiting.remove)
+        self._waiting.append(waiting)
+        try:
+            await waiting
+        except BaseException:
+            permit.done(None, REFUSED)
+            raise
+        return self._admit(request, permit)
+
+    def _admit(self, request: ApiRequest, permit: IPermit) -> IPermit:
+        envelope, principal = request.envelope, request.principal
+        routes = self.routes(envelope.model)
+        asked = Asked(principal.name, principal.labels, envelope.model, [route.provider for route in routes])
+        now = self._wall_clock()
+        try:
+            return _Reserved(self.limits.reserve(asked, self._estimated(request, routes, now), now), permit)
+        except OverLimit as over:
+            permit.done(None, REFUSED)
+            raise self._refusal(over, now) from None
+
+    def _estimated(self, request: ApiRequest, routes: Sequence[Route], now: float) -> Amounts:
+        """What a request may come to, at the most that its model costs anywhere."""
+        envelope = request.envelope
+        given, made = len(envelope.body) // BYTES_PER_TOKEN, envelope.max_tokens or UNSAID_MAX_TOKENS
+        dearest = 0
+        for route in routes:
+            price = self.prices.of(route.provider, route.model, envelope.model, now)
+            if price is not None:
+                dearest = max(dearest, (given * price.input + made * price.output) // 1000)
+        return Amounts(dearest, given, made)
+
+    def _refusal(self, over: OverLimit, now: float) -> ClaudeError:
+        """Say which limit, how much, and until when: Claude Code shows it to the person."""
+        counter, limit = over.counter, over.counter.limit
+        whose = f" for {counter.value}" if counter.value else ""
+        used = in_words(counter.used(now), limit.measure)
+        amount = in_words(limit.amount, limit.measure)
+        headers = [(b"retry-after", b"%d" % over.retry_after)]
+        if limit.is_budget:
+            ends = datetime.fromtimestamp(counter.resets_at(now), limit.zone)
+            told = f"{used} of {amount}. It begins anew on {ends:%Y-%m-%d at %H:%M} {ends.tzname()}."
+            headers.append((b"x-should-retry", b"false"))
+        else:
+            told = f"{amount} a {limit.per}. There is room again in {over.retry_after} s."
+        return ClaudeError(429, f'The limit "{limit.name}"{whose} is used up: {told}', headers=headers)
+
+    # -- IUsageSink
+
+    def record(self, record: UsageRecord) -> None:
+        """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
+        if record.operation == COUNT_TOKENS or not self.limits:
+            return
+        now = self._wall_clock()
+        for counter in self.limits.settle(asked_by(record), amounts_of(record), now):
+            self._warn(counter, now)
+
+    def _warn(self, counter: Counter, now: float) -> None:
+        limit = counter.limit
+        self._log.warn(
+            "the limit {name}{whose} is {share} % used: {used} of {amount}",
+            name=limit.name,
+            whose=f" for {counter.value}" if counter.value else "",
+            share=ceil(100 * counter.used(now) / limit.amount),
+            used=in_words(counter.used(now), limit.measure),
+            amount=in_words(limit.amount, limit.measure),
+        )
+
+
+def asked_by(record: UsageRecord) -> Asked:
+    """Return who asked for what an attempt used."""
+    return Asked(record.client, record.labels, record.model_asked, (record.provider,))

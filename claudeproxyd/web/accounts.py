@@ -1,0 +1,206 @@
+"""What the admin listener tells of accounts: what was used, the last requests, and how full the limits are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Annotated, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from twisted.logger import Logger
+
+from claudeproxyd.accounts.database import Question
+from claudeproxyd.accounts.prices import DAY, NANO
+from claudeproxyd.accounts.schema import FIGURES
+from claudeproxyd.errors import ClaudeError
+from claudeproxyd.observe.scrub import redact_bytes
+from claudeproxyd.web.answering import answer_in_turns
+from claudeproxyd.web.root import Endpoint
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
+
+    from claudeproxyd.accounts.ledger import Ledger
+    from claudeproxyd.accounts.limits import Counter, UsageLimits
+    from claudeproxyd.web.request import GatewayRequest
+
+MAX_REQUESTS = 1000
+"""Of one answer."""
+
+_Query = TypeVar("_Query")
+
+_log = Logger()
+_encode = msgspec.json.Encoder().encode
+
+#: The figures of a row, as they are told.
+_TOLD = (*(name for name in FIGURES if name != "nano_usd"), "usd")
+#: Of an attempt's row, what its request has in common.
+_OF_REQUEST = ("client", "labels", "session", "model", "operation")
+
+
+class _UsageQuery(msgspec.Struct, rename={"since": "from", "until": "to"}, forbid_unknown_fields=True):
+    since: date | None = None
+    until: date | None = None
+    by: str = ""
+    format: str = "json"
+
+
+class _RequestsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    after: float = 0.0
+    client: str | None = None
+    request_id: str | None = None
+    session: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_REQUESTS)] = 200
+
+
+class _OfLedger(Endpoint):
+    """The base of both."""
+
+    def __init__(self, ledger: Ledger | None) -> None:
+        super().__init__()
+        self._ledger = ledger
+
+    @property
+    def ledger(self) -> Ledger:
+        """Raises ClaudeError: there is none."""
+        if self._ledger is None:
+            raise ClaudeError(404, 'There is no ledger: accounts.database is ""')
+        return self._ledger
+
+    def answer(self, request: GatewayRequest, asked: Deferred[bytes], content_type: bytes) -> None:
+        """Send what comes of *asked*."""
+
+        def answer(body: bytes) -> None:
+            if request.channel is not None:
+                request.answer(200, ((b"content-type", content_type),), body)
+
+        def fail(failure: Failure) -> None:
+            if request.channel is None:
+                return
+            if failure.check(ValueError):
+                request.refuse(ClaudeError(400, failure.getErrorMessage()))
+            else:
+                _log.warn("the ledger does not answer: {why}", why=failure.getErrorMessage())
+                request.refuse(ClaudeError(503, "The ledger does not answer; the log says why"))
+
+        asked.addCallbacks(answer, fail)
+
+
+class ShowUsage(_OfLedger):
+    """``/admin/v1/usage``: tokens and money of whole days, by whatever is asked for."""
+
+    def render_GET(self, request: GatewayRequest) -> None:
+        """Answer with a row for each group, those that cost most first."""
+        query = _read(request, _UsageQuery)
+        if query.format not in ("json", "csv"):
+            raise ClaudeError(400, "format: must be json or csv")
+        by = [name for name in query.by.split(",") if name]
+        until = query.until or datetime.now(UTC).date()
+        question = Question(_day(query.since) if query.since else 0, _day(until), by)
+        asked = self.ledger.totals(question)
+        if query.format == "csv":
+            self.answer(request, asked.addCallback(_csv, by), b"text/csv; charset=utf-8")
+        else:
+            self.answer(request, asked.addCallback(_json), b"application/json")
+
+
+class ShowRequests(_OfLedger):
+    """``/admin/v1/requests``: the last ones, and what happened to each attempt."""
+
+    def render_GET(self, request: GatewayRequest) -> None:
+        """Answer with the requests of the last attempts that fit, the last first."""
+        query = _read(request, _RequestsQuery)
+        where = {
+            name: value for name in ("client", "request_id", "session") if (value := getattr(query, name)) is not None
+        }
+        asked = self.ledger.attempts(where, query.after, query.limit)
+        self.answer(request, asked.addCallback(_requests), b"application/json")
+
+
+class ShowLimits(Endpoint):
+    """``/admin/v1/limits``: each counter, and how full it is."""
+
+    def __init__(self, limits: UsageLimits) -> None:
+        super().__init__()
+        self._limits = limits
+
+    def render_GET(self, request: GatewayRequest) -> None:
+        """Answer with an entry for each counter that has counted anything, in the order of the limits."""
+        answer_in_turns(request, b"application/json", self._pieces(time.time()))
+
+    def _pieces(self, now: float) -> Iterator[bytes]:
+        before = b"["
+        for counter in self._limits:
+            yield before + redact_bytes(_encode(_entry(counter, now)))
+            before = b","
+        yield b"]" if before == b"," else b"[]"
+
+
+def _entry(counter: Counter, now: float) -> dict[str, object]:
+    limit = counter.limit
+    unit = NANO if limit.measure == "usd" else 1
+    return {
+        "name": limit.name,
+        "each": limit.each,
+        "value": counter.value,
+        "measure": limit.measure,
+        "per": limit.per,
+        "limit": limit.amount / unit,
+        "used": counter.used(now) / unit,
+        "reserved": counter.reserved / unit,
+        "resets_at": counter.resets_at(now),
+    }
+
+
+def _read(request: GatewayRequest, kind: type[_Query]) -> _Query:
+    try:
+        return msgspec.convert(dict(parse_qsl(request.query.decode("latin-1"))), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise ClaudeError(400, str(error)) from None
+
+
+def _day(of: date) -> int:
+    return int(datetime(of.year, of.month, of.day, tzinfo=UTC).timestamp()) // DAY
+
+
+def _dated(row: Mapping[str, object]) -> dict[str, object]:
+    """Return a row with its day in words."""
+    day = row.get("day")
+    return {**row, "day": str(datetime.fromtimestamp(day * DAY, UTC).date())} if isinstance(day, int) else dict(row)
+
+
+def _json(rows: Sequence[Mapping[str, object]]) -> bytes:
+    return redact_bytes(_encode([_dated(row) for row in rows]))
+
+
+def _csv(rows: Sequence[Mapping[str, object]], by: Sequence[str]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*by, *_TOLD], lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows({name: _inert(value) for name, value in _dated(row).items()} for row in rows)
+    return redact_bytes(text.getvalue().encode())
+
+
+def _inert(value: object) -> object:
+    """A value that no spreadsheet takes for a formula: clients choose models' names."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def _requests(attempts: Sequence[dict[str, object]]) -> bytes:
+    requests: dict[object, dict[str, object]] = {}
+    for attempt in attempts:
+        common = {name: attempt.pop(name) for name in _OF_REQUEST}
+        common["labels"] = msgspec.json.decode(str(common["labels"]))
+        nano = attempt.pop("nano_usd")
+        attempt["usd"] = nano / NANO if isinstance(nano, int) else None
+        attempt["estimated"] = bool(attempt["estimated"])
+        request_id = attempt.pop("request_id")
+        request = requests.setdefault(request_id, {"request_id": request_id, **common, "attempts": []})
+        list_of: list[object] = request["attempts"]  # type: ignore[assignment]
+        list_of.insert(0, attempt)
+    return redact_bytes(_encode(list(requests.values())))

@@ -1,0 +1,217 @@
+"""The ledger's file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections import Counter
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.accounts import database
+from claudeproxyd.accounts.database import ForeignLedger, LedgerFile, Question
+from claudeproxyd.accounts.prices import DAY as SECONDS
+from claudeproxyd.accounts.prices import NANO
+from claudeproxyd.observe.usage import COUNT_TOKENS
+from tests.accounts.support import DAY, NOON, record
+
+
+class LedgerTestCase(SynchronousTestCase):
+    """Has a file that is not there yet."""
+
+    def setUp(self) -> None:
+        """Its path."""
+        self.path = os.path.join(self.mktemp(), "folder", "accounts.db")
+        self.ledger = self.open()
+
+    def open(self) -> LedgerFile:
+        """As another thread or daemon opens it."""
+        ledger = LedgerFile(self.path)
+        self.addCleanup(ledger.close)
+        return ledger
+
+    def totals(self, *by: str, since: int = 0, until: int = DAY + 1000) -> list[dict[str, Any]]:
+        """What was used, by that."""
+        return self.open().totals(Question(since, until, by))
+
+
+class EnteringTests(LedgerTestCase):
+    """What goes in."""
+
+    def test_sums(self) -> None:
+        """All of a record's figures are in the totals."""
+        self.assertEqual(self.ledger.enter([record(1), record(2)]), 2)
+        self.assertEqual(
+            self.totals(),
+            [
+                {
+                    "attempts": 2,
+                    "requests": 2,
+                    "input_tokens": 20,
+                    "output_tokens": 40,
+                    "cache_read_tokens": 60,
+                    "cache_write_tokens": 80,
+                    "thinking_tokens": 10,
+                    "unpriced_tokens": 0,
+                    "estimated_tokens": 0,
+                    "usd": 2_000 / NANO,
+                }
+            ],
+        )
+
+    def test_once(self) -> None:
+        """A record that comes again, in any company and from anybody, changes nothing."""
+        self.ledger.enter([record(1), record(2)])
+        before = self.totals()
+        self.assertEqual(self.open().enter([record(2), record(1)]), 0)
+        self.assertEqual(self.totals(), before)
+        self.assertEqual(self.ledger.enter([record(2), record(3), record(1), record(3)]), 1)
+        self.assertEqual(self.totals()[0]["attempts"], 3)
+
+    def test_attempts_of_a_request(self) -> None:
+        """Each is a row; the request counts once."""
+        first = record(1, credential="a", outcome="transient", status=529, output_tokens=None)
+        self.ledger.enter([first, record(1, credential="b", attempt=2)])
+        rows = {row["credential"]: (row["requests"], row["attempts"]) for row in self.totals("credential")}
+        self.assertEqual(rows, {"a": (1, 1), "b": (0, 1)})
+
+    def test_unpriced_and_estimated(self) -> None:
+        """What has no price is told as tokens, and so is what was estimated."""
+        self.ledger.enter([record(1, nano_usd=None), record(2, estimated=True), record(3)])
+        (row,) = self.totals()
+        self.assertEqual((row["unpriced_tokens"], row["estimated_tokens"], row["usd"]), (100, 100, 2_000 / NANO))
+
+    def test_counting_is_not_using(self) -> None:
+        """A count_tokens has its row and is in no total."""
+        self.ledger.enter([record(1, operation=COUNT_TOKENS)])
+        self.assertEqual(self.totals("client"), [])
+        self.assertEqual(len(self.ledger.attempts({}, 0.0, 10)), 1)
+
+    def test_failed_batch(self) -> None:
+        """A batch that cannot be written leaves nothing behind, and can be entered later."""
+        self.patch(database, "AT_ONCE", 2)
+        self.ledger.enter([])
+        blocker = sqlite3.connect(self.path, isolation_level=None)
+        self.patch(database, "LOCK_TIMEOUT", 0.0)
+        self.ledger.close()
+        blocker.execute("BEGIN IMMEDIATE")
+        with self.assertRaises(sqlite3.OperationalError):
+            self.ledger.enter([record(1)])
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        self.assertEqual(self.ledger.enter([record(1), record(2), record(3)]), 3)
+        self.assertEqual(self.totals()[0]["attempts"], 3)
+
+    def test_forget(self) -> None:
+        """Old rows go, however many; totals stay."""
+        self.patch(database, "AT_ONCE", 2)
+        self.ledger.enter([record(number) for number in range(7)])
+        self.assertEqual(self.ledger.forget(NOON + 5), 5)
+        self.assertEqual(len(self.ledger.attempts({}, 0.0, 10)), 2)
+        self.assertEqual(self.totals()[0]["attempts"], 7)
+
+    @settings(max_examples=30)
+    @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 3), st.sampled_from("ab"), st.booleans()), max_size=30))
+    def test_equals_a_count(self, drawn: list[tuple[int, int, str, bool]]) -> None:
+        """Whatever comes, in whatever batches and however often: the totals are those of the distinct records."""
+        records = [
+            record(number, attempt=attempt, client=f"{client}{number}", nano_usd=None if unpriced else number)
+            for number, attempt, client, unpriced in drawn
+        ]
+        first = {(each.request_id, each.attempt): each for each in reversed(records)}
+        ledger = LedgerFile(os.path.join(self.mktemp(), "l.db"))
+        for start in range(0, len(records), 4):
+            ledger.enter(records[start : start + 4])
+        totals = {row["client"]: row for row in ledger.totals(Question(0, DAY, ["client"]))}
+        ledger.close()
+        counted: Counter[str] = Counter(each.client for each in first.values())
+        self.assertEqual({client: row["attempts"] for client, row in totals.items()}, counted)
+        for client, row in totals.items():
+            nano = sum(each.nano_usd or 0 for each in first.values() if each.client == client)
+            self.assertEqual(row["usd"], nano / NANO)
+
+
+class AskingTests(LedgerTestCase):
+    """What comes out."""
+
+    def setUp(self) -> None:
+        """Two people, three days."""
+        super().setUp()
+        self.ledger.enter(
+            [
+                record(1),
+                record(2, client="desk", labels={"team": "web"}, nano_usd=5_000, model_asked="claude-b"),
+                record(3 * SECONDS, client="desk", labels={}, provider="q", nano_usd=10),
+            ]
+        )
+
+    def test_by_anything(self) -> None:
+        """Those that cost most come first; an absent label is ''."""
+        for by, expected in (
+            (["client"], [("desk", 2), ("laptop", 1)]),
+            (["label.team"], [("web", 1), ("ads", 1), ("", 1)]),
+            (["model"], [("claude-b", 1), ("claude-a", 2)]),
+            (["day"], [(DAY, 2), (DAY + 3, 1)]),
+            (["provider", "client"], [("p", "desk", 1), ("p", "laptop", 1), ("q", "desk", 1)]),
+            (["day", "client"], [(DAY, "desk", 1), (DAY, "laptop", 1), (DAY + 3, "desk", 1)]),
+            (["label.none", "label.team"], [("", "web", 1), ("", "ads", 1), ("", "", 1)]),
+        ):
+            rows = self.totals(*by)
+            self.assertEqual([(*(row[name] for name in by), row["attempts"]) for row in rows], expected, by)
+
+    def test_days(self) -> None:
+        """Both ends are within, blocks of days or not."""
+        for since, until, attempts in ((DAY, DAY, 2), (DAY + 1, DAY + 2, 0), (DAY + 1, DAY + 3, 1), (0, DAY + 90, 3)):
+            self.assertEqual(sum(row["attempts"] for row in self.totals(since=since, until=until)), attempts)
+
+    def test_unknown(self) -> None:
+        """No other columns, and no words of a client's in a statement."""
+        for by in ("labels", "series", "key", 'label.a"b', "client; DROP TABLE days", ""):
+            with self.assertRaises(ValueError):
+                self.totals(by)
+        for label in ("a'b", "a.b", "a)b", "ü", "$", "a b"):
+            self.ledger.enter([record(hash(label) % 10**6, labels={label: "x"}, client="odd")])
+            self.assertIn("x", [row[f"label.{label}"] for row in self.totals(f"label.{label}")])
+
+    def test_attempts(self) -> None:
+        """The last ones first, by client, session, request and time."""
+        ledger = self.ledger
+        self.assertEqual([row["client"] for row in ledger.attempts({}, 0.0, 2)], ["desk", "desk"])
+        (row,) = ledger.attempts({"client": "laptop"}, 0.0, 10)
+        self.assertEqual(row["request_id"], record(1).request_id)
+        self.assertEqual(ledger.attempts({"request_id": record(1).request_id}, 0.0, 10), [row])
+        self.assertEqual(len(ledger.attempts({"session": "s"}, NOON + 2, 10)), 2)
+        self.assertEqual(ledger.attempts({"session": "none"}, 0.0, 10), [])
+
+
+class FileTests(LedgerTestCase):
+    """The file itself."""
+
+    def test_nobody_else_may_read(self) -> None:
+        """It says who works on what."""
+        self.ledger.enter([record(1)])
+        for name in os.listdir(os.path.dirname(self.path)):
+            mode = stat.S_IMODE(os.stat(os.path.join(os.path.dirname(self.path), name)).st_mode)
+            self.assertEqual(mode, 0o600, name)
+
+    def test_foreign(self) -> None:
+        """Another program's database, and one of a later version, are left as they are."""
+        os.makedirs(os.path.dirname(self.path))
+        other = sqlite3.connect(self.path)
+        other.execute("CREATE TABLE theirs (a)")
+        other.commit()
+        before = os.path.getsize(self.path)
+        with self.assertRaises(ForeignLedger):
+            self.ledger.enter([record(1)])
+        self.assertEqual(os.path.getsize(self.path), before)
+        other.execute("DROP TABLE theirs")
+        other.execute(f"PRAGMA application_id = {database.APPLICATION}")
+        other.execute("PRAGMA user_version = 2")
+        other.commit()
+        other.close()
+        with self.assertRaises(ForeignLedger):
+            self.ledger.enter([record(1)])

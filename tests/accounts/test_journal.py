@@ -1,0 +1,103 @@
+"""Records on their way into the ledger."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import msgspec
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.accounts.journal import Journal, deserted, lines_of
+from claudeproxyd.observe.usage import UsageRecord
+from tests.accounts.support import record
+
+decode = msgspec.json.Decoder(UsageRecord).decode
+
+
+class JournalTests(SynchronousTestCase):
+    """Files of records."""
+
+    def setUp(self) -> None:
+        """A folder that is not there yet."""
+        self.folder = os.path.join(self.mktemp(), "waiting")
+
+    def journal(self, max_bytes: int = 10**6) -> Journal:
+        """One process's."""
+        journal = Journal(self.folder, max_bytes)
+        self.addCleanup(journal.close)
+        return journal
+
+    def read(self) -> list[UsageRecord]:
+        """All that lies in the folder."""
+        return [each for name in sorted(os.listdir(self.folder)) for each in lines_of(f"{self.folder}/{name}", decode)]
+
+    def test_written_at_once(self) -> None:
+        """Another process sees a record as soon as the call is over, and nobody else may read it."""
+        journal = self.journal()
+        journal.write(record(1))
+        self.assertEqual(self.read(), [record(1)])
+        (name,) = os.listdir(self.folder)
+        self.assertEqual(stat.S_IMODE(os.stat(f"{self.folder}/{name}").st_mode), 0o600)
+        self.assertEqual(stat.S_IMODE(os.stat(self.folder).st_mode), 0o700)
+
+    def test_cut(self) -> None:
+        """What is cut waits, in order; what comes then is another segment's."""
+        journal = self.journal()
+        journal.cut()
+        self.assertEqual(journal.waiting, {})
+        for number in (1, 2):
+            journal.write(record(number))
+            journal.cut()
+        first, second = journal.waiting
+        self.assertEqual(list(lines_of(second, decode)), [record(2)])
+        self.assertEqual(journal.size, os.path.getsize(first) + os.path.getsize(second))
+        journal.entered(first)
+        self.assertEqual(journal.size, os.path.getsize(second))
+
+    def test_deserted(self) -> None:
+        """A segment is another process's while that lives, and anybody's then."""
+        self.assertEqual(deserted(self.folder), {})
+        living, dead = self.journal(), self.journal()
+        living.write(record(1))
+        dead.write(record(2))
+        assert dead._file is not None
+        os.close(dead._file)  # as the kernel does
+        dead._file = None
+        found = deserted(self.folder)
+        self.assertEqual([list(lines_of(path, decode)) for path in found], [[record(2)]])
+        third = self.journal()
+        third.adopt(found)
+        self.assertEqual(third.size, os.path.getsize(dead._path))
+
+    def test_bound(self) -> None:
+        """Beyond the bound records are lost, counted, and told once; there is room again when some were entered."""
+        journal = self.journal(max_bytes=3 * len(msgspec.json.encode(record(1))))
+        for number in range(1, 6):
+            journal.write(record(number))
+        self.assertEqual((len(self.read()), journal.lost), (2, 3))
+        self.assertEqual(len(self.flushLoggedErrors()), 0)
+        journal.cut()
+        for path in journal.waiting.copy():
+            os.unlink(path)
+            journal.entered(path)
+        journal.write(record(6))
+        self.assertEqual((self.read(), journal.lost), ([record(6)], 3))
+
+    def test_folder_that_cannot_be(self) -> None:
+        """Nothing is raised."""
+        with open(self.mktemp(), "w") as file:
+            journal = Journal(os.path.join(file.name, "waiting"), 1000)
+        journal.write(record(1))
+        self.assertEqual((journal.lost, journal.size), (1, 0))
+
+    def test_full_disk(self) -> None:
+        """Of a line that has room in part, nothing is left that spoils the next."""
+        journal = self.journal()
+        journal.write(record(1))
+        real = os.write
+        self.patch(os, "write", lambda file, data: real(file, data[:20]))
+        journal.write(record(2))
+        self.patch(os, "write", real)
+        journal.write(record(3))
+        self.assertEqual((self.read(), journal.lost), ([record(1), record(3)], 1))

@@ -1,0 +1,172 @@
+"""Limits as dispatch meets them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from claudeproxyd.accounts.limits import Amounts, Asked, Limit, UsageLimits
+from claudeproxyd.accounts.prices import OwnPrice, Price, Prices
+from claudeproxyd.dispatch.admission import ConcurrencyAdmission
+from claudeproxyd.dispatch.limiting import LimitAdmission
+from claudeproxyd.dispatch.request import ApiRequest
+from claudeproxyd.errors import ClaudeError
+from claudeproxyd.interfaces import IAdmission, IUsageSink
+from claudeproxyd.leases import Route
+from claudeproxyd.messages.envelope import read_envelope
+from claudeproxyd.observe.usage import COUNT_TOKENS
+from claudeproxyd.principals import Principal
+from tests.accounts.support import NOON, record
+
+BODY = b'{"model":"claude-a","max_tokens":%d,"messages":[],"x":"%b"}'
+
+
+def request(max_tokens: int = 1000, size: int = 0, name: str = "laptop", count_tokens: bool = False) -> ApiRequest:
+    """Of somebody in the team that sells ads."""
+    body = BODY % (max_tokens, b"x" * size)
+    return ApiRequest(
+        request_id="req_1",
+        principal=Principal(name, {"team": "ads"}, max_concurrency=3),
+        envelope=read_envelope(body),
+        headers=[],
+        query=b"",
+        count_tokens=count_tokens,
+        started=0.0,
+    )
+
+
+class LimitAdmissionTests(SynchronousTestCase):
+    """On a clock of its own."""
+
+    def setUp(self) -> None:
+        """No limits yet."""
+        self.now = NOON
+        self.concurrency = ConcurrencyAdmission()
+        self.admission = LimitAdmission(UsageLimits(), lambda: self.now, self.concurrency.admit)
+        self.admission.routes = lambda model: (Route("cheap", "m"), Route("dear", "m"))
+        self.seen = EventLoggingObserver()
+        globalLogPublisher.addObserver(self.seen)
+        self.addCleanup(globalLogPublisher.removeObserver, self.seen)
+
+    def limit(self, **fields: Any) -> None:
+        """Have one."""
+        self.admission.limits.reload([Limit(**{"name": "ads, a day", "per": "day", **fields})])
+
+    def refusal(self, **fields: Any) -> ClaudeError:
+        """What the client is told."""
+        with self.assertRaises(ClaudeError) as caught:
+            self.admission.admit(request(**fields))
+        return caught.exception
+
+    def reserved(self) -> list[int]:
+        """By each counter."""
+        return [counter.reserved for counter in self.admission.limits]
+
+    def test_interfaces(self) -> None:
+        """It is asked as one, and told as the other."""
+        verifyObject(IAdmission, self.admission)
+        verifyObject(IUsageSink, self.admission)
+
+    def test_no_limits(self) -> None:
+        """The other admission's permit is all there is."""
+        permit = self.admission.admit(request())
+        self.assertEqual(self.concurrency.running, {"laptop": 1})
+        permit.done(None, "ok")  # type: ignore[union-attr]
+        self.assertEqual(self.concurrency.running, {})
+
+    def test_reserved_until_it_is_over(self) -> None:
+        """Input by its bytes, output by max_tokens; a place besides."""
+        self.limit(measure="tokens", amount=100_000)
+        asked = request(max_tokens=1000, size=4000)
+        permit = self.admission.admit(asked)
+        self.assertEqual(self.reserved(), [1000 + len(asked.envelope.body) // 4])
+        self.assertEqual(self.concurrency.running, {"laptop": 1})
+        permit.done(None, "ok")  # type: ignore[union-attr]
+        self.assertEqual((self.reserved(), self.concurrency.running), ([0], {}))
+
+    def test_money(self) -> None:
+        """By the dearest of the routes, as it may go there; what nobody priced costs nothing."""
+        self.limit(measure="usd", amount=10**12)
+        self.admission.admit(request())
+        self.assertEqual(self.reserved(), [0])
+        self.admission.prices = Prices(
+            [
+                OwnPrice(model="*", provider="cheap", price=Price.per_million(1, 1)),
+                OwnPrice(model="*", provider="dear", price=Price.per_million(0, 30)),
+            ]
+        )
+        self.admission.admit(request(max_tokens=1000))
+        self.assertEqual(self.reserved(), [30_000_000])
+
+    def test_counting_is_free(self) -> None:
+        """A count_tokens is neither refused nor counted."""
+        self.limit(measure="requests", amount=1)
+        self.admission.record(record(operation=COUNT_TOKENS))
+        self.admission.record(record())
+        self.refusal()
+        self.admission.admit(request(count_tokens=True))
+
+    def test_words_of_a_budget(self) -> None:
+        """Which limit, how much, until when; no client is to try again by itself."""
+        self.limit(measure="usd", amount=5 * 10**11, each="label.team", per="month")
+        self.admission.record(record(nano_usd=500_120_000_000))
+        error = self.refusal()
+        self.assertEqual(
+            (error.status, error.message),
+            (
+                429,
+                'The limit "ads, a day" for ads is used up: $500.12 of $500.00.'
+                " It begins anew on 2027-01-01 at 00:00 UTC.",
+            ),
+        )
+        self.assertEqual(error.type, "rate_limit_error")
+        self.assertEqual(dict(error.headers), {b"retry-after": b"2635200", b"x-should-retry": b"false"})
+        self.assertEqual(self.concurrency.running, {}, "its place is free")
+
+    def test_words_of_a_rate(self) -> None:
+        """Clients may try again, and are told when."""
+        self.limit(measure="requests", amount=1, per="minute")
+        self.admission.record(record())
+        error = self.refusal()
+        self.assertIn("1 requests a minute. There is room again in 60 s", error.message)
+        self.assertEqual(dict(error.headers), {b"retry-after": b"60"})
+
+    def test_warning(self) -> None:
+        """The log says so before it is used up, once."""
+        self.limit(measure="tokens", amount=200, each="client")
+        for number in range(2):
+            self.admission.record(record(number))
+        warnings = [formatEvent(event) for event in self.seen if "is {share} % used" in event.get("log_format", "")]
+        self.assertEqual(warnings, ["the limit ads, a day for laptop is 100 % used: 200 tokens of 200 tokens"])
+
+    def test_nobody_before_the_past_is_known(self) -> None:
+        """What was used before is counted first; who leaves meanwhile holds nothing."""
+        self.limit(measure="requests", amount=2)
+        counted: Deferred[UsageLimits] = Deferred()
+        self.admission.wait_for(counted)
+        first, second, third = (ensureDeferred(self.admission.admit(request(name=name))) for name in "abc")  # type: ignore[arg-type]
+        self.assertNoResult(first)
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.assertNotIn("a", self.concurrency.running)
+        before = UsageLimits([Limit(name="ads, a day", per="day", measure="requests", amount=2)])
+        for _ in before.settle(Asked("x", {}, "m", ("cheap",)), Amounts(0, 0, 0, 1), NOON):
+            pass
+        counted.callback(before)
+        self.successResultOf(second)
+        self.failureResultOf(third, ClaudeError)
+
+    def test_past_that_is_not_known(self) -> None:
+        """Is told, and holds nobody up."""
+        self.limit(measure="requests", amount=2)
+        counted: Deferred[UsageLimits] = Deferred()
+        self.admission.wait_for(counted)
+        admitted = ensureDeferred(self.admission.admit(request()))  # type: ignore[arg-type]
+        counted.errback(OSError("no disk"))
+        self.successResultOf(admitted)
+        self.assertEqual(len([e for e in self.seen if "begin at nothing" in e.get("log_format", "")]), 1)

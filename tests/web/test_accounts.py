@@ -1,0 +1,171 @@
+"""The admin listener's questions to the ledger."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from time import time
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.accounts.ledger import ENTER_DELAY, Ledger
+from claudeproxyd.accounts.limits import Amounts, Asked, Limit, UsageLimits
+from claudeproxyd.accounts.prices import NANO
+from claudeproxyd.web.access import BrowserGuard
+from claudeproxyd.web.admin import AdminRoot
+from claudeproxyd.web.site import GatewaySite
+from tests.accounts.support import NOON, record
+from tests.web.support import Connection, Listener, Reply, get, replies
+from tests.web.test_admin import FakePool
+
+
+def at_once(work: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+    """Takes the place of a thread."""
+    return maybeDeferred(work, *arguments)
+
+
+class LedgerPages(SynchronousTestCase):
+    """With three attempts in the ledger."""
+
+    def setUp(self) -> None:
+        """On a clock."""
+        clock = Clock()
+        self.ledger = Ledger(self.mktemp() + "/a.db", 90.0, clock, lambda: NOON, at_once, at_once)
+        self.ledger.startService()
+        self.addCleanup(self.ledger.stopService)
+        self.ledger.record(record(1, outcome="transient", status=529, credential="a", nano_usd=None))
+        self.ledger.record(record(1, attempt=2))
+        self.ledger.record(record(2, client="desk", model_asked="=1+1", nano_usd=2_000_000))
+        clock.advance(ENTER_DELAY)
+        self.use(self.ledger)
+
+    def use(self, ledger: Ledger | None) -> None:
+        """Ask that one."""
+        listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True))
+        root = AdminRoot(FakePool(), Deferred, ledger)
+        self.site = GatewaySite(root, listener.site.gateway, listener.clock)
+
+    def ask(self, target: str) -> Reply:
+        """The answer to a GET."""
+        connection = Connection(self.site)
+        connection.send(get(target))
+        (reply,) = replies(connection.take())
+        return reply
+
+    def refused(self, target: str) -> tuple[int, str]:
+        """Status and words."""
+        reply = self.ask(target)
+        return reply.status, reply.json["error"]["message"]
+
+    def test_usage(self) -> None:
+        """Rows by what is asked for, with days in words and dollars as such."""
+        rows = self.ask("/admin/v1/usage?by=client,day&from=2026-12-01&to=2026-12-01").json
+        self.assertEqual(
+            [(row["client"], row["day"]) for row in rows], [("desk", "2026-12-01"), ("laptop", "2026-12-01")]
+        )
+        desk, laptop = rows
+        self.assertEqual((desk["usd"], desk["requests"], desk["attempts"]), (0.002, 1, 1))
+        self.assertEqual((laptop["requests"], laptop["attempts"], laptop["unpriced_tokens"]), (1, 2, 100))
+        self.assertEqual(self.ask("/admin/v1/usage?from=2026-12-02&to=2026-12-31").json, [])
+
+    def test_csv(self) -> None:
+        """The same figures; nothing in it is a formula to a spreadsheet."""
+        reply = self.ask("/admin/v1/usage?by=model&format=csv&to=2030-01-01")
+        self.assertEqual(reply.headers[b"content-type"], b"text/csv; charset=utf-8")
+        rows = list(csv.DictReader(io.StringIO(reply.body.decode())))
+        self.assertEqual([(row["model"], row["usd"]) for row in rows], [("'=1+1", "0.002"), ("claude-a", "1e-06")])
+        same = self.ask("/admin/v1/usage?by=model&to=2030-01-01").json
+        self.assertEqual([row["input_tokens"] for row in rows], [str(row["input_tokens"]) for row in same])
+
+    def test_requests(self) -> None:
+        """Each with its attempts, in order."""
+        latest, first = self.ask("/admin/v1/requests").json
+        self.assertEqual((latest["client"], first["client"], first["labels"]), ("desk", "laptop", {"team": "ads"}))
+        self.assertEqual([(each["attempt"], each["status"]) for each in first["attempts"]], [(1, 529), (2, 200)])
+        self.assertEqual([each["usd"] for each in first["attempts"]], [None, 1e-06])
+        by_id = self.ask(f"/admin/v1/requests?request_id={first['request_id']}").json
+        self.assertEqual(by_id, [first])
+        self.assertEqual(self.ask("/admin/v1/requests?client=desk&limit=1").json, [latest])
+        self.assertEqual(self.ask("/admin/v1/requests?session=other").json, [])
+
+    def test_bad_questions(self) -> None:
+        """Refused, in words."""
+        for target, words in (
+            ("/admin/v1/usage?by=key", "cannot be asked by key"),
+            ("/admin/v1/usage?format=xml", "format"),
+            ("/admin/v1/usage?from=yesterday", "from"),
+            ("/admin/v1/usage?since=2026-01-01", "since"),
+            ("/admin/v1/requests?limit=0", "limit"),
+            ("/admin/v1/requests?limit=100000", "limit"),
+        ):
+            status, message = self.refused(target)
+            self.assertEqual(status, 400, target)
+            self.assertIn(words, message)
+
+    def test_no_ledger(self) -> None:
+        """And how to have one."""
+        self.use(None)
+        self.assertEqual(self.refused("/admin/v1/usage"), (404, 'There is no ledger: accounts.database is ""'))
+
+    def test_ledger_that_fails(self) -> None:
+        """Nothing of the inside is told."""
+        self.patch(self.ledger, "totals", lambda question: fail(OSError("disk")))
+        self.assertEqual(self.refused("/admin/v1/usage")[0], 503)
+
+    def test_client_gone(self) -> None:
+        """Nobody is answered."""
+        waiting: Deferred[Any] = Deferred()
+        self.patch(self.ledger, "totals", lambda question: waiting)
+        connection = Connection(self.site)
+        connection.send(get("/admin/v1/usage"))
+        connection.lose()
+        waiting.callback([])
+        self.assertEqual(connection.take(), b"")
+
+
+class LimitPages(SynchronousTestCase):
+    """How full the limits are."""
+
+    def ask(self, limits: UsageLimits | None) -> Any:
+        """The answer, after as many turns as it takes."""
+        listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True))
+        site = GatewaySite(AdminRoot(FakePool(), Deferred, None, limits), listener.site.gateway, listener.clock)
+        connection = Connection(site)
+        connection.send(get("/admin/v1/limits"))
+        while not (taken := connection.take()):
+            listener.clock.advance(0)
+        (reply,) = replies(taken)
+        return reply.json
+
+    def test_counters(self) -> None:
+        """Each with its unit."""
+        limit = Limit(name="ads", measure="usd", amount=5 * NANO, per="day", each="client")
+        limits = UsageLimits([limit])
+        asked = Asked("ann", {}, "m", ())
+        limits.reserve(asked, Amounts(NANO, 1, 1), time())
+        for _ in limits.settle(asked, Amounts(2 * NANO, 1, 1), time()):
+            pass
+        (entry,) = self.ask(limits)
+        self.assertGreater(entry.pop("resets_at"), time())
+        self.assertEqual(
+            entry,
+            {
+                "name": "ads",
+                "each": "client",
+                "value": "ann",
+                "measure": "usd",
+                "per": "day",
+                "limit": 5.0,
+                "used": 2.0,
+                "reserved": 1.0,
+            },
+        )
+
+    def test_none(self) -> None:
+        """An empty list; a reload may bring some to the same page."""
+        self.assertEqual(self.ask(None), [])
+        self.assertEqual(self.ask(UsageLimits()), [])
