@@ -156,7 +156,10 @@ class ConverseReader:
         if self._whole is not None:
             self.read_whole(bytes(self._whole))
         elif self._reason is not None and not self._over:
-            self._finish()
+            try:
+                self._finish()
+            except BlockError as e:
+                raise MalformedAnswer(str(e)) from None
         return self._batch(None)
 
     def read_whole(self, body: bytes) -> None:

@@ -128,6 +128,14 @@ class StreamTests(SynchronousTestCase):
             answer = Answer()
             self.assertRaises(MalformedAnswer, answer.feed, stream(START, *before, delta(0, toolUse={"input": "{}"})))
 
+    def test_input_that_is_no_object(self) -> None:
+        """A call that cannot be run is damage, whether metadata ends the answer or the body does."""
+        sent = stream(START, call(0, "tooluse_1"), delta(0, toolUse={"input": "]"}), stop(0), end("tool_use"))
+        self.assertRaises(MalformedAnswer, Answer().feed, sent + event(METADATA))
+        answer = Answer()
+        answer.feed(sent)
+        self.assertRaises(MalformedAnswer, answer.end)
+
     def test_damage(self) -> None:
         """A CRC that does not fit, an event that is no JSON, a block that has no number."""
         bad = bytearray(event(text(0, "a")))
