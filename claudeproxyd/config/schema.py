@@ -132,6 +132,22 @@ class OAuth:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Entra:
+    """``entra``: an application of Microsoft Entra ID, for bearer tokens; where the kind takes those."""
+
+    tenant_id: str = required("The directory's id or domain.")
+    client_id: str = required("The application's id.")
+    client_secret: Secret | None = setting(None, "The value of a secret of its registration.")
+    certificate: Secret | None = setting(
+        None, 'Instead of the secret: a private key and its certificate in PEM, such as { file = "app.pem" }.'
+    )
+    scope: str = setting(
+        "https://cognitiveservices.azure.com/.default", "What the tokens are for: Azure OpenAI and Microsoft Foundry."
+    )
+    authority: str = setting("https://login.microsoftonline.com", "Another one for a national cloud.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CredentialSection:
     """``[[providers.credentials]]``: one secret that the provider accepts."""
 
@@ -148,6 +164,9 @@ class CredentialSection:
     )
     oauth: OAuth | None = setting(
         None, "{ token_url, client_id, client_secret, refresh_token }: tokens like bearer_token."
+    )
+    entra: Entra | None = setting(
+        None, "{ tenant_id, client_id, client_secret }: tokens of Microsoft Entra ID like bearer_token."
     )
     weight: int = setting(1, "Its share under the weighted strategy.", least=1)
     priority: int = setting(0, "Higher first.", least=None)

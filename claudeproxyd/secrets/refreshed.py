@@ -130,7 +130,7 @@ class RefreshedSecret:
         reason = failure.value
         if not isinstance(reason, AttemptFailed):
             reason = unavailable(f"{type(reason).__name__} {reason}")
-        self._log.warn("{name}: no new token: {why}", name=self._name, why=reason.outcome.reason)
+        self._log.warn("{name}: no new token ({why})", name=self._name, why=reason.outcome.reason)
         self._due = self._clock.seconds() + RETRY_DELAY * self._jitter()
         self._fetching = False
         for waiting in self._take():

@@ -11,6 +11,7 @@ from claudeproxyd.config.schema import Aws
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.secrets.aws import AwsChain, configured_keys
 from claudeproxyd.secrets.endpoint import http_client
+from claudeproxyd.secrets.entra import EntraTokens
 from claudeproxyd.secrets.file import FileSecret
 from claudeproxyd.secrets.google import DefaultCredentials, ServiceAccount, secrets_in
 from claudeproxyd.secrets.grants import Grants
@@ -44,6 +45,7 @@ class Sources:
                     credential.service_account,
                     credential.aws,
                     credential.oauth,
+                    credential.entra,
                     provider.proxy,
                 )
                 was = before.get(key)
@@ -73,7 +75,7 @@ class Sources:
     def _fetch(self, provider: Provider, credential: CredentialSection) -> Any:
         """Return the function that fetches its tokens; None where it needs none."""
         account, aws = credential.service_account, credential.aws
-        if account is None and credential.oauth is None and not _is_fetched(aws):
+        if account is None and credential.oauth is None and credential.entra is None and not _is_fetched(aws):
             return None
         http = http_client(self._reactor, provider.proxy)
         if isinstance(aws, Aws):
@@ -82,6 +84,8 @@ class Sources:
             ).fetch
         if aws is not None:
             return AwsChain(http, self._wall_clock).fetch
+        if credential.entra is not None:
+            return EntraTokens(credential.entra, http, self._wall_clock).fetch
         if credential.oauth is not None:
             return OAuthRefresh(credential.oauth, http, self._grants).fetch
         if isinstance(account, Secret):

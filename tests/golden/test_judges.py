@@ -28,12 +28,27 @@ UNJUDGED = {
     "inferenceConfig",
     "additionalModelRequestFields",
     "outputConfig",
+    # of chat completions
+    "max_tokens",
+    "max_completion_tokens",
+    "response_format",
+    "safety_identifier",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "reasoning",
+    "thinking",
+    "enable_thinking",
+    "chat_template_kwargs",
+    "reasoning_split",
+    "reasoning_format",
+    "filename",
 }
 #: The client's own JSON: facts have it as a whole.
-WHOLE = {"args", "parametersJsonSchema", "parameters", "input", "json"}
+WHOLE = {"args", "parametersJsonSchema", "parameters", "input", "json", "reasoning_details"}
 #: Whoever leaves these out has left out nothing.
 NOTHING = (
     {},
+    None,
     {"type": "object", "properties": {}},
     {"includeServerSideToolInvocations": True},
     {"cachePoint": {"type": "default"}},
@@ -115,7 +130,12 @@ class JudgeTests(SynchronousTestCase):
         for case in every_case():
             if not case.upstream_answer or case.answer is None or case.answer["stop_reason"] in CUT_OFF:
                 continue
-            blocks = [("content", at) for at, block in enumerate(case.answer["content"]) if block["type"] in SAID]
+            # Of thoughts that are sealed their family has to be able to tell.
+            blocks = [
+                ("content", at)
+                for at, block in enumerate(case.answer["content"])
+                if block["type"] in SAID and (case.family.signs or block.get("thinking") != "")
+            ]
             for path in (*blocks, *(("usage", figure) for figure in FIGURES)):
                 if not refuses(judge_answer, case, without(case.answer, path)):
                     passed.append((case.name, path))

@@ -12,6 +12,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.logger import LogEvent, globalLogPublisher
 
+from tests.integration.support.chat import ChatServer
 from tests.integration.support.clients import AIMOCK, LLMOCK, need
 from tests.integration.support.daemon import Daemon, free_port
 from tests.integration.support.gemini import Gemini
@@ -64,6 +65,15 @@ async def gemini() -> AsyncIterator[Gemini]:
     await gemini.start()
     yield gemini
     await gemini.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def chat() -> AsyncIterator[ChatServer]:
+    """And for a server of chat completions."""
+    chat = ChatServer()
+    await chat.start()
+    yield chat
+    await chat.stop()
 
 
 @pytest_twisted.async_yield_fixture

@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 
+from tests.golden import test_converse, test_gemini, test_openai_chat
 from tests.golden.cases import Case, cases
 from tests.golden.checks import Checks, answer_reads
-from tests.golden.test_converse import CHECKS as CONVERSE
-from tests.golden.test_gemini import CHECKS as GEMINI
 from tests.integration.support.clients import TYPESCRIPT_SDK, need
 from tests.integration.support.process import run
 from tests.integration.support.sdks import PROGRAMS
 
-FAMILIES: Mapping[str, Checks] = {"gemini": GEMINI, "converse": CONVERSE}
+FAMILIES: Mapping[str, Checks] = {
+    "gemini": test_gemini.CHECKS,
+    "converse": test_converse.CHECKS,
+    "openai_chat": test_openai_chat.CHECKS,
+}
 
 
 def stream_of(case: Case) -> str:

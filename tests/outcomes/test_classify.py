@@ -46,6 +46,23 @@ def openai(
     return seen("openai", status, body, **more)
 
 
+def flat_body(code: int, type: str, message: str) -> dict[str, Any]:
+    """An error of vLLM's."""
+    return {"object": "error", "message": message, "type": type, "param": None, "code": code}
+
+
+def flat(status: int, type: str, message: str, **more: Any) -> Evidence:
+    return seen("openai", status, flat_body(status, type, message), **more)
+
+
+def routed(raw: dict[str, Any], status: int = 400) -> Evidence:
+    """An error of one of OpenRouter's providers."""
+    metadata = {"raw": json.dumps(raw), "provider_name": "Somebody"}
+    return seen(
+        "openai", status, {"error": {"message": "Provider returned error", "code": status, "metadata": metadata}}
+    )
+
+
 def bedrock(status: int, name: str, message: str = "", **more: Any) -> Evidence:
     header = (b"x-amzn-errortype", f"{name}:http://internal.amazon.com/coral/".encode())
     return seen("bedrock", status, {"message": message}, header, **more)
@@ -106,6 +123,20 @@ class ByNameTests(Table):
             ),
             seen("openai", 404, {"error": {"code": "DeploymentNotFound", "message": "The API deployment …"}}),
             openai(404, "model_not_found", "The model `gpt-9` does not exist or you do not have access to it."),
+            flat(404, "NotFoundError", "The model `m` does not exist."),
+            seen(
+                "openai", 404, {"error": {"message": 'model "m" not found, try pulling it first', "type": "api_error"}}
+            ),
+            seen("openai", 404, {"error": {"message": "No endpoints found for a/m.", "code": 404}}),
+            openai(404, None, "Not found the model m or Permission denied", "resource_not_found_error"),
+            openai(400, "invalid_request_error", "Model Not Exist"),
+            seen("openai", 400, {"error": {"message": "a/m is not a valid model ID", "code": 400}}),
+            seen("openai", 400, {"error": {"code": "1211", "message": "Unknown Model, please check the model code."}}),
+            seen(
+                "openai",
+                400,
+                {"object": "error", "message": "Invalid model: m", "type": "invalid_model", "code": "1500"},
+            ),
             bedrock(
                 400,
                 "ValidationException",
@@ -147,6 +178,11 @@ class ByNameTests(Table):
             anthropic(429, "rate_limit_error", "Over the limit", error_code="enforced_spend_limit_reached"),
             anthropic(429, "rate_limit_error", "Over the limit", error_code="contract_spend_limit_reached"),
             openai(429, "insufficient_quota", "You exceeded your current quota", "insufficient_quota"),
+            openai(429, None, "Your account is suspended, please check your plan", "exceeded_current_quota_error"),
+            openai(400, "Arrearage", "Access denied, please make sure your account is in good standing.", "Arrearage"),
+            seen("openai", 429, {"error": {"code": "1113", "message": "Insufficient balance or no resource package."}}),
+            seen("openai", 200, {"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}),
+            openai(200, "insufficient_quota", "You exceeded your current quota", "insufficient_quota"),
             google(403, "PERMISSION_DENIED", "This API method requires billing", reason("BILLING_DISABLED")),
             google(403, "PERMISSION_DENIED", "This API method requires billing to be enabled."),
             google(
@@ -285,6 +321,8 @@ class ByNameTests(Table):
             anthropic(500, "overloaded_error", "Overloaded"),
             google(503, "UNAVAILABLE", "The model is overloaded. Please try again later."),
             openai(503, "slow_down", "Slow down", "server_error"),
+            openai(200, "slow_down", "Slow down", "server_error", phase=AttemptPhase.STREAM),
+            openai(429, None, "The engine is currently overloaded, please try again later", "engine_overloaded_error"),
             openai(200, "server_is_overloaded", "Our servers are currently overloaded", "service_unavailable_error"),
         ):
             self.holds(evidence, Kind.OVERLOADED, Scope.MODEL_ON_PROVIDER, PASSING, Then.NEXT)
@@ -578,6 +616,11 @@ class InBandTests(Table):
             (seen("google", 200, [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}]), Kind.QUOTA),
             (openai(200, "rate_limit_exceeded", "no", "requests"), Kind.QUOTA),
             (openai(200, "server_error", "no", "server_error"), Kind.TRANSIENT),
+            (seen("openai", 200, {"error": {"code": "429", "message": "Rate limit reached"}}), Kind.QUOTA),
+            (seen("openai", 200, flat_body(500, "InternalServerError", "no")), Kind.TRANSIENT),
+            (seen("openai", 200, flat_body(400, "BadRequestError", "no")), Kind.CLIENT_FAULT),
+            (seen("openai", 200, {"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}), Kind.QUOTA),
+            (openai(200, "invalid_api_key", "Incorrect API key provided"), Kind.AUTH),
             (seen("openai", 200, {"type": "error", "code": "insufficient_quota", "message": "no"}), Kind.BILLING),
             (
                 seen("openai", 200, {"type": "response.failed", "response": {"error": {"code": "server_error"}}}),
@@ -735,8 +778,90 @@ class ContextOverflowTests(SynchronousTestCase):
                 "request (210000 tokens) exceeds the available context size (200000 tokens), try increasing it",
                 "exceed_context_size_error",
             ),
+            openai(
+                400,
+                None,
+                "This endpoint's maximum context length is 200000 tokens. However, you requested about 210000 tokens"
+                " (1 of tool input). Please reduce the length of either one.",
+            ),
+            seen(
+                "openai",
+                200,
+                {
+                    "error": {
+                        "message": "This endpoint's maximum context length is 200000 tokens. However, you requested"
+                        " about 211000 tokens (210000 of text input, 1000 in the output).",
+                        "code": 400,
+                    }
+                },
+                phase=AttemptPhase.STREAM,
+            ),
+            routed(
+                flat_body(
+                    400,
+                    "BadRequestError",
+                    "This model's maximum context length is 200000 tokens. However, you requested 1000 output tokens"
+                    " and your prompt contains at least 210000 input tokens, for a total of at least 211000 tokens.",
+                )
+            ),
+            flat(
+                400,
+                "BadRequestError",
+                "This model's maximum context length is 200000 tokens. However, you requested 210000 tokens.",
+            ),
+            openai(
+                400,
+                None,
+                "This model's maximum prompt length is 200000 but the request contains 210000 tokens.",
+            ),
+            openai(
+                400,
+                None,
+                "Prompt contains 210000 tokens and 0 draft tokens, too large for model with 200000 maximum context"
+                " length",
+            ),
+            openai(
+                400,
+                None,
+                "Invalid request: Your request exceeded model token limit: 200000 (requested: 210000)",
+            ),
+            openai(
+                400,
+                None,
+                "The input (210000 tokens) is longer than the model's context length (200000 tokens).",
+            ),
         ):
             self.assertEqual(self.told(evidence), "prompt is too long: 210000 tokens > 200000 maximum", evidence)
+            self.assertEqual(classify(evidence).kind, Kind.CLIENT_FAULT)
+
+    def test_no_room_for_the_answer(self) -> None:
+        """A prompt that fits, with a ``max_tokens`` for which no room is left: the words by which clients ask for
+        less, and do not compact."""
+        for evidence in (
+            flat(
+                400,
+                "BadRequestError",
+                "'max_tokens' or 'max_completion_tokens' is too large: 3000. This model's maximum context length is"
+                " 4096 tokens and your request has 2104 input tokens (3000 > 4096 - 2104). None",
+            ),
+            flat(
+                400,
+                "BadRequestError",
+                "This model's maximum context length is 4096 tokens. However, you requested 3000 output tokens and your"
+                " prompt contains at least 2104 input tokens, for a total of at least 5104 tokens.",
+            ),
+            openai(
+                400,
+                "context_length_exceeded",
+                "This model's maximum context length is 4096 tokens. However, you requested 5104 tokens (2104 in the"
+                " messages, 3000 in the completion). Please reduce the length of the messages or completion.",
+            ),
+        ):
+            self.assertEqual(
+                self.told(evidence),
+                "input length and `max_tokens` exceed context limit: 2104 + 3000 > 4096, decrease input length or"
+                " `max_tokens` and try again",
+            )
             self.assertEqual(classify(evidence).kind, Kind.CLIENT_FAULT)
 
     def test_without_numbers(self) -> None:
@@ -747,6 +872,18 @@ class ContextOverflowTests(SynchronousTestCase):
                 400, "INVALID_ARGUMENT", "The input token count exceeds the maximum number of tokens allowed 1048576."
             ),
             openai(400, "context_length_exceeded", "Your input exceeds the context window of this model."),
+            openai(400, "context_length_exceeded", "Please reduce the length of the messages or completion."),
+            openai(400, None, "Please reduce the length of the messages or completion."),
+            openai(400, None, "the request exceeds the available context size. try increasing the context size"),
+            seen("openai", 400, {"error": {"code": "1261", "message": "Prompt exceeds max length"}}),
+            openai(400, "invalid_parameter_error", "Range of input length should be [1, 129024]"),
+            openai(400, None, "invalid params, context window exceeds limit (2013)"),
+            seen("openai", 200, {"base_resp": {"status_code": 2013, "status_msg": "context window exceeds limit"}}),
+            openai(
+                400,
+                None,
+                "The number of tokens to keep from the initial prompt is greater than the context length.",
+            ),
             anthropic(413, "invalid_request_error", "Prompt is too long"),
             anthropic(413, "invalid_request_error", "Request size exceeds model context window"),
             seen("openai", 200, {"response": {"error": {"code": "context_length_exceeded", "message": "x"}}}),

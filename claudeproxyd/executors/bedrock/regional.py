@@ -30,7 +30,7 @@ class BedrockRuntime(HTTPExecutor):
     kind = "bedrock"
     family = Family.BEDROCK
     make_judge = InputTooLongJudge
-    request_id_header = b"x-amzn-requestid"
+    request_id_headers = (b"x-amzn-requestid",)
 
     def __init__(self, section: Provider, services: Services, places: Mapping[str, AwsPlace]) -> None:
         """*places*: where each credential's models are."""
@@ -40,7 +40,7 @@ class BedrockRuntime(HTTPExecutor):
 
     def client_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:
         """The request's id alone: what else AWS sends is about AWS."""
-        request_id = value_of(headers, self.request_id_header)
+        request_id = value_of(headers, self.request_id_headers[0])
         return [_JSON, (b"request-id", request_id)] if request_id else [_JSON]
 
     async def invoke(self, attempt: Attempt, operation: str, body: bytes, *, streamed: bool) -> Response:

@@ -21,7 +21,8 @@ class Converse:
     own_signatures = ()
     tool_name = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
     defaults: Mapping[str, str] = {"model": "us.amazon.nova-pro-v1:0", "kind": ""}
-    """Of a case that does not say; what is refused is the model's matter, and no kind's."""
+    judges_by_model = True
+    signs = True
 
     def check_request(self, body: Json, kind: str) -> None:
         strict.check_request(body, model=kind)
