@@ -61,6 +61,8 @@ class HTTPExecutor(ABC):
     kind: str
     family: str
     make_judge = Judge
+    request_id_headers: tuple[bytes, ...] = (b"request-id", b"x-request-id")
+    """Those that hold the upstream's own id of a request; the first that is there."""
 
     def __init__(self, section: Provider, services: Services) -> None:
         self.services = services
@@ -186,7 +188,7 @@ class HTTPExecutor(ABC):
                 headers=self._passing(response.headers),
                 coding=encoding,
                 exhausted=foreseen(response.headers, self.family, self.services.now()),
-                request_id=_request_id(response),
+                request_id=self._request_id(response),
             )
         except CodingError:
             response.stopProducing()
@@ -214,7 +216,7 @@ class HTTPExecutor(ABC):
                 self._passing(response.headers),
                 read(body),
                 exhausted=foreseen(response.headers, self.family, self.services.now()),
-                request_id=_request_id(response),
+                request_id=self._request_id(response),
             )
         except ModelFault as e:
             words = str(e).encode()
@@ -260,6 +262,10 @@ class HTTPExecutor(ABC):
             if raw and not body:
                 attempt.transcript.failed("the body does not match its content-encoding")
         return body
+
+    def _request_id(self, response: Response) -> str:
+        found = (value_of(response.headers, name) for name in self.request_id_headers)
+        return next(filter(None, found), b"").decode("latin-1")
 
     def _passing(self, headers: Headers) -> Headers:
         """Return those of an upstream's headers that go on to the client, with our keys masked."""
@@ -318,8 +324,3 @@ def _pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
 def _never_whole(_: object, seconds: float) -> NoReturn:
     """Blanks may keep an answer alive, and its client waiting for ever."""
     raise IdleTimedOut(f"the answer was not whole within {seconds:g} seconds of its head")
-
-
-def _request_id(response: Response) -> str:
-    headers = response.headers
-    return (value_of(headers, b"request-id") or value_of(headers, b"x-request-id")).decode("latin-1")

@@ -73,6 +73,13 @@ STATUS_OF_NAME: Mapping[str, int] = {
     # Bedrock
     "Validation": 400,
     "AccessDenied": 403,
+    "ExpiredToken": 403,
+    "UnrecognizedClient": 403,
+    "ResourceNotFound": 404,
+    "ModelTimeout": 408,
+    "ModelError": 424,
+    "ModelStreamError": 424,
+    "ModelNotReady": 429,
     "Throttling": 429,
     "InternalServer": 500,
     "ServiceUnavailable": 503,

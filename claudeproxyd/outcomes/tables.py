@@ -204,7 +204,11 @@ BY_NAME: tuple[Row, ...] = (
                     r"(invocation of model id .* with on-demand throughput isn.{1,3}t supported"
                     r"|you don.{1,3}t have access to the model"
                     r"|the provided model identifier is invalid"
-                    r"|could not resolve the foundation model)"
+                    r"|could not resolve the foundation model"
+                    r"|model use case details have not been submitted"
+                    r"|(access denied\. )?this model is marked by provider as legacy"
+                    r"|this model version has reached the end of its life"
+                    r"|operation not allowed)"
                 ),
             ),
             Sign(names=("quotaValue=0",), statuses=(429,)),
@@ -264,9 +268,24 @@ BY_NAME: tuple[Row, ...] = (
             Sign(names=("API_KEY_INVALID", "SERVICE_DISABLED", "CONSUMER_SUSPENDED", "API_KEY_SERVICE_BLOCKED")),
         ),
     ),
+    # AWS takes a signature for five minutes: our clock is wrong, and no key is
+    Row(
+        CONFIGURATION,
+        (Sign(names=("InvalidSignature", "RequestExpired"), text=_starts(r"signature (expired|not yet current)")),),
+    ),
     Row(
         replace(AUTH, then=Then.REFRESH_ONCE),
-        (Sign(names=("UnrecognizedClient", "InvalidSignature", "ExpiredToken")),),
+        (
+            Sign(names=("UnrecognizedClient", "InvalidSignature", "ExpiredToken", "SignatureDoesNotMatch")),
+            Sign(names=("InvalidClientTokenId", "MissingAuthenticationToken", "IncompleteSignature")),
+            Sign(
+                text=_starts(
+                    r"(authentication failed: .{0,40}api key|bearer token has expired"
+                    r"|missing required parameters in the api key|the security token included in the request is)"
+                ),
+                statuses=(401, 403),
+            ),
+        ),
     ),
     # where the daemon stands
     Row(
@@ -278,6 +297,22 @@ BY_NAME: tuple[Row, ...] = (
     ),
     # a quota of the account that comes as a 400
     Row(QUOTA, (Sign(names=("ServiceQuotaExceeded",)),)),
+    # Bedrock's quota of a day, of which nothing says when it is back
+    Row(
+        replace(QUOTA, base=600, ceiling=3_600, passing=False),
+        (Sign(names=("Throttling",), text=_starts(r"too many tokens per day")),),
+    ),
+    # a model whose tokens Bedrock does not count
+    Row(
+        replace(UNSUPPORTED, then=Then.NEXT),
+        (
+            Sign(
+                names=("Validation",),
+                text=_starts(r"[^\"'`]{0,100}\b(doesn.{1,3}t|does not|not) support(ed)?\b"),
+                count_tokens=True,
+            ),
+        ),
+    ),
     # the model's machinery
     Row(TRANSIENT, (Sign(names=("ModelNotReady", "ModelTimeout", "ModelError", "ModelStreamError")),), Hinted.COOLDOWN),
     # one feature's machinery: nothing else is touched by it

@@ -89,7 +89,8 @@ class Origin:
         host, port = parts.hostname, parts.port or _PORTS[parts.scheme]
         name = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
         authority = name if port == _PORTS[parts.scheme] else f"{name}:{port}"
-        self._name = authority
+        self.authority = authority
+        """As requests name it in ``Host``."""
         self._fixed_lines = f"Host: {authority}\r\n".encode("ascii")
         self._target_prefix = b""
         via = proxy_for(proxy, parts.scheme, host, port, environ)
@@ -221,7 +222,7 @@ class Origin:
             self._waiting.remove(request)
             request.fail(
                 ConnectTimedOut(
-                    f"all {self._max_connections} connections to {self._name} were busy"
+                    f"all {self._max_connections} connections to {self.authority} were busy"
                     f" for {self._connect_timeout:g} seconds"
                 )
             )
@@ -251,7 +252,7 @@ class Origin:
 
     def _connect(self, request: PendingRequest) -> None:
         def late() -> None:
-            request.fail(ConnectTimedOut(f"no connection to {self._name} within {self._connect_timeout:g} seconds"))
+            request.fail(ConnectTimedOut(f"no connection to {self.authority} within {self._connect_timeout:g} seconds"))
             made.cancel()
 
         self._connecting += 1
@@ -284,12 +285,12 @@ class Origin:
         if is_lack(error) or (isinstance(error, DNSLookupError) and are_out()):
             return Lacking("no descriptor or port is left for a connection")
         if isinstance(error, SSL.Error):
-            return TLSFailed(f"TLS with {self._name} failed: {_openssl_reason(error)}")
+            return TLSFailed(f"TLS with {self.authority} failed: {_openssl_reason(error)}")
         if isinstance(error, (DNSLookupError, ValueError)):
-            return NameNotFound(f"no address was found for {self._name}")
+            return NameNotFound(f"no address was found for {self.authority}")
         if isinstance(error, TimeoutError):
-            return ConnectTimedOut(f"no connection to {self._name} within {self._connect_timeout:g} seconds")
-        return ConnectFailed(f"no connection to {self._name}: {error}")
+            return ConnectTimedOut(f"no connection to {self.authority} within {self._connect_timeout:g} seconds")
+        return ConnectFailed(f"no connection to {self.authority}: {error}")
 
 
 def _openssl_reason(error: SSL.Error) -> str:

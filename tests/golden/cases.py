@@ -19,7 +19,6 @@ HELLO = {"model": "claude-opus-5-5", "max_tokens": 1024, "messages": [{"role": "
 """The request of a case that has none: enough to be answered."""
 
 #: What a case of a folder has that does not say it, where that is not as Gemini's.
-_DEFAULTS: dict[str, dict[str, Any]] = {"openai_chat": {"model": "some-model", "kind": ""}}
 
 #: The forms of what the daemon makes up, by the placeholder's first word.
 FORMS = {
@@ -66,6 +65,11 @@ class Case:
         return FAMILIES[self.folder]
 
     @property
+    def place(self) -> str:
+        """By what the judges know what is refused: the provider's kind, or the model."""
+        return self.model if self.family.judges_by_model else self.kind
+
+    @property
     def body(self) -> bytes:
         """The client's body."""
         return json.dumps(self.filled(self.request), ensure_ascii=False).encode()
@@ -87,7 +91,8 @@ class Case:
 def cases(folder: str) -> Iterator[Case]:
     """Every case there, by name. A member that no case has is a mistake, and raises TypeError."""
     for path in sorted((FOLDER / folder).glob("*.json")):
-        yield Case(path.stem, folder=folder, **{**_DEFAULTS.get(folder, {}), **json.loads(path.read_bytes())})
+        defaults = FAMILIES[folder].defaults
+        yield Case(path.stem, folder=folder, **{**defaults, **json.loads(path.read_bytes())})
 
 
 def add_tests(to: type, folder: str, wants: Callable[[Case], bool], test: Callable[[Any, Case], None]) -> None:

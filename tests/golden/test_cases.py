@@ -32,7 +32,7 @@ def judge_request(case: Case, body: dict[str, Any]) -> None:
     """Raise unless *body* is an upstream request that says what the case's Claude request says."""
     text = re.sub(r'"<(name_\d+)>"', r'"\1"', json.dumps(body))
     body = json.loads(re.sub(r'"<nine_(\d)>"', r'"nine0000\1"', text))
-    case.family.check_request(body, case.kind)
+    case.family.check_request(body, case.place)
     facts.compare_requests(
         case.family, json.loads(case.body), body, own_words=case.own_words, signatures=case.signatures, lost=case.lost
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from botocore.eventstream import EventStreamBuffer
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.golden.cases import Case, cases
 from tests.golden.families import FAMILIES
+from tests.golden.families.converse.arrivals import event
 from tests.golden.test_cases import judge_answer, judge_request
 
 Path = tuple[str | int, ...]
@@ -21,6 +24,10 @@ UNJUDGED = {
     "thoughtSignature",
     "excludeDomains",
     "includeServerSideToolInvocations",
+    # of the Converse API
+    "inferenceConfig",
+    "additionalModelRequestFields",
+    "outputConfig",
     # of chat completions
     "max_tokens",
     "max_completion_tokens",
@@ -47,9 +54,15 @@ UNJUDGED = {
 #: The same, of the body itself.
 UNJUDGED_AT_THE_TOP = {"text"}
 #: The client's own JSON: facts have it as a whole.
-WHOLE = {"args", "parametersJsonSchema", "parameters", "reasoning_details"}
+WHOLE = {"args", "parametersJsonSchema", "parameters", "input", "json", "reasoning_details"}
 #: Whoever leaves these out has left out nothing.
-NOTHING = ({}, None, {"type": "object", "properties": {}}, {"includeServerSideToolInvocations": True})
+NOTHING = (
+    {},
+    None,
+    {"type": "object", "properties": {}},
+    {"includeServerSideToolInvocations": True},
+    {"cachePoint": {"type": "default"}},
+)
 #: Of these answers something is missing by right.
 CUT_OFF = {"refusal", "stop_sequence"}
 SAID = {"text", "thinking", "tool_use", "server_tool_use"}
@@ -87,6 +100,21 @@ def refuses(judge: Callable[[Case, Any], None], case: Case, value: Any) -> bool:
 def every_case() -> Iterator[Case]:
     for folder in FAMILIES:
         yield from cases(folder)
+
+
+class EventStreamTests(SynchronousTestCase):
+    """The encoder of AWS's event streams, which shares no code with the daemon."""
+
+    def test_read_by_botocore(self) -> None:
+        """botocore reads what the cases of the Converse API arrive as."""
+        chunks = [chunk for case in cases("converse") for chunk in case.upstream_answer or ()]
+        buffer = EventStreamBuffer()
+        for chunk in chunks:
+            buffer.add_data(event(chunk))
+        for chunk, message in zip(chunks, buffer, strict=True):
+            headers = message.headers
+            name = headers.get(":event-type") or headers[":exception-type"]
+            self.assertEqual({name: json.loads(message.payload)}, chunk)
 
 
 class JudgeTests(SynchronousTestCase):

@@ -144,6 +144,12 @@ class ByNameTests(Table):
             ),
             bedrock(403, "AccessDeniedException", "You don't have access to the model with the specified model ID."),
             bedrock(400, "ValidationException", "The provided model identifier is invalid."),
+            bedrock(400, "ValidationException", "Operation not allowed"),
+            bedrock(
+                404, "ResourceNotFoundException", "Model use case details have not been submitted for this account."
+            ),
+            bedrock(404, "ResourceNotFoundException", "This model version has reached the end of its life. Please"),
+            bedrock(404, "ResourceNotFoundException", "Access denied. This Model is marked by provider as Legacy and"),
             google(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota", quota),
             google(429, "RESOURCE_EXHAUSTED", "You exceeded …\n* Quota exceeded for metric: x, limit: 0, model: m"),
         ):
@@ -239,6 +245,11 @@ class ByNameTests(Table):
                 bedrock(403, name, "The security token included in the request is invalid.")
                 for name in ("UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException")
             ),
+            bedrock(
+                403, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you"
+            ),
+            bedrock(403, "AccessDeniedException", "Authentication failed: Please make sure your API Key is valid."),
+            bedrock(403, "AccessDeniedException", "Bearer Token has expired"),
         ):
             self.holds(evidence, Kind.AUTH, Scope.CREDENTIAL, HALF_HOUR, Then.NEXT)
 
@@ -248,6 +259,12 @@ class ByNameTests(Table):
         self.holds(evidence, Kind.AUTH, Scope.CREDENTIAL, HALF_HOUR, Then.REFRESH_ONCE)
         body = {"__type": "com.amazon.coral.service#ExpiredTokenException", "Message": "expired"}
         self.assertEqual(classify(seen("bedrock", 403, body)).kind, Kind.AUTH)
+
+    def test_a_clock_that_is_wrong(self) -> None:
+        """A signature of another hour is the clock's fault: no key rests for it."""
+        for words in ("Signature expired: 20261129T100000Z is now earlier than …", "Signature not yet current: 2026…"):
+            evidence = bedrock(403, "InvalidSignatureException", words)
+            self.holds(evidence, Kind.CONFIGURATION, Scope.PROVIDER, (60, 60), Then.NEXT)
 
     def test_location(self) -> None:
         """Where the daemon stands is the same for all keys of a provider: only another provider can help."""
@@ -262,6 +279,18 @@ class ByNameTests(Table):
         self.holds(
             bedrock(400, "ServiceQuotaExceededException", "Too many"), Kind.QUOTA, Scope.MODEL, PASSING, Then.NEXT
         )
+
+    def test_bedrocks_quota_of_a_day(self) -> None:
+        """Nothing says when it is back, and it is not in a moment."""
+        evidence = bedrock(429, "ThrottlingException", "Too many tokens per day, please wait before trying again.")
+        self.holds(evidence, Kind.QUOTA, Scope.MODEL, (600, 3_600), Then.NEXT)
+
+    def test_models_that_bedrock_does_not_count_for(self) -> None:
+        """Another route, or an estimate, counts; the same words to a message are the client's to read."""
+        words = "The provided model doesn't support counting tokens"
+        counting = bedrock(400, "ValidationException", words, count_tokens=True)
+        self.holds(counting, Kind.UNSUPPORTED, Scope.NONE, NONE, Then.NEXT)
+        self.assertIs(classify(bedrock(400, "ValidationException", words)).kind, Kind.CLIENT_FAULT)
 
     def test_model_machinery(self) -> None:
         """A Bedrock model that fails or is not ready is tried elsewhere for a moment."""

@@ -47,6 +47,10 @@ class Family(Protocol):
     tool_name: Pattern[str]
     """The names of tools that it takes."""
 
+    defaults: Mapping[str, str]
+    """Members of a case that does not say them."""
+    judges_by_model: bool
+    """What is refused is the model's matter, and not the kind's."""
     signs: bool
     """Whether the upstream signs its thoughts; else what travels in a signature is the daemon's own affair."""
     own_signatures: Sequence[str]
@@ -55,7 +59,10 @@ class Family(Protocol):
     # -- types
 
     def check_request(self, body: Json, kind: str) -> None:
-        """Raise unless *body* is a request that the API takes, as far as types can tell. *kind*: the provider's."""
+        """Raise unless *body* is a request that the API takes, as far as types can tell.
+
+        *kind*: the provider's; the model where the family judges by that.
+        """
 
     def check_answer(self, chunk: Json) -> None:
         """Raise unless *chunk* is one that the API sends."""

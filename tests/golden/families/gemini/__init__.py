@@ -17,6 +17,8 @@ class Gemini:
     """The :class:`~tests.golden.families.family.Family` of the cases in ``gemini/``."""
 
     mark = "cpxd1.google."
+    defaults: Mapping[str, str] = {}
+    judges_by_model = False
     signs = True
     own_signatures = ("skip_thought_signature_validator",)
     """What Google's documentation gives for a signature that nobody has."""

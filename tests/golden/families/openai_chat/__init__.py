@@ -20,6 +20,8 @@ class OpenAIChat:
     """The :class:`~tests.golden.families.family.Family` of the cases in ``openai_chat/``."""
 
     mark = "cpxd1.openai."
+    defaults: Mapping[str, str] = {"model": "some-model", "kind": ""}
+    judges_by_model = False
     own_signatures = ()
     signs = False
     tool_name = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)

@@ -17,6 +17,8 @@ class OpenAIResponses:
     """The :class:`~tests.golden.families.family.Family` of the cases in ``openai_responses/``."""
 
     mark = "cpxd1.responses."
+    defaults: Mapping[str, str] = {}
+    judges_by_model = False
     signs = True
     own_signatures = ()
     tool_name = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
