@@ -44,6 +44,8 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
     """The base of one provider's executor that translates requests on their way up, and answers on their way down."""
 
     policy: FieldPolicy
+    signature_family: ClassVar[str] = ""
+    """Whose minted signatures are taken back, where several kinds share a family of errors; '': the family's."""
     prepared_type: type[Translated]
     """What :meth:`translation` makes."""
     streamed_types: ClassVar[tuple[bytes, ...]] = (EVENT_STREAM, b"application/json")
@@ -123,9 +125,13 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
                 attempt, phase=AttemptPhase.CONNECT, failure=Failure.UNSUPPORTED, body=reason
             ) from None
 
+    @property
+    def _mints(self) -> str:
+        return self.signature_family or self.family
+
     def _translation(self, request: ApiRequest, route: Route, body: bytes, *, signed: bool) -> Steps[Translated]:
         version = (value_of(request.headers, b"anthropic-version") or DEFAULT_VERSION).decode("latin-1")
-        family = self.family if signed else ""
+        family = self._mints if signed else ""
         conversation = yield from reading(body, family=family, policy=self.policy, version=version)
         translated = yield from self.translation(conversation, request, route, signed=signed)
         return translated
@@ -136,7 +142,7 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
         envelope = attempt.request.envelope
         return BlockMachine(
             envelope.model,
-            family=self.family,
+            family=self._mints,
             stop_sequences=request.stop_sequences,
             whole=whole,
             estimate=lambda: attempt.estimate.tokens(attempt.route),

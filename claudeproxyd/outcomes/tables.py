@@ -215,6 +215,20 @@ BY_NAME: tuple[Row, ...] = (
             Sign(names=("RESOURCE_EXHAUSTED",), text=_starts(r".*\blimit: 0(?![\d.])"), statuses=(429,)),
         ),
     ),
+    # reasoning that another key or model sealed, or that lies elsewhere, in what goes to OpenAI's Responses API
+    Row(
+        RECTIFY,
+        (
+            Sign(names=("invalid_encrypted_content",)),
+            Sign(
+                text=_starts(
+                    r"item (with id )?['\"]?\w{1,100}['\"]? (of type '\w{1,50}' was provided without|not found)"
+                ),
+                statuses=(400, 404),
+            ),
+            Sign(text=_starts(r"(the )?encrypted content\b.{0,200}could not be (verified|decrypted)"), statuses=(400,)),
+        ),
+    ),
     # a 404 that names a file, container or response: another account may have it
     Row(
         replace(CLIENT_FAULT, then=Then.NEXT),

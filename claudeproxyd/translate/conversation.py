@@ -106,6 +106,7 @@ class WebSearch:
     allowed_domains: list[str] = field(default_factory=list)
     blocked_domains: list[str] = field(default_factory=list)
     max_uses: int | None = None
+    user_location: dict[str, msgspec.Raw] | None = None
 
 
 @dataclass(slots=True)

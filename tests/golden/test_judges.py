@@ -42,7 +42,17 @@ UNJUDGED = {
     "reasoning_split",
     "reasoning_format",
     "filename",
+    # of the Responses API
+    "detail",
+    "filters",
+    "include",
+    "max_output_tokens",
+    "max_tool_calls",
+    "phase",
+    "user_location",
 }
+#: The same, of the body itself.
+UNJUDGED_AT_THE_TOP = {"text"}
 #: The client's own JSON: facts have it as a whole.
 WHOLE = {"args", "parametersJsonSchema", "parameters", "input", "json", "reasoning_details"}
 #: Whoever leaves these out has left out nothing.
@@ -63,7 +73,7 @@ def members(value: Any, path: Path = ()) -> Iterator[Path]:
     """Where something could be left out."""
     inner: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, member in inner:
-        if name not in UNJUDGED and member not in NOTHING:
+        if name not in UNJUDGED and member not in NOTHING and (path or name not in UNJUDGED_AT_THE_TOP):
             yield (*path, name)
             if name not in WHOLE:
                 yield from members(member, (*path, name))

@@ -19,6 +19,7 @@ from tests.integration.support.gemini import Gemini
 from tests.integration.support.needs import require
 from tests.integration.support.process import Child
 from tests.integration.support.ready import until_ready
+from tests.integration.support.responses import Responses
 from tests.integration.support.upstream import Upstream
 
 StartDaemon = Callable[..., Awaitable[Daemon]]
@@ -74,6 +75,15 @@ async def chat() -> AsyncIterator[ChatServer]:
     await chat.start()
     yield chat
     await chat.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def responses() -> AsyncIterator[Responses]:
+    """And for OpenAI's Responses API."""
+    responses = Responses()
+    await responses.start()
+    yield responses
+    await responses.stop()
 
 
 @pytest_twisted.async_yield_fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 
-from tests.golden import test_converse, test_gemini, test_openai_chat
+from tests.golden import test_converse, test_gemini, test_openai_chat, test_openai_responses
 from tests.golden.cases import Case, cases
 from tests.golden.checks import Checks, answer_reads
 from tests.integration.support.clients import TYPESCRIPT_SDK, need
@@ -22,6 +22,7 @@ FAMILIES: Mapping[str, Checks] = {
     "gemini": test_gemini.CHECKS,
     "converse": test_converse.CHECKS,
     "openai_chat": test_openai_chat.CHECKS,
+    "openai_responses": test_openai_responses.CHECKS,
 }
 
 

@@ -86,6 +86,34 @@ async def test_stops_its_chat_completions(start_daemon: StartDaemon, model: str)
     assert answer.json["stop_reason"] == "stop_sequence", answer.body
 
 
+def by_responses(model: str) -> str:
+    """The same server by its Responses API."""
+    return provider(f"{model}/v1", kind="openai-responses")
+
+
+@pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
+@ensureDeferred
+async def test_each_sdk_talks_to_its_responses(start_daemon: StartDaemon, model: str, sdk: object) -> None:
+    """The same by the server's Responses API, which counts tokens itself."""
+    daemon = await start_daemon(by_responses(model))
+    short = {**sdks.HELLO, "max_tokens": 12}
+    count = {name: value for name, value in short.items() if name != "max_tokens"}
+    calls = [("create", short), ("stream", short), ("count_tokens", count)]
+    created, streamed, counted = await sdks.use(sdk, daemon.url, calls)
+    assert created.get("text"), created
+    assert streamed.get("text"), streamed
+    assert counted.get("input_tokens"), counted
+
+
+@ensureDeferred
+async def test_stops_its_responses(start_daemon: StartDaemon, model: str) -> None:
+    """A stop sequence ends an answer of its own accord."""
+    daemon = await start_daemon(by_responses(model))
+    asked = wire.Message(prompt="Count from one to five.", max_tokens=60, more={"stop_sequences": ["a", "e", "o"]})
+    answer = await wire.post(daemon.port, asked.encode())
+    assert answer.json.get("stop_reason") == "stop_sequence", answer.body
+
+
 @ensureDeferred
 async def test_it_counts_what_the_estimate_is_measured_by(start_daemon: StartDaemon, model: str) -> None:
     """The fifty conversations, asked through the daemon, still come to the tokens that are written down."""

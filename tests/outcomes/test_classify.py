@@ -167,7 +167,6 @@ class ByNameTests(Table):
             anthropic(404, "not_found_error", "Container not found."),
             openai(404, None, "No such File object: file-1"),
             openai(404, None, "Response with id 'resp_1' not found."),
-            openai(404, None, "Item with id 'rs_1' not found. Items are not persisted when `store` is set to false."),
         ):
             self.holds(evidence, Kind.CLIENT_FAULT, Scope.NONE, NONE, Then.NEXT)
 
@@ -357,6 +356,21 @@ class ByNameTests(Table):
                 bedrock(400, "ValidationException", f"The model returned the following errors: {message}"),
             ):
                 self.holds(evidence, Kind.RECTIFY, Scope.NONE, NONE, Then.RECTIFY_ONCE)
+
+    def test_rectify_reasoning(self) -> None:
+        """Reasoning that another key or model has sealed is taken out, once, whatever OpenAI calls it."""
+        lies_elsewhere = "Items are not persisted when `store` is set to false."
+        verified = "could not be verified. Reason: Encrypted content could not be decrypted or parsed."
+        for evidence in (
+            openai(400, "invalid_encrypted_content", f"The encrypted content for item rs_1 {verified}"),
+            openai(400, None, f"The encrypted content gAAA... {verified}"),
+            openai(404, None, f"Item with id 'rs_1' not found. {lies_elsewhere}"),
+            openai(400, None, "Item 'rs_1' of type 'reasoning' was provided without its required following item."),
+            openai(
+                400, None, "Item 'fc_1' of type 'function_call' was provided without its required 'reasoning' item."
+            ),
+        ):
+            self.holds(evidence, Kind.RECTIFY, Scope.NONE, NONE, Then.RECTIFY_ONCE)
 
     def test_context_overflow(self) -> None:
         """A request beyond the window is the client's to compact."""
