@@ -111,12 +111,25 @@ def _secrets(credential: CredentialSection, at: ConfigPath, diagnostics: Diagnos
         if isinstance(value, str) and value != word:
             diagnostics.error(at / name, f'must be "{word}" or a table')
     if isinstance(credential.aws, Aws):
+        _aws(credential.aws, at / "aws", diagnostics)
         for name in ("access_key_id", "secret_access_key", "session_token"):
             check_secret(getattr(credential.aws, name), at / "aws" / name, diagnostics)
     if credential.oauth is not None:
         _token_url(credential.oauth.token_url, at / "oauth" / "token_url", diagnostics)
     if credential.entra is not None:
         _entra(credential.entra, at / "entra", diagnostics)
+
+
+def _aws(aws: Aws, at: ConfigPath, diagnostics: Diagnostics) -> None:
+    given = [name for name in ("access_key_id", "secret_access_key") if getattr(aws, name) is not None]
+    if aws.profile and given:
+        diagnostics.error(at / "profile", "stands beside keys", "it has keys of its own: leave one or the other out")
+    elif len(given) == 1:
+        missing = "secret_access_key" if given == ["access_key_id"] else "access_key_id"
+        diagnostics.error(at / missing, "is missing", "a key pair is both")
+    elif not given and not aws.profile and not aws.role_arn:
+        hint = 'access_key_id and secret_access_key, a profile or a role_arn; or aws = "chain"'
+        diagnostics.error(at, "has no keys", hint)
 
 
 def check_secret(secret: Secret | None, at: ConfigPath, diagnostics: Diagnostics) -> None:

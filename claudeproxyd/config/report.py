@@ -131,7 +131,9 @@ def _route(route: RouteTo) -> str:
 def masked(value: Secret | Aws | OAuth | Entra | str) -> str:
     """Return where a secret comes from, and nothing of its value. A plain word is no secret and stays."""
     if isinstance(value, Aws):
-        return masked(value.secret_access_key)
+        keys = value.secret_access_key
+        parts = [masked(keys)] if keys is not None else [f"profile {value.profile}"] if value.profile else []
+        return ", ".join([*parts, f"role {value.role_arn}"] if value.role_arn else parts)
     if isinstance(value, OAuth):
         return masked(value.refresh_token)
     if isinstance(value, Entra):

@@ -110,11 +110,13 @@ class Client:
 
 @dataclass(frozen=True, kw_only=True)
 class Aws:
-    """``aws``: a key pair of AWS."""
+    """``aws``: a key pair of AWS, or where keys come from."""
 
-    access_key_id: Secret = required("The key's id.")
-    secret_access_key: Secret = required("The key itself.")
+    access_key_id: Secret | None = setting(None, "The key's id.")
+    secret_access_key: Secret | None = setting(None, "The key itself.")
     session_token: Secret | None = setting(None, "Of temporary credentials.")
+    profile: str = setting("", "A profile of ~/.aws/config and ~/.aws/credentials, instead of keys.")
+    role_arn: str = setting("", "A role that is assumed with these keys, with the profile's, or with the chain's.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +157,11 @@ class CredentialSection:
     service_account: Secret | str | None = setting(
         None, '{ file = "sa.json" }, or "adc" for application default credentials of Google Cloud.'
     )
-    aws: Aws | str | None = setting(None, '{ access_key_id, secret_access_key, session_token }, or "chain".')
+    aws: Aws | str | None = setting(
+        None,
+        '{ access_key_id, secret_access_key, session_token }, { profile } or { role_arn }; or "chain": what AWS\'s own'
+        " tools would take.",
+    )
     oauth: OAuth | None = setting(
         None, "{ token_url, client_id, client_secret, refresh_token }: tokens like bearer_token."
     )

@@ -28,6 +28,7 @@ class Attempt:
         "estimate",
         "head_at",
         "last",
+        "model",
         "number",
         "prepared",
         "request",
@@ -57,6 +58,8 @@ class Attempt:
         self.secret = secret
         """The credential's present secret: ``api_key`` or whatever its kind has."""
         self.route = route
+        self.model = route.model
+        """The upstream's name for the model."""
         self.number = number
         """From 1, for logs."""
         self.prepared = prepared
@@ -91,8 +94,3 @@ class Attempt:
         """Count it once more: it met a closed connection, and goes out again on a fresh one."""
         self.stale_at = now
         self.number += 1
-
-    @property
-    def model(self) -> str:
-        """The upstream's name for the model."""
-        return self.route.model

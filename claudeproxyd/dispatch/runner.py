@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from claudeproxyd.dispatch.admission import REFUSED, is_awaitable
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.dispatch.input_estimate import InputEstimate
 from claudeproxyd.dispatch.relay import Relay
@@ -20,6 +19,7 @@ from claudeproxyd.dispatch.request_log import RequestLog
 from claudeproxyd.dispatch.retries import RetryState, costs_budget
 from claudeproxyd.dispatch.session import in_tool_loop, session_of
 from claudeproxyd.dispatch.size import Size
+from claudeproxyd.dispatch.steps import TakenSteps
 from claudeproxyd.dispatch.usage_records import records_of
 from claudeproxyd.dispatch.verdict import RequestFailed, broken_off, final_error
 from claudeproxyd.errors import ClaudeError, Unsupported, shutting_down
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
         IDownlink,
         IExecutor,
         ILease,
-        IPermit,
-        IRequestHook,
     )
     from claudeproxyd.leases import Candidate, Route
     from claudeproxyd.messages.usage import Usage
 
 Result = TypeVar("Result")
+
+_OK = Kind.OK.value
 
 #: Nobody else is asked after these; of the repetitions, when they are used up.
 _ANSWERED = (Then.ANSWER, Then.REPEAT_ONCE, Then.RECTIFY_ONCE)
@@ -72,8 +72,7 @@ class RequestRunner:
         """As it is served: hooks may have another in the place of the client's."""
         self._model_asked = request.envelope.model
         """By the client."""
-        self._permit: IPermit | None = None
-        self._hooks_asked = 0
+        self._steps = TakenSteps(services.steps, request, body)
         self._body = body
         self._downlink = downlink
         self._capture = capture
@@ -98,6 +97,7 @@ class RequestRunner:
         """See :meth:`IRunningRequest.cancel <claudeproxyd.interfaces.IRunningRequest.cancel>`."""
         if self._cancelled is None:
             self._cancelled = reason
+            self._steps.cancelled = True
         self.done.cancel()
 
     async def _run(self) -> None:
@@ -105,13 +105,14 @@ class RequestRunner:
         services, log = self._services, self.log
         total = services.clock.callLater(services.total, self.cancel, CancelReason.TOTAL) if services.total else None
         keep_alive = self._keep_alive()
-        services.steps.begin()
+        self._steps.begin()
         try:
             if len(self._body.data) > _LARGE_BYTES:
                 await deferLater(services.clock, NEXT_TURN)  # web has read it in this one
-            await self._take_steps()
+            await self._steps.take()
+            self._request = self._steps.request
             await self._serve()
-            self._over(Kind.OK.value)
+            self._over(_OK)
         except RequestFailed as failed:
             self._fail(failed)
         except CancelledError:
@@ -131,7 +132,7 @@ class RequestRunner:
                 total.cancel()
             self._body.release()
             self._over(log.outcome)
-            services.steps.end(self._hooks_asked, self._request, log)
+            self._steps.end(log)
 
     def _over(self, outcome: str) -> None:
         """Note what the request came to, and give its permit back.
@@ -139,9 +140,7 @@ class RequestRunner:
         Called ahead of the last of the response: with that out, the client's next request may begin at once.
         """
         self.log.outcome = outcome
-        permit, self._permit = self._permit, None
-        if permit is not None:
-            self._services.steps.give_back(permit, self.log.usage, outcome)
+        self._steps.give_back(self.log.usage, outcome)
 
     def _keep_alive(self) -> LoopingCall | None:
         """``nonstream_keepalive``: whitespace ahead of a JSON body, which costs it its true status."""
@@ -152,57 +151,6 @@ class RequestRunner:
         keep_alive.clock = self._services.clock
         keep_alive.start(every, now=False)
         return keep_alive
-
-    # -- steps ahead of the routes
-
-    async def _take_steps(self) -> None:
-        """Have the request admitted, and the hooks see it. Raises RequestFailed: it was refused."""
-        steps = self._services.steps
-        try:
-            permit: Any = steps.admission.admit(self._request)
-            self._permit = await self._awaited(permit) if is_awaitable(permit) else permit
-            self._stop_if_cancelled()
-            for hook in steps.hooks:
-                await self._ask(hook)
-        except ClaudeError as error:
-            error.__traceback__ = None
-            # The same one may be raised each time, and this one is given headers.
-            raise RequestFailed(error.copy(), kind=REFUSED) from None
-
-    async def _ask(self, hook: IRequestHook) -> None:
-        """Go on with the request that *hook* returns."""
-        before = self._request
-        self._hooks_asked += 1
-        answer: Any = hook.request(before)
-        request = await self._awaited(answer) if is_awaitable(answer) else answer
-        self._stop_if_cancelled()
-        if request is before:
-            return
-        if not isinstance(request, ApiRequest):
-            raise TypeError(f"{type(hook).__name__}.request returned {type(request).__name__}, and no ApiRequest")
-        if (request.request_id, request.count_tokens, request.envelope.stream) != (
-            before.request_id,
-            before.count_tokens,
-            before.envelope.stream,
-        ):
-            raise ValueError(f"{type(hook).__name__} changed request_id, count_tokens or stream")
-        if request.envelope is not before.envelope:
-            self._body.replace(request.envelope)
-        self._request = request
-
-    async def _awaited(self, step: Awaitable[Result]) -> Result:
-        """Return what *step* comes to. Only our own cancellation passes for one."""
-        try:
-            return await step
-        except CancelledError:
-            if self._cancelled is None:
-                raise RuntimeError("a step ahead of the routes has cancelled itself") from None
-            raise
-
-    def _stop_if_cancelled(self) -> None:
-        """Raise CancelledError, should what was awaited have kept it for itself."""
-        if self._cancelled is not None:
-            raise CancelledError
 
     # -- candidates and leases
 
@@ -450,7 +398,7 @@ class RequestRunner:
             else:
                 log.first_content = services.clock.seconds()
                 self._note_usage(answered.usage)
-                self._over(Kind.OK.value)
+                self._over(_OK)
                 self._downlink.whole(headers, answered.body)
             if answered.anomaly:
                 services.note_anomaly(provider, answered.anomaly)
@@ -476,7 +424,8 @@ class RequestRunner:
         Called while *error* is handled. Raises CancelledError where the request was cancelled, whatever an executor
         made of that.
         """
-        self._stop_if_cancelled()
+        if self._cancelled is not None:
+            raise CancelledError
         if isinstance(error, AttemptFailed):
             return error
         self._log.failure(
@@ -511,7 +460,7 @@ class RequestRunner:
 
         def ending() -> None:
             self._note_usage(response.usage)
-            self._over(Kind.OK.value)
+            self._over(_OK)
 
         return self._relay.carry(response, headers, family, content_by, committed, ending)
 

@@ -71,7 +71,10 @@ def count(total: Usage, seen: object) -> str:
         return ""
     if not isinstance(seen, dict):
         return "figures of an unknown shape: usage is no object"
-    odd = [member for member, figure in _FIGURES if not _take(total, figure, seen.get(member))]
+    odd = []
+    for member, figure in _FIGURES:
+        if member in seen and not _take(total, figure, seen[member]):
+            odd.append(member)
     details = seen.get(_DETAILS)
     if isinstance(details, dict):
         if not _take(total, "thinking", details.get("thinking_tokens")):
@@ -100,11 +103,9 @@ def _take(total: Usage, figure: str, value: object) -> bool:
 
 def tokens_in(value: object) -> int | None:
     """Return the number of tokens that a JSON value is, or None: 11.0 is one, "11", true, -1 and 10¹² are none."""
-    if isinstance(value, float) and value.is_integer():
+    if type(value) is float and value.is_integer():
         value = int(value)
-    if type(value) is int and 0 <= value <= MAX_TOKENS:
-        return value
-    return None
+    return value if type(value) is int and 0 <= value <= MAX_TOKENS else None
 
 
 def usage_members(usage: Usage, searches: int = 0) -> dict[str, object]:

@@ -58,6 +58,9 @@ class SourcesTests(SecretsTestCase):
             {"service_account": Secret("{}")},
             {"service_account": "adc"},
             {"oauth": oauth()},
+            {"aws": "chain"},
+            {"aws": Aws(profile="p")},
+            {"aws": Aws(access_key_id=Secret("i"), secret_access_key=Secret("s"), role_arn="arn:aws:iam::1:role/r")},
             {"entra": entra()},
         ):
             self.assertIsInstance(self.source(**members), RefreshedSecret)
