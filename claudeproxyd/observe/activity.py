@@ -86,4 +86,8 @@ class ClientActivity:
     def since(self, minutes: int) -> Counter[Answered]:
         """Return how many answers of each kind there were in the last *minutes*, and in what has passed of this one."""
         first = int(self._clock() // MINUTE) - minutes
-        return sum((answers for minute, answers in self._minutes if minute >= first), Counter())
+        found: Counter[Answered] = Counter()
+        for minute, answers in self._minutes:
+            if minute >= first:
+                found.update(answers)
+        return found

@@ -46,7 +46,7 @@ async function download(link) {
 
 document.addEventListener("click", event => {
   const link = event.target.closest("a[download]");
-  if (!link || !key || !link.isConnected) return;
+  if (!link || !key) return;
   event.preventDefault();
   download(link).catch(error => tell(`That did not work: ${error.message}`));
 });

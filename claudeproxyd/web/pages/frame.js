@@ -24,6 +24,7 @@ function turn() {
   for (const each of document.querySelectorAll("nav a"))
     if (each.getAttribute("href") === `#${name}`) each.setAttribute("aria-current", "page");
     else each.removeAttribute("aria-current");
+  announce("view", document.querySelector("nav [aria-current]").textContent);
   views[name].open?.(query);
   lookAt(name);
 }

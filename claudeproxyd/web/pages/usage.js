@@ -4,6 +4,7 @@
 const form = byId("usage-asking");
 const USAGE = "/admin/v1/usage";
 const DAY = 86400000, MOST_DAYS = 400, ROWS = 100;
+const MOST_ROWS = 20000; // of a picture: one of more groups and days than that is not stacked
 const BY = { client: "Client", model: "Model asked for", model_served: "Model served", provider: "Provider", credential: "Credential" };
 const FIGURES = ["usd", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "unpriced_tokens",
   "estimated_tokens", "requests", "attempts"];
@@ -38,23 +39,25 @@ function add(sums, row) {
   for (const name of FIGURES) sums[name] += row[name];
 }
 
-function addUp(rows, by, days) {
+// *sums*: a row for each group; *rows*: one for each day and group, or for each day alone.
+function addUp({ sums, rows, days, question: { by } }) {
   const place = new Map(days.map((day, n) => [day, n]));
-  const total = nothing(), daily = days.map(nothing), groups = new Map();
+  const total = nothing(), daily = days.map(nothing);
+  const groups = new Map(sums.map(row => [row[by], { name: row[by], sums: row, daily: new Map() }]));
+  for (const row of sums) add(total, row);
   for (const row of rows) {
-    const day = place.get(row.day), name = row[by];
+    const day = place.get(row.day);
     if (day === undefined) continue;
-    if (!groups.has(name)) groups.set(name, { name, sums: nothing(), daily: new Map() });
-    const group = groups.get(name);
-    if (!group.daily.has(day)) group.daily.set(day, nothing());
-    for (const sums of [total, daily[day], group.sums, group.daily.get(day)]) add(sums, row);
+    add(daily[day], row);
+    groups.get(row[by])?.daily.set(day, row);
   }
   const ordered = [...groups.values()].sort((a, b) => b.sums.usd - a.sums.usd || tokensOf(b.sums) - tokensOf(a.sums));
   return { total, daily, groups: ordered };
 }
 
-// The first few groups, and all others as one.
-function seriesOf(groups, days, figure) {
+// The first few groups, and all others as one; or all as one, where nobody asked for each.
+function seriesOf({ groups, daily }, { days, stacked }, figure) {
+  if (!stacked) return [{ name: "All", colour: 0, values: daily.map(figure) }];
   const own = groups.length > SERIES ? SERIES - 1 : groups.length;
   const values = some => days.map((_, day) =>
     some.reduce((sum, { daily }) => sum + (daily.has(day) ? figure(daily.get(day)) : 0), 0));
@@ -102,24 +105,24 @@ function named(name, by) {
 }
 
 function draw() {
-  const { question, days, rows } = last;
-  const { by } = question, { total, daily, groups } = addUp(rows, by, days);
+  const { question, days, stacked } = last;
+  const { by } = question, added = addUp(last), { total, daily, groups } = added;
   if (!groups.length) {
     hold(byId("usage"), [make("p", { class: "soft" }, "Nothing was used in these days.")]);
     return;
   }
   const marks = Object.fromEntries(daily.map((sums, day) => [day, sums.unpriced_tokens])
     .filter(([, tokens]) => tokens).map(([day, tokens]) => [day, `${short(tokens)} tokens without a price`]));
-  const both = `day,${by}`, shown = everything ? groups : groups.slice(0, ROWS);
+  const both = stacked ? `day,${by}` : "day", shown = everything ? groups : groups.slice(0, ROWS);
   hold(byId("usage"), [
     make("ul", { class: "tiles" },
       tile(spent(total), "spent"), tile(short(tokensOf(total)), "tokens"), tile(short(total.requests), "requests"),
       tile(percent(cachedOf(total)), "of all input read from caches"),
       total.unpriced_tokens ? tile(short(total.unpriced_tokens), "tokens without a price", "warn") : null,
       total.estimated_tokens ? tile(short(total.estimated_tokens), "tokens estimated") : null),
-    picture(question, { title: "Spend by day, in USD", days, series: seriesOf(groups, days, sums => sums.usd), format: money,
+    picture(question, { title: "Spend by day, in USD", days, series: seriesOf(added, last, sums => sums.usd), format: money,
       axis: roughMoney, marks, by: both }),
-    picture(question, { title: "Tokens by day", days, series: seriesOf(groups, days, tokensOf), format: short, by: both,
+    picture(question, { title: "Tokens by day", days, series: seriesOf(added, last, tokensOf), format: short, by: both,
       cell: n => n.toLocaleString("en") }),
     picture(question, { title: "Share of input read from caches, by day", days, format: percent, by: "day",
       series: [{ name: "Cache ratio", colour: 0, values: daily.map(cachedOf) }] }),
@@ -150,9 +153,10 @@ views.usage = {
   async look(query) {
     const question = asked(query), days = daysOf(question);
     choices(await ask("/admin/v1/labels"), question.by);
-    const { from, to, by } = question;
-    const rows = await ask(`${USAGE}?${new URLSearchParams({ from, to, by: `day,${by}` })}`);
-    last = { question, days, rows };
+    const { from, to } = question;
+    const told = by => ask(`${USAGE}?${new URLSearchParams({ from, to, by })}`);
+    const sums = await told(question.by), stacked = sums.length * days.length <= MOST_ROWS;
+    last = { question, days, sums, stacked, rows: await told(stacked ? `day,${question.by}` : "day") };
     draw();
   },
 };

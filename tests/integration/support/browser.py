@@ -172,6 +172,6 @@ async def enter(browser: Browser, daemon: Daemon, width: int = 1400, view: str =
     """Open the admin page and give the key."""
     await browser.open(f"http://127.0.0.1:{daemon.admin}/admin/{view}")
     await browser.look(width, 900)
-    await browser.until("document.querySelector('#key').hidden === false")
+    await browser.until("document.querySelector('#key')?.hidden === false")
     await browser.type(ADMIN_KEY)
     await browser.press("Open")
