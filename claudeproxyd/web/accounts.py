@@ -18,7 +18,7 @@ from claudeproxyd.accounts.schema import FIGURES
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.answering import answer_in_turns
-from claudeproxyd.web.query import read_query
+from claudeproxyd.web.asking import read_query
 from claudeproxyd.web.root import Endpoint
 
 if TYPE_CHECKING:

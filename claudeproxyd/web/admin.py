@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from twisted.logger import Logger
@@ -10,13 +10,12 @@ from twisted.logger import Logger
 from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.observe.exposition import CONTENT_TYPE
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.accounts import ShowLabels, ShowLimits, ShowRequests, ShowUsage
 from claudeproxyd.web.answering import answer_in_turns
+from claudeproxyd.web.asking import read_body, read_query
 from claudeproxyd.web.pages import page
-from claudeproxyd.web.query import read_query
 from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
 from claudeproxyd.web.status import ShowClients, ShowStatus
 
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
 _log = Logger()
 _encode = msgspec.json.Encoder().encode
-
-T = TypeVar("T")
 
 #: Credentials that are written in one turn of the reactor: a millisecond's work.
 ENTRIES_PER_TURN = 50
@@ -147,7 +144,7 @@ class Clear(Endpoint):
 
     def render_POST(self, request: GatewayRequest) -> None:
         """Answer with how many there were."""
-        which = _read(request, _Cooldowns)
+        which = read_body(request, _Cooldowns)
         count = self._pool.clear(which.provider, which.credential, which.model)
         _audit(request, "cleared {count} cooldowns of {which}", count=count, which=which)
         request.answer_json(_encode({"cleared": count}))
@@ -165,7 +162,7 @@ class Switch(Endpoint):
 
     def render_POST(self, request: GatewayRequest) -> None:
         """Answer with what it is now."""
-        which = _read(request, _Named)
+        which = read_body(request, _Named)
         try:
             found = self._pool.set_enabled(which.provider, which.credential, self._enabled)
         except ValueError as error:
@@ -205,13 +202,6 @@ class Reload(Endpoint):
     def _fault(self, failure: Failure, request: GatewayRequest) -> None:
         _log.failure("reload {request_id} failed for a fault of ours", failure, request_id=request.request_id)
         request.fault()
-
-
-def _read(request: GatewayRequest, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(request.take_body().data or b"{}", type=kind)
-    except UNREADABLE as error:
-        raise ClaudeError(400, str(error)) from None
 
 
 def _audit(request: GatewayRequest, what: str, **fields: object) -> None:

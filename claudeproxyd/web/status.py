@@ -9,7 +9,7 @@ import msgspec
 import claudeproxyd
 from claudeproxyd.observe.activity import KEPT_MINUTES
 from claudeproxyd.observe.scrub import redact_bytes
-from claudeproxyd.web.query import read_query
+from claudeproxyd.web.asking import read_query
 from claudeproxyd.web.root import Endpoint
 
 if TYPE_CHECKING:
