@@ -31,8 +31,8 @@ from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.interfaces import IAuthenticator, IUsageSink
 from claudeproxyd.messages.corrections import Corrections
-from claudeproxyd.observe.access_log import AccessEntry, text_line
-from claudeproxyd.observe.activity import ClientActivity
+from claudeproxyd.observe.access_log import text_line
+from claudeproxyd.observe.activity import MINUTE, ClientActivity
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
 from claudeproxyd.observe.lines import LineFile, json_line, to_file, to_log
@@ -99,7 +99,7 @@ class Daemon(MultiService):
         self._status = Status.begun(time.time())
         self._status.register(self.metrics)
         concurrency = ConcurrencyAdmission()
-        self._activity = ClientActivity(reactor.seconds, concurrency.running)
+        self._activity = ClientActivity(concurrency.running)
         self._activity.register(self.metrics)
         self._limits = LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, concurrency.admit)
         self._ledger = self._open_ledger(config)
@@ -128,6 +128,7 @@ class Daemon(MultiService):
         self._known_models.generation = self._generation
         self.pool.setServiceParent(self)
         self._every(TRIM_EVERY, self._trim)
+        self._every(MINUTE, self._activity.turn)
         pool = self.pool
         kept = PersistentState(
             {
@@ -334,7 +335,7 @@ class Daemon(MultiService):
                 pool=self.pool,
                 metrics=self.metrics,
                 sinks=self._sinks(loaded, plugins),
-                access_log=self._told_of_requests(loaded),
+                access_log=self._activity.counting(self._access_log(loaded)),
                 plugins=plugins,
                 limits=self._limits,
                 buffers=self._buffers,
@@ -361,16 +362,6 @@ class Daemon(MultiService):
             raise SystemExit(f"claudeproxyd: log.access: {e}: name a file that can be written") from None
         file.register(self.metrics)
         return file
-
-    def _told_of_requests(self, loaded: Loaded) -> Callable[[AccessEntry], None]:
-        """Return what is called with each request that is over."""
-        write, count = self._access_log(loaded), self._activity.answered
-
-        def tell(entry: AccessEntry) -> None:
-            count(entry)
-            write(entry)
-
-        return tell
 
     def _access_log(self, loaded: Loaded) -> Callable[[Any], None]:
         log = loaded.config.log

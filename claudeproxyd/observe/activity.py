@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.exposition import Registry
 
-MINUTE = 60
+MINUTE = 60.0
+"""Seconds."""
 KEPT_MINUTES = 15
 MAX_ANSWERS = 1000
 """Kinds of answers of one minute that are told apart."""
@@ -23,7 +24,7 @@ MAX_STRANGERS = 100
 OTHER = "other"
 
 
-class Answered(NamedTuple):
+class Answer(NamedTuple):
     """One kind of answers, to one client."""
 
     client: str
@@ -36,14 +37,17 @@ class Answered(NamedTuple):
     error: str = ""
 
 
+Answered = tuple[str, int, str] | tuple[str, int, str, str, str]
+"""The same, as it is counted: without what clients lack."""
+
+
 class ClientActivity:
     """Told of each request by whoever writes the access log; asked by the admin listener."""
 
-    def __init__(self, clock: Callable[[], float], running: Mapping[str, int]) -> None:
-        """*clock* never goes back; *running*: how many messages each client has under way, now."""
+    def __init__(self, running: Mapping[str, int]) -> None:
+        """*running*: how many messages each client has under way, now."""
         self.running = running
-        self._clock = clock
-        self._minutes: deque[tuple[int, Counter[Answered]]] = deque(maxlen=KEPT_MINUTES + 1)
+        self._minutes: deque[dict[Answered, int]] = deque([{}], maxlen=KEPT_MINUTES + 1)
         self._strangers = 0
 
     def register(self, metrics: Registry) -> None:
@@ -58,36 +62,46 @@ class ClientActivity:
     def _in_flight(self) -> Mapping[tuple[str, ...], float]:
         return {(client,): count for client, count in self.running.items()}
 
-    def answered(self, entry: AccessEntry) -> None:
-        """Count a request that is over, unless it is a probe or an operator's."""
-        if not entry.path.startswith("/v1/"):
-            return
-        minute = int(self._clock() // MINUTE)
-        if not self._minutes or self._minutes[-1][0] != minute:
-            self._minutes.append((minute, Counter()))
-            self._strangers = 0
-        answers = self._minutes[-1][1]
-        if entry.client:
-            kind = Answered(entry.client, entry.status, entry.outcome)
-            if kind not in answers and len(answers) >= MAX_ANSWERS:
-                kind = Answered(OTHER, entry.status, entry.outcome)
-        else:
-            kind = self._stranger(answers, entry)
-        answers[kind] += 1
+    def counting(self, write: Callable[[AccessEntry], None]) -> Callable[[AccessEntry], None]:
+        """Return what counts a request that is over, and has *write* write it. Probes and operators are not counted."""
 
-    def _stranger(self, answers: Counter[Answered], entry: AccessEntry) -> Answered:
-        kind = Answered("", entry.status, entry.outcome, entry.remote, entry.error)
+        def tell(entry: AccessEntry) -> None:
+            if entry.path[:4] == "/v1/":
+                answers = self._minutes[-1]
+                kind = (entry.client, entry.status, entry.outcome)
+                if kind in answers:  # as nearly always: no call more than the caller's for a request
+                    answers[kind] += 1
+                else:
+                    self._first(answers, entry)
+            write(entry)
+
+        return tell
+
+    def _first(self, answers: dict[Answered, int], entry: AccessEntry) -> None:
+        """Count an answer of a kind that this minute has not had yet, or one to a stranger."""
+        kind: Answered = (entry.client, entry.status, entry.outcome)
+        if not entry.client:
+            kind = self._stranger(answers, entry)
+        elif len(answers) >= MAX_ANSWERS:
+            kind = (OTHER, entry.status, entry.outcome)
+        answers[kind] = answers.get(kind, 0) + 1
+
+    def _stranger(self, answers: dict[Answered, int], entry: AccessEntry) -> Answered:
+        kind = ("", entry.status, entry.outcome, entry.remote, entry.error)
         if kind not in answers:
             if self._strangers >= MAX_STRANGERS:
-                return Answered("", entry.status, entry.outcome, OTHER)
+                return ("", entry.status, entry.outcome, OTHER, "")
             self._strangers += 1
         return kind
 
-    def since(self, minutes: int) -> Counter[Answered]:
+    def turn(self) -> None:
+        """Begin another minute. Called by the daemon's timer."""
+        self._minutes.append({})
+        self._strangers = 0
+
+    def since(self, minutes: int) -> Counter[Answer]:
         """Return how many answers of each kind there were in the last *minutes*, and in what has passed of this one."""
-        first = int(self._clock() // MINUTE) - minutes
-        found: Counter[Answered] = Counter()
-        for minute, answers in self._minutes:
-            if minute >= first:
-                found.update(answers)
+        found: Counter[Answer] = Counter()
+        for answers in list(self._minutes)[-1 - minutes :]:
+            found.update({Answer(*kind): count for kind, count in answers.items()})
         return found

@@ -15,7 +15,7 @@ from claudeproxyd.web.root import Endpoint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from claudeproxyd.observe.activity import Answered, ClientActivity
+    from claudeproxyd.observe.activity import Answer, ClientActivity
     from claudeproxyd.observe.status import Status
     from claudeproxyd.web.request import GatewayRequest
 
@@ -72,7 +72,7 @@ class ShowClients(Endpoint):
         }
         request.answer_json(redact_bytes(_encode(told)))
 
-    def _clients(self, answers: list[tuple[Answered, int]]) -> Iterator[dict[str, object]]:
+    def _clients(self, answers: list[tuple[Answer, int]]) -> Iterator[dict[str, object]]:
         running = self._activity.running
         found: dict[str, list[dict[str, object]]] = {client: [] for client in running}
         for kind, count in answers:

@@ -75,7 +75,7 @@ verifyClass(ICredentialPool, FakePool)
 
 def admin_root(ledger: Ledger | None = None, limits: UsageLimits | None = None) -> AdminRoot:
     """One with a pool that nobody asks for."""
-    activity = ClientActivity(lambda: 0.0, {})
+    activity = ClientActivity({})
     return AdminRoot(FakePool(), Deferred, Status.begun(NOON), activity, ledger, limits)
 
 
@@ -99,7 +99,7 @@ class Admin(SynchronousTestCase):
     def root(self) -> AdminRoot:
         self.status = Status.begun(NOON)
         self.running = {"laptop": 2}
-        self.activity = ClientActivity(self.clock.seconds, self.running)
+        self.activity = ClientActivity(self.running)
         return AdminRoot(self.pool, self.reload, self.status, self.activity)
 
     def reload(self) -> Deferred[None]:
@@ -221,7 +221,9 @@ class Admin(SynchronousTestCase):
             {"client": "laptop", "status": 200, "outcome": "ok"},
             {"remote": "192.0.2.9", "status": 401, "error": "unknown client key, SHA-256 abc…"},
         ):
-            self.activity.answered(AccessEntry(time=NOON, request_id="r", path="/v1/messages", **fields))
+            self.activity.counting(lambda entry: None)(
+                AccessEntry(time=NOON, request_id="r", path="/v1/messages", **fields)
+            )
         told = self.ask(get("/admin/v1/clients")).json
         self.assertEqual(
             told,
