@@ -24,7 +24,7 @@ MAX_STRANGERS = 100
 OTHER = "other"
 
 
-class Answer(NamedTuple):
+class RecentAnswer(NamedTuple):
     """One kind of answers, to one client."""
 
     client: str
@@ -99,9 +99,9 @@ class ClientActivity:
         self._minutes.append({})
         self._strangers = 0
 
-    def since(self, minutes: int) -> Counter[Answer]:
+    def since(self, minutes: int) -> Counter[RecentAnswer]:
         """Return how many answers of each kind there were in the last *minutes*, and in what has passed of this one."""
-        found: Counter[Answer] = Counter()
+        found: Counter[RecentAnswer] = Counter()
         for answers in list(self._minutes)[-1 - minutes :]:
-            found.update({Answer(*kind): count for kind, count in answers.items()})
+            found.update({RecentAnswer(*kind): count for kind, count in answers.items()})
         return found

@@ -15,7 +15,7 @@ from claudeproxyd.web.root import Endpoint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from claudeproxyd.observe.activity import Answer, ClientActivity
+    from claudeproxyd.observe.activity import ClientActivity, RecentAnswer
     from claudeproxyd.observe.status import Status
     from claudeproxyd.web.request import GatewayRequest
 
@@ -30,7 +30,7 @@ class ShowStatus(Endpoint):
         self._status = status
 
     def render_GET(self, request: GatewayRequest) -> None:
-        """Answer with it."""
+        """RecentAnswer with it."""
         status = self._status
         told = {
             "version": claudeproxyd.__version__,
@@ -58,7 +58,7 @@ class ShowClients(Endpoint):
         self._activity = activity
 
     def render_GET(self, request: GatewayRequest) -> None:
-        """Answer with the clients, and those who are none."""
+        """RecentAnswer with the clients, and those who are none."""
         minutes = read_query(request, _ClientsQuery).minutes
         answers = list(self._activity.since(minutes).items())
         told = {
@@ -72,7 +72,7 @@ class ShowClients(Endpoint):
         }
         request.answer_json(redact_bytes(_encode(told)))
 
-    def _clients(self, answers: list[tuple[Answer, int]]) -> Iterator[dict[str, object]]:
+    def _clients(self, answers: list[tuple[RecentAnswer, int]]) -> Iterator[dict[str, object]]:
         running = self._activity.running
         found: dict[str, list[dict[str, object]]] = {client: [] for client in running}
         for kind, count in answers:

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.observe.access_log import AccessEntry
-from claudeproxyd.observe.activity import KEPT_MINUTES, MAX_ANSWERS, MAX_STRANGERS, OTHER, Answer, ClientActivity
+from claudeproxyd.observe.activity import KEPT_MINUTES, MAX_ANSWERS, MAX_STRANGERS, OTHER, ClientActivity, RecentAnswer
 from claudeproxyd.observe.metrics import Metrics
 
 
@@ -31,7 +31,7 @@ class ActivityTests(SynchronousTestCase):
         for _ in range(2 * KEPT_MINUTES):
             self.answer()
             self.activity.turn()
-        ok = Answer("laptop", 200, "ok")
+        ok = RecentAnswer("laptop", 200, "ok")
         self.assertEqual(self.activity.since(1), {ok: 1})
         self.assertEqual(self.activity.since(5), {ok: 5})
         self.assertEqual(self.activity.since(KEPT_MINUTES), {ok: KEPT_MINUTES})
@@ -54,14 +54,14 @@ class ActivityTests(SynchronousTestCase):
             self.answer(client="", status=401, outcome="", remote=f"192.0.2.{number}", error=f"unknown {number}")
         self.answer()
         answers = self.activity.since(5)
-        self.assertEqual(answers[Answer("laptop", 200, "ok")], 1)
-        self.assertEqual(answers[Answer("", 401, "", OTHER)], 2 * MAX_STRANGERS)
+        self.assertEqual(answers[RecentAnswer("laptop", 200, "ok")], 1)
+        self.assertEqual(answers[RecentAnswer("", 401, "", OTHER)], 2 * MAX_STRANGERS)
         for number in range(2 * MAX_ANSWERS):
             self.answer(client=f"{number}")
         answers = self.activity.since(5)
         self.assertEqual(answers.total(), 3 * MAX_STRANGERS + 1 + 2 * MAX_ANSWERS)
         self.assertLess(len(answers), MAX_ANSWERS + 5)
-        self.assertGreater(answers[Answer(OTHER, 200, "ok")], MAX_ANSWERS)
+        self.assertGreater(answers[RecentAnswer(OTHER, 200, "ok")], MAX_ANSWERS)
 
     def test_metric(self) -> None:
         """What is under way, by client."""
