@@ -46,6 +46,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("reloads",),
     ("daemon",),
     ("tap",),
+    ("cli",),
+    ("__main__",),
     # What third parties import: it may name everything, and nothing here may name it.
     ("plugin",),
     ("testing",),

@@ -178,16 +178,16 @@ class Reload(Endpoint):
         self._reload = reload
 
     def render_POST(self, request: GatewayRequest) -> None:
-        """Answer when the new one is in force, or with its errors."""
+        """Answer when the new one is in force, with what changed, or with its errors."""
         _audit(request, "asked for a reload")
         done = self._reload()
         done.addCallback(self._reloaded, request)
         done.addErrback(self._failed, request)
         done.addErrback(self._fault, request)
 
-    def _reloaded(self, _: object, request: GatewayRequest) -> None:
+    def _reloaded(self, changes: object, request: GatewayRequest) -> None:
         if request.channel is not None:
-            request.answer_json(b'{"reloaded":true}')
+            request.answer_json(_encode({"reloaded": True, "changes": str(changes)}))
 
     def _failed(self, failure: Failure, request: GatewayRequest) -> None:
         failure.trap(ConfigError)
