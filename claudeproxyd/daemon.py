@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from claudeproxyd import descriptors, graph
 from claudeproxyd.accounts.ledger import Ledger
 from claudeproxyd.accounts.limits import UsageLimits
+from claudeproxyd.checkup import Checkup
 from claudeproxyd.config.accounts import ledger_path
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
@@ -138,7 +139,9 @@ class Daemon(MultiService):
         self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
         self._listeners = [Listener(reactor, each, self.site) for each in config.server.listen]
         self.admin_site = GatewaySite(
-            AdminRoot(self.pool, self.reload, self._ledger, self._limits.limits), self._generation.admin, reactor
+            AdminRoot(self.pool, self.reload, self._ledger, self._limits.limits, checkup=self._checkup),
+            self._generation.admin,
+            reactor,
         )
         self._admin_listener = Listener(reactor, config.server.admin, self.admin_site) if config.server.admin else None
         for listener in (*self._listeners, *filter(None, [self._admin_listener])):
@@ -333,6 +336,11 @@ class Daemon(MultiService):
             before,
             keep,
         )
+
+    def _checkup(self) -> Checkup:
+        config = self._loaded.config
+        executors = self._generation.upstreams.executors
+        return Checkup(self._reactor, config, executors, graph.credentials(config, self._sources))
 
     # -- lines
 

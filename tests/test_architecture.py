@@ -40,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config", "observe", "descriptors", "sockets", "threads"),
     ("accounts", "routing", "upstream", "pool"),
     ("dispatch", "secrets", "pool.service"),
-    ("catalog", "executors", "plugin_loader", "store"),
+    ("catalog", "checkup", "executors", "plugin_loader", "store"),
     ("web",),
     ("graph", "reference"),
     ("reloads",),

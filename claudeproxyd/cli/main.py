@@ -11,6 +11,7 @@ from twisted.python import usage
 
 from claudeproxyd.cli.command import DONE, USAGE, Command, CommandFailed
 from claudeproxyd.cli.daemon import CheckCommand, RunCommand
+from claudeproxyd.cli.doctor import DoctorCommand
 from claudeproxyd.cli.limits import LimitsCommand
 from claudeproxyd.cli.pool import PoolCommand
 from claudeproxyd.cli.reload import ReloadCommand
@@ -35,6 +36,7 @@ class Main(Command):
         ("usage", None, UsageCommand, "Who used what, and what it cost."),
         ("limits", None, LimitsCommand, "The limits, and how full they are."),
         ("requests", None, RequestsCommand, "The last requests, and what became of each attempt."),
+        ("doctor", None, DoctorCommand, "Ask each credential's provider how it is."),
         ("version", None, VersionCommand, "The versions of this and what it stands on."),
     ]
 
