@@ -16,6 +16,8 @@ from claudeproxyd.cli.limits import LimitsCommand
 from claudeproxyd.cli.pool import PoolCommand
 from claudeproxyd.cli.reload import ReloadCommand
 from claudeproxyd.cli.requests import RequestsCommand
+from claudeproxyd.cli.settings import SettingsCommand
+from claudeproxyd.cli.top import TopCommand
 from claudeproxyd.cli.usage import UsageCommand
 from claudeproxyd.cli.version import VersionCommand
 
@@ -37,6 +39,8 @@ class Main(Command):
         ("limits", None, LimitsCommand, "The limits, and how full they are."),
         ("requests", None, RequestsCommand, "The last requests, and what became of each attempt."),
         ("doctor", None, DoctorCommand, "Ask each credential's provider how it is."),
+        ("settings", None, SettingsCommand, "Claude Code's settings for this daemon."),
+        ("top", None, TopCommand, "Pool, clients and requests, drawn anew each second."),
         ("version", None, VersionCommand, "The versions of this and what it stands on."),
     ]
 

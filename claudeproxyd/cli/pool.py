@@ -63,6 +63,8 @@ class ToldPool(msgspec.Struct):
     """The pool."""
 
     total: int
+    gauges: dict[str, int]
+    """In sum, whatever part of the credentials is told: ``in_flight``, ``waiting`` and others."""
     queue: list[ToldWaiting]
     credentials: list[ToldCredential]
 
@@ -81,10 +83,10 @@ class PoolCommand(AdminCommand):
 def pool_in_words(pool: ToldPool, most: int | None = None) -> Sequence[str]:
     """Return the lines that show the pool, at most so many credentials."""
     trouble = sum(each.trouble for each in pool.credentials)
-    waiting = sum(each.requests for each in pool.queue)
+    under_way, waiting = pool.gauges.get("in_flight", 0), pool.gauges.get("waiting", 0)
     lines = [
         f"{counted(pool.total, 'credential')}, {trouble} in trouble;"
-        f" {counted(sum(each.in_flight for each in pool.credentials), 'attempt')} under way,"
+        f" {counted(under_way, 'attempt')} under way,"
         f" {counted(waiting, 'request')} waiting"
         + "".join(f"; {each.client or 'anyone'}: {each.requests} for {span(each.longest)}" for each in pool.queue)
     ]

@@ -26,7 +26,7 @@ class Asking(CommandTestCase):
 
     def test_key(self) -> None:
         """It goes in a header."""
-        self.admin.tell(POOL, {"total": 0, "queue": [], "credentials": []})
+        self.admin.tell(POOL, {"total": 0, "gauges": {}, "queue": [], "credentials": []})
         self.ask(PoolCommand())
         self.assertEqual(self.admin.asked[0].key, "Bearer key-of-the-operator")
 
@@ -79,7 +79,7 @@ class Asking(CommandTestCase):
 
     def test_json(self) -> None:
         """With ``--json`` the daemon's answer is printed for machines."""
-        self.admin.tell(POOL, {"total": 0, "queue": [], "credentials": [], "further": 1})
+        self.admin.tell(POOL, {"total": 0, "gauges": {}, "queue": [], "credentials": [], "further": 1})
         self.assertIn('"further": 1', self.ask(PoolCommand(), "--json"))
 
 

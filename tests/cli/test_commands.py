@@ -55,14 +55,17 @@ class Pool(CommandTestCase):
 
     def show(self, *credentials: dict[str, Any], queue: list[dict[str, Any]] | None = None) -> list[str]:
         """The lines of that pool."""
-        self.admin.tell("/admin/v1/pool", {"total": 2, "queue": queue or [], "credentials": credentials})
+        gauges = {"in_flight": 1, "waiting": sum(each["requests"] for each in queue or [])}
+        self.admin.tell(
+            "/admin/v1/pool", {"total": 2, "gauges": gauges, "queue": queue or [], "credentials": credentials}
+        )
         return self.ask(PoolCommand()).splitlines()
 
     def test_cooldowns(self) -> None:
         """Why a credential rests, for which model and how long."""
         cooldown = {"model": "m", "outcome": "quota", "reason": "too much", "remaining": 90.0}
         lines = self.show(credential(state="cooling", trouble=True, cooldowns=[cooldown]), credential(credential="b"))
-        self.assertIn("2 credentials, 1 in trouble", lines[0])
+        self.assertIn("2 credentials, 1 in trouble; 1 attempt under way", lines[0])
         self.assertIn("quota (m) for 1 min 30 s: too much", lines[2])
         self.assertTrue(lines[3].startswith("p         b"))
 
