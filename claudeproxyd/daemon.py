@@ -31,6 +31,7 @@ from claudeproxyd.config.schema import Config
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.interfaces import IAuthenticator, IUsageSink
+from claudeproxyd.messages.corrections import Corrections
 from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
@@ -101,6 +102,7 @@ class Daemon(MultiService):
         self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
         self._sources = Sources(reactor, grants=self._grants)
         self._signatures = Signatures(time.time, changed=changes)
+        self._corrections = Corrections()
         self._captures = Captures(reactor, unawaited_threads(reactor, "captures", 1))
         self._captures.register(self.metrics)
         self._capture(config)
@@ -139,7 +141,7 @@ class Daemon(MultiService):
         self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
         self._listeners = [Listener(reactor, each, self.site) for each in config.server.listen]
         self.admin_site = GatewaySite(
-            AdminRoot(self.pool, self.reload, self._ledger, self._limits.limits, checkup=self._checkup),
+            AdminRoot(self.pool, self.hang_up, self._ledger, self._limits.limits, checkup=self._checkup),
             self._generation.admin,
             reactor,
         )
@@ -190,7 +192,7 @@ class Daemon(MultiService):
                 wanted=wanted,
                 allowed=allowed,
             )
-        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._signalled))
         config = self._loaded.config
         self.log.info(
             "{banner}",
@@ -282,17 +284,24 @@ class Daemon(MultiService):
         if len(warnings) > WARNINGS:
             self.log.warn("and {more} more, which --check shows", more=len(warnings) - WARNINGS)
 
-    def _hang_up(self) -> None:
-        """SIGHUP: the configuration, the certificates, and the access log's file."""
+    def hang_up(self) -> Deferred[str]:
+        """Do all that a SIGHUP asks for: the configuration, the certificates, and the access log's file.
+
+        Fires, or fails, as :meth:`reload` does; whether a certificate could be read is told by the log.
+        """
         if self._access_file is not None:
             self._access_file.reopen()
         self._plugins.reopen()
-        self.reload().addErrback(Failure.trap, ConfigError)
+        reloaded = self.reload()
         for listener in self._listeners:
             try:
                 listener.renew()
             except Exception as error:  # the parsers of endpoints and of certificates raise what they like
                 self.log.error("{place} keeps its certificate: {error}", place=listener.place, error=str(error))
+        return reloaded
+
+    def _signalled(self) -> None:
+        self.hang_up().addErrback(Failure.trap, ConfigError)
 
     def _capture(self, config: Config) -> None:
         capture = config.capture
@@ -328,6 +337,7 @@ class Daemon(MultiService):
                 limits=self._limits,
                 buffers=self._buffers,
                 signatures=self._signatures,
+                corrections=self._corrections,
                 captures=self._captures,
                 own_hop=self._own_hop,
                 connections_allowed=descriptors.connections_allowed(),
@@ -412,6 +422,11 @@ class Daemon(MultiService):
         gauge("claudeproxyd_buffered_bytes", "Bodies held for clients.", lambda: self._buffers.held)
         gauge("claudeproxyd_signatures", "Signatures of thoughts remembered.", lambda: len(self._signatures))
         gauge("claudeproxyd_signature_bytes", "What they take.", lambda: self._signatures.size)
+        gauge(
+            "claudeproxyd_estimate_corrections",
+            "Models whose token estimates are corrected by what was counted.",
+            lambda: len(self._corrections),
+        )
         gauge("claudeproxyd_open_streams", "Streams on their way.", lambda: len(self._generation.relays))
         gauge(
             "claudeproxyd_paused_streams",

@@ -28,7 +28,6 @@ from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.executors.services import Services
 from claudeproxyd.interfaces import IAuthenticator, IExecutor
 from claudeproxyd.leases import Credential
-from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.interfaces import IUsageSink
+    from claudeproxyd.messages.corrections import Corrections
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
     from claudeproxyd.observe.metrics import Metrics
@@ -186,6 +186,7 @@ class SharedServices(ExecutorServices):
     access_log: Callable[[AccessEntry], None]
     plugins: Plugins
     limits: LimitAdmission
+    corrections: Corrections
     captures: Captures
     connections_allowed: int
     """As many as the process has file descriptors for."""
@@ -234,7 +235,7 @@ class Generation:
             timeouts=upstreams.timeouts,
             total=config.timeouts.total,
             prices=prices,
-            estimate=estimate_tokens,
+            corrections=shared.corrections,
             budget=RetryBudget(config.pool.retry_budget),
             relays=self.relays,
         )

@@ -43,7 +43,7 @@ async def test_questions(start_daemon: StartDaemon, upstream: Upstream, tmp_path
     accounts = f'[accounts]\ndatabase = "sqlite:{tmp_path}/accounts.db"\n'
     daemon = await start_daemon(accounts + CLIENT + LIMIT + provider(upstream, "key-a"))
     upstream.script(answers.whole())
-    answer = await wire.post(daemon.port, wire.Message().encode(), {"x-api-key": "key-of-the-laptop"})
+    answer = await wire.post(daemon.port, wire.Message().encode(), headers={"x-api-key": "key-of-the-laptop"})
     assert answer.status == 200
     assert "key-a" in await done(daemon, "pool")
     assert json.loads(await done(daemon, "pool", "--json"))["total"] == 1
@@ -103,10 +103,16 @@ async def test_refused_and_unreachable(start_daemon: StartDaemon) -> None:
 @ensureDeferred
 async def test_doctor(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
     """What is wrong with each credential is said by the daemon, and without one by the configuration; never its key."""
-    nowhere = provider(f"http://127.0.0.1:{free_port()}", "key-of-nowhere", name="nowhere")
-    text = SANDBOX + provider(upstream, "sk-ant-api03-refused-key-0123456789") + nowhere
+    nowhere = provider(f"http://127.0.0.1:{free_port()}", "key-of-nowhere", name="nowhere").replace(
+        'name = "key-of-nowhere"', 'name = "a"'
+    )
+    text = (
+        SANDBOX
+        + provider(upstream, "sk-ant-api03-refused-key-0123456789", more='models = ["claude-opus-5-5"]')
+        + nowhere
+    )
     daemon = await start_daemon(text.replace('name = "sk-ant-api03-refused-key-0123456789"', 'name = "refused"'))
-    upstream.always(
+    upstream.script(
         answers.error(401, "authentication_error", "invalid x-api-key: sk-ant-api03-refused-key-0123456789")
     )
     for argv in (["doctor"], ["doctor", "--alone"]):
@@ -114,7 +120,7 @@ async def test_doctor(start_daemon: StartDaemon, upstream: Upstream, tmp_path: P
         assert result.code == 1
         assert "well   sandbox/default" in result.out
         assert "WRONG  up/refused: the key is refused" in result.out
-        assert "WRONG  nowhere/key-of-nowhere: no connection" in result.out
+        assert "WRONG  nowhere/a: no connection" in result.out
         assert "refused-key-0123456789" not in result.out + result.err
     assert (await command(daemon, "doctor", "--provider", "sandbox")).code == 0
     daemon.rewrite(SANDBOX)
