@@ -12,6 +12,7 @@ from twisted.python import usage
 from claudeproxyd.cli.command import DONE, USAGE, Command, CommandFailed
 from claudeproxyd.cli.daemon import CheckCommand, RunCommand
 from claudeproxyd.cli.doctor import DoctorCommand
+from claudeproxyd.cli.keys import KeysCommand
 from claudeproxyd.cli.limits import LimitsCommand
 from claudeproxyd.cli.pool import PoolCommand
 from claudeproxyd.cli.reload import ReloadCommand
@@ -35,6 +36,7 @@ class Main(Command):
         ("check", None, CheckCommand, "Check a configuration."),
         ("reload", None, ReloadCommand, "Have the daemon read its configuration again."),
         ("pool", None, PoolCommand, "The credentials, and how they are."),
+        ("keys", None, KeysCommand, "Clients' keys: list, mint, rotate, revoke."),
         ("usage", None, UsageCommand, "Who used what, and what it cost."),
         ("limits", None, LimitsCommand, "The limits, and how full they are."),
         ("requests", None, RequestsCommand, "The last requests, and what became of each attempt."),
