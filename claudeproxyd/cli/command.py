@@ -95,12 +95,15 @@ def on_reactor(do: Callable[[Any], Awaitable[int]], interrupted: int = INTERRUPT
     Raises what *do* raises.
     """
     ended: list[int | Exception] = []
+    stopped: list[None] = []
 
     async def main(reactor: Any) -> None:
+        reactor.addSystemEventTrigger("before", "shutdown", stopped.append, None)
         try:
             ended.append(await do(reactor))
         except Exception as error:
-            ended.append(error)
+            # Connections are lost at the end, which is no failure of theirs.
+            ended.append(interrupted if stopped else error)
 
     with suppress(SystemExit):  # which is how it returns
         task.react(main)

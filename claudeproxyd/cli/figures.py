@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+#: Units of time and their seconds, each with the one below.
+_UNITS = ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min"), (_MINUTE, "min", 1, "s"))
 
 
 def plain(text: object) -> str:
@@ -48,13 +50,11 @@ def span(seconds: float) -> str:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 9.95 and seconds != whole:
         return f"{seconds:.1f} s"
-    if whole < _MINUTE:
-        return f"{whole} s"
-    if whole < _HOUR:
-        return f"{whole // _MINUTE} min {whole % _MINUTE:02} s"
-    if whole < _DAY:
-        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
-    return f"{whole // _DAY} d {whole % _DAY // _HOUR:02} h"
+    for size, unit, below, smaller in _UNITS:
+        if whole >= size:
+            rest = whole % size // below
+            return f"{whole // size} {unit} {rest:02} {smaller}" if rest else f"{whole // size} {unit}"
+    return f"{whole} s"
 
 
 def moment(since_epoch: float) -> str:

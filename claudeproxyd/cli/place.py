@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from twisted.python.usage import UsageError
 
-from claudeproxyd.cli.command import REFUSED, CommandFailed
+from claudeproxyd.cli.command import REFUSED, UNREACHABLE, CommandFailed
 from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.config.endpoints import listener_of
 from claudeproxyd.config.excerpt import Excerpt, excerpt
@@ -85,7 +85,7 @@ def _configured(read: Excerpt | None) -> str:
         raise CommandFailed(REFUSED, str(mistake))
     described, file = read.config.server.admin, read.file or "the environment"
     if not described:
-        raise CommandFailed(REFUSED, f'{file}: server.admin is "": there is no admin listener to ask')
+        raise CommandFailed(UNREACHABLE, f'{file}: server.admin is "": there is no admin listener to ask')
     try:
         address = listener_of(described)
     except ValueError as error:

@@ -33,7 +33,7 @@ class Figures(SynchronousTestCase):
             0.25: "250 ms",
             2.54: "2.5 s",
             9.96: "10 s",
-            59.7: "1 min 00 s",
+            59.7: "1 min",
             3599: "59 min 59 s",
             7500: "2 h 05 min",
             90_000: "1 d 01 h",

@@ -72,7 +72,7 @@ class Keys(CommandTestCase):
         ]
         _, file, minted, over = keys_in_words(keys, 60.0).splitlines()
         self.assertEqual(file.split(), ["laptop", "active", "file", "-", "*", "-", "-"])
-        self.assertIn("team=ads  claude-*  in 1 d 00 h  1 min 00 s ago", minted)
+        self.assertIn("team=ads  claude-*  in 1 d   1 min ago", minted)
         self.assertIn("over", over)
 
     def test_empty_list(self) -> None:

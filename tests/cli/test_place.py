@@ -70,10 +70,11 @@ class Places(SynchronousTestCase):
 
     def test_not_configured(self) -> None:
         """An admin listener that is off, wrong, or where the file does not tell, is said with the file."""
-        for server in ('admin = ""', "admin = 3", 'admin = "nonsense:1"', 'admin = "systemd:domain=INET:index=0"'):
+        told = {'admin = ""': 3, "admin = 3": 1, 'admin = "nonsense:1"': 1, 'admin = "systemd:domain=INET:index=0"': 1}
+        for server, code in told.items():
             with self.subTest(server):
                 error = self.assertRaises(CommandFailed, self.configured, server)
-                self.assertEqual(error.code, 1)
+                self.assertEqual(error.code, code)
                 self.assertIn("server.admin", str(error))
 
     def test_key(self) -> None:

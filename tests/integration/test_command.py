@@ -85,7 +85,7 @@ async def test_reload(start_daemon: StartDaemon) -> None:
 
 
 @ensureDeferred
-async def test_refused_and_unreachable(start_daemon: StartDaemon) -> None:
+async def test_exit_codes(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """The exit code tells who is to blame: 1 for a key that is refused, 2 for the command line, 3 for the way there."""
     daemon = await start_daemon(SANDBOX)
     result = await command(daemon, "pool", env={"CLAUDEPROXYD_ADMIN_KEY": "a-wrong-key-of-some-length"})
@@ -98,6 +98,11 @@ async def test_refused_and_unreachable(start_daemon: StartDaemon) -> None:
     assert "nobody listens" in result.err
     result = await command(daemon, "pool", "--admin", "unix:/nonexistent/admin.sock")
     assert result.code == 3
+    upstream.script(answers.silent())
+    waiting = Child([*COMMAND, "pool", "--admin", upstream.url], environment(daemon.config))
+    await eventually("it waits", lambda: upstream.requests)
+    waiting.signal("INT")
+    assert (await waiting.ended(30)).code == 130
 
 
 @ensureDeferred
