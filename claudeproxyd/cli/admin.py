@@ -105,6 +105,7 @@ class Admin:
         return answer
 
     def read(self, answer: bytes, kind: type[Told]) -> Told:
+        """Return an *answer* as that type."""
         try:
             return msgspec.json.decode(answer, type=kind)
         except msgspec.DecodeError:

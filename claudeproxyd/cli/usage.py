@@ -54,7 +54,7 @@ class UsageCommand(AdminCommand):
         today = datetime.now(UTC).date()
         since = today.replace(day=1) if self["from"] is None else day_of("from", self["from"], today)
         until = day_of("to", self["to"], today)
-        by = ",".join(self["by"].replace(" ", "").split(","))
+        by = self["by"].replace(" ", "")
         query = {"from": str(since), "to": str(until), "by": by, "format": "csv" if self["csv"] else "json"}
         raw = await admin.raw("GET", "/admin/v1/usage", query)
         if self["csv"]:
