@@ -320,6 +320,7 @@ class Daemon(MultiService):
                 pool=self.pool,
                 metrics=self.metrics,
                 sinks=self._sinks(loaded, plugins),
+                journal=self._ledger,
                 access_log=self._access_log(loaded),
                 plugins=plugins,
                 limits=self._limits,

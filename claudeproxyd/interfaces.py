@@ -520,6 +520,17 @@ class IUsageSink(Interface):
         """Take it, to write or count it later."""
 
 
+class IAttemptJournal(Interface):
+    """Remembers which attempts are under way, so that the end of the process leaves none without a record."""
+
+    def begun(record: UsageRecord) -> None:
+        """Note an attempt to send messages that begins now; must neither block nor raise.
+
+        *record* is what is to be recorded of it if nothing more is heard: its outcome is ``lost``. The record of the
+        same request and attempt that an :class:`IUsageSink` gets takes its place.
+        """
+
+
 class IPersistent(Interface):
     """A part of the daemon whose state outlives it. Keys are JSON lists, values plain; None stands for a deletion.
 

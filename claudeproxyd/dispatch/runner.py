@@ -19,7 +19,7 @@ from claudeproxyd.dispatch.request_log import RequestLog
 from claudeproxyd.dispatch.retries import RetryState, costs_budget
 from claudeproxyd.dispatch.session import in_tool_loop, session_of
 from claudeproxyd.dispatch.size import Size
-from claudeproxyd.dispatch.usage_records import records_of
+from claudeproxyd.dispatch.usage_records import lost_record, records_of
 from claudeproxyd.dispatch.verdict import RequestFailed, broken_off, final_error
 from claudeproxyd.errors import ClaudeError, Unsupported, shutting_down
 from claudeproxyd.interfaces import IRunningRequest, IStreamingResponse, IUpstreamResponse
@@ -422,6 +422,10 @@ class RequestRunner:
         log.credential = attempt.credential.name
         log.model_served = attempt.model
         attempt.started = services.clock.seconds()
+        if services.journal is not None and not count_tokens:
+            lost = lost_record(attempt, log, self._model_asked, services.wall())
+            lost.nano_usd = services.prices.cost(lost)
+            services.journal.begun(lost)
         outcome = CANCELLED
         response: IUpstreamResponse | None = None
         try:

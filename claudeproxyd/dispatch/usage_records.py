@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from claudeproxyd.observe.usage import COUNT_TOKENS, MESSAGES, UsageRecord, foreign
+from claudeproxyd.dispatch.limiting import BYTES_PER_TOKEN
+from claudeproxyd.observe.usage import COUNT_TOKENS, LOST, MESSAGES, UsageRecord, foreign
 from claudeproxyd.outcomes.tables import STALE
 
 if TYPE_CHECKING:
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.request_log import RequestLog
     from claudeproxyd.interfaces import IUpstreamResponse
     from claudeproxyd.outcomes.types import Outcome
+
+
+def lost_record(attempt: Attempt, log: RequestLog, model_asked: str, wall: float) -> UsageRecord:
+    """Return what is to be recorded of an attempt that begins now, should nothing more be heard of it."""
+    record = _begun(attempt, attempt.number, LOST, log, model_asked, wall, 0.0)
+    record.input_tokens = len(attempt.request.envelope.body) // BYTES_PER_TOKEN
+    record.estimated = True
+    return record
 
 
 def records_of(
@@ -32,8 +41,8 @@ def records_of(
     began = attempt.started
     if attempt.stale_at is not None:
         began = attempt.stale_at
-        yield _begun(attempt, attempt.number - 1, STALE, log, model_asked, wall, began - attempt.started)
-    record = _begun(attempt, attempt.number, outcome, log, model_asked, wall, now - began)
+        yield _begun(attempt, attempt.number - 1, STALE.kind.value, log, model_asked, wall, began - attempt.started)
+    record = _begun(attempt, attempt.number, outcome.kind.value, log, model_asked, wall, now - began)
     record.status = attempt.status
     if attempt.head_at is not None:
         record.time_to_first_byte = attempt.head_at - began
@@ -56,7 +65,7 @@ def records_of(
 
 
 def _begun(
-    attempt: Attempt, number: int, outcome: Outcome, log: RequestLog, model_asked: str, wall: float, duration: float
+    attempt: Attempt, number: int, outcome: str, log: RequestLog, model_asked: str, wall: float, duration: float
 ) -> UsageRecord:
     """Return a record with what is known of an attempt without its response."""
     request = attempt.request
@@ -72,7 +81,7 @@ def _begun(
         credential=attempt.credential.name,
         attempt=number,
         operation=COUNT_TOKENS if request.count_tokens else MESSAGES,
-        outcome=outcome.kind.value,
+        outcome=outcome,
         duration=duration,
         bytes_out=attempt.bytes_out,
     )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MESSAGES = "messages"
 COUNT_TOKENS = "count_tokens"
+LOST = "lost"
+"""The outcome of an attempt that was under way when the process was killed."""
 #: Characters of what others have written in a record.
 MAX_WORD_CHARACTERS = 200
 
@@ -54,7 +56,7 @@ class UsageRecord(msgspec.Struct, kw_only=True):
     operation: str = MESSAGES
     """Or :data:`COUNT_TOKENS`, which uses none: its record has no figures of tokens."""
     outcome: str = ""
-    """As :class:`claudeproxyd.outcomes.types.Kind` has it."""
+    """As :class:`claudeproxyd.outcomes.types.Kind` has it, or :data:`LOST`."""
     status: int = 0
     """The upstream's; 0 where no head came."""
     stop_reason: str | None = None
@@ -70,7 +72,7 @@ class UsageRecord(msgspec.Struct, kw_only=True):
     nano_usd: int | None = None
     """What it cost, in 10⁻⁹ USD; None: nobody has said what its model costs."""
     estimated: bool = False
-    """The output figure is our estimate."""
+    """The output figure is our estimate; of a lost attempt the input's, and no output is known."""
     time_to_first_byte: float | None = None
     time_to_first_content: float | None = None
     duration: float = 0.0

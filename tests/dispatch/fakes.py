@@ -22,6 +22,7 @@ from claudeproxyd.dispatch.runner import RequestRunner
 from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.interfaces import (
+    IAttemptJournal,
     IBufferedResponse,
     ICredentialPool,
     IDispatcher,
@@ -326,18 +327,23 @@ class FakePool(PoolWithoutOperators):
 verifyClass(ICredentialPool, FakePool)
 
 
-@implementer(IUsageSink)
+@implementer(IAttemptJournal, IUsageSink)
 class FakeSink:
     """Keeps the records."""
 
     def __init__(self) -> None:
         self.records: list[UsageRecord] = []
+        self.under_way: list[UsageRecord] = []
+
+    def begun(self, record: Any) -> None:
+        self.under_way.append(record)
 
     def record(self, record: Any) -> None:
         self.records.append(record)
 
 
 verifyClass(IUsageSink, FakeSink)
+verifyClass(IAttemptJournal, FakeSink)
 verifyClass(IDispatcher, Dispatcher)
 verifyClass(IRunningRequest, RequestRunner)
 
@@ -392,6 +398,7 @@ class House:
             ),
             executors=self.executors,
             sinks=self.sink,
+            journal=self.sink,
             settings=pool_settings,
             budget=RetryBudget(pool_settings.retry_budget),
             streaming=Streaming(**streaming),

@@ -697,6 +697,21 @@ class Records(DispatchTestCase):
             self.assertEqual((record.labels, record.session, record.provider), ({"team": "x"}, "session", "p"))
             self.assertEqual((record.model_asked, record.model_served), ("m", "p-m"))
 
+    def test_begun(self) -> None:
+        """Each attempt is noted when it begins, with what is known; to count tokens uses none, and is not."""
+        house = House(*"ab")
+        house.serve(body=b'{"model":"m","max_tokens":9,"messages":[],"x":"%b"}' % (b"x" * 350))
+        (first,) = house.sink.under_way
+        self.assertEqual((first.outcome, first.estimated, first.attempt, first.credential), ("lost", True, 1, "a"))
+        self.assertEqual((first.input_tokens, first.output_tokens, first.time), (100, None, EPOCH))
+        self.assertEqual(
+            (first.client, first.session, first.model_asked, first.model_served), ("client", "session", "m", "p-m")
+        )
+        house.executor.sent[0].answered.errback(failure(Kind.QUOTA, status=429))
+        self.assertEqual([(each.attempt, each.credential) for each in house.sink.under_way], [(1, "a"), (2, "b")])
+        house.serve(count_tokens=True)
+        self.assertEqual(len(house.sink.under_way), 2)
+
     def test_sent_again(self) -> None:
         """A request that met a closed connection, and went out once more, leaves a record of either."""
         for failing in (False, True):
