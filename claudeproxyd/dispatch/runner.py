@@ -451,6 +451,7 @@ class RequestRunner:
             failure = self._failure(error, attempt.route, attempt)
             outcome = failure.outcome
             if attempt.status == 200 and failure.answer is None and not count_tokens:
+                attempt.paid = True
                 self._retries.paid += 1
             if not IUpstreamResponse.providedBy(response):
                 response = None

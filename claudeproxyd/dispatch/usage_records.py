@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from claudeproxyd.dispatch.limiting import BYTES_PER_TOKEN
 from claudeproxyd.observe.usage import COUNT_TOKENS, LOST, MESSAGES, UsageRecord, foreign
 from claudeproxyd.outcomes.tables import STALE
+from claudeproxyd.outcomes.types import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 def lost_record(attempt: Attempt, log: RequestLog, model_asked: str, wall: float) -> UsageRecord:
     """Return what is to be recorded of an attempt that begins now, should nothing more be heard of it."""
     record = _begun(attempt, attempt.number, LOST, log, model_asked, wall, 0.0)
-    record.input_tokens = len(attempt.request.envelope.body) // BYTES_PER_TOKEN
-    record.estimated = True
+    _estimate_input(record, len(attempt.request.envelope.body))
     return record
 
 
@@ -55,6 +55,8 @@ def records_of(
         record.cache_write_1h_tokens = usage.cache_write_1h
         record.thinking_tokens = usage.thinking
         record.estimated = usage.estimated
+    if record.input_tokens is None and (attempt.paid or outcome.kind is Kind.CANCELLED):
+        _estimate_input(record, attempt.bytes_out)  # it was sent, and nobody has told what it came to
     if response is not None:
         record.upstream_request_id = foreign(response.request_id)
         record.stop_reason = log.stop_reason
@@ -62,6 +64,12 @@ def records_of(
         if log.first_content is not None:
             record.time_to_first_content = log.first_content - began
     yield record
+
+
+def _estimate_input(record: UsageRecord, size: int) -> None:
+    if size and record.operation == MESSAGES:
+        record.input_tokens = size // BYTES_PER_TOKEN
+        record.estimated = True
 
 
 def _begun(

@@ -713,6 +713,26 @@ class Records(DispatchTestCase):
         house.serve(count_tokens=True)
         self.assertEqual(len(house.sink.under_way), 2)
 
+    def test_sent_and_never_answered(self) -> None:
+        """What went up counts by its bytes where we left before an answer, or the answer was cut before it had a count;
+        what the upstream refused, and what did not go up, uses nothing."""
+        for way, size, tokens in (("leave", 400, 100), ("leave", 0, None), ("cut", 400, 100), ("refuse", 400, None)):
+            house = House()
+            served = house.serve()
+            (sent,) = house.executor.sent
+            sent.attempt.bytes_out = size
+            if way == "leave":
+                served.cancel()
+            elif way == "cut":
+                sent.attempt.status = 200
+                sent.answered.errback(failure(Kind.TRANSIENT))
+            else:
+                sent.attempt.status = 529
+                sent.answered.errback(failure(Kind.OVERLOADED, status=529))
+            record = house.sink.records[0]
+            self.assertEqual((record.input_tokens, record.estimated), (tokens, tokens is not None), way)
+            self.assertIs(record.output_tokens, None)
+
     def test_sent_again(self) -> None:
         """A request that met a closed connection, and went out once more, leaves a record of either."""
         for failing in (False, True):
