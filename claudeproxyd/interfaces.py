@@ -489,6 +489,17 @@ class IPermit(Interface):
         """
 
 
+class ILimitedPermit(IPermit):
+    """A permit under limits that the client is told of."""
+
+    def headers() -> Headers:
+        """Return ``anthropic-ratelimit-*`` headers, as they are now; none where there is nothing to tell.
+
+        Asked for when an answer begins, before :meth:`~IPermit.done`. Where there are any they stand in the place of
+        the upstream's.
+        """
+
+
 class IRequestHook(Interface):
     """A step in the way of each request, for messages and count_tokens, streamed or not. Brought by a plugin.
 

@@ -150,6 +150,16 @@ class Counter:
         """Whether anything is left: one request, token or nano-dollar."""
         return self.used(now) + self.reserved + 1 <= self.limit.amount
 
+    def left(self, now: float) -> int:
+        """Return what may be used yet."""
+        return max(0, int(self.limit.amount - self.used(now) - self.reserved))
+
+    def full_at(self, now: float) -> float:
+        """Return when all of it may be used again, if nothing more is: since the epoch."""
+        if self.limit.is_budget:
+            return self.window(now).end
+        return now + (self.used(now) + self.reserved) * RATES[self.limit.per] / self.limit.amount
+
     def resets_at(self, now: float) -> float:
         """Return when there is room again, or all of it: since the epoch.
 
@@ -168,9 +178,11 @@ class Counter:
 class OverLimit(Exception):
     """A request was refused."""
 
-    def __init__(self, counter: Counter, now: float) -> None:
+    def __init__(self, counter: Counter, counters: Sequence[Counter], now: float) -> None:
         super().__init__(counter.limit.name)
         self.counter = counter
+        self.counters = counters
+        """All that the request would have been counted by."""
         self.retry_after = ceil(counter.resets_at(now) - now)
         """Seconds."""
 
@@ -233,7 +245,7 @@ class UsageLimits:
         counters = self.counters(asked)
         full = [counter for counter in counters if not counter.has_room(now)]
         if full:
-            raise OverLimit(max(full, key=lambda counter: counter.resets_at(now)), now)
+            raise OverLimit(max(full, key=lambda counter: counter.resets_at(now)), counters, now)
         reserved = [(counter, amounts.of(counter.limit.measure)) for counter in counters]
         for counter, amount in reserved:
             counter.reserved += amount

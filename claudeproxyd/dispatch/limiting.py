@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from claudeproxyd.accounts.limits import Amounts, Asked, OverLimit, UsageLimits,
 from claudeproxyd.accounts.prices import Prices
 from claudeproxyd.dispatch.admission import REFUSED
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.interfaces import IAdmission, IPermit, IUsageSink
+from claudeproxyd.interfaces import IAdmission, ILimitedPermit, IPermit, IUsageSink
 from claudeproxyd.observe.usage import COUNT_TOKENS
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.accounts.limits import Counter, Reservation
     from claudeproxyd.dispatch.request import ApiRequest
+    from claudeproxyd.headers import Headers
     from claudeproxyd.leases import Route
     from claudeproxyd.messages.usage import Usage
     from claudeproxyd.observe.usage import UsageRecord
@@ -31,17 +32,30 @@ BYTES_PER_TOKEN = 4
 """Of a body, for what is reserved: what was used is settled by the upstream's count."""
 UNSAID_MAX_TOKENS = 4096
 """Reserved where a request has no ``max_tokens``."""
+_WHAT = ("limit", "remaining", "reset")
 
 
-@implementer(IPermit)
+_TOLD = {
+    measure: tuple(f"anthropic-ratelimit-{measure.replace('_', '-')}-{what}".encode() for what in _WHAT)
+    for measure in ("requests", "tokens", "input_tokens", "output_tokens")
+}
+"""The headers by which clients are told of limits, by measure: there are none for money."""
+
+
+@implementer(ILimitedPermit)
 class _Reserved:
     """One request's place, and what it may come to."""
 
-    __slots__ = ("_permit", "_reservation")
+    __slots__ = ("_permit", "_reservation", "_wall_clock")
 
-    def __init__(self, reservation: Reservation, permit: IPermit) -> None:
+    def __init__(self, reservation: Reservation, permit: IPermit, wall_clock: Callable[[], float]) -> None:
         self._reservation = reservation
         self._permit = permit
+        self._wall_clock = wall_clock
+
+    def headers(self) -> Headers:
+        """See :meth:`ILimitedPermit.headers <claudeproxyd.interfaces.ILimitedPermit.headers>`."""
+        return limit_headers([counter for counter, _ in self._reservation.amounts], self._wall_clock())
 
     def done(self, usage: Usage | None, outcome: str) -> None:
         """See :meth:`IPermit.done <claudeproxyd.interfaces.IPermit.done>`."""
@@ -120,10 +134,11 @@ class LimitAdmission:
         asked = Asked(principal.name, principal.labels, envelope.model, [route.provider for route in routes])
         now = self._wall_clock()
         try:
-            return _Reserved(self.limits.reserve(asked, self._estimated(request, routes, now), now), permit)
+            reservation = self.limits.reserve(asked, self._estimated(request, routes, now), now)
         except OverLimit as over:
             permit.done(None, REFUSED)
             raise self._refusal(over, now) from None
+        return _Reserved(reservation, permit, self._wall_clock)
 
     def _estimated(self, request: ApiRequest, routes: Sequence[Route], now: float) -> Amounts:
         """What a request may come to, at the most that its model costs anywhere."""
@@ -142,7 +157,7 @@ class LimitAdmission:
         whose = f" for {counter.value}" if counter.value else ""
         used = in_words(counter.used(now), limit.measure)
         amount = in_words(limit.amount, limit.measure)
-        headers = [(b"retry-after", b"%d" % over.retry_after)]
+        headers = [(b"retry-after", b"%d" % over.retry_after), *limit_headers(over.counters, now)]
         if limit.is_budget:
             ends = datetime.fromtimestamp(counter.resets_at(now), limit.zone)
             told = f"{used} of {amount}. It begins anew on {ends:%Y-%m-%d at %H:%M} {ends.tzname()}."
@@ -171,6 +186,20 @@ class LimitAdmission:
             used=in_words(counter.used(now), limit.measure),
             amount=in_words(limit.amount, limit.measure),
         )
+
+
+def limit_headers(counters: Iterable[Counter], now: float) -> Headers:
+    """Return what a client is told of its limits: of each measure the one that leaves least."""
+    tightest: dict[str, tuple[int, Counter]] = {}
+    for counter in counters:
+        measure, left = counter.limit.measure, counter.left(now)
+        if measure in _TOLD and (measure not in tightest or left < tightest[measure][0]):
+            tightest[measure] = (left, counter)
+    headers: list[tuple[bytes, bytes]] = []
+    for measure, (left, counter) in tightest.items():
+        reset = datetime.fromtimestamp(ceil(counter.full_at(now)), UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+        headers += zip(_TOLD[measure], (b"%d" % counter.limit.amount, b"%d" % left, reset), strict=True)
+    return headers
 
 
 def asked_by(record: UsageRecord) -> Asked:

@@ -11,7 +11,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from claudeproxyd.dispatch.admission import REFUSED, is_awaitable
+from claudeproxyd.dispatch.admission import REFUSED, is_awaitable, limits_told
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.dispatch.relay import Relay
 from claudeproxyd.dispatch.request import ApiRequest, CancelReason
@@ -24,6 +24,7 @@ from claudeproxyd.dispatch.verdict import RequestFailed, broken_off, final_error
 from claudeproxyd.errors import ClaudeError, Unsupported, shutting_down
 from claudeproxyd.interfaces import IRunningRequest, IStreamingResponse, IUpstreamResponse
 from claudeproxyd.leases import Exhausted, LeaseRequest
+from claudeproxyd.messages.headers import without_rate_limits
 from claudeproxyd.messages.rectify import without_thinking
 from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
 from claudeproxyd.observe.usage import foreign
@@ -435,7 +436,9 @@ class RequestRunner:
             finally:
                 log.attempts = attempt.number
             log.first_byte = attempt.head_at
-            headers = [*answered.headers, *self._own_headers()]
+            limits = limits_told(self._permit)
+            upstream = without_rate_limits(answered.headers) if limits else answered.headers
+            headers = [*upstream, *limits, *self._own_headers()]
             if IStreamingResponse.providedBy(answered):
                 await self._relay_stream(attempt, answered, headers, executor.family, lease)
             else:
@@ -518,14 +521,17 @@ class RequestRunner:
     # -- ends
 
     def _fail(self, failed: RequestFailed) -> None:
+        limits = limits_told(self._permit)
         self._over(failed.kind)
         if self._request.count_tokens and failed.kind == Kind.UNSUPPORTED.value:
             self._estimate()
             return
-        error = failed.error
+        error, answer = failed.error, failed.answer
         self.log.error = shortened(error.logged)
-        error.headers = (*error.headers, *self._own_headers())
-        self._downlink.fail(error, failed.answer)
+        error.headers = (*error.headers, *limits, *self._own_headers())
+        if limits and answer is not None:
+            answer = replace(answer, headers=without_rate_limits(answer.headers))
+        self._downlink.fail(error, answer)
 
     def _estimate(self) -> None:
         """No upstream can count: a guess, marked as one, is better for the client than an error."""
