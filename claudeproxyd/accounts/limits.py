@@ -320,3 +320,9 @@ def in_words(amount: float, measure: str) -> str:
     if measure == "usd":
         return f"${amount / NANO:,.2f}"
     return f"{int(amount):,} {measure.replace('_', ' ')}"
+
+
+def share_in_words(used: float, limit: Limit) -> str:
+    """Return how much of a limit is used, as people write it."""
+    amount = in_words(limit.amount, limit.measure)
+    return f"{in_words(used, limit.measure) if limit.measure == 'usd' else format(int(used), ',')} of {amount}"

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from claudeproxyd.accounts.limits import Amounts, Asked, OverLimit, UsageLimits, amounts_of, in_words
+from claudeproxyd.accounts.limits import Amounts, Asked, OverLimit, UsageLimits, amounts_of, in_words, share_in_words
 from claudeproxyd.accounts.prices import Prices
 from claudeproxyd.dispatch.admission import REFUSED
 from claudeproxyd.errors import ClaudeError
@@ -155,15 +155,16 @@ class LimitAdmission:
         """Say which limit, how much, and until when: Claude Code shows it to the person."""
         counter, limit = over.counter, over.counter.limit
         whose = f" for {counter.value}" if counter.value else ""
-        used = in_words(counter.used(now), limit.measure)
-        amount = in_words(limit.amount, limit.measure)
         headers = [(b"retry-after", b"%d" % over.retry_after), *limit_headers(over.counters, now)]
         if limit.is_budget:
             ends = datetime.fromtimestamp(counter.resets_at(now), limit.zone)
-            told = f"{used} of {amount}. It begins anew on {ends:%Y-%m-%d at %H:%M} {ends.tzname()}."
+            used = share_in_words(counter.used(now), limit)
+            told = f"{used}. It begins anew on {ends:%Y-%m-%d at %H:%M} {ends.tzname()}."
             headers.append((b"x-should-retry", b"false"))
         else:
-            told = f"{amount} a {limit.per}. There is room again in {over.retry_after} s."
+            told = (
+                f"{in_words(limit.amount, limit.measure)} a {limit.per}. There is room again in {over.retry_after} s."
+            )
         return ClaudeError(429, f'The limit "{limit.name}"{whose} is used up: {told}', headers=headers)
 
     # -- IUsageSink
@@ -179,12 +180,11 @@ class LimitAdmission:
     def _warn(self, counter: Counter, now: float) -> None:
         limit = counter.limit
         self._log.warn(
-            "the limit {name}{whose} is {share} % used: {used} of {amount}",
+            "the limit {name}{whose} is {share} % used: {told}",
             name=limit.name,
             whose=f" for {counter.value}" if counter.value else "",
             share=ceil(100 * counter.used(now) / limit.amount),
-            used=in_words(counter.used(now), limit.measure),
-            amount=in_words(limit.amount, limit.measure),
+            told=share_in_words(counter.used(now), limit),
         )
 
 

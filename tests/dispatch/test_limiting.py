@@ -185,7 +185,7 @@ class LimitAdmissionTests(SynchronousTestCase):
         for number in range(2):
             self.admission.record(record(number))
         warnings = [formatEvent(event) for event in self.seen if "is {share} % used" in event.get("log_format", "")]
-        self.assertEqual(warnings, ["the limit ads, a day for laptop is 100 % used: 200 tokens of 200 tokens"])
+        self.assertEqual(warnings, ["the limit ads, a day for laptop is 100 % used: 200 of 200 tokens"])
 
     def test_nobody_before_the_past_is_known(self) -> None:
         """What was used before is counted first; who leaves meanwhile holds nothing."""

@@ -1,4 +1,4 @@
-"""A program for the Python SDK's own environment: ``sdk.py BASE_URL KEY CALLS`` makes the calls and prints what came.
+"""A program for the Python SDK's own environment: ``sdk.py BASE_URL KEY CALLS [RETRIES]`` prints what the calls brought.
 
 *CALLS* is a JSON list of ``[what, parameters]``; what is printed is a JSON list with one object for each.
 """
@@ -48,8 +48,8 @@ def text_of(message):
     return "".join(block.text for block in message.content if block.type == "text")
 
 
-def main(base_url, key, calls):
-    client = anthropic.Anthropic(base_url=base_url, api_key=key, max_retries=0, timeout=60)
+def main(base_url, key, calls, retries="0"):
+    client = anthropic.Anthropic(base_url=base_url, api_key=key, max_retries=int(retries), timeout=60)
     results = []
     for what, parameters in json.loads(calls):
         try:
