@@ -59,6 +59,8 @@ from claudeproxyd.web.site import GatewaySite
 
 #: Seconds between two looks at whether there is memory to be given back.
 TRIM_EVERY = 5.0
+#: Seconds between two looks at which counters of limits say nothing: clients may have made their names up.
+FORGET_EVERY = 60.0
 #: Bytes that are held no more.
 WORTH_A_TRIM = 33_554_432
 #: Warnings of one reading that go into the log one by one.
@@ -119,6 +121,7 @@ class Daemon(MultiService):
         self._known_models.generation = self._generation
         self.pool.setServiceParent(self)
         self._every(TRIM_EVERY, self._trim)
+        self._every(FORGET_EVERY, lambda: self._limits.limits.forget_idle(time.time()))
         pool = self.pool
         kept = PersistentState(
             {

@@ -537,8 +537,8 @@ class IAttemptJournal(Interface):
     def begun(record: UsageRecord) -> None:
         """Note an attempt to send messages that begins now; must neither block nor raise.
 
-        *record* is what is to be recorded of it if nothing more is heard: its outcome is ``lost``. The record of the
-        same request and attempt that an :class:`IUsageSink` gets takes its place.
+        *record* is what is to be recorded of it if nothing more is heard: its outcome is ``lost``. It is changed when
+        the attempt is over, and given to an :class:`IUsageSink` then.
         """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -190,16 +191,27 @@ class LimitAdmission:
 
 def limit_headers(counters: Iterable[Counter], now: float) -> Headers:
     """Return what a client is told of its limits: of each measure the one that leaves least."""
-    tightest: dict[str, tuple[int, Counter]] = {}
+    tightest: dict[str, tuple[float, Counter]] = {}
     for counter in counters:
-        measure, left = counter.limit.measure, counter.left(now)
-        if measure in _TOLD and (measure not in tightest or left < tightest[measure][0]):
-            tightest[measure] = (left, counter)
+        measure = counter.limit.measure
+        if measure in _TOLD:
+            left = counter.left(now)
+            if measure not in tightest or left < tightest[measure][0]:
+                tightest[measure] = (left, counter)
     headers: list[tuple[bytes, bytes]] = []
     for measure, (left, counter) in tightest.items():
-        reset = datetime.fromtimestamp(ceil(counter.full_at(now)), UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
-        headers += zip(_TOLD[measure], (b"%d" % counter.limit.amount, b"%d" % left, reset), strict=True)
+        limit, remaining, reset = _TOLD[measure]
+        headers += (
+            (limit, b"%d" % counter.limit.amount),
+            (remaining, b"%d" % left if left > 0 else b"0"),
+            (reset, _in_rfc_3339(ceil(counter.full_at(now)))),
+        )
     return headers
+
+
+@lru_cache(256)
+def _in_rfc_3339(time: int) -> bytes:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
 
 
 def asked_by(record: UsageRecord) -> Asked:

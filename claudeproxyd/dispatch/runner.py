@@ -19,7 +19,7 @@ from claudeproxyd.dispatch.request_log import RequestLog
 from claudeproxyd.dispatch.retries import RetryState, costs_budget
 from claudeproxyd.dispatch.session import in_tool_loop, session_of
 from claudeproxyd.dispatch.size import Size
-from claudeproxyd.dispatch.usage_records import lost_record, records_of
+from claudeproxyd.dispatch.usage_records import begun_record, completed_records
 from claudeproxyd.dispatch.verdict import RequestFailed, broken_off, final_error
 from claudeproxyd.errors import ClaudeError, Unsupported, shutting_down
 from claudeproxyd.interfaces import IRunningRequest, IStreamingResponse, IUpstreamResponse
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     )
     from claudeproxyd.leases import Candidate, Route
     from claudeproxyd.messages.usage import Usage
+    from claudeproxyd.observe.usage import UsageRecord
 
 Result = TypeVar("Result")
 
@@ -423,10 +424,10 @@ class RequestRunner:
         log.credential = attempt.credential.name
         log.model_served = attempt.model
         attempt.started = services.clock.seconds()
+        record = begun_record(attempt, log, self._model_asked, services.wall())
         if services.journal is not None and not count_tokens:
-            lost = lost_record(attempt, log, self._model_asked, services.wall())
-            lost.nano_usd = services.prices.cost(lost)
-            services.journal.begun(lost)
+            record.nano_usd = services.prices.cost(record)
+            services.journal.begun(record)
         outcome = CANCELLED
         response: IUpstreamResponse | None = None
         try:
@@ -463,7 +464,7 @@ class RequestRunner:
             finally:
                 del failure  # which leads here
         finally:
-            self._record(attempt, response, outcome)
+            self._record(record, attempt, response, outcome)
 
     def _failure(self, error: Exception, route: Route, attempt: Attempt | None = None) -> AttemptFailed:
         """Return the failure that *error* is, or what an exception comes to that no executor may raise, and log that.
@@ -555,7 +556,9 @@ class RequestRunner:
             case _:
                 assert_never(reason)
 
-    def _record(self, attempt: Attempt, response: IUpstreamResponse | None, outcome: Outcome) -> None:
+    def _record(
+        self, begun: UsageRecord, attempt: Attempt, response: IUpstreamResponse | None, outcome: Outcome
+    ) -> None:
         """Record what an attempt used, whatever became of it."""
         services, log = self._services, self.log
         now = services.clock.seconds()
@@ -563,7 +566,7 @@ class RequestRunner:
         self._note_usage(attempt.usage if response is None else response.usage)
         if response is not None:
             log.stop_reason = None if response.stop_reason is None else foreign(response.stop_reason)
-        for record in records_of(attempt, response, outcome, log, self._model_asked, now, services.wall()):
+        for record in completed_records(begun, attempt, response, outcome, log, now, services.wall()):
             record.nano_usd = services.prices.cost(record)
             services.sinks.record(record)
 

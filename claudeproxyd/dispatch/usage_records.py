@@ -1,7 +1,8 @@
-"""The usage records of one attempt, made when it is over."""
+"""The usage records of one attempt: made when it begins, and completed when it is over."""
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 from claudeproxyd.dispatch.limiting import BYTES_PER_TOKEN
@@ -18,31 +19,51 @@ if TYPE_CHECKING:
     from claudeproxyd.outcomes.types import Outcome
 
 
-def lost_record(attempt: Attempt, log: RequestLog, model_asked: str, wall: float) -> UsageRecord:
-    """Return what is to be recorded of an attempt that begins now, should nothing more be heard of it."""
-    record = _begun(attempt, attempt.number, LOST, log, model_asked, wall, 0.0)
-    _estimate_input(record, len(attempt.request.envelope.body))
-    return record
+def begun_record(attempt: Attempt, log: RequestLog, model_asked: str, wall: float) -> UsageRecord:
+    """Return the record of an attempt that begins now, as it stays should nothing more be heard of it."""
+    request = attempt.request
+    counts = request.count_tokens
+    return UsageRecord(
+        time=wall,
+        request_id=request.request_id,
+        client=request.principal.name,
+        labels=request.principal.labels,
+        session=log.session,
+        model_asked=foreign(model_asked),
+        model_served=foreign(attempt.model),
+        provider=attempt.credential.provider,
+        credential=attempt.credential.name,
+        attempt=attempt.number,
+        operation=COUNT_TOKENS if counts else MESSAGES,
+        outcome=LOST,
+        input_tokens=None if counts else len(request.envelope.body) // BYTES_PER_TOKEN,
+        estimated=not counts,
+    )
 
 
-def records_of(
+def completed_records(
+    record: UsageRecord,
     attempt: Attempt,
     response: IUpstreamResponse | None,
     outcome: Outcome,
     log: RequestLog,
-    model_asked: str,
     now: float,
     wall: float,
 ) -> Iterator[UsageRecord]:
-    """Yield the record of an attempt; ahead of it one for a first sending that met a closed connection.
+    """Yield an attempt's *record* when it is over; ahead of it one for a first sending that met a closed connection.
 
     *now* is on the reactor's clock, and *wall* the same moment since the epoch.
     """
-    began = attempt.started
+    began, estimate = attempt.started, record.input_tokens
+    record.time = wall
+    record.bytes_out = attempt.bytes_out
+    record.input_tokens, record.estimated = None, False
     if attempt.stale_at is not None:
-        began = attempt.stale_at
-        yield _begun(attempt, attempt.number - 1, STALE.kind.value, log, model_asked, wall, began - attempt.started)
-    record = _begun(attempt, attempt.number, outcome.kind.value, log, model_asked, wall, now - began)
+        stale = copy(record)
+        stale.outcome, stale.duration = STALE.kind.value, attempt.stale_at - began
+        yield stale
+        record.attempt, began = attempt.number, attempt.stale_at
+    record.outcome, record.duration = outcome.kind.value, now - began
     record.status = attempt.status
     if attempt.head_at is not None:
         record.time_to_first_byte = attempt.head_at - began
@@ -55,8 +76,9 @@ def records_of(
         record.cache_write_1h_tokens = usage.cache_write_1h
         record.thinking_tokens = usage.thinking
         record.estimated = usage.estimated
-    if record.input_tokens is None and (attempt.paid or outcome.kind is Kind.CANCELLED):
-        _estimate_input(record, attempt.bytes_out)  # it was sent, and nobody has told what it came to
+    if record.input_tokens is None and attempt.bytes_out and (attempt.paid or outcome.kind is Kind.CANCELLED):
+        record.input_tokens = estimate  # it was sent, and nobody has told what it came to
+        record.estimated = estimate is not None
     if response is not None:
         record.upstream_request_id = foreign(response.request_id)
         record.stop_reason = log.stop_reason
@@ -64,32 +86,3 @@ def records_of(
         if log.first_content is not None:
             record.time_to_first_content = log.first_content - began
     yield record
-
-
-def _estimate_input(record: UsageRecord, size: int) -> None:
-    if size and record.operation == MESSAGES:
-        record.input_tokens = size // BYTES_PER_TOKEN
-        record.estimated = True
-
-
-def _begun(
-    attempt: Attempt, number: int, outcome: str, log: RequestLog, model_asked: str, wall: float, duration: float
-) -> UsageRecord:
-    """Return a record with what is known of an attempt without its response."""
-    request = attempt.request
-    return UsageRecord(
-        time=wall,
-        request_id=request.request_id,
-        client=request.principal.name,
-        labels=request.principal.labels,
-        session=log.session,
-        model_asked=foreign(model_asked),
-        model_served=foreign(attempt.model),
-        provider=attempt.credential.provider,
-        credential=attempt.credential.name,
-        attempt=number,
-        operation=COUNT_TOKENS if request.count_tokens else MESSAGES,
-        outcome=outcome,
-        duration=duration,
-        bytes_out=attempt.bytes_out,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -336,7 +337,7 @@ class FakeSink:
         self.under_way: list[UsageRecord] = []
 
     def begun(self, record: Any) -> None:
-        self.under_way.append(record)
+        self.under_way.append(copy(record))  # as it was then
 
     def record(self, record: Any) -> None:
         self.records.append(record)

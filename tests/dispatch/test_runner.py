@@ -716,9 +716,11 @@ class Records(DispatchTestCase):
     def test_sent_and_never_answered(self) -> None:
         """What went up counts by its bytes where we left before an answer, or the answer was cut before it had a count;
         what the upstream refused, and what did not go up, uses nothing."""
-        for way, size, tokens in (("leave", 400, 100), ("leave", 0, None), ("cut", 400, 100), ("refuse", 400, None)):
+        body = b'{"model":"m","max_tokens":9,"messages":[],"x":"%b"}' % (b"x" * 350)
+        counted = len(body) // 4
+        for way, size, tokens in (("leave", 1, counted), ("leave", 0, None), ("cut", 1, counted), ("refuse", 1, None)):
             house = House()
-            served = house.serve()
+            served = house.serve(body=body)
             (sent,) = house.executor.sent
             sent.attempt.bytes_out = size
             if way == "leave":

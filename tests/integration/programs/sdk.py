@@ -1,4 +1,4 @@
-"""A program for the Python SDK's own environment: ``sdk.py BASE_URL KEY CALLS [RETRIES]`` prints what the calls brought.
+"""A program for the Python SDK's own environment: ``sdk.py BASE_URL KEY CALLS [RETRIES]`` prints what calls brought.
 
 *CALLS* is a JSON list of ``[what, parameters]``; what is printed is a JSON list with one object for each.
 """
