@@ -118,7 +118,7 @@ class Counter:
             start, end = self._window
             if not start <= now < end:
                 start = self.window(now).start
-            return self._used.get(start, 0)
+            return self._used[start] if start in self._used else 0  # noqa: SIM401 - no call: many a request asks
         if now > self._refilled:
             debt = self._debt - (now - self._refilled) * self.limit.amount / self._per
             self._debt = debt if debt > 0.0 else 0.0
@@ -154,14 +154,14 @@ class Counter:
             self._debt = self.used(now) + other.used(now)
 
     def left(self, now: float) -> float:
-        """Return what may be used yet; there is room where that is one: a request, token or nano-dollar."""
+        """Return what may be used yet; below 0 where more was used."""
         return self.limit.amount - self.used(now) - self.reserved
 
-    def full_at(self, now: float) -> float:
-        """Return when all of it may be used again, if nothing more is: since the epoch."""
+    def full_at(self, now: float, left: float) -> float:
+        """Return when all of it may be used again, of which so much is *left*, if nothing more is: since the epoch."""
         if not self._per:
             return self.window(now).end
-        return now + (self.used(now) + self.reserved) * self._per / self.limit.amount
+        return now + (self.limit.amount - left) * self._per / self.limit.amount
 
     def resets_at(self, now: float) -> float:
         """Return when there is room again, or all of it: since the epoch.
@@ -248,7 +248,7 @@ class UsageLimits:
     def reserve(self, asked: Asked, amounts: Amounts, now: float) -> Reservation:
         """Reserve what a request may come to. Raises :class:`OverLimit`: the limit that lasts longest is used up."""
         counters = self.counters(asked)
-        full = [counter for counter in counters if counter.left(now) < 1]
+        full = [each for each in counters if each.limit.amount - each.used(now) - each.reserved < 1]
         if full:
             raise OverLimit(max(full, key=lambda counter: counter.resets_at(now)), counters, now)
         by_measure = amounts.by_measure()

@@ -25,6 +25,9 @@ SUFFIX = ".begun"
 SPARE_BYTES = 1_048_576
 """That lines of attempts which are over may take, beside as much again as the others."""
 
+MOVED_AT_ONCE = 16
+"""Lines that go from one file to the next with each that is added: all at once would hold the reactor."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -42,7 +45,11 @@ class AttemptsUnderWay:
         self._path = ""
         self._size = 0
         self._max_size = 0
-        """Beyond it the file is written anew, with what is under way alone."""
+        """Beyond it another file takes its place, with what is under way alone."""
+        self._before: tuple[int, str] | None = None
+        """The file ahead of this one, while it has lines that this one has not."""
+        self._moving: list[str] = []
+        """Their keys."""
         self._lines: dict[str, bytes] = {}
         self._marks = b""
         self._failing = False
@@ -54,10 +61,14 @@ class AttemptsUnderWay:
         if self._failing:
             return
         try:
-            if self._size < self._max_size:
-                self._write(self._marks + line)
-            else:
+            if self._file is None:
                 self._write_anew()
+            else:
+                if self._size >= self._max_size and not self._moving:
+                    self._turn_over()
+                self._write(self._marks + line)
+                if self._moving:
+                    self._move()
             self._marks = b""
         except OSError as error:
             self._failed(error)
@@ -65,7 +76,7 @@ class AttemptsUnderWay:
     def end(self, record: UsageRecord) -> None:
         """Forget an attempt whose *record* is kept elsewhere; most of those that count tokens were never noted."""
         key = _key(record)
-        if self._lines.pop(key, None) is not None:
+        if self._lines.pop(key, None) is not None and not self._failing:
             self._marks += f"{key}\n".encode()
 
     def flush(self) -> None:
@@ -86,36 +97,54 @@ class AttemptsUnderWay:
         """End it. What is still under way stays in its file; what begins later opens another."""
         self.flush()
         self._let_go(keep=bool(self._lines))
-        self._max_size = 0
 
     def _write(self, data: bytes) -> None:
         assert self._file is not None
-        _write_whole(self._file, data)
-        self._size += len(data)
+        self._size += _write_whole(self._file, data)
 
     def _write_anew(self) -> None:
-        """Go on in another file, which has only what is under way."""
-        os.makedirs(self._folder, 0o700, exist_ok=True)
-        self._number += 1
-        path = os.path.join(self._folder, f"{self._process}-{self._number:08d}{SUFFIX}")
+        """Begin a file with what is under way, and forget about any before it."""
         lines = b"".join(self._lines.values())
-        file = create_locked(path)
+        file, path = self._create()
         try:
-            _write_whole(file, lines)
+            size = _write_whole(file, lines)
         except OSError:
             os.close(file)
             os.unlink(path)
             raise
         self._let_go()
-        self._file, self._path, self._size = file, path, len(lines)
-        self._max_size = 2 * self._size + SPARE_BYTES
+        self._use(file, path, size)
+
+    def _turn_over(self) -> None:
+        """Go on in another file, to which what is under way moves bit by bit."""
+        assert self._file is not None
+        created = self._create()
+        self._before, self._moving = (self._file, self._path), list(self._lines)
+        self._use(*created, 0)
+
+    def _move(self) -> None:
+        keys = self._moving[-MOVED_AT_ONCE:]
+        self._write(b"".join(self._lines[key] for key in keys if key in self._lines))
+        del self._moving[-MOVED_AT_ONCE:]
+        if not self._moving:
+            _close(self._before)
+            self._before = None
+
+    def _create(self) -> tuple[int, str]:
+        os.makedirs(self._folder, 0o700, exist_ok=True)
+        self._number += 1
+        path = os.path.join(self._folder, f"{self._process}-{self._number:08d}{SUFFIX}")
+        return create_locked(path), path
+
+    def _use(self, file: int, path: str, size: int) -> None:
+        self._file, self._path, self._size = file, path, size
+        self._max_size = 2 * sum(map(len, self._lines.values())) + SPARE_BYTES
 
     def _let_go(self, keep: bool = False) -> None:
         if self._file is not None:
-            os.close(self._file)
-            if not keep:
-                os.unlink(self._path)
-            self._file = None
+            _close((self._file, self._path), keep)
+        _close(self._before, keep)
+        self._file, self._before, self._moving = None, None, []
 
     def _failed(self, error: OSError) -> None:
         if not self._failing:
@@ -143,9 +172,19 @@ def lost_in(path: str, read: Callable[[bytes], UsageRecord]) -> Iterator[UsageRe
     return iter(lost.values())
 
 
-def _write_whole(file: int, data: bytes) -> None:
-    if os.write(file, data) < len(data):
+def _close(opened: tuple[int, str] | None, keep: bool = False) -> None:
+    if opened is not None:
+        file, path = opened
+        os.close(file)
+        if not keep:
+            os.unlink(path)
+
+
+def _write_whole(file: int, data: bytes) -> int:
+    written = os.write(file, data)
+    if written < len(data):
         raise OSError("no space left for a whole line")
+    return written
 
 
 def _key(record: UsageRecord) -> str:

@@ -204,7 +204,7 @@ def limit_headers(counters: Iterable[Counter], now: float) -> Headers:
         headers += (
             (limit, b"%d" % counter.limit.amount),
             (remaining, b"%d" % left if left > 0 else b"0"),
-            (reset, _in_rfc_3339(ceil(counter.full_at(now)))),
+            (reset, _in_rfc_3339(ceil(counter.full_at(now, left)))),
         )
     return headers
 
