@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-SOURCES := claudeproxyd tests attack twisted setup.py claudeproxyd.tac
+SOURCES := claudeproxyd tests attack benchmarks twisted setup.py claudeproxyd.tac
 
 .PHONY: run test clients constraints test-model attack fuzz bench lint format types wheel clean
 

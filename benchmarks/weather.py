@@ -1,9 +1,9 @@
 """Goodput in bad weather: python benchmarks/weather.py [--only NAME] [--seeds 11,12,13] [--chance 100] [--write]
 
-Each weather of ``tests/weather/scenarios.py`` is run on a clock of its own, with the real pool and the real dispatch, and
-then once more with a pool that knows the weather, the oracle. Prints a table; ``--write`` makes docs/weather.md and its
-picture of it. ``--chance`` runs so many weathers instead whose parameters nobody chose, with one seed each, the worst
-first. Minutes of traffic take seconds, and the same seed gives the same figures on every machine.
+Each weather of ``tests/weather/scenarios.py`` is run on a clock of its own, with the real pool and the real dispatch,
+and then once more with a pool that knows the weather, the oracle. Prints a table; ``--write`` makes docs/weather.md and
+its picture of it. ``--chance`` runs so many weathers instead whose parameters nobody chose, with one seed each, the
+worst first. Minutes of traffic take seconds, and the same seed gives the same figures on every machine.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from statistics import mean
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.weather.chance import by_chance
-from tests.weather.scenarios import ALL, BY_NAME
-from tests.weather.simulation import BIN, Result, Scenario, Simulation
+from tests.weather.chance import by_chance  # noqa: E402
+from tests.weather.scenarios import ALL, BY_NAME  # noqa: E402
+from tests.weather.simulation import BIN, Result, Scenario, Simulation  # noqa: E402
 
 #: The bars.
 GOODPUT, FAILED, ATTEMPTS, LATE, PLACED = 0.95, 0.001, 1.15, 1.5, 0.95
+#: Seconds after an outage that are looked at.
+AFTER = 3.0
 
 PAGE = """<!-- Written by `python benchmarks/weather.py --write`; change that, not this page. -->
 
@@ -33,12 +35,13 @@ How much of what an upstream could have given reaches the clients, when it fails
 simulation of the real pool and the real dispatch, on a clock of its own; [the pool's page](pool.md) says how it works.
 
 *Oracle*: successes a second of a pool that knows the weather: it sends nothing that will be refused for sure, and picks
-the key that fails least; of an outage it hears with the first failure, like anybody. The other columns are ours beside it: the goodput, the share of requests that failed beyond
-the oracle's, upstream attempts for each success, and what is added to a request at the 99th percentile beyond its last
-attempt (ours / the oracle's, in seconds). Means over the seeds {seeds}; **bold** is what misses the bars ({bars}).
-For outages: *probes* a second after the first half second, and after how many seconds nine tenths of the rate were back
-(of the preferred route, where there are two). *In place*: the share that was served by the preferred route, or where its
-session's prompt was cached, ours / the oracle's.
+the key that fails least; of an outage it hears with the first failure, like anybody. The other columns are ours beside
+it: the goodput, the share of requests that failed beyond the oracle's, upstream attempts for each success, and what is
+added to a request at the 99th percentile beyond its last attempt (ours / the oracle's, in seconds). Means over the
+seeds {seeds}; **bold** is what misses the bars ({bars}).
+For outages: *probes* a second after the first half second, and how many seconds of the full rate were *lost* in the
+three seconds after it (of the preferred route, where there are two). *In place*: the share that was served by the
+preferred route, or where its session's prompt was cached, ours / the oracle's.
 
 Clients are 40 in a closed loop where nothing else is said, each with a session of its own; they retry as the SDKs do.
 Good answers take 0.3 s on average, exponentially; failures 20 ms. `x3`: three keys. `rl-60`: a bucket of 60 requests a
@@ -54,20 +57,24 @@ second; `cc-10`: ten at once are taken; `gb-25`: everything fails for a quarter 
 
 NOTES = """## What is missed, and why
 
-- **Outages of a second and a half with few clients or long answers** (`gb-25`, `mix gb-25`, `open-30 gb-25`): attempts. Some
-  ten probes in an outage is what being back within a quarter of a second costs; with one client that is as many as it has
-  successes. In long outages probes are two a second, and fewer after a minute. With long answers a failure is told from an
-  answer by its time alone.
-- **Outages whose failures are slow** (`failures of 1 s`, `of 3 s`): a third of a second until the first answer is back that
-  was sent after the end, in each of ten outages a minute.
-- **`caches, 500-10x3`**: a request that failed at its key is tried again on another, where its prompt is cold; the oracle
-  picks one that has it. Sessions themselves stay.
+- **Outages of a second and a half with few clients or long answers** (`gb-25`, `mix gb-25`, `open-30 gb-25`):
+  attempts. Some ten probes in an outage is what being back within a quarter of a second costs; with one client that
+  is as many as it has successes. With long answers a failure is told from an answer by its time alone.
+- **Probes**: three a second over an outage of twenty seconds, where two are asked. From its fifth second on it is two,
+  and fewer after a minute; twenty of the sixty are of its first four, where one of a second and a half would cost more.
+- **Outages whose failures are slow** (`failures of 1 s`, `of 3 s`, `slow failures`): probes are half a second apart,
+  and the first answer to one takes a third of a second. That is lost in each of ten outages a minute; after the one of
+  `slow failures` all may go 0.6 s after its end, with each of the seeds.
+- **`caches, 500-10x3`**: a request that failed at its key is tried again on another, where its prompt is cold; the
+  oracle picks one that has it. Sessions themselves stay.
 - **Bursts in which 95 % fail** (`bursts`): the one in twenty that passes looks like the end of it.
-- **Small caps** (`cc-1`, `cc-2`, `mix cc-10`, 400 and 1,000 clients): attempts. The first burst is refused as a whole, and
-  a cap of one or two is asked now and then whether it has become larger; both weigh where there are few successes.
+- **Small caps** (`cc-1`, `cc-2`, `mix cc-10`, 400 and 1,000 clients): attempts. The first burst is refused as a
+  whole, and a cap of one or two is asked now and then whether it has become larger; both weigh where there are few
+  successes.
 - **`metastable`**: a second or two until it is understood that less load helps, and a saw-tooth near the edge.
-- **Added time** where the oracle has next to none (few clients, `metastable`), or where a bucket of many seconds is shared by
-  forty (`rl-20`): requests that were refused go to the end of their client's line. Two daemons on one key: who came later waits.
+- **Added time** where the oracle has next to none (few clients, `metastable`), or where a bucket of many seconds is
+  shared by forty (`rl-20`): requests that were refused go to the end of their client's line. Two daemons on one key:
+  who came later waits.
 """
 
 
@@ -107,7 +114,7 @@ class Row:
 
     @property
     def recovery(self) -> str:
-        """Probes a second, and seconds until the rate is back, of an outage."""
+        """Probes a second, and seconds of the full rate that were lost after it, of an outage."""
         if self.scenario.bad is None:
             return ""
         start, end = self.scenario.bad
@@ -115,8 +122,8 @@ class Row:
             sum(start + 0.5 <= when < end for when in ours.sent) / (end - start - 0.5) for ours, _ in self.pairs
         )
         routes = len(self.scenario.providers) > 1
-        back = [after(ours.at_best if routes else ours.goodput, start, end) for ours, _ in self.pairs]
-        return f"{probes:.1f}, {max(back):.2f}" if None not in back else f"{probes:.1f}, never"
+        lost = mean(lost_after(ours.at_best if routes else ours.goodput, start, end) for ours, _ in self.pairs)
+        return f"{probes:.1f}, {max(0.0, lost):.2f}"
 
     def misses(self) -> list[str]:
         """The bars that it does not reach."""
@@ -148,11 +155,14 @@ class Row:
         ]
 
 
-def after(served: list[int], start: float, end: float) -> float | None:
-    """Seconds after an outage until nine tenths of the rate before it are there, over a second."""
-    before = sum(served[: int(start / BIN)]) / int(start / BIN)
-    bins = range(int(end / BIN), len(served) - 3)
-    return next((at * BIN - end for at in bins if sum(served[at : at + 4]) / 4 >= 0.9 * before), None)
+def lost_after(served: list[int], start: float, end: float) -> float:
+    """Seconds of the full rate that were lost in :data:`AFTER` seconds after an outage.
+
+    In one second by itself chance makes a tenth of the rate more or less.
+    """
+    first, last, again = (int(when / BIN) for when in (start, end, end + AFTER))
+    full = mean(served[:first] + served[again:])
+    return AFTER - BIN * sum(served[last:again]) / full
 
 
 def run(job: tuple[str, int]) -> tuple[Result, Result]:
@@ -225,7 +235,7 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-HEAD = ("weather", "oracle /s", "goodput", "failed", "attempts", "added p99, s", "probes /s, back in s", "in place")
+HEAD = ("weather", "oracle /s", "goodput", "failed", "attempts", "added p99, s", "probes /s, lost s", "in place")
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ A few hundred examples each in the suite, the same ones each time, and as many n
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -23,15 +24,19 @@ from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.config.loading import load
 from claudeproxyd.config.state import is_foreign
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.framing.coding import BodyDecoder, CodingError, Decoder
+from claudeproxyd.executors.bedrock.reader import ChunkedClaudeReader
+from claudeproxyd.framing.coding import BodyDecoder, CodingError, StreamDecoder
 from claudeproxyd.framing.elements import ElementSplitter
+from claudeproxyd.framing.event_stream import DamagedMessage, EventStreamSplitter
 from claudeproxyd.framing.sse import FrameSplitter, FrameTooLarge
 from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.messages.minted import without_minted
+from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.store.database import Database, Foreign
 from claudeproxyd.upstream.errors import UpstreamError
 from claudeproxyd.upstream.parser import End, Head
 from tests.config.support import MAKERS
+from tests.framing.event_messages import chunk
 from tests.pool.support import PoolTestCase
 from tests.upstream.fakes import Net
 from tests.upstream.test_parser import parse, plain
@@ -130,19 +135,17 @@ class Bodies(SynchronousTestCase):
     )
     def test_codings(self, pieces: list[bytes], coding: str) -> None:
         """What is coded is decoded within its bounds, or is damaged."""
-        for kind in (Decoder, BodyDecoder):
-            decoder = kind(coding, 100_000)
-            made = 0
-            try:
-                for piece in pieces:
-                    data = decoder.feed(piece)
-                    self.assertLessEqual(len(data), 100_000)
-                    made += len(data)
-                decoder.finish()
-            except CodingError:
-                continue
-            if kind is BodyDecoder:
+        whole, stream = BodyDecoder(coding, 100_000), StreamDecoder(coding, 100_000)
+        made = 0
+        with contextlib.suppress(CodingError):
+            for piece in pieces:
+                made += len(whole.feed(piece))
                 self.assertLessEqual(made, 100_000)
+            whole.finish()
+        with contextlib.suppress(CodingError):
+            for piece in pieces:
+                self.assertLessEqual(max(map(len, stream.pieces(piece)), default=0), 100_000)
+            stream.finish()
 
 
 class Answers(SynchronousTestCase):
@@ -178,6 +181,32 @@ class Answers(SynchronousTestCase):
             elements = whole.feed(b"".join(pieces))
             self.assertEqual([element for piece in pieces for element in cut.feed(piece)], elements)
         except (FrameTooLarge, ValueError):
+            pass
+
+    @examples
+    @given(in_pieces(damaged(st.lists(st.binary(max_size=8), max_size=4).map(lambda all: b"".join(map(chunk, all))))))
+    def test_event_streams(self, pieces: list[bytes]) -> None:
+        """The same for the messages of AWS's event streams: none is made of damage."""
+        whole, cut = EventStreamSplitter(1000), EventStreamSplitter(1000)
+        messages = []
+        try:
+            for piece in pieces:
+                messages += cut.feed(piece)
+        except (DamagedMessage, FrameTooLarge) as e:
+            self.assertRaises(type(e), whole.feed, b"".join(pieces))
+        else:
+            self.assertEqual(whole.feed(b"".join(pieces)), messages)
+
+    @examples
+    @given(damaged(JSON.map(lambda value: chunk(json.dumps(value).encode()))), in_pieces(st.binary(max_size=40)))
+    def test_claude_in_event_streams(self, first: bytes, pieces: list[bytes]) -> None:
+        """What is no stream of Claude's is malformed, or too large; nothing else is raised."""
+        reader = ChunkedClaudeReader(1000)
+        try:
+            for piece in (first, *pieces):
+                reader.feed(piece)
+            self.assertFalse(reader.end().ended)
+        except (MalformedAnswer, FrameTooLarge):
             pass
 
     @examples

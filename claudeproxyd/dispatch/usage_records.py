@@ -11,8 +11,6 @@ from claudeproxyd.outcomes.tables import STALE
 from claudeproxyd.outcomes.types import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.dispatch.request_log import RequestLog
     from claudeproxyd.interfaces import IUpstreamResponse
@@ -49,21 +47,22 @@ def completed_records(
     log: RequestLog,
     now: float,
     wall: float,
-) -> Iterator[UsageRecord]:
-    """Yield an attempt's *record* when it is over; ahead of it one for a first sending that met a closed connection.
+) -> list[UsageRecord]:
+    """Return an attempt's *record* when it is over; ahead of it one for a first sending that met a closed connection.
 
     *now* is on the reactor's clock, and *wall* the same moment since the epoch.
     """
+    records = []
     began, estimate = attempt.started, record.input_tokens
     record.time = wall
     record.bytes_out = attempt.bytes_out
     record.input_tokens, record.estimated = None, False
     if attempt.stale_at is not None:
         stale = copy(record)
-        stale.outcome, stale.duration = STALE.kind.value, attempt.stale_at - began
-        yield stale
+        stale.outcome, stale.duration = STALE.kind, attempt.stale_at - began
+        records.append(stale)
         record.attempt, began = attempt.number, attempt.stale_at
-    record.outcome, record.duration = outcome.kind.value, now - began
+    record.outcome, record.duration = outcome.kind, now - began
     record.status = attempt.status
     if attempt.head_at is not None:
         record.time_to_first_byte = attempt.head_at - began
@@ -75,7 +74,7 @@ def completed_records(
         record.cache_write_tokens = usage.cache_write
         record.cache_write_1h_tokens = usage.cache_write_1h
         record.thinking_tokens = usage.thinking
-        record.estimated = usage.estimated
+        record.estimated = usage.estimated or usage.guessed
     if record.input_tokens is None and attempt.bytes_out and (attempt.paid or outcome.kind is Kind.CANCELLED):
         record.input_tokens = estimate  # it was sent, and nobody has told what it came to
         record.estimated = estimate is not None
@@ -85,4 +84,5 @@ def completed_records(
         record.bytes_in = response.bytes_in
         if log.first_content is not None:
             record.time_to_first_content = log.first_content - began
-    yield record
+    records.append(record)
+    return records

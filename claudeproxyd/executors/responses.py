@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from claudeproxyd.framing.coding import CodingError, Decoder, sniff
+from claudeproxyd.executors.inflating import InflatedBody
+from claudeproxyd.framing.coding import CodingError, sniff
 from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.headers import Headers
 from claudeproxyd.interfaces import IBodyConsumer, IBufferedResponse, IEventConsumer, IStreamingResponse
@@ -18,7 +20,7 @@ from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.messages.usage import Usage, count
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, Failure
-from claudeproxyd.upstream.errors import UpstreamError
+from claudeproxyd.upstream.errors import InternalError, UpstreamError
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 5.0
 #: Bytes that a stream may bring without an event, pings apart: blanks, comments, pings without end.
 MAX_BYTES_WITHOUT_EVENT = 1_048_576
-#: Bytes that the reader is fed at once: of a compressed stream one read of the socket may come to megabytes.
-MAX_FEED_BYTES = 262_144
 
 _PING = b"event: ping\n"
 _CUT = "upstream closed the stream before message_stop"
@@ -186,11 +186,11 @@ class StreamingResponse(ReaderFacts):
         "_adjust",
         "_attempt",
         "_bytes_without_event",
+        "_clock",
         "_committed",
         "_consumer",
-        "_decoder",
+        "_inflated",
         "_judge",
-        "_max_event_bytes",
         "_request_id",
         "_response",
         "_transcript",
@@ -209,10 +209,11 @@ class StreamingResponse(ReaderFacts):
         reader: IStreamReader,
         *,
         headers: Headers,
-        decoder: Decoder | None,
+        coding: str,
         exhausted: float | None,
         request_id: str,
     ) -> None:
+        """*coding*: as the response's head tells it. Raises :class:`~claudeproxyd.framing.coding.UnknownCoding`."""
         super().__init__(reader)
         self.headers = headers
         self.exhausted = exhausted
@@ -222,8 +223,8 @@ class StreamingResponse(ReaderFacts):
         self._attempt = attempt
         self._transcript = attempt.transcript
         self._response = response
-        self._decoder = decoder
-        self._max_event_bytes = services.max_event_bytes
+        self._clock = services.clock
+        self._inflated = self._inflate(coding) if coding else None
         self._adjust = services.buffers.adjust
         self._unfinished = 0
         self._bytes_without_event = 0
@@ -232,19 +233,23 @@ class StreamingResponse(ReaderFacts):
         """Content has been handed on."""
         self._consumer: IEventConsumer | None = None
 
+    @property
+    def _body(self) -> Response | InflatedBody:
+        return self._inflated or self._response
+
     def pauseProducing(self) -> None:
         """Read no more from the upstream."""
-        self._response.pauseProducing()
+        self._body.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Read on."""
-        self._response.resumeProducing()
+        self._body.resumeProducing()
 
     def stopProducing(self) -> None:
         """Nobody wants the rest."""
         self._consumer = None
         self._count_unfinished(0)
-        self._response.stopProducing()
+        self._body.stopProducing()
 
     @property
     def request_id(self) -> str:
@@ -258,27 +263,37 @@ class StreamingResponse(ReaderFacts):
 
     def data(self, chunk: bytes) -> None:
         """Read what one read of the socket brought."""
+        if self._consumer is None:
+            # More after the end of the message: nobody's.
+            self._body.stopProducing()
+            return
+        before = self.bytes_in
+        if not before and self._inflated is None and (coding := sniff(chunk)):
+            self._inflated = self._inflate(coding)
+        self.bytes_in = before + len(chunk)
+        if self._inflated is None:
+            self._take(chunk)
+        else:
+            self._inflated.data(chunk)
+
+    def _inflate(self, coding: str) -> InflatedBody:
+        return InflatedBody(self._response, coding, self._clock, self._take, self._not_inflated)
+
+    def _not_inflated(self, error: CodingError | InternalError) -> None:
+        if isinstance(error, InternalError):
+            self._break(error.failure, str(error))
+        else:
+            self._fail(error)
+
+    def _take(self, chunk: bytes) -> None:
+        """Read a piece of the body, its coding undone."""
         consumer = self._consumer
         if consumer is None:
-            # More after the end of the message: nobody's.
-            self._response.stopProducing()
             return
-        decoder, before = self._decoder, self.bytes_in
-        if not before and decoder is None and (coding := sniff(chunk)):
-            decoder = self._decoder = Decoder(coding, self._max_event_bytes)
-        self.bytes_in = before + len(chunk)
+        if self._transcript is not None:
+            self._transcript.data(chunk)
         try:
-            if decoder is not None:
-                chunk = decoder.feed(chunk)
-            if self._transcript is not None:
-                self._transcript.data(chunk)
-            if len(chunk) <= MAX_FEED_BYTES:
-                self._read(chunk, consumer)
-                return
-            for start in range(0, len(chunk), MAX_FEED_BYTES):
-                self._read(chunk[start : start + MAX_FEED_BYTES], consumer)
-                if self._consumer is None:
-                    return
+            self._read(chunk, consumer)
         except Exception as e:
             self._fail(e)
 
@@ -293,7 +308,7 @@ class StreamingResponse(ReaderFacts):
             self._last(batch, consumer)
             return
         if not batch.count or _pings_alone(batch):
-            self._bytes_without_event += len(chunk) + before - unfinished
+            self._bytes_without_event += 0 if batch.progress else len(chunk) + before - unfinished
             if self._bytes_without_event > MAX_BYTES_WITHOUT_EVENT:
                 raise MalformedAnswer(f"the stream brings {MAX_BYTES_WITHOUT_EVENT} bytes and nothing of the answer")
         elif self._bytes_without_event:
@@ -304,6 +319,24 @@ class StreamingResponse(ReaderFacts):
             consumer.events(batch)
 
     def ended(self) -> None:
+        """See the interface."""
+        if self._inflated is None:
+            self._ended()
+        else:
+            self._inflated.end(self._ended)
+
+    def broken(self, reason: Exception) -> None:
+        """Fail the attempt: the body is not whole."""
+        if isinstance(reason, UpstreamError) and reason.failure is not Failure.CUT:
+            end = partial(self._break, reason.failure, str(reason))
+        else:
+            end = partial(self._break, Failure.CUT, _CUT)
+        if self._inflated is None:
+            end()
+        else:
+            self._inflated.end(end)
+
+    def _ended(self) -> None:
         """End the stream: that is a cut unless the message ended in it, or ends by that."""
         consumer = self._consumer
         if consumer is None:
@@ -315,19 +348,12 @@ class StreamingResponse(ReaderFacts):
         else:
             self._last(batch, consumer)
 
-    def broken(self, reason: Exception) -> None:
-        """Fail the attempt: the body is not whole."""
-        if isinstance(reason, UpstreamError) and reason.failure is not Failure.CUT:
-            self._break(reason.failure, str(reason))
-        else:
-            self._break(Failure.CUT, _CUT)
-
     def _last(self, batch: Batch, consumer: IEventConsumer) -> None:
         """Hand on the last batch: with the end of the message, an error, or a cut."""
         if batch.ended:
             self._consumer = None
             self._count_unfinished(0)
-            self._response.linger(DRAIN_SECONDS)
+            self._body.linger(DRAIN_SECONDS)
             consumer.events(batch)
             return
         # What came in the same read as the fault has reached nobody: another credential can still take over.

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.task import deferLater
 
+from claudeproxyd.slices import SLICE
 from claudeproxyd.sockets import NEXT_TURN
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from claudeproxyd.steps import Result, Steps
-
-SLICE = 0.01
-"""Seconds of work in one turn of the reactor, where its steps are short."""
 
 
 async def in_turns(steps: Steps[Result], clock: IReactorTime) -> Result:

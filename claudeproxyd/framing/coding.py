@@ -7,6 +7,7 @@ gigabytes, so nothing here makes more than its caller allowed.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import zstandard
@@ -24,6 +25,8 @@ _MAX_ZSTD_BLOCK_BYTES = 128 * 1024
 #: Blocks may also hold nothing, by the million. So they are not taken one by one when the room gets short: a quarter
 #: more than the limit may come out before it is seen.
 _ZSTD_OVERSHOOT_DIVISOR = 4
+#: The same, of one step of a stream: fewer at once would take long where nothing is hidden.
+_LEAST_ZSTD_PIECE_BYTES = 16 * _MAX_ZSTD_BLOCK_BYTES
 #: zlib copies what follows a member's end, so it is fed no more than this at once …
 _PIECE_BYTES = 65_536
 #: … and a body that is nothing but empty members would cost time without bound.
@@ -74,27 +77,16 @@ def decoding(data: bytes, encoding: str, limit: int) -> Steps[bytes]:
     return b"".join(decoded)
 
 
-class Decoder:
-    """Undoes the codings of a body that comes piece by piece."""
+class _Decoder:
+    """The codings of a body that comes piece by piece."""
 
-    def __init__(self, encoding: str, limit_per_step: int) -> None:
-        """*limit_per_step* bounds what one :meth:`feed` may bring. Raises :class:`UnknownCoding`."""
+    def __init__(self, encoding: str, limit: int) -> None:
+        """Raises :class:`UnknownCoding`."""
         names = [name for part in encoding.lower().split(",") if (name := part.strip()) not in ("", "identity")]
         if len(names) > _MAX_CODINGS:
             raise UnknownCoding(f"more than {_MAX_CODINGS} content codings")
-        self._limit = limit_per_step
-        self._stages = [_stage(name, limit_per_step) for name in reversed(names)]
-
-    def feed(self, data: bytes) -> bytes:
-        """Return what *data* adds to the decoded body. Raises :class:`CodingError` or :class:`CodingTooLarge`."""
-        return self._step(data, self._limit)
-
-    def _step(self, data: bytes, room: int) -> bytes:
-        for stage in self._stages:
-            data = stage.feed(data, room)
-        if len(data) > room:
-            raise _too_large(room)
-        return data
+        self._limit = limit
+        self._stages = [_stage(name, limit) for name in reversed(names)]
 
     def finish(self) -> None:
         """No more input comes. Raises :class:`CodingError` if some is missing."""
@@ -102,7 +94,34 @@ class Decoder:
             raise CodingError("the compressed body is truncated")
 
 
-class BodyDecoder(Decoder):
+class StreamDecoder(_Decoder):
+    """Undoes the codings of a body that is handed on as it comes, however large it is."""
+
+    def __init__(self, encoding: str, limit_per_piece: int) -> None:
+        """*limit_per_piece* bounds what one step of :meth:`pieces` may bring. Raises :class:`UnknownCoding`."""
+        super().__init__(encoding, limit_per_piece)
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """Yield what *data* adds to the decoded body, in steps of a few milliseconds: some may bring nothing.
+
+        Is to be read to its end before the next. Raises :class:`CodingError`.
+        """
+        for piece in _through(self._stages, data, self._limit):
+            if len(piece) <= self._limit:
+                yield piece
+            else:
+                yield from (piece[start : start + self._limit] for start in range(0, len(piece), self._limit))
+
+
+def _through(stages: Sequence[_Stage], data: bytes, size: int) -> Iterator[bytes]:
+    if not data or not stages:
+        yield data
+        return
+    for piece in stages[0].pieces(data, size):
+        yield from _through(stages[1:], piece, size)
+
+
+class BodyDecoder(_Decoder):
     """Undoes the codings of a body whose pieces are kept, with bounds on its size and on its ratio to the input."""
 
     def __init__(self, encoding: str, limit: int) -> None:
@@ -111,7 +130,7 @@ class BodyDecoder(Decoder):
         self._fed = self._made = 0
 
     def feed(self, data: bytes) -> bytes:
-        """See :meth:`Decoder.feed`."""
+        """Return what *data* adds to the decoded body. Raises :class:`CodingError` or :class:`CodingTooLarge`."""
         self._fed += len(data)
         in_proportion = max(_FREE_OF_RATIO_BYTES, _MAX_RATIO * self._fed) if self._stages else self._limit
         try:
@@ -125,6 +144,13 @@ class BodyDecoder(Decoder):
         self._made += len(data)
         return data
 
+    def _step(self, data: bytes, room: int) -> bytes:
+        for stage in self._stages:
+            data = stage.feed(data, room)
+        if len(data) > room:
+            raise _too_large(room)
+        return data
+
 
 class _Stage(Protocol):
     """One coding."""
@@ -135,6 +161,9 @@ class _Stage(Protocol):
 
     def feed(self, data: bytes, limit: int) -> bytes:
         """Decode; at most *limit* bytes."""
+
+    def pieces(self, data: bytes, size: int) -> Iterator[bytes]:
+        """Decode in steps, each of which makes some *size* bytes at the most."""
 
 
 def _stage(name: str, limit: int) -> _Stage:
@@ -182,6 +211,20 @@ class _Zlib:
                 rest = self._inner.unused_data
         return b"".join(decoded)
 
+    def pieces(self, data: bytes, size: int) -> Iterator[bytes]:
+        for start in range(0, len(data), _PIECE_BYTES):
+            rest, full = data[start : start + _PIECE_BYTES], False
+            while rest or full:
+                if self._inner.eof:
+                    self._next_member()
+                try:
+                    piece = self._inner.decompress(rest, size)
+                except zlib.error as error:
+                    raise CodingError("the compressed body is damaged") from error
+                yield piece
+                rest = self._inner.unused_data if self._inner.eof else self._inner.unconsumed_tail
+                full = len(piece) == size and not self._inner.eof
+
     def _next_member(self) -> None:
         self._members += 1
         if self._wbits != _GZIP or self._members > _MAX_MEMBERS:
@@ -201,14 +244,23 @@ class _Deflate:
         return self._inner is not None and self._inner.complete
 
     def feed(self, data: bytes, limit: int) -> bytes:
+        data, inner = self._begun(data)
+        return inner.feed(data, limit) if inner is not None else b""
+
+    def pieces(self, data: bytes, size: int) -> Iterator[bytes]:
+        data, inner = self._begun(data)
+        if inner is not None:
+            yield from inner.pieces(data, size)
+
+    def _begun(self, data: bytes) -> tuple[bytes, _Zlib | None]:
+        """Return what is to be decoded and what does it, once that is known."""
         if self._inner is None:
             data = self._start = self._start + data
-            if len(data) < 2:
-                return b""
-            wrapped = data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
-            self._inner = _Zlib(_ZLIB if wrapped else _RAW)
-            self._start = b""
-        return self._inner.feed(data, limit)
+            if len(data) >= 2:
+                wrapped = data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
+                self._inner = _Zlib(_ZLIB if wrapped else _RAW)
+                self._start = b""
+        return data, self._inner
 
 
 class _Zstd:
@@ -229,21 +281,34 @@ class _Zstd:
         room = limit
         at = 0
         while at < len(data):
-            if self._inner.eof:
-                self._next_frame()
-            # The library has no bound on what it makes of its input, so it gets no more than fits.
-            blocks = max(room, self._least_room) // _MAX_ZSTD_BLOCK_BYTES or 1
-            step = data[at : at + blocks * _MIN_ZSTD_BLOCK_BYTES]
-            try:
-                piece = self._inner.decompress(step)
-            except zstandard.ZstdError as error:
-                raise CodingError("the compressed body is damaged") from error
-            at += len(step) - len(self._inner.unused_data)
+            piece, taken = self._decompress(data, at, max(room, self._least_room))
+            at += taken
             room -= len(piece)
             if room < 0:
                 raise _too_large(limit)
             decoded.append(piece)
         return b"".join(decoded)
+
+    def pieces(self, data: bytes, size: int) -> Iterator[bytes]:
+        at = 0
+        while at < len(data):
+            piece, taken = self._decompress(data, at, max(size, _LEAST_ZSTD_PIECE_BYTES))
+            at += taken
+            yield piece
+
+    def _decompress(self, data: bytes, at: int, size: int) -> tuple[bytes, int]:
+        """Return some of what *data* holds from *at* on, and how much of it that was.
+
+        The library has no bound on what it makes of its input, so it gets no more than fits.
+        """
+        if self._inner.eof:
+            self._next_frame()
+        step = data[at : at + (size // _MAX_ZSTD_BLOCK_BYTES or 1) * _MIN_ZSTD_BLOCK_BYTES]
+        try:
+            piece = self._inner.decompress(step)
+        except zstandard.ZstdError as error:
+            raise CodingError("the compressed body is damaged") from error
+        return piece, len(step) - len(self._inner.unused_data)
 
     def _next_frame(self) -> None:
         self._frames += 1

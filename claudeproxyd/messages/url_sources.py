@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from typing import Any
 
 import msgspec
 
 from claudeproxyd.json_guards import UNREADABLE
+from claudeproxyd.messages.search import find, holds
 
 #: Domains that Google may read with its caller's rights.
 GOOGLE_DOMAINS = ("googleapis.com", "google.com")
@@ -84,16 +84,19 @@ def forbidden(body: bytes, places: Collection[str]) -> str | None:
 
 
 class _Part(msgspec.Struct, gc=False):
-    """A message, a block, a source or a server: whatever may be or hold a source, at any depth."""
+    """A message, a block, a source or a server: whatever may be or hold a source, at any depth.
 
-    type: Any = None
-    url: Any = None
+    A list holds such parts alone, and a type or a URL is a text: a request that is not so cannot be read. Whoever made
+    values of anything else would make them by the million.
+    """
+
+    type: str | None = None
+    url: str | None = None
     content: _Parts = None
     source: _Parts = None
 
 
-_Other = str | int | float | bool | None
-_Parts = _Part | list[_Part | list[Any] | _Other] | _Other
+_Parts = _Part | list[_Part] | str | int | float | bool | None
 
 
 class _Request(msgspec.Struct, gc=False):
@@ -102,26 +105,29 @@ class _Request(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Request).decode
-#: Objects in a request with sources by URL, braces in texts among them: as many as are read within a blink.
-_MAX_OBJECTS = 200_000
+#: Objects in a request with sources by URL: as many as are read within a blink.
+_MAX_OBJECTS = 100_000
 _BLANKS = b" \t\r\n"
 #: Searching costs a millisecond for some hundred kilobytes, so it is done where a few looks do not tell.
 _MAX_LOOKS = 64
+_MAX_BLANKS = 64
 #: A member whose value is ``url``, however that is written. No string's inside looks so: a quote in there is escaped.
 _BY_URL = re.compile(rb':[ \t\r\n]*"(?:u|\\u0075)(?:r|\\u0072)(?:l|\\u006[cC])"')
 
 
 def _may_name_some(body: bytes) -> bool:
     """Whether a member's value is ``url``. Schemas of tools have members of that name in nearly every request."""
-    if b"\\u006" in body or b"\\u007" in body or body.count(b'"url"') > _MAX_LOOKS:
+    if holds(body, b"\\u00") and (b"\\u006" in body or b"\\u007" in body):
         return _BY_URL.search(body) is not None
-    at = body.find(b'"url"')
-    while at >= 0:
-        before = body[max(0, at - _MAX_LOOKS) : at].rstrip(_BLANKS)
+    at = -1
+    for _ in range(_MAX_LOOKS):
+        at = find(body, b'"url"', at + 1)
+        if at < 0:
+            return False
+        before = body[max(0, at - _MAX_BLANKS) : at].rstrip(_BLANKS)
         if not before or before.endswith(b":"):
             return True
-        at = body.find(b'"url"', at + 1)
-    return False
+    return _BY_URL.search(body) is not None
 
 
 def named_in(body: bytes) -> Iterator[str]:
@@ -132,7 +138,8 @@ def named_in(body: bytes) -> Iterator[str]:
     """
     if not _may_name_some(body):
         return
-    if body.count(b"{") > _MAX_OBJECTS:
+    # A brace before a backslash stands in a text, as those of code and of JSON in there do as a rule.
+    if body.count(b"{") > _MAX_OBJECTS and body.count(b"{") - body.count(b"{\\") > _MAX_OBJECTS:
         raise ValueError(f"more than {_MAX_OBJECTS} objects")
     try:
         request = _decode(body)

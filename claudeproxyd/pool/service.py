@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ from claudeproxyd.pool.phases import Condition
 from claudeproxyd.pool.queue import Queue
 from claudeproxyd.pool.scopes import CooldownScope, PooledCredential, ScopeCooldown, ScopeGate
 from claudeproxyd.pool.snapshot import Snapshot
+from claudeproxyd.slices import Slice
+from claudeproxyd.sockets import NEXT_TURN
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Pool as Settings
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 MAX_AFFINITIES = 50_000
 #: Seconds for which another daemon is taken to use the same credentials, after the last that was heard of it.
 PEER_SECONDS = 600.0
-#: Expiries, grants from the queue and refusals in one turn of the reactor; more follow in the next.
+#: Expiries in one turn of the reactor; more follow in the next.
 MAX_STEPS_PER_TURN = 100
 
 
@@ -60,8 +63,8 @@ class CredentialPool(Service):
 
     :mod:`~claudeproxyd.pool.provider_credentials` says how it is fast.
 
-    Whenever it hands control back to the reactor, no request waits for which something is ready (but for the remainder
-    of a large batch, which is served in the next turns), and none for which nothing will be.
+    Whenever it hands control back to the reactor, no request waits for which something is ready, and none for which
+    nothing will be; but for what is left of many, which comes in the next turns, a slice of time in each.
     """
 
     name = "pool"
@@ -107,6 +110,10 @@ class CredentialPool(Service):
         self._queue: Queue[_Waiter] = Queue()
         self._deadlines: DeadlineHeap[_Waiter] = DeadlineHeap(lambda when, waiter: waiter.deferred is not None)
         self._serving = False
+        self._slice = Slice(clock.seconds)
+        """Of grants to waiting requests, and of their refusals."""
+        self._has_hopeless = False
+        """The slice was over before all was refused that waits in vain."""
         self._alarm: IDelayedCall | None = None
         self.reload(credentials, settings, provider_limits)
 
@@ -183,7 +190,9 @@ class CredentialPool(Service):
         candidates = self._candidates(request)
         if candidates.ready(request):
             return 0.0
-        return self._exhausted(request, self._clock.seconds()).ready_in
+        exhausted = self._exhausted(request, self._clock.seconds())
+        self._arm()
+        return exhausted.ready_in
 
     # -- waiting
 
@@ -196,7 +205,9 @@ class CredentialPool(Service):
         if request.deadline is not None:
             deadline = min(deadline, request.deadline)
         if when is None or when > deadline or deadline <= now or not request.may_wait:
-            return fail(self._exhausted(request, now))
+            exhausted = self._exhausted(request, now)
+            self._arm()
+            return fail(exhausted)
         if len(self._queue) >= self.settings.queue:
             greedy = self._queue.to_evict(request.client)
             if greedy is None:
@@ -214,9 +225,8 @@ class CredentialPool(Service):
         return waiter.deferred
 
     def _exhausted(self, request: LeaseRequest, now: float) -> Exhausted:
+        """Return why nothing is ready. That may move a cooldown's end forward, so the alarm is to be set after it."""
         when, reason = self._candidates(request).forecast.soonest(request, set(), now)
-        # That may have moved a cooldown's end forward.
-        self._arm()
         return Exhausted(reason, when - now if when is not None and when > now else None)
 
     def _leave(self, waiter: _Waiter) -> Deferred[ILease]:
@@ -227,35 +237,34 @@ class CredentialPool(Service):
         return deferred
 
     def _serve(self) -> None:
-        """Grant leases to waiting requests, as long as something is ready."""
+        """Grant leases to waiting requests, as long as something is ready and this turn has time for it."""
         if self._serving:
             # A request that was just served released its lease at once: the loop below goes on with that.
             return
         self._serving = True
-        now = self._clock.seconds()
-        left = MAX_STEPS_PER_TURN
         try:
             progress = True
-            while progress and left > 0:
+            while progress:
                 progress = False
                 for key, line in self._queue.lines():
                     if key not in self._queue:
                         continue
+                    if self._slice.over:
+                        self._arm(self._clock.seconds())
+                        return
                     waiter = line.first()
-                    lease = self._candidates(waiter.request).grant(waiter.request, now)
+                    lease = self._candidates(waiter.request).grant(waiter.request, self._clock.seconds())
                     if lease is not None:
                         progress = True
-                        left -= 1
                         self._queue.turn(key, waiter.request.client)
-                        self._leave(waiter).callback(lease)
+                        self._slice.run(partial(self._leave(waiter).callback, lease))
         finally:
             self._serving = False
-        if progress:
-            self._arm(now)
 
     def _refuse_hopeless(self) -> None:
         """Fail the waiting requests for which nothing will be ready in time."""
         now = self._clock.seconds()
+        self._has_hopeless = False
         for key, line in self._queue.lines():
             if key not in self._queue:
                 continue
@@ -263,14 +272,24 @@ class CredentialPool(Service):
             when, _ = self._candidates(request).forecast.soonest(request, request.excluded, now)
             hopeless = [waiter for waiter in line if when is None or when > waiter.deadline]
             for waiter in hopeless:
+                if self._slice.over:
+                    self._has_hopeless = True
+                    self._arm(now)
+                    return
                 if waiter.deferred is not None:
-                    self._leave(waiter).errback(self._exhausted(waiter.request, now))
+                    self._refuse(waiter, now)
         self._arm()
+
+    def _refuse(self, waiter: _Waiter, now: float) -> None:
+        self._slice.run(partial(self._leave(waiter).errback, self._exhausted(waiter.request, now)))
 
     # -- time
 
     def _arm(self, at: float = float("inf")) -> None:
-        """Set the alarm for the end of the next cooldown or wait, or for *at* if that is sooner."""
+        """Set the alarm for the end of the next cooldown or wait, or for *at* if that is sooner.
+
+        What is left of many is for another turn, after everybody else was heard.
+        """
         for candidates in (self._messages, self._counts):
             at = min(at, candidates.next())
         following = self._deadlines.next()
@@ -278,6 +297,8 @@ class CredentialPool(Service):
             at = following
         if at == float("inf"):
             return
+        if self._slice.over:
+            at = max(at, self._clock.seconds() + NEXT_TURN)
         if self._alarm is not None and self._alarm.active():
             if self._alarm.getTime() <= at:
                 return
@@ -286,6 +307,7 @@ class CredentialPool(Service):
 
     def _ring(self) -> None:
         now = self._clock.seconds()
+        self._slice.renew()
         for candidates in (self._messages, self._counts):
             for cooldown in candidates.expire(now, MAX_STEPS_PER_TURN):
                 self.log.info("{scope} has cooled: probes may go", scope=str(cooldown.scope))
@@ -293,8 +315,10 @@ class CredentialPool(Service):
                 self._log_up(gate)
         if self._queue:
             self._serve()
-        for waiter in self._deadlines.due(now, MAX_STEPS_PER_TURN):
-            self._leave(waiter).errback(self._exhausted(waiter.request, now))
+            if self._has_hopeless:
+                self._refuse_hopeless()
+        while not self._slice.over and (late := self._deadlines.due(now, 1)):
+            self._refuse(late[0], now)
         self._arm()
 
     def stopService(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from claudeproxyd.errors import Unsupported
+from claudeproxyd.steps import STEP
 from claudeproxyd.translate.builtin_tools import BUILTIN_TOOLS
 from claudeproxyd.translate.conversation import Tool, ToolChoice, WebSearch
 from claudeproxyd.translate.field_policy import Action, dropped, not_carried, tool_family
@@ -13,6 +14,7 @@ from claudeproxyd.translate.wire import require, require_object
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from claudeproxyd.steps import Steps
     from claudeproxyd.translate.field_policy import FieldPolicy
     from claudeproxyd.translate.wire import Choice, ToolChange, ToolEntry
 
@@ -24,18 +26,24 @@ class Toolbox:
     start: the tools' beginning stays the same from request to request, and what is cached of it stays good.
     """
 
-    def __init__(self, entries: Sequence[ToolEntry], policy: FieldPolicy, warnings: list[str]) -> None:
-        """*warnings* is added to. Raises :class:`Unsupported` for tools that *policy* rejects, and for a name that two
-        of them have.
-        """
+    def __init__(self, policy: FieldPolicy, warnings: list[str]) -> None:
+        """Begin without any. *warnings* is added to."""
         self._policy = policy
         self._warnings = warnings
         self._known: dict[str, Tool | WebSearch] = {}
         self._offered: dict[str, Tool | WebSearch] = {}
         self._withheld: dict[str, None] = {}
         """The names of all others that are known."""
+
+    def fill(self, entries: Sequence[ToolEntry]) -> Steps[None]:
+        """Learn what tools the request has, in steps.
+
+        Raises :class:`Unsupported` for tools that the policy rejects, and for a name that two of them have.
+        """
         search: ToolEntry | None = None
         for index, entry in enumerate(entries):
+            if index % STEP == STEP - 1:
+                yield
             place = f"tools.{index}"
             if self._is_search(entry):
                 search = entry
@@ -155,5 +163,7 @@ def _read_tool(entry: ToolEntry, place: str) -> Tool | WebSearch:
         if entry.allowed_domains and entry.blocked_domains:
             raise Unsupported(f"{place}: only one of `allowed_domains` and `blocked_domains` can be specified")
         name = require(entry.name, f"{place}.{tool_type}.name")
-        return WebSearch(name, entry.allowed_domains or [], entry.blocked_domains or [], entry.max_uses)
+        return WebSearch(
+            name, entry.allowed_domains or [], entry.blocked_domains or [], entry.max_uses, entry.user_location
+        )
     raise Unsupported(not_carried(place, tool_type))

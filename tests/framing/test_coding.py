@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.framing.coding import (
+    BodyDecoder,
     CodingError,
     CodingTooLarge,
-    Decoder,
+    StreamDecoder,
     UnknownCoding,
     decode_whole,
     decoding,
@@ -132,7 +133,7 @@ class Whole(SynchronousTestCase):
     def test_blocks_of_nothing(self) -> None:
         """Blocks that hold nothing cost no more for being many, nor where next to no room is left."""
         nothing = b"\x28\xb5\x2f\xfd\0\x58" + (b"\x02\0\x10" + b"x") * 243 + bytes(3) * 3_000_000 + b"\x01\0\0"
-        decoder = Decoder("zstd", 32_000_000)
+        decoder = BodyDecoder("zstd", 32_000_000)
         began = process_time()
         self.assertLess(len(decoder.feed(nothing)), 34_000_000)
         decoder.finish()
@@ -176,37 +177,51 @@ class Streams(SynchronousTestCase):
         """However a body is split, the same comes out."""
         encoded = ENCODERS[name](data)
         bounds = [0, *sorted(min(i, len(encoded)) for i in at), len(encoded)]
-        decoder = Decoder(name, 1000)
-        decoded = b"".join(decoder.feed(encoded[a:b]) for a, b in pairwise(bounds))
+        decoder = StreamDecoder(name, 100)
+        pieces = [piece for a, b in pairwise(bounds) for piece in decoder.pieces(encoded[a:b])]
         decoder.finish()
-        self.assertEqual(decoded, data)
+        self.assertEqual(b"".join(pieces), data)
+        self.assertLessEqual(max(map(len, pieces), default=0), 100)
 
     def test_at_once(self) -> None:
         """What an upstream flushed comes out with the piece that brought it."""
         gzipped = zlib.compressobj(wbits=31)
         zstd = zstandard.ZstdCompressor().compressobj()
-        decoders = Decoder("gzip", 1000), Decoder("zstd", 1000)
+        decoders = StreamDecoder("gzip", 1000), StreamDecoder("zstd", 1000)
         for event in (b"event: one\n\n", b"event: two\n\n"):
-            self.assertEqual(decoders[0].feed(gzipped.compress(event) + gzipped.flush(zlib.Z_SYNC_FLUSH)), event)
+            flushed = gzipped.compress(event) + gzipped.flush(zlib.Z_SYNC_FLUSH)
+            self.assertEqual(b"".join(decoders[0].pieces(flushed)), event)
             flushed = zstd.compress(event) + zstd.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-            self.assertEqual(decoders[1].feed(flushed), event)
+            self.assertEqual(b"".join(decoders[1].pieces(flushed)), event)
 
-    def test_limit_of_a_step(self) -> None:
-        """The limit is for each step: a long stream passes, a bomb in one read does not."""
-        for name, encode in ENCODERS.items():
-            data = encode(os.urandom(50_000))
-            decoder = Decoder(name, 2_000)
-            self.assertEqual(
-                sum(len(decoder.feed(data[i : i + 1000])) for i in range(0, len(data), 1000)), 50_000, name
-            )
-            with self.assertRaises(CodingTooLarge):
-                Decoder(name, 2_000).feed(data)
+    def test_bombs(self) -> None:
+        """Whatever is in a read comes out in small pieces, one at a time: in one coding, in two, and of nothing."""
+        zeros = bytes(64_000_000)
+        bombs = {name: encode(zeros) for name, encode in ENCODERS.items()}
+        bombs["gzip, gzip"] = gzip.compress(gzip.compress(zeros))
+        bombs["zstd, gzip"] = gzip.compress(zstandard.compress(b"x") * 1000 + zstandard.compress(zeros))
+        for name, bomb in bombs.items():
+            decoder = StreamDecoder(name, 200_000)
+            tracemalloc.start()
+            sizes = [len(piece) for piece in decoder.pieces(bomb)]
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            decoder.finish()
+            self.assertEqual(sum(sizes), 64_000_000 + 1000 * (name == "zstd, gzip"), name)
+            self.assertLessEqual(max(sizes), 200_000)
+            self.assertLess(peak, 6_000_000, name)
+
+    def test_small_steps(self) -> None:
+        """No step takes long, nor where nothing comes of it for long: of two codings, of blocks that hold nothing."""
+        nothing = b"\x28\xb5\x2f\xfd\0\x58" + bytes(3) * 10_000_000 + b"\x01\0\0"
+        pieces = StreamDecoder("zstd, gzip", 200_000).pieces(gzip.compress(nothing))
+        self.assertGreater(sum(1 for _ in pieces), 100)
 
     def test_unfinished(self) -> None:
         """A stream that ends early is told so at its end."""
         for name, encode in ENCODERS.items():
-            decoder = Decoder(name, 10_000)
-            decoder.feed(encode(TEXT)[:-1])
+            decoder = StreamDecoder(name, 10_000)
+            self.assertTrue(list(decoder.pieces(encode(TEXT)[:-1])))
             with self.assertRaises(CodingError):
                 decoder.finish()
 

@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import ClientCreator, Factory, Protocol
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
-from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from claudeproxyd.upstream.client import Origin, TLSSettings
@@ -228,14 +228,21 @@ class Script(Protocol):
 @asynccontextmanager
 async def listening(make: Callable[[], Protocol], context: Any = None) -> AsyncIterator[int]:
     """A port on loopback, TLS with *context*; gone at the end, with all its connections."""
-    made: list[Protocol] = []
+    made: list[tuple[Protocol, Deferred[None]]] = []
 
     class Listener(Factory):
         noisy = False
 
         def buildProtocol(self, addr: Any) -> Protocol:
-            protocol = make()
-            made.append(protocol)
+            protocol, gone = make(), Deferred[None]()
+            lost = protocol.connectionLost
+
+            def connection_lost(reason: Failure) -> None:
+                lost(reason)
+                gone.callback(None)
+
+            protocol.connectionLost = connection_lost  # type: ignore[assignment,method-assign]
+            made.append((protocol, gone))
             return protocol
 
     if context is None:
@@ -246,10 +253,10 @@ async def listening(make: Callable[[], Protocol], context: Any = None) -> AsyncI
         yield port.getHost().port
     finally:
         await port.stopListening()
-        for protocol in made:
-            if protocol.transport is not None and protocol.transport.connected:
+        for protocol, gone in made:
+            if not gone.called:
                 protocol.transport.abortConnection()
-        await deferLater(reactor, 0.01)
+        await gatherResults([gone for _, gone in made])
 
 
 #: status, headers, body, and how it ended: whole, cut, or no answer at all.

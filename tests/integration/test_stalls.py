@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -155,6 +156,10 @@ def citations() -> bytes:
     return answered(*[block("a", f',"citations":[{cited}]')] * 100)
 
 
+def numbers() -> bytes:
+    return filled(f'{{"role":"user","content":[{"1," * (MOST // 2 - 100)}1]}}')
+
+
 BODIES: dict[str, Callable[[], bytes]] = {
     "text": text,
     "turns": turns,
@@ -174,6 +179,42 @@ BODIES: dict[str, Callable[[], bytes]] = {
     "blocks in one result": in_one_result,
     "unknown blocks": unknown_blocks,
     "citations": citations,
+    "numbers": numbers,
+}
+
+
+BELOW = LARGE - 1000
+"""Bytes."""
+
+
+def sources(number: int, *others: str) -> bytes:
+    """A request with so many sources by URL, and these blocks as often as there is room for below 10 MB."""
+    source = '{"type":"image","source":{"type":"url","url":"https://a.example/x"}}'
+    more = ",".join(others)
+    times = min(BELOW // (len(more) + 1), 99_000 // (more.count("{") or 1)) if others else 0
+    return filled(f'{{"role":"user","content":[{",".join([source] * number + [more] * times)}]}}')
+
+
+#: What has less than 10 MB, and as much in it as it may.
+SMALLER: dict[str, Callable[[], bytes]] = {
+    "a text of 10 MB": lambda: filled('{"role":"user","content":"%s"}' % ("word " * (BELOW // 5 - 100))),
+    "escapes of 10 MB": lambda: filled('{"role":"user","content":"%s"}' % (r"\u00e9" * (BELOW // 6 - 100))),
+    "900 sources by URL, texts": lambda: sources(900, block("x" * 72)),
+    "900 sources by URL, blocks in blocks": lambda: sources(900, '{"content":[{"content":[{}]}]}'),
+    "words that look like sources": lambda: sources(1, '{"text":[' + '"url",' * 1_500_000 + "1]}"),
+}
+
+
+TOOL = (
+    '{"name":"t%d","description":"what it does","input_schema":{"type":"object","properties":{"a":{"type":"string"}}}}'
+)
+#: What is counted and not weighed, just below the number from which on it is refused, or not looked at.
+COUNTED: dict[str, Callable[[], bytes]] = {
+    "10,000 members": lambda: filled(USER, "".join(f',"a{number}":{number}' for number in range(9_990))),
+    "10,000 minted blocks": lambda: answered(*[MINTED] * 9_990),
+    "10,000 tools": lambda: filled(USER, f',"tools":[{",".join(TOOL % number for number in range(9_990))}]'),
+    "20,000 values in a block": lambda: answered(f'{{"type":"odd_thing","a":[{",".join(["{}"] * 19_900)}]}}'),
+    "1,000,000 lists": lambda: filled(USER, f',"metadata":{{"a":[{",".join(["[]"] * 999_900)}]}}'),
 }
 
 
@@ -258,6 +299,51 @@ async def test_largest_translated_bodies(bench: Bench) -> None:
 
 
 @ensureDeferred
+async def test_smaller_bodies(bench: Bench) -> None:
+    """Bodies just below the size from which on one may cost more."""
+    await bench.begin()
+    for name, make in SMALLER.items():
+        body = make()
+        assert len(body) <= LARGE, name
+        await bench.hold(name, body, LONGEST)
+        await bench.hold(f"{name}, translated", body.replace(b'"m"', b'"g"', 1), LONGEST)
+
+
+@ensureDeferred
+async def test_as_many_as_may_be(bench: Bench) -> None:
+    """As many of each as are let through: passed, translated and counted."""
+    await bench.begin(provider_more='drop_fields = ["a1"]')
+    for name, make in COUNTED.items():
+        body = make()
+        translated = body.replace(b'"m"', b'"g"', 1)
+        await bench.hold(name, body, LONGEST)
+        await bench.hold(f"{name}, translated", translated, LONGEST)
+        await bench.hold(f"{name}, counted", translated, LONGEST, path="/v1/messages/count_tokens")
+
+
+@ensureDeferred
+async def test_inflating_bodies(bench: Bench) -> None:
+    """A few kilobytes that may still be 4 MB, of whatever takes longest to look at."""
+    await bench.begin()
+    room = 3_900_000
+    for name, inside in {
+        "zeros": bytes(room),
+        "blanks": filled(" " * room + USER),
+        "numbers": filled('{"role":"user","content":[%s1]}' % ("1," * (room // 2))),
+        "strings": filled('{"role":"user","content":[%s1]}' % ('"",' * (room // 3))),
+        "lists": filled('{"role":"user","content":[%s1]}' % ("[]," * 990_000)),
+        "messages": filled(f"{USER}," * (room // 32) + USER),
+        "a text": filled('{"role":"user","content":"%s"}' % ("word " * (room // 5))),
+    }.items():
+        for coding, pack in {"deflate": zlib.compress, "zstd": zstandard.compress}.items():
+            body = pack(inside)
+            assert len(inside) < 4 * 1024 * 1024
+            for more, changed in {"": inside, ", translated": inside.replace(b'"m"', b'"g"', 1)}.items():
+                body = pack(changed)
+                await bench.hold(f"4 MB of {name} in {coding}{more}", body, LONGEST, content_encoding=coding)
+
+
+@ensureDeferred
 async def test_bombs(bench: Bench) -> None:
     """Codings that hold nothing, or far too much."""
     await bench.begin()
@@ -308,6 +394,14 @@ async def test_answers(bench: Bench) -> None:
         bench.upstream.script(answers.stream(frames))
         size = sum(map(len, frames))
         assert (await bench.hold(name, ask, LONGEST_OF_LARGE, size)).whole
+    for coding, pack in {"gzip": gzip.compress, "zstd": zstandard.compress}.items():
+        frames = [
+            pack(b"".join([*answers.start_frames(), *[answers.text_frame("x")] * 200_000, *answers.end_frames()]))
+        ]
+        bench.upstream.script(answers.stream(frames, headers={"content-encoding": coding}))
+        answer = await bench.hold(f"200,000 events in {coding}", ask, LONGEST, sum(map(len, frames)))
+        assert answer.whole
+        assert answer.body.count(b"text_delta") == 200_000
     whole = json.dumps(answers.message("x" * 30_000_000)).encode()
     dense = gzip.compress(json.dumps(answers.message(os.urandom(15_000_000).hex())).encode(), 1)
     for name, body in {"a whole answer": whole, "in gzip": gzip.compress(whole, 1), "dense": dense}.items():

@@ -32,10 +32,7 @@ class Listing(Upstream):
 
 @ensureDeferred
 async def test_connections(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
-    """As many connections as may be, whose requests all come at once.
-
-    A turn of the reactor deals with whatever is there, and none of these requests holds it for long.
-    """
+    """As many connections as may be, whose requests all come at once: they are let in in slices."""
     meter = Meter(tmp_path)
     upstream.script(answers.whole())
     limit = f"max_connections = {CONNECTIONS}\n"
@@ -53,14 +50,14 @@ async def test_connections(start_daemon: StartDaemon, upstream: Upstream, tmp_pa
         client.send(request[-1:])
     got = await gatherResults([start(client.head(60)) for client in clients])
     assert {answer.status for answer in got} <= {200, 529}
-    told("one of 2,000 requests at once", len(request), meter.longest / CONNECTIONS, 0.001)
+    told("2,000 requests at once", len(request), meter.longest, LONGEST)
     for client in clients:
         client.reset()
 
 
 @ensureDeferred
 async def test_waiting_requests(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
-    """A full queue, all of which may go on at one moment: none of them holds the others up."""
+    """A full queue, all of which may go on at one moment: it goes on in slices."""
     meter = Meter(tmp_path)
     later = answers.error(429, "rate_limit_error", "later", **{"retry-after": "10"})
     upstream.script(later, answers.whole())
@@ -73,7 +70,7 @@ async def test_waiting_requests(start_daemon: StartDaemon, upstream: Upstream, t
             pass
     meter.begin()
     assert {answer.status for answer in await gatherResults(asked)} == {200}
-    told("one of 1,000 waiting requests", len(body), meter.longest / 1_000, 0.001)
+    told("1,000 waiting requests", len(body), meter.longest, LONGEST)
 
 
 @ensureDeferred

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from time import process_time
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.messages.loose import LARGE_BYTES, read_object
+from claudeproxyd.messages.loose import LARGE_BYTES, half_in, read_object, without_halves
 from claudeproxyd.messages.watch import MalformedEvent, StreamWatch
 
+HALF = r"\ud83d"
+ESCAPES = (HALF, r"\udc00", r"\uD83D\uDE00", r"\n", "\\\\", r"\"", r"\u00e9", "ud83d", "x", r"\ud7a3")
 FILLER = "x" * LARGE_BYTES
 
 
@@ -43,3 +48,30 @@ class LargeTests(SynchronousTestCase):
         for data in (b'{"kind": "%b"', b'{"kind": NaN, "a": "%b"}'):
             with self.assertRaises(MalformedEvent):
                 StreamWatch().batch([b"event: later\ndata: " + data.replace(b"%b", FILLER.encode())])
+
+
+class HalvesTests(SynchronousTestCase):
+    """Halves of surrogate pairs, which are no text."""
+
+    @given(st.lists(st.sampled_from(ESCAPES), max_size=12))
+    def test_any(self, parts: list[str]) -> None:
+        """The halves become marks of the same length, whole pairs and all else stay."""
+        text = f'"{"".join(parts)}"'.encode()
+        mended = without_halves(text)
+        self.assertEqual(len(mended), len(text))
+        expected = json.loads(text).encode("utf-8", "replace").decode().replace("?", "\ufffd")
+        self.assertEqual(json.loads(mended), expected)
+        self.assertEqual(half_in(text) != "", mended != text)
+
+    def test_none(self) -> None:
+        """Where there is none, nothing is copied."""
+        for text in (b"x", b'"\\n"', b'"\\ud83d\\ude00"'):
+            self.assertIs(without_halves(text), text)
+
+    def test_quick(self) -> None:
+        """It takes no time to speak of, whatever a large body is made of."""
+        for part in (b"\0", b"word ", b"word word word word word word word wor\\n", b"\\", b"\\u00e9", HALF.encode()):
+            body = part * (10_000_000 // len(part))
+            began = process_time()
+            half_in(without_halves(body))
+            self.assertLess(process_time() - began, 0.15, part)

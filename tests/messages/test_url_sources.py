@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -225,12 +226,35 @@ class Bodies(SynchronousTestCase):
             self.assertEqual(forbidden(body, ()) is None, passes)
 
     def test_odd_shapes(self) -> None:
-        """What is out of shape elsewhere hides no source, and what cannot be read at all is told."""
-        for more in (None, 1, 1.5, True, "x", [], [[1]], {}, {"a": 1}, 10**30):
-            body = request([more, {"type": more, "source": more, "content": more}, image("gs://a")], mcp_servers=more)
-            self.assertEqual(self.named(body), {"gs://a"}, more)
+        """What is out of shape hides no source: either that is found, or the request counts as unreadable."""
+        for more in (None, 1, 1.5, True, "x", [], [[1]], [1], {}, {"a": 1}, 10**30):
+            for body in (
+                request([{"type": "x", "source": more, "content": more}, image("gs://a")], mcp_servers=more),
+                request([more, image("gs://a")]),
+                request([{"type": more, "url": more}, image("gs://a")]),
+            ):
+                with contextlib.suppress(ValueError):
+                    self.assertEqual(self.named(body), {"gs://a"}, more)
+        scalars = request([{"content": 1, "source": 1.5}, {"content": True, "source": "x"}, image("gs://a")])
+        self.assertEqual(self.named(scalars), {"gs://a"})
         deep = b'{"messages":[{"content":' + b"[" * 50_000 + b"]" * 50_000 + b'}],"x":{"type":"url"}}'
-        many = b'{"messages":[{"content":[' + b'{"type":"url"},' * 200_001 + b"{}]}]}"
-        for unreadable in (deep, many, b'{"messages":[{"content":"\xff"}],"x":{"type":"url"}}', b'{"type":"url"'):
+        for unreadable in (deep, b'{"messages":[{"content":"\xff"}],"x":{"type":"url"}}', b'{"type":"url"'):
             with self.assertRaises(ValueError):
                 self.named(unreadable)
+
+    def test_many_objects(self) -> None:
+        """Far too many objects cannot be read; the braces of what is quoted are none."""
+        many = b'{"messages":[{"content":[' + b'{"type":"url"},' * 100_001 + b"{}]}]}"
+        with self.assertRaises(ValueError):
+            self.named(many)
+        quoted = json.dumps([{"a": {"b": 1}}] * 100_000)
+        self.assertEqual(self.named(request([image("gs://a"), {"type": "text", "text": quoted}])), {"gs://a"})
+
+    def test_millions_of_values(self) -> None:
+        """Lists of anything but objects are not made: that would take a second."""
+        for value in (b"1", b'"url"', b"[]"):
+            for content in (value, b'{"type":[%b]}' % value, b'{"url":{"a":%b}}' % value, b'{"content":[%b]}' % value):
+                values = b",".join([content] * 90_000)
+                body = b'{"messages":[{"content":[{"source":{"type":"url","url":"gs://a"}},%b]}]}' % values
+                with self.assertRaises(ValueError):
+                    self.named(body)

@@ -254,6 +254,17 @@ class DownTests(GateTestCase):
         self.assertLessEqual(self.probes(3600.0), 700)
         self.assertLessEqual(self.probes(300.0), 11)
 
+    def test_old_answers(self) -> None:
+        """Long answers that were under way go on coming, and say nothing of now: it is probed as seldom for that."""
+        self.grant(30)
+        old, self.out = self.out, []
+        self.gate.go_down(self.now, held=False)
+        counts = []
+        for serial, granted in old:
+            counts.append(self.probes(1.0))
+            self.gate.passed(serial, self.now - granted, self.now)
+        self.assertLessEqual(sum(counts[10:]), 2.1 * len(counts[10:]))
+
     def test_comes_back(self) -> None:
         """What has not failed for a moment has passed: then four times as many go, up to as many as before."""
         self.put_down(200)

@@ -15,6 +15,8 @@ from claudeproxyd.leases import Exhausted, LeaseRequest, Route
 from claudeproxyd.outcomes.types import CANCELLED, OK, Kind, Outcome, Scope
 from claudeproxyd.pool.lease import AlreadyReleased, Lease
 from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.slices import SLICE
+from claudeproxyd.sockets import NEXT_TURN
 from tests.pool.support import (
     AUTH,
     BROKEN,
@@ -661,6 +663,68 @@ class HalfOpenTests(PoolTestCase):
         self.assertLessEqual(max(after / before for before, after in pairwise(sizes)), 2)
 
 
+class SliceTests(PoolTestCase):
+    """What many wait for is handed out for a slice of time in each turn of the reactor."""
+
+    def work(self, _: object) -> None:
+        """What whoever waited does at once, which takes a millisecond."""
+        self.clock.rightNow += 0.001
+
+    def crowd(self, pool: CredentialPool, *models: str) -> list[Deferred[Lease]]:
+        """One lease is out, and so many wait for what it had."""
+        self.take(pool, *models)
+        waiting = [self.wait(pool, *models, client=str(number % 3)) for number in range(90)]
+        for deferred in waiting:
+            deferred.addBoth(lambda result: self.work(result) or result)
+        return waiting
+
+    def called(self, waiting: list[Deferred[Lease]]) -> int:
+        return sum(deferred.called for deferred in waiting)
+
+    def test_grants(self) -> None:
+        """Leases come a slice at a time, however many are ready and given back; in order, and nobody overtakes."""
+        pool = self.pool(credential("a", max_concurrency=1))
+        waiting = self.crowd(pool)
+        pool.reload([credential("a")], pool.settings)
+        steps = [self.called(waiting)]
+        self.successResultOf(waiting[0]).release(OK)
+        self.assertEqual(self.called(waiting), steps[0])
+        late = pool.lease(request(client="new"))
+        while not all(deferred.called for deferred in waiting):
+            self.clock.advance(NEXT_TURN)
+            steps.append(self.called(waiting))
+            self.assertEqual(self.called(waiting[: steps[-1] - 1]), steps[-1] - 1)
+        self.assertTrue(late.called)
+        self.assertLessEqual(max(after - before for before, after in pairwise([0, *steps])), SLICE / 0.001 + 1)
+
+    def test_lines(self) -> None:
+        """The same where all wait for something else."""
+        pool = self.pool(credential("a", max_concurrency=1))
+        self.take(pool)
+        waiting = [self.wait(pool, f"m{number}").addCallback(self.work) for number in range(90)]
+        pool.reload([credential("a")], pool.settings)
+        self.assertLessEqual(self.called(waiting), SLICE / 0.001 + 1)
+        for _ in range(10):
+            self.clock.advance(NEXT_TURN)
+        self.assertEqual(self.called(waiting), 90)
+
+    def test_refusals(self) -> None:
+        """So do refusals: where nothing will come of waiting any more, and where it has taken too long."""
+        for outcome, seconds in ((QUOTA_HOUR, 0.0), (None, 30.0)):
+            pool = self.pool(credential("a", max_concurrency=1))
+            lease = self.take(pool)
+            waiting = [self.wait(pool, client=str(number % 3)) for number in range(90)]
+            for deferred in waiting:
+                deferred.addErrback(self.work)
+            if outcome is not None:
+                lease.release(outcome)
+            self.clock.advance(seconds)
+            self.assertLessEqual(self.called(waiting), SLICE / 0.001 + 1)
+            for _ in range(10):
+                self.clock.advance(NEXT_TURN)
+            self.assertEqual(self.called(waiting), 90)
+
+
 class PassingTests(PoolTestCase):
     """What passes by itself stops nobody; test_gate.py has the rest."""
 
@@ -1018,21 +1082,6 @@ class WaitingTests(PoolTestCase):
         while len(order) < 25:
             held.pop().release(OK)
         self.assertEqual(order[:10].count("single"), 5)
-
-    def test_large_batches_in_slices(self) -> None:
-        """A thousand that may all go do not go in one turn of the reactor."""
-        pool = self.pool("a")
-        pool.set_enabled("p", "a", False)
-        pool.set_enabled("p", "a", True)
-        self.take(pool).release(QUOTA)
-        granted: list[Lease] = []
-        for _ in range(1000):
-            self.wait(pool).addCallback(granted.append)
-        pool.clear(None, None, None)
-        self.assertEqual(len(granted), 100)
-        for _ in range(9):
-            self.clock.advance(0)
-        self.assertEqual(len(granted), 1000)
 
     def test_stop(self) -> None:
         """A daemon that stops leaves nobody waiting and no timer behind."""

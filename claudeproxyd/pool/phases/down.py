@@ -12,6 +12,8 @@ from claudeproxyd.pool.phases import AnyGate, Condition, Phase
 PROBE_FIRST = 0.1
 PROBE = 0.5
 PROBE_LAST = 30.0
+#: Seconds for which answers that were under way when it went down still show that it lives: long ones come for minutes.
+OLD_NEWS = 2.0
 #: Seconds between two steps on the way up again.
 STEP = 0.05
 #: Seconds after which a place that is down and that nobody wants is forgotten.
@@ -22,6 +24,7 @@ class Down(Phase):
     """See the package. A probe is waited for, may go, is out, or did not fail and has let others in behind it."""
 
     __slots__ = (
+        "_alive",
         "_began",
         "_may_probe",
         "_news",
@@ -52,13 +55,15 @@ class Down(Phase):
         self._news = gate.newest_failed
         """Leases up to that one say nothing of now."""
         self._probed = self._began = now
+        self._alive = gate.last_pass
+        """When something passed for the last time before it was down, or a probe did."""
         self._rest(gate, now)
 
     def _rest(self, gate: AnyGate, now: float) -> None:
         """Let the next probe go a while after the last one; where failures are slow, beside it."""
         gate.limit = gate.in_flight
         self._may_probe = False
-        out = now - gate.last_pass
+        out = now - max(self._alive, min(gate.last_pass, gate.since + OLD_NEWS))
         pause = max(PROBE_FIRST, min(out / 8, PROBE), min(out / 120, PROBE_LAST))
         gate.due = min(max(now, self._probed + pause, gate.not_before), self._silent_at(gate))
 
@@ -92,6 +97,7 @@ class Down(Phase):
     def passed(self, gate: AnyGate, serial: int, now: float) -> None:
         self._probes.pop(serial, None)
         if serial > self._news:
+            self._alive = now
             self._ramp(gate, serial, 2, now)
         else:
             self._one_less(gate)
@@ -124,7 +130,7 @@ class Down(Phase):
 
     def tick(self, gate: AnyGate, now: float) -> bool:
         if self._ramping or now >= self._silent_at(gate) - 1e-9:
-            gate.last_pass = now
+            gate.last_pass = self._alive = now
             oldest = next(iter(self._probes), gate.over)
             self._ramp(gate, oldest, 3 * max(gate.limit, gate.in_flight) + 1, now)
         elif self._may_probe:

@@ -1,0 +1,90 @@
+"""Requests that come all at once are let in a slice of time in each turn of the reactor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.slices import SLICE
+from claudeproxyd.sockets import NEXT_TURN
+from claudeproxyd.web.turnstile import WINDOW
+from tests.web.support import Connection, Listener, post, replies
+
+MOST = SLICE / 0.001 + 1
+"""Requests in a turn, each of which takes a millisecond to begin."""
+
+
+class TurnstileTests(SynchronousTestCase):
+    """A site whose dispatcher takes a millisecond for each request."""
+
+    def setUp(self) -> None:
+        self.listener = Listener()
+        self.listener.clock.advance(1.0)
+        serve = self.listener.dispatcher.serve
+
+        def slow(*asked: Any) -> Any:
+            self.listener.clock.rightNow += 0.001
+            return serve(*asked)
+
+        self.listener.dispatcher.serve = slow  # type: ignore[method-assign]
+
+    def connect(self, number: int) -> list[Connection]:
+        """So many connections, each of which has sent a request."""
+        connections = [self.listener.connect() for _ in range(number)]
+        for connection in connections:
+            connection.send(post())
+        return connections
+
+    def answered(self, connections: list[Connection]) -> list[bool]:
+        return [bool(connection.transport.value()) for connection in connections]
+
+    def test_slices(self) -> None:
+        """As many as there is time for in each turn, in their order; of the others no more is read."""
+        connections = self.connect(60)
+        before = 0
+        while not all(answered := self.answered(connections)):
+            self.assertLessEqual(sum(answered) - before, MOST)
+            self.assertEqual(answered, sorted(answered, reverse=True))
+            states = [connection.transport.producerState for connection in connections]
+            self.assertEqual([state == "producing" for state in states], answered)
+            before = sum(answered)
+            self.listener.clock.advance(NEXT_TURN)
+        self.assertEqual([reply.status for each in connections for reply in replies(each.take())], [200] * 60)
+        self.assertEqual({each.transport.producerState for each in connections}, {"producing"})
+
+    def test_nobody_overtakes(self) -> None:
+        """Who comes while others wait comes after them."""
+        early = self.connect(20)
+        self.listener.clock.rightNow += 1.0
+        (late,) = self.connect(1)
+        self.assertFalse(late.transport.value())
+        self.listener.clock.advance(NEXT_TURN)
+        self.listener.clock.advance(NEXT_TURN)
+        self.assertEqual(self.answered([*early, late]), [True] * 21)
+
+    def test_apart(self) -> None:
+        """Where they come one by one nobody waits, and there is no timer."""
+        connection = self.listener.connect()
+        for _ in range(50):
+            self.assertEqual(connection.ask(post()).status, 200)
+            self.listener.clock.rightNow += WINDOW / 10
+
+    def test_bodies(self) -> None:
+        """A body whose head is in is read at once: others have no use for what it waits for."""
+        connection = self.listener.connect()
+        head, body = post()[:-5], post()[-5:]
+        connection.send(head)
+        self.connect(30)
+        connection.send(body)
+        self.assertEqual(self.answered([connection]), [True])
+
+    def test_gone(self) -> None:
+        """A client that goes while it waits, or that is sent away, is served no more."""
+        connections = self.connect(14)
+        connections[-1].lose()
+        connections[-2].channel.shut_down()
+        for _ in range(3):
+            self.listener.clock.advance(NEXT_TURN)
+        self.assertEqual(len(self.listener.dispatcher.running), 12)
+        self.assertEqual([reply.status for reply in replies(connections[-2].take())], [529])
