@@ -175,7 +175,12 @@ class Counter:
 
     def is_idle(self, now: float) -> bool:
         """Whether it says no more than one that was made now."""
-        return not self.reserved and not self.used(now)
+        if self.reserved:
+            return False
+        if self._per:
+            return not self.used(now)
+        start, end = self.window(now)
+        return all(each < start - 2 * (end - start) for each in self._used)  # a clock set back asks for the last
 
 
 class OverLimit(Exception):

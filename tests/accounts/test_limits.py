@@ -259,6 +259,14 @@ class ManyTests(LimitsTestCase):
         self.assertEqual(len(first), 1)
         self.assertIs(self.limits.counters(asked), first)
 
+    def test_idle(self) -> None:
+        """What a budget used is not forgotten in the first minute of the next window: the clock may be set back."""
+        self.make(limit(amount=100, measure="tokens"))
+        self.use(ANN)
+        for later, counters in ((SECONDS, 1), (4 * SECONDS, 0)):
+            self.limits.forget_idle(NOON + later)
+            self.assertEqual(len(list(self.limits)), counters)
+
     def test_few_are_looked_at(self) -> None:
         """Of thousands that name one client, team or model each; in the order of the limits, whatever they name."""
         others = [limit(name=f"o{n}", match={("client", "label.team", "model")[n % 3]: f"x{n}"}) for n in range(5000)]
