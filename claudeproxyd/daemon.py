@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
@@ -42,7 +43,7 @@ from claudeproxyd.observe.scrub import configure, configure_forms
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
-from claudeproxyd.reloads import Draft, Reloads, draft, unforeseen
+from claudeproxyd.reloads import SHARE, Draft, Reloads, draft, unforeseen
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.changes import StateChanges
@@ -178,6 +179,7 @@ class Daemon(MultiService):
     def startService(self) -> None:
         """Serve; say where, and listen for signals."""
         descriptors.raise_limit()
+        sys.setswitchinterval(SHARE)  # the ledger's thread runs every second
         try:
             super().startService()
         except ConfigError as error:  # of a plugin
