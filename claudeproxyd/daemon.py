@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from claudeproxyd import descriptors, graph
 from claudeproxyd.accounts.ledger import Ledger
 from claudeproxyd.accounts.limits import UsageLimits
+from claudeproxyd.checkup import Checkup
 from claudeproxyd.config.accounts import ledger_path
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
@@ -144,7 +145,9 @@ class Daemon(MultiService):
         self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
         self._listeners = [Listener(reactor, each, self.site) for each in config.server.listen]
         self.admin_site = GatewaySite(
-            AdminRoot(self.pool, self.reload, self._ledger, self._limits.limits), self._generation.admin, reactor
+            AdminRoot(self.pool, self.hang_up, self._ledger, self._limits.limits, checkup=self._checkup),
+            self._generation.admin,
+            reactor,
         )
         self._admin_listener = Listener(reactor, config.server.admin, self.admin_site) if config.server.admin else None
         for listener in (*self._listeners, *filter(None, [self._admin_listener])):
@@ -194,7 +197,7 @@ class Daemon(MultiService):
                 wanted=wanted,
                 allowed=allowed,
             )
-        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._signalled))
         config = self._loaded.config
         self.log.info(
             "{banner}",
@@ -286,17 +289,24 @@ class Daemon(MultiService):
         if len(warnings) > WARNINGS:
             self.log.warn("and {more} more, which --check shows", more=len(warnings) - WARNINGS)
 
-    def _hang_up(self) -> None:
-        """SIGHUP: the configuration, the certificates, and the access log's file."""
+    def hang_up(self) -> Deferred[str]:
+        """Do all that a SIGHUP asks for: the configuration, the certificates, and the access log's file.
+
+        Fires, or fails, as :meth:`reload` does; whether a certificate could be read is told by the log.
+        """
         if self._access_file is not None:
             self._access_file.reopen()
         self._plugins.reopen()
-        self.reload().addErrback(Failure.trap, ConfigError)
+        reloaded = self.reload()
         for listener in self._listeners:
             try:
                 listener.renew()
             except Exception as error:  # the parsers of endpoints and of certificates raise what they like
                 self.log.error("{place} keeps its certificate: {error}", place=listener.place, error=str(error))
+        return reloaded
+
+    def _signalled(self) -> None:
+        self.hang_up().addErrback(Failure.trap, ConfigError)
 
     def _capture(self, config: Config) -> None:
         capture = config.capture
@@ -342,6 +352,11 @@ class Daemon(MultiService):
             before,
             keep,
         )
+
+    def _checkup(self) -> Checkup:
+        config = self._loaded.config
+        executors = self._generation.upstreams.executors
+        return Checkup(self._reactor, config, executors, graph.credentials(config, self._sources))
 
     # -- lines
 

@@ -73,7 +73,7 @@ class Admin(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.pool = FakePool()
-        self.reloads: list[Deferred[None]] = []
+        self.reloads: list[Deferred[str]] = []
         self.listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True, has_page=True))
         self.use(self.listener)
         self.events = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
@@ -229,12 +229,13 @@ class Admin(SynchronousTestCase):
         self.assertEqual(self.pool.done, [])
 
     def test_reload(self) -> None:
-        """A reload is answered when it is done."""
+        """A reload is answered when it is done, with what changed."""
         connection = Connection(self.site)
         connection.send(post("/admin/v1/reload", b""))
         self.assertEqual(connection.take(), b"")
-        self.reloads[0].callback(None)
-        self.assertEqual(Reply(connection.take()).status, 200)
+        self.reloads[0].callback("settings changed: clients")
+        reply = Reply(connection.take())
+        self.assertEqual((reply.status, reply.json["changes"]), (200, "settings changed: clients"))
         self.assertEqual(self.audits(), 1)
 
     def test_reload_with_mistakes(self) -> None:
