@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
@@ -23,6 +24,7 @@ from twisted.python.failure import Failure
 from claudeproxyd import descriptors, graph
 from claudeproxyd.accounts.ledger import Ledger
 from claudeproxyd.accounts.limits import UsageLimits
+from claudeproxyd.checkup import Checkup
 from claudeproxyd.config.accounts import ledger_path
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
@@ -44,7 +46,7 @@ from claudeproxyd.observe.status import Status
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
-from claudeproxyd.reloads import Draft, Reloads, draft, unforeseen
+from claudeproxyd.reloads import SHARE, Draft, Reloads, draft, unforeseen
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.changes import StateChanges
@@ -62,6 +64,8 @@ from claudeproxyd.web.site import GatewaySite
 
 #: Seconds between two looks at whether there is memory to be given back.
 TRIM_EVERY = 5.0
+#: Seconds between two looks at which counters of limits say nothing: clients may have made their names up.
+FORGET_EVERY = 60.0
 #: Bytes that are held no more.
 WORTH_A_TRIM = 33_554_432
 #: Warnings of one reading that go into the log one by one.
@@ -129,6 +133,7 @@ class Daemon(MultiService):
         self.pool.setServiceParent(self)
         self._every(TRIM_EVERY, self._trim)
         self._every(MINUTE, self._activity.turn)
+        self._every(FORGET_EVERY, lambda: self._limits.limits.forget_idle(time.time()))
         pool = self.pool
         kept = PersistentState(
             {
@@ -148,7 +153,15 @@ class Daemon(MultiService):
         self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
         self._listeners = [Listener(reactor, each, self.site) for each in config.server.listen]
         self.admin_site = GatewaySite(
-            AdminRoot(self.pool, self.reload, self._status, self._activity, self._ledger, self._limits.limits),
+            AdminRoot(
+                self.pool,
+                self.hang_up,
+                self._status,
+                self._activity,
+                self._ledger,
+                self._limits.limits,
+                checkup=self._checkup,
+            ),
             self._generation.admin,
             reactor,
         )
@@ -185,6 +198,7 @@ class Daemon(MultiService):
     def startService(self) -> None:
         """Serve; say where, and listen for signals."""
         descriptors.raise_limit()
+        sys.setswitchinterval(SHARE)  # the ledger's thread runs every second
         try:
             super().startService()
         except ConfigError as error:  # of a plugin
@@ -199,7 +213,7 @@ class Daemon(MultiService):
                 wanted=wanted,
                 allowed=allowed,
             )
-        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._signalled))
         config = self._loaded.config
         self.log.info(
             "{banner}",
@@ -294,17 +308,24 @@ class Daemon(MultiService):
         if len(warnings) > WARNINGS:
             self.log.warn("and {more} more, which --check shows", more=len(warnings) - WARNINGS)
 
-    def _hang_up(self) -> None:
-        """SIGHUP: the configuration, the certificates, and the access log's file."""
+    def hang_up(self) -> Deferred[str]:
+        """Do all that a SIGHUP asks for: the configuration, the certificates, and the access log's file.
+
+        Fires, or fails, as :meth:`reload` does; whether a certificate could be read is told by the log.
+        """
         if self._access_file is not None:
             self._access_file.reopen()
         self._plugins.reopen()
-        self.reload().addErrback(Failure.trap, ConfigError)
+        reloaded = self.reload()
         for listener in self._listeners:
             try:
                 listener.renew()
             except Exception as error:  # the parsers of endpoints and of certificates raise what they like
                 self.log.error("{place} keeps its certificate: {error}", place=listener.place, error=str(error))
+        return reloaded
+
+    def _signalled(self) -> None:
+        self.hang_up().addErrback(Failure.trap, ConfigError)
 
     def _capture(self, config: Config) -> None:
         capture = config.capture
@@ -335,6 +356,7 @@ class Daemon(MultiService):
                 pool=self.pool,
                 metrics=self.metrics,
                 sinks=self._sinks(loaded, plugins),
+                journal=self._ledger,
                 access_log=self._activity.counting(self._access_log(loaded)),
                 plugins=plugins,
                 limits=self._limits,
@@ -349,6 +371,11 @@ class Daemon(MultiService):
             before,
             keep,
         )
+
+    def _checkup(self) -> Checkup:
+        config = self._loaded.config
+        executors = self._generation.upstreams.executors
+        return Checkup(self._reactor, config, executors, graph.credentials(config, self._sources))
 
     # -- lines
 

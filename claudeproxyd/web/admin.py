@@ -15,6 +15,7 @@ from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.accounts import ShowLabels, ShowLimits, ShowRequests, ShowUsage
 from claudeproxyd.web.answering import answer_in_turns
 from claudeproxyd.web.asking import read_body, read_query
+from claudeproxyd.web.checkup import CheckCredentials
 from claudeproxyd.web.pages import page
 from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
 from claudeproxyd.web.status import ShowClients, ShowStatus
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from claudeproxyd.accounts.ledger import Ledger
+    from claudeproxyd.checkup import Checkup
     from claudeproxyd.interfaces import ICredentialPool
     from claudeproxyd.observe.activity import ClientActivity
     from claudeproxyd.observe.status import Status
@@ -49,6 +51,8 @@ class AdminRoot(Node):
         activity: ClientActivity,
         ledger: Ledger | None = None,
         limits: UsageLimits | None = None,
+        *,
+        checkup: Callable[[], Checkup] | None = None,
     ) -> None:
         """*reload* reads the configuration anew; it fails with ``ConfigError`` where that cannot be used."""
         super().__init__()
@@ -73,6 +77,8 @@ class AdminRoot(Node):
             (b"/admin/v1/limits", ShowLimits(UsageLimits() if limits is None else limits)),
         ):
             mount(self, path, endpoint)
+        if checkup is not None:
+            mount(self, b"/admin/v1/pool/check", CheckCredentials(checkup))
 
 
 class Front(Endpoint):
@@ -183,16 +189,16 @@ class Reload(Endpoint):
         self._reload = reload
 
     def render_POST(self, request: GatewayRequest) -> None:
-        """Answer when the new one is in force, or with its errors."""
+        """Answer when the new one is in force, with what changed, or with its errors."""
         _audit(request, "asked for a reload")
         done = self._reload()
         done.addCallback(self._reloaded, request)
         done.addErrback(self._failed, request)
         done.addErrback(self._fault, request)
 
-    def _reloaded(self, _: object, request: GatewayRequest) -> None:
+    def _reloaded(self, changes: object, request: GatewayRequest) -> None:
         if request.channel is not None:
-            request.answer_json(b'{"reloaded":true}')
+            request.answer_json(_encode({"reloaded": True, "changes": str(changes)}))
 
     def _failed(self, failure: Failure, request: GatewayRequest) -> None:
         failure.trap(ConfigError)

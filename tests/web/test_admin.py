@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,6 +18,7 @@ from zope.interface.verify import verifyClass
 import claudeproxyd
 from claudeproxyd.accounts.ledger import Ledger
 from claudeproxyd.accounts.limits import UsageLimits
+from claudeproxyd.checkup import Checkup
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.interfaces import ICredentialPool
 from claudeproxyd.observe.access_log import AccessEntry
@@ -73,10 +74,15 @@ class FakePool:
 verifyClass(ICredentialPool, FakePool)
 
 
-def admin_root(ledger: Ledger | None = None, limits: UsageLimits | None = None) -> AdminRoot:
+def admin_root(
+    ledger: Ledger | None = None,
+    limits: UsageLimits | None = None,
+    *,
+    checkup: Callable[[], Checkup] | None = None,
+) -> AdminRoot:
     """One with a pool that nobody asks for."""
     activity = ClientActivity({})
-    return AdminRoot(FakePool(), Deferred, Status.begun(NOON), activity, ledger, limits)
+    return AdminRoot(FakePool(), Deferred, Status.begun(NOON), activity, ledger, limits, checkup=checkup)
 
 
 NAMED = b'{"provider":"p","credential":"c"}'
@@ -87,7 +93,7 @@ class Admin(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.pool = FakePool()
-        self.reloads: list[Deferred[None]] = []
+        self.reloads: list[Deferred[str]] = []
         self.listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True, has_page=True))
         self.use(self.listener)
         self.events = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
@@ -287,12 +293,13 @@ class Admin(SynchronousTestCase):
         self.assertEqual(self.pool.done, [])
 
     def test_reload(self) -> None:
-        """A reload is answered when it is done."""
+        """A reload is answered when it is done, with what changed."""
         connection = Connection(self.site)
         connection.send(post("/admin/v1/reload", b""))
         self.assertEqual(connection.take(), b"")
-        self.reloads[0].callback(None)
-        self.assertEqual(Reply(connection.take()).status, 200)
+        self.reloads[0].callback("settings changed: clients")
+        reply = Reply(connection.take())
+        self.assertEqual((reply.status, reply.json["changes"]), (200, "settings changed: clients"))
         self.assertEqual(self.audits(), 1)
 
     def test_reload_with_mistakes(self) -> None:
