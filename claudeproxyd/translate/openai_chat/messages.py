@@ -18,6 +18,7 @@ from claudeproxyd.translate.conversation import Media, Text, Thought, ToolResult
 from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.names import ToolNames
 from claudeproxyd.translate.openai_chat.carried import read_carried
+from claudeproxyd.translate.signatures import ConversationDigest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -56,8 +57,10 @@ class MessageWriter:
         thinks: bool,
         places: Collection[str] = (),
     ) -> None:
-        """*lookup* gives the reasoning that came with a call, by the call's id. *thinks*: the model will. *places*:
-        hosts that clients may name in URLs, beside public ones."""
+        """*lookup* gives the reasoning that came with a call, by :meth:`ConversationDigest.call_key`. *thinks*: the
+        model will. *places*: hosts that clients may name in URLs, beside public ones."""
+        self.digest = ConversationDigest()
+        """Of what was written, where reasoning goes back."""
         self._dialect = dialect
         self._names = names
         self._lookup = lookup
@@ -77,6 +80,9 @@ class MessageWriter:
     def write(self, system: Sequence[str], turns: Sequence[Turn]) -> Steps[list[Message]]:
         """Return the messages."""
         messages: list[Message] = []
+        remembers = self._dialect.reasoning_back != "none"
+        if remembers:
+            self.digest = ConversationDigest(system)
         if system and self._dialect.system != "user":
             messages.append({"role": self._dialect.system, "content": "\n\n".join(system)})
         said: list[Part] = [Text(text) for text in system] if self._dialect.system == "user" else []
@@ -89,6 +95,8 @@ class MessageWriter:
                 said = []
             elif (message := self._assistant(turn.parts)) is not None:
                 messages.append(message)
+            if remembers:
+                self.digest.update(turn)
             if not number % STEP or len(turn.parts) > STEP:
                 yield
         return messages
@@ -192,6 +200,9 @@ class MessageWriter:
         self._ids[call.id] = id
         return {"id": id, "type": "function", "function": {"name": name, "arguments": bytes(call.input).decode()}}
 
+    def _recalled(self, call: str) -> str:
+        return self._lookup(self.digest.call_key(self._dialect.maker, call)) or ""
+
     def _give_back(self, thoughts: Sequence[Thought], call: str, message: Message) -> None:
         """Add the turn's reasoning. *call*: the id of its first call, or ''."""
         dialect = self._dialect
@@ -204,7 +215,7 @@ class MessageWriter:
                 form = form or carried.form
                 texts.append(thought.thinking or carried.text)
                 details += carried.details
-        text = "\n\n".join(filter(None, texts)) or (self._lookup(call) if call else None) or ""
+        text = "\n\n".join(filter(None, texts)) or (self._recalled(call) if call else "")
         if not text and not details:
             if not (call and self._demands):
                 return

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Conversation, Tool
     from claudeproxyd.translate.openai_chat.dialects import Dialect
-    from claudeproxyd.translate.signatures import Signatures
+    from claudeproxyd.translate.signatures import ConversationDigest, Signatures
 
 _encode = msgspec.json.Encoder().encode
 
@@ -56,6 +56,8 @@ class ChatRequest(TranslatedRequest):
     dialect: Dialect
     calls: Collection[str]
     """The ids of all calls of the conversation, as the client has them."""
+    digest: ConversationDigest
+    """Of the conversation, for what the answer is remembered by."""
 
     @property
     def streamed_body(self) -> bytes:
@@ -68,7 +70,7 @@ class ChatRequest(TranslatedRequest):
 def translate(conversation: Conversation, terms: ChatTerms, memory: Signatures) -> ChatRequest:
     """Return the request that says *conversation* to a server. Raises :class:`Unsupported` for what it cannot be told.
 
-    *memory* has the reasoning that came with calls, by their ids.
+    *memory* has the reasoning that came with calls.
     """
     return at_once(translation(conversation, terms, memory))
 
@@ -122,6 +124,7 @@ def translation(conversation: Conversation, terms: ChatTerms, memory: Signatures
         empty=conversation.max_tokens == 0,
         dialect=dialect,
         calls=writer.calls,
+        digest=writer.digest,
     )
 
 
