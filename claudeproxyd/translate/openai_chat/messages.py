@@ -17,6 +17,7 @@ from claudeproxyd.steps import STEP
 from claudeproxyd.translate.conversation import Media, Text, Thought, ToolResult, ToolUse
 from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.names import ToolNames
+from claudeproxyd.translate.openai.words import FAILED
 from claudeproxyd.translate.openai_chat.carried import read_carried
 from claudeproxyd.translate.signatures import ConversationDigest
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 Message = dict[str, object]
 
-#: There is no member for it, and a model takes a failure for a result otherwise.
-FAILED = "The tool failed: "
 #: Some servers refuse an empty result.
 NO_TEXT = "(no text)"
 #: Stands between a result and what the user says, where a server wants the assistant to have spoken.

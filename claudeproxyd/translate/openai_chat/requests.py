@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,10 @@ from claudeproxyd.errors import Unsupported
 from claudeproxyd.steps import at_once
 from claudeproxyd.translate.field_policy import dropped
 from claudeproxyd.translate.names import ToolNames
+from claudeproxyd.translate.openai.schemas import parameters
+from claudeproxyd.translate.openai.words import safety_identifier
 from claudeproxyd.translate.openai_chat.dialects import Overrides, dialect_of
 from claudeproxyd.translate.openai_chat.messages import MessageWriter
-from claudeproxyd.translate.openai_chat.schemas import parameters
 from claudeproxyd.translate.openai_chat.thinking import plan_thinking
 from claudeproxyd.translate.prepared import TranslatedRequest
 
@@ -111,7 +111,7 @@ def translation(conversation: Conversation, terms: ChatTerms, memory: Signatures
     if answer_format is not None:
         body["response_format"] = answer_format
     if conversation.user_id and dialect.has("safety_identifier"):
-        body["safety_identifier"] = hashlib.sha256(conversation.user_id.encode("utf-8", "surrogatepass")).hexdigest()
+        body["safety_identifier"] = safety_identifier(conversation.user_id)
     body |= dialect.members
     yield
     return ChatRequest(
