@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
@@ -42,7 +43,7 @@ from claudeproxyd.observe.scrub import configure, configure_forms
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
-from claudeproxyd.reloads import Draft, Reloads, draft, unforeseen
+from claudeproxyd.reloads import SHARE, Draft, Reloads, draft, unforeseen
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.changes import StateChanges
@@ -60,6 +61,8 @@ from claudeproxyd.web.site import GatewaySite
 
 #: Seconds between two looks at whether there is memory to be given back.
 TRIM_EVERY = 5.0
+#: Seconds between two looks at which counters of limits say nothing: clients may have made their names up.
+FORGET_EVERY = 60.0
 #: Bytes that are held no more.
 WORTH_A_TRIM = 33_554_432
 #: Warnings of one reading that go into the log one by one.
@@ -121,6 +124,7 @@ class Daemon(MultiService):
         self._known_models.generation = self._generation
         self.pool.setServiceParent(self)
         self._every(TRIM_EVERY, self._trim)
+        self._every(FORGET_EVERY, lambda: self._limits.limits.forget_idle(time.time()))
         pool = self.pool
         kept = PersistentState(
             {
@@ -175,6 +179,7 @@ class Daemon(MultiService):
     def startService(self) -> None:
         """Serve; say where, and listen for signals."""
         descriptors.raise_limit()
+        sys.setswitchinterval(SHARE)  # the ledger's thread runs every second
         try:
             super().startService()
         except ConfigError as error:  # of a plugin
@@ -322,6 +327,7 @@ class Daemon(MultiService):
                 pool=self.pool,
                 metrics=self.metrics,
                 sinks=self._sinks(loaded, plugins),
+                journal=self._ledger,
                 access_log=self._access_log(loaded),
                 plugins=plugins,
                 limits=self._limits,

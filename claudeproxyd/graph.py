@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Config, Provider
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.dispatch.relay import Relay
-    from claudeproxyd.interfaces import IUsageSink
+    from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
     from claudeproxyd.messages.corrections import Corrections
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
@@ -174,6 +174,7 @@ class SharedServices:
     pool: CredentialPool
     metrics: Metrics
     sinks: IUsageSink
+    journal: IAttemptJournal | None
     access_log: Callable[[AccessEntry], None]
     plugins: Plugins
     limits: LimitAdmission
@@ -223,6 +224,7 @@ class Generation:
             router=router,
             executors=upstreams.executors,
             sinks=shared.sinks,
+            journal=shared.journal,
             steps=shared.plugins.steps,
             settings=config.pool,
             streaming=config.streaming,
