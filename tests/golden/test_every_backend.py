@@ -42,8 +42,6 @@ class Given:
 
     backend: Backend
     saying: Saying
-    shown: bool
-    """The client was given its reasoning, and brings it back."""
 
 
 @dataclass
@@ -204,11 +202,10 @@ class Session:
             saying = each.saying
             if not saying.thinks:
                 continue
-            brought = each.shown or (traits.recalls_calls and saying.calls and not self.forgets)
-            if brought and traits.signs and (saying.calls or traits.group != "gemini"):
-                assert saying.number in seals, f"the seal of {saying.number} is lost"
-            elif brought and not traits.signs:
+            if not traits.signs:
                 assert saying.number in thoughts, f"the thought of {saying.number} is lost"
+            elif saying.calls or traits.group != "gemini":  # which signs calls alone
+                assert saying.number in seals, f"the seal of {saying.number} is lost"
 
     def answer(self, number: int, backend: Backend, request: Json, body: Json) -> None:
         """The upstream's answer, as the client gets it, becomes a part of the conversation."""
@@ -231,7 +228,7 @@ class Session:
         assert [block["name"] for block in got] == called, message
         assert [block["input"] for block in got] == [saying.input(at) for at in range(count)], message
         self.messages.append({"role": "assistant", "content": message["content"]})
-        self.given.append(Given(backend, saying, shown=True))
+        self.given.append(Given(backend, saying))
 
 
 class EveryBackendTests(SynchronousTestCase):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -38,14 +38,10 @@ UNASKED = ("thought", "temperature", "top_p", "top_k", "stop")
 class Traits:
     """What a model does with its reasoning, and what it cannot be told."""
 
-    shows: bool = True
-    """Clients can read its reasoning."""
     group: str = ""
     """Models of one take back each other's reasoning; '': this one takes none."""
     signs: bool = False
     """What goes back is signed or sealed."""
-    recalls_calls: bool = False
-    """Reasoning goes back by memory of the calls behind it, if a client does not bring it."""
     sees: bool = True
     """It takes images."""
     forces: bool = True
@@ -86,11 +82,9 @@ class Translated:
     kind: str = ""
     own_words: Sequence[str] = ()
     traits: Traits = Traits()
-    overrides: Mapping[str, Any] = ()  # type: ignore[assignment]
 
     def _case(self, request: Json) -> Case:
-        terms = {"settings": dict(self.overrides)} if self.overrides else {}
-        return Case(self.name, "", self.folder, self.model, self.kind, request=request, terms=terms)
+        return Case(self.name, "", self.folder, self.model, self.kind, request=request)
 
     def send(self, request: Json, memory: Signatures) -> Json:
         case = self._case(request)
@@ -123,7 +117,7 @@ class Translated:
         else:
             _, body = next(iter(family.bodies(chunks)))
             message = self.checks.read_body(case, body, memory)
-        facts.compare_answers(family, chunks, message, request if self.traits.shows else None)
+        facts.compare_answers(family, chunks, message, request)
         return message
 
 
@@ -184,9 +178,9 @@ def _frame(event: bytes) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (json.loads(event)["type"].encode(), event)
 
 
-def _chat(name: str, kind: str, model: str, member: str, id_form: str, traits: Traits, **overrides: Any) -> Translated:
+def _chat(name: str, kind: str, model: str, member: str, id_form: str, traits: Traits = Traits()) -> Translated:
     says = partial(answers.chat, member=member)
-    return Translated(name, "openai_chat", CHAT, says, model, id_form, kind, OWN_OF_CHAT, traits, overrides)
+    return Translated(name, "openai_chat", CHAT, says, model, id_form, kind, OWN_OF_CHAT, traits)
 
 
 def _converse(name: str, model: str, id_form: str, traits: Traits) -> Translated:
@@ -195,7 +189,7 @@ def _converse(name: str, model: str, id_form: str, traits: Traits) -> Translated
 
 
 def _gemini(name: str, kind: str, id_form: str) -> Translated:
-    traits = Traits(group="gemini", signs=True, recalls_calls=True)
+    traits = Traits(group="gemini", signs=True)
     return Translated(name, "gemini", GEMINI, answers.gemini, "gemini-3-pro-preview", id_form, kind, traits=traits)
 
 
@@ -206,8 +200,8 @@ def _responses(name: str, model: str, traits: Traits) -> Translated:
     return Translated(name, "openai_responses", RESPONSES, says, model, id_form, own_words=own_words, traits=traits)
 
 
-_DEEPSEEK = Traits(group="deepseek", recalls_calls=True, sees=False, forces=False)
-_KIMI = Traits(group="kimi", recalls_calls=True, forces=False)
+_DEEPSEEK = Traits(group="deepseek", sees=False, forces=False)
+_KIMI = Traits(group="kimi", forces=False)
 
 BACKENDS: Sequence[Backend] = (
     OwnWords("Anthropic"),
@@ -216,21 +210,21 @@ BACKENDS: Sequence[Backend] = (
     _gemini("Gemini", "gemini", ""),
     _gemini("Gemini on Vertex", "vertex", "{name}-{saying}-{at}"),
     # ids that come again with every answer
-    _chat("a server that nobody knows", "", "some-model", "", "call_{at}", Traits()),
+    _chat("a server that nobody knows", "", "some-model", "", "call_{at}"),
     _chat("DeepSeek", "deepseek", "deepseek-v4", "reasoning_content", "call_{at}_{saying}", _DEEPSEEK),
     _chat("Kimi", "kimi", "kimi-k2.6", "reasoning_content", "functions.{name}:{at}", _KIMI),
-    _chat("OpenAI", "openai", "gpt-5", "", "call_{saying:020}{at:04}", Traits()),
-    _chat("OpenAI's latest", "openai", "gpt-5.4", "", "call_{saying:020}{at:04}", Traits()),
-    _chat("llama.cpp", "llamacpp", "some-model", "reasoning_content", "{saying:016}{at:016}", Traits()),
+    _chat("OpenAI", "openai", "gpt-5", "", "call_{saying:020}{at:04}"),
+    _chat("OpenAI's latest", "openai", "gpt-5.4", "", "call_{saying:020}{at:04}"),
+    _chat("llama.cpp", "llamacpp", "some-model", "reasoning_content", "{saying:016}{at:016}"),
     _chat(
         "OpenRouter",
         "openrouter",
         "z-ai/glm-4.6",
         "reasoning_details",
         "call_{saying}_{at}",
-        Traits(group="glm by chat", recalls_calls=False),
+        Traits(group="glm by chat"),
     ),
-    _chat("Mistral", "mistral", "mistral-large-latest", "", "{saying:06}{at:03}", Traits()),
+    _chat("Mistral", "mistral", "mistral-large-latest", "", "{saying:06}{at:03}"),
     _responses("the Responses API", "gpt-5.4", Traits(group="openai", signs=True)),
     _responses("gpt-oss by the Responses API", "gpt-oss-120b", Traits(group="gpt-oss by responses")),
     _converse("Nova", "us.amazon.nova-pro-v1:0", "tooluse_{saying:016}{at:06}", Traits()),
