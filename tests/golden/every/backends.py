@@ -42,6 +42,8 @@ class Traits:
     """Models of one take back each other's reasoning; '': this one takes none."""
     signs: bool = False
     """What goes back is signed or sealed."""
+    recalls: bool = False
+    """Reasoning that the client was not shown goes back all the same, by memory of the calls behind it."""
     sees: bool = True
     """It takes images."""
     forces: bool = True
@@ -189,7 +191,7 @@ def _converse(name: str, model: str, id_form: str, traits: Traits) -> Translated
 
 
 def _gemini(name: str, kind: str, id_form: str) -> Translated:
-    traits = Traits(group="gemini", signs=True)
+    traits = Traits(group="gemini", signs=True, recalls=True)
     return Translated(name, "gemini", GEMINI, answers.gemini, "gemini-3-pro-preview", id_form, kind, traits=traits)
 
 
@@ -200,8 +202,8 @@ def _responses(name: str, model: str, traits: Traits) -> Translated:
     return Translated(name, "openai_responses", RESPONSES, says, model, id_form, own_words=own_words, traits=traits)
 
 
-_DEEPSEEK = Traits(group="deepseek", sees=False, forces=False)
-_KIMI = Traits(group="kimi", forces=False)
+_DEEPSEEK = Traits(group="deepseek", recalls=True, sees=False, forces=False)
+_KIMI = Traits(group="kimi", recalls=True, forces=False)
 
 BACKENDS: Sequence[Backend] = (
     OwnWords("Anthropic"),
