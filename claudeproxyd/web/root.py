@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from twisted.web.resource import Resource
 
 from claudeproxyd.errors import ClaudeError
+from claudeproxyd.web.roles import Role
 
 if TYPE_CHECKING:
     from claudeproxyd.web.request import GatewayRequest
@@ -22,6 +23,8 @@ class Endpoint(Resource):
     allowedMethods: tuple[bytes, ...] = (b"GET", b"HEAD")
     is_open = False
     """Answered without a key."""
+    seen_by = Role.READ
+    """Which operators may see it, on the admin listener."""
 
     def getChild(self, path: bytes, request: GatewayRequest) -> Resource:
         """Return the endpoint of a path that is not in the tree."""
