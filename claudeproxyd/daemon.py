@@ -35,7 +35,7 @@ from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.audit import audit_line
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
-from claudeproxyd.observe.lines import LineFile, json_line, to_file, to_log
+from claudeproxyd.observe.lines import FLUSH_DELAY, LineFile, json_line, to_file, to_log
 from claudeproxyd.observe.logging import for_twistd, observer
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
@@ -94,7 +94,7 @@ class Daemon(MultiService):
         names.register(self.metrics)
         self._resolver_before = reactor.installNameResolver(names)
         self._access_file = self._open_line_file("access", config.log.access)
-        self._audit_file = self._open_line_file("audit", config.log.audit)
+        self._audit_file = self._open_line_file("audit", config.log.audit, 0.0)
         self._audit = (
             to_log("claudeproxyd.audit") if self._audit_file is None else to_file(self._audit_file, audit_line)
         )
@@ -361,11 +361,11 @@ class Daemon(MultiService):
 
     # -- lines
 
-    def _open_line_file(self, setting: str, path: str) -> LineFile | None:
+    def _open_line_file(self, setting: str, path: str, delay: float = FLUSH_DELAY) -> LineFile | None:
         if path in ("", "off"):
             return None
         try:
-            return LineFile(path, self._reactor, unawaited_threads(self._reactor, f"{setting} log", 1))
+            return LineFile(path, self._reactor, unawaited_threads(self._reactor, f"{setting} log", 1), delay)
         except OSError as e:
             raise SystemExit(f"claudeproxyd: log.{setting}: {e}: name a file that can be written") from None
 
