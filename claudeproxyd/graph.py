@@ -19,6 +19,7 @@ from claudeproxyd.catalog import Catalog
 from claudeproxyd.config.accounts import MEASURES, first_day, matches_of, zone_of
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.installed import fault
+from claudeproxyd.config.keys import ADMIN
 from claudeproxyd.config.secret import secrets_within
 from claudeproxyd.config.state import InRedis, state_of
 from claudeproxyd.config.timeouts import timeouts_for
@@ -321,7 +322,7 @@ def clients(config: Config) -> Iterator[Principal]:
 def operators(config: Config) -> IAuthenticator:
     """Return the authenticator of the admin listener."""
     key = config.server.admin_key
-    owner = Operator("operator", role=Role.OPERATE)
+    owner = Operator(ADMIN, role=Role.OPERATE)
     if not config.asks_operators:
         return OpenAccess(owner)
     known: dict[str, Principal] = {

@@ -33,6 +33,8 @@ POLL_INTERVAL = 0.5
 """Seconds between two looks at what other daemons did."""
 NOTE_INTERVAL = 60.0
 """Seconds between two notes of which keys were used."""
+SETTLE_TIMEOUT = 5.0
+"""Seconds that the daemon may be unready for the sake of the first look: the keys of the configuration need none."""
 PREFIX = "cpxd-"
 """How every minted key begins: what looks like one is masked wherever it might be written."""
 SECRET_BYTES = 24
@@ -64,6 +66,7 @@ class RuntimeKeys(Service):
     def __init__(self, path: str, clock: IReactorTime, wall_clock: Callable[[], float], in_thread: InThread) -> None:
         """*path* is the database's; *in_thread* runs one function after the other."""
         self._path = path
+        self._clock = clock
         self._wall_clock = wall_clock
         self._in_thread = in_thread
         self._file = KeyFile(path)
@@ -77,14 +80,15 @@ class RuntimeKeys(Service):
         self._used: set[bytes] = set()
         self._reading = False
         self._failing = False
-        self.settled = False
-        """The database was asked once, whatever came of it."""
+        self._answered = False
+        self._patience = 0.0
         self._polling, self._noting = LoopingCall(self._poll), LoopingCall(self._note_used)
         self._polling.clock = self._noting.clock = clock
 
     def startService(self) -> None:
         """Read the keys, and look at the database now and then."""
         super().startService()
+        self._patience = self._clock.seconds() + SETTLE_TIMEOUT
         self._polling.start(POLL_INTERVAL)
         self._noting.start(NOTE_INTERVAL)
 
@@ -98,6 +102,11 @@ class RuntimeKeys(Service):
         return self._in_thread(self._file.close)
 
     # -- who calls
+
+    @property
+    def settled(self) -> bool:
+        """Whether the database was asked once, whatever came of it, or a disk has hung for long enough."""
+        return self._answered or (bool(self.running) and self._clock.seconds() >= self._patience)
 
     @property
     def known(self) -> bool:
@@ -212,7 +221,7 @@ class RuntimeKeys(Service):
         self._in_thread(self._file.read, known).addCallbacks(self._read, self._not_read)
 
     def _read(self, stored: Stored | None) -> None:
-        self._reading, self.settled = False, True
+        self._reading, self._answered = False, True
         if self._failing:
             self._failing = False
             self._log.info("keys are read from {path} again", path=self._path)
@@ -220,7 +229,7 @@ class RuntimeKeys(Service):
             self._take(stored)
 
     def _not_read(self, failure: Failure) -> None:
-        self._reading, self.settled = False, True
+        self._reading, self._answered = False, True
         if not self._failing:
             self._failing = True
             self._log.warn(

@@ -8,6 +8,8 @@ from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.schema import Config
 from claudeproxyd.config.secret import Secret, secrets_within
 
+#: The operator's name who has ``server.admin_key``.
+ADMIN = "operator"
 #: Characters; a shorter key draws a warning.
 SHORTEST = 16
 
@@ -19,6 +21,9 @@ def check_keys(config: Config, source_map: SourceMap, diagnostics: Diagnostics) 
     for index, operator in enumerate(config.operators):
         at = source_map.at("operators", index) / "key"
         whose = f'the key of operator "{operator.name}"'
+        if admin is not None and operator.name == ADMIN:
+            what = "is that of whoever has server.admin_key"
+            diagnostics.error(source_map.at("operators", index) / "name", what, "name it otherwise")
         first = operators.setdefault(operator.key.digest, whose)
         if first != whose:
             diagnostics.error(at, f"is {first} too", "give each operator its own")

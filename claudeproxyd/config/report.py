@@ -42,7 +42,7 @@ def _clients(config: Config) -> Iterator[str]:
             yield f"whom the plugin {plugin.kind} lets in"
     if not config.is_keyed:
         who = "anyone who reaches a listener" if config.server.open else "anyone on this machine"
-        yield f"{who}, without a key"
+        yield f"{who}, without a key" + (", until one is minted" if config.accounts.database else "")
     if config.accounts.require_keys:
         yield "whoever has a minted key"
     for client in config.clients:

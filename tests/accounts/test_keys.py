@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.accounts.database import LedgerFile
 from claudeproxyd.accounts.key_file import NameTaken, NoSuchKey
-from claudeproxyd.accounts.keys import NOTE_INTERVAL, POLL_INTERVAL, RuntimeKeys
+from claudeproxyd.accounts.keys import NOTE_INTERVAL, POLL_INTERVAL, SETTLE_TIMEOUT, RuntimeKeys
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.principals import Principal
 from tests.accounts.support import NOON, record
@@ -205,6 +205,18 @@ class RuntimeKeyTests(SynchronousTestCase):
         self.clock.advance(POLL_INTERVAL)
         self.assertEqual(list(self.keys.entries()), [])
         self.assertFalse(self.keys.never_minted)
+
+    def test_disk_that_hangs_at_the_start(self) -> None:
+        """The daemon is ready in the end, for the keys that it has from elsewhere."""
+        thread = Thread()
+        thread.at_once = False
+        keys = self.daemon(thread)
+        self.clock.advance(SETTLE_TIMEOUT - 0.1)
+        self.assertFalse(keys.settled)
+        self.clock.advance(0.1)
+        self.assertEqual((keys.settled, keys.known), (True, False))
+        thread.at_once = True
+        thread.run()
 
     def test_disk_that_hangs(self) -> None:
         """Polls do not pile up behind one that hangs."""
