@@ -53,6 +53,7 @@ class Process:
             self._popen = subprocess.Popen(
                 command,
                 cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(HERE.parent)},  # this tree's code, whatever is installed
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -19,10 +19,10 @@ from pathlib import Path
 from statistics import median
 from time import process_time
 
+from claudeproxyd.interfaces import IStreamReader
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.passthrough import ClaudeReader
-from claudeproxyd.messages.reader import StreamReader
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader
 from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
@@ -164,7 +164,7 @@ def collected_before() -> Iterator[None]:
         gc.enable()
 
 
-def read_all(reader: StreamReader, reads: Sequence[bytes]) -> None:
+def read_all(reader: IStreamReader, reads: Sequence[bytes]) -> None:
     """To the end of the message, or else of the body."""
     ended = False
     for data in reads:
@@ -182,17 +182,17 @@ def prepared(body: bytes, terms: Terms, signatures: Signatures) -> GeminiRequest
     return translate(read_conversation(body, family=FAMILY, policy=POLICY), terms, signatures)
 
 
-def readers(signatures: Signatures) -> tuple[Callable[[], StreamReader], Callable[[], StreamReader]]:
+def readers(signatures: Signatures) -> tuple[Callable[[], IStreamReader], Callable[[], IStreamReader]]:
     """Makers of what passes and of what translates, one stream each."""
     request = prepared(json.dumps(ASKED).encode(), TERMS["gemini-2.5-flash"], signatures)
 
-    def translating() -> StreamReader:
+    def translating() -> IStreamReader:
         return GeminiReader(BlockMachine("m", family=FAMILY), request, signatures, LIMIT)
 
     return lambda: ClaudeReader(LIMIT), translating
 
 
-def seconds(make: Callable[[], StreamReader], reads: Sequence[bytes]) -> float:
+def seconds(make: Callable[[], IStreamReader], reads: Sequence[bytes]) -> float:
     """For one stream."""
     start = process_time()
     read_all(make(), reads)

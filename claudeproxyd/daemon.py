@@ -31,6 +31,7 @@ from claudeproxyd.config.schema import Config
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.interfaces import IAuthenticator, IUsageSink
+from claudeproxyd.messages.corrections import Corrections
 from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.audit import audit_line
 from claudeproxyd.observe.capture import Captures
@@ -107,6 +108,7 @@ class Daemon(MultiService):
         self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
         self._sources = Sources(reactor, grants=self._grants)
         self._signatures = Signatures(time.time, changed=changes)
+        self._corrections = Corrections()
         self._captures = Captures(reactor, unawaited_threads(reactor, "captures", 1))
         self._captures.register(self.metrics)
         self._capture(config)
@@ -347,6 +349,7 @@ class Daemon(MultiService):
                 audit=self._audit,
                 buffers=self._buffers,
                 signatures=self._signatures,
+                corrections=self._corrections,
                 captures=self._captures,
                 own_hop=self._own_hop,
                 connections_allowed=descriptors.connections_allowed(),
@@ -428,6 +431,11 @@ class Daemon(MultiService):
         gauge("claudeproxyd_buffered_bytes", "Bodies held for clients.", lambda: self._buffers.held)
         gauge("claudeproxyd_signatures", "Signatures of thoughts remembered.", lambda: len(self._signatures))
         gauge("claudeproxyd_signature_bytes", "What they take.", lambda: self._signatures.size)
+        gauge(
+            "claudeproxyd_estimate_corrections",
+            "Models whose token estimates are corrected by what was counted.",
+            lambda: len(self._corrections),
+        )
         gauge("claudeproxyd_open_streams", "Streams on their way.", lambda: len(self._generation.relays))
         gauge(
             "claudeproxyd_paused_streams",

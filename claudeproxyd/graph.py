@@ -29,7 +29,6 @@ from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.executors.services import Services
 from claudeproxyd.interfaces import IAuthenticator, IExecutor
 from claudeproxyd.leases import Credential
-from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.interfaces import IUsageSink
+    from claudeproxyd.messages.corrections import Corrections
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
     from claudeproxyd.observe.lines import Write
@@ -192,6 +192,7 @@ class SharedServices:
     audit: Write
     buffers: BufferBudget
     signatures: Signatures
+    corrections: Corrections
     captures: Captures
     own_hop: bytes
     connections_allowed: int
@@ -241,7 +242,7 @@ class Generation:
             timeouts=upstreams.timeouts,
             total=config.timeouts.total,
             prices=prices,
-            estimate=estimate_tokens,
+            corrections=shared.corrections,
             budget=RetryBudget(config.pool.retry_budget),
             relays=self.relays,
         )

@@ -330,8 +330,8 @@ class ILease(Interface):
 class IDownlink(Interface):
     """The way to one client. Made by web for each request, driven by dispatch; the only writer to that client.
 
-    It registers itself on the Request once, before the first write, for the whole request; no upstream transport is
-    ever registered on a Request. Once the client is gone every method does nothing.
+    It registers itself on the channel once, before the first write, for the whole request; no upstream transport is
+    ever registered there. Once the client is gone every method does nothing.
     """
 
     head_committed: bool = Attribute("status and headers are out")

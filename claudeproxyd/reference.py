@@ -17,6 +17,7 @@ from claudeproxyd.config.schema import (
     CaptureSettings,
     Client,
     CredentialSection,
+    Entra,
     LimitSection,
     Log,
     Model,
@@ -167,9 +168,9 @@ start in the daemon's working directory.
 
 No secret is shown by `--check`, by an error, by the log or by the administration pages: they name where it comes from.
 
-A credential holds one secret: `api_key`, `bearer_token`, `service_account`, `aws`, or `oauth` where its kind takes a
-`bearer_token`. An `api_key` or a `bearer_token` from a file is read again when the file changes. A kind that takes
-none, like `sandbox`, needs no `[[providers.credentials]]`: such a provider has one credential named `default`.
+A credential holds one secret: `api_key`, `bearer_token`, `service_account`, `aws`, or `oauth` or `entra` where its kind
+takes a `bearer_token`. An `api_key` or a `bearer_token` from a file is read again when the file changes. A kind that
+takes none, like `sandbox`, needs no `[[providers.credentials]]`: such a provider has one credential named `default`.
 
 ## The environment alone
 
@@ -225,6 +226,7 @@ _BEFORE_KINDS: tuple[tuple[str, type[object]], ...] = (
     ("[[providers.credentials]]", CredentialSection),
     ("aws, of a credential", Aws),
     ("oauth, of a credential", OAuth),
+    ("entra, of a credential", Entra),
     ("tls, of a provider", Tls),
     ("[[providers.rules]]", Rule),
 )

@@ -27,12 +27,15 @@ class Outbox:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._waiting: dict[Any, None] = {}
+        self._full: set[object] = set()
+        """Writers that the reactor may have: their sockets took no more."""
 
     def adopt(self, transport: object) -> None:
         """Send for *transport*, or for the socket below it, from now on."""
         below = innermost(transport)
         if isinstance(below, Connection):
             below.reactor = cast(IReactorFDSet, self)
+            self._full.add(below)  # it may have written before
 
     def addWriter(self, writer: object) -> None:
         """See :class:`~twisted.internet.interfaces.IReactorFDSet`."""
@@ -41,8 +44,10 @@ class Outbox:
         self._waiting[writer] = None
 
     def removeWriter(self, writer: object) -> None:
-        """The same."""
-        self._reactor.removeWriter(writer)
+        """The same. Called for each that has written all; hardly any of them is one that the reactor has."""
+        if writer in self._full:
+            self._full.discard(writer)
+            self._reactor.removeWriter(writer)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._reactor, name)
@@ -59,6 +64,7 @@ class Outbox:
                 self._log.failure("A connection failed to write")
                 has_more = True
             if has_more:
+                self._full.add(writer)
                 self._reactor.addWriter(writer)
 
 

@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "steps",
         "patterns",
         "principals",
+        "remembered",
     ),
     ("framing",),
     ("messages",),
@@ -54,7 +55,7 @@ FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 GROUND = FLOORS[0]
 
 #: Parts that are pure: no reactor, no I/O, no clock of their own. The pool is, but for its service;
-#: of the HTTP client its parser is.
+#: of the HTTP client its parser is, and of the server what reads heads.
 PURE = (
     *(part for part in GROUND if part != "interfaces"),
     "messages",
@@ -62,6 +63,7 @@ PURE = (
     "translate",
     "pool",
     "upstream.parser",
+    "web.head",
 )
 
 #: Modules that know each other, if only for types: a factory and its protocol, a gate and its phases, a channel and its

@@ -24,15 +24,19 @@ from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.config.loading import load
 from claudeproxyd.config.state import is_foreign
 from claudeproxyd.errors import ClaudeError
+from claudeproxyd.executors.bedrock.reader import ChunkedClaudeReader
 from claudeproxyd.framing.coding import BodyDecoder, CodingError, StreamDecoder
 from claudeproxyd.framing.elements import ElementSplitter
+from claudeproxyd.framing.event_stream import DamagedMessage, EventStreamSplitter
 from claudeproxyd.framing.sse import FrameSplitter, FrameTooLarge
 from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.messages.minted import without_minted
+from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.store.database import Database, Foreign
 from claudeproxyd.upstream.errors import UpstreamError
 from claudeproxyd.upstream.parser import End, Head
 from tests.config.support import MAKERS
+from tests.framing.event_messages import chunk
 from tests.pool.support import PoolTestCase
 from tests.upstream.fakes import Net
 from tests.upstream.test_parser import parse, plain
@@ -177,6 +181,32 @@ class Answers(SynchronousTestCase):
             elements = whole.feed(b"".join(pieces))
             self.assertEqual([element for piece in pieces for element in cut.feed(piece)], elements)
         except (FrameTooLarge, ValueError):
+            pass
+
+    @examples
+    @given(in_pieces(damaged(st.lists(st.binary(max_size=8), max_size=4).map(lambda all: b"".join(map(chunk, all))))))
+    def test_event_streams(self, pieces: list[bytes]) -> None:
+        """The same for the messages of AWS's event streams: none is made of damage."""
+        whole, cut = EventStreamSplitter(1000), EventStreamSplitter(1000)
+        messages = []
+        try:
+            for piece in pieces:
+                messages += cut.feed(piece)
+        except (DamagedMessage, FrameTooLarge) as e:
+            self.assertRaises(type(e), whole.feed, b"".join(pieces))
+        else:
+            self.assertEqual(whole.feed(b"".join(pieces)), messages)
+
+    @examples
+    @given(damaged(JSON.map(lambda value: chunk(json.dumps(value).encode()))), in_pieces(st.binary(max_size=40)))
+    def test_claude_in_event_streams(self, first: bytes, pieces: list[bytes]) -> None:
+        """What is no stream of Claude's is malformed, or too large; nothing else is raised."""
+        reader = ChunkedClaudeReader(1000)
+        try:
+            for piece in (first, *pieces):
+                reader.feed(piece)
+            self.assertFalse(reader.end().ended)
+        except (MalformedAnswer, FrameTooLarge):
             pass
 
     @examples

@@ -81,6 +81,31 @@ class Sockets(SynchronousTestCase):
         self.reactor.advance(0)
         self.assertEqual(self.arrived(), b"next")
 
+    def test_asked_before(self) -> None:
+        """What waited for the reactor before the socket was adopted is sent, and asked for no more."""
+        ours, theirs = socket.socketpair()
+        for each in (ours, theirs):
+            each.setblocking(False)
+            self.addCleanup(each.close)
+        transport = Connection(ours, Protocol(), self.reactor)
+        transport.connected = True
+        transport.write(b"hello")
+        self.outbox.adopt(transport)
+        self.assertEqual(self.reactor.getWriters(), [transport])
+        transport.doWrite()
+        self.assertEqual((self.reactor.getWriters(), self.arrived(theirs)), ([], b"hello"))
+
+    def test_forgets(self) -> None:
+        """Nothing is kept of a socket that has sent all, or is lost."""
+        self.fill()
+        self.assertEqual(self.outbox._full, {self.transport})
+        self.transport.connectionLost(Failure(CONNECTION_DONE))
+        self.assertEqual(self.outbox._full, set())
+        other, _ = self.pair()
+        other.write(b"ping")
+        self.reactor.advance(0)
+        self.assertEqual(self.outbox._full, set())
+
     def test_what_does_not_fit(self) -> None:
         """A full socket takes what it can; the reactor sends the rest, and no byte is lost or doubled."""
         pieces = [bytes([number]) * 60_000 for number in range(20)]

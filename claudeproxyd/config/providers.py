@@ -13,18 +13,20 @@ from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.config.endpoints import is_host, is_loopback
 from claudeproxyd.config.installed import check_by
 from claudeproxyd.config.ordinary import LARGEST_CONFIGURATION, NotOrdinary, read_ordinary
-from claudeproxyd.config.schema import Aws, CredentialSection, Provider, Rule
+from claudeproxyd.config.pem import key_and_certificate
+from claudeproxyd.config.schema import Aws, CredentialSection, Entra, Provider, Rule
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.config.timeouts import overridable
 from claudeproxyd.interfaces import IExecutorMaker
 from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.patterns import Pattern
 
-_SECRETS = ("api_key", "bearer_token", "service_account", "aws", "oauth")
+_SECRETS = ("api_key", "bearer_token", "service_account", "aws", "oauth", "entra")
 #: The secret that a kind must take to take these.
-_BRINGS = {"oauth": "bearer_token"}
+_BRINGS = {"oauth": "bearer_token", "entra": "bearer_token"}
 #: The one plain word that these may be instead of a table.
 _WORDS = {"service_account": "adc", "aws": "chain"}
+_TENANT = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 #: Headers that say where a request goes, where it ends and what the daemon can read: it writes them itself.
 _RESERVED_HEADERS = frozenset(
@@ -109,10 +111,25 @@ def _secrets(credential: CredentialSection, at: ConfigPath, diagnostics: Diagnos
         if isinstance(value, str) and value != word:
             diagnostics.error(at / name, f'must be "{word}" or a table')
     if isinstance(credential.aws, Aws):
+        _aws(credential.aws, at / "aws", diagnostics)
         for name in ("access_key_id", "secret_access_key", "session_token"):
             check_secret(getattr(credential.aws, name), at / "aws" / name, diagnostics)
     if credential.oauth is not None:
         _token_url(credential.oauth.token_url, at / "oauth" / "token_url", diagnostics)
+    if credential.entra is not None:
+        _entra(credential.entra, at / "entra", diagnostics)
+
+
+def _aws(aws: Aws, at: ConfigPath, diagnostics: Diagnostics) -> None:
+    given = [name for name in ("access_key_id", "secret_access_key") if getattr(aws, name) is not None]
+    if aws.profile and given:
+        diagnostics.error(at / "profile", "stands beside keys", "it has keys of its own: leave one or the other out")
+    elif len(given) == 1:
+        missing = "secret_access_key" if given == ["access_key_id"] else "access_key_id"
+        diagnostics.error(at / missing, "is missing", "a key pair is both")
+    elif not given and not aws.profile and not aws.role_arn:
+        hint = 'access_key_id and secret_access_key, a profile or a role_arn; or aws = "chain"'
+        diagnostics.error(at, "has no keys", hint)
 
 
 def check_secret(secret: Secret | None, at: ConfigPath, diagnostics: Diagnostics) -> None:
@@ -130,14 +147,32 @@ def fits_a_header(value: str) -> bool:
     return value.isascii() and value.isprintable() and value == value.strip()
 
 
-def _token_url(text: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
+def _entra(entra: Entra, at: ConfigPath, diagnostics: Diagnostics) -> None:
+    if entra.tenant_id and not _TENANT.fullmatch(entra.tenant_id):
+        diagnostics.error(at / "tenant_id", "is no id and no domain of a directory", "the portal's overview shows it")
+    if (entra.client_secret is None) == (entra.certificate is None):
+        diagnostics.error(at, "must have either client_secret or certificate")
+    if not entra.scope or not entra.scope.isprintable() or " " in entra.scope:
+        diagnostics.error(at / "scope", "is no scope", "it is a resource's URI followed by /.default")
+    if entra.certificate is not None and entra.certificate.known:
+        try:
+            key_and_certificate(entra.certificate.reveal())
+        except ValueError as error:
+            hint = "it takes the key and the certificate in one PEM file"
+            diagnostics.error(at / "certificate", str(error), hint)
+    _token_url(entra.authority, at / "authority", diagnostics, "https://login.microsoftonline.com")
+
+
+def _token_url(
+    text: str, at: ConfigPath, diagnostics: Diagnostics, example: str = "https://login.example.com/token"
+) -> None:
     try:
         url = parsed_url(text)
     except ValueError as error:
-        diagnostics.error(at, str(error), "such as https://login.example.com/token")
+        diagnostics.error(at, str(error), f"such as {example}")
         return
     if url.scheme == "http" and not is_loopback(url.hostname or ""):
-        diagnostics.error(at, "is not encrypted: the refresh token would be sent in the clear", "use https://")
+        diagnostics.error(at, "is not encrypted: secrets would be sent in the clear", "use https://")
 
 
 def _proxy(proxy: str, at: ConfigPath, diagnostics: Diagnostics) -> None:

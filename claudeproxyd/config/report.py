@@ -7,7 +7,7 @@ from dataclasses import is_dataclass
 
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.reading import default_of, settings_of
-from claudeproxyd.config.schema import Aws, Config, CredentialSection, OAuth, Plugin, Provider, RouteTo
+from claudeproxyd.config.schema import Aws, Config, CredentialSection, Entra, OAuth, Plugin, Provider, RouteTo
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.interfaces import IExecutorMaker
 
@@ -81,12 +81,13 @@ def _details(provider: Provider) -> Iterator[str]:
 
 
 def _credential(credential: CredentialSection) -> str:
-    members: Mapping[str, Secret | Aws | OAuth | str | None] = {
+    members: Mapping[str, Secret | Aws | OAuth | Entra | str | None] = {
         "api_key": credential.api_key,
         "bearer_token": credential.bearer_token,
         "service_account": credential.service_account,
         "aws": credential.aws,
         "oauth": credential.oauth,
+        "entra": credential.entra,
     }
     given = [f"{name} {masked(value)}" for name, value in members.items() if value is not None]
     text = f"credential {credential.name}: " + (", ".join(given) or "needs no secret")
@@ -138,12 +139,16 @@ def _route(route: RouteTo) -> str:
     return f"{text}, with its own thinking" if route.thinking else text
 
 
-def masked(value: Secret | Aws | OAuth | str) -> str:
+def masked(value: Secret | Aws | OAuth | Entra | str) -> str:
     """Return where a secret comes from, and nothing of its value. A plain word is no secret and stays."""
     if isinstance(value, Aws):
-        return masked(value.secret_access_key)
+        keys = value.secret_access_key
+        parts = [masked(keys)] if keys is not None else [f"profile {value.profile}"] if value.profile else []
+        return ", ".join([*parts, f"role {value.role_arn}"] if value.role_arn else parts)
     if isinstance(value, OAuth):
         return masked(value.refresh_token)
+    if isinstance(value, Entra):
+        return masked(value.client_secret or value.certificate or "")
     if isinstance(value, str):
         return f'"{value}"'
     if value.path:

@@ -125,11 +125,13 @@ class OperatorSection:
 
 @dataclass(frozen=True, kw_only=True)
 class Aws:
-    """``aws``: a key pair of AWS."""
+    """``aws``: a key pair of AWS, or where keys come from."""
 
-    access_key_id: Secret = required("The key's id.")
-    secret_access_key: Secret = required("The key itself.")
+    access_key_id: Secret | None = setting(None, "The key's id.")
+    secret_access_key: Secret | None = setting(None, "The key itself.")
     session_token: Secret | None = setting(None, "Of temporary credentials.")
+    profile: str = setting("", "A profile of ~/.aws/config and ~/.aws/credentials, instead of keys.")
+    role_arn: str = setting("", "A role that is assumed with these keys, with the profile's, or with the chain's.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +147,22 @@ class OAuth:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Entra:
+    """``entra``: an application of Microsoft Entra ID, for bearer tokens; where the kind takes those."""
+
+    tenant_id: str = required("The directory's id or domain.")
+    client_id: str = required("The application's id.")
+    client_secret: Secret | None = setting(None, "The value of a secret of its registration.")
+    certificate: Secret | None = setting(
+        None, 'Instead of the secret: a private key and its certificate in PEM, such as { file = "app.pem" }.'
+    )
+    scope: str = setting(
+        "https://cognitiveservices.azure.com/.default", "What the tokens are for: Azure OpenAI and Microsoft Foundry."
+    )
+    authority: str = setting("https://login.microsoftonline.com", "Another one for a national cloud.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CredentialSection:
     """``[[providers.credentials]]``: one secret that the provider accepts."""
 
@@ -154,9 +172,16 @@ class CredentialSection:
     service_account: Secret | str | None = setting(
         None, '{ file = "sa.json" }, or "adc" for application default credentials of Google Cloud.'
     )
-    aws: Aws | str | None = setting(None, '{ access_key_id, secret_access_key, session_token }, or "chain".')
+    aws: Aws | str | None = setting(
+        None,
+        '{ access_key_id, secret_access_key, session_token }, { profile } or { role_arn }; or "chain": what AWS\'s own'
+        " tools would take.",
+    )
     oauth: OAuth | None = setting(
         None, "{ token_url, client_id, client_secret, refresh_token }: tokens like bearer_token."
+    )
+    entra: Entra | None = setting(
+        None, "{ tenant_id, client_id, client_secret }: tokens of Microsoft Entra ID like bearer_token."
     )
     weight: int = setting(1, "Its share under the weighted strategy.", least=1)
     priority: int = setting(0, "Higher first.", least=None)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from claudeproxyd.dispatch.input_estimate import InputEstimate
+from claudeproxyd.messages.corrections import Corrections
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -22,8 +25,10 @@ class Attempt:
         "bytes_out",
         "capture",
         "credential",
+        "estimate",
         "head_at",
         "last",
+        "model",
         "number",
         "prepared",
         "request",
@@ -46,16 +51,21 @@ class Attempt:
         *,
         prepared: IPrepared | None = None,
         capture: ICapture | None = None,
+        estimate: InputEstimate | None = None,
     ) -> None:
         self.request = request
         self.credential = credential
         self.secret = secret
         """The credential's present secret: ``api_key`` or whatever its kind has."""
         self.route = route
+        self.model = route.model
+        """The upstream's name for the model."""
         self.number = number
         """From 1, for logs."""
         self.prepared = prepared
         """What ``prepare`` made of the request for this route; if a reload came between, that of another kind did."""
+        self.estimate = estimate or InputEstimate(lambda: request.envelope.body, Corrections())
+        """What the input comes to, for executors that must say it before the upstream has."""
         self.body: bytes | None = None
         """What to send instead of the client's own body: set after the upstream refused that."""
         self.last = False
@@ -84,8 +94,3 @@ class Attempt:
         """Count it once more: it met a closed connection, and goes out again on a fresh one."""
         self.stale_at = now
         self.number += 1
-
-    @property
-    def model(self) -> str:
-        """The upstream's name for the model."""
-        return self.route.model

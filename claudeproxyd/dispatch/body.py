@@ -66,8 +66,8 @@ class Body:
         if self._envelope is not None:
             self._envelope.forget()
             self._envelope = None
-        self.prepared.clear()
-        if self._prepared_size:
+        if self.prepared:
+            self.prepared.clear()
             self._account.adjust(-self._prepared_size)
             self._prepared_size = 0
         if self._reserved:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from claudeproxyd.dispatch.admission import REFUSED, is_awaitable
 from claudeproxyd.dispatch.attempt import Attempt
+from claudeproxyd.dispatch.input_estimate import InputEstimate
 from claudeproxyd.dispatch.relay import Relay
 from claudeproxyd.dispatch.request import ApiRequest, CancelReason
 from claudeproxyd.dispatch.request_log import RequestLog
 from claudeproxyd.dispatch.retries import RetryState, costs_budget
 from claudeproxyd.dispatch.session import in_tool_loop, session_of
 from claudeproxyd.dispatch.size import Size
+from claudeproxyd.dispatch.steps import TakenSteps
 from claudeproxyd.dispatch.usage_records import records_of
 from claudeproxyd.dispatch.verdict import RequestFailed, broken_off, final_error
 from claudeproxyd.errors import ClaudeError, Unsupported, shutting_down
@@ -40,13 +41,13 @@ if TYPE_CHECKING:
         IDownlink,
         IExecutor,
         ILease,
-        IPermit,
-        IRequestHook,
     )
     from claudeproxyd.leases import Candidate, Route
     from claudeproxyd.messages.usage import Usage
 
 Result = TypeVar("Result")
+
+_OK = Kind.OK.value
 
 #: Nobody else is asked after these; of the repetitions, when they are used up.
 _ANSWERED = (Then.ANSWER, Then.REPEAT_ONCE, Then.RECTIFY_ONCE)
@@ -71,8 +72,7 @@ class RequestRunner:
         """As it is served: hooks may have another in the place of the client's."""
         self._model_asked = request.envelope.model
         """By the client."""
-        self._permit: IPermit | None = None
-        self._hooks_asked = 0
+        self._steps = TakenSteps(services.steps, request, body)
         self._body = body
         self._downlink = downlink
         self._capture = capture
@@ -85,7 +85,9 @@ class RequestRunner:
         """Why the first of the routes that cannot carry the request cannot."""
         self._unprepared: AttemptFailed | None = None
         """What the last of the routes came to whose executor failed to prepare the request."""
-        self._size = Size(lambda: services.estimate(body.data))
+        self._estimate = InputEstimate(lambda: body.data, services.corrections, services.measure)
+        self._size = Size(self._estimate.tokens)
+        self._first_route: Route | None = None
 
     def start(self) -> None:
         """Begin; called once."""
@@ -95,6 +97,7 @@ class RequestRunner:
         """See :meth:`IRunningRequest.cancel <claudeproxyd.interfaces.IRunningRequest.cancel>`."""
         if self._cancelled is None:
             self._cancelled = reason
+            self._steps.cancelled = True
         self.done.cancel()
 
     async def _run(self) -> None:
@@ -102,13 +105,14 @@ class RequestRunner:
         services, log = self._services, self.log
         total = services.clock.callLater(services.total, self.cancel, CancelReason.TOTAL) if services.total else None
         keep_alive = self._keep_alive()
-        services.steps.begin()
+        self._steps.begin()
         try:
             if len(self._body.data) > _LARGE_BYTES:
                 await deferLater(services.clock, NEXT_TURN)  # web has read it in this one
-            await self._take_steps()
+            await self._steps.take()
+            self._request = self._steps.request
             await self._serve()
-            self._over(Kind.OK.value)
+            self._over(_OK)
         except RequestFailed as failed:
             self._fail(failed)
         except CancelledError:
@@ -128,7 +132,7 @@ class RequestRunner:
                 total.cancel()
             self._body.release()
             self._over(log.outcome)
-            services.steps.end(self._hooks_asked, self._request, log)
+            self._steps.end(log)
 
     def _over(self, outcome: str) -> None:
         """Note what the request came to, and give its permit back.
@@ -136,9 +140,7 @@ class RequestRunner:
         Called ahead of the last of the response: with that out, the client's next request may begin at once.
         """
         self.log.outcome = outcome
-        permit, self._permit = self._permit, None
-        if permit is not None:
-            self._services.steps.give_back(permit, self.log.usage, outcome)
+        self._steps.give_back(self.log.usage, outcome)
 
     def _keep_alive(self) -> LoopingCall | None:
         """``nonstream_keepalive``: whitespace ahead of a JSON body, which costs it its true status."""
@@ -149,57 +151,6 @@ class RequestRunner:
         keep_alive.clock = self._services.clock
         keep_alive.start(every, now=False)
         return keep_alive
-
-    # -- steps ahead of the routes
-
-    async def _take_steps(self) -> None:
-        """Have the request admitted, and the hooks see it. Raises RequestFailed: it was refused."""
-        steps = self._services.steps
-        try:
-            permit: Any = steps.admission.admit(self._request)
-            self._permit = await self._awaited(permit) if is_awaitable(permit) else permit
-            self._stop_if_cancelled()
-            for hook in steps.hooks:
-                await self._ask(hook)
-        except ClaudeError as error:
-            error.__traceback__ = None
-            # The same one may be raised each time, and this one is given headers.
-            raise RequestFailed(error.copy(), kind=REFUSED) from None
-
-    async def _ask(self, hook: IRequestHook) -> None:
-        """Go on with the request that *hook* returns."""
-        before = self._request
-        self._hooks_asked += 1
-        answer: Any = hook.request(before)
-        request = await self._awaited(answer) if is_awaitable(answer) else answer
-        self._stop_if_cancelled()
-        if request is before:
-            return
-        if not isinstance(request, ApiRequest):
-            raise TypeError(f"{type(hook).__name__}.request returned {type(request).__name__}, and no ApiRequest")
-        if (request.request_id, request.count_tokens, request.envelope.stream) != (
-            before.request_id,
-            before.count_tokens,
-            before.envelope.stream,
-        ):
-            raise ValueError(f"{type(hook).__name__} changed request_id, count_tokens or stream")
-        if request.envelope is not before.envelope:
-            self._body.replace(request.envelope)
-        self._request = request
-
-    async def _awaited(self, step: Awaitable[Result]) -> Result:
-        """Return what *step* comes to. Only our own cancellation passes for one."""
-        try:
-            return await step
-        except CancelledError:
-            if self._cancelled is None:
-                raise RuntimeError("a step ahead of the routes has cancelled itself") from None
-            raise
-
-    def _stop_if_cancelled(self) -> None:
-        """Raise CancelledError, should what was awaited have kept it for itself."""
-        if self._cancelled is not None:
-            raise CancelledError
 
     # -- candidates and leases
 
@@ -235,6 +186,7 @@ class RequestRunner:
         routes = services.router.routes(envelope.model)
         if not routes:
             raise RequestFailed(ClaudeError(404, f"model: {envelope.model}"), kind=Kind.MODEL_UNAVAILABLE.value)
+        self._first_route = routes[0]
         self.log.session = session_of(request)
         return LeaseRequest(
             routes=routes,
@@ -395,8 +347,17 @@ class RequestRunner:
         while True:
             self.log.attempts += 1
             attempt = Attempt(
-                request, credential, secret, route, self.log.attempts, prepared=prepared, capture=self._capture
+                request,
+                credential,
+                secret,
+                route,
+                self.log.attempts,
+                prepared=prepared,
+                capture=self._capture,
+                estimate=self._estimate,
             )
+            if not request.count_tokens:
+                self._estimate.take_lesson(route)
             attempt.last = not self._retries.may_repeat(Then.REPEAT_ONCE, credential)
             if self._rectified:
                 attempt.body = without_thinking(request.envelope.with_model(route.model))
@@ -437,7 +398,7 @@ class RequestRunner:
             else:
                 log.first_content = services.clock.seconds()
                 self._note_usage(answered.usage)
-                self._over(Kind.OK.value)
+                self._over(_OK)
                 self._downlink.whole(headers, answered.body)
             if answered.anomaly:
                 services.note_anomaly(provider, answered.anomaly)
@@ -463,7 +424,8 @@ class RequestRunner:
         Called while *error* is handled. Raises CancelledError where the request was cancelled, whatever an executor
         made of that.
         """
-        self._stop_if_cancelled()
+        if self._cancelled is not None:
+            raise CancelledError
         if isinstance(error, AttemptFailed):
             return error
         self._log.failure(
@@ -498,7 +460,7 @@ class RequestRunner:
 
         def ending() -> None:
             self._note_usage(response.usage)
-            self._over(Kind.OK.value)
+            self._over(_OK)
 
         return self._relay.carry(response, headers, family, content_by, committed, ending)
 
@@ -515,16 +477,17 @@ class RequestRunner:
     def _fail(self, failed: RequestFailed) -> None:
         self._over(failed.kind)
         if self._request.count_tokens and failed.kind == Kind.UNSUPPORTED.value:
-            self._estimate()
+            self._count_here()
             return
         error = failed.error
         self.log.error = shortened(error.logged)
         error.headers = (*error.headers, *self._own_headers())
         self._downlink.fail(error, failed.answer)
 
-    def _estimate(self) -> None:
+    def _count_here(self) -> None:
         """No upstream can count: a guess, marked as one, is better for the client than an error."""
-        body = b'{"input_tokens":%d}' % self._services.estimate(self._body.data)
+        assert self._first_route is not None
+        body = b'{"input_tokens":%d}' % self._estimate.tokens(self._first_route)
         headers = [(b"content-type", b"application/json"), (b"x-claudeproxyd-estimate", b"true"), *self._own_headers()]
         self._downlink.whole(headers, body)
 
@@ -549,7 +512,10 @@ class RequestRunner:
         services, log = self._services, self.log
         now = services.clock.seconds()
         log.upstream_time += now - attempt.started
-        self._note_usage(attempt.usage if response is None else response.usage)
+        usage = attempt.usage if response is None else response.usage
+        self._note_usage(usage)
+        if usage is not None and outcome.kind is Kind.OK and attempt.body is None and not self._request.count_tokens:
+            self._estimate.counted(attempt.route, usage)
         if response is not None:
             log.stop_reason = None if response.stop_reason is None else foreign(response.stop_reason)
         for record in records_of(attempt, response, outcome, log, self._model_asked, now, services.wall()):

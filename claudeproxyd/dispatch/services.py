@@ -13,6 +13,8 @@ from twisted.logger import Logger
 
 from claudeproxyd.accounts.prices import Prices
 from claudeproxyd.dispatch.steps import RequestSteps
+from claudeproxyd.messages.corrections import Corrections
+from claudeproxyd.messages.estimate import Measure, measure
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -50,8 +52,10 @@ class DispatchServices:
     total: float = 0.0
     """Seconds that a whole request may take; 0: no limit."""
     prices: Prices = field(default_factory=Prices)
-    estimate: Callable[[bytes], int]
-    """Tokens of a body, where no upstream can count them."""
+    measure: Callable[[bytes], Measure] = measure
+    """What a body comes to, where no upstream has counted its tokens."""
+    corrections: Corrections = field(default_factory=Corrections)
+    """What upstreams have taught about such estimates."""
     budget: RetryBudget
     jitter: random.Random = field(default_factory=random.Random)
     wall: Callable[[], float] = time.time

@@ -117,6 +117,10 @@ def _first_user_message(messages: bytes) -> bytes:
     if len(messages) > _LARGE_BYTES:
         return _beginning(messages)
     try:
-        return next((bytes(turn.content) for turn in _decode_turns(messages) if turn.role == "user"), b"")
+        turns = _decode_turns(messages)
     except UNREADABLE:
         return messages[:4096]
+    for turn in turns:
+        if turn.role == "user":
+            return bytes(turn.content)
+    return b""

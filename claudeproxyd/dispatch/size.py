@@ -17,11 +17,11 @@ _OVERFLOW = re.compile(r"(prompt|input) is too long(: (?P<tokens>\d{1,12}) token
 class Size:
     """The size of one request in tokens. Made by dispatch."""
 
-    def __init__(self, estimate: Callable[[], int]) -> None:
-        """*estimate* gives the request's tokens; called once, when a window is to be compared."""
+    def __init__(self, estimate: Callable[[Route], int]) -> None:
+        """*estimate* gives the request's tokens for a route's model; called when its window is to be compared."""
         self._estimate = estimate
-        self._tokens: int | None = None
-        self._counted = False
+        self._counted: int | None = None
+        """As an upstream has it, for which the request was too large."""
         self.too_large_for: list[Route] = []
         """The routes that were passed over as the request is too large for them."""
 
@@ -31,9 +31,11 @@ class Size:
             return True
         if route in self.too_large_for:
             return False
-        if self._tokens is None:
-            self._tokens = self._estimate()
-        if self._tokens <= route.context * (1 if self._counted else _ESTIMATE_MARGIN):
+        if self._counted is not None:
+            fits = self._counted <= route.context
+        else:
+            fits = self._estimate(route) <= route.context * _ESTIMATE_MARGIN
+        if fits:
             return True
         self.too_large_for.append(route)
         return False
@@ -46,14 +48,15 @@ class Size:
         found = _OVERFLOW.match(failure.answer.message) if failure.answer is not None else None
         if found is None or not route.context:
             return False
-        self._tokens, self._counted = int(found["tokens"] or route.context + 1), True
+        self._counted = int(found["tokens"] or route.context + 1)
         return True
 
     @property
     def refusal(self) -> str:
         """The message for a client that no route is left for: the words by which it compacts, and the model."""
         widest = max(self.too_large_for, key=lambda route: route.context or 0)
-        return f"prompt is too long: {self._tokens} tokens > {widest.context} maximum for {widest.model}"
+        tokens = self._estimate(widest) if self._counted is None else self._counted
+        return f"prompt is too long: {tokens} tokens > {widest.context} maximum for {widest.model}"
 
     @property
     def passed_over(self) -> str:

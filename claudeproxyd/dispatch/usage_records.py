@@ -8,8 +8,6 @@ from claudeproxyd.observe.usage import COUNT_TOKENS, MESSAGES, UsageRecord, fore
 from claudeproxyd.outcomes.tables import STALE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.dispatch.request_log import RequestLog
     from claudeproxyd.interfaces import IUpstreamResponse
@@ -24,15 +22,16 @@ def records_of(
     model_asked: str,
     now: float,
     wall: float,
-) -> Iterator[UsageRecord]:
-    """Yield the record of an attempt; ahead of it one for a first sending that met a closed connection.
+) -> list[UsageRecord]:
+    """Return the record of an attempt; ahead of it one for a first sending that met a closed connection.
 
     *now* is on the reactor's clock, and *wall* the same moment since the epoch.
     """
+    records = []
     began = attempt.started
     if attempt.stale_at is not None:
         began = attempt.stale_at
-        yield _begun(attempt, attempt.number - 1, STALE, log, model_asked, wall, began - attempt.started)
+        records.append(_begun(attempt, attempt.number - 1, STALE, log, model_asked, wall, began - attempt.started))
     record = _begun(attempt, attempt.number, outcome, log, model_asked, wall, now - began)
     record.status = attempt.status
     if attempt.head_at is not None:
@@ -45,14 +44,15 @@ def records_of(
         record.cache_write_tokens = usage.cache_write
         record.cache_write_1h_tokens = usage.cache_write_1h
         record.thinking_tokens = usage.thinking
-        record.estimated = usage.estimated
+        record.estimated = usage.estimated or usage.guessed
     if response is not None:
         record.upstream_request_id = foreign(response.request_id)
         record.stop_reason = log.stop_reason
         record.bytes_in = response.bytes_in
         if log.first_content is not None:
             record.time_to_first_content = log.first_content - began
-    yield record
+    records.append(record)
+    return records
 
 
 def _begun(
@@ -72,7 +72,7 @@ def _begun(
         credential=attempt.credential.name,
         attempt=number,
         operation=COUNT_TOKENS if request.count_tokens else MESSAGES,
-        outcome=outcome.kind.value,
+        outcome=outcome.kind,
         duration=duration,
         bytes_out=attempt.bytes_out,
     )

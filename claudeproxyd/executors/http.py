@@ -6,8 +6,7 @@ Sending an attempt, reading what comes back into an answer, and making an outcom
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -26,7 +25,7 @@ from claudeproxyd.framing.coding import CodingError, decoding, sniff
 from claudeproxyd.headers import Headers
 from claudeproxyd.messages import hops
 from claudeproxyd.messages.headers import value_of
-from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
+from claudeproxyd.messages.reader import ErrorAnswer, MalformedAnswer, ModelFault
 from claudeproxyd.observe.scrub import redact_bytes, redact_headers
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.hints import foreseen
@@ -62,6 +61,8 @@ class HTTPExecutor(ABC):
     kind: str
     family: str
     make_judge = Judge
+    request_id_headers: tuple[bytes, ...] = (b"request-id", b"x-request-id")
+    """Those that hold the upstream's own id of a request; the first that is there."""
 
     def __init__(self, section: Provider, services: Services) -> None:
         self.services = services
@@ -187,7 +188,7 @@ class HTTPExecutor(ABC):
                 headers=self._passing(response.headers),
                 coding=encoding,
                 exhausted=foreseen(response.headers, self.family, self.services.now()),
-                request_id=_request_id(response),
+                request_id=self._request_id(response),
             )
         except CodingError:
             response.stopProducing()
@@ -215,13 +216,15 @@ class HTTPExecutor(ABC):
                 self._passing(response.headers),
                 read(body),
                 exhausted=foreseen(response.headers, self.family, self.services.now()),
-                request_id=_request_id(response),
+                request_id=self._request_id(response),
             )
         except ModelFault as e:
             words = str(e).encode()
             raise self.judge.failed(
                 attempt, phase=AttemptPhase.ANSWER, failure=Failure.MODEL_FAULT, body=words
             ) from None
+        except ErrorAnswer as e:
+            raise self.judge.refused(attempt, response, e.body, phase=AttemptPhase.STREAM) from None
         except MalformedAnswer:
             raise self._not_claude(body[:MAX_ERROR_ANSWER], response, attempt) from None
         whole.bytes_in = len(raw)
@@ -260,6 +263,10 @@ class HTTPExecutor(ABC):
                 attempt.transcript.failed("the body does not match its content-encoding")
         return body
 
+    def _request_id(self, response: Response) -> str:
+        found = (value_of(response.headers, name) for name in self.request_id_headers)
+        return next(filter(None, found), b"").decode("latin-1")
+
     def _passing(self, headers: Headers) -> Headers:
         """Return those of an upstream's headers that go on to the client, with our keys masked."""
         return redact_headers(self.client_headers(headers))
@@ -277,16 +284,31 @@ class HTTPExecutor(ABC):
             failure=Failure.NOT_CLAUDE,
         )
 
-    @contextmanager
-    def outcomes(self, attempt: Attempt) -> Iterator[None]:
+    def outcomes(self, attempt: Attempt) -> _Outcomes:
         """Make an AttemptFailed of the HTTP client's errors; all else, a cancellation above all, stays what it is."""
-        try:
-            yield
-        except UpstreamError as error:
+        return _Outcomes(self.judge, attempt)
+
+
+class _Outcomes:
+    """The context of :meth:`HTTPExecutor.outcomes`: a generator's would cost each request eight calls more."""
+
+    __slots__ = ("_attempt", "_judge")
+
+    def __init__(self, judge: Judge, attempt: Attempt) -> None:
+        self._judge = judge
+        self._attempt = attempt
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, UpstreamError):
             words = str(error)
-            if attempt.transcript is not None:
-                attempt.transcript.failed(words)
-            raise self.judge.failed(attempt, phase=error.phase, failure=error.failure, body=words.encode()) from None
+            if self._attempt.transcript is not None:
+                self._attempt.transcript.failed(words)
+            raise self._judge.failed(
+                self._attempt, phase=error.phase, failure=error.failure, body=words.encode()
+            ) from None
 
 
 def own_lines(headers: Mapping[str, str], client: str) -> bytes:
@@ -302,7 +324,3 @@ def _pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
 def _never_whole(_: object, seconds: float) -> NoReturn:
     """Blanks may keep an answer alive, and its client waiting for ever."""
     raise IdleTimedOut(f"the answer was not whole within {seconds:g} seconds of its head")
-
-
-def _request_id(response: Response) -> str:
-    return value_of(response.headers, b"request-id").decode("latin-1")

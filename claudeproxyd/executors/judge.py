@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from claudeproxyd.errors import type_in
@@ -104,3 +105,17 @@ class Judge:
             refreshable=attempt.credential.source.refreshable,
             now=self._services.now(),
         )
+
+
+class InputTooLongJudge(Judge):
+    """The judge of Claude on other companies' clouds, whose clients know a context overflow by other words."""
+
+    def refused(
+        self, attempt: Attempt, response: Response, body: bytes, *, phase: AttemptPhase, message_committed: bool = False
+    ) -> AttemptFailed:
+        """Tell of a context overflow in these words."""
+        failure = super().refused(attempt, response, body, phase=phase, message_committed=message_committed)
+        answer = failure.answer
+        if answer is None or not answer.message.startswith("prompt is too long"):
+            return failure
+        return AttemptFailed(failure.outcome, replace(answer, message="Input is too long."))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from claudeproxyd.config.schema import setting
 from claudeproxyd.messages.url_sources import is_place
@@ -29,7 +31,15 @@ class MessagesSettings:
     )
 
 
-def check_url_sources(settings: MessagesSettings) -> list[tuple[str, str]]:
+class UrlSources(Protocol):
+    """Settings that name such places."""
+
+    @property
+    def url_sources(self) -> Sequence[str]:
+        """Buckets and hosts."""
+
+
+def check_url_sources(settings: UrlSources) -> list[tuple[str, str]]:
     """Return the errors in ``url_sources``, for makers."""
     message = "is no bucket and no host: such as gs://bucket or https://host:port, in small letters and without a path"
     return [(f"url_sources[{index}]", message) for index, text in enumerate(settings.url_sources) if not is_place(text)]

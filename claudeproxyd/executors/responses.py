@@ -308,7 +308,7 @@ class StreamingResponse(ReaderFacts):
             self._last(batch, consumer)
             return
         if not batch.count or _pings_alone(batch):
-            self._bytes_without_event += len(chunk) + before - unfinished
+            self._bytes_without_event += 0 if batch.progress else len(chunk) + before - unfinished
             if self._bytes_without_event > MAX_BYTES_WITHOUT_EVENT:
                 raise MalformedAnswer(f"the stream brings {MAX_BYTES_WITHOUT_EVENT} bytes and nothing of the answer")
         elif self._bytes_without_event:

@@ -6,7 +6,7 @@ A subclass says how a conversation is translated, sent, and read; the order of i
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Generic, NoReturn, TypeVar
 
 from claudeproxyd.errors import Unsupported
@@ -15,7 +15,6 @@ from claudeproxyd.executors.http import EVENT_STREAM, MAX_WHOLE_ANSWER, HTTPExec
 from claudeproxyd.executors.responses import BufferedResponse, LocalStream, ParsedMessage
 from claudeproxyd.executors.turns import in_turns
 from claudeproxyd.messages.blocks import BlockMachine
-from claudeproxyd.messages.estimate import estimate_tokens
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
 from claudeproxyd.outcomes.types import AttemptPhase, Failure
 from claudeproxyd.steps import at_once
@@ -45,6 +44,8 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
     """The base of one provider's executor that translates requests on their way up, and answers on their way down."""
 
     policy: FieldPolicy
+    signature_family: ClassVar[str] = ""
+    """Whose minted signatures are taken back, where several kinds share a family of errors; '': the family's."""
     prepared_type: type[Translated]
     """What :meth:`translation` makes."""
     streamed_types: ClassVar[tuple[bytes, ...]] = (EVENT_STREAM, b"application/json")
@@ -88,7 +89,8 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
         request = await self.translated(attempt)
         if request.empty:
-            return self._empty(attempt, request)
+            # By ``max_tokens: 0`` clients warm a cache: no other API has such a request.
+            return self.ended_here(attempt, request, "max_tokens")
         with self.outcomes(attempt):
             if attempt.request.envelope.stream:
                 response = await self.generate(attempt, request, streamed=True)
@@ -123,9 +125,13 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
                 attempt, phase=AttemptPhase.CONNECT, failure=Failure.UNSUPPORTED, body=reason
             ) from None
 
+    @property
+    def _mints(self) -> str:
+        return self.signature_family or self.family
+
     def _translation(self, request: ApiRequest, route: Route, body: bytes, *, signed: bool) -> Steps[Translated]:
         version = (value_of(request.headers, b"anthropic-version") or DEFAULT_VERSION).decode("latin-1")
-        family = self.family if signed else ""
+        family = self._mints if signed else ""
         conversation = yield from reading(body, family=family, policy=self.policy, version=version)
         translated = yield from self.translation(conversation, request, route, signed=signed)
         return translated
@@ -136,10 +142,10 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
         envelope = attempt.request.envelope
         return BlockMachine(
             envelope.model,
-            family=self.family,
+            family=self._mints,
             stop_sequences=request.stop_sequences,
             whole=whole,
-            estimate=lambda: estimate_tokens(envelope.body),
+            estimate=lambda: attempt.estimate.tokens(attempt.route),
         )
 
     async def _gather(self, response: Response, attempt: Attempt, request: Translated) -> BufferedResponse:
@@ -166,15 +172,21 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
         attempt.usage = machine.usage
         return _message(machine, self.read_whole(body, attempt, request, machine))
 
-    def _empty(self, attempt: Attempt, request: Translated) -> BufferedResponse | LocalStream:
-        """``max_tokens: 0``, by which clients warm a cache: no other API has such a request."""
+    def ended_here(
+        self,
+        attempt: Attempt,
+        request: Translated,
+        stop_reason: str,
+        stop_details: Mapping[str, object] | None = None,
+    ) -> BufferedResponse | LocalStream:
+        """Return an answer without content, which no upstream gave."""
         streamed = attempt.request.envelope.stream
         machine = self._machine(attempt, request, whole=not streamed)
         machine.usage.output = 0
-        machine.finish("max_tokens")
+        machine.finish(stop_reason, stop_details)
         if streamed:
-            return LocalStream(_JSON, machine.flush(), machine.usage, "max_tokens")
-        return BufferedResponse(_JSON, ParsedMessage(machine.message(), machine.usage, "max_tokens"))
+            return LocalStream(_JSON, machine.flush(), machine.usage, stop_reason)
+        return BufferedResponse(_JSON, ParsedMessage(machine.message(), machine.usage, stop_reason))
 
 
 def _message(machine: BlockMachine, reader: IStreamReader) -> ParsedMessage:

@@ -8,6 +8,8 @@ Line ends become LF on the way; nothing else is changed.
 from __future__ import annotations
 
 _EMPTY_CRLF = b"\r\n\r\n"
+#: What may stand between two empty lines without being a frame.
+_EMPTY = (b"", b"\n")
 
 
 class FrameTooLarge(Exception):
@@ -53,7 +55,7 @@ class FrameSplitter:
         if frames and not self._started:
             self._started = True
             frames[0] = frames[0].removeprefix(b"\xef\xbb\xbf")
-        return [frame for frame in frames if frame.strip(b"\n")]
+        return [frame for frame in frames if frame not in _EMPTY]
 
     @property
     def unfinished(self) -> int:

@@ -10,7 +10,7 @@ class Batch:
     are not among them, and neither is an ``error`` event: the executor takes :attr:`error` out and classifies it.
     """
 
-    __slots__ = ("content", "count", "ended", "error", "frames")
+    __slots__ = ("content", "count", "ended", "error", "frames", "progress")
 
     def __init__(
         self, frames: bytes, count: int, content: bool, error: bytes | None = None, ended: bool = False
@@ -25,3 +25,5 @@ class Batch:
         """The JSON of an ``error`` event that ended this read, or None. Nothing of the stream counts after it."""
         self.ended = ended
         """``message_stop`` is its last event: the stream is whole, and no batch comes after it."""
+        self.progress = False
+        """The read brought something of the answer, even if nothing that a client is shown."""

@@ -9,7 +9,7 @@ import msgspec
 
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.messages.loose import without_halves
-from claudeproxyd.messages.members import key_span, span
+from claudeproxyd.messages.members import key_span, outside, span
 
 #: ``"model"`` with at least one letter written as an escape: a legal key, and one that a search for ``"model"`` misses.
 _ESCAPED_MODEL = re.compile(
@@ -19,6 +19,8 @@ _ESCAPED_MODEL = re.compile(
 
 #: Characters of a model's name, as the API has it. Names are remembered by the thousand, and are metrics' labels.
 MAX_MODEL_CHARS = 256
+#: Of a larger body it is worth while to leave out what was read, before its keys are searched for.
+_SMALL_BYTES = 2048
 #: Beyond this a body could hold so many members, or messages, that looking at each would hold up everybody else.
 _LARGE_BYTES = 65_536
 _MAX_MEMBERS = 10_000
@@ -137,15 +139,21 @@ def read_envelope(body: bytes, *, count_tokens: bool = False) -> Envelope:
         _bound_parts(members, body)
     if members.max_tokens is msgspec.UNSET and not count_tokens:
         raise ClaudeError(400, "max_tokens: Field required")
-    if body.count(b'"model"') != 1 or (b"\\u00" in body and _ESCAPED_MODEL.search(body)):
+    keys = read if len(body) <= _SMALL_BYTES else outside(_large(members), read)
+    if keys.count(b'"model"') != 1 or (b"\\u00" in keys and _ESCAPED_MODEL.search(keys)):
         _refuse_second_model(members.model, read)
     return Envelope(body, model, members, read)
+
+
+def _large(members: _Members) -> list[msgspec.Raw]:
+    """Return the members that a body is large by."""
+    return [raw for raw in (members.messages, members.system, members.tools) if raw is not msgspec.UNSET]
 
 
 def _bound_parts(members: _Members, body: bytes) -> None:
     """Refuse what has far too many members or messages. They are counted by what each must have: a key and a colon, a
     role (which may be hidden by an escape: such messages are refused by the API)."""
-    known = [raw for raw in (members.messages, members.system, members.tools) if raw is not msgspec.UNSET]
+    known = _large(members)
     if len(body) - sum(len(memoryview(raw)) for raw in known) > _LARGE_BYTES:
         places = [span(raw, body) for raw in known]
         colons, quotes = (body.count(sign) - sum(body.count(sign, *place) for place in places) for sign in (b":", b'"'))

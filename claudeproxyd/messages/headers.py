@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from claudeproxyd.headers import Headers
+from claudeproxyd.remembered import Remembered
 
 #: Of a client's headers these go up, besides those of ``_UP_PREFIXES``; never its key, cookies, forwarding headers.
 _UP = frozenset({b"x-app", b"x-client-request-id", b"user-agent", b"accept", b"idempotency-key"})
@@ -63,11 +64,8 @@ _NOT_DOWN_PREFIXES = (b"access-control-", b"cf-", b"x-claudeproxyd-")
 _RATE_LIMITS = b"anthropic-ratelimit-"
 _NO_MORE_HOPS = (b"keep-alive", b"close")
 
-#: What was found of each name, since most requests have the same ones. Clients choose them, so there is a bound.
-_goes_up: dict[bytes, bool] = {}
-_goes_down: dict[bytes, bool] = {}
-_MAX_REMEMBERED = 1000
-_MAX_REMEMBERED_BYTES = 100
+_goes_up = Remembered[bytes, bool](lambda name: name in _UP or name.startswith(_UP_PREFIXES))
+_goes_down = Remembered[bytes, bool](lambda name: not (name in _NOT_DOWN or name.startswith(_NOT_DOWN_PREFIXES)))
 
 #: What a request without ``anthropic-version`` means.
 DEFAULT_VERSION = b"2023-06-01"
@@ -89,10 +87,7 @@ def upstream_lines(
     version = b"anthropic-version" in without
     betas = []
     for name, value in headers:
-        goes = _goes_up.get(name)
-        if goes is None:
-            goes = _remember(_goes_up, name, name in _UP or name.startswith(_UP_PREFIXES))
-        if not goes or name in named or name in without:
+        if not _goes_up[name] or name in named or name in without:
             continue
         if name == b"anthropic-version":
             version = True
@@ -117,11 +112,7 @@ def client_headers(headers: Headers, *, strip_rate_limits: bool = False) -> list
     passing = []
     for pair in headers:
         name = pair[0]
-        goes = _goes_down.get(name)
-        if goes is None:
-            stays = name in _NOT_DOWN or name.startswith(_NOT_DOWN_PREFIXES)
-            goes = _remember(_goes_down, name, not stays)
-        if goes and name not in named and not (strip_rate_limits and name.startswith(_RATE_LIMITS)):
+        if _goes_down[name] and name not in named and not (strip_rate_limits and name.startswith(_RATE_LIMITS)):
             passing.append(pair)
     return passing
 
@@ -134,14 +125,11 @@ def value_of(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:
     return b""
 
 
-def _remember(found: dict[bytes, bool], name: bytes, goes: bool) -> bool:
-    if len(found) < _MAX_REMEMBERED and len(name) <= _MAX_REMEMBERED_BYTES:
-        found[name] = goes
-    return goes
-
-
 def _named_in_connection(headers: Headers) -> Collection[bytes]:
-    values = [value for name, value in headers if name == b"connection" and value.lower() not in _NO_MORE_HOPS]
+    values = []
+    for name, value in headers:
+        if name == b"connection" and value.lower() not in _NO_MORE_HOPS:
+            values.append(value)
     return {token.strip().lower() for token in b",".join(values).split(b",")} if values else ()
 
 

@@ -18,7 +18,11 @@ _NAME = re.compile(rb"[0-9a-f]{16}")
 
 def before(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
     """Return the daemons that a request has been through; anything else that a client wrote there is skipped."""
-    return [hop for name, value in headers if name == HEADER for hop in _NAME.findall(value)]
+    hops: list[bytes] = []
+    for name, value in headers:
+        if name == HEADER:
+            hops += _NAME.findall(value)
+    return hops
 
 
 def line(own: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:

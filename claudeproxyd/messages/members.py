@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import cffi
 import msgspec
@@ -31,14 +31,25 @@ _decode_members = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=_Name)
 def span(raw: msgspec.Raw, body: bytes) -> tuple[int, int]:
     """Return where a decoded member's value stands in the body.
 
-    A ``Raw`` is a view into the body, so its place is its address less the body's; the slice is compared to be sure.
+    A ``Raw`` is a view into the body, so its place is its address less the body's.
     """
     view = memoryview(raw)
     start = int(_ffi.cast("uintptr_t", _ffi.from_buffer(view))) - int(_ffi.cast("uintptr_t", _ffi.from_buffer(body)))
     end = start + len(view)
-    if start < 0 or body[start:end] != view:
+    if start < 0 or end > len(body):
         raise RuntimeError("msgspec.Raw is no view into the body any more")
     return start, end
+
+
+def outside(values: Iterable[msgspec.Raw], body: bytes) -> bytes:
+    """Return the body without these decoded members' values: what is found in the rest is in none of them."""
+    kept = []
+    at = 0
+    for start, end in sorted(span(value, body) for value in values):
+        kept.append(body[at:start])
+        at = end
+    kept.append(body[at:])
+    return b"".join(kept)
 
 
 def key_span(body: bytes, value_start: int) -> tuple[int, int]:

@@ -46,4 +46,4 @@ class MessageHead:
     def estimate_input(self) -> None:
         """Estimate the tokens of the input, unless the upstream has counted them."""
         if self.usage.input is None and self._estimate is not None:
-            self.usage.input = self._estimate()
+            self.usage.input = self.usage.guessed_input = self._estimate()

@@ -13,6 +13,7 @@ import msgspec
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.ids import MARK, is_minted
 from claudeproxyd.messages.members import span
+from claudeproxyd.messages.search import holds
 from claudeproxyd.messages.splicing import THINKING, spliced, with_blocks, with_thinking_off, without_elements
 
 _MARK = MARK.encode()
@@ -65,7 +66,7 @@ def without_minted(body: bytes) -> bytes:
     citations of those results go. Where that leaves a tool loop without the thinking that the API wants at its start,
     thinking is off for this one request. Called by executors for each attempt.
     """
-    if not 0 < body.count(_MARK) <= MAX_MINTED:
+    if not holds(body, _MARK) or body.count(_MARK) > MAX_MINTED:
         return body
     left = with_blocks(body, _instead, _MARK)
     return with_thinking_off(left) if left != body and _lacks_thinking(left) else left

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from zope.interface import implementer
 
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from claudeproxyd.messages.usage import Usage
 
 
+class Framing(Protocol):
+    """Makes whole frames of bytes that come in any pieces."""
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of a frame whose end has not come."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the frames that *data* completes. Raises as :meth:`IStreamReader.feed` does."""
+
+
 @implementer(IStreamReader)
 class ClaudeReader:
     """Reads such a stream."""
@@ -25,8 +36,9 @@ class ClaudeReader:
     request_id = ""
     """It comes in a header."""
 
-    def __init__(self, max_event_bytes: int) -> None:
-        self._splitter = FrameSplitter(max_event_bytes)
+    def __init__(self, max_event_bytes: int, splitter: Framing | None = None) -> None:
+        """*splitter*: of another framing than that of server-sent events."""
+        self._splitter = splitter or FrameSplitter(max_event_bytes)
         self._watch = StreamWatch()
         self.unfinished = 0
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 import msgspec
 
 from claudeproxyd.json_guards import UNREADABLE
+from claudeproxyd.messages.search import find, holds
 
 #: Domains that Google may read with its caller's rights.
 GOOGLE_DOMAINS = ("googleapis.com", "google.com")
@@ -109,21 +110,24 @@ _MAX_OBJECTS = 100_000
 _BLANKS = b" \t\r\n"
 #: Searching costs a millisecond for some hundred kilobytes, so it is done where a few looks do not tell.
 _MAX_LOOKS = 64
+_MAX_BLANKS = 64
 #: A member whose value is ``url``, however that is written. No string's inside looks so: a quote in there is escaped.
 _BY_URL = re.compile(rb':[ \t\r\n]*"(?:u|\\u0075)(?:r|\\u0072)(?:l|\\u006[cC])"')
 
 
 def _may_name_some(body: bytes) -> bool:
     """Whether a member's value is ``url``. Schemas of tools have members of that name in nearly every request."""
-    if b"\\u006" in body or b"\\u007" in body or body.count(b'"url"') > _MAX_LOOKS:
+    if holds(body, b"\\u00") and (b"\\u006" in body or b"\\u007" in body):
         return _BY_URL.search(body) is not None
-    at = body.find(b'"url"')
-    while at >= 0:
-        before = body[max(0, at - _MAX_LOOKS) : at].rstrip(_BLANKS)
+    at = -1
+    for _ in range(_MAX_LOOKS):
+        at = find(body, b'"url"', at + 1)
+        if at < 0:
+            return False
+        before = body[max(0, at - _MAX_BLANKS) : at].rstrip(_BLANKS)
         if not before or before.endswith(b":"):
             return True
-        at = body.find(b'"url"', at + 1)
-    return False
+    return _BY_URL.search(body) is not None
 
 
 def named_in(body: bytes) -> Iterator[str]:

@@ -12,7 +12,16 @@ class Usage:
     A figure is None where the upstream has said nothing, which is not the same as 0.
     """
 
-    __slots__ = ("cache_read", "cache_write", "cache_write_1h", "estimated", "input", "output", "thinking")
+    __slots__ = (
+        "cache_read",
+        "cache_write",
+        "cache_write_1h",
+        "estimated",
+        "guessed_input",
+        "input",
+        "output",
+        "thinking",
+    )
 
     def __init__(self) -> None:
         self.input: int | None = None
@@ -24,8 +33,22 @@ class Usage:
         self.cache_write_1h: int | None = None
         """Of these, what is kept for an hour."""
         self.thinking: int | None = None
+        self.guessed_input: int | None = None
+        """Our estimate, where it stands for the input until the upstream has counted that."""
         self.estimated = False
         """Not as the upstream counted it: the output figure is ours, since the answer ended before."""
+
+    @property
+    def guessed(self) -> bool:
+        """Whether the input figure is our estimate."""
+        return self.input is not None and self.input == self.guessed_input
+
+    @property
+    def counted_input(self) -> int | None:
+        """What the upstream has counted of the whole input, caches too; None where it has said nothing of it."""
+        if self.input is None or self.guessed:
+            return None
+        return self.input + (self.cache_read or 0) + (self.cache_write or 0)
 
 
 _FIGURES = (
@@ -48,7 +71,10 @@ def count(total: Usage, seen: object) -> str:
         return ""
     if not isinstance(seen, dict):
         return "figures of an unknown shape: usage is no object"
-    odd = [member for member, figure in _FIGURES if not _take(total, figure, seen.get(member))]
+    odd = []
+    for member, figure in _FIGURES:
+        if member in seen and not _take(total, figure, seen[member]):
+            odd.append(member)
     details = seen.get(_DETAILS)
     if isinstance(details, dict):
         if not _take(total, "thinking", details.get("thinking_tokens")):
@@ -77,11 +103,9 @@ def _take(total: Usage, figure: str, value: object) -> bool:
 
 def tokens_in(value: object) -> int | None:
     """Return the number of tokens that a JSON value is, or None: 11.0 is one, "11", true, -1 and 10¹² are none."""
-    if isinstance(value, float) and value.is_integer():
+    if type(value) is float and value.is_integer():
         value = int(value)
-    if type(value) is int and 0 <= value <= MAX_TOKENS:
-        return value
-    return None
+    return value if type(value) is int and 0 <= value <= MAX_TOKENS else None
 
 
 def usage_members(usage: Usage, searches: int = 0) -> dict[str, object]:

@@ -76,7 +76,7 @@ class StreamWatch:
         """How many of the last in *passing* are deltas that were not added up yet."""
         for frame in frames:
             # Nearly all frames are such, and this is the daemon's innermost loop.
-            if frame.startswith(_DELTA) and b"\n" not in (data := frame[_DELTA_DATA:]):
+            if frame[:_DELTA_DATA] == _DELTA and b"\n" not in (data := frame[_DELTA_DATA:]):
                 name = b"content_block_delta"
             else:
                 name, data = read_frame(frame)

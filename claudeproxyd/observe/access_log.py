@@ -108,8 +108,7 @@ def _masked(words: str) -> str:
 
 def text_line(entry: AccessEntry) -> str:
     """The line in a file of its own: UTC time first."""
-    second = int(entry.time)
-    return f"{_utc(second)}.{int((entry.time - second) * 1000):03d}Z {entry}"
+    return f"{utc(entry.time)}Z {entry}"
 
 
 def terminal_line(entry: AccessEntry, colour: bool) -> str:
@@ -135,8 +134,14 @@ def terminal_line(entry: AccessEntry, colour: bool) -> str:
     return "  ".join(parts)
 
 
+def utc(time: float) -> str:
+    """Return *time*, in seconds since the epoch, as date and time of UTC with milliseconds, without the zone."""
+    milliseconds = int(time * 1000)
+    return f"{_utc_second(milliseconds // 1000)}.{milliseconds % 1000:03d}"
+
+
 @lru_cache(maxsize=4)
-def _utc(second: int) -> str:
+def _utc_second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 

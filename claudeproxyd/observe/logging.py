@@ -7,7 +7,9 @@ logged before. An explicit ``--logger`` wins, which is twistd's own rule; :func:
 are for it.
 
 An event may carry an *entry*: a struct that is all there is to say (an access entry, a usage record). JSON gets its
-members in the place of a message, text gets its ``str``.
+members in the place of a message, text gets its ``str``. One or two come with each request, so the formatter and the
+search for secrets are for other events: who makes an entry masks in it what others have written, and no field breaks a
+line.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -29,18 +31,23 @@ from twisted.logger import (
     LogLevelFilterPredicate,
     formatEvent,
     formatEventAsClassicLogText,
+    formatTime,
 )
 from twisted.python.logfile import LogFile
 
-from claudeproxyd.observe.access_log import AccessEntry, terminal_line
+from claudeproxyd.observe.access_log import AccessEntry, terminal_line, utc
+from claudeproxyd.observe.lines import json_line
 from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import scrub
+from claudeproxyd.observe.usage import UsageRecord
 
 if TYPE_CHECKING:
     from twisted.logger import LogEvent
 
 #: How many full pieces of a log file stay beside it, of 1 MB each. Twisted's own default is all of them.
 MAX_ROTATED_FILES = 20
+
+ENTRIES = (AccessEntry, UsageRecord)
 
 #: Members that Twisted adds to events of the older ``twisted.python.log``; all they say is said otherwise.
 _LEGACY = frozenset({"message", "time", "system", "isError", "format", "failure", "why"})
@@ -53,26 +60,28 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *ran
 
 def as_text(event: LogEvent) -> str | None:
     """An event in Twisted's classic form. Lines after the first are indented; other control characters are escaped."""
+    entry = event.get("entry")
+    if isinstance(entry, ENTRIES):
+        return f"{_local(int(event['log_time']))} [{event['log_namespace']}#{event['log_level'].name}] {entry}\n"
     text = formatEventAsClassicLogText(event)
     return None if text is None else scrub(text[:-1].translate(_CONTROLS)) + "\n"
 
 
 def as_json(event: LogEvent) -> str:
     """An event as one flat object: ts, level, ns, msg, its simple fields, traceback."""
+    entry = event.get("entry")
     level = event.get("log_level")
     line: dict[str, object] = {
-        "ts": datetime.fromtimestamp(event.get("log_time", 0.0), UTC).isoformat(timespec="milliseconds"),
+        "ts": f"{utc(event.get('log_time', 0.0))}+00:00",
         "level": "info" if level is None else level.name,
         "ns": event.get("log_namespace", "-"),
     }
-    entry = event.get("entry")
-    if isinstance(entry, msgspec.Struct):
-        line.update(msgspec.structs.asdict(entry))
-    else:
-        line["msg"] = formatEvent(event)
-        for name, value in event.items():
-            if not name.startswith("log_") and name not in _LEGACY and name not in line and _simple(value):
-                line[name] = value
+    if isinstance(entry, ENTRIES):
+        return f"{msgspec.json.encode(line)[:-1].decode()},{json_line(entry)[1:]}\n"
+    line["msg"] = formatEvent(event)
+    for name, value in event.items():
+        if not name.startswith("log_") and name not in _LEGACY and name not in line and _simple(value):
+            line[name] = value
     failure = event.get("log_failure")
     if failure is not None:
         line["traceback"] = failure.getTraceback()
@@ -137,6 +146,12 @@ def text_logger() -> ILogObserver:
 def json_logger() -> ILogObserver:
     """Return what writes JSON to stdout, for ``twistd --logger claudeproxyd.observe.logging.json_logger``."""
     return observer(patient(sys.__stdout__ or sys.stdout), "json")
+
+
+@lru_cache(maxsize=4)
+def _local(second: int) -> str:
+    """Return a time as Twisted has it; it takes longer than all the rest of a line."""
+    return formatTime(second)
 
 
 def _simple(value: object) -> bool:

@@ -15,6 +15,8 @@ from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from claudeproxyd.remembered import MAX_WORD_LENGTH, MAX_WORDS, Remembered
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -79,10 +81,6 @@ _NAMES = (
     _called(b"cookie", rb"cookie" + _IS, rb"""[^\r\n"'\\]+"""),
 )
 
-#: Words whose redaction is remembered, and how long one of them may be.
-MAX_WORDS = 1_000
-MAX_WORD_CHARACTERS = 64
-
 
 class Scrubber:
     """Masks what looks like a secret, and what is known to be one. The daemon has one: :func:`scrub` and its like."""
@@ -97,8 +95,10 @@ class Scrubber:
         """The known values by their last bytes."""
         self._shortest = MIN_KEY_BYTES
         """Bytes of the shortest of them."""
-        self._words: dict[str, str] = {}
-        """What :meth:`redacted` made of short words: each request repeats the names of models and the like."""
+        self._words = Remembered[str, str](self._redacted_word)
+        """What :meth:`redacted` gives for words: each request repeats the names of models and the like."""
+        self._innocent: set[bytes] = set()
+        """Values of headers that hold nothing known: most are those of the answer before."""
 
     def configure(self, values: Iterable[str]) -> None:
         """Mask these exact values for as long as the configuration has them, and a while longer: all its secrets."""
@@ -131,6 +131,7 @@ class Scrubber:
         for known in self._known:
             self._by_end.setdefault(known[-MIN_SECRET_BYTES:], []).append(known)
         self._words.clear()
+        self._innocent.clear()
 
     def text(self, text: str) -> str:
         """Return *text* with its secrets masked, for operators. Doing it again changes nothing."""
@@ -151,18 +152,13 @@ class Scrubber:
 
     def redacted(self, text: str) -> str:
         """Return *text* without what is a secret beyond doubt, for clients."""
-        word = self._words.get(text)
-        if word is not None:
-            return word
+        return self._words[text]
+
+    def _redacted_word(self, text: str) -> str:
         data = text.encode("utf-8", "surrogatepass")
         if len(data) < min(self._shortest, MIN_KEY_BYTES):
             return text
-        word = self.redacted_data(data).decode("utf-8", "surrogatepass")
-        if len(text) <= MAX_WORD_CHARACTERS:
-            if len(self._words) >= MAX_WORDS:
-                self._words.clear()
-            self._words[text] = word
-        return word
+        return self.redacted_data(data).decode("utf-8", "surrogatepass")
 
     def redacted_data(self, data: bytes) -> bytes:
         """Return *data* with known values and keys of an unmistakable shape masked, for clients."""
@@ -175,13 +171,19 @@ class Scrubber:
     def redacted_headers(self, headers: Headers) -> Headers:
         """Return *headers* with known values masked.
 
-        Called for every answer: values that are too short for any of them, as most are, cost next to nothing.
+        Called for every answer: values that were seen before, or are too short, cost next to nothing.
         """
-        shortest = self._shortest
-        values = b"\n".join([value for _, value in headers if len(value) >= shortest])
-        if not values or self._without_known(values) == values:
+        shortest, innocent = self._shortest, self._innocent
+        fresh = [value for _, value in headers if len(value) >= shortest and value not in innocent]
+        if not fresh:
             return headers
-        return [(name, self._without_known(value)) for name, value in headers]
+        values = b"\n".join(fresh)
+        if self._without_known(values) != values:
+            return [(name, self._without_known(value)) for name, value in headers]
+        if len(innocent) + len(fresh) > MAX_WORDS:
+            innocent.clear()
+        innocent.update(value for value in fresh if len(value) <= MAX_WORD_LENGTH)
+        return headers
 
     def _without_known(self, data: bytes) -> bytes:
         size = len(data)

@@ -70,7 +70,7 @@ class UsageRecord(msgspec.Struct, kw_only=True):
     nano_usd: int | None = None
     """What it cost, in 10⁻⁹ USD; None: nobody has said what its model costs."""
     estimated: bool = False
-    """The output figure is our estimate."""
+    """The figure of the input or of the output is our estimate, since the upstream has told none."""
     time_to_first_byte: float | None = None
     time_to_first_content: float | None = None
     duration: float = 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import msgspec
@@ -34,9 +34,52 @@ STATUS_OF_NAME: Mapping[str, int] = {
     "invalid_prompt": 400,
     "rate_limit_exceeded": 429,
     "server_error": 500,
+    # OpenAI's Responses API, of an answer that failed
+    "data_residency_mismatch": 400,
+    "bio_policy": 400,
+    "misalignment_policy_violation": 400,
+    "invalid_image": 400,
+    "invalid_image_format": 400,
+    "invalid_base64_image": 400,
+    "invalid_image_url": 400,
+    "image_too_large": 400,
+    "image_too_small": 400,
+    "image_parse_error": 400,
+    "image_content_policy_violation": 400,
+    "invalid_image_mode": 400,
+    "image_file_too_large": 400,
+    "unsupported_image_media_type": 400,
+    "empty_image_file": 400,
+    "failed_to_download_image": 400,
+    "image_file_not_found": 400,
+    "invalid_encrypted_content": 400,
+    "vector_store_timeout": 500,
+    # Servers that speak OpenAI's protocol
+    "context_length_exceeded": 400,
+    "exceed_context_size_error": 400,
+    "insufficient_quota": 429,
+    "invalid_api_key": 401,
+    "model_not_found": 404,
+    "slow_down": 503,
+    "server_is_overloaded": 503,
+    "BadRequestError": 400,
+    "NotFoundError": 404,
+    "InternalServerError": 500,
+    "base_resp.1002": 429,
+    "base_resp.1004": 401,
+    "base_resp.1008": 402,
+    "base_resp.1041": 429,
+    "base_resp.2013": 400,
     # Bedrock
     "Validation": 400,
     "AccessDenied": 403,
+    "ExpiredToken": 403,
+    "UnrecognizedClient": 403,
+    "ResourceNotFound": 404,
+    "ModelTimeout": 408,
+    "ModelError": 424,
+    "ModelStreamError": 424,
+    "ModelNotReady": 429,
     "Throttling": 429,
     "InternalServer": 500,
     "ServiceUnavailable": 503,
@@ -44,6 +87,8 @@ STATUS_OF_NAME: Mapping[str, int] = {
 
 #: Characters of a message that are kept.
 LONGEST_MESSAGE = 8_000
+#: Characters of an error within an error that are read.
+LONGEST_RAW = 16_384
 #: Characters of a message that logs and the pool's page show.
 LONGEST_REASON = 200
 
@@ -96,15 +141,16 @@ def read_error(body: bytes, family: str) -> ErrorBody:
     error = as_object(nested) or whole
     details = [as_object(detail) for detail in as_array(error.get("details"))]
     names = [name for name in _names(whole, error, details) if isinstance(name, str)]
-    code = error.get("code")
-    claimed = code if isinstance(code, int) and 400 <= code < 600 else 0
+    claimed = _status(error.get("code"))
+    if (wrapped := _wrapped(error, family)) is not None:
+        return replace(wrapped, names=wrapped.names.union(names), status=claimed or wrapped.status)
     return ErrorBody(
         _message(whole, error, nested, family)[:LONGEST_MESSAGE],
         frozenset(aws_name(name) if family == Family.BEDROCK else name for name in names),
         claimed or implied_status(map(aws_name, names)),
         next((delay for detail in details if (delay := as_string(detail.get("retryDelay")))), ""),
         tuple(_quotas(details)),
-        in_error=bool(nested),
+        in_error=bool(nested) or whole.get("object") == "error" or "base_resp" in whole,
     )
 
 
@@ -132,6 +178,25 @@ def implied_status(names: Iterable[str]) -> int:
     return next((STATUS_OF_NAME[name] for name in names if name in STATUS_OF_NAME), 0)
 
 
+def _status(code: object) -> int:
+    """The status that a code is: some write it as a string."""
+    if isinstance(code, str) and len(code) == 3 and code.isascii() and code.isdecimal():
+        code = int(code)
+    return code if isinstance(code, int) and 400 <= code < 600 else 0
+
+
+def _wrapped(error: Mapping[str, object], family: str) -> ErrorBody | None:
+    """What a router's upstream said, where it is told in ``metadata.raw`` and the router's own sentence says nothing.
+
+    As of OpenRouter: "Provider returned error".
+    """
+    raw = as_string(as_object(error.get("metadata")).get("raw"))
+    if not raw or family != Family.OPENAI:
+        return None
+    inner = read_error(raw[:LONGEST_RAW].encode("utf-8", "replace"), family)
+    return inner if inner.message else None
+
+
 def _names(
     whole: Mapping[str, object], error: Mapping[str, object], details: list[Mapping[str, object]]
 ) -> Iterator[object]:
@@ -143,6 +208,8 @@ def _names(
             yield "quotaValue=0"
     yield as_object(error.get("innererror")).get("code")  # Azure
     yield whole.get("__type")  # AWS
+    if isinstance(code := as_object(whole.get("base_resp")).get("status_code"), int):
+        yield f"base_resp.{code}"  # MiniMax
     yield error.get("code")  # OpenAI
     yield error.get("status")  # Google
     yield error.get("type")  # Anthropic, OpenAI
@@ -151,9 +218,22 @@ def _names(
 
 
 def _message(whole: Mapping[str, object], error: Mapping[str, object], nested: object, family: str) -> str:
-    said = (error.get("message"), whole.get("message"), whole.get("Message"), whole.get("error_description"), nested)
-    message = next((text for text in said if isinstance(text, str) and text), "")
+    base = as_object(whole.get("base_resp"))
+    said = (
+        error.get("message"), whole.get("message"), whole.get("Message"), whole.get("error_description"), nested,
+        base.get("status_msg"), whole.get("detail"), as_object(whole.get("message")).get("detail"),
+    )  # fmt: skip
+    message = next((text for each in said if (text := _sentence(each))), "")
     return message.removeprefix(_BEDROCK_WRAPPING) if family == Family.BEDROCK else message
+
+
+def _sentence(said: object) -> str:
+    """A sentence; of FastAPI's list of what is wrong with a request, the first, with its place."""
+    if isinstance(said, list):
+        first = as_object(said[0]) if said else {}
+        place = ".".join(str(step) for step in as_array(first.get("loc")) if step != "body")
+        return f"{place}: {as_string(first.get('msg'))}" if first.get("msg") else ""
+    return as_string(said)
 
 
 def _quotas(details: list[Mapping[str, object]]) -> Iterator[Quota]:

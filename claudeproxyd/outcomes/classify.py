@@ -201,13 +201,22 @@ class ContextOverflow(NamedTuple):
     tokens: int | None
     """None: the upstream does not say."""
     maximum: int | None
+    output: int | None = None
+    """The ``max_tokens`` for which there is no room, where the upstream says that these are too many."""
 
     @property
     def message(self) -> str:
-        """The words by which clients know to compact."""
+        """The words by which clients know to compact, or to ask for a shorter answer."""
         if self.tokens is None or self.maximum is None:
             return "prompt is too long"
-        return f"prompt is too long: {self.tokens} tokens > {self.maximum} maximum"
+        if self.tokens > self.maximum:
+            return f"prompt is too long: {self.tokens} tokens > {self.maximum} maximum"
+        if self.output is None:  # a figure that explains nothing
+            return "prompt is too long"
+        return (
+            f"input length and `max_tokens` exceed context limit: {self.tokens} + {self.output} > {self.maximum}, "
+            "decrease input length or `max_tokens` and try again"
+        )
 
 
 def context_overflow(evidence: Evidence) -> ContextOverflow | None:
@@ -220,7 +229,7 @@ def context_overflow(evidence: Evidence) -> ContextOverflow | None:
         found = text.match(case.error.message, 0, SEARCHED)
         if found:
             told = found.groupdict()
-    return ContextOverflow(_count(told.get("tokens")), _count(told.get("maximum")))
+    return ContextOverflow(_count(told.get("tokens")), _count(told.get("maximum")), _count(told.get("output")))
 
 
 def _count(digits: str | None) -> int | None:

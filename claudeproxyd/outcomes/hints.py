@@ -27,7 +27,7 @@ _SPAN = re.compile(
     r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m(?!s))?(?:(\d{1,15}(?:\.\d+)?)s)?(?:(\d{1,15}(?:\.\d+)?)ms)?", re.ASCII
 )
 _UNITS = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
-_RETRY_IN = re.compile(r"\bretry in ((?:\d{1,9}(?:\.\d{1,15})?(?:ms|[dhms]))+)", re.ASCII)
+_RETRY_IN = re.compile(r"\b(?:retry|try again) in ((?:\d{1,9}(?:\.\d{1,15})?(?:ms|[dhms]))+)", re.ASCII)
 _REGAIN = re.compile(r"regain access on (\d{4}-\d\d-\d\d)(?: at (\d\d:\d\d))?", re.ASCII)
 
 
@@ -52,6 +52,8 @@ def hint(headers: Headers, body: bytes, family: str, now: float) -> Hint | None:
     if family == Family.OPENAI and reset is None:
         reset = _bare_reset(headers)
     seconds = asked or reset or _regained(body, family, now)
+    if seconds is None and family == Family.OPENAI:  # inside a stream no header tells
+        seconds = _in_words(read_error(body, family).message)
     return Hint(seconds, Scope.MODEL) if seconds else None
 
 
@@ -119,7 +121,7 @@ def _google_hint(error: ErrorBody, asked: float | None, now: float) -> Hint | No
 
 
 def _in_words(said: str) -> float | None:
-    """Google, where ``RetryInfo`` is missing: "Please retry in 36.4s"."""
+    """Google, where ``RetryInfo`` is missing: "Please retry in 36.4s". OpenAI: "Please try again in 6m0s"."""
     told = _RETRY_IN.search(said)
     return span(told[1]) if told else None
 

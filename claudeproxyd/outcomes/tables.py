@@ -121,10 +121,25 @@ OVERFLOWS = (
         r"unable to submit request because the input token count is (?P<tokens>[\d,]+)"
         r" but (the )?model only supports up to (?P<maximum>[\d,]+)"
     ),
-    # OpenAI chat, and servers like it
+    # OpenAI chat, and servers like it, OpenRouter among them
     _starts(
-        r"this model's maximum context length is (?P<maximum>\d+) tokens"
+        r"this (model|endpoint)'s maximum context length is (?P<maximum>\d+) tokens"
         r"(.*?(resulted in|requested|has|contains) (about |at least )?(?P<tokens>\d+))?"
+    ),
+    # vLLM: there is no room left for max_tokens
+    _starts(
+        r"'max_tokens' or 'max_completion_tokens' is too large: (?P<output>\d+)\. this model's maximum context length"
+        r" is (?P<maximum>\d+) tokens and your request has (?P<tokens>\d+) input tokens"
+    ),
+    _starts(
+        r"this (model|endpoint)'s maximum context length is (?P<maximum>\d+) tokens\. however, you requested"
+        r" (?P<output>\d+) output tokens and your prompt contains (at least )?(?P<tokens>\d+) input tokens"
+    ),
+    # the same of OpenAI and OpenRouter
+    _starts(
+        r"this (model|endpoint)'s maximum context length is (?P<maximum>\d+) tokens[.,] however, you requested"
+        r" (about )?\d+ tokens \((?P<tokens>\d+) (in the messages|in your prompt|of text input)[^)]{0,200}[,;]"
+        r" (?P<output>\d+) (in|for) the (completion|output)"
     ),
     # OpenAI Responses
     _starts(r"your input exceeds the context window"),
@@ -133,6 +148,28 @@ OVERFLOWS = (
         r"(the )?request (\((?P<tokens>\d+) tokens\) )?exceeds the available context size"
         r"( \((?P<maximum>\d+) tokens\))?"
     ),
+    # xAI
+    _starts(r"this model's maximum prompt length is (?P<maximum>\d+) but the request contains (?P<tokens>\d+) tokens"),
+    # Mistral
+    _starts(
+        r"prompt contains (?P<tokens>\d+) tokens.{0,60}too large for model with (?P<maximum>\d+) maximum context length"
+    ),
+    # Moonshot
+    _starts(
+        r"(invalid request: )?your request exceeded model token limit: (?P<maximum>\d+)"
+        r"( \(requested: (?P<tokens>\d+)\))?"
+    ),
+    # SGLang
+    _starts(
+        r"the input \((?P<tokens>\d+) tokens\) is longer than the model's context length \((?P<maximum>\d+) tokens\)"
+    ),
+    # LM Studio
+    _starts(r"the number of tokens to keep from the initial prompt .{0,40}is greater than the context length"),
+    # Groq, GLM, Qwen, MiniMax
+    _starts(r"please reduce the length of the messages or completion"),
+    _starts(r"prompt exceeds max length"),
+    _starts(r"(<400> internalerror\.algo\.invalidparameter: )?range of input length should be "),
+    _starts(r"(invalid params, )?context window exceeds limit"),
 )
 
 CONTEXT_OVERFLOW = (
@@ -153,18 +190,43 @@ BY_NAME: tuple[Row, ...] = (
         (
             Sign(names=("not_found_error",), text=_starts(r"(the |requested )*model\b")),
             Sign(names=("NOT_FOUND",), text=_starts(r"(publisher model|(this model )?models/)")),
-            Sign(names=("DeploymentNotFound", "model_not_found")),
+            Sign(names=("DeploymentNotFound", "model_not_found", "invalid_model")),
+            # vLLM, Ollama, xAI; OpenRouter; Moonshot; DeepSeek; OpenRouter again; GLM
+            Sign(text=_starts(r"(the |requested )*model\b"), statuses=(404,)),
+            Sign(text=_starts(r"no endpoints found for "), statuses=(404,)),
+            Sign(text=_starts(r"not found the model "), statuses=(404,)),
+            Sign(text=_starts(r"model not exist"), statuses=(400,)),
+            Sign(text=_starts(r"\S{1,200} is not a valid model id"), statuses=(400,)),
+            Sign(text=_starts(r"unknown model\b"), statuses=(400,)),
             Sign(
                 names=("Validation", "AccessDenied", "ResourceNotFound"),
                 text=_starts(
                     r"(invocation of model id .* with on-demand throughput isn.{1,3}t supported"
                     r"|you don.{1,3}t have access to the model"
                     r"|the provided model identifier is invalid"
-                    r"|could not resolve the foundation model)"
+                    r"|could not resolve the foundation model"
+                    r"|model use case details have not been submitted"
+                    r"|(access denied\. )?this model is marked by provider as legacy"
+                    r"|this model version has reached the end of its life"
+                    r"|operation not allowed)"
                 ),
             ),
             Sign(names=("quotaValue=0",), statuses=(429,)),
             Sign(names=("RESOURCE_EXHAUSTED",), text=_starts(r".*\blimit: 0(?![\d.])"), statuses=(429,)),
+        ),
+    ),
+    # reasoning that another key or model sealed, or that lies elsewhere, in what goes to OpenAI's Responses API
+    Row(
+        RECTIFY,
+        (
+            Sign(names=("invalid_encrypted_content",)),
+            Sign(
+                text=_starts(
+                    r"item (with id )?['\"]?\w{1,100}['\"]? (of type '\w{1,50}' was provided without|not found)"
+                ),
+                statuses=(400, 404),
+            ),
+            Sign(text=_starts(r"(the )?encrypted content\b.{0,200}could not be (verified|decrypted)"), statuses=(400,)),
         ),
     ),
     # a 404 that names a file, container or response: another account may have it
@@ -179,6 +241,9 @@ BY_NAME: tuple[Row, ...] = (
             Sign(text=_starts(r"your credit balance is too low")),
             Sign(names=("enforced_spend_limit_reached", "contract_spend_limit_reached")),
             Sign(names=("insufficient_quota", "BILLING_DISABLED")),
+            # Moonshot, Alibaba, MiniMax, GLM
+            Sign(names=("exceeded_current_quota_error", "Arrearage", "base_resp.1008")),
+            Sign(names=("1113",), statuses=(429,)),
             # Google's, which speak of nothing that a client named: no quotation, no path, no address.
             Sign(names=("FAILED_PRECONDITION", "PERMISSION_DENIED"), text=_starts(r"[^\"'`:/]*\bbilling\b")),
             Sign(
@@ -203,9 +268,24 @@ BY_NAME: tuple[Row, ...] = (
             Sign(names=("API_KEY_INVALID", "SERVICE_DISABLED", "CONSUMER_SUSPENDED", "API_KEY_SERVICE_BLOCKED")),
         ),
     ),
+    # AWS takes a signature for five minutes: our clock is wrong, and no key is
+    Row(
+        CONFIGURATION,
+        (Sign(names=("InvalidSignature", "RequestExpired"), text=_starts(r"signature (expired|not yet current)")),),
+    ),
     Row(
         replace(AUTH, then=Then.REFRESH_ONCE),
-        (Sign(names=("UnrecognizedClient", "InvalidSignature", "ExpiredToken")),),
+        (
+            Sign(names=("UnrecognizedClient", "InvalidSignature", "ExpiredToken", "SignatureDoesNotMatch")),
+            Sign(names=("InvalidClientTokenId", "MissingAuthenticationToken", "IncompleteSignature")),
+            Sign(
+                text=_starts(
+                    r"(authentication failed: .{0,40}api key|bearer token has expired"
+                    r"|missing required parameters in the api key|the security token included in the request is)"
+                ),
+                statuses=(401, 403),
+            ),
+        ),
     ),
     # where the daemon stands
     Row(
@@ -217,6 +297,22 @@ BY_NAME: tuple[Row, ...] = (
     ),
     # a quota of the account that comes as a 400
     Row(QUOTA, (Sign(names=("ServiceQuotaExceeded",)),)),
+    # Bedrock's quota of a day, of which nothing says when it is back
+    Row(
+        replace(QUOTA, base=600, ceiling=3_600, passing=False),
+        (Sign(names=("Throttling",), text=_starts(r"too many tokens per day")),),
+    ),
+    # a model whose tokens Bedrock does not count
+    Row(
+        replace(UNSUPPORTED, then=Then.NEXT),
+        (
+            Sign(
+                names=("Validation",),
+                text=_starts(r"[^\"'`]{0,100}\b(doesn.{1,3}t|does not|not) support(ed)?\b"),
+                count_tokens=True,
+            ),
+        ),
+    ),
     # the model's machinery
     Row(TRANSIENT, (Sign(names=("ModelNotReady", "ModelTimeout", "ModelError", "ModelStreamError")),), Hinted.COOLDOWN),
     # one feature's machinery: nothing else is touched by it
@@ -230,7 +326,7 @@ BY_NAME: tuple[Row, ...] = (
         (
             Sign(names=("overloaded_error",)),
             Sign(names=("UNAVAILABLE",), text=_starts(r".*\boverloaded")),
-            Sign(names=("slow_down", "server_is_overloaded")),
+            Sign(names=("slow_down", "server_is_overloaded", "engine_overloaded_error")),
         ),
         Hinted.COOLDOWN,
     ),

@@ -19,7 +19,7 @@ class Family(StrEnum):
     BEDROCK = "bedrock"
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """The outcomes, by the names that operators, logs and metrics see."""
 
     OK = "ok"
@@ -53,7 +53,7 @@ class Scope(Enum):
     PROVIDER = "provider"
 
 
-class Then(Enum):
+class Then(StrEnum):
     """What dispatch does next."""
 
     DONE = "done"

@@ -26,6 +26,7 @@ class Lease:
     __slots__ = (
         "_on_probe_succeeded",
         "_on_release",
+        "candidate",
         "granted",
         "overflow",
         "pair",
@@ -51,6 +52,8 @@ class Lease:
         self.route = route
         self.pair = pair
         """The model and the credential that are leased."""
+        self.candidate = Candidate(route, pair.pooled.credential)
+        """The (route, credential) pair."""
         self.serial = serial
         """The number of this lease, in the order in which they are granted."""
         self.granted = granted
@@ -59,11 +62,6 @@ class Lease:
         """The half-open cooldowns that this attempt probes."""
         self.overflow = False
         """Whether the affinity's target was merely busy: its session stays with it, whatever comes of this attempt."""
-
-    @property
-    def candidate(self) -> Candidate:
-        """The (route, credential) pair."""
-        return Candidate(self.route, self.pair.pooled.credential)
 
     def scope(self, outcome: Outcome) -> CooldownScope:
         """Return the scope that *outcome* is about."""

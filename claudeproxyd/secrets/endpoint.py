@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from treq.client import HTTPClient
@@ -32,6 +32,15 @@ CONNECT_TIMEOUT = 10.0
 DEFAULT_LIFETIME = 3600.0
 #: Errors that say nothing against the credential; RFC 6749 section 5.2 has them all with status 400.
 _TEMPORARY_ERRORS = ("server_error", "temporarily_unavailable")
+
+
+class _Response(Protocol):
+    """What there is to a response of treq's."""
+
+    code: int
+
+    def collect(self, collector: Callable[[bytes], None]) -> Awaitable[None]:
+        """Have *collector* called with each piece of the body."""
 
 
 class Answer(msgspec.Struct):
@@ -95,14 +104,29 @@ async def ask(http: HTTPClient, url: str, form: Mapping[str, str]) -> Answer:
     )
 
 
-async def answer_of(asked: Any) -> Answer:
+async def answer_of(asked: Awaitable[_Response]) -> Answer:
     """Return the response that *asked* brings, with its body read. Raises as :func:`ask` does."""
+    status, body = await response_of(asked, "the token endpoint")
+    try:
+        answer = msgspec.json.decode(body, type=Answer)
+    except ValueError:
+        answer = Answer()
+    if status == 200:
+        return answer
+    said = f"the token endpoint says {status} {answer.error} {answer.error_description}"
+    if status in (400, 401, 403) and answer.error not in _TEMPORARY_ERRORS:
+        raise refused(said)
+    raise unavailable(said)
+
+
+async def response_of(asked: Awaitable[_Response], who: str) -> tuple[int, bytes]:
+    """Return the status and the body that *asked* brings. Raises AttemptFailed, which names *who*, if none comes."""
     body = bytearray()
 
     def more(data: bytes) -> None:
         body.extend(data)
         if len(body) > MAX_RESPONSE_BYTES:
-            raise unavailable("the token endpoint's answer has no end")
+            raise unavailable(f"{who}'s answer has no end")
 
     try:
         response = await asked
@@ -112,14 +136,5 @@ async def answer_of(asked: Any) -> Answer:
     except Exception as reason:
         if is_lack(reason):
             raise lacking() from reason
-        raise unavailable(f"the token endpoint cannot be reached: {reason}") from reason
-    try:
-        answer = msgspec.json.decode(bytes(body), type=Answer)
-    except ValueError:
-        answer = Answer()
-    if response.code == 200:
-        return answer
-    said = f"the token endpoint says {response.code} {answer.error} {answer.error_description}"
-    if response.code in (400, 401, 403) and answer.error not in _TEMPORARY_ERRORS:
-        raise refused(said)
-    raise unavailable(said)
+        raise unavailable(f"{who} cannot be reached: {reason}") from reason
+    return response.code, bytes(body)

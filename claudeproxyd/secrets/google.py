@@ -25,6 +25,7 @@ from claudeproxyd.outcomes.types import AttemptFailed
 from claudeproxyd.secrets.endpoint import answer_of, ask
 from claudeproxyd.secrets.failures import refused
 from claudeproxyd.secrets.refreshed import Token
+from claudeproxyd.secrets.reread import reread
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105  # a place, no secret
@@ -104,13 +105,9 @@ class ServiceAccount:
 
     async def fetch(self) -> Token:
         """See :class:`~claudeproxyd.secrets.refreshed.RefreshedSecret`."""
-        if self._secret.path:
-            try:
-                self._secret, _ = resolve({"file": self._secret.path}, {}, "", digest=False)
-            except BadSecret as reason:
-                raise refused(f"the key {reason.message}") from None
-            remember(secrets_in(self._secret.reveal()))
-        return await token_for(key_of(self._secret.reveal()), self._http, self._wall_clock())
+        text = reread(self._secret, "the key").reveal()
+        remember(secrets_in(text))
+        return await token_for(key_of(text), self._http, self._wall_clock())
 
 
 async def token_for(key: Key, http: HTTPClient, now: float) -> Token:

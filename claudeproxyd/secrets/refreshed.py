@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -31,6 +31,20 @@ RETRY_DELAY = 30.0
 MAX_EXPIRY_MARGIN = 10.0
 
 
+class Fetched(Protocol):
+    """A secret as it was fetched."""
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds, from when it was asked for."""
+
+    def members(self) -> Mapping[str, str]:
+        """Return what requests are sent with."""
+
+    def secrets(self) -> Sequence[str]:
+        """Return what of that is to be masked wherever it is repeated."""
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """A token as it was fetched."""
@@ -41,10 +55,19 @@ class Token:
     quota_project: str = ""
     """The project that requests are charged to, where the credential names one: Google's, of users."""
 
+    def members(self) -> Mapping[str, str]:
+        """See :class:`Fetched`."""
+        members = {"bearer_token": self.value}
+        return {**members, "quota_project": self.quota_project} if self.quota_project else members
+
+    def secrets(self) -> Sequence[str]:
+        """See :class:`Fetched`."""
+        return [self.value]
+
 
 @implementer(ISecretSource)
 class RefreshedSecret:
-    """A bearer token. There is one fetch at a time and no timer: a use near the token's end starts the next fetch."""
+    """A token, or keys. There is one fetch at a time and no timer: a use near the token's end starts the next fetch."""
 
     refreshable = True
     _log = Logger()
@@ -52,7 +75,7 @@ class RefreshedSecret:
     def __init__(
         self,
         name: str,
-        fetch: Callable[[], Coroutine[Any, Any, Token]],
+        fetch: Callable[[], Coroutine[Any, Any, Fetched]],
         clock: IReactorTime,
         random: Random | None = None,
     ) -> None:
@@ -61,7 +84,7 @@ class RefreshedSecret:
         self._fetch = fetch
         self._clock = clock
         self._random = random or Random()
-        self._members: dict[str, str] | None = None
+        self._members: Mapping[str, str] | None = None
         self._ends = self._due = 0.0
         self._fetching = False
         self._waiting: list[Deferred[Mapping[str, str]]] = []
@@ -94,22 +117,20 @@ class RefreshedSecret:
         fetch.addTimeout(FETCH_TIMEOUT, self._clock)
         fetch.addCallbacks(self._fetched, self._failed, callbackArgs=(asked,))
 
-    def _fetched(self, token: Token, asked: float) -> None:
-        remember([token.value])
-        self._members = {"bearer_token": token.value}
-        if token.quota_project:
-            self._members["quota_project"] = token.quota_project
-        self._ends = asked + token.lifetime - min(MAX_EXPIRY_MARGIN, token.lifetime / 10)
-        self._due = asked + token.lifetime - min(MAX_REFRESH_LEAD, token.lifetime / 4) * self._jitter()
+    def _fetched(self, secret: Fetched, asked: float) -> None:
+        remember(secret.secrets())
+        members = self._members = secret.members()
+        self._ends = asked + secret.lifetime - min(MAX_EXPIRY_MARGIN, secret.lifetime / 10)
+        self._due = asked + secret.lifetime - min(MAX_REFRESH_LEAD, secret.lifetime / 4) * self._jitter()
         self._fetching = False
         for waiting in self._take():
-            waiting.callback(self._members)
+            waiting.callback(members)
 
     def _failed(self, failure: Failure) -> None:
         reason = failure.value
         if not isinstance(reason, AttemptFailed):
             reason = unavailable(f"{type(reason).__name__} {reason}")
-        self._log.warn("{name}: no new token: {why}", name=self._name, why=reason.outcome.reason)
+        self._log.warn("{name}: no new token ({why})", name=self._name, why=reason.outcome.reason)
         self._due = self._clock.seconds() + RETRY_DELAY * self._jitter()
         self._fetching = False
         for waiting in self._take():

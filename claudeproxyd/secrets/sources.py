@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from claudeproxyd.config.schema import Aws
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.secrets.aws import AwsChain, configured_keys
 from claudeproxyd.secrets.endpoint import http_client
+from claudeproxyd.secrets.entra import EntraTokens
 from claudeproxyd.secrets.file import FileSecret
 from claudeproxyd.secrets.google import DefaultCredentials, ServiceAccount, secrets_in
 from claudeproxyd.secrets.grants import Grants
@@ -43,6 +45,7 @@ class Sources:
                     credential.service_account,
                     credential.aws,
                     credential.oauth,
+                    credential.entra,
                     provider.proxy,
                 )
                 was = before.get(key)
@@ -71,15 +74,28 @@ class Sources:
 
     def _fetch(self, provider: Provider, credential: CredentialSection) -> Any:
         """Return the function that fetches its tokens; None where it needs none."""
-        account = credential.service_account
-        if account is None and credential.oauth is None:
+        account, aws = credential.service_account, credential.aws
+        if account is None and credential.oauth is None and credential.entra is None and not _is_fetched(aws):
             return None
         http = http_client(self._reactor, provider.proxy)
+        if isinstance(aws, Aws):
+            return AwsChain(
+                http, self._wall_clock, profile=aws.profile, role_arn=aws.role_arn, keys=configured_keys(aws)
+            ).fetch
+        if aws is not None:
+            return AwsChain(http, self._wall_clock).fetch
+        if credential.entra is not None:
+            return EntraTokens(credential.entra, http, self._wall_clock).fetch
         if credential.oauth is not None:
             return OAuthRefresh(credential.oauth, http, self._grants).fetch
         if isinstance(account, Secret):
             return ServiceAccount(account, http, self._wall_clock).fetch
         return DefaultCredentials(http, self._wall_clock, os.environ).fetch
+
+
+def _is_fetched(aws: Aws | str | None) -> bool:
+    """Whether keys of AWS are not those that stand in the configuration."""
+    return bool(aws.profile or aws.role_arn) if isinstance(aws, Aws) else aws is not None
 
 
 def static_members(credential: CredentialSection) -> Mapping[str, str]:

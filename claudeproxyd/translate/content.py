@@ -9,7 +9,7 @@ import msgspec
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.translate.conversation import Media, Text
 from claudeproxyd.translate.field_policy import Action, dropped, not_carried
-from claudeproxyd.translate.wire import CitationsConfig, MediaSource, require
+from claudeproxyd.translate.wire import CitationsConfig, MediaSource, is_marked, require
 
 if TYPE_CHECKING:
     from claudeproxyd.translate.field_policy import FieldPolicy
@@ -41,6 +41,13 @@ def read_content(block: ContentBlock, place: str, policy: FieldPolicy, warnings:
     """
     if isinstance(block.citations, CitationsConfig) and block.citations.enabled:
         warnings.append(dropped(f"citations of {block.type} blocks"))
+    parts = _parts_of(block, place, policy, warnings)
+    if parts and isinstance(parts[-1], Text):
+        parts[-1].cached = is_marked(block)
+    return parts
+
+
+def _parts_of(block: ContentBlock, place: str, policy: FieldPolicy, warnings: list[str]) -> list[Text | Media]:
     match block.type:
         case "text":
             return _text(block, place)

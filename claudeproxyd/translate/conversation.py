@@ -1,7 +1,7 @@
 """What a Claude request amounts to, in a form that every other protocol can be written from.
 
 :func:`claudeproxyd.translate.reading.read_conversation` makes one of a body: checked, its turns merged and paired, its
-tools chosen, everything that no other protocol knows (cache marks, server tools of the past) resolved. A backend's
+tools chosen, everything that no other protocol knows (server tools of the past, say) resolved. A backend's
 translator then only says each part in its own words, and raises
 :class:`~claudeproxyd.errors.Unsupported` for what it cannot say.
 """
@@ -20,6 +20,8 @@ class Text:
     """Text, never empty."""
 
     text: str
+    cached: bool = field(default=False, kw_only=True)
+    """The client wants what was said up to its end to be cached; backends that need not be told do not look."""
 
 
 @dataclass(slots=True)
@@ -104,6 +106,7 @@ class WebSearch:
     allowed_domains: list[str] = field(default_factory=list)
     blocked_domains: list[str] = field(default_factory=list)
     max_uses: int | None = None
+    user_location: dict[str, msgspec.Raw] | None = None
 
 
 @dataclass(slots=True)
@@ -137,6 +140,8 @@ class Conversation:
 
     system: list[str]
     """Texts of the prefix, none of them empty."""
+    cached_system: list[int] = field(default_factory=list, kw_only=True)
+    """Places in ``system`` up to whose end the client wants it to be cached."""
     turns: list[Turn]
     """Alternating, the first a user's; a trailing assistant turn is a prefill."""
     tools: list[Tool] = field(default_factory=list)

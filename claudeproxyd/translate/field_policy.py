@@ -75,7 +75,7 @@ BASE = FieldPolicy(
         "thread": Action.TRANSLATE,  # to refuse one that goes on: that conversation lies on Anthropic's side
         "model": Action.DROP,  # the route knows it
         "stream": Action.DROP,  # and the envelope this
-        "cache_control": Action.DROP,
+        "cache_control": Action.TRANSLATE,  # into nothing where a backend caches by itself, or not at all
         "context_management": Action.DROP,
         "diagnostics": Action.DROP,
         "service_tier": Action.DROP,

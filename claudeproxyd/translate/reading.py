@@ -11,12 +11,20 @@ from claudeproxyd.errors import Unsupported
 from claudeproxyd.messages.loose import half_in
 from claudeproxyd.steps import at_once
 from claudeproxyd.translate.content import system_text
-from claudeproxyd.translate.conversation import Conversation, Thinking
+from claudeproxyd.translate.conversation import Conversation, Text, Thinking
 from claudeproxyd.translate.field_policy import Action, dropped, not_carried
 from claudeproxyd.translate.history import History
 from claudeproxyd.translate.tools import Toolbox
 from claudeproxyd.translate.turns import take_turns
-from claudeproxyd.translate.wire import Found, MediaSource, decode_members, decode_request, misfit, require_object
+from claudeproxyd.translate.wire import (
+    Found,
+    MediaSource,
+    decode_members,
+    decode_request,
+    is_marked,
+    misfit,
+    require_object,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -98,8 +106,12 @@ def _read(body: bytes, family: str, policy: FieldPolicy, strict: bool) -> Steps[
     choice = toolbox.chosen(request.tool_choice)  # which may offer another tool
     tools, output_schema = toolbox.functions, _output_schema(request)
     _check_schemas([*(tool.schema for tool in tools), output_schema or b""])
+    system, cached_system = _system(request.system)
+    if is_marked(request) and isinstance(last := turns[-1].parts[-1], Text):
+        last.cached = True
     return Conversation(
-        system=_system(request.system),
+        system=system,
+        cached_system=cached_system,
         turns=turns,
         tool_choice=choice,
         tools=tools,
@@ -181,12 +193,14 @@ def _check_sampling(request: Request, *, strict: bool) -> None:
             raise Unsupported(f"stop_sequences.{index}: each stop sequence must contain non-whitespace")
 
 
-def _system(system: str | list[ContentBlock] | None) -> list[str]:
+def _system(system: str | list[ContentBlock] | None) -> tuple[list[str], list[int]]:
+    """Return the texts of the prefix, and the places of those that bear a cache mark."""
     if isinstance(system, str):
-        texts = [system]
+        texts = [(system, False)]
     else:
-        texts = [system_text(block, f"system.{index}") for index, block in enumerate(system or ())]
-    return [text for text in texts if text and not text.startswith(_BILLING_PREFIX)]
+        texts = [(system_text(block, f"system.{index}"), is_marked(block)) for index, block in enumerate(system or ())]
+    told = [(text, cached) for text, cached in texts if text and not text.startswith(_BILLING_PREFIX)]
+    return [text for text, _ in told], [place for place, (_, cached) in enumerate(told) if cached]
 
 
 def _thinking(request: Request, effort: str, warnings: list[str]) -> Thinking:

@@ -163,5 +163,7 @@ def _read_tool(entry: ToolEntry, place: str) -> Tool | WebSearch:
         if entry.allowed_domains and entry.blocked_domains:
             raise Unsupported(f"{place}: only one of `allowed_domains` and `blocked_domains` can be specified")
         name = require(entry.name, f"{place}.{tool_type}.name")
-        return WebSearch(name, entry.allowed_domains or [], entry.blocked_domains or [], entry.max_uses)
+        return WebSearch(
+            name, entry.allowed_domains or [], entry.blocked_domains or [], entry.max_uses, entry.user_location
+        )
     raise Unsupported(not_carried(place, tool_type))

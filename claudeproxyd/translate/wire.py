@@ -100,6 +100,7 @@ class ContentBlock(msgspec.Struct, gc=False):
     tool_name: str | None = None
     tool: ToolChange | None = None
     tool_changes: list[ContentBlock] | None = None
+    cache_control: Raw | UnsetType = UNSET
 
 
 class Format(msgspec.Struct, gc=False):
@@ -170,6 +171,7 @@ class Request(msgspec.Struct, gc=False):
     top_p: float | None = None
     top_k: int | None = None
     metadata: Metadata | None = None
+    cache_control: Raw | UnsetType = UNSET
     thread: ThreadConfig | None = None
 
 
@@ -239,6 +241,12 @@ def misfit(error: msgspec.ValidationError) -> Unsupported:
     elif invalid := re.match("Invalid enum value (.*)", what):
         what = f"Input {invalid[1]} is none of the expected values"
     return Unsupported(f"{place or 'The request body'}: {what}")
+
+
+def is_marked(place: ContentBlock | Request) -> bool:
+    """Whether ``cache_control`` stands there, and not as null."""
+    mark = place.cache_control
+    return mark is not UNSET and bytes(memoryview(mark)[:1]) == b"{"
 
 
 def require(value: str | None, place: str) -> str:

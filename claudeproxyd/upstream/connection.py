@@ -202,6 +202,7 @@ class Connection(Protocol):
             response = self._receive_head(events)
             if response is None:
                 return
+            events = events[1:]
         chunk, end = b"", None
         for event in events:
             if isinstance(event, bytes):

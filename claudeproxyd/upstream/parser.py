@@ -12,6 +12,7 @@ from enum import Enum
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from claudeproxyd.outcomes.types import AttemptPhase
+from claudeproxyd.remembered import Remembered
 from claudeproxyd.upstream.errors import Cut, Malformed, ProxyRefused, UpstreamError
 
 #: Bound for a response's head, and for what comes later without a byte of body: trailers, chunk extensions.
@@ -53,6 +54,9 @@ class _Stage(Enum):
 # Bound to names of the module, where Python finds them ten times as fast as in their enums.
 KEEP_ALIVE, CLOSE, DESYNCHRONIZED = End
 _HEAD, _BODY, _COMPLETE = _Stage
+
+_names = Remembered[bytes, bytes](bytes.lower)
+"""Names of headers in lower case."""
 
 
 class ResponseParser:
@@ -135,7 +139,7 @@ class ResponseParser:
             self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value.rstrip()))
+        self._headers.append((_names[name], value.rstrip()))
 
     def on_headers_complete(self) -> None:
         if self._stage is not _HEAD:

@@ -1,9 +1,7 @@
-"""One client connection: reads heads fast, refuses in the API's own shape, and never waits without a deadline.
+"""One client connection: gathers heads, refuses in the API's own shape, and never waits without a deadline.
 
-Twisted's channel splits its buffer once for each header line, body included, and answers what it cannot read with a
-bare ``400``. Here a head is gathered whole and cut once; HTTP's own headers (those that frame the body or steer the
-connection) still go to Twisted, which decides on them. What of Twisted's private parts is touched is
-``_respondToBadRequestAndDisconnect``, the one place in which it refuses; tests/web/test_channel.py pins it.
+A request is answered before the next one on its connection is read; what a client sends ahead waits, within a bound.
+A client that takes no answers is read from no more.
 
 A connection that was refused is not closed at once: the answer would be lost to a client that is still sending. What
 it sends is dropped for a while, within a bound.
@@ -11,16 +9,20 @@ it sends is dropped for a while, within a bound.
 
 from __future__ import annotations
 
-import re
 import socket
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+from typing import Protocol as Shape
 
-from twisted.web.http import HTTPChannel
+from twisted.internet.interfaces import IPushProducer, ISSLTransport, ITCPTransport
+from twisted.internet.protocol import Protocol
+from twisted.web.http import _ChunkedTransferDecoder, _MalformedChunkedDataError
+from zope.interface import implementer
 
 from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.errors import ClaudeError, shutting_down
 from claudeproxyd.sockets import innermost, unsent
+from claudeproxyd.web.head import RequestHead, not_http, read_head
 from claudeproxyd.web.request import GatewayRequest
 
 if TYPE_CHECKING:
@@ -49,16 +51,11 @@ ABORT_TIMEOUT = 2.0
 #: Bytes of an answer that the kernel may buffer; Linux doubles it.
 SEND_BUFFER_BYTES = 65_536
 
-#: The headers that say where the body ends and what becomes of the connection.
-_OWN = frozenset({b"content-length", b"transfer-encoding", b"connection", b"expect"})
-_MAX_CACHED_NAMES = 1000
-_MAX_CACHED_NAME_BYTES = 100
-
-_is_token = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
-_names: dict[bytes, bytes] = {}
+MAX_AHEAD_BYTES = 16_384
+"""Bytes that a client may send ahead, while its request is answered, before it is read from no more."""
 
 
-class ChannelSite(Protocol):
+class ChannelSite(Shape):
     """The site, as its channels and their requests see it: a :class:`~claudeproxyd.web.site.GatewaySite`."""
 
     gateway: Gateway
@@ -80,14 +77,11 @@ class ChannelSite(Protocol):
         """Record a request that is over."""
 
 
-class GatewayChannel(HTTPChannel):
+@implementer(IPushProducer)
+class GatewayChannel(Protocol):
     """Made by :class:`~claudeproxyd.web.site.GatewaySite` for each connection."""
 
-    site: ChannelSite
     transport: Any
-    requests: list[GatewayRequest]
-    _networkProducer: Any
-    totalHeadersSize = MAX_HEAD_BYTES
 
     deadline = inf
     """When :meth:`expired` is called, on the reactor's clock. The site checks once a second: no request has a timer."""
@@ -96,9 +90,25 @@ class GatewayChannel(HTTPChannel):
     over_limit = False
     """One connection more than ``max_connections``: its first request is refused, and is its last."""
 
+    persistent = True
+    """Whether another request may follow the present one."""
+    _request: GatewayRequest | None = None
+    """The one that comes in, or is answered."""
+    _answering = False
+    """All of it is in; the next one waits until it is answered."""
+    _producer: IPushProducer | None = None
+    """What makes the answer, and is told when the client does not take it."""
+    _full = False
+    """The client's socket is, and what is written waits here."""
+    _reading = True
+
     _unread = b""
     _searched = 0
     """Bytes of ``_unread`` that are known to hold no end of a head."""
+    _left = 0
+    """Bytes of the body that are still to come, where it has a length."""
+    _chunks: _ChunkedTransferDecoder | None = None
+    """Reads a body that has none."""
     _busy = False
     _waits = False
     """For its turn; nothing is read meanwhile."""
@@ -113,38 +123,35 @@ class GatewayChannel(HTTPChannel):
     """When the connection is aborted, unless the client takes some of them."""
     _idle_timeout = 0.0
     """Seconds that the connection may stay open once the client has taken all of them."""
-    _peer: IAddress | None = None
-    _host: IAddress | None = None
+    peer: IAddress | None = None
+    """The client's address."""
+
+    def __init__(self, site: ChannelSite) -> None:
+        self.site = site
 
     # -- the connection
 
     def connectionMade(self) -> None:
         """Begin: bound the socket's buffer, and wait for a head."""
-        super().connectionMade()
-        _bound_send_buffer(self.transport)
-        self.site.outbox.adopt(self.transport)
+        transport = self.transport
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+        transport.registerProducer(self, True)
+        self.peer = transport.getPeer()
+        _bound_send_buffer(transport)
+        self.site.outbox.adopt(transport)
         self.site.opened(self)
         self._wait(self.site.gateway.limits.request_head)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Protocol's has a default
-        """Tell the site and the requests that the connection is lost."""
+        """Tell the site and the request that the connection is lost."""
         self._note_unsent(0)
         if self._waits:
             self.site.turnstile.leave(self)
         self.site.closed(self)
-        super().connectionLost(reason)
-
-    def getPeer(self) -> IAddress:
-        """Return the client's address; Twisted would make it anew for each request."""
-        if self._peer is None:
-            self._peer = super().getPeer()
-        return self._peer
-
-    def getHost(self) -> IAddress:
-        """Return our address."""
-        if self._host is None:
-            self._host = super().getHost()
-        return self._host
+        self._chunks = self._producer = None
+        if self._request is not None:
+            self._request.connectionLost()
 
     def loseConnection(self) -> None:
         """Close once what was written is sent; after a refusal only our half."""
@@ -153,21 +160,21 @@ class GatewayChannel(HTTPChannel):
         self._wait_no_more()
         self._closing = True
         half_close = getattr(self.transport, "loseWriteConnection", None)
+        self.transport.unregisterProducer()
         if not self._refused or half_close is None:
             self._await_delivery(CLOSE_TIMEOUT)
-            super().loseConnection()
+            self.transport.loseConnection()
             return
         self._undelivered = 0
         self._wait(DISCARD_TIMEOUT)
-        self._networkProducer.unregisterProducer()
         # TLS has no half of a connection to close.
-        if not self.isSecure():
+        if not ISSLTransport.providedBy(self.transport):
             half_close()
 
     @property
     def idle(self) -> bool:
         """Whether it is between two requests, or before the first."""
-        return not self.requests and not self._unread
+        return self._request is None and not self._unread
 
     def expired(self) -> None:
         """Act on a deadline that has passed. Called by the site."""
@@ -189,23 +196,20 @@ class GatewayChannel(HTTPChannel):
         self._refused = True
         self.persistent = False
         self._unread = b""
-        if not self.requests:
-            self.requests.append(GatewayRequest(self))
-        self.requests[-1].refuse(error)
+        self._chunks = None  # it and this hold each other
+        if self._request is None:
+            self._request = GatewayRequest(self)
+        self._request.refuse(error)
 
     def shut_down(self) -> None:
         """Abort everything on this connection with an error, for shutdown. Called by the site."""
-        for request in list(self.requests):
-            if request.cancel is not None:
-                request.cancel(CancelReason.DRAIN)
-        if not self.idle and not self._handlingRequest:
+        if self._request is not None and self._request.cancel is not None:
+            self._request.cancel(CancelReason.DRAIN)
+        if not self.idle and not self._answering:
             self.refuse(shutting_down())
         self.loseConnection()
         self._undelivered = 0
         self._wait(ABORT_TIMEOUT)
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        self.refuse(ClaudeError(400, "The request is not valid HTTP"))
 
     def _wait(self, seconds: float) -> None:
         self.deadline = self.site.clock.seconds() + seconds if seconds else inf
@@ -220,12 +224,16 @@ class GatewayChannel(HTTPChannel):
                 self.transport.abortConnection()
             return
         self._unread += data
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Read what is there, as far as it may be read now."""
         if self._busy:
             return
-        if not self.line_mode:
+        if self._request is not None:
             self.enter()
         elif not self.site.turnstile.admit(self):
-            self._networkProducer.pauseProducing()
+            self._read(False)
             self._waits = True
 
     def enter(self) -> None:
@@ -244,20 +252,22 @@ class GatewayChannel(HTTPChannel):
         if self._waits:
             self._waits = False
             self.site.turnstile.leave(self)
-            if not self._waitingForTransport:
-                self._networkProducer.resumeProducing()
+            if not self._full:
+                self._read(True)
 
     def _advance(self) -> bool:
-        """Consume some of ``_unread``. Return False when more of it must come first."""
-        if self.line_mode:
+        """Consume some of ``_unread``. Return False when more of it must come first, or the present answer must go."""
+        request = self._request
+        if request is None:
             return self._find_head()
-        data, self._unread = self._unread, b""
-        self.rawDataReceived(data)
-        if self._refused:
+        if self._answering:
+            if len(self._unread) > MAX_AHEAD_BYTES:
+                self._read(False)
             return False
-        if not self._handlingRequest and self.requests:
-            self._wait_for_body(self.requests[-1])
-        return True
+        self._read_body(request)
+        if self._request is request and not self._answering:
+            self._wait_for_body(request)
+        return not self._refused
 
     def _find_head(self) -> bool:
         if not self._searched:
@@ -270,13 +280,13 @@ class GatewayChannel(HTTPChannel):
         if end >= 0:
             head, self._unread = self._unread[:end], self._unread[end + 4 :]
             self._searched = 0
-            self._read_head(head)
+            self._begin(read_head(head))
             return not self._refused
         if len(self._unread) > MAX_HEAD_BYTES:
             raise ClaudeError(431, f"The request's headers are larger than {MAX_HEAD_BYTES} bytes")
         if self._unread and not self._unread[:1].isalpha():
             # No method begins so; a TLS hello does, and would otherwise wait for the deadline.
-            raise ClaudeError(400, "The request is not valid HTTP")
+            raise not_http()
         if not self._searched and self._unread:
             idle_until, self.deadline = self.deadline, inf
             self._wait(self.site.gateway.limits.request_head)
@@ -284,48 +294,50 @@ class GatewayChannel(HTTPChannel):
         self._searched = max(0, len(self._unread) - 3)
         return False
 
-    def _read_head(self, head: bytes) -> None:
-        lines = head.split(b"\r\n")
-        breaks = len(lines) - 1
-        if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
-            raise ClaudeError(400, "The request's head holds a stray CR, LF or NUL")
-        if breaks > self.maxHeaders:
-            raise ClaudeError(431, f"The request has more than {self.maxHeaders} headers")
-        self.lineReceived(lines[0])
-        if self._refused:
-            return
-        headers = []
-        chunked = False
-        for line in lines[1:]:
-            name, colon, value = line.partition(b":")
-            lower = _names.get(name) or _lower(name)
-            if not colon or not lower:
-                raise ClaudeError(400, "The request has a malformed header")
-            value = value.strip(b" \t")
-            headers.append((lower, value))
-            if lower in _OWN:
-                if lower == b"content-length" and len(value) > 18:
-                    raise ClaudeError(413, "The request's content-length has more than 18 digits")
-                if lower == b"transfer-encoding":
-                    # Twisted passes over "identity"; who stands before us may not.
-                    if chunked or value.lower() != b"chunked":
-                        raise ClaudeError(400, "The request's transfer-encoding is not plainly chunked")
-                    chunked = True
-                if not self.headerReceived(line):
-                    return
-        if sum(name == b"host" for name, _ in headers) > 1:
-            raise ClaudeError(400, "The request has more than one Host header")
-        method, target, version = lines[0].split(b" ")
-        if self.length is None and version == b"HTTP/1.0":
-            raise ClaudeError(400, "HTTP/1.0 knows no transfer-encoding")
-        request = self.requests[-1]
-        request.headReceived(method, target, version, headers)
-        if self.length != 0:
+    def _begin(self, head: RequestHead) -> None:
+        """Begin a request, whose head is in."""
+        request = self._request = GatewayRequest(self)
+        request.headReceived(head)
+        if head.length != 0:
             self._wait(DISCARD_TIMEOUT if request.refused else self.site.gateway.limits.request_body)
             self._body_by = self.deadline
-            self._wait_for_body(request)
-        # The empty line after the last header: Twisted takes over.
-        self.lineReceived(b"")
+        self.persistent = head.persistent and not self.site.draining and not self.over_limit
+        request.expect_body(head)
+        if head.asks_first:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if head.length is None:
+            self._chunks = _ChunkedTransferDecoder(request.bodyReceived, self._chunks_ended)
+        elif head.length:
+            self._left = head.length
+        else:
+            self._answer(request)
+
+    def _read_body(self, request: GatewayRequest) -> None:
+        data, self._unread = self._unread, b""
+        if self._chunks is not None:
+            try:
+                self._chunks.dataReceived(data)
+            except _MalformedChunkedDataError:
+                raise not_http() from None
+            return
+        piece = data[: self._left]
+        self._left -= len(piece)
+        request.bodyReceived(piece)
+        if not self._left:
+            self._unread = data[len(piece) :]
+            self._answer(request)
+
+    def _chunks_ended(self, rest: bytes) -> None:
+        self._chunks = None
+        self._unread = rest
+        assert self._request is not None
+        self._answer(self._request)
+
+    def _answer(self, request: GatewayRequest) -> None:
+        """Have a request answered that is whole. Dispatch bounds how long that takes: there is no deadline."""
+        self.deadline = inf
+        self._answering = True
+        request.requestReceived()
 
     def _wait_for_body(self, request: GatewayRequest) -> None:
         """Set the deadline for a body: it must make progress, and keep a rate. A refused one has a fixed deadline."""
@@ -335,24 +347,18 @@ class GatewayChannel(HTTPChannel):
             self._wait(self.site.gateway.limits.request_body)
             self.deadline = min(self.deadline, self._body_by + request.received / MIN_BODY_RATE)
 
-    def checkPersistence(self, request: Any, version: bytes) -> bool:
-        """Return whether there may be another request after this one."""
-        if version != b"HTTP/1.1" or self.site.draining or self.over_limit:
-            return False
-        values = request.requestHeaders.getRawHeaders(b"connection", ())
-        return not any(token.strip().lower() == b"close" for value in values for token in value.split(b","))
-
-    def allContentReceived(self) -> None:
-        """Stop the deadline: the request is whole, and dispatch bounds how long its answer takes."""
-        self.deadline = inf
-        super().allContentReceived()
-
     def requestDone(self, request: GatewayRequest) -> None:
         """Wait for the client to take the answer, which is written; then keep the connection alive."""
-        if self.site.draining:
-            self.persistent = False
+        self._request = None
         self._await_delivery(KEEP_ALIVE_TIMEOUT)
-        super().requestDone(request)
+        if not self._full:
+            self._read(True)
+        if not self.persistent or self.site.draining:
+            self.loseConnection()
+            return
+        self._answering = False
+        if self._unread:
+            self._go_on()
 
     def _await_delivery(self, timeout: float) -> None:
         """Check each second whether the client takes what is written, until it has all of it.
@@ -379,15 +385,45 @@ class GatewayChannel(HTTPChannel):
         else:
             self.deadline = now
 
+    # -- the way out: IPushProducer, for the transport
 
-def _lower(name: bytes) -> bytes:
-    """Return *name* in lower case, and remember it; b'' if it is no name."""
-    if not _is_token(name):
-        return b""
-    lower = name.lower()
-    if len(_names) < _MAX_CACHED_NAMES and len(name) < _MAX_CACHED_NAME_BYTES:
-        _names[name] = lower
-    return lower
+    def register(self, producer: IPushProducer) -> None:
+        """Tell *producer* from now on when the client's socket is full, and when it is empty again."""
+        self._producer = producer
+
+    def unregister(self) -> None:
+        """Tell nobody any more."""
+        self._producer = None
+
+    def pauseProducing(self) -> None:
+        """The client's socket is full: whoever goes on asking must take what it has asked for."""
+        self._full = True
+        if self._producer is not None:
+            self._producer.pauseProducing()
+        if not self._answering:
+            self._read(False)
+
+    def resumeProducing(self) -> None:
+        """The client took what there was."""
+        self._full = False
+        if self._producer is not None:
+            self._producer.resumeProducing()
+        if not self._answering:
+            self._read(True)
+
+    def stopProducing(self) -> None:
+        """The client is gone."""
+        if self._producer is not None:
+            self._producer.stopProducing()
+
+    def _read(self, reading: bool) -> None:
+        """Read from the client's socket, or leave what comes there."""
+        if reading is not self._reading:
+            self._reading = reading
+            if reading:
+                self.transport.resumeProducing()
+            else:
+                self.transport.pauseProducing()
 
 
 def _bound_send_buffer(transport: Any) -> None:

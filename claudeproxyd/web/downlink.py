@@ -39,7 +39,9 @@ class Downlink:
         self, request: GatewayRequest, clock: IReactorTime, extra: Headers = (), transcript: ITranscript | None = None
     ) -> None:
         """*extra*: headers of web's own, for CORS. *transcript*: shown what the client gets."""
+        assert request.channel is not None
         self._request = request
+        self._channel = request.channel
         self._clock = clock
         self._extra = extra
         self._transcript = transcript
@@ -60,7 +62,7 @@ class Downlink:
         """See :meth:`IDownlink.attach <claudeproxyd.interfaces.IDownlink.attach>`."""
         if not self._gone():
             self._producer = producer
-            self._request.registerProducer(self, True)
+            self._channel.register(self)
 
     def commit_head(self, headers: Headers) -> None:
         """See :meth:`IDownlink.commit_head <claudeproxyd.interfaces.IDownlink.commit_head>`."""
@@ -112,7 +114,7 @@ class Downlink:
         """See :meth:`IDownlink.abort <claudeproxyd.interfaces.IDownlink.abort>`."""
         if not self._gone():
             self._ended = True
-            self._request.channel.transport.abortConnection()
+            self._channel.transport.abortConnection()
 
     # -- IPushProducer, for the channel
 
@@ -137,8 +139,9 @@ class Downlink:
         return self._ended or self._request.channel is None
 
     def _identified(self, headers: Headers) -> Headers:
-        if any(name == b"request-id" for name, _ in headers):
-            return headers
+        for name, _ in headers:
+            if name == b"request-id":
+                return headers
         return [*headers, (b"request-id", self._request.request_id.encode())]
 
     def _stream_head(self, headers: Headers) -> bytes:
@@ -154,7 +157,7 @@ class Downlink:
     def _head(self, status: int, fixed: bytes, headers: Headers, length: int | None) -> bytes:
         """Status line and headers; chunked where the length is open and the client knows chunks."""
         request = self._request
-        request.startedWriting = 1
+        request.startedWriting = True
         self.head_committed = True
         self.status = status
         if self._transcript is not None:
@@ -170,7 +173,7 @@ class Downlink:
         elif request.clientproto == b"HTTP/1.1":
             self._chunked = True
             lines.append(b"transfer-encoding: chunked\r\n")
-        if not request.channel.persistent:
+        if not self._channel.persistent:
             lines.append(b"connection: close\r\n")
         lines.append(b"\r\n")
         return b"".join(lines)
@@ -178,7 +181,7 @@ class Downlink:
     def _whole(self, status: int, fixed: bytes, headers: Headers, body: bytes) -> None:
         head = self._head(status, fixed, headers, len(body))
         self._count(body)
-        self._request.channel.transport.writeSequence((head, body))
+        self._channel.transport.writeSequence((head, body))
         self._finish()
 
     def _body(self, head: bytes, data: bytes, last: bool) -> None:
@@ -197,14 +200,14 @@ class Downlink:
 
     def _write(self, data: bytes) -> None:
         self.last_write = self._clock.seconds()
-        self._request.channel.transport.write(data)
+        self._channel.transport.write(data)
 
     def _finish(self) -> None:
         self._ended = True
         request = self._request
         if self._producer is not None:
             self._producer = None
-            request.unregisterProducer()
+            self._channel.unregister()
         request.finish()
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.web.gateway import PublicGateway
-from claudeproxyd.web.root import Endpoint, NotFound
+from claudeproxyd.web.root import Endpoint, NotFound, Walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,9 +25,9 @@ _encode = msgspec.json.Encoder().encode
 class ModelList(Endpoint):
     """A page of the list; its children are the models."""
 
-    def getChild(self, path: bytes, request: GatewayRequest) -> Endpoint:
+    def getChild(self, path: bytes, walk: Walk) -> Endpoint:
         """The model of that id, which may hold slashes."""
-        model = b"/".join([path, *request.postpath]).decode("utf-8", "replace")
+        model = b"/".join([path, *walk.postpath]).decode("utf-8", "replace")
         return OneModel(model) if model else NotFound()
 
     def render_GET(self, request: GatewayRequest) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes as unquote
 from urllib.parse import urlsplit
 
 from twisted.logger import Logger
-from twisted.web.http import Request, datetimeToString
+from twisted.web.http import datetimeToString
 
 from claudeproxyd.dispatch.body import Body
 from claudeproxyd.dispatch.request import CancelReason
@@ -23,12 +22,12 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResultBytes
 
     from twisted.internet.interfaces import IDelayedCall
-    from twisted.python.failure import Failure
     from twisted.web.resource import Resource
 
     from claudeproxyd.headers import Headers
     from claudeproxyd.principals import Principal
     from claudeproxyd.web.channel import GatewayChannel
+    from claudeproxyd.web.head import RequestHead
 
 
 #: A body of up to this size is read although its request is refused, so that the connection lives on.
@@ -41,18 +40,19 @@ MAX_TARGET_BYTES = 8192
 _new_id = Ids().request
 
 
-class GatewayRequest(Request):
+class GatewayRequest:
     """A request. Made by the channel; the endpoints of :mod:`claudeproxyd.web.root` answer it."""
 
-    channel: GatewayChannel
     method = b""
     uri = path = b""
     clientproto = b"HTTP/1.1"
 
     _log = Logger()
 
-    def __init__(self, channel: GatewayChannel, queued: int = 0) -> None:
-        super().__init__(channel, queued)
+    def __init__(self, channel: GatewayChannel) -> None:
+        self.channel: GatewayChannel | None = channel
+        """None once it is answered, or the client is gone."""
+        self.client = channel.peer
         self.site = channel.site
         self.gateway = channel.site.gateway
         """What it is served with, from beginning to end: a reload is for the requests after it."""
@@ -61,7 +61,7 @@ class GatewayRequest(Request):
         """The wall-clock time of ``started``, in seconds since the epoch."""
         self.request_id = _new_id(self.time)
         self.headers: list[tuple[bytes, bytes]] = []
-        """As the client sent them, in order, with lower-case names. ``requestHeaders`` has HTTP's own alone."""
+        """As the client sent them, in order, with lower-case names."""
         self.query = b""
         self.cors: Headers = ()
         """For the answer, where the request comes from a web page that may call."""
@@ -75,8 +75,15 @@ class GatewayRequest(Request):
         """What was asked for, once that is known."""
         self.error = ""
         """Why it was refused here, for the log."""
+        self.code = 0
+        """The status of its answer."""
+        self.startedWriting = False
+        self.sentLength = 0
+        """Bytes of the answer's body, but for those that dispatch has sent."""
         self.received = 0
         """Bytes of body, as they came."""
+        self._client_name = ""
+        """In whose name memory is reserved."""
         self._endpoint: Resource | None = None
         self._refusal: ClaudeError | None = None
         self._decoder: BodyDecoder | None = None
@@ -90,9 +97,11 @@ class GatewayRequest(Request):
 
     # -- called by the channel
 
-    def headReceived(self, method: bytes, target: bytes, version: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    def headReceived(self, head: RequestHead) -> None:
         """Take the head: find the endpoint, and check whether this client may call it."""
-        self.method, self.clientproto, self.headers = method, version, headers
+        assert self.channel is not None
+        target, headers = head.target, head.headers
+        self.method, self.clientproto, self.headers = head.method, head.version, headers
         if len(target) > MAX_TARGET_BYTES:
             raise ClaudeError(414, f"The request's target is longer than {MAX_TARGET_BYTES} bytes")
         self.uri = target
@@ -109,29 +118,25 @@ class GatewayRequest(Request):
         try:
             if self.channel.over_limit:
                 raise ClaudeError(503, "Too many connections", headers=[(b"retry-after", b"1")])
-            self.prepath: list[bytes] = []
-            self.postpath = [unquote(segment) for segment in self.path.split(b"/")]
-            if not self.postpath[0]:
-                del self.postpath[0]
             self._endpoint = self.site.getResourceFor(self)
+            if self.principal is not None:
+                self._client_name = self.principal.name
             self._decoder = self._undo_coding()
         except ClaudeError as error:
             # Kept while the body comes, and so without what its traceback leads to: all of this request.
             self._refusal = error.with_traceback(None)
 
-    def parseCookies(self) -> None:
-        """Do nothing: no endpoint reads cookies."""
-
-    def gotLength(self, length: int | None) -> None:
-        """Take the body's length; None: chunked. Raises ClaudeError if the body is not to be read at all."""
+    def expect_body(self, head: RequestHead) -> None:
+        """Take the body's length. Raises ClaudeError if the body is not to be read at all."""
+        length = head.length
         if self._refusal is not None:
-            if length is None or length > MAX_UNWANTED_BODY_BYTES or self.requestHeaders.hasHeader(b"expect"):
+            if length is None or length > MAX_UNWANTED_BODY_BYTES or head.asks_first:
                 raise self._refusal
         elif length:
             self._check_size(length)
             self.gateway.buffers.check(self._client_name, length)
 
-    def handleContentChunk(self, data: bytes) -> None:
+    def bodyReceived(self, data: bytes) -> None:
         """Take a piece of the body. Raises ClaudeError if it is one too many.
 
         Its content coding is undone piece by piece: what a few bytes may hold of work is done in as many turns as it
@@ -151,8 +156,8 @@ class GatewayRequest(Request):
         """Whether it was refused already: the rest of its body is discarded."""
         return self._refusal is not None
 
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Answer a request that is whole. Twisted's own would parse arguments and forms here."""
+    def requestReceived(self) -> None:
+        """Answer a request that is whole."""
         if self._held > LARGE_BODY_BYTES:
             self._waiting = self.site.clock.callLater(NEXT_TURN, self.process)
         else:
@@ -171,9 +176,9 @@ class GatewayRequest(Request):
             self._log.failure("Request {request_id} failed for a fault of ours", request_id=self.request_id)
             self.fault()
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self) -> None:
         """Cancel what is under way: the client left before the end."""
-        super().connectionLost(reason)
+        self.channel = None
         if self._waiting is not None and self._waiting.active():
             self._waiting.cancel()
         if self.cancel is not None:
@@ -210,17 +215,21 @@ class GatewayRequest(Request):
 
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer, which is the end. All answers but those of dispatch go this way."""
-        self.setResponseCode(status, PHRASES.get(status))
-        add = self.responseHeaders.addRawHeader
+        if self.channel is None:
+            return
         own_id = self.request_id.encode()
-        add(b"date", datetimeToString(self.time))
-        for name, value in (*headers, *self.cors, (b"request-id", own_id), (b"x-claudeproxyd-request-id", own_id)):
-            add(name, value)
+        pairs = [*headers, *self.cors, (b"request-id", own_id), (b"x-claudeproxyd-request-id", own_id)]
         if status != 204:
-            add(b"content-length", b"%d" % len(body))
+            pairs.append((b"content-length", b"%d" % len(body)))
         if not self.channel.persistent:
-            add(b"connection", b"close")
-        self.write(body)
+            pairs.append((b"connection", b"close"))
+        if self.method == b"HEAD":
+            body = b""
+        lines = [b"%b %d %b" % (self.clientproto, status, PHRASES.get(status, b"Unknown"))]
+        lines.append(b"date: " + datetimeToString(self.time))
+        lines += [b"%b: %b" % (name, value.translate(None, b"\r\n")) for name, value in pairs]
+        self.code, self.startedWriting, self.sentLength = status, True, len(body)
+        self.channel.transport.writeSequence((b"\r\n".join(lines), b"\r\n\r\n", body))
         self.finish()
 
     def answer_json(self, body: bytes, status: int = 200) -> None:
@@ -236,7 +245,7 @@ class GatewayRequest(Request):
 
     def fault(self) -> None:
         """Answer after a fault of ours: with 500, or by a cut where an answer has begun."""
-        if self.channel is None or self.finished:
+        if self.channel is None:
             return
         if self.startedWriting:
             self.channel.transport.abortConnection()
@@ -245,8 +254,11 @@ class GatewayRequest(Request):
 
     def finish(self) -> None:
         """End the answer, and release what the request held before the connection's next request begins."""
-        self.release()
-        super().finish()
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            self.release()
+            self.site.log(self)
+            channel.requestDone(self)
 
     def release(self) -> None:
         """Release the memory that it holds."""
@@ -254,13 +266,18 @@ class GatewayRequest(Request):
             self._body.release()
         self._chunks.clear()
         self._decoder = None
-        self.gateway.buffers.release(self._client_name, self._held)
-        self._held = 0
+        if self._held:
+            self.gateway.buffers.release(self._client_name, self._held)
+            self._held = 0
 
     # -- codings and bounds
 
     def _undo_coding(self) -> BodyDecoder | None:
-        encoding = ", ".join([value.decode("latin-1") for name, value in self.headers if name == b"content-encoding"])
+        codings = []
+        for name, value in self.headers:
+            if name == b"content-encoding":
+                codings.append(value.decode("latin-1"))
+        encoding = ", ".join(codings) if codings else ""
         if not encoding:
             return None
         try:
@@ -276,10 +293,6 @@ class GatewayRequest(Request):
             raise ClaudeError(413, f"The request is too large: {error}") from None
         except CodingError as error:
             raise _damaged(error) from None
-
-    @property
-    def _client_name(self) -> str:
-        return "" if self.principal is None else self.principal.name
 
     def _hold(self, size: int) -> None:
         self.gateway.buffers.reserve(self._client_name, size)

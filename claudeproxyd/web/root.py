@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes as unquote
 
-from twisted.web.resource import Resource
+from twisted.web.resource import Resource, getChildForRequest
 
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.web.roles import Role
@@ -26,7 +27,7 @@ class Endpoint(Resource):
     seen_by = Role.READ
     """Which operators may see it, on the admin listener."""
 
-    def getChild(self, path: bytes, request: GatewayRequest) -> Resource:
+    def getChild(self, path: bytes, walk: Walk) -> Resource:
         """Return the endpoint of a path that is not in the tree."""
         return NotFound()
 
@@ -58,6 +59,22 @@ def mount(root: Resource, path: bytes, endpoint: Resource) -> None:
             root.putChild(segment, child)
         root = child
     root.putChild(last, endpoint)
+
+
+class Walk:
+    """As much of a request as a tree of Resources looks at: what of a path is in front of a node, and behind it."""
+
+    def __init__(self, path: bytes) -> None:
+        self.prepath: list[bytes] = []
+        self.postpath = [unquote(segment) for segment in path.split(b"/")]
+        if not self.postpath[0]:
+            del self.postpath[0]
+
+
+def endpoint_at(root: Resource, path: bytes) -> Endpoint:
+    """Return what *path*, as a client writes it, leads to."""
+    endpoint: Endpoint = getChildForRequest(root, Walk(path))
+    return endpoint
 
 
 class Health(Endpoint):

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.web.http import Request
+from twisted.internet.interfaces import IProtocolNegotiationFactory
+from twisted.internet.protocol import Factory
 from twisted.web.resource import Resource
-from twisted.web.server import Site
+from zope.interface import implementer
 
+from claudeproxyd.remembered import Remembered
 from claudeproxyd.sockets import Outbox
 from claudeproxyd.web.channel import GatewayChannel
 from claudeproxyd.web.ingress import authorize
 from claudeproxyd.web.record import record
-from claudeproxyd.web.request import GatewayRequest
+from claudeproxyd.web.root import Endpoint, endpoint_at
 from claudeproxyd.web.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 
     from claudeproxyd.web.gateway import Gateway
-    from claudeproxyd.web.root import Endpoint
+    from claudeproxyd.web.request import GatewayRequest
 
 #: Connections above the limit that are answered with 503; beyond these, they are closed when accepted.
 MAX_REFUSED_CONNECTIONS = 64
@@ -28,13 +30,11 @@ MAX_REFUSED_CONNECTIONS = 64
 SWEEP_INTERVAL = 1.0
 
 
-class GatewaySite(Site):
+@implementer(IProtocolNegotiationFactory)
+class GatewaySite(Factory):
     """Serves one listener, or several that are to be the same. Made by the daemon."""
 
-    protocol = GatewayChannel  # type: ignore[assignment]  # Twisted's wraps it, to speak HTTP/2 as well
-
     def __init__(self, root: Resource, gateway: Gateway, clock: IReactorTime) -> None:
-        super().__init__(root, GatewayRequest, timeout=None, reactor=clock, parsePOSTFormSubmission=False)
         self.gateway = gateway
         """What new requests are served with."""
         self.clock = clock
@@ -43,39 +43,36 @@ class GatewaySite(Site):
         self.turnstile = Turnstile(clock)
         """Lets their requests in."""
         self.draining = False
+        self._endpoints = Remembered[bytes, Endpoint](lambda path: endpoint_at(root, path))
+        """By their paths, as clients write them."""
         self.channels: set[GatewayChannel] = set()
         """All open connections."""
         self._sweeping: IDelayedCall | None = None
         self._drained: list[Deferred[None]] = []
 
-    # -- Site
-
-    def startFactory(self) -> None:
-        """Start nothing: Twisted's own opens an access log, and a timer for that log's dates."""
-
-    def stopFactory(self) -> None:
-        """Stop nothing: Twisted's own closes what its ``startFactory`` opened."""
+    # -- Factory
 
     def getResourceFor(self, request: GatewayRequest) -> Endpoint:
         """Return the endpoint that answers a request whose head is in. Raises ClaudeError, see :func:`authorize`."""
-        return authorize(request, super().getResourceFor(request))
+        return authorize(request, self._endpoints[request.path])
 
     def acceptableProtocols(self) -> list[bytes]:
         """Return the protocols that TLS offers: the channel speaks HTTP/1.1 alone."""
         return [b"http/1.1"]
 
-    def log(self, request: Request) -> None:
+    def log(self, request: GatewayRequest) -> None:
         """Record a request that is over, unless dispatch has it: that is recorded when its runner is done."""
-        if isinstance(request, GatewayRequest) and not request.dispatched:
+        if not request.dispatched:
             record(request)
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:
+    def buildProtocol(self, addr: IAddress | None) -> GatewayChannel | None:
         """Return a channel; or None, which closes the connection, where there are far too many."""
         open_now = len(self.channels)
         limit = self.gateway.limits.max_connections
         if limit and open_now >= limit + MAX_REFUSED_CONNECTIONS:
             return None
-        channel: Any = super().buildProtocol(addr)
+        channel = GatewayChannel(self)
+        channel.factory = self
         channel.over_limit = bool(limit) and open_now >= limit
         return channel
 

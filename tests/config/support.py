@@ -67,7 +67,7 @@ MAKERS: Mapping[str, IExecutorMaker] = {
         FakeMaker("anthropic", "https://api.anthropic.com", like=AnthropicMaker()),
         FakeMaker("gemini", "https://generativelanguage.googleapis.com", ("api_key",), like=GeminiMaker()),
         FakeMaker("openai-chat", "", ("api_key",), like=OpenAIChatMaker()),
-        OpenAIResponsesMaker(),
+        FakeMaker("openai-responses", "https://api.openai.com/v1", ("api_key",), like=OpenAIResponsesMaker()),
         FakeMaker(
             "bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com", ("aws", "api_key"), like=BedrockMaker()
         ),

@@ -146,9 +146,10 @@ class ProviderTests(ConfigTestCase):
 
     def test_kinds(self) -> None:
         """A kind that is promised and not built is told from one that nobody knows."""
-        problem = self.problem(provider(kind="openai-responses"))
-        self.assertEqual(problem.message, 'kind "openai-responses" is not built yet in this version')
-        self.assertEqual(problem.hint, "there are anthropic, bedrock, gemini, openai-chat, sandbox")
+        self.makers["promised"] = FakeMaker("promised", is_built=False)
+        problem = self.problem(provider(kind="promised"))
+        self.assertEqual(problem.message, 'kind "promised" is not built yet in this version')
+        self.assertEqual(problem.hint, "there are anthropic, bedrock, gemini, openai-chat, openai-responses, sandbox")
         self.assertEqual(self.problem(provider(kind="claude")).message, 'there is no kind "claude"')
 
     def test_none(self) -> None:

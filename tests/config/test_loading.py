@@ -312,7 +312,8 @@ level = []
 
     def test_word_where_a_table_may_stand(self) -> None:
         """aws may be a table of secrets or the word "chain"; another word is refused without quoting it."""
-        text = '[[providers]]\nname = "b"\nkind = "bedrock"\n[[providers.credentials]]\nname = "c"\naws = %s\n'
+        text = '[[providers]]\nname = "b"\nkind = "bedrock"\n[[providers.credentials]]\nname = "c"\n'
+        text += 'region = "us-east-1"\naws = %s\n'
         self.assertEqual(self.load(text % '"chain"').config.providers[0].credentials[0].aws, "chain")
         aws = (
             self.load(text % '{ access_key_id = "i", secret_access_key = "s" }').config.providers[0].credentials[0].aws
@@ -320,6 +321,9 @@ level = []
         self.assertEqual(aws.secret_access_key.reveal(), "s")  # type: ignore[union-attr]
         problem = self.problem(text % '"hunter2"')
         self.assertEqual(problem.message, 'must be "chain" or a table')
-        self.assertEqual(
-            self.problem(text % '{ access_key_id = "i" }').path, "providers[0].credentials[0].aws.secret_access_key"
-        )
+        for wrong, member in (
+            ('{ access_key_id = "i" }', ".secret_access_key"),
+            ('{ access_key_id = "i", secret_access_key = "s", profile = "p" }', ".profile"),
+            ("{}", ""),
+        ):
+            self.assertEqual(self.problem(text % wrong).path, f"providers[0].credentials[0].aws{member}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from claudeproxyd.config.schema import Aws, CredentialSection, OAuth
+from claudeproxyd.config.schema import Aws, CredentialSection, Entra, OAuth
 from claudeproxyd.config.secret import Secret, secrets_within
 from tests.config.support import SANDBOX, ConfigTestCase
 
@@ -156,5 +156,6 @@ class SecretTests(ConfigTestCase):
             service_account=Secret("3"),
             aws=Aws(access_key_id=Secret("4"), secret_access_key=Secret("5"), session_token=Secret("6")),
             oauth=OAuth(token_url="u", client_id="i", client_secret=Secret("7"), refresh_token=Secret("8")),
+            entra=Entra(tenant_id="t", client_id="i", client_secret=Secret("9"), certificate=Secret("A")),
         )
-        self.assertEqual(sorted(each.reveal() for each in secrets_within(section)), list("12345678"))
+        self.assertEqual(sorted(each.reveal() for each in secrets_within(section)), list("123456789A"))

@@ -36,6 +36,8 @@ from claudeproxyd.interfaces import (
 )
 from claudeproxyd.leases import Candidate, Credential, Exhausted, Exhaustion, LeaseRequest
 from claudeproxyd.messages.batch import Batch
+from claudeproxyd.messages.estimate import Measure
+from claudeproxyd.messages.text_tokens import TextCounts
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.observe.usage import UsageRecord
 from claudeproxyd.outcomes.types import Kind, Outcome
@@ -352,6 +354,11 @@ class HighestJitter(Random):
         return 1.0
 
 
+def by_length(body: bytes) -> Measure:
+    """Measure a body so that each byte is a token."""
+    return Measure(TextCounts((), ()), len(body))
+
+
 class House:
     """A dispatcher with all that it needs; ``keys`` names the credentials, as ``a`` or ``provider/a``."""
 
@@ -399,7 +406,7 @@ class House:
             budget=RetryBudget(pool_settings.retry_budget),
             streaming=Streaming(**streaming),
             timeouts=self.timeouts,
-            estimate=len,
+            measure=by_length,
             total=total,
             jitter=HighestJitter(),
             wall=lambda: EPOCH,

@@ -49,10 +49,12 @@ class KindsTests(SynchronousTestCase):
 
     def test_plugin_of_a_name_that_is_reserved(self) -> None:
         """A kind that is not built yet may come from elsewhere."""
-        early = Echo()
-        early.kind = "bedrock"
+        early, reserved = Echo(), Echo()
+        early.kind = reserved.kind = "reserved"
+        reserved.is_built = False
+        self.patch(kinds, "BUILT_IN", (*kinds.BUILT_IN, reserved))
         self.patch(claudeproxyd.config.installed, "getPlugins", lambda interface: [early])
-        self.assertIs(kinds.makers([])["bedrock"], early)
+        self.assertIs(kinds.makers([])["reserved"], early)
 
     def test_base(self) -> None:
         """A kind that says nothing but its name has a default for all else, and cannot be made."""

@@ -18,14 +18,17 @@ FOLDER = Path(__file__).parent
 HELLO = {"model": "claude-opus-5-5", "max_tokens": 1024, "messages": [{"role": "user", "content": "hi"}]}
 """The request of a case that has none: enough to be answered."""
 
+#: What a case of a folder has that does not say it, where that is not as Gemini's.
+
 #: The forms of what the daemon makes up, by the placeholder's first word.
 FORMS = {
     "msg": r"msg_[A-Za-z0-9]{24}",
     "toolu": r"toolu_[A-Za-z0-9]{24}",
     "srvtoolu": r"cpxd1\.[a-z-]+\.[A-Za-z0-9]{24}",
+    "nine": r"[A-Za-z0-9]{9}",
     "name": r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}",
 }
-_PLACEHOLDER = re.compile(r"<(msg|toolu|srvtoolu|name)(_[0-9]+)?>")
+_PLACEHOLDER = re.compile(r"<(msg|toolu|srvtoolu|nine|name)(_[0-9]+)?>")
 _SIGNATURE = re.compile(r"<sig:([A-Za-z0-9+/_=-]*)>")
 _WORDS = re.compile(r"<words(?::(.*))?>", re.DOTALL)
 
@@ -62,6 +65,11 @@ class Case:
         return FAMILIES[self.folder]
 
     @property
+    def place(self) -> str:
+        """By what the judges know what is refused: the provider's kind, or the model."""
+        return self.model if self.family.judges_by_model else self.kind
+
+    @property
     def body(self) -> bytes:
         """The client's body."""
         return json.dumps(self.filled(self.request), ensure_ascii=False).encode()
@@ -83,7 +91,8 @@ class Case:
 def cases(folder: str) -> Iterator[Case]:
     """Every case there, by name. A member that no case has is a mistake, and raises TypeError."""
     for path in sorted((FOLDER / folder).glob("*.json")):
-        yield Case(path.stem, folder=folder, **json.loads(path.read_bytes()))
+        defaults = FAMILIES[folder].defaults
+        yield Case(path.stem, folder=folder, **{**defaults, **json.loads(path.read_bytes())})
 
 
 def add_tests(to: type, folder: str, wants: Callable[[Case], bool], test: Callable[[Any, Case], None]) -> None:

@@ -29,7 +29,7 @@ class Translator(Protocol):
     """The daemon's code for one family, as the cases drive it."""
 
     family: str
-    """By which its signatures are minted and its errors classified."""
+    """By which its errors are classified."""
 
     def translated(self, case: Case, signatures: Signatures) -> Any:
         """Return the request: ``body``, ``stop_sequences``, ``warnings``, ``empty``, ``said``. Raises Unsupported."""
@@ -121,7 +121,7 @@ class Checks:
     def machine_for(self, case: Case, request: Any, whole: bool = False) -> BlockMachine:
         return BlockMachine(
             case.request.get("model", HELLO["model"]),
-            family=self.translator.family,
+            family=case.family.mark.split(".")[1],
             stop_sequences=request.stop_sequences,
             whole=whole,
         )

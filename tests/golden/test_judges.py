@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from botocore.eventstream import EventStreamBuffer
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.golden.cases import Case, cases
 from tests.golden.families import FAMILIES
+from tests.golden.families.converse.arrivals import event
 from tests.golden.test_cases import judge_answer, judge_request
 
 Path = tuple[str | int, ...]
@@ -21,11 +24,45 @@ UNJUDGED = {
     "thoughtSignature",
     "excludeDomains",
     "includeServerSideToolInvocations",
+    # of the Converse API
+    "inferenceConfig",
+    "additionalModelRequestFields",
+    "outputConfig",
+    # of chat completions
+    "max_tokens",
+    "max_completion_tokens",
+    "response_format",
+    "safety_identifier",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "reasoning",
+    "thinking",
+    "enable_thinking",
+    "chat_template_kwargs",
+    "reasoning_split",
+    "reasoning_format",
+    "filename",
+    # of the Responses API
+    "detail",
+    "filters",
+    "include",
+    "max_output_tokens",
+    "max_tool_calls",
+    "phase",
+    "user_location",
 }
+#: The same, of the body itself.
+UNJUDGED_AT_THE_TOP = {"text"}
 #: The client's own JSON: facts have it as a whole.
-WHOLE = {"args", "parametersJsonSchema", "parameters"}
+WHOLE = {"args", "parametersJsonSchema", "parameters", "input", "json", "reasoning_details"}
 #: Whoever leaves these out has left out nothing.
-NOTHING = ({}, {"type": "object", "properties": {}}, {"includeServerSideToolInvocations": True})
+NOTHING = (
+    {},
+    None,
+    {"type": "object", "properties": {}},
+    {"includeServerSideToolInvocations": True},
+    {"cachePoint": {"type": "default"}},
+)
 #: Of these answers something is missing by right.
 CUT_OFF = {"refusal", "stop_sequence"}
 SAID = {"text", "thinking", "tool_use", "server_tool_use"}
@@ -36,7 +73,7 @@ def members(value: Any, path: Path = ()) -> Iterator[Path]:
     """Where something could be left out."""
     inner: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, member in inner:
-        if name not in UNJUDGED and member not in NOTHING:
+        if name not in UNJUDGED and member not in NOTHING and (path or name not in UNJUDGED_AT_THE_TOP):
             yield (*path, name)
             if name not in WHOLE:
                 yield from members(member, (*path, name))
@@ -65,6 +102,21 @@ def every_case() -> Iterator[Case]:
         yield from cases(folder)
 
 
+class EventStreamTests(SynchronousTestCase):
+    """The encoder of AWS's event streams, which shares no code with the daemon."""
+
+    def test_read_by_botocore(self) -> None:
+        """botocore reads what the cases of the Converse API arrive as."""
+        chunks = [chunk for case in cases("converse") for chunk in case.upstream_answer or ()]
+        buffer = EventStreamBuffer()
+        for chunk in chunks:
+            buffer.add_data(event(chunk))
+        for chunk, message in zip(chunks, buffer, strict=True):
+            headers = message.headers
+            name = headers.get(":event-type") or headers[":exception-type"]
+            self.assertEqual({name: json.loads(message.payload)}, chunk)
+
+
 class JudgeTests(SynchronousTestCase):
     """The types of each family and the facts together."""
 
@@ -88,7 +140,12 @@ class JudgeTests(SynchronousTestCase):
         for case in every_case():
             if not case.upstream_answer or case.answer is None or case.answer["stop_reason"] in CUT_OFF:
                 continue
-            blocks = [("content", at) for at, block in enumerate(case.answer["content"]) if block["type"] in SAID]
+            # Of thoughts that are sealed their family has to be able to tell.
+            blocks = [
+                ("content", at)
+                for at, block in enumerate(case.answer["content"])
+                if block["type"] in SAID and (case.family.signs or block.get("thinking") != "")
+            ]
             for path in (*blocks, *(("usage", figure) for figure in FIGURES)):
                 if not refuses(judge_answer, case, without(case.answer, path)):
                     passed.append((case.name, path))

@@ -105,7 +105,7 @@ THOUGHTS = st.builds(
 
 
 @st.composite
-def conversations(draw: st.DrawFn) -> Json:
+def conversations(draw: st.DrawFn, thoughts: st.SearchStrategy[Json] = THOUGHTS) -> Json:
     """Messages in any order that the API takes, their calls answered in any order."""
     names = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
     messages: list[Json] = [{"role": "user", "content": [text("Begin."), *draw(st.lists(SAID, max_size=2))]}]
@@ -114,7 +114,7 @@ def conversations(draw: st.DrawFn) -> Json:
             {"type": "tool_use", "id": f"toolu_{step}_{n}", "name": draw(st.sampled_from(names)), "input": draw(INPUTS)}
             for n in range(draw(st.integers(0, 3)))
         ]
-        said = [text("Step."), *draw(st.lists(THOUGHTS | WORDS.map(text), max_size=2)), *calls]
+        said = [text("Step."), *draw(st.lists(thoughts | WORDS.map(text), max_size=2)), *calls]
         messages += [{"role": "assistant", "content": said[:1]}, {"role": "assistant", "content": said[1:]}]
         results = [
             {

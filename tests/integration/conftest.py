@@ -12,12 +12,14 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.logger import LogEvent, globalLogPublisher
 
+from tests.integration.support.chat import ChatServer
 from tests.integration.support.clients import AIMOCK, LLMOCK, need
 from tests.integration.support.daemon import Daemon, free_port
 from tests.integration.support.gemini import Gemini
 from tests.integration.support.needs import require
 from tests.integration.support.process import Child
 from tests.integration.support.ready import until_ready
+from tests.integration.support.responses import Responses
 from tests.integration.support.upstream import Upstream
 
 StartDaemon = Callable[..., Awaitable[Daemon]]
@@ -64,6 +66,24 @@ async def gemini() -> AsyncIterator[Gemini]:
     await gemini.start()
     yield gemini
     await gemini.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def chat() -> AsyncIterator[ChatServer]:
+    """And for a server of chat completions."""
+    chat = ChatServer()
+    await chat.start()
+    yield chat
+    await chat.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def responses() -> AsyncIterator[Responses]:
+    """And for OpenAI's Responses API."""
+    responses = Responses()
+    await responses.start()
+    yield responses
+    await responses.stop()
 
 
 @pytest_twisted.async_yield_fixture

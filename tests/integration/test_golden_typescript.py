@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pytest_twisted import ensureDeferred
 
+from tests.golden import test_converse, test_gemini, test_openai_chat, test_openai_responses
 from tests.golden.cases import Case, cases
-from tests.golden.checks import answer_reads
-from tests.golden.test_gemini import CHECKS
+from tests.golden.checks import Checks, answer_reads
 from tests.integration.support.clients import TYPESCRIPT_SDK, need
 from tests.integration.support.process import run
 from tests.integration.support.sdks import PROGRAMS
+
+FAMILIES: Mapping[str, Checks] = {
+    "gemini": test_gemini.CHECKS,
+    "converse": test_converse.CHECKS,
+    "openai_chat": test_openai_chat.CHECKS,
+    "openai_responses": test_openai_responses.CHECKS,
+}
 
 
 def stream_of(case: Case) -> str:
     """What the client is sent."""
     _, reads = answer_reads(case)[0]
-    batches, _ = CHECKS.read_stream(case, reads, CHECKS.remembering(case))
+    checks = FAMILIES[case.folder]
+    batches, _ = checks.read_stream(case, reads, checks.remembering(case))
     return b"".join(batch.frames for batch in batches).decode()
 
 
@@ -38,10 +48,11 @@ def narrowed(value: Any, like: Any) -> Any:
     return value
 
 
+@pytest.mark.parametrize("folder", FAMILIES)
 @ensureDeferred
-async def test_accumulated(tmp_path: Path) -> None:
+async def test_accumulated(tmp_path: Path, folder: str) -> None:
     """Each answer, as the SDK's MessageStream puts it together, is the case's."""
-    answered = [case for case in cases("gemini") if case.answer is not None]
+    answered = [case for case in cases(folder) if case.answer is not None]
     streams = tmp_path / "streams.json"
     streams.write_text(json.dumps([stream_of(case) for case in answered]))
     program = [shutil.which("node") or "node", PROGRAMS / "accumulate.mjs", need(TYPESCRIPT_SDK), streams]

@@ -30,11 +30,12 @@ FETCHED = "planted-fetched-of-the-house-777"
 CLIENT = "planted-client-key-of-the-tests"
 USERS_REFRESH = "1//planted-refresh-of-a-user-88"
 USERS_SECRET = "planted-secret-of-a-user-9876"
+ENTRA_SECRET = "planted~secret-of-an-application"
 PASSWORD = "planted-password-of-the-proxy"
 OWN_HEADER = "planted-value-of-a-header"
 PLANTED = (
     *(KEY, TOKEN, REFRESH, CLIENT_SECRET, FETCHED, CLIENT, ADMIN_KEY),
-    *(USERS_REFRESH, USERS_SECRET, PASSWORD, OWN_HEADER),
+    *(USERS_REFRESH, USERS_SECRET, ENTRA_SECRET, PASSWORD, OWN_HEADER),
 )
 STATUSES = (400, 401, 403, 404, 409, 413, 422, 429, 500, 502, 503, 504, 529)
 #: No answer's text may be in the log or on the page.
@@ -146,19 +147,19 @@ class Parrot(Upstream):
     def answer_for(self, exchange: Exchange) -> Answer:
         """See :class:`Upstream`."""
         path = exchange.request.path
-        if "/models?" in path or path == "/token":
+        if "/models?" in path or path.endswith("/token"):
             self.asked = path
         if path.startswith("/v1/models"):
             listed = {"id": "listed", "type": "model", "display_name": f"Listed for {KEY}", "key": KEY}
             return answers.whole(json.dumps({"data": [listed], "has_more": False, "of": KEY}).encode())
         if path.startswith(("/v1beta/models?", "/v1beta1/publishers/google/models?")):
             return googles(403, KEY)
-        if path == "/token":
+        if path.endswith("/token"):
             form = parse_qs(exchange.request.body.decode())
             self.assertions += form.get("assertion", [])
             if self.gives:
                 return answers.whole(json.dumps({"access_token": FETCHED, "expires_in": 3600}).encode())
-            said = next(iter(form.get("assertion", form.get("refresh_token", []))))
+            said = next(iter(form.get("assertion") or form.get("refresh_token") or form["client_id"]))
             told = f"{said} of {form.get('client_secret')} is not good: {exchange.request.body.decode()}"
             return answers.whole(json.dumps({"error": "invalid_grant", "error_description": told}).encode(), 400)
         if path.endswith("/count_tokens"):
@@ -179,6 +180,10 @@ def config(upstream: Upstream, folder: Path, form: str) -> str:
         f'oauth = {{ token_url = "{upstream.url}/token", client_id = "me", client_secret = "{CLIENT_SECRET}", '
         f'refresh_token = "{REFRESH}" }}'
     )
+    entra = (
+        f'entra = {{ tenant_id = "contoso.example", client_id = "app", client_secret = "{ENTRA_SECRET}", '
+        f'authority = "{upstream.url}" }}'
+    )
     place = 'project = "some-project"\nlocation = "us-east5"'
     user = {"refresh_token": USERS_REFRESH, "client_secret": USERS_SECRET, "client_id": "me"}
     pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -193,6 +198,7 @@ def config(upstream: Upstream, folder: Path, form: str) -> str:
         + section("l", "anthropic", f'api_key = "{KEY}"')
         + section("gemini", "gemini", f'api_key = "{KEY}"')
         + section("oauth", "anthropic", oauth)
+        + section("entra", "anthropic", entra)
         + section("claude-of-user", "vertex", f'service_account = {{ file = "authorized_user.json" }}\n{place}')
         + section("claude-of-robot", "vertex", f'service_account = {{ file = "service_account.json" }}\n{place}')
         + section("beside", "anthropic", 'api_key = "short"').replace("[[providers.", f"{beside}[[providers.")
@@ -310,7 +316,7 @@ async def test_no_planted_key_is_found_anywhere(start_daemon: StartDaemon, tmp_p
             upstream.script(answer)
             await looker.ask(f"{model} {nth}", f"{model}-{nth}", stream)
     await looker.ask("count_tokens", "l", path="/v1/messages/count_tokens")
-    for nth, model in enumerate(("oauth", "claude-of-user", "claude-of-robot")):
+    for nth, model in enumerate(("oauth", "entra", "claude-of-user", "claude-of-robot")):
         upstream.gives = True
         for answer, stream in ((refused(400, FETCHED), False), (in_band(FETCHED), True), (good(FETCHED), False)):
             upstream.script(answer)

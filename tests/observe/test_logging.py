@@ -6,12 +6,13 @@ import io
 import json
 import os
 import sys
+from datetime import datetime
 from glob import glob
 from typing import Any
 
 from twisted.application.app import AppLogger
 from twisted.application.service import Application
-from twisted.logger import ILogObserver, Logger, globalLogBeginner, globalLogPublisher
+from twisted.logger import ILogObserver, Logger, formatEventAsClassicLogText, globalLogBeginner, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.python.log import msg
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,7 +20,7 @@ from zope.interface.verify import verifyObject
 
 from claudeproxyd.observe import logging
 from claudeproxyd.observe.access_log import AccessEntry
-from claudeproxyd.observe.logging import for_twistd, json_logger, observer, text_logger
+from claudeproxyd.observe.logging import as_json, as_text, for_twistd, json_logger, observer, text_logger
 from claudeproxyd.observe.usage import UsageRecord
 
 
@@ -109,6 +110,19 @@ class LogTests(SynchronousTestCase):
         line = json.loads(self.written("json", entry=entry))
         self.assertEqual((line["request_id"], line["client"], line["status"]), ("req_1", "laptop", 200))
         self.assertNotIn("msg", line)
+
+    def test_entry_as_any_event(self) -> None:
+        """A request's line is told as every other event is: with the same time, level and namespace."""
+        entry = AccessEntry(time=1.0, request_id="req_1", client="laptop", status=200)
+        seen: list[Any] = []
+        Logger("test", observer=seen.append).info("{entry}", entry=entry)  # type: ignore[arg-type]  # it takes events
+        self.assertEqual(as_text(seen[0]), formatEventAsClassicLogText(seen[0]))
+        line = json.loads(as_json(seen[0]))
+        other = json.loads(as_json({**seen[0], "entry": None}))
+        self.assertEqual(
+            [line[name] for name in ("ts", "level", "ns")], [other[name] for name in ("ts", "level", "ns")]
+        )
+        self.assertEqual(datetime.fromisoformat(line["ts"]).timestamp(), int(seen[0]["log_time"] * 1000) / 1000)
 
     def test_usage(self) -> None:
         """A usage record in a JSON log keeps its labels."""

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.observe.scrub import CUES_BETWEEN_RESTS, KEPT_FETCHED_VALUES, MAX_WORDS, PIECE_BYTES, Scrubber
+from claudeproxyd.observe.scrub import CUES_BETWEEN_RESTS, KEPT_FETCHED_VALUES, PIECE_BYTES, Scrubber
+from claudeproxyd.remembered import MAX_WORD_LENGTH, MAX_WORDS
 
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nqqqq\n-----END RSA PRIVATE KEY-----"
 
@@ -186,6 +187,20 @@ class ScrubTests(SynchronousTestCase):
         self.assertEqual(
             self.scrubber.redacted_headers([*clean, (b"x-echo", b"hunter2hunter2")]), [*clean, (b"x-echo", b"***")]
         )
+
+    def test_headers_that_are_remembered(self) -> None:
+        """A harmless value is masked once it is known to be a secret; so many are remembered, none of them long."""
+        echo = [(b"x-echo", b"value-of-20-characters")]
+        self.assertIs(self.scrubber.redacted_headers(echo), echo)
+        self.scrubber.remember(["value-of-20-characters"])
+        for _ in range(2):
+            self.assertEqual(self.scrubber.redacted_headers(echo), [(b"x-echo", b"***")])
+        for number in range(MAX_WORDS):
+            self.scrubber.redacted_headers(
+                [(b"x", b"%d" % number * 9), (b"y", b"%d" % number * 8), (b"z", b"z" * 5000)]
+            )
+            self.assertLessEqual(len(self.scrubber._innocent), MAX_WORDS)
+        self.assertLessEqual(max(map(len, self.scrubber._innocent)), MAX_WORD_LENGTH)
 
     def test_rests(self) -> None:
         """Whoever has much to look through can let others run in between."""

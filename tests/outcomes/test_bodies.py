@@ -39,13 +39,34 @@ class ErrorMessageTests(SynchronousTestCase):
             {"error": "invalid_grant", "error_description": "Sorry"},
             "Sorry",
             b" Sorry\n",
+            {"object": "error", "message": "Sorry", "type": "BadRequestError", "param": None, "code": 400},
+            {"error": {"message": "Provider returned error", "code": 502, "metadata": {"raw": '{"error":"Sorry"}'}}},
+            {"error": {"message": "Sorry", "code": 502, "metadata": {"raw": ""}}},
+            {"detail": "Sorry"},
+            {"base_resp": {"status_code": 1004, "status_msg": "Sorry"}},
             b"<html><head><title>\nSorry</title></head><body>x</body></html>",
         ):
             self.assertEqual(said("openai", body), "Sorry", body)
 
+    def test_what_is_wrong_with_a_request(self) -> None:
+        """Of a list of objections to a request's members the first is told, with its place."""
+        detail = [{"type": "extra_forbidden", "loc": ["body", "user"], "msg": "Extra inputs are not permitted"}]
+        for body in ({"detail": detail}, {"object": "error", "message": {"detail": detail}}):
+            self.assertEqual(said("openai", body), "user: Extra inputs are not permitted")
+
     def test_no_sentence(self) -> None:
         """Where there is none, none is made up."""
-        for body in (b"", b"{}", b"[]", b"null", b"7", {"error": {"message": 7}}, {"error": []}, b"<html>x</html>"):
+        for body in (
+            b"",
+            b"{}",
+            b"[]",
+            b"null",
+            b"7",
+            {"error": {"message": 7}},
+            {"error": []},
+            {"detail": []},
+            b"<html>x</html>",
+        ):
             self.assertEqual(said("openai", body), "", body)
 
     def test_is_bounded(self) -> None:

@@ -46,6 +46,23 @@ def openai(
     return seen("openai", status, body, **more)
 
 
+def flat_body(code: int, type: str, message: str) -> dict[str, Any]:
+    """An error of vLLM's."""
+    return {"object": "error", "message": message, "type": type, "param": None, "code": code}
+
+
+def flat(status: int, type: str, message: str, **more: Any) -> Evidence:
+    return seen("openai", status, flat_body(status, type, message), **more)
+
+
+def routed(raw: dict[str, Any], status: int = 400) -> Evidence:
+    """An error of one of OpenRouter's providers."""
+    metadata = {"raw": json.dumps(raw), "provider_name": "Somebody"}
+    return seen(
+        "openai", status, {"error": {"message": "Provider returned error", "code": status, "metadata": metadata}}
+    )
+
+
 def bedrock(status: int, name: str, message: str = "", **more: Any) -> Evidence:
     header = (b"x-amzn-errortype", f"{name}:http://internal.amazon.com/coral/".encode())
     return seen("bedrock", status, {"message": message}, header, **more)
@@ -106,6 +123,20 @@ class ByNameTests(Table):
             ),
             seen("openai", 404, {"error": {"code": "DeploymentNotFound", "message": "The API deployment …"}}),
             openai(404, "model_not_found", "The model `gpt-9` does not exist or you do not have access to it."),
+            flat(404, "NotFoundError", "The model `m` does not exist."),
+            seen(
+                "openai", 404, {"error": {"message": 'model "m" not found, try pulling it first', "type": "api_error"}}
+            ),
+            seen("openai", 404, {"error": {"message": "No endpoints found for a/m.", "code": 404}}),
+            openai(404, None, "Not found the model m or Permission denied", "resource_not_found_error"),
+            openai(400, "invalid_request_error", "Model Not Exist"),
+            seen("openai", 400, {"error": {"message": "a/m is not a valid model ID", "code": 400}}),
+            seen("openai", 400, {"error": {"code": "1211", "message": "Unknown Model, please check the model code."}}),
+            seen(
+                "openai",
+                400,
+                {"object": "error", "message": "Invalid model: m", "type": "invalid_model", "code": "1500"},
+            ),
             bedrock(
                 400,
                 "ValidationException",
@@ -113,6 +144,12 @@ class ByNameTests(Table):
             ),
             bedrock(403, "AccessDeniedException", "You don't have access to the model with the specified model ID."),
             bedrock(400, "ValidationException", "The provided model identifier is invalid."),
+            bedrock(400, "ValidationException", "Operation not allowed"),
+            bedrock(
+                404, "ResourceNotFoundException", "Model use case details have not been submitted for this account."
+            ),
+            bedrock(404, "ResourceNotFoundException", "This model version has reached the end of its life. Please"),
+            bedrock(404, "ResourceNotFoundException", "Access denied. This Model is marked by provider as Legacy and"),
             google(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota", quota),
             google(429, "RESOURCE_EXHAUSTED", "You exceeded …\n* Quota exceeded for metric: x, limit: 0, model: m"),
         ):
@@ -130,7 +167,6 @@ class ByNameTests(Table):
             anthropic(404, "not_found_error", "Container not found."),
             openai(404, None, "No such File object: file-1"),
             openai(404, None, "Response with id 'resp_1' not found."),
-            openai(404, None, "Item with id 'rs_1' not found. Items are not persisted when `store` is set to false."),
         ):
             self.holds(evidence, Kind.CLIENT_FAULT, Scope.NONE, NONE, Then.NEXT)
 
@@ -141,6 +177,11 @@ class ByNameTests(Table):
             anthropic(429, "rate_limit_error", "Over the limit", error_code="enforced_spend_limit_reached"),
             anthropic(429, "rate_limit_error", "Over the limit", error_code="contract_spend_limit_reached"),
             openai(429, "insufficient_quota", "You exceeded your current quota", "insufficient_quota"),
+            openai(429, None, "Your account is suspended, please check your plan", "exceeded_current_quota_error"),
+            openai(400, "Arrearage", "Access denied, please make sure your account is in good standing.", "Arrearage"),
+            seen("openai", 429, {"error": {"code": "1113", "message": "Insufficient balance or no resource package."}}),
+            seen("openai", 200, {"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}),
+            openai(200, "insufficient_quota", "You exceeded your current quota", "insufficient_quota"),
             google(403, "PERMISSION_DENIED", "This API method requires billing", reason("BILLING_DISABLED")),
             google(403, "PERMISSION_DENIED", "This API method requires billing to be enabled."),
             google(
@@ -204,6 +245,11 @@ class ByNameTests(Table):
                 bedrock(403, name, "The security token included in the request is invalid.")
                 for name in ("UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException")
             ),
+            bedrock(
+                403, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you"
+            ),
+            bedrock(403, "AccessDeniedException", "Authentication failed: Please make sure your API Key is valid."),
+            bedrock(403, "AccessDeniedException", "Bearer Token has expired"),
         ):
             self.holds(evidence, Kind.AUTH, Scope.CREDENTIAL, HALF_HOUR, Then.NEXT)
 
@@ -213,6 +259,12 @@ class ByNameTests(Table):
         self.holds(evidence, Kind.AUTH, Scope.CREDENTIAL, HALF_HOUR, Then.REFRESH_ONCE)
         body = {"__type": "com.amazon.coral.service#ExpiredTokenException", "Message": "expired"}
         self.assertEqual(classify(seen("bedrock", 403, body)).kind, Kind.AUTH)
+
+    def test_a_clock_that_is_wrong(self) -> None:
+        """A signature of another hour is the clock's fault: no key rests for it."""
+        for words in ("Signature expired: 20261129T100000Z is now earlier than …", "Signature not yet current: 2026…"):
+            evidence = bedrock(403, "InvalidSignatureException", words)
+            self.holds(evidence, Kind.CONFIGURATION, Scope.PROVIDER, (60, 60), Then.NEXT)
 
     def test_location(self) -> None:
         """Where the daemon stands is the same for all keys of a provider: only another provider can help."""
@@ -227,6 +279,18 @@ class ByNameTests(Table):
         self.holds(
             bedrock(400, "ServiceQuotaExceededException", "Too many"), Kind.QUOTA, Scope.MODEL, PASSING, Then.NEXT
         )
+
+    def test_bedrocks_quota_of_a_day(self) -> None:
+        """Nothing says when it is back, and it is not in a moment."""
+        evidence = bedrock(429, "ThrottlingException", "Too many tokens per day, please wait before trying again.")
+        self.holds(evidence, Kind.QUOTA, Scope.MODEL, (600, 3_600), Then.NEXT)
+
+    def test_models_that_bedrock_does_not_count_for(self) -> None:
+        """Another route, or an estimate, counts; the same words to a message are the client's to read."""
+        words = "The provided model doesn't support counting tokens"
+        counting = bedrock(400, "ValidationException", words, count_tokens=True)
+        self.holds(counting, Kind.UNSUPPORTED, Scope.NONE, NONE, Then.NEXT)
+        self.assertIs(classify(bedrock(400, "ValidationException", words)).kind, Kind.CLIENT_FAULT)
 
     def test_model_machinery(self) -> None:
         """A Bedrock model that fails or is not ready is tried elsewhere for a moment."""
@@ -256,6 +320,8 @@ class ByNameTests(Table):
             anthropic(500, "overloaded_error", "Overloaded"),
             google(503, "UNAVAILABLE", "The model is overloaded. Please try again later."),
             openai(503, "slow_down", "Slow down", "server_error"),
+            openai(200, "slow_down", "Slow down", "server_error", phase=AttemptPhase.STREAM),
+            openai(429, None, "The engine is currently overloaded, please try again later", "engine_overloaded_error"),
             openai(200, "server_is_overloaded", "Our servers are currently overloaded", "service_unavailable_error"),
         ):
             self.holds(evidence, Kind.OVERLOADED, Scope.MODEL_ON_PROVIDER, PASSING, Then.NEXT)
@@ -290,6 +356,21 @@ class ByNameTests(Table):
                 bedrock(400, "ValidationException", f"The model returned the following errors: {message}"),
             ):
                 self.holds(evidence, Kind.RECTIFY, Scope.NONE, NONE, Then.RECTIFY_ONCE)
+
+    def test_rectify_reasoning(self) -> None:
+        """Reasoning that another key or model has sealed is taken out, once, whatever OpenAI calls it."""
+        lies_elsewhere = "Items are not persisted when `store` is set to false."
+        verified = "could not be verified. Reason: Encrypted content could not be decrypted or parsed."
+        for evidence in (
+            openai(400, "invalid_encrypted_content", f"The encrypted content for item rs_1 {verified}"),
+            openai(400, None, f"The encrypted content gAAA... {verified}"),
+            openai(404, None, f"Item with id 'rs_1' not found. {lies_elsewhere}"),
+            openai(400, None, "Item 'rs_1' of type 'reasoning' was provided without its required following item."),
+            openai(
+                400, None, "Item 'fc_1' of type 'function_call' was provided without its required 'reasoning' item."
+            ),
+        ):
+            self.holds(evidence, Kind.RECTIFY, Scope.NONE, NONE, Then.RECTIFY_ONCE)
 
     def test_context_overflow(self) -> None:
         """A request beyond the window is the client's to compact."""
@@ -549,6 +630,11 @@ class InBandTests(Table):
             (seen("google", 200, [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}]), Kind.QUOTA),
             (openai(200, "rate_limit_exceeded", "no", "requests"), Kind.QUOTA),
             (openai(200, "server_error", "no", "server_error"), Kind.TRANSIENT),
+            (seen("openai", 200, {"error": {"code": "429", "message": "Rate limit reached"}}), Kind.QUOTA),
+            (seen("openai", 200, flat_body(500, "InternalServerError", "no")), Kind.TRANSIENT),
+            (seen("openai", 200, flat_body(400, "BadRequestError", "no")), Kind.CLIENT_FAULT),
+            (seen("openai", 200, {"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}), Kind.QUOTA),
+            (openai(200, "invalid_api_key", "Incorrect API key provided"), Kind.AUTH),
             (seen("openai", 200, {"type": "error", "code": "insufficient_quota", "message": "no"}), Kind.BILLING),
             (
                 seen("openai", 200, {"type": "response.failed", "response": {"error": {"code": "server_error"}}}),
@@ -706,8 +792,90 @@ class ContextOverflowTests(SynchronousTestCase):
                 "request (210000 tokens) exceeds the available context size (200000 tokens), try increasing it",
                 "exceed_context_size_error",
             ),
+            openai(
+                400,
+                None,
+                "This endpoint's maximum context length is 200000 tokens. However, you requested about 210000 tokens"
+                " (1 of tool input). Please reduce the length of either one.",
+            ),
+            seen(
+                "openai",
+                200,
+                {
+                    "error": {
+                        "message": "This endpoint's maximum context length is 200000 tokens. However, you requested"
+                        " about 211000 tokens (210000 of text input, 1000 in the output).",
+                        "code": 400,
+                    }
+                },
+                phase=AttemptPhase.STREAM,
+            ),
+            routed(
+                flat_body(
+                    400,
+                    "BadRequestError",
+                    "This model's maximum context length is 200000 tokens. However, you requested 1000 output tokens"
+                    " and your prompt contains at least 210000 input tokens, for a total of at least 211000 tokens.",
+                )
+            ),
+            flat(
+                400,
+                "BadRequestError",
+                "This model's maximum context length is 200000 tokens. However, you requested 210000 tokens.",
+            ),
+            openai(
+                400,
+                None,
+                "This model's maximum prompt length is 200000 but the request contains 210000 tokens.",
+            ),
+            openai(
+                400,
+                None,
+                "Prompt contains 210000 tokens and 0 draft tokens, too large for model with 200000 maximum context"
+                " length",
+            ),
+            openai(
+                400,
+                None,
+                "Invalid request: Your request exceeded model token limit: 200000 (requested: 210000)",
+            ),
+            openai(
+                400,
+                None,
+                "The input (210000 tokens) is longer than the model's context length (200000 tokens).",
+            ),
         ):
             self.assertEqual(self.told(evidence), "prompt is too long: 210000 tokens > 200000 maximum", evidence)
+            self.assertEqual(classify(evidence).kind, Kind.CLIENT_FAULT)
+
+    def test_no_room_for_the_answer(self) -> None:
+        """A prompt that fits, with a ``max_tokens`` for which no room is left: the words by which clients ask for
+        less, and do not compact."""
+        for evidence in (
+            flat(
+                400,
+                "BadRequestError",
+                "'max_tokens' or 'max_completion_tokens' is too large: 3000. This model's maximum context length is"
+                " 4096 tokens and your request has 2104 input tokens (3000 > 4096 - 2104). None",
+            ),
+            flat(
+                400,
+                "BadRequestError",
+                "This model's maximum context length is 4096 tokens. However, you requested 3000 output tokens and your"
+                " prompt contains at least 2104 input tokens, for a total of at least 5104 tokens.",
+            ),
+            openai(
+                400,
+                "context_length_exceeded",
+                "This model's maximum context length is 4096 tokens. However, you requested 5104 tokens (2104 in the"
+                " messages, 3000 in the completion). Please reduce the length of the messages or completion.",
+            ),
+        ):
+            self.assertEqual(
+                self.told(evidence),
+                "input length and `max_tokens` exceed context limit: 2104 + 3000 > 4096, decrease input length or"
+                " `max_tokens` and try again",
+            )
             self.assertEqual(classify(evidence).kind, Kind.CLIENT_FAULT)
 
     def test_without_numbers(self) -> None:
@@ -718,6 +886,18 @@ class ContextOverflowTests(SynchronousTestCase):
                 400, "INVALID_ARGUMENT", "The input token count exceeds the maximum number of tokens allowed 1048576."
             ),
             openai(400, "context_length_exceeded", "Your input exceeds the context window of this model."),
+            openai(400, "context_length_exceeded", "Please reduce the length of the messages or completion."),
+            openai(400, None, "Please reduce the length of the messages or completion."),
+            openai(400, None, "the request exceeds the available context size. try increasing the context size"),
+            seen("openai", 400, {"error": {"code": "1261", "message": "Prompt exceeds max length"}}),
+            openai(400, "invalid_parameter_error", "Range of input length should be [1, 129024]"),
+            openai(400, None, "invalid params, context window exceeds limit (2013)"),
+            seen("openai", 200, {"base_resp": {"status_code": 2013, "status_msg": "context window exceeds limit"}}),
+            openai(
+                400,
+                None,
+                "The number of tokens to keep from the initial prompt is greater than the context length.",
+            ),
             anthropic(413, "invalid_request_error", "Prompt is too long"),
             anthropic(413, "invalid_request_error", "Request size exceeds model context window"),
             seen("openai", 200, {"response": {"error": {"code": "context_length_exceeded", "message": "x"}}}),

@@ -290,6 +290,17 @@ class OpenAITests(SynchronousTestCase):
         told = openai((b"x-ratelimit-reset-requests", b"1m"), (b"retry-after-ms", b"1500"))
         self.assertEqual(told, (1.5, Scope.MODEL))
 
+    def test_in_words(self) -> None:
+        """Inside a stream no header tells: the sentence does."""
+        said = (
+            b"Rate limit reached for gpt-9 in organization org-abc123 on tokens per min (TPM): Limit 30000, Used 29000,"
+        )
+        body = (
+            b'{"error":{"message":"%b Requested 2000. Please try again in 6m0s.","code":"rate_limit_exceeded"}}' % said
+        )
+        self.assertEqual(hint([], body, "openai", NOW), (360, Scope.MODEL))
+        self.assertEqual(hint([(b"retry-after", b"2")], body, "openai", NOW), (2, Scope.MODEL))
+
 
 class BedrockTests(SynchronousTestCase):
     """Bedrock tells nothing."""

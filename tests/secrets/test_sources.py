@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.testing import MemoryReactorClock
 
-from claudeproxyd.config.schema import Aws, Config, CredentialSection, OAuth, Provider
+from claudeproxyd.config.schema import Aws, Config, CredentialSection, Entra, OAuth, Provider
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.secrets.file import FileSecret
 from claudeproxyd.secrets.refreshed import RefreshedSecret
@@ -24,6 +24,11 @@ def config(proxy: str = "", **credentials: CredentialSection) -> Config:
 def oauth(refresh_token: str = "refresh-1") -> OAuth:
     """A section."""
     return OAuth(token_url="https://login.example/t", client_id="me", refresh_token=Secret(refresh_token))
+
+
+def entra(client_secret: str = "secret-1") -> Entra:
+    """A section."""
+    return Entra(tenant_id="contoso.example", client_id="app", client_secret=Secret(client_secret))
 
 
 class SourcesTests(SecretsTestCase):
@@ -53,6 +58,10 @@ class SourcesTests(SecretsTestCase):
             {"service_account": Secret("{}")},
             {"service_account": "adc"},
             {"oauth": oauth()},
+            {"aws": "chain"},
+            {"aws": Aws(profile="p")},
+            {"aws": Aws(access_key_id=Secret("i"), secret_access_key=Secret("s"), role_arn="arn:aws:iam::1:role/r")},
+            {"entra": entra()},
         ):
             self.assertIsInstance(self.source(**members), RefreshedSecret)
 
@@ -65,6 +74,14 @@ class SourcesTests(SecretsTestCase):
         before = self.source(oauth=oauth())
         self.sources.reload(config("http://proxy.example:3128", c=CredentialSection(name="c", oauth=oauth())))
         self.assertIsNot(self.sources.source("p", "c"), before)
+
+    def test_rotated(self) -> None:
+        """A reload that brings an application's new secret asks with that; the old token is gone with the old one."""
+        before = self.source(entra=entra())
+        self.assertIs(self.source(entra=entra(), weight=7), before)
+        after = self.source(entra=entra("secret-2"))
+        self.assertIsNot(after, before)
+        self.assertIsNone(after.present())
 
     def test_gone(self) -> None:
         """What is configured no more is forgotten: back again, it starts anew."""

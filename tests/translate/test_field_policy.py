@@ -31,7 +31,6 @@ from tests.translate.asking import assistant, call, result, tool, user
 
 #: Members of the blocks that are read, beside what is read of them.
 BLOCK_FIELDS = {
-    "cache_control": Action.DROP,
     "caller": Action.DROP,  # code execution's calls have become text
     "toolset_name": Action.DROP,  # the name says as much
     "transformations": Action.DROP,  # how Anthropic scales an image

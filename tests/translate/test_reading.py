@@ -37,6 +37,21 @@ class MemberTests(SynchronousTestCase):
         self.assertEqual(read(system="").system, [])
         self.assertIn("system.0: Input tag 'image'", refusal(system=[{"type": "image"}]))
 
+    def test_cache_marks(self) -> None:
+        """Where the client wants caches to end is known of texts: of the prefix, of messages, and of the request's
+        end; a mark that is null is none."""
+        mark = {"type": "ephemeral"}
+        billing = text("x-anthropic-billing-header: cc_version=2; cch=1;", cache_control=mark)
+        said = read(
+            user(text("a", cache_control=mark), text("b", cache_control=None), text("c")),
+            system=[billing, text("d"), text("e", cache_control=mark)],
+        )
+        self.assertEqual(said.cached_system, [1])
+        self.assertEqual(said.turns[0].parts, [Text("a", cached=True), Text("b"), Text("c")])
+        self.assertEqual(read(cache_control=mark).turns[0].parts, [Text("hello", cached=True)])
+        document = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "f"}}
+        self.assertEqual(read(user({**document, "cache_control": mark})).turns[0].parts, [Text("f", cached=True)])
+
     def test_schema(self) -> None:
         """The schema of the answer stays the client's bytes, under its present name and under its first one."""
         wanted = {"type": "json_schema", "schema": {"type": "object"}}

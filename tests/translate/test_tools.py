@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.translate.builtin_tools import BUILTIN_TOOLS
@@ -138,7 +139,12 @@ class ServerToolTests(SynchronousTestCase):
                 },
             ]
         )
-        self.assertEqual(said.web_search, WebSearch("web_search", ["a.example"], [], 3))
+        search = said.web_search
+        assert search is not None
+        location = json.loads(msgspec.json.encode(search.user_location))
+        self.assertEqual(location, {"type": "approximate", "city": "Graz"})
+        search.user_location = None
+        self.assertEqual(search, WebSearch("web_search", ["a.example"], [], 3))
         self.assertEqual(names(said), ["t"])
         self.assertIn("user_location", said.warnings[0])
 

@@ -29,7 +29,7 @@ from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
 from claudeproxyd.testing import FakeAccount, FakeDownlink
-from tests.dispatch.fakes import FakeBuffered, FakeSink, FakeSource
+from tests.dispatch.fakes import FakeBuffered, FakeSink, FakeSource, by_length
 from tests.weather.oracle import OraclePool
 from tests.weather.upstream import EPOCH, Ask, Headers, Latency, Reply, Weather
 
@@ -281,7 +281,7 @@ class Simulation:
             settings=settings,
             streaming=Streaming(),
             timeouts={name: Timeouts() for name in scenario.providers},
-            estimate=len,
+            measure=by_length,
             budget=RetryBudget(settings.retry_budget),
             jitter=Random(self.random.random()),
             wall=lambda: EPOCH + self.clock.seconds(),

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
 from claudeproxyd.principals import Principal
+from claudeproxyd.remembered import MAX_WORD_LENGTH, MAX_WORDS
 from claudeproxyd.web import channel as module
 from claudeproxyd.web.channel import (
     ABORT_TIMEOUT,
@@ -22,6 +23,7 @@ from claudeproxyd.web.channel import (
     MAX_DISCARDED_BYTES,
     MAX_HEAD_BYTES,
 )
+from claudeproxyd.web.head import _names
 from claudeproxyd.web.site import MAX_REFUSED_CONNECTIONS
 from tests.web.support import BODY, Connection, Listener, get, post, replies
 
@@ -125,20 +127,6 @@ class Refusals(SynchronousTestCase):
         connection.send(post() + b"garbage\r\n\r\n")
         self.assertEqual([reply.status for reply in replies(connection.take())], [200, 400])
 
-    def test_twisted_refuses_in_one_place(self) -> None:
-        """Twisted still refuses through the private method that we override, for the causes that it finds itself."""
-        refused: list[int] = []
-        refuse = module.GatewayChannel._respondToBadRequestAndDisconnect
-
-        def count(channel: module.GatewayChannel) -> None:
-            refused.append(1)
-            refuse(channel)
-
-        self.patch(module.GatewayChannel, "_respondToBadRequestAndDisconnect", count)
-        for data in (b"garbage\r\n\r\n", REFUSED["two lengths"][0], REFUSED["a chunk size that is none"][0]):
-            Listener().connect().send(data)
-        self.assertEqual(len(refused), 3)
-
     @settings(max_examples=150, deadline=None)
     @given(
         st.lists(st.binary(max_size=60) | st.sampled_from([HEAD, b"\r\n", b"\r\n\r\n", post(), get("/")]), max_size=8)
@@ -230,12 +218,12 @@ class Heads(SynchronousTestCase):
 
     def test_names_kept_are_bounded(self) -> None:
         """A client that makes up header names does not fill our memory."""
-        self.patch(module, "_names", {})
+        self.addCleanup(_names.clear)
         connection = Listener().connect()
         for batch in range(4):
             connection.send(get("/", *(f"X-{batch}-{index}: 1" for index in range(400)), f"{'y' * 200}: 1"))
-        self.assertLessEqual(len(module._names), module._MAX_CACHED_NAMES)
-        self.assertFalse(any(len(name) > 100 for name in module._names))
+            self.assertLessEqual(len(_names), MAX_WORDS)
+        self.assertFalse(any(len(name) > MAX_WORD_LENGTH for name in _names))
 
 
 class OneAfterAnother(SynchronousTestCase):

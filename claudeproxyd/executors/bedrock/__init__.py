@@ -1,1 +1,1 @@
-"""Claude's models on Amazon Bedrock: not built yet, its settings are reserved."""
+"""Models on Amazon Bedrock: Claude's by InvokeModel, all others by Converse."""

@@ -1,1 +1,1 @@
-"""OpenAI's Responses API: not built yet, its settings are reserved."""
+"""OpenAI's Responses API (https://platform.openai.com/docs/api-reference/responses)."""

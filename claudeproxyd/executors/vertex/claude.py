@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -13,14 +12,14 @@ from twisted.logger import Logger
 
 from claudeproxyd.executors.google import authorization
 from claudeproxyd.executors.http import EVENT_STREAM, HTTPExecutor
-from claudeproxyd.executors.judge import Judge
+from claudeproxyd.executors.judge import InputTooLongJudge
 from claudeproxyd.executors.vertex.dialect import BETAS, COUNT_BETAS, REFUSED_FIELDS, VERSIONS
 from claudeproxyd.messages.headers import DEFAULT_VERSION, client_headers, upstream_lines, value_of
 from claudeproxyd.messages.members import without_members
 from claudeproxyd.messages.minted import without_minted
 from claudeproxyd.messages.passthrough import ClaudeReader
 from claudeproxyd.messages.system_turns import takes_system_messages, without_system_messages
-from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, Family
+from claudeproxyd.outcomes.types import Family
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Provider
@@ -48,24 +47,12 @@ def vertex_name(model: str) -> str:
     return f"{dated[1]}@{dated[2]}" if dated else model
 
 
-class _ClaudeOnVertexJudge(Judge):
-    def refused(
-        self, attempt: Attempt, response: Response, body: bytes, *, phase: AttemptPhase, message_committed: bool = False
-    ) -> AttemptFailed:
-        """Tell of a context overflow in the words that clients know from Claude on Vertex AI."""
-        failure = super().refused(attempt, response, body, phase=phase, message_committed=message_committed)
-        answer = failure.answer
-        if answer is None or not answer.message.startswith("prompt is too long"):
-            return failure
-        return AttemptFailed(failure.outcome, replace(answer, message="Input is too long."))
-
-
 class ClaudeOnVertex(HTTPExecutor):
     """The part of a provider's executor for Claude's models, at one of its hosts."""
 
     kind = "vertex"
     family = Family.GOOGLE  # its quotas; errors are read by their shape
-    make_judge = _ClaudeOnVertexJudge
+    make_judge = InputTooLongJudge
     _log = Logger()
 
     def __init__(self, section: Provider, services: Services, places: Mapping[str, Place]) -> None:

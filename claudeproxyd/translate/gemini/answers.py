@@ -17,7 +17,7 @@ from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.frame import read_frame
 from claudeproxyd.messages.ids import mint_signature
-from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
+from claudeproxyd.messages.reader import ErrorAnswer, MalformedAnswer, ModelFault
 from claudeproxyd.outcomes.types import Family
 from claudeproxyd.translate.gemini.finish import UNFINISHED, ending_of, ending_of_blocked, is_known
 from claudeproxyd.translate.gemini.grounding import GroundingSources
@@ -432,7 +432,7 @@ def read_whole(
     # Of an array each by itself: what is odd in one, and read loosely, leaves the bytes of the others as they are.
     error = reader.read(ElementSplitter(len(body)).feed(body) if body.startswith(b"[") else [body])
     if error is not None:
-        raise MalformedAnswer(f"an error in the place of an answer: {error[:1000].decode('utf-8', 'replace')}")
+        raise ErrorAnswer(error)
     if not reader.end().ended:
         raise MalformedAnswer("an answer without an end")
     return reader

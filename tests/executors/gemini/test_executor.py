@@ -369,6 +369,17 @@ class Whole(GeminiTestCase):
         self.assertEqual((answer.usage.input, answer.usage.output, answer.stop_reason), (5, 7, "end_turn"))
         self.assertEqual((answer.headers, answer.bytes_in), ([(b"content-type", b"application/json")], len(body)))
 
+    def test_error(self) -> None:
+        """An error in the place of an answer is what it would be with its status: so it is for the client."""
+        told = "The input token count (210000) exceeds the maximum number of tokens allowed (200000)."
+        for status, name, message, kind, words in (
+            (400, "INVALID_ARGUMENT", told, Kind.CLIENT_FAULT, "prompt is too long: 210000"),
+            (429, "RESOURCE_EXHAUSTED", "You exceeded your current quota", Kind.QUOTA, ""),
+        ):
+            failure = self.failed(200, json.dumps(error(status, name, message)).encode())
+            self.assertEqual((failure.outcome.kind, self.told(failure).status), (kind, status))
+            self.assertIn(words, self.told(failure).message)
+
     def test_what_there_is_to_know(self) -> None:
         """An estimate is marked as one, Google's id of the answer is known to the operator, and what was odd is."""
         document = {**said({"text": "Hello"}), "responseId": "r1"}

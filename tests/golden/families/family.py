@@ -15,6 +15,10 @@ class Name(str):
     """A tool's name in a fact: the daemon may have mapped it to another."""
 
 
+class Id(str):
+    """A call's id in a fact: the daemon may have mapped it to another, one to one."""
+
+
 class Call(NamedTuple):
     """A call in an upstream's answer."""
 
@@ -43,13 +47,22 @@ class Family(Protocol):
     tool_name: Pattern[str]
     """The names of tools that it takes."""
 
+    defaults: Mapping[str, str]
+    """Members of a case that does not say them."""
+    judges_by_model: bool
+    """What is refused is the model's matter, and not the kind's."""
+    signs: bool
+    """Whether the upstream signs its thoughts; else what travels in a signature is the daemon's own affair."""
     own_signatures: Sequence[str]
     """Those that the daemon sends of its own accord."""
 
     # -- types
 
     def check_request(self, body: Json, kind: str) -> None:
-        """Raise unless *body* is a request that the API takes, as far as types can tell. *kind*: the provider's."""
+        """Raise unless *body* is a request that the API takes, as far as types can tell.
+
+        *kind*: the provider's; the model where the family judges by that.
+        """
 
     def check_answer(self, chunk: Json) -> None:
         """Raise unless *chunk* is one that the API sends."""
@@ -68,7 +81,8 @@ class Family(Protocol):
     def calls(self, body: Json) -> Iterator[Fact]:
         """Calls, results and thoughts in order.
 
-        ``("call", Name, input)``, ``("output" or "error", Name, id)``, ``("thought", text)``, ``("search", part)``.
+        ``("call", Name, input)``, ``("output" or "error", Name, id or Id)``, ``("thought", text)``,
+        ``("search", part)``.
         """
 
     def media(self, body: Json) -> Iterator[Fact]:

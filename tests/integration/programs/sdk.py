@@ -1,5 +1,6 @@
 """A program for the Python SDK's own environment: ``sdk.py BASE_URL KEY CALLS`` makes the calls and prints what came.
 
+With a word behind that it is the client of Claude in Microsoft Foundry: ``key``, or ``token`` for one of Entra ID.
 *CALLS* is a JSON list of ``[what, parameters]``; what is printed is a JSON list with one object for each.
 """
 
@@ -48,8 +49,15 @@ def text_of(message):
     return "".join(block.text for block in message.content if block.type == "text")
 
 
-def main(base_url, key, calls):
-    client = anthropic.Anthropic(base_url=base_url, api_key=key, max_retries=0, timeout=60)
+def client_of(base_url, key, foundry):
+    if foundry:
+        secret = {"api_key": key} if foundry == "key" else {"azure_ad_token_provider": lambda: key}
+        return anthropic.AnthropicFoundry(base_url=base_url, max_retries=0, timeout=60, **secret)
+    return anthropic.Anthropic(base_url=base_url, api_key=key, max_retries=0, timeout=60)
+
+
+def main(base_url, key, calls, foundry=""):
+    client = client_of(base_url, key, foundry)
     results = []
     for what, parameters in json.loads(calls):
         try:

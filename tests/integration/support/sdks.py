@@ -42,14 +42,19 @@ def kinds(types: list[str]) -> list[str]:
     return [kind for kind in dict.fromkeys(types) if kind in EVENTS]
 
 
-async def use(sdk: Client, url: str, calls: Sequence[Call], key: str = "client-key") -> list[dict[str, Any]]:
-    """Make these calls, one after another and without retries; what each brought, see ``programs/sdk.py``."""
+async def use(
+    sdk: Client, url: str, calls: Sequence[Call], key: str = "client-key", foundry: str = ""
+) -> list[dict[str, Any]]:
+    """Make these calls, one after another and without retries; what each brought, see ``programs/sdk.py``.
+
+    *foundry*: with Python's client of Microsoft Foundry, whose secret is a ``key`` or a ``token``.
+    """
     entry = need(sdk)
     if sdk is TYPESCRIPT_SDK:
         command = [shutil.which("node") or "node", PROGRAMS / "sdk.mjs", entry]
     else:
         command = [entry, PROGRAMS / "sdk.py"]
-    result = await run([*command, url, key, json.dumps(calls)], within=120)
+    result = await run([*command, url, key, json.dumps(calls), *filter(None, [foundry])], within=120)
     assert result.code == 0, result.err
     return json.loads(result.out)
 

@@ -17,6 +17,9 @@ class Gemini:
     """The :class:`~tests.golden.families.family.Family` of the cases in ``gemini/``."""
 
     mark = "cpxd1.google."
+    defaults: Mapping[str, str] = {}
+    judges_by_model = False
+    signs = True
     own_signatures = ("skip_thought_signature_validator",)
     """What Google's documentation gives for a signature that nobody has."""
     tool_name = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}", re.ASCII)

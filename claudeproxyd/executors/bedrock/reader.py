@@ -1,0 +1,138 @@
+"""The stream of InvokeModelWithResponseStream: Claude's own events, each in a message of AWS's. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+from zope.interface import implementer
+
+from claudeproxyd.framing.event_stream import DamagedMessage, EventMessage, EventStreamSplitter
+from claudeproxyd.interfaces import IStreamReader
+from claudeproxyd.json_guards import UNREADABLE
+from claudeproxyd.messages.batch import Batch
+from claudeproxyd.messages.loose import read_object
+from claudeproxyd.messages.members import without_members
+from claudeproxyd.messages.passthrough import ClaudeReader
+from claudeproxyd.messages.reader import MalformedAnswer
+
+EVENT_STREAM = b"application/vnd.amazon.eventstream"
+
+#: Members that Bedrock puts into Claude's objects begin so; strict clients refuse them.
+_BEDROCKS_OWN = "amazon-bedrock-"
+_OWN_MARK = f'"{_BEDROCKS_OWN}'.encode()
+_ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+_DELTA = b'{"type":"content_block_delta",'
+_DELTA_FRAME = b"event: content_block_delta\ndata: "
+
+
+class _Chunk(msgspec.Struct):
+    data: bytes = msgspec.field(name="bytes")
+    """In base64, which msgspec decodes."""
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def error_in(message: EventMessage) -> bytes | None:
+    """Return the error that a message is, as JSON with its name in ``__type``; None if it is none.
+
+    It ends the stream: exceptions that the API describes, and errors that it does not.
+    """
+    kind = message.named(":message-type")
+    if kind == "exception":
+        said = read_object(message.payload) or {}
+        return _encode({**said, "type": "error", "__type": message.named(":exception-type")})
+    if kind == "error":
+        name, text = message.named(":error-code"), message.named(":error-message")
+        return _encode({"type": "error", "__type": name, "message": text})
+    return None
+
+
+def without_bedrocks_own(body: bytes) -> bytes:
+    """Return an object of Claude's without what Bedrock has put into it."""
+    if _OWN_MARK not in body:
+        return body
+    members = read_object(body) or {}
+    return without_members(body, [name for name in members if name.startswith(_BEDROCKS_OWN)])
+
+
+class _FrameSplitter:
+    """Makes frames of server-sent events of the messages of a stream: an error becomes an ``error`` event."""
+
+    __slots__ = ("_splitter",)
+
+    def __init__(self, limit: int) -> None:
+        self._splitter = EventStreamSplitter(limit)
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of a message whose end has not come."""
+        return self._splitter.unfinished
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the frames that *data* completes. Raises MalformedAnswer and FrameTooLarge."""
+        try:
+            messages = self._splitter.feed(data)
+        except DamagedMessage as e:
+            raise MalformedAnswer(str(e)) from None
+        frames = []
+        for message in messages:
+            headers, payload = message
+            if headers.get(":event-type") == "chunk":
+                frame = _frame(payload)
+            else:
+                error = error_in(message)
+                frame = b"" if error is None else b"event: error\ndata: " + error
+            if frame:
+                frames.append(frame)
+        return frames
+
+
+def _frame(chunk: bytes) -> bytes:
+    """Return the frame of the event in a chunk; b'' for what is none of Claude's."""
+    try:
+        event = _decode_chunk(chunk).data
+    except UNREADABLE as e:
+        raise MalformedAnswer(f"a chunk that is none: {e}") from None
+    if _OWN_MARK in event:
+        event = without_bedrocks_own(event)
+    if b"\n" in event or b"\r" in event:
+        event = event.translate(_ON_ONE_LINE)
+    if event.startswith(_DELTA):
+        return _DELTA_FRAME + event
+    kind = _type_of(event)
+    return b"event: %b\ndata: %b" % (kind, event) if kind else b""
+
+
+def _type_of(event: bytes) -> bytes:
+    """Return an event's type; b'' for an object that has none, such as a guardrail's mark."""
+    try:
+        kind = _decode_event(event).type
+    except UNREADABLE:
+        read = read_object(event)
+        if read is None:
+            raise MalformedAnswer("an event that is not JSON") from None
+        found = read.get("type")
+        kind = found if isinstance(found, str) else ""
+    if kind and not kind.isidentifier():
+        raise MalformedAnswer(f"an event of type {kind!r}")
+    return kind.encode()
+
+
+@implementer(IStreamReader)
+class ChunkedClaudeReader(ClaudeReader):
+    """Reads such a stream."""
+
+    __slots__ = ()
+
+    def __init__(self, max_event_bytes: int) -> None:
+        super().__init__(max_event_bytes, _FrameSplitter(max_event_bytes))
+
+    def end(self) -> Batch:
+        """See :meth:`IStreamReader.end <claudeproxyd.interfaces.IStreamReader.end>`: what is left is no event."""
+        return Batch(b"", 0, False)

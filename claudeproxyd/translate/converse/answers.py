@@ -1,0 +1,398 @@
+"""Answers of the Converse API as Claude messages, streamed and whole."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from codecs import BOM_UTF8
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+from zope.interface import implementer
+
+from claudeproxyd.framing.event_stream import DamagedMessage, EventStreamSplitter
+from claudeproxyd.framing.sse import FrameTooLarge
+from claudeproxyd.interfaces import IStreamReader
+from claudeproxyd.json_guards import UNREADABLE
+from claudeproxyd.messages.block import BlockError
+from claudeproxyd.messages.ids import mint_signature
+from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
+from claudeproxyd.messages.usage import tokens_in
+from claudeproxyd.outcomes.types import Family
+from claudeproxyd.translate.converse.finish import ending_of, is_known
+from claudeproxyd.translate.converse.reasoning import ReasoningContent, ReasoningText, seal
+from claudeproxyd.translate.converse.responses import (
+    ReasoningDelta,
+    decode_delta,
+    decode_message_stop,
+    decode_metadata,
+    decode_response,
+    decode_start,
+    decode_stop,
+)
+
+if TYPE_CHECKING:
+    from claudeproxyd.framing.event_stream import EventMessage
+    from claudeproxyd.messages.batch import Batch
+    from claudeproxyd.messages.blocks import BlockMachine
+    from claudeproxyd.messages.usage import Usage
+    from claudeproxyd.translate.converse.requests import ConverseRequest
+    from claudeproxyd.translate.converse.responses import ConverseBlock, ConverseResponse, TokenUsage
+
+FAMILY = Family.BEDROCK
+
+#: Characters of a block of reasoning that are kept for its way back; no model's are as long.
+MAX_REASONING_CHARS = 1024 * 1024
+
+#: How a body begins that is no event stream: a message of so many bytes as these would be is longer than all limits.
+_JSON_STARTS = b"{ \t\r\n"
+
+_encode = msgspec.json.Encoder().encode
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class _Reasoning:
+    """A block of reasoning that has not ended."""
+
+    __slots__ = ("index", "redacted", "room", "shown", "signature", "text")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.shown = False
+        self.text: list[str] = []
+        """Kept where the client is not shown it."""
+        self.signature: list[str] = []
+        self.redacted: list[str] = []
+        self.room = MAX_REASONING_CHARS
+
+    def keep(self, kept: list[str], piece: str) -> None:
+        """Add a piece to one of the three, while there is room."""
+        self.room -= len(piece)
+        if self.room >= 0:
+            kept.append(piece)
+
+
+@implementer(IStreamReader)
+class ConverseReader:
+    """Reads one answer: an event stream, or, of a model that does not stream, a whole one; told apart by the first
+    byte.
+
+    ``messageStop`` says how the answer ends, and ``metadata`` behind it what it took; a stream without the first is
+    cut, one that ends without the second is not.
+    """
+
+    def __init__(
+        self, machine: BlockMachine, request: ConverseRequest, max_event_bytes: int, *, last: bool = False
+    ) -> None:
+        """*machine*, of the family :data:`FAMILY`, makes the message.
+
+        *last*: the request will not be repeated, so that an answer without content is better than none.
+        """
+        self.anomaly = ""
+        self.request_id = ""
+        self.content = False
+        """The client may have some of the answer."""
+        self._machine = machine
+        self._names = request.names
+        self._earlier_calls = request.calls
+        self._capabilities = request.capabilities
+        self._thinks = request.thinks
+        self._shows = request.thinks and request.shows
+        self._may_stop = bool(request.stop_sequences)
+        self._limit = max_event_bytes
+        self._last = last
+        self._splitter = EventStreamSplitter(max_event_bytes)
+        self._whole: bytearray | None = None
+        """What has come of a whole answer."""
+        self._begun = False
+        self._text_index = -1
+        """Of the text that is open."""
+        self._reasoning: _Reasoning | None = None
+        self._calls: dict[int, str] = {}
+        """By a block's index, the id of the call as the client has it; '' where the call is not the client's."""
+        self._answered = False
+        """There is text or a call: more than reasoning."""
+        self._reason: str | None = None
+        """stopReason, once there is one."""
+        self._over = False
+        """The message is finished; nothing more is read."""
+
+    @property
+    def usage(self) -> Usage:
+        """As upstream counted; estimated where the answer was truncated before it did."""
+        if self._machine.stop_reason is None:
+            self._machine.estimate_usage()
+        return self._machine.usage
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Claude's, at the end."""
+        return self._machine.stop_reason
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of a message whose end has not come."""
+        return self._splitter.unfinished if self._whole is None else len(self._whole)
+
+    def feed(self, data: bytes) -> Batch:
+        """See :meth:`~claudeproxyd.interfaces.IStreamReader.feed`."""
+        if not self._begun and data:
+            self._begun = True
+            if data[0] in _JSON_STARTS:
+                self._whole = bytearray()
+        if self._whole is not None:
+            self._whole += data
+            if len(self._whole) > self._limit:
+                raise FrameTooLarge(f"an answer of more than {self._limit} bytes")
+            return self._batch(None)
+        try:
+            return self._batch(self._read(self._splitter.feed(data)))
+        except (BlockError, DamagedMessage, *UNREADABLE) as e:
+            raise MalformedAnswer(str(e)) from None
+
+    def end(self) -> Batch:
+        """See :meth:`~claudeproxyd.interfaces.IStreamReader.end`."""
+        if self._whole is not None:
+            self.read_whole(bytes(self._whole))
+        elif self._reason is not None and not self._over:
+            try:
+                self._finish()
+            except BlockError as e:
+                raise MalformedAnswer(str(e)) from None
+        return self._batch(None)
+
+    def read_whole(self, body: bytes) -> None:
+        """Read an answer that is not streamed. Raises MalformedAnswer and ModelFault."""
+        try:
+            response = decode_response(body.removeprefix(BOM_UTF8))
+            self._respond(response)
+        except (BlockError, *UNREADABLE) as e:
+            raise MalformedAnswer(f"no answer of the Converse API: {e}") from None
+
+    def _batch(self, error: bytes | None) -> Batch:
+        batch = self._machine.flush()
+        batch.error = error
+        self.content = self.content or batch.content
+        return batch
+
+    def _note(self, anomaly: str) -> None:
+        self.anomaly = self.anomaly or anomaly
+
+    # -- a stream
+
+    def _read(self, messages: Iterable[EventMessage]) -> bytes | None:
+        """Read messages. Return the error that is among them, behind which nothing is read; or None."""
+        for message in messages:
+            if self._over:
+                break
+            kind = message.headers.get(":event-type")
+            if kind == "contentBlockDelta":
+                self._delta(message.payload)
+            elif kind is None:
+                return _error(message)  # an exception, or an error that has no shape of its own
+            elif kind == "contentBlockStart":
+                self._start(message.payload)
+            elif kind == "contentBlockStop":
+                self._stop(decode_stop(message.payload).content_block_index)
+            elif kind == "messageStop":
+                self._reason = decode_message_stop(message.payload).stop_reason or ""
+            elif kind == "metadata":
+                self._count(decode_metadata(message.payload).usage)
+                if self._reason is not None:
+                    self._finish()
+            elif kind not in ("messageStart", "initial-response"):
+                self._note(f"unknown event {kind!s:.50}")
+        return None
+
+    def _delta(self, payload: bytes) -> None:
+        event = decode_delta(payload)
+        delta = event.delta
+        if delta is None:
+            return
+        if delta.text is not None:
+            self._text(event.content_block_index, delta.text)
+        elif delta.tool_use is not None:
+            self._input(event.content_block_index, delta.tool_use.input or "")
+        elif delta.reasoning_content is not None:
+            self._think(event.content_block_index, delta.reasoning_content)
+        # Sources are of no request of ours, pictures have been told at their beginning.
+
+    def _start(self, payload: bytes) -> None:
+        event = decode_start(payload)
+        start = event.start
+        if start is None:
+            return
+        if start.tool_use is not None:
+            call = start.tool_use
+            self._call(event.content_block_index, call.name, call.tool_use_id, call.type)
+        elif start.image is not None:
+            self._text(event.content_block_index, start.image.description)
+
+    def _stop(self, index: int) -> None:
+        if self._reasoning is not None and self._reasoning.index == index:
+            self._end_reasoning()
+        if id := self._calls.pop(index, ""):
+            self._machine.tool_end(id)
+
+    # -- a whole answer
+
+    def _respond(self, response: ConverseResponse) -> None:
+        message = response.output.message if response.output is not None else None
+        if message is None or response.stop_reason is None:
+            raise MalformedAnswer("no answer of the Converse API: it has no message, or no stopReason")
+        self._count(response.usage)
+        self._reason = response.stop_reason
+        for index, block in enumerate(message.content or ()):
+            if not self._over:
+                self._block(index, block)
+                self._stop(index)
+        if not self._over:
+            self._finish()
+
+    def _block(self, index: int, block: ConverseBlock) -> None:
+        if block.text is not None:
+            self._text(index, block.text)
+        elif (call := block.tool_use) is not None:
+            self._call(index, call.name, call.tool_use_id, call.type)
+            self._input(index, bytes(call.input).decode())
+        elif (reasoning := block.reasoning_content) is not None:
+            if (text := reasoning.reasoning_text) is not None:
+                self._think(index, ReasoningDelta(text.text, text.signature))
+            if reasoning.redacted_content is not None:
+                self._think(index, ReasoningDelta(redacted_content=reasoning.redacted_content))
+        elif block.citations_content is not None:
+            for cited in block.citations_content.content or ():
+                self._text(index, cited.text or "")
+        elif block.image is not None:
+            self._text(index, block.image.description)
+        else:
+            self._note("a block of no known kind was left out")
+
+    # -- what both come to
+
+    def _text(self, index: int, text: str) -> None:
+        if self._reasoning is not None:
+            self._end_reasoning()
+        if index != self._text_index:
+            self._machine.close()  # blocks stay apart
+            self._text_index = index
+        if text:
+            self._machine.text(text)
+            self._answered = True
+            if self._may_stop and self._machine.stopped:
+                self._finish()
+
+    def _call(self, index: int, name: str | None, id: str | None, kind: str | None) -> None:
+        if kind is not None:
+            self._calls[index] = ""
+            self._note(f"a call of the upstream's own was left out: {kind:.50}")
+            return
+        if not name:
+            raise MalformedAnswer("a tool call without a name")
+        if self._reasoning is not None:
+            self._end_reasoning()
+        if id in self._earlier_calls:
+            id = None  # some models count their calls anew in every answer
+        self._calls[index] = self._machine.tool_use(self._names.client(name), id)
+        self._answered = True
+
+    def _input(self, index: int, partial_json: str) -> None:
+        id = self._calls.get(index)
+        if id is None:
+            raise MalformedAnswer("input of a tool call that has not begun")
+        if id:
+            self._machine.tool_input(id, partial_json)
+
+    def _think(self, index: int, delta: ReasoningDelta) -> None:
+        if not self._thinks:
+            return
+        reasoning = self._reasoning
+        if reasoning is None or reasoning.index != index:
+            if reasoning is not None:
+                self._end_reasoning()
+            self._machine.close()
+            reasoning = self._reasoning = _Reasoning(index)
+        if delta.text:
+            if self._shows:
+                self._machine.thinking(delta.text)
+                reasoning.shown = True
+            else:
+                reasoning.keep(reasoning.text, delta.text)
+        if delta.signature:
+            reasoning.keep(reasoning.signature, delta.signature)
+        if delta.redacted_content:
+            reasoning.keep(reasoning.redacted, delta.redacted_content)
+
+    def _end_reasoning(self) -> None:
+        """Let thinking blocks carry it: that which shows it, or else empty ones."""
+        reasoning, self._reasoning = self._reasoning, None
+        if reasoning is None:
+            return
+        if reasoning.room < 0:
+            self._note("reasoning that is too long to go back")
+            return
+        if reasoning.shown or reasoning.text or reasoning.signature:
+            text = None if self._shows else "".join(reasoning.text)
+            said = ReasoningText(text, "".join(reasoning.signature) or None)
+            payload = seal(ReasoningContent(reasoning_text=said), self._capabilities)
+            if payload or reasoning.shown:
+                self._machine.signature(mint_signature(FAMILY, payload))
+        if reasoning.redacted:
+            redacted = ReasoningContent(redacted_content=_joined(reasoning.redacted))
+            if payload := seal(redacted, self._capabilities):
+                self._machine.signature(mint_signature(FAMILY, payload))
+
+    def _count(self, counts: TokenUsage | None) -> None:
+        """Take over what is counted; what is left out, or cannot mean anything, stays unknown."""
+        if counts is None:
+            return
+        usage = self._machine.usage
+        usage.input = tokens_in(counts.input_tokens)
+        usage.cache_read = tokens_in(counts.cache_read_input_tokens)
+        usage.cache_write = tokens_in(counts.cache_write_input_tokens)
+        usage.output = tokens_in(counts.output_tokens)
+
+    def _finish(self) -> None:
+        self._over = True
+        machine, reason = self._machine, self._reason or ""
+        if self._reasoning is not None:
+            self._end_reasoning()
+        if machine.stopped:
+            machine.finish("stop_sequence")
+            return
+        if reason in ("end_turn", "tool_use") and not (self._answered or self.content or self._last):
+            raise ModelFault(f"{reason} without any content")
+        if not is_known(reason):
+            self._note(f"unknown stopReason {reason:.50}")
+        machine.finish(*ending_of(reason, self._answered))
+
+
+def read_whole(body: bytes, machine: BlockMachine, request: ConverseRequest, *, last: bool = False) -> ConverseReader:
+    """Read an answer that was not streamed; then *machine* has the message. Return its reader.
+
+    Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer` and :class:`~claudeproxyd.messages.reader.ModelFault`.
+    """
+    reader = ConverseReader(machine, request, len(body), last=last)
+    reader.read_whole(body)
+    return reader
+
+
+def _error(message: EventMessage) -> bytes:
+    """Return what has come in an event's place, as the body that it would have as an answer."""
+    name = message.named(":exception-type") or message.named(":error-code")
+    try:
+        members: dict[str, object] = {**_decode_members(message.payload)}
+    except UNREADABLE:
+        members = {"message": message.named(":error-message") or message.payload[:1000].decode("utf-8", "replace")}
+    return _encode({"__type": name, **members})
+
+
+def _joined(pieces: list[str]) -> str:
+    """Return several pieces of base64 as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    try:
+        return base64.b64encode(b"".join(map(base64.b64decode, pieces))).decode()
+    except binascii.Error:
+        raise MalformedAnswer("redacted reasoning that is not base64") from None

@@ -1,0 +1,1 @@
+"""OpenAI's Chat Completions (https://platform.openai.com/docs/api-reference/chat), as everybody speaks it."""

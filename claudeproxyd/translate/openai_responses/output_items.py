@@ -1,0 +1,455 @@
+"""The items of one answer: what each amounts to in a Claude message, and one after another.
+
+Events of several items may mix. An item is *live* when all before it are whole: then what comes for it goes out at
+once. What comes for another one waits in it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import TYPE_CHECKING
+
+from claudeproxyd.json_guards import UNREADABLE
+from claudeproxyd.messages.block import is_object
+from claudeproxyd.messages.ids import mint_signature
+from claudeproxyd.messages.reader import MalformedAnswer
+from claudeproxyd.translate.openai_responses.events import OutputPart, arguments_of, read
+from claudeproxyd.translate.openai_responses.records import SIGNATURES, SealedReasoning, encode_reasoning
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from claudeproxyd.messages.blocks import BlockMachine
+    from claudeproxyd.translate.openai_responses.events import Item
+    from claudeproxyd.translate.openai_responses.requests import ResponsesRequest
+    from claudeproxyd.translate.openai_responses.sources import WebSources
+
+#: Characters of what waits for other items to be whole, and of all pieces that are kept to be compared with the whole;
+#: and items. No model's answers have as many.
+MAX_WAITING = 8_388_608
+MAX_KEPT = 33_554_432
+MAX_ITEMS = 10_000
+#: Between two parts of what was reasoned.
+_BETWEEN = "\n\n"
+
+
+class AnswerItems:
+    """What the items of one answer share."""
+
+    def __init__(self, machine: BlockMachine, request: ResponsesRequest, sources: WebSources) -> None:
+        self.machine = machine
+        self.names = request.names
+        self.call_ids = request.call_ids
+        self.thinks = request.thinks
+        self.shows = request.thinks and request.shows
+        self.open_reasoning = request.open_reasoning
+        self.sources = sources
+        self.refused = ""
+        """The model's own words where it refuses."""
+        self.anomaly = ""
+        self.waiting = 0
+        """Characters of what waits."""
+        self.kept = 0
+        """Characters of pieces."""
+
+    def note(self, anomaly: str) -> None:
+        """Keep the first thing that was out of order."""
+        self.anomaly = self.anomaly or anomaly
+
+    def parts(self, raws: list[msgspec.Raw] | None) -> list[OutputPart]:
+        """Return the parts of an item's member; one that is no object is empty."""
+        found = []
+        for raw in raws or ():
+            try:
+                part, odd = read(raw, OutputPart)
+            except UNREADABLE:
+                part, odd = OutputPart(), "a part that is no object"
+            if odd:
+                self.note(odd)
+            found.append(part)
+        return found
+
+
+class OutputItem(ABC):
+    """One item: fed by events, and completed by the whole of it, as often as that is told."""
+
+    kind: str
+
+    def __init__(self, answer: AnswerItems) -> None:
+        self.answer = answer
+        self._part = -1
+        """The part that is open, of a server that does not number them."""
+        self.whole = False
+        """Nothing more comes for it."""
+        self._live = False
+        self._waiting: list[str] = []
+
+    @property
+    def hollow(self) -> bool:
+        """Whether it has nothing of what it should: that may still come with the whole answer."""
+        return False
+
+    @abstractmethod
+    def complete(self, item: Item, raw: msgspec.Raw) -> None:
+        """Add what the whole item has beyond what has come in pieces."""
+
+    @abstractmethod
+    def show(self, text: str) -> None:
+        """Put a piece into the message; the item is live."""
+
+    def next_part(self) -> None:
+        """Begin another part that has no number."""
+        self._part += 1
+
+    def index(self, told: int | None) -> int:
+        """Return the number of the part that an event is about."""
+        return max(0, self._part) if told is None else told
+
+    def begin(self) -> None:  # noqa: B027  # most have nothing to begin
+        """Begin in the message, as far as that shows."""
+
+    def end(self) -> None:  # noqa: B027
+        """End in the message: the item is live, and whole."""
+
+    def go_live(self) -> None:
+        """All before it are whole."""
+        self._live = True
+        self.begin()
+        waiting, self._waiting = self._waiting, []
+        for text in waiting:
+            self.answer.waiting -= len(text)
+            self.show(text)
+
+    def say(self, text: str) -> None:
+        """Show a piece, or keep it."""
+        if self._live:
+            self.show(text)
+            return
+        self._waiting.append(text)
+        self.answer.waiting += len(text)
+        if self.answer.waiting > MAX_WAITING:
+            raise MalformedAnswer(f"more than {MAX_WAITING} characters of items that wait for others")
+
+    def rest(self, had: list[str], whole: str) -> str:
+        """Return what *whole* has beyond the pieces *had*, which are joined."""
+        before = "".join(had)
+        had[:] = [whole]
+        if whole.startswith(before):
+            return whole[len(before) :]
+        had[:] = [before]
+        self.answer.note(f"a {self.kind} that is not what its pieces were")
+        return ""
+
+
+class MessageItem(OutputItem):
+    """Text, with its sources; or the words of a refusal."""
+
+    kind = "message"
+
+    def __init__(self, answer: AnswerItems) -> None:
+        super().__init__(answer)
+        self._parts: dict[int, list[str]] = {}
+        self._cited: dict[int, int] = {}
+        """How many sources of each part are known."""
+        self._citations: list[dict[str, object]] = []
+
+    def add(self, index: int | None, delta: str) -> None:
+        """Add a piece of a part."""
+        if index is None:
+            index = self.index(None)
+        part = self._parts.get(index)
+        if part is None:
+            self._parts[index] = [delta]
+        else:
+            part.append(delta)
+        self.answer.kept += len(delta)
+        if self._live:
+            self.answer.machine.text(delta)
+        else:
+            self.say(delta)
+
+    def add_whole(self, index: int | None, text: str) -> None:
+        """Add what a whole part has more."""
+        index = self.index(index)
+        if text and (rest := self.rest(self._parts.setdefault(index, []), text)):
+            self.say(rest)
+
+    def refuse(self, index: int | None, delta: str) -> None:
+        """Add a piece of a refusal."""
+        self.answer.refused += delta
+        self.add(index, delta)
+
+    def add_part(self, index: int | None, part: OutputPart) -> None:
+        """Add what a whole part has more: its words, or those of a refusal, and its sources."""
+        index = self.index(index)
+        if part.type == "refusal":
+            before = len("".join(self._parts.get(index, ())))
+            words = part.refusal or part.text or ""
+            self.answer.refused += words[before:]
+            self.add_whole(index, words)
+            return
+        self.add_whole(index, part.text or "")
+        told = self._cited.get(index, 0)
+        for annotation in (part.annotations or ())[told:]:
+            self.cite(index, annotation)
+
+    def cite(self, index: int | None, annotation: msgspec.Raw) -> None:
+        """Add a source of what was said."""
+        index = self.index(index)
+        self._cited[index] = self._cited.get(index, 0) + 1
+        citation = self.answer.sources.citation(annotation, "".join(self._parts.get(index, ())))
+        if citation is not None:
+            self._citations.append(citation)
+
+    def complete(self, item: Item, raw: msgspec.Raw) -> None:
+        """See the base."""
+        for index, part in enumerate(self.answer.parts(item.content)):
+            self.add_part(index, part)
+
+    @property
+    def hollow(self) -> bool:
+        """See the base."""
+        return not self._parts
+
+    def show(self, text: str) -> None:
+        """See the base."""
+        self.answer.machine.text(text)
+
+    def end(self) -> None:
+        """See the base. The sources of a text follow it: they tell of places in it."""
+        for citation in self._citations:
+            self.answer.machine.citation(citation)
+        self.answer.machine.close()
+
+
+class ReasoningItem(OutputItem):
+    """What was reasoned: summed up, as it was, or only sealed."""
+
+    kind = "reasoning"
+
+    def __init__(self, answer: AnswerItems) -> None:
+        super().__init__(answer)
+        self._parts: dict[int, list[str]] = {}
+        self._source = ""
+        """Which of its two members is shown: the first that came."""
+        self._last: int | None = None
+        self._said = False
+        self._id = ""
+        self._sealed = ""
+
+    def add(self, source: str, index: int | None, delta: str) -> None:
+        """Add a piece of a part of ``summary`` or ``content``."""
+        if source != self._source:
+            if self._source:
+                return
+            self._source = source
+        if index is None:
+            index = self.index(None)
+        part = self._parts.get(index)
+        if part is None:
+            part = self._parts[index] = []
+        part.append(delta)
+        self.answer.kept += len(delta)
+        if self._said and index == self._last and self._live:
+            if self.answer.shows:
+                self.answer.machine.thinking(delta)
+        else:
+            self._say(index, delta)
+
+    def add_whole(self, source: str, index: int | None, text: str) -> None:
+        """Add what a whole part has more."""
+        if not text or source != (self._source or source):
+            return
+        index, self._source = self.index(index), source
+        self._say(index, self.rest(self._parts.setdefault(index, []), text))
+
+    def _say(self, index: int, text: str) -> None:
+        if not text:
+            return
+        if self._said and index != self._last:
+            text = _BETWEEN + text
+        self._last, self._said = index, True
+        if self.answer.shows:
+            self.say(text)
+
+    def complete(self, item: Item, raw: msgspec.Raw) -> None:
+        """See the base. Only here the sealed content is all there."""
+        self._id = item.id or self._id
+        self._sealed = item.encrypted_content or self._sealed
+        for source, parts in (("content", item.content), ("summary", item.summary)):
+            for index, part in enumerate(self.answer.parts(parts)):
+                self.add_whole(source, index, part.text or "")
+
+    def show(self, text: str) -> None:
+        """See the base."""
+        self.answer.machine.thinking(text)
+
+    def end(self) -> None:
+        """See the base."""
+        answer = self.answer
+        if not answer.thinks:
+            return
+        if self._sealed:
+            answer.machine.signature(_sign(SealedReasoning(self._id, self._sealed)))
+        elif self._said and answer.shows and answer.open_reasoning:
+            answer.machine.signature(_sign(SealedReasoning(self._id)))
+        else:
+            answer.machine.close()
+
+
+class CallItem(OutputItem):
+    """A call of a function."""
+
+    kind = "function_call"
+
+    def __init__(self, answer: AnswerItems) -> None:
+        super().__init__(answer)
+        self.call_id = ""
+        self.name = ""
+        self._had: list[str] = []
+        self._shown = ""
+        """The id that the client sees, once the call is shown."""
+        self._early: list[str] = []
+        """Arguments that came ahead of the name."""
+
+    def know(self, call_id: str | None, name: str | None) -> None:
+        """Take over what is told of it."""
+        self.call_id = self.call_id or call_id or ""
+        self.name = self.name or name or ""
+        if self._live:
+            self.begin()
+
+    def add(self, delta: str) -> None:
+        """Add a piece of the arguments."""
+        if delta:
+            self._had.append(delta)
+            self.answer.kept += len(delta)
+            self.say(delta)
+
+    def add_whole(self, arguments: str) -> None:
+        """Add what the whole arguments have more."""
+        had = "".join(self._had)
+        if had and not arguments.startswith(had) and is_object(had) and is_object(arguments):
+            return  # the same, as a rule, in another hand
+        if rest := self.rest(self._had, arguments):
+            self.say(rest)
+
+    def complete(self, item: Item, raw: msgspec.Raw) -> None:
+        """See the base."""
+        self.know(item.call_id or item.id, item.name)  # some have but one of the two
+        if arguments := arguments_of(item):
+            self.add_whole(arguments)
+
+    @property
+    def hollow(self) -> bool:
+        """See the base."""
+        return not self._had
+
+    def begin(self) -> None:
+        """See the base: as soon as it is known what is called, and by which id."""
+        if self.name and self.call_id:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._shown:
+            return
+        answer = self.answer
+        id = None if self.call_id in answer.call_ids else self.call_id or None  # some count anew in every answer
+        self._shown = answer.machine.tool_use(answer.names.client(self.name), id)
+        for text in self._early:
+            answer.machine.tool_input(self._shown, text)
+
+    def show(self, text: str) -> None:
+        """See the base."""
+        if self._shown:
+            self.answer.machine.tool_input(self._shown, text)
+        else:
+            self._early.append(text)
+
+    def end(self) -> None:
+        """See the base."""
+        if not self.name:
+            raise MalformedAnswer("a function call without a name")
+        self._begin()
+        self.answer.machine.tool_end(self._shown)
+
+
+class SearchItem(OutputItem):
+    """A search that OpenAI has run: nothing of it shows before it is whole."""
+
+    kind = "web_search_call"
+
+    def __init__(self, answer: AnswerItems) -> None:
+        super().__init__(answer)
+        self._raw: msgspec.Raw | None = None
+
+    def complete(self, item: Item, raw: msgspec.Raw) -> None:
+        """See the base."""
+        self._raw = raw
+
+    def show(self, text: str) -> None:
+        """See the base."""
+
+    def end(self) -> None:
+        """See the base."""
+        if self._raw is not None:
+            self.answer.sources.tell_search(self._raw, self.answer.machine)
+
+
+class OtherItem(OutputItem):
+    """An item of no known kind."""
+
+    kind = ""
+
+    def complete(self, item: Item, raw: msgspec.Raw) -> None:
+        """See the base."""
+        self.answer.note(f"an item of no known kind was left out: {item.type:.50}")
+
+    def show(self, text: str) -> None:
+        """See the base."""
+
+
+_KINDS: dict[str, type[OutputItem]] = {kind.kind: kind for kind in (MessageItem, ReasoningItem, CallItem, SearchItem)}
+
+
+def new_item(kind: str, answer: AnswerItems) -> OutputItem:
+    """Return an item of that type."""
+    return _KINDS.get(kind, OtherItem)(answer)
+
+
+class ItemQueue:
+    """The items of one answer, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.all: list[OutputItem] = []
+        self._waiting: deque[OutputItem] = deque()
+
+    def append(self, item: OutputItem) -> None:
+        """Let an item follow."""
+        if len(self.all) >= MAX_ITEMS:
+            raise MalformedAnswer(f"more than {MAX_ITEMS} items")
+        self.all.append(item)
+        self._waiting.append(item)
+        if len(self._waiting) == 1:
+            item.go_live()
+
+    def ended(self, item: OutputItem) -> None:
+        """Nothing more comes for *item*: if it is the live one, the next goes live."""
+        item.whole = True
+        waiting = self._waiting
+        while waiting and waiting[0].whole:
+            waiting.popleft().end()
+            if waiting:
+                waiting[0].go_live()
+
+    def end_all(self) -> None:
+        """Nothing more comes for any of them."""
+        for item in self.all:
+            item.whole = True
+        if self._waiting:
+            self.ended(self._waiting[0])
+
+
+def _sign(reasoning: SealedReasoning) -> str:
+    return mint_signature(SIGNATURES, encode_reasoning(reasoning))

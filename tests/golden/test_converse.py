@@ -1,0 +1,81 @@
+"""Every case of ``converse/``: README.md tells what is checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.messages.blocks import BlockMachine
+from claudeproxyd.translate.converse.answers import FAMILY, ConverseReader, read_whole
+from claudeproxyd.translate.converse.policy import POLICY
+from claudeproxyd.translate.converse.requests import ConverseRequest, ConverseTerms, translate
+from claudeproxyd.translate.reading import read_conversation
+from claudeproxyd.translate.signatures import Signatures
+from tests.golden.cases import Case
+from tests.golden.checks import Checks
+
+
+class ConverseTranslator:
+    """The :class:`~tests.golden.checks.Translator` of the kind ``bedrock``, but for Claude."""
+
+    family = FAMILY
+
+    def translated(self, case: Case, signatures: Signatures) -> ConverseRequest:
+        conversation = read_conversation(case.body, family=FAMILY, policy=POLICY, version=case.version)
+        terms = ConverseTerms(
+            model=case.model,
+            max_output_tokens=case.terms.get("max_output_tokens"),
+            own_thinking=case.terms.get("own_thinking", False),
+        )
+        return translate(conversation, terms)
+
+    def reader(
+        self, case: Case, machine: BlockMachine, request: ConverseRequest, signatures: Signatures
+    ) -> ConverseReader:
+        return ConverseReader(machine, request, 1 << 20, last=case.last)
+
+    def read_whole(
+        self, case: Case, body: bytes, machine: BlockMachine, request: ConverseRequest, signatures: Signatures
+    ) -> None:
+        read_whole(body, machine, request, last=case.last)
+
+    def check_count(self, test: Any, case: Case, request: ConverseRequest) -> None:
+        """Bedrock counts for Claude alone."""
+
+
+class RequestTests(SynchronousTestCase):
+    """The request becomes exactly the body that the case says."""
+
+    maxDiff = None
+
+
+class RefusalTests(SynchronousTestCase):
+    """The request is refused, with words that name why."""
+
+
+class StreamTests(SynchronousTestCase):
+    """The answer's stream, however it arrives, becomes the message that the case says."""
+
+    maxDiff = None
+
+
+class WholeTests(SynchronousTestCase):
+    """The same answer in one body becomes the same message."""
+
+    maxDiff = None
+
+
+class FaultTests(SynchronousTestCase):
+    """An answer that is none comes to the outcome that the case says."""
+
+
+CHECKS = Checks(ConverseTranslator())
+CHECKS.add_to(
+    "converse",
+    requests=RequestTests,
+    refusals=RefusalTests,
+    streams=StreamTests,
+    wholes=WholeTests,
+    faults=FaultTests,
+)

@@ -1,0 +1,85 @@
+"""Every case of ``openai_chat/``: README.md tells what is checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.messages.blocks import BlockMachine
+from claudeproxyd.translate.openai_chat.answers import FAMILY, ChatReader, read_whole
+from claudeproxyd.translate.openai_chat.dialects import Overrides
+from claudeproxyd.translate.openai_chat.policy import POLICY
+from claudeproxyd.translate.openai_chat.requests import ChatRequest, ChatTerms, translate
+from claudeproxyd.translate.reading import read_conversation
+from claudeproxyd.translate.signatures import Signatures
+from tests.golden.cases import Case
+from tests.golden.checks import Checks
+
+
+class ChatTranslator:
+    """The :class:`~tests.golden.checks.Translator` of the kind ``openai-chat``."""
+
+    family = FAMILY
+
+    def translated(self, case: Case, signatures: Signatures) -> ChatRequest:
+        conversation = read_conversation(case.body, family=FAMILY, policy=POLICY, version=case.version)
+        settings = case.terms.get("settings", {})
+        terms = ChatTerms(
+            server=case.kind,
+            model=case.model,
+            max_output_tokens=case.terms.get("max_output_tokens"),
+            overrides=Overrides(
+                **{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+            ),
+            own_thinking=case.terms.get("own_thinking", False),
+        )
+        return translate(conversation, terms, signatures)
+
+    def reader(self, case: Case, machine: BlockMachine, request: ChatRequest, signatures: Signatures) -> ChatReader:
+        return ChatReader(machine, request, signatures, 1 << 20, last=case.last)
+
+    def read_whole(
+        self, case: Case, body: bytes, machine: BlockMachine, request: ChatRequest, signatures: Signatures
+    ) -> None:
+        read_whole(body, machine, request, signatures, last=case.last)
+
+    def check_count(self, test: Any, case: Case, request: ChatRequest) -> None:
+        """No server of this kind counts."""
+
+
+class RequestTests(SynchronousTestCase):
+    """The request becomes exactly the body that the case says."""
+
+    maxDiff = None
+
+
+class RefusalTests(SynchronousTestCase):
+    """The request is refused, with words that name why."""
+
+
+class StreamTests(SynchronousTestCase):
+    """The answer's stream, however it arrives, becomes the message that the case says."""
+
+    maxDiff = None
+
+
+class WholeTests(SynchronousTestCase):
+    """The same answer in one body becomes the same message."""
+
+    maxDiff = None
+
+
+class FaultTests(SynchronousTestCase):
+    """An answer that is none comes to the outcome that the case says."""
+
+
+CHECKS = Checks(ChatTranslator())
+CHECKS.add_to(
+    "openai_chat",
+    requests=RequestTests,
+    refusals=RefusalTests,
+    streams=StreamTests,
+    wholes=WholeTests,
+    faults=FaultTests,
+)

@@ -1,0 +1,100 @@
+"""What a request costs, in calls of functions: they can be counted, where times on a busy machine say little.
+
+A feature that adds some to every request shows here. The bounds may be raised for one that is worth it, knowingly.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from claudeproxyd.testing import MemoryConnection
+from tests.test_daemon import BASE, CLIENTS, ONE, STREAM, DaemonTestCase, chunk
+from tests.web.support import Connection
+
+MOST_UNARY = 560
+"""Calls, those in Twisted and in the standard library included, and those of sockets and the reactor not."""
+MOST_BURST = 840
+EVENTS = 50
+
+CONFIGURATION = (
+    BASE.replace('access = "off"', 'format = "json"\naccess = "ACCESS"')
+    + "[pool]\naffinity = true\n"
+    + CLIENTS
+    + ONE
+    + '[[models]]\nname = "claude-sonnet-4-5"\nroutes = [{ provider = "one" }]\n'
+)
+BODIES = Path(__file__).parent.parent / "benchmarks" / "bodies"
+HEAD = (
+    b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-api-key: a-key-of-a-client\r\n"
+    b"anthropic-version: 2023-06-01\r\ncontent-type: application/json\r\nuser-agent: test\r\ncontent-length: %d\r\n\r\n"
+)
+ANSWER = (
+    b'{"id":"msg_0","type":"message","role":"assistant","model":"claude-sonnet-4-5","content":[{"type":"text","text":'
+    b'"Hello"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":12,"output_tokens":34}}'
+)
+
+
+def event(name: str, members: bytes = b"") -> bytes:
+    """One of a stream."""
+    return b'event: %b\ndata: {"type":"%b"%b}\n\n' % (name.encode(), name.encode(), members)
+
+
+BURST = (
+    event("message_start", b',"message":{"id":"msg_0","usage":{"input_tokens":12,"output_tokens":1}}')
+    + event("content_block_start", b',"index":0,"content_block":{"type":"text","text":""}')
+    + event("content_block_delta", b',"index":0,"delta":{"type":"text_delta","text":"Hello "}') * EVENTS
+    + event("content_block_stop", b',"index":0')
+    + event("message_delta", b',"delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":34}')
+    + event("message_stop")
+)
+
+
+class CallsTests(DaemonTestCase):
+    """With access log, usage records, keyed clients and affinity, as the benchmarks have them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.successResultOf(self.daemon.stopService())
+        self.reactor.advance(0)
+        self.write(CONFIGURATION.replace("ACCESS", self.path + ".access"))
+        self.setUpDaemon()
+
+    def calls(self, body: str, answer: bytes) -> int:
+        """The fewest of some requests that come after others on the same connections."""
+        data = (BODIES / body).read_bytes()
+        head = HEAD % len(data)
+        connection = Connection(self.daemon.site, "127.0.0.1")
+        connection.send(head + data)
+        wire = self.accept()
+        wire.say(answer)
+        self.assertIn(b"Hello", connection.take())
+        counts = [self.count(connection, head + data, wire, answer) for _ in range(20)]
+        self.assertIn(b"end_turn", connection.take())
+        return min(counts)
+
+    def count(self, connection: Connection, request: bytes, wire: MemoryConnection, answer: bytes) -> int:
+        """Of one request, from the client's bytes to the end of its answer."""
+        count = 0
+
+        def profile(frame: object, what: str, arg: object) -> None:
+            nonlocal count
+            count += what in ("call", "c_call")
+
+        before = sys.getprofile()
+        sys.setprofile(profile)
+        try:
+            connection.channel.dataReceived(request)
+            wire.protocol.dataReceived(answer)
+        finally:
+            sys.setprofile(before)
+        return count
+
+    def test_unary(self) -> None:
+        """A request that is not streamed."""
+        answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER)
+        self.assertLessEqual(self.calls("small.json", answer + ANSWER), MOST_UNARY)
+
+    def test_burst(self) -> None:
+        """A stream that comes in one read."""
+        self.assertLessEqual(self.calls("small-stream.json", STREAM + chunk(BURST) + chunk(b"")), MOST_BURST)
