@@ -18,7 +18,7 @@ from claudeproxyd.principals import Principal
 from claudeproxyd.web.answering import answer_in_turns
 from claudeproxyd.web.asking import read_body
 from claudeproxyd.web.audit import audit
-from claudeproxyd.web.root import Endpoint, NotFound
+from claudeproxyd.web.root import Endpoint, NotFound, Walk
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -93,7 +93,7 @@ class Keys(_OfKeys):
 
     allowedMethods = (b"GET", b"HEAD", b"POST")
 
-    def getChild(self, path: bytes, request: GatewayRequest) -> Endpoint:
+    def getChild(self, path: bytes, walk: Walk) -> Endpoint:
         """Return the endpoint of the key of that name."""
         return OneKey(self._keys, path.decode("utf-8", "replace")) if path else NotFound()
 
