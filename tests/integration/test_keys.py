@@ -105,6 +105,8 @@ async def test_life_of_a_key(start_daemon: StartDaemon, upstream: Upstream, tmp_
 
     third_key = (await act(here, "POST", "/admin/v1/keys/ann/rotate", {"overlap": 0}))[1]["key"]
     assert (await status(here, first), await status(here, second), await status(here, third_key)) == (401, 401, 200)
+    audit = tmp_path / "audit.log"
+    await eventually("the audit has it all", lambda: audit.read_text().count("key.rotate") == 2)
     await here.kill()
     again = await start_daemon(config)
     assert (await used(again, third_key))["text"] == "hello"
@@ -124,7 +126,7 @@ async def test_life_of_a_key(start_daemon: StartDaemon, upstream: Upstream, tmp_
 
     for daemon in daemons:
         await daemon.stop()
-    actions = [json.loads(line) for line in (tmp_path / "audit.log").read_text().splitlines()]
+    actions = [json.loads(line) for line in audit.read_text().splitlines()]
     assert sorted(each["action"] for each in actions) == ["key.mint", "key.revoke", "key.rotate", "key.rotate"]
     assert {(each["operator"], each["address"], each["target"]) for each in actions} == {
         ("operator", "127.0.0.1", "ann")
