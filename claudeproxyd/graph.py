@@ -263,8 +263,9 @@ class Generation:
         }
         plugins = shared.plugins.providing(IAuthenticator)
         if plugins:
-            ours = [authenticator] if config.clients or shared.keys is not None else []
-            authenticator = Authenticators([*ours, *plugins] if config.clients else [*plugins, *ours])
+            # The first one's refusal is told. Where nobody is asked for a key, ours would let everybody in.
+            minted = [authenticator] if config.is_keyed and shared.keys is not None else []
+            authenticator = Authenticators([authenticator, *plugins] if config.clients else [*plugins, *minted])
         self.public = PublicGateway(
             authenticator=authenticator,
             guard=BrowserGuard(

@@ -129,20 +129,25 @@ class RuntimeKeys(Service):
         return name in self._configured
 
     def principal(self, digest: bytes) -> Principal | None:
-        """Return whom the key of that SHA-256 belongs to, if anybody. Raises ClaudeError 401 for one that is over."""
+        """Return whom the key of that SHA-256 belongs to; None where there is no such key, or not any more."""
         live = self._live.get(digest)
-        if live is None or not compare_digest(live.digest, digest):
+        if live is None or not compare_digest(live.digest, digest) or self._wall_clock() >= live.expires:
             return None
-        if self._wall_clock() >= live.expires:
-            when = datetime.fromtimestamp(live.expires, UTC)
-            raise ClaudeError(
-                401,
-                f"This key expired on {when:%Y-%m-%d at %H:%M UTC}: ask whoever runs the gateway for another",
-                headers=[DO_NOT_RETRY],
-                logged=f"expired key of {live.principal.name}",
-            )
         self._used.add(digest)
         return live.principal
+
+    def expired(self, digest: bytes) -> ClaudeError | None:
+        """Return the refusal of a key that was good until it expired, if it is one."""
+        live = self._live.get(digest)
+        if live is None or self._wall_clock() < live.expires:
+            return None
+        when = datetime.fromtimestamp(live.expires, UTC)
+        return ClaudeError(
+            401,
+            f"This key expired on {when:%Y-%m-%d at %H:%M UTC}: ask whoever runs the gateway for another",
+            headers=[DO_NOT_RETRY],
+            logged=f"expired key of {live.principal.name}",
+        )
 
     # -- what operators do
 

@@ -56,7 +56,6 @@ class KeyAuthenticator:
     def authenticate(self, headers: Headers) -> Principal:
         """See :meth:`IAuthenticator.authenticate <claudeproxyd.interfaces.IAuthenticator.authenticate>`."""
         tried = []
-        over: ClaudeError | None = None
         for name, value in headers:
             if name == b"authorization":
                 scheme, _, value = value.partition(b" ")
@@ -68,30 +67,32 @@ class KeyAuthenticator:
             if not key:
                 continue
             digest = sha256(key).digest()
-            tried.append(digest.hex()[:DIGEST_CHARS])
+            tried.append(digest)
             known = self._principals.get(digest)
             if known is not None and hmac.compare_digest(known[0], digest):
                 return known[1]
-            if self._minted is not None:
-                try:
-                    principal = self._minted.principal(digest)
-                except ClaudeError as error:
-                    over = error.with_traceback(None)  # the other header may have one that is not
-                else:
-                    if principal is not None:
-                        return principal
-        if over is not None:
-            raise over
+            minted = None if self._minted is None else self._minted.principal(digest)
+            if minted is not None:
+                return minted
+        raise self._refusal(tried)
+
+    def _refusal(self, tried: Sequence[bytes]) -> ClaudeError:
+        """Return what to say to whoever showed keys of these digests, none of which lets in."""
         if not tried:
-            raise ClaudeError(401, "x-api-key or Authorization: Bearer is required", headers=[DO_NOT_RETRY])
-        if self._minted is not None and not self._minted.known:
-            raise _unread()
+            return ClaudeError(401, "x-api-key or Authorization: Bearer is required", headers=[DO_NOT_RETRY])
+        if self._minted is not None:
+            over = next(filter(None, map(self._minted.expired, tried)), None)
+            if over is not None:
+                return over
+            if not self._minted.known:
+                return _unread()
+        shown = " and ".join(digest.hex()[:DIGEST_CHARS] for digest in tried)
         # Not in the API's words: by "invalid x-api-key" Claude Code would have its user log in at Anthropic.
-        raise ClaudeError(
+        return ClaudeError(
             401,
             "This gateway does not know your API key: ask whoever runs the gateway for one",
             headers=[DO_NOT_RETRY],
-            logged=f"unknown client key, SHA-256 {' and '.join(tried)}…",
+            logged=f"unknown client key, SHA-256 {shown}…",
         )
 
 

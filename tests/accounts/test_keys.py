@@ -14,7 +14,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.accounts.database import LedgerFile
 from claudeproxyd.accounts.key_file import NameTaken, NoSuchKey
 from claudeproxyd.accounts.keys import NOTE_INTERVAL, POLL_INTERVAL, SETTLE_TIMEOUT, RuntimeKeys
-from claudeproxyd.errors import ClaudeError
 from claudeproxyd.principals import Principal
 from tests.accounts.support import NOON, record
 from tests.accounts.test_ledger import Thread
@@ -91,10 +90,14 @@ class RuntimeKeyTests(SynchronousTestCase):
         after = self.successResultOf(self.keys.rotate("ann", 60)).secret
         self.assertEqual((self.who(before), self.who(after)), ("ann", "ann"))
         self.clock.advance(60)
-        error = self.assertRaises(ClaudeError, self.who, before)
+        self.assertEqual(self.who(before), "")
+        error = self.keys.expired(digest(before))
+        assert error is not None
         self.assertEqual((error.status, error.headers), (401, ((b"x-should-retry", b"false"),)))
         self.assertIn("expired on 2026-12-01 at 12:01 UTC", error.message)
         self.assertEqual(self.who(after), "ann")
+        self.assertIsNone(self.keys.expired(digest(after)))
+        self.assertIsNone(self.keys.expired(digest("of nobody")))
 
     def test_expiry(self) -> None:
         """A key ends when it was said that it would, whatever secret it has since."""
@@ -104,7 +107,7 @@ class RuntimeKeyTests(SynchronousTestCase):
         self.assertEqual(self.who(secret), "ann")
         self.clock.advance(1)
         for each in (secret, second):
-            self.assertRaises(ClaudeError, self.who, each)
+            self.assertEqual((self.who(each), self.keys.expired(digest(each)) is None), ("", False))
         self.assertEqual(self.entry()["state"], "expired")
 
     def test_revoke(self) -> None:
