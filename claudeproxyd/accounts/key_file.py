@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
 
 import msgspec
 
@@ -64,6 +66,14 @@ class StoredKey:
         return self.revoked is not None or (self.expires is not None and self.expires <= now)
 
 
+class LiveSecret(NamedTuple):
+    """A secret that lets in, until it expires."""
+
+    digest: bytes
+    principal: Principal
+    expires: float
+
+
 @dataclass(frozen=True)
 class Stored:
     """All keys as they were at one time."""
@@ -71,9 +81,11 @@ class Stored:
     change: int
     """It is another one after each change."""
     keys: Mapping[str, StoredKey]
+    live: Mapping[bytes, LiveSecret]
+    """By digest; made here, since of many keys it takes longer than the reactor has."""
 
 
-NOTHING = Stored(-1, {})
+NOTHING = Stored(-1, {}, {})
 """Of a database that is not there."""
 
 
@@ -195,7 +207,7 @@ class KeyFile:
                 max_concurrency,
             )
             keys[name] = StoredKey(principal, created, expires, revoked, tuple(digests.get(name, ())))
-        return Stored(change, keys)
+        return Stored(change, keys, {each.digest: each for each in _live(keys.values())})
 
     def _opened(self, *, must_exist: bool = False) -> sqlite3.Connection:
         if self._connection is None:
@@ -205,3 +217,10 @@ class KeyFile:
             connection.execute("PRAGMA synchronous = FULL")
             self._connection = connection
         return self._connection
+
+
+def _live(keys: Iterable[StoredKey]) -> Iterator[LiveSecret]:
+    for key in keys:
+        for each in () if key.revoked is not None else key.digests:
+            ends = [end for end in (key.expires, each.expires) if end is not None]
+            yield LiveSecret(each.digest, key.principal, min(ends, default=inf))

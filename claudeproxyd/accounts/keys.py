@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from hmac import compare_digest
-from math import inf
 from secrets import token_hex
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from claudeproxyd.accounts.key_file import KeyFile, Stored, StoredKey
+from claudeproxyd.accounts.key_file import KeyFile, LiveSecret, Stored, StoredKey
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
 from claudeproxyd.principals import Principal
 
@@ -47,17 +46,6 @@ class Minted(NamedTuple):
     key: StoredKey
 
 
-class _Live:
-    """A secret that lets in."""
-
-    __slots__ = ("digest", "expires", "principal")
-
-    def __init__(self, digest: bytes, principal: Principal, expires: float) -> None:
-        self.digest = digest
-        self.principal = principal
-        self.expires = expires
-
-
 class RuntimeKeys(Service):
     """The keys of the accounts' database. One for the daemon; it outlives reloads."""
 
@@ -73,7 +61,6 @@ class RuntimeKeys(Service):
         self._stored: Stored | None = None
         self._was_minted = False
         """For good: what becomes of the database opens nothing."""
-        self._live: Mapping[bytes, _Live] = {}
         self._configured: Mapping[str, Principal] = {}
         self.is_open = False
         """Anybody may call, and no key is to be minted."""
@@ -122,7 +109,6 @@ class RuntimeKeys(Service):
         """Give way to the configuration's clients: a key of one of their names lets nobody in."""
         self._configured = {client.name: client for client in clients}
         self.is_open = is_open
-        self._enliven()
 
     def is_configured(self, name: str) -> bool:
         """Whether a client of the configuration has that name."""
@@ -130,15 +116,15 @@ class RuntimeKeys(Service):
 
     def principal(self, digest: bytes) -> Principal | None:
         """Return whom the key of that SHA-256 belongs to; None where there is no such key, or not any more."""
-        live = self._live.get(digest)
-        if live is None or not compare_digest(live.digest, digest) or self._wall_clock() >= live.expires:
+        live = self._find(digest)
+        if live is None or self._wall_clock() >= live.expires:
             return None
         self._used.add(digest)
         return live.principal
 
     def expired(self, digest: bytes) -> ClaudeError | None:
         """Return the refusal of a key that was good until it expired, if it is one."""
-        live = self._live.get(digest)
+        live = self._find(digest)
         if live is None or self._wall_clock() < live.expires:
             return None
         when = datetime.fromtimestamp(live.expires, UTC)
@@ -148,6 +134,12 @@ class RuntimeKeys(Service):
             headers=[DO_NOT_RETRY],
             logged=f"expired key of {live.principal.name}",
         )
+
+    def _find(self, digest: bytes) -> LiveSecret | None:
+        live = None if self._stored is None else self._stored.live.get(digest)
+        if live is None or not compare_digest(live.digest, digest) or live.principal.name in self._configured:
+            return None
+        return live
 
     # -- what operators do
 
@@ -247,17 +239,6 @@ class RuntimeKeys(Service):
     def _take(self, stored: Stored) -> None:
         self._stored = stored
         self._was_minted |= bool(stored.keys)
-        self._enliven()
-
-    def _enliven(self) -> None:
-        live = {}
-        for key in () if self._stored is None else self._stored.keys.values():
-            if key.revoked is not None or key.principal.name in self._configured:
-                continue
-            for each in key.digests:
-                ends = [end for end in (key.expires, each.expires) if end is not None]
-                live[each.digest] = _Live(each.digest, key.principal, min(ends, default=inf))
-        self._live = live
 
     def _note_used(self) -> None:
         if self._used:
