@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
@@ -24,6 +25,7 @@ from claudeproxyd import descriptors, graph
 from claudeproxyd.accounts.keys import RuntimeKeys
 from claudeproxyd.accounts.ledger import Ledger
 from claudeproxyd.accounts.limits import UsageLimits
+from claudeproxyd.checkup import Checkup
 from claudeproxyd.config.accounts import ledger_path
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
@@ -44,7 +46,7 @@ from claudeproxyd.observe.scrub import configure, configure_forms
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
-from claudeproxyd.reloads import Draft, Reloads, draft, unforeseen
+from claudeproxyd.reloads import SHARE, Draft, Reloads, draft, unforeseen
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.changes import StateChanges
@@ -62,6 +64,8 @@ from claudeproxyd.web.site import GatewaySite
 
 #: Seconds between two looks at whether there is memory to be given back.
 TRIM_EVERY = 5.0
+#: Seconds between two looks at which counters of limits say nothing: clients may have made their names up.
+FORGET_EVERY = 60.0
 #: Bytes that are held no more.
 WORTH_A_TRIM = 33_554_432
 #: Warnings of one reading that go into the log one by one.
@@ -128,6 +132,7 @@ class Daemon(MultiService):
         self._known_models.generation = self._generation
         self.pool.setServiceParent(self)
         self._every(TRIM_EVERY, self._trim)
+        self._every(FORGET_EVERY, lambda: self._limits.limits.forget_idle(time.time()))
         pool = self.pool
         kept = PersistentState(
             {
@@ -147,7 +152,7 @@ class Daemon(MultiService):
         self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
         self._listeners = [Listener(reactor, each, self.site) for each in config.server.listen]
         self.admin_site = GatewaySite(
-            AdminRoot(self.pool, self.reload, self._ledger, self._limits.limits, self._keys),
+            AdminRoot(self.pool, self.hang_up, self._ledger, self._limits.limits, self._keys, checkup=self._checkup),
             self._generation.admin,
             reactor,
         )
@@ -193,6 +198,7 @@ class Daemon(MultiService):
     def startService(self) -> None:
         """Serve; say where, and listen for signals."""
         descriptors.raise_limit()
+        sys.setswitchinterval(SHARE)  # the ledger's thread runs every second
         try:
             super().startService()
         except ConfigError as error:  # of a plugin
@@ -207,7 +213,7 @@ class Daemon(MultiService):
                 wanted=wanted,
                 allowed=allowed,
             )
-        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._signalled))
         config = self._loaded.config
         self.log.info(
             "{banner}",
@@ -301,17 +307,24 @@ class Daemon(MultiService):
         if len(warnings) > WARNINGS:
             self.log.warn("and {more} more, which --check shows", more=len(warnings) - WARNINGS)
 
-    def _hang_up(self) -> None:
-        """SIGHUP: the configuration, the certificates, and the files of the access log and the audit."""
+    def hang_up(self) -> Deferred[str]:
+        """Do all that a SIGHUP asks for: the configuration, the certificates, the files of access log and audit.
+
+        Fires, or fails, as :meth:`reload` does; whether a certificate could be read is told by the log.
+        """
         for file in filter(None, (self._access_file, self._audit_file)):
             file.reopen()
         self._plugins.reopen()
-        self.reload().addErrback(Failure.trap, ConfigError)
+        reloaded = self.reload()
         for listener in self._listeners:
             try:
                 listener.renew()
             except Exception as error:  # the parsers of endpoints and of certificates raise what they like
                 self.log.error("{place} keeps its certificate: {error}", place=listener.place, error=str(error))
+        return reloaded
+
+    def _signalled(self) -> None:
+        self.hang_up().addErrback(Failure.trap, ConfigError)
 
     def _capture(self, config: Config) -> None:
         capture = config.capture
@@ -342,6 +355,7 @@ class Daemon(MultiService):
                 pool=self.pool,
                 metrics=self.metrics,
                 sinks=self._sinks(loaded, plugins),
+                journal=self._ledger,
                 access_log=self._access_log(loaded),
                 plugins=plugins,
                 limits=self._limits,
@@ -361,6 +375,11 @@ class Daemon(MultiService):
 
     def _is_settled(self) -> bool:
         return bool(self.running) and self._state.settled and (self._keys is None or self._keys.settled)
+
+    def _checkup(self) -> Checkup:
+        config = self._loaded.config
+        executors = self._generation.upstreams.executors
+        return Checkup(self._reactor, config, executors, graph.credentials(config, self._sources))
 
     # -- lines
 

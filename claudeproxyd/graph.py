@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Config, Provider
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.dispatch.relay import Relay
-    from claudeproxyd.interfaces import IUsageSink
+    from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
     from claudeproxyd.messages.corrections import Corrections
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
@@ -99,11 +99,20 @@ class Executors(Mapping[str, IExecutor]):
         self._successor = successor
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExecutorServices:
+    """What executors share with all others of the process."""
+
+    buffers: BufferBudget
+    own_hop: bytes
+    signatures: Signatures
+
+
 class Upstreams:
     """The executors of one configuration, and the connections that they use."""
 
     def __init__(
-        self, reactor: Any, loaded: Loaded, before: Upstreams | None, keep: Sequence[str], shared: SharedServices
+        self, reactor: Any, loaded: Loaded, before: Upstreams | None, keep: Sequence[str], shared: ExecutorServices
     ) -> None:
         """*keep* names the providers that are as they were in *before*."""
         config = loaded.config
@@ -178,23 +187,21 @@ class Upstreams:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharedServices:
+class SharedServices(ExecutorServices):
     """The services that outlive a configuration, and that each generation uses."""
 
     sources: Sources
     pool: CredentialPool
     metrics: Metrics
     sinks: IUsageSink
+    journal: IAttemptJournal | None
     access_log: Callable[[AccessEntry], None]
     plugins: Plugins
     limits: LimitAdmission
     keys: RuntimeKeys | None
     audit: Write
-    buffers: BufferBudget
-    signatures: Signatures
     corrections: Corrections
     captures: Captures
-    own_hop: bytes
     connections_allowed: int
     """As many as the process has file descriptors for."""
     ready: Callable[[], bool]
@@ -236,6 +243,7 @@ class Generation:
             router=router,
             executors=upstreams.executors,
             sinks=shared.sinks,
+            journal=shared.journal,
             steps=shared.plugins.steps,
             settings=config.pool,
             streaming=config.streaming,

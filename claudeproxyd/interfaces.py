@@ -492,6 +492,17 @@ class IPermit(Interface):
         """
 
 
+class ILimitedPermit(IPermit):
+    """A permit under limits that the client is told of."""
+
+    def headers() -> Headers:
+        """Return ``anthropic-ratelimit-*`` headers, as they are now; none where there is nothing to tell.
+
+        Asked for when an answer begins, before :meth:`~IPermit.done`. Where there are any they stand in the place of
+        the upstream's.
+        """
+
+
 class IRequestHook(Interface):
     """A step in the way of each request, for messages and count_tokens, streamed or not. Brought by a plugin.
 
@@ -521,6 +532,17 @@ class IUsageSink(Interface):
 
     def record(record: UsageRecord) -> None:
         """Take it, to write or count it later."""
+
+
+class IAttemptJournal(Interface):
+    """Remembers which attempts are under way, so that the end of the process leaves none without a record."""
+
+    def begun(record: UsageRecord) -> None:
+        """Note an attempt to send messages that begins now; must neither block nor raise.
+
+        *record* is what is to be recorded of it if nothing more is heard: its outcome is ``lost``. It is changed when
+        the attempt is over, and given to an :class:`IUsageSink` then.
+        """
 
 
 class IPersistent(Interface):

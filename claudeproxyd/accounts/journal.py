@@ -110,8 +110,7 @@ class Journal:
         os.makedirs(self.folder, 0o700, exist_ok=True)
         self._number += 1
         self._path = os.path.join(self.folder, f"{self._process}-{self._number:08d}{SUFFIX}")
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._file = create_locked(self._path)
 
     def _end_line(self) -> None:
         """Let nothing be added to half a line."""
@@ -119,13 +118,20 @@ class Journal:
             self.cut()
 
 
-def deserted(folder: str) -> dict[str, int]:
-    """Return the segments that no living process writes to, and their sizes. Blocks."""
+def create_locked(path: str) -> int:
+    """Create a file to add to, and return its descriptor; :func:`deserted` does not find it until that is closed."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def deserted(folder: str, suffix: str = SUFFIX) -> dict[str, int]:
+    """Return the files that no living process writes to, and their sizes. Blocks."""
     try:
-        found = sorted(entry.path for entry in os.scandir(folder) if entry.name.endswith(SUFFIX))
+        found = sorted(entry.path for entry in os.scandir(folder) if entry.name.endswith(suffix))
     except FileNotFoundError:
         return {}
-    return {path: size for path in found if (size := _deserted_size(path)) is not None}
+    return {path: size for path in found if (size := _deserted_size(path))}  # with nothing in it, one is being made
 
 
 def _deserted_size(path: str) -> int | None:

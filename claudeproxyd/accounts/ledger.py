@@ -20,8 +20,10 @@ from claudeproxyd.accounts.database import LedgerFile, Question
 from claudeproxyd.accounts.journal import Journal, deserted, lines_of
 from claudeproxyd.accounts.limits import RATES, Limit, UsageLimits
 from claudeproxyd.accounts.prices import DAY
+from claudeproxyd.accounts.under_way import SUFFIX as BEGUN
+from claudeproxyd.accounts.under_way import AttemptsUnderWay, lost_in
 from claudeproxyd.accounts.windows import window_of
-from claudeproxyd.interfaces import IUsageSink
+from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
 from claudeproxyd.observe.usage import UsageRecord
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class _Counting(NamedTuple):
     counted: Deferred[UsageLimits]
 
 
-@implementer(IUsageSink)
+@implementer(IAttemptJournal, IUsageSink)
 class Ledger(Service):
     """What was used by whom, and what it cost."""
 
@@ -73,6 +75,7 @@ class Ledger(Service):
         self._clock = clock
         self._wall_clock = wall_clock
         self._journal = Journal(path + ".waiting", MAX_WAITING_BYTES)
+        self._under_way = AttemptsUnderWay(self._journal.folder)
         self._written, self._asked = LedgerFile(path), LedgerFile(path)
         self._enter_in, self._answer_in = enter_in, answer_in
         self._timer: IDelayedCall | None = None
@@ -91,9 +94,14 @@ class Ledger(Service):
 
     # -- taking
 
+    def begun(self, record: UsageRecord) -> None:
+        """See :class:`~claudeproxyd.interfaces.IAttemptJournal`."""
+        self._under_way.begin(record)
+
     def record(self, record: UsageRecord) -> None:
         """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
         self._journal.write(record)
+        self._under_way.end(record)
         if self._timer is None and not self._busy:
             self._soon()
 
@@ -101,7 +109,7 @@ class Ledger(Service):
         """Enter what an earlier process has left."""
         super().startService()
         self._busy = True
-        found = self._enter_in(deserted, self._journal.folder)
+        found = self._enter_in(_left_behind, self._journal.folder)
         found.addCallbacks(self._journal.adopt, self._not_found).addCallback(self._done)
 
     def stopService(self) -> Deferred[None]:
@@ -122,6 +130,7 @@ class Ledger(Service):
         """Hand on what has come up."""
         self._timer = None
         journal = self._journal
+        self._under_way.flush()
         if self._stopped is not None:
             journal.close()
         elif not self._failing or journal.open_bytes > SEGMENT_BYTES:
@@ -144,7 +153,7 @@ class Ledger(Service):
         """In the thread."""
         for path in paths:
             if os.path.exists(path):  # another daemon may have entered it
-                self._written.enter(lines_of(path, _decode))
+                self._written.enter((lost_in if path.endswith(BEGUN) else lines_of)(path, _decode))
                 os.unlink(path)
         if forget_before is not None:
             self._written.forget(forget_before)
@@ -199,6 +208,7 @@ class Ledger(Service):
     def _finish(self) -> None:
         stopped, self._stopped = self._stopped, None
         assert stopped is not None
+        self._under_way.close()
         self._enter_in(self._written.close).addBoth(lambda _: self._answer_in(self._asked.close)).addBoth(
             lambda _: stopped.callback(None)
         )
@@ -222,3 +232,13 @@ class Ledger(Service):
     def attempts(self, where: Mapping[str, str], after: float, limit: int) -> Deferred[list[dict[str, object]]]:
         """Return the latest attempts; see :meth:`LedgerFile.attempts`."""
         return self._answer_in(self._asked.attempts, where, after, limit)
+
+
+def _left_behind(folder: str) -> dict[str, int]:
+    """Return the files of processes that are gone. Blocks.
+
+    What is lost comes last, when all that has a record is entered; and is looked for first, so that no process whose
+    end is found by it has added any after the others were listed.
+    """
+    begun = deserted(folder, BEGUN)
+    return {**deserted(folder), **begun}

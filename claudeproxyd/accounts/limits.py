@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from claudeproxyd.accounts.prices import NANO
 from claudeproxyd.accounts.windows import Window, window_of
-from claudeproxyd.globs import matches
+from claudeproxyd.globs import is_glob, matches
 
 if TYPE_CHECKING:
     from claudeproxyd.observe.usage import UsageRecord
@@ -53,8 +53,7 @@ class Limit:
         return self.per not in RATES
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """Who asks for what."""
 
     client: str
@@ -73,30 +72,29 @@ class Asked:
         return self.labels.get(name.removeprefix("label."), "")
 
 
-@dataclass(frozen=True, slots=True)
-class Amounts:
-    """How much something takes, by each measure."""
+class Amounts(NamedTuple):
+    """How much something takes."""
 
     nano_usd: int
     input_tokens: int
     output_tokens: int
     requests: int = 1
 
-    def of(self, measure: str) -> int:
-        """Return it by a limit's measure."""
-        if measure == "usd":
-            return self.nano_usd
-        if measure == "tokens":
-            return self.input_tokens + self.output_tokens
-        if measure == "input_tokens":
-            return self.input_tokens
-        return self.output_tokens if measure == "output_tokens" else self.requests
+    def by_measure(self) -> Mapping[str, int]:
+        """Return it by limits' measures."""
+        return {
+            "usd": self.nano_usd,
+            "tokens": self.input_tokens + self.output_tokens,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "requests": self.requests,
+        }
 
 
 class Counter:
     """How much of one limit was used by one client, team …"""
 
-    __slots__ = ("_debt", "_refilled", "_used", "_window", "limit", "reserved", "value", "warned")
+    __slots__ = ("_debt", "_per", "_refilled", "_used", "_window", "limit", "reserved", "value", "warned")
 
     def __init__(self, limit: Limit, value: str) -> None:
         self.limit = limit
@@ -105,6 +103,8 @@ class Counter:
         self.reserved = 0
         self.warned = 0.0
         """The end of the window in which the log has warned."""
+        self._per = RATES.get(limit.per, 0.0)
+        """Seconds; 0 for a budget."""
         self._used: dict[float, int] = {}
         """Of a budget: by the start of its window."""
         self._window = Window(0.0, 0.0)
@@ -114,23 +114,30 @@ class Counter:
 
     def used(self, now: float) -> float:
         """Return what counts as used at *now*, since the epoch."""
-        if self.limit.is_budget:
-            return self._used.get(self.window(now).start, 0)
+        if not self._per:
+            start, end = self._window
+            if not start <= now < end:
+                start = self.window(now).start
+            return self._used[start] if start in self._used else 0  # noqa: SIM401 - no call: many a request asks
         if now > self._refilled:
-            per = RATES[self.limit.per]
-            self._debt = max(0.0, self._debt - (now - self._refilled) * self.limit.amount / per)
+            debt = self._debt - (now - self._refilled) * self.limit.amount / self._per
+            self._debt = debt if debt > 0.0 else 0.0
         self._refilled = now  # a clock that was set back refills nothing
         return self._debt
 
-    def use(self, amount: int, now: float) -> None:
-        """Count *amount* as used."""
-        if not self.limit.is_budget:
-            self._debt = self.used(now) + amount
-            return
-        start = self.window(now).start
-        self._used[start] = self._used.get(start, 0) + amount
-        while len(self._used) > KEPT_WINDOWS:
-            del self._used[min(self._used)]
+    def use(self, amount: int, now: float) -> float:
+        """Count *amount* as used, and return what counts as used then."""
+        used = self.used(now) + amount
+        if self._per:
+            self._debt = used
+            return used
+        start = self._window.start
+        is_new = start not in self._used
+        self._used[start] = int(used)
+        if is_new:
+            while len(self._used) > KEPT_WINDOWS:
+                del self._used[min(self._used)]
+        return used
 
     def window(self, now: float) -> Window:
         """Return the window that *now* is in."""
@@ -146,9 +153,15 @@ class Counter:
         else:
             self._debt = self.used(now) + other.used(now)
 
-    def has_room(self, now: float) -> bool:
-        """Whether anything is left: one request, token or nano-dollar."""
-        return self.used(now) + self.reserved + 1 <= self.limit.amount
+    def left(self, now: float) -> float:
+        """Return what may be used yet; below 0 where more was used."""
+        return self.limit.amount - self.used(now) - self.reserved
+
+    def full_at(self, now: float, left: float) -> float:
+        """Return when all of it may be used again, of which so much is *left*, if nothing more is: since the epoch."""
+        if not self._per:
+            return self.window(now).end
+        return now + (self.limit.amount - left) * self._per / self.limit.amount
 
     def resets_at(self, now: float) -> float:
         """Return when there is room again, or all of it: since the epoch.
@@ -162,15 +175,22 @@ class Counter:
 
     def is_idle(self, now: float) -> bool:
         """Whether it says no more than one that was made now."""
-        return not self.reserved and not self.used(now)
+        if self.reserved:
+            return False
+        if self._per:
+            return not self.used(now)
+        start, end = self.window(now)
+        return all(each < start - 2 * (end - start) for each in self._used)  # a clock set back asks for the last
 
 
 class OverLimit(Exception):
     """A request was refused."""
 
-    def __init__(self, counter: Counter, now: float) -> None:
+    def __init__(self, counter: Counter, counters: Sequence[Counter], now: float) -> None:
         super().__init__(counter.limit.name)
         self.counter = counter
+        self.counters = counters
+        """All that the request would have been counted by."""
         self.retry_after = ceil(counter.resets_at(now) - now)
         """Seconds."""
 
@@ -193,6 +213,7 @@ class UsageLimits:
 
     def __init__(self, limits: Sequence[Limit] = ()) -> None:
         self._limits = tuple(limits)
+        self._places = _Places(limits)
         self._counters: dict[tuple[str, str], Counter] = {}
         self._found: dict[tuple[str, tuple[str, ...], str, tuple[str, ...]], tuple[Counter, ...]] = {}
 
@@ -206,6 +227,7 @@ class UsageLimits:
         """
         before = {limit.name: limit for limit in self._limits}
         self._limits = tuple(limits)
+        self._places = _Places(limits)
         kept = {limit.name: limit for limit in limits if limit.name in before and _goes_on(before[limit.name], limit)}
         self._found.clear()
         self._counters = {key: counter for key, counter in self._counters.items() if key[0] in kept}
@@ -223,7 +245,7 @@ class UsageLimits:
                 self._found.clear()
             found = self._found[key] = tuple(
                 self._counter(limit, asked.value(limit.each) if limit.each else "")
-                for limit in self._limits
+                for limit in map(self._limits.__getitem__, self._places.of(asked))
                 if _matches(limit, asked)
             )
         return found
@@ -231,19 +253,22 @@ class UsageLimits:
     def reserve(self, asked: Asked, amounts: Amounts, now: float) -> Reservation:
         """Reserve what a request may come to. Raises :class:`OverLimit`: the limit that lasts longest is used up."""
         counters = self.counters(asked)
-        full = [counter for counter in counters if not counter.has_room(now)]
+        full = [each for each in counters if each.limit.amount - each.used(now) - each.reserved < 1]
         if full:
-            raise OverLimit(max(full, key=lambda counter: counter.resets_at(now)), now)
-        reserved = [(counter, amounts.of(counter.limit.measure)) for counter in counters]
+            raise OverLimit(max(full, key=lambda counter: counter.resets_at(now)), counters, now)
+        by_measure = amounts.by_measure()
+        reserved = [(counter, by_measure[counter.limit.measure]) for counter in counters]
         for counter, amount in reserved:
             counter.reserved += amount
         return Reservation(reserved)
 
     def settle(self, asked: Asked, amounts: Amounts, now: float) -> Iterator[Counter]:
         """Count what an attempt came to. Yields the counters that have passed their share for a warning with it."""
+        by_measure = amounts.by_measure()
         for counter in self.counters(asked):
-            counter.use(amounts.of(counter.limit.measure), now)
-            if _is_worth_a_warning(counter, now):
+            limit = counter.limit
+            used = counter.use(by_measure[limit.measure], now)
+            if limit.warn and used >= limit.warn * limit.amount and now >= counter.warned:
                 counter.warned = counter.resets_at(now)
                 yield counter
 
@@ -272,6 +297,28 @@ class UsageLimits:
         return counter
 
 
+class _Places:
+    """Where limits are that may match: with thousands, each for one client or team, most need not be looked at."""
+
+    def __init__(self, limits: Sequence[Limit]) -> None:
+        self._all: list[int] = []
+        """Of those that have globs alone."""
+        self._by_name: dict[str, dict[str, list[int]]] = {}
+        """Of the others, by what one of their names has to be."""
+        for place, limit in enumerate(limits):
+            for name, glob in limit.match.items():
+                if name != "provider" and not is_glob(glob):
+                    self._by_name.setdefault(name, {}).setdefault(glob, []).append(place)
+                    break
+            else:
+                self._all.append(place)
+
+    def of(self, asked: Asked) -> list[int]:
+        """Return the places of all that may match, in order."""
+        found = [place for name, places in self._by_name.items() for place in places.get(asked.value(name), ())]
+        return sorted([*self._all, *found])
+
+
 def _goes_on(before: Limit, after: Limit) -> bool:
     return (before.measure, before.per, before.each, before.match, before.zone) == (
         after.measure,
@@ -292,11 +339,6 @@ def _matches(limit: Limit, asked: Asked) -> bool:
     return True
 
 
-def _is_worth_a_warning(counter: Counter, now: float) -> bool:
-    limit = counter.limit
-    return bool(limit.warn) and now >= counter.warned and counter.used(now) >= limit.warn * limit.amount
-
-
 def amounts_of(record: UsageRecord) -> Amounts:
     """Return what an attempt took. What has no price costs nothing here: nobody knows what."""
     given = (record.input_tokens or 0) + (record.cache_read_tokens or 0) + (record.cache_write_tokens or 0)
@@ -308,3 +350,9 @@ def in_words(amount: float, measure: str) -> str:
     if measure == "usd":
         return f"${amount / NANO:,.2f}"
     return f"{int(amount):,} {measure.replace('_', ' ')}"
+
+
+def share_in_words(used: float, limit: Limit) -> str:
+    """Return how much of a limit is used, as people write it."""
+    amount = in_words(limit.amount, limit.measure)
+    return f"{in_words(used, limit.measure) if limit.measure == 'usd' else format(int(used), ',')} of {amount}"

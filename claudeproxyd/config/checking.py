@@ -20,7 +20,8 @@ from claudeproxyd.config.state import InFile, is_foreign, missing_for, state_of
 from claudeproxyd.globs import is_glob, matches, oddity
 from claudeproxyd.interfaces import IExecutorMaker
 
-_SHOWN_BY_CLAUDE_CODE = ("claude", "anthropic")
+SHOWN_BY_CLAUDE_CODE = ("claude", "anthropic")
+"""How the models' names begin that its /model shows."""
 _HIDDEN = "hidden by Claude Code's /model, which shows what begins with claude or anthropic"
 
 
@@ -216,7 +217,7 @@ def _hidden_lists(
         maker = makers.get(provider.kind)
         if maker is None or not maker.is_built or maker.serves_claude:
             continue
-        if provider.models and all(name.startswith(_SHOWN_BY_CLAUDE_CODE) for name in provider.models):
+        if provider.models and all(name.startswith(SHOWN_BY_CLAUDE_CODE) for name in provider.models):
             continue
         hint = f'name some: [[models]] name = "claude-…", routes = [{{ provider = "{provider.name}", model = "…" }}]'
         diagnostics.warn(source_map.at("providers", index), f"lists models that are {_HIDDEN}", hint)
@@ -227,7 +228,7 @@ def _is_hidden(model: Model, config: Config, passing: Collection[str]) -> bool:
 
     *passing* are the providers whose models are all Claude's.
     """
-    if not model.list or is_glob(model.name) or model.name.startswith(_SHOWN_BY_CLAUDE_CODE):
+    if not model.list or is_glob(model.name) or model.name.startswith(SHOWN_BY_CLAUDE_CODE):
         return False
     if all(route.provider in passing for route in model.routes):
         return False
@@ -235,7 +236,7 @@ def _is_hidden(model: Model, config: Config, passing: Collection[str]) -> bool:
     return not any(
         targets & {(route.provider, route.model) for route in other.routes}
         for other in config.models
-        if other.list and other.name.startswith(_SHOWN_BY_CLAUDE_CODE)
+        if other.list and other.name.startswith(SHOWN_BY_CLAUDE_CODE)
     )
 
 

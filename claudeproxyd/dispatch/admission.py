@@ -9,12 +9,13 @@ from twisted.internet.defer import CancelledError
 from zope.interface import implementer
 
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.interfaces import IAdmission, IPermit
+from claudeproxyd.interfaces import IAdmission, ILimitedPermit, IPermit
 from claudeproxyd.observe.failures import FirstFailures
 from claudeproxyd.outcomes.types import Kind
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.request import ApiRequest
+    from claudeproxyd.headers import Headers
     from claudeproxyd.messages.usage import Usage
 
 #: The outcome of a request that an admission or a hook did not let pass.
@@ -24,6 +25,11 @@ REFUSED = "refused"
 def is_awaitable(result: object) -> bool:
     """Whether a step answers later; the standard library's own takes a microsecond for a no."""
     return hasattr(result, "__await__")
+
+
+def limits_told(permit: IPermit | None) -> Headers:
+    """Return the headers that tell a client of the limits that it has *permit* under."""
+    return permit.headers() if ILimitedPermit.providedBy(permit) else ()
 
 
 @implementer(IPermit)
@@ -83,7 +89,7 @@ class ConcurrencyAdmission:
         return _Place(self.running, principal.name)
 
 
-@implementer(IPermit)
+@implementer(ILimitedPermit)
 class _Permits:
     """Permits of several admissions."""
 
@@ -98,6 +104,10 @@ class _Permits:
         if not IPermit.providedBy(permit):
             raise TypeError(f"{type(admission).__name__}.admit returned {type(permit).__name__}, and no IPermit")
         self._permits.append(permit)
+
+    def headers(self) -> Headers:
+        """See :meth:`ILimitedPermit.headers <claudeproxyd.interfaces.ILimitedPermit.headers>`."""
+        return [pair for permit in self._permits for pair in limits_told(permit)]
 
     def done(self, usage: Usage | None, outcome: str) -> None:
         """Give each back, whatever becomes of the others."""

@@ -30,6 +30,7 @@ class Attempt:
         "last",
         "model",
         "number",
+        "paid",
         "prepared",
         "request",
         "route",
@@ -87,6 +88,8 @@ class Attempt:
         self.abandon: Callable[[], None] | None = None
         """Closes the upstream's connection unless its answer is whole. Set by the executor when the head is in; called
         by dispatch when the executor then fails by a fault of its own, and nobody else would."""
+        self.paid = False
+        """The upstream's 200 came, and no answer that could be used: it may have been paid for in vain."""
         self.usage: Usage | None = None
         """What the upstream has counted, if it has, of a whole answer that could not be used."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from claudeproxyd.accounts.limits import Amounts, Asked, OverLimit, UsageLimits, amounts_of, in_words
+from claudeproxyd.accounts.limits import Amounts, Asked, OverLimit, UsageLimits, amounts_of, in_words, share_in_words
 from claudeproxyd.accounts.prices import Prices
 from claudeproxyd.dispatch.admission import REFUSED
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.interfaces import IAdmission, IPermit, IUsageSink
+from claudeproxyd.interfaces import IAdmission, ILimitedPermit, IPermit, IUsageSink
 from claudeproxyd.observe.usage import COUNT_TOKENS
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.accounts.limits import Counter, Reservation
     from claudeproxyd.dispatch.request import ApiRequest
+    from claudeproxyd.headers import Headers
     from claudeproxyd.leases import Route
     from claudeproxyd.messages.usage import Usage
     from claudeproxyd.observe.usage import UsageRecord
@@ -31,17 +33,30 @@ BYTES_PER_TOKEN = 4
 """Of a body, for what is reserved: what was used is settled by the upstream's count."""
 UNSAID_MAX_TOKENS = 4096
 """Reserved where a request has no ``max_tokens``."""
+_WHAT = ("limit", "remaining", "reset")
 
 
-@implementer(IPermit)
+_TOLD = {
+    measure: tuple(f"anthropic-ratelimit-{measure.replace('_', '-')}-{what}".encode() for what in _WHAT)
+    for measure in ("requests", "tokens", "input_tokens", "output_tokens")
+}
+"""The headers by which clients are told of limits, by measure: there are none for money."""
+
+
+@implementer(ILimitedPermit)
 class _Reserved:
     """One request's place, and what it may come to."""
 
-    __slots__ = ("_permit", "_reservation")
+    __slots__ = ("_permit", "_reservation", "_wall_clock")
 
-    def __init__(self, reservation: Reservation, permit: IPermit) -> None:
+    def __init__(self, reservation: Reservation, permit: IPermit, wall_clock: Callable[[], float]) -> None:
         self._reservation = reservation
         self._permit = permit
+        self._wall_clock = wall_clock
+
+    def headers(self) -> Headers:
+        """See :meth:`ILimitedPermit.headers <claudeproxyd.interfaces.ILimitedPermit.headers>`."""
+        return limit_headers([counter for counter, _ in self._reservation.amounts], self._wall_clock())
 
     def done(self, usage: Usage | None, outcome: str) -> None:
         """See :meth:`IPermit.done <claudeproxyd.interfaces.IPermit.done>`."""
@@ -120,10 +135,11 @@ class LimitAdmission:
         asked = Asked(principal.name, principal.labels, envelope.model, [route.provider for route in routes])
         now = self._wall_clock()
         try:
-            return _Reserved(self.limits.reserve(asked, self._estimated(request, routes, now), now), permit)
+            reservation = self.limits.reserve(asked, self._estimated(request, routes, now), now)
         except OverLimit as over:
             permit.done(None, REFUSED)
             raise self._refusal(over, now) from None
+        return _Reserved(reservation, permit, self._wall_clock)
 
     def _estimated(self, request: ApiRequest, routes: Sequence[Route], now: float) -> Amounts:
         """What a request may come to, at the most that its model costs anywhere."""
@@ -140,15 +156,16 @@ class LimitAdmission:
         """Say which limit, how much, and until when: Claude Code shows it to the person."""
         counter, limit = over.counter, over.counter.limit
         whose = f" for {counter.value}" if counter.value else ""
-        used = in_words(counter.used(now), limit.measure)
-        amount = in_words(limit.amount, limit.measure)
-        headers = [(b"retry-after", b"%d" % over.retry_after)]
+        headers = [(b"retry-after", b"%d" % over.retry_after), *limit_headers(over.counters, now)]
         if limit.is_budget:
             ends = datetime.fromtimestamp(counter.resets_at(now), limit.zone)
-            told = f"{used} of {amount}. It begins anew on {ends:%Y-%m-%d at %H:%M} {ends.tzname()}."
+            used = share_in_words(counter.used(now), limit)
+            told = f"{used}. It begins anew on {ends:%Y-%m-%d at %H:%M} {ends.tzname()}."
             headers.append((b"x-should-retry", b"false"))
         else:
-            told = f"{amount} a {limit.per}. There is room again in {over.retry_after} s."
+            told = (
+                f"{in_words(limit.amount, limit.measure)} a {limit.per}. There is room again in {over.retry_after} s."
+            )
         return ClaudeError(429, f'The limit "{limit.name}"{whose} is used up: {told}', headers=headers)
 
     # -- IUsageSink
@@ -164,13 +181,37 @@ class LimitAdmission:
     def _warn(self, counter: Counter, now: float) -> None:
         limit = counter.limit
         self._log.warn(
-            "the limit {name}{whose} is {share} % used: {used} of {amount}",
+            "the limit {name}{whose} is {share} % used: {told}",
             name=limit.name,
             whose=f" for {counter.value}" if counter.value else "",
             share=ceil(100 * counter.used(now) / limit.amount),
-            used=in_words(counter.used(now), limit.measure),
-            amount=in_words(limit.amount, limit.measure),
+            told=share_in_words(counter.used(now), limit),
         )
+
+
+def limit_headers(counters: Iterable[Counter], now: float) -> Headers:
+    """Return what a client is told of its limits: of each measure the one that leaves least."""
+    tightest: dict[str, tuple[float, Counter]] = {}
+    for counter in counters:
+        measure = counter.limit.measure
+        if measure in _TOLD:
+            left = counter.left(now)
+            if measure not in tightest or left < tightest[measure][0]:
+                tightest[measure] = (left, counter)
+    headers: list[tuple[bytes, bytes]] = []
+    for measure, (left, counter) in tightest.items():
+        limit, remaining, reset = _TOLD[measure]
+        headers += (
+            (limit, b"%d" % counter.limit.amount),
+            (remaining, b"%d" % left if left > 0 else b"0"),
+            (reset, _in_rfc_3339(ceil(counter.full_at(now, left)))),
+        )
+    return headers
+
+
+@lru_cache(256)
+def _in_rfc_3339(time: int) -> bytes:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
 
 
 def asked_by(record: UsageRecord) -> Asked:

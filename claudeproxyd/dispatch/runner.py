@@ -20,11 +20,12 @@ from claudeproxyd.dispatch.retries import RetryState, costs_budget
 from claudeproxyd.dispatch.session import in_tool_loop, session_of
 from claudeproxyd.dispatch.size import Size
 from claudeproxyd.dispatch.steps import TakenSteps
-from claudeproxyd.dispatch.usage_records import records_of
+from claudeproxyd.dispatch.usage_records import begun_record, completed_records
 from claudeproxyd.dispatch.verdict import RequestFailed, broken_off, final_error
 from claudeproxyd.errors import ClaudeError, Unsupported, shutting_down
 from claudeproxyd.interfaces import IRunningRequest, IStreamingResponse, IUpstreamResponse
 from claudeproxyd.leases import Exhausted, LeaseRequest
+from claudeproxyd.messages.headers import without_rate_limits
 from claudeproxyd.messages.rectify import without_thinking
 from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
 from claudeproxyd.observe.usage import foreign
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     )
     from claudeproxyd.leases import Candidate, Route
     from claudeproxyd.messages.usage import Usage
+    from claudeproxyd.observe.usage import UsageRecord
 
 Result = TypeVar("Result")
 
@@ -383,6 +385,10 @@ class RequestRunner:
         log.credential = attempt.credential.name
         log.model_served = attempt.model
         attempt.started = services.clock.seconds()
+        record = begun_record(attempt, log, self._model_asked, services.wall())
+        if services.journal is not None and not count_tokens:
+            record.nano_usd = services.prices.cost(record)
+            services.journal.begun(record)
         outcome = CANCELLED
         response: IUpstreamResponse | None = None
         try:
@@ -392,7 +398,9 @@ class RequestRunner:
             finally:
                 log.attempts = attempt.number
             log.first_byte = attempt.head_at
-            headers = [*answered.headers, *self._own_headers()]
+            limits = self._steps.limits
+            upstream = without_rate_limits(answered.headers) if limits else answered.headers
+            headers = [*upstream, *limits, *self._own_headers()]
             if IStreamingResponse.providedBy(answered):
                 await self._relay_stream(attempt, answered, headers, executor.family, lease)
             else:
@@ -408,6 +416,7 @@ class RequestRunner:
             failure = self._failure(error, attempt.route, attempt)
             outcome = failure.outcome
             if attempt.status == 200 and failure.answer is None and not count_tokens:
+                attempt.paid = True
                 self._retries.paid += 1
             if not IUpstreamResponse.providedBy(response):
                 response = None
@@ -416,7 +425,7 @@ class RequestRunner:
             finally:
                 del failure  # which leads here
         finally:
-            self._record(attempt, response, outcome)
+            self._record(record, attempt, response, outcome)
 
     def _failure(self, error: Exception, route: Route, attempt: Attempt | None = None) -> AttemptFailed:
         """Return the failure that *error* is, or what an exception comes to that no executor may raise, and log that.
@@ -475,14 +484,17 @@ class RequestRunner:
     # -- ends
 
     def _fail(self, failed: RequestFailed) -> None:
+        limits = self._steps.limits
         self._over(failed.kind)
         if self._request.count_tokens and failed.kind == Kind.UNSUPPORTED.value:
             self._count_here()
             return
-        error = failed.error
+        error, answer = failed.error, failed.answer
         self.log.error = shortened(error.logged)
-        error.headers = (*error.headers, *self._own_headers())
-        self._downlink.fail(error, failed.answer)
+        error.headers = (*error.headers, *limits, *self._own_headers())
+        if limits and answer is not None:
+            answer = replace(answer, headers=without_rate_limits(answer.headers))
+        self._downlink.fail(error, answer)
 
     def _count_here(self) -> None:
         """No upstream can count: a guess, marked as one, is better for the client than an error."""
@@ -507,7 +519,9 @@ class RequestRunner:
             case _:
                 assert_never(reason)
 
-    def _record(self, attempt: Attempt, response: IUpstreamResponse | None, outcome: Outcome) -> None:
+    def _record(
+        self, begun: UsageRecord, attempt: Attempt, response: IUpstreamResponse | None, outcome: Outcome
+    ) -> None:
         """Record what an attempt used, whatever became of it."""
         services, log = self._services, self.log
         now = services.clock.seconds()
@@ -518,7 +532,7 @@ class RequestRunner:
             self._estimate.counted(attempt.route, usage)
         if response is not None:
             log.stop_reason = None if response.stop_reason is None else foreign(response.stop_reason)
-        for record in records_of(attempt, response, outcome, log, self._model_asked, now, services.wall()):
+        for record in completed_records(begun, attempt, response, outcome, log, now, services.wall()):
             record.nano_usd = services.prices.cost(record)
             services.sinks.record(record)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Pool, Streaming, Timeouts
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.dispatch.retries import RetryBudget
-    from claudeproxyd.interfaces import ICredentialPool, IExecutor, IUsageSink
+    from claudeproxyd.interfaces import IAttemptJournal, ICredentialPool, IExecutor, IUsageSink
     from claudeproxyd.routing import Router
 
 
@@ -44,6 +44,8 @@ class DispatchServices:
     executors: Mapping[str, IExecutor]
     """By provider name."""
     sinks: IUsageSink
+    journal: IAttemptJournal | None = None
+    """Where attempts that begin are noted, if they are."""
     steps: RequestSteps = field(default_factory=RequestSteps)
     settings: Pool
     streaming: Streaming

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
-from claudeproxyd.dispatch.admission import REFUSED, ConcurrencyAdmission, is_awaitable
+from claudeproxyd.dispatch.admission import REFUSED, ConcurrencyAdmission, is_awaitable, limits_told
 from claudeproxyd.dispatch.request import ApiRequest
 from claudeproxyd.dispatch.verdict import RequestFailed
 from claudeproxyd.errors import ClaudeError
@@ -16,6 +16,7 @@ from claudeproxyd.observe.failures import FirstFailures
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.body import Body
     from claudeproxyd.dispatch.request_log import RequestLog
+    from claudeproxyd.headers import Headers
     from claudeproxyd.interfaces import IAdmission, IPermit, IRequestHook
     from claudeproxyd.messages.usage import Usage
 
@@ -101,6 +102,11 @@ class TakenSteps:
             error.__traceback__ = None
             # The same one may be raised each time, and this one is given headers.
             raise RequestFailed(error.copy(), kind=REFUSED) from None
+
+    @property
+    def limits(self) -> Headers:
+        """The headers that tell the client of its limits, while it holds its permit."""
+        return limits_told(self._permit)
 
     def give_back(self, usage: Usage | None, outcome: str) -> None:
         """Give the permit back, if it is still held."""

@@ -1,11 +1,14 @@
-"""The usage records of one attempt, made when it is over."""
+"""The usage records of one attempt: made when it begins, and completed when it is over."""
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
-from claudeproxyd.observe.usage import COUNT_TOKENS, MESSAGES, UsageRecord, foreign
+from claudeproxyd.dispatch.limiting import BYTES_PER_TOKEN
+from claudeproxyd.observe.usage import COUNT_TOKENS, LOST, MESSAGES, UsageRecord, foreign
 from claudeproxyd.outcomes.tables import STALE
+from claudeproxyd.outcomes.types import Kind
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
@@ -14,25 +17,52 @@ if TYPE_CHECKING:
     from claudeproxyd.outcomes.types import Outcome
 
 
-def records_of(
+def begun_record(attempt: Attempt, log: RequestLog, model_asked: str, wall: float) -> UsageRecord:
+    """Return the record of an attempt that begins now, as it stays should nothing more be heard of it."""
+    request = attempt.request
+    counts = request.count_tokens
+    return UsageRecord(
+        time=wall,
+        request_id=request.request_id,
+        client=request.principal.name,
+        labels=request.principal.labels,
+        session=log.session,
+        model_asked=foreign(model_asked),
+        model_served=foreign(attempt.model),
+        provider=attempt.credential.provider,
+        credential=attempt.credential.name,
+        attempt=attempt.number,
+        operation=COUNT_TOKENS if counts else MESSAGES,
+        outcome=LOST,
+        input_tokens=None if counts else len(request.envelope.body) // BYTES_PER_TOKEN,
+        estimated=not counts,
+    )
+
+
+def completed_records(
+    record: UsageRecord,
     attempt: Attempt,
     response: IUpstreamResponse | None,
     outcome: Outcome,
     log: RequestLog,
-    model_asked: str,
     now: float,
     wall: float,
 ) -> list[UsageRecord]:
-    """Return the record of an attempt; ahead of it one for a first sending that met a closed connection.
+    """Return an attempt's *record* when it is over; ahead of it one for a first sending that met a closed connection.
 
     *now* is on the reactor's clock, and *wall* the same moment since the epoch.
     """
     records = []
-    began = attempt.started
+    began, estimate = attempt.started, record.input_tokens
+    record.time = wall
+    record.bytes_out = attempt.bytes_out
+    record.input_tokens, record.estimated = None, False
     if attempt.stale_at is not None:
-        began = attempt.stale_at
-        records.append(_begun(attempt, attempt.number - 1, STALE, log, model_asked, wall, began - attempt.started))
-    record = _begun(attempt, attempt.number, outcome, log, model_asked, wall, now - began)
+        stale = copy(record)
+        stale.outcome, stale.duration = STALE.kind, attempt.stale_at - began
+        records.append(stale)
+        record.attempt, began = attempt.number, attempt.stale_at
+    record.outcome, record.duration = outcome.kind, now - began
     record.status = attempt.status
     if attempt.head_at is not None:
         record.time_to_first_byte = attempt.head_at - began
@@ -45,6 +75,9 @@ def records_of(
         record.cache_write_1h_tokens = usage.cache_write_1h
         record.thinking_tokens = usage.thinking
         record.estimated = usage.estimated or usage.guessed
+    if record.input_tokens is None and attempt.bytes_out and (attempt.paid or outcome.kind is Kind.CANCELLED):
+        record.input_tokens = estimate  # it was sent, and nobody has told what it came to
+        record.estimated = estimate is not None
     if response is not None:
         record.upstream_request_id = foreign(response.request_id)
         record.stop_reason = log.stop_reason
@@ -53,26 +86,3 @@ def records_of(
             record.time_to_first_content = log.first_content - began
     records.append(record)
     return records
-
-
-def _begun(
-    attempt: Attempt, number: int, outcome: Outcome, log: RequestLog, model_asked: str, wall: float, duration: float
-) -> UsageRecord:
-    """Return a record with what is known of an attempt without its response."""
-    request = attempt.request
-    return UsageRecord(
-        time=wall,
-        request_id=request.request_id,
-        client=request.principal.name,
-        labels=request.principal.labels,
-        session=log.session,
-        model_asked=foreign(model_asked),
-        model_served=foreign(attempt.model),
-        provider=attempt.credential.provider,
-        credential=attempt.credential.name,
-        attempt=number,
-        operation=COUNT_TOKENS if request.count_tokens else MESSAGES,
-        outcome=outcome.kind,
-        duration=duration,
-        bytes_out=attempt.bytes_out,
-    )

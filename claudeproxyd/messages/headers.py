@@ -117,6 +117,11 @@ def client_headers(headers: Headers, *, strip_rate_limits: bool = False) -> list
     return passing
 
 
+def without_rate_limits(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return *headers* without what an upstream says of its own limits."""
+    return [pair for pair in headers if not pair[0].startswith(_RATE_LIMITS)]
+
+
 def value_of(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:
     """Return the first value under that name, or b''."""
     for name, value in headers:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MESSAGES = "messages"
 COUNT_TOKENS = "count_tokens"
+LOST = "lost"
+"""The outcome of an attempt that was under way when the process was killed."""
 #: Characters of what others have written in a record.
 MAX_WORD_CHARACTERS = 200
 
@@ -54,7 +56,7 @@ class UsageRecord(msgspec.Struct, kw_only=True):
     operation: str = MESSAGES
     """Or :data:`COUNT_TOKENS`, which uses none: its record has no figures of tokens."""
     outcome: str = ""
-    """As :class:`claudeproxyd.outcomes.types.Kind` has it."""
+    """As :class:`claudeproxyd.outcomes.types.Kind` has it, or :data:`LOST`."""
     status: int = 0
     """The upstream's; 0 where no head came."""
     stop_reason: str | None = None

@@ -16,6 +16,7 @@ from claudeproxyd.web.accounts import ShowLimits, ShowRequests, ShowUsage
 from claudeproxyd.web.answering import answer_in_turns
 from claudeproxyd.web.asking import read_body, read_query
 from claudeproxyd.web.audit import audit
+from claudeproxyd.web.checkup import CheckCredentials
 from claudeproxyd.web.keys import Keys
 from claudeproxyd.web.pages import page
 from claudeproxyd.web.roles import Role
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.accounts.ledger import Ledger
+    from claudeproxyd.checkup import Checkup
     from claudeproxyd.interfaces import ICredentialPool
     from claudeproxyd.web.request import GatewayRequest
 
@@ -49,6 +51,8 @@ class AdminRoot(Node):
         ledger: Ledger | None = None,
         limits: UsageLimits | None = None,
         keys: RuntimeKeys | None = None,
+        *,
+        checkup: Callable[[], Checkup] | None = None,
     ) -> None:
         """*reload* reads the configuration anew, and says what changed; it fails with ``ConfigError`` where that
         cannot be used."""
@@ -72,6 +76,8 @@ class AdminRoot(Node):
             (b"/admin/v1/limits", ShowLimits(UsageLimits() if limits is None else limits)),
         ):
             mount(self, path, endpoint)
+        if checkup is not None:
+            mount(self, b"/admin/v1/pool/check", CheckCredentials(checkup))
 
 
 class Front(Endpoint):
@@ -186,7 +192,7 @@ class Reload(Endpoint):
         self._reload = reload
 
     def render_POST(self, request: GatewayRequest) -> None:
-        """Answer when the new one is in force, or with its errors."""
+        """Answer when the new one is in force, with what changed, or with its errors."""
         done = self._reload()
         done.addCallback(self._reloaded, request)
         done.addErrback(self._failed, request)
@@ -195,7 +201,7 @@ class Reload(Endpoint):
     def _reloaded(self, changes: str, request: GatewayRequest) -> None:
         audit(request, "reload", after={"changes": changes})
         if request.channel is not None:
-            request.answer_json(b'{"reloaded":true}')
+            request.answer_json(_encode({"reloaded": True, "changes": str(changes)}))
 
     def _failed(self, failure: Failure, request: GatewayRequest) -> None:
         failure.trap(ConfigError)

@@ -16,9 +16,11 @@ from zope.interface.verify import verifyObject
 from claudeproxyd.accounts import database
 from claudeproxyd.accounts.database import Question
 from claudeproxyd.accounts.ledger import ENTER_DELAY, RETRY_DELAY, SWEEP_INTERVAL, Ledger
+from claudeproxyd.accounts.limits import Limit
 from claudeproxyd.accounts.prices import DAY as SECONDS
-from claudeproxyd.interfaces import IUsageSink
+from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
 from claudeproxyd.observe.metrics import Metrics
+from claudeproxyd.observe.usage import LOST
 from tests.accounts.support import DAY, NOON, record
 
 
@@ -82,8 +84,9 @@ class LedgerTests(SynchronousTestCase):
         return int(str(rows[0]["attempts"])) if rows else 0
 
     def test_interface(self) -> None:
-        """It is a sink of usage records."""
+        """It is a sink of usage records, and knows what is under way."""
         verifyObject(IUsageSink, self.ledger)
+        verifyObject(IAttemptJournal, self.ledger)
 
     def test_entered_soon(self) -> None:
         """In one go, and nothing is left to do then."""
@@ -131,15 +134,82 @@ class LedgerTests(SynchronousTestCase):
         work(*arguments)
         self.patch(os, "unlink", unlink)
         self.ledger.record(record(2))
-        journal = self.ledger._journal
-        assert journal._file is not None
-        os.close(journal._file)  # the kernel lets go of its lock
-        journal._file = None
+        self.kill()
         other, _ = self.start()
         self.clock.advance(ENTER_DELAY)
         rows = self.successResultOf(other.totals(Question(0, DAY, [])))
         self.assertEqual(rows[0]["attempts"], 2)
         self.thread.given.clear()
+
+    def kill(self) -> None:
+        """What the kernel does to the ledger's files: it lets go of their locks."""
+        for each in (self.ledger._journal, self.ledger._under_way):
+            if each._file is not None:
+                os.close(each._file)
+                each._file = None
+
+    def begin(self, number: int) -> None:
+        """Begin an attempt, of whose end nothing may be heard."""
+        self.ledger.begun(record(number, outcome=LOST, estimated=True, output_tokens=None, nano_usd=70))
+
+    def lost(self, ledger: Ledger) -> dict[str, str]:
+        """The outcomes in the database, by request."""
+        rows = self.successResultOf(ledger.attempts({}, 0.0, 10))
+        return {str(row["request_id"]): str(row["outcome"]) for row in rows}
+
+    def test_killed_under_way(self) -> None:
+        """What has no record when the process is killed is entered as lost, and nothing else: not what was entered
+        before, nor what waits, whatever of its end was noted."""
+        for number in range(4):
+            self.begin(number)
+        self.ledger.record(record(1))
+        self.clock.advance(ENTER_DELAY)
+        self.ledger.record(record(2))
+        self.kill()
+        self.now = NOON + 10
+        other, _ = self.start()
+        counted = other.count([Limit(name="all", amount=10**9, measure="usd", per="day")])
+        self.clock.advance(ENTER_DELAY)
+        ids = [record(number).request_id for number in range(4)]
+        self.assertEqual(self.lost(other), dict(zip(ids, ("lost", "ok", "ok", "lost"), strict=True)))
+        (row,) = self.successResultOf(other.totals(Question(0, DAY, [])))
+        self.assertEqual((row["attempts"], row["estimated_tokens"]), (4, 160))
+        self.assertEqual([each.used(NOON) for each in self.successResultOf(counted)], [2 * 1_000 + 2 * 70])
+        self.assertEqual(os.listdir(self.path + ".waiting"), [])
+
+    def test_under_way_elsewhere(self) -> None:
+        """What another daemon has under way is not lost."""
+        self.begin(1)
+        other, _ = self.start()
+        self.clock.advance(ENTER_DELAY)
+        self.assertEqual(self.lost(other), {})
+        self.ledger.record(record(1))
+        self.clock.advance(ENTER_DELAY)
+        self.assertEqual(self.lost(other), {record(1).request_id: "ok"})
+
+    def test_lost_is_entered_last(self) -> None:
+        """Two that start at once after a third was killed: neither takes for lost what the other has yet to enter."""
+        self.begin(1)
+        self.ledger.record(record(1))
+        self.kill()
+        blocker = sqlite3.connect(self.path, isolation_level=None)
+        blocker.execute("BEGIN IMMEDIATE")
+        others = [self.start()[0] for _ in range(2)]
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        self.clock.advance(RETRY_DELAY)
+        self.assertEqual(self.lost(others[0]), {record(1).request_id: "ok"})
+
+    def test_stopped_under_way(self) -> None:
+        """What is still under way when the ledger stops is found by the next start, or what became of it is."""
+        for number in (1, 2):
+            self.begin(number)
+        self.successResultOf(self.ledger.stopService())
+        self.ledger.record(record(1))
+        self.kill()
+        other, _ = self.start()
+        self.clock.advance(ENTER_DELAY)
+        self.assertEqual(self.lost(other), {record(1).request_id: "ok", record(2).request_id: "lost"})
 
     def test_database_away(self) -> None:
         """Records wait, told once, and are entered when it is back."""

@@ -259,6 +259,32 @@ class ManyTests(LimitsTestCase):
         self.assertEqual(len(first), 1)
         self.assertIs(self.limits.counters(asked), first)
 
+    def test_idle(self) -> None:
+        """What a budget used is not forgotten in the first minute of the next window: the clock may be set back."""
+        self.make(limit(amount=100, measure="tokens"))
+        self.use(ANN)
+        for later, counters in ((SECONDS, 1), (4 * SECONDS, 0)):
+            self.limits.forget_idle(NOON + later)
+            self.assertEqual(len(list(self.limits)), counters)
+
+    def test_few_are_looked_at(self) -> None:
+        """Of thousands that name one client, team or model each; in the order of the limits, whatever they name."""
+        others = [limit(name=f"o{n}", match={("client", "label.team", "model")[n % 3]: f"x{n}"}) for n in range(5000)]
+        mine = [
+            limit(name="a", match={"model": "m"}),
+            limit(name="b"),
+            limit(name="c", match={"client": "a*", "label.team": "ads"}),
+            limit(name="d", match={"provider": "tin"}),
+            limit(name="e", match={"client": "ann", "model": "*"}),
+        ]
+        looked: list[Limit] = []
+        real = module._matches
+        self.patch(module, "_matches", lambda limit, asked: looked.append(limit) or real(limit, asked))
+        self.make(*mine[:2], *others, *mine[2:])
+        found = self.limits.counters(Asked("ann", {"team": "ads"}, "m", ("tin",)))
+        self.assertEqual([counter.limit.name for counter in found], list("abcde"))
+        self.assertEqual(looked, mine)
+
     def test_memory(self) -> None:
         """Names that clients make up are remembered in part, and forgotten."""
         self.patch(module, "MAX_REMEMBERED", 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -22,6 +23,7 @@ from claudeproxyd.dispatch.runner import RequestRunner
 from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.interfaces import (
+    IAttemptJournal,
     IBufferedResponse,
     ICredentialPool,
     IDispatcher,
@@ -331,18 +333,23 @@ class FakePool(PoolWithoutOperators):
 verifyClass(ICredentialPool, FakePool)
 
 
-@implementer(IUsageSink)
+@implementer(IAttemptJournal, IUsageSink)
 class FakeSink:
     """Keeps the records."""
 
     def __init__(self) -> None:
         self.records: list[UsageRecord] = []
+        self.under_way: list[UsageRecord] = []
+
+    def begun(self, record: Any) -> None:
+        self.under_way.append(copy(record))  # as it was then
 
     def record(self, record: Any) -> None:
         self.records.append(record)
 
 
 verifyClass(IUsageSink, FakeSink)
+verifyClass(IAttemptJournal, FakeSink)
 verifyClass(IDispatcher, Dispatcher)
 verifyClass(IRunningRequest, RequestRunner)
 
@@ -402,6 +409,7 @@ class House:
             ),
             executors=self.executors,
             sinks=self.sink,
+            journal=self.sink,
             settings=pool_settings,
             budget=RetryBudget(pool_settings.retry_budget),
             streaming=Streaming(**streaming),

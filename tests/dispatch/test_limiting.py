@@ -12,11 +12,11 @@ from zope.interface.verify import verifyObject
 
 from claudeproxyd.accounts.limits import Amounts, Asked, Limit, UsageLimits
 from claudeproxyd.accounts.prices import OwnPrice, Price, Prices
-from claudeproxyd.dispatch.admission import ConcurrencyAdmission
+from claudeproxyd.dispatch.admission import ConcurrencyAdmission, limits_told
 from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.dispatch.request import ApiRequest
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.interfaces import IAdmission, IUsageSink
+from claudeproxyd.interfaces import IAdmission, ILimitedPermit, IUsageSink
 from claudeproxyd.leases import Route
 from claudeproxyd.messages.envelope import read_envelope
 from claudeproxyd.observe.usage import COUNT_TOKENS
@@ -134,7 +134,50 @@ class LimitAdmissionTests(SynchronousTestCase):
         self.admission.record(record())
         error = self.refusal()
         self.assertIn("1 requests a minute. There is room again in 60 s", error.message)
-        self.assertEqual(dict(error.headers), {b"retry-after": b"60"})
+        self.assertEqual(
+            list(error.headers),
+            [
+                (b"retry-after", b"60"),
+                (b"anthropic-ratelimit-requests-limit", b"1"),
+                (b"anthropic-ratelimit-requests-remaining", b"0"),
+                (b"anthropic-ratelimit-requests-reset", b"2026-12-01T12:01:00Z"),
+            ],
+        )
+
+    def test_told(self) -> None:
+        """A client sees its limits, of each measure the one that leaves least, with its own request in it; no money."""
+        self.admission.limits.reload(
+            [
+                Limit(name="a", measure="requests", amount=60, per="minute", each="client"),
+                Limit(name="b", measure="input_tokens", amount=1_000_000, per="day"),
+                Limit(name="c", measure="input_tokens", amount=100_000, per="hour"),
+                Limit(name="d", measure="usd", amount=10**12, per="month"),
+                Limit(name="e", measure="requests", amount=1, per="day", match={"client": "desk"}),
+            ]
+        )
+        self.admission.record(record(input_tokens=9_930))
+        asked = request(size=4000)
+        permit = self.admission.admit(asked)
+        self.assertTrue(verifyObject(ILimitedPermit, permit))
+        left = 100_000 - 10_000 - len(asked.envelope.body) // 4
+        self.assertEqual(
+            list(limits_told(permit)),  # type: ignore[arg-type]
+            [
+                (b"anthropic-ratelimit-requests-limit", b"60"),
+                (b"anthropic-ratelimit-requests-remaining", b"58"),
+                (b"anthropic-ratelimit-requests-reset", b"2026-12-01T12:00:02Z"),
+                (b"anthropic-ratelimit-input-tokens-limit", b"100000"),
+                (b"anthropic-ratelimit-input-tokens-remaining", b"%d" % left),
+                (b"anthropic-ratelimit-input-tokens-reset", b"2026-12-01T12:06:37Z"),
+            ],
+        )
+        permit.done(None, "ok")  # type: ignore[union-attr]
+
+    def test_nothing_to_tell(self) -> None:
+        """Of money there are no headers, nor without limits."""
+        self.assertEqual(list(limits_told(self.admission.admit(request()))), [])  # type: ignore[arg-type]
+        self.limit(measure="usd", amount=10**12)
+        self.assertEqual(list(limits_told(self.admission.admit(request()))), [])  # type: ignore[arg-type]
 
     def test_warning(self) -> None:
         """The log says so before it is used up, once."""
@@ -142,7 +185,7 @@ class LimitAdmissionTests(SynchronousTestCase):
         for number in range(2):
             self.admission.record(record(number))
         warnings = [formatEvent(event) for event in self.seen if "is {share} % used" in event.get("log_format", "")]
-        self.assertEqual(warnings, ["the limit ads, a day for laptop is 100 % used: 200 tokens of 200 tokens"])
+        self.assertEqual(warnings, ["the limit ads, a day for laptop is 100 % used: 200 of 200 tokens"])
 
     def test_nobody_before_the_past_is_known(self) -> None:
         """What was used before is counted first; who leaves meanwhile holds nothing."""

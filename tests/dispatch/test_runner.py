@@ -697,6 +697,44 @@ class Records(DispatchTestCase):
             self.assertEqual((record.labels, record.session, record.provider), ({"team": "x"}, "session", "p"))
             self.assertEqual((record.model_asked, record.model_served), ("m", "p-m"))
 
+    def test_begun(self) -> None:
+        """Each attempt is noted when it begins, with what is known; to count tokens uses none, and is not."""
+        house = House(*"ab")
+        body = b'{"model":"m","max_tokens":9,"messages":[],"x":"%b"}' % (b"x" * 350)
+        house.serve(body=body)
+        (first,) = house.sink.under_way
+        self.assertEqual((first.outcome, first.estimated, first.attempt, first.credential), ("lost", True, 1, "a"))
+        self.assertEqual((first.input_tokens, first.output_tokens, first.time), (len(body) // 4, None, EPOCH))
+        self.assertEqual(
+            (first.client, first.session, first.model_asked, first.model_served), ("client", "session", "m", "p-m")
+        )
+        house.executor.sent[0].answered.errback(failure(Kind.QUOTA, status=429))
+        self.assertEqual([(each.attempt, each.credential) for each in house.sink.under_way], [(1, "a"), (2, "b")])
+        house.serve(count_tokens=True)
+        self.assertEqual(len(house.sink.under_way), 2)
+
+    def test_sent_and_never_answered(self) -> None:
+        """What went up counts by its bytes where we left before an answer, or the answer was cut before it had a count;
+        what the upstream refused, and what did not go up, uses nothing."""
+        body = b'{"model":"m","max_tokens":9,"messages":[],"x":"%b"}' % (b"x" * 350)
+        counted = len(body) // 4
+        for way, size, tokens in (("leave", 1, counted), ("leave", 0, None), ("cut", 1, counted), ("refuse", 1, None)):
+            house = House()
+            served = house.serve(body=body)
+            (sent,) = house.executor.sent
+            sent.attempt.bytes_out = size
+            if way == "leave":
+                served.cancel()
+            elif way == "cut":
+                sent.attempt.status = 200
+                sent.answered.errback(failure(Kind.TRANSIENT))
+            else:
+                sent.attempt.status = 529
+                sent.answered.errback(failure(Kind.OVERLOADED, status=529))
+            record = house.sink.records[0]
+            self.assertEqual((record.input_tokens, record.estimated), (tokens, tokens is not None), way)
+            self.assertIs(record.output_tokens, None)
+
     def test_sent_again(self) -> None:
         """A request that met a closed connection, and went out once more, leaves a record of either."""
         for failing in (False, True):

@@ -17,13 +17,15 @@ from claudeproxyd.dispatch.admission import Admissions, ConcurrencyAdmission
 from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.dispatch.steps import RequestSteps
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.interfaces import IAdmission, IPermit, IRequestHook
+from claudeproxyd.interfaces import IAdmission, ILimitedPermit, IPermit, IRequestHook
 from claudeproxyd.messages.usage import Usage
-from claudeproxyd.outcomes.types import AttemptFailed, Kind, Outcome, Then
+from claudeproxyd.outcomes.types import AttemptFailed, ErrorResponse, Kind, Outcome, Then
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
 from tests.dispatch.fakes import FakeAccount, FakeBuffered, FakeStreaming, House
 
+OWN = (b"anthropic-ratelimit-requests-remaining", b"3")
+UPSTREAMS = (b"anthropic-ratelimit-tokens-remaining", b"99999")
 LIMIT = ClaudeError(429, "enough", headers=[(b"retry-after", b"7")])
 
 
@@ -40,6 +42,14 @@ class FakePermit:
         self._notes.append((self._name, "done", None if usage is None else usage.input, outcome))
         if self.breaks:
             raise ValueError("of a permit")
+
+
+@implementer(ILimitedPermit)
+class LimitedPermit(FakePermit):
+    """Under a limit, until it is given back."""
+
+    def headers(self) -> Any:
+        return [] if self._notes and self._notes[-1][1] == "done" else [OWN]
 
 
 @implementer(IAdmission)
@@ -80,6 +90,7 @@ class FakeHook:
 
 
 verifyClass(IPermit, FakePermit)
+verifyClass(ILimitedPermit, LimitedPermit)
 verifyClass(IAdmission, FakeAdmission)
 verifyClass(IAdmission, Admissions)
 verifyClass(IAdmission, ConcurrencyAdmission)
@@ -524,3 +535,36 @@ class HookTests(StepsTestCase):
         self.house.executor.sent[1].answered.callback(FakeBuffered(b"{}"))
         self.assertTrue(second.done)
         self.successResultOf(idle)
+
+
+class LimitsTold(StepsTestCase):
+    """What answers tell clients of their limits."""
+
+    def told(self, answer: Any, stream: bool = False) -> list[bytes]:
+        """The names of such headers in the answer to a request whose first attempt gets *answer*."""
+        self.answer(answer)
+        served = self.house.serve(stream=stream)
+        if stream:
+            answer.say(b"one", ended=True)
+        self.assertTrue(served.done)
+        passed = () if served.client.answer is None else served.client.answer.headers
+        return [name for name, _ in (*passed, *served.headers.items()) if name.startswith(b"anthropic-ratelimit-")]
+
+    def each(self) -> list[list[bytes]]:
+        """Of every kind of answer: whole, a stream, the upstream's refusal, and our own."""
+        refused = ErrorResponse(400, [UPSTREAMS], b"{}", True)
+        return [
+            self.told(FakeBuffered(b"{}", [UPSTREAMS])),
+            self.told(FakeStreaming([UPSTREAMS]), stream=True),
+            self.told(AttemptFailed(Outcome(Kind.CLIENT_FAULT, then=Then.ANSWER), refused)),
+            self.told(AttemptFailed(Outcome(Kind.CONFIGURATION, then=Then.ANSWER))),
+        ]
+
+    def test_their_own(self) -> None:
+        """A client that has limits sees these in the place of the upstream's, which are not its own."""
+        self.admissions[1].permit = LimitedPermit("second", self.notes)
+        self.assertEqual(self.each(), [[OWN[0]]] * 4)
+
+    def test_none(self) -> None:
+        """Another gets what the upstream says."""
+        self.assertEqual(self.each(), [[UPSTREAMS[0]]] * 3 + [[]])

@@ -230,12 +230,13 @@ class Admin(SynchronousTestCase):
         self.assertEqual(self.pool.done, [])
 
     def test_reload(self) -> None:
-        """A reload is answered when it is done."""
+        """A reload is answered when it is done, with what changed."""
         connection = Connection(self.site)
         connection.send(post("/admin/v1/reload", b""))
         self.assertEqual(connection.take(), b"")
-        self.reloads[0].callback("nothing changed")
-        self.assertEqual(Reply(connection.take()).status, 200)
+        self.reloads[0].callback("settings changed: clients")
+        reply = Reply(connection.take())
+        self.assertEqual((reply.status, reply.json["changes"]), (200, "settings changed: clients"))
         self.assertEqual(self.audits(), 1)
 
     def test_reload_with_mistakes(self) -> None:
@@ -311,12 +312,22 @@ class Admin(SynchronousTestCase):
         self.assertEqual(self.ask(get("/healthz")).status, 200)
 
 
+class NoCredentials:
+    """Finds none."""
+
+    async def findings(self, provider: str, credential: str) -> list[Any]:
+        return []
+
+
 class Roles(SynchronousTestCase):
     """What each operator may do."""
 
     GETS = ("/metrics", "/admin/v1/pool", "/admin/v1/keys", "/admin/v1/usage", "/admin/v1/requests", "/admin/v1/limits")
     ACTS = (
-        *(("POST", f"/admin/v1/{path}") for path in ("reload", "pool/clear", "pool/disable", "pool/enable", "keys")),
+        *(
+            ("POST", f"/admin/v1/{path}")
+            for path in ("reload", "pool/check", "pool/clear", "pool/disable", "pool/enable", "keys")
+        ),
         ("POST", "/admin/v1/keys/ann/rotate"),
         ("DELETE", "/admin/v1/keys/ann"),
     )
@@ -324,7 +335,9 @@ class Roles(SynchronousTestCase):
     def setUp(self) -> None:
         operators = [Operator(role.name, role=role) for role in Role]
         self.pool = FakePool()
-        self.listener = AdminListener(AdminRoot(self.pool, Deferred), *operators)
+        checkup: Any = NoCredentials
+        self.root = AdminRoot(self.pool, Deferred, checkup=checkup)
+        self.listener = AdminListener(self.root, *operators)
 
     def ask(self, method: str, path: str, role: Role | None) -> Reply:
         key = () if role is None else (f"x-api-key: {role.name}",)
@@ -355,7 +368,7 @@ class Roles(SynchronousTestCase):
                     yield from paths(child, path)
 
         looked_at = {*self.GETS, *(path for _, path in self.ACTS)}
-        self.assertEqual(set(paths(self.listener.site.resource, "")) - looked_at, set())
+        self.assertEqual(set(paths(self.root, "")) - looked_at, set())
 
     def test_words(self) -> None:
         """The refusal names the role that is needed, and is not to be tried again."""

@@ -1,10 +1,10 @@
-// The same as sdk.py for the TypeScript SDK: node sdk.mjs PACKAGE BASE_URL KEY CALLS
+// The same as sdk.py for the TypeScript SDK: node sdk.mjs PACKAGE BASE_URL KEY CALLS [RETRIES]
 
 import { createRequire } from "node:module";
 
-const [, , folder, baseURL, apiKey, calls] = process.argv;
+const [, , folder, baseURL, apiKey, calls, retries] = process.argv;
 const { default: Anthropic } = createRequire(import.meta.url)(folder);
-const client = new Anthropic({ baseURL, apiKey, maxRetries: 0, timeout: 60_000 });
+const client = new Anthropic({ baseURL, apiKey, maxRetries: Number(retries ?? 0), timeout: 60_000 });
 
 const textOf = (message) =>
   message.content.filter((block) => block.type === "text").map((block) => block.text).join("");

@@ -1,7 +1,7 @@
-"""A program for the Python SDK's own environment: ``sdk.py BASE_URL KEY CALLS`` makes the calls and prints what came.
+"""A program for the Python SDK's own environment: ``sdk.py BASE_URL KEY CALLS [RETRIES [SECRET]]``.
 
-With a word behind that it is the client of Claude in Microsoft Foundry: ``key``, or ``token`` for one of Entra ID.
-*CALLS* is a JSON list of ``[what, parameters]``; what is printed is a JSON list with one object for each.
+It prints what the calls brought. With *SECRET* it is the client of Claude in Microsoft Foundry: ``key``, or ``token``
+for one of Entra ID. *CALLS* is a JSON list of ``[what, parameters]``; what is printed is one with an object for each.
 """
 
 import json
@@ -49,15 +49,16 @@ def text_of(message):
     return "".join(block.text for block in message.content if block.type == "text")
 
 
-def client_of(base_url, key, foundry):
+def client_of(base_url, key, retries, foundry):
+    options = {"base_url": base_url, "max_retries": retries, "timeout": 60}
     if foundry:
         secret = {"api_key": key} if foundry == "key" else {"azure_ad_token_provider": lambda: key}
-        return anthropic.AnthropicFoundry(base_url=base_url, max_retries=0, timeout=60, **secret)
-    return anthropic.Anthropic(base_url=base_url, api_key=key, max_retries=0, timeout=60)
+        return anthropic.AnthropicFoundry(**options, **secret)
+    return anthropic.Anthropic(api_key=key, **options)
 
 
-def main(base_url, key, calls, foundry=""):
-    client = client_of(base_url, key, foundry)
+def main(base_url, key, calls, retries="0", foundry=""):
+    client = client_of(base_url, key, int(retries), foundry)
     results = []
     for what, parameters in json.loads(calls):
         try:

@@ -43,9 +43,9 @@ def kinds(types: list[str]) -> list[str]:
 
 
 async def use(
-    sdk: Client, url: str, calls: Sequence[Call], key: str = "client-key", foundry: str = ""
+    sdk: Client, url: str, calls: Sequence[Call], key: str = "client-key", foundry: str = "", retries: int = 0
 ) -> list[dict[str, Any]]:
-    """Make these calls, one after another and without retries; what each brought, see ``programs/sdk.py``.
+    """Make these calls, one after another, each with so many *retries*; what each brought, see ``programs/sdk.py``.
 
     *foundry*: with Python's client of Microsoft Foundry, whose secret is a ``key`` or a ``token``.
     """
@@ -54,7 +54,7 @@ async def use(
         command = [shutil.which("node") or "node", PROGRAMS / "sdk.mjs", entry]
     else:
         command = [entry, PROGRAMS / "sdk.py"]
-    result = await run([*command, url, key, json.dumps(calls), *filter(None, [foundry])], within=120)
+    result = await run([*command, url, key, json.dumps(calls), str(retries), *filter(None, [foundry])], within=120)
     assert result.code == 0, result.err
     return json.loads(result.out)
 

@@ -1,0 +1,191 @@
+"""The attempts that are under way, in a file: should the process be killed, the next start knows of them.
+
+A line is added when an attempt begins, and a mark when its record is in the journal. What has a line and no mark is
+*lost*, and entered as it was when it began. Marks wait for the next line or for :meth:`~AttemptsUnderWay.flush`, so
+that they cost no write of their own: an attempt whose mark is missing is entered already, and a record counts once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+import msgspec
+from twisted.logger import Logger
+
+from claudeproxyd.accounts.journal import create_locked
+
+if TYPE_CHECKING:
+    from claudeproxyd.observe.usage import UsageRecord
+
+SUFFIX = ".begun"
+
+SPARE_BYTES = 1_048_576
+"""That lines of attempts which are over may take, beside as much again as the others."""
+
+MOVED_AT_ONCE = 16
+"""Lines that go from one file to the next with each that is added: all at once would hold the reactor."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class AttemptsUnderWay:
+    """Those of one process, in a folder that others may use beside it. Blocks for no longer than a write into the page
+    cache takes; raises nothing."""
+
+    _log = Logger()
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._process = token_hex(4)
+        self._number = 0
+        self._file: int | None = None
+        self._path = ""
+        self._size = 0
+        self._max_size = 0
+        """Beyond it another file takes its place, with what is under way alone."""
+        self._before: tuple[int, str] | None = None
+        """The file ahead of this one, while it has lines that this one has not."""
+        self._moving: list[str] = []
+        """Their keys."""
+        self._lines: dict[str, bytes] = {}
+        self._marks = b""
+        self._failing = False
+
+    def begin(self, record: UsageRecord) -> None:
+        """Note an attempt by the record that it is to have if nothing more is heard of it."""
+        line = _encode(record) + b"\n"
+        self._lines[_key(record)] = line
+        if self._failing:
+            return
+        try:
+            if self._file is None:
+                self._write_anew()
+            else:
+                if self._size >= self._max_size and not self._moving:
+                    self._turn_over()
+                self._write(self._marks + line)
+                if self._moving:
+                    self._move()
+            self._marks = b""
+        except OSError as error:
+            self._failed(error)
+
+    def end(self, record: UsageRecord) -> None:
+        """Forget an attempt whose *record* is kept elsewhere; most of those that count tokens were never noted."""
+        key = _key(record)
+        if self._lines.pop(key, None) is not None and not self._failing:
+            self._marks += f"{key}\n".encode()
+
+    def flush(self) -> None:
+        """Write the marks that wait. Called once in a while; tries again what could not be written."""
+        try:
+            if self._failing:
+                self._write_anew()
+                self._failing = False
+                self._log.info("attempts under way are noted again")
+            elif self._marks and self._file is not None:
+                self._write(self._marks)
+        except OSError as error:
+            self._failed(error)
+        else:
+            self._marks = b""
+
+    def close(self) -> None:
+        """End it. What is still under way stays in its file; what begins later opens another."""
+        self.flush()
+        self._let_go(keep=bool(self._lines))
+
+    def _write(self, data: bytes) -> None:
+        assert self._file is not None
+        self._size += _write_whole(self._file, data)
+
+    def _write_anew(self) -> None:
+        """Begin a file with what is under way, and forget about any before it."""
+        lines = b"".join(self._lines.values())
+        file, path = self._create()
+        try:
+            size = _write_whole(file, lines)
+        except OSError:
+            os.close(file)
+            os.unlink(path)
+            raise
+        self._let_go()
+        self._use(file, path, size)
+
+    def _turn_over(self) -> None:
+        """Go on in another file, to which what is under way moves bit by bit."""
+        assert self._file is not None
+        created = self._create()
+        self._before, self._moving = (self._file, self._path), list(self._lines)
+        self._use(*created, 0)
+
+    def _move(self) -> None:
+        keys = self._moving[-MOVED_AT_ONCE:]
+        self._write(b"".join(self._lines[key] for key in keys if key in self._lines))
+        del self._moving[-MOVED_AT_ONCE:]
+        if not self._moving:
+            _close(self._before)
+            self._before = None
+
+    def _create(self) -> tuple[int, str]:
+        os.makedirs(self._folder, 0o700, exist_ok=True)
+        self._number += 1
+        path = os.path.join(self._folder, f"{self._process}-{self._number:08d}{SUFFIX}")
+        return create_locked(path), path
+
+    def _use(self, file: int, path: str, size: int) -> None:
+        self._file, self._path, self._size = file, path, size
+        self._max_size = 2 * sum(map(len, self._lines.values())) + SPARE_BYTES
+
+    def _let_go(self, keep: bool = False) -> None:
+        if self._file is not None:
+            _close((self._file, self._path), keep)
+        _close(self._before, keep)
+        self._file, self._before, self._moving = None, None, []
+
+    def _failed(self, error: OSError) -> None:
+        if not self._failing:
+            self._failing = True
+            self._log.error(
+                "attempts under way are not noted, and have no record should the process be killed: {folder}: {why}",
+                folder=self._folder,
+                why=str(error),
+            )
+
+
+def lost_in(path: str, read: Callable[[bytes], UsageRecord]) -> Iterator[UsageRecord]:
+    """Return the records of attempts that were under way when the file's process ended. Blocks."""
+    lost: dict[str, UsageRecord] = {}
+    with open(path, "rb") as file:
+        for line in file:
+            if not line.startswith(b"{"):
+                lost.pop(line.rstrip().decode("latin-1"), None)
+                continue
+            try:
+                record = read(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError):  # half a line
+                continue
+            lost[_key(record)] = record
+    return iter(lost.values())
+
+
+def _close(opened: tuple[int, str] | None, keep: bool = False) -> None:
+    if opened is not None:
+        file, path = opened
+        os.close(file)
+        if not keep:
+            os.unlink(path)
+
+
+def _write_whole(file: int, data: bytes) -> int:
+    written = os.write(file, data)
+    if written < len(data):
+        raise OSError("no space left for a whole line")
+    return written
+
+
+def _key(record: UsageRecord) -> str:
+    return f"{record.request_id} {record.attempt}"
