@@ -11,6 +11,7 @@ import signal
 import sys
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from twisted.application.service import Application, MultiService
@@ -472,6 +473,17 @@ class Reloading(DaemonTestCase):
         self.signals[signal.SIGHUP](signal.SIGHUP, None)
         self.ask()
         self.assertEqual(self.reactor.tcpClients[0][1], 9003)
+
+    def test_asked_by_an_operator(self) -> None:
+        """Whoever asks the admin listener gets all that SIGHUP does: the access log's file is opened anew, too."""
+        path = Path(self.mktemp())
+        self.write(BASE.replace('access = "off"', f'access = "{path.absolute()}"') + ONE)
+        self.setUpDaemon()
+        path.rename(f"{path}.1")
+        connection = Connection(self.daemon.admin_site, "127.0.0.1")
+        connection.send(post("/admin/v1/reload", b""))
+        self.assertEqual(Reply(connection.take()).json["changes"], "nothing changed")
+        self.assertTrue(path.exists())
 
     def test_listeners_in_force(self) -> None:
         """The next reloads too are judged by the listeners that are there, not by those of the file read last."""

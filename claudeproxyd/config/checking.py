@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from claudeproxyd.config.accounts import check_accounts
@@ -15,12 +15,13 @@ from claudeproxyd.config.keys import check_keys
 from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.opening import check_access, check_reload
 from claudeproxyd.config.providers import check_provider, check_secret, parsed_url
-from claudeproxyd.config.schema import Config, Model, Provider
+from claudeproxyd.config.schema import Client, Config, Model, OperatorSection, Provider
 from claudeproxyd.config.state import InFile, is_foreign, missing_for, state_of
 from claudeproxyd.globs import is_glob, matches, oddity
 from claudeproxyd.interfaces import IExecutorMaker
 
-_SHOWN_BY_CLAUDE_CODE = ("claude", "anthropic")
+SHOWN_BY_CLAUDE_CODE = ("claude", "anthropic")
+"""How the models' names begin that its /model shows."""
 _HIDDEN = "hidden by Claude Code's /model, which shows what begins with claude or anthropic"
 
 
@@ -41,7 +42,9 @@ def check(
     _server(config, source_map, diagnostics)
     _homes(config, source_map, diagnostics)
     check_accounts(config, source_map, diagnostics)
-    _clients(config, source_map, diagnostics)
+    _keyed(config.clients, "clients", source_map, diagnostics)
+    _keyed(config.operators, "operators", source_map, diagnostics)
+    check_keys(config, source_map, diagnostics)
     own_ports = {listener.port for listener in listeners if listener.port}
     _providers(config, source_map, makers, own_ports, diagnostics)
     _models(config, source_map, makers, diagnostics)
@@ -134,7 +137,7 @@ def _server(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> 
 
 def _homes(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
     """Check that what is written beside the state has a folder to be in."""
-    paths = {("log", "access"): config.log.access}
+    paths = {("log", "access"): config.log.access, ("log", "audit"): config.log.audit}
     if config.capture.when != "never":
         paths["capture", "directory"] = config.capture.directory
     for where, path in paths.items():
@@ -144,12 +147,14 @@ def _homes(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> N
             diagnostics.error(source_map.at(*where), str(error), "write the path in full")
 
 
-def _clients(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
-    paths = [source_map.at("clients", index) for index in range(len(config.clients))]
-    check_unique_names(zip((client.name for client in config.clients), paths, strict=True), diagnostics)
-    for client, at in zip(config.clients, paths, strict=True):
-        check_secret(client.key, at / "key", diagnostics)
-    check_keys(config, source_map, diagnostics)
+def _keyed(
+    who: Sequence[Client | OperatorSection], section: str, source_map: SourceMap, diagnostics: Diagnostics
+) -> None:
+    """Look at names, and at the form of keys."""
+    paths = [source_map.at(section, index) for index in range(len(who))]
+    check_unique_names(zip((each.name for each in who), paths, strict=True), diagnostics)
+    for each, at in zip(who, paths, strict=True):
+        check_secret(each.key, at / "key", diagnostics)
 
 
 def _providers(
@@ -212,7 +217,7 @@ def _hidden_lists(
         maker = makers.get(provider.kind)
         if maker is None or not maker.is_built or maker.serves_claude:
             continue
-        if provider.models and all(name.startswith(_SHOWN_BY_CLAUDE_CODE) for name in provider.models):
+        if provider.models and all(name.startswith(SHOWN_BY_CLAUDE_CODE) for name in provider.models):
             continue
         hint = f'name some: [[models]] name = "claude-…", routes = [{{ provider = "{provider.name}", model = "…" }}]'
         diagnostics.warn(source_map.at("providers", index), f"lists models that are {_HIDDEN}", hint)
@@ -223,7 +228,7 @@ def _is_hidden(model: Model, config: Config, passing: Collection[str]) -> bool:
 
     *passing* are the providers whose models are all Claude's.
     """
-    if not model.list or is_glob(model.name) or model.name.startswith(_SHOWN_BY_CLAUDE_CODE):
+    if not model.list or is_glob(model.name) or model.name.startswith(SHOWN_BY_CLAUDE_CODE):
         return False
     if all(route.provider in passing for route in model.routes):
         return False
@@ -231,7 +236,7 @@ def _is_hidden(model: Model, config: Config, passing: Collection[str]) -> bool:
     return not any(
         targets & {(route.provider, route.model) for route in other.routes}
         for other in config.models
-        if other.list and other.name.startswith(_SHOWN_BY_CLAUDE_CODE)
+        if other.list and other.name.startswith(SHOWN_BY_CLAUDE_CODE)
     )
 
 

@@ -7,8 +7,7 @@ import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Annotated, TypeVar
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from twisted.logger import Logger
@@ -19,6 +18,7 @@ from claudeproxyd.accounts.schema import FIGURES
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.answering import answer_in_turns
+from claudeproxyd.web.asking import read_query
 from claudeproxyd.web.root import Endpoint
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 MAX_REQUESTS = 1000
 """Of one answer."""
-
-_Query = TypeVar("_Query")
 
 _log = Logger()
 _encode = msgspec.json.Encoder().encode
@@ -96,7 +94,7 @@ class ShowUsage(_OfLedger):
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with a row for each group, those that cost most first."""
-        query = _read(request, _UsageQuery)
+        query = read_query(request, _UsageQuery)
         if query.format not in ("json", "csv"):
             raise ClaudeError(400, "format: must be json or csv")
         by = [name for name in query.by.split(",") if name]
@@ -114,7 +112,7 @@ class ShowRequests(_OfLedger):
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with the requests of the last attempts that fit, the last first."""
-        query = _read(request, _RequestsQuery)
+        query = read_query(request, _RequestsQuery)
         where = {
             name: value for name in ("client", "request_id", "session") if (value := getattr(query, name)) is not None
         }
@@ -155,13 +153,6 @@ def _entry(counter: Counter, now: float) -> dict[str, object]:
         "reserved": counter.reserved / unit,
         "resets_at": counter.resets_at(now),
     }
-
-
-def _read(request: GatewayRequest, kind: type[_Query]) -> _Query:
-    try:
-        return msgspec.convert(dict(parse_qsl(request.query.decode("latin-1"))), kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise ClaudeError(400, str(error)) from None
 
 
 def _day(of: date) -> int:

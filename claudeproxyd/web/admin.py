@@ -1,9 +1,8 @@
-"""The admin listener's endpoints: metrics, the pool, and a reload. Each action leaves an audit line."""
+"""The admin listener's endpoints: metrics, the pool, keys, and a reload. Each action leaves an audit line."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from twisted.logger import Logger
@@ -11,12 +10,16 @@ from twisted.logger import Logger
 from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.observe.exposition import CONTENT_TYPE
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.accounts import ShowLimits, ShowRequests, ShowUsage
 from claudeproxyd.web.answering import answer_in_turns
+from claudeproxyd.web.asking import read_body, read_query
+from claudeproxyd.web.audit import audit
+from claudeproxyd.web.checkup import CheckCredentials
+from claudeproxyd.web.keys import Keys
 from claudeproxyd.web.pages import page
+from claudeproxyd.web.roles import Role
 from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
 
 if TYPE_CHECKING:
@@ -25,14 +28,14 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
+    from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.accounts.ledger import Ledger
+    from claudeproxyd.checkup import Checkup
     from claudeproxyd.interfaces import ICredentialPool
     from claudeproxyd.web.request import GatewayRequest
 
 _log = Logger()
 _encode = msgspec.json.Encoder().encode
-
-T = TypeVar("T")
 
 #: Credentials that are written in one turn of the reactor: a millisecond's work.
 ENTRIES_PER_TURN = 50
@@ -44,11 +47,15 @@ class AdminRoot(Node):
     def __init__(
         self,
         pool: ICredentialPool,
-        reload: Callable[[], Deferred[Any]],
+        reload: Callable[[], Deferred[str]],
         ledger: Ledger | None = None,
         limits: UsageLimits | None = None,
+        keys: RuntimeKeys | None = None,
+        *,
+        checkup: Callable[[], Checkup] | None = None,
     ) -> None:
-        """*reload* reads the configuration anew; it fails with ``ConfigError`` where that cannot be used."""
+        """*reload* reads the configuration anew, and says what changed; it fails with ``ConfigError`` where that
+        cannot be used."""
         super().__init__()
         pool_page = page("pool.html")
         for path, endpoint in (
@@ -63,11 +70,14 @@ class AdminRoot(Node):
             (b"/admin/v1/pool/disable", Switch(pool, enabled=False)),
             (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
             (b"/admin/v1/reload", Reload(reload)),
+            (b"/admin/v1/keys", Keys(keys)),
             (b"/admin/v1/usage", ShowUsage(ledger)),
             (b"/admin/v1/requests", ShowRequests(ledger)),
             (b"/admin/v1/limits", ShowLimits(UsageLimits() if limits is None else limits)),
         ):
             mount(self, path, endpoint)
+        if checkup is not None:
+            mount(self, b"/admin/v1/pool/check", CheckCredentials(checkup))
 
 
 class Front(Endpoint):
@@ -83,6 +93,8 @@ class Front(Endpoint):
 class ShowMetrics(Endpoint):
     """For Prometheus."""
 
+    seen_by = Role.METRICS
+
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with all metrics."""
         answer_in_turns(request, CONTENT_TYPE, request.gateway.metrics.pieces())
@@ -97,7 +109,7 @@ class ShowPool(Endpoint):
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with the pool's snapshot, or the part of it that ``limit`` and ``offset`` say."""
-        which = _query(request, _Part)
+        which = read_query(request, _Part)
         answer_in_turns(request, b"application/json", self._pieces(which.offset, which.limit))
 
     def _pieces(self, offset: int, limit: int | None) -> Iterator[bytes]:
@@ -139,9 +151,9 @@ class Clear(Endpoint):
 
     def render_POST(self, request: GatewayRequest) -> None:
         """Answer with how many there were."""
-        which = _read(request, _Cooldowns)
+        which = read_body(request, _Cooldowns)
         count = self._pool.clear(which.provider, which.credential, which.model)
-        _audit(request, "cleared {count} cooldowns of {which}", count=count, which=which)
+        audit(request, "pool.clear", which, before={"cooldowns": count}, after={"cooldowns": 0})
         request.answer_json(_encode({"cleared": count}))
 
 
@@ -157,14 +169,16 @@ class Switch(Endpoint):
 
     def render_POST(self, request: GatewayRequest) -> None:
         """Answer with what it is now."""
-        which = _read(request, _Named)
+        which = read_body(request, _Named)
+        before = self._pool.is_enabled(which.provider, which.credential)
         try:
             found = self._pool.set_enabled(which.provider, which.credential, self._enabled)
         except ValueError as error:
             raise ClaudeError(409, f"{error}: take it out there, and reload") from None
         if not found:
             raise ClaudeError(404, f"There is no credential {which.provider}/{which.credential}")
-        _audit(request, "set {which} to enabled={enabled}", which=which, enabled=self._enabled)
+        action = "pool.enable" if self._enabled else "pool.disable"
+        audit(request, action, which, before={"enabled": before}, after={"enabled": self._enabled})
         request.answer_json(_encode({**msgspec.structs.asdict(which), "enabled": self._enabled}))
 
 
@@ -173,52 +187,29 @@ class Reload(Endpoint):
 
     allowedMethods = (b"POST",)
 
-    def __init__(self, reload: Callable[[], Deferred[object]]) -> None:
+    def __init__(self, reload: Callable[[], Deferred[str]]) -> None:
         super().__init__()
         self._reload = reload
 
     def render_POST(self, request: GatewayRequest) -> None:
-        """Answer when the new one is in force, or with its errors."""
-        _audit(request, "asked for a reload")
+        """Answer when the new one is in force, with what changed, or with its errors."""
         done = self._reload()
         done.addCallback(self._reloaded, request)
         done.addErrback(self._failed, request)
         done.addErrback(self._fault, request)
 
-    def _reloaded(self, _: object, request: GatewayRequest) -> None:
+    def _reloaded(self, changes: str, request: GatewayRequest) -> None:
+        audit(request, "reload", after={"changes": changes})
         if request.channel is not None:
-            request.answer_json(b'{"reloaded":true}')
+            request.answer_json(_encode({"reloaded": True, "changes": str(changes)}))
 
     def _failed(self, failure: Failure, request: GatewayRequest) -> None:
         failure.trap(ConfigError)
+        audit(request, "reload", error=str(failure.value))
         if request.channel is not None:
             request.refuse(ClaudeError(400, str(failure.value)))
 
     def _fault(self, failure: Failure, request: GatewayRequest) -> None:
+        audit(request, "reload", error="Internal error")
         _log.failure("reload {request_id} failed for a fault of ours", failure, request_id=request.request_id)
         request.fault()
-
-
-def _read(request: GatewayRequest, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(request.take_body().data or b"{}", type=kind)
-    except UNREADABLE as error:
-        raise ClaudeError(400, str(error)) from None
-
-
-def _query(request: GatewayRequest, kind: type[T]) -> T:
-    try:
-        return msgspec.convert(dict(parse_qsl(request.query.decode("latin-1"))), kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise ClaudeError(400, str(error)) from None
-
-
-def _audit(request: GatewayRequest, what: str, **fields: object) -> None:
-    who = "" if request.principal is None else request.principal.name
-    _log.info(
-        "audit: {who} at {where} " + what,
-        who=who,
-        where=getattr(request.client, "host", "unix"),
-        request_id=request.request_id,
-        **fields,
-    )

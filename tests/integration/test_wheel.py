@@ -50,6 +50,8 @@ async def test_wheel_in_a_fresh_environment(tmp_path: Path) -> None:
     written = cache.stat().st_mtime_ns
     assert "--config" in await succeed(twistd, "claudeproxyd", "--help", cwd="/")
 
+    assert "claudeproxyd 0." in await succeed(environment / "bin/claudeproxyd", "version", cwd="/")
+
     port = free_port()
     config = tmp_path / "claudeproxyd.toml"
     listen = f'[server]\nlisten = ["tcp:{port}:interface=127.0.0.1"]\nadmin = ""\nstate = "memory:"\n'

@@ -15,11 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.accounts.ledger import ENTER_DELAY, Ledger
 from claudeproxyd.accounts.limits import Amounts, Asked, Limit, UsageLimits
 from claudeproxyd.accounts.prices import NANO
-from claudeproxyd.web.access import BrowserGuard
 from claudeproxyd.web.admin import AdminRoot
-from claudeproxyd.web.site import GatewaySite
 from tests.accounts.support import NOON, record
-from tests.web.support import Connection, Listener, Reply, get, replies
+from tests.web.support import AdminListener, Connection, Reply, get, replies
 from tests.web.test_admin import FakePool
 
 
@@ -45,9 +43,7 @@ class LedgerPages(SynchronousTestCase):
 
     def use(self, ledger: Ledger | None) -> None:
         """Ask that one."""
-        listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True))
-        root = AdminRoot(FakePool(), Deferred, ledger)
-        self.site = GatewaySite(root, listener.site.gateway, listener.clock)
+        self.site = AdminListener(AdminRoot(FakePool(), Deferred, ledger)).site
 
     def ask(self, target: str) -> Reply:
         """The answer to a GET."""
@@ -132,14 +128,7 @@ class LimitPages(SynchronousTestCase):
 
     def ask(self, limits: UsageLimits | None) -> Any:
         """The answer, after as many turns as it takes."""
-        listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True))
-        site = GatewaySite(AdminRoot(FakePool(), Deferred, None, limits), listener.site.gateway, listener.clock)
-        connection = Connection(site)
-        connection.send(get("/admin/v1/limits"))
-        while not (taken := connection.take()):
-            listener.clock.advance(0)
-        (reply,) = replies(taken)
-        return reply.json
+        return AdminListener(AdminRoot(FakePool(), Deferred, None, limits)).ask(get("/admin/v1/limits")).json
 
     def test_counters(self) -> None:
         """Each with its unit."""

@@ -1,0 +1,133 @@
+"""``claudeproxyd doctor``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from claudeproxyd.checkup import Checkup, Finding
+from claudeproxyd.cli.admin import Admin, AdminCommand, admin_at
+from claudeproxyd.cli.command import DONE, REFUSED, UNREACHABLE, CommandFailed, on_reactor
+from claudeproxyd.cli.figures import plain
+from claudeproxyd.cli.place import PLACE_VARIABLE, find_place
+from claudeproxyd.translate.signatures import Signatures
+from claudeproxyd.web.buffers import BufferBudget
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+#: Seconds for all credentials: two questions of each, eight at once.
+PATIENCE = 600.0
+
+
+class Findings(msgspec.Struct):
+    """How credentials are."""
+
+    credentials: list[Finding]
+
+
+class DoctorCommand(AdminCommand):
+    """Asks each credential's provider for its models and a count of tokens, and says what is wrong and what mends it.
+
+    The running daemon asks with the secrets that it has. Where none runs, or with --alone, this command asks by the
+    configuration. Neither costs anything at the provider. Exits with 1 if something is wrong with a credential that is
+    not disabled.
+    """
+
+    optParameters: ClassVar = [
+        ["provider", None, "", "Only the credentials of this provider."],
+        ["credential", None, "", "Only the credentials of this name."],
+    ]
+    optFlags: ClassVar = [
+        ["alone", None, "Ask by the configuration itself, even where a daemon runs: to try a file ahead of a reload."],
+        ["json", None, "Print what was found for machines."],
+    ]
+
+    def perform(self) -> int:
+        """Ask the daemon, or else the providers."""
+
+        async def do(reactor: Any) -> int:
+            if not self["alone"]:
+                try:
+                    place = find_place(self["admin"], self["config"], os.environ)
+                    return await self.ask(admin_at(reactor, place), reactor)
+                except CommandFailed as error:
+                    if error.code != UNREACHABLE or self["admin"] or os.environ.get(PLACE_VARIABLE):
+                        raise
+                    sys.stderr.write(f"claudeproxyd: {error}; asking by the configuration meanwhile\n")
+            return self.tell(await _ask_alone(reactor, self["config"], self["provider"], self["credential"]))
+
+        return on_reactor(do)
+
+    async def ask(self, admin: Admin, clock: IReactorTime) -> int:
+        """See the base."""
+        which = {"provider": self["provider"], "credential": self["credential"]}
+        return self.tell((await admin.post("/admin/v1/pool/check", which, Findings, PATIENCE)).credentials)
+
+    def tell(self, findings: Sequence[Finding]) -> int:
+        """Print them; return the exit code."""
+        if not findings:
+            raise CommandFailed(REFUSED, "there is no such credential: claudeproxyd pool lists them")
+        self.show(msgspec.json.encode({"credentials": findings}), "\n".join(map(in_words, findings)))
+        return REFUSED if any(each.trouble and not each.disabled for each in findings) else DONE
+
+
+def in_words(finding: Finding) -> str:
+    """Return the lines that tell of one credential."""
+    name = f"{finding.provider}/{finding.credential}" + (", which is disabled" if finding.disabled else "")
+    if finding.trouble:
+        return plain(f"WRONG  {name}: {finding.trouble}") + "\n" + plain(f"       {finding.mend}")
+    able = [] if finding.models is None else [f"lists {finding.models} models"]
+    if finding.tokens is not None:
+        able.append(f"counts tokens of {finding.model}")
+    if finding.note:
+        able.append(f"but {finding.note}" if able else finding.note)
+    return plain(f"well   {name}: {', '.join(able)}")
+
+
+async def _ask_alone(reactor: Any, config_file: str | None, provider: str, credential: str) -> list[Finding]:
+    """Make executors of the configuration, and ask with them. Raises CommandFailed."""
+    # They take half a second, which who asks a daemon need not wait for.
+    from claudeproxyd import graph
+    from claudeproxyd.config.diagnostics import ConfigError
+    from claudeproxyd.config.loading import load
+    from claudeproxyd.executors.kinds import makers
+    from claudeproxyd.observe.scrub import configure, redact_bytes
+    from claudeproxyd.plugin_loader import plugin_makers
+    from claudeproxyd.secrets.sources import Sources
+
+    try:
+        loaded = load(config_file, os.environ, makers([]), plugin_makers=plugin_makers([]))
+        config = loaded.config
+        configure(graph.secrets_of(config))
+        services = graph.ExecutorServices(
+            buffers=BufferBudget(config.server.max_buffered_bytes),
+            own_hop=token_hex(8).encode(),
+            signatures=Signatures(time.time),
+        )
+        upstreams = graph.Upstreams(reactor, loaded, None, (), services)
+    except ConfigError as error:
+        raise CommandFailed(REFUSED, str(error)) from None
+    sources = Sources(reactor)
+    sources.reload(config)
+    granted = {(section.name, each.name) for section in config.providers for each in section.credentials if each.oauth}
+    credentials = graph.credentials(config, sources)
+    asked = [each for each in credentials if (each.provider, each.name) not in granted]
+    checkup = Checkup(reactor, config, upstreams.executors, asked)
+    found = redact_bytes(msgspec.json.encode(await checkup.findings(provider, credential)))
+    return msgspec.json.decode(found, type=list[Finding]) + [
+        Finding(
+            provider=each.provider,
+            credential=each.name,
+            disabled=each.disabled,
+            note="it was not asked: its refresh token may be good for one use, which is the daemon's",
+        )
+        for each in credentials
+        if (each.provider, each.name) in granted and provider in ("", each.provider) and credential in ("", each.name)
+    ]
