@@ -71,7 +71,7 @@ def without_minted(body: bytes) -> bytes:
     """
     if holds(body, _MARK) and body.count(_MARK) <= MAX_MINTED:
         body = with_blocks(body, _instead, _MARK)
-    return with_thinking_off(body) if _BUDGET in body and _lacks_thinking(body) else body
+    return with_thinking_off(body) if holds(body, _BUDGET) and _lacks_thinking(body) else body
 
 
 def _instead(block: bytes) -> bytes | None:
