@@ -140,6 +140,13 @@ class ToolLoop(SynchronousTestCase):
             {"messages": [HI, assistant(CALL), RESULT], "context_management": {"edits": edits[1:]}},
         )
 
+    def test_begun_by_a_model_that_shows_no_thinking(self) -> None:
+        """Nothing of ours is in what such a model has said; the loop lacks its thinking all the same."""
+        foreign = {**CALL, "id": "call_1"}
+        result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": "a.txt"}]}
+        made = spliced(HI, assistant(TEXT, foreign), result, thinking=ENABLED)
+        self.assertEqual(made, {"messages": [HI, assistant(TEXT, foreign), result]})
+
     def test_adaptive_stays(self) -> None:
         """Adaptive thinking demands nothing of earlier turns."""
         made = spliced(HI, assistant(THINKING, CALL), RESULT, thinking={"type": "adaptive"})
