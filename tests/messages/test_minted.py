@@ -90,9 +90,12 @@ class Untouched(SynchronousTestCase):
     def test_costs_nothing(self) -> None:
         """200 KB without the mark are searched once, and not copied."""
         body = json.dumps({"messages": [{"role": "user", "content": "All work and no play. " * 9_000}]}).encode()
-        started = thread_time()
-        self.assertIs(without_minted(body), body)
-        self.assertLess(thread_time() - started, 0.005)
+        took = []
+        for _ in range(3):  # the least is the work, and the rest is the machine's
+            started = thread_time()
+            self.assertIs(without_minted(body), body)
+            took.append(thread_time() - started)
+        self.assertLess(min(took), 0.005)
 
 
 class Thinking(SynchronousTestCase):
