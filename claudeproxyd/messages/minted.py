@@ -20,7 +20,7 @@ _MARK = MARK.encode()
 #: What thinking has that wants to be there when a tool's result comes.
 _BUDGET = b'"budget_tokens"'
 #: Minted things in one body; one with more is nobody's session, and goes up as it is, to be refused there.
-MAX_MINTED = 10_000
+MAX_MINTED = 5_000
 
 
 class _Block(msgspec.Struct):
