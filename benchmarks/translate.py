@@ -1,9 +1,10 @@
-"""What translation to Gemini costs: python benchmarks/translate.py [--quick] [--profile answers|requests]
+"""What translation costs, by family: python benchmarks/translate.py [--quick] [--families NAME …] [--profile TABLE]
 
-The first table: microseconds an event, for a stream of Claude's that passes (frames cut, and watched) and for Gemini's
-answer with the same text in the same pieces (read, and made Claude's). A read is what comes from the socket at once.
-The second: milliseconds to read a Claude Code request and to say it to Gemini. No socket is touched. It is
-CPU time that counts, as other programs may have the core in between.
+The first table: microseconds an event, for a stream of Claude's that passes (frames cut, and watched) and for the same
+answer in the same pieces from another API (read, and made Claude's). A read is what comes from the socket at once.
+The second: milliseconds to read a Claude Code request and to say it to each API. No socket is touched. It is CPU time
+that counts, as other programs may have the core in between; calls of functions are counted too, which no other program
+changes.
 """
 
 from __future__ import annotations
@@ -12,20 +13,38 @@ import argparse
 import cProfile
 import gc
 import json
+import os
 import pstats
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import process_time
 
+import streams
+from streams import CALLS, EVENTS, compact
+
+from claudeproxyd.executors.bedrock.body import Allowed, invoke_model_request
+from claudeproxyd.executors.bedrock.reader import ChunkedClaudeReader
 from claudeproxyd.interfaces import IStreamReader
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.ids import mint_signature
+from claudeproxyd.messages.minted import without_minted
 from claudeproxyd.messages.passthrough import ClaudeReader
-from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader
-from claudeproxyd.translate.gemini.policy import POLICY
-from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
+from claudeproxyd.translate.converse import answers as converse_answers
+from claudeproxyd.translate.converse import policy as converse_policy
+from claudeproxyd.translate.converse import requests as converse
+from claudeproxyd.translate.gemini import answers as gemini_answers
+from claudeproxyd.translate.gemini import policy as gemini_policy
+from claudeproxyd.translate.gemini import requests as gemini
+from claudeproxyd.translate.openai_chat import answers as chat_answers
+from claudeproxyd.translate.openai_chat import policy as chat_policy
+from claudeproxyd.translate.openai_chat import requests as chat
+from claudeproxyd.translate.openai_responses import answers as responses_answers
+from claudeproxyd.translate.openai_responses import policy as responses_policy
+from claudeproxyd.translate.openai_responses import records
+from claudeproxyd.translate.openai_responses import requests as responses
 from claudeproxyd.translate.reading import read_conversation
 from claudeproxyd.translate.signatures import Signatures
 
@@ -33,121 +52,130 @@ BODIES = Path(__file__).resolve().parent / "bodies"
 
 MOST_MS = 3.0
 """For a Claude Code request of :data:`SIZE`."""
+MOST_TIMES = 2.5
+"""What passes, for an event that is alone in its read."""
 SIZE = 200 * 1024
-
 LIMIT = 8 * 1024 * 1024
-EVENTS = 500
-"""Of each stream, those that begin and end it aside."""
-WORDS = "Twelve bytes, or twenty. "
-"""The text of an event."""
-ARGUMENTS = {"file_path": "/src/module/file.py", "old_string": "a = 1\n" * 20, "new_string": "b = 2\n" * 20}
-PIECES = 12
-"""The events in which Claude sends the arguments of one call."""
-SIGNATURE = "c2lnbmF0dXJl" * 20
 
-ASKED = {
-    "model": "m",
-    "max_tokens": 256,
-    "stream": True,
-    "thinking": {"type": "adaptive"},
-    "messages": [{"role": "user", "content": "Hello."}],
-    "tools": [{"name": "Edit", "input_schema": {"type": "object"}}],
-}
+ASKED = compact(
+    {
+        "model": "m",
+        "max_tokens": 256,
+        "stream": True,
+        "thinking": {"type": "adaptive"},
+        "messages": [{"role": "user", "content": "Hello."}],
+        "tools": [{"name": "Edit", "input_schema": {"type": "object"}}],
+    }
+)
 """What is answered."""
-TERMS = {
-    model: Terms(model, None, on_vertex=False)
-    for model in ("gemini-2.0-flash", "gemini-2.5-flash", "gemini-3-pro-preview")
+MEMORY = Signatures(lambda: 0.0)
+
+Reader = Callable[[], IStreamReader]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One API."""
+
+    mark: str
+    """Of what is minted for it."""
+    shapes: Sequence[list[bytes]]
+    """Its streams of a text, of a thought and of calls."""
+    reader: Reader
+    requests: Mapping[str, Callable[[bytes], object]]
+    """What makes requests, by the model that they are for."""
+
+
+def _gemini() -> Family:
+    def of(model: str) -> Callable[[bytes], gemini.GeminiRequest]:
+        terms = gemini.Terms(model, None, on_vertex=False)
+        return lambda body: gemini.translate(
+            read_conversation(body, family=gemini_answers.FAMILY, policy=gemini_policy.POLICY), terms, MEMORY
+        )
+
+    request = of("gemini-2.5-flash")(ASKED)
+    return Family(
+        gemini_answers.FAMILY,
+        [streams.gemini_texts(), streams.gemini_texts(thought=True), streams.gemini_calls()],
+        lambda: gemini_answers.GeminiReader(BlockMachine("m", family=gemini_answers.FAMILY), request, MEMORY, LIMIT),
+        {model: of(model) for model in ("gemini-2.0-flash", "gemini-2.5-flash", "gemini-3-pro-preview")},
+    )
+
+
+def _chat() -> Family:
+    def of(server: str, model: str) -> Callable[[bytes], chat.ChatRequest]:
+        terms = chat.ChatTerms(server, model)
+        return lambda body: chat.translate(
+            read_conversation(body, family=chat_answers.FAMILY, policy=chat_policy.POLICY), terms, MEMORY
+        )
+
+    request = of("deepseek", "deepseek-v4")(ASKED)
+    places = (("", "some-model"), ("openai", "gpt-5.2"), ("deepseek", "deepseek-v4"))
+    return Family(
+        chat_answers.FAMILY,
+        [streams.chat_texts("content"), streams.chat_texts("reasoning_content"), streams.chat_calls()],
+        lambda: chat_answers.ChatReader(BlockMachine("m", family=chat_answers.FAMILY), request, MEMORY, LIMIT),
+        {model: of(server, model) for server, model in places},
+    )
+
+
+def _responses() -> Family:
+    def of(model: str) -> Callable[[bytes], responses.ResponsesRequest]:
+        terms = responses.ResponsesTerms(model)
+        return lambda body: responses.translate(
+            read_conversation(body, family=records.SIGNATURES, policy=responses_policy.POLICY), terms
+        )
+
+    request = of("gpt-5.4")(ASKED)
+    return Family(
+        records.SIGNATURES,
+        [streams.responses_texts(), streams.responses_thoughts(), streams.responses_calls()],
+        lambda: responses_answers.ResponsesReader(BlockMachine("m", family=records.SIGNATURES), request, LIMIT),
+        {model: of(model) for model in ("gpt-4.1", "gpt-5.4")},
+    )
+
+
+def _converse() -> Family:
+    def of(model: str) -> Callable[[bytes], converse.ConverseRequest]:
+        terms = converse.ConverseTerms(model)
+        return lambda body: converse.translate(
+            read_conversation(body, family=converse_answers.FAMILY, policy=converse_policy.POLICY), terms
+        )
+
+    request = of("zai.glm-5.3")(ASKED)
+    return Family(
+        converse_answers.FAMILY,
+        [streams.converse_texts(), streams.converse_thoughts(), streams.converse_calls()],
+        lambda: converse_answers.ConverseReader(BlockMachine("m", family=converse_answers.FAMILY), request, LIMIT),
+        {model: of(model) for model in ("us.amazon.nova-pro-v1:0", "openai.gpt-oss-120b-1:0", "zai.glm-5.3")},
+    )
+
+
+def _bedrock() -> Family:
+    claude = (streams.claude_texts(), streams.claude_thoughts(), streams.claude_calls())
+    allowed = Allowed()
+
+    def of(model: str) -> Callable[[bytes], object]:
+        return lambda body: invoke_model_request(body, model, "bedrock-2023-05-31", (), allowed)
+
+    return Family(
+        "google",
+        [streams.invoked(stream) for stream in claude],
+        lambda: ChunkedClaudeReader(LIMIT),
+        {
+            "claude-opus-4-8": of("claude-opus-4-8"),
+            "claude, at Anthropic": without_minted,
+        },
+    )
+
+
+FAMILIES = {
+    "gemini": _gemini,
+    "chat": _chat,
+    "responses": _responses,
+    "converse": _converse,
+    "bedrock": _bedrock,  # Claude's own events, wrapped
 }
-
-
-# -- what comes from the upstream
-
-
-def claude_event(kind: str, **members: object) -> bytes:
-    """As the API writes it."""
-    data = json.dumps({"type": kind, **members}, separators=(",", ":"))
-    return f"event: {kind}\ndata: {data}\n\n".encode()
-
-
-def claude_block(index: int, start: dict[str, object], deltas: Sequence[dict[str, str]]) -> list[bytes]:
-    """The events of one content block."""
-    return [
-        claude_event("content_block_start", index=index, content_block=start),
-        *(claude_event("content_block_delta", index=index, delta=delta) for delta in deltas),
-        claude_event("content_block_stop", index=index),
-    ]
-
-
-def claude_stream(blocks: Sequence[bytes]) -> list[bytes]:
-    """A whole one."""
-    usage = {"input_tokens": 25, "output_tokens": 1}
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "usage": usage}
-    delta = {"stop_reason": "end_turn", "stop_sequence": None}
-    return [
-        claude_event("message_start", message=message),
-        *blocks,
-        claude_event("message_delta", delta=delta, usage={"output_tokens": 900}),
-        claude_event("message_stop"),
-    ]
-
-
-def gemini_chunk(part: dict[str, object], count: int, finish: str | None = None) -> bytes:
-    """As Google writes it: figures in each."""
-    candidate: dict[str, object] = {"content": {"parts": [part], "role": "model"}, "index": 0}
-    if finish:
-        candidate["finishReason"] = finish
-    usage = {
-        "promptTokenCount": 25,
-        "candidatesTokenCount": count,
-        "totalTokenCount": 25 + count,
-        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 25}],
-    }
-    chunk = {
-        "candidates": [candidate],
-        "usageMetadata": usage,
-        "modelVersion": "gemini-2.5-flash",
-        "responseId": "ZmFrZSByZXNwb25zZSBpZA",
-    }
-    return b"data: %b\r\n\r\n" % json.dumps(chunk, separators=(",", ":")).encode()
-
-
-def gemini_stream(parts: Sequence[dict[str, object]]) -> list[bytes]:
-    """A whole one: the last chunk has the end alone."""
-    chunks = [gemini_chunk(part, number) for number, part in enumerate(parts)]
-    return [*chunks, gemini_chunk({"text": ""}, len(parts), "STOP")]
-
-
-def calls() -> tuple[list[bytes], list[bytes]]:
-    """Streams of tool calls alone: many events each with Claude, one with Gemini."""
-    said = json.dumps(ARGUMENTS)
-    step = -(-len(said) // PIECES)
-    pieces = [said[at : at + step] for at in range(0, len(said), step)]
-    number = EVENTS // PIECES
-    deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
-    blocks: list[bytes] = []
-    for index in range(number):
-        start: dict[str, object] = {"type": "tool_use", "id": f"toolu_{index}", "name": "Edit", "input": {}}
-        blocks += claude_block(index, start, deltas)
-    part: dict[str, object] = {"functionCall": {"name": "Edit", "args": ARGUMENTS}, "thoughtSignature": SIGNATURE}
-    return claude_stream(blocks), gemini_stream([part] * number)
-
-
-def texts() -> tuple[list[bytes], list[bytes]]:
-    """Streams of one text."""
-    deltas = [{"type": "text_delta", "text": WORDS}] * EVENTS
-    return claude_stream(claude_block(0, {"type": "text", "text": ""}, deltas)), gemini_stream(
-        [{"text": WORDS}] * EVENTS
-    )
-
-
-def thoughts() -> tuple[list[bytes], list[bytes]]:
-    """Streams of one long thought."""
-    start: dict[str, object] = {"type": "thinking", "thinking": "", "signature": ""}
-    deltas = [{"type": "thinking_delta", "thinking": WORDS}] * EVENTS
-    return (
-        claude_stream(claude_block(0, start, deltas)),
-        gemini_stream([{"text": WORDS, "thought": True}] * EVENTS),
-    )
 
 
 # -- answers
@@ -177,21 +205,6 @@ def joined(events: Sequence[bytes], size: int) -> list[bytes]:
     return [b"".join(events[at : at + size]) for at in range(0, len(events), size)]
 
 
-def prepared(body: bytes, terms: Terms, signatures: Signatures) -> GeminiRequest:
-    """What is measured in the second table."""
-    return translate(read_conversation(body, family=FAMILY, policy=POLICY), terms, signatures)
-
-
-def readers(signatures: Signatures) -> tuple[Callable[[], IStreamReader], Callable[[], IStreamReader]]:
-    """Makers of what passes and of what translates, one stream each."""
-    request = prepared(json.dumps(ASKED).encode(), TERMS["gemini-2.5-flash"], signatures)
-
-    def translating() -> IStreamReader:
-        return GeminiReader(BlockMachine("m", family=FAMILY), request, signatures, LIMIT)
-
-    return lambda: ClaudeReader(LIMIT), translating
-
-
 def seconds(make: Callable[[], IStreamReader], reads: Sequence[bytes]) -> float:
     """For one stream."""
     start = process_time()
@@ -199,36 +212,49 @@ def seconds(make: Callable[[], IStreamReader], reads: Sequence[bytes]) -> float:
     return process_time() - start
 
 
-def answers(rounds: int) -> None:
-    """Print the first table."""
-    passing, translating = readers(Signatures(lambda: 0.0))
-    print(f"{'µs':22} {'a read':>9} {'passed':>8} {'translated':>10} {'ratio':>6}")
-    shapes = [("a text event", texts(), EVENTS), ("a thinking event", thoughts(), EVENTS), ("a tool call", calls(), 0)]
-    for name, (claude, gemini), number in shapes:
+def calls_of(what: Callable[[], object]) -> int:
+    """How many functions are called."""
+    with cProfile.Profile() as profiler:
+        what()
+    return int(pstats.Stats(profiler).total_calls)  # type: ignore[attr-defined]
+
+
+def answers(name: str, family: Family, rounds: int) -> None:
+    """Print a part of the first table."""
+    claude = (streams.claude_texts(), streams.claude_thoughts(), streams.claude_calls())
+    kinds = (("text event", EVENTS), ("thinking event", EVENTS), ("tool call", CALLS))
+    for (kind, number), passing, translating in zip(kinds, claude, family.shapes, strict=True):
         for size in (1, 20):
-            passed, translated = [], []
-            reads = joined(claude, size), joined(gemini, size)
+            pairs = [(_passing, joined(passing, size)), (family.reader, joined(translating, size))]
+            times: list[list[float]] = [[], []]
             with collected_before():
                 for _ in range(rounds):  # in turn: a noisy machine is as noisy for both
-                    passed.append(seconds(passing, reads[0]))
-                    translated.append(seconds(translating, reads[1]))
-            scale = 1e6 / (number or EVENTS // PIECES)
-            ratio = median(translated) / median(passed)
-            print(f"{name:22} {size:9} {median(passed) * scale:8.2f} {median(translated) * scale:10.2f} {ratio:6.2f}")
+                    for taken, (make, reads) in zip(times, pairs, strict=True):
+                        taken.append(seconds(make, reads))
+            counts = [calls_of(lambda make=make, reads=reads: read_all(make(), reads)) for make, reads in pairs]  # type: ignore[misc]
+            passed, translated = (median(each) * 1e6 / number for each in times)
+            ratio = translated / passed
+            miss = f" above {MOST_TIMES}" if ratio > MOST_TIMES else ""
+            print(
+                f"{name:10} {kind:15} {size:6} {passed:8.2f} {translated:10.2f} {ratio:6.2f}"
+                f" {counts[0] / number:7.1f} {counts[1] / number:7.1f}{miss}"
+            )
+
+
+def _passing() -> IStreamReader:
+    return ClaudeReader(LIMIT)
 
 
 # -- requests
 
 
-def compact(value: object) -> bytes:
-    """JSON as clients write it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+def claude_code(size: int, family: str) -> bytes:
+    """The request of ``bodies``, as it is after so much work: turns of a thought, a word and a call, and its result.
 
-
-def claude_code(size: int) -> bytes:
-    """The request of ``bodies``, as it is after so much work: turns of a thought, a word and a call, and its result."""
+    *family*: whose the thoughts are.
+    """
     body = json.loads((BODIES / "claude-code-stream.json").read_bytes())
-    thought = mint_signature(FAMILY, b"\x12" * 600)
+    thought = mint_signature(family, b"\x12" * 600)
     length, number = len(compact(body)), 0
     while length < size:
         id = f"toolu_{number:024}"
@@ -276,50 +302,44 @@ def with_new_schemas(body: bytes, client: str) -> bytes:
     return compact(members)
 
 
-def requests(rounds: int) -> None:
-    """Print the second table."""
-    print(f"{'ms a request':26} {'KB':>4} {'model':22} {'reading':>8} {'median':>8} {'p99':>8}")
-    first, long = claude_code(0), claude_code(SIZE)
+def requests(name: str, family: Family, rounds: int) -> None:
+    """Print a part of the second table."""
+    first, long = claude_code(0, family.mark), claude_code(SIZE, family.mark)
     tools = with_servers(first)
     bodies: dict[str, Callable[[str], bytes]] = {
-        "Claude Code, begun": lambda _: first,
-        "Claude Code, at work": lambda _: long,
+        "begun": lambda _: first,
+        "at work": lambda _: long,
         "many tools": lambda _: tools,
-        "tools never seen, begun": lambda client: with_new_schemas(first, client),
+        "tools never seen": lambda client: with_new_schemas(first, client),
     }
-    for name, body_of in bodies.items():
-        for model, terms in TERMS.items():
-            signatures = Signatures(lambda: 0.0)
-            reading, whole = [], []
-            prepared(body_of(model), terms, signatures)  # clients send the same tools with every request
+    for kind, body_of in bodies.items():
+        for model, make in family.requests.items():
+            make(body_of(model))  # clients send the same tools with every request
+            taken = []
             for number in range(rounds):
                 body = body_of(f"{model} {number}")
                 start = process_time()
-                conversation = read_conversation(body, family=FAMILY, policy=POLICY)
-                read = process_time()
-                translate(conversation, terms, signatures)
-                whole.append((process_time() - start) * 1e3)
-                reading.append((read - start) * 1e3)
-            whole.sort()
-            miss = f" above {MOST_MS:g}" if name == "Claude Code, at work" and median(whole) > MOST_MS else ""
+                make(body)
+                taken.append((process_time() - start) * 1e3)
+            taken.sort()
+            miss = f" above {MOST_MS:g}" if kind == "at work" and median(taken) > MOST_MS else ""
+            worst = taken[len(taken) * 99 // 100]
             print(
-                f"{name:26} {len(body) / 1024:4.0f} {model:22} {median(reading):8.2f} {median(whole):8.2f}"
-                f" {whole[len(whole) * 99 // 100]:8.2f}{miss}"
+                f"{name:10} {kind:17} {len(body) / 1024:4.0f} {model:24} {median(taken):7.2f} {worst:7.2f}"
+                f" {calls_of(lambda body=body, make=make: make(body)):7}{miss}"  # type: ignore[misc]
             )
 
 
-def profile(what: str) -> None:
+def profile(what: str, family: Family) -> None:
     """Print where the time of one table goes: functions by their own time."""
-    signatures = Signatures(lambda: 0.0)
-    _, translating = readers(signatures)
-    reads, body = texts()[1], claude_code(SIZE)
+    reads, body = joined(family.shapes[0], 20), claude_code(SIZE, family.mark)
     with cProfile.Profile() as profiler:
         for _ in range(20):
             if what == "answers":
-                read_all(translating(), reads)
+                read_all(family.reader(), reads)
             else:
-                for terms in TERMS.values():
-                    prepared(body, terms, signatures)
+                for make in family.requests.values():
+                    make(body)
     pstats.Stats(profiler).strip_dirs().sort_stats("tottime").print_stats(30)
 
 
@@ -327,17 +347,25 @@ def main() -> None:
     """Print the tables, or where their time goes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few rounds")
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES), help="these alone")
     parser.add_argument("--profile", choices=("answers", "requests"), help="profile that instead")
     options = parser.parse_args()
+    families = {name: FAMILIES[name]() for name in options.families}
     if options.profile:
-        profile(options.profile)
+        for family in families.values():
+            profile(options.profile, family)
         return
     # As the daemon has the collector.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    answers(20 if options.quick else 200)
-    print()
-    requests(30 if options.quick else 300)
+    print(f"load {os.getloadavg()[0]:.1f}")
+    print(f"{'µs':10} {'':15} {'a read':>6} {'passed':>8} {'translated':>10} {'ratio':>6} {'calls':>7} {'calls':>7}")
+    for name, family in families.items():
+        answers(name, family, 20 if options.quick else 200)
+    print(f"\nload {os.getloadavg()[0]:.1f}")
+    print(f"{'ms':10} {'':17} {'KB':>4} {'':24} {'median':>7} {'p99':>7} {'calls':>7}")
+    for name, family in families.items():
+        requests(name, family, 30 if options.quick else 300)
 
 
 if __name__ == "__main__":

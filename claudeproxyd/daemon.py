@@ -22,6 +22,7 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from claudeproxyd import descriptors, graph
+from claudeproxyd.accounts.keys import RuntimeKeys
 from claudeproxyd.accounts.ledger import Ledger
 from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.checkup import Checkup
@@ -35,9 +36,10 @@ from claudeproxyd.interfaces import IAuthenticator, IUsageSink
 from claudeproxyd.messages.corrections import Corrections
 from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.activity import MINUTE, ClientActivity
+from claudeproxyd.observe.audit import audit_line
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
-from claudeproxyd.observe.lines import LineFile, json_line, to_file, to_log
+from claudeproxyd.observe.lines import FLUSH_DELAY, LineFile, json_line, to_file, to_log
 from claudeproxyd.observe.logging import for_twistd, observer
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
@@ -98,7 +100,11 @@ class Daemon(MultiService):
         names = Names(reactor, unawaited_threads(reactor, "names", MAX_THREADS))
         names.register(self.metrics)
         self._resolver_before = reactor.installNameResolver(names)
-        self._access_file = self._open_access_file()
+        self._access_file = self._open_line_file("access", config.log.access)
+        self._audit_file = self._open_line_file("audit", config.log.audit, 0.0)
+        self._audit = (
+            to_log("claudeproxyd.audit") if self._audit_file is None else to_file(self._audit_file, audit_line)
+        )
         self._own_hop = token_hex(8).encode()
         self._status = Status.begun(time.time())
         self._status.register(self.metrics)
@@ -107,6 +113,7 @@ class Daemon(MultiService):
         self._activity.register(self.metrics)
         self._limits = LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, concurrency.admit)
         self._ledger = self._open_ledger(config)
+        self._keys = self._open_keys(config)
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
         changes = StateChanges()
         self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
@@ -128,7 +135,7 @@ class Daemon(MultiService):
         )
         self._plugins = self._plug_in(loaded, None)
         self._plugins.start(self)
-        self._generation = self._build(loaded, graph.authenticator(config), self._plugins, None, ())
+        self._generation = self._build(loaded, graph.authenticator(config, self._keys), self._plugins, None, ())
         self._known_models.generation = self._generation
         self.pool.setServiceParent(self)
         self._every(TRIM_EVERY, self._trim)
@@ -160,6 +167,7 @@ class Daemon(MultiService):
                 self._activity,
                 self._ledger,
                 self._limits.limits,
+                self._keys,
                 checkup=self._checkup,
             ),
             self._generation.admin,
@@ -181,6 +189,15 @@ class Daemon(MultiService):
         if config.limits:
             self._limits.wait_for(ledger.count(graph.limits_of(config)))
         return ledger
+
+    def _open_keys(self, config: Config) -> RuntimeKeys | None:
+        path = ledger_path(config.accounts.database)
+        if not path:
+            return None
+        keys = RuntimeKeys(path, self._reactor, time.time, thread_of_its_own(self._reactor, "keys"))
+        keys.configure(graph.clients(config), is_open=config.server.open)
+        keys.setServiceParent(self)
+        return keys
 
     # -- beginning
 
@@ -254,7 +271,7 @@ class Daemon(MultiService):
 
     async def _reload(self) -> str:
         try:
-            drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config))
+            drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config, self._keys))
             self._put_in_force(drafted)
         except Exception as error:
             self._status.not_reloaded(str(unforeseen(error)), time.time())
@@ -288,6 +305,8 @@ class Daemon(MultiService):
         self._known_models.generation = generation
         before.upstreams.executors.give_way(generation.upstreams.executors)
         self._capture(config)
+        if self._keys is not None:
+            self._keys.configure(graph.clients(config), is_open=config.server.open)
         self._buffers.limit = config.server.max_buffered_bytes
         fresh = self._limits.limits.reload(graph.limits_of(config))
         if fresh and self._ledger is not None:
@@ -309,12 +328,12 @@ class Daemon(MultiService):
             self.log.warn("and {more} more, which --check shows", more=len(warnings) - WARNINGS)
 
     def hang_up(self) -> Deferred[str]:
-        """Do all that a SIGHUP asks for: the configuration, the certificates, and the access log's file.
+        """Do all that a SIGHUP asks for: the configuration, the certificates, the files of access log and audit.
 
         Fires, or fails, as :meth:`reload` does; whether a certificate could be read is told by the log.
         """
-        if self._access_file is not None:
-            self._access_file.reopen()
+        for file in filter(None, (self._access_file, self._audit_file)):
+            file.reopen()
         self._plugins.reopen()
         reloaded = self.reload()
         for listener in self._listeners:
@@ -360,17 +379,22 @@ class Daemon(MultiService):
                 access_log=self._activity.counting(self._access_log(loaded)),
                 plugins=plugins,
                 limits=self._limits,
+                keys=self._keys,
+                audit=self._audit,
                 buffers=self._buffers,
                 signatures=self._signatures,
                 corrections=self._corrections,
                 captures=self._captures,
                 own_hop=self._own_hop,
                 connections_allowed=descriptors.connections_allowed(),
-                ready=lambda: bool(self.running) and self._state.settled and not self.site.draining,
+                ready=lambda: self._is_settled() and not self.site.draining,
             ),
             before,
             keep,
         )
+
+    def _is_settled(self) -> bool:
+        return bool(self.running) and self._state.settled and (self._keys is None or self._keys.settled)
 
     def _checkup(self) -> Checkup:
         config = self._loaded.config
@@ -379,16 +403,13 @@ class Daemon(MultiService):
 
     # -- lines
 
-    def _open_access_file(self) -> LineFile | None:
-        path = self._loaded.config.log.access
+    def _open_line_file(self, setting: str, path: str, delay: float = FLUSH_DELAY) -> LineFile | None:
         if path in ("", "off"):
             return None
         try:
-            file = LineFile(path, self._reactor, unawaited_threads(self._reactor, "access log", 1))
+            return LineFile(path, self._reactor, unawaited_threads(self._reactor, f"{setting} log", 1), delay)
         except OSError as e:
-            raise SystemExit(f"claudeproxyd: log.access: {e}: name a file that can be written") from None
-        file.register(self.metrics)
-        return file
+            raise SystemExit(f"claudeproxyd: log.{setting}: {e}: name a file that can be written") from None
 
     def _access_log(self, loaded: Loaded) -> Callable[[Any], None]:
         log = loaded.config.log
@@ -437,11 +458,13 @@ class Daemon(MultiService):
         await super().stopService()
         self._reactor.installNameResolver(self._resolver_before)
         await self._plugins.close()
-        if self._access_file is not None:
-            await self._access_file.close()
+        for file in filter(None, (self._access_file, self._audit_file)):
+            await file.close()
 
     def _register_gauges(self) -> None:
         self.pool.register(self.metrics)
+        if self._access_file is not None:
+            self._access_file.register(self.metrics)
         gauge = self.metrics.gauge
         gauge("claudeproxyd_connections", "Client connections.", lambda: len(self.site.channels))
         gauge("claudeproxyd_buffered_bytes", "Bodies held for clients.", lambda: self._buffers.held)

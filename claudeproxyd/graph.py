@@ -19,6 +19,7 @@ from claudeproxyd.catalog import Catalog
 from claudeproxyd.config.accounts import MEASURES, first_day, matches_of, zone_of
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.installed import fault
+from claudeproxyd.config.keys import ADMIN
 from claudeproxyd.config.secret import secrets_within
 from claudeproxyd.config.state import InRedis, state_of
 from claudeproxyd.config.timeouts import timeouts_for
@@ -34,10 +35,19 @@ from claudeproxyd.routing import Router
 from claudeproxyd.secrets.sources import secrets_in_key_file
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.tls import TLSSettings
-from claudeproxyd.web.access import Authenticators, BrowserGuard, KeyAuthenticator, OpenAccess, TrustedProxies
-from claudeproxyd.web.gateway import Gateway, Limits, PublicGateway
+from claudeproxyd.web.access import (
+    Authenticators,
+    BrowserGuard,
+    KeyAuthenticator,
+    OpenAccess,
+    OpenUntilMinted,
+    TrustedProxies,
+)
+from claudeproxyd.web.gateway import AdminGateway, Limits, PublicGateway
+from claudeproxyd.web.roles import Operator, Role
 
 if TYPE_CHECKING:
+    from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.config.loading import Loaded
     from claudeproxyd.config.schema import Config, Provider
     from claudeproxyd.dispatch.limiting import LimitAdmission
@@ -46,6 +56,7 @@ if TYPE_CHECKING:
     from claudeproxyd.messages.corrections import Corrections
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
+    from claudeproxyd.observe.lines import Write
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.plugin_loader import Plugins
     from claudeproxyd.pool.service import CredentialPool
@@ -187,6 +198,8 @@ class SharedServices(ExecutorServices):
     access_log: Callable[[AccessEntry], None]
     plugins: Plugins
     limits: LimitAdmission
+    keys: RuntimeKeys | None
+    audit: Write
     corrections: Corrections
     captures: Captures
     connections_allowed: int
@@ -258,24 +271,25 @@ class Generation:
         }
         plugins = shared.plugins.providing(IAuthenticator)
         if plugins:
-            authenticator = Authenticators([authenticator, *plugins] if config.clients else plugins)
+            # The first one's refusal is told. Where nobody is asked for a key, ours would let everybody in.
+            minted = [authenticator] if config.is_keyed and shared.keys is not None else []
+            authenticator = Authenticators([authenticator, *plugins] if config.clients else [*plugins, *minted])
         self.public = PublicGateway(
             authenticator=authenticator,
             guard=BrowserGuard(
                 origins=config.server.cors_origins,
                 check_host=not config.is_keyed and not config.server.open,
-                check_origin=not config.clients or bool(plugins),  # one may go by what browsers send by themselves
+                check_origin=not config.is_keyed or bool(plugins),  # one may go by what browsers send by themselves
             ),
             dispatcher=Dispatcher(self.dispatching),
             catalog=self.catalog,
             captures=shared.captures,
             **common,
         )
-        key = config.server.admin_key
-        operator = Principal("operator")
-        self.admin = Gateway(
-            authenticator=OpenAccess(operator) if key is None else KeyAuthenticator({key.digest: operator}),
-            guard=BrowserGuard(check_host=key is None, check_origin=True, has_page=True),
+        self.admin = AdminGateway(
+            authenticator=operators(config),
+            guard=BrowserGuard(check_host=not config.asks_operators, check_origin=True, has_page=True),
+            audit=shared.audit,
             **common,
         )
 
@@ -298,17 +312,33 @@ class KnownModels:
         return self.generation is not None and self.generation.knows(model)
 
 
-def authenticator(config: Config) -> IAuthenticator:
-    """Return the authenticator of the configured keys; without any, one that lets in everyone: a plugin's takes its
-    place, or everyone who reaches the listener may call."""
-    if not config.clients:
-        return OpenAccess()
-    return KeyAuthenticator(
-        {
-            client.key.digest: Principal(client.name, client.labels, tuple(client.models), client.max_concurrency)
-            for client in config.clients
-        }
-    )
+def authenticator(config: Config, minted: RuntimeKeys | None = None) -> IAuthenticator:
+    """Return the authenticator of the configured keys and of *minted* ones.
+
+    Where nobody is asked for one, and no plugin for anything, it lets in everyone who reaches the listener.
+    """
+    if config.is_keyed:
+        keys = (client.key.digest for client in config.clients)
+        return KeyAuthenticator(dict(zip(keys, clients(config), strict=True)), minted)
+    return OpenAccess() if minted is None else OpenUntilMinted(minted)
+
+
+def clients(config: Config) -> Iterator[Principal]:
+    """Yield the configured clients."""
+    for client in config.clients:
+        yield Principal(client.name, client.labels, tuple(client.models), client.max_concurrency)
+
+
+def operators(config: Config) -> IAuthenticator:
+    """Return the authenticator of the admin listener."""
+    key = config.server.admin_key
+    owner = Operator(ADMIN, role=Role.OPERATE)
+    if not config.asks_operators:
+        return OpenAccess(owner)
+    known: dict[str, Principal] = {
+        each.key.digest: Operator(each.name, role=Role[each.role.upper()]) for each in config.operators
+    }
+    return KeyAuthenticator(known if key is None else {**known, key.digest: owner})
 
 
 def prices_of(loaded: Loaded) -> Prices:

@@ -294,6 +294,9 @@ class ICredentialPool(Interface):
     def clear(provider: str | None, credential: str | None, model: str | None) -> int:
         """End the cooldowns that match; how many there were."""
 
+    def is_enabled(provider: str, credential: str) -> bool | None:
+        """Whether a credential is in service, as far as operators and the configuration go; None: there is none."""
+
     def set_enabled(provider: str, credential: str, enabled: bool) -> bool:
         """Take a credential out of service or back; False when there is none of that name.
 

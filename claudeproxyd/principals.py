@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from claudeproxyd.globs import matches
 
+DIGEST_CHARS = 12
+"""Hexadecimal digits of a key's digest that operators see: enough to find a key by, and the key cannot be found."""
+
 _ANSWERS_KEPT = 1000
 
 

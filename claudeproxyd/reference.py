@@ -22,6 +22,7 @@ from claudeproxyd.config.schema import (
     Log,
     Model,
     OAuth,
+    OperatorSection,
     Plugin,
     Pool,
     PriceSection,
@@ -129,18 +130,23 @@ be negative. ⟳ marks a setting that a [reload](#reload) does not change.
 ### Top level
 
 `include` is a list of files or globs, relative to the file that names them. An included file may include more, but
-none may lead back to itself. `[[clients]]`, `[[providers]]`, `[[models]]` and `[[plugins]]` of all files are joined:
+none may lead back to itself. `[[clients]]`, `[[providers]]`, `[[models]]` and their like of all files are joined:
 first those of the file itself, then those of what it includes, in the order of its list and of the file names. Any
 other section may stand in one file only. A glob that matches nothing draws a warning, a folder that may not be read is
 an error.
 
 ### Who may call
 
-With `[[clients]]`, whoever shows one of their keys; with a [plugin](plugins.md) that asks who calls, whom it lets in.
-Without either, everybody on this machine by a loopback name, as long as the configuration never had clients: it has no
-`include` either, and listens on loopback alone. `server.open = true` lets in everybody who reaches a listener; nothing
-else does. A reload opens nothing: one from some clients to none is refused, as is one that takes `admin_key` away, and
-`open` waits for a restart. It is judged by the listeners that are there, which stay until a restart too.
+With `[[clients]]`, whoever shows one of their keys; with a [plugin](plugins.md) that asks who calls, whom it lets in;
+and whoever shows a key that was [minted](accounts.md#keys). Without any, everybody on this machine by a loopback name,
+as long as the configuration never had clients: it has no `include` either, and listens on loopback alone.
+`server.open = true` lets in everybody who reaches a listener; nothing else does. The first key that is minted ends
+both. Where keys are only minted, say `accounts.require_keys = true`: then the daemon may listen for others without
+`[[clients]]`, and a database that is lost opens nothing.
+
+A reload opens nothing: one from some clients to none is refused, as is one that takes `admin_key` or all
+`[[operators]]` away, and `open` waits for a restart. It is judged by the listeners that are there, which stay until a
+restart too.
 """
 
 _TAIL = """\
@@ -157,8 +163,8 @@ Wherever a table says *a secret*, there are three ways to give it:
 A client's key may also be `"sha256:<hex>"`, its digest: the daemon only has to recognise it. Make one with
 `printf %s "$KEY" | sha256sum`; the digest of nothing, which that is where KEY is not set, is refused. A key of fewer
 than 16 characters draws a warning, as does one that is a provider's secret too; one that is also `admin_key` is an
-error. Paths that are no secrets (`ca_file`, `directory`, `access`, `state`) start in the
-daemon's working directory.
+error. So it is with an operator's key. Paths that are no secrets (`ca_file`, `directory`, `access`, `audit`, `state`)
+start in the daemon's working directory.
 
 No secret is shown by `--check`, by an error, by the log or by the administration pages: they name where it comes from.
 
@@ -201,7 +207,8 @@ claudeproxyd.toml:31: models[0].routes[1].provider there is no provider "gemni" 
 Places count from 0 within their file. The daemon does not start with an unknown setting, a wrong type, a number out of
 range, a name that is taken or that nothing bears, a secret that cannot be read, settings that contradict each other, a
 public listener that others can reach without `[[clients]]`, or an admin listener that others can reach without
-`admin_key`. It warns of what is allowed and probably not meant, such as a `[[models]]` entry that an earlier one hides.
+`admin_key` and `[[operators]]`. It warns of what is allowed and probably not meant, such as a `[[models]]` entry that
+an earlier one hides.
 """
 
 _KINDS = """\
@@ -214,6 +221,7 @@ is empty. A [plugin](architecture.md#another-kind-of-provider) may bring more ki
 _BEFORE_KINDS: tuple[tuple[str, type[object]], ...] = (
     ("[server]", Server),
     ("[[clients]]", Client),
+    ("[[operators]]", OperatorSection),
     ("[[providers]]", Provider),
     ("[[providers.credentials]]", CredentialSection),
     ("aws, of a credential", Aws),

@@ -20,6 +20,7 @@ from claudeproxyd.config.reload import Difference, difference, put_in_force
 from claudeproxyd.observe.scrub import forms
 
 if TYPE_CHECKING:
+    from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.config.schema import Config
     from claudeproxyd.interfaces import IAuthenticator
 
@@ -44,7 +45,7 @@ class Draft:
     """As they may be written anywhere, to be masked."""
 
 
-def draft(load: Callable[[Config], Loaded], in_force: Config) -> Draft:
+def draft(load: Callable[[Config], Loaded], in_force: Config, minted: RuntimeKeys | None) -> Draft:
     """Read, check and compare. Blocks, and runs in a thread.
 
     Raises :class:`~claudeproxyd.config.diagnostics.ConfigError`, also in the place of whatever no check foresaw.
@@ -57,7 +58,7 @@ def draft(load: Callable[[Config], Loaded], in_force: Config) -> Draft:
                 replace(loaded, config=config),
                 difference(in_force, loaded.config, loaded.makers),
                 config != in_force,
-                graph.authenticator(config),
+                graph.authenticator(config, minted),
                 forms(graph.secrets_of(config)),
             )
     except Exception as error:

@@ -53,6 +53,35 @@ class ForeignLedger(Exception):
     """The file is another program's, or of a later version: it is left as it is."""
 
 
+def open_database(path: str) -> sqlite3.Connection:
+    """Open the accounts' database, and make what it lacks. Raises sqlite3.Error, OSError, :class:`ForeignLedger`."""
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT, check_same_thread=False)
+    try:
+        with closing(connection.cursor()) as cursor:
+            (application,) = cursor.execute("PRAGMA application_id").fetchone()
+            (version,) = cursor.execute("PRAGMA user_version").fetchone()
+            (tables,) = cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if application != APPLICATION and (application or tables):
+                raise ForeignLedger(f"{path} is another program's database")
+            if version > VERSION:
+                raise ForeignLedger(f"{path} is of a later version ({version}; this one is {VERSION})")
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute("PRAGMA synchronous = NORMAL")
+            if version < VERSION:
+                cursor.execute("BEGIN IMMEDIATE")
+                for statement in STATEMENTS:
+                    cursor.execute(statement)
+                cursor.execute(f"PRAGMA application_id = {APPLICATION}")
+                cursor.execute(f"PRAGMA user_version = {VERSION}")
+                cursor.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 class Question(NamedTuple):
     """Which figures, and by what."""
 
@@ -199,35 +228,8 @@ class LedgerFile:
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = self._open()
+            self._connection = open_database(self.path)
         return self._connection
-
-    def _open(self) -> sqlite3.Connection:
-        os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(self.path, timeout=LOCK_TIMEOUT, check_same_thread=False)
-        try:
-            with closing(connection.cursor()) as cursor:
-                (application,) = cursor.execute("PRAGMA application_id").fetchone()
-                (version,) = cursor.execute("PRAGMA user_version").fetchone()
-                (tables,) = cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()
-                if application != APPLICATION and (application or tables):
-                    raise ForeignLedger(f"{self.path} is another program's database")
-                if version > VERSION:
-                    raise ForeignLedger(f"{self.path} is of a later version ({version}; this one is {VERSION})")
-                cursor.execute("PRAGMA journal_mode = WAL")
-                cursor.execute("PRAGMA synchronous = NORMAL")
-                if version < VERSION:
-                    cursor.execute("BEGIN IMMEDIATE")
-                    for statement in STATEMENTS:
-                        cursor.execute(statement)
-                    cursor.execute(f"PRAGMA application_id = {APPLICATION}")
-                    cursor.execute(f"PRAGMA user_version = {VERSION}")
-                    cursor.execute("COMMIT")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
 
 def _totals(by: Sequence[str]) -> str:

@@ -1,15 +1,19 @@
-"""The ledger's tables.
+"""The tables of the accounts' database: the ledger's, and those of keys.
 
 ``attempts`` has a row for each attempt; its key makes entering one twice harmless. A request's id begins with its time,
 so that rows are added at the end, and the latest are found there. What rows have in common, who asked whom for what, is
 a ``series``, so that ``days``, the totals by which questions are answered, are rows of plain numbers. They lie by block
 of days and then by series: a question reads the blocks that it needs, in the order in which it adds them up. Rows of
 ``attempts`` go after a while, the totals stay.
+
+``keys`` has what was minted, also what was revoked since: where there ever was a key, nobody calls without one. Of a
+key's secrets ``key_digests`` has the SHA-256. Each change of either counts ``key_changes`` up, which other daemons look
+at.
 """
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 """A database of a higher one is not touched; to a lower one what is missing is added, at the start."""
 
 BLOCK = 32
@@ -91,5 +95,23 @@ STATEMENTS = (
         {", ".join(f"{name} INTEGER NOT NULL" for name in FIGURES)},
         PRIMARY KEY (block, series, day)
     ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS keys (
+        name TEXT PRIMARY KEY,
+        labels TEXT NOT NULL,
+        models TEXT NOT NULL,
+        max_concurrency INTEGER NOT NULL,
+        created REAL NOT NULL,
+        expires REAL,
+        revoked REAL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS key_digests (
+        digest BLOB PRIMARY KEY,
+        name TEXT NOT NULL,
+        created REAL NOT NULL,
+        expires REAL,
+        last_used REAL
+    ) WITHOUT ROWID""",
+    "CREATE TABLE IF NOT EXISTS key_changes (number INTEGER NOT NULL)",
+    "INSERT INTO key_changes SELECT 0 WHERE NOT EXISTS (SELECT * FROM key_changes)",
 )
 """Additive: a later version adds statements, and changes none."""

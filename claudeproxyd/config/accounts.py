@@ -28,11 +28,14 @@ _MATCHES = "client, label.NAME, model and provider are"
 
 
 def check_accounts(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
-    """Look at where the ledger is, and at dates and names of prices."""
+    """Look at where the ledger is, at keys that cannot be minted, and at dates and names of prices."""
     try:
         ledger_path(config.accounts.database)
     except ValueError as error:
         diagnostics.error(source_map.at("accounts", "database"), str(error))
+    if config.accounts.require_keys and not config.accounts.database and not config.clients:
+        what = "is true, and no key could ever be minted: there is no accounts.database"
+        diagnostics.error(source_map.at("accounts", "require_keys"), what, "name one, or add [[clients]]")
     check_unique_names(
         ((limit.name, source_map.at("limits", index)) for index, limit in enumerate(config.limits)), diagnostics
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from claudeproxyd.config.accounts import check_accounts
@@ -15,7 +15,7 @@ from claudeproxyd.config.keys import check_keys
 from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.opening import check_access, check_reload
 from claudeproxyd.config.providers import check_provider, check_secret, parsed_url
-from claudeproxyd.config.schema import Config, Model, Provider
+from claudeproxyd.config.schema import Client, Config, Model, OperatorSection, Provider
 from claudeproxyd.config.state import InFile, is_foreign, missing_for, state_of
 from claudeproxyd.globs import is_glob, matches, oddity
 from claudeproxyd.interfaces import IExecutorMaker
@@ -42,7 +42,9 @@ def check(
     _server(config, source_map, diagnostics)
     _homes(config, source_map, diagnostics)
     check_accounts(config, source_map, diagnostics)
-    _clients(config, source_map, diagnostics)
+    _keyed(config.clients, "clients", source_map, diagnostics)
+    _keyed(config.operators, "operators", source_map, diagnostics)
+    check_keys(config, source_map, diagnostics)
     own_ports = {listener.port for listener in listeners if listener.port}
     _providers(config, source_map, makers, own_ports, diagnostics)
     _models(config, source_map, makers, diagnostics)
@@ -135,7 +137,7 @@ def _server(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> 
 
 def _homes(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
     """Check that what is written beside the state has a folder to be in."""
-    paths = {("log", "access"): config.log.access}
+    paths = {("log", "access"): config.log.access, ("log", "audit"): config.log.audit}
     if config.capture.when != "never":
         paths["capture", "directory"] = config.capture.directory
     for where, path in paths.items():
@@ -145,12 +147,14 @@ def _homes(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> N
             diagnostics.error(source_map.at(*where), str(error), "write the path in full")
 
 
-def _clients(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
-    paths = [source_map.at("clients", index) for index in range(len(config.clients))]
-    check_unique_names(zip((client.name for client in config.clients), paths, strict=True), diagnostics)
-    for client, at in zip(config.clients, paths, strict=True):
-        check_secret(client.key, at / "key", diagnostics)
-    check_keys(config, source_map, diagnostics)
+def _keyed(
+    who: Sequence[Client | OperatorSection], section: str, source_map: SourceMap, diagnostics: Diagnostics
+) -> None:
+    """Look at names, and at the form of keys."""
+    paths = [source_map.at(section, index) for index in range(len(who))]
+    check_unique_names(zip((each.name for each in who), paths, strict=True), diagnostics)
+    for each, at in zip(who, paths, strict=True):
+        check_secret(each.key, at / "key", diagnostics)
 
 
 def _providers(

@@ -8,13 +8,25 @@ from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.schema import Config
 from claudeproxyd.config.secret import Secret, secrets_within
 
+#: The operator's name who has ``server.admin_key``.
+ADMIN = "operator"
 #: Characters; a shorter key draws a warning.
 SHORTEST = 16
 
 
 def check_keys(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
-    """Check the keys of ``[[clients]]`` and ``server.admin_key``, except for their form."""
+    """Check the keys of ``[[clients]]``, ``[[operators]]`` and ``server.admin_key``, except for their form."""
     admin = config.server.admin_key
+    operators: dict[str, str] = {} if admin is None else {admin.digest: "server.admin_key"}
+    for index, operator in enumerate(config.operators):
+        at = source_map.at("operators", index) / "key"
+        whose = f'the key of operator "{operator.name}"'
+        if admin is not None and operator.name == ADMIN:
+            what = "is that of whoever has server.admin_key"
+            diagnostics.error(source_map.at("operators", index) / "name", what, "name it otherwise")
+        first = operators.setdefault(operator.key.digest, whose)
+        if first != whose:
+            diagnostics.error(at, f"is {first} too", "give each operator its own")
     upstream = {
         secret.digest: f"{provider.name}/{credential.name}"
         for provider in config.providers
@@ -27,9 +39,12 @@ def check_keys(config: Config, source_map: SourceMap, diagnostics: Diagnostics) 
         first = keys.setdefault(client.key.digest, client.name)
         if first != client.name:
             diagnostics.error(at, f'is the key of client "{first}" too', "give each client its own")
-        if admin is not None and client.key.digest == admin.digest:
-            diagnostics.error(at, "is server.admin_key too: this client could administrate", "give it a key of its own")
+        if client.key.digest in operators:
+            what = f"is {operators[client.key.digest]} too: this client could administrate"
+            diagnostics.error(at, what, "give it a key of its own")
         _check(client.key, at, upstream, diagnostics)
+    for index, operator in enumerate(config.operators):
+        _check(operator.key, source_map.at("operators", index) / "key", upstream, diagnostics)
     if admin is not None:
         _check(admin, source_map.at("server", "admin_key"), upstream, diagnostics)
 

@@ -36,8 +36,9 @@ def check_writing(config: Config, source_map: SourceMap, diagnostics: Diagnostic
         diagnostics.error(source_map.at("accounts", "database"), why, 'name another file, or ""')
     if capture.when != "never" and (why := _no_folder(os.path.expanduser(capture.directory))):
         diagnostics.error(source_map.at("capture", "directory"), why, "name another folder")
-    if log.access not in ("", "off") and (why := _no_log(os.path.expanduser(log.access))):
-        diagnostics.error(source_map.at("log", "access"), why, "name another file, or make its folder")
+    for name, path in (("access", log.access), ("audit", log.audit)):
+        if path and not (name == "access" and path == "off") and (why := _no_log(os.path.expanduser(path))):
+            diagnostics.error(source_map.at("log", name), why, "name another file, or make its folder")
     listeners = [(each, source_map.at("server", "listen", index)) for index, each in enumerate(server.listen)]
     if server.admin:
         listeners.append((server.admin, source_map.at("server", "admin")))

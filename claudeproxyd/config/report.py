@@ -20,6 +20,8 @@ def report(loaded: Loaded, makers: Mapping[str, IExecutorMaker]) -> str:
     lines = [f"configuration: {', '.join(loaded.files) or 'the environment alone'}"]
     lines += [f"listens on {endpoint}" for endpoint in config.server.listen]
     lines.append(f"administration on {config.server.admin}" if config.server.admin else "no administration")
+    if config.operators:
+        lines += ["", "operators:", *_indented(_operators(config))]
     lines += ["", "clients:", *_indented(_clients(config))]
     lines += ["", "providers:", *_indented(_providers(config, makers))]
     lines += ["", "models:", *_indented(_models(config))]
@@ -40,10 +42,19 @@ def _clients(config: Config) -> Iterator[str]:
             yield f"whom the plugin {plugin.kind} lets in"
     if not config.is_keyed:
         who = "anyone who reaches a listener" if config.server.open else "anyone on this machine"
-        yield f"{who}, without a key"
+        yield f"{who}, without a key" + (", until one is minted" if config.accounts.database else "")
+    if config.accounts.require_keys:
+        yield "whoever has a minted key"
     for client in config.clients:
         limit = f", at most {client.max_concurrency} at once" if client.max_concurrency else ""
         yield f"{client.name}: key {masked(client.key)}, models {' '.join(client.models)}{limit}"
+
+
+def _operators(config: Config) -> Iterator[str]:
+    if config.server.admin_key is not None:
+        yield f"whoever has server.admin_key {masked(config.server.admin_key)}: operate"
+    for operator in config.operators:
+        yield f"{operator.name}: key {masked(operator.key)}: {operator.role}"
 
 
 def _providers(config: Config, makers: Mapping[str, IExecutorMaker]) -> Iterator[str]:

@@ -93,7 +93,9 @@ def _finished(value: str, digest: bool, *, path: str = "", variable: str = "") -
         raise BadSecret("is empty")
     if value.startswith("sha256:"):
         if not digest:
-            raise BadSecret("is a digest, which stands for a key only in [[clients]]", "give the secret itself")
+            raise BadSecret(
+                "is a digest, which stands for a key only in [[clients]] and [[operators]]", "give the secret itself"
+            )
         found = _DIGEST.fullmatch(value)
         if found is None:
             raise BadSecret("must have 64 hexadecimal digits after sha256:")

@@ -61,7 +61,10 @@ class Server:
         'Administration and metrics; never on the public listener. "" turns it off.',
         restart=True,
     )
-    admin_key: Secret | None = setting(None, "Needed when `admin` listens beyond loopback.")
+    admin_key: Secret | None = setting(
+        None,
+        "Of an operator who may do everything. It, or [[operators]], are needed when `admin` listens beyond loopback.",
+    )
     state: str = setting(
         "sqlite:~/.local/state/claudeproxyd/state.db",
         'Where the pool\'s state lives: sqlite:PATH, "memory:" or redis://host:port/0; see [state](state.md).',
@@ -106,6 +109,18 @@ class Client:
     models: list[str] = setting(["*"], "Globs of what it may ask for; /v1/models shows it no more.")
     max_concurrency: int = setting(0, "Requests at once; 0: no limit.")
     labels: dict[str, str] = setting({}, "Carried into logs and usage records.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorSection:
+    """``[[operators]]``: who may administrate, and how far; see [operation](operations.md#operators)."""
+
+    name: str = required("Unique; shown in the audit lines.")
+    key: Secret = required('What it shows; a secret, or its digest as `"sha256:<hex>"`.', digest=True)
+    role: str = required(
+        "metrics: /metrics alone. read: all that can be seen. operate: all that can be done.",
+        choices=("metrics", "read", "operate"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,6 +361,11 @@ class Log:
     access: str = setting(
         "", 'Where the line of each request goes: "" to the daemon\'s log, "off", or a file, which SIGHUP reopens.'
     )
+    audit: str = setting(
+        "",
+        'Where the line of each action of an operator goes: "" to the daemon\'s log, or a file, which SIGHUP reopens.',
+        restart=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -367,12 +387,17 @@ class CaptureSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Accounts:
-    """``[accounts]``: the ledger of what was used; see [accounts](accounts.md)."""
+    """``[accounts]``: the ledger of what was used, and keys that are minted; see [accounts](accounts.md)."""
 
     database: str = setting(
         "sqlite:~/.local/state/claudeproxyd/accounts.db",
-        'Where the ledger is: sqlite:PATH; "" keeps none.',
+        'Where the ledger and minted keys are: sqlite:PATH; "" keeps none.',
         restart=True,
+    )
+    require_keys: bool = setting(
+        False,
+        "true: nobody calls without a key, also where there are no [[clients]], since keys are"
+        " [minted](accounts.md#keys).",
     )
     keep: float = setting(90.0, "Days of single attempts; the totals of days stay.", least=1)
 
@@ -423,6 +448,7 @@ class Config:
     include: list[str] = setting([], "More files, as globs relative to this one.")
     server: Server = setting(Server, "What listens.")
     clients: list[Client] = setting([], "Who may call.")
+    operators: list[OperatorSection] = setting([], "Who may administrate.")
     providers: list[Provider] = setting([], "The upstreams.")
     models: list[Model] = setting([], "Model names and where they lead.")
     plugins: list[Plugin] = setting([], "Steps in the way of requests.")
@@ -437,5 +463,10 @@ class Config:
 
     @property
     def is_keyed(self) -> bool:
-        """Whether callers are asked who they are: by the keys of clients, or by a plugin."""
-        return bool(self.clients) or any(plugin.authenticates for plugin in self.plugins)
+        """Whether callers are asked who they are: for the keys of clients or for minted ones, or by a plugin."""
+        return bool(self.clients) or self.accounts.require_keys or any(plugin.authenticates for plugin in self.plugins)
+
+    @property
+    def asks_operators(self) -> bool:
+        """Whether operators are asked who they are."""
+        return self.server.admin_key is not None or bool(self.operators)

@@ -7,7 +7,8 @@ that. The format is https://smithy.io/2.0/aws/amazon-eventstream.html.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 from zlib import crc32
 
@@ -26,6 +27,8 @@ _NUMBERS[8] = _NUMBERS[5]  # a moment, in milliseconds since the epoch
 _LENGTH = struct.Struct("!H")
 _UUID_BYTES = 16
 
+_NO_HEADERS: Mapping[str, HeaderValue] = {}
+
 _read_prelude, _read_crc = _PRELUDE.unpack_from, _CRC.unpack_from
 
 
@@ -43,6 +46,10 @@ class EventMessage(NamedTuple):
         """Return the text of that header; '' if there is none."""
         value = self.headers.get(header)
         return value if isinstance(value, str) else ""
+
+
+#: As the class itself does, without the call of a function in Python.
+_message: Callable[[tuple[Mapping[str, HeaderValue], bytes]], EventMessage] = partial(tuple.__new__, EventMessage)
 
 
 class EventStreamSplitter:
@@ -70,14 +77,15 @@ class EventStreamSplitter:
                 return []
             data = bytes(rest)
             rest.clear()
-        messages = []
+        messages: list[EventMessage] = []
         view, kept = memoryview(data), self._kept
         at, length = 0, len(data)
+        known, read = b"", _NO_HEADERS  # those of the message before, which nearly all have in a stream
         while length - at >= _PRELUDE.size:
             total, headers, crc = _read_prelude(data, at)
-            if crc32(view[at : at + 8]) != crc:
+            if crc32(data[at : at + 8]) != crc:
                 raise DamagedMessage("the CRC of a message's lengths is another")
-            if headers > min(_LONGEST_HEADERS, total - _AROUND):
+            if headers > total - _AROUND or headers > _LONGEST_HEADERS:
                 raise DamagedMessage(f"a message of {total} bytes with {headers} bytes of headers")
             if total > self._limit:
                 raise FrameTooLarge(f"an event of more than {self._limit} bytes")
@@ -85,13 +93,12 @@ class EventStreamSplitter:
                 self._needed = total
                 break
             start, end = at + _PRELUDE.size, at + total - _CRC.size
-            if crc32(view[at:end]) != _read_crc(data, end)[0]:
+            if crc32(view[at + 8 : end], crc) != _read_crc(data, end)[0]:
                 raise DamagedMessage("the CRC of a message is another")
             block = data[start : start + headers]
-            read = kept.get(block)
-            if read is None:
-                read = self._read_headers(block)
-            messages.append(EventMessage(read, data[start + headers : end]))
+            if block != known:
+                known, read = block, kept.get(block) or self._read_headers(block)
+            messages.append(_message((read, data[start + headers : end])))
             at += total
         else:
             self._needed = _PRELUDE.size

@@ -17,8 +17,10 @@ from claudeproxyd.messages.search import holds
 from claudeproxyd.messages.splicing import THINKING, spliced, with_blocks, with_thinking_off, without_elements
 
 _MARK = MARK.encode()
+#: What thinking has that wants to be there when a tool's result comes.
+_BUDGET = b'"budget_tokens"'
 #: Minted things in one body; one with more is nobody's session, and goes up as it is, to be refused there.
-MAX_MINTED = 10_000
+MAX_MINTED = 5_000
 
 
 class _Block(msgspec.Struct):
@@ -63,13 +65,13 @@ def without_minted(body: bytes) -> bytes:
     """Return a Messages or count_tokens body as an Anthropic upstream takes it; nearly always the very same object.
 
     Minted thinking goes; calls of server tools and their results become text that says what was searched and found;
-    citations of those results go. Where that leaves a tool loop without the thinking that the API wants at its start,
-    thinking is off for this one request. Called by executors for each attempt.
+    citations of those results go. Where a tool loop lacks the thinking that the API wants at its start, thinking is off
+    for this one request: what began it is gone, or came from a model that shows none. Called by executors for each
+    attempt.
     """
-    if not holds(body, _MARK) or body.count(_MARK) > MAX_MINTED:
-        return body
-    left = with_blocks(body, _instead, _MARK)
-    return with_thinking_off(left) if left != body and _lacks_thinking(left) else left
+    if holds(body, _MARK) and body.count(_MARK) <= MAX_MINTED:
+        body = with_blocks(body, _instead, _MARK)
+    return with_thinking_off(body) if holds(body, _BUDGET) and _lacks_thinking(body) else body
 
 
 def _instead(block: bytes) -> bytes | None:

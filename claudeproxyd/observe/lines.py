@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Takes an access entry or a usage record, and gets it written.
 Write = Callable[[msgspec.Struct], None]
 
-#: Seconds that a line may wait for others to go with it.
+#: Seconds that a line may wait for others to go with it, where nobody says.
 FLUSH_DELAY = 0.25
 #: Characters of lines at which they are written at once.
 FLUSH_CHARACTERS = 65_536
@@ -70,12 +70,20 @@ class LineFile:
     _log = Logger()
 
     def __init__(
-        self, path: str, reactor: IReactorTime, in_thread: Callable[[Callable[[], None]], Deferred[None]]
+        self,
+        path: str,
+        reactor: IReactorTime,
+        in_thread: Callable[[Callable[[], None]], Deferred[None]],
+        delay: float = FLUSH_DELAY,
     ) -> None:
-        """*in_thread* runs a function in a thread of its own, one at a time: a disk may hang."""
+        """*in_thread* runs a function in a thread of its own, one at a time: a disk may hang.
+
+        *delay*: seconds that a line may wait for others.
+        """
         self._path = os.path.expanduser(path)
         self._reactor = reactor
         self._in_thread = in_thread
+        self._delay = delay
         self._fd = _open(self._path)
         self._lines: list[str] = []
         self._size = 0
@@ -111,7 +119,7 @@ class LineFile:
         if self._size >= FLUSH_CHARACTERS:
             self._flush()
         elif self._timer is None:
-            self._timer = self._reactor.callLater(FLUSH_DELAY, self._flush)
+            self._timer = self._reactor.callLater(self._delay, self._flush)
 
     def reopen(self) -> None:
         """Open the path anew, from the next line on. For SIGHUP."""

@@ -62,6 +62,7 @@ def _called(cue: bytes, stays: bytes, secret: bytes = _VALUE) -> tuple[bytes, re
 #: microsecond, and a megabyte few milliseconds.
 _SHAPES = (
     _shape(b"-----BEGIN ", rb"[A-Z ]*PRIVATE KEY-----" + _PEM),
+    _shape(b"cpxd-", rb"[\w-]{16,}"),
     _shape(b"sk-", rb"(?:ant-[\w-]{4,}|[\w-]{16,})"),
     _shape(b"AIza", rb"[\w-]{16,}"),
     _shape(b"ya29.", rb"[\w.-]{8,}"),

@@ -361,6 +361,11 @@ class CredentialPool(Service):
             self._serve()
             self._refuse_hopeless()
 
+    def is_enabled(self, provider: str, credential: str) -> bool | None:
+        """See the interface."""
+        pooled = self._messages.find(provider, credential)
+        return None if pooled is None else not (pooled.switched_off or pooled.credential.disabled)
+
     def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
         """See the interface."""
         pooled = self._messages.find(provider, credential)

@@ -49,7 +49,7 @@ _MAX_TOOLS = 10_000
 #: Of all schemas together, which other backends get rewritten.
 _MAX_SCHEMA_BYTES = 1_048_576
 #: Each is looked for in every piece of the answer.
-_MAX_STOP_SEQUENCES = 200
+_MAX_STOP_SEQUENCES = 100
 #: Of all of them together.
 _MAX_STOP_CHARS = 16_384
 #: Of the request itself, which has some twenty.

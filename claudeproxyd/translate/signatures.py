@@ -73,6 +73,16 @@ class ConversationDigest:
         digest.update(b"\0text\0" + text.encode("utf-8", "surrogatepass"))
         return "text-" + digest.hexdigest()
 
+    def call_key(self, maker: str, tool_use_id: str) -> str:
+        """Return the key of the reasoning of *maker*'s model that led to a call of the next turn.
+
+        An id alone would not do: there are servers that begin anew to count with each answer, and servers that lead to
+        models of many makers.
+        """
+        digest = self._digest.copy()
+        digest.update(f"\0call\0{maker}\0{tool_use_id}".encode("utf-8", "surrogatepass"))
+        return "call-" + digest.hexdigest()
+
 
 class _Value(msgspec.Struct):
     """A signature as state."""

@@ -14,16 +14,14 @@ from zope.interface import implementer
 
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
 from claudeproxyd.interfaces import IAuthenticator
-from claudeproxyd.principals import Principal
+from claudeproxyd.principals import DIGEST_CHARS, Principal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.headers import Headers
 
-
-#: Digits of an unknown key's digest in the log: who still uses a revoked key can be found, the key cannot.
-DIGEST_CHARS = 12
 
 _is_loopback = re.compile(rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d*)?", re.IGNORECASE).fullmatch
 
@@ -47,12 +45,13 @@ class KeyAuthenticator:
     Clients may send both ``x-api-key`` and ``Authorization: Bearer``: one valid key is enough.
     """
 
-    def __init__(self, principals: Mapping[str, Principal]) -> None:
-        """*principals*: by the SHA-256 digest of their keys, in hexadecimal."""
+    def __init__(self, principals: Mapping[str, Principal], minted: RuntimeKeys | None = None) -> None:
+        """*principals*: by the SHA-256 digest of their keys, in hexadecimal. *minted* are asked after these."""
         self._principals = {
             digest: (digest, principal)
             for digest, principal in ((bytes.fromhex(name), principal) for name, principal in principals.items())
         }
+        self._minted = minted
 
     def authenticate(self, headers: Headers) -> Principal:
         """See :meth:`IAuthenticator.authenticate <claudeproxyd.interfaces.IAuthenticator.authenticate>`."""
@@ -68,19 +67,55 @@ class KeyAuthenticator:
             if not key:
                 continue
             digest = sha256(key).digest()
-            tried.append(digest.hex()[:DIGEST_CHARS])
+            tried.append(digest)
             known = self._principals.get(digest)
             if known is not None and hmac.compare_digest(known[0], digest):
                 return known[1]
+            minted = None if self._minted is None else self._minted.principal(digest)
+            if minted is not None:
+                return minted
+        raise self._refusal(tried)
+
+    def _refusal(self, tried: Sequence[bytes]) -> ClaudeError:
+        """Return what to say to whoever showed keys of these digests, none of which lets in."""
         if not tried:
-            raise ClaudeError(401, "x-api-key or Authorization: Bearer is required", headers=[DO_NOT_RETRY])
+            return ClaudeError(401, "x-api-key or Authorization: Bearer is required", headers=[DO_NOT_RETRY])
+        if self._minted is not None:
+            over = next(filter(None, map(self._minted.expired, tried)), None)
+            if over is not None:
+                return over
+            if not self._minted.known:
+                return _unread()
+        shown = " and ".join(digest.hex()[:DIGEST_CHARS] for digest in tried)
         # Not in the API's words: by "invalid x-api-key" Claude Code would have its user log in at Anthropic.
-        raise ClaudeError(
+        return ClaudeError(
             401,
             "This gateway does not know your API key: ask whoever runs the gateway for one",
             headers=[DO_NOT_RETRY],
-            logged=f"unknown client key, SHA-256 {' and '.join(tried)}…",
+            logged=f"unknown client key, SHA-256 {shown}…",
         )
+
+
+def _unread() -> ClaudeError:
+    return ClaudeError(503, "The gateway cannot read its keys yet; its log says why", headers=[(b"retry-after", b"5")])
+
+
+@implementer(IAuthenticator)
+class OpenUntilMinted:
+    """Asks for no key where the configuration lets everybody in, as long as it is known that none was ever minted."""
+
+    def __init__(self, minted: RuntimeKeys) -> None:
+        self._minted = minted
+        self._open = OpenAccess()
+        self._keyed = KeyAuthenticator({}, minted)
+
+    def authenticate(self, headers: Headers) -> Principal:
+        """See :meth:`IAuthenticator.authenticate <claudeproxyd.interfaces.IAuthenticator.authenticate>`."""
+        if self._minted.never_minted:
+            return self._open.authenticate(headers)
+        if not self._minted.known:
+            raise _unread()
+        return self._keyed.authenticate(headers)
 
 
 @implementer(IAuthenticator)
@@ -96,7 +131,7 @@ class Authenticators:
     def authenticate(self, headers: Headers) -> Principal:
         """See :meth:`IAuthenticator.authenticate <claudeproxyd.interfaces.IAuthenticator.authenticate>`.
 
-        Where none knows who calls, the first one's refusal is told: it is that of the configured keys.
+        Where none knows who calls, the first one's refusal is told, or that of the first who could not tell (503).
         """
         refusal: ClaudeError | None = None
         for authenticator in self._authenticators:
@@ -106,9 +141,10 @@ class Authenticators:
                     raise TypeError(f"{type(authenticator).__name__} returned {type(principal).__name__}")
                 return principal
             except ClaudeError as error:
-                if error.status != 401:
+                if error.status not in (401, 503):
                     raise
-                refusal = refusal or error
+                if refusal is None or error.status > refusal.status:
+                    refusal = error
             except Exception:
                 self._log.failure("{who} failed to tell who calls", who=type(authenticator).__name__)
                 raise ClaudeError(500, "Internal error of the gateway") from None
@@ -162,10 +198,11 @@ class BrowserGuard:
             ours = self._has_page and host is not None and origin in (b"http://" + host, b"https://" + host)
             if origin is not None and not welcome and not ours:
                 raise ClaudeError(403, "This origin is not among server.cors_origins")
-            acts = method == b"POST"
-            if acts and not welcome and site not in (b"same-origin", b"none"):
+            if method in (b"POST", b"DELETE") and not welcome and site not in (b"same-origin", b"none"):
                 raise ClaudeError(403, "Pages of other sites cannot act here")
-            if (has_body or acts) and (kind or b"").partition(b";")[0].strip().lower() != b"application/json":
+            if (has_body or method == b"POST") and (kind or b"").partition(b";")[
+                0
+            ].strip().lower() != b"application/json":
                 raise ClaudeError(415, "content-type: must be application/json")
         if not welcome:
             return ()

@@ -1,8 +1,8 @@
-"""The admin listener's endpoints: metrics, the pool, accounts, and a reload. Each action leaves an audit line."""
+"""The admin listener's endpoints: metrics, the pool, accounts, keys, and a reload. Each action leaves an audit line."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from twisted.logger import Logger
@@ -15,8 +15,11 @@ from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.accounts import ShowLabels, ShowLimits, ShowRequests, ShowUsage
 from claudeproxyd.web.answering import answer_in_turns
 from claudeproxyd.web.asking import read_body, read_query
+from claudeproxyd.web.audit import audit
 from claudeproxyd.web.checkup import CheckCredentials
+from claudeproxyd.web.keys import Keys
 from claudeproxyd.web.pages import page
+from claudeproxyd.web.roles import Role
 from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
 from claudeproxyd.web.status import ShowClients, ShowStatus
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
+    from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.accounts.ledger import Ledger
     from claudeproxyd.checkup import Checkup
     from claudeproxyd.interfaces import ICredentialPool
@@ -46,15 +50,17 @@ class AdminRoot(Node):
     def __init__(
         self,
         pool: ICredentialPool,
-        reload: Callable[[], Deferred[Any]],
+        reload: Callable[[], Deferred[str]],
         status: Status,
         activity: ClientActivity,
         ledger: Ledger | None = None,
         limits: UsageLimits | None = None,
+        keys: RuntimeKeys | None = None,
         *,
         checkup: Callable[[], Checkup] | None = None,
     ) -> None:
-        """*reload* reads the configuration anew; it fails with ``ConfigError`` where that cannot be used."""
+        """*reload* reads the configuration anew, and says what changed; it fails with ``ConfigError`` where that
+        cannot be used."""
         super().__init__()
         front = page("admin.html")
         for path, endpoint in (
@@ -69,6 +75,7 @@ class AdminRoot(Node):
             (b"/admin/v1/pool/disable", Switch(pool, enabled=False)),
             (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
             (b"/admin/v1/reload", Reload(reload)),
+            (b"/admin/v1/keys", Keys(keys)),
             (b"/admin/v1/status", ShowStatus(status)),
             (b"/admin/v1/clients", ShowClients(activity)),
             (b"/admin/v1/usage", ShowUsage(ledger)),
@@ -93,6 +100,8 @@ class Front(Endpoint):
 
 class ShowMetrics(Endpoint):
     """For Prometheus."""
+
+    seen_by = Role.METRICS
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with all metrics."""
@@ -152,7 +161,7 @@ class Clear(Endpoint):
         """Answer with how many there were."""
         which = read_body(request, _Cooldowns)
         count = self._pool.clear(which.provider, which.credential, which.model)
-        _audit(request, "cleared {count} cooldowns of {which}", count=count, which=which)
+        audit(request, "pool.clear", which, before={"cooldowns": count}, after={"cooldowns": 0})
         request.answer_json(_encode({"cleared": count}))
 
 
@@ -169,13 +178,15 @@ class Switch(Endpoint):
     def render_POST(self, request: GatewayRequest) -> None:
         """Answer with what it is now."""
         which = read_body(request, _Named)
+        before = self._pool.is_enabled(which.provider, which.credential)
         try:
             found = self._pool.set_enabled(which.provider, which.credential, self._enabled)
         except ValueError as error:
             raise ClaudeError(409, f"{error}: take it out there, and reload") from None
         if not found:
             raise ClaudeError(404, f"There is no credential {which.provider}/{which.credential}")
-        _audit(request, "set {which} to enabled={enabled}", which=which, enabled=self._enabled)
+        action = "pool.enable" if self._enabled else "pool.disable"
+        audit(request, action, which, before={"enabled": before}, after={"enabled": self._enabled})
         request.answer_json(_encode({**msgspec.structs.asdict(which), "enabled": self._enabled}))
 
 
@@ -184,38 +195,29 @@ class Reload(Endpoint):
 
     allowedMethods = (b"POST",)
 
-    def __init__(self, reload: Callable[[], Deferred[object]]) -> None:
+    def __init__(self, reload: Callable[[], Deferred[str]]) -> None:
         super().__init__()
         self._reload = reload
 
     def render_POST(self, request: GatewayRequest) -> None:
         """Answer when the new one is in force, with what changed, or with its errors."""
-        _audit(request, "asked for a reload")
         done = self._reload()
         done.addCallback(self._reloaded, request)
         done.addErrback(self._failed, request)
         done.addErrback(self._fault, request)
 
-    def _reloaded(self, changes: object, request: GatewayRequest) -> None:
+    def _reloaded(self, changes: str, request: GatewayRequest) -> None:
+        audit(request, "reload", after={"changes": changes})
         if request.channel is not None:
             request.answer_json(_encode({"reloaded": True, "changes": str(changes)}))
 
     def _failed(self, failure: Failure, request: GatewayRequest) -> None:
         failure.trap(ConfigError)
+        audit(request, "reload", error=str(failure.value))
         if request.channel is not None:
             request.refuse(ClaudeError(400, str(failure.value)))
 
     def _fault(self, failure: Failure, request: GatewayRequest) -> None:
+        audit(request, "reload", error="Internal error")
         _log.failure("reload {request_id} failed for a fault of ours", failure, request_id=request.request_id)
         request.fault()
-
-
-def _audit(request: GatewayRequest, what: str, **fields: object) -> None:
-    who = "" if request.principal is None else request.principal.name
-    _log.info(
-        "audit: {who} at {where} " + what,
-        who=who,
-        where=getattr(request.client, "host", "unix"),
-        request_id=request.request_id,
-        **fields,
-    )

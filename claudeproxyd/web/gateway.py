@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         IDispatcher,
     )
     from claudeproxyd.observe.access_log import AccessEntry
+    from claudeproxyd.observe.lines import Write
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.web.access import BrowserGuard, TrustedProxies
 
@@ -36,7 +37,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Gateway:
-    """What a listener's requests meet. The admin listener has one of its own, with its own key and guard."""
+    """What a listener's requests meet. The admin listener has one of its own, with its own keys and guard."""
 
     authenticator: IAuthenticator
     guard: BrowserGuard
@@ -50,6 +51,13 @@ class Gateway:
     """Configured, and not draining."""
     own_hop: bytes = b""
     """This daemon's name among those that a request goes through; see :mod:`claudeproxyd.messages.hops`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdminGateway(Gateway):
+    """The admin listener's: its principals are operators, and what they do is written down."""
+
+    audit: Write
 
 
 @dataclass(frozen=True, kw_only=True)

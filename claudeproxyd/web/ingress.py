@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
 from claudeproxyd.messages import hops
+from claudeproxyd.web.audit import audit_refusal
+from claudeproxyd.web.gateway import AdminGateway
+from claudeproxyd.web.roles import check_role
 from claudeproxyd.web.root import Endpoint, Node, NotFound
 
 if TYPE_CHECKING:
@@ -19,6 +22,15 @@ def authorize(request: GatewayRequest, endpoint: Endpoint) -> Endpoint:
 
     *endpoint* is what its path leads to. Called by the site. Raises ClaudeError: 508, 403, 415, 404, 405 or 401.
     """
+    try:
+        return _authorized(request, endpoint)
+    except ClaudeError as error:
+        if isinstance(request.gateway, AdminGateway) and error.status in (401, 403):
+            audit_refusal(request, error)
+        raise
+
+
+def _authorized(request: GatewayRequest, endpoint: Endpoint) -> Endpoint:
     gateway = request.gateway
     if hops.goes_round(gateway.own_hop, request.headers):
         # Before the key: what comes back has an upstream's, and must not look like one that was refused.
@@ -33,6 +45,8 @@ def authorize(request: GatewayRequest, endpoint: Endpoint) -> Endpoint:
         raise ClaudeError(405, f"The method must be one of: {allowed.decode()}", headers=[(b"allow", allowed)])
     if not endpoint.is_open:
         request.principal = gateway.authenticator.authenticate(request.headers)
+        if isinstance(gateway, AdminGateway):
+            check_role(request.principal, request.method, endpoint.seen_by)
     return endpoint
 
 

@@ -24,7 +24,7 @@ def record(
         time=request.time,
         request_id=request.request_id,
         client="" if request.principal is None else request.principal.name,
-        remote=gateway.proxies.client(getattr(request.client, "host", "unix"), request.headers),
+        remote=request.address,
         method=request.method.decode("latin-1"),
         path=request.path.decode("latin-1"),
         model=request.model,

@@ -188,6 +188,11 @@ class GatewayRequest:
 
     # -- for endpoints
 
+    @property
+    def address(self) -> str:
+        """The client's address, as a trusted proxy names it."""
+        return self.gateway.proxies.client(getattr(self.client, "host", "unix"), self.headers)
+
     def header(self, name: bytes) -> bytes | None:
         """Return the value of the first header of that lower-case name, or None."""
         return next((value for known, value in self.headers if known == name), None)

@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes as unquote
 from twisted.web.resource import Resource, getChildForRequest
 
 from claudeproxyd.errors import ClaudeError
+from claudeproxyd.web.roles import Role
 
 if TYPE_CHECKING:
     from claudeproxyd.web.request import GatewayRequest
@@ -23,6 +24,8 @@ class Endpoint(Resource):
     allowedMethods: tuple[bytes, ...] = (b"GET", b"HEAD")
     is_open = False
     """Answered without a key."""
+    seen_by = Role.READ
+    """Which operators may see it, on the admin listener."""
 
     def getChild(self, path: bytes, walk: Walk) -> Resource:
         """Return the endpoint of a path that is not in the tree."""

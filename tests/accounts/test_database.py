@@ -210,7 +210,7 @@ class FileTests(LedgerTestCase):
         self.assertEqual(os.path.getsize(self.path), before)
         other.execute("DROP TABLE theirs")
         other.execute(f"PRAGMA application_id = {database.APPLICATION}")
-        other.execute("PRAGMA user_version = 2")
+        other.execute(f"PRAGMA user_version = {database.VERSION + 1}")
         other.commit()
         other.close()
         with self.assertRaises(ForeignLedger):

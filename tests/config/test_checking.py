@@ -436,6 +436,29 @@ class KeyTests(ConfigTestCase):
             self.assertEqual(problem.path, "clients[0].key")
             self.assertIn("could administrate", problem.message)
 
+    def operator(self, key: str, name: str = "o", role: str = "read") -> str:
+        return f'[[operators]]\nname = "{name}"\nkey = "{key}"\nrole = "{role}"\n'
+
+    def test_operators(self) -> None:
+        """Operators have names, keys and roles like nobody else's, and keys that cannot be guessed."""
+        digest = "sha256:" + hashlib.sha256(self.long.encode()).hexdigest()
+        good = self.operator(self.long) + self.operator(f"sha256:{'0' * 64}", "p", "operate")
+        self.assertEqual(self.load(good + SANDBOX).warnings, [])
+        admin = f'[server]\nadmin_key = "{self.long}"\n'
+        for text, path, words in (
+            (self.operator(self.long) + self.operator(f"x{self.long}"), "operators[1].name", "o"),
+            (self.operator(self.long) + self.operator(digest, "p"), "operators[1].key", 'operator "o"'),
+            (admin + self.operator(self.long), "operators[0].key", "server.admin_key"),
+            (admin + self.operator(f"x{self.long}", "operator"), "operators[0].name", "server.admin_key"),
+            (self.operator(self.long) + self.client(digest), "clients[0].key", "could administrate"),
+            (self.operator(self.long, role="root"), "operators[0].role", "metrics, read, operate"),
+            (self.operator(""), "operators[0].key", "empty"),
+        ):
+            problem = self.problem(text + SANDBOX)
+            self.assertEqual(problem.path, path)
+            self.assertIn(words, problem.message)
+        self.assertIn("can be guessed", self.warning(self.operator("k") + SANDBOX).message)
+
     def test_of_a_client_and_a_provider(self) -> None:
         """A client that holds a credential needs no gateway: it is told whose."""
         credentials = '[[providers.credentials]]\nname = "pair"\n'

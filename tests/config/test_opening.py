@@ -18,6 +18,8 @@ CLIENT = f'[[clients]]\nname = "c"\nkey = "{LONG}"\n'
 INCLUDE = 'include = ["clients.d/*.toml"]\n'
 EVERYWHERE = 'listen = ["tcp:8765:interface=0.0.0.0"]\n'
 HERE = 'listen = ["tcp:8765:interface=127.0.0.1"]\n'
+MINTED = "[accounts]\nrequire_keys = true\n"
+OPERATOR = f'[[operators]]\nname = "o"\nkey = "{LONG}"\nrole = "read"\n'
 ADMIN_EVERYWHERE = 'admin = "tcp:8766:interface=0.0.0.0"\n'
 
 
@@ -46,6 +48,25 @@ class StartTests(ConfigTestCase):
     def test_chosen_beside_clients(self) -> None:
         """A file that lets anybody call and has clients does not know what it wants."""
         self.assertEqual(self.problem("[server]\nopen = true\n" + CLIENT + SANDBOX).path, "server.open")
+
+    def test_minted_keys_alone(self) -> None:
+        """Where callers need a key that is minted, there may be no clients, for any listener and any include."""
+        self.assertTrue(self.load(INCLUDE + "[server]\n" + EVERYWHERE + MINTED + SANDBOX).config.is_keyed)
+        self.assertIn("require_keys = true", str(self.assertRaises(ConfigError, self.load, INCLUDE + SANDBOX)))
+        problem = self.problem("[server]\nopen = true\n" + MINTED + SANDBOX)
+        self.assertEqual((problem.path, "accounts.require_keys" in problem.message), ("server.open", True))
+
+    def test_no_key_could_be_minted(self) -> None:
+        """Who needs a key and can have none is told; beside clients it means nothing."""
+        nowhere = MINTED + 'database = ""\n'
+        self.assertEqual(self.problem(nowhere + SANDBOX).path, "accounts.require_keys")
+        self.load(nowhere + CLIENT + SANDBOX)
+
+    def test_admin_listener(self) -> None:
+        """Others may reach the admin listener where operators are asked who they are."""
+        self.load("[server]\n" + ADMIN_EVERYWHERE + OPERATOR + SANDBOX)
+        problem = self.problem("[server]\n" + ADMIN_EVERYWHERE + SANDBOX)
+        self.assertEqual((problem.path, "[[operators]]" in str(problem)), ("server.admin_key", True))
 
     def test_digest_of_nothing(self) -> None:
         """``printf %s "$KEY" | sha256sum`` without a KEY makes a digest that an empty key would fit."""
@@ -98,6 +119,23 @@ class ReloadTests(ConfigTestCase):
         self.assertEqual(self.reload(old, f'[server]\nadmin_key = "{LONG}"\n' + SANDBOX), "")
         kept = f'[server]\nadmin_key = "{LONG}"\n' + SANDBOX
         self.assertIn("a reload opens nothing", self.reload(kept, SANDBOX))
+
+    def test_operators_in_force(self) -> None:
+        """Nor are the last of the operators; one may take another's place, or that of the key."""
+        one, other = OPERATOR, OPERATOR.replace('"o"', '"p"').replace(LONG, "x" + LONG)
+        key = f'[server]\nadmin_key = "x{LONG}"\n'
+        for old in (one, key):
+            self.assertIn("a reload opens nothing", self.reload(old + SANDBOX, SANDBOX))
+            for new in (other, key, key + one):
+                self.assertEqual(self.reload(old + SANDBOX, new + SANDBOX), "")
+
+    def test_keys_are_required_still(self) -> None:
+        """Nor is the word that callers need a key, unless there is another who asks for one."""
+        said = self.reload(MINTED + SANDBOX, SANDBOX)
+        self.assertIn("accounts.require_keys", said)
+        self.assertIn("a reload opens nothing", said)
+        self.assertEqual(self.reload(MINTED + SANDBOX, CLIENT + SANDBOX), "")
+        self.assertEqual(self.reload(CLIENT + SANDBOX, MINTED + SANDBOX), "")
 
     def test_opening_waits_for_a_restart(self) -> None:
         """``server.open`` is one of those settings that a reload leaves as they are, and so are the listeners."""

@@ -50,6 +50,9 @@ class WritingTests(ConfigTestCase):
     def access(self, path: str) -> str:
         return f'[log]\naccess = "{path}"\n'
 
+    def audit(self, path: str) -> str:
+        return f'[log]\naudit = "{path}"\n'
+
     def listen(self, path: str) -> str:
         return f'[server]\nlisten = ["tcp:0:interface=127.0.0.1", "unix:{path}"]\n'
 
@@ -75,6 +78,8 @@ class WritingTests(ConfigTestCase):
             self.access("there/new"),
             self.access("off"),
             self.access(""),
+            self.audit("there/new"),
+            self.audit(""),
             self.listen("there/socket"),
             self.listen("socket"),
         ):
@@ -92,6 +97,7 @@ class WritingTests(ConfigTestCase):
             (self.captures("file/deep", "always"), "capture.directory", "file is no folder"),
             (self.access("there"), "log.access", "there is a folder"),
             (self.access("new/file"), "log.access", "new is not there"),
+            (self.audit("new/file"), "log.audit", "new is not there"),
             (self.listen("new/socket"), "server.listen[1]", "new is not there"),
             (self.listen("file/socket"), "server.listen[1]", "file is no folder"),
             (self.listen("file"), "server.listen[1]", "file is there already, and no socket"),

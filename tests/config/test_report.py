@@ -96,7 +96,18 @@ class ReportTests(ConfigTestCase):
     def test_small(self) -> None:
         """Without clients, models and keys it says what that means."""
         text = report(self.load(SANDBOX), self.makers)
-        self.assertIn("anyone on this machine, without a key", text)
+        self.assertIn("anyone on this machine, without a key, until one is minted", text)
+        text = report(self.load(SANDBOX + '[accounts]\ndatabase = ""\n'), self.makers)
+        self.assertIn("anyone on this machine, without a key\n", text)
         self.assertIn("credential default: needs no secret", text)
         self.assertIn("every name goes to each provider that serves it, in this order: sandbox", text)
         self.assertNotIn("warnings", text)
+
+    def test_operators(self) -> None:
+        """Who may administrate is listed with the role, and who may call by a minted key is told."""
+        operator = '[[operators]]\nname = "o"\nkey = "hunter2-of-an-operator"\nrole = "read"\n'
+        server = '[server]\nadmin_key = "hunter2-of-the-admin"\n[accounts]\nrequire_keys = true\n'
+        text = report(self.load(SANDBOX + server + operator), self.makers)
+        self.assertIn("operators:\n  whoever has server.admin_key ****: operate\n  o: key ****: read\n", text)
+        self.assertIn("clients:\n  whoever has a minted key\n", text)
+        self.assertNotIn("hunter2", text)

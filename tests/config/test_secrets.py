@@ -88,7 +88,7 @@ class SecretTests(ConfigTestCase):
         self.assertEqual(key.digest, Secret("key").digest)
         self.assertRaises(ValueError, key.reveal)
         self.assertIn("64 hexadecimal", self.problem(CLIENT + '"sha256:abc"').message)
-        self.assertIn("only in [[clients]]", self.problem(f'{PROVIDER}"sha256:{digest}"').message)
+        self.assertIn("only in [[clients]] and [[operators]]", self.problem(f'{PROVIDER}"sha256:{digest}"').message)
 
     def test_other_shapes(self) -> None:
         """Any other table, and an empty string, are errors."""

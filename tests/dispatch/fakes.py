@@ -266,6 +266,9 @@ class PoolWithoutOperators:
     def clear(self, provider: str | None, credential: str | None, model: str | None) -> int:
         return 0
 
+    def is_enabled(self, provider: str, credential: str) -> bool | None:
+        return None
+
     def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
         return False
 

@@ -40,6 +40,9 @@ class Translator(Protocol):
     def read_whole(self, case: Case, body: bytes, machine: BlockMachine, request: Any, signatures: Signatures) -> None:
         """Read an answer that is not streamed."""
 
+    def call_key(self, request: Any, tool_use_id: str) -> str:
+        """Return by what is remembered what led to a call of the turn after *request*."""
+
     def check_count(self, test: Any, case: Case, request: Any) -> None:
         """Check that the upstream is asked to count the same as it is sent."""
 
@@ -79,16 +82,15 @@ class Checks:
         return signatures
 
     def key_of(self, key: str, case: Case) -> str:
-        """``text:WORDS`` stands for the key of a text block: of the case's history, else of its answer."""
-        if not key.startswith("text:"):
-            return key
+        """``text:WORDS`` stands for the key of a text block: of the case's history, else of its answer; all else is
+        the id of a call."""
         words = key.removeprefix("text:")
         messages = case.request["messages"]
         said = [message["role"] == "assistant" and words in json.dumps(message) for message in messages]
         before = messages[: said.index(True)] if any(said) else messages
         request = {**case.request, "messages": before}
         earlier = self.translator.translated(replace(case, request=request), Signatures(lambda: 1.0))
-        return str(earlier.digest.key(words))
+        return str(earlier.digest.key(words)) if words != key else self.translator.call_key(earlier, key)
 
     def check_kept(self, test: Any, case: Case, signatures: Signatures, seen: dict[str, str]) -> None:
         for key, signature in case.kept.items():

@@ -346,12 +346,17 @@ def compare_answers(family: Family, chunks: Sequence[Json], message: Json, reque
     assert upstream == told, f"\nUpstream: {upstream}\nClaude: {claude}"
     calls = family.answer_calls(chunks)
     ids = [call.id for call in calls]
+    taken = {each["id"] for message in (request or {}).get("messages", ()) for each in _calls_of(message["content"])}
     names = Names(family)
     for call, block in zip(calls, (block for block in message["content"] if block["type"] == "tool_use"), strict=True):
         # A client's name in other letters is what the model misspelt.
         assert names.same(block["name"], call.name) or block["name"].casefold() == call.name.casefold(), call
-        if _ID.fullmatch(call.id) and ids.count(call.id) == 1:
+        if _ID.fullmatch(call.id) and ids.count(call.id) == 1 and call.id not in taken:
             assert block["id"] == call.id, "an id that fits is kept"
+
+
+def _calls_of(content: str | list[Json]) -> list[Json]:
+    return [block for block in _blocks(content) if block["type"] == "tool_use"]
 
 
 def _wants_thoughts(request: Json) -> bool:

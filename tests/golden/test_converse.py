@@ -40,6 +40,9 @@ class ConverseTranslator:
     ) -> None:
         read_whole(body, machine, request, last=case.last)
 
+    def call_key(self, request: ConverseRequest, tool_use_id: str) -> str:
+        return tool_use_id
+
     def check_count(self, test: Any, case: Case, request: ConverseRequest) -> None:
         """Bedrock counts for Claude alone."""
 

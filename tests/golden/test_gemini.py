@@ -41,6 +41,9 @@ class GeminiTranslator:
     ) -> None:
         read_whole(body, machine, request, signatures, last=case.last)
 
+    def call_key(self, request: GeminiRequest, tool_use_id: str) -> str:
+        return tool_use_id
+
     def check_count(self, test: Any, case: Case, request: GeminiRequest) -> None:
         body, count = json.loads(request.body), json.loads(request.count_body)
         if case.kind == "gemini":

@@ -44,6 +44,9 @@ class ChatTranslator:
     ) -> None:
         read_whole(body, machine, request, signatures, last=case.last)
 
+    def call_key(self, request: ChatRequest, tool_use_id: str) -> str:
+        return request.digest.call_key(request.dialect.maker, tool_use_id)
+
     def check_count(self, test: Any, case: Case, request: ChatRequest) -> None:
         """No server of this kind counts."""
 

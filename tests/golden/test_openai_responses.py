@@ -43,6 +43,9 @@ class ResponsesTranslator:
     ) -> None:
         read_whole(body, machine, request)
 
+    def call_key(self, request: ResponsesRequest, tool_use_id: str) -> str:
+        return tool_use_id
+
     def check_count(self, test: Any, case: Case, request: ResponsesRequest) -> None:
         body, count = json.loads(request.body), json.loads(request.count_body)
         test.assertEqual({name: body[name] for name in body if name not in NOT_COUNTED}, count)

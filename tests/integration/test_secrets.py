@@ -203,7 +203,7 @@ def config(upstream: Upstream, folder: Path, form: str) -> str:
         + section("claude-of-robot", "vertex", f'service_account = {{ file = "service_account.json" }}\n{place}')
         + section("beside", "anthropic", 'api_key = "short"').replace("[[providers.", f"{beside}[[providers.")
         + "[pool]\nmax_attempts = 1\nmax_wait = 0.0\n"
-        + f'[log]\nformat = "{form}"\nlevel = "debug"\naccess = "{folder}/access.log"\n'
+        + f'[log]\nformat = "{form}"\nlevel = "debug"\naccess = "{folder}/access.log"\naudit = "{folder}/audit.log"\n'
         + f'[capture]\nwhen = "always"\ndirectory = "{folder}/captures"\nkeep = 1000\n'
     )
 
@@ -234,21 +234,25 @@ def found_in(text: str) -> list[str]:
 class Looker:
     """Looks wherever anybody can, and notes what was found where."""
 
-    def __init__(self, daemon: Daemon, folder: Path) -> None:
+    def __init__(self, daemon: Daemon, folder: Path, minted: str) -> None:
         self.daemon = daemon
+        self.minted = minted
         self.folder = folder
         self.leaks: list[str] = []
 
     def look(self, where: str, what: str, prose: bool = True) -> None:
         """At one text. *prose*: answers may not be in it either."""
         self.leaks += [f"{where}: {form}" for form in found_in(what)]
+        if self.minted in what:
+            self.leaks.append(f"{where}: the minted key")
         if prose and "Dear diary" in what:
             self.leaks.append(f"{where}: {PROSE}")
 
     async def ask(self, where: str, model: str, stream: bool = False, path: str = "/v1/messages") -> None:
         """A client's question: what it got, and what the operator sees then."""
         body = wire.Message(stream=stream, model=model).encode()
-        answer = await wire.post(self.daemon.port, body, path, {"x-api-key": CLIENT})
+        keys = {"x-api-key": CLIENT, "authorization": f"Bearer {self.minted}", "x-custom": self.minted}
+        answer = await wire.post(self.daemon.port, body, path, keys)
         self.look(f"{where}: body", answer.body.decode("utf-8", "replace"), prose=False)
         for name, value in answer.headers.items():
             self.look(f"{where}: {name}", value)
@@ -261,15 +265,31 @@ class Looker:
     async def everywhere(self) -> None:
         """What is left over: pages and files."""
         daemon = self.daemon
-        for path in ("/metrics", "/admin/", "/admin/v1/pool"):
+        for path in (
+            "/metrics",
+            "/admin/",
+            "/admin/v1/pool",
+            "/admin/v1/keys",
+            "/admin/v1/requests",
+            "/admin/v1/usage",
+        ):
             self.look(path, (await daemon.admin_get(path)).body.decode())
+        for key in (CLIENT, self.minted):
+            headers = {"authorization": f"Bearer {key}"}
+            refused = await wire.post(daemon.admin, b"{}", f"/admin/v1/keys/{self.minted}/rotate?{key}", headers)
+            assert refused.status == 401
+            self.look("refused", refused.body.decode())
         self.look("models", (await wire.get(daemon.port, "/v1/models", {"x-api-key": CLIENT})).body.decode())
         await daemon.stop()
         self.look("log", daemon.log)
         for path in self.folder.glob("access.log*"):
             self.look("access log", path.read_text())
-        for path in self.folder.glob("state.db*"):
-            self.look("state", path.read_bytes().decode("latin-1"))
+        for path in (*self.folder.glob("state.db*"), *self.folder.rglob("accounts.db*")):
+            if path.is_file():
+                self.look(path.name, path.read_bytes().decode("latin-1"))
+        audit = (self.folder / "audit.log").read_text()
+        assert "key.mint" in audit
+        self.look("audit", audit)
         captures = list(self.folder.glob("captures/*.json"))
         assert captures
         for path in captures:
@@ -287,7 +307,9 @@ async def test_no_planted_key_is_found_anywhere(start_daemon: StartDaemon, tmp_p
     upstream = Parrot()
     await upstream.start()
     daemon = await start_daemon(config(upstream, tmp_path, form), state=f"sqlite:{tmp_path}/state.db")
-    looker = Looker(daemon, tmp_path)
+    headers = {"authorization": f"Bearer {ADMIN_KEY}"}
+    minted = await wire.post(daemon.admin, b'{"name":"minted"}', "/admin/v1/keys", headers)
+    looker = Looker(daemon, tmp_path, minted.json["key"])
     await eventually("the models are listed", lambda: upstream.asked != "")
     for model, tried in (("l", on_claude(KEY)), ("claude-on-vertex", on_claude(TOKEN)), ("gemini", on_gemini(KEY))):
         for nth, (answer, stream) in enumerate(tried):

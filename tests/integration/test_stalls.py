@@ -211,7 +211,7 @@ TOOL = (
 #: What is counted and not weighed, just below the number from which on it is refused, or not looked at.
 COUNTED: dict[str, Callable[[], bytes]] = {
     "10,000 members": lambda: filled(USER, "".join(f',"a{number}":{number}' for number in range(9_990))),
-    "10,000 minted blocks": lambda: answered(*[MINTED] * 9_990),
+    "5,000 minted blocks": lambda: answered(*[MINTED] * 4_990),
     "10,000 tools": lambda: filled(USER, f',"tools":[{",".join(TOOL % number for number in range(9_990))}]'),
     "20,000 values in a block": lambda: answered(f'{{"type":"odd_thing","a":[{",".join(["{}"] * 19_900)}]}}'),
     "1,000,000 lists": lambda: filled(USER, f',"metadata":{{"a":[{",".join(["[]"] * 999_900)}]}}'),
@@ -414,10 +414,10 @@ async def test_answers(bench: Bench) -> None:
 async def test_stop_sequences(bench: Bench) -> None:
     """As many and as long stop sequences as may be, in an answer that comes all at once."""
     await bench.begin()
-    stops = [f"{number}".rjust(80, "x") for number in range(200)]
+    stops = [f"{number}".rjust(160, "x") for number in range(100)]
     bench.gemini.script(google.stream(*[google.said("x" * 60)] * 1000, google.said("", finish="STOP")))
     ask = wire.Message(model="g", stream=True, more={"stop_sequences": stops}).encode()
-    await bench.hold("200 stop sequences", ask, LONGEST, 16_000)
+    await bench.hold("100 stop sequences", ask, LONGEST, 16_000)
 
 
 @ensureDeferred

@@ -90,9 +90,12 @@ class Untouched(SynchronousTestCase):
     def test_costs_nothing(self) -> None:
         """200 KB without the mark are searched once, and not copied."""
         body = json.dumps({"messages": [{"role": "user", "content": "All work and no play. " * 9_000}]}).encode()
-        started = thread_time()
-        self.assertIs(without_minted(body), body)
-        self.assertLess(thread_time() - started, 0.005)
+        took = []
+        for _ in range(3):  # the least is the work, and the rest is the machine's
+            started = thread_time()
+            self.assertIs(without_minted(body), body)
+            took.append(thread_time() - started)
+        self.assertLess(min(took), 0.005)
 
 
 class Thinking(SynchronousTestCase):
@@ -139,6 +142,13 @@ class ToolLoop(SynchronousTestCase):
             spliced(HI, assistant(THINKING, CALL), RESULT, thinking=ENABLED, context_management={"edits": edits}),
             {"messages": [HI, assistant(CALL), RESULT], "context_management": {"edits": edits[1:]}},
         )
+
+    def test_begun_by_a_model_that_shows_no_thinking(self) -> None:
+        """Nothing of ours is in what such a model has said; the loop lacks its thinking all the same."""
+        foreign = {**CALL, "id": "call_1"}
+        result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": "a.txt"}]}
+        made = spliced(HI, assistant(TEXT, foreign), result, thinking=ENABLED)
+        self.assertEqual(made, {"messages": [HI, assistant(TEXT, foreign), result]})
 
     def test_adaptive_stays(self) -> None:
         """Adaptive thinking demands nothing of earlier turns."""

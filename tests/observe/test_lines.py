@@ -63,6 +63,14 @@ class LineFileTests(SynchronousTestCase):
         with open(path or self.path, encoding="utf-8") as file:
             return file.read()
 
+    def test_flush_without_delay(self) -> None:
+        """Lines that are to wait for no others are on the disk in the next turn."""
+        file = LineFile(self.path, self.clock, self.threads, 0.0)
+        self.addCleanup(file.close)
+        file.write("one")
+        self.clock.advance(0)
+        self.assertEqual(self.content(), "one\n")
+
     def test_flush_by_time(self) -> None:
         """Lines are on the disk a quarter of a second later, and no timer is left."""
         self.file.write("one")

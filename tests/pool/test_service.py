@@ -192,7 +192,10 @@ class ChoiceTests(PoolTestCase):
     def test_disabled(self) -> None:
         """A credential that an operator took out of service is not offered until it is back."""
         pool = self.pool("ab")
+        self.assertTrue(pool.is_enabled("p", "a"))
         self.assertTrue(pool.set_enabled("p", "a", False))
+        self.assertIs(pool.is_enabled("p", "a"), False)
+        self.assertIsNone(pool.is_enabled("p", "nobody"))
         self.assertEqual(self.turns(pool, 2), "bb")
         self.assertTrue(pool.set_enabled("p", "b", False))
         self.assertEqual(self.refused(pool.lease(request())), ("disabled", None))
@@ -203,6 +206,7 @@ class ChoiceTests(PoolTestCase):
     def test_disabled_in_the_configuration(self) -> None:
         """One that the configuration takes out of service comes back by another configuration alone."""
         pool = self.pool(credential("a", disabled=True), credential("b"))
+        self.assertIs(pool.is_enabled("p", "a"), False)
         self.assertEqual(self.turns(pool, 2), "bb")
         error = self.assertRaises(ValueError, pool.set_enabled, "p", "a", True)
         self.assertEqual(str(error), "p/a is disabled in the configuration")

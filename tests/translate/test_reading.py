@@ -227,7 +227,7 @@ class BodyTests(SynchronousTestCase):
         ):
             self.assertEqual(told, "messages: there is a limit of 100,000 messages and content blocks")
         self.assertEqual(len(read(user(*["a"] * 99_999)).turns[0].parts), 99_999)
-        self.assertIn("at most 200 items", refusal(stop_sequences=[str(number) for number in range(201)]))
+        self.assertIn("at most 100 items", refusal(stop_sequences=[str(number) for number in range(101)]))
         self.assertIn("16,384 characters together", refusal(stop_sequences=["x" * 6_000] * 3))
         schema = {"type": "object", "description": "x" * 600_000}
         tools = [{"name": name, "input_schema": schema} for name in ("a", "b")]

@@ -6,11 +6,13 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from msgspec import Struct
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
+from twisted.web.resource import Resource
 from zope.interface import implementer
 from zope.interface.verify import verifyClass
 
@@ -19,13 +21,15 @@ from claudeproxyd.dispatch.request import ApiRequest, CancelReason
 from claudeproxyd.dispatch.request_log import RequestLog
 from claudeproxyd.interfaces import ICaptures, ICatalog, IDispatcher, IDownlink, IRunningRequest
 from claudeproxyd.observe.access_log import AccessEntry
+from claudeproxyd.observe.audit import AuditEntry
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.principals import Principal
 from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, TrustedProxies
 from claudeproxyd.web.buffers import BufferBudget
 from claudeproxyd.web.channel import GatewayChannel
-from claudeproxyd.web.gateway import Limits, PublicGateway
+from claudeproxyd.web.gateway import AdminGateway, Limits, PublicGateway
 from claudeproxyd.web.public import PublicRoot
+from claudeproxyd.web.roles import Operator, Role
 from claudeproxyd.web.site import GatewaySite
 
 BODY = b'{"model":"m","max_tokens":9,"messages":[]}'
@@ -224,6 +228,45 @@ class Listener:
     def ask(self, data: bytes) -> Reply:
         """One request on a connection of its own."""
         return self.connect().ask(data)
+
+
+class AdminListener:
+    """An admin site on *root*, and what its audit was told."""
+
+    def __init__(self, root: Resource, *operators: Operator) -> None:
+        """Each operator's key is its name; without any, whoever comes may do everything."""
+        self.audit: list[AuditEntry] = []
+        public = Listener()
+        self.clock = public.clock
+        gateway = public.site.gateway
+        keys: dict[str, Principal] = {sha256(each.name): each for each in operators}
+        self.gateway = AdminGateway(
+            authenticator=KeyAuthenticator(keys) if keys else OpenAccess(Operator("operator", role=Role.OPERATE)),
+            guard=BrowserGuard(check_host=not operators, check_origin=True, has_page=True),
+            proxies=gateway.proxies,
+            limits=gateway.limits,
+            buffers=gateway.buffers,
+            metrics=gateway.metrics,
+            access_log=gateway.access_log,
+            ready=gateway.ready,
+            audit=self._write,
+        )
+        self.site = GatewaySite(root, self.gateway, self.clock)
+
+    def _write(self, entry: Struct) -> None:
+        assert isinstance(entry, AuditEntry)
+        self.audit.append(entry)
+
+    def ask(self, data: bytes) -> Reply:
+        """One request on a connection of its own, with as many turns of the reactor as it takes."""
+        connection = Connection(self.site)
+        connection.send(data)
+        data = connection.take()
+        while not data:
+            self.clock.advance(0)
+            data = connection.take()
+        (reply,) = replies(data)
+        return reply
 
 
 def sha256(key: str) -> str:

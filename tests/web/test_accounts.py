@@ -15,11 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.accounts.ledger import ENTER_DELAY, Ledger
 from claudeproxyd.accounts.limits import Amounts, Asked, Limit, UsageLimits
 from claudeproxyd.accounts.prices import NANO
-from claudeproxyd.web.access import BrowserGuard
 from claudeproxyd.web.accounts import ROWS_PER_TURN
-from claudeproxyd.web.site import GatewaySite
 from tests.accounts.support import NOON, record
-from tests.web.support import Connection, Listener, Reply, get, replies, turns
+from tests.web.support import AdminListener, Connection, Reply, get, replies, turns
 from tests.web.test_admin import admin_root
 
 
@@ -45,9 +43,8 @@ class LedgerPages(SynchronousTestCase):
 
     def use(self, ledger: Ledger | None) -> None:
         """Ask that one."""
-        listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True))
-        self.clock = listener.clock
-        self.site = GatewaySite(admin_root(ledger), listener.site.gateway, listener.clock)
+        listener = AdminListener(admin_root(ledger))
+        self.clock, self.site = listener.clock, listener.site
 
     def ask(self, target: str) -> Reply:
         """The answer to a GET."""
@@ -151,14 +148,7 @@ class LimitPages(SynchronousTestCase):
 
     def ask(self, limits: UsageLimits | None) -> Any:
         """The answer, after as many turns as it takes."""
-        listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True))
-        site = GatewaySite(admin_root(limits=limits), listener.site.gateway, listener.clock)
-        connection = Connection(site)
-        connection.send(get("/admin/v1/limits"))
-        while not (taken := connection.take()):
-            listener.clock.advance(0)
-        (reply,) = replies(taken)
-        return reply.json
+        return AdminListener(admin_root(limits=limits)).ask(get("/admin/v1/limits")).json
 
     def test_counters(self) -> None:
         """Each with its unit."""

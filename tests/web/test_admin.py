@@ -9,27 +9,27 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.testing import EventLoggingObserver
-from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyClass
 
 import claudeproxyd
+from claudeproxyd.accounts.keys import RuntimeKeys
 from claudeproxyd.accounts.ledger import Ledger
 from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.checkup import Checkup
 from claudeproxyd.config.diagnostics import ConfigError, Problem
+from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import ICredentialPool
 from claudeproxyd.observe.access_log import AccessEntry
 from claudeproxyd.observe.activity import ClientActivity
 from claudeproxyd.observe.status import Status
 from claudeproxyd.principals import Principal
-from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator
 from claudeproxyd.web.admin import ENTRIES_PER_TURN, AdminRoot
-from claudeproxyd.web.site import GatewaySite
+from claudeproxyd.web.roles import Operator, Role, check_role
+from claudeproxyd.web.root import Endpoint
 from tests.accounts.support import NOON
-from tests.web.support import Connection, Listener, Reply, get, post, replies, sha256, turns
+from tests.web.support import AdminListener, Connection, Reply, get, post, replies, turns
 
 
 @implementer(ICredentialPool)
@@ -59,6 +59,9 @@ class FakePool:
         self.done.append((provider, credential, model))
         return 3
 
+    def is_enabled(self, provider: str, credential: str) -> bool | None:
+        return True
+
     def set_enabled(self, provider: str, credential: str, enabled: bool) -> bool:
         if enabled and credential == "shut":
             raise ValueError(f"{provider}/{credential} is disabled in the configuration")
@@ -77,12 +80,13 @@ verifyClass(ICredentialPool, FakePool)
 def admin_root(
     ledger: Ledger | None = None,
     limits: UsageLimits | None = None,
+    keys: RuntimeKeys | None = None,
     *,
     checkup: Callable[[], Checkup] | None = None,
 ) -> AdminRoot:
     """One with a pool that nobody asks for."""
     activity = ClientActivity({})
-    return AdminRoot(FakePool(), Deferred, Status.begun(NOON), activity, ledger, limits, checkup=checkup)
+    return AdminRoot(FakePool(), Deferred, Status.begun(NOON), activity, ledger, limits, keys, checkup=checkup)
 
 
 NAMED = b'{"provider":"p","credential":"c"}'
@@ -94,21 +98,18 @@ class Admin(SynchronousTestCase):
     def setUp(self) -> None:
         self.pool = FakePool()
         self.reloads: list[Deferred[str]] = []
-        self.listener = Listener(guard=BrowserGuard(check_host=True, check_origin=True, has_page=True))
-        self.use(self.listener)
-        self.events = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+        self.use()
 
-    def use(self, listener: Listener) -> None:
-        self.clock = listener.clock
-        self.site = GatewaySite(self.root(), listener.site.gateway, listener.clock)
-
-    def root(self) -> AdminRoot:
+    def use(self, *operators: Operator) -> None:
+        """Each operator's key is its name; without any, none is asked for."""
         self.status = Status.begun(NOON)
         self.running = {"laptop": 2}
         self.activity = ClientActivity(self.running)
-        return AdminRoot(self.pool, self.reload, self.status, self.activity)
+        root = AdminRoot(self.pool, self.reload, self.status, self.activity)
+        self.listener = AdminListener(root, *operators)
+        self.clock, self.site = self.listener.clock, self.listener.site
 
-    def reload(self) -> Deferred[None]:
+    def reload(self) -> Deferred[str]:
         self.reloads.append(Deferred())
         return self.reloads[-1]
 
@@ -120,7 +121,7 @@ class Admin(SynchronousTestCase):
         return reply
 
     def audits(self) -> int:
-        return sum("audit" in str(event.get("log_format")) for event in self.events)
+        return len(self.listener.audit)
 
     def test_metrics(self) -> None:
         """Prometheus gets its text."""
@@ -195,7 +196,7 @@ class Admin(SynchronousTestCase):
 
     def test_page(self) -> None:
         """The page for people needs no key, and may run and fetch nothing but its own."""
-        self.use(Listener(authenticator=KeyAuthenticator({sha256("k"): Principal("admin")})))
+        self.use(Operator("k", role=Role.OPERATE))
         for path in ("/admin", "/admin/"):
             reply = self.ask(get(path))
             self.assertEqual((reply.status, reply.headers[b"content-type"]), (200, b"text/html; charset=utf-8"))
@@ -258,7 +259,7 @@ class Admin(SynchronousTestCase):
 
     def test_front(self) -> None:
         """The address that the daemon prints, cut to its host, leads to the page; it needs no key for that."""
-        self.use(Listener(authenticator=KeyAuthenticator({sha256("k"): Principal("admin")})))
+        self.use(Operator("k", role=Role.OPERATE))
         reply = self.ask(get("/"))
         self.assertEqual((reply.status, reply.headers[b"location"]), (302, b"/admin/"))
         self.assertEqual(self.ask(get("/", method="HEAD")).status, 302)
@@ -320,11 +321,11 @@ class Admin(SynchronousTestCase):
 
     def test_reload_without_a_listener(self) -> None:
         """An operator who left meanwhile does no harm."""
-        for result in (None, ConfigError([]), ZeroDivisionError()):
+        for result in ("changed", ConfigError([]), ZeroDivisionError()):
             connection = Connection(self.site)
             connection.send(post("/admin/v1/reload", b""))
             connection.lose()
-            self.reloads[-1].callback(result) if result is None else self.reloads[-1].errback(result)
+            self.reloads[-1].callback(result) if isinstance(result, str) else self.reloads[-1].errback(result)
         self.assertEqual(len(self.flushLoggedErrors()), 1)
 
     def test_guard(self) -> None:
@@ -368,8 +369,128 @@ class Admin(SynchronousTestCase):
 
     def test_key(self) -> None:
         """With an admin key everything but the probes asks for it."""
-        self.use(Listener(authenticator=KeyAuthenticator({sha256("k"): Principal("admin")})))
+        self.use(Operator("k", role=Role.OPERATE))
         for path in ("/metrics", "/admin/v1/pool"):
             self.assertEqual(self.ask(get(path)).status, 401)
             self.assertEqual(self.ask(get(path, "Authorization: Bearer k")).status, 200)
         self.assertEqual(self.ask(get("/healthz")).status, 200)
+
+
+class NoCredentials:
+    """Finds none."""
+
+    async def findings(self, provider: str, credential: str) -> list[Any]:
+        return []
+
+
+class Roles(SynchronousTestCase):
+    """What each operator may do."""
+
+    GETS = (
+        "/metrics",
+        *(
+            f"/admin/v1/{name}"
+            for name in ("pool", "keys", "usage", "labels", "requests", "limits", "status", "clients")
+        ),
+    )
+    ACTS = (
+        *(
+            ("POST", f"/admin/v1/{path}")
+            for path in ("reload", "pool/check", "pool/clear", "pool/disable", "pool/enable", "keys")
+        ),
+        ("POST", "/admin/v1/keys/ann/rotate"),
+        ("DELETE", "/admin/v1/keys/ann"),
+    )
+
+    def setUp(self) -> None:
+        operators = [Operator(role.name, role=role) for role in Role]
+        self.pool = FakePool()
+        checkup: Any = NoCredentials
+        self.root = admin_root(checkup=checkup)
+        self.listener = AdminListener(self.root, *operators)
+
+    def ask(self, method: str, path: str, role: Role | None) -> Reply:
+        key = () if role is None else (f"x-api-key: {role.name}",)
+        return self.listener.ask(get(path, "Content-Type: application/json", *key, method=method))
+
+    def may(self, role: Role) -> set[str]:
+        """What is not refused for the role's sake; that it is not there, or makes no sense, is another matter."""
+        asked = [*(("GET", path) for path in self.GETS), *(each for each in self.ACTS if each[1] != "/admin/v1/reload")]
+        return {f"{method} {path}" for method, path in asked if self.ask(method, path, role).status not in (401, 403)}
+
+    def test_roles(self) -> None:
+        """Each may what those before it may: scrape, see, act."""
+        gets = {f"GET {path}" for path in self.GETS}
+        acts = {f"{method} {path}" for method, path in self.ACTS} - {"POST /admin/v1/reload"}
+        self.assertEqual(self.may(Role.METRICS), {"GET /metrics"})
+        self.assertEqual(self.may(Role.READ), gets)
+        self.assertEqual(self.may(Role.OPERATE), gets | acts)
+
+    def test_every_endpoint_is_in_here(self) -> None:
+        """An endpoint that is new is looked at, too."""
+
+        def paths(resource: Any, at: str) -> Any:
+            for name, child in resource.children.items():
+                path = f"{at}/{name.decode()}"
+                if isinstance(child, Endpoint) and not child.is_open and child.allowedMethods:
+                    yield path
+                if name:  # /admin/ is /admin's own child
+                    yield from paths(child, path)
+
+        looked_at = {*self.GETS, *(path for _, path in self.ACTS)}
+        self.assertEqual(set(paths(self.root, "")) - looked_at, set())
+
+    def test_words(self) -> None:
+        """The refusal names the role that is needed, and is not to be tried again."""
+        for method, path, role, needed in (
+            ("GET", "/admin/v1/pool", Role.METRICS, "read"),
+            ("HEAD", "/admin/v1/pool", Role.METRICS, "read"),
+            ("POST", "/admin/v1/reload", Role.METRICS, "operate"),
+            ("POST", "/admin/v1/reload", Role.READ, "operate"),
+        ):
+            reply = self.ask(method, path, role)
+            self.assertEqual((reply.status, reply.headers[b"x-should-retry"]), (403, b"false"))
+            if method != "HEAD":
+                self.assertEqual(reply.json["error"]["message"], f'This needs an operator with the role "{needed}"')
+
+    def test_probes(self) -> None:
+        """Probes and the page ask for no key, and no role."""
+        for path in ("/healthz", "/readyz", "/admin/"):
+            self.assertEqual(self.ask("GET", path, None).status, 200)
+
+    def test_clients_are_no_operators(self) -> None:
+        """Whoever is let in without being an operator may nothing."""
+        error = self.assertRaises(ClaudeError, check_role, Principal("laptop"), b"GET", Role.METRICS)
+        self.assertEqual(error.status, 403)
+
+    def test_refusals_are_written_down(self) -> None:
+        """Who tried what, and was not let: without a key, by a wrong one, beyond a role, from another site's page."""
+        self.ask("GET", "/admin/v1/pool", None)
+        self.listener.ask(post("/admin/v1/reload", b"", "x-api-key: wrong-key"))
+        self.ask("POST", "/admin/v1/reload", Role.READ)
+        self.listener.ask(post("/admin/v1/reload", b"", "x-api-key: OPERATE", "Origin: https://evil.example"))
+        self.ask("GET", "/admin/v1/nothing", None)
+        told = [(each.operator, each.action, each.error.split(",")[0]) for each in self.listener.audit]
+        self.assertEqual(
+            told,
+            [
+                ("", "GET /admin/v1/pool", "x-api-key or Authorization: Bearer is required"),
+                ("", "POST /admin/v1/reload", "unknown client key"),
+                ("READ", "POST /admin/v1/reload", 'This needs an operator with the role "operate"'),
+                ("", "POST /admin/v1/reload", "This origin is not among server.cors_origins"),
+            ],
+        )
+        self.assertNotIn("wrong-key", str(self.listener.audit))
+
+    def test_before_and_after(self) -> None:
+        """What was done says what there was before."""
+        self.listener.ask(post("/admin/v1/pool/disable", NAMED, "x-api-key: OPERATE"))
+        self.listener.ask(post("/admin/v1/pool/clear", b'{"provider":"p"}', "x-api-key: OPERATE"))
+        told = [(each.operator, each.action, each.before, each.after) for each in self.listener.audit]
+        self.assertEqual(
+            told,
+            [
+                ("OPERATE", "pool.disable", {"enabled": True}, {"enabled": False}),
+                ("OPERATE", "pool.clear", {"cooldowns": 3}, {"cooldowns": 0}),
+            ],
+        )

@@ -33,14 +33,15 @@ class BedrockMaker(Maker):
     environment_doc = (
         "bedrock",
         "`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` (`AWS_SESSION_TOKEN`), or `AWS_BEARER_TOKEN_BEDROCK`"
-        " (`AWS_REGION`)",
+        " (`AWS_REGION`, `AWS_ENDPOINT_URL_BEDROCK_RUNTIME`)",
     )
 
     def from_environment(self, environ: Mapping[str, str]) -> Mapping[str, object] | None:
         """By the variables of AWS's tools. A key of Bedrock's goes before keys that may be there for other programs."""
+        base_url = environ.get("AWS_ENDPOINT_URL_BEDROCK_RUNTIME") or self.default_base_url
         region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
         if environ.get("AWS_BEARER_TOKEN_BEDROCK"):
-            return provider("bedrock", bearer_token={"env": "AWS_BEARER_TOKEN_BEDROCK"}, region=region)
+            return provider("bedrock", base_url, bearer_token={"env": "AWS_BEARER_TOKEN_BEDROCK"}, region=region)
         given = {
             name.removeprefix("AWS_").lower(): {"env": name}
             for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -48,7 +49,7 @@ class BedrockMaker(Maker):
         }
         if not {"access_key_id", "secret_access_key"} <= given.keys():
             return None
-        return provider("bedrock", aws=given, region=region)
+        return provider("bedrock", base_url, aws=given, region=region)
 
     def check(self, section: Provider) -> Sequence[tuple[str, str]]:
         """Look at regions too: each credential has one."""

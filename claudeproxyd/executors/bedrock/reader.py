@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 from zope.interface import implementer
 
-from claudeproxyd.framing.event_stream import DamagedMessage, EventMessage, EventStreamSplitter
+from claudeproxyd.framing.event_stream import DamagedMessage, EventStreamSplitter
 from claudeproxyd.interfaces import IStreamReader
 from claudeproxyd.json_guards import UNREADABLE
+from claudeproxyd.messages.aws_errors import error_in
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.loose import read_object
 from claudeproxyd.messages.members import without_members
@@ -36,21 +37,6 @@ class _Event(msgspec.Struct):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 _encode = msgspec.json.Encoder().encode
-
-
-def error_in(message: EventMessage) -> bytes | None:
-    """Return the error that a message is, as JSON with its name in ``__type``; None if it is none.
-
-    It ends the stream: exceptions that the API describes, and errors that it does not.
-    """
-    kind = message.named(":message-type")
-    if kind == "exception":
-        said = read_object(message.payload) or {}
-        return _encode({**said, "type": "error", "__type": message.named(":exception-type")})
-    if kind == "error":
-        name, text = message.named(":error-code"), message.named(":error-message")
-        return _encode({"type": "error", "__type": name, "message": text})
-    return None
 
 
 def without_bedrocks_own(body: bytes) -> bytes:
@@ -84,27 +70,23 @@ class _FrameSplitter:
         for message in messages:
             headers, payload = message
             if headers.get(":event-type") == "chunk":
-                frame = _frame(payload)
-            else:
-                error = error_in(message)
-                frame = b"" if error is None else b"event: error\ndata: " + error
-            if frame:
-                frames.append(frame)
+                try:
+                    event = _decode_chunk(payload).data
+                except UNREADABLE as e:
+                    raise MalformedAnswer(f"a chunk that is none: {e}") from None
+                # Nearly all are such, and this is done for each.
+                if event.startswith(_DELTA) and not (_OWN_MARK in event or b"\n" in event or b"\r" in event):
+                    frames.append(_DELTA_FRAME + event)
+                elif frame := _frame(event):
+                    frames.append(frame)
+            elif (error := error_in(message)) is not None:
+                frames.append(b"event: error\ndata: " + _encode({**error, "type": "error"}))
         return frames
 
 
-def _frame(chunk: bytes) -> bytes:
-    """Return the frame of the event in a chunk; b'' for what is none of Claude's."""
-    try:
-        event = _decode_chunk(chunk).data
-    except UNREADABLE as e:
-        raise MalformedAnswer(f"a chunk that is none: {e}") from None
-    if _OWN_MARK in event:
-        event = without_bedrocks_own(event)
-    if b"\n" in event or b"\r" in event:
-        event = event.translate(_ON_ONE_LINE)
-    if event.startswith(_DELTA):
-        return _DELTA_FRAME + event
+def _frame(event: bytes) -> bytes:
+    """Return the frame of an event; b'' for what is none of Claude's."""
+    event = without_bedrocks_own(event).translate(_ON_ONE_LINE)
     kind = _type_of(event)
     return b"event: %b\ndata: %b" % (kind, event) if kind else b""
 

@@ -13,15 +13,12 @@ from urllib.parse import quote, urlsplit
 from zope.interface import implementer
 
 from claudeproxyd.errors import Unsupported
+from claudeproxyd.executors.openai import OpenAIExecutor
 from claudeproxyd.executors.openai_chat.models import entry, read_page
-from claudeproxyd.executors.responses import BufferedResponse
-from claudeproxyd.executors.translating import TranslatingExecutor
 from claudeproxyd.interfaces import IExecutor
-from claudeproxyd.outcomes.bodies import read_error
-from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, Failure
+from claudeproxyd.outcomes.types import AttemptPhase, Failure
 from claudeproxyd.translate.openai_chat.answers import FAMILY, ChatReader, read_whole
 from claudeproxyd.translate.openai_chat.dialects import server_of
-from claudeproxyd.translate.openai_chat.finish import refusal
 from claudeproxyd.translate.openai_chat.policy import POLICY
 from claudeproxyd.translate.openai_chat.requests import ChatRequest, ChatTerms, translation
 from claudeproxyd.translate.signatures import Signatures
@@ -31,9 +28,7 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.executors.openai_chat.settings import ChatSettings
-    from claudeproxyd.executors.responses import LocalStream
     from claudeproxyd.executors.services import Services
-    from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
     from claudeproxyd.leases import Credential, Route
     from claudeproxyd.messages.blocks import BlockMachine
     from claudeproxyd.steps import Steps
@@ -47,12 +42,9 @@ MAX_REMEMBERED_BYTES = 16 * 1024 * 1024
 
 _NO_COUNT = "count_tokens: no server of this kind counts tokens"
 
-#: What a filter that refuses a prompt is called, with a 400, by Azure and by OpenAI.
-_FILTERS = frozenset(("content_filter", "ResponsibleAIPolicyViolation", "content_policy_violation"))
-
 
 @implementer(IExecutor)
-class ChatExecutor(TranslatingExecutor[ChatRequest]):
+class ChatExecutor(OpenAIExecutor[ChatRequest]):
     """One server of chat completions."""
 
     kind = "openai-chat"
@@ -77,22 +69,6 @@ class ChatExecutor(TranslatingExecutor[ChatRequest]):
         if request.count_tokens:
             raise Unsupported(_NO_COUNT)
         return super().prepare(request, route)
-
-    async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
-        """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`.
-
-        A prompt that a filter has refused is answered as an answer that it stops: by a refusal.
-        """
-        try:
-            return await super().messages(attempt)
-        except AttemptFailed as failure:
-            answer = failure.answer
-            if answer is None or answer.status != 400:
-                raise
-            error = read_error(answer.body, self.family)
-            if not error.names & _FILTERS:
-                raise
-            return self._refused(attempt, await self.translated(attempt), error.message)
 
     async def count_tokens(self, attempt: Attempt) -> NoReturn:
         """Fail as what is not there: see :meth:`prepare`."""
@@ -160,6 +136,3 @@ class ChatExecutor(TranslatingExecutor[ChatRequest]):
     def read_whole(self, body: bytes, attempt: Attempt, request: ChatRequest, machine: BlockMachine) -> ChatReader:
         """Of one object, or of events that nobody asked for."""
         return read_whole(body, machine, request, self._memory, last=attempt.last)
-
-    def _refused(self, attempt: Attempt, request: ChatRequest, words: str) -> BufferedResponse | LocalStream:
-        return self.ended_here(attempt, request, "refusal", refusal(words))

@@ -10,17 +10,15 @@ import msgspec
 from zope.interface import implementer
 
 from claudeproxyd.errors import Unsupported
+from claudeproxyd.executors.openai import OpenAIExecutor
 from claudeproxyd.executors.openai_responses.models import entry, read_list
 from claudeproxyd.executors.responses import ParsedMessage
-from claudeproxyd.executors.translating import TranslatingExecutor
 from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.usage import MAX_TOKENS, Usage
-from claudeproxyd.outcomes.bodies import read_error
 from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, Failure, Family, Kind
 from claudeproxyd.translate.openai_responses.answers import ResponsesReader, read_whole
-from claudeproxyd.translate.openai_responses.ending import refused
 from claudeproxyd.translate.openai_responses.policy import POLICY
 from claudeproxyd.translate.openai_responses.records import SIGNATURES
 from claudeproxyd.translate.openai_responses.requests import ResponsesRequest, ResponsesTerms, translation
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.executors.openai_responses.settings import ResponsesSettings
     from claudeproxyd.executors.services import Services
-    from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
+    from claudeproxyd.interfaces import IBufferedResponse
     from claudeproxyd.leases import Credential, Route
     from claudeproxyd.messages.blocks import BlockMachine
     from claudeproxyd.steps import Steps
@@ -45,17 +43,16 @@ class _Counted(msgspec.Struct):
     input_tokens: Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 
 
-#: Where Azure has its resources: keys go in a header of its own there.
-_AZURE = ".azure.com"
-#: What a filter that refuses a prompt is called, with a 400.
-_FILTERS = frozenset(("content_filter", "ResponsibleAIPolicyViolation", "content_policy_violation"))
 _NO_COUNT = "count_tokens: this server does not count tokens"
 
 _decode_count = msgspec.json.Decoder(_Counted, strict=False).decode
 
+#: Where Azure has its resources: keys go in a header of its own there.
+_AZURE = ".azure.com"
+
 
 @implementer(IExecutor)
-class ResponsesExecutor(TranslatingExecutor[ResponsesRequest]):
+class ResponsesExecutor(OpenAIExecutor[ResponsesRequest]):
     """One provider of the Responses API."""
 
     kind = "openai-responses"
@@ -81,22 +78,6 @@ class ResponsesExecutor(TranslatingExecutor[ResponsesRequest]):
         if request.count_tokens and not self._counts:
             raise Unsupported(_NO_COUNT)
         return super().prepare(request, route)
-
-    async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
-        """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`.
-
-        A prompt that Azure's filter has refused is answered as an answer that it stops: by a refusal.
-        """
-        try:
-            return await super().messages(attempt)
-        except AttemptFailed as failure:
-            answer = failure.answer
-            if answer is None or answer.status != 400:
-                raise
-            error = read_error(answer.body, self.family)
-            if not error.names & _FILTERS:
-                raise
-            return self.ended_here(attempt, await self.translated(attempt), *refused(error.message))
 
     async def count_tokens(self, attempt: Attempt) -> IBufferedResponse:
         """See :meth:`IExecutor.count_tokens <claudeproxyd.interfaces.IExecutor.count_tokens>`."""

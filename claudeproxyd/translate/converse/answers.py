@@ -15,6 +15,7 @@ from claudeproxyd.framing.event_stream import DamagedMessage, EventStreamSplitte
 from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.interfaces import IStreamReader
 from claudeproxyd.json_guards import UNREADABLE
+from claudeproxyd.messages.aws_errors import error_in
 from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
@@ -49,7 +50,6 @@ MAX_REASONING_CHARS = 1024 * 1024
 _JSON_STARTS = b"{ \t\r\n"
 
 _encode = msgspec.json.Encoder().encode
-_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class _Reasoning:
@@ -190,7 +190,9 @@ class ConverseReader:
             if kind == "contentBlockDelta":
                 self._delta(message.payload)
             elif kind is None:
-                return _error(message)  # an exception, or an error that has no shape of its own
+                if (error := error_in(message)) is not None:
+                    return _encode(error)
+                self._note("an event without a type")
             elif kind == "contentBlockStart":
                 self._start(message.payload)
             elif kind == "contentBlockStop":
@@ -376,16 +378,6 @@ def read_whole(body: bytes, machine: BlockMachine, request: ConverseRequest, *, 
     reader = ConverseReader(machine, request, len(body), last=last)
     reader.read_whole(body)
     return reader
-
-
-def _error(message: EventMessage) -> bytes:
-    """Return what has come in an event's place, as the body that it would have as an answer."""
-    name = message.named(":exception-type") or message.named(":error-code")
-    try:
-        members: dict[str, object] = {**_decode_members(message.payload)}
-    except UNREADABLE:
-        members = {"message": message.named(":error-message") or message.payload[:1000].decode("utf-8", "replace")}
-    return _encode({"__type": name, **members})
 
 
 def _joined(pieces: list[str]) -> str:

@@ -17,6 +17,7 @@ from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.frame import read_frame
 from claudeproxyd.messages.reader import ErrorAnswer, MalformedAnswer, ModelFault
 from claudeproxyd.outcomes.types import Family
+from claudeproxyd.translate.openai.words import MAX_REFUSAL_CHARS, refusal
 from claudeproxyd.translate.openai_chat.calls import Calls
 from claudeproxyd.translate.openai_chat.chunks import (
     ContentPart,
@@ -25,7 +26,7 @@ from claudeproxyd.translate.openai_chat.chunks import (
     decode_base,
     is_there,
 )
-from claudeproxyd.translate.openai_chat.finish import FAILURES, MAX_REFUSAL_CHARS, REFUSALS, STOPS, refusal
+from claudeproxyd.translate.openai_chat.finish import FAILURES, REFUSALS, STOPS
 from claudeproxyd.translate.openai_chat.loose import read_loosely
 from claudeproxyd.translate.openai_chat.reasoning import Reasoning
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from claudeproxyd.account_ids import without_accounts
-
 #: ``finish_reason``, of OpenAI and of others, to ``stop_reason``. That calls were made, or were not, goes before.
 STOPS: Mapping[str, str] = {
     "stop": "end_turn",
@@ -27,15 +25,3 @@ REFUSALS = ("content_filter", "sensitive", "refusal", "safety")
 
 #: The server failed: of z.ai, OpenRouter and Mistral, DeepSeek, vLLM.
 FAILURES = ("network_error", "error", "insufficient_system_resource", "abort")
-
-
-#: Characters of what a model says when it refuses.
-MAX_REFUSAL_CHARS = 2_000
-
-
-def refusal(words: str) -> Mapping[str, object]:
-    """Return ``stop_details`` of an answer that was refused: by the model in its own *words*, or by a filter ('')."""
-    explanation = (
-        without_accounts(words[:MAX_REFUSAL_CHARS]) or "The model's provider stopped the answer: a content filter did"
-    )
-    return {"type": "refusal", "category": None, "explanation": explanation}

@@ -17,7 +17,9 @@ from claudeproxyd.steps import STEP
 from claudeproxyd.translate.conversation import Media, Text, Thought, ToolResult, ToolUse
 from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.names import ToolNames
+from claudeproxyd.translate.openai.words import FAILED
 from claudeproxyd.translate.openai_chat.carried import read_carried
+from claudeproxyd.translate.signatures import ConversationDigest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 
 Message = dict[str, object]
 
-#: There is no member for it, and a model takes a failure for a result otherwise.
-FAILED = "The tool failed: "
 #: Some servers refuse an empty result.
 NO_TEXT = "(no text)"
 #: Stands between a result and what the user says, where a server wants the assistant to have spoken.
@@ -56,8 +56,10 @@ class MessageWriter:
         thinks: bool,
         places: Collection[str] = (),
     ) -> None:
-        """*lookup* gives the reasoning that came with a call, by the call's id. *thinks*: the model will. *places*:
-        hosts that clients may name in URLs, beside public ones."""
+        """*lookup* gives the reasoning that came with a call, by :meth:`ConversationDigest.call_key`. *thinks*: the
+        model will. *places*: hosts that clients may name in URLs, beside public ones."""
+        self.digest = ConversationDigest()
+        """Of what was written, where reasoning goes back."""
         self._dialect = dialect
         self._names = names
         self._lookup = lookup
@@ -77,6 +79,9 @@ class MessageWriter:
     def write(self, system: Sequence[str], turns: Sequence[Turn]) -> Steps[list[Message]]:
         """Return the messages."""
         messages: list[Message] = []
+        remembers = self._dialect.reasoning_back != "none"
+        if remembers:
+            self.digest = ConversationDigest(system)
         if system and self._dialect.system != "user":
             messages.append({"role": self._dialect.system, "content": "\n\n".join(system)})
         said: list[Part] = [Text(text) for text in system] if self._dialect.system == "user" else []
@@ -89,6 +94,8 @@ class MessageWriter:
                 said = []
             elif (message := self._assistant(turn.parts)) is not None:
                 messages.append(message)
+            if remembers:
+                self.digest.update(turn)
             if not number % STEP or len(turn.parts) > STEP:
                 yield
         return messages
@@ -192,6 +199,9 @@ class MessageWriter:
         self._ids[call.id] = id
         return {"id": id, "type": "function", "function": {"name": name, "arguments": bytes(call.input).decode()}}
 
+    def _recalled(self, call: str) -> str:
+        return self._lookup(self.digest.call_key(self._dialect.maker, call)) or ""
+
     def _give_back(self, thoughts: Sequence[Thought], call: str, message: Message) -> None:
         """Add the turn's reasoning. *call*: the id of its first call, or ''."""
         dialect = self._dialect
@@ -204,7 +214,7 @@ class MessageWriter:
                 form = form or carried.form
                 texts.append(thought.thinking or carried.text)
                 details += carried.details
-        text = "\n\n".join(filter(None, texts)) or (self._lookup(call) if call else None) or ""
+        text = "\n\n".join(filter(None, texts)) or (self._recalled(call) if call else "")
         if not text and not details:
             if not (call and self._demands):
                 return

@@ -38,6 +38,7 @@ class Reasoning:
         self._keeps = request.dialect.reasoning_back != "none"
         self._keeps_details = request.dialect.reasoning_back in ("reasoning_details", "as given")
         self._memory = memory
+        self._digest = request.digest
         self._form = ""
         """The member in which it came."""
         self._pieces: list[str] = []
@@ -97,7 +98,7 @@ class Reasoning:
     def remember(self, call: str) -> None:
         """Keep what came so far by the call behind it, for clients that do not bring it back."""
         if self._unremembered:
-            self._memory.keep(call, self._unremembered)
+            self._memory.keep(self._digest.call_key(self._maker, call), self._unremembered)
             self._unremembered = ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,10 @@ from claudeproxyd.errors import Unsupported
 from claudeproxyd.steps import at_once
 from claudeproxyd.translate.field_policy import dropped
 from claudeproxyd.translate.names import ToolNames
+from claudeproxyd.translate.openai.schemas import parameters
+from claudeproxyd.translate.openai.words import safety_identifier
 from claudeproxyd.translate.openai_chat.dialects import Overrides, dialect_of
 from claudeproxyd.translate.openai_chat.messages import MessageWriter
-from claudeproxyd.translate.openai_chat.schemas import parameters
 from claudeproxyd.translate.openai_chat.thinking import plan_thinking
 from claudeproxyd.translate.prepared import TranslatedRequest
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from claudeproxyd.steps import Steps
     from claudeproxyd.translate.conversation import Conversation, Tool
     from claudeproxyd.translate.openai_chat.dialects import Dialect
-    from claudeproxyd.translate.signatures import Signatures
+    from claudeproxyd.translate.signatures import ConversationDigest, Signatures
 
 _encode = msgspec.json.Encoder().encode
 
@@ -56,6 +56,8 @@ class ChatRequest(TranslatedRequest):
     dialect: Dialect
     calls: Collection[str]
     """The ids of all calls of the conversation, as the client has them."""
+    digest: ConversationDigest
+    """Of the conversation, for what the answer is remembered by."""
 
     @property
     def streamed_body(self) -> bytes:
@@ -68,7 +70,7 @@ class ChatRequest(TranslatedRequest):
 def translate(conversation: Conversation, terms: ChatTerms, memory: Signatures) -> ChatRequest:
     """Return the request that says *conversation* to a server. Raises :class:`Unsupported` for what it cannot be told.
 
-    *memory* has the reasoning that came with calls, by their ids.
+    *memory* has the reasoning that came with calls.
     """
     return at_once(translation(conversation, terms, memory))
 
@@ -109,7 +111,7 @@ def translation(conversation: Conversation, terms: ChatTerms, memory: Signatures
     if answer_format is not None:
         body["response_format"] = answer_format
     if conversation.user_id and dialect.has("safety_identifier"):
-        body["safety_identifier"] = hashlib.sha256(conversation.user_id.encode("utf-8", "surrogatepass")).hexdigest()
+        body["safety_identifier"] = safety_identifier(conversation.user_id)
     body |= dialect.members
     yield
     return ChatRequest(
@@ -122,6 +124,7 @@ def translation(conversation: Conversation, terms: ChatTerms, memory: Signatures
         empty=conversation.max_tokens == 0,
         dialect=dialect,
         calls=writer.calls,
+        digest=writer.digest,
     )
 
 

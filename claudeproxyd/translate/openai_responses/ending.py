@@ -9,7 +9,7 @@ import msgspec
 
 from claudeproxyd.json_guards import UNREADABLE, as_object
 from claudeproxyd.messages.usage import tokens_in
-from claudeproxyd.translate.openai_chat.finish import refusal
+from claudeproxyd.translate.openai.words import refusal
 from claudeproxyd.translate.openai_responses.events import is_there
 
 if TYPE_CHECKING:

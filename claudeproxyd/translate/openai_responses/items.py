@@ -15,7 +15,7 @@ from claudeproxyd.steps import STEP
 from claudeproxyd.translate.conversation import Media, ProviderBlock, Text, Thought, ToolResult, ToolUse
 from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.names import ToolNames
-from claudeproxyd.translate.openai_chat.messages import FAILED
+from claudeproxyd.translate.openai.words import FAILED
 from claudeproxyd.translate.openai_responses.records import read_reasoning, read_searches
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,8 @@ from claudeproxyd.errors import Unsupported
 from claudeproxyd.steps import at_once
 from claudeproxyd.translate.field_policy import dropped, not_carried
 from claudeproxyd.translate.names import ToolNames
-from claudeproxyd.translate.openai_chat.schemas import parameters
+from claudeproxyd.translate.openai.schemas import parameters
+from claudeproxyd.translate.openai.words import safety_identifier
 from claudeproxyd.translate.openai_responses.items import ItemWriter
 from claudeproxyd.translate.openai_responses.models import capabilities_of
 from claudeproxyd.translate.openai_responses.reasoning import effective_thinking, effort_for, with_room
@@ -214,4 +214,4 @@ def _add_wishes(
         schema = parameters(conversation.output_schema)
         body["text"] = {"format": {"type": "json_schema", "name": "output", "schema": schema, "strict": False}}
     if conversation.user_id:
-        body["safety_identifier"] = hashlib.sha256(conversation.user_id.encode("utf-8", "surrogatepass")).hexdigest()
+        body["safety_identifier"] = safety_identifier(conversation.user_id)

@@ -334,13 +334,29 @@ class Reasoning(ChatTestCase):
         data = sse(chunk(reasoning_content="I need f."), chunk("tool_calls", tool_calls=[call]), DONE)
         wire.say(b"%x\r\n%b\r\n" % (len(data), data))
         self.assertTrue(events.batches[-1].ended)
+        self.assertEqual(self.brought_back("deepseek-v4", ASKED["messages"]), "I need f.")
+
+    def brought_back(self, model: str, asked: Any) -> str:
+        """The reasoning with which the call goes up, of a client that asked so and brings the call alone."""
         messages = [
-            *ASKED["messages"],
+            *asked,
             {"role": "assistant", "content": [{"type": "tool_use", "id": "call_1", "name": "f", "input": {}}]},
             {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": "x"}]},
         ]
-        made = self.attempt(model="deepseek-v4", body={**body, "messages": messages})
-        self.assertEqual(json.loads(made.prepared.body)["messages"][1]["reasoning_content"], "I need f.")
+        body = {"tools": TOOLS, "thinking": {"type": "adaptive"}, "messages": messages}
+        made = self.attempt(model=model, body=body)
+        back: str = json.loads(made.prepared.body)["messages"][1]["reasoning_content"]
+        return back
+
+    def test_ids_that_come_again(self) -> None:
+        """Servers begin anew to count their calls: what another conversation has heard is nobody else's."""
+        self.test_remembered()
+        self.assertEqual(self.brought_back("deepseek-v4", [{"role": "user", "content": "Another."}]), "(not kept)")
+
+    def test_models_of_other_makers(self) -> None:
+        """One server may lead to many models, and the reasoning of one is not for those of others."""
+        self.test_remembered()
+        self.assertEqual(self.brought_back("kimi-k2.6", ASKED["messages"]), "(not kept)")
 
     def test_stays_in_memory(self) -> None:
         """The model's words are no state: they do not outlive the process."""

@@ -14,7 +14,7 @@ from claudeproxyd.translate.names import ToolNames
 from claudeproxyd.translate.openai_chat.answers import FAMILY, ChatReader, read_whole
 from claudeproxyd.translate.openai_chat.dialects import dialect_of
 from claudeproxyd.translate.openai_chat.requests import ChatRequest
-from claudeproxyd.translate.signatures import Signatures
+from claudeproxyd.translate.signatures import ConversationDigest, Signatures
 
 Json = dict[str, Any]
 USAGE = {"prompt_tokens": 40, "completion_tokens": 8, "total_tokens": 48}
@@ -67,6 +67,7 @@ class Answer:
             empty=False,
             dialect=dialect_of(server, model),
             calls=calls,
+            digest=ConversationDigest(),
         )
         self.memory = Signatures(lambda: 1.0)
         self.machine = BlockMachine(

@@ -78,7 +78,8 @@ class ReaderTests(SynchronousTestCase):
         answer.body(
             sse(chunk(reasoning_content="abcdefgh"), chunk("tool_calls", tool_calls=[piece(0, "a", "Bash", "{}")]))
         )
-        self.assertEqual(answer.memory.lookup("a"), "abcde")
+        key = answer.request.digest.call_key("m", "a")
+        self.assertEqual(answer.memory.lookup(key), "abcde")
 
     def test_half_a_character(self) -> None:
         """Half of a surrogate pair is a replacement character, and breaks nothing."""

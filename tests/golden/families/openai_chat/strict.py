@@ -9,16 +9,16 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-import typing_extensions
-from openai.types.chat import completion_create_params
+from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 
 from tests.golden.families.family import Json
+from tests.golden.families.sdk_types import strict_adapter
 
+_REQUEST = strict_adapter(CompletionCreateParamsNonStreaming)
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 _IDS = {
@@ -71,11 +71,7 @@ def check_request(body: Json, kind: str) -> None:
     """Raise unless the server called *kind* takes the request, as far as types and reports can tell."""
     mine = {name: value for name, value in body.items() if name not in BESIDE.get(kind, ())}
     messages = [_without_back(message, kind) for message in body["messages"]]
-    _check(
-        {**mine, "messages": messages},
-        completion_create_params.CompletionCreateParamsNonStreaming,
-        "body",
-    )
+    _REQUEST.validate_python([{**mine, "messages": messages}])
     allowed = ONLY.get(kind, LEAST if not kind and not _is_openais(body["model"]) else set(body))
     assert body.keys() <= allowed, f"unknown there: {body.keys() - allowed}"
     _check_order(body["messages"], kind)
@@ -102,55 +98,6 @@ def _without_back(message: Json, kind: str) -> Json:
     if kind == "mistral" and isinstance(made.get("content"), list):
         made["content"] = [part for part in made["content"] if part["type"] != "thinking"]
     return made
-
-
-# The SDK's types, with no member beside them.
-
-
-def _check(value: Any, kind: Any, path: str) -> None:
-    origin, args = get_origin(kind), get_args(kind)
-    if origin in (typing_extensions.Required, typing_extensions.NotRequired, typing_extensions.Annotated):
-        _check(value, args[0], path)
-    elif origin in (Union, types.UnionType):
-        faults = []
-        for each in args:
-            try:
-                _check(value, each, path)
-            except AssertionError as fault:
-                faults.append(str(fault))
-            else:
-                return
-        raise AssertionError(f"{path} is nothing of {kind}: {faults}")
-    elif origin is Literal:
-        assert value in args, f"{path} is {value!r}, none of {args}"
-    elif typing_extensions.is_typeddict(kind):
-        assert isinstance(value, dict), f"{path} is no object"
-        hints = typing_extensions.get_type_hints(kind, include_extras=True)
-        assert value.keys() <= hints.keys(), f"{path} has {value.keys() - hints.keys()}"
-        for name, hint in hints.items():
-            if name in value:
-                _check(value[name], hint, f"{path}.{name}")
-            else:
-                required = get_origin(hint) is typing_extensions.Required
-                required |= kind.__total__ and get_origin(hint) is not typing_extensions.NotRequired
-                assert not required, f"{path}.{name} is missing"
-    elif origin in (list, Iterable) or getattr(origin, "__name__", "") in ("Iterable", "Sequence", "SequenceNotStr"):
-        assert isinstance(value, list), f"{path} is no list"
-        for at, each in enumerate(value):
-            _check(each, args[0], f"{path}[{at}]")
-    elif origin is dict or kind is dict:
-        assert isinstance(value, dict), f"{path} is no object"
-    elif kind in (Any, object):
-        pass
-    elif kind is None or kind is type(None):
-        assert value is None, f"{path} is not null"
-    elif kind is float:
-        assert isinstance(value, int | float), f"{path} is no number"
-        assert not isinstance(value, bool), f"{path} is no number"
-    elif kind is int:
-        assert type(value) is int, f"{path} is no whole number"
-    else:
-        assert isinstance(value, kind), f"{path} is no {kind}"
 
 
 # What all servers want.

@@ -13,7 +13,7 @@ from openai.types.responses.response_create_params import ResponseCreateParamsNo
 from pydantic import TypeAdapter
 
 from tests.golden.families.family import Json
-from tests.golden.families.openai_types import extra, strict_adapter
+from tests.golden.families.sdk_types import extra, strict_adapter
 
 _REQUEST = strict_adapter(ResponseCreateParamsNonStreaming)
 _EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.errors import Unsupported
-from claudeproxyd.translate.openai_chat.schemas import parameters
+from claudeproxyd.translate.openai.schemas import parameters
 
 
 def made(schema: Any) -> Any:

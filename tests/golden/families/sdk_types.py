@@ -1,25 +1,25 @@
-"""The types of OpenAI's SDK, as judges that refuse whatever they do not know."""
+"""The types of OpenAI's and Anthropic's SDKs, as judges that refuse whatever they do not know."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from openai import types as _types
-from openai._types import SequenceNotStr
 from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+_LAZY = ("Iterable", "SequenceNotStr")
 
 
 def strict_adapter(kind: Any) -> TypeAdapter[Any]:
-    """A validator of requests: what is not in the SDK's types is refused, at whatever depth.
+    """A validator of requests: what is not in its SDK's types is refused, at whatever depth.
 
-    The SDK takes any iterable for a list, which pydantic would look into only when somebody asks: so they are lists
+    An SDK takes any iterable for a list, which pydantic would look into only when somebody asks: so they are lists
     here.
     """
-    lazily = {"Iterable": Iterable, "SequenceNotStr": SequenceNotStr}
-    modules = [module for name, module in list(sys.modules.items()) if name.startswith(_types.__name__)]
-    were = [(module, name, vars(module)[name]) for module in modules for name in lazily if name in vars(module)]
+    package = kind.__module__.partition(".")[0]
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith(f"{package}.types")]
+    were = [(module, name, vars(module)[name]) for module in modules for name in _LAZY if name in vars(module)]
     try:
         for module, name, _ in were:
             setattr(module, name, list)
@@ -30,7 +30,7 @@ def strict_adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def extra(value: Any, path: str) -> Iterator[str]:
-    """The members of an answer that the SDK's types do not have."""
+    """The members of an answer that its SDK's types do not have."""
     if isinstance(value, BaseModel):
         for name in value.model_extra or {}:
             yield f"{path}.{name}"

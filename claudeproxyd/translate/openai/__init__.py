@@ -1,0 +1,1 @@
+"""What chat completions and the Responses API have in common."""
