@@ -35,6 +35,7 @@ from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.interfaces import IAuthenticator, IUsageSink
 from claudeproxyd.messages.corrections import Corrections
 from claudeproxyd.observe.access_log import text_line
+from claudeproxyd.observe.activity import MINUTE, ClientActivity
 from claudeproxyd.observe.audit import audit_line
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
@@ -43,6 +44,7 @@ from claudeproxyd.observe.logging import for_twistd, observer
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import configure, configure_forms
+from claudeproxyd.observe.status import Status
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
@@ -104,7 +106,12 @@ class Daemon(MultiService):
             to_log("claudeproxyd.audit") if self._audit_file is None else to_file(self._audit_file, audit_line)
         )
         self._own_hop = token_hex(8).encode()
-        self._limits = LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, ConcurrencyAdmission().admit)
+        self._status = Status.begun(time.time())
+        self._status.register(self.metrics)
+        concurrency = ConcurrencyAdmission()
+        self._activity = ClientActivity(concurrency.running)
+        self._activity.register(self.metrics)
+        self._limits = LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, concurrency.admit)
         self._ledger = self._open_ledger(config)
         self._keys = self._open_keys(config)
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
@@ -132,6 +139,7 @@ class Daemon(MultiService):
         self._known_models.generation = self._generation
         self.pool.setServiceParent(self)
         self._every(TRIM_EVERY, self._trim)
+        self._every(MINUTE, self._activity.turn)
         self._every(FORGET_EVERY, lambda: self._limits.limits.forget_idle(time.time()))
         pool = self.pool
         kept = PersistentState(
@@ -152,7 +160,16 @@ class Daemon(MultiService):
         self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
         self._listeners = [Listener(reactor, each, self.site) for each in config.server.listen]
         self.admin_site = GatewaySite(
-            AdminRoot(self.pool, self.hang_up, self._ledger, self._limits.limits, self._keys, checkup=self._checkup),
+            AdminRoot(
+                self.pool,
+                self.hang_up,
+                self._status,
+                self._activity,
+                self._ledger,
+                self._limits.limits,
+                self._keys,
+                checkup=self._checkup,
+            ),
             self._generation.admin,
             reactor,
         )
@@ -256,9 +273,12 @@ class Daemon(MultiService):
         try:
             drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config, self._keys))
             self._put_in_force(drafted)
-        except ConfigError as error:
-            self.log.error("the configuration stays as it was: {error}", error=str(error))
+        except Exception as error:
+            self._status.not_reloaded(str(unforeseen(error)), time.time())
+            if isinstance(error, ConfigError):
+                self.log.error("the configuration stays as it was: {error}", error=str(error))
             raise
+        self._status.reloaded(str(drafted.changes), time.time())
         self.log.info("reloaded: {changes}", changes=str(drafted.changes))
         self._warn(drafted.loaded.warnings)
         return str(drafted.changes)
@@ -356,7 +376,7 @@ class Daemon(MultiService):
                 metrics=self.metrics,
                 sinks=self._sinks(loaded, plugins),
                 journal=self._ledger,
-                access_log=self._access_log(loaded),
+                access_log=self._activity.counting(self._access_log(loaded)),
                 plugins=plugins,
                 limits=self._limits,
                 keys=self._keys,

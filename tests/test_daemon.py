@@ -458,12 +458,17 @@ class Reloading(DaemonTestCase):
         self.assertIn(b"claudeproxyd_captures_open{} 0.0", self.daemon.metrics.render())
 
     def test_mistake(self) -> None:
-        """A mistake leaves the running configuration in force."""
+        """A mistake leaves the running configuration in force, and shows in the metrics until it is mended."""
+        successful = b"claudeproxyd_config_last_reload_successful{} %s"
         wire = self.used("one-m")
         self.write(BASE + ONE + "nonsense = 1")
         self.failureResultOf(self.daemon.reload(), ConfigError)
+        self.assertIn(successful % b"0.0", self.daemon.metrics.render())
         self.ask()
         self.assertIn(b"POST /v1/messages", wire.taken())
+        self.write(BASE + ONE)
+        self.successResultOf(self.daemon.reload())
+        self.assertIn(successful % b"1.0", self.daemon.metrics.render())
 
     def test_hang_up(self) -> None:
         """SIGHUP reloads, and a mistake then is logged, no more."""

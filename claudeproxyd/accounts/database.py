@@ -191,6 +191,11 @@ class LedgerFile:
         columns = [column[0] for column in found.description]
         return [dict(zip(columns, row, strict=True)) for row in found]
 
+    def label_names(self) -> list[str]:
+        """Return the names of all labels that clients have had, sorted."""
+        names = "SELECT DISTINCT label.key FROM series, json_each(series.labels) AS label ORDER BY 1"
+        return [name for (name,) in self._opened().execute(names)]
+
     def used(self, since: float, until: float) -> Iterator[tuple[Asked, Amounts, float]]:
         """Yield what requests that came since then used, whose attempts ended before *until*: each quarter of an hour.
 

@@ -233,6 +233,10 @@ class Ledger(Service):
         """Return the latest attempts; see :meth:`LedgerFile.attempts`."""
         return self._answer_in(self._asked.attempts, where, after, limit)
 
+    def labels(self) -> Deferred[list[str]]:
+        """Return the names of all labels; see :meth:`LedgerFile.label_names`."""
+        return self._answer_in(self._asked.label_names)
+
 
 def _left_behind(folder: str) -> dict[str, int]:
     """Return the files of processes that are gone. Blocks.

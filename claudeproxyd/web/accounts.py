@@ -7,7 +7,7 @@ import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 from twisted.logger import Logger
@@ -31,9 +31,15 @@ if TYPE_CHECKING:
 
 MAX_REQUESTS = 1000
 """Of one answer."""
+ROWS_PER_TURN = 200
+"""Rows that are written in one turn of the reactor: a millisecond's work."""
 
 _log = Logger()
 _encode = msgspec.json.Encoder().encode
+
+_Row = TypeVar("_Row")
+
+JSON = b"application/json"
 
 #: The figures of a row, as they are told.
 _TOLD = (*(name for name in FIGURES if name != "nano_usd"), "usd")
@@ -57,7 +63,7 @@ class _RequestsQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _OfLedger(Endpoint):
-    """The base of both."""
+    """The base of all that ask it."""
 
     def __init__(self, ledger: Ledger | None) -> None:
         super().__init__()
@@ -70,12 +76,11 @@ class _OfLedger(Endpoint):
             raise ClaudeError(404, 'There is no ledger: accounts.database is ""')
         return self._ledger
 
-    def answer(self, request: GatewayRequest, asked: Deferred[bytes], content_type: bytes) -> None:
+    def answer(self, request: GatewayRequest, asked: Deferred[Iterator[bytes]], content_type: bytes) -> None:
         """Send what comes of *asked*."""
 
-        def answer(body: bytes) -> None:
-            if request.channel is not None:
-                request.answer(200, ((b"content-type", content_type),), body)
+        def answer(pieces: Iterator[bytes]) -> None:
+            answer_in_turns(request, content_type, pieces)
 
         def fail(failure: Failure) -> None:
             if request.channel is None:
@@ -104,7 +109,16 @@ class ShowUsage(_OfLedger):
         if query.format == "csv":
             self.answer(request, asked.addCallback(_csv, by), b"text/csv; charset=utf-8")
         else:
-            self.answer(request, asked.addCallback(_json), b"application/json")
+            self.answer(request, asked.addCallback(_json), JSON)
+
+
+class ShowLabels(_OfLedger):
+    """``/admin/v1/labels``: by which labels usage can be asked for."""
+
+    def render_GET(self, request: GatewayRequest) -> None:
+        """Answer with their names."""
+        asked = self.ledger.labels()
+        self.answer(request, asked.addCallback(lambda names: iter([redact_bytes(_encode(names))])), JSON)
 
 
 class ShowRequests(_OfLedger):
@@ -117,7 +131,7 @@ class ShowRequests(_OfLedger):
             name: value for name in ("client", "request_id", "session") if (value := getattr(query, name)) is not None
         }
         asked = self.ledger.attempts(where, query.after, query.limit)
-        self.answer(request, asked.addCallback(_requests), b"application/json")
+        self.answer(request, asked.addCallback(_requests), JSON)
 
 
 class ShowLimits(Endpoint):
@@ -129,7 +143,7 @@ class ShowLimits(Endpoint):
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with an entry for each counter that has counted anything, in the order of the limits."""
-        answer_in_turns(request, b"application/json", self._pieces(time.time()))
+        answer_in_turns(request, JSON, self._pieces(time.time()))
 
     def _pieces(self, now: float) -> Iterator[bytes]:
         before = b"["
@@ -148,6 +162,7 @@ def _entry(counter: Counter, now: float) -> dict[str, object]:
         "value": counter.value,
         "measure": limit.measure,
         "per": limit.per,
+        "warn": limit.warn,
         "limit": limit.amount / unit,
         "used": counter.used(now) / unit,
         "reserved": counter.reserved / unit,
@@ -165,16 +180,31 @@ def _dated(row: Mapping[str, object]) -> dict[str, object]:
     return {**row, "day": str(datetime.fromtimestamp(day * DAY, UTC).date())} if isinstance(day, int) else dict(row)
 
 
-def _json(rows: Sequence[Mapping[str, object]]) -> bytes:
-    return redact_bytes(_encode([_dated(row) for row in rows]))
+def _json(rows: Sequence[Mapping[str, object]]) -> Iterator[bytes]:
+    """Yield a list, some rows at a time."""
+    before = b"["
+    for some in _turns(rows):
+        yield before + redact_bytes(_encode([_dated(row) for row in some])[1:-1])
+        before = b","
+    yield b"]" if rows else b"[]"
 
 
-def _csv(rows: Sequence[Mapping[str, object]], by: Sequence[str]) -> bytes:
+def _csv(rows: Sequence[Mapping[str, object]], by: Sequence[str]) -> Iterator[bytes]:
+    """Yield a table, some rows at a time."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [*by, *_TOLD], lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows({name: _inert(value) for name, value in _dated(row).items()} for row in rows)
-    return redact_bytes(text.getvalue().encode())
+    for some in _turns(rows):
+        writer.writerows({name: _inert(value) for name, value in _dated(row).items()} for row in some)
+        yield redact_bytes(text.getvalue().encode())
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue().encode()
+
+
+def _turns(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
+    """Yield the rows, as many at a time as one turn has time for."""
+    return (rows[start : start + ROWS_PER_TURN] for start in range(0, len(rows), ROWS_PER_TURN))
 
 
 def _inert(value: object) -> object:
@@ -182,7 +212,7 @@ def _inert(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
-def _requests(attempts: Sequence[dict[str, object]]) -> bytes:
+def _requests(attempts: Sequence[dict[str, object]]) -> Iterator[bytes]:
     requests: dict[object, dict[str, object]] = {}
     for attempt in attempts:
         common = {name: attempt.pop(name) for name in _OF_REQUEST}
@@ -194,4 +224,4 @@ def _requests(attempts: Sequence[dict[str, object]]) -> bytes:
         request = requests.setdefault(request_id, {"request_id": request_id, **common, "attempts": []})
         list_of: list[object] = request["attempts"]  # type: ignore[assignment]
         list_of.insert(0, attempt)
-    return redact_bytes(_encode(list(requests.values())))
+    return _json(list(requests.values()))

@@ -1,4 +1,4 @@
-"""The admin listener's endpoints: metrics, the pool, keys, and a reload. Each action leaves an audit line."""
+"""The admin listener's endpoints: metrics, the pool, accounts, keys, and a reload. Each action leaves an audit line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.observe.exposition import CONTENT_TYPE
 from claudeproxyd.observe.scrub import redact_bytes
-from claudeproxyd.web.accounts import ShowLimits, ShowRequests, ShowUsage
+from claudeproxyd.web.accounts import ShowLabels, ShowLimits, ShowRequests, ShowUsage
 from claudeproxyd.web.answering import answer_in_turns
 from claudeproxyd.web.asking import read_body, read_query
 from claudeproxyd.web.audit import audit
@@ -21,6 +21,7 @@ from claudeproxyd.web.keys import Keys
 from claudeproxyd.web.pages import page
 from claudeproxyd.web.roles import Role
 from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
+from claudeproxyd.web.status import ShowClients, ShowStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from claudeproxyd.accounts.ledger import Ledger
     from claudeproxyd.checkup import Checkup
     from claudeproxyd.interfaces import ICredentialPool
+    from claudeproxyd.observe.activity import ClientActivity
+    from claudeproxyd.observe.status import Status
     from claudeproxyd.web.request import GatewayRequest
 
 _log = Logger()
@@ -48,6 +51,8 @@ class AdminRoot(Node):
         self,
         pool: ICredentialPool,
         reload: Callable[[], Deferred[str]],
+        status: Status,
+        activity: ClientActivity,
         ledger: Ledger | None = None,
         limits: UsageLimits | None = None,
         keys: RuntimeKeys | None = None,
@@ -57,21 +62,24 @@ class AdminRoot(Node):
         """*reload* reads the configuration anew, and says what changed; it fails with ``ConfigError`` where that
         cannot be used."""
         super().__init__()
-        pool_page = page("pool.html")
+        front = page("admin.html")
         for path, endpoint in (
             (b"/metrics", ShowMetrics()),
             (b"/healthz", Health()),
             (b"/readyz", Ready()),
             (b"/", Front()),
-            (b"/admin", pool_page),
-            (b"/admin/", pool_page),
+            (b"/admin", front),
+            (b"/admin/", front),
             (b"/admin/v1/pool", ShowPool(pool)),
             (b"/admin/v1/pool/clear", Clear(pool)),
             (b"/admin/v1/pool/disable", Switch(pool, enabled=False)),
             (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
             (b"/admin/v1/reload", Reload(reload)),
             (b"/admin/v1/keys", Keys(keys)),
+            (b"/admin/v1/status", ShowStatus(status)),
+            (b"/admin/v1/clients", ShowClients(activity)),
             (b"/admin/v1/usage", ShowUsage(ledger)),
+            (b"/admin/v1/labels", ShowLabels(ledger)),
             (b"/admin/v1/requests", ShowRequests(ledger)),
             (b"/admin/v1/limits", ShowLimits(UsageLimits() if limits is None else limits)),
         ):

@@ -12,6 +12,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.logger import LogEvent, globalLogPublisher
 
+from tests.integration.support.browser import Browser
 from tests.integration.support.chat import ChatServer
 from tests.integration.support.clients import AIMOCK, LLMOCK, need
 from tests.integration.support.daemon import Daemon, free_port
@@ -99,6 +100,15 @@ async def start_daemon(tmp_path: Path) -> AsyncIterator[StartDaemon]:
     yield start
     for daemon in started:
         await daemon.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    """A browser that must have nothing to complain of after the test."""
+    browser = Browser(tmp_path / "chromium")
+    yield browser
+    await browser.close()
+    assert [each for each in browser.complaints if "401" not in each] == []
 
 
 @pytest_twisted.async_yield_fixture

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest_twisted
 from pytest_twisted import ensureDeferred
 
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
-from tests.integration.support.browser import Browser, chromium
+from tests.integration.support.browser import Browser, chromium, enter
 from tests.integration.support.daemon import ADMIN_KEY, Daemon, provider
 from tests.integration.support.needs import needs
 from tests.integration.support.upstream import Exchange, Upstream
@@ -22,24 +20,6 @@ HEADLINE = "document.querySelector('#headline').textContent"
 TEXT = "document.body.innerText"
 #: Where somebody wants to look at the page: screenshots go there.
 SHOTS = os.environ.get("SCREENSHOTS")
-
-
-@pytest_twisted.async_yield_fixture
-async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
-    """A browser that must have nothing to complain of after the test."""
-    browser = Browser(tmp_path / "chromium")
-    yield browser
-    await browser.close()
-    assert [each for each in browser.complaints if "401" not in each] == []
-
-
-async def enter(browser: Browser, daemon: Daemon, width: int = 1400) -> None:
-    """Open the page and give the key."""
-    await browser.open(f"http://127.0.0.1:{daemon.admin}/admin/")
-    await browser.look(width, 900)
-    await browser.until("document.querySelector('#key').hidden === false")
-    await browser.type(ADMIN_KEY)
-    await browser.press("Show the pool")
 
 
 async def troubled(start_daemon: StartDaemon, upstream: Upstream) -> Daemon:
@@ -102,13 +82,17 @@ async def test_key_is_asked_once(start_daemon: StartDaemon, upstream: Upstream, 
     await browser.call("Page.reload")
     await browser.until("document.querySelector('#key')?.hidden === false")
     await browser.type("wrong")
-    await browser.press("Show the pool")
+    await browser.press("Open")
     await browser.until(f"{TEXT}.includes('That is not the admin key.')")
     await browser.type(ADMIN_KEY)
-    await browser.press("Show the pool")
+    await browser.press("Open")
     await browser.until(f"{HEADLINE} === 'The credential works'")
     assert await browser.evaluate("document.querySelector('#note').hidden")
-    assert {url.partition("?")[0] for url in browser.requests} <= {page, f"{page}v1/pool", "data:,"}
+    assert {url.partition("?")[0] for url in browser.requests} <= {
+        page,
+        *(f"{page}v1/{name}" for name in ("pool", "clients", "status")),
+        "data:,",
+    }
 
 
 @ensureDeferred

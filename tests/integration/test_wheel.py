@@ -38,7 +38,10 @@ async def test_wheel_in_a_fresh_environment(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert [name for name in names if name.startswith("twisted/")] == ["twisted/plugins/claudeproxyd_plugin.py"]
     assert not [name for name in names if name.startswith("tests/")]
-    assert "claudeproxyd/web/pages/pool.html" in names
+    pages = [
+        path.name for path in (ROOT / "claudeproxyd/web/pages").iterdir() if path.suffix in (".html", ".css", ".js")
+    ]
+    assert {f"claudeproxyd/web/pages/{page}" for page in pages} <= set(names)
 
     environment = tmp_path / "environment"
     await succeed(sys.executable, "-m", "venv", environment)

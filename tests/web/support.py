@@ -148,6 +148,18 @@ def replies(data: bytes) -> list[Reply]:
     return found
 
 
+def turns(clock: MemoryReactorClock, connection: Connection) -> list[bytes]:
+    """What each turn of the reactor brought, up to an answer."""
+    brought: list[bytes] = []
+    while not any(brought):
+        call = clock.calls.pop(0)
+        assert call.getTime() <= clock.seconds()
+        call.called = 1
+        call.func(*call.args, **call.kw)
+        brought.append(connection.take())
+    return brought
+
+
 class Connection:
     """A client's connection to a site."""
 

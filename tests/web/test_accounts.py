@@ -8,17 +8,17 @@ from collections.abc import Callable
 from time import time
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.accounts.ledger import ENTER_DELAY, Ledger
 from claudeproxyd.accounts.limits import Amounts, Asked, Limit, UsageLimits
 from claudeproxyd.accounts.prices import NANO
-from claudeproxyd.web.admin import AdminRoot
+from claudeproxyd.web.accounts import ROWS_PER_TURN
 from tests.accounts.support import NOON, record
-from tests.web.support import AdminListener, Connection, Reply, get, replies
-from tests.web.test_admin import FakePool
+from tests.web.support import AdminListener, Connection, Reply, get, replies, turns
+from tests.web.test_admin import admin_root
 
 
 def at_once(work: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
@@ -43,13 +43,16 @@ class LedgerPages(SynchronousTestCase):
 
     def use(self, ledger: Ledger | None) -> None:
         """Ask that one."""
-        self.site = AdminListener(AdminRoot(FakePool(), Deferred, ledger)).site
+        listener = AdminListener(admin_root(ledger))
+        self.clock, self.site = listener.clock, listener.site
 
     def ask(self, target: str) -> Reply:
         """The answer to a GET."""
         connection = Connection(self.site)
         connection.send(get(target))
-        (reply,) = replies(connection.take())
+        while not (taken := connection.take()):
+            self.clock.advance(0)
+        (reply,) = replies(taken)
         return reply
 
     def refused(self, target: str) -> tuple[int, str]:
@@ -76,6 +79,23 @@ class LedgerPages(SynchronousTestCase):
         self.assertEqual([(row["model"], row["usd"]) for row in rows], [("'=1+1", "0.002"), ("claude-a", "1e-06")])
         same = self.ask("/admin/v1/usage?by=model&to=2030-01-01").json
         self.assertEqual([row["input_tokens"] for row in rows], [str(row["input_tokens"]) for row in same])
+
+    def test_in_turns(self) -> None:
+        """Many rows are told over many turns of the reactor, and are all there; so in a table."""
+        rows = [{"day": 20_000 + number, "usd": 1.5} for number in range(3 * ROWS_PER_TURN)]
+        self.patch(self.ledger, "totals", lambda question: succeed(rows))
+        for query in ("by=day", "by=day&format=csv"):
+            connection = Connection(self.site)
+            connection.send(get(f"/admin/v1/usage?{query}"))
+            taken = turns(self.clock, connection)
+            self.assertGreater(len(taken), 3)
+            (reply,) = replies(taken[-1])
+            self.assertEqual(reply.body.count(b"1.5"), len(rows))
+        self.assertEqual(len(list(csv.DictReader(io.StringIO(reply.body.decode())))), len(rows))
+
+    def test_labels(self) -> None:
+        """The names by which usage can be asked."""
+        self.assertEqual(self.ask("/admin/v1/labels").json, ["team"])
 
     def test_requests(self) -> None:
         """Each with its attempts, in order."""
@@ -128,7 +148,7 @@ class LimitPages(SynchronousTestCase):
 
     def ask(self, limits: UsageLimits | None) -> Any:
         """The answer, after as many turns as it takes."""
-        return AdminListener(AdminRoot(FakePool(), Deferred, None, limits)).ask(get("/admin/v1/limits")).json
+        return AdminListener(admin_root(limits=limits)).ask(get("/admin/v1/limits")).json
 
     def test_counters(self) -> None:
         """Each with its unit."""
@@ -148,6 +168,7 @@ class LimitPages(SynchronousTestCase):
                 "value": "ann",
                 "measure": "usd",
                 "per": "day",
+                "warn": 0.8,
                 "limit": 5.0,
                 "used": 2.0,
                 "reserved": 1.0,

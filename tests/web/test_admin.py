@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,14 +13,23 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyClass
 
+import claudeproxyd
+from claudeproxyd.accounts.keys import RuntimeKeys
+from claudeproxyd.accounts.ledger import Ledger
+from claudeproxyd.accounts.limits import UsageLimits
+from claudeproxyd.checkup import Checkup
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import ICredentialPool
+from claudeproxyd.observe.access_log import AccessEntry
+from claudeproxyd.observe.activity import ClientActivity
+from claudeproxyd.observe.status import Status
 from claudeproxyd.principals import Principal
 from claudeproxyd.web.admin import ENTRIES_PER_TURN, AdminRoot
 from claudeproxyd.web.roles import Operator, Role, check_role
 from claudeproxyd.web.root import Endpoint
-from tests.web.support import AdminListener, Connection, Reply, get, post, replies
+from tests.accounts.support import NOON
+from tests.web.support import AdminListener, Connection, Reply, get, post, replies, turns
 
 
 @implementer(ICredentialPool)
@@ -67,6 +76,19 @@ class FakePool:
 
 verifyClass(ICredentialPool, FakePool)
 
+
+def admin_root(
+    ledger: Ledger | None = None,
+    limits: UsageLimits | None = None,
+    keys: RuntimeKeys | None = None,
+    *,
+    checkup: Callable[[], Checkup] | None = None,
+) -> AdminRoot:
+    """One with a pool that nobody asks for."""
+    activity = ClientActivity({})
+    return AdminRoot(FakePool(), Deferred, Status.begun(NOON), activity, ledger, limits, keys, checkup=checkup)
+
+
 NAMED = b'{"provider":"p","credential":"c"}'
 
 
@@ -80,7 +102,11 @@ class Admin(SynchronousTestCase):
 
     def use(self, *operators: Operator) -> None:
         """Each operator's key is its name; without any, none is asked for."""
-        self.listener = AdminListener(AdminRoot(self.pool, self.reload), *operators)
+        self.status = Status.begun(NOON)
+        self.running = {"laptop": 2}
+        self.activity = ClientActivity(self.running)
+        root = AdminRoot(self.pool, self.reload, self.status, self.activity)
+        self.listener = AdminListener(root, *operators)
         self.clock, self.site = self.listener.clock, self.listener.site
 
     def reload(self) -> Deferred[str]:
@@ -91,19 +117,8 @@ class Admin(SynchronousTestCase):
         """As many turns of the reactor as it takes."""
         connection = Connection(self.site)
         connection.send(data)
-        (reply,) = replies(connection.take() or self.turns(connection)[-1])
+        (reply,) = replies(connection.take() or turns(self.clock, connection)[-1])
         return reply
-
-    def turns(self, connection: Connection) -> list[bytes]:
-        """What each turn of the reactor brought, up to an answer."""
-        brought: list[bytes] = []
-        while not any(brought):
-            call = self.clock.calls.pop(0)
-            self.assertLessEqual(call.getTime(), self.clock.seconds())
-            call.called = 1
-            call.func(*call.args, **call.kw)
-            brought.append(connection.take())
-        return brought
 
     def audits(self) -> int:
         return len(self.listener.audit)
@@ -159,11 +174,11 @@ class Admin(SynchronousTestCase):
         self.pool.credentials = [{"credential": str(number)} for number in range(10 * ENTRIES_PER_TURN)]
         connection = Connection(self.site)
         connection.send(get("/admin/v1/pool"))
-        turns = self.turns(connection)
-        self.assertGreater(len(turns), 10)
-        self.assertEqual(len(Reply(turns[-1]).json["credentials"]), 10 * ENTRIES_PER_TURN)
+        taken = turns(self.clock, connection)
+        self.assertGreater(len(taken), 10)
+        self.assertEqual(len(Reply(taken[-1]).json["credentials"]), 10 * ENTRIES_PER_TURN)
         connection.send(get("/metrics"))
-        self.assertGreater(len(self.turns(connection)), 10)
+        self.assertGreater(len(turns(self.clock, connection)), 10)
 
     def test_who_leaves_meanwhile(self) -> None:
         """Nothing more is made for a client that is gone."""
@@ -186,12 +201,61 @@ class Admin(SynchronousTestCase):
             reply = self.ask(get(path))
             self.assertEqual((reply.status, reply.headers[b"content-type"]), (200, b"text/html; charset=utf-8"))
         policy = reply.headers[b"content-security-policy"].decode()
+        self.assertEqual(re.findall(rb"<script [^>]*>|<link rel=.stylesheet.[^>]*>", reply.body), [])
         for tag in ("script", "style"):
-            (inside,) = re.findall(f"<{tag}>(.*?)</{tag}>", reply.body.decode(), re.DOTALL)
-            self.assertIn(f"{tag}-src 'sha256-{b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'", policy)
+            pieces = re.findall(f"<{tag}>(.*?)</{tag}>", reply.body.decode(), re.DOTALL)
+            hashes = [b64encode(hashlib.sha256(piece.encode()).digest()).decode() for piece in pieces]
+            self.assertIn(f"{tag}-src " + " ".join(f"'sha256-{each}'" for each in hashes) + ";", policy)
         self.assertIn("default-src 'none'", policy)
         self.assertNotIn("unsafe", policy)
         self.assertEqual(re.findall(rb"https?://|\son[a-z]+=|\sstyle=", reply.body), [])
+
+    def test_status(self) -> None:
+        """Version, age, and the last reload: well or not, and why."""
+        told = self.ask(get("/admin/v1/status")).json
+        self.assertEqual((told["version"], told["started_at"], told["ready"]), (claudeproxyd.__version__, NOON, True))
+        self.assertEqual(told["reload"], {"at": NOON, "successful": True, "mistake": "", "changes": ""})
+        self.status.not_reloaded('f.toml:3: server.drian: did you mean "drain"?', NOON + 5)
+        told = self.ask(get("/admin/v1/status")).json["reload"]
+        self.assertEqual((told["at"], told["successful"]), (NOON + 5, False))
+        self.assertIn("f.toml:3", told["mistake"])
+
+    def test_clients(self) -> None:
+        """Who has requests under way and what each was answered lately; who is none, from where and why."""
+        for fields in (
+            {"client": "desk", "status": 429, "outcome": "refused"},
+            {"client": "desk", "status": 429, "outcome": "refused"},
+            {"client": "laptop", "status": 200, "outcome": "ok"},
+            {"remote": "192.0.2.9", "status": 401, "error": "unknown client key, SHA-256 abc…"},
+        ):
+            self.activity.counting(lambda entry: None)(
+                AccessEntry(time=NOON, request_id="r", path="/v1/messages", **fields)
+            )
+        told = self.ask(get("/admin/v1/clients")).json
+        self.assertEqual(
+            told,
+            {
+                "minutes": 5,
+                "clients": [
+                    {
+                        "client": "desk",
+                        "in_flight": 0,
+                        "answers": [{"status": 429, "outcome": "refused", "requests": 2}],
+                    },
+                    {"client": "laptop", "in_flight": 2, "answers": [{"status": 200, "outcome": "ok", "requests": 1}]},
+                ],
+                "strangers": [
+                    {
+                        "remote": "192.0.2.9",
+                        "status": 401,
+                        "error": "unknown client key, SHA-256 abc…",
+                        "requests": 1,
+                    }
+                ],
+            },
+        )
+        for query in ("minutes=0", "minutes=16", "minute=1", "minutes=x"):
+            self.assertEqual(self.ask(get("/admin/v1/clients?" + query)).status, 400, query)
 
     def test_front(self) -> None:
         """The address that the daemon prints, cut to its host, leads to the page; it needs no key for that."""
@@ -322,7 +386,13 @@ class NoCredentials:
 class Roles(SynchronousTestCase):
     """What each operator may do."""
 
-    GETS = ("/metrics", "/admin/v1/pool", "/admin/v1/keys", "/admin/v1/usage", "/admin/v1/requests", "/admin/v1/limits")
+    GETS = (
+        "/metrics",
+        *(
+            f"/admin/v1/{name}"
+            for name in ("pool", "keys", "usage", "labels", "requests", "limits", "status", "clients")
+        ),
+    )
     ACTS = (
         *(
             ("POST", f"/admin/v1/{path}")
@@ -336,7 +406,7 @@ class Roles(SynchronousTestCase):
         operators = [Operator(role.name, role=role) for role in Role]
         self.pool = FakePool()
         checkup: Any = NoCredentials
-        self.root = AdminRoot(self.pool, Deferred, checkup=checkup)
+        self.root = admin_root(checkup=checkup)
         self.listener = AdminListener(self.root, *operators)
 
     def ask(self, method: str, path: str, role: Role | None) -> Reply:

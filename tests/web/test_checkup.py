@@ -8,10 +8,9 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.checkup import Finding
-from claudeproxyd.web.admin import AdminRoot
 from claudeproxyd.web.site import GatewaySite
 from tests.web.support import Connection, Listener, Reply, get, post
-from tests.web.test_admin import FakePool
+from tests.web.test_admin import admin_root
 
 PATH = "/admin/v1/pool/check"
 
@@ -35,7 +34,7 @@ class CheckCredentials(SynchronousTestCase):
         listener = Listener()
         self.checkup = FakeCheckup()
         checkup: Any = lambda: self.checkup  # noqa: E731
-        root = AdminRoot(FakePool(), Deferred, checkup=checkup)
+        root = admin_root(checkup=checkup)
         self.connection = Connection(GatewaySite(root, listener.site.gateway, listener.clock))
 
     def test_found(self) -> None:

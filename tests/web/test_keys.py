@@ -13,11 +13,10 @@ from claudeproxyd.accounts.keys import POLL_INTERVAL, RuntimeKeys
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.principals import Principal
 from claudeproxyd.web.access import Authenticators, KeyAuthenticator, OpenUntilMinted
-from claudeproxyd.web.admin import AdminRoot
 from tests.accounts.support import NOON
 from tests.accounts.test_ledger import Thread
 from tests.web.support import AdminListener, Connection, Listener, Reply, get, post, replies, sha256
-from tests.web.test_admin import FakePool
+from tests.web.test_admin import admin_root
 
 
 def delete(path: str, *headers: str) -> bytes:
@@ -41,7 +40,7 @@ class KeysTestCase(SynchronousTestCase):
         return keys
 
     def use(self, keys: RuntimeKeys | None) -> None:
-        self.admin = AdminListener(AdminRoot(FakePool(), Deferred, keys=keys))
+        self.admin = AdminListener(admin_root(keys=keys))
 
     def mint(self, name: str = "ann", **more: Any) -> str:
         reply = self.admin.ask(post("/admin/v1/keys", json.dumps({"name": name, **more}).encode()))

@@ -1,4 +1,8 @@
-"""Pages for people: each one file of HTML, its style and its script inside, and nothing from elsewhere."""
+"""Pages for people: HTML with all styles and scripts inside, and nothing from elsewhere.
+
+The files here name their parts as any page would. They are put in their places as the page is read: a browser gets it
+all in one answer, and runs what the policy has the digest of, and nothing else that this listener may ever send.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +40,21 @@ class Page(Endpoint):
 
 
 def page(name: str) -> Page:
-    """The page in that file of this folder."""
-    return Page((files(__package__) / name).read_bytes())
+    """The page in that file of this folder, with the parts that it names."""
+    return Page(_NAMED.sub(_inside, _read(name)))
+
+
+_NAMED = re.compile(rb'<link rel="stylesheet" href="(?P<style>[a-z.]+)">|<script src="(?P<script>[a-z.]+)"></script>')
+
+
+def _inside(named: re.Match[bytes]) -> bytes:
+    """The element with its text in the place of its address."""
+    tag = named.lastgroup or ""
+    return b"<%b>\n%b</%b>" % (tag.encode(), _read(named[tag].decode()), tag.encode())
+
+
+def _read(name: str) -> bytes:
+    return (files(__package__) / name).read_bytes()
 
 
 def _policy(html: bytes) -> bytes:

@@ -14,6 +14,7 @@ from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from tests.integration.support.daemon import ADMIN_KEY, Daemon
 from tests.integration.support.needs import lacking
 from tests.integration.support.process import clean_environment, sleep
 
@@ -165,3 +166,12 @@ class Browser(ProcessProtocol):
         await self._ended
         if killer.active():
             killer.cancel()
+
+
+async def enter(browser: Browser, daemon: Daemon, width: int = 1400, view: str = "") -> None:
+    """Open the admin page and give the key."""
+    await browser.open(f"http://127.0.0.1:{daemon.admin}/admin/{view}")
+    await browser.look(width, 900)
+    await browser.until("document.querySelector('#key')?.hidden === false")
+    await browser.type(ADMIN_KEY)
+    await browser.press("Open")
