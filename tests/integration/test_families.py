@@ -303,9 +303,7 @@ async def test_thoughts_that_gemini_did_not_have(start_daemon: StartDaemon, hous
     await clear(daemon)
     assert await chat.return_results("alpha") == "claude"
     assert chat.said == "Done."
-    (refused,) = house.claude.refused
-    assert "Expected `thinking`" in refused
-    house.claude.refused.clear()
+    assert "thinking" not in house.claude.last  # with a budget it refuses such a loop, and it was not asked so
 
 
 @pytest.mark.parametrize("wish", [ADAPTIVE, {}], ids=["adaptive", "unasked"])
