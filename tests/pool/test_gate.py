@@ -277,6 +277,18 @@ class DownTests(GateTestCase):
         self.assertLess(len(sizes), 8)
         self.assertIs(self.gate.condition, Condition.FREE)
 
+    def test_comes_back_to_a_crowd(self) -> None:
+        """Where far more wait than ever were under way, they go in steps too, until one lets in all who want to."""
+        self.put_down(10)
+        self.pass_time(1.0)
+        waiting, sizes = 500, []
+        while self.gate.condition is Condition.DOWN:
+            sizes.append(self.grant(waiting))
+            waiting -= sizes[-1]
+            self.pass_time(0.05)
+        self.assertEqual((sizes[:5], waiting), ([1, 4, 16, 64, 256], 0))
+        self.assertIs(self.gate.condition, Condition.FREE)
+
     def test_cancelled_probe(self) -> None:
         """A probe that says nothing makes room for the next at once."""
         self.put_down()

@@ -141,15 +141,20 @@ class Down(Phase):
         return True
 
     def _ramp(self, gate: AnyGate, serial: int, more: float, now: float) -> None:
-        """That lease was let in, so as many more may go; when they are as many as before, it is over."""
+        """That lease was let in, so as many more may go.
+
+        It is over when they are as many as before and the last step let in all who wanted to: behind it may wait many
+        more than ever were under way.
+        """
         gate.over = max(gate.over, serial)
         if not self._ramping or gate.due == inf:
             gate.due = now + STEP
         self._ramping = True
         self._may_probe = False
         self._probes.clear()
+        holds_back = gate.in_flight >= gate.limit
         gate.limit = max(gate.limit, gate.in_flight) + more
-        if gate.limit < gate.known:
+        if holds_back or gate.limit < gate.known:
             return
         if self.held:
             gate.limit = gate.known
