@@ -24,7 +24,8 @@ def store_for(state: str, kept: IPersistent, reactor: Any) -> IStateStore:
         return SQLiteStore(Database(place.path), reactor, thread_of_its_own(reactor, "state"), kept.export_state)
     if isinstance(place, InRedis):
         # Its parser is an extra, which is there where this is configured.
-        from claudeproxyd.store.redis import RedisStore, endpoint_of
+        from claudeproxyd.store.redis import RedisStore
+        from claudeproxyd.store.redis_link import endpoint_of
 
         return RedisStore(reactor, endpoint_of(reactor, place), place, kept.merge, kept.export_state)
     return MemoryStore()
