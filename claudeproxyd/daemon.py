@@ -166,7 +166,7 @@ class Daemon(MultiService):
                 self._status,
                 self._activity,
                 self._ledger,
-                self._limits.limits,
+                self._limits.store,
                 self._keys,
                 checkup=self._checkup,
             ),
@@ -187,7 +187,7 @@ class Daemon(MultiService):
         ledger.register(self.metrics)
         ledger.setServiceParent(self)
         if config.limits:
-            self._limits.wait_for(ledger.count(graph.limits_of(config)))
+            self._limits.wait_for(self._limits.recall(ledger.count(graph.limits_of(config))))
         return ledger
 
     def _open_keys(self, config: Config) -> RuntimeKeys | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
+    from claudeproxyd.accounts.limits import Amounts, Asked, Counter, Reservation, UsageLimits
     from claudeproxyd.config.schema import Pool, Provider
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.dispatch.body import Body
@@ -501,6 +502,40 @@ class ILimitedPermit(IPermit):
         Asked for when an answer begins, before :meth:`~IPermit.done`. Where there are any they stand in the place of
         the upstream's.
         """
+
+
+class ILimitStore(Interface):
+    """Counts what limits allow: in this process, or where several share it. Asked by dispatch's limits alone.
+
+    Every *now* is the wall clock's, in seconds since the epoch. A request that no limit matches is let in at once, and
+    nobody is asked about it.
+    """
+
+    def start() -> Deferred[None]:
+        """Fire when requests may be let in: what is shared is there, or is not waited for any more. Never fails."""
+
+    def stop() -> Deferred[None]:
+        """Tell what has not been told yet, and let go. Never fails."""
+
+    def reserve(asked: Asked, amounts: Amounts, now: float) -> Reservation | Awaitable[Reservation]:
+        """Reserve what a request may come to with every limit that it is counted by, or with none: in one step.
+
+        Raises :class:`~claudeproxyd.accounts.limits.OverLimit`. What has to be awaited holds nothing once it is
+        cancelled.
+        """
+
+    def settle(asked: Asked, amounts: Amounts, now: float) -> Sequence[Counter]:
+        """Count what an attempt came to. Waits for nobody.
+
+        Returns the counters that have passed their share for a warning with it, as far as this process is the one to
+        warn.
+        """
+
+    def recall(counted: UsageLimits, now: float) -> None:
+        """Take what the ledger knows to have been used ahead of all that was settled here."""
+
+    def snapshot(now: float) -> Deferred[Sequence[Counter]]:
+        """Return every counter as it is now, in the order of the limits. What cannot be asked is told as last known."""
 
 
 class IRequestHook(Interface):

@@ -163,8 +163,7 @@ class Ledger(Service):
         limits, until = UsageLimits(counting.limits), counting.until
         windows = [window_of(each.per, each.zone, until).start for each in counting.limits if each.is_budget]
         for asked, amounts, at in self._written.used(min([until - RATES["hour"], *windows]), until):
-            for _ in limits.settle(asked, amounts, at):
-                pass
+            limits.settle(asked, amounts, at)
         return limits
 
     def _entered(self, counted: list[UsageLimits], paths: list[str], countings: Sequence[_Counting]) -> None:
