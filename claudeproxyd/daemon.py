@@ -52,7 +52,7 @@ from claudeproxyd.reloads import SHARE, Draft, Reloads, draft, unforeseen
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.changes import StateChanges
-from claudeproxyd.store.opening import store_for
+from claudeproxyd.store.opening import limits_store_for, store_for
 from claudeproxyd.store.persistent import PersistentState
 from claudeproxyd.store.service import StateService
 from claudeproxyd.threads import thread_of_its_own, unawaited_threads
@@ -111,7 +111,10 @@ class Daemon(MultiService):
         concurrency = ConcurrencyAdmission()
         self._activity = ClientActivity(concurrency.running)
         self._activity.register(self.metrics)
-        self._limits = LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, concurrency.admit)
+        limits = UsageLimits(graph.limits_of(config))
+        counted_in = limits_store_for(config.server.state, limits, graph.ledger_name(config), reactor)
+        counted_in.register(self.metrics)
+        self._limits = LimitAdmission(limits, time.time, concurrency.admit, counted_in)
         self._ledger = self._open_ledger(config)
         self._keys = self._open_keys(config)
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
@@ -221,6 +224,7 @@ class Daemon(MultiService):
         except ConfigError as error:  # of a plugin
             raise SystemExit(f"claudeproxyd: {error}") from None
         _freeze_gc()
+        self._limits.begin()
         self._warn(self._loaded.warnings)
         wanted, allowed = self._loaded.config.server.max_connections, descriptors.connections_allowed()
         if allowed < wanted:
@@ -311,6 +315,7 @@ class Daemon(MultiService):
         fresh = self._limits.limits.reload(graph.limits_of(config))
         if fresh and self._ledger is not None:
             self._limits.recall(self._ledger.count(fresh))
+        self._limits.begin()
         if self._ledger is not None:
             self._ledger.keep = config.accounts.keep
         self.pool.reload(graph.credentials(config, self._sources), config.pool, graph.provider_limits(config))
@@ -456,6 +461,7 @@ class Daemon(MultiService):
                 self.site.abort_all()
         self._generation.upstreams.close()
         await super().stopService()
+        await self._limits.store.stop()
         self._reactor.installNameResolver(self._resolver_before)
         await self._plugins.close()
         for file in filter(None, (self._access_file, self._audit_file)):

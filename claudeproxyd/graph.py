@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from socket import gethostname
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,7 +17,7 @@ from claudeproxyd.accounts import listed_prices
 from claudeproxyd.accounts.limits import Limit
 from claudeproxyd.accounts.prices import NANO, OwnPrice, Price, Prices
 from claudeproxyd.catalog import Catalog
-from claudeproxyd.config.accounts import MEASURES, first_day, matches_of, zone_of
+from claudeproxyd.config.accounts import MEASURES, first_day, ledger_path, matches_of, zone_of
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.installed import fault
 from claudeproxyd.config.keys import ADMIN
@@ -378,6 +379,11 @@ def limits_of(config: Config) -> list[Limit]:
         for measure in MEASURES
         if getattr(section, measure)
     ]
+
+
+def ledger_name(config: Config) -> str:
+    """Return what tells its ledger from those of other daemons, which may lie on other machines."""
+    return f"{gethostname()}:{ledger_path(config.accounts.database)}"
 
 
 def executors_differ(old: Config, new: Config) -> bool:

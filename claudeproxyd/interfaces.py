@@ -537,6 +537,9 @@ class ILimitStore(Interface):
     def snapshot(now: float) -> Deferred[Sequence[Counter]]:
         """Return every counter as it is now, in the order of the limits. What cannot be asked is told as last known."""
 
+    def register(metrics: Metrics) -> None:
+        """Have *metrics* tell how the store fares."""
+
 
 class IRequestHook(Interface):
     """A step in the way of each request, for messages and count_tokens, streamed or not. Brought by a plugin.

@@ -94,7 +94,19 @@ class Amounts(NamedTuple):
 class Counter:
     """How much of one limit was used by one client, team …"""
 
-    __slots__ = ("_debt", "_per", "_refilled", "_used", "_window", "elsewhere", "limit", "reserved", "value", "warned")
+    __slots__ = (
+        "_debt",
+        "_per",
+        "_refilled",
+        "_used",
+        "_window",
+        "elsewhere",
+        "limit",
+        "notes",
+        "reserved",
+        "value",
+        "warned",
+    )
 
     def __init__(self, limit: Limit, value: str) -> None:
         self.limit = limit
@@ -104,6 +116,8 @@ class Counter:
         """By requests of this process."""
         self.elsewhere = 0
         """By those of others, as far as is known."""
+        self.notes: object = None
+        """Those of who shares it with others."""
         self.warned = 0.0
         """The end of the window in which the log has warned."""
         self._per = RATES.get(limit.per, 0.0)
@@ -134,13 +148,15 @@ class Counter:
         if self._per:
             self._debt = used
             return used
-        start = self._window.start
+        self._set(self._window.start, used)
+        return used
+
+    def _set(self, start: float, used: float) -> None:
         is_new = start not in self._used
         self._used[start] = int(used)
         if is_new:
             while len(self._used) > KEPT_WINDOWS:
                 del self._used[min(self._used)]
-        return used
 
     def know(self, used: float, elsewhere: int, start: float, now: float) -> None:
         """Take over what is known where it is shared: what was used, of a budget in the window of that *start*."""
@@ -148,7 +164,7 @@ class Counter:
         if self._per:
             self._debt, self._refilled = used, now
         else:
-            self._used[start] = int(used)
+            self._set(start, used)
 
     def window(self, now: float) -> Window:
         """Return the window that *now* is in."""
@@ -238,7 +254,7 @@ class UsageLimits:
 
     def __init__(self, limits: Sequence[Limit] = ()) -> None:
         self._limits = tuple(limits)
-        self._places = _Places(limits)
+        self._places, self._by_name = _Places(limits), {limit.name: limit for limit in limits}
         self.weight = 1
         """How many count what is here by themselves: each takes what it uses itself for used by all of them."""
         self._counters: dict[tuple[str, str], Counter] = {}
@@ -252,9 +268,9 @@ class UsageLimits:
 
         Return the others.
         """
-        before = {limit.name: limit for limit in self._limits}
+        before = self._by_name
         self._limits = tuple(limits)
-        self._places = _Places(limits)
+        self._places, self._by_name = _Places(limits), {limit.name: limit for limit in limits}
         kept = {limit.name: limit for limit in limits if limit.name in before and _goes_on(before[limit.name], limit)}
         self._found.clear()
         self._counters = {key: counter for key, counter in self._counters.items() if key[0] in kept}
@@ -276,6 +292,11 @@ class UsageLimits:
                 if _matches(limit, asked)
             )
         return found
+
+    def counter(self, name: str, value: str) -> Counter | None:
+        """Return the counter that the limit of that name has for *value*; None where there is no such limit."""
+        limit = self._by_name.get(name)
+        return None if limit is None else self._counter(limit, value)
 
     def reserve(self, asked: Asked, amounts: Amounts, now: float) -> Reservation:
         """Reserve what a request may come to. Raises :class:`OverLimit`: the limit that lasts longest is used up."""
@@ -318,9 +339,9 @@ class UsageLimits:
     def same(self, others: UsageLimits) -> Iterator[tuple[Counter, Counter]]:
         """Yield the counters of limits that *others* has as well, each with the one there."""
         for key, other in others._counters.items():
-            limit = next((each for each in self._limits if each == other.limit), None)
-            if limit is not None:
-                yield self._counter(limit, key[1]), other
+            limit = self._by_name.get(key[0])
+            if limit == other.limit:
+                yield self._counter(other.limit, key[1]), other
 
     def forget_idle(self, now: float) -> None:
         """Drop counters that say nothing: clients may have made their values up."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from claudeproxyd.accounts.limits import Counter, UsageLimits
+    from claudeproxyd.observe.exposition import Registry
 
 
 @implementer(ILimitStore)
@@ -37,3 +38,6 @@ class LocalLimits:
     def snapshot(self, now: float) -> Deferred[Sequence[Counter]]:
         """See :class:`~claudeproxyd.interfaces.ILimitStore`."""
         return succeed(list(self._limits))
+
+    def register(self, metrics: Registry) -> None:
+        """See :class:`~claudeproxyd.interfaces.ILimitStore`: there is nothing to tell."""

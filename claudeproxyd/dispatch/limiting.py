@@ -103,6 +103,10 @@ class LimitAdmission:
 
     # -- what was used before
 
+    def begin(self) -> None:
+        """Let nobody in until limits can be counted. Called at the start, and when there may be others."""
+        self.wait_for(self.store.start())
+
     def wait_for(self, begun: Deferred[None]) -> None:
         """Let nobody in until *begun* has fired, which never fails."""
         self._awaited += 1

@@ -1,9 +1,11 @@
-"""Makes the store that ``server.state`` names."""
+"""Makes the stores that ``server.state`` names."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
+from claudeproxyd.accounts.local_limits import LocalLimits
 from claudeproxyd.config.state import InFile, InRedis, state_of
 from claudeproxyd.store.database import Database
 from claudeproxyd.store.memory import MemoryStore
@@ -11,7 +13,8 @@ from claudeproxyd.store.sqlite import SQLiteStore
 from claudeproxyd.threads import thread_of_its_own
 
 if TYPE_CHECKING:
-    from claudeproxyd.interfaces import IPersistent, IStateStore
+    from claudeproxyd.accounts.limits import UsageLimits
+    from claudeproxyd.interfaces import ILimitStore, IPersistent, IStateStore
 
 
 def store_for(state: str, kept: IPersistent, reactor: Any) -> IStateStore:
@@ -29,3 +32,14 @@ def store_for(state: str, kept: IPersistent, reactor: Any) -> IStateStore:
 
         return RedisStore(reactor, endpoint_of(reactor, place), place, kept.merge, kept.export_state)
     return MemoryStore()
+
+
+def limits_store_for(state: str, limits: UsageLimits, ledger: str, reactor: Any) -> ILimitStore:
+    """Return what counts *limits*: they are shared where the state is. *ledger* is the place of the accounts."""
+    place = state_of(state)
+    if not isinstance(place, InRedis):
+        return LocalLimits(limits)
+    from claudeproxyd.store.redis_limits import RedisLimits
+    from claudeproxyd.store.redis_link import endpoint_of
+
+    return RedisLimits(reactor, endpoint_of(reactor, place), place, limits, time.time, ledger)

@@ -49,11 +49,12 @@ class RedisLink:
         lost: Callable[[], None],
         heartbeat: float,
         received: Callable[[bytes], None] = lambda message: None,
+        ping: Callable[[RedisConnection], Deferred[object]] = lambda connection: connection.command("PING"),
     ) -> None:
         """*what* is shared, in a word for the log.
 
         Each new connection goes through *begin*, and is :attr:`connection` from *ready* until *lost*. *received* gets
-        what is published. Every *heartbeat* seconds a PING goes out; one that is not answered by the next ends the
+        what is published. Every *heartbeat* seconds a *ping* goes out; one that is not answered by the next ends the
         connection.
         """
         self._place = place
@@ -66,6 +67,7 @@ class RedisLink:
         """None while there is none, or it is not through *begin*."""
         self._complained = False
         self._interval = heartbeat
+        self._send_ping = ping
         self._heartbeat = LoopingCall(self._check_heartbeat)
         self._heartbeat.clock = clock
         self._ping: Deferred[object] | None = None
@@ -121,8 +123,8 @@ class RedisLink:
         self._log.info(
             "{what} is shared through Redis at {host}:{port}", what=self._what, host=place.host, port=place.port
         )
-        self._heartbeat.start(self._interval)
         self._ready(connection)
+        self._heartbeat.start(self._interval)
 
     def _lost(self) -> None:
         if self.connection is None:
@@ -140,7 +142,7 @@ class RedisLink:
         self._was_lost()
 
     def _check_heartbeat(self) -> None:
-        """Abort the connection if the last PING was not answered: a dead link looks like a Redis without changes."""
+        """Abort the connection if the last ping was not answered: a dead link looks like a Redis without changes."""
         assert self.connection is not None
         if self._ping is not None:
             self.connection.abort()
@@ -149,5 +151,5 @@ class RedisLink:
         def answered(_: object) -> None:
             self._ping = None
 
-        self._ping = self.connection.command("PING")
+        self._ping = self._send_ping(self.connection)
         self._ping.addBoth(answered)
