@@ -508,7 +508,8 @@ class ModelTests(SharedTestCase):
                 truth.under_way = [each for each in truth.under_way if each[0] is not host]
                 hosts[which] = self.host(one)
             elif step == "away" and not away:
-                self.wait(2 * ASK_INTERVAL)
+                for each in hosts:
+                    each.figures()  # shares are of what each knew
                 for each in hosts:
                     each.go()
                 away = True
@@ -516,7 +517,8 @@ class ModelTests(SharedTestCase):
                 if step == "amnesia" and one.is_budget and not has_crashed:  # who would tell of its use?
                     self.redis.ask("FLUSHALL")
                 for each in hosts:
-                    each.come()
+                    each.way.there = True
+                self.wait(11)
                 away = False
             # The last to be let in, by each where they were by themselves, found room and took what it had reserved.
             was_away = was_away or away
