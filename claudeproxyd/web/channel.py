@@ -111,6 +111,8 @@ class GatewayChannel(Protocol):
     _chunks: _ChunkedTransferDecoder | None = None
     """Reads a body that has none."""
     _busy = False
+    _admitted = False
+    """A turnstile has let it in: what is read now may take its time."""
     _waits_at: Turnstile | None = None
     """Nothing is read meanwhile."""
     _refused = False
@@ -232,7 +234,7 @@ class GatewayChannel(Protocol):
         if self._busy:
             return
         if self._request is not None and not self._request.compressed:
-            self.enter()
+            self._read_on()
             return
         turnstile = self.site.heavy if self._is_heavy else self.site.turnstile
         if not turnstile.admit(self):
@@ -242,6 +244,11 @@ class GatewayChannel(Protocol):
     def enter(self) -> None:
         """Deal with what was read. Called by a turnstile, where that may take a while."""
         self._wait_no_more()
+        self._admitted = True
+        self._read_on()
+        self._admitted = False
+
+    def _read_on(self) -> None:
         heavy = self._is_heavy
         self._busy = True
         try:
@@ -348,7 +355,7 @@ class GatewayChannel(Protocol):
         """Have a request answered that is whole. Dispatch bounds how long that takes: there is no deadline."""
         self.deadline = inf
         self._answering = True
-        request.requestReceived()
+        request.requestReceived(self._admitted)
 
     def _wait_for_body(self, request: GatewayRequest) -> None:
         """Set the deadline for a body: it must make progress, and keep a rate. A refused one has a fixed deadline."""

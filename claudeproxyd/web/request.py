@@ -157,15 +157,17 @@ class GatewayRequest:
         """Whether pieces of its body take a while to decompress."""
         return self._decoder is not None
 
-    def requestReceived(self) -> None:
-        """Answer a request that is whole."""
+    def requestReceived(self, admitted: bool) -> None:
+        """Answer a request that is whole, in its turn; now if a turnstile has *admitted* its last bytes."""
         if self._held > LARGE_BODY_BYTES:
             self.site.heavy.wait(self)
-        else:
+        elif admitted:
             self.enter()
+        else:
+            self.site.turnstile.admit(self)
 
     def enter(self) -> None:
-        """Let the endpoint answer, or answer with the error. Called by the turnstile where the body is large."""
+        """Let the endpoint answer, or answer with the error. Called by a turnstile."""
         try:
             if self._refusal is not None:
                 raise self._refusal
@@ -181,6 +183,7 @@ class GatewayRequest:
         """Cancel what is under way: the client left before the end."""
         self.channel = None
         self.site.heavy.leave(self)
+        self.site.turnstile.leave(self)
         if self.cancel is not None:
             self.cancel(CancelReason.CLIENT_GONE)
         self.release()
