@@ -434,21 +434,31 @@ class Daemon(MultiService):
     # -- the end
 
     def stopService(self) -> Deferred[None]:
-        """Accept no more, let the streams finish within ``server.drain``, then stop. A second signal ends the wait."""
+        """Be not ready for ``server.lame_duck``, accept no more, let the streams finish within ``server.drain``, stop.
+
+        A second signal ends the waits.
+        """
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        server = self._loaded.config.server
+        hurry: Deferred[None] = Deferred()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._reactor.callFromThread(_fire, hurry))
+        self.site.leave()
+        if server.lame_duck:
+            self.log.info("leaving: not ready any more, and open for another {wait:g} s", wait=server.lame_duck)
+            seen: Deferred[None] = Deferred()
+            over = self._reactor.callLater(server.lame_duck, _fire, seen)
+            await DeferredList([seen, hurry], fireOnOneCallback=True)
+            if over.active():
+                over.cancel()
         await gatherResults([listener.stopService() for listener in self._listeners])
-        self.site.draining = True
-        streams = len(self.site.channels)
-        if streams:
-            wait = self._loaded.config.server.drain
-            self.log.info("draining: {streams} connections, for up to {wait:g} s", streams=streams, wait=wait)
-            hurry: Deferred[None] = Deferred()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: self._reactor.callFromThread(_fire, hurry))
-            drained = self.site.drain()
-            over = self._reactor.callLater(wait, self.site.abort_all)
+        drained = self.site.drain()
+        connections = len(self.site.channels)
+        if connections:
+            self.log.info("draining: {count} connections, for up to {wait:g} s", count=connections, wait=server.drain)
+            over = self._reactor.callLater(server.drain, self.site.abort_all)
             await DeferredList([drained, hurry], fireOnOneCallback=True)
             if over.active():
                 over.cancel()

@@ -570,7 +570,7 @@ class Reloading(DaemonTestCase):
 
     def test_open_access_is_not_reloaded(self) -> None:
         """A reload that says ``open`` changes nothing: other names than loopback stay out until a restart."""
-        elsewhere = b"GET /healthz HTTP/1.1\r\nHost: gateway.example\r\n\r\n"
+        elsewhere = b"GET / HTTP/1.1\r\nHost: gateway.example\r\n\r\n"
         opened = BASE.replace("drain = 30.0", "drain = 30.0\nopen = true") + ONE
         self.write(opened)
         self.assertIn("not before a restart: server.open", self.successResultOf(self.daemon.reload()))
@@ -760,6 +760,7 @@ class Stopping(DaemonTestCase):
         self.assertNoResult(stopped)
         wire.say(chunk(STOP) + chunk(b""))
         self.assertIn(STOP, connection.take())
+        self.reactor.pump([1.0] * 3)  # it was promised that the connection stays
         for channel in list(self.daemon.site.channels):
             self.assertTrue(channel.transport.disconnecting)
             channel.connectionLost(None)
@@ -779,6 +780,37 @@ class Stopping(DaemonTestCase):
         self.assertTrue(wire.aborted)
         self.assertIn(b"event: error", connection.take())
         self.settle(connection)
+        self.successResultOf(stopped)
+
+    def test_lame_duck(self) -> None:
+        """First it is not ready for a while, and serves whoever comes; only then nobody is accepted."""
+        self.write((BASE + ONE + TWO + MODELS).replace("drain", "lame_duck = 5.0\ndrain"))
+        self.successResultOf(self.daemon.reload())
+        idle = Connection(self.daemon.site, "127.0.0.1")
+        idle.ask(get("/readyz"))
+        (listener,) = self.daemon._listeners
+        stopped = self.stop()
+        self.assertEqual(self.ready(), [503, 503])
+        self.reactor.advance(4.9)
+        self.assertFalse(idle.closing)
+        asking = self.ask()
+        self.accept().say(OK)
+        self.assertIn(b"\r\nconnection: close\r\n", asking.take())
+        self.assertTrue(listener.running)
+        self.reactor.advance(0.1)
+        self.assertFalse(listener.running)
+        self.reactor.pump([1.0] * 5)
+        self.assertTrue(idle.closing)
+        for channel in list(self.daemon.site.channels):
+            channel.connectionLost(None)
+        self.successResultOf(stopped)
+
+    def test_second_signal_to_a_lame_duck(self) -> None:
+        """A second signal ends that wait, too."""
+        self.write((BASE + ONE + TWO + MODELS).replace("drain", "lame_duck = 5.0\ndrain"))
+        self.successResultOf(self.daemon.reload())
+        stopped = self.stop()
+        self.signals[signal.SIGTERM](signal.SIGTERM, None)
         self.successResultOf(stopped)
 
     def test_second_signal(self) -> None:
