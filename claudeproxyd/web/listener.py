@@ -48,7 +48,10 @@ class Listener(Service):
         self._listen().addErrback(failures.append)
         # Not raised in the errback: the Deferred would keep it to itself, and the daemon would run and serve nobody.
         for failure in failures:
-            raise CannotListen(f"claudeproxyd: cannot listen on {self._description}: {failure.getErrorMessage()}")
+            why = failure.getErrorMessage()
+            if failure.check(LookupError) and self._description.startswith("systemd:"):
+                why = "systemd handed over no such socket: start it by its socket unit, or name it under Sockets="
+            raise CannotListen(f"claudeproxyd: cannot listen on {self._description}: {why}")
 
     def stopService(self) -> Deferred[None]:
         """Accept whoever waits, then stop accepting; open connections stay open."""

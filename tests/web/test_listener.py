@@ -35,6 +35,13 @@ class Taken(SynchronousTestCase):
         self.assertIn("tcp:8765:interface=127.0.0.1", str(ending))
         self.assertIn("Address already in use", str(ending))
 
+    def test_no_such_socket(self) -> None:
+        """A socket of systemd's that is not there is told as what it is."""
+        for which in ("index=0", "name=claudeproxyd"):
+            listener = Listener(MemoryReactor(), f"systemd:domain=INET:{which}", Factory())
+            ending = self.assertRaises(CannotListen, listener.privilegedStartService)
+            self.assertIn("systemd handed over no such socket", str(ending))
+
     def test_free(self) -> None:
         """Else it listens as soon as it is told to, before twistd gives up privileges."""
         reactor = MemoryReactor()
