@@ -112,8 +112,6 @@ class GatewayRequest:
             target = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
         self.path, _, self.query = target.partition(b"?")
         try:
-            if self.channel.over_limit:
-                raise ClaudeError(503, "Too many connections", headers=[(b"retry-after", b"1")])
             self._endpoint = self.site.getResourceFor(self)
             if self.principal is not None:
                 self._client_name = self.principal.name
@@ -190,6 +188,11 @@ class GatewayRequest:
         self.site.log(self)
 
     # -- for endpoints
+
+    @property
+    def over_limit(self) -> bool:
+        """Whether it came on a connection that is one too many."""
+        return self.channel is not None and self.channel.over_limit
 
     @property
     def address(self) -> str:
