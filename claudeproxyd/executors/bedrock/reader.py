@@ -25,7 +25,7 @@ _DELTA = b'{"type":"content_block_delta",'
 _DELTA_FRAME = b"event: content_block_delta\ndata: "
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     data: bytes = msgspec.field(name="bytes")
     """In base64, which msgspec decodes."""
 
@@ -62,31 +62,36 @@ class _FrameSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the frames that *data* completes. Raises MalformedAnswer and FrameTooLarge."""
+        events: list[bytes] = []
+        error: dict[str, object] | None = None
         try:
-            messages = self._splitter.feed(data)
+            for message in self._splitter.feed(data):
+                headers, payload = message
+                if headers.get(":event-type") == "chunk":
+                    events.append(_decode_chunk(payload).data)
+                elif (error := error_in(message)) is not None:
+                    break
         except DamagedMessage as e:
             raise MalformedAnswer(str(e)) from None
-        frames = []
-        for message in messages:
-            headers, payload = message
-            if headers.get(":event-type") == "chunk":
-                try:
-                    event = _decode_chunk(payload).data
-                except UNREADABLE as e:
-                    raise MalformedAnswer(f"a chunk that is none: {e}") from None
-                # Nearly all are such, and this is done for each.
-                if event.startswith(_DELTA) and not (_OWN_MARK in event or b"\n" in event or b"\r" in event):
-                    frames.append(_DELTA_FRAME + event)
-                elif frame := _frame(event):
-                    frames.append(frame)
-            elif (error := error_in(message)) is not None:
-                frames.append(b"event: error\ndata: " + _encode({**error, "type": "error"}))
+        except UNREADABLE as e:
+            raise MalformedAnswer(f"a chunk that is none: {e}") from None
+        frames = _frames(events)
+        if error is not None:
+            frames.append(b"event: error\ndata: " + _encode({**error, "type": "error"}))
         return frames
+
+
+def _frames(events: list[bytes]) -> list[bytes]:
+    """Return the frames of one read's events."""
+    joined = b"".join(events)  # what next to none has is looked for once
+    if _OWN_MARK in joined or b"\n" in joined or b"\r" in joined:
+        events = [without_bedrocks_own(event).translate(_ON_ONE_LINE) for event in events]
+    frames = [_DELTA_FRAME + event if event.startswith(_DELTA) else _frame(event) for event in events]
+    return [frame for frame in frames if frame] if b"" in frames else frames
 
 
 def _frame(event: bytes) -> bytes:
     """Return the frame of an event; b'' for what is none of Claude's."""
-    event = without_bedrocks_own(event).translate(_ON_ONE_LINE)
     kind = _type_of(event)
     return b"event: %b\ndata: %b" % (kind, event) if kind else b""
 

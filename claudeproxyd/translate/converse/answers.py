@@ -186,21 +186,22 @@ class ConverseReader:
         for message in messages:
             if self._over:
                 break
-            kind = message.headers.get(":event-type")
+            headers, payload = message
+            kind = headers.get(":event-type")
             if kind == "contentBlockDelta":
-                self._delta(message.payload)
+                self._delta(payload)
             elif kind is None:
                 if (error := error_in(message)) is not None:
                     return _encode(error)
                 self._note("an event without a type")
             elif kind == "contentBlockStart":
-                self._start(message.payload)
+                self._start(payload)
             elif kind == "contentBlockStop":
-                self._stop(decode_stop(message.payload).content_block_index)
+                self._stop(decode_stop(payload).content_block_index)
             elif kind == "messageStop":
-                self._reason = decode_message_stop(message.payload).stop_reason or ""
+                self._reason = decode_message_stop(payload).stop_reason or ""
             elif kind == "metadata":
-                self._count(decode_metadata(message.payload).usage)
+                self._count(decode_metadata(payload).usage)
                 if self._reason is not None:
                     self._finish()
             elif kind not in ("messageStart", "initial-response"):
