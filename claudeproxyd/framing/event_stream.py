@@ -91,6 +91,10 @@ class EventStreamSplitter:
         rest += data[at:]
         return messages
 
+    def end(self) -> list[EventMessage]:
+        """Return nothing: half of a message is none."""
+        return []
+
     @property
     def unfinished(self) -> int:
         """Bytes of a message whose end has not come."""

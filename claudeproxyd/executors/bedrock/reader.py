@@ -9,7 +9,6 @@ from claudeproxyd.framing.event_stream import DamagedMessage, EventStreamSplitte
 from claudeproxyd.interfaces import IStreamReader
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.aws_errors import error_in
-from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.loose import read_object
 from claudeproxyd.messages.members import without_members
 from claudeproxyd.messages.passthrough import ClaudeReader
@@ -59,6 +58,10 @@ class _FrameSplitter:
     def unfinished(self) -> int:
         """Bytes of a message whose end has not come."""
         return self._splitter.unfinished
+
+    def end(self) -> list[bytes]:
+        """Return nothing: what is left is no event."""
+        return []
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the frames that *data* completes. Raises MalformedAnswer and FrameTooLarge."""
@@ -119,7 +122,3 @@ class ChunkedClaudeReader(ClaudeReader):
 
     def __init__(self, max_event_bytes: int) -> None:
         super().__init__(max_event_bytes, _FrameSplitter(max_event_bytes))
-
-    def end(self) -> Batch:
-        """See :meth:`IStreamReader.end <claudeproxyd.interfaces.IStreamReader.end>`: what is left is no event."""
-        return Batch(b"", 0, False)
