@@ -6,13 +6,25 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import starmap
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from claudeproxyd.accounts.limits import Amounts, Asked
-from claudeproxyd.accounts.prices import DAY, NANO
+from claudeproxyd.accounts.rows import (
+    FILTERS,
+    GIVEN,
+    QUARTER,
+    Question,
+    Series,
+    answer_of,
+    check_by,
+    day_rows,
+    first_id,
+    row_of,
+    series_of,
+)
 from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, STATEMENTS, VERSION
 from claudeproxyd.observe.usage import MESSAGES
 
@@ -25,8 +37,6 @@ LOCK_TIMEOUT = 5.0
 """Seconds that another process may hold the file."""
 AT_ONCE = 500
 """Records of one transaction: others can write in between, and a question sees them soon."""
-QUARTER = 900
-"""Seconds."""
 MAX_SERIES = 100_000
 """Series whose numbers are remembered."""
 
@@ -38,15 +48,6 @@ _ADD = (
 )
 _IS_SERIES = " AND ".join(f"{name} = ?" for name in SERIES)
 _NEW_SERIES = f"INSERT OR IGNORE INTO series ({', '.join(SERIES)}) VALUES ({', '.join('?' * len(SERIES))})"
-
-_encode = msgspec.json.Encoder(order="sorted").encode
-
-Series = tuple[str, ...]
-
-
-def first_id(time: float) -> str:
-    """Return what no id of a request that came since *time* is less than; see :meth:`Ids.request`."""
-    return f"req_{int(time * 1000):012x}"
 
 
 class ForeignLedger(Exception):
@@ -82,17 +83,6 @@ def open_database(path: str) -> sqlite3.Connection:
     return connection
 
 
-class Question(NamedTuple):
-    """Which figures, and by what."""
-
-    since: int
-    """The first day, since the epoch (UTC)."""
-    until: int
-    """The last."""
-    by: Sequence[str]
-    """``day``, ``client``, ``model``, ``model_served``, ``provider``, ``credential``, ``label.NAME``."""
-
-
 class LedgerFile:
     """One file. Each thread that uses it has one of these."""
 
@@ -121,26 +111,29 @@ class LedgerFile:
         connection = self._opened()
         try:
             with connection:
-                rows = [_row(record, self._number(connection, record)) for record in records]
-                if connection.executemany(_INSERT, rows).rowcount == len(rows):
-                    new = list(zip(records, rows, strict=True))
-                else:
+                numbered = self._numbered(connection, records)
+                if connection.executemany(_INSERT, starmap(row_of, numbered)).rowcount != len(numbered):
                     connection.rollback()  # some are here already: one by one
                     self._series.clear()
-                    rows = [_row(record, self._number(connection, record)) for record in records]
-                    new = [
-                        (record, row)
-                        for record, row in zip(records, rows, strict=True)
-                        if connection.execute(_INSERT, row).rowcount
+                    numbered = [
+                        each
+                        for each in self._numbered(connection, records)
+                        if connection.execute(_INSERT, row_of(*each)).rowcount
                     ]
-                connection.executemany(_ADD, _sums(new))
+                connection.executemany(_ADD, day_rows(numbered))
         except BaseException:
             self._series.clear()  # some of them may have been rolled back
             raise
-        return len(new)
+        return len(numbered)
+
+    def _numbered(
+        self, connection: sqlite3.Connection, records: Iterable[UsageRecord]
+    ) -> list[tuple[UsageRecord, int]]:
+        """Return each record with its series."""
+        return [(record, self._number(connection, record)) for record in records]
 
     def _number(self, connection: sqlite3.Connection, record: UsageRecord) -> int:
-        key = _series(record)
+        key = series_of(record)
         number = self._series.get(key)
         if number is None:
             connection.execute(_NEW_SERIES, key)
@@ -172,7 +165,7 @@ class LedgerFile:
         labels = [f'$."{name.removeprefix("label.")}"' for name in question.by if name.startswith("label.")]
         values = (*labels, since // BLOCK, until // BLOCK, since, until)
         rows = self._opened().execute(_totals(question.by), values)
-        return [_answer(question.by, row) for row in rows if row[-1] is not None]
+        return [answer_of(question.by, row) for row in rows if row[-1] is not None]
 
     def attempts(self, where: Mapping[str, str], after: float, limit: int) -> list[dict[str, object]]:
         """Return the attempts of the latest requests, the last first.
@@ -180,7 +173,7 @@ class LedgerFile:
         *where*: values of ``client``, ``request_id`` and ``session`` that they have to have; *after*: when the request
         came, at the earliest.
         """
-        names = [name for name in ("client", "request_id", "session") if name in where]
+        names = [name for name in FILTERS if name in where]
         conditions = "".join(f" AND {name} = ?" for name in names)
         found = self._opened().execute(
             f"SELECT {', '.join(name for name in ATTEMPTS if name != 'series')}, {', '.join(SERIES)}"
@@ -197,15 +190,11 @@ class LedgerFile:
         return [name for (name,) in self._opened().execute(names)]
 
     def used(self, since: float, until: float) -> Iterator[tuple[Asked, Amounts, float]]:
-        """Yield what requests that came since then used, whose attempts ended before *until*: each quarter of an hour.
-
-        Time zones differ from UTC by quarters: so each belongs to one window.
-        """
-        tokens = "sum(coalesce(input_tokens, 0) + coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0))"
+        """Yield what requests that came since then used, whose attempts ended before *until*, by quarters of an hour."""
         rows = self._opened().execute(
             f"SELECT client, labels, model, provider, quarter * {QUARTER}, usd, given, made, requests FROM"
             f" (SELECT series, CAST(time / {QUARTER} AS INTEGER) AS quarter, sum(coalesce(nano_usd, 0)) AS usd,"
-            f" {tokens} AS given, sum(coalesce(output_tokens, 0)) AS made, sum(attempt = 1) AS requests"
+            f" sum({GIVEN}) AS given, sum(coalesce(output_tokens, 0)) AS made, sum(attempt = 1) AS requests"
             f" FROM attempts WHERE request_id >= ? AND time < ? AND operation = ? GROUP BY series, quarter) AS f"
             " JOIN series ON series.id = f.series ORDER BY quarter",
             (first_id(since), until, MESSAGES),
@@ -234,6 +223,7 @@ class LedgerFile:
 
 def _totals(by: Sequence[str]) -> str:
     """Return the statement that adds up days; its values are paths of labels, then blocks and days, first and last."""
+    check_by(by)
     groups = [f"{_column(name)} AS g{place}" for place, name in enumerate(by)]
     sums = [f"sum({name}) AS {name}" for name in FIGURES]
     days = "days WHERE block BETWEEN ? AND ? AND day BETWEEN ? AND ?"
@@ -247,65 +237,4 @@ def _totals(by: Sequence[str]) -> str:
 
 
 def _column(name: str) -> str:
-    if name.startswith("label.") and '"' not in name:
-        return "coalesce(json_extract(labels, ?), '')"
-    if name != "day" and (name not in SERIES or name == "labels"):
-        raise ValueError(f"cannot be asked by {name}")
-    return name
-
-
-def _answer(by: Sequence[str], row: Sequence[object]) -> dict[str, object]:
-    answer = dict(zip((*by, *FIGURES), row, strict=True))
-    nano = answer.pop("nano_usd")
-    assert isinstance(nano, int)
-    return {**answer, "usd": nano / NANO}
-
-
-def _series(record: UsageRecord) -> Series:
-    return (
-        record.client,
-        _encode(record.labels).decode(),
-        record.model_asked,
-        record.model_served,
-        record.provider,
-        record.credential,
-    )
-
-
-_values = attrgetter(*(name for name in ATTEMPTS if name != "series"))
-
-
-def _row(record: UsageRecord, series: int) -> tuple[object, ...]:
-    return (series, *_values(record))
-
-
-def _sums(new: Iterable[tuple[UsageRecord, tuple[object, ...]]]) -> Iterator[tuple[int, ...]]:
-    """Yield what new rows add to the totals."""
-    days: dict[tuple[int, int], list[int]] = {}
-    for record, row in new:
-        if record.operation == MESSAGES:
-            series = row[0]
-            assert isinstance(series, int)
-            sums = days.setdefault((int(record.time // DAY), series), [0] * len(FIGURES))
-            for place, figure in enumerate(_figures(record)):
-                sums[place] += figure
-    return ((day // BLOCK, day, series, *sums) for (day, series), sums in days.items())
-
-
-def _figures(record: UsageRecord) -> tuple[int, ...]:
-    """Return what a record adds to its day, in the order of FIGURES."""
-    read, written = record.cache_read_tokens or 0, record.cache_write_tokens or 0
-    given, made = record.input_tokens or 0, record.output_tokens or 0
-    tokens = given + read + written + made
-    return (
-        1,
-        record.attempt == 1,
-        given,
-        made,
-        read,
-        written,
-        record.thinking_tokens or 0,
-        record.nano_usd or 0,
-        tokens if record.nano_usd is None else 0,
-        tokens if record.estimated else 0,
-    )
+    return "coalesce(json_extract(labels, ?), '')" if name.startswith("label.") else name

@@ -16,10 +16,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from claudeproxyd.accounts.database import LedgerFile, Question
+from claudeproxyd.accounts.database import LedgerFile
 from claudeproxyd.accounts.journal import Journal, deserted, lines_of
 from claudeproxyd.accounts.limits import RATES, Limit, UsageLimits
 from claudeproxyd.accounts.prices import DAY
+from claudeproxyd.accounts.rows import Question
 from claudeproxyd.accounts.under_way import SUFFIX as BEGUN
 from claudeproxyd.accounts.under_way import AttemptsUnderWay, lost_in
 from claudeproxyd.accounts.windows import window_of

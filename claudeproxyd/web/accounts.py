@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import msgspec
 from twisted.logger import Logger
 
-from claudeproxyd.accounts.database import Question
 from claudeproxyd.accounts.prices import DAY, NANO
+from claudeproxyd.accounts.rows import Question
 from claudeproxyd.accounts.schema import FIGURES
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.observe.scrub import redact_bytes

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.accounts import database
-from claudeproxyd.accounts.database import ForeignLedger, LedgerFile, Question
+from claudeproxyd.accounts.database import ForeignLedger, LedgerFile
 from claudeproxyd.accounts.prices import DAY as SECONDS
 from claudeproxyd.accounts.prices import NANO
+from claudeproxyd.accounts.rows import Question
 from claudeproxyd.observe.usage import COUNT_TOKENS
 from tests.accounts.support import DAY, NOON, record
 
