@@ -26,8 +26,9 @@ from claudeproxyd import descriptors, graph, hangups
 from claudeproxyd.accounts.keys import RuntimeKeys
 from claudeproxyd.accounts.ledger import Ledger
 from claudeproxyd.accounts.limits import UsageLimits
+from claudeproxyd.accounts.opening import openers_of
 from claudeproxyd.checkup import Checkup
-from claudeproxyd.config.accounts import ledger_path
+from claudeproxyd.config.accounts import place_of
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
@@ -187,11 +188,15 @@ class Daemon(MultiService):
         self._register_gauges()
 
     def _open_ledger(self, config: Config) -> Ledger | None:
-        path = ledger_path(config.accounts.database)
-        if not path:
+        place = place_of(config.accounts)
+        if place is None:
             return None
-        threads = [thread_of_its_own(self._reactor, name) for name in ("ledger", "questions to the ledger")]
-        ledger = Ledger(path, config.accounts.keep, self._reactor, time.time, *threads)
+        enter_in, answer_in = (thread_of_its_own(self._reactor, name) for name in ("ledger", "questions to the ledger"))
+        database = openers_of(place, graph.accounts_password(config)).ledger
+        keep = config.accounts.keep
+        ledger = Ledger(
+            place.where, keep, self._reactor, time.time, enter_in, answer_in, database=database, waiting=place.waiting
+        )
         ledger.register(self.metrics)
         ledger.setServiceParent(self)
         if config.limits:
@@ -199,10 +204,12 @@ class Daemon(MultiService):
         return ledger
 
     def _open_keys(self, config: Config) -> RuntimeKeys | None:
-        path = ledger_path(config.accounts.database)
-        if not path:
+        place = place_of(config.accounts)
+        if place is None:
             return None
-        keys = RuntimeKeys(path, self._reactor, time.time, thread_of_its_own(self._reactor, "keys"))
+        thread = thread_of_its_own(self._reactor, "keys")
+        connect = openers_of(place, graph.accounts_password(config)).keys
+        keys = RuntimeKeys(place.where, self._reactor, time.time, thread, connect)
         keys.configure(graph.clients(config), is_open=config.server.open)
         keys.setServiceParent(self)
         return keys

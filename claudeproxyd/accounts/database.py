@@ -10,6 +10,7 @@ from itertools import starmap
 from typing import TYPE_CHECKING
 
 import msgspec
+from zope.interface import implementer
 
 from claudeproxyd.accounts.limits import Amounts, Asked
 from claudeproxyd.accounts.rows import (
@@ -25,7 +26,8 @@ from claudeproxyd.accounts.rows import (
     row_of,
     series_of,
 )
-from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, STATEMENTS, VERSION
+from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, SQLITE, VERSION, tables
+from claudeproxyd.interfaces import ILedgerDatabase
 from claudeproxyd.observe.usage import MESSAGES
 
 if TYPE_CHECKING:
@@ -63,8 +65,8 @@ def open_database(path: str) -> sqlite3.Connection:
         with closing(connection.cursor()) as cursor:
             (application,) = cursor.execute("PRAGMA application_id").fetchone()
             (version,) = cursor.execute("PRAGMA user_version").fetchone()
-            (tables,) = cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if application != APPLICATION and (application or tables):
+            (count,) = cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if application != APPLICATION and (application or count):
                 raise ForeignLedger(f"{path} is another program's database")
             if version > VERSION:
                 raise ForeignLedger(f"{path} is of a later version ({version}; this one is {VERSION})")
@@ -72,7 +74,7 @@ def open_database(path: str) -> sqlite3.Connection:
             cursor.execute("PRAGMA synchronous = NORMAL")
             if version < VERSION:
                 cursor.execute("BEGIN IMMEDIATE")
-                for statement in STATEMENTS:
+                for statement in tables(SQLITE):
                     cursor.execute(statement)
                 cursor.execute(f"PRAGMA application_id = {APPLICATION}")
                 cursor.execute(f"PRAGMA user_version = {VERSION}")
@@ -83,6 +85,7 @@ def open_database(path: str) -> sqlite3.Connection:
     return connection
 
 
+@implementer(ILedgerDatabase)
 class LedgerFile:
     """One file. Each thread that uses it has one of these."""
 
@@ -94,9 +97,9 @@ class LedgerFile:
     # -- entering
 
     def enter(self, records: Iterable[UsageRecord]) -> int:
-        """Enter records, each once however often it comes. Return how many were new.
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`.
 
-        Raises sqlite3.Error, OSError, and :class:`ForeignLedger`; what was entered before stays, and may come again.
+        Raises sqlite3.Error, OSError, and :class:`ForeignLedger`.
         """
         entered = 0
         batch: list[UsageRecord] = []
@@ -144,7 +147,7 @@ class LedgerFile:
         return number
 
     def forget(self, before: float) -> int:
-        """Delete the attempts of requests that came before then; the totals stay. Return how many rows went."""
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
         deleted = 0
         while True:
             with self._opened() as connection:
@@ -160,7 +163,7 @@ class LedgerFile:
     # -- answering
 
     def totals(self, question: Question) -> list[dict[str, object]]:
-        """Return the figures, a dict for each group, those that cost most first. Raises ValueError for a bad ``by``."""
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
         since, until = question.since, question.until
         labels = [f'$."{name.removeprefix("label.")}"' for name in question.by if name.startswith("label.")]
         values = (*labels, since // BLOCK, until // BLOCK, since, until)
@@ -168,11 +171,7 @@ class LedgerFile:
         return [answer_of(question.by, row) for row in rows if row[-1] is not None]
 
     def attempts(self, where: Mapping[str, str], after: float, limit: int) -> list[dict[str, object]]:
-        """Return the attempts of the latest requests, the last first.
-
-        *where*: values of ``client``, ``request_id`` and ``session`` that they have to have; *after*: when the request
-        came, at the earliest.
-        """
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
         names = [name for name in FILTERS if name in where]
         conditions = "".join(f" AND {name} = ?" for name in names)
         found = self._opened().execute(
@@ -185,12 +184,12 @@ class LedgerFile:
         return [dict(zip(columns, row, strict=True)) for row in found]
 
     def label_names(self) -> list[str]:
-        """Return the names of all labels that clients have had, sorted."""
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
         names = "SELECT DISTINCT label.key FROM series, json_each(series.labels) AS label ORDER BY 1"
         return [name for (name,) in self._opened().execute(names)]
 
     def used(self, since: float, until: float) -> Iterator[tuple[Asked, Amounts, float]]:
-        """Yield what requests that came since then used, whose attempts ended before *until*, by quarters of an hour."""
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
         rows = self._opened().execute(
             f"SELECT client, labels, model, provider, quarter * {QUARTER}, usd, given, made, requests FROM"
             f" (SELECT series, CAST(time / {QUARTER} AS INTEGER) AS quarter, sum(coalesce(nano_usd, 0)) AS usd,"

@@ -11,7 +11,7 @@ from contextlib import suppress
 from os import W_OK, X_OK, access
 from urllib.parse import urlsplit
 
-from claudeproxyd.config.accounts import ledger_path
+from claudeproxyd.config.accounts import place_of
 from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.config.endpoints import listener_of
 from claudeproxyd.config.merging import SourceMap
@@ -31,9 +31,13 @@ def check_writing(config: Config, source_map: SourceMap, diagnostics: Diagnostic
     state = state_of(server.state)
     if isinstance(state, InFile) and (why := _no_file(state.path) or _no_folder(os.path.dirname(state.path))):
         diagnostics.error(source_map.at("server", "state"), why, 'name another file, or "memory:"')
-    ledger = ledger_path(config.accounts.database)
-    if ledger and (why := _no_file(ledger) or _no_folder(os.path.dirname(ledger))):
-        diagnostics.error(source_map.at("accounts", "database"), why, 'name another file, or ""')
+    accounts = place_of(config.accounts)
+    if accounts is not None:
+        ledger = accounts.where
+        if not accounts.dsn and (why := _no_file(ledger) or _no_folder(os.path.dirname(ledger))):
+            diagnostics.error(source_map.at("accounts", "database"), why, 'name another file, or ""')
+        elif why := _no_folder(accounts.waiting):
+            diagnostics.error(source_map.at("accounts", "waiting"), why, "name another folder")
     if capture.when != "never" and (why := _no_folder(os.path.expanduser(capture.directory))):
         diagnostics.error(source_map.at("capture", "directory"), why, "name another folder")
     for name, path in (("access", log.access), ("audit", log.audit)):

@@ -396,7 +396,15 @@ class Accounts:
 
     database: str = setting(
         "sqlite:~/.local/state/claudeproxyd/accounts.db",
-        'Where the ledger and minted keys are: sqlite:PATH; "" keeps none.',
+        'Where the ledger and minted keys are: sqlite:PATH, or postgresql://user@host/name; "" keeps none.',
+        restart=True,
+        shown=False,
+    )
+    password: Secret | None = setting(None, "Of PostgreSQL's user, where `database` has none.")
+    waiting: str = setting(
+        "",
+        "The folder of records that are not in the database yet; left out: beside the SQLite file, or with PostgreSQL"
+        " below ~/.local/state/claudeproxyd.",
         restart=True,
     )
     require_keys: bool = setting(
