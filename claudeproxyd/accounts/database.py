@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import starmap
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -59,7 +60,8 @@ class ForeignLedger(Exception):
 def open_database(path: str) -> sqlite3.Connection:
     """Open the accounts' database, and make what it lacks. Raises sqlite3.Error, OSError, :class:`ForeignLedger`."""
     os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    if not os.path.exists(path):
+        _create(path)
     connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT, check_same_thread=False)
     try:
         with closing(connection.cursor()) as cursor:
@@ -83,6 +85,22 @@ def open_database(path: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _create(path: str) -> None:
+    """Make an empty file for this user alone, where there is none.
+
+    It is made under another name: to close a descriptor of a database would give up all locks that this process has on
+    it, and another process could take its log away.
+    """
+    made = f"{path}.{token_hex(4)}"
+    os.close(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        os.link(made, path)
+    except FileExistsError:
+        pass
+    finally:
+        os.unlink(made)
 
 
 @implementer(ILedgerDatabase)

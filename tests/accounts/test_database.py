@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections import Counter
 from typing import Any
 
@@ -209,6 +211,20 @@ class FileTests(LedgerTestCase):
         blocker.close()
         self.assertEqual(self.ledger.enter([record(1), record(2), record(3)]), 3)
         self.assertEqual(self.totals()[0]["attempts"], 3)
+
+    def test_another_process_lets_go(self) -> None:
+        """One that closes the file last, as it sees it, does not take the log from under those who have it open.
+
+        The system's locks are a process's: to close any descriptor of the file would give them all up.
+        """
+        self.ledger.enter([record(1)])
+        asked = self.open()
+        self.assertEqual(len(asked.attempts({}, 0.0, 10)), 1)
+        program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM days'); c.close()"
+        subprocess.run([sys.executable, "-c", program, self.path], check=True)
+        self.assertTrue(os.path.exists(self.path + "-wal"))
+        self.ledger.enter([record(2)])
+        self.assertEqual(len(asked.attempts({}, 0.0, 10)), 2)
 
     def test_nobody_else_may_read(self) -> None:
         """It says who works on what."""
