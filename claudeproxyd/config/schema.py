@@ -400,7 +400,7 @@ class Accounts:
         restart=True,
         shown=False,
     )
-    password: Secret | None = setting(None, "Of PostgreSQL's user, where `database` has none.")
+    password: Secret | None = setting(None, "Of PostgreSQL's user, where `database` has none.", restart=True)
     waiting: str = setting(
         "",
         "The folder of records that are not in the database yet; left out: beside the SQLite file, or with PostgreSQL"
