@@ -53,7 +53,9 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Config, Provider
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.dispatch.relay import Relay
+    from claudeproxyd.dispatch.served_models import ServedModels
     from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
+    from claudeproxyd.leases import Exhausted
     from claudeproxyd.messages.corrections import Corrections
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
@@ -195,6 +197,7 @@ class SharedServices(ExecutorServices):
 
     sources: Sources
     pool: CredentialPool
+    models: ServedModels
     metrics: Metrics
     sinks: IUsageSink
     journal: IAttemptJournal | None
@@ -244,6 +247,7 @@ class Generation:
             clock=reactor,
             pool=shared.pool,
             router=router,
+            models=shared.models,
             executors=upstreams.executors,
             sinks=shared.sinks,
             journal=shared.journal,
@@ -295,6 +299,10 @@ class Generation:
             audit=shared.audit,
             **common,
         )
+
+    def outage(self, model: str) -> Exhausted | None:
+        """Return why nobody serves a model that clients ask for; see ``ICredentialPool.outage``."""
+        return self.dispatching.pool.outage(self._router.routes(model))
 
     def knows(self, model: str) -> bool:
         """Whether the operator or a provider named that model."""
