@@ -44,6 +44,8 @@ class GatewaySite(Factory):
         """Sends what the connections write."""
         self.turnstile = Turnstile(clock)
         """Lets their requests in."""
+        self.heavy = Turnstile(clock)
+        """Lets in what takes long: pieces of compressed bodies, and large bodies that are all there."""
         self.draining = False
         """Not ready, and each answer is the last on its connection."""
         self.keep_alive = KEEP_ALIVE_TIMEOUT
