@@ -5,6 +5,7 @@ Shared by ``tests/integration/test_restarts.py`` and ``python -m tests.integrati
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
@@ -41,14 +42,18 @@ WORDS = 25
 """Of a stream, one each 20 ms."""
 
 
+#: Debian has servers where only root looks.
+PROGRAMS = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+
+
 def nginx() -> str:
     """The program; see :func:`~tests.integration.support.needs.needs`."""
-    return shutil.which("nginx") or lacking("nginx is not installed")
+    return shutil.which("nginx", path=PROGRAMS) or lacking("nginx is not installed")
 
 
 def haproxy() -> str:
     """The same."""
-    return shutil.which("haproxy") or lacking("haproxy is not installed")
+    return shutil.which("haproxy", path=PROGRAMS) or lacking("haproxy is not installed")
 
 
 def block_of(language: str) -> str:
