@@ -22,7 +22,9 @@ from tests.integration.support.upstream import Exchange, Upstream
 
 pytestmark = needs(chromium, promtool)
 
-MODEL = '[pool]\nmax_wait = 1.0\n[[models]]\nname = "claude-opus-5-5"\nroutes = [{ provider = "up" }]\n'
+MODEL = (
+    '[pool]\nmax_wait = 1.0\naffinity = false\n[[models]]\nname = "claude-opus-5-5"\nroutes = [{ provider = "up" }]\n'
+)
 SPENT = answers.error(429, "rate_limit_error", "This request would exceed your limit", retry_after="1800")
 POOR = answers.error(402, "billing_error", "Your credit balance is too low")
 #: Minutes for which an incident lasts, and after which it is over for every rule.
@@ -90,6 +92,7 @@ async def test_all_keys_out(start_daemon: StartDaemon, upstream: Upstream, brows
     for key in ("one", "two", "three"):
         upstream.script_for(key, answers.usual())
         await browser.press("Clear", f"[data-name='up/{key}']")
+        await browser.until(f"document.querySelector('#held [data-name=\"up/{key}\"]') === null")
     assert await ask(daemon) == 200
     await entitled(browser, "All 3 credentials work")
     assert daemon.log.count("claude-opus-5-5 is served again") == 1
@@ -133,7 +136,7 @@ async def test_provider_down(start_daemon: StartDaemon, browser: Browser, tmp_pa
 async def test_client_that_hammers(
     start_daemon: StartDaemon, upstream: Upstream, browser: Browser, tmp_path: Path
 ) -> None:
-    """One with a limit of 20 sends 60 at once, and somebody's key was revoked. A higher limit and the new key end it."""
+    """One with a limit of 20 sends 60 at once, and a key was revoked. A higher limit, and the new key, end it."""
     go_on: Deferred[None] = Deferred()
 
     async def held(exchange: Exchange) -> None:
