@@ -31,6 +31,7 @@ from claudeproxyd.config.accounts import ledger_path
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
+from claudeproxyd.config.state import place_in_words
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.dispatch.served_models import LOOK_EVERY, ServedModels
@@ -259,6 +260,8 @@ class Daemon(MultiService):
                 self._admin_listener.place if self._admin_listener is not None else "",
                 config.is_keyed,
                 bool(config.models) or graph.serves_claude(self._loaded),
+                place_in_words(config.server.state),
+                ledger_path(config.accounts.database) or "none",
             ),
         )
         places = " and ".join(listener.place for listener in self._listeners)
