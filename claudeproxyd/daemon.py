@@ -49,6 +49,8 @@ from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.reloads import SHARE, Draft, Reloads, draft, unforeseen
+from claudeproxyd.reporting.posting import Poster
+from claudeproxyd.reporting.traces import Traces
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.changes import StateChanges
@@ -133,6 +135,9 @@ class Daemon(MultiService):
             known_models=self._known_models,
             changed=changes,
         )
+        self._traces = Traces(reactor, lambda proxy: Poster(reactor, proxy))
+        self._traces.register(self.metrics)
+        self._traces.setServiceParent(self)
         self._plugins = self._plug_in(loaded, None)
         self._plugins.start(self)
         self._generation = self._build(loaded, graph.authenticator(config, self._keys), self._plugins, None, ())
@@ -379,6 +384,7 @@ class Daemon(MultiService):
                 access_log=self._activity.counting(self._access_log(loaded)),
                 plugins=plugins,
                 limits=self._limits,
+                traces=self._traces,
                 keys=self._keys,
                 audit=self._audit,
                 buffers=self._buffers,

@@ -29,6 +29,7 @@ from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.executors.services import Services
 from claudeproxyd.interfaces import IAuthenticator, IExecutor
 from claudeproxyd.leases import Credential
+from claudeproxyd.observe.tracing import TracedProvider
 from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.plugin_loader import Plugins
     from claudeproxyd.pool.service import CredentialPool
+    from claudeproxyd.reporting.traces import Traces
     from claudeproxyd.secrets.sources import Sources
     from claudeproxyd.translate.signatures import Signatures
     from claudeproxyd.web.buffers import BufferBudget
@@ -198,6 +200,7 @@ class SharedServices(ExecutorServices):
     access_log: Callable[[AccessEntry], None]
     plugins: Plugins
     limits: LimitAdmission
+    traces: Traces
     keys: RuntimeKeys | None
     audit: Write
     corrections: Corrections
@@ -244,6 +247,7 @@ class Generation:
             executors=upstreams.executors,
             sinks=shared.sinks,
             journal=shared.journal,
+            tracer=shared.traces.configure(config, traced_providers(loaded)),
             steps=shared.plugins.steps,
             settings=config.pool,
             streaming=config.streaming,
@@ -359,6 +363,17 @@ def prices_of(loaded: Loaded) -> Prices:
         for provider in loaded.config.providers
     }
     return Prices(own, listed_prices.ListedPrices(base_urls))
+
+
+def traced_providers(loaded: Loaded) -> dict[str, TracedProvider]:
+    """Return how spans speak of each provider."""
+    found = {}
+    for provider in loaded.config.providers:
+        maker = loaded.makers[provider.kind]
+        url = urlsplit(next(iter(maker.base_urls(provider)), ""))
+        port = url.port or {"https": 443, "http": 80}.get(url.scheme, 0)
+        found[provider.name] = TracedProvider(maker.traced_as or provider.kind, url.hostname or "", port)
+    return found
 
 
 def limits_of(config: Config) -> list[Limit]:

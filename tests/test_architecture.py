@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config", "observe", "descriptors", "sockets", "threads"),
     ("accounts", "routing", "upstream", "pool"),
     ("dispatch", "secrets", "pool.service"),
-    ("catalog", "checkup", "executors", "plugin_loader", "store"),
+    ("catalog", "checkup", "executors", "plugin_loader", "reporting", "store"),
     ("web",),
     ("graph", "reference"),
     ("reloads",),

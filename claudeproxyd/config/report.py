@@ -7,7 +7,18 @@ from dataclasses import is_dataclass
 
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.reading import default_of, settings_of
-from claudeproxyd.config.schema import Aws, Config, CredentialSection, Entra, OAuth, Plugin, Provider, RouteTo
+from claudeproxyd.config.reporting import traces_url
+from claudeproxyd.config.schema import (
+    Aws,
+    Config,
+    CredentialSection,
+    Entra,
+    OAuth,
+    Plugin,
+    Provider,
+    RouteTo,
+    TracesSettings,
+)
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.interfaces import IExecutorMaker
 
@@ -27,6 +38,8 @@ def report(loaded: Loaded, makers: Mapping[str, IExecutorMaker]) -> str:
     lines += ["", "models:", *_indented(_models(config))]
     if config.plugins:
         lines += ["", "plugins:", *_indented(_plugin(plugin) for plugin in config.plugins)]
+    if config.traces.endpoint:
+        lines += ["", "traces:", *_indented(_traces(config.traces))]
     if loaded.warnings:
         lines += ["", "warnings:", *_indented(str(warning) for warning in loaded.warnings)]
     return "\n".join(lines)
@@ -123,6 +136,11 @@ def _shown(value: object) -> str:
 
 def _plugin(plugin: Plugin) -> str:
     return ", ".join([plugin.kind, *_own(plugin.own)])
+
+
+def _traces(traces: TracesSettings) -> Iterator[str]:
+    headers = "".join(f", {name} {masked(value)}" for name, value in traces.headers.items())
+    yield f"{traces.sample:.3g} of all requests, to {traces_url(traces.endpoint)}{headers}"
 
 
 def _models(config: Config) -> Iterator[str]:

@@ -41,6 +41,7 @@ from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.estimate import Measure
 from claudeproxyd.messages.text_tokens import TextCounts
 from claudeproxyd.messages.usage import Usage
+from claudeproxyd.observe.tracing import Tracer
 from claudeproxyd.observe.usage import UsageRecord
 from claudeproxyd.outcomes.types import Kind, Outcome
 from claudeproxyd.routing import Router
@@ -376,6 +377,7 @@ class House:
         contexts: Mapping[str, int] | None = None,
         total: float = 0.0,
         pool: Any = None,
+        tracer: Tracer | None = None,
         **streaming: Any,
     ) -> None:
         """*contexts*: the windows of providers' models. *pool*: the class of one, made with the credentials."""
@@ -416,6 +418,7 @@ class House:
             timeouts=self.timeouts,
             measure=by_length,
             total=total,
+            tracer=tracer,
             jitter=HighestJitter(),
             wall=lambda: EPOCH,
         )
