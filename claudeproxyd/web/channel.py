@@ -62,6 +62,7 @@ class ChannelSite(Shape):
     clock: IReactorTime
     outbox: Outbox
     turnstile: Turnstile
+    heavy: Turnstile
     draining: bool
 
     def opened(self, channel: GatewayChannel) -> None:
@@ -110,8 +111,8 @@ class GatewayChannel(Protocol):
     _chunks: _ChunkedTransferDecoder | None = None
     """Reads a body that has none."""
     _busy = False
-    _waits = False
-    """For its turn; nothing is read meanwhile."""
+    _waits_at: Turnstile | None = None
+    """Nothing is read meanwhile."""
     _refused = False
     _dropped = 0
     _closing = False
@@ -146,8 +147,8 @@ class GatewayChannel(Protocol):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Protocol's has a default
         """Tell the site and the request that the connection is lost."""
         self._note_unsent(0)
-        if self._waits:
-            self.site.turnstile.leave(self)
+        if self._waits_at is not None:
+            self._waits_at.leave(self)
         self.site.closed(self)
         self._chunks = self._producer = None
         if self._request is not None:
@@ -230,28 +231,38 @@ class GatewayChannel(Protocol):
         """Read what is there, as far as it may be read now."""
         if self._busy:
             return
-        if self._request is not None:
+        if self._request is not None and not self._request.compressed:
             self.enter()
-        elif not self.site.turnstile.admit(self):
+            return
+        turnstile = self.site.heavy if self._is_heavy else self.site.turnstile
+        if not turnstile.admit(self):
             self._read(False)
-            self._waits = True
+            self._waits_at = turnstile
 
     def enter(self) -> None:
-        """Deal with what was read. Called by the turnstile, where that may begin a request."""
+        """Deal with what was read. Called by a turnstile, where that may take a while."""
         self._wait_no_more()
+        heavy = self._is_heavy
         self._busy = True
         try:
-            while self._unread and self._advance():
+            while self._unread and heavy == self._is_heavy and self._advance():
                 pass
         except ClaudeError as error:
             self.refuse(error)
         finally:
             self._busy = False
+        if self._unread and heavy != self._is_heavy:
+            self._go_on()
+
+    @property
+    def _is_heavy(self) -> bool:
+        """Whether what is read next is a piece of a compressed body."""
+        return self._request is not None and self._request.compressed
 
     def _wait_no_more(self) -> None:
-        if self._waits:
-            self._waits = False
-            self.site.turnstile.leave(self)
+        if self._waits_at is not None:
+            self._waits_at.leave(self)
+            self._waits_at = None
             if not self._full:
                 self._read(True)
 

@@ -14,14 +14,12 @@ from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.framing.coding import BodyDecoder, CodingError, CodingTooLarge, UnknownCoding
 from claudeproxyd.messages.ids import Ids
-from claudeproxyd.sockets import NEXT_TURN
 from claudeproxyd.web.phrases import PHRASES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from urllib.parse import SplitResultBytes
 
-    from twisted.internet.interfaces import IDelayedCall
     from twisted.web.resource import Resource
 
     from claudeproxyd.headers import Headers
@@ -92,8 +90,6 @@ class GatewayRequest:
         self._body: Body | None = None
         """The whole body, once it was taken."""
         self._held = 0
-        self._waiting: IDelayedCall | None = None
-        """Of a large body: for the turn in which it is read."""
 
     # -- called by the channel
 
@@ -156,15 +152,20 @@ class GatewayRequest:
         """Whether it was refused already: the rest of its body is discarded."""
         return self._refusal is not None
 
+    @property
+    def compressed(self) -> bool:
+        """Whether pieces of its body take a while to decompress."""
+        return self._decoder is not None
+
     def requestReceived(self) -> None:
         """Answer a request that is whole."""
         if self._held > LARGE_BODY_BYTES:
-            self._waiting = self.site.clock.callLater(NEXT_TURN, self.process)
+            self.site.heavy.wait(self)
         else:
-            self.process()
+            self.enter()
 
-    def process(self) -> None:
-        """Let the endpoint answer, or answer with the error."""
+    def enter(self) -> None:
+        """Let the endpoint answer, or answer with the error. Called by the turnstile where the body is large."""
         try:
             if self._refusal is not None:
                 raise self._refusal
@@ -179,8 +180,7 @@ class GatewayRequest:
     def connectionLost(self) -> None:
         """Cancel what is under way: the client left before the end."""
         self.channel = None
-        if self._waiting is not None and self._waiting.active():
-            self._waiting.cancel()
+        self.site.heavy.leave(self)
         if self.cancel is not None:
             self.cancel(CancelReason.CLIENT_GONE)
         self.release()

@@ -42,7 +42,7 @@ async def test_connections(start_daemon: StartDaemon, upstream: Upstream, tmp_pa
     request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
     meter.begin()
     clients = [await wire.Wire.connect(daemon.port) for _ in range(CONNECTIONS)]
-    told("2,000 connections begin", 0, meter.longest, LONGEST)
+    told("2,000 connections begin", meter.longest, LONGEST)
     for client in clients:
         client.send(request[:-1])
     meter.begin()
@@ -50,7 +50,7 @@ async def test_connections(start_daemon: StartDaemon, upstream: Upstream, tmp_pa
         client.send(request[-1:])
     got = await gatherResults([start(client.head(60)) for client in clients])
     assert {answer.status for answer in got} <= {200, 529}
-    told("2,000 requests at once", len(request), meter.longest, LONGEST)
+    told("2,000 requests at once", meter.longest, LONGEST)
     for client in clients:
         client.reset()
 
@@ -70,7 +70,7 @@ async def test_waiting_requests(start_daemon: StartDaemon, upstream: Upstream, t
             pass
     meter.begin()
     assert {answer.status for answer in await gatherResults(asked)} == {200}
-    told("1,000 waiting requests", len(body), meter.longest, LONGEST)
+    told("1,000 waiting requests", meter.longest, LONGEST)
 
 
 @ensureDeferred
@@ -87,7 +87,7 @@ async def test_captures(start_daemon: StartDaemon, upstream: Upstream, tmp_path:
         assert (await wire.post(daemon.port, body, within=60)).status == 200
         await wire.get(daemon.port, "/healthz")
         longest = min(longest, meter.longest)
-    told("captures of 30 MB", len(body), longest, LONGEST_OF_LARGE)
+    told("captures of 30 MB", longest, LONGEST_OF_LARGE)
 
 
 @ensureDeferred
@@ -109,11 +109,11 @@ async def test_pages(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Pa
             await wire.get(daemon.port, "/healthz")
             longest = min(longest, meter.longest)
         assert answer.status == 200, path
-        told(path, len(answer.body), longest, LONGEST)
+        told(f"{path}: {len(answer.body):,} bytes", longest, LONGEST)
     for path in ("/v1/models", "/v1/models?limit=1000", "/v1/models?limit=1000&after_id=model-3000"):
         meter.begin()
         answer = await wire.get(daemon.port, path, wire.VERSION)
         await wire.get(daemon.port, "/healthz")
         assert answer.json["data"], path
-        told(path, len(answer.body), meter.longest, LONGEST)
+        told(f"{path}: {len(answer.body):,} bytes", meter.longest, LONGEST)
     await listing.stop()
