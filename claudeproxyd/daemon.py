@@ -33,6 +33,7 @@ from claudeproxyd.config.schema import Config
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.executors.turns import Turns
+from claudeproxyd.happenings import Happening
 from claudeproxyd.interfaces import IAuthenticator, IUsageSink
 from claudeproxyd.messages.corrections import Corrections
 from claudeproxyd.observe.access_log import text_line
@@ -46,12 +47,14 @@ from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import configure, configure_forms
 from claudeproxyd.observe.status import Status
+from claudeproxyd.observe.transitions import Transitions
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.reloads import SHARE, Draft, Reloads, draft, unforeseen
 from claudeproxyd.reporting.posting import Poster
 from claudeproxyd.reporting.traces import Traces
+from claudeproxyd.reporting.webhooks import Webhooks
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.changes import StateChanges
@@ -114,7 +117,10 @@ class Daemon(MultiService):
         concurrency = ConcurrencyAdmission()
         self._activity = ClientActivity(concurrency.running)
         self._activity.register(self.metrics)
-        self._limits = LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, concurrency.admit)
+        self._transitions = Transitions(time.time)
+        self._limits = LimitAdmission(
+            UsageLimits(graph.limits_of(config)), time.time, concurrency.admit, self._transitions
+        )
         self._ledger = self._open_ledger(config)
         self._keys = self._open_keys(config)
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
@@ -136,10 +142,16 @@ class Daemon(MultiService):
             provider_limits=graph.provider_limits(config),
             known_models=self._known_models,
             changed=changes,
+            transitions=self._transitions,
         )
         self._traces = Traces(reactor, lambda proxy: Poster(reactor, proxy))
         self._traces.register(self.metrics)
         self._traces.setServiceParent(self)
+        self._webhooks = Webhooks(reactor, lambda proxy: Poster(reactor, proxy), time.time)
+        self._webhooks.register(self.metrics)
+        self._webhooks.setServiceParent(self)
+        self._webhooks.configure(config.webhooks)
+        self._transitions.subscribe(self._webhooks.take)
         self._plugins = self._plug_in(loaded, None)
         self._plugins.start(self)
         self._generation = self._build(loaded, graph.authenticator(config, self._keys), self._plugins, None, ())
@@ -281,11 +293,14 @@ class Daemon(MultiService):
             drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config, self._keys))
             self._put_in_force(drafted)
         except Exception as error:
-            self._status.not_reloaded(str(unforeseen(error)), time.time())
+            mistake = str(unforeseen(error))
+            self._status.not_reloaded(mistake, time.time())
+            self._transitions.begin(Happening.RELOAD_FAILED, mistake)
             if isinstance(error, ConfigError):
                 self.log.error("the configuration stays as it was: {error}", error=str(error))
             raise
         self._status.reloaded(str(drafted.changes), time.time())
+        self._transitions.end(Happening.RELOAD_FAILED)
         self.log.info("reloaded: {changes}", changes=str(drafted.changes))
         self._warn(drafted.loaded.warnings)
         return str(drafted.changes)
@@ -312,6 +327,7 @@ class Daemon(MultiService):
         self._known_models.generation = generation
         before.upstreams.executors.give_way(generation.upstreams.executors)
         self._capture(config)
+        self._webhooks.configure(config.webhooks)
         if self._keys is not None:
             self._keys.configure(graph.clients(config), is_open=config.server.open)
         self._buffers.limit = config.server.max_buffered_bytes

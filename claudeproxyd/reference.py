@@ -34,6 +34,7 @@ from claudeproxyd.config.schema import (
     Timeouts,
     Tls,
     TracesSettings,
+    WebhookSection,
 )
 from claudeproxyd.executors.kinds import BUILT_IN
 from claudeproxyd.interfaces import IExecutorMaker
@@ -244,6 +245,7 @@ _AFTER_KINDS: tuple[tuple[str, type[object]], ...] = (
     ("[log]", Log),
     ("[capture]", CaptureSettings),
     ("[traces]", TracesSettings),
+    ("[[webhooks]]", WebhookSection),
 )
 
 

@@ -27,6 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "outcomes",
         "leases",
         "globs",
+        "happenings",
         "headers",
         "json_guards",
         "slices",

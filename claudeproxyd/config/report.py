@@ -18,6 +18,7 @@ from claudeproxyd.config.schema import (
     Provider,
     RouteTo,
     TracesSettings,
+    WebhookSection,
 )
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.interfaces import IExecutorMaker
@@ -40,6 +41,8 @@ def report(loaded: Loaded, makers: Mapping[str, IExecutorMaker]) -> str:
         lines += ["", "plugins:", *_indented(_plugin(plugin) for plugin in config.plugins)]
     if config.traces.endpoint:
         lines += ["", "traces:", *_indented(_traces(config.traces))]
+    if config.webhooks:
+        lines += ["", "webhooks:", *_indented(_webhook(hook) for hook in config.webhooks)]
     if loaded.warnings:
         lines += ["", "warnings:", *_indented(str(warning) for warning in loaded.warnings)]
     return "\n".join(lines)
@@ -141,6 +144,11 @@ def _plugin(plugin: Plugin) -> str:
 def _traces(traces: TracesSettings) -> Iterator[str]:
     headers = "".join(f", {name} {masked(value)}" for name, value in traces.headers.items())
     yield f"{traces.sample:.3g} of all requests, to {traces_url(traces.endpoint)}{headers}"
+
+
+def _webhook(hook: WebhookSection) -> str:
+    signed = "" if hook.secret is None else f", signed with {masked(hook.secret)}"
+    return f"{hook.name}: {masked(hook.url)}{signed}: {', '.join(hook.events)}"
 
 
 def _models(config: Config) -> Iterator[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.happenings import Happening
 from claudeproxyd.outcomes.classify import FOR_RULES
 from claudeproxyd.outcomes.types import Scope
 
@@ -464,6 +465,19 @@ class TracesSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WebhookSection:
+    """``[[webhooks]]``: who is told what happens, by a POST of JSON; see [webhooks](webhooks.md)."""
+
+    name: str = required("Unique; shown in logs and metrics instead of the URL.")
+    url: Secret = required("Where it goes: a secret, since many such URLs are all that it takes to post.")
+    secret: Secret | None = setting(
+        None, 'What requests are signed with, as Standard Webhooks has it: any text, or "whsec_" and base64.'
+    )
+    events: list[str] = setting([happening.value for happening in Happening], "What is told; all by default.")
+    proxy: str = setting("", 'http://user:pass@host:port, for https, or "env".', shown=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """A whole configuration."""
 
@@ -483,6 +497,7 @@ class Config:
     log: Log = setting(Log, "Logs.")
     capture: CaptureSettings = setting(CaptureSettings, "Captures.")
     traces: TracesSettings = setting(TracesSettings, "Traces.")
+    webhooks: list[WebhookSection] = setting([], "Who is told what happens.")
 
     @property
     def is_keyed(self) -> bool:

@@ -11,13 +11,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from claudeproxyd.observe.scrub import scrub
-from claudeproxyd.reporting.posting import IPost, NoReply, Reply, pause
+from claudeproxyd.reporting.posting import IPost, Reply
+from claudeproxyd.reporting.sender import MAX_TOLD, NotSent, Sender
 from claudeproxyd.sockets import NEXT_TURN
 
 if TYPE_CHECKING:
@@ -34,8 +32,6 @@ BATCH = 128
 INTERVAL = 2.0
 #: Seconds after which a batch is given up that nobody takes.
 PATIENCE = 120.0
-#: Seconds that the end of the daemon waits for what is left.
-CLOSE_TIMEOUT = 5.0
 
 #: The statuses after which a batch is sent again.
 _AGAIN = frozenset((429, 502, 503, 504))
@@ -64,7 +60,7 @@ class SpanCounts:
         return {(reason,): count for reason, count in self.dropped.items()}
 
 
-class SpanExporter(Service):
+class SpanExporter(Sender):
     """Takes spans and sends them to one endpoint."""
 
     _log = Logger()
@@ -79,141 +75,74 @@ class SpanExporter(Service):
         counts: SpanCounts,
     ) -> None:
         """*resource* says who makes the spans."""
-        self._clock = clock
-        self._post = post
+        super().__init__(clock, post)
         self._url = url
         self._headers = headers
         self._resource = resource
         self._counts = counts
         self._queue: deque[Span] = deque()
-        self._sending: Deferred[None] | None = None
-        self._sleep: Deferred[None] | None = None
         self._gathers = False
         """It waits for a batch to be full."""
-        self._closing = False
-        self._over = False
-        """Nothing is sent any more."""
         self._failing = False
         """Told already, and not over yet."""
 
-    def __len__(self) -> int:
-        """How many spans wait."""
+    @property
+    def waiting(self) -> int:
+        """How many spans are to be sent."""
         return len(self._queue)
-
-    def __bool__(self) -> bool:
-        return True
 
     def export(self, span: Span) -> None:
         """Take a span; called on the data path."""
-        if len(self._queue) >= MAX_WAITING or self._closing:
-            self._counts.dropped["closing" if self._closing else "full"] += 1
+        if len(self._queue) >= MAX_WAITING or self.closing:
+            self._counts.dropped["closing" if self.closing else "full"] += 1
             return
         self._queue.append(span)
-        if self._sending is None:
-            self._sending = Deferred.fromCoroutine(self._send())
-        elif self._gathers and len(self._queue) == BATCH:
+        self.send()
+        if self._gathers and len(self._queue) == BATCH:
             self._clock.callLater(NEXT_TURN, self._full)
-
-    def stopService(self) -> Deferred[None]:
-        """Send what is left, for a few seconds at most. Takes no more."""
-        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's is not annotated
-        self._closing = True
-        sending = self._sending
-        if sending is None:
-            return succeed(None)
-        limit = self._clock.callLater(CLOSE_TIMEOUT, self._end)
-        self._wake()
-        return sending.addBoth(lambda _: limit.cancel() if limit.active() else None)
-
-    def _end(self) -> None:
-        self._over = True
-        if self._sending is not None:
-            self._sending.cancel()
 
     def _full(self) -> None:
         if self._gathers:
-            self._wake()
+            self.wake()
 
-    def _wake(self) -> None:
-        """End a wait."""
-        if self._sleep is not None:
-            self._sleep.cancel()
-
-    async def _wait(self, seconds: float) -> None:
-        if self._closing:
-            return
-        self._sleep = deferLater(self._clock, seconds)
-        try:
-            await self._sleep
-        except CancelledError:
-            pass  # what comes next looks at why
-        finally:
-            self._sleep = None
-
-    async def _send(self) -> None:
-        """Send until nothing waits any more. Raises nothing."""
-        batch: list[Span] = []
-        try:
-            while self._queue and not self._over:
-                if len(self._queue) < BATCH:
-                    self._gathers = True
-                    await self._wait(INTERVAL)
-                    self._gathers = False
-                batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-                await self._send_batch(batch)
-        except Exception:
-            self._log.failure("spans are lost for a fault of ours")
-            self._counts.dropped["fault"] += len(batch)
-        finally:
-            self._give_up("closing", len(self._queue), "the daemon ends")
-            self._queue.clear()
-            self._sending = None
+    async def send_waiting(self) -> None:
+        """See the base."""
+        while self._queue and not self.over:
+            if len(self._queue) < BATCH:
+                self._gathers = True
+                await self.wait(INTERVAL)
+                self._gathers = False
+            await self._send_batch([self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))])
+        self._lose("closing", len(self._queue), "the daemon ends")
+        self._queue.clear()
 
     async def _send_batch(self, batch: list[Span]) -> None:
-        from claudeproxyd.reporting.otlp import CONTENT_TYPE, encode_spans
+        from claudeproxyd.reporting.otlp import CONTENT_TYPE, encode_spans  # needs the extra
 
-        body = encode_spans(self._resource, batch)
         headers = {**self._headers, "content-type": CONTENT_TYPE}
-        until = self._clock.seconds() + PATIENCE
-        tries = 0
-        while True:
-            reply, why = Reply(0), ""
-            try:
-                reply = await self._post(self._url, headers, body)
-            except (NoReply, CancelledError) as reason:
-                why = str(reason)
-            if 200 <= reply.status < 300:
-                self._taken(reply, batch)
-                return
-            why = (
-                why or "was given no time"
-                if not reply.status
-                else f"answers {reply.status}: {scrub(reply.body[:200].decode('utf-8', 'replace'))!r}"
+        body = encode_spans(self._resource, batch)
+        try:
+            reply = await self.deliver(
+                self._url, lambda: (headers, body), lambda status: status not in _AGAIN, PATIENCE, self._tell
             )
-            tries += 1
-            seconds = pause(tries, reply.retry_after)
-            if reply.status and reply.status not in _AGAIN:
-                self._give_up("refused", len(batch), why)
-                return
-            if self._closing or self._clock.seconds() + seconds > until:
-                self._give_up("unreachable", len(batch), why)
-                return
-            self._tell(why)
-            await self._wait(seconds)
+        except NotSent as reason:
+            self._lose("refused" if reason.refused else "unreachable", len(batch), str(reason))
+        else:
+            self._taken(reply, len(batch))
 
-    def _taken(self, reply: Reply, batch: list[Span]) -> None:
+    def _taken(self, reply: Reply, count: int) -> None:
         from claudeproxyd.reporting.otlp import rejected
 
         refused, why = rejected(reply.body)
-        refused = min(max(refused, 0), len(batch))
-        self._counts.exported += len(batch) - refused
+        refused = min(max(refused, 0), count)
+        self._counts.exported += count - refused
         if refused:
-            self._give_up("refused", refused, scrub(why[:200]) or "it does not say why")
+            self._lose("refused", refused, scrub(why)[:MAX_TOLD] or "it does not say why")
         elif self._failing:
             self._failing = False
             self._log.info("traces reach {url} again", url=self._url)
 
-    def _give_up(self, reason: str, count: int, why: str) -> None:
+    def _lose(self, reason: str, count: int, why: str) -> None:
         if count:
             self._counts.dropped[reason] += count
             self._tell(why)

@@ -39,7 +39,7 @@ class Traces(Service):
 
     def register(self, metrics: Registry) -> None:
         """Add the metrics of spans."""
-        self._counts.register(metrics, lambda: 0 if self._exporter is None else len(self._exporter))
+        self._counts.register(metrics, lambda: 0 if self._exporter is None else self._exporter.waiting)
 
     def configure(self, config: Config, providers: Mapping[str, TracedProvider]) -> Tracer | None:
         """Send spans where *config* says from now on; return what its requests are traced with, or None."""

@@ -1,4 +1,4 @@
-"""``[traces]``."""
+"""``[traces]`` and ``[[webhooks]]``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import claudeproxyd.config.reporting
 from claudeproxyd.config.report import report
 from claudeproxyd.config.reporting import traces_url
 from claudeproxyd.graph import secrets_of
+from claudeproxyd.happenings import Happening
 from tests.config.support import MAKERS, SANDBOX, ConfigTestCase
 
 TRACES = '[traces]\nendpoint = "http://127.0.0.1:4318"\n'
@@ -76,3 +77,49 @@ class TracesTests(ConfigTestCase):
         ):
             self.assertTrue(any(words in str(warning) for warning in self.load(text + SANDBOX).warnings), text)
         self.assertEqual(self.load(TRACES + keyed + SANDBOX).warnings, self.load(SANDBOX).warnings)
+
+
+HOOK = '[[webhooks]]\nname = "chat"\n'
+URL = 'url = "https://hooks.example.com/T0/B0?sig=x"\n'
+
+
+class WebhooksTests(ConfigTestCase):
+    """What an operator can write."""
+
+    def test_all(self) -> None:
+        """Every event, unless some are chosen."""
+        (hook,) = self.load(HOOK + URL + SANDBOX).config.webhooks
+        self.assertEqual(hook.events, [happening.value for happening in Happening])
+
+    def test_secrets(self) -> None:
+        """Its URL is one, for whoever has it can post."""
+        loaded = self.load(HOOK + URL + 'secret = "signed-with-this"\nevents = ["model.unserved"]\n' + SANDBOX)
+        self.assertIn("https://hooks.example.com/T0/B0?sig=x", secrets_of(loaded.config))
+        text = report(loaded, MAKERS)
+        self.assertIn("chat: ****, signed with ****: model.unserved", text)
+        self.assertNotIn("example.com", text + repr(loaded.config))
+
+    def test_mistakes(self) -> None:
+        """Each names the member, and quotes no secret."""
+        for more, path, words in (
+            ("", "webhooks[0].url", "is missing"),
+            ('url = "hooks.example.com"\n', "webhooks[0].url", "must be an http"),
+            ('url = "https://h/?a=b#c"\n', "webhooks[0].url", "no fragment"),
+            ('url = "https://u:p@h/"\n', "webhooks[0].url", "no user"),
+            ('url = { env = "NOT_SET" }\n', "webhooks[0].url", "is not set"),
+            (URL + 'events = ["model.lost"]\n', "webhooks[0].events[0]", 'no event "model.lost"'),
+            (URL + 'secret = "whsec_?"\n', "webhooks[0].secret", "no base64"),
+            (URL + 'proxy = "socks://h"\n', "webhooks[0].proxy", "http://"),
+        ):
+            problem = self.problem(HOOK + more + SANDBOX)
+            self.assertEqual(problem.path, path, more)
+            self.assertIn(words, problem.message)
+        self.assertIn("is taken already", self.problem((HOOK + URL) * 2 + SANDBOX).message)
+
+    def test_warnings(self) -> None:
+        """What is allowed and hardly meant."""
+        for more, words in (
+            ('url = "http://hooks/x"\n', "not encrypted"),
+            (URL + "events = []\n", "nothing is ever sent"),
+        ):
+            self.assertTrue(any(words in str(warning) for warning in self.load(HOOK + more + SANDBOX).warnings), more)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.tracing import Span, SpanKind
-from claudeproxyd.reporting import span_exporter
-from claudeproxyd.reporting.posting import NoReply, Reply, pause, retry_after
+from claudeproxyd.reporting import sender
+from claudeproxyd.reporting.posting import pause, retry_after
+from claudeproxyd.reporting.sender import CLOSE_TIMEOUT
 from claudeproxyd.reporting.span_exporter import (
     BATCH,
-    CLOSE_TIMEOUT,
     INTERVAL,
     MAX_WAITING,
     PATIENCE,
@@ -27,6 +25,7 @@ from claudeproxyd.reporting.span_exporter import (
     SpanExporter,
 )
 from claudeproxyd.sockets import NEXT_TURN
+from tests.reporting.support import Post
 
 
 def span(number: int = 1) -> Span:
@@ -43,25 +42,8 @@ def span(number: int = 1) -> Span:
     )
 
 
-class Post:
+class Collector(Post):
     """Keeps what is posted, until the test answers."""
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, Mapping[str, str], bytes]] = []
-        self.waiting: list[Deferred[Reply]] = []
-
-    def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Deferred[Reply]:
-        self.sent.append((url, headers, body))
-        self.waiting.append(Deferred())
-        return self.waiting[-1]
-
-    def answer(self, status: int = 200, body: bytes = b"", retry_after: float | None = None) -> None:
-        """To the oldest."""
-        self.waiting.pop(0).callback(Reply(status, body, retry_after))
-
-    def fail(self) -> None:
-        """No answer comes."""
-        self.waiting.pop(0).errback(NoReply("cannot be reached: refused"))
 
     @property
     def spans(self) -> list[list[Any]]:
@@ -79,9 +61,9 @@ class SpanExporterTests(SynchronousTestCase):
     """One exporter."""
 
     def setUp(self) -> None:
-        self.patch(span_exporter, "pause", lambda tries, asked: pause(tries, asked, lambda: 1.0))
+        self.patch(sender, "pause", lambda tries, asked: pause(tries, asked, lambda: 1.0))
         self.clock: Any = Clock()
-        self.post = Post()
+        self.post = Collector()
         self.counts = SpanCounts()
         self.exporter = SpanExporter(
             self.clock, self.post, "http://c/v1/traces", {"x-key": "k"}, {"service.name": "s"}, self.counts
@@ -99,7 +81,7 @@ class SpanExporterTests(SynchronousTestCase):
         self.clock.advance(INTERVAL)
         self.assertEqual(self.post.spans, [[1, 2]])
         self.post.answer()
-        self.assertEqual((self.counts.exported, self.counts.dropped, len(self.exporter)), (2, {}, 0))
+        self.assertEqual((self.counts.exported, self.counts.dropped, self.exporter.waiting), (2, {}, 0))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_full_batch(self) -> None:
@@ -181,7 +163,7 @@ class SpanExporterTests(SynchronousTestCase):
                 self.post.fail()
         self.assertLess(self.clock.seconds(), until + 2)
         self.assertEqual(self.counts.dropped["unreachable"], BATCH)
-        self.assertLessEqual(len(self.exporter), MAX_WAITING)
+        self.assertLessEqual(self.exporter.waiting, MAX_WAITING)
 
     def test_close(self) -> None:
         """All that waits is sent at the end, once; no more is taken."""
@@ -222,7 +204,7 @@ class SpanExporterTests(SynchronousTestCase):
     def test_metrics(self) -> None:
         """What is lost can be seen."""
         metrics = Metrics()
-        self.counts.register(metrics, lambda: len(self.exporter))
+        self.counts.register(metrics, lambda: self.exporter.waiting)
         self.export(1, 2)
         self.counts.dropped["full"] = 3
         text = metrics.render().decode()
