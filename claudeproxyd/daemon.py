@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from claudeproxyd import descriptors, graph
+from claudeproxyd import descriptors, graph, hangups
 from claudeproxyd.accounts.keys import RuntimeKeys
 from claudeproxyd.accounts.ledger import Ledger
 from claudeproxyd.accounts.limits import UsageLimits
@@ -46,6 +47,7 @@ from claudeproxyd.observe.logging import for_twistd, observer
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import configure, configure_forms
+from claudeproxyd.observe.service_manager import ServiceManager
 from claudeproxyd.observe.status import Status
 from claudeproxyd.observe.transitions import Transitions
 from claudeproxyd.observe.usage import Sinks, UsageLog
@@ -114,6 +116,7 @@ class Daemon(MultiService):
         self._own_hop = token_hex(8).encode()
         self._status = Status.begun(time.time())
         self._status.register(self.metrics)
+        self._service_manager = ServiceManager(os.environ, reactor)
         concurrency = ConcurrencyAdmission()
         self._activity = ClientActivity(concurrency.running)
         self._activity.register(self.metrics)
@@ -250,6 +253,7 @@ class Daemon(MultiService):
                 allowed=allowed,
             )
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._signalled))
+        hangups.let_come()
         config = self._loaded.config
         self.log.info(
             "{banner}",
@@ -264,6 +268,8 @@ class Daemon(MultiService):
                 bool(config.models) or graph.serves_claude(self._loaded),
             ),
         )
+        places = " and ".join(listener.place for listener in self._listeners)
+        self._service_manager.ready_when(self._is_settled, f"serving on {places}")
 
     def _every(self, seconds: float, what: Callable[[], object]) -> None:
         """As long as the daemon runs."""
@@ -289,17 +295,20 @@ class Daemon(MultiService):
         return self._reloads.ask()
 
     async def _reload(self) -> str:
+        self._service_manager.reloading()
         try:
             drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config, self._keys))
             self._put_in_force(drafted)
         except Exception as error:
             mistake = str(unforeseen(error))
             self._status.not_reloaded(mistake, time.time())
+            self._service_manager.reloaded(f"serving; the last reload changed nothing: {mistake}")
             self._transitions.begin(Happening.RELOAD_FAILED, mistake)
             if isinstance(error, ConfigError):
                 self.log.error("the configuration stays as it was: {error}", error=str(error))
             raise
         self._status.reloaded(str(drafted.changes), time.time())
+        self._service_manager.reloaded(f"serving; reloaded: {drafted.changes}")
         self._transitions.end(Happening.RELOAD_FAILED)
         self.log.info("reloaded: {changes}", changes=str(drafted.changes))
         self._warn(drafted.loaded.warnings)
@@ -459,32 +468,47 @@ class Daemon(MultiService):
     # -- the end
 
     def stopService(self) -> Deferred[None]:
-        """Accept no more, let the streams finish within ``server.drain``, then stop. A second signal ends the wait."""
+        """Be not ready for ``server.lame_duck``, accept no more, let the streams finish within ``server.drain``, stop.
+
+        A second signal ends the waits.
+        """
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        server = self._loaded.config.server
+        hurry: Deferred[None] = Deferred()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._reactor.callFromThread(_fire, hurry))
+        self.site.leave()
+        if server.lame_duck:
+            self._say_leaving(f"leaving: not ready any more, and open for another {server.lame_duck:g} s")
+            seen: Deferred[None] = Deferred()
+            over = self._reactor.callLater(server.lame_duck, _fire, seen)
+            await DeferredList([seen, hurry], fireOnOneCallback=True)
+            if over.active():
+                over.cancel()
         await gatherResults([listener.stopService() for listener in self._listeners])
-        self.site.draining = True
-        streams = len(self.site.channels)
-        if streams:
-            wait = self._loaded.config.server.drain
-            self.log.info("draining: {streams} connections, for up to {wait:g} s", streams=streams, wait=wait)
-            hurry: Deferred[None] = Deferred()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: self._reactor.callFromThread(_fire, hurry))
-            drained = self.site.drain()
-            over = self._reactor.callLater(wait, self.site.abort_all)
+        drained = self.site.drain()
+        connections = len(self.site.channels)
+        if connections:
+            self._say_leaving(f"draining: {connections} connections, for up to {server.drain:g} s")
+            over = self._reactor.callLater(server.drain, self.site.abort_all)
             await DeferredList([drained, hurry], fireOnOneCallback=True)
             if over.active():
                 over.cancel()
             if hurry.called:
                 self.site.abort_all()
+        self._service_manager.stopping("ending")
         self._generation.upstreams.close()
         await super().stopService()
         self._reactor.installNameResolver(self._resolver_before)
         await self._plugins.close()
         for file in filter(None, (self._access_file, self._audit_file)):
             await file.close()
+
+    def _say_leaving(self, how: str) -> None:
+        self.log.info("{how}", how=how)
+        self._service_manager.stopping(how)
 
     def _register_gauges(self) -> None:
         self.pool.register(self.metrics)

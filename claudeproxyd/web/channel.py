@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.errors import ClaudeError, shutting_down
-from claudeproxyd.sockets import innermost, unsent
+from claudeproxyd.sockets import innermost, is_readable, unsent
 from claudeproxyd.web.head import RequestHead, not_http, read_head
 from claudeproxyd.web.request import GatewayRequest
 
@@ -64,6 +64,8 @@ class ChannelSite(Shape):
     turnstile: Turnstile
     heavy: Turnstile
     draining: bool
+    keep_alive: float
+    """Seconds between two requests of a connection."""
 
     def opened(self, channel: GatewayChannel) -> None:
         """Note that a connection was made."""
@@ -89,7 +91,7 @@ class GatewayChannel(Protocol):
     _body_by = inf
     """The latest deadline for a body of which nothing has come."""
     over_limit = False
-    """One connection more than ``max_connections``: its first request is refused, and is its last."""
+    """One connection more than ``max_connections``: its first request is its last, and refused unless it is a probe."""
 
     persistent = True
     """Whether another request may follow the present one."""
@@ -111,6 +113,8 @@ class GatewayChannel(Protocol):
     _chunks: _ChunkedTransferDecoder | None = None
     """Reads a body that has none."""
     _busy = False
+    _admitted = False
+    """A turnstile has let it in: what is read now may take its time."""
     _waits_at: Turnstile | None = None
     """Nothing is read meanwhile."""
     _refused = False
@@ -184,6 +188,8 @@ class GatewayChannel(Protocol):
             self._check_delivery()
         elif self._closing:
             self.transport.abortConnection()
+        elif self.idle and is_readable(self.transport):
+            self.deadline = self.site.clock.seconds()  # it is not: the reactor has yet to see what came
         elif self.idle:
             self.loseConnection()
         else:
@@ -201,6 +207,18 @@ class GatewayChannel(Protocol):
         if self._request is None:
             self._request = GatewayRequest(self)
         self._request.refuse(error)
+
+    def leave(self) -> None:
+        """Have the answer that is not begun yet be the last. Called by the site, as each new request asks it anyway."""
+        if self._request is not None and not self._request.startedWriting:
+            self.persistent = False
+
+    def hasten(self, seconds: float) -> None:
+        """Stay idle for no longer than *seconds*. Called by the site, to drain."""
+        if self._closing or not self.idle:
+            return
+        self._idle_timeout = min(self._idle_timeout, seconds)
+        self.deadline = min(self.deadline, self.site.clock.seconds() + seconds)
 
     def shut_down(self) -> None:
         """Abort everything on this connection with an error, for shutdown. Called by the site."""
@@ -232,7 +250,7 @@ class GatewayChannel(Protocol):
         if self._busy:
             return
         if self._request is not None and not self._request.compressed:
-            self.enter()
+            self._read_on()
             return
         turnstile = self.site.heavy if self._is_heavy else self.site.turnstile
         if not turnstile.admit(self):
@@ -242,6 +260,11 @@ class GatewayChannel(Protocol):
     def enter(self) -> None:
         """Deal with what was read. Called by a turnstile, where that may take a while."""
         self._wait_no_more()
+        self._admitted = True
+        self._read_on()
+        self._admitted = False
+
+    def _read_on(self) -> None:
         heavy = self._is_heavy
         self._busy = True
         try:
@@ -348,7 +371,7 @@ class GatewayChannel(Protocol):
         """Have a request answered that is whole. Dispatch bounds how long that takes: there is no deadline."""
         self.deadline = inf
         self._answering = True
-        request.requestReceived()
+        request.requestReceived(self._admitted)
 
     def _wait_for_body(self, request: GatewayRequest) -> None:
         """Set the deadline for a body: it must make progress, and keep a rate. A refused one has a fixed deadline."""
@@ -361,10 +384,10 @@ class GatewayChannel(Protocol):
     def requestDone(self, request: GatewayRequest) -> None:
         """Wait for the client to take the answer, which is written; then keep the connection alive."""
         self._request = None
-        self._await_delivery(KEEP_ALIVE_TIMEOUT)
+        self._await_delivery(self.site.keep_alive)
         if not self._full:
             self._read(True)
-        if not self.persistent or self.site.draining:
+        if not self.persistent:
             self.loseConnection()
             return
         self._answering = False

@@ -112,8 +112,6 @@ class GatewayRequest:
             target = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
         self.path, _, self.query = target.partition(b"?")
         try:
-            if self.channel.over_limit:
-                raise ClaudeError(503, "Too many connections", headers=[(b"retry-after", b"1")])
             self._endpoint = self.site.getResourceFor(self)
             if self.principal is not None:
                 self._client_name = self.principal.name
@@ -157,15 +155,17 @@ class GatewayRequest:
         """Whether pieces of its body take a while to decompress."""
         return self._decoder is not None
 
-    def requestReceived(self) -> None:
-        """Answer a request that is whole."""
+    def requestReceived(self, admitted: bool) -> None:
+        """Answer a request that is whole, in its turn; now if a turnstile has *admitted* its last bytes."""
         if self._held > LARGE_BODY_BYTES:
             self.site.heavy.wait(self)
-        else:
+        elif admitted:
             self.enter()
+        else:
+            self.site.turnstile.admit(self)
 
     def enter(self) -> None:
-        """Let the endpoint answer, or answer with the error. Called by the turnstile where the body is large."""
+        """Let the endpoint answer, or answer with the error. Called by a turnstile."""
         try:
             if self._refusal is not None:
                 raise self._refusal
@@ -181,12 +181,18 @@ class GatewayRequest:
         """Cancel what is under way: the client left before the end."""
         self.channel = None
         self.site.heavy.leave(self)
+        self.site.turnstile.leave(self)
         if self.cancel is not None:
             self.cancel(CancelReason.CLIENT_GONE)
         self.release()
         self.site.log(self)
 
     # -- for endpoints
+
+    @property
+    def over_limit(self) -> bool:
+        """Whether it came on a connection that is one too many."""
+        return self.channel is not None and self.channel.over_limit
 
     @property
     def address(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 from pytest_twisted import ensureDeferred
@@ -15,7 +16,8 @@ from tests.integration.support.daemon import provider
 from tests.integration.support.stalls import LONGEST, LONGEST_OF_LARGE, Meter, told
 from tests.integration.support.upstream import Answer, Exchange, Upstream
 
-CONNECTIONS = 2_000
+CONNECTIONS = min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 500)
+"""As many as ``server.max_connections`` lets in, where this process may have so many too."""
 CREDENTIALS = 1_000
 
 
@@ -35,22 +37,22 @@ async def test_connections(start_daemon: StartDaemon, upstream: Upstream, tmp_pa
     """As many connections as may be, whose requests all come at once: they are let in in slices."""
     meter = Meter(tmp_path)
     upstream.script(answers.whole())
-    limit = f"max_connections = {CONNECTIONS}\n"
-    daemon = await start_daemon(provider(upstream), server=limit, env=meter.env)
+    daemon = await start_daemon(provider(upstream), env=meter.env)
     body = wire.Message().encode()
     head = "POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
     meter.begin()
     clients = [await wire.Wire.connect(daemon.port) for _ in range(CONNECTIONS)]
-    told("2,000 connections begin", meter.longest, LONGEST)
+    told(f"{CONNECTIONS:,} connections begin", meter.longest, LONGEST)
     for client in clients:
         client.send(request[:-1])
     meter.begin()
     for client in clients:
         client.send(request[-1:])
     got = await gatherResults([start(client.head(60)) for client in clients])
-    assert {answer.status for answer in got} <= {200, 529}
-    told("2,000 requests at once", meter.longest, LONGEST)
+    # Some have waited for longer than a head may take, or are more than the daemon has descriptors for.
+    assert {answer.status for answer in got} <= {200, 408, 503, 529}
+    told(f"{CONNECTIONS:,} requests at once", meter.longest, LONGEST)
     for client in clients:
         client.reset()
 

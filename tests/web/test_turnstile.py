@@ -73,14 +73,21 @@ class TurnstileTests(SynchronousTestCase):
             self.assertEqual(connection.ask(post()).status, 200)
             self.listener.clock.rightNow += WINDOW / 10
 
-    def test_bodies(self) -> None:
-        """A body whose head is in is read at once: others have no use for what it waits for."""
-        connection = self.listener.connect()
-        head, body = post()[:-5], post()[-5:]
-        connection.send(head)
-        self.connect(30)
-        connection.send(body)
-        self.assertEqual(self.answered([connection]), [True])
+    def test_last_bytes(self) -> None:
+        """A body whose head is in is read at once, and answered in its turn, where many end at once too."""
+        connections = [self.listener.connect() for _ in range(60)]
+        for connection in connections:
+            connection.send(post()[:-1])
+        self.listener.clock.pump([NEXT_TURN] * 10 + [WINDOW])
+        for connection in connections:
+            connection.send(post()[-1:])
+            self.assertEqual(connection.transport.producerState, "producing")
+        before = 0
+        while not all(answered := self.answered(connections)):
+            self.assertLessEqual(sum(answered) - before, MOST)
+            before = sum(answered)
+            self.listener.clock.advance(NEXT_TURN)
+        self.assertGreater(before, 40)
 
     def test_gone(self) -> None:
         """A client that goes while it waits, or that is sent away, is served no more."""
