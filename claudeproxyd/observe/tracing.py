@@ -161,7 +161,8 @@ class RequestTrace:
             attributes["http.response.status_code"] = entry.status
         if entry.overhead is not None:
             attributes["claudeproxyd.overhead"] = entry.overhead
-        failed = entry.outcome not in _NO_ERROR
+        # By the conventions a server has not failed where it says that the client did.
+        failed = entry.outcome not in _NO_ERROR and not 400 <= entry.status < 500
         if failed:
             attributes["error.type"] = entry.outcome
         self._tracer.export(

@@ -17,6 +17,8 @@ from claudeproxyd.secrets.endpoint import EndpointFactory
 
 #: Seconds for a request and its response together.
 TIMEOUT = 10.0
+#: Seconds that a connection is kept: many servers close theirs after five, and a request that meets that is in vain.
+KEPT = 4.0
 #: Bytes of a response that are read.
 MAX_RESPONSE_BYTES = 65_536
 #: Seconds to the second try, and the most between two.
@@ -53,6 +55,7 @@ class Poster:
         self._pool = HTTPConnectionPool(reactor)  # type: ignore[no-untyped-call]  # Twisted gives no types here
         self._pool.maxPersistentPerHost = 1
         self._pool.retryAutomatically = False
+        self._pool.cachedConnectionTimeout = KEPT
         ways = EndpointFactory(reactor, proxy)
         self._http = HTTPClient(Agent.usingEndpointFactory(reactor, ways, pool=self._pool))  # type: ignore[no-untyped-call]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+import claudeproxyd
 from claudeproxyd.messages.usage import Usage
 from claudeproxyd.observe.access_log import AccessEntry
 from claudeproxyd.observe.tracing import Span, SpanKind, TracedProvider, Tracer
@@ -26,6 +29,13 @@ def answer(body: bytes = MESSAGE) -> FakeBuffered:
     made.usage.input, made.usage.output, made.usage.cache_read, made.usage.thinking = 10, 5, 100, 2
     made.stop_reason = "end_turn"
     return made
+
+
+def documented() -> set[str]:
+    """The attributes that the page of traces has, as their patterns."""
+    text = (Path(claudeproxyd.__file__).parents[1] / "docs" / "traces.md").read_text()
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return {name.replace("NAME", "team") for row in rows for name in re.findall(r"`(.+?)`", row)}
 
 
 class TracesTests(SynchronousTestCase):
@@ -84,6 +94,7 @@ class TracesTests(SynchronousTestCase):
         }
         self.assertEqual({name: attempt.attributes.get(name) for name in expected}, expected)
         self.assertNotIn("error.type", attempt.attributes)
+        self.assertLessEqual({*attempt.attributes, *request.attributes}, documented())
         self.assertEqual(request.attributes["claudeproxyd.label.team"], "x")
         self.assertEqual([record.trace_id for record in house.sink.records], [request.trace_id])
 
@@ -106,6 +117,7 @@ class TracesTests(SynchronousTestCase):
         self.assertEqual(failed.attributes["error.type"], "quota")
         self.assertEqual(failed.attributes["claudeproxyd.cooldown.scope"], "credential")
         self.assertEqual(failed.attributes["claudeproxyd.cooldown.seconds"], 7.0)
+        self.assertLessEqual(set(failed.attributes), documented())
 
     def test_stale(self) -> None:
         """A first sending that met a closed connection is an attempt of its own."""
@@ -161,6 +173,9 @@ class TracesTests(SynchronousTestCase):
         self.assertEqual(request.error, "no credential")
         self.assertEqual(request.attributes["http.response.status_code"], 503)
         self.assertEqual(request.attributes["error.type"], running.log.outcome)
+        *_, request = self.end(house, running, status=429, error="wait")
+        self.assertEqual((request.error, "error.type" in request.attributes), (None, False))
+        self.assertEqual(request.attributes["claudeproxyd.outcome"], running.log.outcome)
 
     def test_model_of_a_stream(self) -> None:
         """It is read of ``message_start``, however that is framed."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from pytest_twisted import ensureDeferred
 
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
 from tests.integration.support.collector import Collector
-from tests.integration.support.daemon import Daemon, free_port, provider
+from tests.integration.support.daemon import ADMIN_KEY, Daemon, free_port, provider
 from tests.integration.support.process import eventually
 from tests.integration.support.upstream import Upstream
 
@@ -63,6 +64,13 @@ async def test_failover_in_a_clients_trace(start_daemon: StartDaemon, upstream: 
     )
     answer = await wire.post(daemon.port, body, headers=headers)
     assert answer.status == 200
+    accept = {"authorization": f"Bearer {ADMIN_KEY}", "accept": "application/openmetrics-text;version=1.0.0,*/*;q=0.1"}
+    scraped = await wire.get(daemon.admin, "/metrics", accept)
+    assert scraped.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    samples = [sample for family in text_string_to_metric_families(scraped.body.decode()) for sample in family.samples]
+    found = [sample for sample in samples if sample.exemplar]
+    assert {sample.exemplar.labels["trace_id"] for sample in found} == {TRACE}
+    assert "gen_ai_server_request_duration_seconds_bucket" in {sample.name for sample in found}
     await end(daemon)
 
     (request,), (failed, served) = by_kind(collector)
@@ -106,6 +114,7 @@ async def test_failover_in_a_clients_trace(start_daemon: StartDaemon, upstream: 
     for hidden in (b"PROMPT", b"secret-of-key", KEY.encode(), COLLECTOR_KEY.encode()):
         assert hidden not in posted.body, hidden
     assert COLLECTOR_KEY not in daemon.log
+    assert f"trace={TRACE}" in daemon.log
 
 
 @ensureDeferred
