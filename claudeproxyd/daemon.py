@@ -150,6 +150,7 @@ class Daemon(MultiService):
         self._traces = Traces(reactor, lambda proxy: Poster(reactor, proxy))
         self._traces.register(self.metrics)
         self._traces.setServiceParent(self)
+        self._traces.configure(config.traces)
         self._webhooks = Webhooks(reactor, lambda proxy: Poster(reactor, proxy), time.time)
         self._webhooks.register(self.metrics)
         self._webhooks.setServiceParent(self)
@@ -336,6 +337,7 @@ class Daemon(MultiService):
         self._known_models.generation = generation
         before.upstreams.executors.give_way(generation.upstreams.executors)
         self._capture(config)
+        self._traces.configure(config.traces)
         self._webhooks.configure(config.webhooks)
         if self._keys is not None:
             self._keys.configure(graph.clients(config), is_open=config.server.open)
@@ -411,7 +413,7 @@ class Daemon(MultiService):
                 access_log=self._activity.counting(self._access_log(loaded)),
                 plugins=plugins,
                 limits=self._limits,
-                traces=self._traces,
+                export=self._traces.export,
                 keys=self._keys,
                 audit=self._audit,
                 buffers=self._buffers,

@@ -30,7 +30,7 @@ from claudeproxyd.executors.services import Services
 from claudeproxyd.executors.turns import Turns
 from claudeproxyd.interfaces import IAuthenticator, IExecutor
 from claudeproxyd.leases import Credential
-from claudeproxyd.observe.tracing import TracedProvider
+from claudeproxyd.observe.tracing import TracedProvider, Tracer
 from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
@@ -60,9 +60,9 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.capture import Captures
     from claudeproxyd.observe.lines import Write
     from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.tracing import Span
     from claudeproxyd.plugin_loader import Plugins
     from claudeproxyd.pool.service import CredentialPool
-    from claudeproxyd.reporting.traces import Traces
     from claudeproxyd.secrets.sources import Sources
     from claudeproxyd.translate.signatures import Signatures
     from claudeproxyd.web.buffers import BufferBudget
@@ -203,7 +203,8 @@ class SharedServices(ExecutorServices):
     access_log: Callable[[AccessEntry], None]
     plugins: Plugins
     limits: LimitAdmission
-    traces: Traces
+    export: Callable[[Span], None]
+    """Takes the spans of requests."""
     keys: RuntimeKeys | None
     audit: Write
     corrections: Corrections
@@ -250,7 +251,7 @@ class Generation:
             executors=upstreams.executors,
             sinks=shared.sinks,
             journal=shared.journal,
-            tracer=shared.traces.configure(config, traced_providers(loaded)),
+            tracer=tracer_of(loaded, shared.export),
             steps=shared.plugins.steps,
             settings=config.pool,
             streaming=config.streaming,
@@ -368,7 +369,21 @@ def prices_of(loaded: Loaded) -> Prices:
     return Prices(own, listed_prices.ListedPrices(base_urls))
 
 
-def traced_providers(loaded: Loaded) -> dict[str, TracedProvider]:
+def tracer_of(loaded: Loaded, export: Callable[[Span], None]) -> Tracer | None:
+    """Return what requests are traced with; None: they are not. *export* takes the spans."""
+    traces = loaded.config.traces
+    if not traces.endpoint:
+        return None
+    return Tracer(
+        export,
+        sample=traces.sample,
+        trusts_clients=traces.trust == "all" or (traces.trust == "clients" and loaded.config.is_keyed),
+        propagates=traces.propagate,
+        providers=_traced_providers(loaded),
+    )
+
+
+def _traced_providers(loaded: Loaded) -> dict[str, TracedProvider]:
     """Return how spans speak of each provider."""
     found = {}
     for provider in loaded.config.providers:
@@ -448,11 +463,15 @@ _TELLING = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
 
 def _secrets_beside(provider: Provider) -> Iterator[str]:
     """Yield a provider's secrets that are in plain settings: its proxy's password, and values of headers."""
-    if provider.proxy not in ("", "env"):
-        yield unquote(urlsplit(provider.proxy).password or "")
+    yield from _password_in(provider.proxy)
     for name, value in provider.headers.items():
         if _TELLING.search(name) and "{client}" not in value:
             yield value.rpartition(" ")[2]  # without "Bearer"
+
+
+def _password_in(proxy: str) -> Iterator[str]:
+    if proxy not in ("", "env"):
+        yield unquote(urlsplit(proxy).password or "")
 
 
 def secrets_of(config: Config) -> list[str]:
@@ -461,6 +480,8 @@ def secrets_of(config: Config) -> list[str]:
     for provider in config.providers:
         values += _secrets_beside(provider)
         values += (value for each in provider.credentials for value in secrets_in_key_file(each))
+    for proxy in (config.traces.proxy, *(hook.proxy for hook in config.webhooks)):
+        values += _password_in(proxy)
     state = state_of(config.server.state)
     if isinstance(state, InRedis):
         values.append(state.password)

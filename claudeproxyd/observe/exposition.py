@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 OPEN_METRICS_TYPE = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
-
-
 _OPEN_METRICS = "application/openmetrics-text"
 _TEXT = ("text/plain", "text/*", "*/*")
 
@@ -130,7 +128,7 @@ def _exemplar(exemplar: Exemplar) -> str:
 
 def wants_open_metrics(accept: str) -> bool:
     """Whether a scraper's ``Accept`` prefers OpenMetrics to the text format."""
-    weights = {"": 0.0}
+    weights: dict[str, float] = {}
     for part in accept.lower().split(","):
         kind, *parameters = (word.strip() for word in part.split(";"))
         weight = next((word[2:] for word in parameters if word.startswith("q=")), "1")

@@ -19,7 +19,7 @@ import msgspec
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.observe.scrub import scrub
 from claudeproxyd.observe.trace_context import TraceContext, header_lines, read_context
-from claudeproxyd.observe.usage import COUNT_TOKENS, foreign
+from claudeproxyd.observe.usage import COUNT_TOKENS, MAX_WORD_CHARACTERS, foreign
 
 if TYPE_CHECKING:
     from claudeproxyd.headers import Headers
@@ -156,7 +156,7 @@ class RequestTrace:
         }
         attributes.update({f"claudeproxyd.label.{name}": value for name, value in self._principal.labels.items()})
         if session:
-            attributes["gen_ai.conversation.id"] = scrub(session)
+            attributes["gen_ai.conversation.id"] = _told(session)
         if entry.status:
             attributes["http.response.status_code"] = entry.status
         if entry.overhead is not None:
@@ -255,7 +255,7 @@ def _attributes(record: UsageRecord, provider: TracedProvider) -> dict[str, Attr
     given: dict[str, Attribute | None] = {
         "gen_ai.provider.name": provider.name,
         "gen_ai.request.model": record.model_served,
-        "gen_ai.conversation.id": scrub(record.session) or None,
+        "gen_ai.conversation.id": _told(record.session) or None,
         "gen_ai.response.finish_reasons": None if record.stop_reason is None else [record.stop_reason],
         "gen_ai.response.time_to_first_chunk": record.time_to_first_content,
         "gen_ai.usage.input_tokens": _whole_input(record),
@@ -267,7 +267,7 @@ def _attributes(record: UsageRecord, provider: TracedProvider) -> dict[str, Attr
         "server.address": provider.address or None,
         "server.port": provider.port or None,
         "claudeproxyd.request_id": record.request_id,
-        "claudeproxyd.upstream_request_id": scrub(record.upstream_request_id) or None,
+        "claudeproxyd.upstream_request_id": _told(record.upstream_request_id) or None,
         "claudeproxyd.provider": record.provider,
         "claudeproxyd.credential": record.credential,
         "claudeproxyd.route": f"{record.provider}/{record.model_served}",
@@ -277,6 +277,11 @@ def _attributes(record: UsageRecord, provider: TracedProvider) -> dict[str, Attr
         "claudeproxyd.usage_estimated": record.estimated or None,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _told(word: str) -> str:
+    """Return what a client or an upstream has chosen, as a span may have it."""
+    return scrub(word)[:MAX_WORD_CHARACTERS]
 
 
 def _whole_input(record: UsageRecord) -> int | None:

@@ -19,6 +19,7 @@ from claudeproxyd.observe.tracing import Attribute, Span, SpanKind
 CONTENT_TYPE = "application/x-protobuf"
 
 _SCOPE = "claudeproxyd"
+_LARGEST = 2**63 - 1
 _KINDS = {SpanKind.SERVER: WireSpan.SPAN_KIND_SERVER, SpanKind.CLIENT: WireSpan.SPAN_KIND_CLIENT}
 
 
@@ -47,14 +48,14 @@ def _span(span: Span) -> WireSpan:
         span_id=bytes.fromhex(span.span_id),
         parent_span_id=bytes.fromhex(span.parent_id),
         trace_state=span.state,
-        name=span.name,
+        name=_text(span.name),
         kind=_KINDS[span.kind],
         start_time_unix_nano=int(span.start * 1e9),
         end_time_unix_nano=int(span.end * 1e9),
         attributes=_attributes(span.attributes),
     )
     if span.error is not None:
-        made.status.code, made.status.message = Status.STATUS_CODE_ERROR, span.error
+        made.status.code, made.status.message = Status.STATUS_CODE_ERROR, _text(span.error)
     return made
 
 
@@ -66,9 +67,14 @@ def _value(value: Attribute) -> AnyValue:
     if isinstance(value, bool):
         return AnyValue(bool_value=value)
     if isinstance(value, str):
-        return AnyValue(string_value=value)
+        return AnyValue(string_value=_text(value))
     if isinstance(value, int):
-        return AnyValue(int_value=value)
+        return AnyValue(int_value=min(value, _LARGEST))
     if isinstance(value, float):
         return AnyValue(double_value=value)
-    return AnyValue(array_value=ArrayValue(values=[AnyValue(string_value=item) for item in value]))
+    return AnyValue(array_value=ArrayValue(values=[AnyValue(string_value=_text(item)) for item in value]))
+
+
+def _text(value: str) -> str:
+    """Return what can be encoded of a text: half a character of a client's would cost its whole batch."""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, NoReturn, cast
 
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
@@ -18,7 +18,7 @@ from claudeproxyd.secrets.endpoint import EndpointFactory
 #: Seconds for a request and its response together.
 TIMEOUT = 10.0
 #: Seconds that a connection is kept: many servers close theirs after five, and a request that meets that is in vain.
-KEPT = 4.0
+KEPT = 4
 #: Bytes of a response that are read.
 MAX_RESPONSE_BYTES = 65_536
 #: Seconds to the second try, and the most between two.
@@ -39,11 +39,8 @@ class NoReply(Exception):
     """Nothing came back; the message says why."""
 
 
-class IPost(Protocol):
-    """Sends one request; a :class:`Poster` is called so, and tests have their own."""
-
-    def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Deferred[Reply]:
-        """Fires with what came back, of whichever status. Fails with :class:`NoReply`."""
+#: Sends a body to a URL with headers. Fires with what came back, of whichever status, or fails with :class:`NoReply`.
+Post = Callable[[str, Mapping[str, str], bytes], Deferred[Reply]]
 
 
 class Poster:
@@ -60,7 +57,7 @@ class Poster:
         self._http = HTTPClient(Agent.usingEndpointFactory(reactor, ways, pool=self._pool))  # type: ignore[no-untyped-call]
 
     def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Deferred[Reply]:
-        """See :class:`IPost`."""
+        """See :data:`Post`."""
         sent = Deferred.fromCoroutine(self._post(url, headers, body))
         return sent.addTimeout(TIMEOUT, self._reactor, _too_late)
 
@@ -109,6 +106,6 @@ def pause(tries: int, asked: float | None, chance: Callable[[], float] = random.
     With some chance in it: many daemons that lost one collector do not come back to it as one.
     """
     if asked is not None:
-        return min(asked, LONGEST_PAUSE)
+        return min(max(asked, FIRST_PAUSE), LONGEST_PAUSE)
     longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (min(tries, 16) - 1))
     return longest * (0.5 + chance() / 2)

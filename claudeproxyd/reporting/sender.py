@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from claudeproxyd.observe.scrub import scrub
-from claudeproxyd.reporting.posting import IPost, NoReply, Reply, pause
+from claudeproxyd.reporting.posting import NoReply, Post, Reply, pause
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -37,10 +37,12 @@ class Sender(Service, ABC):
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, post: IPost) -> None:
+    def __init__(self, clock: IReactorTime, post: Post) -> None:
         self._clock = clock
         self._post = post
-        self._sending: Deferred[None] | None = None
+        self._is_sending = False
+        self._sent: Deferred[None] = succeed(None)
+        """Fires when nothing is sent any more."""
         self._sleep: Deferred[None] | None = None
         self.closing = False
         """Nothing more is taken, and nothing is sent twice."""
@@ -53,8 +55,9 @@ class Sender(Service, ABC):
 
     def send(self) -> None:
         """Have what waits sent; called with each thing that does."""
-        if self._sending is None:
-            self._sending = Deferred.fromCoroutine(self._send())
+        if not self._is_sending:
+            self._is_sending = True
+            self._sent = Deferred.fromCoroutine(self._send())
 
     async def _send(self) -> None:
         try:
@@ -62,23 +65,21 @@ class Sender(Service, ABC):
         except Exception:
             self._log.failure("what was to be reported is lost for a fault of ours")
         finally:
-            self._sending = None
+            self._is_sending = False
 
     def stopService(self) -> Deferred[None]:
         """Send what is left, for a few seconds at most."""
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted's is not annotated
         self.closing = True
-        sending = self._sending
-        if sending is None:
+        if not self._is_sending:
             return succeed(None)
         limit = self._clock.callLater(CLOSE_TIMEOUT, self._end)
         self.wake()
-        return sending.addBoth(lambda _: limit.cancel() if limit.active() else None)
+        return self._sent.addBoth(lambda _: limit.cancel() if limit.active() else None)
 
     def _end(self) -> None:
         self.over = True
-        if self._sending is not None:
-            self._sending.cancel()
+        self._sent.cancel()
 
     def wake(self) -> None:
         """End a wait."""

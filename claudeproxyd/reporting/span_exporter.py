@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from claudeproxyd.observe.scrub import scrub
-from claudeproxyd.reporting.posting import IPost, Reply
+from claudeproxyd.reporting.posting import Post, Reply
 from claudeproxyd.reporting.sender import MAX_TOLD, NotSent, Sender
 from claudeproxyd.sockets import NEXT_TURN
 
@@ -68,7 +68,7 @@ class SpanExporter(Sender):
     def __init__(
         self,
         clock: IReactorTime,
-        post: IPost,
+        post: Post,
         url: str,
         headers: Mapping[str, str],
         resource: Mapping[str, Attribute],

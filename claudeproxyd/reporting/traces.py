@@ -1,8 +1,8 @@
-"""The traces of a daemon: from its configuration to what requests are traced with."""
+"""The way of a daemon's spans to the collector that its configuration names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -11,15 +11,15 @@ from twisted.internet.defer import Deferred, succeed
 
 import claudeproxyd
 from claudeproxyd.config.reporting import traces_url
-from claudeproxyd.observe.tracing import TracedProvider, Tracer
 from claudeproxyd.reporting.posting import Poster
 from claudeproxyd.reporting.span_exporter import SpanCounts, SpanExporter
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-    from claudeproxyd.config.schema import Config, TracesSettings
+    from claudeproxyd.config.schema import TracesSettings
     from claudeproxyd.observe.exposition import Registry
+    from claudeproxyd.observe.tracing import Span
 
 
 class Traces(Service):
@@ -41,23 +41,18 @@ class Traces(Service):
         """Add the metrics of spans."""
         self._counts.register(metrics, lambda: 0 if self._exporter is None else self._exporter.waiting)
 
-    def configure(self, config: Config, providers: Mapping[str, TracedProvider]) -> Tracer | None:
-        """Send spans where *config* says from now on; return what its requests are traced with, or None."""
-        settings = config.traces
+    def configure(self, settings: TracesSettings) -> None:
+        """Send spans where *settings* say from now on."""
         if settings != self._settings:
             self._close()
             self._settings = settings
             if settings.endpoint:
                 self._open(settings)
-        if self._exporter is None:
-            return None
-        return Tracer(
-            self._exporter.export,
-            sample=settings.sample,
-            trusts_clients=settings.trust == "all" or (settings.trust == "clients" and config.is_keyed),
-            propagates=settings.propagate,
-            providers=providers,
-        )
+
+    def export(self, span: Span) -> None:
+        """Take a span; of a request that began under another configuration, too."""
+        if self._exporter is not None:
+            self._exporter.export(span)
 
     def _open(self, settings: TracesSettings) -> None:
         self._post = self._poster(settings.proxy)

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 import claudeproxyd
 from claudeproxyd.config.reporting import signing_key
 from claudeproxyd.observe.scrub import scrub
-from claudeproxyd.reporting.posting import IPost, Poster
+from claudeproxyd.reporting.posting import Post, Poster
 from claudeproxyd.reporting.sender import NotSent, Sender
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Webhook(Sender):
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, post: IPost, section: WebhookSection, counts: Counts, now: Callable[[], float]
+        self, clock: IReactorTime, post: Post, section: WebhookSection, counts: Counts, now: Callable[[], float]
     ) -> None:
         """*now*: since the epoch."""
         super().__init__(clock, post)

@@ -30,6 +30,14 @@ class TracesTests(ConfigTestCase):
         self.assertIn("0.25 of all requests, to http://127.0.0.1:4318/v1/traces, x-key ****", text)
         self.assertNotIn(KEY, text + repr(loaded.config))
 
+    def test_password_of_a_proxy(self) -> None:
+        """It is masked too."""
+        proxy = 'proxy = "http://user:pass%2Fword-of-it@proxy:3128"\n'
+        for text in (TRACES + proxy, HOOK + URL + proxy):
+            loaded = self.load(text + SANDBOX)
+            self.assertIn("pass/word-of-it", secrets_of(loaded.config))
+            self.assertNotIn("word-of-it", report(loaded, MAKERS) + repr(loaded.config))
+
     def test_url(self) -> None:
         """The usual path is for who names none."""
         for endpoint, url in (

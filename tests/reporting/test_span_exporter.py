@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -117,6 +118,15 @@ class SpanExporterTests(SynchronousTestCase):
         self.assertTrue(values["d"].bool_value)
         self.assertEqual([each.string_value for each in values["e"].array_value.values], ["y"])
 
+    def test_what_cannot_be_encoded(self) -> None:
+        """What a client has chosen does not cost a batch: half a character, or a number beyond the format's."""
+        attributes = {"a": "\ud800x", "b": 2**70, "c": ["\udfff"]}
+        odd = replace(span(1), name="chat \ud800", attributes=attributes, error="\ud800")
+        self.exporter.export(odd)
+        self.export(2)
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.post.spans, [[1, 2]])
+
     def test_retry(self) -> None:
         """By the collector's word, else twice as long each time; spans that come meanwhile do not hurry it."""
         self.export(1)
@@ -228,4 +238,4 @@ class PauseTests(SynchronousTestCase):
         """It doubles up to a limit, with some chance; what is asked for goes before, up to the same limit."""
         self.assertEqual([pause(tries, None, lambda: 1.0) for tries in (1, 2, 3, 50)], [1.0, 2.0, 4.0, 120.0])
         self.assertEqual(pause(3, None, lambda: 0.0), 2.0)
-        self.assertEqual((pause(1, 30.0), pause(1, 3600.0)), (30.0, 120.0))
+        self.assertEqual((pause(1, 30.0), pause(1, 3600.0), pause(1, 0.0)), (30.0, 120.0, 1.0))
