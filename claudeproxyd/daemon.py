@@ -33,6 +33,7 @@ from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.dispatch.limiting import LimitAdmission
+from claudeproxyd.dispatch.served_models import LOOK_EVERY, ServedModels
 from claudeproxyd.executors.turns import Turns
 from claudeproxyd.happenings import Happening
 from claudeproxyd.interfaces import IAuthenticator, IUsageSink
@@ -44,6 +45,7 @@ from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
 from claudeproxyd.observe.lines import FLUSH_DELAY, LineFile, json_line, to_file, to_log
 from claudeproxyd.observe.logging import for_twistd, observer
+from claudeproxyd.observe.loop_lag import LAG_EVERY, LoopLag
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import configure, configure_forms
@@ -156,6 +158,9 @@ class Daemon(MultiService):
         self._webhooks.setServiceParent(self)
         self._webhooks.configure(config.webhooks)
         self._transitions.subscribe(self._webhooks.take)
+        self._models = ServedModels(reactor, lambda model: self._generation.outage(model), self._transitions)
+        self._models.name_models(model.name for model in config.models)
+        self._models.register(self.metrics)
         self._plugins = self._plug_in(loaded, None)
         self._plugins.start(self)
         self._generation = self._build(loaded, graph.authenticator(config, self._keys), self._plugins, None, ())
@@ -163,6 +168,10 @@ class Daemon(MultiService):
         self.pool.setServiceParent(self)
         self._every(TRIM_EVERY, self._trim)
         self._every(MINUTE, self._activity.turn)
+        self._every(LOOK_EVERY, self._models.look)
+        lag = LoopLag(reactor.seconds)
+        lag.register(self.metrics)
+        self._every(LAG_EVERY, lag.look)
         self._every(FORGET_EVERY, lambda: self._limits.limits.forget_idle(time.time()))
         pool = self.pool
         kept = PersistentState(
@@ -191,6 +200,7 @@ class Daemon(MultiService):
                 self._ledger,
                 self._limits.limits,
                 self._keys,
+                models=self._models,
                 checkup=self._checkup,
             ),
             self._generation.admin,
@@ -335,6 +345,7 @@ class Daemon(MultiService):
         plugins_before, self._plugins = self._plugins, plugins
         before, self._generation, self._loaded = self._generation, generation, loaded
         self._known_models.generation = generation
+        self._models.name_models(model.name for model in config.models)
         before.upstreams.executors.give_way(generation.upstreams.executors)
         self._capture(config)
         self._traces.configure(config.traces)
@@ -407,6 +418,7 @@ class Daemon(MultiService):
             graph.SharedServices(
                 sources=self._sources,
                 pool=self.pool,
+                models=self._models,
                 metrics=self.metrics,
                 sinks=self._sinks(loaded, plugins),
                 journal=self._ledger,
@@ -532,6 +544,12 @@ class Daemon(MultiService):
             "Streams whose client does not keep up.",
             lambda: sum(relay.paused for relay in self._generation.relays),
         )
+        gauge(
+            "claudeproxyd_certificate_expiry_timestamp_seconds",
+            "When the certificate that a listener shows expires.",
+            self._certificates,
+            ("listener",),
+        )
         self.metrics.counter(
             "claudeproxyd_odd_streams_total",
             "Answers that were out of the grammar's order or of an unknown shape, by provider.",
@@ -544,6 +562,10 @@ class Daemon(MultiService):
             lambda: self._generation.upstreams.connections(),
             ("provider", "state"),
         )
+
+    def _certificates(self) -> Mapping[tuple[str, ...], float]:
+        listeners = (*self._listeners, *filter(None, [self._admin_listener]))
+        return {(each.place,): each.certificate_ends for each in listeners if each.certificate_ends is not None}
 
     def _odd_streams(self) -> Mapping[tuple[str, ...], float]:
         return {(provider,): count for provider, count in self._generation.dispatching.anomalies.items()}

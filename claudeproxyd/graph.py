@@ -54,7 +54,9 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Config, Provider
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.dispatch.relay import Relay
+    from claudeproxyd.dispatch.served_models import ServedModels
     from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
+    from claudeproxyd.leases import Exhausted
     from claudeproxyd.messages.corrections import Corrections
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
@@ -197,6 +199,7 @@ class SharedServices(ExecutorServices):
 
     sources: Sources
     pool: CredentialPool
+    models: ServedModels
     metrics: Metrics
     sinks: IUsageSink
     journal: IAttemptJournal | None
@@ -248,6 +251,7 @@ class Generation:
             clock=reactor,
             pool=shared.pool,
             router=router,
+            models=shared.models,
             executors=upstreams.executors,
             sinks=shared.sinks,
             journal=shared.journal,
@@ -300,6 +304,10 @@ class Generation:
             audit=shared.audit,
             **common,
         )
+
+    def outage(self, model: str) -> Exhausted | None:
+        """Return why nobody serves a model that clients ask for; see ``ICredentialPool.outage``."""
+        return self.dispatching.pool.outage(self._router.routes(model))
 
     def knows(self, model: str) -> bool:
         """Whether the operator or a provider named that model."""

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from claudeproxyd.accounts.limits import Amounts, Asked, OverLimit, UsageLimits, amounts_of, in_words, share_in_words
 from claudeproxyd.accounts.prices import Prices
 from claudeproxyd.dispatch.admission import REFUSED
-from claudeproxyd.errors import ClaudeError
+from claudeproxyd.errors import ClaudeError, Refusal
 from claudeproxyd.happenings import Happening
 from claudeproxyd.interfaces import IAdmission, ILimitedPermit, IPermit, IUsageSink
 from claudeproxyd.observe.transitions import Transitions
@@ -164,7 +164,9 @@ class LimitAdmission:
         counter, limit = over.counter, over.counter.limit
         whose = f" for {counter.value}" if counter.value else ""
         headers = [(b"retry-after", b"%d" % over.retry_after), *limit_headers(over.counters, now)]
+        refusal = Refusal.CLIENT_LIMIT
         if limit.is_budget:
+            refusal = Refusal.BUDGET
             ends = datetime.fromtimestamp(counter.resets_at(now), limit.zone)
             used = share_in_words(counter.used(now), limit)
             told = f"{used}. It begins anew on {ends:%Y-%m-%d at %H:%M} {ends.tzname()}."
@@ -173,7 +175,8 @@ class LimitAdmission:
             told = (
                 f"{in_words(limit.amount, limit.measure)} a {limit.per}. There is room again in {over.retry_after} s."
             )
-        return ClaudeError(429, f'The limit "{limit.name}"{whose} is used up: {told}', headers=headers)
+        told = f'The limit "{limit.name}"{whose} is used up: {told}'
+        return ClaudeError(429, told, headers=headers, refusal=refusal)
 
     # -- IUsageSink
 

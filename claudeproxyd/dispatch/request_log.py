@@ -31,6 +31,8 @@ class RequestLog:
     """What the whole request came to: an outcome's name."""
     error: str = ""
     """What the client was told, shortened, or ''."""
+    refusal: str = ""
+    """Why it was refused, by the name that metrics have, or ''."""
     stop_reason: str | None = None
     usage: Usage | None = None
     first_byte: float | None = None

@@ -22,7 +22,7 @@ from claudeproxyd.dispatch.size import Size
 from claudeproxyd.dispatch.steps import TakenSteps
 from claudeproxyd.dispatch.usage_records import begun_record, completed_records
 from claudeproxyd.dispatch.verdict import RequestFailed, broken_off, final_error
-from claudeproxyd.errors import ClaudeError, Unsupported, shutting_down
+from claudeproxyd.errors import ClaudeError, Refusal, Unsupported, shutting_down
 from claudeproxyd.interfaces import IRunningRequest, IStreamingResponse, IUpstreamResponse
 from claudeproxyd.leases import Exhausted, LeaseRequest
 from claudeproxyd.messages.headers import without_rate_limits
@@ -53,6 +53,9 @@ _OK = Kind.OK.value
 
 #: Nobody else is asked after these; of the repetitions, when they are used up.
 _ANSWERED = (Then.ANSWER, Then.REPEAT_ONCE, Then.RECTIFY_ONCE)
+
+#: A request that is refused so may be one of many for a model that nobody serves.
+_FOUND_NOBODY = (Refusal.NO_CREDENTIAL, Refusal.OVERLOAD)
 
 #: Bytes of a body that it takes milliseconds to read.
 _LARGE_BYTES = 1_048_576
@@ -409,7 +412,7 @@ class RequestRunner:
             if IStreamingResponse.providedBy(answered):
                 await self._relay_stream(attempt, answered, headers, executor.family, lease)
             else:
-                log.first_content = services.clock.seconds()
+                self._answered()
                 self._note_usage(answered.usage)
                 if attempt.trace is not None and executor.family == Family.ANTHROPIC:
                     attempt.trace.answered(answered.body)
@@ -470,7 +473,7 @@ class RequestRunner:
         content_by = attempt.started + content if content else None
 
         def committed(frames: bytes) -> None:
-            self.log.first_content = self._services.clock.seconds()
+            self._answered()
             if attempt.trace is not None and family == Family.ANTHROPIC:
                 attempt.trace.answered(frames)
             self._body.release()
@@ -481,6 +484,13 @@ class RequestRunner:
             self._over(_OK)
 
         return self._relay.carry(response, headers, family, content_by, committed, ending)
+
+    def _answered(self) -> None:
+        """Note that content for the client is there."""
+        self.log.first_content = self._services.clock.seconds()
+        models, model = self._services.models, self._request.envelope.model
+        if (models.outages or model not in models.served) and not self._request.count_tokens:
+            models.answered(model)
 
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
         log = self.log
@@ -500,6 +510,9 @@ class RequestRunner:
             return
         error, answer = failed.error, failed.answer
         self.log.error = shortened(error.logged)
+        self.log.refusal = error.refusal or ""
+        if error.refusal in _FOUND_NOBODY and not self._request.count_tokens:
+            self._services.models.refused(self._request.envelope.model)
         error.headers = (*error.headers, *limits, *self._own_headers())
         if limits and answer is not None:
             answer = replace(answer, headers=without_rate_limits(answer.headers))

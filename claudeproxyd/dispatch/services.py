@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Pool, Streaming, Timeouts
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.dispatch.retries import RetryBudget
+    from claudeproxyd.dispatch.served_models import ServedModels
     from claudeproxyd.interfaces import IAttemptJournal, ICredentialPool, IExecutor, IUsageSink
     from claudeproxyd.observe.tracing import Tracer
     from claudeproxyd.routing import Router
@@ -44,6 +45,8 @@ class DispatchServices:
     router: Router
     executors: Mapping[str, IExecutor]
     """By provider name."""
+    models: ServedModels
+    """Told of requests that are answered, and of those that find no credential."""
     sinks: IUsageSink
     journal: IAttemptJournal | None = None
     """Where attempts that begin are noted, if they are."""

@@ -18,6 +18,9 @@ MAX_TEXT_CHARACTERS = 1000
 #: … and of those in which secrets are looked for: none is cut in two and then not known.
 MAX_SEARCHED_CHARACTERS = 2 * MAX_TEXT_CHARACTERS
 
+#: How the paths of the API begin. What asks for others is a probe, an operator, or lost.
+API = "/v1/"
+
 _plain = re.compile(r"[!#-\[\]-~]{1,200}").fullmatch
 
 
@@ -66,6 +69,8 @@ class AccessEntry(msgspec.Struct, kw_only=True):
     """To the client."""
     error: str = ""
     """Why there was no answer, in short."""
+    refusal: str = ""
+    """What a refusal is counted as, or ''."""
 
     def __str__(self) -> str:
         """Return the line without its time. What is not one plain word is quoted as in JSON: nothing breaks a line."""

@@ -10,6 +10,7 @@ lists all. Label values are bounded: what a client can make up ends as ``other``
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +20,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from claudeproxyd.errors import Refusal
 from claudeproxyd.interfaces import IUsageSink
 from claudeproxyd.observe.exposition import Exemplar, Histogram, Labels, MetricFamily, Read
 from claudeproxyd.observe.scrub import redact
@@ -48,7 +50,7 @@ OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 #: The conventions' own.
 TOKEN_BUCKETS = tuple(4**n for n in range(14))
 
-_CLASSES = {n: f"{n}xx" for n in range(1, 6)}
+_STATUSES = {status: str(status) for status in range(100, 1000)}
 
 Row = TypeVar("Row")
 T = TypeVar("T")
@@ -77,7 +79,7 @@ class _Table(dict[Labels, Row]):
 
 
 class _Requests:
-    """What is counted of one client, one model, one class of statuses."""
+    """What is counted of one client, one model, one status."""
 
     __slots__ = ("count",)
 
@@ -154,6 +156,8 @@ class Metrics:
         self._counts = _Table(_Attempts, self._named)
         """Attempts to count tokens, by the same labels: only attempts and bytes are counted."""
         self._spent = _Table(_Spent, self._named)
+        self._refused: Counter[Labels] = Counter()
+        """Requests by client and why they were refused."""
         self._overhead = Histogram(OVERHEAD_BUCKETS)
         self._events = self._client_in = self._client_out = 0
         self._register()
@@ -163,7 +167,7 @@ class Metrics:
     def name_models(self, names: Iterable[str]) -> None:
         """Give the configuration's models labels of their own, whatever else clients ask for."""
         for name in names:
-            self._models[name] = label = _label(name)
+            self._models[name] = label = model_label(name)
             self._named.add(label)
 
     def gauge(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
@@ -191,10 +195,12 @@ class Metrics:
     # -- the data path
 
     def request(self, entry: AccessEntry) -> None:
-        """Count a request that is answered. Called by web with what the access log gets."""
+        """Count a client's request that is over. Called by web with what the access log gets."""
         status = entry.status
         model = self._models.get(entry.model) or self._new_model(entry.model, status == 200)
-        self._requests[entry.client, model, _CLASSES.get(status // 100, "none")].count += 1
+        self._requests[entry.client, model, _STATUSES.get(status, "none")].count += 1
+        if entry.refusal:
+            self._refused[entry.client, entry.refusal] += 1
         self._events += entry.events
         self._client_in += entry.bytes_in
         self._client_out += entry.bytes_out
@@ -267,7 +273,7 @@ class Metrics:
             return ""
         if not served or len(self._models) - len(self._named) >= MAX_MODELS:
             return OTHER
-        self._models[name] = label = _label(name)
+        self._models[name] = label = model_label(name)
         return label
 
     # -- the scrape
@@ -301,15 +307,29 @@ class Metrics:
             total[key] = total.get(key, 0) + more
         return total
 
+    def _refused_by_reason(self) -> dict[Labels, int]:
+        """Return how many requests were refused: for each reason, so that no series begins with its first count."""
+        total: dict[Labels, int] = {(reason.value,): 0 for reason in Refusal}
+        for (_, reason), count in self._refused.items():
+            total[reason,] += count
+        return total
+
     def _register(self) -> None:
         """Register what is counted here."""
         model = ("gen_ai_operation_name", "gen_ai_request_model")
         attempt = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type")
         self.counter(
             "claudeproxyd_requests_total",
-            "Requests answered.",
+            "Requests to the API that are over, probes and operators apart.",
             lambda: self._requests.each(lambda row: row.count),
             ("client", "model", "status"),
+        )
+        self.counter("claudeproxyd_refused_total", "Requests refused, by why.", self._refused_by_reason, ("reason",))
+        self.counter(
+            "claudeproxyd_client_refused_total",
+            "Requests refused, by client and why; without a client where no key was known.",
+            lambda: self._refused,
+            ("client", "reason"),
         )
         self.histogram(
             "gen_ai_server_request_duration_seconds",
@@ -409,7 +429,7 @@ class Metrics:
         )
 
 
-def _label(name: str) -> str:
+def model_label(name: str) -> str:
     """Return a model's label: its name, which a client may have chosen, with secrets masked."""
     return redact(name)[:MAX_LABEL_CHARACTERS]
 

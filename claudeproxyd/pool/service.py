@@ -35,6 +35,7 @@ from claudeproxyd.sockets import NEXT_TURN
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Pool as Settings
+    from claudeproxyd.leases import Route
     from claudeproxyd.observe.exposition import Registry
 
 #: Sessions whose affinity is remembered.
@@ -213,6 +214,14 @@ class CredentialPool(Service):
         exhausted = self._exhausted(request, self._clock.seconds())
         self._arm()
         return exhausted.ready_in
+
+    def outage(self, routes: Sequence[Route]) -> Exhausted | None:
+        """See the interface."""
+        if self._messages.serves(routes):
+            return None
+        exhausted = self._exhausted(LeaseRequest(routes=routes), self._clock.seconds())
+        self._arm()
+        return exhausted
 
     # -- waiting
 

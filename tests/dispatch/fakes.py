@@ -20,6 +20,7 @@ from claudeproxyd.dispatch.dispatcher import Dispatcher
 from claudeproxyd.dispatch.request import ApiRequest, CancelReason
 from claudeproxyd.dispatch.retries import RetryBudget
 from claudeproxyd.dispatch.runner import RequestRunner
+from claudeproxyd.dispatch.served_models import ServedModels
 from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.interfaces import (
@@ -255,6 +256,9 @@ verifyClass(ILease, FakeLease)
 class PoolWithoutOperators:
     """A part of fake pools: nothing is shown, cleared, disabled or reloaded."""
 
+    def outage(self, routes: Sequence[Any]) -> Exhausted | None:
+        return None
+
     def snapshot(self) -> Sequence[Mapping[str, Any]]:
         return []
 
@@ -409,6 +413,7 @@ class House:
                 ],
                 [Provider(name=name, kind="fake") for name in names],
             ),
+            models=ServedModels(self.clock, lambda model: None),  # type: ignore[arg-type]
             executors=self.executors,
             sinks=self.sink,
             journal=self.sink,

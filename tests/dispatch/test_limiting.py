@@ -15,7 +15,7 @@ from claudeproxyd.accounts.prices import OwnPrice, Price, Prices
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission, limits_told
 from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.dispatch.request import ApiRequest
-from claudeproxyd.errors import ClaudeError
+from claudeproxyd.errors import ClaudeError, Refusal
 from claudeproxyd.happenings import Happening
 from claudeproxyd.interfaces import IAdmission, ILimitedPermit, IUsageSink
 from claudeproxyd.leases import Route
@@ -129,7 +129,7 @@ class LimitAdmissionTests(SynchronousTestCase):
                 " It begins anew on 2027-01-01 at 00:00 UTC.",
             ),
         )
-        self.assertEqual(error.type, "rate_limit_error")
+        self.assertEqual((error.type, error.refusal), ("rate_limit_error", Refusal.BUDGET))
         self.assertEqual(dict(error.headers), {b"retry-after": b"2635200", b"x-should-retry": b"false"})
         self.assertEqual(self.concurrency.running, {}, "its place is free")
 

@@ -12,7 +12,7 @@ from pytest_twisted import ensureDeferred
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
 from tests.integration.support.collector import Collector, Posted
-from tests.integration.support.daemon import provider
+from tests.integration.support.daemon import ADMIN_KEY, provider
 from tests.integration.support.process import eventually
 from tests.integration.support.upstream import Upstream
 
@@ -70,3 +70,20 @@ async def test_what_happens(start_daemon: StartDaemon, upstream: Upstream, colle
     await daemon.ended()
     assert len(collector.posted) == 3
     assert PATH not in daemon.log
+
+
+@ensureDeferred
+async def test_model_that_nobody_serves(start_daemon: StartDaemon, upstream: Upstream, collector: Collector) -> None:
+    """Its outage is told once, and once that it is over, in that order."""
+    upstream.script(answers.error(429, "rate_limit_error", retry_after="3600"), answers.usual())
+    daemon = await start_daemon(hook(collector) + provider(upstream))
+    for _ in range(3):
+        assert (await wire.post(daemon.port, wire.Message().encode())).status == 429
+    key = {"authorization": f"Bearer {ADMIN_KEY}"}
+    assert (await wire.post(daemon.admin, b"{}", "/admin/v1/pool/clear", key)).status == 200
+    assert (await wire.post(daemon.port, wire.Message().encode())).status == 200
+    await eventually("both are told", lambda: len(collector.posted) == 2)
+    assert [(event["event"], event["subject"]) for event in events(collector)] == [
+        ("model.unserved", {"model": "claude-opus-5-5"}),
+        ("model.served", {"model": "claude-opus-5-5"}),
+    ]

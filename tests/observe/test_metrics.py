@@ -91,18 +91,31 @@ class MetricsTests(SynchronousTestCase):
         self.metrics = Metrics()
 
     def test_requests(self) -> None:
-        """Requests are counted by client, model and class of status, with bytes and events."""
+        """Requests are counted by client, model and status, with bytes and events."""
         self.metrics.request(entry())
         self.metrics.request(entry(status=429))
         self.metrics.request(entry(status=0))
         samples = scrape(self.metrics)
-        for status, count in (("2xx", 1), ("4xx", 1), ("none", 1)):
+        for status, count in (("200", 1), ("429", 1), ("none", 1)):
             self.assertEqual(
                 at(samples, "claudeproxyd_requests_total", client="laptop", model="sonnet", status=status), count
             )
         self.assertEqual(at(samples, "claudeproxyd_events_total"), 21)
         self.assertEqual(at(samples, "claudeproxyd_client_received_bytes_total"), 300)
         self.assertEqual(at(samples, "claudeproxyd_client_sent_bytes_total"), 2700)
+
+    def test_refusals(self) -> None:
+        """Each reason is a row from the start, so that the first refusals are an increase; and who was refused."""
+        samples = scrape(self.metrics)
+        for reason in ("no_credential", "client_limit", "budget", "unknown_key", "bad_request", "overload"):
+            self.assertEqual(at(samples, "claudeproxyd_refused_total", reason=reason), 0)
+        for client, reason in (("laptop", "client_limit"), ("desk", "client_limit"), ("", "unknown_key")):
+            self.metrics.request(entry(client=client, status=429, refusal=reason))
+        samples = scrape(self.metrics)
+        self.assertEqual(at(samples, "claudeproxyd_refused_total", reason="client_limit"), 2)
+        self.assertEqual(at(samples, "claudeproxyd_refused_total", reason="unknown_key"), 1)
+        self.assertEqual(at(samples, "claudeproxyd_client_refused_total", client="desk", reason="client_limit"), 1)
+        self.assertEqual(at(samples, "claudeproxyd_client_refused_total", client="", reason="unknown_key"), 1)
 
     def test_money(self) -> None:
         """What clients spent, to the nano-dollar; what has no price is told as tokens."""
@@ -130,12 +143,12 @@ class MetricsTests(SynchronousTestCase):
         self.assertAlmostEqual(at(samples, name + "_sum", **labels) or 0, 5000.020001)
 
     def test_other_paths(self) -> None:
-        """Token counts and probes do not distort the times of answers."""
+        """Token counts and lists of models do not distort the times of answers."""
         self.metrics.request(entry(path="/v1/messages/count_tokens"))
-        self.metrics.request(entry(path="/healthz", model=""))
+        self.metrics.request(entry(path="/v1/models", model=""))
         samples = scrape(self.metrics)
         self.assertFalse([name for name, _ in samples if name.startswith("gen_ai_server")])
-        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="", status="2xx"), 1)
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="", status="200"), 1)
 
     def test_counts_are_no_usage(self) -> None:
         """Attempts to count tokens are attempts, with bytes; their tokens and times are nobody's usage."""
@@ -198,15 +211,15 @@ class MetricsTests(SynchronousTestCase):
             self.metrics.record(record(model_served=f"made-up-{n}", outcome="model_unavailable"))
         self.assertNotIn(b"made-up", self.metrics.render())
         samples = scrape(self.metrics)
-        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="other", status="4xx"), 50)
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="other", status="404"), 50)
 
     def test_too_many_models(self) -> None:
         """Beyond a number of names that were served, the rest is one row."""
         for n in range(MAX_MODELS + 7):
             self.metrics.request(entry(model=f"m{n}"))
         samples = scrape(self.metrics)
-        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="other", status="2xx"), 7)
-        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="m0", status="2xx"), 1)
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="other", status="200"), 7)
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="m0", status="200"), 1)
 
     def test_full_table(self) -> None:
         """A full table folds models and loses no count."""
@@ -227,7 +240,7 @@ class MetricsTests(SynchronousTestCase):
         self.metrics.request(entry(model="the-real-one", status=429))
         self.metrics.record(record(model_served="its-upstreams-name", outcome="quota"))
         samples = scrape(self.metrics)
-        row = {"client": "laptop", "model": "the-real-one", "status": "4xx"}
+        row = {"client": "laptop", "model": "the-real-one", "status": "429"}
         self.assertEqual(at(samples, "claudeproxyd_requests_total", **row), 1)
         row = {"provider": "anthropic", "model": "its-upstreams-name", "outcome": "quota"}
         self.assertEqual(at(samples, "claudeproxyd_attempts_total", **row), 1)
@@ -242,7 +255,7 @@ class MetricsTests(SynchronousTestCase):
         ):
             self.metrics.request(entry(model=name))
             samples = scrape(self.metrics)
-            row = {"client": "laptop", "model": label, "status": "2xx"}
+            row = {"client": "laptop", "model": label, "status": "200"}
             self.assertEqual(at(samples, "claudeproxyd_requests_total", **row), 1)
 
     def test_gauges(self) -> None:
@@ -273,7 +286,7 @@ class MetricsTests(SynchronousTestCase):
         odd = 'a"} 1\nforged 2\n\\x{é'
         self.metrics.request(entry(client=odd))
         samples = scrape(self.metrics)
-        self.assertEqual(at(samples, "claudeproxyd_requests_total", client=odd, model="sonnet", status="2xx"), 1)
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", client=odd, model="sonnet", status="200"), 1)
         self.assertNotIn("forged", {name for name, _ in samples})
 
     def test_process(self) -> None:

@@ -1144,6 +1144,41 @@ class OperatorTests(PoolTestCase):
         self.assertEqual(pool.ready_in(request()), 1.0)
         self.assertIsNone(pool.ready_in(request("nowhere:m")))
 
+    def outage(self, pool: CredentialPool, *models: str) -> tuple[str, float | None] | None:
+        """Why nobody serves these, and for how long."""
+        why = pool.outage(request(*models).routes)
+        return None if why is None else (why.reason.value, why.ready_in)
+
+    def test_outage(self) -> None:
+        """Nobody serves a model where all that might rest, fail or are out of service; not where they are busy."""
+        pool = self.pool(credential("a", max_concurrency=1), credential("b", models=("n",)))
+        self.assertEqual(self.outage(pool, "nowhere:m"), ("none", None))
+        lease = self.take(pool)
+        self.assertIsNone(self.outage(pool))
+        lease.release(QUOTA_HOUR)
+        self.assertEqual(self.outage(pool), ("quota", 3600.0))
+        self.assertIsNone(self.outage(pool, "n"))
+        self.assertIsNone(self.outage(pool, "m", "n"))
+        pool.clear("p", "a", "m")
+        self.assertIsNone(self.outage(pool))
+        pool.set_enabled("p", "a", False)
+        self.assertEqual(self.outage(pool), ("disabled", None))
+
+    def test_outage_of_a_place_that_is_down(self) -> None:
+        """A probe that may go is nobody's service; and to ask is no use of a model's name."""
+        pool = self.pool("a")
+        while self.outage(pool) is None:
+            self.take(pool).release(UNREACHABLE)
+        reason, ready_in = self.outage(pool) or ("", None)
+        self.assertEqual(reason, "transient")
+        self.clock.advance(ready_in or 0.0)
+        self.assertEqual(self.outage(pool), ("transient", None))
+        self.take(pool).release(OK)
+        self.assertIsNone(self.outage(pool))
+        models = pool.gauges()["models"]
+        self.assertIsNone(self.outage(pool, "never-asked-for"))
+        self.assertEqual(pool.gauges()["models"], models)
+
     def test_reload(self) -> None:
         """Who keeps provider and name keeps state; leases that are out stay good; the rest is as the file says."""
         pool = self.pool("ab", credential("z", "q"))
