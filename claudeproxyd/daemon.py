@@ -36,6 +36,7 @@ from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.dispatch.served_models import LOOK_EVERY, ServedModels
 from claudeproxyd.executors.turns import Turns
+from claudeproxyd.happenings import Happening
 from claudeproxyd.interfaces import IAuthenticator, IUsageSink
 from claudeproxyd.messages.corrections import Corrections
 from claudeproxyd.observe.access_log import text_line
@@ -51,10 +52,14 @@ from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import configure, configure_forms
 from claudeproxyd.observe.service_manager import ServiceManager
 from claudeproxyd.observe.status import Status
+from claudeproxyd.observe.transitions import Transitions
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.reloads import SHARE, Draft, Reloads, draft, unforeseen
+from claudeproxyd.reporting.posting import Poster
+from claudeproxyd.reporting.traces import Traces
+from claudeproxyd.reporting.webhooks import Webhooks
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.changes import StateChanges
@@ -118,7 +123,10 @@ class Daemon(MultiService):
         concurrency = ConcurrencyAdmission()
         self._activity = ClientActivity(concurrency.running)
         self._activity.register(self.metrics)
-        self._limits = LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, concurrency.admit)
+        self._transitions = Transitions(time.time)
+        self._limits = LimitAdmission(
+            UsageLimits(graph.limits_of(config)), time.time, concurrency.admit, self._transitions
+        )
         self._ledger = self._open_ledger(config)
         self._keys = self._open_keys(config)
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
@@ -140,8 +148,18 @@ class Daemon(MultiService):
             provider_limits=graph.provider_limits(config),
             known_models=self._known_models,
             changed=changes,
+            transitions=self._transitions,
         )
-        self._models = ServedModels(reactor, lambda model: self._generation.outage(model))
+        self._traces = Traces(reactor, lambda proxy: Poster(reactor, proxy))
+        self._traces.register(self.metrics)
+        self._traces.setServiceParent(self)
+        self._traces.configure(config.traces)
+        self._webhooks = Webhooks(reactor, lambda proxy: Poster(reactor, proxy), time.time)
+        self._webhooks.register(self.metrics)
+        self._webhooks.setServiceParent(self)
+        self._webhooks.configure(config.webhooks)
+        self._transitions.subscribe(self._webhooks.take)
+        self._models = ServedModels(reactor, lambda model: self._generation.outage(model), self._transitions)
         self._models.name_models(model.name for model in config.models)
         self._models.register(self.metrics)
         self._plugins = self._plug_in(loaded, None)
@@ -296,13 +314,16 @@ class Daemon(MultiService):
             drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config, self._keys))
             self._put_in_force(drafted)
         except Exception as error:
-            self._status.not_reloaded(str(unforeseen(error)), time.time())
-            self._service_manager.reloaded(f"serving; the last reload changed nothing: {unforeseen(error)}")
+            mistake = str(unforeseen(error))
+            self._status.not_reloaded(mistake, time.time())
+            self._service_manager.reloaded(f"serving; the last reload changed nothing: {mistake}")
+            self._transitions.begin(Happening.RELOAD_FAILED, mistake)
             if isinstance(error, ConfigError):
                 self.log.error("the configuration stays as it was: {error}", error=str(error))
             raise
         self._status.reloaded(str(drafted.changes), time.time())
         self._service_manager.reloaded(f"serving; reloaded: {drafted.changes}")
+        self._transitions.end(Happening.RELOAD_FAILED)
         self.log.info("reloaded: {changes}", changes=str(drafted.changes))
         self._warn(drafted.loaded.warnings)
         return str(drafted.changes)
@@ -330,6 +351,8 @@ class Daemon(MultiService):
         self._models.name_models(model.name for model in config.models)
         before.upstreams.executors.give_way(generation.upstreams.executors)
         self._capture(config)
+        self._traces.configure(config.traces)
+        self._webhooks.configure(config.webhooks)
         if self._keys is not None:
             self._keys.configure(graph.clients(config), is_open=config.server.open)
         self._buffers.limit = config.server.max_buffered_bytes
@@ -405,6 +428,7 @@ class Daemon(MultiService):
                 access_log=self._activity.counting(self._access_log(loaded)),
                 plugins=plugins,
                 limits=self._limits,
+                export=self._traces.export,
                 keys=self._keys,
                 audit=self._audit,
                 buffers=self._buffers,

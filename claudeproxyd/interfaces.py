@@ -191,6 +191,7 @@ class IExecutorMaker(Interface):
         "requests reach the upstream as the client wrote them, and all models are Claude's or go by such names"
     )
     serves_claude: bool = Attribute("some of its models are Claude's or go by such names")
+    traced_as: str = Attribute("OpenTelemetry's word for whose API it is, gen_ai.provider.name; '': the kind's own")
     environment_doc: tuple[str, str] | None = Attribute(
         "for docs/configuration.md: the name of the provider that from_environment makes, and its variables in Markdown"
     )

@@ -500,6 +500,19 @@ class Reloading(DaemonTestCase):
         self.successResultOf(self.daemon.reload())
         self.assertIn(successful % b"1.0", self.daemon.metrics.render())
 
+    def test_mistake_is_told(self) -> None:
+        """To a webhook, once until it is mended; where that leads is not in the log."""
+        hook = '[[webhooks]]\nname = "chat"\nurl = "http://127.0.0.1:9009/secret-of-the-hook"\n'
+        self.write(BASE + ONE + TWO + MODELS + hook)
+        self.setUpDaemon()
+        for text in ("nonsense = 1", "nonsense = 2", hook, "nonsense = 3"):
+            self.write(BASE + ONE + TWO + MODELS + text)
+            self.daemon.reload().addErrback(lambda failure: failure.trap(ConfigError))
+        self.reactor.advance(0)
+        self.assertIn(b"POST /secret-of-the-hook HTTP/1.1", self.accept().taken())
+        self.assertIn(b'claudeproxyd_webhook_events_waiting{webhook="chat"} 2.0', self.daemon.metrics.render())
+        self.assertEqual(redact("http://127.0.0.1:9009/secret-of-the-hook"), "***")
+
     def test_hang_up(self) -> None:
         """SIGHUP reloads, and a mistake then is logged, no more."""
         self.write(BASE + ONE.replace("9001", "9003") + TWO + MODELS)

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.usage import Usage
+    from claudeproxyd.observe.tracing import RequestTrace
 
 
 @dataclass(slots=True)
 class RequestLog:
     """Filled in by dispatch; read by web for the access log and the metrics, when the request is over."""
 
+    trace: RequestTrace | None = None
+    """Its trace, if it has one; ended by web."""
     session: str = ""
     """What its affinity goes by."""
     attempts: int = 0

@@ -31,7 +31,7 @@ from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
 from claudeproxyd.observe.usage import foreign
 from claudeproxyd.outcomes.bodies import shortened
 from claudeproxyd.outcomes.tables import INTERNAL
-from claudeproxyd.outcomes.types import CANCELLED, OK, AttemptFailed, Kind, Outcome, Then
+from claudeproxyd.outcomes.types import CANCELLED, OK, AttemptFailed, Family, Kind, Outcome, Then
 from claudeproxyd.sockets import NEXT_TURN
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ class RequestRunner:
 
     def start(self) -> None:
         """Begin; called once."""
+        if self._services.tracer is not None:
+            self.log.trace = self._services.tracer.begin(self._request.headers, self._request.principal)
         self.done = Deferred.fromCoroutine(self._run())
 
     def cancel(self, reason: CancelReason) -> None:
@@ -389,6 +391,9 @@ class RequestRunner:
         log.model_served = attempt.model
         attempt.started = services.clock.seconds()
         record = begun_record(attempt, log, self._model_asked, services.wall())
+        if log.trace is not None:
+            attempt.trace = log.trace.attempt()
+            record.trace_id = attempt.trace.exported_id
         if services.journal is not None and not count_tokens:
             record.nano_usd = services.prices.cost(record)
             services.journal.begun(record)
@@ -409,6 +414,8 @@ class RequestRunner:
             else:
                 self._answered()
                 self._note_usage(answered.usage)
+                if attempt.trace is not None and executor.family == Family.ANTHROPIC:
+                    attempt.trace.answered(answered.body)
                 self._over(_OK)
                 self._downlink.whole(headers, answered.body)
             if answered.anomaly:
@@ -465,8 +472,10 @@ class RequestRunner:
         content = self._services.timeouts[attempt.credential.provider].content
         content_by = attempt.started + content if content else None
 
-        def committed() -> None:
+        def committed(frames: bytes) -> None:
             self._answered()
+            if attempt.trace is not None and family == Family.ANTHROPIC:
+                attempt.trace.answered(frames)
             self._body.release()
             lease.probe_succeeded()
 
@@ -545,9 +554,12 @@ class RequestRunner:
             self._estimate.counted(attempt.route, usage)
         if response is not None:
             log.stop_reason = None if response.stop_reason is None else foreign(response.stop_reason)
-        for record in completed_records(begun, attempt, response, outcome, log, now, services.wall()):
+        records = completed_records(begun, attempt, response, outcome, log, now, services.wall())
+        for record in records:
             record.nano_usd = services.prices.cost(record)
             services.sinks.record(record)
+        if attempt.trace is not None:
+            attempt.trace.end(records, outcome, self._request.envelope.max_tokens)
 
     def _note_usage(self, usage: Usage | None) -> None:
         """Note what an attempt used; to count tokens uses none."""

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from claudeproxyd.globs import is_glob
+from claudeproxyd.happenings import Happening
 from claudeproxyd.leases import Exhaustion
 from claudeproxyd.observe.metrics import model_label
+from claudeproxyd.observe.transitions import Transitions
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -52,9 +54,18 @@ class ServedModels:
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, outage: Callable[[str], Exhausted | None]) -> None:
-        """*outage* returns why nobody serves a model that clients ask for: see ``ICredentialPool.outage``."""
+    def __init__(
+        self,
+        clock: IReactorTime,
+        outage: Callable[[str], Exhausted | None],
+        transitions: Transitions | None = None,
+    ) -> None:
+        """*outage* returns why nobody serves a model that clients ask for: see ``ICredentialPool.outage``.
+
+        *transitions* is told of the beginning and the end of each outage.
+        """
         self._clock = clock
+        self._transitions = transitions or Transitions(clock.seconds)
         self._why = outage
         self._named: dict[str, None] = {}
         self.served: set[str] = set()
@@ -104,17 +115,16 @@ class ServedModels:
 
     def _begin(self, model: str, why: Exhausted) -> Outage:
         outage = self.outages[model] = Outage(self._clock.seconds())
-        self._log.warn("nobody serves {model}: {why}", model=model, why=in_words(why))
+        words = in_words(why)
+        self._log.warn("nobody serves {model}: {why}", model=model, why=words)
+        self._transitions.tell(Happening.MODEL_UNSERVED, f"Nobody serves {model}: {words}.", model=model)
         return outage
 
     def _over(self, model: str, outage: Outage, so_far: str) -> None:
-        self._log.warn(
-            "{model} is served again{so_far}, after {seconds:.0f} s and {refused} refused requests",
-            model=model,
-            so_far=so_far,
-            seconds=self._clock.seconds() - outage.since,
-            refused=outage.refused,
-        )
+        seconds = self._clock.seconds() - outage.since
+        after = f"after {seconds:.0f} s and {outage.refused} refused requests"
+        self._log.warn("{model} is served again{so_far}, {after}", model=model, so_far=so_far, after=after)
+        self._transitions.tell(Happening.MODEL_SERVED, f"{model} is served again{so_far}, {after}.", model=model)
 
     # -- time
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.retries import RetryBudget
     from claudeproxyd.dispatch.served_models import ServedModels
     from claudeproxyd.interfaces import IAttemptJournal, ICredentialPool, IExecutor, IUsageSink
+    from claudeproxyd.observe.tracing import Tracer
     from claudeproxyd.routing import Router
 
 
@@ -49,6 +50,8 @@ class DispatchServices:
     sinks: IUsageSink
     journal: IAttemptJournal | None = None
     """Where attempts that begin are noted, if they are."""
+    tracer: Tracer | None = None
+    """None: traces are off."""
     steps: RequestSteps = field(default_factory=RequestSteps)
     settings: Pool
     streaming: Streaming

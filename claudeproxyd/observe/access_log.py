@@ -33,6 +33,8 @@ class AccessEntry(msgspec.Struct, kw_only=True):
     time: float
     """When the request came, since the epoch."""
     request_id: str
+    trace_id: str = ""
+    """Of the trace that it is part of, where that is exported."""
     client: str = ""
     remote: str = ""
     """The client's address."""
@@ -76,6 +78,8 @@ class AccessEntry(msgspec.Struct, kw_only=True):
             f"{_word(self.method)} {_word(self.path)} {self.status} {_word(self.outcome)}"
             f" request={self.request_id} client={_word(self.client)} remote={_word(self.remote)}"
         ]
+        if self.trace_id:
+            parts.append(f"trace={self.trace_id}")
         if self.model:
             parts.append(f"model={_word(self.model)}")
         if self.attempts:

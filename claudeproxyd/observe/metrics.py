@@ -16,12 +16,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_open_metrics
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.errors import Refusal
 from claudeproxyd.interfaces import IUsageSink
-from claudeproxyd.observe.exposition import Histogram, Labels, MetricFamily, Read
+from claudeproxyd.observe.exposition import Exemplar, Histogram, Labels, MetricFamily, Read
 from claudeproxyd.observe.scrub import redact
 from claudeproxyd.observe.usage import COUNT_TOKENS
 
@@ -212,6 +213,8 @@ class Metrics:
                 answers.first_content.observe(entry.time_to_first_content)
             if entry.overhead is not None:
                 self._overhead.observe(entry.overhead)
+            if entry.trace_id:
+                self._note(entry, answers)
 
     def record(self, record: UsageRecord) -> None:
         """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
@@ -224,8 +227,12 @@ class Metrics:
         attempts.bytes_out += record.bytes_out
         if counts_tokens:
             return
+        if record.trace_id:
+            attempts.duration.note(Exemplar(record.trace_id, record.duration, record.time))
         if record.time_to_first_content is not None:
             attempts.first_content.observe(record.time_to_first_content)
+            if record.trace_id:
+                attempts.first_content.note(Exemplar(record.trace_id, record.time_to_first_content, record.time))
         fresh, output = record.input_tokens, record.output_tokens
         if fresh is None and output is None:
             return
@@ -248,6 +255,18 @@ class Metrics:
         else:
             spent.nano_usd += record.nano_usd
 
+    def _note(self, entry: AccessEntry, answers: _Answers) -> None:
+        """Have a request that is traced be an example of its figures."""
+        now = entry.time + entry.duration
+        for histogram, value in (
+            (answers.duration, entry.duration),
+            (answers.first_byte, entry.time_to_first_byte),
+            (answers.first_content, entry.time_to_first_content),
+            (self._overhead, entry.overhead),
+        ):
+            if value is not None:
+                histogram.note(Exemplar(entry.trace_id, value, now))
+
     def _new_model(self, name: str, served: bool) -> str:
         """Return the label of a name that has none yet: its own once it is served, for a client can make up any."""
         if not name:
@@ -259,21 +278,23 @@ class Metrics:
 
     # -- the scrape
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self, *, open_metrics: bool = False) -> Iterator[bytes]:
         """Yield all metrics as text, of ``exposition.CONTENT_TYPE``, in pieces that take a few milliseconds each.
+
+        *open_metrics*: of ``exposition.OPEN_METRICS_TYPE``.
 
         What cannot be read is left out, and logged the first time.
         """
         for family in self._families.values():
             try:
-                lines = family.lines()
+                lines = family.lines(open_metrics=open_metrics)
                 while piece := "".join(islice(lines, LINES_AT_ONCE)):
                     yield piece.encode()
             except Exception:
                 if family.name not in self._broken:
                     self._broken.add(family.name)
                     self._log.failure("metric {name} cannot be read", name=family.name)
-        yield generate_latest(self._process)
+        yield (generate_open_metrics if open_metrics else generate_latest)(self._process)
 
     def render(self) -> bytes:
         """Return all metrics as one text."""

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.observe.exposition import CONTENT_TYPE
+from claudeproxyd.observe.exposition import CONTENT_TYPE, OPEN_METRICS_TYPE, wants_open_metrics
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.accounts import ShowLabels, ShowLimits, ShowRequests, ShowUsage
 from claudeproxyd.web.answering import answer_in_turns
@@ -107,7 +107,10 @@ class ShowMetrics(Endpoint):
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with all metrics."""
-        answer_in_turns(request, CONTENT_TYPE, request.gateway.metrics.pieces())
+        accept = b",".join(value for name, value in request.headers if name == b"accept")
+        open_metrics = wants_open_metrics(accept.decode("latin-1"))
+        kind = OPEN_METRICS_TYPE if open_metrics else CONTENT_TYPE
+        answer_in_turns(request, kind, request.gateway.metrics.pieces(open_metrics=open_metrics))
 
 
 class ShowPool(Endpoint):

@@ -42,10 +42,14 @@ def record(
         _add_log(entry, log, request.started)
         entry.status = downlink.status or entry.status
         entry.bytes_out = downlink.sent or entry.bytes_out
+        if log.trace is not None:
+            entry.trace_id = log.trace.exported_id
     mask(entry)
     if entry.path[:4] == API and isinstance(gateway, PublicGateway):
         gateway.metrics.request(entry)
     gateway.access_log(entry)
+    if log is not None and log.trace is not None:
+        log.trace.end(entry, log.session)
 
 
 def _add_log(entry: AccessEntry, log: RequestLog, started: float) -> None:

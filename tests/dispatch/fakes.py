@@ -42,6 +42,7 @@ from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.estimate import Measure
 from claudeproxyd.messages.text_tokens import TextCounts
 from claudeproxyd.messages.usage import Usage
+from claudeproxyd.observe.tracing import Tracer
 from claudeproxyd.observe.usage import UsageRecord
 from claudeproxyd.outcomes.types import Kind, Outcome
 from claudeproxyd.routing import Router
@@ -380,6 +381,7 @@ class House:
         contexts: Mapping[str, int] | None = None,
         total: float = 0.0,
         pool: Any = None,
+        tracer: Tracer | None = None,
         **streaming: Any,
     ) -> None:
         """*contexts*: the windows of providers' models. *pool*: the class of one, made with the credentials."""
@@ -421,6 +423,7 @@ class House:
             timeouts=self.timeouts,
             measure=by_length,
             total=total,
+            tracer=tracer,
             jitter=HighestJitter(),
             wall=lambda: EPOCH,
         )

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.dispatch.served_models import LOOK_EVERY, MAX_SERVED, MAX_UNKNOWN, QUIET_SECONDS, ServedModels
 from claudeproxyd.leases import Exhausted, Exhaustion
 from claudeproxyd.observe.metrics import Metrics
+from claudeproxyd.observe.transitions import Transition, Transitions
 from claudeproxyd.outcomes.types import Kind
 
 QUOTA = Exhausted(Kind.QUOTA, 1800.0)
@@ -21,7 +22,10 @@ class ServedModelsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.out: dict[str, Exhausted] = {}
-        self.models = ServedModels(self.clock, self.out.get)  # type: ignore[arg-type]  # it is one in all but its type
+        transitions = Transitions(self.clock.seconds)
+        self.told: list[Transition] = []
+        transitions.subscribe(self.told.append)
+        self.models = ServedModels(self.clock, self.out.get, transitions)  # type: ignore[arg-type]  # in all but its type
         self.metrics = Metrics()
         self.models.register(self.metrics)
         self.events = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
@@ -58,6 +62,13 @@ class ServedModelsTests(SynchronousTestCase):
         self.models.answered("opus")
         self.models.answered("opus")
         self.assertEqual(self.lines(), ["opus is served again, after 40 s and 40 refused requests"])
+        self.assertEqual(
+            [(each.what.value, each.message, each.subject) for each in self.told],
+            [
+                ("model.unserved", "Nobody serves opus: quota, next try in 1800 s.", {"model": "opus"}),
+                ("model.served", "opus is served again, after 40 s and 40 refused requests.", {"model": "opus"}),
+            ],
+        )
         self.assertEqual(self.models.unserved(), [])
 
     def test_ready_is_not_served(self) -> None:

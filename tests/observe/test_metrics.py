@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass
@@ -16,6 +17,7 @@ from zope.interface.verify import verifyClass
 import claudeproxyd
 from claudeproxyd.interfaces import IUsageSink
 from claudeproxyd.observe.access_log import AccessEntry
+from claudeproxyd.observe.exposition import wants_open_metrics
 from claudeproxyd.observe.metrics import MAX_MODELS, MAX_ROWS, Metrics
 from claudeproxyd.observe.usage import UsageRecord
 from tests.speed import slowness
@@ -314,6 +316,69 @@ def registered() -> Iterator[tuple[str, str]]:
                     args=[ast.Constant(value=str(name)), *_],
                 ):
                     yield kind, name
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def open_metrics(metrics: Metrics) -> list[Any]:
+    """Every sample of that format, read by Prometheus' own parser."""
+    text = b"".join(metrics.pieces(open_metrics=True)).decode()
+    return [sample for family in parse_open_metrics(text) for sample in family.samples]
+
+
+class OpenMetricsTests(SynchronousTestCase):
+    """The other format, and what it alone can say."""
+
+    def test_same_figures(self) -> None:
+        """Names of counters, values and buckets are those of the text format."""
+        metrics = Metrics()
+        metrics.request(entry())
+        metrics.record(record())
+        text = {name for name, _ in scrape(metrics)}
+        samples = open_metrics(metrics)
+        self.assertEqual({sample.name for sample in samples}, text)
+        found = {sample.name: sample.value for sample in samples}
+        self.assertEqual(found["claudeproxyd_requests_total"], 1)
+        self.assertFalse(any(sample.exemplar for sample in samples))
+
+    def test_exemplars(self) -> None:
+        """A traced request is the example of its buckets, until another is; what is not traced changes nothing."""
+        metrics = Metrics()
+        metrics.request(entry(trace_id=TRACE, duration=3.0))
+        metrics.request(entry(duration=3.1))
+        metrics.request(entry(trace_id="ab" * 16, duration=0.003))
+        metrics.record(record(trace_id=TRACE, duration=12.0))
+        found = {
+            (sample.name, sample.labels["le"]): sample.exemplar for sample in open_metrics(metrics) if sample.exemplar
+        }
+        exemplar = found["gen_ai_server_request_duration_seconds_bucket", "5.12"]
+        self.assertEqual((exemplar.labels, exemplar.value), ({"trace_id": TRACE}, 3.0))
+        self.assertEqual(float(exemplar.timestamp), 4.0)
+        self.assertEqual(found["gen_ai_server_request_duration_seconds_bucket", "0.01"].labels, {"trace_id": "ab" * 16})
+        for name in (
+            "gen_ai_server_time_to_first_token_seconds",
+            "claudeproxyd_time_to_first_byte_seconds",
+            "claudeproxyd_overhead_seconds",
+            "gen_ai_client_operation_duration_seconds",
+            "gen_ai_client_operation_time_to_first_chunk_seconds",
+        ):
+            self.assertTrue(any(key[0] == f"{name}_bucket" for key in found), name)
+        self.assertNotIn("trace_id", metrics.render().decode())
+
+    def test_who_gets_it(self) -> None:
+        """A scraper that prefers it; whoever takes anything gets the text."""
+        prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
+        for accept, wanted in (
+            (prometheus, True),
+            ("application/openmetrics-text", True),
+            ("text/plain, application/openmetrics-text;q=0.5", False),
+            ("application/openmetrics-text;q=0", False),
+            ("application/openmetrics-text;q=much", False),
+            ("*/*", False),
+            ("", False),
+        ):
+            self.assertEqual(wants_open_metrics(accept), wanted, accept)
 
 
 class DocumentationTests(SynchronousTestCase):

@@ -10,8 +10,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyClass, verifyObject
 
+from claudeproxyd.happenings import Happening
 from claudeproxyd.interfaces import ICredentialPool, ILease
 from claudeproxyd.leases import Exhausted, LeaseRequest, Route
+from claudeproxyd.observe.transitions import Transitions
 from claudeproxyd.outcomes.types import CANCELLED, OK, Kind, Outcome, Scope
 from claudeproxyd.pool.lease import AlreadyReleased, Lease
 from claudeproxyd.pool.service import CredentialPool
@@ -370,6 +372,20 @@ class CoolingTests(PoolTestCase):
             self.take(pool).release(outcome)
         self.assertEqual(self.turns(pool, 1), "a")
         self.assertEqual(pool.gauges()["cooling"], 0)
+
+    def test_refused_is_told(self) -> None:
+        """Once for each credential, until a request with it was served; nothing else that cools it is told."""
+        told: list[Any] = []
+        transitions = Transitions(lambda: 1.0)
+        transitions.subscribe(told.append)
+        pool = self.pool("ab", transitions=transitions)
+        for outcome in (QUOTA, AUTH, AUTH, OK, AUTH):
+            self.take(pool).release(outcome)
+            self.take(pool).release(PERMISSION)
+            pool.clear(None, None, None)
+        self.assertEqual([each.subject for each in told], [{"provider": "p", "credential": "a"}] * 2)
+        self.assertEqual(told[0].message, "p refuses the credential a: bad key")
+        self.assertIs(told[0].what, Happening.CREDENTIAL_REFUSED)
 
     def test_doubling(self) -> None:
         """Failures in a row double the cooldown, up to the ceiling."""
