@@ -45,6 +45,7 @@ from claudeproxyd.web.access import (
 )
 from claudeproxyd.web.gateway import AdminGateway, Limits, PublicGateway
 from claudeproxyd.web.roles import Operator, Role
+from claudeproxyd.web.tokens import TokenAuthenticator
 
 if TYPE_CHECKING:
     from claudeproxyd.accounts.keys import RuntimeKeys
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
+    from claudeproxyd.issuers.registry import Issuers
     from claudeproxyd.messages.corrections import Corrections
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
@@ -273,7 +275,8 @@ class Generation:
         if plugins:
             # The first one's refusal is told. Where nobody is asked for a key, ours would let everybody in.
             minted = [authenticator] if config.is_keyed and shared.keys is not None else []
-            authenticator = Authenticators([authenticator, *plugins] if config.clients else [*plugins, *minted])
+            asks = config.clients or config.issuers
+            authenticator = Authenticators([authenticator, *plugins] if asks else [*plugins, *minted])
         self.public = PublicGateway(
             authenticator=authenticator,
             guard=BrowserGuard(
@@ -312,14 +315,20 @@ class KnownModels:
         return self.generation is not None and self.generation.knows(model)
 
 
-def authenticator(config: Config, minted: RuntimeKeys | None = None) -> IAuthenticator:
-    """Return the authenticator of the configured keys and of *minted* ones.
+def authenticator(config: Config, minted: RuntimeKeys | None = None, issuers: Issuers | None = None) -> IAuthenticator:
+    """Return the authenticator of the configured keys, of *minted* ones, and of the tokens of *issuers*.
 
     Where nobody is asked for one, and no plugin for anything, it lets in everyone who reaches the listener.
     """
     if config.is_keyed:
         keys = (client.key.digest for client in config.clients)
-        return KeyAuthenticator(dict(zip(keys, clients(config), strict=True)), minted)
+        by_key = KeyAuthenticator(dict(zip(keys, clients(config), strict=True)), minted)
+        if not config.issuers or issuers is None:
+            return by_key
+        names = {client.name for client in config.clients}
+        return TokenAuthenticator(
+            issuers, by_key, lambda name: name in names or (minted is not None and minted.is_live(name))
+        )
     return OpenAccess() if minted is None else OpenUntilMinted(minted)
 
 
@@ -440,6 +449,7 @@ def _secrets_beside(provider: Provider) -> Iterator[str]:
 def secrets_of(config: Config) -> list[str]:
     """Return every secret value of the configuration, to be masked wherever it might be written."""
     values = [secret.reveal() for secret in secrets_within(config) if secret.known]
+    values += (unquote(urlsplit(issuer.proxy).password or "") for issuer in config.issuers)
     for provider in config.providers:
         values += _secrets_beside(provider)
         values += (value for each in provider.credentials for value in secrets_in_key_file(each))

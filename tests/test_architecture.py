@@ -42,6 +42,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("accounts", "routing", "upstream", "pool"),
     ("dispatch", "secrets", "pool.service"),
     ("catalog", "checkup", "executors", "plugin_loader", "store"),
+    ("issuers",),
     ("web",),
     ("graph", "reference"),
     ("reloads",),

@@ -114,6 +114,11 @@ class RuntimeKeys(Service):
         """Whether a client of the configuration has that name."""
         return name in self._configured
 
+    def is_live(self, name: str) -> bool:
+        """Whether there is a key of that name that is neither revoked nor expired."""
+        key = self.get(name)
+        return key is not None and not key.is_over(self._wall_clock())
+
     def principal(self, digest: bytes) -> Principal | None:
         """Return whom the key of that SHA-256 belongs to; None where there is no such key, or not any more."""
         live = self._find(digest)

@@ -11,6 +11,7 @@ from claudeproxyd.config.config_paths import ConfigPath
 from claudeproxyd.config.diagnostics import Diagnostics, check_unique_names
 from claudeproxyd.config.endpoints import ListenAddress, listener_of
 from claudeproxyd.config.homes import expanded
+from claudeproxyd.config.issuers import check_issuers
 from claudeproxyd.config.keys import check_keys
 from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.opening import check_access, check_reload
@@ -45,6 +46,7 @@ def check(
     _keyed(config.clients, "clients", source_map, diagnostics)
     _keyed(config.operators, "operators", source_map, diagnostics)
     check_keys(config, source_map, diagnostics)
+    check_issuers(config, source_map, diagnostics)
     own_ports = {listener.port for listener in listeners if listener.port}
     _providers(config, source_map, makers, own_ports, diagnostics)
     _models(config, source_map, makers, diagnostics)

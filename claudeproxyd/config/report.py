@@ -45,6 +45,9 @@ def _clients(config: Config) -> Iterator[str]:
         yield f"{who}, without a key" + (", until one is minted" if config.accounts.database else "")
     if config.accounts.require_keys:
         yield "whoever has a minted key"
+    for issuer in config.issuers:
+        audience = issuer.audience if isinstance(issuer.audience, str) else " or ".join(issuer.audience)
+        yield f"whoever has a token of {issuer.url} for {audience}"
     for client in config.clients:
         limit = f", at most {client.max_concurrency} at once" if client.max_concurrency else ""
         yield f"{client.name}: key {masked(client.key)}, models {' '.join(client.models)}{limit}"

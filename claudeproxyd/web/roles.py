@@ -30,7 +30,7 @@ class Operator(Principal):
     role: Role = Role.METRICS
 
 
-def check_role(operator: Principal, method: bytes, seen_by: Role) -> None:
+def check_role(operator: Principal | None, method: bytes, seen_by: Role) -> None:
     """Check that *operator* may do that: to see an endpoint takes its role, to act there *operate*.
 
     Raises ClaudeError 403.
