@@ -20,7 +20,8 @@ _BEGINNING = b"ey"
 
 def refused_token(why: str, status: int = 401) -> ClaudeError:
     """Return the refusal of a token, of which *why* quotes nothing: "it has expired" …"""
-    return ClaudeError(status, f"This gateway does not take your token: {why}", headers=[DO_NOT_RETRY])
+    # Not "your token: …": in the log what follows such a word is masked.
+    return ClaudeError(status, f"Your token is not accepted by this gateway: {why}", headers=[DO_NOT_RETRY])
 
 
 @dataclass(frozen=True)
