@@ -32,6 +32,7 @@ from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.dispatch.limiting import LimitAdmission
+from claudeproxyd.executors.turns import Turns
 from claudeproxyd.interfaces import IAuthenticator, IUsageSink
 from claudeproxyd.issuers.registry import Issuers
 from claudeproxyd.messages.corrections import Corrections
@@ -120,6 +121,7 @@ class Daemon(MultiService):
         self._issuers.configure(config.issuers)
         self._issuers.setServiceParent(self)
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
+        self._turns = Turns(reactor)
         changes = StateChanges()
         self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
         self._sources = Sources(reactor, grants=self._grants)
@@ -391,6 +393,7 @@ class Daemon(MultiService):
                 keys=self._keys,
                 audit=self._audit,
                 buffers=self._buffers,
+                turns=self._turns,
                 signatures=self._signatures,
                 corrections=self._corrections,
                 captures=self._captures,

@@ -64,6 +64,7 @@ class ChannelSite(Shape):
     clock: IReactorTime
     outbox: Outbox
     turnstile: Turnstile
+    heavy: Turnstile
     draining: bool
 
     def opened(self, channel: GatewayChannel) -> None:
@@ -114,8 +115,10 @@ class GatewayChannel(Protocol):
     _chunks: _ChunkedTransferDecoder | None = None
     """Reads a body that has none."""
     _busy = False
-    _waits = False
-    """For its turn; nothing is read meanwhile."""
+    _admitted = False
+    """A turnstile has let it in: what is read now may take its time."""
+    _waits_at: Turnstile | None = None
+    """Nothing is read meanwhile."""
     _refused = False
     _dropped = 0
     _closing = False
@@ -150,8 +153,8 @@ class GatewayChannel(Protocol):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Protocol's has a default
         """Tell the site and the request that the connection is lost."""
         self._note_unsent(0)
-        if self._waits:
-            self.site.turnstile.leave(self)
+        if self._waits_at is not None:
+            self._waits_at.leave(self)
         self.site.closed(self)
         self._chunks = self._producer = None
         if self._request is not None:
@@ -235,33 +238,48 @@ class GatewayChannel(Protocol):
 
     def _go_on(self) -> None:
         """Read what is there, as far as it may be read now."""
-        if self._busy:
+        if self._busy or self._head is not None:
             return
-        if self._request is not None:
-            self.enter()
-        elif not self.site.turnstile.admit(self):
+        if self._request is not None and not self._request.compressed:
+            self._read_on()
+            return
+        turnstile = self.site.heavy if self._is_heavy else self.site.turnstile
+        if not turnstile.admit(self):
             self._read(False)
-            self._waits = True
+            self._waits_at = turnstile
 
     def enter(self) -> None:
-        """Deal with what was read. Called by the turnstile, where that may begin a request."""
+        """Deal with what was read. Called by a turnstile, where that may take a while."""
         self._wait_no_more()
+        self._admitted = True
+        self._read_on()
+        self._admitted = False
+
+    def _read_on(self) -> None:
+        heavy = self._is_heavy
         self._busy = True
         try:
-            if self._head is not None and self._request is not None and self._request.identified:
+            if self._head is not None and self._request is not None:
                 head, self._head = self._head, None
                 self._expect(self._request, head)
-            while self._unread and self._advance():
+            while self._unread and heavy == self._is_heavy and self._advance():
                 pass
         except ClaudeError as error:
             self.refuse(error)
         finally:
             self._busy = False
+        if self._unread and heavy != self._is_heavy:
+            self._go_on()
+
+    @property
+    def _is_heavy(self) -> bool:
+        """Whether what is read next is a piece of a compressed body."""
+        return self._request is not None and self._request.compressed and self._head is None
 
     def _wait_no_more(self) -> None:
-        if self._waits:
-            self._waits = False
-            self.site.turnstile.leave(self)
+        if self._waits_at is not None:
+            self._waits_at.leave(self)
+            self._waits_at = None
             if not self._full:
                 self._read(True)
 
@@ -324,7 +342,7 @@ class GatewayChannel(Protocol):
             return
         self.deadline = inf
         if not self.site.turnstile.admit(self):
-            self._waits = True
+            self._waits_at = self.site.turnstile
         elif not self._full:
             self._read(True)
 
@@ -369,7 +387,7 @@ class GatewayChannel(Protocol):
         """Have a request answered that is whole. Dispatch bounds how long that takes: there is no deadline."""
         self.deadline = inf
         self._answering = True
-        request.requestReceived()
+        request.requestReceived(self._admitted)
 
     def _wait_for_body(self, request: GatewayRequest) -> None:
         """Set the deadline for a body: it must make progress, and keep a rate. A refused one has a fixed deadline."""

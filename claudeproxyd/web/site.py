@@ -42,6 +42,8 @@ class GatewaySite(Factory):
         """Sends what the connections write."""
         self.turnstile = Turnstile(clock)
         """Lets their requests in."""
+        self.heavy = Turnstile(clock)
+        """Lets in what takes long: pieces of compressed bodies, and large bodies that are all there."""
         self.draining = False
         self._endpoints = Remembered[bytes, Endpoint](lambda path: endpoint_at(root, path))
         """By their paths, as clients write them."""
