@@ -45,13 +45,14 @@ from claudeproxyd.web.access import (
     TrustedProxies,
 )
 from claudeproxyd.web.gateway import AdminGateway, Limits, PublicGateway
+from claudeproxyd.web.minting import Minting
 from claudeproxyd.web.roles import Operator, Role
 from claudeproxyd.web.tokens import TokenAuthenticator
 
 if TYPE_CHECKING:
     from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.config.loading import Loaded
-    from claudeproxyd.config.schema import Config, Provider
+    from claudeproxyd.config.schema import Config, MintSection, Provider
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
@@ -348,9 +349,17 @@ def operators(config: Config) -> IAuthenticator:
     if not config.asks_operators:
         return OpenAccess(owner)
     known: dict[str, Principal] = {
-        each.key.digest: Operator(each.name, role=Role[each.role.upper()]) for each in config.operators
+        each.key.digest: Operator(each.name, role=Role[each.role.upper()], minting=_minting(each.mint))
+        for each in config.operators
     }
     return KeyAuthenticator(known if key is None else {**known, key.digest: owner})
+
+
+def _minting(section: MintSection | None) -> Minting | None:
+    if section is None:
+        return None
+    names, models = tuple(section.names), tuple(section.models)
+    return Minting(section.labels, names, models, section.max_concurrency, section.longest)
 
 
 def prices_of(loaded: Loaded) -> Prices:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Mapping, Sequence
-from fnmatch import fnmatchcase
 
 from claudeproxyd.config.accounts import check_accounts
 from claudeproxyd.config.config_paths import ConfigPath
@@ -18,7 +17,7 @@ from claudeproxyd.config.opening import check_access, check_reload
 from claudeproxyd.config.providers import check_provider, check_secret, parsed_url
 from claudeproxyd.config.schema import Client, Config, Model, OperatorSection, Provider
 from claudeproxyd.config.state import InFile, is_foreign, missing_for, state_of
-from claudeproxyd.globs import is_glob, matches, oddity
+from claudeproxyd.globs import covers, is_glob, matches, oddity
 from claudeproxyd.interfaces import IExecutorMaker
 
 SHOWN_BY_CLAUDE_CODE = ("claude", "anthropic")
@@ -264,11 +263,6 @@ def _served(model: str, provider: Provider) -> bool:
 def _covers(earlier: Model, later: Model) -> bool:
     """Whether *later*'s name can match nothing that *earlier*'s does not. Unsure is False.
 
-    A name that is no glob goes before every glob. A glob whose only wildcard is ``*`` covers what it matches read as
-    text: its stars take in the other's wildcards.
+    A name that is no glob goes before every glob.
     """
-    if earlier.name == later.name:
-        return True
-    return (
-        is_glob(later.name) and not set("?[") & set(earlier.name + later.name) and fnmatchcase(later.name, earlier.name)
-    )
+    return earlier.name == later.name or (is_glob(later.name) and covers(earlier.name, later.name))

@@ -57,7 +57,9 @@ def _operators(config: Config) -> Iterator[str]:
     if config.server.admin_key is not None:
         yield f"whoever has server.admin_key {masked(config.server.admin_key)}: operate"
     for operator in config.operators:
-        yield f"{operator.name}: key {masked(operator.key)}: {operator.role}"
+        labels = operator.mint.labels.items() if operator.mint is not None else ()
+        mints = "".join(f", mints for {name} = {value}" for name, value in labels)
+        yield f"{operator.name}: key {masked(operator.key)}: {operator.role}{mints}"
 
 
 def _providers(config: Config, makers: Mapping[str, IExecutorMaker]) -> Iterator[str]:

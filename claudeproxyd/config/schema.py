@@ -144,14 +144,29 @@ class IssuerSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MintSection:
+    """``mint``: the keys that an operator may mint, list, rotate and revoke who may not do everything."""
+
+    labels: dict[str, str] = required("Exactly those that their keys have.")
+    names: list[str] = setting(["*"], "Globs of their names.")
+    models: list[str] = setting(["*"], "Globs of the models that they may ask for at most.")
+    max_concurrency: int = setting(0, "Requests at once of each, at most; 0: no bound.")
+    longest: float = setting(0.0, "How long each may be valid, at most; 0: no bound.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class OperatorSection:
     """``[[operators]]``: who may administrate, and how far; see [operation](operations.md#operators)."""
 
     name: str = required("Unique; shown in the audit lines.")
     key: Secret = required('What it shows; a secret, or its digest as `"sha256:<hex>"`.', digest=True)
     role: str = required(
-        "metrics: /metrics alone. read: all that can be seen. operate: all that can be done.",
-        choices=("metrics", "read", "operate"),
+        "mint: the keys of `mint` and nothing else. metrics: /metrics alone. read: all that can be seen. operate: all"
+        " that can be done.",
+        choices=("mint", "metrics", "read", "operate"),
+    )
+    mint: MintSection | None = setting(
+        None, "{ labels, names, models, max_concurrency, longest }: the keys that it may mint, without operating."
     )
 
 

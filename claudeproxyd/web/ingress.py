@@ -51,7 +51,7 @@ def _authorized(request: GatewayRequest, endpoint: Endpoint) -> Endpoint:
         else:
             request.wait_for(found)
         if isinstance(gateway, AdminGateway):
-            check_role(request.principal, request.method, endpoint.seen_by)
+            check_role(request.principal, request.method, endpoint.seen_by, for_minters=endpoint.for_minters)
     return endpoint
 
 

@@ -26,6 +26,8 @@ class Endpoint(Resource):
     """Answered without a key."""
     seen_by = Role.READ
     """Which operators may see it, on the admin listener."""
+    for_minters = False
+    """Who mints may use it too: it holds them to their bounds itself."""
 
     def getChild(self, path: bytes, walk: Walk) -> Resource:
         """Return the endpoint of a path that is not in the tree."""
