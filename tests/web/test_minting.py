@@ -219,6 +219,15 @@ class Beyond(MintingTestCase):
         self.assertEqual(self.wants("scraper").status, 403)
         self.assertEqual(self.ask(get("/admin/v1/keys"), "scraper").status, 403)
 
+    def test_who_asks(self) -> None:
+        """What somebody may is told to them, for the page to show no more."""
+        told = self.ask(get("/admin/v1/operator")).json
+        self.assertEqual((told["name"], told["role"], told["mint"]["labels"]), ("lead", "mint", {"team": "ads"}))
+        self.assertEqual(
+            self.ask(get("/admin/v1/operator"), "all").json, {"name": "all", "role": "operate", "mint": None}
+        )
+        self.assertEqual(self.ask(get("/admin/v1/operator"), "nobody").status, 401)
+
     def test_minted_key_is_no_operators(self) -> None:
         """What they mint opens nothing here."""
         key = self.wants().json["key"]
