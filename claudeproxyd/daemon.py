@@ -31,6 +31,7 @@ from claudeproxyd.config.accounts import ledger_path
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
+from claudeproxyd.config.state import place_in_words
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.dispatch.served_models import LOOK_EVERY, ServedModels
@@ -277,6 +278,8 @@ class Daemon(MultiService):
                 self._admin_listener.place if self._admin_listener is not None else "",
                 config.is_keyed,
                 bool(config.models) or graph.serves_claude(self._loaded),
+                place_in_words(config.server.state),
+                ledger_path(config.accounts.database) or "none",
             ),
         )
         places = " and ".join(listener.place for listener in self._listeners)
@@ -489,29 +492,17 @@ class Daemon(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        server = self._loaded.config.server
-        hurry: Deferred[None] = Deferred()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._reactor.callFromThread(_fire, hurry))
+        hurry = self._hurried()
         self.site.leave()
-        if server.lame_duck:
-            self._say_leaving(f"leaving: not ready any more, and open for another {server.lame_duck:g} s")
-            seen: Deferred[None] = Deferred()
-            over = self._reactor.callLater(server.lame_duck, _fire, seen)
-            await DeferredList([seen, hurry], fireOnOneCallback=True)
+        seconds = self._loaded.config.server.lame_duck
+        if seconds:
+            self._say_leaving(f"leaving: not ready any more, and open for another {seconds:g} s")
+            noticed: Deferred[None] = Deferred()
+            over = self._reactor.callLater(seconds, _fire, noticed)
+            await DeferredList([noticed, hurry], fireOnOneCallback=True)
             if over.active():
                 over.cancel()
-        await gatherResults([listener.stopService() for listener in self._listeners])
-        drained = self.site.drain()
-        connections = len(self.site.channels)
-        if connections:
-            self._say_leaving(f"draining: {connections} connections, for up to {server.drain:g} s")
-            over = self._reactor.callLater(server.drain, self.site.abort_all)
-            await DeferredList([drained, hurry], fireOnOneCallback=True)
-            if over.active():
-                over.cancel()
-            if hurry.called:
-                self.site.abort_all()
+        await self._drain(hurry)
         self._service_manager.stopping("ending")
         self._generation.upstreams.close()
         await super().stopService()
@@ -519,6 +510,27 @@ class Daemon(MultiService):
         await self._plugins.close()
         for file in filter(None, (self._access_file, self._audit_file)):
             await file.close()
+
+    async def _drain(self, hurry: Deferred[None]) -> None:
+        await gatherResults([listener.stopService() for listener in self._listeners])
+        drained = self.site.drain()
+        connections = len(self.site.channels)
+        if connections:
+            wait = self._loaded.config.server.drain
+            self._say_leaving(f"draining: {connections} connections, for up to {wait:g} s")
+            over = self._reactor.callLater(wait, self.site.abort_all)
+            await DeferredList([drained, hurry], fireOnOneCallback=True)
+            if over.active():
+                over.cancel()
+            if hurry.called:
+                self.site.abort_all()
+
+    def _hurried(self) -> Deferred[None]:
+        """Return what fires with a second signal: the end is wanted now."""
+        hurry: Deferred[None] = Deferred()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._reactor.callFromThread(_fire, hurry))
+        return hurry
 
     def _say_leaving(self, how: str) -> None:
         self.log.info("{how}", how=how)

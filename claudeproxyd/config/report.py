@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 
+from claudeproxyd.config.accounts import ledger_path
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.reading import default_of, settings_of
 from claudeproxyd.config.reporting import traces_url
@@ -21,6 +22,7 @@ from claudeproxyd.config.schema import (
     WebhookSection,
 )
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.config.state import place_in_words
 from claudeproxyd.interfaces import IExecutorMaker
 
 _MASK = "****"
@@ -32,6 +34,8 @@ def report(loaded: Loaded, makers: Mapping[str, IExecutorMaker]) -> str:
     lines = [f"configuration: {', '.join(loaded.files) or 'the environment alone'}"]
     lines += [f"listens on {endpoint}" for endpoint in config.server.listen]
     lines.append(f"administration on {config.server.admin}" if config.server.admin else "no administration")
+    lines.append(f"state: {place_in_words(config.server.state)}")
+    lines.append(f"accounts: {ledger_path(config.accounts.database) or 'none'}")
     if config.operators:
         lines += ["", "operators:", *_indented(_operators(config))]
     lines += ["", "clients:", *_indented(_clients(config))]

@@ -68,7 +68,8 @@ class Server:
     )
     state: str = setting(
         "sqlite:~/.local/state/claudeproxyd/state.db",
-        'Where the pool\'s state lives: sqlite:PATH, "memory:" or redis://host:port/0; see [state](state.md).',
+        'Where the pool\'s state lives: sqlite:PATH, "memory:" or redis://host:port/0; see [state](state.md). Services'
+        " have [another default](state.md#where-it-is-by-default).",
         restart=True,
         shown=False,
     )
@@ -385,7 +386,7 @@ class CaptureSettings:
     )
     directory: str = setting(
         "~/.local/state/claudeproxyd/captures",
-        "One file a request, mode 0600, secrets masked; written off the reactor.",
+        "One file a request, mode 0600, secrets masked; written off the reactor. By default beside the state.",
     )
     max_bytes: int = setting(1_048_576, "Of each body, then a mark.")
     keep: int = setting(100, "How many files; the oldest goes.", least=1)
@@ -397,7 +398,7 @@ class Accounts:
 
     database: str = setting(
         "sqlite:~/.local/state/claudeproxyd/accounts.db",
-        'Where the ledger and minted keys are: sqlite:PATH; "" keeps none.',
+        'Where the ledger and minted keys are: sqlite:PATH; "" keeps none. By default beside the state.',
         restart=True,
     )
     require_keys: bool = setting(
