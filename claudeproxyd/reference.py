@@ -33,6 +33,8 @@ from claudeproxyd.config.schema import (
     Streaming,
     Timeouts,
     Tls,
+    TracesSettings,
+    WebhookSection,
 )
 from claudeproxyd.executors.kinds import BUILT_IN
 from claudeproxyd.interfaces import IExecutorMaker
@@ -242,6 +244,8 @@ _AFTER_KINDS: tuple[tuple[str, type[object]], ...] = (
     ("[timeouts]", Timeouts),
     ("[log]", Log),
     ("[capture]", CaptureSettings),
+    ("[traces]", TracesSettings),
+    ("[[webhooks]]", WebhookSection),
 )
 
 

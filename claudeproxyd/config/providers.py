@@ -44,7 +44,7 @@ def check_provider(
 ) -> None:
     """Check one provider, and have its kind check it. *own_ports* are those that this daemon listens on."""
     maker = makers.get(provider.kind)
-    _proxy(provider.proxy, at / "proxy", diagnostics)
+    check_proxy(provider.proxy, at / "proxy", diagnostics)
     _headers(provider, at, diagnostics)
     for index, rule in enumerate(provider.rules):
         _rule(rule, at / "rules" / index, diagnostics)
@@ -175,7 +175,8 @@ def _token_url(
         diagnostics.error(at, "is not encrypted: secrets would be sent in the clear", "use https://")
 
 
-def _proxy(proxy: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
+def check_proxy(proxy: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
+    """Check that a proxy is one that there is a way through."""
     if proxy in ("", "env"):
         return
     try:
@@ -218,12 +219,17 @@ def parsed_url(text: str, userinfo: bool = False) -> SplitResult:
 
 def _headers(provider: Provider, at: ConfigPath, diagnostics: Diagnostics) -> None:
     for name, value in provider.headers.items():
-        if not _TOKEN.fullmatch(name):
-            diagnostics.error(at / "headers" / name, "is not a header name")
-        elif name.lower() in _RESERVED_HEADERS:
-            diagnostics.error(at / "headers" / name, "is a header that the daemon writes itself", "leave it out")
+        check_header_name(name, at / "headers" / name, diagnostics)
         if _CONTROL.search(value) or not value.isascii():
             diagnostics.error(at / "headers" / name, "must hold only printable ASCII")
+
+
+def check_header_name(name: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
+    """Check that a header is one, and not of those that the daemon writes itself."""
+    if not _TOKEN.fullmatch(name):
+        diagnostics.error(at, "is not a header name")
+    elif name.lower() in _RESERVED_HEADERS:
+        diagnostics.error(at, "is a header that the daemon writes itself", "leave it out")
 
 
 def _rule(rule: Rule, at: ConfigPath, diagnostics: Diagnostics) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.happenings import Happening
 from claudeproxyd.outcomes.classify import FOR_RULES
 from claudeproxyd.outcomes.types import Scope
 
@@ -448,6 +449,41 @@ class LimitSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TracesSettings:
+    """``[traces]``: a span for each request and one for each attempt, sent to a collector; see [traces](traces.md)."""
+
+    endpoint: str = setting(
+        "",
+        'Where they go, by OTLP over HTTP, such as "http://127.0.0.1:4318"; without a path /v1/traces is added. "":'
+        " traces are off.",
+    )
+    headers: dict[str, Secret] = setting({}, "Sent along, such as a key; each value is a secret.")
+    sample: float = setting(1.0, "The share of requests that are traced, from 0 to 1.")
+    trust: str = setting(
+        "clients",
+        "Whose traceparent says itself whether a request is traced. clients: of everybody, where all show a key; none:"
+        " of nobody, and sample says.",
+        choices=("clients", "all", "none"),
+    )
+    propagate: bool = setting(True, "Requests go upstream with a traceparent.")
+    service_name: str = setting("claudeproxyd", "service.name of the spans.")
+    proxy: str = setting("", 'http://user:pass@host:port, for https, or "env".', shown=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookSection:
+    """``[[webhooks]]``: who is told what happens, by a POST of JSON; see [webhooks](webhooks.md)."""
+
+    name: str = required("Unique; shown in logs and metrics instead of the URL.")
+    url: Secret = required("Where it goes: a secret, since many such URLs are all that it takes to post.")
+    secret: Secret | None = setting(
+        None, 'What requests are signed with, as Standard Webhooks has it: any text, or "whsec_" and base64.'
+    )
+    events: list[str] = setting([happening.value for happening in Happening], "What is told; all by default.")
+    proxy: str = setting("", 'http://user:pass@host:port, for https, or "env".', shown=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """A whole configuration."""
 
@@ -466,6 +502,8 @@ class Config:
     timeouts: Timeouts = setting(Timeouts, "Every wait.")
     log: Log = setting(Log, "Logs.")
     capture: CaptureSettings = setting(CaptureSettings, "Captures.")
+    traces: TracesSettings = setting(TracesSettings, "Traces.")
+    webhooks: list[WebhookSection] = setting([], "Who is told what happens.")
 
     @property
     def is_keyed(self) -> bool:

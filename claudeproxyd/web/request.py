@@ -73,6 +73,8 @@ class GatewayRequest:
         """What was asked for, once that is known."""
         self.error = ""
         """Why it was refused here, for the log."""
+        self.refusal = ""
+        """The same for metrics, by the name of a :class:`~claudeproxyd.errors.Refusal`."""
         self.code = 0
         """The status of its answer."""
         self.startedWriting = False
@@ -246,6 +248,7 @@ class GatewayRequest:
         """Send a whole answer that is an error."""
         self._refusal = None  # and not in a cycle with the traceback that it has got now
         self.error = error.logged
+        self.refusal = error.refusal or ""
         headers = ((b"content-type", b"application/json"), *error.headers)
         self.answer(error.status, headers, error.body(self.request_id))
 
