@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SOURCES := claudeproxyd tests attack benchmarks twisted setup.py claudeproxyd.tac
 
-.PHONY: run test clients constraints test-model attack fuzz soak bench lint format types wheel clean
+.PHONY: run test clients constraints test-model attack rolling fuzz soak bench lint format types wheel clean
 
 # The daemon in the foreground: make run ARGS="--config my.toml"
 run: $(VENV)/.run
@@ -28,6 +28,10 @@ test-model: $(VENV)/.test
 # Hostile inputs against a daemon that runs: make attack ARGS="http://127.0.0.1:8765 --key KEY --pid PID"
 attack: $(VENV)/.run
 	@$(BIN)/python -m attack $(ARGS)
+
+# Restarts under load behind nginx, behind HAProxy and on one socket: make rolling ARGS="--restarts 20 nginx"
+rolling: $(VENV)/.test
+	@$(BIN)/python -m tests.integration.programs.rolling $(ARGS)
 
 # The suite with new examples for each property, and its fuzzing for some hours: make fuzz FUZZ_EXAMPLES=100000
 FUZZ_EXAMPLES ?= 20000

@@ -30,6 +30,7 @@ from claudeproxyd.executors.services import Services
 from claudeproxyd.executors.turns import Turns
 from claudeproxyd.interfaces import IAuthenticator, IExecutor
 from claudeproxyd.leases import Credential
+from claudeproxyd.observe.tracing import TracedProvider, Tracer
 from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
@@ -55,13 +56,16 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Config, MintSection, Provider
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.dispatch.relay import Relay
+    from claudeproxyd.dispatch.served_models import ServedModels
     from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
     from claudeproxyd.issuers.registry import Issuers
+    from claudeproxyd.leases import Exhausted
     from claudeproxyd.messages.corrections import Corrections
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
     from claudeproxyd.observe.lines import Write
     from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.tracing import Span
     from claudeproxyd.plugin_loader import Plugins
     from claudeproxyd.pool.service import CredentialPool
     from claudeproxyd.secrets.sources import Sources
@@ -198,12 +202,15 @@ class SharedServices(ExecutorServices):
 
     sources: Sources
     pool: CredentialPool
+    models: ServedModels
     metrics: Metrics
     sinks: IUsageSink
     journal: IAttemptJournal | None
     access_log: Callable[[AccessEntry], None]
     plugins: Plugins
     limits: LimitAdmission
+    export: Callable[[Span], None]
+    """Takes the spans of requests."""
     keys: RuntimeKeys | None
     audit: Write
     corrections: Corrections
@@ -247,9 +254,11 @@ class Generation:
             clock=reactor,
             pool=shared.pool,
             router=router,
+            models=shared.models,
             executors=upstreams.executors,
             sinks=shared.sinks,
             journal=shared.journal,
+            tracer=tracer_of(loaded, shared.export),
             steps=shared.plugins.steps,
             settings=config.pool,
             streaming=config.streaming,
@@ -299,6 +308,10 @@ class Generation:
             audit=shared.audit,
             **common,
         )
+
+    def outage(self, model: str) -> Exhausted | None:
+        """Return why nobody serves a model that clients ask for; see ``ICredentialPool.outage``."""
+        return self.dispatching.pool.outage(self._router.routes(model))
 
     def knows(self, model: str) -> bool:
         """Whether the operator or a provider named that model."""
@@ -382,6 +395,31 @@ def prices_of(loaded: Loaded) -> Prices:
     return Prices(own, listed_prices.ListedPrices(base_urls))
 
 
+def tracer_of(loaded: Loaded, export: Callable[[Span], None]) -> Tracer | None:
+    """Return what requests are traced with; None: they are not. *export* takes the spans."""
+    traces = loaded.config.traces
+    if not traces.endpoint:
+        return None
+    return Tracer(
+        export,
+        sample=traces.sample,
+        trusts_clients=traces.trust == "all" or (traces.trust == "clients" and loaded.config.is_keyed),
+        propagates=traces.propagate,
+        providers=_traced_providers(loaded),
+    )
+
+
+def _traced_providers(loaded: Loaded) -> dict[str, TracedProvider]:
+    """Return how spans speak of each provider."""
+    found = {}
+    for provider in loaded.config.providers:
+        maker = loaded.makers[provider.kind]
+        url = urlsplit(next(iter(maker.base_urls(provider)), ""))
+        port = url.port or {"https": 443, "http": 80}.get(url.scheme, 0)
+        found[provider.name] = TracedProvider(maker.traced_as or provider.kind, url.hostname or "", port)
+    return found
+
+
 def limits_of(config: Config) -> list[Limit]:
     """Return the configuration's limits, as they are counted by."""
     return [
@@ -451,11 +489,15 @@ _TELLING = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
 
 def _secrets_beside(provider: Provider) -> Iterator[str]:
     """Yield a provider's secrets that are in plain settings: its proxy's password, and values of headers."""
-    if provider.proxy not in ("", "env"):
-        yield unquote(urlsplit(provider.proxy).password or "")
+    yield from _password_in(provider.proxy)
     for name, value in provider.headers.items():
         if _TELLING.search(name) and "{client}" not in value:
             yield value.rpartition(" ")[2]  # without "Bearer"
+
+
+def _password_in(proxy: str) -> Iterator[str]:
+    if proxy not in ("", "env"):
+        yield unquote(urlsplit(proxy).password or "")
 
 
 def secrets_of(config: Config) -> list[str]:
@@ -465,6 +507,8 @@ def secrets_of(config: Config) -> list[str]:
     for provider in config.providers:
         values += _secrets_beside(provider)
         values += (value for each in provider.credentials for value in secrets_in_key_file(each))
+    for proxy in (config.traces.proxy, *(hook.proxy for hook in config.webhooks)):
+        values += _password_in(proxy)
     state = state_of(config.server.state)
     if isinstance(state, InRedis):
         values.append(state.password)

@@ -35,6 +35,8 @@ from claudeproxyd.config.schema import (
     Streaming,
     Timeouts,
     Tls,
+    TracesSettings,
+    WebhookSection,
 )
 from claudeproxyd.executors.kinds import BUILT_IN
 from claudeproxyd.interfaces import IExecutorMaker
@@ -247,6 +249,8 @@ _AFTER_KINDS: tuple[tuple[str, type[object]], ...] = (
     ("[timeouts]", Timeouts),
     ("[log]", Log),
     ("[capture]", CaptureSettings),
+    ("[traces]", TracesSettings),
+    ("[[webhooks]]", WebhookSection),
 )
 
 

@@ -15,6 +15,7 @@ from claudeproxyd.config.keys import check_keys
 from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.opening import check_access, check_reload
 from claudeproxyd.config.providers import check_provider, check_secret, parsed_url
+from claudeproxyd.config.reporting import check_reporting
 from claudeproxyd.config.schema import Client, Config, Model, OperatorSection, Provider
 from claudeproxyd.config.state import InFile, is_foreign, missing_for, state_of
 from claudeproxyd.globs import covers, is_glob, matches, oddity
@@ -42,6 +43,7 @@ def check(
     _server(config, source_map, diagnostics)
     _homes(config, source_map, diagnostics)
     check_accounts(config, source_map, diagnostics)
+    check_reporting(config, source_map, diagnostics)
     _keyed(config.clients, "clients", source_map, diagnostics)
     _keyed(config.operators, "operators", source_map, diagnostics)
     check_keys(config, source_map, diagnostics)

@@ -176,7 +176,7 @@ def _token_url(
 
 
 def check_proxy(proxy: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
-    """Check the URL of a proxy, or what stands for none and for the environment's."""
+    """Check that a proxy is one that there is a way through."""
     if proxy in ("", "env"):
         return
     try:
@@ -219,12 +219,17 @@ def parsed_url(text: str, userinfo: bool = False) -> SplitResult:
 
 def _headers(provider: Provider, at: ConfigPath, diagnostics: Diagnostics) -> None:
     for name, value in provider.headers.items():
-        if not _TOKEN.fullmatch(name):
-            diagnostics.error(at / "headers" / name, "is not a header name")
-        elif name.lower() in _RESERVED_HEADERS:
-            diagnostics.error(at / "headers" / name, "is a header that the daemon writes itself", "leave it out")
+        check_header_name(name, at / "headers" / name, diagnostics)
         if _CONTROL.search(value) or not value.isascii():
             diagnostics.error(at / "headers" / name, "must hold only printable ASCII")
+
+
+def check_header_name(name: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
+    """Check that a header is one, and not of those that the daemon writes itself."""
+    if not _TOKEN.fullmatch(name):
+        diagnostics.error(at, "is not a header name")
+    elif name.lower() in _RESERVED_HEADERS:
+        diagnostics.error(at, "is a header that the daemon writes itself", "leave it out")
 
 
 def _rule(rule: Rule, at: ConfigPath, diagnostics: Diagnostics) -> None:

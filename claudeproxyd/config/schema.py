@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.happenings import Happening
 from claudeproxyd.outcomes.classify import FOR_RULES
 from claudeproxyd.outcomes.types import Scope
 
@@ -67,7 +68,8 @@ class Server:
     )
     state: str = setting(
         "sqlite:~/.local/state/claudeproxyd/state.db",
-        'Where the pool\'s state lives: sqlite:PATH, "memory:" or redis://host:port/0; see [state](state.md).',
+        'Where the pool\'s state lives: sqlite:PATH, "memory:" or redis://host:port/0; see [state](state.md). Services'
+        " have [another default](state.md#where-it-is-by-default).",
         restart=True,
         shown=False,
     )
@@ -84,6 +86,11 @@ class Server:
         least=1,
     )
     drain: float = setting(600.0, "How long streams may go on after SIGTERM; a long answer outlives a deploy.")
+    lame_duck: float = setting(
+        0.0,
+        "After SIGTERM /readyz says 503 for so long, and everything is served as ever, before the listener closes:"
+        " time for a balancer to look.",
+    )
     ratelimit_headers: str = setting(
         "auto",
         "anthropic-ratelimit-* headers towards clients. auto: pass where the provider has one credential.",
@@ -426,7 +433,7 @@ class CaptureSettings:
     )
     directory: str = setting(
         "~/.local/state/claudeproxyd/captures",
-        "One file a request, mode 0600, secrets masked; written off the reactor.",
+        "One file a request, mode 0600, secrets masked; written off the reactor. By default beside the state.",
     )
     max_bytes: int = setting(1_048_576, "Of each body, then a mark.")
     keep: int = setting(100, "How many files; the oldest goes.", least=1)
@@ -438,7 +445,7 @@ class Accounts:
 
     database: str = setting(
         "sqlite:~/.local/state/claudeproxyd/accounts.db",
-        'Where the ledger and minted keys are: sqlite:PATH; "" keeps none.',
+        'Where the ledger and minted keys are: sqlite:PATH; "" keeps none. By default beside the state.',
         restart=True,
     )
     require_keys: bool = setting(
@@ -489,6 +496,41 @@ class LimitSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TracesSettings:
+    """``[traces]``: a span for each request and one for each attempt, sent to a collector; see [traces](traces.md)."""
+
+    endpoint: str = setting(
+        "",
+        'Where they go, by OTLP over HTTP, such as "http://127.0.0.1:4318"; without a path /v1/traces is added. "":'
+        " traces are off.",
+    )
+    headers: dict[str, Secret] = setting({}, "Sent along, such as a key; each value is a secret.")
+    sample: float = setting(1.0, "The share of requests that are traced, from 0 to 1.")
+    trust: str = setting(
+        "clients",
+        "Whose traceparent says itself whether a request is traced. clients: of everybody, where all show a key; none:"
+        " of nobody, and sample says.",
+        choices=("clients", "all", "none"),
+    )
+    propagate: bool = setting(True, "Requests go upstream with a traceparent.")
+    service_name: str = setting("claudeproxyd", "service.name of the spans.")
+    proxy: str = setting("", 'http://user:pass@host:port, for https, or "env".', shown=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookSection:
+    """``[[webhooks]]``: who is told what happens, by a POST of JSON; see [webhooks](webhooks.md)."""
+
+    name: str = required("Unique; shown in logs and metrics instead of the URL.")
+    url: Secret = required("Where it goes: a secret, since many such URLs are all that it takes to post.")
+    secret: Secret | None = setting(
+        None, 'What requests are signed with, as Standard Webhooks has it: any text, or "whsec_" and base64.'
+    )
+    events: list[str] = setting([happening.value for happening in Happening], "What is told; all by default.")
+    proxy: str = setting("", 'http://user:pass@host:port, for https, or "env".', shown=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """A whole configuration."""
 
@@ -508,6 +550,8 @@ class Config:
     timeouts: Timeouts = setting(Timeouts, "Every wait.")
     log: Log = setting(Log, "Logs.")
     capture: CaptureSettings = setting(CaptureSettings, "Captures.")
+    traces: TracesSettings = setting(TracesSettings, "Traces.")
+    webhooks: list[WebhookSection] = setting([], "Who is told what happens.")
 
     @property
     def is_keyed(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.gathering import LimitedReader, gathered
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse, IStreamReader
     from claudeproxyd.leases import Route
     from claudeproxyd.steps import Steps
+    from claudeproxyd.translate.answer_reader import AnswerReader
     from claudeproxyd.translate.conversation import Conversation
     from claudeproxyd.translate.field_policy import FieldPolicy
     from claudeproxyd.upstream.client import Response
@@ -66,15 +67,8 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
         """Send it. Raises what :meth:`send` does."""
 
     @abstractmethod
-    def reader(self, attempt: Attempt, request: Translated, machine: BlockMachine) -> IStreamReader:
-        """Return what drives *machine* by a stream."""
-
-    @abstractmethod
-    def read_whole(self, body: bytes, attempt: Attempt, request: Translated, machine: BlockMachine) -> IStreamReader:
-        """Drive *machine* by an answer that was not streamed, to its end, and return its reader.
-
-        Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer` and ``ModelFault``.
-        """
+    def reader(self, attempt: Attempt, request: Translated, machine: BlockMachine) -> AnswerReader[Any]:
+        """Return what drives *machine* by an answer."""
 
     # -- IExecutor
 
@@ -169,7 +163,9 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
         """Make a Claude message of a whole answer."""
         machine = self._machine(attempt, request, whole=True)
         attempt.usage = machine.usage
-        return _message(machine, self.read_whole(body, attempt, request, machine))
+        reader = self.reader(attempt, request, machine)
+        reader.read_whole(body)
+        return _message(machine, reader)
 
     def ended_here(
         self,

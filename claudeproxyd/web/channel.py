@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.errors import ClaudeError, shutting_down
-from claudeproxyd.sockets import innermost, unsent
+from claudeproxyd.sockets import innermost, is_readable, unsent
 from claudeproxyd.web.head import RequestHead, not_http, read_head
 from claudeproxyd.web.request import GatewayRequest
 
@@ -66,6 +66,8 @@ class ChannelSite(Shape):
     turnstile: Turnstile
     heavy: Turnstile
     draining: bool
+    keep_alive: float
+    """Seconds between two requests of a connection."""
 
     def opened(self, channel: GatewayChannel) -> None:
         """Note that a connection was made."""
@@ -91,7 +93,7 @@ class GatewayChannel(Protocol):
     _body_by = inf
     """The latest deadline for a body of which nothing has come."""
     over_limit = False
-    """One connection more than ``max_connections``: its first request is refused, and is its last."""
+    """One connection more than ``max_connections``: its first request is its last, and refused unless it is a probe."""
 
     persistent = True
     """Whether another request may follow the present one."""
@@ -190,6 +192,8 @@ class GatewayChannel(Protocol):
             self._check_delivery()
         elif self._closing:
             self.transport.abortConnection()
+        elif self.idle and is_readable(self.transport):
+            self.deadline = self.site.clock.seconds()  # it is not: the reactor has yet to see what came
         elif self.idle:
             self.loseConnection()
         elif self._head is not None:
@@ -210,6 +214,18 @@ class GatewayChannel(Protocol):
         if self._request is None:
             self._request = GatewayRequest(self)
         self._request.refuse(error)
+
+    def leave(self) -> None:
+        """Have the answer that is not begun yet be the last. Called by the site, as each new request asks it anyway."""
+        if self._request is not None and not self._request.startedWriting:
+            self.persistent = False
+
+    def hasten(self, seconds: float) -> None:
+        """Stay idle for no longer than *seconds*. Called by the site, to drain."""
+        if self._closing or not self.idle:
+            return
+        self._idle_timeout = min(self._idle_timeout, seconds)
+        self.deadline = min(self.deadline, self.site.clock.seconds() + seconds)
 
     def shut_down(self) -> None:
         """Abort everything on this connection with an error, for shutdown. Called by the site."""
@@ -400,10 +416,10 @@ class GatewayChannel(Protocol):
     def requestDone(self, request: GatewayRequest) -> None:
         """Wait for the client to take the answer, which is written; then keep the connection alive."""
         self._request = None
-        self._await_delivery(KEEP_ALIVE_TIMEOUT)
+        self._await_delivery(self.site.keep_alive)
         if not self._full:
             self._read(True)
-        if not self.persistent or self.site.draining:
+        if not self.persistent:
             self.loseConnection()
             return
         self._answering = False

@@ -77,6 +77,8 @@ class GatewayRequest:
         """What was asked for, once that is known."""
         self.error = ""
         """Why it was refused here, for the log."""
+        self.refusal = ""
+        """The same for metrics, by the name of a :class:`~claudeproxyd.errors.Refusal`."""
         self.code = 0
         """The status of its answer."""
         self.startedWriting = False
@@ -116,8 +118,6 @@ class GatewayRequest:
             target = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
         self.path, _, self.query = target.partition(b"?")
         try:
-            if self.channel.over_limit:
-                raise ClaudeError(503, "Too many connections", headers=[(b"retry-after", b"1")])
             self._endpoint = self.site.getResourceFor(self)
             if self.principal is not None:
                 self._identify(self.principal)
@@ -228,6 +228,11 @@ class GatewayRequest:
     # -- for endpoints
 
     @property
+    def over_limit(self) -> bool:
+        """Whether it came on a connection that is one too many."""
+        return self.channel is not None and self.channel.over_limit
+
+    @property
     def address(self) -> str:
         """The client's address, as a trusted proxy names it."""
         return self.gateway.proxies.client(getattr(self.client, "host", "unix"), self.headers)
@@ -279,6 +284,7 @@ class GatewayRequest:
         """Send a whole answer that is an error."""
         self._refusal = None  # and not in a cycle with the traceback that it has got now
         self.error = error.logged
+        self.refusal = error.refusal or ""
         headers = ((b"content-type", b"application/json"), *error.headers)
         self.answer(error.status, headers, error.body(self.request_id))
 

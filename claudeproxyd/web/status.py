@@ -79,7 +79,13 @@ class ShowClients(Endpoint):
             "minutes": minutes,
             "clients": list(self._clients(answers)),
             "strangers": [
-                {"remote": kind.remote, "status": kind.status, "error": kind.error, "requests": count}
+                {
+                    "remote": kind.remote,
+                    "status": kind.status,
+                    "refusal": kind.refusal,
+                    "error": kind.error,
+                    "requests": count,
+                }
                 for kind, count in answers
                 if not kind.client
             ],
@@ -91,7 +97,7 @@ class ShowClients(Endpoint):
         found: dict[str, list[dict[str, object]]] = {client: [] for client in running}
         for kind, count in answers:
             if kind.client:
-                one = {"status": kind.status, "outcome": kind.outcome, "requests": count}
+                one = {"status": kind.status, "outcome": kind.outcome, "refusal": kind.refusal, "requests": count}
                 found.setdefault(kind.client, []).append(one)
         for client in sorted(found):
             yield {"client": client, "in_flight": running.get(client, 0), "answers": found[client]}

@@ -225,6 +225,8 @@ async def test_reload_that_failed(start_daemon: StartDaemon, upstream: Upstream,
     daemon.rewrite(config + "[server]\n[pool]\nmax_wiat = 3\n")
     daemon.signal("HUP")
     await browser.until("document.querySelector('#notices').innerText.includes('a restart would fail')")
+    await browser.until("document.title === 'The last reload failed – claudeproxyd'")
+    assert "running for" in await browser.evaluate("document.querySelector('#about').innerText")
     assert (await daemon.metrics())["claudeproxyd_config_last_reload_successful{}"] == 0
     await browser.evaluate("location.hash = '#daemon'")
     await browser.until("document.querySelector('#daemon pre') !== null")
@@ -252,6 +254,9 @@ async def test_client_that_hammers(start_daemon: StartDaemon, upstream: Upstream
     await enter(browser, daemon)
     notices = "document.querySelector('#notices').innerText"
     await browser.until(f"{notices}.includes('user007 is refused: 12 requests in 5 minutes')")
+    assert "bad requests" in await browser.evaluate(notices)
+    title = "user007 is refused; Requests come without a key that is known – claudeproxyd"
+    await browser.until(f"document.title === {title!r}")
     assert "12 requests without a key that is known in 5 minutes, from 1 address" in await browser.evaluate(notices)
     await browser.evaluate("document.querySelector('#notices a').click()")
     await browser.until("!document.querySelector('#view-clients').hidden")

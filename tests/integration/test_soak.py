@@ -185,7 +185,9 @@ class Soak:
 
     async def _begin(self) -> None:
         env = {"PYTHONPATH": f"{Path(__file__).parent / 'support' / 'timers'}:{ROOT}", "TIMERS": str(self._timers)}
-        self.daemon = await self._start(self.config(), env=env, state=f"sqlite:{self._folder / 'state.db'}")
+        self.daemon = await self._start(
+            self.config(), env=env, state=f"sqlite:{self._folder / 'state.db'}", server="lame_duck = 0.5"
+        )
 
     async def _levels(self) -> tuple[int, int, int]:
         """Memory, descriptors and timers once nobody asks for anything; nothing else is held then."""

@@ -7,6 +7,7 @@ const views = {};
 let who = null; // whose the key is: {name, role, mint}
 const TICK = 1000;
 const due = {}, told = {}, said = {};
+const pool = { text: "", well: true };
 let timer = 0, answered = Date.now(), looking = false, again = false;
 
 function address() {
@@ -55,12 +56,25 @@ function announce(source, text) {
   if (text) byId("live").textContent = text;
 }
 
-// *each*: {colour, text, href, about}; *about* is what is announced.
+// The title is for who looks at another window: all that is wrong, the pool first.
+function entitle() {
+  const wrong = Object.values(told).flat().map(({ about }) => about);
+  const all = pool.well && wrong.length ? wrong : [pool.text, ...wrong];
+  document.title = `${all.filter(Boolean).join("; ")} – claudeproxyd`;
+}
+
+function sum_up(text, well) {
+  Object.assign(pool, { text, well });
+  entitle();
+}
+
+// *each*: {colour, text, href, about}; *about* is what is announced, and said in the title.
 function notice(source, each) {
   told[source] = each;
   hold(byId("notices"), Object.values(told).flat().map(({ colour, text, href }) =>
     make("li", { class: colour }, make("a", { href }, text))));
   announce(source, each.map(({ about }) => about).join(". "));
+  entitle();
 }
 
 function stale(error) {
