@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from joserfc.util import urlsafe_b64decode
 
-from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
+from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError, Refusal
 
 MAX_TOKEN_BYTES = 16_384
 """Those of Entra ID with two hundred groups in them have half of that."""
@@ -21,7 +21,8 @@ _BEGINNING = b"ey"
 def refused_token(why: str, status: int = 401) -> ClaudeError:
     """Return the refusal of a token, of which *why* quotes nothing: "it has expired" …"""
     # Not "your token: …": in the log what follows such a word is masked.
-    return ClaudeError(status, f"Your token is not accepted by this gateway: {why}", headers=[DO_NOT_RETRY])
+    what = f"Your token is not accepted by this gateway: {why}"
+    return ClaudeError(status, what, headers=[DO_NOT_RETRY], refusal=Refusal.UNKNOWN_KEY)
 
 
 @dataclass(frozen=True)
