@@ -120,14 +120,29 @@ def place_of(accounts: Accounts) -> AccountsPlace | None:
     if not database:
         return None
     if database.startswith(_POSTGRESQL):
-        where = _without_secrets(database)
-        folder = f"~/.local/state/claudeproxyd/postgresql-{sha256(where.encode()).hexdigest()[:12]}.waiting"
-        return AccountsPlace(where, waiting or expanded(folder), database)
+        return AccountsPlace(_without_secrets(database), waiting or os.path.abspath(waiting_name(database)), database)
     path = database.removeprefix(_SQLITE)
     if path == database or not path or path.endswith("/") or "\0" in path:
         raise ValueError('must be sqlite:PATH, postgresql://user@host/name, or "" for no ledger')
     path = os.path.abspath(expanded(path))
     return AccountsPlace(path, waiting or f"{path}.waiting")
+
+
+def waiting_name(database: str) -> str:
+    """Return what the folder of records is called that wait for a PostgreSQL; '' for other databases."""
+    if not database.startswith(_POSTGRESQL):
+        return ""
+    try:
+        where = _without_secrets(database)
+    except ValueError:  # told by the check
+        return ""
+    return f"postgresql-{sha256(where.encode()).hexdigest()[:12]}.waiting"
+
+
+def accounts_in_words(accounts: Accounts) -> str:
+    """Return where the accounts are, for people."""
+    place = place_of(accounts)
+    return "none" if place is None else place.where
 
 
 def _without_secrets(dsn: str) -> str:

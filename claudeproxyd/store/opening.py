@@ -13,6 +13,8 @@ from claudeproxyd.store.sqlite import SQLiteStore
 from claudeproxyd.threads import thread_of_its_own
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
     from claudeproxyd.accounts.limits import UsageLimits
     from claudeproxyd.interfaces import ILimitStore, IPersistent, IStateStore
 
@@ -34,7 +36,7 @@ def store_for(state: str, kept: IPersistent, reactor: Any) -> IStateStore:
     return MemoryStore()
 
 
-def limits_store_for(state: str, limits: UsageLimits, ledger: str, reactor: Any) -> ILimitStore:
+def limits_store_for(state: str, limits: UsageLimits, ledger: str, reactor: IReactorTime) -> ILimitStore:
     """Return what counts *limits*: they are shared where the state is. *ledger* is the place of the accounts."""
     place = state_of(state)
     if not isinstance(place, InRedis):

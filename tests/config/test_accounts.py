@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from claudeproxyd.config.accounts import AccountsPlace, first_day, passwords_of, place_of
+from claudeproxyd.config.accounts import AccountsPlace, first_day, passwords_of, place_of, waiting_name
 from claudeproxyd.config.report import report
 from claudeproxyd.config.schema import Accounts
 from claudeproxyd.graph import secrets_of
@@ -39,7 +39,7 @@ class AccountsTests(ConfigTestCase):
             place = place_of(Accounts(database=url))
             assert place is not None
             self.assertEqual((place.where, place.dsn), (where, url))
-            self.assertTrue(place.waiting.startswith("/h/.local/state/claudeproxyd/postgresql-"), place.waiting)
+            self.assertEqual(os.path.basename(place.waiting), waiting_name(url))
             self.assertNotIn("secret", repr(place))
 
     def test_secrets_of_postgresql(self) -> None:
@@ -54,6 +54,8 @@ class AccountsTests(ConfigTestCase):
         loaded = self.load('[accounts]\ndatabase = "postgresql://ann:hush@h/b"\npassword = "shy"\n' + SANDBOX)
         self.assertLessEqual({"hush", "shy"}, set(secrets_of(loaded.config)))
         self.assertNotIn("hush", report(loaded, MAKERS) + repr(loaded.config))
+        name = waiting_name("postgresql://h/b")
+        self.assertEqual(loaded.config.accounts.waiting, f"~/.local/state/claudeproxyd/{name}")
         problem = self.problem('[accounts]\ndatabase = "postgresql://ann:hush@h/b?sslmod=x"\n' + SANDBOX)
         self.assertEqual(problem.path, "accounts.database")
         self.assertNotIn("hush", str(problem))
