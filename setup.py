@@ -18,13 +18,14 @@ setup(
     # An editable install then is a plain path, not an import hook: through the hook Twisted finds no plugins.
     package_dir={"": "."},
     package_data={"claudeproxyd": ["py.typed", "web/pages/*.html", "web/pages/*.css", "web/pages/*.js"]},
-    entry_points={"console_scripts": ["claudeproxyd = claudeproxyd.cli.main:main"]},
+    entry_points={"console_scripts": ["claudeproxyd = claudeproxyd.cli.entry:main"]},
     python_requires=">=3.11",
     install_requires=[
         "twisted[tls]>=26.10",
         "zope.interface>=8",
         "treq>=26.7",
         "cryptography>=50",
+        "joserfc>=1.8",
         "pyopenssl>=26.4",
         "service-identity>=26.1",
         "httptools>=0.9",
@@ -36,6 +37,7 @@ setup(
     extras_require={
         "redis": ["hiredis>=3.5"],
         "prices": ["genai-prices>=0.2"],
+        "traces": ["opentelemetry-proto>=1.45"],
         "test": [
             "pytest>=9.2",
             "pytest-twisted>=1.14.3",
@@ -46,6 +48,7 @@ setup(
             "boto3>=1.44",
             "genai-prices>=0.2",
             "hiredis>=3.5",
+            "opentelemetry-proto>=1.45",
         ],
         "dev": ["ruff>=0.17.6", "mypy>=2.4", "mypy-zope>=1.0.17", "towncrier>=26.9"],
     },

@@ -20,7 +20,6 @@ from claudeproxyd.executors.responses import (
     read_count,
     read_message,
 )
-from claudeproxyd.executors.turns import in_turns
 from claudeproxyd.framing.coding import CodingError, decoding, sniff
 from claudeproxyd.headers import Headers
 from claudeproxyd.messages import hops
@@ -88,10 +87,11 @@ class HTTPExecutor(ABC):
         section, timeouts = self.section, self.services.timeouts
         if streamed is None:
             streamed = request.envelope.stream and not request.count_tokens
-        lines = b"%b%b%bcontent-type: application/json\r\naccept-encoding: %b\r\n" % (
+        lines = b"%b%b%b%bcontent-type: application/json\r\naccept-encoding: %b\r\n" % (
             lines,
             hops.line(self.services.own_hop, request.headers),
             own_lines(section.headers, request.principal.name) if section.headers else b"",
+            attempt.trace.lines if attempt.trace is not None else b"",
             b"identity" if streamed else b"gzip",
         )
         attempt.bytes_out = len(body)
@@ -250,7 +250,7 @@ class HTTPExecutor(ABC):
         if not encoding:
             return raw
         try:
-            return await in_turns(decoding(raw, encoding, limit), self.services.clock)
+            return await self.services.turns.run(decoding(raw, encoding, limit))
         except CodingError:
             return b""
 

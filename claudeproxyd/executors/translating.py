@@ -13,7 +13,6 @@ from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.gathering import LimitedReader, gathered
 from claudeproxyd.executors.http import EVENT_STREAM, MAX_WHOLE_ANSWER, HTTPExecutor
 from claudeproxyd.executors.responses import BufferedResponse, LocalStream, ParsedMessage
-from claudeproxyd.executors.turns import in_turns
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
 from claudeproxyd.outcomes.types import AttemptPhase, Failure
@@ -77,7 +76,7 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
         """Translate the request; a large one with turns for others in between. Raises Unsupported."""
         body = request.envelope.body
         steps = self._translation(request, route, body, signed=True)
-        return in_turns(steps, self.services.clock) if len(body) > _LARGE_BYTES else at_once(steps)
+        return self.services.turns.run(steps) if len(body) > _LARGE_BYTES else at_once(steps)
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
@@ -112,7 +111,7 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
         asked = attempt.request
         steps = self._translation(asked, attempt.route, attempt.body or asked.envelope.body, signed=signed)
         try:
-            return await in_turns(steps, self.services.clock)
+            return await self.services.turns.run(steps)
         except Unsupported as e:
             reason = str(e).encode()
             raise self.judge.failed(

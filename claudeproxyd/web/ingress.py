@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
 from claudeproxyd.messages import hops
+from claudeproxyd.principals import Principal
 from claudeproxyd.web.audit import audit_refusal
 from claudeproxyd.web.gateway import AdminGateway
 from claudeproxyd.web.roles import check_role
@@ -20,7 +21,7 @@ _LOOP = "This request has been here before: the base_url of a provider leads bac
 def authorize(request: GatewayRequest, endpoint: Endpoint) -> Endpoint:
     """Return the endpoint that answers a request whose head is in, and note whose request it is.
 
-    *endpoint* is what its path leads to. Called by the site. Raises ClaudeError: 508, 403, 415, 404, 405 or 401.
+    *endpoint* is what its path leads to. Called by the site. Raises ClaudeError: 508, 503, 403, 415, 404, 405 or 401.
     """
     try:
         return _authorized(request, endpoint)
@@ -35,7 +36,14 @@ def _authorized(request: GatewayRequest, endpoint: Endpoint) -> Endpoint:
     if hops.goes_round(gateway.own_hop, request.headers):
         # Before the key: what comes back has an upstream's, and must not look like one that was refused.
         raise ClaudeError(508, _LOOP, headers=[DO_NOT_RETRY])
-    request.cors = gateway.guard.check(request.method, request.headers)
+    probing = endpoint.is_probe and request.method in endpoint.allowedMethods
+    if request.over_limit and not probing:
+        raise ClaudeError(503, "Too many connections", headers=[(b"retry-after", b"1")])
+    try:
+        request.cors = gateway.guard.check(request.method, request.headers)
+    except ClaudeError:
+        if not probing:
+            raise
     if isinstance(endpoint, (NotFound, Node)):
         raise ClaudeError(404, f"There is no {request.path.decode('latin-1')[:200]} here")
     if request.method not in endpoint.allowedMethods:
@@ -44,9 +52,13 @@ def _authorized(request: GatewayRequest, endpoint: Endpoint) -> Endpoint:
         allowed = b", ".join(endpoint.allowedMethods)
         raise ClaudeError(405, f"The method must be one of: {allowed.decode()}", headers=[(b"allow", allowed)])
     if not endpoint.is_open:
-        request.principal = gateway.authenticator.authenticate(request.headers)
+        found = gateway.authenticator.authenticate(request.headers)
+        if isinstance(found, Principal):
+            request.principal = found
+        else:
+            request.wait_for(found)
         if isinstance(gateway, AdminGateway):
-            check_role(request.principal, request.method, endpoint.seen_by)
+            check_role(request.principal, request.method, endpoint.seen_by, for_minters=endpoint.for_minters)
     return endpoint
 
 

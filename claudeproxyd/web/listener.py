@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import select
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.tcp import Port
 from twisted.internet.testing import MemoryReactor
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from claudeproxyd.config.endpoints import listener_of
+from claudeproxyd.config.endpoints import listener_of, with_backlog
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+
+
+#: Reads of a queue at the most, of a hundred connections and more each: one that is filled as fast has no end.
+ACCEPTS = 100
 
 
 class CannotListen(SystemExit):
@@ -33,6 +40,8 @@ class Listener(Service):
         self._description = description
         self._site = site
         self._port: Any = None
+        self.certificate_ends: float | None = None
+        """When the first of the certificates that it shows expires, in seconds since the epoch; None: it has none."""
 
     def privilegedStartService(self) -> None:
         """Listen. Raises :class:`CannotListen`."""
@@ -41,15 +50,24 @@ class Listener(Service):
         self._listen().addErrback(failures.append)
         # Not raised in the errback: the Deferred would keep it to itself, and the daemon would run and serve nobody.
         for failure in failures:
-            raise CannotListen(f"claudeproxyd: cannot listen on {self._description}: {failure.getErrorMessage()}")
+            why = failure.getErrorMessage()
+            if failure.check(LookupError) and self._description.startswith("systemd:"):
+                why = "systemd handed over no such socket: start it by its socket unit, or name it under Sockets="
+            raise CannotListen(f"claudeproxyd: cannot listen on {self._description}: {why}")
 
     def stopService(self) -> Deferred[None]:
-        """Stop accepting; open connections stay open."""
+        """Accept whoever waits, then stop accepting; open connections stay open."""
         super().stopService()
         port, self._port = self._port, None
         if port is None:
             return succeed(None)
-        return maybeDeferred(port.stopListening).addCallback(lambda _: None)
+        if not isinstance(port, Port):
+            return maybeDeferred(port.stopListening).addCallback(lambda _: None)
+        if self._description.startswith("systemd:"):
+            _let_go(port)
+        else:
+            _close(port)
+        return succeed(None)
 
     def renew(self) -> None:
         """Read the certificate again, where there is one, for new connections; on SIGHUP.
@@ -59,12 +77,19 @@ class Listener(Service):
         """
         if self._port is None or not self._description.startswith("ssl:"):
             return
+        context = self._read_certificate()
+        self._port.factory = TLSMemoryBIOFactory(context, False, self._site, self._reactor)
+
+    def _read_certificate(self) -> Any:
+        """Return the endpoint's TLS context, read anew, and note when its certificate ends."""
         listener_of(self._description)  # raises for what would be read for ever
         # An endpoint does not show its TLS context, but hands it to the reactor it listens on: here one in memory.
         memory: Any = MemoryReactor()
         serverFromString(memory, self._description).listen(self._site)
         ((_, _, context, *_),) = memory.sslServers
-        self._port.factory = TLSMemoryBIOFactory(context, False, self._site, self._reactor)
+        chain = [context.certificate, *context.extraCertChain]
+        self.certificate_ends = min(each.to_cryptography().not_valid_after_utc.timestamp() for each in chain)
+        return context
 
     @property
     def place(self) -> str:
@@ -80,10 +105,37 @@ class Listener(Service):
 
     def _listen(self) -> Deferred[None]:
         def listen() -> Deferred[IListeningPort]:
-            endpoint: IStreamServerEndpoint = serverFromString(self._reactor, self._description)
+            endpoint: IStreamServerEndpoint = serverFromString(self._reactor, with_backlog(self._description))
             return endpoint.listen(self._site)
 
         return maybeDeferred(listen).addCallback(self._listening)
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
+        if self._description.startswith("ssl:"):
+            self._read_certificate()
+
+
+def _close(port: Port) -> None:
+    """Close a socket of our own. Who waits in its queue is connected, and would be reset: so they are accepted first.
+
+    All in one turn: Twisted itself would close in the next, with more of them in the queue.
+    """
+    waiting = select.poll()
+    waiting.register(port.fileno(), select.POLLIN)
+    for _ in range(ACCEPTS):
+        if not waiting.poll(0):
+            break
+        port.doRead()
+    port.stopReading()
+    port.connectionLost(Failure(CONNECTION_DONE))
+
+
+def _let_go(port: Port) -> None:
+    """Leave a socket that systemd has opened to those who share it, the next daemon among them, with its queue.
+
+    Twisted would shut a unix socket down for all of them, and remove its path.
+    """
+    port.stopReading()
+    port.connected = False
+    port.socket.close()

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web.http import datetimeToString
 
@@ -14,14 +15,13 @@ from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.framing.coding import BodyDecoder, CodingError, CodingTooLarge, UnknownCoding
 from claudeproxyd.messages.ids import Ids
-from claudeproxyd.sockets import NEXT_TURN
 from claudeproxyd.web.phrases import PHRASES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from urllib.parse import SplitResultBytes
 
-    from twisted.internet.interfaces import IDelayedCall
+    from twisted.python.failure import Failure
     from twisted.web.resource import Resource
 
     from claudeproxyd.headers import Headers
@@ -66,7 +66,9 @@ class GatewayRequest:
         self.cors: Headers = ()
         """For the answer, where the request comes from a web page that may call."""
         self.principal: Principal | None = None
-        """None where no key is asked for."""
+        """None where no key is asked for, and while somebody is asked whose it is."""
+        self._identifying: Deferred[None] | None = None
+        """Fires when that is told; it never fails."""
         self.dispatched = False
         """Dispatch has it, or had: what it came to is told when dispatch is done with it."""
         self.cancel: Callable[[CancelReason], None] | None = None
@@ -75,6 +77,8 @@ class GatewayRequest:
         """What was asked for, once that is known."""
         self.error = ""
         """Why it was refused here, for the log."""
+        self.refusal = ""
+        """The same for metrics, by the name of a :class:`~claudeproxyd.errors.Refusal`."""
         self.code = 0
         """The status of its answer."""
         self.startedWriting = False
@@ -92,8 +96,6 @@ class GatewayRequest:
         self._body: Body | None = None
         """The whole body, once it was taken."""
         self._held = 0
-        self._waiting: IDelayedCall | None = None
-        """Of a large body: for the turn in which it is read."""
 
     # -- called by the channel
 
@@ -116,15 +118,23 @@ class GatewayRequest:
             target = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
         self.path, _, self.query = target.partition(b"?")
         try:
-            if self.channel.over_limit:
-                raise ClaudeError(503, "Too many connections", headers=[(b"retry-after", b"1")])
             self._endpoint = self.site.getResourceFor(self)
             if self.principal is not None:
-                self._client_name = self.principal.name
+                self._identify(self.principal)
             self._decoder = self._undo_coding()
         except ClaudeError as error:
             # Kept while the body comes, and so without what its traceback leads to: all of this request.
             self._refusal = error.with_traceback(None)
+
+    @property
+    def identified(self) -> bool:
+        """Whether it is known who calls, or that nobody does who may."""
+        return self._identifying is None or self._identifying.called
+
+    def when_identified(self, done: Callable[[], None]) -> None:
+        """Have *done* called once it is known who calls; also where the request is over before."""
+        assert self._identifying is not None
+        self._identifying.addCallback(lambda _: done())
 
     def expect_body(self, head: RequestHead) -> None:
         """Take the body's length. Raises ClaudeError if the body is not to be read at all."""
@@ -156,15 +166,22 @@ class GatewayRequest:
         """Whether it was refused already: the rest of its body is discarded."""
         return self._refusal is not None
 
-    def requestReceived(self) -> None:
-        """Answer a request that is whole."""
-        if self._held > LARGE_BODY_BYTES:
-            self._waiting = self.site.clock.callLater(NEXT_TURN, self.process)
-        else:
-            self.process()
+    @property
+    def compressed(self) -> bool:
+        """Whether pieces of its body take a while to decompress."""
+        return self._decoder is not None
 
-    def process(self) -> None:
-        """Let the endpoint answer, or answer with the error."""
+    def requestReceived(self, admitted: bool) -> None:
+        """Answer a request that is whole, in its turn; now if a turnstile has *admitted* its last bytes."""
+        if self._held > LARGE_BODY_BYTES:
+            self.site.heavy.wait(self)
+        elif admitted:
+            self.enter()
+        else:
+            self.site.turnstile.admit(self)
+
+    def enter(self) -> None:
+        """Let the endpoint answer, or answer with the error. Called by a turnstile."""
         try:
             if self._refusal is not None:
                 raise self._refusal
@@ -179,14 +196,41 @@ class GatewayRequest:
     def connectionLost(self) -> None:
         """Cancel what is under way: the client left before the end."""
         self.channel = None
-        if self._waiting is not None and self._waiting.active():
-            self._waiting.cancel()
+        self.site.heavy.leave(self)
+        self.site.turnstile.leave(self)
         if self.cancel is not None:
             self.cancel(CancelReason.CLIENT_GONE)
         self.release()
         self.site.log(self)
 
+    # -- who calls
+
+    def wait_for(self, found: Awaitable[Principal]) -> None:
+        """Wait for who calls. Called by ingress."""
+
+        async def identify() -> None:
+            self._identify(await found)
+
+        self._identifying = Deferred.fromCoroutine(identify()).addErrback(self._not_identified)
+
+    def _identify(self, principal: Principal) -> None:
+        self.principal, self._client_name = principal, principal.name
+
+    def _not_identified(self, failure: Failure) -> None:
+        if self.channel is None:
+            return
+        error = failure.value
+        if not isinstance(error, ClaudeError):
+            self._log.failure("Nobody can tell who sends {request_id}", failure, request_id=self.request_id)
+            error = ClaudeError(500, "Internal error of the gateway")
+        self._refusal = error.with_traceback(None)
+
     # -- for endpoints
+
+    @property
+    def over_limit(self) -> bool:
+        """Whether it came on a connection that is one too many."""
+        return self.channel is not None and self.channel.over_limit
 
     @property
     def address(self) -> str:
@@ -240,6 +284,7 @@ class GatewayRequest:
         """Send a whole answer that is an error."""
         self._refusal = None  # and not in a cycle with the traceback that it has got now
         self.error = error.logged
+        self.refusal = error.refusal or ""
         headers = ((b"content-type", b"application/json"), *error.headers)
         self.answer(error.status, headers, error.body(self.request_id))
 
@@ -261,7 +306,9 @@ class GatewayRequest:
             channel.requestDone(self)
 
     def release(self) -> None:
-        """Release the memory that it holds."""
+        """Release the memory that it holds, and ask nobody any more who calls."""
+        if self._identifying is not None:
+            self._identifying.cancel()
         if self._body is not None:
             self._body.release()
         self._chunks.clear()
