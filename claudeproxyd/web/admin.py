@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.observe.exposition import CONTENT_TYPE
+from claudeproxyd.observe.exposition import CONTENT_TYPE, OPEN_METRICS_TYPE, wants_open_metrics
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.accounts import ShowLabels, ShowLimits, ShowRequests, ShowUsage
 from claudeproxyd.web.answering import answer_in_turns
@@ -21,7 +21,7 @@ from claudeproxyd.web.keys import Keys
 from claudeproxyd.web.pages import page
 from claudeproxyd.web.roles import Role
 from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
-from claudeproxyd.web.status import ShowClients, ShowStatus
+from claudeproxyd.web.status import ShowClients, ShowOperator, ShowStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.accounts.ledger import Ledger
     from claudeproxyd.checkup import Checkup
+    from claudeproxyd.dispatch.served_models import ServedModels
     from claudeproxyd.interfaces import ICredentialPool
     from claudeproxyd.observe.activity import ClientActivity
     from claudeproxyd.observe.status import Status
@@ -57,6 +58,7 @@ class AdminRoot(Node):
         limits: UsageLimits | None = None,
         keys: RuntimeKeys | None = None,
         *,
+        models: ServedModels | None = None,
         checkup: Callable[[], Checkup] | None = None,
     ) -> None:
         """*reload* reads the configuration anew, and says what changed; it fails with ``ConfigError`` where that
@@ -70,12 +72,13 @@ class AdminRoot(Node):
             (b"/", Front()),
             (b"/admin", front),
             (b"/admin/", front),
-            (b"/admin/v1/pool", ShowPool(pool)),
+            (b"/admin/v1/pool", ShowPool(pool, models)),
             (b"/admin/v1/pool/clear", Clear(pool)),
             (b"/admin/v1/pool/disable", Switch(pool, enabled=False)),
             (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
             (b"/admin/v1/reload", Reload(reload)),
             (b"/admin/v1/keys", Keys(keys)),
+            (b"/admin/v1/operator", ShowOperator()),
             (b"/admin/v1/status", ShowStatus(status)),
             (b"/admin/v1/clients", ShowClients(activity)),
             (b"/admin/v1/usage", ShowUsage(ledger)),
@@ -105,15 +108,19 @@ class ShowMetrics(Endpoint):
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with all metrics."""
-        answer_in_turns(request, CONTENT_TYPE, request.gateway.metrics.pieces())
+        accept = b",".join(value for name, value in request.headers if name == b"accept")
+        open_metrics = wants_open_metrics(accept.decode("latin-1"))
+        kind = OPEN_METRICS_TYPE if open_metrics else CONTENT_TYPE
+        answer_in_turns(request, kind, request.gateway.metrics.pieces(open_metrics=open_metrics))
 
 
 class ShowPool(Endpoint):
-    """Each credential: its state, and why; and who waits."""
+    """The models that nobody serves; each credential: its state, and why; and who waits."""
 
-    def __init__(self, pool: ICredentialPool) -> None:
+    def __init__(self, pool: ICredentialPool, models: ServedModels | None) -> None:
         super().__init__()
         self._pool = pool
+        self._models = models
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with the pool's snapshot, or the part of it that ``limit`` and ``offset`` say."""
@@ -123,7 +130,13 @@ class ShowPool(Endpoint):
     def _pieces(self, offset: int, limit: int | None) -> Iterator[bytes]:
         snapshot = self._pool.snapshot()
         end = len(snapshot) if limit is None else min(offset + limit, len(snapshot))
-        whole = {"total": len(snapshot), "gauges": self._pool.gauges(), "queue": self._pool.queued()}
+        unserved = [] if self._models is None else self._models.unserved()
+        whole = {
+            "total": len(snapshot),
+            "gauges": self._pool.gauges(),
+            "unserved": unserved,
+            "queue": self._pool.queued(),
+        }
         yield redact_bytes(_encode(whole)[:-1]) + b',"credentials":['
         for start in range(offset, end, ENTRIES_PER_TURN):
             comma = b"," if start > offset else b""

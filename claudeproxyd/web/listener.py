@@ -40,6 +40,8 @@ class Listener(Service):
         self._description = description
         self._site = site
         self._port: Any = None
+        self.certificate_ends: float | None = None
+        """When the first of the certificates that it shows expires, in seconds since the epoch; None: it has none."""
 
     def privilegedStartService(self) -> None:
         """Listen. Raises :class:`CannotListen`."""
@@ -75,12 +77,19 @@ class Listener(Service):
         """
         if self._port is None or not self._description.startswith("ssl:"):
             return
+        context = self._read_certificate()
+        self._port.factory = TLSMemoryBIOFactory(context, False, self._site, self._reactor)
+
+    def _read_certificate(self) -> Any:
+        """Return the endpoint's TLS context, read anew, and note when its certificate ends."""
         listener_of(self._description)  # raises for what would be read for ever
         # An endpoint does not show its TLS context, but hands it to the reactor it listens on: here one in memory.
         memory: Any = MemoryReactor()
         serverFromString(memory, self._description).listen(self._site)
         ((_, _, context, *_),) = memory.sslServers
-        self._port.factory = TLSMemoryBIOFactory(context, False, self._site, self._reactor)
+        chain = [context.certificate, *context.extraCertChain]
+        self.certificate_ends = min(each.to_cryptography().not_valid_after_utc.timestamp() for each in chain)
+        return context
 
     @property
     def place(self) -> str:
@@ -103,6 +112,8 @@ class Listener(Service):
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
+        if self._description.startswith("ssl:"):
+            self._read_certificate()
 
 
 def _close(port: Port) -> None:
