@@ -22,6 +22,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock
 from twisted.logger import ILogObserver, Logger, capturedLogs, formatEvent, globalLogPublisher
+from twisted.plugins.claudeproxyd_plugin import DaemonMaker
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -759,6 +760,11 @@ class EarlySignals(SynchronousTestCase):
     def test_hang_up(self) -> None:
         """SIGHUP before the daemon listens for it ends nothing, and is not lost: it waits from the options on."""
         Options().parseOptions(["--config", self.path])
+        self.assertTrue(self.held())
+
+    def test_twistd(self) -> None:
+        """For twistd it waits from before the options are imported."""
+        self.assertRaises(AttributeError, lambda: DaemonMaker("c", "claudeproxyd.nothing", "", "c").options)
         self.assertTrue(self.held())
 
     def test_check(self) -> None:
