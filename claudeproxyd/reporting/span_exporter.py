@@ -35,6 +35,8 @@ INTERVAL = 2.0
 #: Seconds after which a batch is given up that nobody takes.
 PATIENCE = 120.0
 
+_REASONS = ("full", "refused", "unreachable", "closing")
+"""Why spans are lost."""
 #: The statuses after which a batch is sent again.
 _AGAIN = frozenset((429, 502, 503, 504))
 
@@ -45,7 +47,7 @@ class SpanCounts:
     def __init__(self) -> None:
         self.exported = 0
         self.dropped: Counter[str] = Counter()
-        """By reason: full, refused, unreachable, closing."""
+        """By reason."""
 
     def register(self, metrics: Registry, waiting: Callable[[], int]) -> None:
         """Add their metrics; *waiting* tells how long the queue is."""
@@ -59,7 +61,7 @@ class SpanCounts:
         metrics.gauge("claudeproxyd_spans_waiting", "Spans that are to be sent.", waiting)
 
     def _dropped(self) -> Mapping[tuple[str, ...], float]:
-        return {(reason,): count for reason, count in self.dropped.items()}
+        return {(reason,): self.dropped[reason] for reason in _REASONS}  # a rate of what is new is none
 
 
 class SpanExporter(Sender):
