@@ -25,6 +25,7 @@ setup(
         "zope.interface>=8",
         "treq>=26.7",
         "cryptography>=50",
+        "joserfc>=1.8",
         "pyopenssl>=26.4",
         "service-identity>=26.1",
         "httptools>=0.9",

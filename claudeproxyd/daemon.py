@@ -38,6 +38,7 @@ from claudeproxyd.dispatch.served_models import LOOK_EVERY, ServedModels
 from claudeproxyd.executors.turns import Turns
 from claudeproxyd.happenings import Happening
 from claudeproxyd.interfaces import IAuthenticator, IUsageSink
+from claudeproxyd.issuers.registry import Issuers
 from claudeproxyd.messages.corrections import Corrections
 from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.activity import MINUTE, ClientActivity
@@ -129,6 +130,10 @@ class Daemon(MultiService):
         )
         self._ledger = self._open_ledger(config)
         self._keys = self._open_keys(config)
+        self._issuers = Issuers(reactor, time.time)
+        self._issuers.register(self.metrics)
+        self._issuers.configure(config.issuers)
+        self._issuers.setServiceParent(self)
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
         self._turns = Turns(reactor)
         changes = StateChanges()
@@ -164,7 +169,8 @@ class Daemon(MultiService):
         self._models.register(self.metrics)
         self._plugins = self._plug_in(loaded, None)
         self._plugins.start(self)
-        self._generation = self._build(loaded, graph.authenticator(config, self._keys), self._plugins, None, ())
+        authenticator = graph.authenticator(config, self._keys, self._issuers)
+        self._generation = self._build(loaded, authenticator, self._plugins, None, ())
         self._known_models.generation = self._generation
         self.pool.setServiceParent(self)
         self._every(TRIM_EVERY, self._trim)
@@ -311,7 +317,9 @@ class Daemon(MultiService):
     async def _reload(self) -> str:
         self._service_manager.reloading()
         try:
-            drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config, self._keys))
+            drafted: Draft = await self._in_thread(
+                lambda: draft(self._load, self._loaded.config, self._keys, self._issuers)
+            )
             self._put_in_force(drafted)
         except Exception as error:
             mistake = str(unforeseen(error))
@@ -355,6 +363,7 @@ class Daemon(MultiService):
         self._webhooks.configure(config.webhooks)
         if self._keys is not None:
             self._keys.configure(graph.clients(config), is_open=config.server.open)
+        self._issuers.configure(config.issuers)
         self._buffers.limit = config.server.max_buffered_bytes
         fresh = self._limits.limits.reload(graph.limits_of(config))
         if fresh and self._ledger is not None:

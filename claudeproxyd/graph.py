@@ -46,16 +46,19 @@ from claudeproxyd.web.access import (
     TrustedProxies,
 )
 from claudeproxyd.web.gateway import AdminGateway, Limits, PublicGateway
+from claudeproxyd.web.minting import Minting
 from claudeproxyd.web.roles import Operator, Role
+from claudeproxyd.web.tokens import TokenAuthenticator
 
 if TYPE_CHECKING:
     from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.config.loading import Loaded
-    from claudeproxyd.config.schema import Config, Provider
+    from claudeproxyd.config.schema import Config, MintSection, Provider
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.dispatch.served_models import ServedModels
     from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
+    from claudeproxyd.issuers.registry import Issuers
     from claudeproxyd.leases import Exhausted
     from claudeproxyd.messages.corrections import Corrections
     from claudeproxyd.observe.access_log import AccessEntry
@@ -285,7 +288,8 @@ class Generation:
         if plugins:
             # The first one's refusal is told. Where nobody is asked for a key, ours would let everybody in.
             minted = [authenticator] if config.is_keyed and shared.keys is not None else []
-            authenticator = Authenticators([authenticator, *plugins] if config.clients else [*plugins, *minted])
+            asks = config.clients or config.issuers
+            authenticator = Authenticators([authenticator, *plugins] if asks else [*plugins, *minted])
         self.public = PublicGateway(
             authenticator=authenticator,
             guard=BrowserGuard(
@@ -328,14 +332,20 @@ class KnownModels:
         return self.generation is not None and self.generation.knows(model)
 
 
-def authenticator(config: Config, minted: RuntimeKeys | None = None) -> IAuthenticator:
-    """Return the authenticator of the configured keys and of *minted* ones.
+def authenticator(config: Config, minted: RuntimeKeys | None = None, issuers: Issuers | None = None) -> IAuthenticator:
+    """Return the authenticator of the configured keys, of *minted* ones, and of the tokens of *issuers*.
 
     Where nobody is asked for one, and no plugin for anything, it lets in everyone who reaches the listener.
     """
     if config.is_keyed:
         keys = (client.key.digest for client in config.clients)
-        return KeyAuthenticator(dict(zip(keys, clients(config), strict=True)), minted)
+        by_key = KeyAuthenticator(dict(zip(keys, clients(config), strict=True)), minted)
+        if not config.issuers or issuers is None:
+            return by_key
+        names = {client.name for client in config.clients}
+        return TokenAuthenticator(
+            issuers, by_key, lambda name: name in names or (minted is not None and minted.is_live(name))
+        )
     return OpenAccess() if minted is None else OpenUntilMinted(minted)
 
 
@@ -352,9 +362,17 @@ def operators(config: Config) -> IAuthenticator:
     if not config.asks_operators:
         return OpenAccess(owner)
     known: dict[str, Principal] = {
-        each.key.digest: Operator(each.name, role=Role[each.role.upper()]) for each in config.operators
+        each.key.digest: Operator(each.name, role=Role[each.role.upper()], minting=_minting(each.mint))
+        for each in config.operators
     }
     return KeyAuthenticator(known if key is None else {**known, key.digest: owner})
+
+
+def _minting(section: MintSection | None) -> Minting | None:
+    if section is None:
+        return None
+    names, models = tuple(section.names), tuple(section.models)
+    return Minting(section.labels, names, models, section.max_concurrency, section.longest)
 
 
 def prices_of(loaded: Loaded) -> Prices:
@@ -485,6 +503,7 @@ def _password_in(proxy: str) -> Iterator[str]:
 def secrets_of(config: Config) -> list[str]:
     """Return every secret value of the configuration, to be masked wherever it might be written."""
     values = [secret.reveal() for secret in secrets_within(config) if secret.known]
+    values += (unquote(urlsplit(issuer.proxy).password or "") for issuer in config.issuers)
     for provider in config.providers:
         values += _secrets_beside(provider)
         values += (value for each in provider.credentials for value in secrets_in_key_file(each))

@@ -463,10 +463,14 @@ class IBufferAccount(Interface):
 
 
 class IAuthenticator(Interface):
-    """Tells who is calling. Called by web for each request, before its body is read; must not block or wait."""
+    """Tells who is calling. Called by web for each request, before its body is read; must not block."""
 
-    def authenticate(headers: Headers) -> Principal:
+    def authenticate(headers: Headers) -> Principal | Awaitable[Principal]:
         """Return who calls. Raises :class:`~claudeproxyd.errors.ClaudeError`; 401 where it does not know.
+
+        A coroutine or a Deferred where somebody else has to be asked: nothing more is read of the client until then. It
+        is cancelled when the client leaves, and after half a minute, with a 503. On the admin listener nobody is waited
+        for.
 
         Of several a 401 leads to the next one, the configured keys being asked first. Anything else that is raised or
         returned lets nobody in.

@@ -43,6 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("accounts", "routing", "upstream", "pool"),
     ("dispatch", "secrets", "pool.service"),
     ("catalog", "checkup", "executors", "plugin_loader", "reporting", "store"),
+    ("issuers",),
     ("web",),
     ("graph", "reference"),
     ("reloads",),

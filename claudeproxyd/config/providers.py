@@ -53,7 +53,7 @@ def check_provider(
             hint = "a provider may override " + ", ".join(overridable())
             diagnostics.error(at / "timeouts" / name, "is no time-out that a provider has", hint)
     if provider.tls.ca_file:
-        _ca_file(provider.tls.ca_file, at / "tls" / "ca_file", diagnostics)
+        check_ca_file(provider.tls.ca_file, at / "tls" / "ca_file", diagnostics)
     if provider.base_url and (maker is None or provider.base_url != maker.default_base_url.rstrip("/")):
         _base_url(provider.base_url, at / "base_url", own_ports, diagnostics)
     if maker is None or not maker.is_built:
@@ -69,7 +69,7 @@ def check_provider(
     check_by(maker.check, provider, at, diagnostics)
 
 
-def _ca_file(path: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
+def check_ca_file(path: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
     """Load the certificate authorities as they will be loaded later, to find what cannot be."""
     try:
         load_pem_x509_certificates(read_ordinary(path, LARGEST_CONFIGURATION).data)
@@ -176,7 +176,7 @@ def _token_url(
 
 
 def check_proxy(proxy: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
-    """Check that a proxy is one that there is a way through."""
+    """Check the URL of a proxy, or what stands for none and for the environment's."""
     if proxy in ("", "env"):
         return
     try:

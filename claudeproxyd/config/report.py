@@ -65,6 +65,9 @@ def _clients(config: Config) -> Iterator[str]:
         yield f"{who}, without a key" + (", until one is minted" if config.accounts.database else "")
     if config.accounts.require_keys:
         yield "whoever has a minted key"
+    for issuer in config.issuers:
+        audience = issuer.audience if isinstance(issuer.audience, str) else " or ".join(issuer.audience)
+        yield f"whoever has a token of {issuer.url} for {audience}"
     for client in config.clients:
         limit = f", at most {client.max_concurrency} at once" if client.max_concurrency else ""
         yield f"{client.name}: key {masked(client.key)}, models {' '.join(client.models)}{limit}"
@@ -74,7 +77,9 @@ def _operators(config: Config) -> Iterator[str]:
     if config.server.admin_key is not None:
         yield f"whoever has server.admin_key {masked(config.server.admin_key)}: operate"
     for operator in config.operators:
-        yield f"{operator.name}: key {masked(operator.key)}: {operator.role}"
+        labels = operator.mint.labels.items() if operator.mint is not None else ()
+        mints = "".join(f", mints for {name} = {value}" for name, value in labels)
+        yield f"{operator.name}: key {masked(operator.key)}: {operator.role}{mints}"
 
 
 def _providers(config: Config, makers: Mapping[str, IExecutorMaker]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from claudeproxyd.web.keys import Keys
 from claudeproxyd.web.pages import page
 from claudeproxyd.web.roles import Role
 from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
-from claudeproxyd.web.status import ShowClients, ShowStatus
+from claudeproxyd.web.status import ShowClients, ShowOperator, ShowStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,6 +78,7 @@ class AdminRoot(Node):
             (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
             (b"/admin/v1/reload", Reload(reload)),
             (b"/admin/v1/keys", Keys(keys)),
+            (b"/admin/v1/operator", ShowOperator()),
             (b"/admin/v1/status", ShowStatus(status)),
             (b"/admin/v1/clients", ShowClients(activity)),
             (b"/admin/v1/usage", ShowUsage(ledger)),

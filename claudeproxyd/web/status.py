@@ -10,6 +10,7 @@ import claudeproxyd
 from claudeproxyd.observe.activity import KEPT_MINUTES
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.asking import read_query
+from claudeproxyd.web.roles import Operator, Role
 from claudeproxyd.web.root import Endpoint
 
 if TYPE_CHECKING:
@@ -43,6 +44,19 @@ class ShowStatus(Endpoint):
                 "changes": status.changes,
             },
         }
+        request.answer_json(redact_bytes(_encode(told)))
+
+
+class ShowOperator(Endpoint):
+    """``/admin/v1/operator``: who asks, and what they may: the page shows that, and asks for nothing else."""
+
+    seen_by = Role.MINT
+
+    def render_GET(self, request: GatewayRequest) -> None:
+        """Answer with it."""
+        operator = request.principal
+        assert isinstance(operator, Operator)
+        told = {"name": operator.name, "role": str(operator.role), "mint": operator.minting}
         request.answer_json(redact_bytes(_encode(told)))
 
 

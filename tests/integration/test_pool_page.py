@@ -99,7 +99,7 @@ async def test_key_is_asked_once(start_daemon: StartDaemon, upstream: Upstream, 
     assert await browser.evaluate("document.querySelector('#note').hidden")
     assert {url.partition("?")[0] for url in browser.requests} <= {
         page,
-        *(f"{page}v1/{name}" for name in ("pool", "clients", "status")),
+        *(f"{page}v1/{name}" for name in ("operator", "pool", "clients", "status")),
         "data:,",
     }
 

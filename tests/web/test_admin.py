@@ -405,7 +405,7 @@ class Roles(SynchronousTestCase):
         "/metrics",
         *(
             f"/admin/v1/{name}"
-            for name in ("pool", "keys", "usage", "labels", "requests", "limits", "status", "clients")
+            for name in ("operator", "pool", "keys", "usage", "labels", "requests", "limits", "status", "clients")
         ),
     )
     ACTS = (
@@ -437,7 +437,8 @@ class Roles(SynchronousTestCase):
         """Each may what those before it may: scrape, see, act."""
         gets = {f"GET {path}" for path in self.GETS}
         acts = {f"{method} {path}" for method, path in self.ACTS} - {"POST /admin/v1/reload"}
-        self.assertEqual(self.may(Role.METRICS), {"GET /metrics"})
+        self.assertEqual(self.may(Role.MINT), {"GET /admin/v1/operator"})
+        self.assertEqual(self.may(Role.METRICS), {"GET /admin/v1/operator", "GET /metrics"})
         self.assertEqual(self.may(Role.READ), gets)
         self.assertEqual(self.may(Role.OPERATE), gets | acts)
 
