@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from treq.client import HTTPClient
+from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 
 from claudeproxyd.config.issuers import check_url
@@ -17,7 +18,7 @@ from claudeproxyd.secrets.reread import reread
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import IssuerSection
 
-FetchKeys = Callable[[], Coroutine[Any, Any, bytes]]
+FetchKeys = Callable[[], Coroutine[Deferred[object], object, bytes]]
 """Brings a key set as it is published now. Raises ValueError or AttemptFailed, in words for the log."""
 
 _DISCOVERY = "/.well-known/openid-configuration"
