@@ -14,7 +14,7 @@ from tests.web.support import Connection
 
 MOST_UNARY = 590
 """Calls, those in Twisted and in the standard library included, and those of sockets and the reactor not."""
-MOST_BURST = 870
+MOST_BURST = 880
 MOST_TRACED = 720
 """Of a request that is not streamed."""
 EVENTS = 50

@@ -176,7 +176,7 @@ def _token_url(
 
 
 def check_proxy(proxy: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
-    """Check that a proxy is one that there is a way through."""
+    """Check the URL of a proxy, or what stands for none and for the environment's."""
     if proxy in ("", "env"):
         return
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -20,6 +21,7 @@ from tests.integration.support.dockerfile import LEFT_OUT, Image, build, enterin
 from tests.integration.support.needs import needs
 from tests.integration.support.process import Child, Result, eventually, run
 from tests.integration.support.ready import until_ready
+from tests.test_packaging import OPTIONAL
 
 DEPLOY = ROOT / "deploy"
 ANYBODY = "12345"
@@ -145,6 +147,12 @@ async def test_image(image: Image) -> None:
     assert not (image.root / "wheels").is_dir() or not any((image.root / "wheels").iterdir())
     version = await run(entering(image, [*image.entry, "version"], mounts=[], user=image.user, sealed=True))
     assert (version.code, version.out.split()[0]) == (0, "claudeproxyd"), version.err
+
+
+def test_extras() -> None:
+    """Whatever may be configured works, since all that it takes is installed."""
+    named = re.findall(r"\[([\w,]+)\]'", (DEPLOY / "Dockerfile").read_text())
+    assert named == [",".join(OPTIONAL)] * 2
 
 
 def test_what_docker_is_sent() -> None:

@@ -11,6 +11,7 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -75,12 +76,24 @@ CLIENTS = [("streamed", True, True)] * 4 + [("whole", False, True)] * 6 + [("alo
 """What each is called; whether it asks for streams, and keeps its connection."""
 
 
+@dataclass(frozen=True)
+class Loss:
+    """A request that was not answered as it should be."""
+
+    begun: float
+    """When, on the reactor's clock."""
+    client: str
+    why: str
+    server: str = ""
+    """Which one HAProxy says it was on; '' where it said nothing, but closed."""
+
+
 class Tally:
     """What the clients saw."""
 
     def __init__(self) -> None:
         self.answers: Counter[str] = Counter()
-        self.lost: list[str] = []
+        self.lost: list[Loss] = []
         self.longest = 0.0
         """Seconds that a client waited for the head of an answer, with its connection to be made."""
 
@@ -118,14 +131,15 @@ class Load:
                     connection = await wire.Wire.connect(self._port)
                 answer = await self._ask(connection, streamed, begun)
             except (ConnectError, EOFError) as error:
-                self.tally.lost.append(f"{kind}, {reactor.seconds() - begun:.2f} s: {error}")
+                self.tally.lost.append(Loss(begun, kind, f"after {reactor.seconds() - begun:.2f} s: {error}"))
                 connection = None
                 await sleep(0.1)
                 continue
             if self._is_right(answer, streamed):
                 self.tally.answers[kind] += 1
             else:
-                self.tally.lost.append(f"{kind}: {answer.status} {answer.headers} {answer.body[-300:]!r}")
+                why = f"{answer.status} {answer.headers} {answer.body[-300:]!r}"
+                self.tally.lost.append(Loss(begun, kind, why, answer.headers.get("x-server", "")))
             if not kept or answer.headers.get("connection") == "close" or not answer.whole:
                 connection.transport.loseConnection()
                 connection = None
