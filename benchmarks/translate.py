@@ -329,8 +329,8 @@ def requests(name: str, family: Family, rounds: int) -> None:
             miss = f" above {MOST_MS:g}" if kind == "at work" and taken[0] > MOST_MS else ""
             worst = taken[len(taken) * 99 // 100]
             print(
-                f"{name:10} {kind:17} {len(body) / 1024:4.0f} {model:24} {taken[0]:7.2f} {median(taken):7.2f} {worst:7.2f}"
-                f" {taken[0] / min(plain):6.2f}"
+                f"{name:10} {kind:17} {len(body) / 1024:4.0f} {model:24} {taken[0]:7.2f}"
+                f" {median(taken):7.2f} {worst:7.2f} {taken[0] / min(plain):6.2f}"
                 f" {calls_of(lambda body=body, make=make: make(body)):7}{miss}"  # type: ignore[misc]
             )
 
