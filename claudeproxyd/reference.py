@@ -186,7 +186,8 @@ names none, nothing is made of it). A variable that is set but empty counts as n
 {environment}
 
 All else has its default, so the daemon listens on loopback only and asks for no key. Clients ask for models by the
-provider's own names: with a key for Gemini alone that is `gemini-…`. A file maps other names, by `[[models]]`: [translation](translation.md#models).
+provider's own names: with a key for Gemini alone that is `gemini-…`. A file maps other names, by `[[models]]`:
+[translation](translation.md#models).
 
 ## Reload
 
