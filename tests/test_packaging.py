@@ -21,7 +21,7 @@ IMPORTED_AS = {
 
 
 #: Extras that bring what the package imports when it is configured; the others are for tests and development.
-OPTIONAL = ("redis", "prices", "traces")
+OPTIONAL = ("redis", "postgresql", "prices", "traces")
 
 
 def requirements(name: str, extras: tuple[str, ...] = ()) -> set[str]:
