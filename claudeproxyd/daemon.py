@@ -216,7 +216,7 @@ class Daemon(MultiService):
             reactor,
         )
         self._admin_listener = Listener(reactor, config.server.admin, self.admin_site) if config.server.admin else None
-        for listener in (*self._listeners, *filter(None, [self._admin_listener])):
+        for listener in self._all_listeners:
             listener.setServiceParent(self)
         self._register_gauges()
 
@@ -246,6 +246,10 @@ class Daemon(MultiService):
         keys.configure(graph.clients(config), is_open=config.server.open)
         keys.setServiceParent(self)
         return keys
+
+    @property
+    def _all_listeners(self) -> Sequence[Listener]:
+        return (*self._listeners, *filter(None, [self._admin_listener]))
 
     # -- beginning
 
@@ -403,7 +407,7 @@ class Daemon(MultiService):
             file.reopen()
         self._plugins.reopen()
         reloaded = self.reload()
-        for listener in self._listeners:
+        for listener in self._all_listeners:
             try:
                 listener.renew()
             except Exception as error:  # the parsers of endpoints and of certificates raise what they like
@@ -596,8 +600,8 @@ class Daemon(MultiService):
         )
 
     def _certificates(self) -> Mapping[tuple[str, ...], float]:
-        listeners = (*self._listeners, *filter(None, [self._admin_listener]))
-        return {(each.place,): each.certificate_ends for each in listeners if each.certificate_ends is not None}
+        ends = {(each.place,): each.certificate_ends for each in self._all_listeners}
+        return {place: when for place, when in ends.items() if when is not None}
 
     def _odd_streams(self) -> Mapping[tuple[str, ...], float]:
         return {(provider,): count for provider, count in self._generation.dispatching.anomalies.items()}

@@ -173,7 +173,6 @@ class IExecutorMaker(Interface):
 
     kind: str = Attribute("the word in ``[[providers]] kind``")
     about: str = Attribute("one sentence for docs/configuration.md, in Markdown")
-    is_built: bool = Attribute("False: its name and settings are reserved, and a provider of it is refused")
     default_base_url: str = Attribute("used when the section names none; '' where one must be named")
     added_paths: Sequence[str] = Attribute(
         "what it puts behind a base URL, the longest first; taken off the end of one that has it already"

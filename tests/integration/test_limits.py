@@ -19,7 +19,7 @@ from tests.integration.support.daemon import Daemon, provider
 from tests.integration.support.needs import needs
 from tests.integration.support.process import eventually
 from tests.integration.support.redis import Redis, redis_server
-from tests.integration.support.upstream import Upstream
+from tests.integration.support.upstream import Exchange, Upstream
 
 each_sdk = pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
 CLIENT = '[[clients]]\nname = "tests"\nkey = "client-key"\n'
@@ -49,13 +49,24 @@ async def test_many_at_once(start_daemon: StartDaemon, upstream: Upstream) -> No
 @ensureDeferred
 async def test_many_at_once_by_tokens(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """What is let in is what fits by estimate, and one more; when it is settled as less, the next ones find room."""
-    upstream.script(answers.then(answers.pause(0.5), answers.usual()))
     daemon = await start_daemon(CLIENT + provider(upstream) + limit("a day", output_tokens=1000, per="day"))
     body = wire.Message(max_tokens=100).encode()
 
     async def at_once() -> int:
-        calls = [Deferred.fromCoroutine(wire.post(daemon.port, body, headers=KEY)) for _ in range(200)]
-        return [answer.status for answer in await gatherResults(calls)].count(200)
+        refused: Deferred[None] = Deferred()
+        statuses: list[int] = []
+
+        async def ask() -> None:
+            statuses.append((await wire.post(daemon.port, body, headers=KEY)).status)
+            if len(statuses) == 190:
+                refused.callback(None)
+
+        async def held(exchange: Exchange) -> None:
+            await exchange.until(refused)
+
+        upstream.script(answers.then(held, answers.usual()))
+        await gatherResults([Deferred.fromCoroutine(ask()) for _ in range(200)])
+        return statuses.count(200)
 
     assert await at_once() == 10
     assert await at_once() == 10  # two tokens each were used of the hundred
