@@ -32,7 +32,7 @@ from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.dispatch.limiting import LimitAdmission
-from claudeproxyd.interfaces import IAuthenticator, IUsageSink
+from claudeproxyd.interfaces import IAuthenticator, IPersistent, IStateStore, IUsageSink
 from claudeproxyd.messages.corrections import Corrections
 from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.activity import MINUTE, ClientActivity
@@ -75,7 +75,10 @@ WARNINGS = 20
 
 
 class Daemon(MultiService):
-    """claudeproxyd. Made by ``makeService``, run by twistd."""
+    """claudeproxyd. Made by ``makeService``, run by twistd.
+
+    What is otherwise where there are several processes is in methods of its own: see :mod:`claudeproxyd.workers`.
+    """
 
     log = Logger()
 
@@ -95,7 +98,7 @@ class Daemon(MultiService):
         self._in_thread = thread_of_its_own(reactor, "reloads")
         config = loaded.config
         configure(graph.secrets_of(config))
-        self.metrics = Metrics()
+        self.metrics = self._make_metrics()
         self.metrics.name_models(graph.named_models(config))
         names = Names(reactor, unawaited_threads(reactor, "names", MAX_THREADS))
         names.register(self.metrics)
@@ -105,19 +108,19 @@ class Daemon(MultiService):
         self._audit = (
             to_log("claudeproxyd.audit") if self._audit_file is None else to_file(self._audit_file, audit_line)
         )
-        self._own_hop = token_hex(8).encode()
+        self.own_hop = self._make_hop()
         self._status = Status.begun(time.time())
         self._status.register(self.metrics)
-        concurrency = ConcurrencyAdmission()
-        self._activity = ClientActivity(concurrency.running)
+        self._concurrency = ConcurrencyAdmission()
+        self._activity = ClientActivity(self._concurrency.running)
         self._activity.register(self.metrics)
-        self._limits = LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, concurrency.admit)
+        self._limits = self._make_limits(config)
         self._ledger = self._open_ledger(config)
         self._keys = self._open_keys(config)
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
         changes = StateChanges()
         self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
-        self._sources = Sources(reactor, grants=self._grants)
+        self._sources = self._make_sources()
         self._signatures = Signatures(time.time, changed=changes)
         self._corrections = Corrections()
         self._captures = Captures(reactor, unawaited_threads(reactor, "captures", 1))
@@ -142,41 +145,65 @@ class Daemon(MultiService):
         self._every(MINUTE, self._activity.turn)
         self._every(FORGET_EVERY, lambda: self._limits.limits.forget_idle(time.time()))
         pool = self.pool
-        kept = PersistentState(
-            {
-                "cooldown": pool,
-                "affinity": pool,
-                "disabled": pool,
-                "signature": self._signatures,
-                "grant": self._grants,
-            },
-            changes,
+        kept, store = self._make_store(
+            config,
+            PersistentState(
+                {
+                    "cooldown": pool,
+                    "affinity": pool,
+                    "disabled": pool,
+                    "signature": self._signatures,
+                    "grant": self._grants,
+                },
+                changes,
+            ),
         )
-        store = store_for(config.server.state, kept, reactor)
         store.register(self.metrics)
         self._state = StateService(reactor, kept, changes, store, self._grants.settle)
         self._state.setServiceParent(self)
         self._generation.catalog.setServiceParent(self)
         self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
-        self._listeners = [Listener(reactor, each, self.site) for each in config.server.listen]
-        self.admin_site = GatewaySite(
-            AdminRoot(
-                self.pool,
-                self.hang_up,
-                self._status,
-                self._activity,
-                self._ledger,
-                self._limits.limits,
-                self._keys,
-                checkup=self._checkup,
-            ),
-            self._generation.admin,
-            reactor,
-        )
+        self._listeners = self._make_listeners(config)
+        self.admin_site = GatewaySite(self._make_admin(), self._generation.admin, reactor)
         self._admin_listener = Listener(reactor, config.server.admin, self.admin_site) if config.server.admin else None
         for listener in (*self._listeners, *filter(None, [self._admin_listener])):
             listener.setServiceParent(self)
         self._register_gauges()
+
+    # -- what several processes have otherwise
+
+    def _make_hop(self) -> bytes:
+        return token_hex(8).encode()
+
+    def _make_metrics(self) -> Metrics:
+        return Metrics()
+
+    def _make_limits(self, config: Config) -> LimitAdmission:
+        return LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, self._concurrency.admit)
+
+    def _make_sources(self) -> Sources:
+        return Sources(self._reactor, grants=self._grants)
+
+    def _make_store(self, config: Config, kept: IPersistent) -> tuple[IPersistent, IStateStore]:
+        """Return where *kept* is stored, and what the store and its service are to take for it."""
+        return kept, store_for(config.server.state, kept, self._reactor)
+
+    def _make_listeners(self, config: Config) -> Sequence[Listener]:
+        return [Listener(self._reactor, each, self.site) for each in config.server.listen]
+
+    def _make_admin(self) -> AdminRoot:
+        return AdminRoot(
+            self.pool,
+            self.hang_up,
+            self._status,
+            self._activity,
+            self._ledger,
+            self._limits.limits,
+            self._keys,
+            checkup=self._checkup,
+        )
+
+    # -- accounts
 
     def _open_ledger(self, config: Config) -> Ledger | None:
         path = ledger_path(config.accounts.database)
@@ -230,8 +257,11 @@ class Daemon(MultiService):
                 wanted=wanted,
                 allowed=allowed,
             )
+        self._announce(self._loaded.config)
+
+    def _announce(self, config: Config) -> None:
+        """Say where, and listen for SIGHUP."""
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._signalled))
-        config = self._loaded.config
         self.log.info(
             "{banner}",
             banner=banner(
@@ -273,6 +303,7 @@ class Daemon(MultiService):
         try:
             drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config, self._keys))
             self._put_in_force(drafted)
+            await self._hand_on()
         except Exception as error:
             self._status.not_reloaded(str(unforeseen(error)), time.time())
             if isinstance(error, ConfigError):
@@ -282,6 +313,9 @@ class Daemon(MultiService):
         self.log.info("reloaded: {changes}", changes=str(drafted.changes))
         self._warn(drafted.loaded.warnings)
         return str(drafted.changes)
+
+    async def _hand_on(self) -> None:
+        """Have other processes of this daemon serve by what is in force now, before anybody is told that it is."""
 
     def _put_in_force(self, drafted: Draft) -> None:
         """Serve by another configuration from now on."""
@@ -332,16 +366,19 @@ class Daemon(MultiService):
 
         Fires, or fails, as :meth:`reload` does; whether a certificate could be read is told by the log.
         """
+        self.reopen()
+        return self.reload()
+
+    def reopen(self) -> None:
+        """Open the files of access log and audit anew, and read the certificates."""
         for file in filter(None, (self._access_file, self._audit_file)):
             file.reopen()
         self._plugins.reopen()
-        reloaded = self.reload()
         for listener in self._listeners:
             try:
                 listener.renew()
             except Exception as error:  # the parsers of endpoints and of certificates raise what they like
                 self.log.error("{place} keeps its certificate: {error}", place=listener.place, error=str(error))
-        return reloaded
 
     def _signalled(self) -> None:
         self.hang_up().addErrback(Failure.trap, ConfigError)
@@ -385,7 +422,7 @@ class Daemon(MultiService):
                 signatures=self._signatures,
                 corrections=self._corrections,
                 captures=self._captures,
-                own_hop=self._own_hop,
+                own_hop=self.own_hop,
                 connections_allowed=descriptors.connections_allowed(),
                 ready=lambda: self._is_settled() and not self.site.draining,
             ),
@@ -438,15 +475,22 @@ class Daemon(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        await self._drain()
+        self._generation.upstreams.close()
+        await super().stopService()
+        self._reactor.installNameResolver(self._resolver_before)
+        await self._plugins.close()
+        for file in filter(None, (self._access_file, self._audit_file)):
+            await file.close()
+
+    async def _drain(self) -> None:
         await gatherResults([listener.stopService() for listener in self._listeners])
         self.site.draining = True
         streams = len(self.site.channels)
         if streams:
             wait = self._loaded.config.server.drain
             self.log.info("draining: {streams} connections, for up to {wait:g} s", streams=streams, wait=wait)
-            hurry: Deferred[None] = Deferred()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: self._reactor.callFromThread(_fire, hurry))
+            hurry = self._hurried()
             drained = self.site.drain()
             over = self._reactor.callLater(wait, self.site.abort_all)
             await DeferredList([drained, hurry], fireOnOneCallback=True)
@@ -454,12 +498,13 @@ class Daemon(MultiService):
                 over.cancel()
             if hurry.called:
                 self.site.abort_all()
-        self._generation.upstreams.close()
-        await super().stopService()
-        self._reactor.installNameResolver(self._resolver_before)
-        await self._plugins.close()
-        for file in filter(None, (self._access_file, self._audit_file)):
-            await file.close()
+
+    def _hurried(self) -> Deferred[None]:
+        """Return what fires with a second signal: the end is wanted now."""
+        hurry: Deferred[None] = Deferred()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._reactor.callFromThread(_fire, hurry))
+        return hurry
 
     def _register_gauges(self) -> None:
         self.pool.register(self.metrics)

@@ -57,14 +57,8 @@ class Listener(Service):
         The socket stays: whoever is in its queue is served, and a low port could not be had again. Raises what the
         endpoint does where the certificate cannot be read, and the one before stays.
         """
-        if self._port is None or not self._description.startswith("ssl:"):
-            return
-        listener_of(self._description)  # raises for what would be read for ever
-        # An endpoint does not show its TLS context, but hands it to the reactor it listens on: here one in memory.
-        memory: Any = MemoryReactor()
-        serverFromString(memory, self._description).listen(self._site)
-        ((_, _, context, *_),) = memory.sslServers
-        self._port.factory = TLSMemoryBIOFactory(context, False, self._site, self._reactor)
+        if self._port is not None and self._description.startswith("ssl:"):
+            self._port.factory = factory_of(self._description, self._site, self._reactor)
 
     @property
     def place(self) -> str:
@@ -87,3 +81,18 @@ class Listener(Service):
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
+
+
+def factory_of(description: str, site: IProtocolFactory, reactor: Any) -> IProtocolFactory:
+    """Return what the connections of an endpoint are made by: *site*, or what puts the endpoint's TLS around it.
+
+    Raises what the endpoint does where its certificate cannot be read.
+    """
+    if not description.startswith("ssl:"):
+        return site
+    listener_of(description)  # raises for what would be read for ever
+    # An endpoint does not show its TLS context, but hands it to the reactor it listens on: here one in memory.
+    memory: Any = MemoryReactor()
+    serverFromString(memory, description).listen(site)
+    ((_, _, context, *_),) = memory.sslServers
+    return TLSMemoryBIOFactory(context, False, site, reactor)
