@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
-from typing import Any
+from typing import IO, Any
 
 from twisted.application.internet import TimerService
 from twisted.application.service import IServiceCollection, MultiService
@@ -234,10 +234,14 @@ class Daemon(MultiService):
         out = for_twistd(self._twistd_options)
         if out is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, observer(out, log.format, log.level))
+        self.use_output(out)
+        super().setServiceParent(parent)
+
+    def use_output(self, out: IO[Any] | Output | None) -> None:
+        """See to what the log is written to; None: twistd does."""
         if isinstance(out, Output):
             out.register(self.metrics)
             self._every(1.0, out.flush)
-        super().setServiceParent(parent)
 
     def startService(self) -> None:
         """Serve; say where, and listen for signals."""

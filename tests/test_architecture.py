@@ -46,9 +46,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("graph", "reference"),
     ("reloads",),
     ("daemon",),
+    ("workers",),
     ("tap",),
     ("cli",),
-    ("__main__",),
+    ("__main__", "workers.__main__"),
     # What third parties import: it may name everything, and nothing here may name it.
     ("plugin",),
     ("testing",),

@@ -16,6 +16,7 @@ from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.opening import check_access, check_reload
 from claudeproxyd.config.providers import check_provider, check_secret, parsed_url
 from claudeproxyd.config.schema import Client, Config, Model, OperatorSection, Provider
+from claudeproxyd.config.several import check_workers
 from claudeproxyd.config.state import InFile, is_foreign, missing_for, state_of
 from claudeproxyd.globs import is_glob, matches, oddity
 from claudeproxyd.interfaces import IExecutorMaker
@@ -71,6 +72,7 @@ def _listeners(config: Config, source_map: SourceMap, diagnostics: Diagnostics) 
             public.append((index, listener))
     admin = _listener(server.admin, source_map.at("server", "admin"), listeners, diagnostics) if server.admin else None
     check_access(config, public, admin, source_map, diagnostics)
+    check_workers(config, public, source_map, diagnostics)
     return listeners
 
 

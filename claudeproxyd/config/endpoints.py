@@ -35,6 +35,8 @@ class ListenAddress:
     """0 where there is none, or the system picks one."""
     path: str = ""
     """The path of a unix socket, or ''."""
+    is_tcp: bool = False
+    """It is an address and a port, with TLS or without."""
 
 
 def listener_of(description: str) -> ListenAddress:
@@ -59,7 +61,7 @@ def listener_of(description: str) -> ListenAddress:
     ((port, *_, interface),) = reactor.tcpServers or reactor.sslServers
     if not 0 <= port <= 65535:
         raise ValueError(f"there is no port {port}")
-    return ListenAddress(is_loopback(interface), interface, port)
+    return ListenAddress(is_loopback(interface), interface, port, is_tcp=True)
 
 
 def is_host(text: str) -> bool:

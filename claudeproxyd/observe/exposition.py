@@ -42,7 +42,7 @@ class Histogram:
 
 
 Value = float | Histogram
-Read = Callable[[], Value | Mapping[Labels, float] | Mapping[Labels, Histogram] | Iterator[tuple[Labels, float]]]
+Read = Callable[[], Value | Mapping[Labels, float] | Mapping[Labels, Histogram] | Iterator[tuple[Labels, Value]]]
 
 
 class Registry(Protocol):
@@ -69,14 +69,16 @@ class MetricFamily(NamedTuple):
     """Their names."""
     read: Read
 
+    def rows(self) -> Iterable[tuple[Labels, Value]]:
+        """Return the values by their labels, as they are now. Raises whatever ``read`` does."""
+        read = self.read()
+        return read.items() if isinstance(read, Mapping) else read if isinstance(read, Iterator) else [((), read)]
+
     def lines(self) -> Iterator[str]:
         """Yield the family as text; each piece is one or more whole lines. Raises whatever ``read`` does."""
         help = self.help.replace("\\", "\\\\").replace("\n", "\\n")
         yield f"# HELP {self.name} {help}\n# TYPE {self.name} {self.kind}\n"
-        read = self.read()
-        rows: Iterable[tuple[Labels, Value]]
-        rows = read.items() if isinstance(read, Mapping) else read if isinstance(read, Iterator) else [((), read)]
-        for key, value in rows:
+        for key, value in self.rows():
             labels = ",".join([f'{name}="{_escape(text)}"' for name, text in zip(self.labels, key, strict=True)])
             if isinstance(value, Histogram):
                 yield _histogram(self.name, labels, value)

@@ -13,7 +13,7 @@ from claudeproxyd.errors import ClaudeError
 from claudeproxyd.observe.exposition import CONTENT_TYPE
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.accounts import ShowLabels, ShowLimits, ShowRequests, ShowUsage
-from claudeproxyd.web.answering import answer_in_turns
+from claudeproxyd.web.answering import Gather, answer_in_turns, when_gathered
 from claudeproxyd.web.asking import read_body, read_query
 from claudeproxyd.web.audit import audit
 from claudeproxyd.web.checkup import CheckCredentials
@@ -58,26 +58,27 @@ class AdminRoot(Node):
         keys: RuntimeKeys | None = None,
         *,
         checkup: Callable[[], Checkup] | None = None,
+        gather: Gather | None = None,
     ) -> None:
         """*reload* reads the configuration anew, and says what changed; it fails with ``ConfigError`` where that
-        cannot be used."""
+        cannot be used. *gather*: where there are other processes, whose part is to be told too."""
         super().__init__()
         front = page("admin.html")
         for path, endpoint in (
-            (b"/metrics", ShowMetrics()),
+            (b"/metrics", ShowMetrics(gather)),
             (b"/healthz", Health()),
             (b"/readyz", Ready()),
             (b"/", Front()),
             (b"/admin", front),
             (b"/admin/", front),
-            (b"/admin/v1/pool", ShowPool(pool)),
+            (b"/admin/v1/pool", ShowPool(pool, gather)),
             (b"/admin/v1/pool/clear", Clear(pool)),
             (b"/admin/v1/pool/disable", Switch(pool, enabled=False)),
             (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
             (b"/admin/v1/reload", Reload(reload)),
             (b"/admin/v1/keys", Keys(keys)),
             (b"/admin/v1/status", ShowStatus(status)),
-            (b"/admin/v1/clients", ShowClients(activity)),
+            (b"/admin/v1/clients", ShowClients(activity, gather)),
             (b"/admin/v1/usage", ShowUsage(ledger)),
             (b"/admin/v1/labels", ShowLabels(ledger)),
             (b"/admin/v1/requests", ShowRequests(ledger)),
@@ -103,22 +104,35 @@ class ShowMetrics(Endpoint):
 
     seen_by = Role.METRICS
 
+    def __init__(self, gather: Gather | None = None) -> None:
+        super().__init__()
+        self._gather = gather
+
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with all metrics."""
-        answer_in_turns(request, CONTENT_TYPE, request.gateway.metrics.pieces())
+
+        def answer() -> None:
+            answer_in_turns(request, CONTENT_TYPE, request.gateway.metrics.pieces())
+
+        when_gathered(request, None if self._gather is None else self._gather("metrics", None), answer)
 
 
 class ShowPool(Endpoint):
     """Each credential: its state, and why; and who waits."""
 
-    def __init__(self, pool: ICredentialPool) -> None:
+    def __init__(self, pool: ICredentialPool, gather: Gather | None = None) -> None:
         super().__init__()
         self._pool = pool
+        self._gather = gather
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with the pool's snapshot, or the part of it that ``limit`` and ``offset`` say."""
         which = read_query(request, _Part)
-        answer_in_turns(request, b"application/json", self._pieces(which.offset, which.limit))
+
+        def answer() -> None:
+            answer_in_turns(request, b"application/json", self._pieces(which.offset, which.limit))
+
+        when_gathered(request, None if self._gather is None else self._gather("pool", None), answer)
 
     def _pieces(self, offset: int, limit: int | None) -> Iterator[bytes]:
         snapshot = self._pool.snapshot()

@@ -66,11 +66,15 @@ class Listener(Service):
         host = self._port.getHost() if self._port is not None else None
         if not isinstance(host, (IPv4Address, IPv6Address)):
             return self._description
+        return self.url(host.host, host.port)
+
+    def url(self, host: str, port: int) -> str:
+        """Return the URL of an address that it listens on."""
         scheme = "https" if self._description.startswith(("ssl:", "tls:")) else "http"
-        name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host.host, host.host)  # noqa: S104  # not bound, but named
+        name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104  # not bound, but named
         if ":" in name and not name.startswith("["):
             name = f"[{name}]"
-        return f"{scheme}://{name}:{host.port}"
+        return f"{scheme}://{name}:{port}"
 
     def _listen(self) -> Deferred[None]:
         def listen() -> Deferred[IListeningPort]:

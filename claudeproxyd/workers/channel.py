@@ -89,7 +89,7 @@ class ControlChannel(Int32StringReceiver):
     def stringReceived(self, string: bytes) -> None:
         """Take one frame."""
         kind, number, name, body = _decode(string)
-        if kind == _TELL or kind == _ASK:
+        if kind in (_TELL, _ASK):
             self._handle(number, name, body)
             return
         waiting = self._asked.get(number)

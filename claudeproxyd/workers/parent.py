@@ -1,0 +1,235 @@
+"""The daemon of the parent: it has what there is once, and no clients.
+
+State, the admin listener, reloads, and what counts over all workers are here.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from claudeproxyd.daemon import Daemon
+from claudeproxyd.observe.metrics import Metrics
+from claudeproxyd.observe.output import Output
+from claudeproxyd.store.opening import store_for
+from claudeproxyd.web.admin import AdminRoot
+from claudeproxyd.workers.channel import ControlChannel, Handler
+from claudeproxyd.workers.figures import Figures, Part
+from claudeproxyd.workers.sockets import Inherited, SharedListener
+from claudeproxyd.workers.state import Changes, SharedState
+from claudeproxyd.workers.supervisor import CHANNEL, END_TIMEOUT, Worker, Workers
+from claudeproxyd.workers.view import ActivityOfAll, PoolOfAll
+from claudeproxyd.workers.worker import Greeting
+
+if TYPE_CHECKING:
+    from claudeproxyd.config.loading import Loaded
+    from claudeproxyd.config.schema import Config
+    from claudeproxyd.interfaces import IPersistent, IStateStore
+    from claudeproxyd.web.listener import Listener
+
+#: Seconds between two times that a worker tells its counters: what of them its death may cost.
+FIGURES_EVERY = 1.0
+#: Seconds that an operator's question waits for a worker's answer.
+ANSWER_TIMEOUT = 5.0
+
+
+class MetricsOfAll(Metrics):
+    """The parent's metrics, with those of the workers in them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._living = Figures()
+        self._gone = Figures()
+        self._counters: dict[int, Sequence[Part]] = {}
+        """What each process, by its id, has told last."""
+
+    def gathered(self, answers: Sequence[tuple[int, Sequence[Part]]]) -> None:
+        """Take what each worker has answered, by its process id."""
+        self._living = Figures()
+        self._living.add(self._gone)
+        for pid, parts in answers:
+            self._living.add_written(parts)
+            self._counters[pid] = parts
+
+    def told(self, pid: int, parts: Sequence[Part]) -> None:
+        """Take the counters that a worker tells by itself."""
+        self._counters[pid] = parts
+
+    def ended(self, pid: int) -> None:
+        """Keep what a worker has counted."""
+        self._gone.add_written(self._counters.pop(pid, ()), lasting=True)
+
+    def pieces(self) -> Iterator[bytes]:
+        """See :meth:`Metrics.pieces`: as they were gathered last."""
+        living, names = self._living, []
+        for family in self.families():
+            names.append(family.name)
+            yield from self.text(living.with_own(family))
+        for family in living.others(names):
+            yield from self.text(family)
+
+
+class ParentDaemon(Daemon):
+    """claudeproxyd with ``server.workers`` above 1. Made by ``makeService``."""
+
+    def __init__(
+        self, reactor: Any, loaded: Loaded, load: Callable[[Config], Loaded], twistd_options: Mapping[str, Any]
+    ) -> None:
+        """See :class:`Daemon`."""
+        self.count = loaded.config.server.processes
+        self._write: Callable[[str], object] | None = None
+        super().__init__(reactor, loaded, load, twistd_options)
+        self.workers = Workers(
+            reactor,
+            self.count,
+            handlers=self._handlers(),
+            greeting=self._greet,
+            descriptors=lambda: [each.fileno() for listener in self._shared for each in listener.sockets],
+            lost=self._lost_worker,
+        )
+        self.workers.setServiceParent(self)
+        self.metrics.gauge("claudeproxyd_workers", "Workers that serve.", lambda: len(self.workers.ready))
+        self.metrics.counter(
+            "claudeproxyd_worker_restarts_total",
+            "Workers that were started in the place of others.",
+            lambda: self.workers.restarted,
+        )
+
+    # -- what is otherwise here
+
+    def _make_metrics(self) -> Metrics:
+        self._metrics_of_all = MetricsOfAll()
+        return self._metrics_of_all
+
+    def _make_store(self, config: Config, kept: IPersistent) -> tuple[IPersistent, IStateStore]:
+        self._shared_state = SharedState(kept, self._tell_changes)
+        self._shared_state.stored_in(store_for(config.server.state, self._shared_state, self._reactor))
+        return self._shared_state, self._shared_state
+
+    def _make_listeners(self, config: Config) -> Sequence[Listener]:
+        self._shared = [
+            SharedListener(self._reactor, each, self.site, config.server.processes) for each in config.server.listen
+        ]
+        return self._shared
+
+    def _make_admin(self) -> AdminRoot:
+        self._pool_of_all = PoolOfAll(self.pool, lambda name, body: self.workers.tell(name, body))
+        self._activity_of_all = ActivityOfAll()
+        return AdminRoot(
+            self._pool_of_all,
+            self.hang_up,
+            self._status,
+            self._activity_of_all,
+            self._ledger,
+            self._limits.limits,
+            self._keys,
+            checkup=self._checkup,
+            gather=self.gather,
+        )
+
+    def _is_settled(self) -> bool:
+        return super()._is_settled() and self.workers.all_ready
+
+    def use_output(self, out: IO[Any] | Output | None) -> None:
+        """See :meth:`Daemon.use_output`: what workers log goes where ours does."""
+        super().use_output(out)
+        if not isinstance(out, Output):  # which is a descriptor that they inherit
+            self._write = self._log_line if out is None else out.write
+
+    def _log_line(self, line: str) -> None:
+        self.log.info("{line}", line=line.rstrip())
+
+    def startService(self) -> None:
+        """See :meth:`Daemon.startService`."""
+        self.workers.write = self._write
+        super().startService()
+
+    async def _hand_on(self) -> None:
+        workers = self.workers.ready
+        pickled = pickle.dumps((self._loaded.config, self._loaded.files))
+        configured: Deferred[list[tuple[bool, object]]] = DeferredList(
+            [worker.channel.ask("configure", pickled) for worker in workers], consumeErrors=True
+        )
+        for worker, (good, answer) in zip(workers, await configured, strict=True):
+            if not good and worker.ready:
+                self.log.error(
+                    "worker {number} cannot take the new configuration, and gives way to another: {why}",
+                    number=worker.slot + 1,
+                    why=str(answer),
+                )
+                self.workers.replace(worker)
+
+    def reopen(self) -> None:
+        """See :meth:`Daemon.reopen`."""
+        super().reopen()
+        self.workers.tell("reopen")
+
+    async def _drain(self) -> None:
+        self.site.draining = True
+        for listener in self._listeners:
+            await listener.stopService()
+        drained = self.workers.drain()
+        self._hurried().addCallback(lambda _: self.workers.hurry())
+        wait = self._loaded.config.server.drain + END_TIMEOUT
+        over = self._reactor.callLater(wait, self.workers.stopService)
+        await drained
+        if over.active():
+            over.cancel()
+
+    # -- what operators ask
+
+    def gather(self, what: str, body: object = None) -> Deferred[None]:
+        """Have the workers' part of ``metrics``, ``pool`` or ``clients`` here."""
+        asked = self.workers.ask(what, body)
+        return asked.addCallback(self._gathered, what)
+
+    def _gathered(self, answers: Sequence[tuple[Worker, Any]], what: str) -> None:
+        if what == "metrics":
+            self._metrics_of_all.gathered([(worker.pid, parts) for worker, parts in answers])
+        elif what == "pool":
+            self._pool_of_all.gathered([parts for _, parts in answers])
+        else:
+            self._activity_of_all.gathered([answer for _, answer in answers])
+
+    # -- what workers say
+
+    def _handlers(self) -> dict[str, Handler]:
+        return {
+            "changes": self._shared_state.changed_by,
+            "counters": self._counters,
+            "bye": lambda channel, body: None,
+        }
+
+    def _counters(self, channel: ControlChannel, parts: object) -> None:
+        worker = self.workers.of(channel)
+        if worker is not None:
+            self._metrics_of_all.told(worker.pid, cast("Sequence[Part]", parts))
+
+    def _tell_changes(self, changes: Changes, but: ControlChannel | None) -> None:
+        self.workers.tell("changed", changes, but)
+
+    def _greet(self, slot: int) -> object:
+        loaded = self._loaded
+        descriptor, sockets = CHANNEL + 1, []
+        for listener, description in zip(self._shared, loaded.config.server.listen, strict=True):
+            have = range(descriptor, descriptor + len(listener.sockets))
+            sockets.append(Inherited(description, listener.family, tuple(have)))
+            descriptor = have.stop
+        return pickle.dumps(
+            Greeting(
+                slot=slot,
+                count=self.count,
+                config=loaded.config,
+                files=loaded.files,
+                sockets=sockets,
+                own_hop=self.own_hop,
+                state=dict(self._shared_state.export_state()),
+                figures_every=FIGURES_EVERY,
+            )
+        )
+
+    def _lost_worker(self, worker: Worker) -> None:
+        self._metrics_of_all.ended(worker.pid)
