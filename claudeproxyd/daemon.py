@@ -48,6 +48,7 @@ from claudeproxyd.observe.status import Status
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.pool.shares import Shares
 from claudeproxyd.reloads import SHARE, Draft, Reloads, draft, unforeseen
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
@@ -81,6 +82,10 @@ class Daemon(MultiService):
     """
 
     log = Logger()
+    _shares: Shares | None = None
+    """What of limits of attempts at once is this process's; None: all."""
+    _counts_limits = True
+    """``[[limits]]`` are counted in this process."""
 
     def __init__(
         self, reactor: Any, loaded: Loaded, load: Callable[[Config], Loaded], twistd_options: Mapping[str, Any]
@@ -111,7 +116,7 @@ class Daemon(MultiService):
         self.own_hop = self._make_hop()
         self._status = Status.begun(time.time())
         self._status.register(self.metrics)
-        self._concurrency = ConcurrencyAdmission()
+        self._concurrency = self._make_concurrency()
         self._activity = ClientActivity(self._concurrency.running)
         self._activity.register(self.metrics)
         self._limits = self._make_limits(config)
@@ -135,6 +140,7 @@ class Daemon(MultiService):
             provider_limits=graph.provider_limits(config),
             known_models=self._known_models,
             changed=changes,
+            shares=self._shares,
         )
         self._plugins = self._plug_in(loaded, None)
         self._plugins.start(self)
@@ -178,6 +184,9 @@ class Daemon(MultiService):
     def _make_metrics(self) -> Metrics:
         return Metrics()
 
+    def _make_concurrency(self) -> ConcurrencyAdmission:
+        return ConcurrencyAdmission()
+
     def _make_limits(self, config: Config) -> LimitAdmission:
         return LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, self._concurrency.admit)
 
@@ -213,7 +222,7 @@ class Daemon(MultiService):
         ledger = Ledger(path, config.accounts.keep, self._reactor, time.time, *threads)
         ledger.register(self.metrics)
         ledger.setServiceParent(self)
-        if config.limits:
+        if config.limits and self._counts_limits:
             self._limits.wait_for(ledger.count(graph.limits_of(config)))
         return ledger
 
@@ -347,7 +356,7 @@ class Daemon(MultiService):
             self._keys.configure(graph.clients(config), is_open=config.server.open)
         self._buffers.limit = config.server.max_buffered_bytes
         fresh = self._limits.limits.reload(graph.limits_of(config))
-        if fresh and self._ledger is not None:
+        if fresh and self._ledger is not None and self._counts_limits:
             self._limits.recall(self._ledger.count(fresh))
         if self._ledger is not None:
             self._ledger.keep = config.accounts.keep

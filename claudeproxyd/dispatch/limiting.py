@@ -74,7 +74,10 @@ class LimitAdmission:
     _log = Logger()
 
     def __init__(
-        self, limits: UsageLimits, wall_clock: Callable[[], float], first: Callable[[ApiRequest], IPermit]
+        self,
+        limits: UsageLimits,
+        wall_clock: Callable[[], float],
+        first: Callable[[ApiRequest], IPermit | Awaitable[IPermit]],
     ) -> None:
         """*first* is asked ahead, and its permit given back with ours."""
         self.limits = limits
@@ -117,17 +120,25 @@ class LimitAdmission:
         permit = self._first(request)
         if request.count_tokens or not self.limits:
             return permit
-        return self._admit(request, permit) if self._recalled is None else self._admit_later(request, permit)
+        if self._recalled is not None or isinstance(permit, Awaitable):
+            return self._admit_later(request, permit)
+        return self._admit(request, permit)
 
-    async def _admit_later(self, request: ApiRequest, permit: IPermit) -> IPermit:
-        waiting: Deferred[None] = Deferred(self._waiting.remove)
-        self._waiting.append(waiting)
+    async def _admit_later(self, request: ApiRequest, first: IPermit | Awaitable[IPermit]) -> IPermit:
+        permit = await first if isinstance(first, Awaitable) else first
         try:
-            await waiting
+            await self.recalled()
         except BaseException:
             permit.done(None, REFUSED)
             raise
         return self._admit(request, permit)
+
+    async def recalled(self) -> None:
+        """Wait until what was used before is known, where that is not yet so."""
+        if self._recalled is not None:
+            waiting: Deferred[None] = Deferred(self._waiting.remove)
+            self._waiting.append(waiting)
+            await waiting
 
     def _admit(self, request: ApiRequest, permit: IPermit) -> IPermit:
         envelope, principal = request.envelope, request.principal
@@ -135,14 +146,14 @@ class LimitAdmission:
         asked = Asked(principal.name, principal.labels, envelope.model, [route.provider for route in routes])
         now = self._wall_clock()
         try:
-            reservation = self.limits.reserve(asked, self._estimated(request, routes, now), now)
+            reservation = self.limits.reserve(asked, self.estimated(request, routes, now), now)
         except OverLimit as over:
             permit.done(None, REFUSED)
-            raise self._refusal(over, now) from None
+            raise self.refusal(over, now) from None
         return _Reserved(reservation, permit, self._wall_clock)
 
-    def _estimated(self, request: ApiRequest, routes: Sequence[Route], now: float) -> Amounts:
-        """What a request may come to, at the most that its model costs anywhere."""
+    def estimated(self, request: ApiRequest, routes: Sequence[Route], now: float) -> Amounts:
+        """Return what a request may come to, at the most that its model costs anywhere."""
         envelope = request.envelope
         given, made = len(envelope.body) // BYTES_PER_TOKEN, envelope.max_tokens or UNSAID_MAX_TOKENS
         dearest = 0
@@ -152,8 +163,8 @@ class LimitAdmission:
                 dearest = max(dearest, (given * price.input + made * price.output) // 1000)
         return Amounts(dearest, given, made)
 
-    def _refusal(self, over: OverLimit, now: float) -> ClaudeError:
-        """Say which limit, how much, and until when: Claude Code shows it to the person."""
+    def refusal(self, over: OverLimit, now: float) -> ClaudeError:
+        """Return what says which limit, how much, and until when: Claude Code shows it to the person."""
         counter, limit = over.counter, over.counter.limit
         whose = f" for {counter.value}" if counter.value else ""
         headers = [(b"retry-after", b"%d" % over.retry_after), *limit_headers(over.counters, now)]
@@ -172,10 +183,13 @@ class LimitAdmission:
 
     def record(self, record: UsageRecord) -> None:
         """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
-        if record.operation == COUNT_TOKENS or not self.limits:
-            return
+        if record.operation != COUNT_TOKENS and self.limits:
+            self.settle(asked_by(record), amounts_of(record))
+
+    def settle(self, asked: Asked, amounts: Amounts) -> None:
+        """Count what an attempt came to, and warn where that is much of a limit."""
         now = self._wall_clock()
-        for counter in self.limits.settle(asked_by(record), amounts_of(record), now):
+        for counter in self.limits.settle(asked, amounts, now):
             self._warn(counter, now)
 
     def _warn(self, counter: Counter, now: float) -> None:

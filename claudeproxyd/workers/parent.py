@@ -6,27 +6,34 @@ State, the admin listener, reloads, and what counts over all workers are here.
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, DeferredList
 
+from claudeproxyd import graph
+from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.daemon import Daemon
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
 from claudeproxyd.store.opening import store_for
 from claudeproxyd.web.admin import AdminRoot
-from claudeproxyd.workers.channel import ControlChannel, Handler
+from claudeproxyd.workers.channel import ControlChannel, Handler, Refused
 from claudeproxyd.workers.figures import Figures, Part
+from claudeproxyd.workers.limits import LimitsOfAll
+from claudeproxyd.workers.permits import PermitBook, limits_in
 from claudeproxyd.workers.sockets import Inherited, SharedListener
 from claudeproxyd.workers.state import Changes, SharedState
 from claudeproxyd.workers.supervisor import CHANNEL, END_TIMEOUT, Worker, Workers
+from claudeproxyd.workers.tokens import answer
 from claudeproxyd.workers.view import ActivityOfAll, PoolOfAll
-from claudeproxyd.workers.worker import Greeting
+from claudeproxyd.workers.worker import Greeting, keyed
 
 if TYPE_CHECKING:
     from claudeproxyd.config.loading import Loaded
     from claudeproxyd.config.schema import Config
+    from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.interfaces import IPersistent, IStateStore
     from claudeproxyd.web.listener import Listener
 
@@ -81,6 +88,7 @@ class ParentDaemon(Daemon):
         """See :class:`Daemon`."""
         self.count = loaded.config.server.processes
         self._write: Callable[[str], object] | None = None
+        self._permits = PermitBook(self.count, lambda: {worker.slot: worker.channel for worker in self.workers.ready})
         super().__init__(reactor, loaded, load, twistd_options)
         self.workers = Workers(
             reactor,
@@ -103,6 +111,10 @@ class ParentDaemon(Daemon):
     def _make_metrics(self) -> Metrics:
         self._metrics_of_all = MetricsOfAll()
         return self._metrics_of_all
+
+    def _make_limits(self, config: Config) -> LimitAdmission:
+        self._limits_of_all = LimitsOfAll(UsageLimits(graph.limits_of(config)), time.time, self._concurrency.admit)
+        return self._limits_of_all
 
     def _make_store(self, config: Config, kept: IPersistent) -> tuple[IPersistent, IStateStore]:
         self._shared_state = SharedState(kept, self._tell_changes)
@@ -153,14 +165,15 @@ class ParentDaemon(Daemon):
         configured: Deferred[list[tuple[bool, object]]] = DeferredList(
             [worker.channel.ask("configure", pickled) for worker in workers], consumeErrors=True
         )
-        for worker, (good, answer) in zip(workers, await configured, strict=True):
+        for worker, (good, failure) in zip(workers, await configured, strict=True):
             if not good and worker.ready:
                 self.log.error(
                     "worker {number} cannot take the new configuration, and gives way to another: {why}",
                     number=worker.slot + 1,
-                    why=str(answer),
+                    why=str(failure),
                 )
                 self.workers.replace(worker)
+        self._permits.changed(limits_in(self._loaded.config))
 
     def reopen(self) -> None:
         """See :meth:`Daemon.reopen`."""
@@ -201,7 +214,24 @@ class ParentDaemon(Daemon):
             "changes": self._shared_state.changed_by,
             "counters": self._counters,
             "bye": lambda channel, body: None,
+            "want": lambda channel, body: self._permits.wanted(self._slot_of(channel), *keyed(body)),
+            "borrow": lambda channel, body: self._permits.borrowed(self._slot_of(channel), *keyed(body)),
+            "yielded": lambda channel, body: self._permits.yielded(self._slot_of(channel), *keyed(body)),
+            "reserve": self._limits_of_all.reserve_for,
+            "release": self._limits_of_all.release_for,
+            "settle": self._limits_of_all.settle_for,
+            "token": self._token,
         }
+
+    def _slot_of(self, channel: ControlChannel) -> int:
+        worker = self.workers.of(channel)
+        if worker is None:
+            raise Refused("it has ended")
+        return worker.slot
+
+    def _token(self, channel: ControlChannel, body: object) -> Deferred[object]:
+        provider, credential, held = cast("tuple[str, str, str]", body)
+        return answer(self._sources.source(provider, credential), held)
 
     def _counters(self, channel: ControlChannel, parts: object) -> None:
         worker = self.workers.of(channel)
@@ -227,9 +257,12 @@ class ParentDaemon(Daemon):
                 sockets=sockets,
                 own_hop=self.own_hop,
                 state=dict(self._shared_state.export_state()),
+                held=dict(self._permits.held_by(slot)),
                 figures_every=FIGURES_EVERY,
             )
         )
 
     def _lost_worker(self, worker: Worker) -> None:
         self._metrics_of_all.ended(worker.pid)
+        self._permits.died(worker.slot)
+        self._limits_of_all.gone(worker.channel)

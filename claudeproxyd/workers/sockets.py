@@ -11,6 +11,7 @@ privileges are given up.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -181,6 +182,8 @@ class InheritedListener(Listener):
 
     def _listen(self) -> Deferred[None]:
         descriptors = self._inherited.descriptors
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
         own = descriptors[self._slot] if len(descriptors) > 1 else descriptors[0]
         try:
             self._ports[self._slot] = self._accept(own)

@@ -47,6 +47,8 @@ class Worker(ProcessProtocol):
         """Slots of others on whose sockets it accepts too."""
         self._supervisor = supervisor
         self._half_line = b""
+        self._is_silent = False
+        self._end: Failure | None = None
         self.pid = 0
         """Its process id."""
 
@@ -64,8 +66,19 @@ class Worker(ProcessProtocol):
     errReceived = outReceived
 
     def processEnded(self, reason: Failure) -> None:
-        """Tell the supervisor."""
-        self._supervisor.ended(self, reason)
+        """It is over, once all that it has said is read."""
+        self._end = reason
+        self._over()
+
+    def hung_up(self) -> None:
+        """The channel is closed: nothing more comes."""
+        self.ready = False
+        self._is_silent = True
+        self._over()
+
+    def _over(self) -> None:
+        if self._is_silent and self._end is not None:
+            self._supervisor.ended(self, self._end)
 
     def kill(self) -> None:
         """End it at once."""
@@ -226,10 +239,9 @@ class Workers(Service):
             self._cover()
 
     def _hung_up(self, channel: ControlChannel) -> None:
-        """The end of a process is told by the system; until then it serves nobody that we know of."""
         worker = self.of(channel)
         if worker is not None:
-            worker.ready = False
+            worker.hung_up()
 
     def ended(self, worker: Worker, reason: Failure) -> None:
         """Start another one in its place. Called by a process that is over."""

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
 
+from claudeproxyd import graph
+from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.daemon import Daemon
+from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.reloads import draft
+from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.workers.figures import written
+from claudeproxyd.workers.limits import LimitsByParent
+from claudeproxyd.workers.permits import CLIENT, HeldPermits, Key, PoolShares, SharesOfClients
 from claudeproxyd.workers.shares import share_of
 from claudeproxyd.workers.sockets import Inherited, InheritedListener
 from claudeproxyd.workers.state import Changes, ParentStore
+from claudeproxyd.workers.tokens import fetched_by_parent
 from claudeproxyd.workers.view import activity_of, pool_parts
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Config
+    from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.interfaces import IPersistent, IStateStore
     from claudeproxyd.web.listener import Listener
     from claudeproxyd.workers.channel import ControlChannel, Handler
@@ -46,6 +55,8 @@ class Greeting:
     own_hop: bytes
     """The daemon's name among those that a request goes through: the same for all."""
     state: Changes
+    held: Mapping[Key, int]
+    """Permits, where they are not this worker's share."""
     figures_every: float
     """Seconds between two times that it tells its counters."""
 
@@ -53,12 +64,18 @@ class Greeting:
 class WorkerDaemon(Daemon):
     """One of several that serve. Made by ``python -m claudeproxyd.workers``."""
 
+    _counts_limits = False
+
     def __init__(self, reactor: Any, greeting: Greeting, loaded: Loaded, channel: ControlChannel) -> None:
         """*loaded* is the greeting's configuration, with what this process has installed."""
         self._greeting = greeting
         self._channel = channel
         self._hurry: Deferred[None] = Deferred()
         self._given = loaded
+        self._permits = HeldPermits(greeting.slot, greeting.count, channel, greeting.held)
+        self._permits.in_use = self._in_use
+        self._permits.changed = self._allow
+        self._shares = PoolShares(self._permits)
         super().__init__(reactor, self._mine(loaded), lambda in_force: self._mine(self._given), {"nodaemon": True})
 
     def _mine(self, loaded: Loaded) -> Loaded:
@@ -69,6 +86,17 @@ class WorkerDaemon(Daemon):
 
     def _make_hop(self) -> bytes:
         return self._greeting.own_hop
+
+    def _make_concurrency(self) -> ConcurrencyAdmission:
+        return ConcurrencyAdmission(SharesOfClients(self._permits))
+
+    def _make_limits(self, config: Config) -> LimitAdmission:
+        limits = UsageLimits(graph.limits_of(config))
+        return LimitsByParent(limits, time.time, self._concurrency.admit, self._channel)
+
+    def _make_sources(self) -> Sources:
+        elsewhere = fetched_by_parent(self._channel)
+        return Sources(self._reactor, grants=self._grants, fetched_elsewhere=elsewhere)
 
     def _make_store(self, config: Config, kept: IPersistent) -> tuple[IPersistent, IStateStore]:
         self._store = ParentStore(self._reactor, self._channel, self._greeting.state, kept.merge)
@@ -119,6 +147,8 @@ class WorkerDaemon(Daemon):
             "uncover": lambda channel, slot: self._uncover(cast("int", slot)),
             "changed": lambda channel, changes: self._store.changed(cast("Changes", changes)),
             "acknowledged": lambda channel, batch: self._store.acknowledged(cast("int", batch)),
+            "granted": lambda channel, body: self._permits.granted(*keyed(body)),
+            "recall": lambda channel, body: self._permits.recall(*keyed(body)),
             "metrics": lambda channel, body: written(self.metrics),
             "pool": lambda channel, body: pool_parts(self.pool),
             "clients": lambda channel, minutes: activity_of(self._activity, cast("int", minutes)),
@@ -129,6 +159,15 @@ class WorkerDaemon(Daemon):
         config, files = pickle.loads(pickled)  # noqa: S301 - the parent's
         self._given = replace(self._given, config=config, files=files)
         return self.reload()
+
+    def _in_use(self, key: Key) -> int:
+        kind, name, credential = key
+        return self._concurrency.running.get(name, 0) if kind == CLIENT else self.pool.in_use(name, credential)
+
+    def _allow(self, key: Key, number: int) -> None:
+        kind, name, credential = key
+        if kind != CLIENT:
+            self.pool.allow(name, credential, number)
 
     def _cover(self, slot: int) -> None:
         for listener in self._inherited:
@@ -141,3 +180,9 @@ class WorkerDaemon(Daemon):
     def _cut(self) -> None:
         if not self._hurry.called:
             self._hurry.callback(None)
+
+
+def keyed(body: object) -> tuple[Any, ...]:
+    """Return what a frame says of a limit: its key, which comes as a list, and the rest."""
+    key, *more = cast("Sequence[Any]", body)
+    return (tuple(key), *more)
