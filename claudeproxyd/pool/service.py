@@ -144,15 +144,17 @@ class CredentialPool(Service):
         if outcome is None:
             candidates.undo(lease, now)
             if self._shares is not None:
-                self._shares.came_back(*lease.pair.pooled.key)
+                self._shares.came_back(*lease.pair.pooled.key, needed=True)
             if lease.pair.provider.gate_count:
                 self._arm()
             if self._queue:
                 self._serve()
+            if self._shares is not None:
+                self._shares.came_back(*lease.pair.pooled.key, needed=False)
             return
         turned = candidates.released(lease, outcome, now)
         if self._shares is not None:
-            self._shares.came_back(*lease.pair.pooled.key)
+            self._shares.came_back(*lease.pair.pooled.key, needed=True)
         if turned is not None:
             self._log(turned, outcome, now)
         if turned is not None or lease.pair.provider.gate_count:
@@ -162,6 +164,8 @@ class CredentialPool(Service):
             if starts_cooldown(outcome) or outcome.until_hint is not None:
                 # Also where a cooldown was running already: it may last longer now.
                 self._refuse_hopeless()
+        if self._shares is not None:
+            self._shares.came_back(*lease.pair.pooled.key, needed=False)
 
     def _log(self, turned: ScopeCooldown | ScopeGate, outcome: Outcome, now: float) -> None:
         """Log a cooldown that began, or a gate that went down or came up."""

@@ -14,5 +14,5 @@ class Shares(Protocol):
     def short(self, provider: str, credential: str, whole: int) -> None:
         """A request waits, and all that there may be are under way."""
 
-    def came_back(self, provider: str, credential: str) -> None:
-        """An attempt with that credential is over."""
+    def came_back(self, provider: str, credential: str, *, needed: bool) -> None:
+        """An attempt with that credential is over. *needed*: requests that wait for it have not been served yet."""

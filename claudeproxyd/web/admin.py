@@ -72,9 +72,9 @@ class AdminRoot(Node):
             (b"/admin", front),
             (b"/admin/", front),
             (b"/admin/v1/pool", ShowPool(pool, gather)),
-            (b"/admin/v1/pool/clear", Clear(pool)),
-            (b"/admin/v1/pool/disable", Switch(pool, enabled=False)),
-            (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
+            (b"/admin/v1/pool/clear", Clear(pool, gather)),
+            (b"/admin/v1/pool/disable", Switch(pool, gather, enabled=False)),
+            (b"/admin/v1/pool/enable", Switch(pool, gather, enabled=True)),
             (b"/admin/v1/reload", Reload(reload)),
             (b"/admin/v1/keys", Keys(keys)),
             (b"/admin/v1/status", ShowStatus(status)),
@@ -167,16 +167,18 @@ class Clear(Endpoint):
 
     allowedMethods = (b"POST",)
 
-    def __init__(self, pool: ICredentialPool) -> None:
+    def __init__(self, pool: ICredentialPool, gather: Gather | None = None) -> None:
         super().__init__()
         self._pool = pool
+        self._gather = gather
 
     def render_POST(self, request: GatewayRequest) -> None:
         """Answer with how many there were."""
         which = read_body(request, _Cooldowns)
         count = self._pool.clear(which.provider, which.credential, which.model)
         audit(request, "pool.clear", which, before={"cooldowns": count}, after={"cooldowns": 0})
-        request.answer_json(_encode({"cleared": count}))
+        told = _encode({"cleared": count})
+        when_gathered(request, _heard(self._gather), lambda: request.answer_json(told))
 
 
 class Switch(Endpoint):
@@ -184,9 +186,10 @@ class Switch(Endpoint):
 
     allowedMethods = (b"POST",)
 
-    def __init__(self, pool: ICredentialPool, *, enabled: bool) -> None:
+    def __init__(self, pool: ICredentialPool, gather: Gather | None = None, *, enabled: bool) -> None:
         super().__init__()
         self._pool = pool
+        self._gather = gather
         self._enabled = enabled
 
     def render_POST(self, request: GatewayRequest) -> None:
@@ -201,7 +204,13 @@ class Switch(Endpoint):
             raise ClaudeError(404, f"There is no credential {which.provider}/{which.credential}")
         action = "pool.enable" if self._enabled else "pool.disable"
         audit(request, action, which, before={"enabled": before}, after={"enabled": self._enabled})
-        request.answer_json(_encode({**msgspec.structs.asdict(which), "enabled": self._enabled}))
+        told = _encode({**msgspec.structs.asdict(which), "enabled": self._enabled})
+        when_gathered(request, _heard(self._gather), lambda: request.answer_json(told))
+
+
+def _heard(gather: Gather | None) -> Deferred[None] | None:
+    """Return what fires when other processes have heard what was changed here: what is told to be so is so for all."""
+    return None if gather is None else gather("heard", None)
 
 
 class Reload(Endpoint):

@@ -133,9 +133,9 @@ class LimitsByParent(LimitAdmission):
         asked = Asked(principal.name, principal.labels, envelope.model, [route.provider for route in routes])
         amounts = self.estimated(request, routes, self._wall_clock())
         answered = self._channel.ask("reserve", (list(asked), list(amounts)))
-        number, message, pairs = cast(
-            "tuple[int, str, list[tuple[bytes, bytes]]]", await _whole(answered, self._give_back)
-        )
+        answer = await _whole(answered, self._give_back)
+        number, message, headers = cast("tuple[int, str, list[list[bytes]]]", answer)
+        pairs = [(name, value) for name, value in headers]
         if not number:
             raise ClaudeError(429, message, headers=pairs)
         return _ReservedThere(self._channel, number, pairs, permit)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Config
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.interfaces import IPersistent, IStateStore
+    from claudeproxyd.observe.exposition import Labels
     from claudeproxyd.web.listener import Listener
 
 #: Seconds between two times that a worker tells its counters: what of them its death may cost.
@@ -52,14 +54,28 @@ class MetricsOfAll(Metrics):
         self._gone = Figures()
         self._counters: dict[int, Sequence[Part]] = {}
         """What each process, by its id, has told last."""
+        self._each: dict[str, Figures] = {}
+        """Of each worker, by its number."""
+        for name, kind, help, of in (
+            ("connections", self.gauge, "Client connections, by worker.", "claudeproxyd_connections"),
+            ("resident_bytes", self.gauge, "Memory, by worker.", "process_resident_memory_bytes"),
+            ("cpu_seconds_total", self.counter, "Time of a processor, by worker.", "process_cpu_seconds_total"),
+        ):
+            kind(f"claudeproxyd_worker_{name}", help, partial(self._by_worker, of), ("worker",))
 
-    def gathered(self, answers: Sequence[tuple[int, Sequence[Part]]]) -> None:
-        """Take what each worker has answered, by its process id."""
+    def _by_worker(self, of: str) -> Mapping[Labels, float]:
+        return {(number,): figures.value(of) for number, figures in self._each.items()}
+
+    def gathered(self, answers: Sequence[tuple[Worker, Sequence[Part]]]) -> None:
+        """Take what each worker has answered."""
         self._living = Figures()
         self._living.add(self._gone)
-        for pid, parts in answers:
-            self._living.add_written(parts)
-            self._counters[pid] = parts
+        self._each.clear()
+        for worker, parts in answers:
+            self._counters[worker.pid] = parts
+            figures = self._each[str(worker.slot + 1)] = Figures()
+            figures.add_written(parts)
+            self._living.add(figures)
 
     def told(self, pid: int, parts: Sequence[Part]) -> None:
         """Take the counters that a worker tells by itself."""
@@ -157,6 +173,8 @@ class ParentDaemon(Daemon):
     def startService(self) -> None:
         """See :meth:`Daemon.startService`."""
         self.workers.write = self._write
+        if self._keys is not None:
+            self._keys.announce = lambda: self.workers.ask("keys").addCallback(lambda _: None)
         super().startService()
 
     async def _hand_on(self) -> None:
@@ -195,16 +213,16 @@ class ParentDaemon(Daemon):
     # -- what operators ask
 
     def gather(self, what: str, body: object = None) -> Deferred[None]:
-        """Have the workers' part of ``metrics``, ``pool`` or ``clients`` here."""
+        """Have the workers' part of ``metrics``, ``pool`` or ``clients`` here; or have them have ``heard``."""
         asked = self.workers.ask(what, body)
         return asked.addCallback(self._gathered, what)
 
     def _gathered(self, answers: Sequence[tuple[Worker, Any]], what: str) -> None:
         if what == "metrics":
-            self._metrics_of_all.gathered([(worker.pid, parts) for worker, parts in answers])
+            self._metrics_of_all.gathered(answers)
         elif what == "pool":
             self._pool_of_all.gathered([parts for _, parts in answers])
-        else:
+        elif what == "clients":
             self._activity_of_all.gathered([answer for _, answer in answers])
 
     # -- what workers say

@@ -2,16 +2,16 @@
 
 Theory of operation. Of a limit each worker holds its share at first, and nobody says a word. A worker that is short
 asks the parent, which asks the others to give up what they do not use: half of it, so that a burst takes few questions.
-Where all are in use, those asked give up the next that comes back, unless they are short themselves and hold no more
-than whoever asks. A permit is given up before it is given away, so that there are never more than the limit. What a
-worker held when it died is free.
+Where all are in use, those asked give up what comes back and they do not need; or the next that comes back, where
+whoever waits holds nothing, or less by two. A permit is given up before it is given away, so that there are never more
+than the limit. What a worker held when it died is free.
 
 Keys are ``("credential", provider, name)``, ``("provider", name, "")`` and ``("client", name, "")``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str, str]
 CREDENTIAL, PROVIDER, CLIENT = "credential", "provider", "client"
+#: How permits are asked back: those that are not in use now; or else later, when nobody there needs them; or else the
+#: next that comes back, whoever needs it.
+NOW, SPARE, DUE = "now", "spare", "due"
 
 
 @dataclass
@@ -39,11 +42,22 @@ class _Limit:
     wanting: list[int] = field(default_factory=list)
     """Slots that wait for one, the first first."""
     lock: DeferredLock = field(default_factory=DeferredLock)
+    """Of those that need one at once."""
+    asking: bool = False
+    """The others are being asked."""
+    again: bool = False
+    """Something has happened meanwhile."""
 
     @property
     def free(self) -> int:
         """What nobody holds; below 0 after the limit was lowered."""
         return self.whole - sum(self.held.values())
+
+    def is_due(self, slot: int) -> bool:
+        """Whether *slot* is to give one up that it could use itself: somebody waits who has far less, or nothing."""
+        has = self.held[slot]
+        fewest = min((self.held[other] for other in self.wanting if other != slot), default=has)
+        return self.free < 0 or has > fewest + 1 or (has > 0 and not fewest)
 
 
 class PermitBook:
@@ -65,23 +79,20 @@ class PermitBook:
             limit.held[slot] = 0
             if slot in limit.wanting:
                 limit.wanting.remove(slot)
-            self._serve(key, limit)
+            self._settle(key, limit)
 
     def changed(self, limits: Mapping[Key, int]) -> None:
         """Have other limits from now on, of those that are among *limits*."""
         for key, limit in self._limits.items():
             limit.whole = limits.get(key, limit.whole)
-            self._serve(key, limit)
-            self._shrink(key, limit)
+            self._settle(key, limit)
 
     def wanted(self, slot: int, key: Key, whole: int) -> None:
         """A worker waits for one."""
         limit = self._limit(key, whole)
         if slot not in limit.wanting:
             limit.wanting.append(slot)
-        self._serve(key, limit)
-        if limit.wanting:
-            Deferred.fromCoroutine(self._collect(slot, key, limit, lasting=True))
+        self._settle(key, limit)
 
     def borrowed(self, slot: int, key: Key, whole: int) -> Deferred[int]:
         """A worker needs one now. Return how many it got; it does not wait for any that are in use."""
@@ -92,69 +103,29 @@ class PermitBook:
         """A worker has given up some that were in use when it was asked."""
         limit = self._limits[key]
         limit.held[slot] -= number
-        self._serve(key, limit)
-        self._shrink(key, limit)
-
-    def _shrink(self, key: Key, limit: _Limit) -> None:
-        if limit.free < 0:
-            Deferred.fromCoroutine(self._take_back(key, limit))
-
-    async def _take_back(self, key: Key, limit: _Limit) -> None:
-        """Have workers give up what is beyond a limit that was lowered."""
-        given = 1
-        while given and limit.free < 0:
-            given = 0
-            for slot in self._channels():
-                if limit.free < 0:
-                    given += await self._recall(slot, key, limit, lasting=True)
+        self._settle(key, limit)
 
     def _limit(self, key: Key, whole: int) -> _Limit:
         limit = self._limits.get(key)
         if limit is None:
-            limit = self._limits[key] = _Limit(
-                whole, {slot: share(whole, self._count, slot) for slot in range(self._count)}
-            )
+            held = {slot: share(whole, self._count, slot) for slot in range(self._count)}
+            limit = self._limits[key] = _Limit(whole, held)
         limit.whole = whole
         return limit
 
     async def _borrow(self, slot: int, key: Key, limit: _Limit) -> int:
-        if limit.free < 1:
-            await self._collect(slot, key, limit, lasting=False)
+        for other in self._by_wealth(limit):
+            if limit.free < 1 and other != slot:
+                await self._recall(other, key, limit, NOW)
         number = max(limit.free, 0)
         limit.held[slot] += number
         return number
 
-    async def _collect(self, slot: int, key: Key, limit: _Limit, *, lasting: bool) -> None:
-        """Have others give up what *slot* can use better; *lasting*: also what comes back later."""
-        for other in sorted(self._channels(), key=lambda each: limit.held[each], reverse=True):
-            if other == slot or not self._may_ask(other, slot, limit):
-                continue
-            given = await self._recall(other, key, limit, lasting)
-            if lasting:
-                self._serve(key, limit)
-            if given if not lasting else slot not in limit.wanting:
-                return
+    def _by_wealth(self, limit: _Limit) -> Sequence[int]:
+        return sorted(self._channels(), key=lambda slot: limit.held[slot], reverse=True)
 
-    async def _recall(self, slot: int, key: Key, limit: _Limit, lasting: bool) -> int:
-        """Have one worker give up what it does not use. Return how many."""
-        channel = self._channels().get(slot)
-        if channel is None:
-            return 0
-        try:
-            given = await channel.ask("recall", (key, limit.whole, lasting))
-        except (ConnectionDone, Refused):  # it died, and what it held is free
-            return 0
-        assert isinstance(given, int)
-        limit.held[slot] -= given
-        return given
-
-    @staticmethod
-    def _may_ask(other: int, slot: int, limit: _Limit) -> bool:
-        """Whether *other* has what *slot* should have."""
-        has, wants = limit.held[other], limit.held[slot]
-        return has > 0 and (other not in limit.wanting or has > wants + 1 or not wants)
-
-    def _serve(self, key: Key, limit: _Limit) -> None:
+    def _settle(self, key: Key, limit: _Limit) -> None:
+        """Give what is free to those that wait, and ask the others where that is not enough."""
         channels = self._channels()
         while limit.free > 0 and limit.wanting:
             number = max(limit.free // len(limit.wanting), 1)
@@ -162,6 +133,34 @@ class PermitBook:
             if slot in channels:
                 limit.held[slot] += number
                 channels[slot].tell("granted", (key, number))
+        limit.again = True
+        if (limit.wanting or limit.free < 0) and not limit.asking:
+            limit.asking = True
+            Deferred.fromCoroutine(self._ask_around(key, limit))
+
+    async def _ask_around(self, key: Key, limit: _Limit) -> None:
+        while limit.again:
+            limit.again = False
+            for slot in self._by_wealth(limit):
+                wanted = limit.free < 0 or any(other != slot for other in limit.wanting)
+                if wanted and limit.held[slot] > 0:
+                    given = await self._recall(slot, key, limit, DUE if limit.is_due(slot) else SPARE)
+                    if given:
+                        self._settle(key, limit)
+        limit.asking = False
+
+    async def _recall(self, slot: int, key: Key, limit: _Limit, how: str) -> int:
+        """Have one worker give up what it does not use. Return how many."""
+        channel = self._channels().get(slot)
+        if channel is None:
+            return 0
+        try:
+            given = await channel.ask("recall", (key, limit.whole, how))
+        except (ConnectionDone, Refused):  # it died, and what it held is free
+            return 0
+        assert isinstance(given, int)
+        limit.held[slot] -= given
+        return given
 
 
 class HeldPermits:
@@ -174,8 +173,8 @@ class HeldPermits:
         self._channel = channel
         self._held = dict(held)
         self._wanting: set[Key] = set()
-        self.recalled: set[Key] = set()
-        """What is to be given up when one comes back."""
+        self.recalled: dict[Key, str] = {}
+        """What is to be given up when one comes back, and how."""
         self.in_use: Callable[[Key], int] = lambda key: 0
         """How many are in use. Set, as is the next, by the worker's daemon."""
         self.changed: Callable[[Key, int], None] = lambda key, allowed: None
@@ -212,25 +211,30 @@ class HeldPermits:
         self._wanting.discard(key)
         self._set(key, self._held[key] + number)
 
-    def recall(self, key: Key, whole: int, lasting: bool) -> int:
-        """Give up half of what is not in use. Return how many; *lasting*: where all are, then the next that is not."""
-        allowed = self.allowed(key, whole)
-        unused = max(allowed - self.in_use(key), 0)
-        number = (unused + 1) // 2
-        self._held[key] = allowed
+    def recall(self, key: Key, whole: int, how: str) -> int:
+        """Give up half of what is not in use, and return how many; where all are, see to it as *how* says."""
+        self._held[key] = self.allowed(key, whole)
+        number = self._spare(key)
         if number:
-            self._set(key, allowed - number)
-        elif lasting:
-            self.recalled.add(key)
+            self._set(key, self._held[key] - number)
+        elif how != NOW:
+            self.recalled[key] = how
         return number
 
-    def came_back(self, keys: Iterable[Key]) -> None:
-        """Give up those of *keys* that were asked for, if one is not in use now."""
+    def came_back(self, keys: Iterable[Key], *, needed: bool) -> None:
+        """Give up those of *keys* that were asked for; *needed*: none of ours had a chance to take them yet."""
         for key in keys:
-            if key in self.recalled and self.in_use(key) < self._held[key]:
-                self.recalled.discard(key)
-                self._set(key, self._held[key] - 1)
-                self._channel.tell("yielded", (key, 1))
+            if key not in self.recalled or (needed and self.recalled[key] != DUE):
+                continue
+            number = self._spare(key)
+            if number:
+                del self.recalled[key]
+                self._channel.tell("yielded", (key, number))
+                self._set(key, self._held[key] - number)
+
+    def _spare(self, key: Key) -> int:
+        """Return half of what is not in use, rounded up."""
+        return (max(self._held[key] - self.in_use(key), 0) + 1) // 2
 
     def _set(self, key: Key, number: int) -> None:
         self._held[key] = number
@@ -251,10 +255,11 @@ class PoolShares:
         """Have one more."""
         self._permits.want(_of_pool(provider, credential), whole)
 
-    def came_back(self, provider: str, credential: str) -> None:
+    def came_back(self, provider: str, credential: str, *, needed: bool) -> None:
         """Give up what was asked for."""
         if self._permits.recalled:
-            self._permits.came_back((_of_pool(provider, credential), _of_pool(provider, "")))
+            keys = (_of_pool(provider, credential), _of_pool(provider, ""))
+            self._permits.came_back(keys, needed=needed)
 
 
 class SharesOfClients:

@@ -150,6 +150,8 @@ class WorkerDaemon(Daemon):
             "granted": lambda channel, body: self._permits.granted(*keyed(body)),
             "recall": lambda channel, body: self._permits.recall(*keyed(body)),
             "metrics": lambda channel, body: written(self.metrics),
+            "heard": lambda channel, body: None,
+            "keys": lambda channel, body: self._read_keys(),
             "pool": lambda channel, body: pool_parts(self.pool),
             "clients": lambda channel, minutes: activity_of(self._activity, cast("int", minutes)),
             "clear": lambda channel, body: self.pool.clear(*cast("tuple[str, str, str]", body)),
@@ -176,6 +178,9 @@ class WorkerDaemon(Daemon):
     def _uncover(self, slot: int) -> None:
         for listener in self._inherited:
             listener.uncover(slot)
+
+    def _read_keys(self) -> Deferred[None] | None:
+        return None if self._keys is None else self._keys.read()
 
     def _cut(self) -> None:
         if not self._hurry.called:
