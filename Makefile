@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SOURCES := claudeproxyd tests attack benchmarks twisted setup.py claudeproxyd.tac
 
-.PHONY: run test clients constraints test-model attack fuzz bench lint format types wheel clean
+.PHONY: run test clients constraints test-model attack rolling fuzz soak bench lint format types wheel clean
 
 # The daemon in the foreground: make run ARGS="--config my.toml"
 run: $(VENV)/.run
@@ -29,10 +29,19 @@ test-model: $(VENV)/.test
 attack: $(VENV)/.run
 	@$(BIN)/python -m attack $(ARGS)
 
+# Restarts under load behind nginx, behind HAProxy and on one socket: make rolling ARGS="--restarts 20 nginx"
+rolling: $(VENV)/.test
+	@$(BIN)/python -m tests.integration.programs.rolling $(ARGS)
+
 # The suite with new examples for each property, and its fuzzing for some hours: make fuzz FUZZ_EXAMPLES=100000
 FUZZ_EXAMPLES ?= 20000
 fuzz: $(VENV)/.test
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m twisted.trial tests
+
+# Half an hour of all families at once, with keys that fail, clients that leave, reloads and restarts.
+SOAK_SECONDS ?= 1800
+soak: $(VENV)/.test
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -s tests/integration/test_soak.py
 
 # CPU and times beside nginx and a bare Twisted relay; needs gcc and nginx. benchmarks/README.md says how to read it.
 bench: $(VENV)/.run

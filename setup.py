@@ -18,7 +18,7 @@ setup(
     # An editable install then is a plain path, not an import hook: through the hook Twisted finds no plugins.
     package_dir={"": "."},
     package_data={"claudeproxyd": ["py.typed", "web/pages/*.html", "web/pages/*.css", "web/pages/*.js"]},
-    entry_points={"console_scripts": ["claudeproxyd = claudeproxyd.cli.main:main"]},
+    entry_points={"console_scripts": ["claudeproxyd = claudeproxyd.cli.entry:main"]},
     python_requires=">=3.11",
     install_requires=[
         "twisted[tls]>=26.10",

@@ -2,6 +2,6 @@
 
 import sys
 
-from claudeproxyd.cli.main import main
+from claudeproxyd.cli.entry import main
 
 sys.exit(main())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from claudeproxyd import descriptors, graph
+from claudeproxyd import descriptors, graph, hangups
 from claudeproxyd.accounts.keys import RuntimeKeys
 from claudeproxyd.accounts.ledger import Ledger
 from claudeproxyd.accounts.limits import UsageLimits
@@ -32,6 +33,7 @@ from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.dispatch.limiting import LimitAdmission
+from claudeproxyd.executors.turns import Turns
 from claudeproxyd.interfaces import IAuthenticator, IPersistent, IStateStore, IUsageSink
 from claudeproxyd.messages.corrections import Corrections
 from claudeproxyd.observe.access_log import text_line
@@ -44,6 +46,7 @@ from claudeproxyd.observe.logging import for_twistd, observer
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import configure, configure_forms
+from claudeproxyd.observe.service_manager import ServiceManager
 from claudeproxyd.observe.status import Status
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.plugin_loader import Plugins, PluginServices
@@ -116,6 +119,7 @@ class Daemon(MultiService):
         self.own_hop = self._make_hop()
         self._status = Status.begun(time.time())
         self._status.register(self.metrics)
+        self._service_manager = ServiceManager(os.environ, reactor)
         self._concurrency = self._make_concurrency()
         self._activity = ClientActivity(self._concurrency.running)
         self._activity.register(self.metrics)
@@ -123,6 +127,7 @@ class Daemon(MultiService):
         self._ledger = self._open_ledger(config)
         self._keys = self._open_keys(config)
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
+        self._turns = Turns(reactor)
         changes = StateChanges()
         self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
         self._sources = self._make_sources()
@@ -275,6 +280,7 @@ class Daemon(MultiService):
     def _announce(self, config: Config) -> None:
         """Say where, and listen for SIGHUP."""
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._signalled))
+        hangups.let_come()
         self.log.info(
             "{banner}",
             banner=banner(
@@ -288,6 +294,8 @@ class Daemon(MultiService):
                 bool(config.models) or graph.serves_claude(self._loaded),
             ),
         )
+        places = " and ".join(listener.place for listener in self._listeners)
+        self._service_manager.ready_when(self._is_settled, f"serving on {places}")
 
     def _every(self, seconds: float, what: Callable[[], object]) -> None:
         """As long as the daemon runs."""
@@ -313,16 +321,19 @@ class Daemon(MultiService):
         return self._reloads.ask()
 
     async def _reload(self) -> str:
+        self._service_manager.reloading()
         try:
             drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config, self._keys))
             self._put_in_force(drafted)
             await self._hand_on()
         except Exception as error:
             self._status.not_reloaded(str(unforeseen(error)), time.time())
+            self._service_manager.reloaded(f"serving; the last reload changed nothing: {unforeseen(error)}")
             if isinstance(error, ConfigError):
                 self.log.error("the configuration stays as it was: {error}", error=str(error))
             raise
         self._status.reloaded(str(drafted.changes), time.time())
+        self._service_manager.reloaded(f"serving; reloaded: {drafted.changes}")
         self.log.info("reloaded: {changes}", changes=str(drafted.changes))
         self._warn(drafted.loaded.warnings)
         return str(drafted.changes)
@@ -432,6 +443,7 @@ class Daemon(MultiService):
                 keys=self._keys,
                 audit=self._audit,
                 buffers=self._buffers,
+                turns=self._turns,
                 signatures=self._signatures,
                 corrections=self._corrections,
                 captures=self._captures,
@@ -484,11 +496,26 @@ class Daemon(MultiService):
     # -- the end
 
     def stopService(self) -> Deferred[None]:
-        """Accept no more, let the streams finish within ``server.drain``, then stop. A second signal ends the wait."""
+        """Be not ready for ``server.lame_duck``, accept no more, let the streams finish within ``server.drain``, stop.
+
+        A second signal ends the waits.
+        """
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        await self._drain()
+        server = self._loaded.config.server
+        hurry = self._hurried()
+        await self._leave()
+        if server.lame_duck:
+            self._say_leaving(f"leaving: not ready any more, and open for another {server.lame_duck:g} s")
+            seen: Deferred[None] = Deferred()
+            over = self._reactor.callLater(server.lame_duck, _fire, seen)
+            await DeferredList([seen, hurry], fireOnOneCallback=True)
+            if over.active():
+                over.cancel()
+        await gatherResults([listener.stopService() for listener in self._listeners])
+        await self._drain(hurry)
+        self._service_manager.stopping("ending")
         self._generation.upstreams.close()
         await super().stopService()
         self._reactor.installNameResolver(self._resolver_before)
@@ -496,15 +523,17 @@ class Daemon(MultiService):
         for file in filter(None, (self._access_file, self._audit_file)):
             await file.close()
 
-    async def _drain(self) -> None:
-        await gatherResults([listener.stopService() for listener in self._listeners])
-        self.site.draining = True
-        streams = len(self.site.channels)
-        if streams:
-            wait = self._loaded.config.server.drain
-            self.log.info("draining: {streams} connections, for up to {wait:g} s", streams=streams, wait=wait)
-            hurry = self._hurried()
-            drained = self.site.drain()
+    async def _leave(self) -> None:
+        """Be ready no more."""
+        self.site.leave()
+
+    async def _drain(self, hurry: Deferred[None]) -> None:
+        """Let the connections end within ``server.drain``, or until *hurry* fires."""
+        wait = self._loaded.config.server.drain
+        drained = self.site.drain()
+        connections = len(self.site.channels)
+        if connections:
+            self._say_leaving(f"draining: {connections} connections, for up to {wait:g} s")
             over = self._reactor.callLater(wait, self.site.abort_all)
             await DeferredList([drained, hurry], fireOnOneCallback=True)
             if over.active():
@@ -518,6 +547,10 @@ class Daemon(MultiService):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._reactor.callFromThread(_fire, hurry))
         return hurry
+
+    def _say_leaving(self, how: str) -> None:
+        self.log.info("{how}", how=how)
+        self._service_manager.stopping(how)
 
     def _register_gauges(self) -> None:
         self.pool.register(self.metrics)

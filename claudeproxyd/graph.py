@@ -27,6 +27,7 @@ from claudeproxyd.dispatch.dispatcher import Dispatcher
 from claudeproxyd.dispatch.retries import RetryBudget
 from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.executors.services import Services
+from claudeproxyd.executors.turns import Turns
 from claudeproxyd.interfaces import IAuthenticator, IExecutor
 from claudeproxyd.leases import Credential
 from claudeproxyd.outcomes.classify import operator_rule
@@ -106,6 +107,7 @@ class ExecutorServices:
     buffers: BufferBudget
     own_hop: bytes
     signatures: Signatures
+    turns: Turns
 
 
 class Upstreams:
@@ -160,6 +162,7 @@ class Upstreams:
             timeouts=timeouts,
             max_event_bytes=config.streaming.max_event_bytes,
             buffers=self._shared.buffers,
+            turns=self._shared.turns,
             own_hop=self._shared.own_hop,
             signatures=self._shared.signatures,
             rules=[

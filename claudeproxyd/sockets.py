@@ -8,6 +8,7 @@ that was read is dealt with.
 
 from __future__ import annotations
 
+import socket
 from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorFDSet
@@ -73,6 +74,17 @@ def innermost(transport: object) -> object:
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     return transport
+
+
+def is_readable(transport: object) -> bool:
+    """Whether something waits in the socket below *transport*, TLS or not, to be read; its end does not count."""
+    below = innermost(transport)
+    if not isinstance(below, Connection):
+        return False
+    try:
+        return bool(below.getHandle().recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
 
 
 def unsent(transport: object) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from typing import Any, ClassVar
@@ -11,6 +10,7 @@ from typing import Any, ClassVar
 from twisted.application.service import IService
 from twisted.python import usage
 
+from claudeproxyd import hangups
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.files import found_file
 from claudeproxyd.config.loading import Loaded, load
@@ -46,6 +46,10 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Read the configuration; with ``--check`` that is all."""
+        if self["check"]:
+            hangups.let_come()
+        else:
+            hangups.hold()
         if name := found_file(self["config"], os.environ):
             self.file = os.path.abspath(os.path.expanduser(name))
         try:
@@ -58,8 +62,6 @@ class Options(usage.Options):
         if self["check"]:
             sys.stdout.write(f"{report(self.loaded, self.loaded.makers)}\n")
             raise SystemExit(0)
-        # One that came before the daemon listens for it would end the process; what it asks for is done just now.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def load(self, in_force: Config | None = None, *, tries_paths: bool = False) -> Loaded:
         """Read it, now or again, in the place of *in_force*; blocks for it.

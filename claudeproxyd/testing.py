@@ -28,6 +28,7 @@ from claudeproxyd.config.timeouts import timeouts_for
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.dispatch.request import ApiRequest
 from claudeproxyd.executors.services import Services
+from claudeproxyd.executors.turns import Turns
 from claudeproxyd.headers import Headers
 from claudeproxyd.interfaces import IBufferAccount, IDownlink, IEventConsumer, IExecutor, IExecutorMaker
 from claudeproxyd.leases import Credential, Route
@@ -354,6 +355,7 @@ def make_executor(
         "timeouts": timeouts_for(provider, Config(), {maker.kind: maker}),
         "now": lambda: EPOCH,
         "buffers": FakeAccount(),
+        "turns": Turns(upstream.reactor),
         "max_event_bytes": 100_000,
     }
     return maker.make(provider, Services(**{**made, **services}))

@@ -38,7 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("framing",),
     ("messages",),
     ("translate",),
-    ("config", "observe", "descriptors", "sockets", "threads"),
+    ("config", "observe", "descriptors", "hangups", "sockets", "threads"),
     ("accounts", "routing", "upstream", "pool"),
     ("dispatch", "secrets", "pool.service"),
     ("catalog", "checkup", "executors", "plugin_loader", "store"),

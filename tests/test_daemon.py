@@ -8,7 +8,10 @@ import json
 import os
 import resource
 import signal
+import socket
+import subprocess
 import sys
+import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -570,7 +573,7 @@ class Reloading(DaemonTestCase):
 
     def test_open_access_is_not_reloaded(self) -> None:
         """A reload that says ``open`` changes nothing: other names than loopback stay out until a restart."""
-        elsewhere = b"GET /healthz HTTP/1.1\r\nHost: gateway.example\r\n\r\n"
+        elsewhere = b"GET / HTTP/1.1\r\nHost: gateway.example\r\n\r\n"
         opened = BASE.replace("drain = 30.0", "drain = 30.0\nopen = true") + ONE
         self.write(opened)
         self.assertIn("not before a restart: server.open", self.successResultOf(self.daemon.reload()))
@@ -657,18 +660,85 @@ class Reloading(DaemonTestCase):
         self.assertIs(self.daemon._generation.catalog, catalog)
 
 
+class Managed(DaemonTestCase):
+    """By systemd."""
+
+    def setUp(self) -> None:
+        path = os.path.join(tempfile.mkdtemp(), "notify")
+        self.theirs = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(self.theirs.close)
+        self.theirs.bind(path)
+        self.theirs.setblocking(False)
+        os.environ["NOTIFY_SOCKET"] = path
+        self.addCleanup(os.environ.pop, "NOTIFY_SOCKET", None)
+        super().setUp()
+
+    def told(self) -> list[list[str]]:
+        """The lines of what it was told since the last time."""
+        found = []
+        while True:
+            try:
+                found.append(self.theirs.recv(9999).decode().split("\n"))
+            except BlockingIOError:
+                return found
+
+    def test_told(self) -> None:
+        """It is told when the daemon serves, of each reload and what came of it, and for what the end waits."""
+        serving = "STATUS=serving on http://127.0.0.1:8765"
+        self.assertEqual(self.told(), [["READY=1", serving]])
+        self.write(BASE + ONE)
+        self.successResultOf(self.daemon.reload())
+        self.write("[pool]\nstrategy = 'best'\n")
+        self.failureResultOf(self.daemon.reload(), ConfigError)
+        begun, good, begun_again, bad = self.told()
+        self.assertEqual((begun[0], begun_again[0]), ("RELOADING=1", "RELOADING=1"))
+        self.assertEqual((good[0], bad[0]), ("READY=1", "READY=1"))
+        self.assertIn("STATUS=serving; reloaded: ", good[1])
+        self.assertIn(f"{self.path}:2: pool.strategy", bad[1])
+        connection, _ = self.streaming()
+        stopped = self.stop()
+        self.assertEqual(self.told(), [["STOPPING=1", "STATUS=draining: 1 connections, for up to 30 s"]])
+        self.signals[signal.SIGTERM](signal.SIGTERM, None)
+        self.successResultOf(stopped)
+        connection.lose()
+
+
 class EarlySignals(SynchronousTestCase):
     """Signals that come early."""
 
-    def test_hang_up(self) -> None:
-        """SIGHUP before the daemon listens for it ends nothing: from when the options are read it is ignored."""
-        signals: dict[int, Any] = {}
-        self.patch(signal, "signal", signals.__setitem__)
-        path = self.mktemp()
-        with open(path, "w", encoding="utf-8") as file:
+    def setUp(self) -> None:
+        self.addCleanup(signal.pthread_sigmask, signal.SIG_SETMASK, signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        self.path = self.mktemp()
+        with open(self.path, "w", encoding="utf-8") as file:
             file.write(BASE + ONE)
-        Options().parseOptions(["--config", path])
-        self.assertEqual(signals, {signal.SIGHUP: signal.SIG_IGN})
+
+    def held(self) -> bool:
+        """Whether SIGHUP waits."""
+        return signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+    def test_hang_up(self) -> None:
+        """SIGHUP before the daemon listens for it ends nothing, and is not lost: it waits from the options on."""
+        Options().parseOptions(["--config", self.path])
+        self.assertTrue(self.held())
+
+    def test_check(self) -> None:
+        """A check is nobody's daemon: it ends with its terminal."""
+        self.patch(sys, "stdout", io.StringIO())
+        self.assertRaises(SystemExit, Options().parseOptions, ["--check", "--config", self.path])
+        self.assertFalse(self.held())
+
+    def test_command(self) -> None:
+        """`claudeproxyd run` has it wait before anything of size is imported."""
+        for argv, held in ((["run", "--help"], True), (["version"], False)):
+            program = (
+                "import signal, sys; from claudeproxyd.cli.entry import main;"
+                "sys.meta_path.insert(0, type('Stop', (), {'find_spec': lambda name, *_: sys.exit("
+                "signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, []))}));"
+                f"sys.argv[1:] = {argv!r}; main()"
+            )
+            here = {**os.environ, "PYTHONPATH": str(Path(claudeproxyd.__file__).parents[1])}
+            ended = subprocess.run([sys.executable, "-c", program], env=here, check=False)
+            self.assertEqual(ended.returncode, held, argv)
 
 
 class Descriptors(DaemonTestCase):
@@ -760,6 +830,7 @@ class Stopping(DaemonTestCase):
         self.assertNoResult(stopped)
         wire.say(chunk(STOP) + chunk(b""))
         self.assertIn(STOP, connection.take())
+        self.reactor.pump([1.0] * 3)  # it was promised that the connection stays
         for channel in list(self.daemon.site.channels):
             self.assertTrue(channel.transport.disconnecting)
             channel.connectionLost(None)
@@ -779,6 +850,37 @@ class Stopping(DaemonTestCase):
         self.assertTrue(wire.aborted)
         self.assertIn(b"event: error", connection.take())
         self.settle(connection)
+        self.successResultOf(stopped)
+
+    def test_lame_duck(self) -> None:
+        """First it is not ready for a while, and serves whoever comes; only then nobody is accepted."""
+        self.write((BASE + ONE + TWO + MODELS).replace("drain", "lame_duck = 5.0\ndrain"))
+        self.successResultOf(self.daemon.reload())
+        idle = Connection(self.daemon.site, "127.0.0.1")
+        idle.ask(get("/readyz"))
+        (listener,) = self.daemon._listeners
+        stopped = self.stop()
+        self.assertEqual(self.ready(), [503, 503])
+        self.reactor.advance(4.9)
+        self.assertFalse(idle.closing)
+        asking = self.ask()
+        self.accept().say(OK)
+        self.assertIn(b"\r\nconnection: close\r\n", asking.take())
+        self.assertTrue(listener.running)
+        self.reactor.advance(0.1)
+        self.assertFalse(listener.running)
+        self.reactor.pump([1.0] * 5)
+        self.assertTrue(idle.closing)
+        for channel in list(self.daemon.site.channels):
+            channel.connectionLost(None)
+        self.successResultOf(stopped)
+
+    def test_second_signal_to_a_lame_duck(self) -> None:
+        """A second signal ends that wait, too."""
+        self.write((BASE + ONE + TWO + MODELS).replace("drain", "lame_duck = 5.0\ndrain"))
+        self.successResultOf(self.daemon.reload())
+        stopped = self.stop()
+        self.signals[signal.SIGTERM](signal.SIGTERM, None)
         self.successResultOf(stopped)
 
     def test_second_signal(self) -> None:

@@ -13,7 +13,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.sockets import Outbox, unsent
+from claudeproxyd.sockets import Outbox, is_readable, unsent
 
 
 class _Producer:
@@ -204,3 +204,17 @@ class Sockets(SynchronousTestCase):
             self.transport.doWrite()
         self.assertEqual((unsent(self.transport), taken), (0, size + 7))
         self.assertEqual(unsent(StringTransport()), 0)
+
+    def test_is_readable(self) -> None:
+        """Bytes that came count, below TLS too; nothing, an end, a socket that is closed, and what is none do not."""
+        wrapped: Any = ProtocolWrapper(WrappingFactory(None), Protocol())  # type: ignore[arg-type]  # none is needed
+        wrapped.transport = self.transport
+        self.assertEqual([is_readable(each) for each in (self.transport, wrapped)], [False, False])
+        self.theirs.send(b"G")
+        self.assertEqual([is_readable(each) for each in (self.transport, wrapped)], [True, True])
+        self.assertEqual(self.transport.getHandle().recv(9), b"G")
+        self.theirs.close()
+        self.assertFalse(is_readable(self.transport))
+        self.transport.getHandle().close()
+        self.assertFalse(is_readable(self.transport))
+        self.assertFalse(is_readable(StringTransport()))

@@ -98,6 +98,7 @@ async def _ask_alone(reactor: Any, config_file: str | None, provider: str, crede
     from claudeproxyd.config.diagnostics import ConfigError
     from claudeproxyd.config.loading import load
     from claudeproxyd.executors.kinds import makers
+    from claudeproxyd.executors.turns import Turns
     from claudeproxyd.observe.scrub import configure, redact_bytes
     from claudeproxyd.plugin_loader import plugin_makers
     from claudeproxyd.secrets.sources import Sources
@@ -108,6 +109,7 @@ async def _ask_alone(reactor: Any, config_file: str | None, provider: str, crede
         configure(graph.secrets_of(config))
         services = graph.ExecutorServices(
             buffers=BufferBudget(config.server.max_buffered_bytes),
+            turns=Turns(reactor),
             own_hop=token_hex(8).encode(),
             signatures=Signatures(time.time),
         )

@@ -19,6 +19,9 @@ from twisted.internet.testing import MemoryReactor
 
 from claudeproxyd.config.ordinary import LARGEST_SECRET, NotOrdinary, read_ordinary
 
+#: Connections that may wait to be accepted: a second's worth of a crowd, or all clients of a daemon that is back. Of
+#: more than there is room for the system takes no notice, and they knock again after a second, or three.
+BACKLOG = 1024
 _HOST = re.compile(r"(?![0-9]+\Z)[a-z0-9._-]+|(?=.*:)[0-9a-f:.]+(%.+)?")
 #: Options of an endpoint string that name files.
 _FILES = ("privateKey", "certKey", "extraCertChain", "dhParameters")
@@ -62,6 +65,17 @@ def listener_of(description: str) -> ListenAddress:
     if not 0 <= port <= 65535:
         raise ValueError(f"there is no port {port}")
     return ListenAddress(is_loopback(interface), interface, port, is_tcp=True)
+
+
+def with_backlog(description: str) -> str:
+    """Return *description* with room for :data:`BACKLOG` connections, unless it says itself for how many."""
+    kind, _, rest = description.partition(":")
+    roomy = f"{kind}:backlog={BACKLOG}:{rest}"  # one that it names comes after this one, and holds
+    try:
+        serverFromString(MemoryReactor(), roomy)  # type: ignore[no-untyped-call]  # Twisted gives no types here
+    except Exception:  # the parsers, some of them plugins, raise what they like
+        return description  # says it by its place, or is of a kind that knows no such thing
+    return roomy
 
 
 def is_host(text: str) -> bool:

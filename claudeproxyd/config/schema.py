@@ -85,6 +85,11 @@ class Server:
         least=1,
     )
     drain: float = setting(600.0, "How long streams may go on after SIGTERM; a long answer outlives a deploy.")
+    lame_duck: float = setting(
+        0.0,
+        "After SIGTERM /readyz says 503 for so long, and everything is served as ever, before the listener closes:"
+        " time for a balancer to look.",
+    )
     ratelimit_headers: str = setting(
         "auto",
         "anthropic-ratelimit-* headers towards clients. auto: pass where the provider has one credential.",

@@ -37,13 +37,18 @@ class _Block(msgspec.Struct):
 #: its digest, and so does one that holds a key.
 _MAX_NAME_CHARACTERS = 256
 
-#: Of more bytes of messages only the beginning is read.
+#: Of more bytes of messages only the beginning is looked at.
 _LARGE_BYTES = 1_048_576
+#: Of that much of them objects are made: of a megabyte of numbers that would take as long as all else together.
+_READ_BYTES = 131_072
+#: Of the first user message so much tells one conversation from another.
+_TELLING_BYTES = 65_536
 
 _decode_first = json.JSONDecoder().raw_decode
 _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 _decode_user_id = msgspec.json.Decoder(_UserId).decode
 _decode_turn = msgspec.json.Decoder(_Turn).decode
+_decode_raw = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_turns = msgspec.json.Decoder(list[_Turn]).decode
 _decode_blocks = msgspec.json.Decoder(list[_Block]).decode
 
@@ -85,17 +90,18 @@ def in_tool_loop(messages: bytes) -> bool:
 
 
 def _beginning(messages: bytes) -> bytes:
-    """Return the first user message of a large conversation, or the beginning of *messages* where that is all of it."""
-    start = messages[:_LARGE_BYTES].decode("utf-8", "ignore")
-    at = 0
+    """Return the beginning of a large conversation's first user message, which may be longer than what is read."""
+    start = messages[:_READ_BYTES].decode("utf-8", "ignore")
+    began = at = 0
     try:
         while True:
             began = start.index("{", at)
             turn, at = _decode_first(start, began)
             if turn.get("role") == "user":
-                return bytes(_decode_turn(start[began:at].encode()).content)
+                return start[began:at].encode()[:_TELLING_BYTES]
     except (*UNREADABLE, ValueError):
-        return messages[:_LARGE_BYTES]
+        begun = len(start[:began].encode())
+        return messages[begun : begun + _TELLING_BYTES]
 
 
 def _user_id(metadata: bytes) -> str:
@@ -113,14 +119,13 @@ def _user_id(metadata: bytes) -> str:
 
 
 def _first_user_message(messages: bytes) -> bytes:
-    """Return the first user message's content; b'' for none, and the beginning of what cannot be read."""
+    """Return the beginning of the first user message; b'' for none, and the beginning of what cannot be read."""
     if len(messages) > _LARGE_BYTES:
         return _beginning(messages)
     try:
-        turns = _decode_turns(messages)
+        for turn in _decode_raw(messages):
+            if _decode_turn(turn).role == "user":
+                return bytes(memoryview(turn)[:_TELLING_BYTES])
     except UNREADABLE:
         return messages[:4096]
-    for turn in turns:
-        if turn.role == "user":
-            return bytes(turn.content)
     return b""

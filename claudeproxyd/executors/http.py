@@ -20,7 +20,6 @@ from claudeproxyd.executors.responses import (
     read_count,
     read_message,
 )
-from claudeproxyd.executors.turns import in_turns
 from claudeproxyd.framing.coding import CodingError, decoding, sniff
 from claudeproxyd.headers import Headers
 from claudeproxyd.messages import hops
@@ -250,7 +249,7 @@ class HTTPExecutor(ABC):
         if not encoding:
             return raw
         try:
-            return await in_turns(decoding(raw, encoding, limit), self.services.clock)
+            return await self.services.turns.run(decoding(raw, encoding, limit))
         except CodingError:
             return b""
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from claudeproxyd.config.schema import Timeouts
+    from claudeproxyd.executors.turns import Turns
     from claudeproxyd.interfaces import IBufferAccount
     from claudeproxyd.outcomes.classify import OperatorRule
     from claudeproxyd.upstream.client import Origin
@@ -29,6 +30,8 @@ class Services:
     """With the provider's overrides."""
     buffers: IBufferAccount
     """Told how many bytes of unfinished frames and responses are held more, or less, than before."""
+    turns: Turns
+    """For work that may take long."""
     max_event_bytes: int
     rules: Sequence[OperatorRule] = ()
     strip_rate_limits: bool = False

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.gathering import LimitedReader, gathered
 from claudeproxyd.executors.http import EVENT_STREAM, MAX_WHOLE_ANSWER, HTTPExecutor
 from claudeproxyd.executors.responses import BufferedResponse, LocalStream, ParsedMessage
-from claudeproxyd.executors.turns import in_turns
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
 from claudeproxyd.outcomes.types import AttemptPhase, Failure
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse, IStreamReader
     from claudeproxyd.leases import Route
     from claudeproxyd.steps import Steps
+    from claudeproxyd.translate.answer_reader import AnswerReader
     from claudeproxyd.translate.conversation import Conversation
     from claudeproxyd.translate.field_policy import FieldPolicy
     from claudeproxyd.upstream.client import Response
@@ -67,15 +67,8 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
         """Send it. Raises what :meth:`send` does."""
 
     @abstractmethod
-    def reader(self, attempt: Attempt, request: Translated, machine: BlockMachine) -> IStreamReader:
-        """Return what drives *machine* by a stream."""
-
-    @abstractmethod
-    def read_whole(self, body: bytes, attempt: Attempt, request: Translated, machine: BlockMachine) -> IStreamReader:
-        """Drive *machine* by an answer that was not streamed, to its end, and return its reader.
-
-        Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer` and ``ModelFault``.
-        """
+    def reader(self, attempt: Attempt, request: Translated, machine: BlockMachine) -> AnswerReader[Any]:
+        """Return what drives *machine* by an answer."""
 
     # -- IExecutor
 
@@ -83,7 +76,7 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
         """Translate the request; a large one with turns for others in between. Raises Unsupported."""
         body = request.envelope.body
         steps = self._translation(request, route, body, signed=True)
-        return in_turns(steps, self.services.clock) if len(body) > _LARGE_BYTES else at_once(steps)
+        return self.services.turns.run(steps) if len(body) > _LARGE_BYTES else at_once(steps)
 
     async def messages(self, attempt: Attempt) -> IBufferedResponse | IStreamingResponse:
         """See :meth:`IExecutor.messages <claudeproxyd.interfaces.IExecutor.messages>`."""
@@ -118,7 +111,7 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
         asked = attempt.request
         steps = self._translation(asked, attempt.route, attempt.body or asked.envelope.body, signed=signed)
         try:
-            return await in_turns(steps, self.services.clock)
+            return await self.services.turns.run(steps)
         except Unsupported as e:
             reason = str(e).encode()
             raise self.judge.failed(
@@ -170,7 +163,9 @@ class TranslatingExecutor(HTTPExecutor, Generic[Translated]):
         """Make a Claude message of a whole answer."""
         machine = self._machine(attempt, request, whole=True)
         attempt.usage = machine.usage
-        return _message(machine, self.read_whole(body, attempt, request, machine))
+        reader = self.reader(attempt, request, machine)
+        reader.read_whole(body)
+        return _message(machine, reader)
 
     def ended_here(
         self,

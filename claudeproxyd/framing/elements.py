@@ -57,6 +57,10 @@ class ElementSplitter:
             raise FrameTooLarge(f"an element of more than {self._limit} bytes")
         return elements
 
+    def end(self) -> list[bytes]:
+        """Return the element whose end has not come, if there is one."""
+        return [bytes(self._rest)] if self._rest else []
+
     @property
     def unfinished(self) -> int:
         """Bytes of an element whose end has not come."""

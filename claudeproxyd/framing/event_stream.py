@@ -7,17 +7,18 @@ that. The format is https://smithy.io/2.0/aws/amazon-eventstream.html.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Mapping
 from zlib import crc32
 
 from claudeproxyd.framing.sse import FrameTooLarge
 
 HeaderValue = bool | int | bytes | str
+EventMessage = tuple[Mapping[str, HeaderValue], bytes]
+"""The headers and the payload of one message."""
 
 _PRELUDE = struct.Struct("!III")
 _CRC = struct.Struct("!I")
+_LENGTHS = _PRELUDE.size - _CRC.size
 _AROUND = _PRELUDE.size + _CRC.size
 _LONGEST_HEADERS = 131_072
 #: Header blocks whose meaning is kept: those of a stream are the same few, over and over.
@@ -36,20 +37,10 @@ class DamagedMessage(Exception):
     """What came is no message: its lengths cannot be, a CRC is another, a header cannot be read."""
 
 
-class EventMessage(NamedTuple):
-    """One message of a stream."""
-
-    headers: Mapping[str, HeaderValue]
-    payload: bytes
-
-    def named(self, header: str) -> str:
-        """Return the text of that header; '' if there is none."""
-        value = self.headers.get(header)
-        return value if isinstance(value, str) else ""
-
-
-#: As the class itself does, without the call of a function in Python.
-_message: Callable[[tuple[Mapping[str, HeaderValue], bytes]], EventMessage] = partial(tuple.__new__, EventMessage)
+def text_of(headers: Mapping[str, HeaderValue], name: str) -> str:
+    """Return the text of the header *name*; '' if there is none."""
+    value = headers.get(name)
+    return value if isinstance(value, str) else ""
 
 
 class EventStreamSplitter:
@@ -78,37 +69,45 @@ class EventStreamSplitter:
             data = bytes(rest)
             rest.clear()
         messages: list[EventMessage] = []
-        view, kept = memoryview(data), self._kept
+        view, kept, limit = memoryview(data), self._kept, self._limit
         at, length = 0, len(data)
         known, read = b"", _NO_HEADERS  # those of the message before, which nearly all have in a stream
+        self._needed = _PRELUDE.size
         while length - at >= _PRELUDE.size:
             total, headers, crc = _read_prelude(data, at)
-            if crc32(data[at : at + 8]) != crc:
-                raise DamagedMessage("the CRC of a message's lengths is another")
-            if headers > total - _AROUND or headers > _LONGEST_HEADERS:
-                raise DamagedMessage(f"a message of {total} bytes with {headers} bytes of headers")
-            if total > self._limit:
-                raise FrameTooLarge(f"an event of more than {self._limit} bytes")
-            if length - at < total:
+            if total > length - at or total > limit or headers > total - _AROUND:
+                self._check_lengths(data[at : at + _LENGTHS], total, headers, crc)
                 self._needed = total
                 break
+            # Of a message that is here its own CRC is enough: the lengths are covered by it, and their CRC is.
             start, end = at + _PRELUDE.size, at + total - _CRC.size
-            if crc32(view[at + 8 : end], crc) != _read_crc(data, end)[0]:
+            if crc32(view[at:end]) != _read_crc(data, end)[0]:
                 raise DamagedMessage("the CRC of a message is another")
             block = data[start : start + headers]
             if block != known:
                 known, read = block, kept.get(block) or self._read_headers(block)
-            messages.append(_message((read, data[start + headers : end])))
+            messages.append((read, data[start + headers : end]))
             at += total
-        else:
-            self._needed = _PRELUDE.size
         rest += data[at:]
         return messages
+
+    def end(self) -> list[EventMessage]:
+        """Return nothing: half of a message is none."""
+        return []
 
     @property
     def unfinished(self) -> int:
         """Bytes of a message whose end has not come."""
         return len(self._rest)
+
+    def _check_lengths(self, lengths: bytes, total: int, headers: int, crc: int) -> None:
+        """Raise what is wrong with a message of which not all has come."""
+        if crc32(lengths) != crc:
+            raise DamagedMessage("the CRC of a message's lengths is another")
+        if headers > total - _AROUND or headers > _LONGEST_HEADERS:
+            raise DamagedMessage(f"a message of {total} bytes with {headers} bytes of headers")
+        if total > self._limit:
+            raise FrameTooLarge(f"an event of more than {self._limit} bytes")
 
     def _read_headers(self, block: bytes) -> Mapping[str, HeaderValue]:
         headers = _headers_in(block)

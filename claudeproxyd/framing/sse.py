@@ -57,6 +57,10 @@ class FrameSplitter:
             frames[0] = frames[0].removeprefix(b"\xef\xbb\xbf")
         return [frame for frame in frames if frame not in _EMPTY]
 
+    def end(self) -> list[bytes]:
+        """Return the frame whose empty line has not come, if there is one."""
+        return self.feed(b"\n\n")
+
     @property
     def unfinished(self) -> int:
         """Bytes of a frame whose end has not come."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from claudeproxyd.framing.event_stream import text_of
 from claudeproxyd.messages.loose import read_object
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ def error_in(message: EventMessage) -> dict[str, object] | None:
     """Return the error that a message of an event stream is, as the object that it would be as an answer, with its name
     in ``__type``; None if it is none. It ends the stream.
     """
-    if message.named(":message-type") not in ("exception", "error"):
+    headers, payload = message
+    if text_of(headers, ":message-type") not in ("exception", "error"):
         return None
-    said = read_object(message.payload)
+    said = read_object(payload)
     if said is None:
-        said = {"message": message.named(":error-message") or message.payload[:_MAX_BYTES].decode("utf-8", "replace")}
-    name = message.named(":exception-type") or message.named(":error-code")
+        said = {"message": text_of(headers, ":error-message") or payload[:_MAX_BYTES].decode("utf-8", "replace")}
+    name = text_of(headers, ":exception-type") or text_of(headers, ":error-code")
     return {**said, "__type": name}

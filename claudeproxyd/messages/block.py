@@ -30,6 +30,7 @@ class Block:
         "deltas",
         "direct",
         "early_citations",
+        "input",
         "kind",
         "opened",
         "signed",
@@ -48,9 +49,11 @@ class Block:
         """It is opened, and its deltas need no look: a text that nobody searches for stop sequences, a thought."""
         self.signed = False
         self.deltas: list[tuple[str, Any]] = []
-        """Kind and value of each delta that is needed again: all of a block that waits, and a call's input."""
+        """Kind and value of each delta, while it waits."""
+        self.input: list[str] = []
+        """Of a tool call, all that has come: whether it is whole, it shows itself."""
         self.buffered = 0
-        """Bytes of these."""
+        """Characters of these."""
         self.early_citations: list[Any] = []
         """Those that came before any text of it could be shown."""
         self.space = ""
@@ -58,13 +61,13 @@ class Block:
 
     def input_json(self) -> str:
         """Return the input of a tool call as far as it has come."""
-        return "".join([value for kind, value in self.deltas if kind == "input_json"])
+        return "".join(self.input)
 
     def may_close(self) -> bool:
         """Whether the next block may begin: all but a tool call whose input is no JSON object yet let it."""
         if self.complete or self.kind != "tool_use":
             return True
-        return bool(self.deltas) and self.deltas[-1][1].rstrip().endswith("}") and is_object(self.input_json())
+        return bool(self.input) and self.input[-1].rstrip().endswith("}") and is_object(self.input_json())
 
 
 def is_object(text: str) -> bool:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 _encode = msgspec.json.Encoder().encode
 
-#: The deltas that the model has not written.
-_UNWRITTEN = ("signature", "citations")
-
 #: The blocks that grow by deltas of their own, as they begin.
 _STARTS: Mapping[str, Mapping[str, object]] = {
     "text": {"type": "text", "text": ""},
@@ -45,12 +42,10 @@ class BlockSequence:
         max_buffered: int,
         max_space: int,
     ) -> None:
-        """*max_buffered*: bytes of tool input and of waiting blocks; *max_space*: characters of white space that a text
+        """*max_buffered*: characters of tool input and of waiting blocks; *max_space*: of white space that a text
         may begin with."""
         self.live: Block | None = None
         self.watch = StopWatch(stop_sequences) if stop_sequences else None
-        self.written = 0
-        """Bytes of JSON that the model has written."""
         self.searches = 0
         """Web searches that were shown."""
         self.malformed_call = ""
@@ -98,11 +93,23 @@ class BlockSequence:
         if block.complete or self.stopped:
             return
         if block is not self.live:
-            self._buffer(block, kind, value, len(_encode(value)))
+            block.deltas.append((kind, value))
+            self._buffer(block, len(value) if isinstance(value, str) else len(_encode(value)))
             return
         self._show(block, kind, value)
         if self._waiting:
             self._advance()
+
+    def add_input(self, block: Block, partial_json: str) -> None:
+        """Add to the input of a tool call. Nothing is added to one that is complete."""
+        if block.complete or self.stopped:
+            return
+        block.input.append(partial_json)
+        self._buffer(block, len(partial_json))
+        if block is self.live:
+            self._output.delta("input_json", partial_json)
+            if self._waiting:
+                self._advance()
 
     def complete(self, block: Block) -> None:
         """Expect nothing more of a block."""
@@ -136,17 +143,19 @@ class BlockSequence:
         self.live = block
         if block.kind != "text":  # a text block opens with its first word: a stop sequence may swallow all of it
             self._open(block)
+        for piece in block.input:
+            self._output.delta("input_json", piece)
         deltas, block.deltas = block.deltas, []
-        self._release(block)
+        if deltas:
+            self._release(block)
         for kind, value in deltas:
             self._show(block, kind, value)
 
-    def _buffer(self, block: Block, kind: str, value: object, size: int) -> None:
-        block.deltas.append((kind, value))
+    def _buffer(self, block: Block, size: int) -> None:
         block.buffered += size
         self._buffered += size
         if self._buffered > self._max_buffered:
-            raise BlockError(f"more than {self._max_buffered} bytes of tool input and of what waits behind it")
+            raise BlockError(f"more than {self._max_buffered} characters of tool input and of what waits behind it")
 
     def _release(self, block: Block) -> None:
         self._buffered -= block.buffered
@@ -172,12 +181,7 @@ class BlockSequence:
                 self._keep_space(block, value)
                 return
             self._open(block)
-        size = self._output.delta(kind, value)
-        if kind == "input_json":
-            self.written += size - 2 - value.count('"') - value.count("\\")  # a string here, and so escaped
-            self._buffer(block, kind, value, size)
-        elif kind not in _UNWRITTEN:
-            self.written += size - 2
+        self._output.delta(kind, value)
 
     def _keep_space(self, block: Block, space: str) -> None:
         if len(space) > self._max_space:
@@ -200,8 +204,8 @@ class BlockSequence:
             self._write(block, "text", text)
         if block.opened:
             self._output.close()
-        if block.kind == "tool_use" and block.deltas and not is_object(block.input_json()):
+        if block.kind == "tool_use" and block.input and not is_object(block.input_json()):
             self.malformed_call = block.start["id"]
         self.live = None
-        block.deltas = []
+        block.input = []
         self._release(block)

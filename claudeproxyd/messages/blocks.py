@@ -60,7 +60,7 @@ class BlockMachine:
         :param whole: make no stream but a whole message, for :meth:`message`.
         :param output: takes the events, in place of what *whole* says.
         :param estimate: tokens of the input, asked for where they must be told before the upstream has counted them.
-        :param max_buffered: bytes of tool input and of waiting blocks that a stream may need.
+        :param max_buffered: characters of tool input and of waiting blocks that a stream may need.
         """
         self._ids = ids or Ids()
         self._output: MessageOutput = output or (MessageCollector() if whole else FrameWriter())
@@ -92,23 +92,21 @@ class BlockMachine:
         """Add some text."""
         if not delta:
             return
-        blocks = self._blocks
-        live = blocks.live
+        live = self._blocks.live
         if live is not None and live.direct and live.kind == "text":  # nearly always, and nothing else waits
-            blocks.written += self._output.delta("text", delta) - 2
+            self._output.delta("text", delta)
         else:
-            blocks.add(self._current("text"), "text", delta)
+            self._blocks.add(self._current("text"), "text", delta)
 
     def thinking(self, delta: str) -> None:
         """Add some thinking."""
         if not delta:
             return
-        blocks = self._blocks
-        live = blocks.live
+        live = self._blocks.live
         if live is not None and live.direct and live.kind == "thinking":
-            blocks.written += self._output.delta("thinking", delta) - 2
+            self._output.delta("thinking", delta)
         else:
-            blocks.add(self._current("thinking"), "thinking", delta)
+            self._blocks.add(self._current("thinking"), "thinking", delta)
 
     def signature(self, signature: str) -> None:
         """End a thinking block with its signature: the open one, or else one whose thinking is not shown."""
@@ -145,7 +143,7 @@ class BlockMachine:
         if block.complete and partial_json.strip() and not self.stopped:
             raise BlockError(f"more input for {id}, a tool call that is over")
         if partial_json:
-            self._blocks.add(block, "input_json", partial_json)
+            self._blocks.add_input(block, partial_json)
 
     def tool_end(self, id: str) -> None:
         """End a call's input. Where an upstream does not say so, the next block or :meth:`finish` finds out."""
@@ -169,7 +167,7 @@ class BlockMachine:
             self._append(Block(block, complete=True))
             return
         call = Block({**block, "input": {}}, complete=True)  # clients read the input of every call from its deltas
-        call.deltas.append(("input_json", _encode(block["input"]).decode()))
+        call.input.append(_encode(block["input"]).decode())
         self._append(call)
 
     def web_search(self, query: str, encrypted_content: str = "") -> str:
@@ -220,7 +218,7 @@ class BlockMachine:
         """Estimate what the upstream has not counted; for the end of an answer, whole or not."""
         self._head.estimate_input()
         if self.usage.output is None:
-            self.usage.output = math.ceil(self._blocks.written / BYTES_PER_TOKEN)
+            self.usage.output = math.ceil(self._output.written / BYTES_PER_TOKEN)
             self.usage.estimated = True
 
     # -- what is made of it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
@@ -13,18 +13,8 @@ from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.watch import StreamWatch
 
 if TYPE_CHECKING:
+    from claudeproxyd.framing.types import Framing
     from claudeproxyd.messages.usage import Usage
-
-
-class Framing(Protocol):
-    """Makes whole frames of bytes that come in any pieces."""
-
-    @property
-    def unfinished(self) -> int:
-        """Bytes of a frame whose end has not come."""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the frames that *data* completes. Raises as :meth:`IStreamReader.feed` does."""
 
 
 @implementer(IStreamReader)
@@ -36,9 +26,9 @@ class ClaudeReader:
     request_id = ""
     """It comes in a header."""
 
-    def __init__(self, max_event_bytes: int, splitter: Framing | None = None) -> None:
+    def __init__(self, max_event_bytes: int, splitter: Framing[bytes] | None = None) -> None:
         """*splitter*: of another framing than that of server-sent events."""
-        self._splitter = splitter or FrameSplitter(max_event_bytes)
+        self._splitter: Framing[bytes] = splitter or FrameSplitter(max_event_bytes)
         self._watch = StreamWatch()
         self.unfinished = 0
 
@@ -68,7 +58,7 @@ class ClaudeReader:
     def end(self) -> Batch:
         """Read what is left; behind an event that ends a stream anyway the empty line may be missing."""
         try:
-            batch = self._watch.batch(self._splitter.feed(b"\n\n"))
+            batch = self._watch.batch(self._splitter.end())
         except MalformedAnswer:  # half of an event is: it was truncated
             return Batch(b"", 0, False)
         return batch if batch.ended or batch.error is not None else Batch(b"", 0, False)

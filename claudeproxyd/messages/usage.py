@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+
 #: No answer takes more: what claims to would spoil every sum that it is added to.
 MAX_TOKENS = 2**31 - 1
+
+TokenCount = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
+"""A figure that can be one."""
 
 
 class Usage:

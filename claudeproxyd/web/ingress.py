@@ -20,7 +20,7 @@ _LOOP = "This request has been here before: the base_url of a provider leads bac
 def authorize(request: GatewayRequest, endpoint: Endpoint) -> Endpoint:
     """Return the endpoint that answers a request whose head is in, and note whose request it is.
 
-    *endpoint* is what its path leads to. Called by the site. Raises ClaudeError: 508, 403, 415, 404, 405 or 401.
+    *endpoint* is what its path leads to. Called by the site. Raises ClaudeError: 508, 503, 403, 415, 404, 405 or 401.
     """
     try:
         return _authorized(request, endpoint)
@@ -35,7 +35,14 @@ def _authorized(request: GatewayRequest, endpoint: Endpoint) -> Endpoint:
     if hops.goes_round(gateway.own_hop, request.headers):
         # Before the key: what comes back has an upstream's, and must not look like one that was refused.
         raise ClaudeError(508, _LOOP, headers=[DO_NOT_RETRY])
-    request.cors = gateway.guard.check(request.method, request.headers)
+    probing = endpoint.is_probe and request.method in endpoint.allowedMethods
+    if request.over_limit and not probing:
+        raise ClaudeError(503, "Too many connections", headers=[(b"retry-after", b"1")])
+    try:
+        request.cors = gateway.guard.check(request.method, request.headers)
+    except ClaudeError:
+        if not probing:
+            raise
     if isinstance(endpoint, (NotFound, Node)):
         raise ClaudeError(404, f"There is no {request.path.decode('latin-1')[:200]} here")
     if request.method not in endpoint.allowedMethods:

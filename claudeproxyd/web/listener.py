@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import select
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.tcp import Port
 from twisted.internet.testing import MemoryReactor
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from claudeproxyd.config.endpoints import listener_of
+from claudeproxyd.config.endpoints import listener_of, with_backlog
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+
+
+#: Reads of a queue at the most, of a hundred connections and more each: one that is filled as fast has no end.
+ACCEPTS = 100
 
 
 class CannotListen(SystemExit):
@@ -41,15 +48,24 @@ class Listener(Service):
         self._listen().addErrback(failures.append)
         # Not raised in the errback: the Deferred would keep it to itself, and the daemon would run and serve nobody.
         for failure in failures:
-            raise CannotListen(f"claudeproxyd: cannot listen on {self._description}: {failure.getErrorMessage()}")
+            why = failure.getErrorMessage()
+            if failure.check(LookupError) and self._description.startswith("systemd:"):
+                why = "systemd handed over no such socket: start it by its socket unit, or name it under Sockets="
+            raise CannotListen(f"claudeproxyd: cannot listen on {self._description}: {why}")
 
     def stopService(self) -> Deferred[None]:
-        """Stop accepting; open connections stay open."""
+        """Accept whoever waits, then stop accepting; open connections stay open."""
         super().stopService()
         port, self._port = self._port, None
         if port is None:
             return succeed(None)
-        return maybeDeferred(port.stopListening).addCallback(lambda _: None)
+        if not isinstance(port, Port):
+            return maybeDeferred(port.stopListening).addCallback(lambda _: None)
+        if self._description.startswith("systemd:"):
+            _let_go(port)
+        else:
+            close_when_empty(port)
+        return succeed(None)
 
     def renew(self) -> None:
         """Read the certificate again, where there is one, for new connections; on SIGHUP.
@@ -78,7 +94,7 @@ class Listener(Service):
 
     def _listen(self) -> Deferred[None]:
         def listen() -> Deferred[IListeningPort]:
-            endpoint: IStreamServerEndpoint = serverFromString(self._reactor, self._description)
+            endpoint: IStreamServerEndpoint = serverFromString(self._reactor, with_backlog(self._description))
             return endpoint.listen(self._site)
 
         return maybeDeferred(listen).addCallback(self._listening)
@@ -100,3 +116,28 @@ def factory_of(description: str, site: IProtocolFactory, reactor: Any) -> IProto
     serverFromString(memory, description).listen(site)
     ((_, _, context, *_),) = memory.sslServers
     return TLSMemoryBIOFactory(context, False, site, reactor)
+
+
+def close_when_empty(port: Port) -> None:
+    """Close a socket of our own. Who waits in its queue is connected, and would be reset: so they are accepted first.
+
+    All in one turn: Twisted itself would close in the next, with more of them in the queue.
+    """
+    waiting = select.poll()
+    waiting.register(port.fileno(), select.POLLIN)
+    for _ in range(ACCEPTS):
+        if not waiting.poll(0):
+            break
+        port.doRead()
+    port.stopReading()
+    port.connectionLost(Failure(CONNECTION_DONE))
+
+
+def _let_go(port: Port) -> None:
+    """Leave a socket that systemd has opened to those who share it, the next daemon among them, with its queue.
+
+    Twisted would shut a unix socket down for all of them, and remove its path.
+    """
+    port.stopReading()
+    port.connected = False
+    port.socket.close()

@@ -12,7 +12,7 @@ from claudeproxyd.web.downlink import Downlink
 from claudeproxyd.web.gateway import PublicGateway
 from claudeproxyd.web.models import ModelList
 from claudeproxyd.web.record import record
-from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
+from claudeproxyd.web.root import Alive, Endpoint, Health, Node, Ready, mount
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -27,11 +27,11 @@ class PublicRoot(Node):
 
     def __init__(self) -> None:
         super().__init__()
-        alive = Health()
+        alive = Alive()
         for path, endpoint in (
             (b"/", alive),
             (b"/api/hello", alive),
-            (b"/healthz", alive),
+            (b"/healthz", Health()),
             (b"/readyz", Ready()),
             (b"/v1/messages", Messages(count_tokens=False)),
             (b"/v1/messages/count_tokens", Messages(count_tokens=True)),

@@ -14,14 +14,12 @@ from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.framing.coding import BodyDecoder, CodingError, CodingTooLarge, UnknownCoding
 from claudeproxyd.messages.ids import Ids
-from claudeproxyd.sockets import NEXT_TURN
 from claudeproxyd.web.phrases import PHRASES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from urllib.parse import SplitResultBytes
 
-    from twisted.internet.interfaces import IDelayedCall
     from twisted.web.resource import Resource
 
     from claudeproxyd.headers import Headers
@@ -92,8 +90,6 @@ class GatewayRequest:
         self._body: Body | None = None
         """The whole body, once it was taken."""
         self._held = 0
-        self._waiting: IDelayedCall | None = None
-        """Of a large body: for the turn in which it is read."""
 
     # -- called by the channel
 
@@ -116,8 +112,6 @@ class GatewayRequest:
             target = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
         self.path, _, self.query = target.partition(b"?")
         try:
-            if self.channel.over_limit:
-                raise ClaudeError(503, "Too many connections", headers=[(b"retry-after", b"1")])
             self._endpoint = self.site.getResourceFor(self)
             if self.principal is not None:
                 self._client_name = self.principal.name
@@ -156,15 +150,22 @@ class GatewayRequest:
         """Whether it was refused already: the rest of its body is discarded."""
         return self._refusal is not None
 
-    def requestReceived(self) -> None:
-        """Answer a request that is whole."""
-        if self._held > LARGE_BODY_BYTES:
-            self._waiting = self.site.clock.callLater(NEXT_TURN, self.process)
-        else:
-            self.process()
+    @property
+    def compressed(self) -> bool:
+        """Whether pieces of its body take a while to decompress."""
+        return self._decoder is not None
 
-    def process(self) -> None:
-        """Let the endpoint answer, or answer with the error."""
+    def requestReceived(self, admitted: bool) -> None:
+        """Answer a request that is whole, in its turn; now if a turnstile has *admitted* its last bytes."""
+        if self._held > LARGE_BODY_BYTES:
+            self.site.heavy.wait(self)
+        elif admitted:
+            self.enter()
+        else:
+            self.site.turnstile.admit(self)
+
+    def enter(self) -> None:
+        """Let the endpoint answer, or answer with the error. Called by a turnstile."""
         try:
             if self._refusal is not None:
                 raise self._refusal
@@ -179,14 +180,19 @@ class GatewayRequest:
     def connectionLost(self) -> None:
         """Cancel what is under way: the client left before the end."""
         self.channel = None
-        if self._waiting is not None and self._waiting.active():
-            self._waiting.cancel()
+        self.site.heavy.leave(self)
+        self.site.turnstile.leave(self)
         if self.cancel is not None:
             self.cancel(CancelReason.CLIENT_GONE)
         self.release()
         self.site.log(self)
 
     # -- for endpoints
+
+    @property
+    def over_limit(self) -> bool:
+        """Whether it came on a connection that is one too many."""
+        return self.channel is not None and self.channel.over_limit
 
     @property
     def address(self) -> str:

@@ -24,6 +24,8 @@ class Endpoint(Resource):
     allowedMethods: tuple[bytes, ...] = (b"GET", b"HEAD")
     is_open = False
     """Answered without a key."""
+    is_probe = False
+    """Answered whoever asks, and however many there are: it is for balancers and supervisors, and tells little."""
     seen_by = Role.READ
     """Which operators may see it, on the admin listener."""
 
@@ -77,8 +79,8 @@ def endpoint_at(root: Resource, path: bytes) -> Endpoint:
     return endpoint
 
 
-class Health(Endpoint):
-    """``/healthz``, and what Claude Code probes: 200 while the process runs."""
+class Alive(Endpoint):
+    """What Claude Code asks before it asks anything: 200 while the process runs."""
 
     is_open = True
 
@@ -87,13 +89,19 @@ class Health(Endpoint):
         request.answer_json(b'{"status":"ok"}')
 
 
+class Health(Alive):
+    """``/healthz``: the same."""
+
+    is_probe = True
+
+
 class Ready(Endpoint):
     """``/readyz``: 200 while configured and not draining.
 
     Cooling credentials are no reason to be taken out of a load balancer.
     """
 
-    is_open = True
+    is_open = is_probe = True
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer that requests are served, or 503."""

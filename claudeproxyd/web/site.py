@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from claudeproxyd.remembered import Remembered
 from claudeproxyd.sockets import Outbox
-from claudeproxyd.web.channel import GatewayChannel
+from claudeproxyd.web.channel import KEEP_ALIVE_TIMEOUT, GatewayChannel
 from claudeproxyd.web.ingress import authorize
 from claudeproxyd.web.record import record
 from claudeproxyd.web.root import Endpoint, endpoint_at
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Connections above the limit that are answered with 503; beyond these, they are closed when accepted.
 MAX_REFUSED_CONNECTIONS = 64
+#: Seconds for which a connection may stay idle in a drain: a request may be on its way, and most clients repeat none.
+DRAIN_GRACE = 2.0
 #: Seconds between two checks of the deadlines.
 SWEEP_INTERVAL = 1.0
 
@@ -42,7 +44,11 @@ class GatewaySite(Factory):
         """Sends what the connections write."""
         self.turnstile = Turnstile(clock)
         """Lets their requests in."""
+        self.heavy = Turnstile(clock)
+        """Lets in what takes long: pieces of compressed bodies, and large bodies that are all there."""
         self.draining = False
+        """Not ready, and each answer is the last on its connection."""
+        self.keep_alive = KEEP_ALIVE_TIMEOUT
         self._endpoints = Remembered[bytes, Endpoint](lambda path: endpoint_at(root, path))
         """By their paths, as clients write them."""
         self.channels: set[GatewayChannel] = set()
@@ -104,12 +110,25 @@ class GatewaySite(Factory):
 
     # -- the end
 
-    def drain(self) -> Deferred[None]:
-        """Close all connections: idle ones at once, others after their answer. Fires when the last is gone."""
+    def leave(self) -> None:
+        """Be ready no more, and have each answer that begins from now on be the last on its connection.
+
+        Whoever is there, or comes, is served on.
+        """
         self.draining = True
-        for channel in list(self.channels):
-            if channel.idle:
-                channel.loseConnection()
+        for channel in self.channels:
+            channel.leave()
+
+    def drain(self) -> Deferred[None]:
+        """Let all connections end: with an answer, or idle for :data:`DRAIN_GRACE`. Fires when the last is gone.
+
+        Who was promised that the connection stays may send a request in the moment that it closes, and nobody can tell
+        then whether it was served: so none is closed at once.
+        """
+        self.leave()
+        self.keep_alive = DRAIN_GRACE
+        for channel in self.channels:
+            channel.hasten(DRAIN_GRACE)
         return self._gone()
 
     def abort_all(self) -> Deferred[None]:

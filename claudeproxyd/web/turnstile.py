@@ -15,10 +15,10 @@ WINDOW = 2 * SLICE
 
 
 class Visitor(Protocol):
-    """A connection on which there is a request, or some of one."""
+    """A connection on which there is a request, or some of one; or a request that is all there."""
 
     def enter(self) -> None:
-        """Deal with what was read. Called by the turnstile."""
+        """Deal with what was read. Called by the turnstile, once for each time that it was asked."""
 
 
 class Turnstile:
@@ -39,16 +39,26 @@ class Turnstile:
         if not self._waiting and self._clock.seconds() >= self._renew_at:
             self._renew()
         if self._waiting or self._slice.over:
-            self._waiting[visitor] = None
-            if self._turn is None:
-                self._turn = self._clock.callLater(NEXT_TURN, self._go_on)
+            self.wait(visitor)
             return False
-        self._slice.run(visitor.enter)
+        self._run(visitor)
         return True
+
+    def wait(self, visitor: Visitor) -> None:
+        """Let *visitor* enter in a later turn."""
+        self._waiting[visitor] = None
+        if self._turn is None:
+            self._turn = self._clock.callLater(NEXT_TURN, self._go_on)
 
     def leave(self, visitor: Visitor) -> None:
         """*visitor* waits no more, if it did."""
         self._waiting.pop(visitor, None)
+
+    def _run(self, visitor: Visitor) -> None:
+        self._slice.run(visitor.enter)
+        if self._slice.over:
+            # What took longer than the window is no reason for more of it in this turn.
+            self._renew_at = self._clock.seconds() + WINDOW
 
     def _renew(self) -> None:
         self._renew_at = self._clock.seconds() + WINDOW
@@ -60,6 +70,6 @@ class Turnstile:
         while self._waiting and not self._slice.over:
             visitor = next(iter(self._waiting))
             del self._waiting[visitor]
-            self._slice.run(visitor.enter)
+            self._run(visitor)
         if self._waiting:
             self._turn = self._clock.callLater(NEXT_TURN, self._go_on)

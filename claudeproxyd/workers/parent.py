@@ -198,14 +198,20 @@ class ParentDaemon(Daemon):
         super().reopen()
         self.workers.tell("reopen")
 
-    async def _drain(self) -> None:
-        self.site.draining = True
-        for listener in self._listeners:
-            await listener.stopService()
+    async def _leave(self) -> None:
+        """Be ready no more; each worker is then the only one that has its socket."""
+        await super()._leave()
+        for listener in self._shared:
+            listener.let_go()
+        await self.workers.leave()
+
+    async def _drain(self, hurry: Deferred[None]) -> None:
+        wait = self._loaded.config.server.drain
         drained = self.workers.drain()
-        self._hurried().addCallback(lambda _: self.workers.hurry())
-        wait = self._loaded.config.server.drain + END_TIMEOUT
-        over = self._reactor.callLater(wait, self.workers.stopService)
+        hurry.addCallback(lambda _: self.workers.hurry())
+        over = self._reactor.callLater(wait + END_TIMEOUT, self.workers.stopService)
+        if self.workers.ready:
+            self._say_leaving(f"draining: {len(self.workers.ready)} workers, for up to {wait:g} s")
         await drained
         if over.active():
             over.cancel()

@@ -17,8 +17,9 @@ def share(whole: int, count: int, slot: int) -> int:
 def share_of(config: Config, count: int, slot: int) -> Config:
     """Return a worker's part of the configuration.
 
-    It has no admin listener, and its share of what is bounded for the whole process: connections, buffers, the queue.
-    Limits of attempts and requests at once are not divided here: see :mod:`claudeproxyd.workers.permits`.
+    It has no admin listener, and no lame duck's time, which is the parent's; and its share of what is bounded for the
+    whole process: connections, buffers, the queue. Limits of attempts and requests at once are not divided here: see
+    :mod:`claudeproxyd.workers.permits`.
     """
 
     def part(whole: int) -> int:
@@ -27,6 +28,7 @@ def share_of(config: Config, count: int, slot: int) -> Config:
     server = replace(
         config.server,
         admin="",
+        lame_duck=0.0,
         max_connections=part(config.server.max_connections),
         max_buffered_bytes=max(part(config.server.max_buffered_bytes), config.server.max_request_bytes),
     )

@@ -12,26 +12,30 @@ privileges are given up.
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.abstract import isIPv6Address
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from claudeproxyd.web.listener import CannotListen, Listener, factory_of
+from claudeproxyd.config.endpoints import with_backlog
+from claudeproxyd.web.listener import CannotListen, Listener, close_when_empty, factory_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
-    from twisted.python.failure import Failure
 
 #: Seconds in which nothing is accepted on a shared socket after no descriptor was left for a connection.
 LACK_PAUSE = 1.0
@@ -57,13 +61,29 @@ class SharedListener(Listener):
         self.sockets: list[socket.socket] = []
         """One for each worker; or a single one, for all."""
         self.family = 0
+        self._path: str | bytes = ""
 
-    def stopService(self) -> Deferred[None]:
-        """Let go of the sockets; a worker that has them goes on with them."""
+    def let_go(self) -> None:
+        """Close the sockets here. Workers that have them go on with them."""
         sockets, self.sockets = self.sockets, []
         for each in sockets:
             each.close()
-        return super().stopService()
+        if self._port is not None:
+            # Twisted would shut it down for all who share it.
+            self._port.connected = False
+            self._port.socket.close()
+
+    def stopService(self) -> Deferred[None]:
+        """Remove the path of a unix socket: nobody is to find it any more."""
+        Service.stopService(self)
+        self.let_go()
+        port, self._port = self._port, None
+        if port is not None and self.family == socket.AF_UNIX and not self._description.startswith("systemd:"):
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
+            if port.lockFile is not None:
+                port.lockFile.unlock()
+        return succeed(None)
 
     def renew(self) -> None:
         """See :meth:`Listener.renew`: nothing is accepted here, and so there is no certificate."""
@@ -79,12 +99,12 @@ class SharedListener(Listener):
         return maybeDeferred(self._open)
 
     def _open(self) -> None:
-        address = bound_address(self._description)
+        address = bound_address(with_backlog(self._description))
         if address is not None:
             self.sockets = reused(*address, self._workers)
             self.family = self.sockets[0].family
             return
-        endpoint = serverFromString(self._reactor, self._description)
+        endpoint = serverFromString(self._reactor, with_backlog(self._description))
         opened: list[IListeningPort] = []
         endpoint.listen(self._site).addCallback(opened.append)
         for port in opened:
@@ -95,6 +115,7 @@ class SharedListener(Listener):
         self._port = port
         self.sockets = [socket.socket(fileno=socket.dup(port.fileno()))]
         self.family = self.sockets[0].family
+        self._path = self.sockets[0].getsockname() if self.family == socket.AF_UNIX else ""
 
 
 def bound_address(description: str) -> tuple[str, int, int] | None:
@@ -143,7 +164,7 @@ class InheritedListener(Listener):
         super().__init__(reactor, inherited.description, site)
         self._inherited = inherited
         self._slot = slot
-        self._held = inherited.descriptors
+        self._held = set(inherited.descriptors)
         self._ports: dict[int, Any] = {}
         """What is accepted on, by the slot whose socket it is."""
 
@@ -156,7 +177,9 @@ class InheritedListener(Listener):
     def uncover(self, slot: int) -> None:
         """Leave that to the one that is in its place."""
         if slot != self._slot and slot in self._ports:
-            self._ports.pop(slot).stopListening()
+            port = self._ports.pop(slot)
+            port.stopReading()
+            port.connectionLost(Failure(CONNECTION_DONE))
 
     def renew(self) -> None:
         """See :meth:`Listener.renew`."""
@@ -165,20 +188,23 @@ class InheritedListener(Listener):
             for port in self._ports.values():
                 port.factory = factory
 
+    def leave(self) -> None:
+        """Close here what others accept on, so that each is the last to close its own."""
+        for slot, descriptor in enumerate(self._inherited.descriptors):
+            if descriptor in self._held and slot not in self._ports:
+                self._held.discard(descriptor)
+                socket.close(descriptor)
+
     def stopService(self) -> Deferred[None]:
-        """Stop accepting, once what waits in the queues is taken: with the last that has a socket its queue is gone."""
+        """Accept whoever waits, then stop accepting; open connections stay open."""
         Service.stopService(self)
         ports, self._ports = self._ports, {}
-        for slot, port in ports.items():
-            if slot == self._slot:
-                port.doRead()
-        stopped = gatherResults([maybeDeferred(port.stopListening) for port in ports.values()])
-        return stopped.addCallback(self._let_go)
-
-    def _let_go(self, _: object) -> None:
-        held, self._held = self._held, ()
+        held, self._held = self._held, set()
         for descriptor in held:
             socket.close(descriptor)
+        for port in ports.values():
+            port.stop() if isinstance(port, Acceptor) else close_when_empty(port)
+        return succeed(None)
 
     def _listen(self) -> Deferred[None]:
         descriptors = self._inherited.descriptors
@@ -196,11 +222,11 @@ class InheritedListener(Listener):
         factory = factory_of(self._description, self._site, self._reactor)
         if len(inherited.descriptors) > 1:
             return self._reactor.adoptStreamPort(descriptor, inherited.family, factory)
-        return _Acceptor(self._reactor, descriptor, inherited.family, factory)
+        return Acceptor(self._reactor, descriptor, inherited.family, factory)
 
 
 @implementer(IReadDescriptor)
-class _Acceptor:
+class Acceptor:
     """Accepts on a socket that all workers share, one connection in a turn of the reactor.
 
     A port of Twisted's takes up to a hundred in a row, which leaves the other workers none; and it would set the mode
@@ -235,16 +261,24 @@ class _Acceptor:
         except OSError as error:  # no descriptor is left
             self._log.warn("no connection can be accepted for {pause:g} s: {error}", pause=LACK_PAUSE, error=error)
             self._reactor.removeReader(self)
-            self._pause = self._reactor.callLater(LACK_PAUSE, self._reactor.addReader, self)
+            self._pause = self._reactor.callLater(LACK_PAUSE, self._go_on)
             return
         with accepted:
             accepted.setblocking(False)
             self._reactor.adoptStreamConnection(accepted.fileno(), accepted.family, self.factory)
 
-    def stopListening(self) -> None:
-        """Accept no more."""
+    def _go_on(self) -> None:
+        self._pause = None
+        self._reactor.addReader(self)
+
+    def stop(self) -> None:
+        """Accept whoever waits, and then no more."""
+        waiting = select.poll()
+        waiting.register(self._socket, select.POLLIN)
+        while waiting.poll(0) and self._pause is None:
+            self.doRead()
         self._reactor.removeReader(self)
-        if self._pause is not None and self._pause.active():
+        if self._pause is not None:
             self._pause.cancel()
         self._socket.close()
 

@@ -28,6 +28,8 @@ STEADY = 10.0
 #: Seconds to the start of another one: none after the first death in a row, then this, then doubled up to the last.
 FIRST_DELAY = 0.5
 LAST_DELAY = 30.0
+#: Seconds that the end waits for workers to have heard of it.
+LEAVE_TIMEOUT = 1.0
 #: Seconds after ``server.drain`` that a worker may take to end, until it is killed.
 END_TIMEOUT = 20.0
 
@@ -137,13 +139,18 @@ class Workers(Service):
             worker.kill()
         return self._gone()
 
-    def drain(self) -> Deferred[None]:
-        """Have all finish what they have begun, and end. Fires when the last has."""
+    def leave(self) -> Deferred[None]:
+        """Have all be ready no more; none is started again. Fires when they have heard, or after a while."""
         self.running = False
         for restart in self._restarts.values():
-            if restart.active():
-                restart.cancel()
+            restart.cancel()
         self._restarts.clear()
+        heard = self.ask("leave").addCallback(lambda answers: None)
+        heard.addTimeout(LEAVE_TIMEOUT, self._reactor)
+        return heard.addErrback(lambda failure: None)
+
+    def drain(self) -> Deferred[None]:
+        """Have all finish what they have begun, and end. Fires when the last has."""
         self.tell("drain")
         return self._gone()
 

@@ -140,6 +140,7 @@ class WorkerDaemon(Daemon):
     def handlers(self) -> dict[str, Handler]:
         """Return what answers the parent."""
         return {
+            "leave": lambda channel, body: self._be_leaving(),
             "hurry": lambda channel, body: self._cut(),
             "reopen": lambda channel, body: self.reopen(),
             "configure": lambda channel, body: self._configure(cast("bytes", body)),
@@ -178,6 +179,11 @@ class WorkerDaemon(Daemon):
     def _uncover(self, slot: int) -> None:
         for listener in self._inherited:
             listener.uncover(slot)
+
+    def _be_leaving(self) -> None:
+        self.site.leave()
+        for listener in self._inherited:
+            listener.leave()
 
     def _read_keys(self) -> Deferred[None] | None:
         return None if self._keys is None else self._keys.read()

@@ -41,6 +41,14 @@ class Sessions(SynchronousTestCase):
         huge = [{"role": "user", "content": "x" * 2_000_000}]
         self.assertEqual(session(messages=huge + more), session(messages=huge))
 
+    def test_grows(self) -> None:
+        """Whatever the length of the first message, and what little stands before it."""
+        more = {"role": "assistant", "content": "x" * 1_100_000}
+        for size in (10, 65_000, 66_000, 140_000, 900_000):
+            for before in ([], [{"role": "assistant", "content": "é" * 10_000}]):
+                turns = [*before, {"role": "user", "content": "é" * (size // 2)}]
+                self.assertEqual(session(messages=[*turns, more]), session(messages=turns), f"{size} {len(before)}")
+
     def test_long(self) -> None:
         """A name of any length is told from others, and takes no more memory than a short one."""
         long = "s" * 60_000

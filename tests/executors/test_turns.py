@@ -6,16 +6,17 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.executors.turns import SLICE, in_turns
+from claudeproxyd.executors.turns import SLICE, Turns
 from claudeproxyd.sockets import NEXT_TURN
 from claudeproxyd.steps import Steps, at_once
 
 
-class InTurnsTests(SynchronousTestCase):
+class TurnsTests(SynchronousTestCase):
     """Work that gives others a turn."""
 
     def setUp(self) -> None:
         self.clock = Clock()
+        self.turns = Turns(self.clock)
         self.done = 0
 
     def work(self, count: int, seconds: float) -> Steps[str]:
@@ -27,7 +28,7 @@ class InTurnsTests(SynchronousTestCase):
         return "made"
 
     def begin(self, steps: Steps[str]) -> Deferred[str]:
-        return Deferred.fromCoroutine(in_turns(steps, self.clock))
+        return Deferred.fromCoroutine(self.turns.run(steps))
 
     def test_short(self) -> None:
         """What is through within a slice is done at once: most requests are."""
@@ -41,6 +42,17 @@ class InTurnsTests(SynchronousTestCase):
             self.assertLess(abs(self.done - done), 2)
             self.clock.advance(NEXT_TURN)
         self.assertEqual(self.successResultOf(made), "made")
+
+    def test_many(self) -> None:
+        """All who have long work share one slice, in turns of their own; who comes later does not go first."""
+        made = [self.begin(self.work(30, SLICE / 10)) for _ in range(5)]
+        made.append(self.begin(self.work(1, SLICE / 10)))
+        for _ in range(15):
+            began, done = self.clock.seconds(), self.done
+            self.clock.advance(NEXT_TURN)
+            self.assertLess(self.clock.seconds() - began, 1.5 * SLICE)
+            self.assertGreater(self.done, done)
+        self.assertEqual([self.successResultOf(each) for each in made], ["made"] * 6)
 
     def test_fails(self) -> None:
         """What a step raises is raised."""

@@ -35,10 +35,7 @@ class Translator(Protocol):
         """Return the request: ``body``, ``stop_sequences``, ``warnings``, ``empty``, ``said``. Raises Unsupported."""
 
     def reader(self, case: Case, machine: BlockMachine, request: Any, signatures: Signatures) -> Any:
-        """Return a StreamReader; its ``content`` tells whether a client may have some of the answer."""
-
-    def read_whole(self, case: Case, body: bytes, machine: BlockMachine, request: Any, signatures: Signatures) -> None:
-        """Read an answer that is not streamed."""
+        """Return an AnswerReader; its ``content`` tells whether a client may have some of the answer."""
 
     def call_key(self, request: Any, tool_use_id: str) -> str:
         """Return by what is remembered what led to a call of the turn after *request*."""
@@ -144,7 +141,7 @@ class Checks:
         """The message of an answer that is not streamed."""
         request = self.translator.translated(case, signatures)
         machine = self.machine_for(case, request, whole=True)
-        self.translator.read_whole(case, body, machine, request, signatures)
+        self.translator.reader(case, machine, request, signatures).read_whole(body)
         message: Json = json.loads(machine.message())
         return message
 

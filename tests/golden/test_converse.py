@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.blocks import BlockMachine
-from claudeproxyd.translate.converse.answers import FAMILY, ConverseReader, read_whole
+from claudeproxyd.translate.converse.answers import FAMILY, ConverseReader
 from claudeproxyd.translate.converse.policy import POLICY
 from claudeproxyd.translate.converse.requests import ConverseRequest, ConverseTerms, translate
 from claudeproxyd.translate.reading import read_conversation
@@ -34,11 +34,6 @@ class ConverseTranslator:
         self, case: Case, machine: BlockMachine, request: ConverseRequest, signatures: Signatures
     ) -> ConverseReader:
         return ConverseReader(machine, request, 1 << 20, last=case.last)
-
-    def read_whole(
-        self, case: Case, body: bytes, machine: BlockMachine, request: ConverseRequest, signatures: Signatures
-    ) -> None:
-        read_whole(body, machine, request, last=case.last)
 
     def call_key(self, request: ConverseRequest, tool_use_id: str) -> str:
         return tool_use_id

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.blocks import BlockMachine
-from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
+from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader
 from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translate
 from claudeproxyd.translate.reading import read_conversation
@@ -35,11 +35,6 @@ class GeminiTranslator:
 
     def reader(self, case: Case, machine: BlockMachine, request: GeminiRequest, signatures: Signatures) -> GeminiReader:
         return GeminiReader(machine, request, signatures, 1 << 20, last=case.last)
-
-    def read_whole(
-        self, case: Case, body: bytes, machine: BlockMachine, request: GeminiRequest, signatures: Signatures
-    ) -> None:
-        read_whole(body, machine, request, signatures, last=case.last)
 
     def call_key(self, request: GeminiRequest, tool_use_id: str) -> str:
         return tool_use_id

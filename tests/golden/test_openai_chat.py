@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.blocks import BlockMachine
-from claudeproxyd.translate.openai_chat.answers import FAMILY, ChatReader, read_whole
+from claudeproxyd.translate.openai_chat.answers import FAMILY, ChatReader
 from claudeproxyd.translate.openai_chat.dialects import Overrides
 from claudeproxyd.translate.openai_chat.policy import POLICY
 from claudeproxyd.translate.openai_chat.requests import ChatRequest, ChatTerms, translate
@@ -38,11 +38,6 @@ class ChatTranslator:
 
     def reader(self, case: Case, machine: BlockMachine, request: ChatRequest, signatures: Signatures) -> ChatReader:
         return ChatReader(machine, request, signatures, 1 << 20, last=case.last)
-
-    def read_whole(
-        self, case: Case, body: bytes, machine: BlockMachine, request: ChatRequest, signatures: Signatures
-    ) -> None:
-        read_whole(body, machine, request, signatures, last=case.last)
 
     def call_key(self, request: ChatRequest, tool_use_id: str) -> str:
         return request.digest.call_key(request.dialect.maker, tool_use_id)

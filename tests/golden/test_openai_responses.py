@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.outcomes.types import Family
-from claudeproxyd.translate.openai_responses.answers import ResponsesReader, read_whole
+from claudeproxyd.translate.openai_responses.answers import ResponsesReader
 from claudeproxyd.translate.openai_responses.policy import POLICY
 from claudeproxyd.translate.openai_responses.records import SIGNATURES
 from claudeproxyd.translate.openai_responses.requests import ResponsesRequest, ResponsesTerms, translate
@@ -37,11 +37,6 @@ class ResponsesTranslator:
         self, case: Case, machine: BlockMachine, request: ResponsesRequest, signatures: Signatures
     ) -> ResponsesReader:
         return ResponsesReader(machine, request, 1 << 20)
-
-    def read_whole(
-        self, case: Case, body: bytes, machine: BlockMachine, request: ResponsesRequest, signatures: Signatures
-    ) -> None:
-        read_whole(body, machine, request)
 
     def call_key(self, request: ResponsesRequest, tool_use_id: str) -> str:
         return tool_use_id

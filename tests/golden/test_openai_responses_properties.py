@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.messages.blocks import BlockMachine
-from claudeproxyd.translate.openai_responses.answers import ResponsesReader, read_whole
+from claudeproxyd.translate.openai_responses.answers import ResponsesReader
 from claudeproxyd.translate.openai_responses.policy import POLICY
 from claudeproxyd.translate.openai_responses.records import SIGNATURES
 from claudeproxyd.translate.openai_responses.requests import ResponsesRequest, ResponsesTerms, translate
@@ -152,7 +152,7 @@ class AnswerTests(SynchronousTestCase):
 
     def whole(self, body: bytes) -> Json:
         machine = self.machine(whole=True)
-        read_whole(body, machine, self.request)
+        ResponsesReader(machine, self.request, 1 << 20).read_whole(body)
         message: Json = json.loads(machine.message())
         return message
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 from pytest_twisted import ensureDeferred
@@ -15,7 +16,8 @@ from tests.integration.support.daemon import provider
 from tests.integration.support.stalls import LONGEST, LONGEST_OF_LARGE, Meter, told
 from tests.integration.support.upstream import Answer, Exchange, Upstream
 
-CONNECTIONS = 2_000
+CONNECTIONS = min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 500)
+"""As many as ``server.max_connections`` lets in, where this process may have so many too."""
 CREDENTIALS = 1_000
 
 
@@ -35,22 +37,22 @@ async def test_connections(start_daemon: StartDaemon, upstream: Upstream, tmp_pa
     """As many connections as may be, whose requests all come at once: they are let in in slices."""
     meter = Meter(tmp_path)
     upstream.script(answers.whole())
-    limit = f"max_connections = {CONNECTIONS}\n"
-    daemon = await start_daemon(provider(upstream), server=limit, env=meter.env)
+    daemon = await start_daemon(provider(upstream), env=meter.env)
     body = wire.Message().encode()
     head = "POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
     meter.begin()
     clients = [await wire.Wire.connect(daemon.port) for _ in range(CONNECTIONS)]
-    told("2,000 connections begin", 0, meter.longest, LONGEST)
+    told(f"{CONNECTIONS:,} connections begin", meter.longest, LONGEST)
     for client in clients:
         client.send(request[:-1])
     meter.begin()
     for client in clients:
         client.send(request[-1:])
     got = await gatherResults([start(client.head(60)) for client in clients])
-    assert {answer.status for answer in got} <= {200, 529}
-    told("2,000 requests at once", len(request), meter.longest, LONGEST)
+    # Some have waited for longer than a head may take, or are more than the daemon has descriptors for.
+    assert {answer.status for answer in got} <= {200, 408, 503, 529}
+    told(f"{CONNECTIONS:,} requests at once", meter.longest, LONGEST)
     for client in clients:
         client.reset()
 
@@ -70,7 +72,7 @@ async def test_waiting_requests(start_daemon: StartDaemon, upstream: Upstream, t
             pass
     meter.begin()
     assert {answer.status for answer in await gatherResults(asked)} == {200}
-    told("1,000 waiting requests", len(body), meter.longest, LONGEST)
+    told("1,000 waiting requests", meter.longest, LONGEST)
 
 
 @ensureDeferred
@@ -87,7 +89,7 @@ async def test_captures(start_daemon: StartDaemon, upstream: Upstream, tmp_path:
         assert (await wire.post(daemon.port, body, within=60)).status == 200
         await wire.get(daemon.port, "/healthz")
         longest = min(longest, meter.longest)
-    told("captures of 30 MB", len(body), longest, LONGEST_OF_LARGE)
+    told("captures of 30 MB", longest, LONGEST_OF_LARGE)
 
 
 @ensureDeferred
@@ -109,11 +111,11 @@ async def test_pages(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Pa
             await wire.get(daemon.port, "/healthz")
             longest = min(longest, meter.longest)
         assert answer.status == 200, path
-        told(path, len(answer.body), longest, LONGEST)
+        told(f"{path}: {len(answer.body):,} bytes", longest, LONGEST)
     for path in ("/v1/models", "/v1/models?limit=1000", "/v1/models?limit=1000&after_id=model-3000"):
         meter.begin()
         answer = await wire.get(daemon.port, path, wire.VERSION)
         await wire.get(daemon.port, "/healthz")
         assert answer.json["data"], path
-        told(path, len(answer.body), meter.longest, LONGEST)
+        told(f"{path}: {len(answer.body):,} bytes", meter.longest, LONGEST)
     await listing.stop()

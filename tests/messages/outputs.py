@@ -24,10 +24,9 @@ class Both:
         for output in (self._writer, self._collector):
             output.open(start)
 
-    def delta(self, kind: str, value: Any) -> int:
-        size = self._writer.delta(kind, value)
-        assert self._collector.delta(kind, value) == size
-        return size
+    def delta(self, kind: str, value: Any) -> None:
+        for output in (self._writer, self._collector):
+            output.delta(kind, value)
 
     def close(self) -> None:
         for output in (self._writer, self._collector):
@@ -50,3 +49,8 @@ class Both:
 
     def message(self) -> bytes:
         return self._collector.message()
+
+    @property
+    def written(self) -> int:
+        assert self._writer.written == self._collector.written
+        return self._writer.written

@@ -12,16 +12,25 @@ MESSAGE = {"id": "msg_1", "content": [], "stop_reason": None}
 
 
 def played(output: MessageOutput) -> list[int]:
-    """A message of one text and one call; gives the sizes of its deltas."""
+    """A message of one text and one call; gives how much was written after each delta."""
+    written = []
+
+    def add(kind: str, value: object) -> None:
+        output.delta(kind, value)
+        written.append(output.written)
+
     output.start(MESSAGE, {"input_tokens": 1})
     output.open({"type": "text", "text": ""})
-    sizes = [output.delta("text", "a\n"), output.delta("text", "é"), output.delta("citations", {"url": "u"})]
+    add("text", "a\n")
+    add("text", "é")
+    add("citations", {"url": "u"})
     output.close()
     output.ping()
     output.open({"type": "tool_use", "id": "i", "name": "n", "input": {}})
-    sizes += [output.delta("input_json", '{"a":'), output.delta("input_json", "1}")]
+    add("input_json", '{"a":')
+    add("input_json", "1}")
     output.close()
-    return sizes
+    return written
 
 
 class OutputTests(SynchronousTestCase):
@@ -30,8 +39,7 @@ class OutputTests(SynchronousTestCase):
     def test_frames(self) -> None:
         """A stream is written event by event, each read's events once, and the last batch says that it ended."""
         writer = FrameWriter()
-        sizes = played(writer)
-        self.assertEqual(sizes, [5, 4, 11, 9, 4])
+        self.assertEqual(played(writer), [3, 5, 5, 10, 12])
         batch = writer.flush()
         names = [frame.split(b"\n")[0][7:].decode() for frame in batch.frames.split(b"\n\n")[:-1]]
         block = ["content_block_start", "content_block_delta", "content_block_stop"]

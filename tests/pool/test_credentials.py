@@ -12,6 +12,7 @@ from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.outcomes.types import OK, Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
 from tests.pool.support import AUTH, PROXY, QUOTA_HOUR, TRANSIENT, PoolTestCase, credential
+from tests.speed import slowness
 
 MANY = 10_000
 
@@ -205,7 +206,7 @@ class Large(PoolTestCase):
         metrics = Metrics()
         pool.register(metrics)
         best = min(self.longest(metrics.pieces) for _ in range(3))
-        self.assertLess(best, 0.025)
+        self.assertLess(best, 0.025 * slowness())
 
     def test_page(self) -> None:
         """So does each part of the page."""
@@ -217,7 +218,7 @@ class Large(PoolTestCase):
                 yield snapshot[start : start + 50]
 
         best = min(self.longest(parts) for _ in range(3))
-        self.assertLess(best, 0.025)
+        self.assertLess(best, 0.025 * slowness())
 
     def large(self) -> CredentialPool:
         """Half of them cool for one of ten models."""

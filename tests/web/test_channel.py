@@ -24,7 +24,7 @@ from claudeproxyd.web.channel import (
     MAX_HEAD_BYTES,
 )
 from claudeproxyd.web.head import _names
-from claudeproxyd.web.site import MAX_REFUSED_CONNECTIONS
+from claudeproxyd.web.site import DRAIN_GRACE, MAX_REFUSED_CONNECTIONS
 from tests.web.support import BODY, Connection, Listener, get, post, replies
 
 HEAD = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -465,20 +465,89 @@ class Leaving(SynchronousTestCase):
     """Draining, limits, and the numbers behind them."""
 
     def test_drain(self) -> None:
-        """Idle connections go at once, busy ones with their answer, and then the drain is over."""
+        """Idle connections go after a grace, busy ones with their answer, and then the drain is over."""
         listener = Listener()
         listener.dispatcher.hold = True
-        idle, busy = listener.connect(), listener.connect()
+        fresh, used, busy = (listener.connect() for _ in range(3))
+        used.ask(get("/"))
+        listener.clock.pump([1, 1])  # it has taken the answer
         busy.send(post())
         drained = listener.site.drain()
-        self.assertEqual((idle.closing, busy.closing), (True, False))
-        idle.lose()
+        listener.clock.pump([1] * int(DRAIN_GRACE - 1))
+        self.assertEqual((fresh.closing, used.closing, busy.closing), (False, False, False))
+        listener.clock.advance(1)
+        self.assertEqual((fresh.closing, used.closing, busy.closing), (True, True, False))
+        fresh.lose()
+        used.lose()
         self.assertNoResult(drained)
         listener.dispatcher.answer()
-        self.assertEqual([reply.status for reply in replies(busy.take())], [200])
+        self.assertEqual([reply.headers[b"connection"] for reply in replies(busy.take())], [b"close"])
         self.assertTrue(busy.closing)
         busy.lose()
         self.successResultOf(drained)
+
+    def test_drain_of_kept_connections(self) -> None:
+        """A request that comes on an idle connection after the drain began is answered; the answer is its last."""
+        listener = Listener()
+        fresh, used = listener.connect(), listener.connect()
+        used.ask(get("/"))
+        listener.site.drain()
+        for connection in (fresh, used):
+            reply = connection.ask(post())
+            self.assertEqual((reply.status, reply.headers[b"connection"]), (200, b"close"))
+            self.assertTrue(connection.closing)
+
+    def test_drain_keeps_promises(self) -> None:
+        """Who was told before the drain that the connection stays may still send a request when the answer is over."""
+        listener = Listener()
+        listener.dispatcher.hold = True
+        connection = listener.connect()
+        connection.send(post())
+        downlink = listener.dispatcher.running[0].downlink
+        downlink.commit_head([])
+        listener.site.drain()
+        downlink.frames([], b"event: message_stop\n\n", True)
+        self.assertNotIn(b"connection: close", connection.take())
+        self.assertFalse(connection.closing)
+        self.assertEqual(connection.ask(get("/")).headers[b"connection"], b"close")
+        self.assertTrue(connection.closing)
+
+    def test_drain_of_kept_promises_ends(self) -> None:
+        """And where none comes, the grace begins with the answer's end."""
+        listener = Listener()
+        connection = listener.connect()
+        connection.ask(get("/"))
+        listener.site.drain()
+        listener.clock.pump([1] * int(DRAIN_GRACE + 2))
+        self.assertTrue(connection.closing)
+
+    def test_leave(self) -> None:
+        """A daemon that leaves answers on, as long as it likes, and each answer is its connection's last."""
+        listener = Listener()
+        kept, other = listener.connect(), listener.connect()
+        for connection in (kept, other):
+            connection.ask(get("/"))
+        listener.site.leave()
+        listener.clock.pump([1] * int(DRAIN_GRACE * 3))
+        self.assertEqual((kept.closing, other.closing), (False, False))
+        self.assertEqual(kept.ask(get("/readyz")).status, 503)
+        for connection in (other, listener.connect()):
+            reply = connection.ask(post())
+            self.assertEqual((reply.status, reply.headers[b"connection"]), (200, b"close"))
+            self.assertTrue(connection.closing)
+
+    def test_request_in_the_kernel(self) -> None:
+        """An idle connection whose time is over is not closed while a request waits in its socket to be read."""
+        listener = Listener()
+        waiting = True
+        self.patch(module, "is_readable", lambda transport: waiting)
+        connection = listener.connect()
+        listener.site.drain()
+        listener.clock.pump([1] * 5)
+        self.assertFalse(connection.closing)
+        waiting = False
+        listener.clock.advance(1)
+        self.assertTrue(connection.closing)
 
     def test_drain_between_head_and_answer(self) -> None:
         """A request that is still being sent when the drain begins is answered, and told that this is the end."""
@@ -487,7 +556,7 @@ class Leaving(SynchronousTestCase):
         connection.send(post()[:-5])
         listener.site.drain()
         reply = connection.ask(post()[-5:])
-        self.assertEqual(reply.status, 200)
+        self.assertEqual((reply.status, reply.headers[b"connection"]), (200, b"close"))
         self.assertTrue(connection.closing)
 
     def test_drain_with_nobody(self) -> None:

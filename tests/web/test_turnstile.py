@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.framing.coding import BodyDecoder
 from claudeproxyd.slices import SLICE
 from claudeproxyd.sockets import NEXT_TURN
 from claudeproxyd.web.turnstile import WINDOW
-from tests.web.support import Connection, Listener, post, replies
+from tests.web.support import BODY, Connection, Listener, post, replies
 
 MOST = SLICE / 0.001 + 1
 """Requests in a turn, each of which takes a millisecond to begin."""
@@ -21,10 +23,11 @@ class TurnstileTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.listener = Listener()
         self.listener.clock.advance(1.0)
+        self.takes = 0.001
         serve = self.listener.dispatcher.serve
 
         def slow(*asked: Any) -> Any:
-            self.listener.clock.rightNow += 0.001
+            self.listener.clock.rightNow += self.takes
             return serve(*asked)
 
         self.listener.dispatcher.serve = slow  # type: ignore[method-assign]
@@ -70,14 +73,21 @@ class TurnstileTests(SynchronousTestCase):
             self.assertEqual(connection.ask(post()).status, 200)
             self.listener.clock.rightNow += WINDOW / 10
 
-    def test_bodies(self) -> None:
-        """A body whose head is in is read at once: others have no use for what it waits for."""
-        connection = self.listener.connect()
-        head, body = post()[:-5], post()[-5:]
-        connection.send(head)
-        self.connect(30)
-        connection.send(body)
-        self.assertEqual(self.answered([connection]), [True])
+    def test_last_bytes(self) -> None:
+        """A body whose head is in is read at once, and answered in its turn, where many end at once too."""
+        connections = [self.listener.connect() for _ in range(60)]
+        for connection in connections:
+            connection.send(post()[:-1])
+        self.listener.clock.pump([NEXT_TURN] * 10 + [WINDOW])
+        for connection in connections:
+            connection.send(post()[-1:])
+            self.assertEqual(connection.transport.producerState, "producing")
+        before = 0
+        while not all(answered := self.answered(connections)):
+            self.assertLessEqual(sum(answered) - before, MOST)
+            before = sum(answered)
+            self.listener.clock.advance(NEXT_TURN)
+        self.assertGreater(before, 40)
 
     def test_gone(self) -> None:
         """A client that goes while it waits, or that is sent away, is served no more."""
@@ -88,3 +98,49 @@ class TurnstileTests(SynchronousTestCase):
             self.listener.clock.advance(NEXT_TURN)
         self.assertEqual(len(self.listener.dispatcher.running), 12)
         self.assertEqual([reply.status for reply in replies(connections[-2].take())], [529])
+
+    def test_large_bodies(self) -> None:
+        """Of large ones, each of which takes longer than a slice, one is read in each turn."""
+        self.takes = 3 * SLICE
+        connections = [self.listener.connect() for _ in range(5)]
+        large = b'{"model":"m","max_tokens":9,"messages":[],"x":"%b"}' % (b"x" * 1_100_000)
+        for connection in connections:
+            connection.send(post(body=large))
+        for answered in range(5):
+            self.assertEqual(sum(self.answered(connections)), answered)
+            self.listener.clock.advance(NEXT_TURN)
+        self.assertEqual([replies(each.take())[0].status for each in connections], [200] * 5)
+
+    def test_large_body_of_one_who_left(self) -> None:
+        """Nobody answers a client that is gone, and nothing waits for it."""
+        connection = self.listener.connect()
+        connection.send(post(body=b'{"model":"m","max_tokens":9,"messages":[],"x":"%b"}' % (b"x" * 1_100_000)))
+        connection.lose()
+        self.listener.clock.advance(NEXT_TURN)
+        self.assertEqual(self.listener.dispatcher.running, [])
+        self.assertEqual(self.listener.clock.getDelayedCalls(), [])
+
+    def test_compressed_bodies(self) -> None:
+        """So are pieces of compressed ones: a few bytes of each are megabytes."""
+        feed = BodyDecoder.feed
+
+        def slow(decoder: BodyDecoder, data: bytes) -> bytes:
+            self.listener.clock.rightNow += 3 * SLICE
+            return feed(decoder, data)
+
+        self.patch(BodyDecoder, "feed", slow)
+        connections = [self.listener.connect() for _ in range(5)]
+        whole = post("/v1/messages", gzip.compress(BODY), "Content-Encoding: gzip")
+        for connection in connections:
+            connection.send(whole[:-5])
+        self.listener.clock.pump([NEXT_TURN] * 5 + [WINDOW])
+        for rest in (whole[-5:-1], whole[-1:]):
+            began = self.listener.clock.seconds()
+            for connection in connections:
+                connection.send(rest)
+            self.assertLess(self.listener.clock.seconds() - began, 4 * SLICE)
+            for _ in range(5):
+                began = self.listener.clock.seconds()
+                self.listener.clock.advance(NEXT_TURN)
+                self.assertLess(self.listener.clock.seconds() - began, 4 * SLICE)
+        self.assertEqual([replies(each.take())[0].status for each in connections], [200] * 5)

@@ -8,7 +8,7 @@ from claudeproxyd.executors.bedrock.reader import EVENT_STREAM
 from claudeproxyd.executors.bedrock.regional import BedrockRuntime
 from claudeproxyd.executors.translating import TranslatingExecutor
 from claudeproxyd.outcomes.types import AttemptPhase, Failure
-from claudeproxyd.translate.converse.answers import ConverseReader, read_whole
+from claudeproxyd.translate.converse.answers import ConverseReader
 from claudeproxyd.translate.converse.policy import POLICY
 from claudeproxyd.translate.converse.requests import ConverseRequest, ConverseTerms, translation
 
@@ -56,9 +56,3 @@ class ConverseOnBedrock(BedrockRuntime, TranslatingExecutor[ConverseRequest]):
     def reader(self, attempt: Attempt, request: ConverseRequest, machine: BlockMachine) -> ConverseReader:
         """Of an event stream, or of a whole answer."""
         return ConverseReader(machine, request, self.services.max_event_bytes, last=attempt.last)
-
-    def read_whole(
-        self, body: bytes, attempt: Attempt, request: ConverseRequest, machine: BlockMachine
-    ) -> ConverseReader:
-        """As a stream that came at once."""
-        return read_whole(body, machine, request, last=attempt.last)

@@ -9,7 +9,6 @@ from claudeproxyd.framing.event_stream import DamagedMessage, EventStreamSplitte
 from claudeproxyd.interfaces import IStreamReader
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.aws_errors import error_in
-from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.loose import read_object
 from claudeproxyd.messages.members import without_members
 from claudeproxyd.messages.passthrough import ClaudeReader
@@ -25,7 +24,7 @@ _DELTA = b'{"type":"content_block_delta",'
 _DELTA_FRAME = b"event: content_block_delta\ndata: "
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     data: bytes = msgspec.field(name="bytes")
     """In base64, which msgspec decodes."""
 
@@ -60,33 +59,42 @@ class _FrameSplitter:
         """Bytes of a message whose end has not come."""
         return self._splitter.unfinished
 
+    def end(self) -> list[bytes]:
+        """Return nothing: what is left is no event."""
+        return []
+
     def feed(self, data: bytes) -> list[bytes]:
         """Return the frames that *data* completes. Raises MalformedAnswer and FrameTooLarge."""
+        events: list[bytes] = []
+        error: dict[str, object] | None = None
         try:
-            messages = self._splitter.feed(data)
+            for message in self._splitter.feed(data):
+                headers, payload = message
+                if headers.get(":event-type") == "chunk":
+                    events.append(_decode_chunk(payload).data)
+                elif (error := error_in(message)) is not None:
+                    break
         except DamagedMessage as e:
             raise MalformedAnswer(str(e)) from None
-        frames = []
-        for message in messages:
-            headers, payload = message
-            if headers.get(":event-type") == "chunk":
-                try:
-                    event = _decode_chunk(payload).data
-                except UNREADABLE as e:
-                    raise MalformedAnswer(f"a chunk that is none: {e}") from None
-                # Nearly all are such, and this is done for each.
-                if event.startswith(_DELTA) and not (_OWN_MARK in event or b"\n" in event or b"\r" in event):
-                    frames.append(_DELTA_FRAME + event)
-                elif frame := _frame(event):
-                    frames.append(frame)
-            elif (error := error_in(message)) is not None:
-                frames.append(b"event: error\ndata: " + _encode({**error, "type": "error"}))
+        except UNREADABLE as e:
+            raise MalformedAnswer(f"a chunk that is none: {e}") from None
+        frames = _frames(events)
+        if error is not None:
+            frames.append(b"event: error\ndata: " + _encode({**error, "type": "error"}))
         return frames
+
+
+def _frames(events: list[bytes]) -> list[bytes]:
+    """Return the frames of one read's events."""
+    joined = b"".join(events)  # what next to none has is looked for once
+    if _OWN_MARK in joined or b"\n" in joined or b"\r" in joined:
+        events = [without_bedrocks_own(event).translate(_ON_ONE_LINE) for event in events]
+    frames = [_DELTA_FRAME + event if event.startswith(_DELTA) else _frame(event) for event in events]
+    return [frame for frame in frames if frame] if b"" in frames else frames
 
 
 def _frame(event: bytes) -> bytes:
     """Return the frame of an event; b'' for what is none of Claude's."""
-    event = without_bedrocks_own(event).translate(_ON_ONE_LINE)
     kind = _type_of(event)
     return b"event: %b\ndata: %b" % (kind, event) if kind else b""
 
@@ -114,7 +122,3 @@ class ChunkedClaudeReader(ClaudeReader):
 
     def __init__(self, max_event_bytes: int) -> None:
         super().__init__(max_event_bytes, _FrameSplitter(max_event_bytes))
-
-    def end(self) -> Batch:
-        """See :meth:`IStreamReader.end <claudeproxyd.interfaces.IStreamReader.end>`: what is left is no event."""
-        return Batch(b"", 0, False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import msgspec
@@ -21,11 +21,10 @@ from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.reader import MalformedAnswer
-from claudeproxyd.messages.usage import Usage
-from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
+from claudeproxyd.messages.usage import TokenCount, Usage
+from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader
 from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translation
-from claudeproxyd.translate.gemini.responses import MAX_TOKENS
 from claudeproxyd.translate.signatures import Signatures
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ _COLLECTION = re.compile(r"(models|tunedModels)/(.+)", re.DOTALL)
 
 
 class _Counted(msgspec.Struct, rename="camel"):
-    total_tokens: Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
+    total_tokens: TokenCount
 
 
 _decode_count = msgspec.json.Decoder(_Counted, strict=False).decode
@@ -133,10 +132,6 @@ class GeminiExecutor(TranslatingExecutor[GeminiRequest]):
         """Return a reader of events, or of the elements of an array."""
         services = self.services
         return GeminiReader(machine, request, services.signatures, services.max_event_bytes, last=attempt.last)
-
-    def read_whole(self, body: bytes, attempt: Attempt, request: GeminiRequest, machine: BlockMachine) -> GeminiReader:
-        """As a stream of one chunk."""
-        return read_whole(body, machine, request, self.services.signatures, last=attempt.last)
 
 
 def _counted(body: bytes) -> ParsedMessage:

@@ -17,7 +17,7 @@ from claudeproxyd.executors.openai import OpenAIExecutor
 from claudeproxyd.executors.openai_chat.models import entry, read_page
 from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.outcomes.types import AttemptPhase, Failure
-from claudeproxyd.translate.openai_chat.answers import FAMILY, ChatReader, read_whole
+from claudeproxyd.translate.openai_chat.answers import FAMILY, ChatReader
 from claudeproxyd.translate.openai_chat.dialects import server_of
 from claudeproxyd.translate.openai_chat.policy import POLICY
 from claudeproxyd.translate.openai_chat.requests import ChatRequest, ChatTerms, translation
@@ -132,7 +132,3 @@ class ChatExecutor(OpenAIExecutor[ChatRequest]):
     def reader(self, attempt: Attempt, request: ChatRequest, machine: BlockMachine) -> ChatReader:
         """Of events, or of one object."""
         return ChatReader(machine, request, self._memory, self.services.max_event_bytes, last=attempt.last)
-
-    def read_whole(self, body: bytes, attempt: Attempt, request: ChatRequest, machine: BlockMachine) -> ChatReader:
-        """Of one object, or of events that nobody asked for."""
-        return read_whole(body, machine, request, self._memory, last=attempt.last)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -16,9 +16,9 @@ from claudeproxyd.executors.responses import ParsedMessage
 from claudeproxyd.interfaces import IExecutor
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.reader import MalformedAnswer
-from claudeproxyd.messages.usage import MAX_TOKENS, Usage
+from claudeproxyd.messages.usage import TokenCount, Usage
 from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, Failure, Family, Kind
-from claudeproxyd.translate.openai_responses.answers import ResponsesReader, read_whole
+from claudeproxyd.translate.openai_responses.answers import ResponsesReader
 from claudeproxyd.translate.openai_responses.policy import POLICY
 from claudeproxyd.translate.openai_responses.records import SIGNATURES
 from claudeproxyd.translate.openai_responses.requests import ResponsesRequest, ResponsesTerms, translation
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class _Counted(msgspec.Struct):
-    input_tokens: Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
+    input_tokens: TokenCount
 
 
 _NO_COUNT = "count_tokens: this server does not count tokens"
@@ -145,12 +145,6 @@ class ResponsesExecutor(OpenAIExecutor[ResponsesRequest]):
     def reader(self, attempt: Attempt, request: ResponsesRequest, machine: BlockMachine) -> ResponsesReader:
         """Of events, or of a whole answer."""
         return ResponsesReader(machine, request, self.services.max_event_bytes)
-
-    def read_whole(
-        self, body: bytes, attempt: Attempt, request: ResponsesRequest, machine: BlockMachine
-    ) -> ResponsesReader:
-        """As one object, or of a server that streams unasked as events."""
-        return read_whole(body, machine, request)
 
 
 def _counted(body: bytes) -> ParsedMessage:

@@ -15,6 +15,9 @@ from claudeproxyd.messages.loose import without_halves
 _CALL = re.compile(r"\[tool:([A-Za-z0-9_-]+)\s*")
 _SENTENCE = re.compile(r"use the (\S+) tool to \w+ [\"“`](.+?)[\"”`]", re.IGNORECASE | re.DOTALL)
 
+#: The last ones of a turn that are looked at: a body of a few kilobytes may hold two million.
+_MAX_BLOCKS = 10_000
+
 _json = json.JSONDecoder()
 
 
@@ -29,7 +32,9 @@ class Prompt:
         )
         content = turn.get("content")
         blocks = (
-            [{"type": "text", "text": content}] if isinstance(content, str) else [*map(as_object, as_array(content))]
+            [{"type": "text", "text": content}]
+            if isinstance(content, str)
+            else [*map(as_object, as_array(content)[-_MAX_BLOCKS:])]
         )
         self.said = ""
         """The user's last words. Claude Code puts reminders of its own around them."""

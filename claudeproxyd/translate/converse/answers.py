@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
-from codecs import BOM_UTF8
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 from zope.interface import implementer
 
-from claudeproxyd.framing.event_stream import DamagedMessage, EventStreamSplitter
-from claudeproxyd.framing.sse import FrameTooLarge
+from claudeproxyd.framing.event_stream import EventStreamSplitter
+from claudeproxyd.framing.whole import WholeBody
 from claudeproxyd.interfaces import IStreamReader
-from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.aws_errors import error_in
-from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.messages.usage import tokens_in
 from claudeproxyd.outcomes.types import Family
+from claudeproxyd.translate.answer_reader import AnswerReader
 from claudeproxyd.translate.converse.finish import ending_of, is_known
 from claudeproxyd.translate.converse.reasoning import ReasoningContent, ReasoningText, seal
 from claudeproxyd.translate.converse.responses import (
@@ -35,19 +33,14 @@ from claudeproxyd.translate.converse.responses import (
 
 if TYPE_CHECKING:
     from claudeproxyd.framing.event_stream import EventMessage
-    from claudeproxyd.messages.batch import Batch
     from claudeproxyd.messages.blocks import BlockMachine
-    from claudeproxyd.messages.usage import Usage
     from claudeproxyd.translate.converse.requests import ConverseRequest
-    from claudeproxyd.translate.converse.responses import ConverseBlock, ConverseResponse, TokenUsage
+    from claudeproxyd.translate.converse.responses import ConverseBlock, TokenUsage
 
 FAMILY = Family.BEDROCK
 
 #: Characters of a block of reasoning that are kept for its way back; no model's are as long.
 MAX_REASONING_CHARS = 1024 * 1024
-
-#: How a body begins that is no event stream: a message of so many bytes as these would be is longer than all limits.
-_JSON_STARTS = b"{ \t\r\n"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -74,7 +67,7 @@ class _Reasoning:
 
 
 @implementer(IStreamReader)
-class ConverseReader:
+class ConverseReader(AnswerReader["EventMessage"]):
     """Reads one answer: an event stream, or, of a model that does not stream, a whole one; told apart by the first
     byte.
 
@@ -89,118 +82,43 @@ class ConverseReader:
 
         *last*: the request will not be repeated, so that an answer without content is better than none.
         """
-        self.anomaly = ""
-        self.request_id = ""
-        self.content = False
-        """The client may have some of the answer."""
-        self._machine = machine
+        super().__init__(machine, request, max_event_bytes)
         self._names = request.names
         self._earlier_calls = request.calls
         self._capabilities = request.capabilities
-        self._thinks = request.thinks
-        self._shows = request.thinks and request.shows
-        self._may_stop = bool(request.stop_sequences)
-        self._limit = max_event_bytes
         self._last = last
-        self._splitter = EventStreamSplitter(max_event_bytes)
-        self._whole: bytearray | None = None
-        """What has come of a whole answer."""
-        self._begun = False
         self._text_index = -1
         """Of the text that is open."""
         self._reasoning: _Reasoning | None = None
         self._calls: dict[int, str] = {}
         """By a block's index, the id of the call as the client has it; '' where the call is not the client's."""
-        self._answered = False
-        """There is text or a call: more than reasoning."""
-        self._reason: str | None = None
-        """stopReason, once there is one."""
-        self._over = False
-        """The message is finished; nothing more is read."""
 
-    @property
-    def usage(self) -> Usage:
-        """As upstream counted; estimated where the answer was truncated before it did."""
-        if self._machine.stop_reason is None:
-            self._machine.estimate_usage()
-        return self._machine.usage
-
-    @property
-    def stop_reason(self) -> str | None:
-        """Claude's, at the end."""
-        return self._machine.stop_reason
-
-    @property
-    def unfinished(self) -> int:
-        """Bytes of a message whose end has not come."""
-        return self._splitter.unfinished if self._whole is None else len(self._whole)
-
-    def feed(self, data: bytes) -> Batch:
-        """See :meth:`~claudeproxyd.interfaces.IStreamReader.feed`."""
-        if not self._begun and data:
-            self._begun = True
-            if data[0] in _JSON_STARTS:
-                self._whole = bytearray()
-        if self._whole is not None:
-            self._whole += data
-            if len(self._whole) > self._limit:
-                raise FrameTooLarge(f"an answer of more than {self._limit} bytes")
-            return self._batch(None)
-        try:
-            return self._batch(self._read(self._splitter.feed(data)))
-        except (BlockError, DamagedMessage, *UNREADABLE) as e:
-            raise MalformedAnswer(str(e)) from None
-
-    def end(self) -> Batch:
-        """See :meth:`~claudeproxyd.interfaces.IStreamReader.end`."""
-        if self._whole is not None:
-            self.read_whole(bytes(self._whole))
-        elif self._reason is not None and not self._over:
-            try:
-                self._finish()
-            except BlockError as e:
-                raise MalformedAnswer(str(e)) from None
-        return self._batch(None)
-
-    def read_whole(self, body: bytes) -> None:
-        """Read an answer that is not streamed. Raises MalformedAnswer and ModelFault."""
-        try:
-            response = decode_response(body.removeprefix(BOM_UTF8))
-            self._respond(response)
-        except (BlockError, *UNREADABLE) as e:
-            raise MalformedAnswer(f"no answer of the Converse API: {e}") from None
-
-    def _batch(self, error: bytes | None) -> Batch:
-        batch = self._machine.flush()
-        batch.error = error
-        self.content = self.content or batch.content
-        return batch
-
-    def _note(self, anomaly: str) -> None:
-        self.anomaly = self.anomaly or anomaly
+    def _framing(self, data: bytes) -> EventStreamSplitter | WholeBody:
+        # A message of an event stream that began so would be longer than all limits.
+        return WholeBody(self._limit) if data.startswith(b"{") else EventStreamSplitter(self._limit)
 
     # -- a stream
 
-    def _read(self, messages: Iterable[EventMessage]) -> bytes | None:
-        """Read messages. Return the error that is among them, behind which nothing is read; or None."""
-        for message in messages:
+    def _read(self, frames: Sequence[EventMessage]) -> bytes | None:
+        for message in frames:
             if self._over:
                 break
-            kind = message.headers.get(":event-type")
+            headers, payload = message
+            kind = headers.get(":event-type")
             if kind == "contentBlockDelta":
-                self._delta(message.payload)
+                self._delta(payload)
             elif kind is None:
                 if (error := error_in(message)) is not None:
                     return _encode(error)
                 self._note("an event without a type")
             elif kind == "contentBlockStart":
-                self._start(message.payload)
+                self._start(payload)
             elif kind == "contentBlockStop":
-                self._stop(decode_stop(message.payload).content_block_index)
+                self._stop(decode_stop(payload).content_block_index)
             elif kind == "messageStop":
-                self._reason = decode_message_stop(message.payload).stop_reason or ""
+                self._reason = decode_message_stop(payload).stop_reason or ""
             elif kind == "metadata":
-                self._count(decode_metadata(message.payload).usage)
+                self._count(decode_metadata(payload).usage)
                 if self._reason is not None:
                     self._finish()
             elif kind not in ("messageStart", "initial-response"):
@@ -239,7 +157,8 @@ class ConverseReader:
 
     # -- a whole answer
 
-    def _respond(self, response: ConverseResponse) -> None:
+    def _read_object(self, body: bytes) -> bytes | None:
+        response = decode_response(body)
         message = response.output.message if response.output is not None else None
         if message is None or response.stop_reason is None:
             raise MalformedAnswer("no answer of the Converse API: it has no message, or no stopReason")
@@ -251,6 +170,7 @@ class ConverseReader:
                 self._stop(index)
         if not self._over:
             self._finish()
+        return None
 
     def _block(self, index: int, block: ConverseBlock) -> None:
         if block.text is not None:
@@ -307,6 +227,7 @@ class ConverseReader:
             self._machine.tool_input(id, partial_json)
 
     def _think(self, index: int, delta: ReasoningDelta) -> None:
+        self._progress = True
         if not self._thinks:
             return
         reasoning = self._reasoning
@@ -368,16 +289,6 @@ class ConverseReader:
         if not is_known(reason):
             self._note(f"unknown stopReason {reason:.50}")
         machine.finish(*ending_of(reason, self._answered))
-
-
-def read_whole(body: bytes, machine: BlockMachine, request: ConverseRequest, *, last: bool = False) -> ConverseReader:
-    """Read an answer that was not streamed; then *machine* has the message. Return its reader.
-
-    Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer` and :class:`~claudeproxyd.messages.reader.ModelFault`.
-    """
-    reader = ConverseReader(machine, request, len(body), last=last)
-    reader.read_whole(body)
-    return reader
 
 
 def _joined(pieces: list[str]) -> str:

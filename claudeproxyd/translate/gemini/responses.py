@@ -6,12 +6,9 @@ Members may be null or missing alike, as the proxies before some of these APIs h
 
 from __future__ import annotations
 
-from typing import TypeGuard
-
 import msgspec
 
-#: What the API's counts can hold, which are int32.
-MAX_TOKENS = 2**31 - 1
+from claudeproxyd.messages.usage import TokenCount
 
 
 class FunctionCall(msgspec.Struct, rename="camel", gc=False):
@@ -84,12 +81,12 @@ class AnswerCandidate(msgspec.Struct, rename="camel", gc=False):
 class Counts(msgspec.Struct, rename="camel", gc=False):
     """Tokens: those of the cache within the prompt's, those of tools and, as a rule, of thoughts beside the others."""
 
-    prompt_token_count: int | None = None
-    cached_content_token_count: int | None = None
-    tool_use_prompt_token_count: int | None = None
-    candidates_token_count: int | None = None
-    thoughts_token_count: int | None = None
-    total_token_count: int | None = None
+    prompt_token_count: TokenCount | None = None
+    cached_content_token_count: TokenCount | None = None
+    tool_use_prompt_token_count: TokenCount | None = None
+    candidates_token_count: TokenCount | None = None
+    thoughts_token_count: TokenCount | None = None
+    total_token_count: TokenCount | None = None
 
 
 class Feedback(msgspec.Struct, rename="camel"):
@@ -109,17 +106,10 @@ class GenerateContentResponse(msgspec.Struct, rename="camel", gc=False):
     error: msgspec.Raw = msgspec.Raw()
 
 
-_DECODER: msgspec.json.Decoder[GenerateContentResponse | list[GenerateContentResponse]] = msgspec.json.Decoder(
-    GenerateContentResponse | list[GenerateContentResponse]
-)
-decode = _DECODER.decode
+DECODER = msgspec.json.Decoder(GenerateContentResponse)
+decode_all = msgspec.json.Decoder(list[GenerateContentResponse]).decode
 
 
 def is_there(raw: msgspec.Raw) -> bool:
     """Whether a member was sent, and not as null."""
     return bool(raw) and bytes(raw) != b"null"
-
-
-def is_count(tokens: int | None) -> TypeGuard[int]:
-    """Whether a figure was sent, and is one that can be."""
-    return tokens is not None and 0 <= tokens <= MAX_TOKENS

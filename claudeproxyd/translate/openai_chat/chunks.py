@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw
 
-from claudeproxyd.messages.usage import MAX_TOKENS
+from claudeproxyd.messages.usage import TokenCount
 
 
 class FunctionPiece(msgspec.Struct, gc=False):
@@ -57,27 +57,27 @@ class Delta(msgspec.Struct, gc=False):
 class PromptDetails(msgspec.Struct, gc=False):
     """Of the prompt's tokens."""
 
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
+    cached_tokens: TokenCount | None = None
+    cache_write_tokens: TokenCount | None = None
 
 
 class CompletionDetails(msgspec.Struct, gc=False):
     """Of the answer's tokens."""
 
-    reasoning_tokens: int | None = None
+    reasoning_tokens: TokenCount | None = None
 
 
 class TokenCounts(msgspec.Struct, gc=False):
     """Tokens: those of the cache within the prompt's, those of reasoning, as a rule, within the answer's."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
+    prompt_tokens: TokenCount | None = None
+    completion_tokens: TokenCount | None = None
+    total_tokens: TokenCount | None = None
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
-    prompt_cache_hit_tokens: int | None = None
+    prompt_cache_hit_tokens: TokenCount | None = None
     """DeepSeek's word."""
-    cached_tokens: int | None = None
+    cached_tokens: TokenCount | None = None
     """Moonshot's."""
 
 
@@ -106,7 +106,7 @@ class Chunk(msgspec.Struct, gc=False):
     """MiniMax's: how it went."""
 
 
-decode = msgspec.json.Decoder(Chunk).decode
+DECODER = msgspec.json.Decoder(Chunk)
 decode_detail = msgspec.json.Decoder(ReasoningDetail).decode
 
 
@@ -120,8 +120,3 @@ decode_base = msgspec.json.Decoder(_BaseResponse).decode
 def is_there(raw: Raw) -> bool:
     """Whether a member was sent, and says something."""
     return bool(raw) and bytes(raw) not in (b"null", b"{}", b'""', b"false")
-
-
-def count_in(tokens: int | None) -> int | None:
-    """Return a figure that can be one; None for every other."""
-    return tokens if tokens is not None and 0 <= tokens <= MAX_TOKENS else None

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 import msgspec
 from zope.interface import implementer
 
-from claudeproxyd.framing.sse import FrameSplitter, FrameTooLarge
+from claudeproxyd.framing.sse import FrameSplitter
+from claudeproxyd.framing.whole import WholeBody
 from claudeproxyd.interfaces import IStreamReader
 from claudeproxyd.json_guards import UNREADABLE
-from claudeproxyd.messages.block import BlockError
-from claudeproxyd.messages.frame import read_frame
-from claudeproxyd.messages.reader import ErrorAnswer, MalformedAnswer
+from claudeproxyd.messages.reader import MalformedAnswer
+from claudeproxyd.translate.answer_reader import EventReader, NoEvent
 from claudeproxyd.translate.openai_responses.ending import count, ending_of, error_body, is_known, refused
 from claudeproxyd.translate.openai_responses.events import (
+    DECODER,
     Item,
     OutputPart,
     ResponseEvent,
     ResponseObject,
-    decode_event,
     is_there,
     read,
 )
@@ -39,9 +38,7 @@ from claudeproxyd.translate.openai_responses.output_items import (
 from claudeproxyd.translate.openai_responses.sources import WebSources
 
 if TYPE_CHECKING:
-    from claudeproxyd.messages.batch import Batch
     from claudeproxyd.messages.blocks import BlockMachine
-    from claudeproxyd.messages.usage import Usage
     from claudeproxyd.translate.openai_responses.requests import ResponsesRequest
 
 #: Data of frames that need not be read.
@@ -53,12 +50,8 @@ MAX_IDS = 100_000
 Kind = TypeVar("Kind", MessageItem, ReasoningItem, CallItem)
 
 
-class NoEvent(MalformedAnswer):
-    """Bytes that are no event of the API."""
-
-
 @implementer(IStreamReader)
-class ResponsesReader:
+class ResponsesReader(EventReader[ResponseEvent]):
     """Reads one answer: server-sent events, or the whole answer of a server that does not stream.
 
     What belongs to one item is known by ``output_index``, for ``item_id`` may change from event to event; where a
@@ -66,122 +59,52 @@ class ResponsesReader:
     once more, or only then, with the event that ends the part, with the one that ends the item, and with the answer.
     """
 
+    _decoder = DECODER
+
     def __init__(self, machine: BlockMachine, request: ResponsesRequest, max_event_bytes: int) -> None:
         """*machine*, of the family :data:`~.records.SIGNATURES`, makes the message."""
-        self.request_id = ""
-        self.content = False
-        """The client may have some of the answer."""
-        self._machine = machine
-        self._may_stop = bool(request.stop_sequences)
-        self._limit = max_event_bytes
+        super().__init__(machine, request, max_event_bytes)
         self._sources = WebSources(request.searches)
-        self._answer = AnswerItems(machine, request, self._sources)
+        self._answer = AnswerItems(machine, request, self._sources, self._note)
         self._items = ItemQueue()
         self._by_index: dict[int | None, OutputItem] = {}
         self._by_id: dict[str, OutputItem] = {}
-        self._splitter: FrameSplitter | None = None
-        self._whole: bytearray | None = None
-        """Of an answer that is no stream, what has come."""
-        self._progress = False
-        """Something of the answer has come since the last batch, shown or not."""
-        self._over = False
-        """The message is finished; nothing more is read."""
 
-    @property
-    def usage(self) -> Usage:
-        """As upstream counted; estimated where the answer was truncated before it did."""
-        if self._machine.stop_reason is None:
-            self._machine.estimate_usage()
-        return self._machine.usage
+    def _framing(self, data: bytes) -> FrameSplitter | WholeBody:
+        is_object = data.removeprefix(BOM_UTF8).lstrip().startswith(b"{")
+        return (WholeBody if is_object else FrameSplitter)(self._limit)
 
-    @property
-    def stop_reason(self) -> str | None:
-        """Claude's, at the end."""
-        return self._machine.stop_reason
-
-    @property
-    def anomaly(self) -> str:
-        """What was out of order, or ''."""
-        return self._answer.anomaly
-
-    @property
-    def unfinished(self) -> int:
-        """Bytes of a frame whose end has not come."""
-        if self._whole is not None:
-            return len(self._whole)
-        return self._splitter.unfinished if self._splitter is not None else 0
-
-    def feed(self, data: bytes) -> Batch:
-        """See :meth:`~claudeproxyd.interfaces.IStreamReader.feed`."""
-        splitter = self._splitter
-        if splitter is None:
-            if self._whole is None:
-                data = data.removeprefix(BOM_UTF8).lstrip()
-                if data.startswith(b"{"):
-                    self._whole = bytearray()
-            if self._whole is not None:
-                self._whole += data
-                if len(self._whole) > self._limit:
-                    raise FrameTooLarge(f"an answer of more than {self._limit} bytes")
-                return self._batch(None)
-            if not data:
-                return self._batch(None)
-            splitter = self._splitter = FrameSplitter(self._limit)
-        return self._batch(self.read(splitter.feed(data)))
-
-    def end(self) -> Batch:
-        """See :meth:`~claudeproxyd.interfaces.IStreamReader.end`."""
-        error = None
-        if self._whole is not None:
-            error = self.read_whole(bytes(self._whole))
-        elif self._splitter is not None and not self._over:
-            with suppress(NoEvent):  # half of its last frame is missing: it was truncated
-                error = self.read(self._splitter.feed(b"\n\n"))  # or its last empty line
-        return self._batch(error)
-
-    def read(self, frames: Sequence[bytes]) -> bytes | None:
-        """Read frames. Return the error that is among them, behind which nothing is read; or None.
-
-        Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer`.
-        """
-        for frame in frames:
-            if self._over:
-                break
-            if frame.startswith(b"data: ") and b"\n" not in frame:
-                name, data = b"", frame[6:]
-            else:
-                name, data = read_frame(frame)
-            try:
-                event = decode_event(data)
-            except UNREADABLE:
-                if data in _NOTHING:
-                    continue
-                event = self._read_loosely(data)
-            self._progress = True
-            handler = _HANDLERS.get(event.type or name.decode("latin-1"))
-            if handler is None:
-                if not event.type and (is_there(event.error) or event.message):
-                    return error_body(event.error, event.code, event.message)
-                continue  # there are new ones every month
-            try:
-                error = handler(self, event)
-            except (BlockError, RecursionError) as e:
-                raise MalformedAnswer(str(e)) from None
-            if error is not None:
-                return error
-            if self._may_stop and self._machine.stopped and not self._over:
-                self._finish(None)
+    def _read(self, frames: Sequence[bytes]) -> bytes | None:
+        error = super()._read(frames)
         if self._answer.kept > MAX_KEPT:
             raise MalformedAnswer(f"an answer of more than {MAX_KEPT} characters")
-        return None
+        return error
 
-    def read_whole(self, body: bytes) -> bytes | None:
-        """Read an answer that is one JSON object. Return the error that it is; or None.
-
-        Raises :class:`~claudeproxyd.messages.reader.MalformedAnswer`.
-        """
+    def _take_odd(self, name: bytes, data: bytes) -> bytes | None:
+        if data in _NOTHING:
+            return None
         try:
-            response, odd = read(body, ResponseObject)
+            event, odd = read(data, ResponseEvent)
+        except UNREADABLE as e:
+            raise NoEvent(f"no event of the Responses API: {e}") from None
+        self._note(odd)
+        return self._take(event, name, data)
+
+    def _take(self, event: ResponseEvent, name: bytes, data: bytes) -> bytes | None:
+        self._progress = True
+        handler = _HANDLERS.get(event.type or name.decode("latin-1"))
+        if handler is None:
+            if not event.type and (is_there(event.error) or event.message):
+                return error_body(event.error, event.code, event.message)
+            return None  # there are new ones every month
+        error = handler(self, event)
+        if self._may_stop and self._machine.stopped and not self._over:
+            self._finish()
+        return error
+
+    def _read_object(self, body: bytes) -> bytes | None:
+        try:
+            response, odd = read(body.removeprefix(BOM_UTF8), ResponseObject)
         except UNREADABLE as e:
             raise MalformedAnswer(f"no answer of the Responses API: {e}") from None
         self._note(odd)
@@ -191,29 +114,7 @@ class ResponsesReader:
             raise MalformedAnswer("no answer of the Responses API")
         if response.status in ("queued", "in_progress"):
             raise MalformedAnswer("an answer that is not finished")
-        try:
-            return self._respond(response, response.status or "completed")
-        except (BlockError, RecursionError) as e:
-            raise MalformedAnswer(str(e)) from None
-
-    def _batch(self, error: bytes | None) -> Batch:
-        batch = self._machine.flush()
-        batch.error = error
-        batch.progress, self._progress = self._progress, False
-        self.content = self.content or batch.content
-        return batch
-
-    def _note(self, anomaly: str) -> None:
-        if anomaly:
-            self._answer.note(anomaly)
-
-    def _read_loosely(self, data: bytes) -> ResponseEvent:
-        try:
-            event, odd = read(data, ResponseEvent)
-        except UNREADABLE as e:
-            raise NoEvent(f"no event of the Responses API: {e}") from None
-        self._note(odd)
-        return event
+        return self._respond(response, response.status or "completed")
 
     # One event.
 
@@ -430,7 +331,7 @@ class ResponsesReader:
                 made.complete(item, raw)
                 self._items.ended(made)
 
-    def _finish(self, reason: str | None) -> None:
+    def _finish(self, reason: str | None = None) -> None:
         self._over = True
         machine = self._machine
         self._items.end_all()
@@ -440,23 +341,6 @@ class ResponsesReader:
         self._sources.tell_rest(machine)
         words = self._answer.refused
         machine.finish(*(refused(words) if words else ending_of(reason)))
-
-
-def read_whole(body: bytes, machine: BlockMachine, request: ResponsesRequest) -> ResponsesReader:
-    """Read an answer that was not streamed; then *machine* has the message. Return its reader.
-
-    Raises :class:`~claudeproxyd.messages.reader.ErrorAnswer` and
-    :class:`~claudeproxyd.messages.reader.MalformedAnswer`.
-    """
-    reader = ResponsesReader(machine, request, len(body) + 2)
-    batch = reader.feed(body)
-    if not batch.ended and batch.error is None:
-        batch = reader.end()
-    if batch.error is not None:
-        raise ErrorAnswer(batch.error)
-    if not batch.ended:
-        raise MalformedAnswer("an answer without an end")
-    return reader
 
 
 _HANDLERS: Mapping[str, Callable[[ResponsesReader, ResponseEvent], bytes | None]] = {

@@ -116,7 +116,7 @@ _DECODERS: dict[type[msgspec.Struct], msgspec.json.Decoder[msgspec.Struct]] = {
 }
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
-decode_event = msgspec.json.Decoder(ResponseEvent).decode
+DECODER = msgspec.json.Decoder(ResponseEvent)
 
 
 def read(data: msgspec.Raw | bytes, shape: type[Shape]) -> tuple[Shape, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from claudeproxyd.json_guards import UNREADABLE
@@ -37,7 +38,14 @@ _BETWEEN = "\n\n"
 class AnswerItems:
     """What the items of one answer share."""
 
-    def __init__(self, machine: BlockMachine, request: ResponsesRequest, sources: WebSources) -> None:
+    def __init__(
+        self,
+        machine: BlockMachine,
+        request: ResponsesRequest,
+        sources: WebSources,
+        note: Callable[[str], None],
+    ) -> None:
+        """*note* takes what is out of order, in words for a log."""
         self.machine = machine
         self.names = request.names
         self.call_ids = request.call_ids
@@ -47,15 +55,11 @@ class AnswerItems:
         self.sources = sources
         self.refused = ""
         """The model's own words where it refuses."""
-        self.anomaly = ""
+        self.note = note
         self.waiting = 0
         """Characters of what waits."""
         self.kept = 0
         """Characters of pieces."""
-
-    def note(self, anomaly: str) -> None:
-        """Keep the first thing that was out of order."""
-        self.anomaly = self.anomaly or anomaly
 
     def parts(self, raws: list[msgspec.Raw] | None) -> list[OutputPart]:
         """Return the parts of an item's member; one that is no object is empty."""

@@ -12,6 +12,7 @@ from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.bedrock.maker import BedrockMaker
 from claudeproxyd.executors.bedrock.settings import BedrockCredential, BedrockSettings
 from claudeproxyd.executors.services import Services
+from claudeproxyd.executors.turns import Turns
 from claudeproxyd.leases import Credential as Leased
 from claudeproxyd.leases import Route
 from claudeproxyd.outcomes.types import AttemptFailed
@@ -71,6 +72,7 @@ class BedrockTestCase(ExecutorTestCase):
             Services(
                 buffers=FakeAccount([]),
                 clock=self.net.reactor,
+                turns=Turns(self.net.reactor),
                 origin=origin,
                 timeouts=Timeouts(),
                 max_event_bytes=100_000,

@@ -25,6 +25,7 @@ from claudeproxyd.executors.gemini.maker import GeminiMaker
 from claudeproxyd.executors.google import SafetySettings
 from claudeproxyd.executors.http import MAX_PAGES
 from claudeproxyd.executors.responses import LocalStream
+from claudeproxyd.executors.turns import Turns
 from claudeproxyd.interfaces import (
     IBufferedResponse,
     IExecutor,
@@ -209,7 +210,7 @@ class Up(GeminiTestCase):
     def test_large(self) -> None:
         """A large request is translated with turns for others in between."""
         clock = _Ticking()
-        self.executor.services = replace(self.executor.services, clock=clock)
+        self.executor.services = replace(self.executor.services, turns=Turns(clock))
         prepared = ensureDeferred(self.executor.prepare(*self.large()))
         self.assertNoResult(prepared)
         clock.pump([1] * 9)
@@ -218,7 +219,7 @@ class Up(GeminiTestCase):
     def test_large_cancelled(self) -> None:
         """Nothing more is done of it once its client is gone."""
         clock = _Ticking()
-        self.executor.services = replace(self.executor.services, clock=clock)
+        self.executor.services = replace(self.executor.services, turns=Turns(clock))
         prepared = ensureDeferred(self.executor.prepare(*self.large()))
         prepared.cancel()
         self.failureResultOf(prepared, CancelledError)

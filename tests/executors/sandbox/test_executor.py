@@ -16,6 +16,7 @@ from claudeproxyd.executors.sandbox.executor import PACE, REMEMBERED, SandboxExe
 from claudeproxyd.executors.sandbox.maker import SandboxMaker
 from claudeproxyd.executors.sandbox.stream import PING, SandboxStream
 from claudeproxyd.executors.services import Services
+from claudeproxyd.executors.turns import Turns
 from claudeproxyd.interfaces import IBufferedResponse, IEventConsumer, IExecutor, IExecutorMaker, IStreamingResponse
 from claudeproxyd.leases import Credential
 from claudeproxyd.messages.batch import Batch
@@ -93,6 +94,7 @@ class SandboxCase(SynchronousTestCase):
             Services(
                 buffers=FakeAccount([]),
                 clock=self.clock,
+                turns=Turns(self.clock),
                 origin=origin,
                 timeouts=Timeouts(**timeouts),
                 max_event_bytes=1000,

@@ -25,6 +25,7 @@ from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.messages_api import Betas
 from claudeproxyd.executors.services import Services
+from claudeproxyd.executors.turns import Turns
 from claudeproxyd.executors.vertex.claude import vertex_name
 from claudeproxyd.executors.vertex.dialect import REFUSED_FIELDS
 from claudeproxyd.executors.vertex.executor import VertexExecutor
@@ -109,6 +110,7 @@ class VertexTestCase(ExecutorTestCase):
             Services(
                 buffers=FakeAccount([]),
                 clock=self.net.reactor,
+                turns=Turns(self.net.reactor),
                 origin=origin,
                 timeouts=Timeouts(),
                 max_event_bytes=100_000,

@@ -31,13 +31,21 @@ class Result:
 class Child(ProcessProtocol):
     """A running program, its output collected. Its standard input is closed at once: some wait for it."""
 
-    def __init__(self, argv: Sequence[str | Path], env: Mapping[str, str] | None = None, cwd: str | Path = "/") -> None:
+    def __init__(
+        self,
+        argv: Sequence[str | Path],
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path = "/",
+        inherit: Sequence[int] = (),
+    ) -> None:
+        """*inherit*: descriptors that it gets, from 3 on."""
         self._out: list[bytes] = []
         self._err: list[bytes] = []
         self._waiting: list[Deferred[Result]] = []
         self.result: Result | None = None
         argv = [str(each) for each in argv]
-        reactor.spawnProcess(self, argv[0], argv, env=clean_environment(env), path=str(cwd))
+        fds: dict[int, int | str] = {0: "w", 1: "r", 2: "r", **dict(enumerate(inherit, 3))}
+        reactor.spawnProcess(self, argv[0], argv, env=clean_environment(env), path=str(cwd), childFDs=fds)
 
     @property
     def pid(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.integration.support.daemon import ROOT
+from tests.speed import slowness
 
 METER = Path(__file__).parent / "stall"
 LONGEST = 0.050
@@ -29,7 +30,7 @@ class Meter:
         return float(self._told.read_text() or 0) if self._told.exists() else 0.0
 
 
-def told(what: str, size: int, longest: float, bound: float) -> None:
-    """*longest* is below *bound*; printed for benchmarks/RESULTS.md (``pytest -s``)."""
-    print(f"{what}: {size:,} bytes, {longest * 1000:.0f} ms")
-    assert longest < bound * ALLOWANCE, f"{what}: {longest * 1000:.0f} ms"
+def told(what: str, longest: float, bound: float) -> None:
+    """*longest* is below *bound*, on a machine as fast as that of the bounds; printed for benchmarks/RESULTS.md."""
+    print(f"{what}: {longest * 1000:.0f} ms")
+    assert longest < bound * ALLOWANCE or longest < bound * ALLOWANCE * slowness(), f"{what}: {longest * 1000:.0f} ms"

@@ -9,7 +9,7 @@ from typing import Any
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.ids import Ids
-from claudeproxyd.translate.converse.answers import FAMILY, ConverseReader, read_whole
+from claudeproxyd.translate.converse.answers import FAMILY, ConverseReader
 from claudeproxyd.translate.converse.models import capabilities_of
 from claudeproxyd.translate.converse.requests import ConverseRequest
 from claudeproxyd.translate.names import ToolNames
@@ -116,6 +116,6 @@ def whole(*events: Json, last: bool = False, **how: Any) -> Json:
     """The message of the same answer in one body."""
     said = request(**how)
     machine = BlockMachine("claude-m", family=FAMILY, stop_sequences=said.stop_sequences, ids=_ids(), whole=True)
-    read_whole(json.dumps(merge(events)).encode(), machine, said, last=last)
+    ConverseReader(machine, said, LIMIT, last=last).read_whole(json.dumps(merge(events)).encode())
     message: Json = json.loads(machine.message())
     return message

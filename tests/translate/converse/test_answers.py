@@ -16,7 +16,7 @@ from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.outcomes.classify import classify
 from claudeproxyd.outcomes.types import AttemptPhase, Evidence, Family, Kind
 from claudeproxyd.translate.converse import answers
-from claudeproxyd.translate.converse.answers import read_whole
+from claudeproxyd.translate.converse.answers import ConverseReader
 from tests.golden.families.converse.arrivals import event, frame
 from tests.golden.families.converse.merging import merge
 from tests.messages.accumulate import accumulate
@@ -161,6 +161,14 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(content(answer), [{"type": "text", "text": "a"}])
         self.assertIn("too long", answer.reader.anomaly)
 
+    def test_hidden_reasoning_is_progress(self) -> None:
+        """A stream that brings nothing but reasoning, of which the client sees nothing, is not one that hangs."""
+        for hidden in ({"shows": False}, {"thinks": False}):
+            answer = Answer(**hidden)
+            batch = answer.feed(event(delta(0, reasoningContent={"text": "hm"})))
+            self.assertEqual((batch.frames, batch.progress), (b"", True))
+            self.assertFalse(answer.feed(event(START)).progress)
+
 
 class ErrorTests(SynchronousTestCase):
     """What comes in an event's place."""
@@ -206,7 +214,7 @@ class WholeTests(SynchronousTestCase):
 
     def read(self, body: bytes, **how: Any) -> Json:
         machine = BlockMachine("m", family="bedrock", whole=True)
-        read_whole(body, machine, request(**how))
+        ConverseReader(machine, request(**how), len(body)).read_whole(body)
         message: Json = json.loads(machine.message())
         return message
 

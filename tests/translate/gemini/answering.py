@@ -10,7 +10,7 @@ from typing import Any
 from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.ids import Ids
-from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader, read_whole
+from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms
 from claudeproxyd.translate.names import ToolNames
 from claudeproxyd.translate.signatures import ConversationDigest, Signatures
@@ -141,9 +141,7 @@ def whole(*chunks: Json, **options: Any) -> Json:
     """The message of a body with all of them."""
     answer = Answer(whole=True, **options)
     body = chunks[0] if len(chunks) == 1 else chunks
-    read_whole(
-        json.dumps(body).encode(), answer.machine, answer.request, answer.signatures, last=options.get("last", True)
-    )
+    answer.reader.read_whole(json.dumps(body).encode())
     message: Json = json.loads(answer.machine.message())
     return message
 

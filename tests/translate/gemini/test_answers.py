@@ -15,7 +15,7 @@ from claudeproxyd.framing.sse import FrameTooLarge
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
 from claudeproxyd.translate.conversation import ToolUse, Turn
-from claudeproxyd.translate.gemini.answers import MAX_TEXT_CHARS, read_whole
+from claudeproxyd.translate.gemini.answers import MAX_TEXT_CHARS
 from claudeproxyd.translate.signatures import ConversationDigest
 from tests.messages.accumulate import accumulate
 from tests.messages.grammar import Grammar
@@ -166,6 +166,17 @@ class TextTests(SynchronousTestCase):
         search = [{"toolCall": {"id": "s", "args": {"queries": ["q"]}}}, {"toolResponse": {"\u00e9": None}}]
         blocks = content(chunk({"inlineData": "odd"}), chunk(*search), chunk(text("a"), finish="STOP"))
         self.assertIn("server_tool_use", [block["type"] for block in blocks])
+
+
+class HiddenTests(SynchronousTestCase):
+    """What a client is not shown."""
+
+    def test_hidden_thoughts_are_progress(self) -> None:
+        """A stream that brings nothing but thoughts, of which the client sees nothing, is not one that hangs."""
+        answer = Answer(shows=False)
+        batch = answer.feed(sse(chunk(thought("hm"))))
+        self.assertEqual((batch.frames, batch.progress), (b"", True))
+        self.assertFalse(answer.feed(sse(chunk())).progress)
 
 
 class HalvesTests(SynchronousTestCase):
@@ -542,7 +553,7 @@ class FramingTests(SynchronousTestCase):
         """A body that is no whole answer is said to be none."""
         for body in (b"", b"<html>", b"[]", b"{}", b"null", b'{"error": {"code": 500, "message": "x"}}'):
             answer = Answer(whole=True)
-            self.assertRaises(MalformedAnswer, read_whole, body, answer.machine, answer.request, answer.signatures)
+            self.assertRaises(MalformedAnswer, answer.reader.read_whole, body)
 
 
 class SdkTests(SynchronousTestCase):

@@ -11,7 +11,7 @@ from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.messages.ids import Ids
 from claudeproxyd.translate.names import ToolNames
-from claudeproxyd.translate.openai_chat.answers import FAMILY, ChatReader, read_whole
+from claudeproxyd.translate.openai_chat.answers import FAMILY, ChatReader
 from claudeproxyd.translate.openai_chat.dialects import dialect_of
 from claudeproxyd.translate.openai_chat.requests import ChatRequest
 from claudeproxyd.translate.signatures import ConversationDigest, Signatures
@@ -96,6 +96,6 @@ class Answer:
 def whole(body: bytes, **options: Any) -> Json:
     """The message of an answer that is not streamed."""
     answer = Answer(whole=True, **options)
-    read_whole(body, answer.machine, answer.request, answer.memory, last=True)
+    answer.reader.read_whole(body)
     message: Json = json.loads(answer.machine.message())
     return message

@@ -89,6 +89,18 @@ class ReaderTests(SynchronousTestCase):
         self.assertEqual(accumulate(answer.frames)["content"], [{"type": "text", "text": "x\ufffd"}])
 
 
+class HiddenTests(SynchronousTestCase):
+    """What a client is not shown."""
+
+    def test_hidden_reasoning_is_progress(self) -> None:
+        """A stream that brings nothing but reasoning, of which the client sees nothing, is not one that hangs."""
+        for delta in ({"reasoning_content": "hm"}, {"content": [{"type": "thinking", "thinking": "hm"}]}):
+            answer = Answer(shows=False)
+            batch = answer.reader.feed(sse(chunk(**delta), done=False))
+            self.assertEqual((batch.frames, batch.progress), (b"", True))
+            self.assertFalse(answer.reader.feed(sse(chunk(), done=False)).progress)
+
+
 class WholeTests(SynchronousTestCase):
     """Answers that are not streamed."""
 

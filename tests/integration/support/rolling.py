@@ -1,0 +1,347 @@
+"""Rolling restarts under load: two daemons behind a balancer, or on one socket, and clients that never rest.
+
+Shared by ``tests/integration/test_restarts.py`` and ``python -m tests.integration.programs.rolling``.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import ConnectError
+from twisted.internet.protocol import DatagramProtocol
+
+from tests.integration.support import wire
+from tests.integration.support.daemon import NOISE, ROOT, TWISTD, environment, free_port
+from tests.integration.support.needs import lacking
+from tests.integration.support.process import Child, eventually, sleep
+from tests.integration.support.ready import until_ready
+
+KEY = "client-key"
+CONFIG = f"""
+[accounts]
+database = ""
+[log]
+access = "off"
+[[clients]]
+name = "tests"
+key = "{KEY}"
+[[providers]]
+name = "sandbox"
+kind = "sandbox"
+"""
+WORDS = 25
+"""Of a stream, one each 20 ms."""
+
+
+def nginx() -> str:
+    """The program; see :func:`~tests.integration.support.needs.needs`."""
+    return shutil.which("nginx") or lacking("nginx is not installed")
+
+
+def haproxy() -> str:
+    """The same."""
+    return shutil.which("haproxy") or lacking("haproxy is not installed")
+
+
+def block_of(language: str) -> str:
+    """The block in that language which docs/behind-a-proxy.md tells operators to use."""
+    page = (ROOT / "docs/behind-a-proxy.md").read_text()
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    return block
+
+
+def changed(text: str, *changes: tuple[str, str]) -> str:
+    """*text* with what must be another on this machine; fails where the page says something else."""
+    for before, after in changes:
+        assert before in text, before
+        text = text.replace(before, after)
+    return text
+
+
+class Tally:
+    """What the clients saw."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[str] = Counter()
+        self.lost: list[str] = []
+        self.longest = 0.0
+        """Seconds that a client waited for the head of an answer, with its connection to be made."""
+
+    def __str__(self) -> str:
+        answers = ", ".join(f"{count} {kind}" for kind, count in sorted(self.answers.items()))
+        return f"{answers}; {len(self.lost)} lost; the longest wait for a head: {self.longest:.2f} s"
+
+
+class Load:
+    """Clients of all sorts, each with one request after the other, until they are told to stop."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.tally = Tally()
+        self._going = True
+        kinds = [("streamed", True, True)] * 4 + [("whole", False, True)] * 6 + [("alone", False, False)] * 2
+        self._clients = [Deferred.fromCoroutine(self._client(*kind)) for kind in kinds]
+
+    async def stop(self) -> Tally:
+        """Let each finish what it does."""
+        self._going = False
+        await gatherResults(self._clients)
+        return self.tally
+
+    async def _client(self, kind: str, streamed: bool, kept: bool) -> None:
+        connection: wire.Wire | None = None
+        while self._going:
+            begun = reactor.seconds()
+            try:
+                if connection is None or connection.closed is not None:
+                    connection = await wire.Wire.connect(self._port)
+                answer = await self._ask(connection, streamed, begun)
+            except (ConnectError, EOFError) as error:
+                self.tally.lost.append(f"{kind}, {reactor.seconds() - begun:.2f} s: {error}")
+                connection = None
+                await sleep(0.1)
+                continue
+            if self._is_right(answer, streamed):
+                self.tally.answers[kind] += 1
+            else:
+                self.tally.lost.append(f"{kind}: {answer.status} {answer.headers} {answer.body[-300:]!r}")
+            if not kept or answer.headers.get("connection") == "close" or not answer.whole:
+                connection.transport.loseConnection()
+                connection = None
+            await sleep(0.05)
+        if connection is not None:
+            connection.transport.loseConnection()
+
+    async def _ask(self, connection: wire.Wire, streamed: bool, begun: float) -> wire.Answer:
+        message = wire.Message(prompt=f"[sandbox:words={WORDS}]", stream=streamed, max_tokens=1000)
+        connection.request("POST", "/v1/messages", message.encode(), {**wire.VERSION, "x-api-key": KEY})
+        answer = await connection.head()
+        self.tally.longest = max(self.tally.longest, reactor.seconds() - begun)
+        return await connection.body(answer)
+
+    @staticmethod
+    def _is_right(answer: wire.Answer, streamed: bool) -> bool:
+        if answer.status != 200 or not answer.whole:
+            return False
+        return len(answer.text.split()) == WORDS if streamed else answer.json["type"] == "message"
+
+
+class _Manager(DatagramProtocol):
+    """systemd's end of what daemons tell it."""
+
+    def __init__(self, told: list[str]) -> None:
+        self._told = told
+
+    def datagramReceived(self, datagram: bytes, addr: object) -> None:
+        self._told += datagram.decode().split("\n")
+
+
+class Unit:
+    """One daemon of a pair: started and stopped as often as one likes, at the same place, as systemd would."""
+
+    def __init__(self, folder: Path, name: str, listen: str, server: str = "") -> None:
+        self._folder = folder
+        self._path = folder / f"{name}.toml"
+        self._notify = folder / f"{name}.notify"
+        admin = f'admin = "unix:{folder / name}.sock"'
+        self._path.write_text(f'[server]\nlisten = ["{listen}"]\n{admin}\nstate = "memory:"\n{server}\n{CONFIG}')
+        self._child: Child | None = None
+
+    async def start(self, inherit: Sequence[socket.socket] = ()) -> None:
+        """Start it and wait until it says that it is ready. It gets the sockets as systemd would give them."""
+        command: list[str | Path] = [TWISTD, "-n", "--pidfile=", "claudeproxyd", "--config", self._path]
+        env = {"NOTIFY_SOCKET": str(self._notify)}
+        if inherit:
+            command = ["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command]
+            env |= {"LISTEN_FDS": str(len(inherit)), "LISTEN_FDNAMES": ":".join(["claudeproxyd"] * len(inherit))}
+        told: list[str] = []
+        manager = reactor.listenUNIXDatagram(str(self._notify), _Manager(told))
+        try:
+            fds = [each.fileno() for each in inherit]
+            child = Child(command, environment(self._path, env), cwd=self._folder, inherit=fds)
+            self._child = child
+            await eventually("it says that it is ready", lambda: child.result is not None or "READY=1" in told)
+            assert child.result is None, child.output
+        finally:
+            await manager.stopListening()
+            self._notify.unlink()
+
+    def leave(self) -> Child:
+        """Tell it to end, and return it: it drains."""
+        child, self._child = self._child, None
+        assert child is not None
+        child.signal("TERM")
+        return child
+
+    async def stop(self) -> None:
+        """End it, if it runs."""
+        if self._child is not None:
+            await gone(self.leave())
+
+
+async def gone(child: Child) -> None:
+    """Wait for the end of a daemon that was told to; it must be a clean one."""
+    result = await child.ended(60)
+    assert (result.code, result.signal) in ((0, None), (None, 15)), child.output
+    assert not NOISE.search(child.output), child.output
+
+
+class Farm(Protocol):
+    """Two daemons, and where their clients go."""
+
+    port: int
+
+    async def start(self) -> None:
+        """Have both serve."""
+
+    async def restart(self) -> None:
+        """Restart the one that was not restarted last."""
+
+    async def stop(self) -> None:
+        """Leave nothing."""
+
+
+class _Balanced:
+    """Daemons with ports of their own, behind a balancer."""
+
+    server = ""
+    """What ``[server]`` says of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.ports = [free_port(), free_port()]
+        self._units = [
+            Unit(folder, f"daemon-{port}", f"tcp:{port}:interface=127.0.0.1", self.server) for port in self.ports
+        ]
+        self._balancer: Child | None = None
+
+    def balancer(self) -> list[str | Path]:
+        """Write its configuration; return its command line."""
+        raise NotImplementedError
+
+    async def until_seen(self) -> None:
+        """Wait until the balancer knows that all daemons are up."""
+
+    async def start(self) -> None:
+        await gatherResults([Deferred.fromCoroutine(unit.start()) for unit in self._units])
+        self._balancer = Child(self.balancer(), cwd=self.folder)
+        await until_ready(self._balancer, self.port, "/healthz")
+        await self.until_seen()
+
+    async def restart(self) -> None:
+        unit = self._units.pop(0)
+        self._units.append(unit)
+        await gone(unit.leave())
+        await unit.start()
+        await self.until_seen()
+
+    async def stop(self) -> None:
+        await gatherResults([Deferred.fromCoroutine(unit.stop()) for unit in self._units])
+        if self._balancer is not None:
+            self._balancer.signal("TERM")
+            await self._balancer.ended(60)
+
+
+class BehindNginx(_Balanced):
+    """By nginx's block of the page."""
+
+    def balancer(self) -> list[str | Path]:
+        one, two = self.ports
+        block = changed(
+            block_of("nginx"),
+            ("127.0.0.1:8765", f"127.0.0.1:{one}"),
+            ("127.0.0.1:8767", f"127.0.0.1:{two}"),
+            ("listen 443 ssl;", f"listen 127.0.0.1:{self.port};"),
+        )
+        folders = "".join(
+            f"{name}_temp_path {self.folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        path = self.folder / "nginx.conf"
+        path.write_text(
+            f"daemon off;\nworker_processes 1;\npid {self.folder}/nginx.pid;\nerror_log stderr;\n"
+            f"events {{}}\nhttp {{\naccess_log off;\n{folders}{block}}}\n"
+        )
+        return [nginx(), "-p", self.folder, "-c", path]
+
+
+class BehindHAProxy(_Balanced):
+    """By HAProxy's block of the page; it looks more often than that says."""
+
+    server = "lame_duck = 1.0"
+
+    def balancer(self) -> list[str | Path]:
+        self._told_at = free_port()
+        one, two = self.ports
+        block = changed(
+            block_of("haproxy"),
+            ("127.0.0.1:8765", f"127.0.0.1:{one}"),
+            ("127.0.0.1:8767", f"127.0.0.1:{two}"),
+            ("bind :443 ssl crt /etc/haproxy/claude.pem", f"bind 127.0.0.1:{self.port}"),
+            ("inter 1s", "inter 200ms"),
+        )
+        path = self.folder / "haproxy.cfg"
+        page = f"frontend page\n    bind 127.0.0.1:{self._told_at}\n    stats enable\n    stats uri /\n"
+        path.write_text(f"{block}\n{page}")
+        return [haproxy(), "-db", "-f", path]
+
+    async def until_seen(self) -> None:
+        while (await self._states()) != ["UP", "UP"]:
+            await sleep(0.05)
+
+    async def _states(self) -> list[str]:
+        table = (await wire.get(self._told_at, "/;csv")).body.decode().splitlines()
+        names = table[0].lstrip("# ").split(",")
+        rows = [dict(zip(names, line.split(","), strict=False)) for line in table[1:]]
+        return [row["status"] for row in rows if row["svname"] in ("one", "two")]
+
+
+class OnOneSocket:
+    """Blue and green on one socket that somebody else opened: the new one is there before the old one leaves."""
+
+    def __init__(self, folder: Path) -> None:
+        self._held = socket.socket()
+        self._held.bind(("127.0.0.1", 0))
+        self._held.listen(1024)
+        self.port = self._held.getsockname()[1]
+        self._units = [Unit(folder, name, "systemd:domain=INET:name=claudeproxyd") for name in ("blue", "green")]
+        self._leaving: list[Deferred[None]] = []
+
+    async def start(self) -> None:
+        await self._units[0].start([self._held])
+
+    async def restart(self) -> None:
+        await gatherResults(self._leaving[-1:])  # the one before the last has the new one's place
+        old, new = self._units
+        self._units = [new, old]
+        await new.start([self._held])
+        self._leaving.append(Deferred.fromCoroutine(gone(old.leave())))
+
+    async def stop(self) -> None:
+        await gatherResults(self._leaving)
+        for unit in self._units:
+            await unit.stop()
+        self._held.close()
+
+
+FARMS = {"nginx": BehindNginx, "haproxy": BehindHAProxy, "socket": OnOneSocket}
+
+
+async def rolling(farm: Farm, restarts: int) -> Tally:
+    """Restart so many times under load, and return what the clients saw."""
+    await farm.start()
+    try:
+        load = Load(farm.port)
+        for _ in range(restarts):
+            await farm.restart()
+        return await load.stop()
+    finally:
+        await farm.stop()
