@@ -251,7 +251,7 @@ class Daemon(MultiService):
         self.use_output(out)
         super().setServiceParent(parent)
 
-    def use_output(self, out: IO[Any] | Output | None) -> None:
+    def use_output(self, out: IO[str] | Output | None) -> None:
         """See to what the log is written to; None: twistd does."""
         if isinstance(out, Output):
             out.register(self.metrics)

@@ -120,7 +120,8 @@ class Figures:
             return family
         mine = {} if family.name == STATES else dict(family.rows())
         rows = _merged(family.name, mine, theirs.items())
-        return family._replace(read=partial(_one_state_each if family.name == STATES else _rows_of, rows))
+        read = partial(_one_state_each if family.name == STATES else _rows_of, rows)
+        return MetricFamily(family.name, family.kind, family.help, family.labels, read)
 
     def others(self, names: Iterable[str]) -> Iterator[MetricFamily]:
         """Yield the families that are not among *names*."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -56,12 +55,26 @@ class MetricsOfAll(Metrics):
         """What each process, by its id, has told last."""
         self._each: dict[str, Figures] = {}
         """Of each worker, by its number."""
-        for name, kind, help, of in (
-            ("connections", self.gauge, "Client connections, by worker.", "claudeproxyd_connections"),
-            ("resident_bytes", self.gauge, "Memory, by worker.", "process_resident_memory_bytes"),
-            ("cpu_seconds_total", self.counter, "Time of a processor, by worker.", "process_cpu_seconds_total"),
-        ):
-            kind(f"claudeproxyd_worker_{name}", help, partial(self._by_worker, of), ("worker",))
+        each = self._by_worker
+        names = ("worker",)
+        self.gauge(
+            "claudeproxyd_worker_connections",
+            "Client connections, by worker.",
+            lambda: each("claudeproxyd_connections"),
+            names,
+        )
+        self.gauge(
+            "claudeproxyd_worker_resident_bytes",
+            "Memory, by worker.",
+            lambda: each("process_resident_memory_bytes"),
+            names,
+        )
+        self.counter(
+            "claudeproxyd_worker_cpu_seconds_total",
+            "Time of a processor, by worker.",
+            lambda: each("process_cpu_seconds_total"),
+            names,
+        )
 
     def _by_worker(self, of: str) -> Mapping[Labels, float]:
         return {(number,): figures.value(of) for number, figures in self._each.items()}
@@ -99,7 +112,7 @@ class ParentDaemon(Daemon):
     """claudeproxyd with ``server.workers`` above 1. Made by ``makeService``."""
 
     def __init__(
-        self, reactor: Any, loaded: Loaded, load: Callable[[Config], Loaded], twistd_options: Mapping[str, Any]
+        self, reactor: Any, loaded: Loaded, load: Callable[[Config], Loaded], twistd_options: Mapping[str, object]
     ) -> None:
         """See :class:`Daemon`."""
         self.count = loaded.config.server.processes
@@ -161,7 +174,7 @@ class ParentDaemon(Daemon):
     def _is_settled(self) -> bool:
         return super()._is_settled() and self.workers.all_ready
 
-    def use_output(self, out: IO[Any] | Output | None) -> None:
+    def use_output(self, out: IO[str] | Output | None) -> None:
         """See :meth:`Daemon.use_output`: what workers log goes where ours does."""
         super().use_output(out)
         if not isinstance(out, Output):  # which is a descriptor that they inherit

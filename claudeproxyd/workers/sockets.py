@@ -26,6 +26,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Factory
+from twisted.internet.tcp import Port
 from twisted.internet.testing import MemoryReactor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -110,7 +111,8 @@ class SharedListener(Listener):
         for port in opened:
             self._share(port)
 
-    def _share(self, port: Any) -> None:
+    def _share(self, port: IListeningPort) -> None:
+        assert isinstance(port, Port)
         port.stopReading()
         self._port = port
         self.sockets = [socket.socket(fileno=socket.dup(port.fileno()))]
@@ -134,7 +136,7 @@ def reused(interface: str, port: int, backlog: int, count: int) -> list[socket.s
     The first is bound before it lets others share: with one that does, which may be another daemon's, it would share.
     """
     family = socket.AF_INET6 if isIPv6Address(interface) else socket.AF_INET
-    address: Any = (interface, port)
+    address: tuple[object, ...] = (interface, port)
     if family == socket.AF_INET6:
         address = socket.getaddrinfo(interface, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4]
     opened: list[socket.socket] = []
@@ -165,7 +167,7 @@ class InheritedListener(Listener):
         self._inherited = inherited
         self._slot = slot
         self._held = set(inherited.descriptors)
-        self._ports: dict[int, Any] = {}
+        self._ports: dict[int, Port | Acceptor] = {}
         """What is accepted on, by the slot whose socket it is."""
 
     def cover(self, slot: int) -> None:
@@ -178,6 +180,7 @@ class InheritedListener(Listener):
         """Leave that to the one that is in its place."""
         if slot != self._slot and slot in self._ports:
             port = self._ports.pop(slot)
+            assert isinstance(port, Port)
             port.stopReading()
             port.connectionLost(Failure(CONNECTION_DONE))
 
@@ -217,11 +220,12 @@ class InheritedListener(Listener):
             raise CannotListen(f"claudeproxyd: {self._description}: {error}") from None
         return succeed(None)
 
-    def _accept(self, descriptor: int) -> Any:
+    def _accept(self, descriptor: int) -> Port | Acceptor:
         inherited = self._inherited
         factory = factory_of(self._description, self._site, self._reactor)
         if len(inherited.descriptors) > 1:
-            return self._reactor.adoptStreamPort(descriptor, inherited.family, factory)
+            port: Port = self._reactor.adoptStreamPort(descriptor, inherited.family, factory)
+            return port
         return Acceptor(self._reactor, descriptor, inherited.family, factory)
 
 

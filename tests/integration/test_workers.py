@@ -295,7 +295,7 @@ async def test_drain(start_daemon: StartDaemon, upstream: Upstream) -> None:
     daemon.signal("TERM")
     for pid in pids:
         os.kill(pid, signal.SIGTERM)
-    await eventually("they drain", lambda: daemon.log.count("draining: ") == 2)
+    await eventually("they drain", lambda: daemon.log.count(" connections, for up to ") == 2)
     assert (await wire.get(daemon.admin, "/readyz")).status == 503
     gate.open.callback(None)
     assert await under_way == {200: 40}
@@ -311,7 +311,7 @@ async def test_second_signal(start_daemon: StartDaemon, upstream: Upstream) -> N
     under_way = Deferred.fromCoroutine(ask(daemon, 20))
     await eventually("all are at the upstream", lambda: len(upstream.requests) == 20)
     daemon.signal("TERM")
-    await eventually("they drain", lambda: daemon.log.count("draining: ") == 2)
+    await eventually("they drain", lambda: daemon.log.count(" connections, for up to ") == 2)
     daemon.signal("TERM")
     await daemon.ended()
     assert set(await under_way) == {529}
