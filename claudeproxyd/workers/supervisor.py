@@ -119,6 +119,8 @@ class Workers(Service):
         self._lost = lost
         self._workers: dict[int, Worker] = {}
         """Those that run, by slot."""
+        self._vacant: set[int] = set()
+        """Slots whose worker has ended, or leaves, until another one serves there."""
         self._deaths: dict[int, int] = {}
         """How often in a row one has died before it was steady."""
         self._restarts: dict[int, IDelayedCall] = {}
@@ -206,6 +208,7 @@ class Workers(Service):
         """Have a worker finish what it has, and another begin in its place."""
         worker.ready = False
         worker.channel.tell("drain")
+        self._vacant.add(worker.slot)
         self._cover()
 
     # -- their lives
@@ -243,6 +246,7 @@ class Workers(Service):
         worker = self.of(channel)
         if worker is not None:
             worker.ready = True
+            self._vacant.discard(worker.slot)
             self._cover()
 
     def _hung_up(self, channel: ControlChannel) -> None:
@@ -268,6 +272,7 @@ class Workers(Service):
             how=_in_words(reason),
             when=f"in {delay:g} s" if delay else "now",
         )
+        self._vacant.add(worker.slot)
         self._cover()
         self.restarted += 1
         self._restarts[worker.slot] = self._reactor.callLater(delay, self._start_again, worker.slot)
@@ -277,15 +282,14 @@ class Workers(Service):
         self._start(slot)
 
     def _cover(self) -> None:
-        """Have somebody accept for each slot that has nobody, and nobody for one that has."""
+        """Have somebody accept for each vacant slot, and nobody for one that is not."""
         ready = self.ready
-        served = {worker.slot for worker in ready}
         for worker in ready:
-            for slot in worker.covers & served:
+            for slot in worker.covers - self._vacant:
                 worker.covers.discard(slot)
                 worker.channel.tell("uncover", slot)
         covered = {slot for worker in ready for slot in worker.covers}
-        for slot in sorted(set(range(self._count)) - served - covered):
+        for slot in sorted(self._vacant - covered):
             if ready:
                 least = min(ready, key=lambda worker: len(worker.covers))
                 least.covers.add(slot)
