@@ -88,6 +88,20 @@ def written(metrics: Metrics, kinds: Iterable[str] | None = None) -> Iterator[Pa
             yield *head, bounds, [_row(*each) for each in some]
 
 
+def in_batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    """Yield parts together that have some rows in sum: each batch is a turn of the reactor, and most families small."""
+    batch: list[Part] = []
+    rows = 0
+    for part in parts:
+        batch.append(part)
+        rows += len(part[-1])
+        if rows >= ROWS_AT_ONCE:
+            yield batch
+            batch, rows = [], 0
+    if batch:
+        yield batch
+
+
 def _row(labels: Labels, value: Value) -> tuple[list[str], object]:
     if isinstance(value, Histogram):
         return list(labels), [value.buckets, value.total]

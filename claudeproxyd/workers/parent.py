@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -38,10 +39,8 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.exposition import Labels
     from claudeproxyd.web.listener import Listener
 
-#: Seconds between two times that a worker tells its counters: what of them its death may cost.
+#: Seconds between two times that workers are asked for their counters: what of them a death may cost.
 FIGURES_EVERY = 1.0
-#: Seconds that an operator's question waits for a worker's answer.
-ANSWER_TIMEOUT = 5.0
 
 
 class MetricsOfAll(Metrics):
@@ -79,20 +78,20 @@ class MetricsOfAll(Metrics):
     def _by_worker(self, of: str) -> Mapping[Labels, float]:
         return {(number,): figures.value(of) for number, figures in self._each.items()}
 
-    def gathered(self, answers: Sequence[tuple[Worker, Sequence[Part]]]) -> None:
-        """Take what each worker has answered."""
+    def gathered(self, answers: Iterable[tuple[Worker, Iterable[Sequence[Part]]]]) -> None:
+        """Take what each worker has answered, in batches."""
         self._living = Figures()
         self._living.add(self._gone)
         self._each.clear()
-        for worker, parts in answers:
-            self._counters[worker.pid] = parts
+        for worker, batches in answers:
+            parts = self._counters[worker.pid] = list(chain.from_iterable(batches))
             figures = self._each[str(worker.slot + 1)] = Figures()
             figures.add_written(parts)
             self._living.add(figures)
 
-    def told(self, pid: int, parts: Sequence[Part]) -> None:
-        """Take the counters that a worker tells by itself."""
-        self._counters[pid] = parts
+    def told(self, pid: int, batches: Iterable[Sequence[Part]]) -> None:
+        """Take a worker's counters, which stay when it is gone."""
+        self._counters[pid] = list(chain.from_iterable(batches))
 
     def ended(self, pid: int) -> None:
         """Keep what a worker has counted."""
@@ -116,6 +115,7 @@ class ParentDaemon(Daemon):
     ) -> None:
         """See :class:`Daemon`."""
         self.count = loaded.config.server.processes
+        self._have_served = False
         self._write: Callable[[str], object] | None = None
         self._permits = PermitBook(self.count, lambda: {worker.slot: worker.channel for worker in self.workers.ready})
         super().__init__(reactor, loaded, load, twistd_options)
@@ -172,7 +172,9 @@ class ParentDaemon(Daemon):
         )
 
     def _is_settled(self) -> bool:
-        return super()._is_settled() and self.workers.all_ready
+        """Once all workers serve, and then as long as one does: the others are replaced."""
+        self._have_served |= self.workers.all_ready
+        return super()._is_settled() and self._have_served and bool(self.workers.ready)
 
     def use_output(self, out: IO[str] | Output | None) -> None:
         """See :meth:`Daemon.use_output`: what workers log goes where ours does."""
@@ -189,9 +191,10 @@ class ParentDaemon(Daemon):
         if self._keys is not None:
             self._keys.announce = lambda: self.workers.ask("keys").addCallback(lambda _: None)
         super().startService()
+        self._every(FIGURES_EVERY, lambda: self.gather("counters"))
 
     async def _hand_on(self) -> None:
-        workers = self.workers.ready
+        workers = self.workers.living
         pickled = pickle.dumps((self._loaded.config, self._loaded.files))
         configured: Deferred[list[tuple[bool, object]]] = DeferredList(
             [worker.channel.ask("configure", pickled) for worker in workers], consumeErrors=True
@@ -241,6 +244,9 @@ class ParentDaemon(Daemon):
             self._metrics_of_all.gathered(answers)
         elif what == "pool":
             self._pool_of_all.gathered([parts for _, parts in answers])
+        elif what == "counters":
+            for worker, batches in answers:
+                self._metrics_of_all.told(worker.pid, batches)
         elif what == "clients":
             self._activity_of_all.gathered([answer for _, answer in answers])
 
@@ -249,7 +255,7 @@ class ParentDaemon(Daemon):
     def _handlers(self) -> dict[str, Handler]:
         return {
             "changes": self._shared_state.changed_by,
-            "counters": self._counters,
+            "counters": self._told,
             "bye": lambda channel, body: None,
             "want": lambda channel, body: self._permits.wanted(self._slot_of(channel), *keyed(body)),
             "borrow": lambda channel, body: self._permits.borrowed(self._slot_of(channel), *keyed(body)),
@@ -270,10 +276,10 @@ class ParentDaemon(Daemon):
         provider, credential, held = cast("tuple[str, str, str]", body)
         return answer(self._sources.source(provider, credential), held)
 
-    def _counters(self, channel: ControlChannel, parts: object) -> None:
+    def _told(self, channel: ControlChannel, batches: object) -> None:
         worker = self.workers.of(channel)
         if worker is not None:
-            self._metrics_of_all.told(worker.pid, cast("Sequence[Part]", parts))
+            self._metrics_of_all.told(worker.pid, cast("Sequence[Sequence[Part]]", batches))
 
     def _tell_changes(self, changes: Changes, but: ControlChannel | None) -> None:
         self.workers.tell("changed", changes, but)
@@ -295,7 +301,6 @@ class ParentDaemon(Daemon):
                 own_hop=self.own_hop,
                 state=dict(self._shared_state.export_state()),
                 held=dict(self._permits.held_by(slot)),
-                figures_every=FIGURES_EVERY,
             )
         )
 

@@ -28,8 +28,8 @@ STEADY = 10.0
 #: Seconds to the start of another one: none after the first death in a row, then this, then doubled up to the last.
 FIRST_DELAY = 0.5
 LAST_DELAY = 30.0
-#: Seconds that the end waits for workers to have heard of it.
-LEAVE_TIMEOUT = 1.0
+#: Seconds that a worker's answer is waited for.
+ANSWER_TIMEOUT = 5.0
 #: Seconds after ``server.drain`` that a worker may take to end, until it is killed.
 END_TIMEOUT = 20.0
 
@@ -142,14 +142,12 @@ class Workers(Service):
         return self._gone()
 
     def leave(self) -> Deferred[None]:
-        """Have all be ready no more; none is started again. Fires when they have heard, or after a while."""
+        """Have all be ready no more; none is started again. Fires when they have heard."""
         self.running = False
         for restart in self._restarts.values():
             restart.cancel()
         self._restarts.clear()
-        heard = self.ask("leave").addCallback(lambda answers: None)
-        heard.addTimeout(LEAVE_TIMEOUT, self._reactor)
-        return heard.addErrback(lambda failure: None)
+        return self.ask("leave").addCallback(lambda answers: None)
 
     def drain(self) -> Deferred[None]:
         """Have all finish what they have begun, and end. Fires when the last has."""
@@ -175,6 +173,11 @@ class Workers(Service):
     # -- what to say to them
 
     @property
+    def living(self) -> Sequence[Worker]:
+        """All, those that are being started among them."""
+        return list(self._workers.values())
+
+    @property
     def ready(self) -> Sequence[Worker]:
         """Those that serve."""
         return [worker for worker in self._workers.values() if worker.ready]
@@ -195,14 +198,17 @@ class Workers(Service):
                 worker.channel.tell(name, body)
 
     def ask(self, name: str, body: object = None) -> Deferred[list[tuple[Worker, object]]]:
-        """Return what each that serves answers. One that dies, or fails, is left out. Never fails."""
+        """Return what each that serves answers. One that dies, fails, or does not answer is left out. Never fails."""
         asked = list(self.ready)
-        answers: Deferred[list[tuple[bool, object]]] = DeferredList(
-            [worker.channel.ask(name, body) for worker in asked], consumeErrors=True
-        )
-        return answers.addCallback(
-            lambda found: [(worker, answer) for worker, (good, answer) in zip(asked, found, strict=True) if good]
-        )
+
+        def of_good(found: list[tuple[bool, object]]) -> list[tuple[Worker, object]]:
+            return [(worker, answer) for worker, (good, answer) in zip(asked, found, strict=True) if good]
+
+        questions = [worker.channel.ask(name, body) for worker in asked]
+        for question in questions:
+            question.addTimeout(ANSWER_TIMEOUT, self._reactor)
+        answers: Deferred[list[tuple[bool, object]]] = DeferredList(questions, consumeErrors=True)
+        return answers.addCallback(of_good)
 
     def replace(self, worker: Worker) -> None:
         """Have a worker finish what it has, and another begin in its place."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +18,7 @@ from claudeproxyd.daemon import Daemon
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.reloads import draft
 from claudeproxyd.secrets.sources import Sources
-from claudeproxyd.workers.figures import written
+from claudeproxyd.workers.figures import Part, in_batches, written
 from claudeproxyd.workers.limits import LimitsByParent
 from claudeproxyd.workers.permits import CLIENT, HeldPermits, Key, PoolShares, SharesOfClients
 from claudeproxyd.workers.shares import share_of
@@ -57,8 +57,6 @@ class Greeting:
     state: Changes
     held: Mapping[Key, int]
     """Permits, where they are not this worker's share."""
-    figures_every: float
-    """Seconds between two times that it tells its counters."""
 
 
 class WorkerDaemon(Daemon):
@@ -111,7 +109,6 @@ class WorkerDaemon(Daemon):
     def _announce(self, config: Config) -> None:
         """Tell the parent, which says it to people."""
         self._every(REMIND_EVERY, lambda: self.pool.merge({}))
-        self._every(self._greeting.figures_every, self._tell_counters)
         self._channel.tell("ready", os.getpid())
 
     def _hurried(self) -> Deferred[None]:
@@ -120,7 +117,7 @@ class WorkerDaemon(Daemon):
     async def _stop(self) -> None:
         """See :meth:`Daemon.stopService`; the parent has heard all that there was to say before this process ends."""
         await super()._stop()
-        self._tell_counters()
+        self._channel.tell("counters", list(in_batches(self._counters())))
         heard = self._channel.ask("bye")
         heard.addTimeout(FAREWELL_TIMEOUT, self._reactor)
         await heard.addErrback(lambda failure: None)
@@ -131,9 +128,9 @@ class WorkerDaemon(Daemon):
         self._put_in_force(drafted)
         return ""
 
-    def _tell_counters(self) -> None:
-        """So that the death of this process costs the daemon's counters next to nothing."""
-        self._channel.tell("counters", list(written(self.metrics, ("counter", "histogram"))))
+    def _counters(self) -> Iterator[Part]:
+        """What stays in the daemon's metrics when this process has ended."""
+        return written(self.metrics, ("counter", "histogram"))
 
     # -- what the parent says
 
@@ -150,7 +147,8 @@ class WorkerDaemon(Daemon):
             "acknowledged": lambda channel, batch: self._store.acknowledged(cast("int", batch)),
             "granted": lambda channel, body: self._permits.granted(*keyed(body)),
             "recall": lambda channel, body: self._permits.recall(*keyed(body)),
-            "metrics": lambda channel, body: written(self.metrics),
+            "metrics": lambda channel, body: in_batches(written(self.metrics)),
+            "counters": lambda channel, body: in_batches(self._counters()),
             "heard": lambda channel, body: None,
             "keys": lambda channel, body: self._read_keys(),
             "pool": lambda channel, body: pool_parts(self.pool),

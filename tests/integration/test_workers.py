@@ -36,8 +36,10 @@ async def started(start_daemon: StartDaemon, config: str, server: str = "", **op
 
 
 async def both_serve(daemon: Daemon) -> None:
+    """Wait for it."""
+
     async def ready() -> bool:
-        return (await daemon.admin_get("/readyz")).status == 200
+        return (await daemon.metrics()).get("claudeproxyd_workers{}") == 2
 
     await eventually("both workers serve", ready)
 

@@ -38,7 +38,6 @@ class WorkerCallsTests(CallsTests):
             own_hop=b"hop",
             state={},
             held={},
-            figures_every=1.0,
         )
         self.daemon = WorkerDaemon(self.reactor, greeting, loaded, self.channel)
         self.daemon.privilegedStartService()

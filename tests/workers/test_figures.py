@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.observe.exposition import Histogram
 from claudeproxyd.observe.metrics import Metrics
-from claudeproxyd.workers.figures import ROWS_AT_ONCE, RULES, Figures, combined_state, written
+from claudeproxyd.workers.figures import ROWS_AT_ONCE, RULES, Figures, combined_state, in_batches, written
 from claudeproxyd.workers.parent import MetricsOfAll
 from claudeproxyd.workers.supervisor import Worker
 from tests.observe.test_metrics import registered
@@ -39,7 +39,7 @@ def with_state(metrics: Metrics, state: str) -> Metrics:
 
 def over_the_wire(metrics: Metrics) -> list[object]:
     """What a worker writes down, as it arrives."""
-    return msgspec.msgpack.decode(msgspec.msgpack.encode(list(written(metrics))))
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(list(in_batches(written(metrics)))))
 
 
 class FiguresTests(SynchronousTestCase):
@@ -120,6 +120,9 @@ class FiguresTests(SynchronousTestCase):
         metrics.gauge("t_many", "Many.", lambda: rows, ("number",))
         parts = [part for part in written(metrics) if part[0] == "t_many"]
         self.assertEqual([len(part[-1]) for part in parts], [ROWS_AT_ONCE, ROWS_AT_ONCE, 1])
+        batches = list(in_batches(written(metrics)))
+        self.assertEqual([part for batch in batches for part in batch if part[0] == "t_many"], parts)
+        self.assertLess(len(batches), 6)
         figures = Figures()
         figures.add_written(parts)
         self.assertEqual(figures.value("t_many", ("7",)), 7)

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.workers.channel import ControlChannel
-from claudeproxyd.workers.supervisor import CHANNEL, LAST_DELAY, LEAVE_TIMEOUT, STEADY, Worker, Workers
+from claudeproxyd.workers.supervisor import ANSWER_TIMEOUT, CHANNEL, LAST_DELAY, STEADY, Worker, Workers
 
 
 class Process:
@@ -222,7 +222,7 @@ class SupervisorTests(SynchronousTestCase):
         self.ready(first, second, third)
         self.end(first)
         left = self.workers.leave()
-        self.reactor.advance(LEAVE_TIMEOUT)
+        self.reactor.advance(ANSWER_TIMEOUT)
         self.successResultOf(left)
         self.reactor.advance(100)
         self.assertEqual(len(self.reactor.processes), 3)
