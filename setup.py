@@ -25,6 +25,7 @@ setup(
         "zope.interface>=8",
         "treq>=26.7",
         "cryptography>=50",
+        "joserfc>=1.8",
         "pyopenssl>=26.4",
         "service-identity>=26.1",
         "httptools>=0.9",
@@ -36,6 +37,7 @@ setup(
     extras_require={
         "redis": ["hiredis>=3.5"],
         "prices": ["genai-prices>=0.2"],
+        "traces": ["opentelemetry-proto>=1.45"],
         "test": [
             "pytest>=9.2",
             "pytest-twisted>=1.14.3",
@@ -46,6 +48,7 @@ setup(
             "boto3>=1.44",
             "genai-prices>=0.2",
             "hiredis>=3.5",
+            "opentelemetry-proto>=1.45",
         ],
         "dev": ["ruff>=0.17.6", "mypy>=2.4", "mypy-zope>=1.0.17", "towncrier>=26.9"],
     },

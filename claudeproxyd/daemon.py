@@ -31,10 +31,14 @@ from claudeproxyd.config.accounts import ledger_path
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
+from claudeproxyd.config.state import place_in_words
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.dispatch.limiting import LimitAdmission
+from claudeproxyd.dispatch.served_models import LOOK_EVERY, ServedModels
 from claudeproxyd.executors.turns import Turns
+from claudeproxyd.happenings import Happening
 from claudeproxyd.interfaces import IAuthenticator, IPersistent, IStateStore, IUsageSink
+from claudeproxyd.issuers.registry import Issuers
 from claudeproxyd.messages.corrections import Corrections
 from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.activity import MINUTE, ClientActivity
@@ -43,16 +47,21 @@ from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
 from claudeproxyd.observe.lines import FLUSH_DELAY, LineFile, json_line, to_file, to_log
 from claudeproxyd.observe.logging import for_twistd, observer
+from claudeproxyd.observe.loop_lag import LAG_EVERY, LoopLag
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import configure, configure_forms
 from claudeproxyd.observe.service_manager import ServiceManager
 from claudeproxyd.observe.status import Status
+from claudeproxyd.observe.transitions import Transition, Transitions
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.pool.shares import Shares
 from claudeproxyd.reloads import SHARE, Draft, Reloads, draft, unforeseen
+from claudeproxyd.reporting.posting import Poster
+from claudeproxyd.reporting.traces import Traces
+from claudeproxyd.reporting.webhooks import Webhooks
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.changes import StateChanges
@@ -123,9 +132,14 @@ class Daemon(MultiService):
         self._concurrency = self._make_concurrency()
         self._activity = ClientActivity(self._concurrency.running)
         self._activity.register(self.metrics)
+        self._transitions = Transitions(time.time)
         self._limits = self._make_limits(config)
         self._ledger = self._open_ledger(config)
         self._keys = self._open_keys(config)
+        self._issuers = Issuers(reactor, time.time)
+        self._issuers.register(self.metrics)
+        self._issuers.configure(config.issuers)
+        self._issuers.setServiceParent(self)
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
         self._turns = Turns(reactor)
         changes = StateChanges()
@@ -145,15 +159,33 @@ class Daemon(MultiService):
             provider_limits=graph.provider_limits(config),
             known_models=self._known_models,
             changed=changes,
+            transitions=self._transitions,
             shares=self._shares,
         )
+        self._traces = Traces(reactor, lambda proxy: Poster(reactor, proxy))
+        self._traces.register(self.metrics)
+        self._traces.setServiceParent(self)
+        self._traces.configure(config.traces)
+        self._webhooks = Webhooks(reactor, lambda proxy: Poster(reactor, proxy), time.time)
+        self._webhooks.register(self.metrics)
+        self._webhooks.setServiceParent(self)
+        self._webhooks.configure(config.webhooks)
+        self._transitions.subscribe(self._happened)
+        self._models = ServedModels(reactor, lambda model: self._generation.outage(model), self._transitions)
+        self._models.name_models(model.name for model in config.models)
+        self._models.register(self.metrics)
         self._plugins = self._plug_in(loaded, None)
         self._plugins.start(self)
-        self._generation = self._build(loaded, graph.authenticator(config, self._keys), self._plugins, None, ())
+        authenticator = graph.authenticator(config, self._keys, self._issuers)
+        self._generation = self._build(loaded, authenticator, self._plugins, None, ())
         self._known_models.generation = self._generation
         self.pool.setServiceParent(self)
         self._every(TRIM_EVERY, self._trim)
         self._every(MINUTE, self._activity.turn)
+        self._every(LOOK_EVERY, self._models.look)
+        lag = LoopLag(reactor.seconds)
+        lag.register(self.metrics)
+        self._every(LAG_EVERY, lag.look)
         self._every(FORGET_EVERY, lambda: self._limits.limits.forget_idle(time.time()))
         pool = self.pool
         kept, store = self._make_store(
@@ -193,7 +225,8 @@ class Daemon(MultiService):
         return ConcurrencyAdmission()
 
     def _make_limits(self, config: Config) -> LimitAdmission:
-        return LimitAdmission(UsageLimits(graph.limits_of(config)), time.time, self._concurrency.admit)
+        limits = UsageLimits(graph.limits_of(config))
+        return LimitAdmission(limits, time.time, self._concurrency.admit, self._transitions)
 
     def _make_sources(self) -> Sources:
         return Sources(self._reactor, grants=self._grants)
@@ -214,8 +247,13 @@ class Daemon(MultiService):
             self._ledger,
             self._limits.limits,
             self._keys,
+            models=self._models,
             checkup=self._checkup,
         )
+
+    def _happened(self, transition: Transition) -> None:
+        """Tell people."""
+        self._webhooks.take(transition)
 
     # -- accounts
 
@@ -292,6 +330,8 @@ class Daemon(MultiService):
                 self._admin_listener.place if self._admin_listener is not None else "",
                 config.is_keyed,
                 bool(config.models) or graph.serves_claude(self._loaded),
+                place_in_words(config.server.state),
+                ledger_path(config.accounts.database) or "none",
             ),
         )
         places = " and ".join(listener.place for listener in self._listeners)
@@ -323,17 +363,22 @@ class Daemon(MultiService):
     async def _reload(self) -> str:
         self._service_manager.reloading()
         try:
-            drafted: Draft = await self._in_thread(lambda: draft(self._load, self._loaded.config, self._keys))
+            drafted: Draft = await self._in_thread(
+                lambda: draft(self._load, self._loaded.config, self._keys, self._issuers)
+            )
             self._put_in_force(drafted)
             await self._hand_on()
         except Exception as error:
-            self._status.not_reloaded(str(unforeseen(error)), time.time())
-            self._service_manager.reloaded(f"serving; the last reload changed nothing: {unforeseen(error)}")
+            mistake = str(unforeseen(error))
+            self._status.not_reloaded(mistake, time.time())
+            self._service_manager.reloaded(f"serving; the last reload changed nothing: {mistake}")
+            self._transitions.begin(Happening.RELOAD_FAILED, mistake)
             if isinstance(error, ConfigError):
                 self.log.error("the configuration stays as it was: {error}", error=str(error))
             raise
         self._status.reloaded(str(drafted.changes), time.time())
         self._service_manager.reloaded(f"serving; reloaded: {drafted.changes}")
+        self._transitions.end(Happening.RELOAD_FAILED)
         self.log.info("reloaded: {changes}", changes=str(drafted.changes))
         self._warn(drafted.loaded.warnings)
         return str(drafted.changes)
@@ -361,10 +406,14 @@ class Daemon(MultiService):
         plugins_before, self._plugins = self._plugins, plugins
         before, self._generation, self._loaded = self._generation, generation, loaded
         self._known_models.generation = generation
+        self._models.name_models(model.name for model in config.models)
         before.upstreams.executors.give_way(generation.upstreams.executors)
         self._capture(config)
+        self._traces.configure(config.traces)
+        self._webhooks.configure(config.webhooks)
         if self._keys is not None:
             self._keys.configure(graph.clients(config), is_open=config.server.open)
+        self._issuers.configure(config.issuers)
         self._buffers.limit = config.server.max_buffered_bytes
         fresh = self._limits.limits.reload(graph.limits_of(config))
         if fresh and self._ledger is not None and self._counts_limits:
@@ -434,12 +483,14 @@ class Daemon(MultiService):
             graph.SharedServices(
                 sources=self._sources,
                 pool=self.pool,
+                models=self._models,
                 metrics=self.metrics,
                 sinks=self._sinks(loaded, plugins),
                 journal=self._ledger,
                 access_log=self._activity.counting(self._access_log(loaded)),
                 plugins=plugins,
                 limits=self._limits,
+                export=self._traces.export,
                 keys=self._keys,
                 audit=self._audit,
                 buffers=self._buffers,
@@ -503,17 +554,16 @@ class Daemon(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        server = self._loaded.config.server
         hurry = self._hurried()
         await self._leave()
-        if server.lame_duck:
-            self._say_leaving(f"leaving: not ready any more, and open for another {server.lame_duck:g} s")
-            seen: Deferred[None] = Deferred()
-            over = self._reactor.callLater(server.lame_duck, _fire, seen)
-            await DeferredList([seen, hurry], fireOnOneCallback=True)
+        seconds = self._loaded.config.server.lame_duck
+        if seconds:
+            self._say_leaving(f"leaving: not ready any more, and open for another {seconds:g} s")
+            noticed: Deferred[None] = Deferred()
+            over = self._reactor.callLater(seconds, _fire, noticed)
+            await DeferredList([noticed, hurry], fireOnOneCallback=True)
             if over.active():
                 over.cancel()
-        await gatherResults([listener.stopService() for listener in self._listeners])
         await self._drain(hurry)
         self._service_manager.stopping("ending")
         self._generation.upstreams.close()
@@ -528,7 +578,8 @@ class Daemon(MultiService):
         self.site.leave()
 
     async def _drain(self, hurry: Deferred[None]) -> None:
-        """Let the connections end within ``server.drain``, or until *hurry* fires."""
+        """Take no more connections, and let those that there are end within ``server.drain`` or until *hurry* fires."""
+        await gatherResults([listener.stopService() for listener in self._listeners])
         wait = self._loaded.config.server.drain
         drained = self.site.drain()
         connections = len(self.site.channels)
@@ -572,6 +623,12 @@ class Daemon(MultiService):
             "Streams whose client does not keep up.",
             lambda: sum(relay.paused for relay in self._generation.relays),
         )
+        gauge(
+            "claudeproxyd_certificate_expiry_timestamp_seconds",
+            "When the certificate that a listener shows expires.",
+            self._certificates,
+            ("listener",),
+        )
         self.metrics.counter(
             "claudeproxyd_odd_streams_total",
             "Answers that were out of the grammar's order or of an unknown shape, by provider.",
@@ -584,6 +641,10 @@ class Daemon(MultiService):
             lambda: self._generation.upstreams.connections(),
             ("provider", "state"),
         )
+
+    def _certificates(self) -> Mapping[tuple[str, ...], float]:
+        listeners = (*self._listeners, *filter(None, [self._admin_listener]))
+        return {(each.place,): each.certificate_ends for each in listeners if each.certificate_ends is not None}
 
     def _odd_streams(self) -> Mapping[tuple[str, ...], float]:
         return {(provider,): count for provider, count in self._generation.dispatching.anomalies.items()}

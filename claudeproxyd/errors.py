@@ -6,6 +6,7 @@ The table is the API's own (https://docs.anthropic.com/en/api/errors), completed
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 
 import msgspec
 
@@ -47,6 +48,39 @@ STATUS_OF_TYPE: Mapping[str, int] = {
 _encode = msgspec.json.Encoder().encode
 
 
+class Refusal(StrEnum):
+    """Why a request gets no answer although nothing failed while it was answered; by the names that metrics have."""
+
+    NO_CREDENTIAL = "no_credential"
+    """No credential is ready for its model, and none will be soon enough."""
+    CLIENT_LIMIT = "client_limit"
+    """Its client asks for more at once, or in a minute or an hour, than it may."""
+    BUDGET = "budget"
+    """Its client has used up what it has for the day, the week or the month."""
+    UNKNOWN_KEY = "unknown_key"
+    """It bears no key that is known."""
+    BAD_REQUEST = "bad_request"
+    """It is not as it should be, and would not be served tomorrow either."""
+    OVERLOAD = "overload"
+    """The daemon has no room for it now, or is leaving."""
+
+
+#: What a status says of that, where whoever refuses says no more. Other statuses from 400 to 499 are of bad requests.
+_REFUSAL_OF_STATUS: Mapping[int, Refusal] = {
+    401: Refusal.UNKNOWN_KEY,
+    402: Refusal.BUDGET,
+    429: Refusal.CLIENT_LIMIT,
+    503: Refusal.OVERLOAD,
+    508: Refusal.BAD_REQUEST,
+    529: Refusal.OVERLOAD,
+}
+
+
+def refusal_of(status: int) -> Refusal | None:
+    """Return what a refusal with that status is due to; None: to a fault of ours, or of an upstream."""
+    return _REFUSAL_OF_STATUS.get(status, Refusal.BAD_REQUEST if 400 <= status < 500 else None)
+
+
 def error_type(status: int) -> str:
     """The ``error.type`` that belongs to an HTTP status."""
     known = TYPE_OF_STATUS.get(status)
@@ -71,6 +105,7 @@ class ClaudeError(Exception):
         headers: Sequence[tuple[bytes, bytes]] = (),
         details: Mapping[str, object] | None = None,
         logged: str = "",
+        refusal: Refusal | None = None,
     ) -> None:
         super().__init__(status, message)
         self.status = status
@@ -85,6 +120,8 @@ class ClaudeError(Exception):
         """``error.details``, the only other member that the API's clients read."""
         self.logged = logged or message
         """What the log says in the message's place."""
+        self.refusal = refusal or refusal_of(status)
+        """What metrics count it as; None: as no refusal."""
 
     def __str__(self) -> str:
         return f"{self.status} {self.type}: {self.message}"
@@ -98,6 +135,7 @@ class ClaudeError(Exception):
             headers=self.headers,
             details=self.details,
             logged=self.logged,
+            refusal=self.refusal,
         )
 
     def body(self, request_id: str) -> bytes:

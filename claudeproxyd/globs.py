@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from fnmatch import translate
+from fnmatch import fnmatchcase, translate
 from functools import lru_cache
 
 #: At the end of a name that Claude Code asks for: the context window that it wants.
@@ -37,6 +37,18 @@ def compiled(globs: tuple[str, ...]) -> re.Pattern[str]:
 def _expression(glob: str) -> str:
     itself = re.escape(glob) + r"\Z"
     return f"{itself}|{translate(_WINDOW.sub('[[]', glob))}" if is_glob(glob) else itself
+
+
+def covers(one: str, other: str) -> bool:
+    """Whether *other*, a name or a glob, can match nothing that *one* does not. Unsure is False.
+
+    A glob whose only wildcard is ``*`` covers what it matches read as text: its stars take in the other's wildcards.
+    """
+    if one == other or one == "*":
+        return True
+    if not is_glob(other):
+        return matches(other, (one,))
+    return not set("?[") & set(one + other) and fnmatchcase(other, one)
 
 
 def oddity(glob: str) -> str:

@@ -30,6 +30,7 @@ from claudeproxyd.executors.services import Services
 from claudeproxyd.executors.turns import Turns
 from claudeproxyd.interfaces import IAuthenticator, IExecutor
 from claudeproxyd.leases import Credential
+from claudeproxyd.observe.tracing import TracedProvider, Tracer
 from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
@@ -45,20 +46,26 @@ from claudeproxyd.web.access import (
     TrustedProxies,
 )
 from claudeproxyd.web.gateway import AdminGateway, Limits, PublicGateway
+from claudeproxyd.web.minting import Minting
 from claudeproxyd.web.roles import Operator, Role
+from claudeproxyd.web.tokens import TokenAuthenticator
 
 if TYPE_CHECKING:
     from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.config.loading import Loaded
-    from claudeproxyd.config.schema import Config, Provider
+    from claudeproxyd.config.schema import Config, MintSection, Provider
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.dispatch.relay import Relay
+    from claudeproxyd.dispatch.served_models import ServedModels
     from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
+    from claudeproxyd.issuers.registry import Issuers
+    from claudeproxyd.leases import Exhausted
     from claudeproxyd.messages.corrections import Corrections
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
     from claudeproxyd.observe.lines import Write
     from claudeproxyd.observe.metrics import Metrics
+    from claudeproxyd.observe.tracing import Span
     from claudeproxyd.plugin_loader import Plugins
     from claudeproxyd.pool.service import CredentialPool
     from claudeproxyd.secrets.sources import Sources
@@ -195,12 +202,15 @@ class SharedServices(ExecutorServices):
 
     sources: Sources
     pool: CredentialPool
+    models: ServedModels
     metrics: Metrics
     sinks: IUsageSink
     journal: IAttemptJournal | None
     access_log: Callable[[AccessEntry], None]
     plugins: Plugins
     limits: LimitAdmission
+    export: Callable[[Span], None]
+    """Takes the spans of requests."""
     keys: RuntimeKeys | None
     audit: Write
     corrections: Corrections
@@ -244,9 +254,11 @@ class Generation:
             clock=reactor,
             pool=shared.pool,
             router=router,
+            models=shared.models,
             executors=upstreams.executors,
             sinks=shared.sinks,
             journal=shared.journal,
+            tracer=tracer_of(loaded, shared.export),
             steps=shared.plugins.steps,
             settings=config.pool,
             streaming=config.streaming,
@@ -276,7 +288,8 @@ class Generation:
         if plugins:
             # The first one's refusal is told. Where nobody is asked for a key, ours would let everybody in.
             minted = [authenticator] if config.is_keyed and shared.keys is not None else []
-            authenticator = Authenticators([authenticator, *plugins] if config.clients else [*plugins, *minted])
+            asks = config.clients or config.issuers
+            authenticator = Authenticators([authenticator, *plugins] if asks else [*plugins, *minted])
         self.public = PublicGateway(
             authenticator=authenticator,
             guard=BrowserGuard(
@@ -295,6 +308,10 @@ class Generation:
             audit=shared.audit,
             **common,
         )
+
+    def outage(self, model: str) -> Exhausted | None:
+        """Return why nobody serves a model that clients ask for; see ``ICredentialPool.outage``."""
+        return self.dispatching.pool.outage(self._router.routes(model))
 
     def knows(self, model: str) -> bool:
         """Whether the operator or a provider named that model."""
@@ -315,14 +332,20 @@ class KnownModels:
         return self.generation is not None and self.generation.knows(model)
 
 
-def authenticator(config: Config, minted: RuntimeKeys | None = None) -> IAuthenticator:
-    """Return the authenticator of the configured keys and of *minted* ones.
+def authenticator(config: Config, minted: RuntimeKeys | None = None, issuers: Issuers | None = None) -> IAuthenticator:
+    """Return the authenticator of the configured keys, of *minted* ones, and of the tokens of *issuers*.
 
     Where nobody is asked for one, and no plugin for anything, it lets in everyone who reaches the listener.
     """
     if config.is_keyed:
         keys = (client.key.digest for client in config.clients)
-        return KeyAuthenticator(dict(zip(keys, clients(config), strict=True)), minted)
+        by_key = KeyAuthenticator(dict(zip(keys, clients(config), strict=True)), minted)
+        if not config.issuers or issuers is None:
+            return by_key
+        names = {client.name for client in config.clients}
+        return TokenAuthenticator(
+            issuers, by_key, lambda name: name in names or (minted is not None and minted.is_live(name))
+        )
     return OpenAccess() if minted is None else OpenUntilMinted(minted)
 
 
@@ -339,9 +362,17 @@ def operators(config: Config) -> IAuthenticator:
     if not config.asks_operators:
         return OpenAccess(owner)
     known: dict[str, Principal] = {
-        each.key.digest: Operator(each.name, role=Role[each.role.upper()]) for each in config.operators
+        each.key.digest: Operator(each.name, role=Role[each.role.upper()], minting=_minting(each.mint))
+        for each in config.operators
     }
     return KeyAuthenticator(known if key is None else {**known, key.digest: owner})
+
+
+def _minting(section: MintSection | None) -> Minting | None:
+    if section is None:
+        return None
+    names, models = tuple(section.names), tuple(section.models)
+    return Minting(section.labels, names, models, section.max_concurrency, section.longest)
 
 
 def prices_of(loaded: Loaded) -> Prices:
@@ -362,6 +393,31 @@ def prices_of(loaded: Loaded) -> Prices:
         for provider in loaded.config.providers
     }
     return Prices(own, listed_prices.ListedPrices(base_urls))
+
+
+def tracer_of(loaded: Loaded, export: Callable[[Span], None]) -> Tracer | None:
+    """Return what requests are traced with; None: they are not. *export* takes the spans."""
+    traces = loaded.config.traces
+    if not traces.endpoint:
+        return None
+    return Tracer(
+        export,
+        sample=traces.sample,
+        trusts_clients=traces.trust == "all" or (traces.trust == "clients" and loaded.config.is_keyed),
+        propagates=traces.propagate,
+        providers=_traced_providers(loaded),
+    )
+
+
+def _traced_providers(loaded: Loaded) -> dict[str, TracedProvider]:
+    """Return how spans speak of each provider."""
+    found = {}
+    for provider in loaded.config.providers:
+        maker = loaded.makers[provider.kind]
+        url = urlsplit(next(iter(maker.base_urls(provider)), ""))
+        port = url.port or {"https": 443, "http": 80}.get(url.scheme, 0)
+        found[provider.name] = TracedProvider(maker.traced_as or provider.kind, url.hostname or "", port)
+    return found
 
 
 def limits_of(config: Config) -> list[Limit]:
@@ -433,19 +489,26 @@ _TELLING = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
 
 def _secrets_beside(provider: Provider) -> Iterator[str]:
     """Yield a provider's secrets that are in plain settings: its proxy's password, and values of headers."""
-    if provider.proxy not in ("", "env"):
-        yield unquote(urlsplit(provider.proxy).password or "")
+    yield from _password_in(provider.proxy)
     for name, value in provider.headers.items():
         if _TELLING.search(name) and "{client}" not in value:
             yield value.rpartition(" ")[2]  # without "Bearer"
 
 
+def _password_in(proxy: str) -> Iterator[str]:
+    if proxy not in ("", "env"):
+        yield unquote(urlsplit(proxy).password or "")
+
+
 def secrets_of(config: Config) -> list[str]:
     """Return every secret value of the configuration, to be masked wherever it might be written."""
     values = [secret.reveal() for secret in secrets_within(config) if secret.known]
+    values += (unquote(urlsplit(issuer.proxy).password or "") for issuer in config.issuers)
     for provider in config.providers:
         values += _secrets_beside(provider)
         values += (value for each in provider.credentials for value in secrets_in_key_file(each))
+    for proxy in (config.traces.proxy, *(hook.proxy for hook in config.webhooks)):
+        values += _password_in(proxy)
     state = state_of(config.server.state)
     if isinstance(state, InRedis):
         values.append(state.password)

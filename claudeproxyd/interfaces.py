@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from claudeproxyd.errors import ClaudeError
     from claudeproxyd.executors.services import Services
     from claudeproxyd.headers import Headers
-    from claudeproxyd.leases import Candidate, Credential, LeaseRequest, Route
+    from claudeproxyd.leases import Candidate, Credential, Exhausted, LeaseRequest, Route
     from claudeproxyd.messages.batch import Batch
     from claudeproxyd.messages.usage import Usage
     from claudeproxyd.observe.metrics import Metrics
@@ -191,6 +191,7 @@ class IExecutorMaker(Interface):
         "requests reach the upstream as the client wrote them, and all models are Claude's or go by such names"
     )
     serves_claude: bool = Attribute("some of its models are Claude's or go by such names")
+    traced_as: str = Attribute("OpenTelemetry's word for whose API it is, gen_ai.provider.name; '': the kind's own")
     environment_doc: tuple[str, str] | None = Attribute(
         "for docs/configuration.md: the name of the provider that from_environment makes, and its variables in Markdown"
     )
@@ -278,6 +279,10 @@ class ICredentialPool(Interface):
 
     def ready_in(request: LeaseRequest) -> float | None:
         """Seconds until something could serve *request*: 0 if now, None if that is unknown or never."""
+
+    def outage(routes: Sequence[Route]) -> Exhausted | None:
+        """Why no message can be sent by one of *routes* now, however few there are; None: one can, now or as soon as
+        another is done. Its reason is ``Exhaustion.NONE`` where nothing is configured for any of them."""
 
     def snapshot() -> Sequence[Mapping[str, Any]]:
         """Each credential for people and metrics: state, cooldowns, in flight, counters; never a secret.
@@ -458,10 +463,14 @@ class IBufferAccount(Interface):
 
 
 class IAuthenticator(Interface):
-    """Tells who is calling. Called by web for each request, before its body is read; must not block or wait."""
+    """Tells who is calling. Called by web for each request, before its body is read; must not block."""
 
-    def authenticate(headers: Headers) -> Principal:
+    def authenticate(headers: Headers) -> Principal | Awaitable[Principal]:
         """Return who calls. Raises :class:`~claudeproxyd.errors.ClaudeError`; 401 where it does not know.
+
+        A coroutine or a Deferred where somebody else has to be asked: nothing more is read of the client until then. It
+        is cancelled when the client leaves, and after half a minute, with a 503. On the admin listener nobody is waited
+        for.
 
         Of several a 401 leads to the next one, the configured keys being asked first. Anything else that is raised or
         returned lets nobody in.

@@ -18,8 +18,10 @@ from claudeproxyd.config.schema import (
     Client,
     CredentialSection,
     Entra,
+    IssuerSection,
     LimitSection,
     Log,
+    MintSection,
     Model,
     OAuth,
     OperatorSection,
@@ -33,6 +35,8 @@ from claudeproxyd.config.schema import (
     Streaming,
     Timeouts,
     Tls,
+    TracesSettings,
+    WebhookSection,
 )
 from claudeproxyd.executors.kinds import BUILT_IN
 from claudeproxyd.interfaces import IExecutorMaker
@@ -137,8 +141,9 @@ an error.
 
 ### Who may call
 
-With `[[clients]]`, whoever shows one of their keys; with a [plugin](plugins.md) that asks who calls, whom it lets in;
-and whoever shows a key that was [minted](accounts.md#keys). Without any, everybody on this machine by a loopback name,
+With `[[clients]]`, whoever shows one of their keys; with `[[issuers]]`, whoever shows a
+[token](accounts.md#tokens-of-others) of theirs; with a [plugin](plugins.md) that asks who calls, whom it lets in; and
+whoever shows a key that was [minted](accounts.md#keys). Without any, everybody on this machine by a loopback name,
 as long as the configuration never had clients: it has no `include` either, and listens on loopback alone.
 `server.open = true` lets in everybody who reaches a listener; nothing else does. The first key that is minted ends
 both. Where keys are only minted, say `accounts.require_keys = true`: then the daemon may listen for others without
@@ -206,9 +211,9 @@ claudeproxyd.toml:31: models[0].routes[1].provider there is no provider "gemni" 
 
 Places count from 0 within their file. The daemon does not start with an unknown setting, a wrong type, a number out of
 range, a name that is taken or that nothing bears, a secret that cannot be read, settings that contradict each other, a
-public listener that others can reach without `[[clients]]`, or an admin listener that others can reach without
-`admin_key` and `[[operators]]`. It warns of what is allowed and probably not meant, such as a `[[models]]` entry that
-an earlier one hides.
+public listener that others can reach without `[[clients]]` or `[[issuers]]`, or an admin listener that others can reach
+without `admin_key` and `[[operators]]`. It warns of what is allowed and probably not meant, such as a `[[models]]`
+entry that an earlier one hides.
 """
 
 _KINDS = """\
@@ -221,7 +226,9 @@ is empty. A [plugin](architecture.md#another-kind-of-provider) may bring more ki
 _BEFORE_KINDS: tuple[tuple[str, type[object]], ...] = (
     ("[server]", Server),
     ("[[clients]]", Client),
+    ("[[issuers]]", IssuerSection),
     ("[[operators]]", OperatorSection),
+    ("mint, of an operator", MintSection),
     ("[[providers]]", Provider),
     ("[[providers.credentials]]", CredentialSection),
     ("aws, of a credential", Aws),
@@ -242,6 +249,8 @@ _AFTER_KINDS: tuple[tuple[str, type[object]], ...] = (
     ("[timeouts]", Timeouts),
     ("[log]", Log),
     ("[capture]", CaptureSettings),
+    ("[traces]", TracesSettings),
+    ("[[webhooks]]", WebhookSection),
 )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.config.schema import Config
     from claudeproxyd.interfaces import IAuthenticator
+    from claudeproxyd.issuers.registry import Issuers
 
 #: Seconds that the thread may keep the interpreter from the reactor: Python's own 0.005, several times a turn, would
 #: hold up every stream by 20 ms.
@@ -45,7 +46,9 @@ class Draft:
     """As they may be written anywhere, to be masked."""
 
 
-def draft(load: Callable[[Config], Loaded], in_force: Config, minted: RuntimeKeys | None) -> Draft:
+def draft(
+    load: Callable[[Config], Loaded], in_force: Config, minted: RuntimeKeys | None, issuers: Issuers | None = None
+) -> Draft:
     """Read, check and compare. Blocks, and runs in a thread.
 
     Raises :class:`~claudeproxyd.config.diagnostics.ConfigError`, also in the place of whatever no check foresaw.
@@ -58,7 +61,7 @@ def draft(load: Callable[[Config], Loaded], in_force: Config, minted: RuntimeKey
                 replace(loaded, config=config),
                 difference(in_force, loaded.config, loaded.makers),
                 config != in_force,
-                graph.authenticator(config, minted),
+                graph.authenticator(config, minted, issuers),
                 forms(graph.secrets_of(config)),
             )
     except Exception as error:

@@ -14,7 +14,9 @@ from tests.web.support import Connection
 
 MOST_UNARY = 590
 """Calls, those in Twisted and in the standard library included, and those of sockets and the reactor not."""
-MOST_BURST = 870
+MOST_BURST = 880
+MOST_TRACED = 720
+"""Of a request that is not streamed."""
 EVENTS = 50
 
 CONFIGURATION = (
@@ -89,6 +91,18 @@ class CallsTests(DaemonTestCase):
         finally:
             sys.setprofile(before)
         return count
+
+    def test_traced(self) -> None:
+        """The same with both spans; what sends them is not in the way."""
+        self.successResultOf(self.daemon.stopService())
+        self.reactor.advance(0)
+        self.write(
+            CONFIGURATION.replace("ACCESS", self.path + ".access") + '[traces]\nendpoint = "http://127.0.0.1:9"\n'
+        )
+        self.setUpDaemon()
+        answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER)
+        calls = self.calls("small.json", answer + ANSWER)
+        self.assertLessEqual(calls, MOST_TRACED)
 
     def test_unary(self) -> None:
         """A request that is not streamed."""

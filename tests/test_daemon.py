@@ -342,7 +342,34 @@ class Starting(DaemonTestCase):
         self.ask("any")
         self.accept().say(b"HTTP/1.1 400 No\r\ncontent-length: 0\r\n\r\n")
         page = self.daemon.metrics.render().decode()
-        self.assertIn('claudeproxyd_requests_total{client="anonymous",model="any",status="4xx"} 1', page)
+        self.assertIn('claudeproxyd_requests_total{client="anonymous",model="any",status="400"} 1', page)
+
+    def test_model_that_nobody_serves(self) -> None:
+        """A line when it begins, a line when it is over, and none for each request between."""
+        models = "".join(
+            f'[[models]]\nname = "{name}-m"\nroutes = [{{ provider = "{name}" }}]\n' for name in ("one", "two")
+        )
+        self.write(BASE + ONE + TWO + models)
+        self.successResultOf(self.daemon.reload())
+        observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+        self.ask()
+        wire = self.accept()
+        wire.say(b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n")
+        for _ in range(3):
+            self.assertIn(b"503", self.ask().take())
+        page = self.daemon.metrics.render().decode()
+        self.assertIn('claudeproxyd_model_ready{model="one-m"} 0.0', page)
+        self.assertIn('claudeproxyd_model_ready{model="two-m"} 1.0', page)
+        self.assertIn('claudeproxyd_refused_total{reason="no_credential"} 4.0', page)
+        self.daemon.pool.clear(None, None, None)
+        self.ask()
+        wire.say(OK)
+        said = [formatEvent(each) for each in observer if ".served_models." in each["log_namespace"]]
+        self.assertEqual(
+            [line.partition(":")[0] for line in said],
+            ["nobody serves one-m", "one-m is served again, after 0 s and 4 refused requests"],
+        )
+        self.assertIn('claudeproxyd_model_ready{model="one-m"} 1.0', self.daemon.metrics.render().decode())
 
 
 class Reloading(DaemonTestCase):
@@ -472,6 +499,19 @@ class Reloading(DaemonTestCase):
         self.write(BASE + ONE)
         self.successResultOf(self.daemon.reload())
         self.assertIn(successful % b"1.0", self.daemon.metrics.render())
+
+    def test_mistake_is_told(self) -> None:
+        """To a webhook, once until it is mended; where that leads is not in the log."""
+        hook = '[[webhooks]]\nname = "chat"\nurl = "http://127.0.0.1:9009/secret-of-the-hook"\n'
+        self.write(BASE + ONE + TWO + MODELS + hook)
+        self.setUpDaemon()
+        for text in ("nonsense = 1", "nonsense = 2", hook, "nonsense = 3"):
+            self.write(BASE + ONE + TWO + MODELS + text)
+            self.daemon.reload().addErrback(lambda failure: failure.trap(ConfigError))
+        self.reactor.advance(0)
+        self.assertIn(b"POST /secret-of-the-hook HTTP/1.1", self.accept().taken())
+        self.assertIn(b'claudeproxyd_webhook_events_waiting{webhook="chat"} 2.0', self.daemon.metrics.render())
+        self.assertEqual(redact("http://127.0.0.1:9009/secret-of-the-hook"), "***")
 
     def test_hang_up(self) -> None:
         """SIGHUP reloads, and a mistake then is logged, no more."""

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 #: Distributions whose import has another name.
 IMPORTED_AS = {
     "genai-prices": "genai_prices",
+    "opentelemetry-proto": "opentelemetry",
     "pyopenssl": "OpenSSL",
     "service-identity": "service_identity",
     "zope.interface": "zope",
@@ -20,7 +21,7 @@ IMPORTED_AS = {
 
 
 #: Extras that bring what the package imports when it is configured; the others are for tests and development.
-OPTIONAL = ("redis", "prices")
+OPTIONAL = ("redis", "prices", "traces")
 
 
 def requirements(name: str, extras: tuple[str, ...] = ()) -> set[str]:

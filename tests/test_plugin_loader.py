@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import directlyProvides, implementer
 from zope.interface.verify import verifyObject
 
@@ -334,7 +334,7 @@ class Callers(PluginsTestCase):
         self.assertIn("does not know your API key", reply.json["error"]["message"])
 
     def test_faults(self) -> None:
-        """One that breaks, waits, or returns nobody lets nobody in; one that is sure of its no is heard."""
+        """One that breaks, or returns nobody, now or later, lets nobody in; one that is sure of its no is heard."""
         (plugin,) = self.makers["badge"].made
 
         def answer(what: Callable[[], Any]) -> int:
@@ -344,9 +344,20 @@ class Callers(PluginsTestCase):
         def forbid() -> Any:
             raise ClaudeError(403, "not you")
 
-        self.assertEqual([answer(what) for what in (lambda: None, Deferred, lambda: 1 / 0)], [500] * 3)
+        self.assertEqual([answer(what) for what in (lambda: None, lambda: succeed(None), lambda: 1 / 0)], [500] * 3)
         self.assertEqual(answer(forbid), 403)
         self.assertEqual(len(self.flushLoggedErrors(TypeError, ZeroDivisionError)), 3)
+
+    def test_asks_others(self) -> None:
+        """One may have to ask who calls; nothing more is read of the client until it knows."""
+        (plugin,) = self.makers["badge"].made
+        asked: Deferred[Principal] = Deferred()
+        plugin.authenticate = lambda headers: asked  # type: ignore[method-assign]
+        connection = Connection(self.daemon.site, "127.0.0.1")
+        connection.send(get("/v1/models", "x-badge: 7"))
+        self.assertEqual((connection.take(), connection.transport.producerState), (b"", "paused"))
+        asked.callback(Principal("7"))
+        self.assertEqual(Reply(connection.take()).status, 200)
 
     def test_in_logs(self) -> None:
         """Whom it lets in goes by the name that it gave."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
@@ -66,6 +66,14 @@ class StoredKey:
         return self.revoked is not None or (self.expires is not None and self.expires <= now)
 
 
+Judge = Callable[[StoredKey], None]
+"""Asked within a change whether whoever wants it may have it, by the key as it is then; raises what it likes."""
+
+
+def nobody_objects(key: StoredKey) -> None:
+    """Let every change be."""
+
+
 class LiveSecret(NamedTuple):
     """A secret that lets in, until it expires."""
 
@@ -113,13 +121,25 @@ class KeyFile:
             self.close()  # it may be put right, or be another file
             raise
 
-    def add(self, principal: Principal, digest: bytes, expires: float | None, now: float) -> Stored:
-        """Add a key for somebody. Raises :class:`NameTaken`; the name of a key that is over is free."""
+    def add(
+        self,
+        principal: Principal,
+        digest: bytes,
+        expires: float | None,
+        now: float,
+        judge: Judge = nobody_objects,
+    ) -> Stored:
+        """Add a key for somebody. Raises :class:`NameTaken`; the name of a key that is over is free.
+
+        *judge* is asked of that one.
+        """
         name = principal.name
         with self._changing() as connection:
             before = self._all(connection).keys.get(name)
             if before is not None and not before.is_over(now):
                 raise NameTaken(name)
+            if before is not None:
+                judge(before)
             labels, models = _encode(principal.labels).decode(), _encode(principal.models).decode()
             connection.execute("DELETE FROM key_digests WHERE name = ?", (name,))
             connection.execute(
@@ -130,10 +150,10 @@ class KeyFile:
             self._add_digest(connection, name, digest, now)
         return self._snapshot()
 
-    def rotate(self, name: str, digest: bytes, until: float, now: float) -> Stored:
+    def rotate(self, name: str, digest: bytes, until: float, now: float, judge: Judge = nobody_objects) -> Stored:
         """Give a key another secret; those before hold *until* then, or as long as they did. Raises NoSuchKey."""
         with self._changing() as connection:
-            self._check(connection, name, now)
+            judge(self._known(connection, name, now))
             connection.execute(
                 "UPDATE key_digests SET expires = min(coalesce(expires, ?), ?) WHERE name = ?", (until, until, name)
             )
@@ -141,10 +161,10 @@ class KeyFile:
             self._add_digest(connection, name, digest, now)
         return self._snapshot()
 
-    def revoke(self, name: str, now: float) -> Stored:
+    def revoke(self, name: str, now: float, judge: Judge = nobody_objects) -> Stored:
         """End a key: its secrets are gone, that it was there is not. Raises NoSuchKey."""
         with self._changing() as connection:
-            self._check(connection, name, None)
+            judge(self._known(connection, name, None))
             connection.execute("UPDATE keys SET revoked = ? WHERE name = ?", (now, name))
             connection.execute("DELETE FROM key_digests WHERE name = ?", (name,))
         return self._snapshot()
@@ -171,11 +191,12 @@ class KeyFile:
             yield connection
             connection.execute("UPDATE key_changes SET number = number + 1")
 
-    def _check(self, connection: sqlite3.Connection, name: str, now: float | None) -> None:
-        """Raise NoSuchKey for a key that is gone, and with *now* for one that has expired as well."""
+    def _known(self, connection: sqlite3.Connection, name: str, now: float | None) -> StoredKey:
+        """Return a key. Raises NoSuchKey for one that is gone, and with *now* for one that has expired as well."""
         key = self._all(connection).keys.get(name)
         if key is None or key.revoked is not None or (now is not None and key.is_over(now)):
             raise NoSuchKey(name)
+        return key
 
     @staticmethod
     def _add_digest(connection: sqlite3.Connection, name: str, digest: bytes, now: float) -> None:

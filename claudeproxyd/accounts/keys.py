@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from claudeproxyd.accounts.key_file import KeyFile, LiveSecret, Stored, StoredKey
+from claudeproxyd.accounts.key_file import Judge, KeyFile, LiveSecret, Stored, StoredKey, nobody_objects
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
 from claudeproxyd.principals import Principal
 
@@ -116,6 +116,11 @@ class RuntimeKeys(Service):
         """Whether a client of the configuration has that name."""
         return name in self._configured
 
+    def is_live(self, name: str) -> bool:
+        """Whether there is a key of that name that is neither revoked nor expired."""
+        key = self.get(name)
+        return key is not None and not key.is_over(self._wall_clock())
+
     def principal(self, digest: bytes) -> Principal | None:
         """Return whom the key of that SHA-256 belongs to; None where there is no such key, or not any more."""
         live = self._find(digest)
@@ -145,33 +150,46 @@ class RuntimeKeys(Service):
 
     # -- what operators do
 
-    def mint(self, principal: Principal, expires_in: float | None = None) -> Deferred[Minted]:
-        """Add a key for so many seconds, or for good. Fails with ``NameTaken``, or as the database does."""
+    def mint(
+        self, principal: Principal, expires_in: float | None = None, judge: Judge = nobody_objects
+    ) -> Deferred[Minted]:
+        """Add a key for so many seconds, or for good. Fails with ``NameTaken``, or as *judge* and the database do.
+
+        *judge* is asked, in a thread, of a key that is over and had the name before.
+        """
 
         def add(digest: bytes, now: float) -> Stored:
-            return self._file.add(principal, digest, None if expires_in is None else now + expires_in, now)
+            return self._file.add(principal, digest, None if expires_in is None else now + expires_in, now, judge)
 
         return self._with_secret(principal.name, add)
 
-    def rotate(self, name: str, overlap: float) -> Deferred[Minted]:
-        """Give a key another secret, beside the one before for *overlap* seconds. Fails with ``NoSuchKey``."""
-        return self._with_secret(name, lambda digest, now: self._file.rotate(name, digest, now + overlap, now))
+    def rotate(self, name: str, overlap: float, judge: Judge = nobody_objects) -> Deferred[Minted]:
+        """Give a key another secret, beside the one before for *overlap* seconds. Fails with ``NoSuchKey``.
 
-    def revoke(self, name: str) -> Deferred[None]:
+        *judge* is asked of the key, in a thread; so it is in :meth:`revoke`.
+        """
+        return self._with_secret(name, lambda digest, now: self._file.rotate(name, digest, now + overlap, now, judge))
+
+    def revoke(self, name: str, judge: Judge = nobody_objects) -> Deferred[None]:
         """End a key: at once here, and within a second in daemons that share the database. Fails with ``NoSuchKey``."""
-        return self._changed(lambda: self._file.revoke(name, self._wall_clock())).addCallback(lambda _: None)
+        return self._changed(lambda: self._file.revoke(name, self._wall_clock(), judge)).addCallback(lambda _: None)
 
     def get(self, name: str) -> StoredKey | None:
         """Return a key as it was last read, also one that is over."""
         return None if self._stored is None else self._stored.keys.get(name)
 
-    def entries(self) -> Iterator[dict[str, object]]:
-        """Yield what may be told of each key: of those of the configuration, then by name of those that were minted."""
+    def entries(self, seen: Callable[[Mapping[str, str]], bool] | None = None) -> Iterator[dict[str, object]]:
+        """Yield what may be told of each key: of those of the configuration, then by name of those that were minted.
+
+        *seen*: of those alone with whose labels it is content.
+        """
         for client in self._configured.values():
-            yield {"source": "file", "state": "active", **_terms(client)}
+            if seen is None or seen(client.labels):
+                yield {"source": "file", "state": "active", **_terms(client)}
         now = self._wall_clock()
         for key in () if self._stored is None else self._stored.keys.values():
-            yield self._entry(key, now)
+            if seen is None or seen(key.principal.labels):
+                yield self._entry(key, now)
 
     def _entry(self, key: StoredKey, now: float) -> dict[str, object]:
         used = [now if each.digest in self._used else each.last_used for each in key.digests]

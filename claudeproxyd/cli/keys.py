@@ -107,12 +107,14 @@ class MintKeyCommand(_OneKey):
         self.labels[name] = value
 
     def opt_model(self, glob: str) -> None:
-        """A glob of the models that it may ask for; may be given several times; else all."""
+        """A glob of the models that it may ask for; may be given several times; else all that you may give."""
         self.models.append(glob)
 
     async def ask(self, admin: Admin, clock: IReactorTime) -> int:
         """See the base."""
-        terms: dict[str, object] = {"name": self["name"], "labels": self.labels, "models": self.models or ["*"]}
+        terms: dict[str, object] = {"name": self["name"], "labels": self.labels}
+        if self.models:  # else all that whoever asks may give
+            terms["models"] = self.models
         terms["max_concurrency"] = int(self.number("max-concurrency", int, 0))
         if self["expires"] is not None:
             terms["expires_in"] = seconds_of("expires", self["expires"])

@@ -59,6 +59,15 @@ class ToldWaiting(msgspec.Struct):
     longest: float
 
 
+class ToldOutage(msgspec.Struct):
+    """A model that nobody serves."""
+
+    model: str
+    reason: str
+    ready_in: float | None
+    refused: int
+
+
 class ToldPool(msgspec.Struct):
     """The pool."""
 
@@ -67,6 +76,7 @@ class ToldPool(msgspec.Struct):
     """In sum, whatever part of the credentials is told: ``in_flight``, ``waiting`` and others."""
     queue: list[ToldWaiting]
     credentials: list[ToldCredential]
+    unserved: list[ToldOutage] = []
 
 
 class PoolCommand(AdminCommand):
@@ -90,6 +100,7 @@ def pool_in_words(pool: ToldPool, most: int | None = None) -> Sequence[str]:
         f" {counted(waiting, 'request')} waiting"
         + "".join(f"; {each.client or 'anyone'}: {each.requests} for {span(each.longest)}" for each in pool.queue)
     ]
+    lines += [f"nobody serves {each.model}: {_outage(each)}" for each in pool.unserved[:most]]
     shown = pool.credentials[:most]
     if shown:
         rows = [_row(each) for each in shown]
@@ -97,6 +108,12 @@ def pool_in_words(pool: ToldPool, most: int | None = None) -> Sequence[str]:
     if len(shown) < pool.total:
         lines.append(f"and {pool.total - len(shown)} more")
     return lines
+
+
+def _outage(each: ToldOutage) -> str:
+    refused = f", {counted(each.refused, 'request')} refused" if each.refused else ""
+    following = "" if each.ready_in is None else f", next try in {span(each.ready_in)}"
+    return f"{each.reason.replace('_', ' ')}{refused}{following}"
 
 
 def _row(each: ToldCredential) -> Sequence[str]:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Mapping, Sequence
-from fnmatch import fnmatchcase
 
 from claudeproxyd.config.accounts import check_accounts
 from claudeproxyd.config.config_paths import ConfigPath
 from claudeproxyd.config.diagnostics import Diagnostics, check_unique_names
 from claudeproxyd.config.endpoints import ListenAddress, listener_of
 from claudeproxyd.config.homes import expanded
+from claudeproxyd.config.issuers import check_issuers
 from claudeproxyd.config.keys import check_keys
 from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.opening import check_access, check_reload
 from claudeproxyd.config.providers import check_provider, check_secret, parsed_url
+from claudeproxyd.config.reporting import check_reporting
 from claudeproxyd.config.schema import Client, Config, Model, OperatorSection, Provider
 from claudeproxyd.config.several import check_workers
 from claudeproxyd.config.state import InFile, is_foreign, missing_for, state_of
-from claudeproxyd.globs import is_glob, matches, oddity
+from claudeproxyd.globs import covers, is_glob, matches, oddity
 from claudeproxyd.interfaces import IExecutorMaker
 
 SHOWN_BY_CLAUDE_CODE = ("claude", "anthropic")
@@ -43,9 +44,11 @@ def check(
     _server(config, source_map, diagnostics)
     _homes(config, source_map, diagnostics)
     check_accounts(config, source_map, diagnostics)
+    check_reporting(config, source_map, diagnostics)
     _keyed(config.clients, "clients", source_map, diagnostics)
     _keyed(config.operators, "operators", source_map, diagnostics)
     check_keys(config, source_map, diagnostics)
+    check_issuers(config, source_map, diagnostics)
     own_ports = {listener.port for listener in listeners if listener.port}
     _providers(config, source_map, makers, own_ports, diagnostics)
     _models(config, source_map, makers, diagnostics)
@@ -264,11 +267,6 @@ def _served(model: str, provider: Provider) -> bool:
 def _covers(earlier: Model, later: Model) -> bool:
     """Whether *later*'s name can match nothing that *earlier*'s does not. Unsure is False.
 
-    A name that is no glob goes before every glob. A glob whose only wildcard is ``*`` covers what it matches read as
-    text: its stars take in the other's wildcards.
+    A name that is no glob goes before every glob.
     """
-    if earlier.name == later.name:
-        return True
-    return (
-        is_glob(later.name) and not set("?[") & set(earlier.name + later.name) and fnmatchcase(later.name, earlier.name)
-    )
+    return earlier.name == later.name or (is_glob(later.name) and covers(earlier.name, later.name))

@@ -53,6 +53,16 @@ class ConfigPath:
         return found
 
     @property
+    def is_given(self) -> bool:
+        """Whether the setting stands in the source; nothing below an array is looked for."""
+        found: Any = self.source.tree
+        for step in self.path:
+            if not isinstance(found, Mapping) or step not in found:
+                return False
+            found = found[step]
+        return True
+
+    @property
     def line(self) -> int:
         """The line of the setting, or else of the nearest table around it; 0 when unknown."""
         for end in range(len(self.path), 0, -1):

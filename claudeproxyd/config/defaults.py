@@ -6,37 +6,17 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, replace
 
-from claudeproxyd.config.homes import has_home
 from claudeproxyd.config.reading import default_of, settings_of
-from claudeproxyd.config.schema import Accounts, Config, CredentialSection, Provider, Server
+from claudeproxyd.config.schema import Config, CredentialSection, Provider
 from claudeproxyd.interfaces import IExecutorMaker
 
 #: The name of the one credential of a provider whose kind needs no secret, if none is written down.
 IMPLICIT_CREDENTIAL = "default"
 
-_STATE = Server().state
-_DATABASE = Accounts().database
-
-
-_STATE = Server().state
-
 
 def completed(config: Config, makers: Mapping[str, IExecutorMaker]) -> Config:
-    """Return *config* with the base URLs of its kinds, without the paths those add, and with implicit credentials.
-
-    The state is in memory, and there is no ledger, where the usual file would be in a home directory that is not there.
-    """
-    server, accounts = config.server, config.accounts
-    if server.state == _STATE and not has_home():
-        server = replace(server, state="memory:")
-    if accounts.database == _DATABASE and not has_home():
-        accounts = replace(accounts, database="")
-    return replace(
-        config,
-        server=server,
-        accounts=accounts,
-        providers=[_completed(provider, makers) for provider in config.providers],
-    )
+    """Return *config* with the base URLs of its kinds, without the paths those add, and with implicit credentials."""
+    return replace(config, providers=[_completed(provider, makers) for provider in config.providers])
 
 
 def _completed(provider: Provider, makers: Mapping[str, IExecutorMaker]) -> Provider:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from claudeproxyd.config.config_paths import ConfigPath
 from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.config.merging import SourceMap
-from claudeproxyd.config.schema import Config
+from claudeproxyd.config.schema import Config, OperatorSection
 from claudeproxyd.config.secret import Secret, secrets_within
+from claudeproxyd.globs import oddity
 
 #: The operator's name who has ``server.admin_key``.
 ADMIN = "operator"
@@ -24,6 +25,7 @@ def check_keys(config: Config, source_map: SourceMap, diagnostics: Diagnostics) 
         if admin is not None and operator.name == ADMIN:
             what = "is that of whoever has server.admin_key"
             diagnostics.error(source_map.at("operators", index) / "name", what, "name it otherwise")
+        _check_minting(operator, config, source_map.at("operators", index), diagnostics)
         first = operators.setdefault(operator.key.digest, whose)
         if first != whose:
             diagnostics.error(at, f"is {first} too", "give each operator its own")
@@ -47,6 +49,28 @@ def check_keys(config: Config, source_map: SourceMap, diagnostics: Diagnostics) 
         _check(operator.key, source_map.at("operators", index) / "key", upstream, diagnostics)
     if admin is not None:
         _check(admin, source_map.at("server", "admin_key"), upstream, diagnostics)
+
+
+def _check_minting(operator: OperatorSection, config: Config, at: ConfigPath, diagnostics: Diagnostics) -> None:
+    mint = operator.mint
+    if operator.role == "operate" and mint is not None:
+        diagnostics.error(at / "mint", "bounds nothing: who operates mints what they like", "give them another role")
+    if operator.role == "mint" and mint is None:
+        diagnostics.error(at / "mint", "is missing", 'such as { labels = { team = "ads" } }')
+    if mint is None:
+        return
+    if not mint.labels or not all(mint.labels) or not all(mint.labels.values()):
+        diagnostics.error(at / "mint" / "labels", "must name a label and its value", 'such as { team = "ads" }')
+    for name in ("names", "models"):
+        if not getattr(mint, name):
+            diagnostics.error(at / "mint" / name, "must not be empty: no key could be minted")
+    for index, glob in enumerate(mint.models):
+        if why := oddity(glob):
+            diagnostics.warn(
+                at / "mint" / "models" / index, why, "globs know *, ? and [abc]; several are several strings"
+            )
+    if not config.accounts.database:
+        diagnostics.warn(at / "mint", "has no database to mint into: accounts.database is empty")
 
 
 def _check(key: Secret, at: ConfigPath, upstream: dict[str, str], diagnostics: Diagnostics) -> None:

@@ -11,9 +11,10 @@ from claudeproxyd.config.defaults import completed
 from claudeproxyd.config.diagnostics import Diagnostics, Problem
 from claudeproxyd.config.environment import from_environment
 from claudeproxyd.config.files import found_file, sources_from
+from claudeproxyd.config.kept import placed
 from claudeproxyd.config.merging import merged
 from claudeproxyd.config.plugins import check_plugins
-from claudeproxyd.config.preflight import check_names, check_writing
+from claudeproxyd.config.preflight import check_keeping, check_names, check_writing
 from claudeproxyd.config.reading import Reader
 from claudeproxyd.config.schema import Config
 from claudeproxyd.interfaces import IExecutorMaker, IPluginMaker
@@ -65,17 +66,7 @@ def load(
         # The rest cannot be judged without a file that cannot be read.
         diagnostics.settle()
     draft, source_map = merged(sources, Reader(diagnostics, environ, makers, plugin_makers), diagnostics)
-    config = completed(draft, makers)
-    if config.server.state != draft.server.state:
-        hint = 'set HOME, name a file with sqlite:, or say "memory:"'
-        diagnostics.warn(
-            source_map.at("server", "state"), "is in memory: there is no home directory for its file", hint
-        )
-    if config.accounts.database != draft.accounts.database:
-        hint = 'set HOME, name a file with sqlite:, or say ""'
-        diagnostics.warn(
-            source_map.at("accounts", "database"), "is none: there is no home directory for its file", hint
-        )
+    config = placed(completed(draft, makers), source_map, environ, diagnostics)
     check(config, source_map, makers, diagnostics, in_force)
     check_plugins(config, source_map, plugin_makers, diagnostics)
     diagnostics.settle()
@@ -83,6 +74,8 @@ def load(
         check_writing(config, source_map, diagnostics)
         check_names(config, source_map, diagnostics)
         diagnostics.settle()
+    else:
+        check_keeping(config, source_map, diagnostics.warn)
     return Loaded(
         config,
         diagnostics.warnings,

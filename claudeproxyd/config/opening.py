@@ -9,7 +9,7 @@ from claudeproxyd.config.endpoints import ListenAddress, listener_of
 from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.schema import Config
 
-_HINT = "add [[clients]], or say server.open = true, or accounts.require_keys = true"
+_HINT = "add [[clients]] or [[issuers]], or say server.open = true, or accounts.require_keys = true"
 
 
 def check_access(
@@ -25,6 +25,8 @@ def check_access(
         who, hint = "there are [[clients]]", "remove it, or the clients"
         if config.accounts.require_keys:
             who, hint = "accounts.require_keys is true", "remove one of the two"
+        elif not config.clients and config.issuers:
+            who, hint = "there are [[issuers]]", "remove it, or the issuers"
         elif not config.clients:
             who, hint = "there is a plugin that asks who calls", "remove it, or the plugin"
         diagnostics.error(source_map.at("server", "open"), f"lets anybody call, and {who}", hint)
@@ -32,7 +34,7 @@ def check_access(
         reachable = [index for index, listener in listeners if not listener.local]
         for index in reachable:
             at = source_map.at("server", "listen", index)
-            hint = "add clients, or say accounts.require_keys = true to mint keys, or listen on 127.0.0.1"
+            hint = "add clients or issuers, or say accounts.require_keys = true to mint keys, or listen on 127.0.0.1"
             diagnostics.error(at, "can be reached by others, and there are no [[clients]]", hint)
         if config.include and not reachable:
             # They may have been in a file that is gone.
@@ -56,6 +58,8 @@ def check_reload(config: Config, in_force: Config, source_map: SourceMap, diagno
         if gone and in_force.accounts.require_keys and not in_force.clients:
             at = source_map.at("accounts", "require_keys")
             diagnostics.error(at, "is gone, and a reload opens nothing", "keep it, or restart the daemon")
+        elif gone and in_force.issuers and not in_force.clients:
+            diagnostics.error(source_map.at("issuers"), gone, "keep one, or restart the daemon")
         elif gone and in_force.is_keyed and not in_force.clients:
             what = "have none left that asks who calls, and a reload opens nothing"
             diagnostics.error(source_map.at("plugins"), what, "keep it, or restart the daemon")

@@ -7,11 +7,13 @@ import os
 import socket
 import stat
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from os import W_OK, X_OK, access
 from urllib.parse import urlsplit
 
 from claudeproxyd.config.accounts import ledger_path
+from claudeproxyd.config.config_paths import ConfigPath
 from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.config.endpoints import listener_of
 from claudeproxyd.config.merging import SourceMap
@@ -25,26 +27,31 @@ PATIENCE = 2.0
 def check_writing(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
     """Add to *diagnostics* what this user could not write of *config*, which is valid otherwise.
 
-    For ``--check`` alone: a start tries for itself, and can go on without its state or its captures.
+    For ``--check``: a start tries for itself, and can go on without the half that :func:`check_keeping` looks at.
     """
-    server, capture, log = config.server, config.capture, config.log
-    state = state_of(server.state)
-    if isinstance(state, InFile) and (why := _no_file(state.path) or _no_folder(os.path.dirname(state.path))):
-        diagnostics.error(source_map.at("server", "state"), why, 'name another file, or "memory:"')
-    ledger = ledger_path(config.accounts.database)
-    if ledger and (why := _no_file(ledger) or _no_folder(os.path.dirname(ledger))):
-        diagnostics.error(source_map.at("accounts", "database"), why, 'name another file, or ""')
-    if capture.when != "never" and (why := _no_folder(os.path.expanduser(capture.directory))):
-        diagnostics.error(source_map.at("capture", "directory"), why, "name another folder")
+    check_keeping(config, source_map, diagnostics.error)
+    log = config.log
     for name, path in (("access", log.access), ("audit", log.audit)):
         if path and not (name == "access" and path == "off") and (why := _no_log(os.path.expanduser(path))):
             diagnostics.error(source_map.at("log", name), why, "name another file, or make its folder")
+    server = config.server
     listeners = [(each, source_map.at("server", "listen", index)) for index, each in enumerate(server.listen)]
     if server.admin:
         listeners.append((server.admin, source_map.at("server", "admin")))
     for description, at in listeners:
         if (path := listener_of(description).path) and (why := _no_socket(path)):
             diagnostics.error(at, why, "name another path, or make its folder")
+
+
+def check_keeping(config: Config, source_map: SourceMap, tell: Callable[[ConfigPath, str, str], None]) -> None:
+    """Tell what this user could not write of what the daemon keeps, and could serve without."""
+    state, ledger, capture = state_of(config.server.state), ledger_path(config.accounts.database), config.capture
+    if isinstance(state, InFile) and (why := no_file(state.path) or no_folder(os.path.dirname(state.path))):
+        tell(source_map.at("server", "state"), why, 'name another file, or "memory:"')
+    if ledger and (why := no_file(ledger) or no_folder(os.path.dirname(ledger))):
+        tell(source_map.at("accounts", "database"), why, 'name another file, or ""')
+    if capture.when != "never" and (why := no_folder(os.path.expanduser(capture.directory))):
+        tell(source_map.at("capture", "directory"), why, "name another folder")
 
 
 def check_names(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
@@ -87,7 +94,7 @@ def _is_own(address: str) -> bool:
     return True
 
 
-def _no_file(path: str) -> str:
+def no_file(path: str) -> str:
     """Return why *path* cannot be written as a file, or ''."""
     if os.path.isdir(path):
         return f"{path} is a folder"
@@ -95,7 +102,7 @@ def _no_file(path: str) -> str:
 
 
 def _no_log(path: str) -> str:
-    return _no_file(path) if os.path.exists(path) else _no_entry(path)
+    return no_file(path) if os.path.exists(path) else _no_entry(path)
 
 
 def _no_socket(path: str) -> str:
@@ -107,10 +114,10 @@ def _no_socket(path: str) -> str:
 def _no_entry(path: str) -> str:
     """Return why nothing can be made at *path*, or ''. Its folder would not be made."""
     folder = os.path.dirname(os.path.abspath(path))
-    return _no_folder(folder) if os.path.lexists(folder) else f"{folder} is not there"
+    return no_folder(folder) if os.path.lexists(folder) else f"{folder} is not there"
 
 
-def _no_folder(path: str) -> str:
+def no_folder(path: str) -> str:
     """Return why *path* cannot be a folder, or ''. It would be made, so the nearest one that exists counts."""
     path = os.path.abspath(path)
     while not os.path.lexists(path):

@@ -44,7 +44,7 @@ def check_provider(
 ) -> None:
     """Check one provider, and have its kind check it. *own_ports* are those that this daemon listens on."""
     maker = makers.get(provider.kind)
-    _proxy(provider.proxy, at / "proxy", diagnostics)
+    check_proxy(provider.proxy, at / "proxy", diagnostics)
     _headers(provider, at, diagnostics)
     for index, rule in enumerate(provider.rules):
         _rule(rule, at / "rules" / index, diagnostics)
@@ -53,7 +53,7 @@ def check_provider(
             hint = "a provider may override " + ", ".join(overridable())
             diagnostics.error(at / "timeouts" / name, "is no time-out that a provider has", hint)
     if provider.tls.ca_file:
-        _ca_file(provider.tls.ca_file, at / "tls" / "ca_file", diagnostics)
+        check_ca_file(provider.tls.ca_file, at / "tls" / "ca_file", diagnostics)
     if provider.base_url and (maker is None or provider.base_url != maker.default_base_url.rstrip("/")):
         _base_url(provider.base_url, at / "base_url", own_ports, diagnostics)
     if maker is None or not maker.is_built:
@@ -69,7 +69,7 @@ def check_provider(
     check_by(maker.check, provider, at, diagnostics)
 
 
-def _ca_file(path: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
+def check_ca_file(path: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
     """Load the certificate authorities as they will be loaded later, to find what cannot be."""
     try:
         load_pem_x509_certificates(read_ordinary(path, LARGEST_CONFIGURATION).data)
@@ -175,7 +175,8 @@ def _token_url(
         diagnostics.error(at, "is not encrypted: secrets would be sent in the clear", "use https://")
 
 
-def _proxy(proxy: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
+def check_proxy(proxy: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
+    """Check the URL of a proxy, or what stands for none and for the environment's."""
     if proxy in ("", "env"):
         return
     try:
@@ -218,12 +219,17 @@ def parsed_url(text: str, userinfo: bool = False) -> SplitResult:
 
 def _headers(provider: Provider, at: ConfigPath, diagnostics: Diagnostics) -> None:
     for name, value in provider.headers.items():
-        if not _TOKEN.fullmatch(name):
-            diagnostics.error(at / "headers" / name, "is not a header name")
-        elif name.lower() in _RESERVED_HEADERS:
-            diagnostics.error(at / "headers" / name, "is a header that the daemon writes itself", "leave it out")
+        check_header_name(name, at / "headers" / name, diagnostics)
         if _CONTROL.search(value) or not value.isascii():
             diagnostics.error(at / "headers" / name, "must hold only printable ASCII")
+
+
+def check_header_name(name: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
+    """Check that a header is one, and not of those that the daemon writes itself."""
+    if not _TOKEN.fullmatch(name):
+        diagnostics.error(at, "is not a header name")
+    elif name.lower() in _RESERVED_HEADERS:
+        diagnostics.error(at, "is a header that the daemon writes itself", "leave it out")
 
 
 def _rule(rule: Rule, at: ConfigPath, diagnostics: Diagnostics) -> None:

@@ -5,10 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 
+from claudeproxyd.config.accounts import ledger_path
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.reading import default_of, settings_of
-from claudeproxyd.config.schema import Aws, Config, CredentialSection, Entra, OAuth, Plugin, Provider, RouteTo
+from claudeproxyd.config.reporting import traces_url
+from claudeproxyd.config.schema import (
+    Aws,
+    Config,
+    CredentialSection,
+    Entra,
+    OAuth,
+    Plugin,
+    Provider,
+    RouteTo,
+    TracesSettings,
+    WebhookSection,
+)
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.config.state import place_in_words
 from claudeproxyd.interfaces import IExecutorMaker
 
 _MASK = "****"
@@ -22,6 +36,8 @@ def report(loaded: Loaded, makers: Mapping[str, IExecutorMaker]) -> str:
     if config.server.processes > 1:
         lines.append(f"serves by {config.server.processes} workers")
     lines.append(f"administration on {config.server.admin}" if config.server.admin else "no administration")
+    lines.append(f"state: {place_in_words(config.server.state)}")
+    lines.append(f"accounts: {ledger_path(config.accounts.database) or 'none'}")
     if config.operators:
         lines += ["", "operators:", *_indented(_operators(config))]
     lines += ["", "clients:", *_indented(_clients(config))]
@@ -29,6 +45,10 @@ def report(loaded: Loaded, makers: Mapping[str, IExecutorMaker]) -> str:
     lines += ["", "models:", *_indented(_models(config))]
     if config.plugins:
         lines += ["", "plugins:", *_indented(_plugin(plugin) for plugin in config.plugins)]
+    if config.traces.endpoint:
+        lines += ["", "traces:", *_indented(_traces(config.traces))]
+    if config.webhooks:
+        lines += ["", "webhooks:", *_indented(_webhook(hook) for hook in config.webhooks)]
     if loaded.warnings:
         lines += ["", "warnings:", *_indented(str(warning) for warning in loaded.warnings)]
     return "\n".join(lines)
@@ -47,6 +67,9 @@ def _clients(config: Config) -> Iterator[str]:
         yield f"{who}, without a key" + (", until one is minted" if config.accounts.database else "")
     if config.accounts.require_keys:
         yield "whoever has a minted key"
+    for issuer in config.issuers:
+        audience = issuer.audience if isinstance(issuer.audience, str) else " or ".join(issuer.audience)
+        yield f"whoever has a token of {issuer.url} for {audience}"
     for client in config.clients:
         limit = f", at most {client.max_concurrency} at once" if client.max_concurrency else ""
         yield f"{client.name}: key {masked(client.key)}, models {' '.join(client.models)}{limit}"
@@ -56,7 +79,9 @@ def _operators(config: Config) -> Iterator[str]:
     if config.server.admin_key is not None:
         yield f"whoever has server.admin_key {masked(config.server.admin_key)}: operate"
     for operator in config.operators:
-        yield f"{operator.name}: key {masked(operator.key)}: {operator.role}"
+        labels = operator.mint.labels.items() if operator.mint is not None else ()
+        mints = "".join(f", mints for {name} = {value}" for name, value in labels)
+        yield f"{operator.name}: key {masked(operator.key)}: {operator.role}{mints}"
 
 
 def _providers(config: Config, makers: Mapping[str, IExecutorMaker]) -> Iterator[str]:
@@ -125,6 +150,16 @@ def _shown(value: object) -> str:
 
 def _plugin(plugin: Plugin) -> str:
     return ", ".join([plugin.kind, *_own(plugin.own)])
+
+
+def _traces(traces: TracesSettings) -> Iterator[str]:
+    headers = "".join(f", {name} {masked(value)}" for name, value in traces.headers.items())
+    yield f"{traces.sample:.3g} of all requests, to {traces_url(traces.endpoint)}{headers}"
+
+
+def _webhook(hook: WebhookSection) -> str:
+    signed = "" if hook.secret is None else f", signed with {masked(hook.secret)}"
+    return f"{hook.name}: {masked(hook.url)}{signed}: {', '.join(hook.events)}"
 
 
 def _models(config: Config) -> Iterator[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.happenings import Happening
 from claudeproxyd.outcomes.classify import FOR_RULES
 from claudeproxyd.outcomes.types import Scope
 
@@ -68,7 +69,8 @@ class Server:
     )
     state: str = setting(
         "sqlite:~/.local/state/claudeproxyd/state.db",
-        'Where the pool\'s state lives: sqlite:PATH, "memory:" or redis://host:port/0; see [state](state.md).',
+        'Where the pool\'s state lives: sqlite:PATH, "memory:" or redis://host:port/0; see [state](state.md). Services'
+        " have [another default](state.md#where-it-is-by-default).",
         restart=True,
         shown=False,
     )
@@ -130,14 +132,61 @@ class Client:
 
 
 @dataclass(frozen=True, kw_only=True)
+class IssuerSection:
+    """``[[issuers]]``: whose tokens let in beside keys: JSON Web Tokens of OpenID Connect; see
+    [accounts](accounts.md#tokens-of-others)."""
+
+    url: str = required("What its tokens have as `iss`, to the letter. Its keys are found by discovery from there.")
+    audience: str | list[str] = required("What their `aud` has to hold, or one of these.")
+    algorithms: list[str] = setting(
+        ["RS256", "ES256"],
+        "What they may be signed by.",
+        choices=("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"),
+    )
+    jwks_url: str = setting("", "Where its keys are, without discovery.")
+    jwks: Secret | None = setting(
+        None, '{ file = "keys.json" }: its keys in a file, which is read anew like the others.'
+    )
+    name: str = setting("sub", "The claim that says who it is; `groups.0` is the first of a list. Never an address.")
+    prefix: str = setting("", "Goes before each name; needed where there are several issuers.")
+    labels: dict[str, str] = setting({}, "Labels, and the claims that they come from.")
+    models: list[str] = setting(["*"], "Globs of what they may ask for.")
+    models_claim: str = setting("", "A claim with globs in the place of `models`, for tokens that have it.")
+    require: dict[str, str] = setting({}, "Claims, and globs of what they have to hold; who lacks one may not call.")
+    max_concurrency: int = setting(0, "Requests at once of each name; 0: no limit.")
+    leeway: float = setting(30.0, "By how much clocks may differ.")
+    refresh: float = setting(
+        300.0, "From one fetch of the keys to the next: so long a key lives that was taken out.", least=10
+    )
+    hold: float = setting(86_400.0, "How long the last keys hold while the issuer is away.")
+    proxy: str = setting("", 'http://user:pass@host:port to the issuer, or "env".', shown=False)
+    ca_file: str = setting("", "A PEM file of authorities, instead of the system's.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MintSection:
+    """``mint``: the keys that an operator may mint, list, rotate and revoke who may not do everything."""
+
+    labels: dict[str, str] = required("Exactly those that their keys have.")
+    names: list[str] = setting(["*"], "Globs of their names.")
+    models: list[str] = setting(["*"], "Globs of the models that they may ask for at most.")
+    max_concurrency: int = setting(0, "Requests at once of each, at most; 0: no bound.")
+    longest: float = setting(0.0, "How long each may be valid, at most; 0: no bound.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class OperatorSection:
     """``[[operators]]``: who may administrate, and how far; see [operation](operations.md#operators)."""
 
     name: str = required("Unique; shown in the audit lines.")
     key: Secret = required('What it shows; a secret, or its digest as `"sha256:<hex>"`.', digest=True)
     role: str = required(
-        "metrics: /metrics alone. read: all that can be seen. operate: all that can be done.",
-        choices=("metrics", "read", "operate"),
+        "mint: the keys of `mint` and nothing else. metrics: /metrics alone. read: all that can be seen. operate: all"
+        " that can be done.",
+        choices=("mint", "metrics", "read", "operate"),
+    )
+    mint: MintSection | None = setting(
+        None, "{ labels, names, models, max_concurrency, longest }: the keys that it may mint, without operating."
     )
 
 
@@ -397,7 +446,7 @@ class CaptureSettings:
     )
     directory: str = setting(
         "~/.local/state/claudeproxyd/captures",
-        "One file a request, mode 0600, secrets masked; written off the reactor.",
+        "One file a request, mode 0600, secrets masked; written off the reactor. By default beside the state.",
     )
     max_bytes: int = setting(1_048_576, "Of each body, then a mark.")
     keep: int = setting(100, "How many files; the oldest goes.", least=1)
@@ -409,7 +458,7 @@ class Accounts:
 
     database: str = setting(
         "sqlite:~/.local/state/claudeproxyd/accounts.db",
-        'Where the ledger and minted keys are: sqlite:PATH; "" keeps none.',
+        'Where the ledger and minted keys are: sqlite:PATH; "" keeps none. By default beside the state.',
         restart=True,
     )
     require_keys: bool = setting(
@@ -460,12 +509,48 @@ class LimitSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TracesSettings:
+    """``[traces]``: a span for each request and one for each attempt, sent to a collector; see [traces](traces.md)."""
+
+    endpoint: str = setting(
+        "",
+        'Where they go, by OTLP over HTTP, such as "http://127.0.0.1:4318"; without a path /v1/traces is added. "":'
+        " traces are off.",
+    )
+    headers: dict[str, Secret] = setting({}, "Sent along, such as a key; each value is a secret.")
+    sample: float = setting(1.0, "The share of requests that are traced, from 0 to 1.")
+    trust: str = setting(
+        "clients",
+        "Whose traceparent says itself whether a request is traced. clients: of everybody, where all show a key; none:"
+        " of nobody, and sample says.",
+        choices=("clients", "all", "none"),
+    )
+    propagate: bool = setting(True, "Requests go upstream with a traceparent.")
+    service_name: str = setting("claudeproxyd", "service.name of the spans.")
+    proxy: str = setting("", 'http://user:pass@host:port, for https, or "env".', shown=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookSection:
+    """``[[webhooks]]``: who is told what happens, by a POST of JSON; see [webhooks](webhooks.md)."""
+
+    name: str = required("Unique; shown in logs and metrics instead of the URL.")
+    url: Secret = required("Where it goes: a secret, since many such URLs are all that it takes to post.")
+    secret: Secret | None = setting(
+        None, 'What requests are signed with, as Standard Webhooks has it: any text, or "whsec_" and base64.'
+    )
+    events: list[str] = setting([happening.value for happening in Happening], "What is told; all by default.")
+    proxy: str = setting("", 'http://user:pass@host:port, for https, or "env".', shown=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """A whole configuration."""
 
     include: list[str] = setting([], "More files, as globs relative to this one.")
     server: Server = setting(Server, "What listens.")
     clients: list[Client] = setting([], "Who may call.")
+    issuers: list[IssuerSection] = setting([], "Whose tokens let in.")
     operators: list[OperatorSection] = setting([], "Who may administrate.")
     providers: list[Provider] = setting([], "The upstreams.")
     models: list[Model] = setting([], "Model names and where they lead.")
@@ -478,11 +563,14 @@ class Config:
     timeouts: Timeouts = setting(Timeouts, "Every wait.")
     log: Log = setting(Log, "Logs.")
     capture: CaptureSettings = setting(CaptureSettings, "Captures.")
+    traces: TracesSettings = setting(TracesSettings, "Traces.")
+    webhooks: list[WebhookSection] = setting([], "Who is told what happens.")
 
     @property
     def is_keyed(self) -> bool:
-        """Whether callers are asked who they are: for the keys of clients or for minted ones, or by a plugin."""
-        return bool(self.clients) or self.accounts.require_keys or any(plugin.authenticates for plugin in self.plugins)
+        """Whether callers are asked who they are: for the keys of clients, minted ones or tokens, or by a plugin."""
+        plugins = any(plugin.authenticates for plugin in self.plugins)
+        return bool(self.clients or self.issuers) or self.accounts.require_keys or plugins
 
     @property
     def asks_operators(self) -> bool:

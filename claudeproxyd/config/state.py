@@ -59,6 +59,14 @@ def state_of(text: str) -> InMemory | InFile | InRedis:
     raise ValueError(_FORMS)
 
 
+def place_in_words(text: str) -> str:
+    """Return what operators are told of where the state is. Raises ValueError."""
+    place = state_of(text)
+    if isinstance(place, InRedis):
+        return f"Redis at {place.host}:{place.port}, database {place.database}, under {place.prefix}"
+    return place.path if isinstance(place, InFile) else "in memory"
+
+
 def _redis(text: str) -> InRedis:
     try:
         url = urlsplit(text)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from claudeproxyd.interfaces import ICapture, IPrepared, ITranscript
     from claudeproxyd.leases import Credential, Route
     from claudeproxyd.messages.usage import Usage
+    from claudeproxyd.observe.tracing import AttemptTrace
 
 
 class Attempt:
@@ -38,6 +39,7 @@ class Attempt:
         "stale_at",
         "started",
         "status",
+        "trace",
         "transcript",
         "usage",
     )
@@ -83,6 +85,8 @@ class Attempt:
         """Where the request is recorded, if it is."""
         self.transcript: ITranscript | None = None
         """Where the executor shows what it sent and got, when the request is recorded."""
+        self.trace: AttemptTrace | None = None
+        """Its span, if the request is traced: the executor sends ``trace.lines`` along."""
         self.bytes_out = 0
         """Bytes of body sent up."""
         self.abandon: Callable[[], None] | None = None

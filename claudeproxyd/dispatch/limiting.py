@@ -15,8 +15,10 @@ from zope.interface import implementer
 from claudeproxyd.accounts.limits import Amounts, Asked, OverLimit, UsageLimits, amounts_of, in_words, share_in_words
 from claudeproxyd.accounts.prices import Prices
 from claudeproxyd.dispatch.admission import REFUSED
-from claudeproxyd.errors import ClaudeError
+from claudeproxyd.errors import ClaudeError, Refusal
+from claudeproxyd.happenings import Happening
 from claudeproxyd.interfaces import IAdmission, ILimitedPermit, IPermit, IUsageSink
+from claudeproxyd.observe.transitions import Transitions
 from claudeproxyd.observe.usage import COUNT_TOKENS
 
 if TYPE_CHECKING:
@@ -78,9 +80,11 @@ class LimitAdmission:
         limits: UsageLimits,
         wall_clock: Callable[[], float],
         first: Callable[[ApiRequest], IPermit | Awaitable[IPermit]],
+        transitions: Transitions | None = None,
     ) -> None:
-        """*first* is asked ahead, and its permit given back with ours."""
+        """*first* is asked ahead, and its permit given back with ours. *transitions* is told what passes its share."""
         self.limits = limits
+        self._transitions = transitions or Transitions(wall_clock)
         self._first = first
         self.prices = Prices()
         """Set with each configuration, as is :attr:`routes`."""
@@ -168,7 +172,9 @@ class LimitAdmission:
         counter, limit = over.counter, over.counter.limit
         whose = f" for {counter.value}" if counter.value else ""
         headers = [(b"retry-after", b"%d" % over.retry_after), *limit_headers(over.counters, now)]
+        refusal = Refusal.CLIENT_LIMIT
         if limit.is_budget:
+            refusal = Refusal.BUDGET
             ends = datetime.fromtimestamp(counter.resets_at(now), limit.zone)
             used = share_in_words(counter.used(now), limit)
             told = f"{used}. It begins anew on {ends:%Y-%m-%d at %H:%M} {ends.tzname()}."
@@ -177,7 +183,8 @@ class LimitAdmission:
             told = (
                 f"{in_words(limit.amount, limit.measure)} a {limit.per}. There is room again in {over.retry_after} s."
             )
-        return ClaudeError(429, f'The limit "{limit.name}"{whose} is used up: {told}', headers=headers)
+        told = f'The limit "{limit.name}"{whose} is used up: {told}'
+        return ClaudeError(429, told, headers=headers, refusal=refusal)
 
     # -- IUsageSink
 
@@ -194,13 +201,16 @@ class LimitAdmission:
 
     def _warn(self, counter: Counter, now: float) -> None:
         limit = counter.limit
+        whose = f" for {counter.value}" if counter.value else ""
+        share = ceil(100 * counter.used(now) / limit.amount)
+        told = share_in_words(counter.used(now), limit)
         self._log.warn(
-            "the limit {name}{whose} is {share} % used: {told}",
-            name=limit.name,
-            whose=f" for {counter.value}" if counter.value else "",
-            share=ceil(100 * counter.used(now) / limit.amount),
-            told=share_in_words(counter.used(now), limit),
+            "the limit {name}{whose} is {share} % used: {told}", name=limit.name, whose=whose, share=share, told=told
         )
+        if limit.is_budget:  # a rate is at its share by the minute
+            message = f"The limit {limit.name}{whose} is {share} % used: {told}."
+            subject = {"limit": limit.name, limit.each: counter.value} if limit.each else {"limit": limit.name}
+            self._transitions.tell(Happening.LIMIT_WARNED, message, **subject)
 
 
 def limit_headers(counters: Iterable[Counter], now: float) -> Headers:

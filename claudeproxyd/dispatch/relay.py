@@ -86,7 +86,7 @@ class Relay:
         self.events_sent = 0
         """Events of the message that the client was sent."""
         self._response: IStreamingResponse | None = None
-        self._on_commit: Callable[[], None] | None = None
+        self._on_commit: Callable[[bytes], None] | None = None
         self._on_end: Callable[[], None] | None = None
         self._carried: Deferred[None] | None = None
         self._headers: Headers = ()
@@ -108,7 +108,7 @@ class Relay:
         headers: Headers,
         family: str,
         content_by: float | None,
-        committed: Callable[[], None],
+        committed: Callable[[bytes], None],
         ending: Callable[[], None],
     ) -> Deferred[None]:
         """Bring one attempt's stream to the client.
@@ -116,7 +116,7 @@ class Relay:
         Fires when the message is whole. Fails with AttemptFailed; whether another attempt may follow is to be seen
         from the downlink's ``message_committed``. *headers* go out with the head, should it be committed by this
         attempt; *content_by* is the latest moment for its first content event. *committed* is called when that is out,
-        *ending* before the message's last frames go out.
+        with all frames up to it, *ending* before the message's last frames go out.
         """
         self._response = response
         self._headers = headers
@@ -166,7 +166,7 @@ class Relay:
             self._on_end()
         self._downlink.frames(self._headers, frames, batch.ended)
         if committed is not None:
-            committed()
+            committed(frames)
         if batch.ended:
             self._end(None)
 

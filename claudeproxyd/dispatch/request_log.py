@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from claudeproxyd.messages.usage import Usage
+    from claudeproxyd.observe.tracing import RequestTrace
 
 
 @dataclass(slots=True)
 class RequestLog:
     """Filled in by dispatch; read by web for the access log and the metrics, when the request is over."""
 
+    trace: RequestTrace | None = None
+    """Its trace, if it has one; ended by web."""
     session: str = ""
     """What its affinity goes by."""
     attempts: int = 0
@@ -28,6 +31,8 @@ class RequestLog:
     """What the whole request came to: an outcome's name."""
     error: str = ""
     """What the client was told, shortened, or ''."""
+    refusal: str = ""
+    """Why it was refused, by the name that metrics have, or ''."""
     stop_reason: str | None = None
     usage: Usage | None = None
     first_byte: float | None = None

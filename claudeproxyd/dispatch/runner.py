@@ -22,7 +22,7 @@ from claudeproxyd.dispatch.size import Size
 from claudeproxyd.dispatch.steps import TakenSteps
 from claudeproxyd.dispatch.usage_records import begun_record, completed_records
 from claudeproxyd.dispatch.verdict import RequestFailed, broken_off, final_error
-from claudeproxyd.errors import ClaudeError, Unsupported, shutting_down
+from claudeproxyd.errors import ClaudeError, Refusal, Unsupported, shutting_down
 from claudeproxyd.interfaces import IRunningRequest, IStreamingResponse, IUpstreamResponse
 from claudeproxyd.leases import Exhausted, LeaseRequest
 from claudeproxyd.messages.headers import without_rate_limits
@@ -31,7 +31,7 @@ from claudeproxyd.messages.threads import NOT_FOUND, continues_thread
 from claudeproxyd.observe.usage import foreign
 from claudeproxyd.outcomes.bodies import shortened
 from claudeproxyd.outcomes.tables import INTERNAL
-from claudeproxyd.outcomes.types import CANCELLED, OK, AttemptFailed, Kind, Outcome, Then
+from claudeproxyd.outcomes.types import CANCELLED, OK, AttemptFailed, Family, Kind, Outcome, Then
 from claudeproxyd.sockets import NEXT_TURN
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ _OK = Kind.OK.value
 
 #: Nobody else is asked after these; of the repetitions, when they are used up.
 _ANSWERED = (Then.ANSWER, Then.REPEAT_ONCE, Then.RECTIFY_ONCE)
+
+#: A request that is refused so may be one of many for a model that nobody serves.
+_FOUND_NOBODY = (Refusal.NO_CREDENTIAL, Refusal.OVERLOAD)
 
 #: Bytes of a body that it takes milliseconds to read.
 _LARGE_BYTES = 1_048_576
@@ -93,6 +96,8 @@ class RequestRunner:
 
     def start(self) -> None:
         """Begin; called once."""
+        if self._services.tracer is not None:
+            self.log.trace = self._services.tracer.begin(self._request.headers, self._request.principal)
         self.done = Deferred.fromCoroutine(self._run())
 
     def cancel(self, reason: CancelReason) -> None:
@@ -386,6 +391,9 @@ class RequestRunner:
         log.model_served = attempt.model
         attempt.started = services.clock.seconds()
         record = begun_record(attempt, log, self._model_asked, services.wall())
+        if log.trace is not None:
+            attempt.trace = log.trace.attempt()
+            record.trace_id = attempt.trace.exported_id
         if services.journal is not None and not count_tokens:
             record.nano_usd = services.prices.cost(record)
             services.journal.begun(record)
@@ -404,8 +412,10 @@ class RequestRunner:
             if IStreamingResponse.providedBy(answered):
                 await self._relay_stream(attempt, answered, headers, executor.family, lease)
             else:
-                log.first_content = services.clock.seconds()
+                self._answered()
                 self._note_usage(answered.usage)
+                if attempt.trace is not None and executor.family == Family.ANTHROPIC:
+                    attempt.trace.answered(answered.body)
                 self._over(_OK)
                 self._downlink.whole(headers, answered.body)
             if answered.anomaly:
@@ -462,8 +472,10 @@ class RequestRunner:
         content = self._services.timeouts[attempt.credential.provider].content
         content_by = attempt.started + content if content else None
 
-        def committed() -> None:
-            self.log.first_content = self._services.clock.seconds()
+        def committed(frames: bytes) -> None:
+            self._answered()
+            if attempt.trace is not None and family == Family.ANTHROPIC:
+                attempt.trace.answered(frames)
             self._body.release()
             lease.probe_succeeded()
 
@@ -472,6 +484,13 @@ class RequestRunner:
             self._over(_OK)
 
         return self._relay.carry(response, headers, family, content_by, committed, ending)
+
+    def _answered(self) -> None:
+        """Note that content for the client is there."""
+        self.log.first_content = self._services.clock.seconds()
+        models, model = self._services.models, self._request.envelope.model
+        if (models.outages or model not in models.served) and not self._request.count_tokens:
+            models.answered(model)
 
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
         log = self.log
@@ -491,6 +510,9 @@ class RequestRunner:
             return
         error, answer = failed.error, failed.answer
         self.log.error = shortened(error.logged)
+        self.log.refusal = error.refusal or ""
+        if error.refusal in _FOUND_NOBODY and not self._request.count_tokens:
+            self._services.models.refused(self._request.envelope.model)
         error.headers = (*error.headers, *limits, *self._own_headers())
         if limits and answer is not None:
             answer = replace(answer, headers=without_rate_limits(answer.headers))
@@ -532,9 +554,12 @@ class RequestRunner:
             self._estimate.counted(attempt.route, usage)
         if response is not None:
             log.stop_reason = None if response.stop_reason is None else foreign(response.stop_reason)
-        for record in completed_records(begun, attempt, response, outcome, log, now, services.wall()):
+        records = completed_records(begun, attempt, response, outcome, log, now, services.wall())
+        for record in records:
             record.nano_usd = services.prices.cost(record)
             services.sinks.record(record)
+        if attempt.trace is not None:
+            attempt.trace.end(records, outcome, self._request.envelope.max_tokens)
 
     def _note_usage(self, usage: Usage | None) -> None:
         """Note what an attempt used; to count tokens uses none."""

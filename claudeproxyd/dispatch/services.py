@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Pool, Streaming, Timeouts
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.dispatch.retries import RetryBudget
+    from claudeproxyd.dispatch.served_models import ServedModels
     from claudeproxyd.interfaces import IAttemptJournal, ICredentialPool, IExecutor, IUsageSink
+    from claudeproxyd.observe.tracing import Tracer
     from claudeproxyd.routing import Router
 
 
@@ -43,9 +45,13 @@ class DispatchServices:
     router: Router
     executors: Mapping[str, IExecutor]
     """By provider name."""
+    models: ServedModels
+    """Told of requests that are answered, and of those that find no credential."""
     sinks: IUsageSink
     journal: IAttemptJournal | None = None
     """Where attempts that begin are noted, if they are."""
+    tracer: Tracer | None = None
+    """None: traces are off."""
     steps: RequestSteps = field(default_factory=RequestSteps)
     settings: Pool
     streaming: Streaming

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from claudeproxyd.account_ids import without_accounts, without_accounts_data
-from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError, type_in
+from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError, Refusal, type_in
 from claudeproxyd.leases import Exhaustion
 from claudeproxyd.outcomes.bodies import error_message
 from claudeproxyd.outcomes.types import AttemptFailed, ErrorResponse, Family, Kind, Scope
@@ -28,6 +28,22 @@ _CREDENTIAL_FAULTS = {
 _USEFUL = (Kind.CLIENT_FAULT, Kind.MODEL_FAULT, Kind.RECTIFY, Kind.QUOTA, Kind.OVERLOADED)
 #: … that is not of these: they say something of one candidate, and count where there is nothing else.
 _OF_ONE_CANDIDATE = (Kind.UNSUPPORTED, Kind.TOO_LARGE, Kind.MODEL_UNAVAILABLE)
+
+#: By their names: it is the request that nobody can serve …
+_BAD_REQUESTS = frozenset(
+    (
+        Kind.CLIENT_FAULT,
+        Kind.TOO_LARGE,
+        Kind.UNSUPPORTED,
+        Kind.RECTIFY,
+        Kind.MODEL_UNAVAILABLE,
+        Exhaustion.NONE.value,
+    )
+)
+#: … it is credentials, which will not serve the next one either …
+_NOT_READY = frozenset((Kind.QUOTA, Kind.AUTH, Kind.BILLING, Kind.PERMISSION, Kind.LOCATION, Exhaustion.DISABLED.value))
+#: … or they serve as many others as they can.
+_CROWDED = (Exhaustion.BUSY, Exhaustion.QUEUE_FULL)
 
 #: Bytes of an upstream's error that is relayed; of a longer one only the sentence is told.
 MAX_RELAYED_BYTES = 65_536
@@ -54,6 +70,14 @@ def final_error(
 
     *ready_in* is in how many seconds something may be ready; None: unknown.
     """
+    failed = _final_error(model, failures, exhausted, ready_in, settings)
+    failed.error.refusal = _refusal(failed.kind, exhausted)
+    return failed
+
+
+def _final_error(
+    model: str, failures: Sequence[AttemptFailed], exhausted: Exhausted | None, ready_in: float | None, settings: Pool
+) -> RequestFailed:
     if not failures:
         assert exhausted is not None
         return _nothing_to_offer(model, exhausted, settings)
@@ -61,6 +85,17 @@ def final_error(
     if exhausted is not None and _others_may_have_it(failure.outcome.kind, exhausted):
         return _nothing_to_offer(model, exhausted, settings)
     return _presentable(_after_failure(failure, model, ready_in, settings), failure)
+
+
+def _refusal(kind: str, exhausted: Exhausted | None) -> Refusal | None:
+    """Return what the end of a request is counted as, by its outcome's name; None: as a failure of its attempts."""
+    if kind in _BAD_REQUESTS:
+        return Refusal.BAD_REQUEST
+    if exhausted is not None and exhausted.reason in _CROWDED:
+        return Refusal.OVERLOAD
+    if exhausted is not None or kind in _NOT_READY:
+        return Refusal.NO_CREDENTIAL
+    return None
 
 
 def _after_failure(failure: AttemptFailed, model: str, ready_in: float | None, settings: Pool) -> RequestFailed:
@@ -92,8 +127,9 @@ def broken_off(failure: AttemptFailed) -> RequestFailed:
     if answer is not None:
         words = _upstreams_words(failure) or "The upstream failed"
         error = ClaudeError(answer.status, words, type=type_in(answer.body))
-        return _presentable(RequestFailed(error, kind=outcome.kind.value), failure)
-    error = ClaudeError(504 if outcome.timed_out else 502, outcome.reason or "The stream broke off")
+    else:
+        error = ClaudeError(504 if outcome.timed_out else 502, outcome.reason or "The stream broke off")
+    error.refusal = None
     return _presentable(RequestFailed(error, kind=outcome.kind.value), failure)
 
 

@@ -87,10 +87,11 @@ class HTTPExecutor(ABC):
         section, timeouts = self.section, self.services.timeouts
         if streamed is None:
             streamed = request.envelope.stream and not request.count_tokens
-        lines = b"%b%b%bcontent-type: application/json\r\naccept-encoding: %b\r\n" % (
+        lines = b"%b%b%b%bcontent-type: application/json\r\naccept-encoding: %b\r\n" % (
             lines,
             hops.line(self.services.own_hop, request.headers),
             own_lines(section.headers, request.principal.name) if section.headers else b"",
+            attempt.trace.lines if attempt.trace is not None else b"",
             b"identity" if streamed else b"gzip",
         )
         attempt.bytes_out = len(body)

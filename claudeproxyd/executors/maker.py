@@ -31,6 +31,7 @@ class Maker:
     timeouts: Mapping[str, float] = MappingProxyType({})
     passes_requests: bool = False
     serves_claude: bool = True
+    traced_as: str = ""
     environment_doc: tuple[str, str] | None = None
     is_fallback: bool = False
 

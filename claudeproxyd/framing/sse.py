@@ -71,12 +71,10 @@ class FrameSplitter:
         if self._after_cr or self._rest or not self._started:
             return []
         frames = data.split(_EMPTY_CRLF)
-        if frames.pop():
-            return []  # a third line end, which belongs to the next frame
-        for frame in frames:
-            if not frame or b"\n" in frame or b"\r" in frame:
-                return []
-        return frames
+        if frames.pop() or b"" in frames:
+            return []  # a third line end, which belongs to the next frame; or none at all
+        joined = b"".join(frames)  # to be searched once
+        return [] if b"\n" in joined or b"\r" in joined else frames
 
     def _check_size(self) -> None:
         self._searched = len(self._rest)

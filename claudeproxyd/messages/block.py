@@ -28,7 +28,6 @@ class Block:
         "buffered",
         "complete",
         "deltas",
-        "direct",
         "early_citations",
         "input",
         "kind",
@@ -45,8 +44,6 @@ class Block:
         self.complete = complete
         """Nothing more comes for it."""
         self.opened = False
-        self.direct = False
-        """It is opened, and its deltas need no look: a text that nobody searches for stop sequences, a thought."""
         self.signed = False
         self.deltas: list[tuple[str, Any]] = []
         """Kind and value of each delta, while it waits."""

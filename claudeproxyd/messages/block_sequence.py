@@ -45,6 +45,9 @@ class BlockSequence:
         """*max_buffered*: characters of tool input and of waiting blocks; *max_space*: of white space that a text
         may begin with."""
         self.live: Block | None = None
+        self.direct = ""
+        """The kind of delta of the live block that needs no look: a text's that nobody searches for stop sequences, a
+        thought's."""
         self.watch = StopWatch(stop_sequences) if stop_sequences else None
         self.searches = 0
         """Web searches that were shown."""
@@ -102,11 +105,12 @@ class BlockSequence:
 
     def add_input(self, block: Block, partial_json: str) -> None:
         """Add to the input of a tool call. Nothing is added to one that is complete."""
-        if block.complete or self.stopped:
+        is_live = block is self.live
+        if block.complete or (self.stopped and not is_live):
             return
         block.input.append(partial_json)
         self._buffer(block, len(partial_json))
-        if block is self.live:
+        if is_live:
             self._output.delta("input_json", partial_json)
             if self._waiting:
                 self._advance()
@@ -191,7 +195,8 @@ class BlockSequence:
     def _open(self, block: Block) -> None:
         self._head.start()
         block.opened = True
-        block.direct = block.kind == "thinking" or (block.kind == "text" and self.watch is None)
+        if block.kind == "thinking" or (block.kind == "text" and self.watch is None):
+            self.direct = block.kind
         self.searches += block.kind == "server_tool_use" and block.start.get("name") == "web_search"
         self._output.open(block.start)
         for citation in block.early_citations:
@@ -207,5 +212,6 @@ class BlockSequence:
         if block.kind == "tool_use" and block.input and not is_object(block.input_json()):
             self.malformed_call = block.start["id"]
         self.live = None
+        self.direct = ""
         block.input = []
         self._release(block)

@@ -92,8 +92,7 @@ class BlockMachine:
         """Add some text."""
         if not delta:
             return
-        live = self._blocks.live
-        if live is not None and live.direct and live.kind == "text":  # nearly always, and nothing else waits
+        if self._blocks.direct == "text":  # nearly always, and nothing else waits
             self._output.delta("text", delta)
         else:
             self._blocks.add(self._current("text"), "text", delta)
@@ -102,8 +101,7 @@ class BlockMachine:
         """Add some thinking."""
         if not delta:
             return
-        live = self._blocks.live
-        if live is not None and live.direct and live.kind == "thinking":
+        if self._blocks.direct == "thinking":
             self._output.delta("thinking", delta)
         else:
             self._blocks.add(self._current("thinking"), "thinking", delta)

@@ -177,13 +177,9 @@ class FrameWriter:
 
 def _written(kind: str, deltas: Sequence[Any], size: int) -> int:
     """Return how many bytes the model wrote for these, which are *size* bytes of JSON."""
-    if kind in _UNWRITTEN:
-        return 0
-    size -= 2 * len(deltas)
-    if kind == "input_json":  # strings here, and so escaped
-        text = "".join(deltas)
-        size -= text.count('"') + text.count("\\")
-    return size
+    if kind == "input_json":  # JSON itself, which is a string here
+        return len("".join(deltas).encode())
+    return 0 if kind in _UNWRITTEN else size - 2 * len(deltas)
 
 
 class MessageCollector:

@@ -18,6 +18,9 @@ MAX_TEXT_CHARACTERS = 1000
 #: … and of those in which secrets are looked for: none is cut in two and then not known.
 MAX_SEARCHED_CHARACTERS = 2 * MAX_TEXT_CHARACTERS
 
+#: How the paths of the API begin. What asks for others is a probe, an operator, or lost.
+API = "/v1/"
+
 _plain = re.compile(r"[!#-\[\]-~]{1,200}").fullmatch
 
 
@@ -30,6 +33,8 @@ class AccessEntry(msgspec.Struct, kw_only=True):
     time: float
     """When the request came, since the epoch."""
     request_id: str
+    trace_id: str = ""
+    """Of the trace that it is part of, where that is exported."""
     client: str = ""
     remote: str = ""
     """The client's address."""
@@ -64,6 +69,8 @@ class AccessEntry(msgspec.Struct, kw_only=True):
     """To the client."""
     error: str = ""
     """Why there was no answer, in short."""
+    refusal: str = ""
+    """What a refusal is counted as, or ''."""
 
     def __str__(self) -> str:
         """Return the line without its time. What is not one plain word is quoted as in JSON: nothing breaks a line."""
@@ -71,6 +78,8 @@ class AccessEntry(msgspec.Struct, kw_only=True):
             f"{_word(self.method)} {_word(self.path)} {self.status} {_word(self.outcome)}"
             f" request={self.request_id} client={_word(self.client)} remote={_word(self.remote)}"
         ]
+        if self.trace_id:
+            parts.append(f"trace={self.trace_id}")
         if self.model:
             parts.append(f"model={_word(self.model)}")
         if self.attempts:

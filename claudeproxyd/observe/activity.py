@@ -10,6 +10,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from claudeproxyd.observe.access_log import API
+
 if TYPE_CHECKING:
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.exposition import Registry
@@ -32,12 +34,14 @@ class RecentAnswer(NamedTuple):
     status: int
     """0 where the client left before."""
     outcome: str
+    refusal: str = ""
+    """Why it was refused, by the name that metrics have."""
     remote: str = ""
     """The client's address, where it is not known by name; so is the next."""
     error: str = ""
 
 
-Answered = tuple[str, int, str] | tuple[str, int, str, str, str]
+Answered = tuple[str, int, str, str] | tuple[str, int, str, str, str, str]
 """The same, as it is counted: without what clients lack."""
 
 
@@ -66,9 +70,9 @@ class ClientActivity:
         """Return what counts a request that is over, and has *write* write it. Probes and operators are not counted."""
 
         def tell(entry: AccessEntry) -> None:
-            if entry.path[:4] == "/v1/":
+            if entry.path[:4] == API:
                 answers = self._minutes[-1]
-                kind = (entry.client, entry.status, entry.outcome)
+                kind = (entry.client, entry.status, entry.outcome, entry.refusal)
                 if kind in answers:  # as nearly always: no call more than the caller's for a request
                     answers[kind] += 1
                 else:
@@ -79,18 +83,18 @@ class ClientActivity:
 
     def _first(self, answers: dict[Answered, int], entry: AccessEntry) -> None:
         """Count an answer of a kind that this minute has not had yet, or one to a stranger."""
-        kind: Answered = (entry.client, entry.status, entry.outcome)
+        kind: Answered = (entry.client, entry.status, entry.outcome, entry.refusal)
         if not entry.client:
             kind = self._stranger(answers, entry)
         elif len(answers) >= MAX_ANSWERS:
-            kind = (OTHER, entry.status, entry.outcome)
+            kind = (OTHER, entry.status, entry.outcome, entry.refusal)
         answers[kind] = answers.get(kind, 0) + 1
 
     def _stranger(self, answers: dict[Answered, int], entry: AccessEntry) -> Answered:
-        kind = ("", entry.status, entry.outcome, entry.remote, entry.error)
+        kind = ("", entry.status, entry.outcome, entry.refusal, entry.remote, entry.error)
         if kind not in answers:
             if self._strangers >= MAX_STRANGERS:
-                return ("", entry.status, entry.outcome, OTHER, "")
+                return ("", entry.status, entry.outcome, entry.refusal, OTHER, "")
             self._strangers += 1
         return kind
 

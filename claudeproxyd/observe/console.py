@@ -13,18 +13,24 @@ def banner(
     admin: str,
     keyed: bool,
     names_claude: bool = True,
+    state: str = "",
+    accounts: str = "",
 ) -> str:
     """Return where the daemon listens, what it serves, and the lines that point clients at it.
 
     *listening* and *admin* are URLs, or endpoint strings of what has none; *admin* may be ''. *providers* are
     (name, kind, credential names). *keyed*: clients need a key. *names_claude*: a client may ask for Claude's models by
-    their names.
+    their names. *state* and *accounts* say where these are kept.
     """
     lines = [f"claudeproxyd {__version__}"]
     lines += [f"  listens on   {place}" for place in listening]
     if admin:
         page = f"{admin.rstrip('/')}/admin/" if admin.startswith("http") else admin
         lines.append(f"  admin        {page}")
+    if state:
+        lines.append(f"  state        {state}")
+    if accounts:
+        lines.append(f"  accounts     {accounts}")
     for name, kind, credentials in providers:
         served = f"{name} ({kind})" if kind != name else name
         lines.append(f"  provider     {served}: {', '.join(credentials) or 'no credential'}")

@@ -10,17 +10,20 @@ lists all. Label values are bounded: what a client can make up ends as ``other``
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_open_metrics
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from claudeproxyd.errors import Refusal
 from claudeproxyd.interfaces import IUsageSink
-from claudeproxyd.observe.exposition import Histogram, Labels, MetricFamily, Read
+from claudeproxyd.observe.exposition import Exemplar, Histogram, Labels, MetricFamily, Read
 from claudeproxyd.observe.scrub import redact
 from claudeproxyd.observe.usage import COUNT_TOKENS
 
@@ -48,7 +51,7 @@ OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 #: The conventions' own.
 TOKEN_BUCKETS = tuple(4**n for n in range(14))
 
-_CLASSES = {n: f"{n}xx" for n in range(1, 6)}
+_STATUSES = {status: str(status) for status in range(100, 1000)}
 
 Row = TypeVar("Row")
 T = TypeVar("T")
@@ -77,7 +80,7 @@ class _Table(dict[Labels, Row]):
 
 
 class _Requests:
-    """What is counted of one client, one model, one class of statuses."""
+    """What is counted of one client, one model, one status."""
 
     __slots__ = ("count",)
 
@@ -154,6 +157,8 @@ class Metrics:
         self._counts = _Table(_Attempts, self._named)
         """Attempts to count tokens, by the same labels: only attempts and bytes are counted."""
         self._spent = _Table(_Spent, self._named)
+        self._refused: Counter[Labels] = Counter()
+        """Requests by client and why they were refused."""
         self._overhead = Histogram(OVERHEAD_BUCKETS)
         self._events = self._client_in = self._client_out = 0
         self._register()
@@ -163,7 +168,7 @@ class Metrics:
     def name_models(self, names: Iterable[str]) -> None:
         """Give the configuration's models labels of their own, whatever else clients ask for."""
         for name in names:
-            self._models[name] = label = _label(name)
+            self._models[name] = label = model_label(name)
             self._named.add(label)
 
     def gauge(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
@@ -191,10 +196,12 @@ class Metrics:
     # -- the data path
 
     def request(self, entry: AccessEntry) -> None:
-        """Count a request that is answered. Called by web with what the access log gets."""
+        """Count a client's request that is over. Called by web with what the access log gets."""
         status = entry.status
         model = self._models.get(entry.model) or self._new_model(entry.model, status == 200)
-        self._requests[entry.client, model, _CLASSES.get(status // 100, "none")].count += 1
+        self._requests[entry.client, model, _STATUSES.get(status, "none")].count += 1
+        if entry.refusal:
+            self._refused[entry.client, entry.refusal] += 1
         self._events += entry.events
         self._client_in += entry.bytes_in
         self._client_out += entry.bytes_out
@@ -207,6 +214,8 @@ class Metrics:
                 answers.first_content.observe(entry.time_to_first_content)
             if entry.overhead is not None:
                 self._overhead.observe(entry.overhead)
+            if entry.trace_id:
+                self._note(entry, answers)
 
     def record(self, record: UsageRecord) -> None:
         """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
@@ -219,8 +228,12 @@ class Metrics:
         attempts.bytes_out += record.bytes_out
         if counts_tokens:
             return
+        if record.trace_id:
+            attempts.duration.note(Exemplar(record.trace_id, record.duration, record.time))
         if record.time_to_first_content is not None:
             attempts.first_content.observe(record.time_to_first_content)
+            if record.trace_id:
+                attempts.first_content.note(Exemplar(record.trace_id, record.time_to_first_content, record.time))
         fresh, output = record.input_tokens, record.output_tokens
         if fresh is None and output is None:
             return
@@ -243,30 +256,44 @@ class Metrics:
         else:
             spent.nano_usd += record.nano_usd
 
+    def _note(self, entry: AccessEntry, answers: _Answers) -> None:
+        """Have a request that is traced be an example of its figures."""
+        now = entry.time + entry.duration
+        for histogram, value in (
+            (answers.duration, entry.duration),
+            (answers.first_byte, entry.time_to_first_byte),
+            (answers.first_content, entry.time_to_first_content),
+            (self._overhead, entry.overhead),
+        ):
+            if value is not None:
+                histogram.note(Exemplar(entry.trace_id, value, now))
+
     def _new_model(self, name: str, served: bool) -> str:
         """Return the label of a name that has none yet: its own once it is served, for a client can make up any."""
         if not name:
             return ""
         if not served or len(self._models) - len(self._named) >= MAX_MODELS:
             return OTHER
-        self._models[name] = label = _label(name)
+        self._models[name] = label = model_label(name)
         return label
 
     # -- the scrape
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self, *, open_metrics: bool = False) -> Iterator[bytes]:
         """Yield all metrics as text, of ``exposition.CONTENT_TYPE``, in pieces that take a few milliseconds each.
+
+        *open_metrics*: of ``exposition.OPEN_METRICS_TYPE``.
 
         What cannot be read is left out, and logged the first time.
         """
         for family in self._families.values():
-            yield from self.text(family)
-        yield generate_latest(self._process)
+            yield from self.text(family, open_metrics)
+        yield (generate_open_metrics if open_metrics else generate_latest)(self._process)
 
-    def text(self, family: MetricFamily) -> Iterator[bytes]:
+    def text(self, family: MetricFamily, open_metrics: bool) -> Iterator[bytes]:
         """Yield one family's part of :meth:`pieces`."""
         try:
-            lines = family.lines()
+            lines = family.lines(open_metrics=open_metrics)
             while piece := "".join(islice(lines, LINES_AT_ONCE)):
                 yield piece.encode()
         except Exception:
@@ -296,15 +323,29 @@ class Metrics:
             total[key] = total.get(key, 0) + more
         return total
 
+    def _refused_by_reason(self) -> dict[Labels, int]:
+        """Return how many requests were refused: for each reason, so that no series begins with its first count."""
+        total: dict[Labels, int] = {(reason.value,): 0 for reason in Refusal}
+        for (_, reason), count in self._refused.items():
+            total[reason,] += count
+        return total
+
     def _register(self) -> None:
         """Register what is counted here."""
         model = ("gen_ai_operation_name", "gen_ai_request_model")
         attempt = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type")
         self.counter(
             "claudeproxyd_requests_total",
-            "Requests answered.",
+            "Requests to the API that are over, probes and operators apart.",
             lambda: self._requests.each(lambda row: row.count),
             ("client", "model", "status"),
+        )
+        self.counter("claudeproxyd_refused_total", "Requests refused, by why.", self._refused_by_reason, ("reason",))
+        self.counter(
+            "claudeproxyd_client_refused_total",
+            "Requests refused, by client and why; without a client where no key was known.",
+            lambda: self._refused,
+            ("client", "reason"),
         )
         self.histogram(
             "gen_ai_server_request_duration_seconds",
@@ -404,7 +445,7 @@ class Metrics:
         )
 
 
-def _label(name: str) -> str:
+def model_label(name: str) -> str:
     """Return a model's label: its name, which a client may have chosen, with secrets masked."""
     return redact(name)[:MAX_LABEL_CHARACTERS]
 

@@ -44,6 +44,8 @@ class UsageRecord(msgspec.Struct, kw_only=True):
     client: str = ""
     labels: Mapping[str, str] = {}
     """The client's, as configured."""
+    trace_id: str = ""
+    """Of the trace that it is part of, where that is exported."""
     session: str = ""
     model_asked: str = ""
     model_served: str = ""

@@ -351,6 +351,13 @@ class Candidates:
         """Return whether a candidate of *request* is ready now."""
         return any(model.ready() for model in self._models(request))
 
+    def serves(self, routes: Sequence[Route]) -> bool:
+        """Return whether a candidate of *routes* is ready or merely busy, and not known to fail."""
+        models = [
+            self.providers[route.provider].glance(route.model) for route in routes if route.provider in self.providers
+        ]
+        return any(model.ready_or_busy() and model.down() is None for model in models)
+
     def _models(self, request: LeaseRequest) -> Iterator[ModelCredentials]:
         """Yield the model of each route of *request*, but for providers without credentials."""
         for route in request.routes:

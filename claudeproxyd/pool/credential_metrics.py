@@ -52,6 +52,21 @@ class CredentialMetrics:
             cooldowns = active.cooldowns_of(pooled)
             yield pooled.key, max([remaining_seconds(cooldown, self._now) for cooldown in cooldowns], default=0.0)
 
+    def held_back(self) -> Rows:
+        """Yield the seconds for which each outcome holds a credential back, with the outcome as a third label.
+
+        None where none does; 0 where a cooldown is over and no attempt has succeeded since.
+        """
+        active = ActiveCooldowns(self._messages)
+        for pooled in self._pooled():
+            longest: dict[str, float] = {}
+            for cooldown in active.cooldowns_of(pooled):
+                if cooldown.kind is not None:
+                    remaining = remaining_seconds(cooldown, self._now)
+                    longest[cooldown.kind.value] = max(longest.get(cooldown.kind.value, 0.0), remaining)
+            for outcome, remaining in longest.items():
+                yield (*pooled.key, outcome), remaining
+
     def levels(self) -> Rows:
         """Yield the failures in a row of each credential's cooldown that has most."""
         active = ActiveCooldowns(self._messages)
@@ -121,6 +136,12 @@ def register(
         "Seconds until nothing holds a credential back any more, for no model either.",
         lambda: credentials().remaining(),
         names,
+    )
+    metrics.gauge(
+        "claudeproxyd_credential_held_back_seconds",
+        "Seconds for which an outcome holds a credential back; 0: it may be tried, and did not succeed yet.",
+        lambda: credentials().held_back(),
+        (*names, "outcome"),
     )
     metrics.gauge(
         "claudeproxyd_credential_level",

@@ -236,6 +236,10 @@ class ProviderCredentials(CooldownScope):
             old.forget()
         return model
 
+    def glance(self, name: str) -> ModelCredentials:
+        """Return the same without noting that it was asked for."""
+        return self._known.get(name) or self._unknown.get(name) or ModelCredentials(self, name)
+
     def models(self) -> Sequence[ModelCredentials]:
         """Return all models that are remembered."""
         return [*self._known.values(), *self._unknown.values()]

@@ -14,9 +14,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from claudeproxyd.happenings import Happening
 from claudeproxyd.interfaces import ICredentialPool, ILease, IPersistent
 from claudeproxyd.leases import Credential, Exhausted, Exhaustion, LeaseRequest
-from claudeproxyd.outcomes.types import Outcome
+from claudeproxyd.observe.transitions import Transitions
+from claudeproxyd.outcomes.types import Kind, Outcome
 from claudeproxyd.pool import state
 from claudeproxyd.pool.affinity import Affinity, SessionAffinities
 from claudeproxyd.pool.candidates import Candidates, starts_cooldown
@@ -34,6 +36,7 @@ from claudeproxyd.sockets import NEXT_TURN
 
 if TYPE_CHECKING:
     from claudeproxyd.config.schema import Pool as Settings
+    from claudeproxyd.leases import Route
     from claudeproxyd.observe.exposition import Registry
 
 #: Sessions whose affinity is remembered.
@@ -82,6 +85,7 @@ class CredentialPool(Service):
         known_models: Callable[[str], bool] = lambda model: True,
         changed: Callable[[Mapping[str, object]], None] | None = None,
         wall_clock: Callable[[], float] = time.time,
+        transitions: Transitions | None = None,
         shares: Shares | None = None,
     ) -> None:
         """Begin with *credentials*, all ready. *provider_limits*: attempts at once of each provider.
@@ -89,9 +93,13 @@ class CredentialPool(Service):
         *known_models* returns whether somebody configured or discovered an upstream model name; any other is remembered
         for a while only, and never stored. *changed* is called with changes to be stored, see :meth:`export_state`:
         keys to values, None deletes; an IStateStore's ``save`` will do, and it must neither block nor raise.
-        *shares*: what of the limits this process may use; None: all.
+        *transitions* is told of credentials that are refused. *shares*: what of the limits this process may use; None:
+        all.
         """
         self._shares = shares
+        self._transitions = transitions or Transitions(wall_clock)
+        self._refused: set[tuple[str, ...]] = set()
+        """Credentials whose secret was refused, and that were not used since."""
         self._changed = changed
         """As :meth:`__init__` says; None while state is restored."""
         self._clock = clock
@@ -157,6 +165,11 @@ class CredentialPool(Service):
             self._shares.came_back(*lease.pair.pooled.key, needed=True)
         if turned is not None:
             self._log(turned, outcome, now)
+            if outcome.kind is Kind.AUTH:
+                self._tell_refused(lease, outcome)
+        if self._refused and outcome.kind is Kind.OK and (key := lease.pair.pooled.key) in self._refused:
+            self._refused.discard(key)
+            self._transitions.end(Happening.CREDENTIAL_REFUSED, provider=key[0], credential=key[1])
         if turned is not None or lease.pair.provider.gate_count:
             self._arm()
         if self._queue:
@@ -187,6 +200,14 @@ class CredentialPool(Service):
         else:
             self._log_up(turned)
 
+    def _tell_refused(self, lease: Lease, outcome: Outcome) -> None:
+        """Tell that a provider does not take a credential, until it does again."""
+        provider, credential = key = lease.pair.pooled.key
+        self._refused.add(key)
+        reason = outcome.reason or "no reason given"
+        message = f"{provider} refuses the credential {credential}: {reason}"
+        self._transitions.begin(Happening.CREDENTIAL_REFUSED, message, provider=provider, credential=credential)
+
     def _log_up(self, gate: ScopeGate) -> None:
         self.log.info("{scope} is up again", scope=str(gate.scope))
 
@@ -205,6 +226,14 @@ class CredentialPool(Service):
         exhausted = self._exhausted(request, self._clock.seconds())
         self._arm()
         return exhausted.ready_in
+
+    def outage(self, routes: Sequence[Route]) -> Exhausted | None:
+        """See the interface."""
+        if self._messages.serves(routes):
+            return None
+        exhausted = self._exhausted(LeaseRequest(routes=routes), self._clock.seconds())
+        self._arm()
+        return exhausted
 
     # -- waiting
 

@@ -19,7 +19,7 @@ from claudeproxyd.outcomes.types import AttemptFailed
 from claudeproxyd.secrets.failures import lacking, refused, unavailable
 from claudeproxyd.secrets.refreshed import Token
 from claudeproxyd.upstream.proxy import TunnelEndpoint, proxy_for
-from claudeproxyd.upstream.tls import connection_creator
+from claudeproxyd.upstream.tls import TLSSettings, connection_creator
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamClientEndpoint
@@ -71,11 +71,18 @@ class Answer(msgspec.Struct):
 class EndpointFactory:
     """Makes endpoints that connect directly, or through the provider's proxy by CONNECT."""
 
-    def __init__(self, reactor: Any, proxy: str = "", environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        proxy: str = "",
+        environ: Mapping[str, str] = os.environ,
+        tls: TLSSettings = TLSSettings(),  # noqa: B008  # immutable
+    ) -> None:
         """*proxy* and *environ* as :func:`~claudeproxyd.upstream.proxy.proxy_for` has them."""
         self._reactor = reactor
         self._proxy = proxy
         self._environ = environ
+        self._tls = tls
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """See the interface."""
@@ -89,12 +96,15 @@ class EndpointFactory:
             way = TunnelEndpoint(proxy, f"{host}:{uri.port}".encode("ascii"), via.authorization)
         if scheme != "https":
             return way
-        return wrapClientTLS(connection_creator(host), way, clock=self._reactor)
+        return wrapClientTLS(connection_creator(host, self._tls), way, clock=self._reactor)
 
 
-def http_client(reactor: Any, proxy: str = "") -> HTTPClient:
-    """Return an HTTP client for token endpoints. It keeps no connections: requests are an hour apart."""
-    return HTTPClient(Agent.usingEndpointFactory(reactor, EndpointFactory(reactor, proxy)))
+def http_client(reactor: Any, proxy: str = "", ca_file: str = "") -> HTTPClient:
+    """Return an HTTP client for token endpoints and the like. It keeps no connections: requests are far apart.
+
+    *ca_file* has authorities in the place of the system's.
+    """
+    return HTTPClient(Agent.usingEndpointFactory(reactor, EndpointFactory(reactor, proxy, tls=TLSSettings(ca_file))))
 
 
 async def ask(http: HTTPClient, url: str, form: Mapping[str, str]) -> Answer:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
 from cryptography.hazmat.primitives.hashes import SHA256
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+from joserfc.util import urlsafe_b64encode
 from treq.client import HTTPClient
 
 from claudeproxyd.config.pem import key_and_certificate
@@ -88,7 +88,7 @@ def assertion(pem: str, client_id: str, url: str, now: float) -> str:
         key, certificate = key_and_certificate(pem)
     except ValueError as mistake:
         raise refused(f"certificate {mistake}") from None
-    header = {"alg": "PS256", "typ": "JWT", "x5t#S256": _segment(certificate.fingerprint(SHA256())).decode("ascii")}
+    thumbprint = urlsafe_b64encode(certificate.fingerprint(SHA256())).decode("ascii")
     claims = {
         "aud": url,
         "iss": client_id,
@@ -98,10 +98,4 @@ def assertion(pem: str, client_id: str, url: str, now: float) -> str:
         "nbf": int(now),
         "exp": int(now) + ASSERTION_LIFETIME,
     }
-    signed = b".".join(_segment(json.dumps(part).encode()) for part in (header, claims))
-    signature = key.sign(signed, PSS(MGF1(SHA256()), PSS.DIGEST_LENGTH), SHA256())
-    return b".".join((signed, _segment(signature))).decode("ascii")
-
-
-def _segment(data: bytes) -> bytes:
-    return urlsafe_b64encode(data).rstrip(b"=")
+    return jwt.encode({"alg": "PS256", "x5t#S256": thumbprint}, claims, RSAKey.import_key(key), ["PS256"])

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from joserfc import jwt
+from joserfc.jwk import RSAKey
 from treq.client import HTTPClient
 from twisted.web.http_headers import Headers
 
@@ -79,7 +77,6 @@ def assertion(key: Key, now: float) -> str:
         raise refused("the key file's private_key cannot be read") from None
     if not isinstance(private, RSAPrivateKey):
         raise refused("the key file's private_key is no RSA key")
-    header = {"alg": "RS256", "typ": "JWT", "kid": key.private_key_id}
     claims = {
         "iss": key.client_email,
         "scope": SCOPE,
@@ -87,12 +84,7 @@ def assertion(key: Key, now: float) -> str:
         "iat": int(now),
         "exp": int(now) + ASSERTION_LIFETIME,
     }
-    signed = b".".join(_segment(json.dumps(part).encode()) for part in (header, claims))
-    return b".".join((signed, _segment(private.sign(signed, PKCS1v15(), hashes.SHA256())))).decode("ascii")
-
-
-def _segment(data: bytes) -> bytes:
-    return urlsafe_b64encode(data).rstrip(b"=")
+    return jwt.encode({"alg": "RS256", "kid": key.private_key_id}, claims, RSAKey.import_key(private))
 
 
 class ServiceAccount:

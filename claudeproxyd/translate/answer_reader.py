@@ -31,6 +31,8 @@ Event = TypeVar("Event")
 
 #: What stands ahead of the data of a frame of server-sent events.
 _DATA = b"data: "
+#: As a number it is found sooner than as bytes, for which Python asks first whether they are one.
+_LINE_FEED = ord("\n")
 
 
 class NoEvent(MalformedAnswer):
@@ -180,6 +182,8 @@ class EventReader(AnswerReader[bytes], Generic[Event]):
     """One whose frames are server-sent events, or JSON without such a frame, and whose events one struct can hold."""
 
     _decoder: msgspec.json.Decoder[Event]
+    _head = _name = b""
+    """What the last frame had ahead of its data, which nearly all have in a stream, and its ``event:`` name."""
 
     @abstractmethod
     def _take(self, event: Event, name: bytes, data: bytes) -> bytes | None:
@@ -191,26 +195,29 @@ class EventReader(AnswerReader[bytes], Generic[Event]):
 
     def _read(self, frames: Sequence[bytes]) -> bytes | None:
         decode, take = self._decoder.decode, self._take
-        known = name = b""  # what the frame before had ahead of its data, which nearly all have in a stream
         for frame in frames:
             head, _, data = frame.partition(_DATA)
-            if head != known or b"\n" in data:
-                if frame.startswith((b"{", b"[")):  # an element, or an error that was put between the events
-                    name, data = b"", frame
-                else:
-                    name, data = read_frame(frame)
-                known = b"event: %b\n" % name if name else b""
+            if head != self._head or _LINE_FEED in data:
+                data = self._data_of(frame)
             try:
                 event = decode(data)
             except UNREADABLE:
-                error = self._take_odd(name, data)
+                error = self._take_odd(self._name, data)
             else:
-                error = take(event, name, data)
+                error = take(event, self._name, data)
             if error is not None:
                 return error
             if self._over:
                 break
         return None
+
+    def _data_of(self, frame: bytes) -> bytes:
+        if frame.startswith((b"{", b"[")):  # an element, or an error that was put between the events
+            name, data = b"", frame
+        else:
+            name, data = read_frame(frame)
+        self._name, self._head = name, b"event: %b\n" % name if name else b""
+        return data
 
     def _read_object(self, body: bytes) -> bytes | None:
         return self._read([body])

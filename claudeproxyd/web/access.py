@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
@@ -24,6 +26,19 @@ if TYPE_CHECKING:
 
 
 _is_loopback = re.compile(rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d*)?", re.IGNORECASE).fullmatch
+
+
+def shown_keys(headers: Headers) -> Iterator[bytes]:
+    """Yield the keys that a client shows, none of which is empty."""
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, value = value.partition(b" ")
+            if scheme.lower() != b"bearer":
+                continue
+        elif name != b"x-api-key":
+            continue
+        if key := value.strip():
+            yield key
 
 
 @implementer(IAuthenticator)
@@ -56,16 +71,7 @@ class KeyAuthenticator:
     def authenticate(self, headers: Headers) -> Principal:
         """See :meth:`IAuthenticator.authenticate <claudeproxyd.interfaces.IAuthenticator.authenticate>`."""
         tried = []
-        for name, value in headers:
-            if name == b"authorization":
-                scheme, _, value = value.partition(b" ")
-                if scheme.lower() != b"bearer":
-                    continue
-            elif name != b"x-api-key":
-                continue
-            key = value.strip()
-            if not key:
-                continue
+        for key in shown_keys(headers):
             digest = sha256(key).digest()
             tried.append(digest)
             known = self._principals.get(digest)
@@ -128,31 +134,64 @@ class Authenticators:
         """*authenticators*: one or more."""
         self._authenticators = tuple(authenticators)
 
-    def authenticate(self, headers: Headers) -> Principal:
+    def authenticate(self, headers: Headers) -> Principal | Awaitable[Principal]:
         """See :meth:`IAuthenticator.authenticate <claudeproxyd.interfaces.IAuthenticator.authenticate>`.
 
         Where none knows who calls, the first one's refusal is told, or that of the first who could not tell (503).
         """
-        refusal: ClaudeError | None = None
-        for authenticator in self._authenticators:
+        return self._ask(iter(self._authenticators), headers, None)
+
+    def _ask(
+        self, left: Iterator[IAuthenticator], headers: Headers, refusal: ClaudeError | None
+    ) -> Principal | Awaitable[Principal]:
+        """Ask those that are *left*. *refusal* is what is told where none knows. Raises ClaudeError."""
+        for authenticator in left:
             try:
-                principal = authenticator.authenticate(headers)
-                if not isinstance(principal, Principal):
-                    raise TypeError(f"{type(authenticator).__name__} returned {type(principal).__name__}")
-                return principal
-            except ClaudeError as error:
-                if error.status not in (401, 503):
-                    raise
-                if refusal is None or error.status > refusal.status:
-                    refusal = error
-            except Exception:
-                self._log.failure("{who} failed to tell who calls", who=type(authenticator).__name__)
-                raise ClaudeError(500, "Internal error of the gateway") from None
+                found = authenticator.authenticate(headers)
+                if isinstance(found, Awaitable):
+                    return self._ask_on(found, authenticator, left, headers, refusal)
+                return _checked(found, authenticator)
+            except Exception as error:
+                refusal = self._refusal(error, authenticator, refusal)
         assert refusal is not None
         try:
             raise refusal
         finally:
             del refusal  # its traceback leads here: a cycle
+
+    async def _ask_on(
+        self,
+        found: Awaitable[Principal],
+        authenticator: IAuthenticator,
+        left: Iterator[IAuthenticator],
+        headers: Headers,
+        refusal: ClaudeError | None,
+    ) -> Principal:
+        """Wait for what *authenticator* finds, and go on to those that are *left*. Raises ClaudeError."""
+        try:
+            return _checked(await found, authenticator)
+        except CancelledError:
+            raise
+        except Exception as error:
+            refusal = self._refusal(error, authenticator, refusal)
+        asked = self._ask(left, headers, refusal)
+        return await asked if isinstance(asked, Awaitable) else asked
+
+    def _refusal(self, error: Exception, who: IAuthenticator, before: ClaudeError | None) -> ClaudeError:
+        """Return what is told after *error* where no other knows. Raises ClaudeError where none is to be asked."""
+        if not isinstance(error, ClaudeError):
+            self._log.failure("{who} failed to tell who calls", Failure(error), who=type(who).__name__)
+            raise ClaudeError(500, "Internal error of the gateway") from None
+        if error.status not in (401, 503):
+            raise error
+        return error if before is None or error.status > before.status else before
+
+
+def _checked(found: object, who: IAuthenticator) -> Principal:
+    """Return *found*. Raises TypeError where that is nobody: a plugin is another's code."""
+    if not isinstance(found, Principal):
+        raise TypeError(f"{type(who).__name__} returned {type(found).__name__}")
+    return found
 
 
 class BrowserGuard:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import msgspec
 from twisted.logger import Logger
@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.observe.exposition import CONTENT_TYPE
+from claudeproxyd.observe.exposition import CONTENT_TYPE, OPEN_METRICS_TYPE, wants_open_metrics
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.accounts import ShowLabels, ShowLimits, ShowRequests, ShowUsage
 from claudeproxyd.web.answering import Gather, answer_in_turns, when_gathered
@@ -21,7 +21,7 @@ from claudeproxyd.web.keys import Keys
 from claudeproxyd.web.pages import page
 from claudeproxyd.web.roles import Role
 from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
-from claudeproxyd.web.status import ShowClients, ShowStatus
+from claudeproxyd.web.status import ShowClients, ShowOperator, ShowStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,6 +44,13 @@ _encode = msgspec.json.Encoder().encode
 ENTRIES_PER_TURN = 50
 
 
+class Unserved(Protocol):
+    """Knows which models nobody serves."""
+
+    def unserved(self) -> list[dict[str, object]]:
+        """Return what there is to say of each."""
+
+
 class AdminRoot(Node):
     """What operators see."""
 
@@ -57,6 +64,7 @@ class AdminRoot(Node):
         limits: UsageLimits | None = None,
         keys: RuntimeKeys | None = None,
         *,
+        models: Unserved | None = None,
         checkup: Callable[[], Checkup] | None = None,
         gather: Gather | None = None,
     ) -> None:
@@ -71,12 +79,13 @@ class AdminRoot(Node):
             (b"/", Front()),
             (b"/admin", front),
             (b"/admin/", front),
-            (b"/admin/v1/pool", ShowPool(pool, gather)),
+            (b"/admin/v1/pool", ShowPool(pool, models, gather)),
             (b"/admin/v1/pool/clear", Clear(pool, gather)),
             (b"/admin/v1/pool/disable", Switch(pool, gather, enabled=False)),
             (b"/admin/v1/pool/enable", Switch(pool, gather, enabled=True)),
             (b"/admin/v1/reload", Reload(reload)),
             (b"/admin/v1/keys", Keys(keys)),
+            (b"/admin/v1/operator", ShowOperator()),
             (b"/admin/v1/status", ShowStatus(status)),
             (b"/admin/v1/clients", ShowClients(activity, gather)),
             (b"/admin/v1/usage", ShowUsage(ledger)),
@@ -110,19 +119,23 @@ class ShowMetrics(Endpoint):
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with all metrics."""
+        accept = b",".join(value for name, value in request.headers if name == b"accept")
+        open_metrics = wants_open_metrics(accept.decode("latin-1"))
+        kind = OPEN_METRICS_TYPE if open_metrics else CONTENT_TYPE
 
         def answer() -> None:
-            answer_in_turns(request, CONTENT_TYPE, request.gateway.metrics.pieces())
+            answer_in_turns(request, kind, request.gateway.metrics.pieces(open_metrics=open_metrics))
 
         when_gathered(request, None if self._gather is None else self._gather("metrics", None), answer)
 
 
 class ShowPool(Endpoint):
-    """Each credential: its state, and why; and who waits."""
+    """The models that nobody serves; each credential: its state, and why; and who waits."""
 
-    def __init__(self, pool: ICredentialPool, gather: Gather | None = None) -> None:
+    def __init__(self, pool: ICredentialPool, models: Unserved | None, gather: Gather | None = None) -> None:
         super().__init__()
         self._pool = pool
+        self._models = models
         self._gather = gather
 
     def render_GET(self, request: GatewayRequest) -> None:
@@ -137,7 +150,13 @@ class ShowPool(Endpoint):
     def _pieces(self, offset: int, limit: int | None) -> Iterator[bytes]:
         snapshot = self._pool.snapshot()
         end = len(snapshot) if limit is None else min(offset + limit, len(snapshot))
-        whole = {"total": len(snapshot), "gauges": self._pool.gauges(), "queue": self._pool.queued()}
+        unserved = [] if self._models is None else self._models.unserved()
+        whole = {
+            "total": len(snapshot),
+            "gauges": self._pool.gauges(),
+            "unserved": unserved,
+            "queue": self._pool.queued(),
+        }
         yield redact_bytes(_encode(whole)[:-1]) + b',"credentials":['
         for start in range(offset, end, ENTRIES_PER_TURN):
             comma = b"," if start > offset else b""

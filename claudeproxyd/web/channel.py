@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES = 65_536
 #: Seconds between two requests; above what load balancers in front keep (60).
 KEEP_ALIVE_TIMEOUT = 75.0
+#: Seconds for whoever is asked who calls, where that is not known at once.
+IDENTIFY_TIMEOUT = 30.0
 #: Bytes of a body that a client must bring in a second, once ``timeouts.request_body`` is over.
 MIN_BODY_RATE = 32_768
 #: Seconds for which what a refused client goes on sending is read and discarded.
@@ -97,6 +99,8 @@ class GatewayChannel(Protocol):
     """Whether another request may follow the present one."""
     _request: GatewayRequest | None = None
     """The one that comes in, or is answered."""
+    _head: RequestHead | None = None
+    """Its head, while somebody is asked who sends it: its body is not read before."""
     _answering = False
     """All of it is in; the next one waits until it is answered."""
     _producer: IPushProducer | None = None
@@ -192,6 +196,9 @@ class GatewayChannel(Protocol):
             self.deadline = self.site.clock.seconds()  # it is not: the reactor has yet to see what came
         elif self.idle:
             self.loseConnection()
+        elif self._head is not None:
+            what = "The gateway could not find out in time who calls"
+            self.refuse(ClaudeError(503, what, headers=[(b"retry-after", b"5")]))
         else:
             self.refuse(ClaudeError(408, "The request did not arrive in time"))
 
@@ -247,7 +254,7 @@ class GatewayChannel(Protocol):
 
     def _go_on(self) -> None:
         """Read what is there, as far as it may be read now."""
-        if self._busy:
+        if self._busy or self._head is not None:
             return
         if self._request is not None and not self._request.compressed:
             self._read_on()
@@ -268,6 +275,9 @@ class GatewayChannel(Protocol):
         heavy = self._is_heavy
         self._busy = True
         try:
+            if self._head is not None and self._request is not None:
+                head, self._head = self._head, None
+                self._expect(self._request, head)
             while self._unread and heavy == self._is_heavy and self._advance():
                 pass
         except ClaudeError as error:
@@ -280,7 +290,7 @@ class GatewayChannel(Protocol):
     @property
     def _is_heavy(self) -> bool:
         """Whether what is read next is a piece of a compressed body."""
-        return self._request is not None and self._request.compressed
+        return self._request is not None and self._request.compressed and self._head is None
 
     def _wait_no_more(self) -> None:
         if self._waits_at is not None:
@@ -294,6 +304,8 @@ class GatewayChannel(Protocol):
         request = self._request
         if request is None:
             return self._find_head()
+        if self._head is not None:
+            return False
         if self._answering:
             if len(self._unread) > MAX_AHEAD_BYTES:
                 self._read(False)
@@ -332,6 +344,26 @@ class GatewayChannel(Protocol):
         """Begin a request, whose head is in."""
         request = self._request = GatewayRequest(self)
         request.headReceived(head)
+        if request.identified:
+            self._expect(request, head)
+        else:
+            self._head = head
+            self._read(False)
+            self._wait(IDENTIFY_TIMEOUT)
+            request.when_identified(lambda: self._identified(request))
+
+    def _identified(self, request: GatewayRequest) -> None:
+        """Go on with a request once it is known whose it is."""
+        if request.channel is None:
+            return
+        self.deadline = inf
+        if not self.site.turnstile.admit(self):
+            self._waits_at = self.site.turnstile
+        elif not self._full:
+            self._read(True)
+
+    def _expect(self, request: GatewayRequest, head: RequestHead) -> None:
+        """Expect the body of a request, or answer it if there is none."""
         if head.length != 0:
             self._wait(DISCARD_TIMEOUT if request.refused else self.site.gateway.limits.request_body)
             self._body_by = self.deadline
@@ -442,7 +474,7 @@ class GatewayChannel(Protocol):
         self._full = False
         if self._producer is not None:
             self._producer.resumeProducing()
-        if not self._answering:
+        if not self._answering and self._head is None:
             self._read(True)
 
     def stopProducing(self) -> None:

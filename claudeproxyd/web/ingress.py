@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
 from claudeproxyd.messages import hops
+from claudeproxyd.principals import Principal
 from claudeproxyd.web.audit import audit_refusal
 from claudeproxyd.web.gateway import AdminGateway
 from claudeproxyd.web.roles import check_role
@@ -51,9 +52,13 @@ def _authorized(request: GatewayRequest, endpoint: Endpoint) -> Endpoint:
         allowed = b", ".join(endpoint.allowedMethods)
         raise ClaudeError(405, f"The method must be one of: {allowed.decode()}", headers=[(b"allow", allowed)])
     if not endpoint.is_open:
-        request.principal = gateway.authenticator.authenticate(request.headers)
+        found = gateway.authenticator.authenticate(request.headers)
+        if isinstance(found, Principal):
+            request.principal = found
+        else:
+            request.wait_for(found)
         if isinstance(gateway, AdminGateway):
-            check_role(request.principal, request.method, endpoint.seen_by)
+            check_role(request.principal, request.method, endpoint.seen_by, for_minters=endpoint.for_minters)
     return endpoint
 
 

@@ -40,6 +40,8 @@ class Listener(Service):
         self._description = description
         self._site = site
         self._port: Any = None
+        self.certificate_ends: float | None = None
+        """When the first of the certificates that it shows expires, in seconds since the epoch; None: it has none."""
 
     def privilegedStartService(self) -> None:
         """Listen. Raises :class:`CannotListen`."""
@@ -74,7 +76,27 @@ class Listener(Service):
         endpoint does where the certificate cannot be read, and the one before stays.
         """
         if self._port is not None and self._description.startswith("ssl:"):
-            self._port.factory = factory_of(self._description, self._site, self._reactor)
+            self._port.factory = self.made_by()
+
+    def made_by(self) -> IProtocolFactory:
+        """Return what makes connections: the site, or what puts the endpoint's TLS around it, read anew.
+
+        Raises what the endpoint does where its certificate cannot be read.
+        """
+        if not self._description.startswith("ssl:"):
+            return self._site
+        return TLSMemoryBIOFactory(self._read_certificate(), False, self._site, self._reactor)
+
+    def _read_certificate(self) -> Any:
+        """Return the endpoint's TLS context, read anew, and note when its certificate ends."""
+        listener_of(self._description)  # raises for what would be read for ever
+        # An endpoint does not show its TLS context, but hands it to the reactor it listens on: here one in memory.
+        memory: Any = MemoryReactor()
+        serverFromString(memory, self._description).listen(self._site)
+        ((_, _, context, *_),) = memory.sslServers
+        chain = [context.certificate, *context.extraCertChain]
+        self.certificate_ends = min(each.to_cryptography().not_valid_after_utc.timestamp() for each in chain)
+        return context
 
     @property
     def place(self) -> str:
@@ -101,21 +123,8 @@ class Listener(Service):
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
-
-
-def factory_of(description: str, site: IProtocolFactory, reactor: Any) -> IProtocolFactory:
-    """Return what the connections of an endpoint are made by: *site*, or what puts the endpoint's TLS around it.
-
-    Raises what the endpoint does where its certificate cannot be read.
-    """
-    if not description.startswith("ssl:"):
-        return site
-    listener_of(description)  # raises for what would be read for ever
-    # An endpoint does not show its TLS context, but hands it to the reactor it listens on: here one in memory.
-    memory: Any = MemoryReactor()
-    serverFromString(memory, description).listen(site)
-    ((_, _, context, *_),) = memory.sslServers
-    return TLSMemoryBIOFactory(context, False, site, reactor)
+        if self._description.startswith("ssl:"):
+            self._read_certificate()
 
 
 def close_when_empty(port: Port) -> None:

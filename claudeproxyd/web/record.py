@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from claudeproxyd.observe.access_log import AccessEntry, mask
+from claudeproxyd.observe.access_log import API, AccessEntry, mask
+from claudeproxyd.web.gateway import PublicGateway
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.request_log import RequestLog
@@ -34,15 +35,21 @@ def record(
         bytes_in=request.received,
         bytes_out=request.sentLength,
         error=request.error,
+        refusal=request.refusal,
     )
     if log is not None and downlink is not None:
         entry.stream = stream
         _add_log(entry, log, request.started)
         entry.status = downlink.status or entry.status
         entry.bytes_out = downlink.sent or entry.bytes_out
+        if log.trace is not None:
+            entry.trace_id = log.trace.exported_id
     mask(entry)
-    gateway.metrics.request(entry)
+    if entry.path[:4] == API and isinstance(gateway, PublicGateway):
+        gateway.metrics.request(entry)
     gateway.access_log(entry)
+    if log is not None and log.trace is not None:
+        log.trace.end(entry, log.session)
 
 
 def _add_log(entry: AccessEntry, log: RequestLog, started: float) -> None:
@@ -54,6 +61,7 @@ def _add_log(entry: AccessEntry, log: RequestLog, started: float) -> None:
     entry.events = log.events
     entry.overhead = entry.duration - log.upstream_time
     entry.error = entry.error or log.error
+    entry.refusal = entry.refusal or log.refusal
     if log.usage is not None:
         entry.input_tokens = log.usage.input
         entry.output_tokens = log.usage.output

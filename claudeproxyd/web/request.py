@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web.http import datetimeToString
 
@@ -17,9 +18,10 @@ from claudeproxyd.messages.ids import Ids
 from claudeproxyd.web.phrases import PHRASES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from urllib.parse import SplitResultBytes
 
+    from twisted.python.failure import Failure
     from twisted.web.resource import Resource
 
     from claudeproxyd.headers import Headers
@@ -64,7 +66,9 @@ class GatewayRequest:
         self.cors: Headers = ()
         """For the answer, where the request comes from a web page that may call."""
         self.principal: Principal | None = None
-        """None where no key is asked for."""
+        """None where no key is asked for, and while somebody is asked whose it is."""
+        self._identifying: Deferred[None] | None = None
+        """Fires when that is told; it never fails."""
         self.dispatched = False
         """Dispatch has it, or had: what it came to is told when dispatch is done with it."""
         self.cancel: Callable[[CancelReason], None] | None = None
@@ -73,6 +77,8 @@ class GatewayRequest:
         """What was asked for, once that is known."""
         self.error = ""
         """Why it was refused here, for the log."""
+        self.refusal = ""
+        """The same for metrics, by the name of a :class:`~claudeproxyd.errors.Refusal`."""
         self.code = 0
         """The status of its answer."""
         self.startedWriting = False
@@ -114,11 +120,21 @@ class GatewayRequest:
         try:
             self._endpoint = self.site.getResourceFor(self)
             if self.principal is not None:
-                self._client_name = self.principal.name
+                self._identify(self.principal)
             self._decoder = self._undo_coding()
         except ClaudeError as error:
             # Kept while the body comes, and so without what its traceback leads to: all of this request.
             self._refusal = error.with_traceback(None)
+
+    @property
+    def identified(self) -> bool:
+        """Whether it is known who calls, or that nobody does who may."""
+        return self._identifying is None or self._identifying.called
+
+    def when_identified(self, done: Callable[[], None]) -> None:
+        """Have *done* called once it is known who calls; also where the request is over before."""
+        assert self._identifying is not None
+        self._identifying.addCallback(lambda _: done())
 
     def expect_body(self, head: RequestHead) -> None:
         """Take the body's length. Raises ClaudeError if the body is not to be read at all."""
@@ -187,6 +203,28 @@ class GatewayRequest:
         self.release()
         self.site.log(self)
 
+    # -- who calls
+
+    def wait_for(self, found: Awaitable[Principal]) -> None:
+        """Wait for who calls. Called by ingress."""
+
+        async def identify() -> None:
+            self._identify(await found)
+
+        self._identifying = Deferred.fromCoroutine(identify()).addErrback(self._not_identified)
+
+    def _identify(self, principal: Principal) -> None:
+        self.principal, self._client_name = principal, principal.name
+
+    def _not_identified(self, failure: Failure) -> None:
+        if self.channel is None:
+            return
+        error = failure.value
+        if not isinstance(error, ClaudeError):
+            self._log.failure("Nobody can tell who sends {request_id}", failure, request_id=self.request_id)
+            error = ClaudeError(500, "Internal error of the gateway")
+        self._refusal = error.with_traceback(None)
+
     # -- for endpoints
 
     @property
@@ -246,6 +284,7 @@ class GatewayRequest:
         """Send a whole answer that is an error."""
         self._refusal = None  # and not in a cycle with the traceback that it has got now
         self.error = error.logged
+        self.refusal = error.refusal or ""
         headers = ((b"content-type", b"application/json"), *error.headers)
         self.answer(error.status, headers, error.body(self.request_id))
 
@@ -267,7 +306,9 @@ class GatewayRequest:
             channel.requestDone(self)
 
     def release(self) -> None:
-        """Release the memory that it holds."""
+        """Release the memory that it holds, and ask nobody any more who calls."""
+        if self._identifying is not None:
+            self._identifying.cancel()
         if self._body is not None:
             self._body.release()
         self._chunks.clear()

@@ -28,6 +28,8 @@ class Endpoint(Resource):
     """Answered whoever asks, and however many there are: it is for balancers and supervisors, and tells little."""
     seen_by = Role.READ
     """Which operators may see it, on the admin listener."""
+    for_minters = False
+    """Who mints may use it too: it holds them to their bounds itself."""
 
     def getChild(self, path: bytes, walk: Walk) -> Resource:
         """Return the endpoint of a path that is not in the tree."""

@@ -11,6 +11,7 @@ from claudeproxyd.observe.activity import KEPT_MINUTES
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.answering import Gather, when_gathered
 from claudeproxyd.web.asking import read_query
+from claudeproxyd.web.roles import Operator, Role
 from claudeproxyd.web.root import Endpoint
 
 if TYPE_CHECKING:
@@ -47,6 +48,19 @@ class ShowStatus(Endpoint):
         request.answer_json(redact_bytes(_encode(told)))
 
 
+class ShowOperator(Endpoint):
+    """``/admin/v1/operator``: who asks, and what they may: the page shows that, and asks for nothing else."""
+
+    seen_by = Role.MINT
+
+    def render_GET(self, request: GatewayRequest) -> None:
+        """Answer with it."""
+        operator = request.principal
+        assert isinstance(operator, Operator)
+        told = {"name": operator.name, "role": str(operator.role), "mint": operator.minting}
+        request.answer_json(redact_bytes(_encode(told)))
+
+
 class _ClientsQuery(msgspec.Struct, forbid_unknown_fields=True):
     minutes: Annotated[int, msgspec.Meta(ge=1, le=KEPT_MINUTES)] = 5
 
@@ -71,7 +85,13 @@ class ShowClients(Endpoint):
             "minutes": minutes,
             "clients": list(self._clients(answers)),
             "strangers": [
-                {"remote": kind.remote, "status": kind.status, "error": kind.error, "requests": count}
+                {
+                    "remote": kind.remote,
+                    "status": kind.status,
+                    "refusal": kind.refusal,
+                    "error": kind.error,
+                    "requests": count,
+                }
                 for kind, count in answers
                 if not kind.client
             ],
@@ -83,7 +103,7 @@ class ShowClients(Endpoint):
         found: dict[str, list[dict[str, object]]] = {client: [] for client in running}
         for kind, count in answers:
             if kind.client:
-                one = {"status": kind.status, "outcome": kind.outcome, "requests": count}
+                one = {"status": kind.status, "outcome": kind.outcome, "refusal": kind.refusal, "requests": count}
                 found.setdefault(kind.client, []).append(one)
         for client in sorted(found):
             yield {"client": client, "in_flight": running.get(client, 0), "answers": found[client]}

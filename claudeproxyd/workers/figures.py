@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
 from operator import add
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from claudeproxyd.observe.exposition import Histogram, Labels, MetricFamily, Value
+from claudeproxyd.observe.exposition import Exemplar, Histogram, Labels, MetricFamily, Value
 
 if TYPE_CHECKING:
     from claudeproxyd.observe.metrics import Metrics
@@ -43,6 +43,7 @@ RULES: Mapping[str, Combine] = {
             "claudeproxyd_pool_unknown_models",
             "claudeproxyd_pool_gates",
             "claudeproxyd_credential_cooldown_seconds",
+            "claudeproxyd_credential_held_back_seconds",
             "claudeproxyd_credential_level",
             "claudeproxyd_gate_failing",
             "claudeproxyd_signatures",
@@ -51,7 +52,16 @@ RULES: Mapping[str, Combine] = {
         ),
         max,
     ),
-    **dict.fromkeys(("process_start_time_seconds", "process_max_fds"), min),
+    **dict.fromkeys(
+        (
+            "process_start_time_seconds",
+            "process_max_fds",
+            "claudeproxyd_model_ready",
+            "claudeproxyd_issuer_keys",
+            "claudeproxyd_certificate_expiry_timestamp_seconds",
+        ),
+        min,
+    ),
     **dict.fromkeys(
         (
             "claudeproxyd_build_info",
@@ -104,7 +114,7 @@ def in_batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
 
 def _row(labels: Labels, value: Value) -> tuple[list[str], object]:
     if isinstance(value, Histogram):
-        return list(labels), [value.buckets, value.total]
+        return list(labels), [value.buckets, value.total, list((value.exemplars or {}).items())]
     return list(labels), value
 
 
@@ -181,6 +191,10 @@ def _sum_of(one: Histogram, other: Histogram) -> Histogram:
     total = Histogram(one.bounds)
     total.buckets = [a + b for a, b in zip(one.buckets, other.buckets, strict=True)]
     total.total = one.total + other.total
+    for place, exemplar in (pair for each in (one, other) for pair in (each.exemplars or {}).items()):
+        known = None if total.exemplars is None else total.exemplars.get(place)
+        if known is None or known.time < exemplar.time:
+            total.note(exemplar)
     return total
 
 
@@ -188,7 +202,8 @@ def _value(value: object, bounds: list[float]) -> Value:
     if isinstance(value, int | float):
         return value
     histogram = Histogram(bounds)
-    histogram.buckets, histogram.total = value  # type: ignore[misc]  # as _row has written it
+    histogram.buckets, histogram.total, exemplars = cast("tuple[list[int], float, list[tuple[int, list[Any]]]]", value)
+    histogram.exemplars = {place: Exemplar(*exemplar) for place, exemplar in exemplars} or None
     return histogram
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.headers import Headers
     from claudeproxyd.messages.usage import Usage
+    from claudeproxyd.observe.transitions import Transitions
     from claudeproxyd.observe.usage import UsageRecord
     from claudeproxyd.workers.channel import ControlChannel
 
@@ -37,9 +38,10 @@ class LimitsOfAll(LimitAdmission):
         limits: UsageLimits,
         wall_clock: Callable[[], float],
         first: Callable[[ApiRequest], IPermit | Awaitable[IPermit]],
+        transitions: Transitions | None = None,
     ) -> None:
         """See :class:`LimitAdmission`."""
-        super().__init__(limits, wall_clock, first)
+        super().__init__(limits, wall_clock, first, transitions)
         self._reserved: dict[ControlChannel, dict[int, Reservation]] = {}
         self._number = 0
 

@@ -28,6 +28,7 @@ from claudeproxyd.workers.sockets import Inherited, SharedListener
 from claudeproxyd.workers.state import Changes, SharedState
 from claudeproxyd.workers.supervisor import CHANNEL, END_TIMEOUT, Worker, Workers
 from claudeproxyd.workers.tokens import answer
+from claudeproxyd.workers.told_once import ToldOnce
 from claudeproxyd.workers.view import ActivityOfAll, PoolOfAll
 from claudeproxyd.workers.worker import Greeting, keyed
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.interfaces import IPersistent, IStateStore
     from claudeproxyd.observe.exposition import Labels
+    from claudeproxyd.observe.transitions import Transition
     from claudeproxyd.web.listener import Listener
 
 #: Seconds between two times that workers are asked for their counters: what of them a death may cost.
@@ -97,14 +99,16 @@ class MetricsOfAll(Metrics):
         """Keep what a worker has counted."""
         self._gone.add_written(self._counters.pop(pid, ()), lasting=True)
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self, *, open_metrics: bool = False) -> Iterator[bytes]:
         """See :meth:`Metrics.pieces`: as they were gathered last."""
         living, names = self._living, []
         for family in self.families():
             names.append(family.name)
-            yield from self.text(living.with_own(family))
+            yield from self.text(living.with_own(family), open_metrics)
         for family in living.others(names):
-            yield from self.text(family)
+            yield from self.text(family, open_metrics)
+        if open_metrics:
+            yield b"# EOF\n"
 
 
 class ParentDaemon(Daemon):
@@ -116,6 +120,7 @@ class ParentDaemon(Daemon):
         """See :class:`Daemon`."""
         self.count = loaded.config.server.processes
         self._have_served = False
+        self._told_once = ToldOnce()
         self._write: Callable[[str], object] | None = None
         self._permits = PermitBook(self.count, lambda: {worker.slot: worker.channel for worker in self.workers.ready})
         super().__init__(reactor, loaded, load, twistd_options)
@@ -142,7 +147,8 @@ class ParentDaemon(Daemon):
         return self._metrics_of_all
 
     def _make_limits(self, config: Config) -> LimitAdmission:
-        self._limits_of_all = LimitsOfAll(UsageLimits(graph.limits_of(config)), time.time, self._concurrency.admit)
+        limits = UsageLimits(graph.limits_of(config))
+        self._limits_of_all = LimitsOfAll(limits, time.time, self._concurrency.admit, self._transitions)
         return self._limits_of_all
 
     def _make_store(self, config: Config, kept: IPersistent) -> tuple[IPersistent, IStateStore]:
@@ -167,6 +173,7 @@ class ParentDaemon(Daemon):
             self._ledger,
             self._limits.limits,
             self._keys,
+            models=self._pool_of_all,
             checkup=self._checkup,
             gather=self.gather,
         )
@@ -222,6 +229,9 @@ class ParentDaemon(Daemon):
         await self.workers.leave()
 
     async def _drain(self, hurry: Deferred[None]) -> None:
+        """See :meth:`Daemon.stopService`: it is the workers that have connections."""
+        for listener in self._shared:
+            await listener.stopService()
         wait = self._loaded.config.server.drain
         drained = self.workers.drain()
         hurry.addCallback(lambda _: self.workers.hurry())
@@ -264,7 +274,18 @@ class ParentDaemon(Daemon):
             "release": self._limits_of_all.release_for,
             "settle": self._limits_of_all.settle_for,
             "token": self._token,
+            "happened": self._worker_tells,
         }
+
+    def _happened(self, transition: Transition) -> None:
+        """See :meth:`Daemon._happened`: what several processes find is told once."""
+        if self._told_once.is_new(transition, None):
+            super()._happened(transition)
+
+    def _worker_tells(self, channel: ControlChannel, body: object) -> None:
+        transition: Transition = pickle.loads(cast("bytes", body))  # noqa: S301 - a worker's
+        if self._told_once.is_new(transition, channel):
+            super()._happened(transition)
 
     def _slot_of(self, channel: ControlChannel) -> int:
         worker = self.workers.of(channel)

@@ -33,7 +33,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from claudeproxyd.config.endpoints import with_backlog
-from claudeproxyd.web.listener import CannotListen, Listener, close_when_empty, factory_of
+from claudeproxyd.web.listener import CannotListen, Listener, close_when_empty
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
@@ -187,9 +187,16 @@ class InheritedListener(Listener):
     def renew(self) -> None:
         """See :meth:`Listener.renew`."""
         if self._ports and self._description.startswith("ssl:"):
-            factory = factory_of(self._description, self._site, self._reactor)
+            factory = self.made_by()
             for port in self._ports.values():
                 port.factory = factory
+
+    @property
+    def place(self) -> str:
+        """See :meth:`Listener.place`."""
+        port = self._ports.get(self._slot)
+        host = port.getHost() if isinstance(port, Port) else None
+        return super().place if host is None else self.url(host.host, host.port)
 
     def leave(self) -> None:
         """Close here what others accept on, so that each is the last to close its own."""
@@ -222,7 +229,7 @@ class InheritedListener(Listener):
 
     def _accept(self, descriptor: int) -> Port | Acceptor:
         inherited = self._inherited
-        factory = factory_of(self._description, self._site, self._reactor)
+        factory = self.made_by()
         if len(inherited.descriptors) > 1:
             port: Port = self._reactor.adoptStreamPort(descriptor, inherited.family, factory)
             return port

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from claudeproxyd.config.schema import Pool as Settings
-    from claudeproxyd.leases import Credential, LeaseRequest
+    from claudeproxyd.dispatch.served_models import ServedModels
+    from claudeproxyd.leases import Credential, Exhausted, LeaseRequest, Route
 
 #: Credentials of one part of an answer: half a millisecond's work.
 ENTRIES_AT_ONCE = 50
@@ -25,10 +26,10 @@ Entry = Mapping[str, Any]
 """Of a snapshot; see :class:`claudeproxyd.pool.snapshot.Snapshot`."""
 
 
-def pool_parts(pool: ICredentialPool) -> Iterator[object]:
-    """Yield what a worker tells of its pool: sizes, who waits, and then its credentials."""
+def pool_parts(pool: ICredentialPool, models: ServedModels) -> Iterator[object]:
+    """Yield what a worker tells of its pool: sizes, who waits, what nobody serves, and then its credentials."""
     snapshot = pool.snapshot()
-    yield [pool.gauges(), pool.queued()]
+    yield [pool.gauges(), pool.queued(), models.unserved()]
     for start in range(0, len(snapshot), ENTRIES_AT_ONCE):
         yield snapshot[start : start + ENTRIES_AT_ONCE]
 
@@ -44,20 +45,36 @@ class PoolOfAll:
         self._gauges: Mapping[str, int] = {}
         self._queued: Sequence[Entry] = ()
         self._entries: Mapping[tuple[str, str], Sequence[Entry]] = {}
-        self._gathered = False
+        self._unserved: Sequence[Entry] = ()
 
     def gathered(self, answers: Iterable[list[Any]]) -> None:
         """Take what each worker has answered, which are the parts of :func:`pool_parts`."""
         gauges: dict[str, int] = {}
         queued: list[Entry] = []
         entries: dict[tuple[str, str], list[Entry]] = {}
-        for (sizes, waiting), *parts in answers:
+        unserved: list[Entry] = []
+        for (sizes, waiting, models), *parts in answers:
+            unserved += models
             for name, size in sizes.items():
                 gauges[name] = _size(name, gauges.get(name, 0), size)
             queued += waiting
             for entry in (entry for part in parts for entry in part):
                 entries.setdefault((entry["provider"], entry["credential"]), []).append(entry)
         self._gauges, self._queued, self._entries = gauges, _joined(queued), entries
+        self._unserved = unserved
+
+    def unserved(self) -> list[dict[str, object]]:
+        """Return what there is to say of each model that nobody serves, by some worker."""
+        found: dict[str, dict[str, Any]] = {}
+        for entry in self._unserved:
+            known = found.setdefault(entry["model"], {**entry, "refused": 0, "seconds": 0.0})
+            known["refused"] += entry["refused"]
+            known["seconds"] = max(known["seconds"], entry["seconds"])
+        return list(found.values())
+
+    def outage(self, routes: Sequence[Route]) -> Exhausted | None:
+        """See the interface."""
+        return self._own.outage(routes)
 
     def snapshot(self) -> Sequence[Entry]:
         """See the interface."""

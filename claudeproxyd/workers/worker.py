@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Config
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.interfaces import IPersistent, IStateStore
+    from claudeproxyd.observe.transitions import Transition
     from claudeproxyd.web.listener import Listener
     from claudeproxyd.workers.channel import ControlChannel, Handler
 
@@ -92,6 +93,10 @@ class WorkerDaemon(Daemon):
         limits = UsageLimits(graph.limits_of(config))
         return LimitsByParent(limits, time.time, self._concurrency.admit, self._channel)
 
+    def _happened(self, transition: Transition) -> None:
+        """See :meth:`Daemon._happened`: the parent does."""
+        self._channel.tell("happened", pickle.dumps(transition))
+
     def _make_sources(self) -> Sources:
         elsewhere = fetched_by_parent(self._channel)
         return Sources(self._reactor, grants=self._grants, fetched_elsewhere=elsewhere)
@@ -151,7 +156,7 @@ class WorkerDaemon(Daemon):
             "counters": lambda channel, body: in_batches(self._counters()),
             "heard": lambda channel, body: None,
             "keys": lambda channel, body: self._read_keys(),
-            "pool": lambda channel, body: pool_parts(self.pool),
+            "pool": lambda channel, body: pool_parts(self.pool, self._models),
             "clients": lambda channel, minutes: activity_of(self._activity, cast("int", minutes)),
             "clear": lambda channel, body: self.pool.clear(*cast("tuple[str, str, str]", body)),
         }

@@ -53,13 +53,22 @@ def credential(**members: Any) -> dict[str, Any]:
 class Pool(CommandTestCase):
     """``claudeproxyd pool``."""
 
-    def show(self, *credentials: dict[str, Any], queue: list[dict[str, Any]] | None = None) -> list[str]:
+    def show(self, *credentials: dict[str, Any], queue: list[dict[str, Any]] | None = None, **more: Any) -> list[str]:
         """The lines of that pool."""
         gauges = {"in_flight": 1, "waiting": sum(each["requests"] for each in queue or [])}
         self.admin.tell(
-            "/admin/v1/pool", {"total": 2, "gauges": gauges, "queue": queue or [], "credentials": credentials}
+            "/admin/v1/pool",
+            {"total": 2, "gauges": gauges, "queue": queue or [], "credentials": credentials, **more},
         )
         return self.ask(PoolCommand()).splitlines()
+
+    def test_models_that_nobody_serves(self) -> None:
+        """They come first, with what is known of them."""
+        told = {"model": "opus", "reason": "model_unavailable", "ready_in": None, "refused": 0}
+        more = {**told, "model": "haiku", "ready_in": 90.0, "refused": 33, "reason": "quota"}
+        lines = self.show(credential(), unserved=[told, more])
+        self.assertEqual(lines[1], "nobody serves opus: model unavailable")
+        self.assertIn("nobody serves haiku: quota, 33 requests refused, next try in ", lines[2])
 
     def test_cooldowns(self) -> None:
         """Why a credential rests, for which model and how long."""

@@ -43,7 +43,7 @@ class Keys(CommandTestCase):
         """A name is enough."""
         self.admin.tell(KEYS, {"name": "ann", "key": "cpxd-secret"})
         self.ask(MintKeyCommand(), "ann")
-        expected = {"name": "ann", "labels": {}, "models": ["*"], "max_concurrency": 0}
+        expected = {"name": "ann", "labels": {}, "max_concurrency": 0}
         self.assertEqual(self.admin.asked[0].body, expected)
 
     def test_mint_again(self) -> None:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from claudeproxyd.config.diagnostics import SHOWN, ConfigError
 from claudeproxyd.config.loading import load
+from claudeproxyd.config.report import report
 from claudeproxyd.executors.anthropic.maker import AnthropicMaker
 from claudeproxyd.outcomes.classify import operator_rule
 from claudeproxyd.outcomes.types import Kind
@@ -458,6 +459,28 @@ class KeyTests(ConfigTestCase):
             self.assertEqual(problem.path, path)
             self.assertIn(words, problem.message)
         self.assertIn("can be guessed", self.warning(self.operator("k") + SANDBOX).message)
+
+    def test_minting(self) -> None:
+        """Who mints for a label has one, and does not operate."""
+        good = 'mint = { labels = { team = "ads" }, models = ["claude-haiku-*"], longest = 86400 }\n'
+        for role in ("mint", "metrics", "read"):
+            loaded = self.load(self.operator(self.long, role=role) + good + SANDBOX)
+            self.assertEqual(loaded.warnings, [])
+        self.assertIn("  o: key ****: read, mints for team = ads", report(loaded, self.makers))
+        for role, mint, member in (
+            ("operate", good, "mint"),
+            ("mint", "", "mint"),
+            ("mint", "mint = {}\n", "mint.labels"),
+            ("mint", "mint = { labels = {} }\n", "mint.labels"),
+            ("mint", 'mint = { labels = { team = "" } }\n', "mint.labels"),
+            ("read", 'mint = { labels = { team = "a" }, models = [] }\n', "mint.models"),
+            ("read", 'mint = { labels = { team = "a" }, names = [] }\n', "mint.names"),
+            ("read", 'mint = { labels = { team = "a" }, longest = -1 }\n', "mint.longest"),
+        ):
+            problem = self.problem(self.operator(self.long, role=role) + mint + SANDBOX)
+            self.assertEqual(problem.path, f"operators[0].{member}", mint)
+        nowhere = self.operator(self.long, role="mint") + good + '[accounts]\ndatabase = ""\n'
+        self.assertEqual(self.warning(nowhere + SANDBOX).path, "operators[0].mint")
 
     def test_of_a_client_and_a_provider(self) -> None:
         """A client that holds a credential needs no gateway: it is told whose."""

@@ -147,13 +147,19 @@ class WritingTests(ConfigTestCase):
     def test_home(self) -> None:
         """``~`` is this user's home."""
         self.patch(os, "environ", {**os.environ, "HOME": os.path.join(self.folder, "file")})
-        text = self.captures("~/c") + self.state("~/state.db") + self.access("~/access.log")
+        text = self.captures("~/c") + self.state("~/state.db") + self.access("~/access.log") + self.accounts("~/a.db")
         places = [problem.path for problem in self.found(text) if "file is no folder" in problem.message]
         self.assertEqual(sorted(places), ["accounts.database", "capture.directory", "log.access", "server.state"])
 
     def test_not_at_a_start(self) -> None:
-        """A start and a reload try for themselves: a daemon can go on without its state."""
-        self.load(self.state("file/state.db") + SANDBOX)
+        """A start and a reload tell of it alone: a daemon can go on without its state, its ledger and its captures."""
+        text = self.state("file/state.db") + self.accounts("file/accounts.db") + self.captures("file/captures")
+        warnings = self.load(text + SANDBOX).warnings
+        self.assertEqual(
+            [warning.path for warning in warnings], ["server.state", "accounts.database", "capture.directory"]
+        )
+        for warning in warnings:
+            self.assertTrue(warning.message.endswith("file is no folder"), warning.message)
 
 
 class NamesTests(ConfigTestCase):

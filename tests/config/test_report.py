@@ -10,6 +10,7 @@ TEXT = """
 [server]
 listen = ["tcp:8765"]
 admin = ""
+state = "redis://:hunter2@h/1"
 [[clients]]
 name = "laptop"
 key = "hunter2-of-the-laptop"
@@ -49,12 +50,16 @@ routes = [{ provider = "a" }, { provider = "b", model = "anthropic.claude" }]
 [[models]]
 name = "claude-opus-*"
 routes = [{ provider = "a" }]
+[accounts]
+database = "sqlite:FOLDER/accounts.db"
 """
 
 EXPECTED = """\
 configuration: {folder}/main.toml
 listens on tcp:8765
 no administration
+state: Redis at h:6379, database 1, under claudeproxyd:
+accounts: {folder}/accounts.db
 
 clients:
   laptop: key ****, models *, at most 3 at once
@@ -76,7 +81,7 @@ models:
   claude-opus-* -> a
 
 warnings:
-  {folder}/main.toml:42: models[1].name is never reached: "claude-*" stands before it (the first match wins)"""
+  {folder}/main.toml:43: models[1].name is never reached: "claude-*" stands before it (the first match wins)"""
 
 
 class ReportTests(ConfigTestCase):
@@ -89,7 +94,7 @@ class ReportTests(ConfigTestCase):
         self.makers["bedrock"] = FakeMaker(
             "bedrock", MAKERS["bedrock"].default_base_url, ("aws",), like=BedrockMaker(), others=["https://b.example"]
         )
-        text = report(self.load(TEXT), self.makers)
+        text = report(self.load(TEXT.replace("FOLDER", self.folder)), self.makers)
         self.assertEqual(text, EXPECTED.format(folder=self.folder))
         self.assertNotIn("hunter2", text)
 

@@ -8,7 +8,7 @@ import sqlite3
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.config import state
-from claudeproxyd.config.state import InFile, InMemory, InRedis, missing_for, state_of
+from claudeproxyd.config.state import InFile, InMemory, InRedis, missing_for, place_in_words, state_of
 from tests.config.support import SANDBOX, ConfigTestCase
 
 
@@ -28,6 +28,17 @@ class StateTests(SynchronousTestCase):
         )
         self.assertEqual(state_of("redis://:pass@h").password, "pass")
         self.assertNotIn("pass", repr(state_of("redis://:pass@h")))
+
+    def test_words(self) -> None:
+        """What operators are told of it has no password."""
+        self.patch(os, "environ", {**os.environ, "HOME": "/home/me"})
+        for text, words in (
+            ("memory:", "in memory"),
+            ("sqlite:~/state.db", "/home/me/state.db"),
+            ("redis://me:pass@h/1?prefix=farm:", "Redis at h:6379, database 1, under farm:"),
+            ("rediss://[::1]:7000", "Redis at ::1:7000, database 0, under claudeproxyd:"),
+        ):
+            self.assertEqual(place_in_words(text), words)
 
     def test_mistakes(self) -> None:
         """What is no place is refused, in words that do not quote what may be a password."""

@@ -20,6 +20,7 @@ from claudeproxyd.dispatch.dispatcher import Dispatcher
 from claudeproxyd.dispatch.request import ApiRequest, CancelReason
 from claudeproxyd.dispatch.retries import RetryBudget
 from claudeproxyd.dispatch.runner import RequestRunner
+from claudeproxyd.dispatch.served_models import ServedModels
 from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.interfaces import (
@@ -41,6 +42,7 @@ from claudeproxyd.messages.batch import Batch
 from claudeproxyd.messages.estimate import Measure
 from claudeproxyd.messages.text_tokens import TextCounts
 from claudeproxyd.messages.usage import Usage
+from claudeproxyd.observe.tracing import Tracer
 from claudeproxyd.observe.usage import UsageRecord
 from claudeproxyd.outcomes.types import Kind, Outcome
 from claudeproxyd.routing import Router
@@ -254,6 +256,9 @@ verifyClass(ILease, FakeLease)
 class PoolWithoutOperators:
     """A part of fake pools: nothing is shown, cleared, disabled or reloaded."""
 
+    def outage(self, routes: Sequence[Any]) -> Exhausted | None:
+        return None
+
     def snapshot(self) -> Sequence[Mapping[str, Any]]:
         return []
 
@@ -376,6 +381,7 @@ class House:
         contexts: Mapping[str, int] | None = None,
         total: float = 0.0,
         pool: Any = None,
+        tracer: Tracer | None = None,
         **streaming: Any,
     ) -> None:
         """*contexts*: the windows of providers' models. *pool*: the class of one, made with the credentials."""
@@ -407,6 +413,7 @@ class House:
                 ],
                 [Provider(name=name, kind="fake") for name in names],
             ),
+            models=ServedModels(self.clock, lambda model: None),  # type: ignore[arg-type]
             executors=self.executors,
             sinks=self.sink,
             journal=self.sink,
@@ -416,6 +423,7 @@ class House:
             timeouts=self.timeouts,
             measure=by_length,
             total=total,
+            tracer=tracer,
             jitter=HighestJitter(),
             wall=lambda: EPOCH,
         )

@@ -15,10 +15,12 @@ from claudeproxyd.accounts.prices import OwnPrice, Price, Prices
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission, limits_told
 from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.dispatch.request import ApiRequest
-from claudeproxyd.errors import ClaudeError
+from claudeproxyd.errors import ClaudeError, Refusal
+from claudeproxyd.happenings import Happening
 from claudeproxyd.interfaces import IAdmission, ILimitedPermit, IUsageSink
 from claudeproxyd.leases import Route
 from claudeproxyd.messages.envelope import read_envelope
+from claudeproxyd.observe.transitions import Transition, Transitions
 from claudeproxyd.observe.usage import COUNT_TOKENS
 from claudeproxyd.principals import Principal
 from tests.accounts.support import NOON, record
@@ -47,7 +49,10 @@ class LimitAdmissionTests(SynchronousTestCase):
         """No limits yet."""
         self.now = NOON
         self.concurrency = ConcurrencyAdmission()
-        self.admission = LimitAdmission(UsageLimits(), lambda: self.now, self.concurrency.admit)
+        transitions = Transitions(lambda: self.now)
+        self.told: list[Transition] = []
+        transitions.subscribe(self.told.append)
+        self.admission = LimitAdmission(UsageLimits(), lambda: self.now, self.concurrency.admit, transitions)
         self.admission.routes = lambda model: (Route("cheap", "m"), Route("dear", "m"))
         self.seen = EventLoggingObserver()
         globalLogPublisher.addObserver(self.seen)
@@ -124,7 +129,7 @@ class LimitAdmissionTests(SynchronousTestCase):
                 " It begins anew on 2027-01-01 at 00:00 UTC.",
             ),
         )
-        self.assertEqual(error.type, "rate_limit_error")
+        self.assertEqual((error.type, error.refusal), ("rate_limit_error", Refusal.BUDGET))
         self.assertEqual(dict(error.headers), {b"retry-after": b"2635200", b"x-should-retry": b"false"})
         self.assertEqual(self.concurrency.running, {}, "its place is free")
 
@@ -186,6 +191,17 @@ class LimitAdmissionTests(SynchronousTestCase):
             self.admission.record(record(number))
         warnings = [formatEvent(event) for event in self.seen if "is {share} % used" in event.get("log_format", "")]
         self.assertEqual(warnings, ["the limit ads, a day for laptop is 100 % used: 200 of 200 tokens"])
+        (told,) = self.told
+        self.assertEqual((told.what, told.message), (Happening.LIMIT_WARNED, f"The{warnings[0][3:]}."))
+        self.assertEqual(told.subject, {"limit": "ads, a day", "client": "laptop"})
+
+    def test_warning_of_a_rate(self) -> None:
+        """It may be at its share by the minute: the log says so, and nobody is called."""
+        self.limit(measure="tokens", amount=200, per="minute")
+        self.admission.record(record())
+        self.admission.record(record(1))
+        self.assertTrue([event for event in self.seen if "is {share} % used" in event.get("log_format", "")])
+        self.assertEqual(self.told, [])
 
     def test_nobody_before_the_past_is_known(self) -> None:
         """What was used before is counted first; who leaves meanwhile holds nothing."""

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.config.schema import Pool
 from claudeproxyd.dispatch.verdict import MAX_RELAYED_BYTES, RequestFailed, broken_off, final_error
+from claudeproxyd.errors import Refusal
 from claudeproxyd.leases import Exhausted, Exhaustion
 from claudeproxyd.outcomes.types import AttemptFailed, ErrorResponse, Kind, Outcome, Scope, Then
 
@@ -55,6 +56,35 @@ class VerdictTestCase(SynchronousTestCase):
 
 
 AGAIN = (b"x-should-retry", b"false")
+
+
+class Refusals(VerdictTestCase):
+    """What the end of a request is counted as."""
+
+    def test_nobody_is_ready(self) -> None:
+        """Our credentials cannot; whether they were asked, or are known to rest."""
+        for kind in (Kind.QUOTA, Kind.AUTH, Kind.BILLING, Kind.PERMISSION, Kind.LOCATION):
+            for refused in (told(failed(kind)), pool_said(kind, 20.0)):
+                self.assertIs(refused.error.refusal, Refusal.NO_CREDENTIAL)
+        self.assertIs(pool_said(Exhaustion.DISABLED).error.refusal, Refusal.NO_CREDENTIAL)
+        self.assertIs(pool_said(Kind.TRANSIENT, 3.0).error.refusal, Refusal.NO_CREDENTIAL)
+
+    def test_crowded(self) -> None:
+        """They serve as many others as they can."""
+        for reason in (Exhaustion.BUSY, Exhaustion.QUEUE_FULL):
+            self.assertIs(pool_said(reason, 1.0).error.refusal, Refusal.OVERLOAD)
+
+    def test_bad_requests(self) -> None:
+        """Nobody can serve it, whoever says so."""
+        for kind in (Kind.CLIENT_FAULT, Kind.TOO_LARGE, Kind.UNSUPPORTED, Kind.MODEL_UNAVAILABLE):
+            self.assertIs(told(failed(kind, said(404))).error.refusal, Refusal.BAD_REQUEST)
+        self.assertIs(pool_said(Exhaustion.NONE).error.refusal, Refusal.BAD_REQUEST)
+
+    def test_failures(self) -> None:
+        """It was not refused: its attempts failed, while others might have served it."""
+        for kind in (Kind.TRANSIENT, Kind.OVERLOADED, Kind.BROKEN_STREAM, Kind.INTERNAL, Kind.MODEL_FAULT):
+            self.assertIsNone(told(failed(kind, said(529))).error.refusal)
+        self.assertIsNone(broken_off(failed(Kind.TRANSIENT, said(529))).error.refusal)
 
 
 class Rows(VerdictTestCase):

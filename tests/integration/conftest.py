@@ -15,6 +15,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from tests.integration.support.browser import Browser
 from tests.integration.support.chat import ChatServer
 from tests.integration.support.clients import AIMOCK, LLMOCK, need
+from tests.integration.support.collector import Collector
 from tests.integration.support.daemon import Daemon, free_port
 from tests.integration.support.gemini import Gemini
 from tests.integration.support.needs import require
@@ -85,6 +86,14 @@ async def responses() -> AsyncIterator[Responses]:
     await responses.start()
     yield responses
     await responses.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def collector() -> AsyncIterator[Collector]:
+    """What the daemon sends spans and events to."""
+    collector = await Collector().start()
+    yield collector
+    await collector.stop()
 
 
 @pytest_twisted.async_yield_fixture

@@ -18,7 +18,7 @@ from claudeproxyd.observe.usage import UsageRecord
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
 from tests.integration.support.browser import Browser, chromium, enter
-from tests.integration.support.daemon import provider
+from tests.integration.support.daemon import SANDBOX, Daemon, provider
 from tests.integration.support.needs import needs
 from tests.integration.support.upstream import Upstream
 
@@ -31,7 +31,7 @@ SHOTS = os.environ.get("SCREENSHOTS")
 AXE = os.environ.get("AXE")
 DAYS = 30
 EVIL = "<img src=x onerror=document.title='owned'>"
-VIEWS = ("pool", "usage", "limits", "requests", "clients", "daemon")
+VIEWS = ("pool", "usage", "limits", "requests", "clients", "keys", "daemon")
 
 _ids = Ids(os.urandom)
 
@@ -225,6 +225,8 @@ async def test_reload_that_failed(start_daemon: StartDaemon, upstream: Upstream,
     daemon.rewrite(config + "[server]\n[pool]\nmax_wiat = 3\n")
     daemon.signal("HUP")
     await browser.until("document.querySelector('#notices').innerText.includes('a restart would fail')")
+    await browser.until("document.title === 'The last reload failed – claudeproxyd'")
+    assert "running for" in await browser.evaluate("document.querySelector('#about').innerText")
     assert (await daemon.metrics())["claudeproxyd_config_last_reload_successful{}"] == 0
     await browser.evaluate("location.hash = '#daemon'")
     await browser.until("document.querySelector('#daemon pre') !== null")
@@ -252,6 +254,9 @@ async def test_client_that_hammers(start_daemon: StartDaemon, upstream: Upstream
     await enter(browser, daemon)
     notices = "document.querySelector('#notices').innerText"
     await browser.until(f"{notices}.includes('user007 is refused: 12 requests in 5 minutes')")
+    assert "bad requests" in await browser.evaluate(notices)
+    title = "user007 is refused; Requests come without a key that is known – claudeproxyd"
+    await browser.until(f"document.title === {title!r}")
     assert "12 requests without a key that is known in 5 minutes, from 1 address" in await browser.evaluate(notices)
     await browser.evaluate("document.querySelector('#notices a').click()")
     await browser.until("!document.querySelector('#view-clients').hidden")
@@ -259,6 +264,87 @@ async def test_client_that_hammers(start_daemon: StartDaemon, upstream: Upstream
     assert "12 × 400" in told
     assert "unknown client key, SHA-256" in told
     assert "127.0.0.1" in told
+
+
+async def status(daemon: Daemon, secret: str) -> int:
+    """What somebody with that key is answered."""
+    return (await wire.get(daemon.port, "/v1/models", {"x-api-key": secret})).status
+
+
+async def revealed(browser: Browser) -> str:
+    """The key that is shown once."""
+    await browser.until("document.querySelector('#minted pre') !== null")
+    secret: str = await browser.evaluate("document.querySelector('#minted pre').innerText")
+    return secret
+
+
+@ensureDeferred
+async def test_keys(start_daemon: StartDaemon, upstream: Upstream, browser: Browser, tmp_path: Path) -> None:
+    """A key is minted, shown once, rotated and revoked; what it was shown as is nowhere afterwards."""
+    clients = '[[clients]]\nname = "laptop"\nkey = "known-key-of-the-file"\n'
+    daemon = await start_daemon(ledger(tmp_path) + clients + provider(upstream))
+    await enter(browser, daemon, view="#keys")
+    await browser.until("document.querySelector('#keys').innerText.includes('in the configuration')")
+    for field, text in (("name", EVIL), ("labels", "team=ads, project=x"), ("models", "claude-haiku-*")):
+        await browser.evaluate(f"document.querySelector('#keys-minting [name={field}]').focus()")
+        await browser.type(text)
+    await browser.press("Mint", "#keys-minting")
+    secret = await revealed(browser)
+    assert await status(daemon, secret) == 200
+    await browser.press("Done", "#minted")
+    await browser.until("document.querySelector('#minted').hidden")
+    assert secret not in await browser.evaluate("document.documentElement.innerHTML")
+    told = "document.querySelector('#keys').innerText"
+    await browser.until(f"{told}.includes('project=x · team=ads · claude-haiku-*')")
+    await browser.until(f"{told}.includes('last used')")
+    await browser.press("Rotate", "#keys")
+    another = await revealed(browser)
+    assert [await status(daemon, each) for each in (secret, another)] == [200, 200]
+    await browser.evaluate("location.hash = '#pool'")
+    await browser.until("document.querySelector('#minted pre') === null")
+    await browser.evaluate("location.hash = '#keys'")
+    await browser.until(f"{told}.includes('…, until')")
+    await browser.press("Revoke", "#keys")
+    await browser.until(f"{told}.includes('revoked')")
+    assert [await status(daemon, each) for each in (secret, another)] == [401, 401]
+    assert len(browser.confirms) == 2
+    assert await browser.evaluate("document.querySelectorAll('img').length") == 0
+
+
+@ensureDeferred
+async def test_keys_of_a_label(start_daemon: StartDaemon, browser: Browser) -> None:
+    """Whoever may mint for a label alone sees that and nothing else, and does it by keyboard.
+
+    The page asks for nothing that they may not see: the audit has what they did, and no refusal.
+    """
+    lead = '[[operators]]\nname = "lead"\nkey = "key-of-the-lead-0123"\nrole = "mint"\n'
+    lead += 'mint = { labels = { team = "ads" }, models = ["claude-haiku-*"], max_concurrency = 4, longest = 86400 }\n'
+    clients = '[[clients]]\nname = "laptop"\nkey = "known-key-of-the-file"\n'
+    daemon = await start_daemon(lead + clients + SANDBOX)
+    await enter(browser, daemon, width=400, key="key-of-the-lead-0123")
+    await browser.until("document.querySelector('#keys-bounds').innerText.startsWith('You mint for team=ads; models')")
+    assert await browser.evaluate("location.hash") == "#keys"
+    assert await browser.evaluate("document.querySelector('nav').innerText.trim()") == "Keys"
+    assert await browser.evaluate("document.querySelector('#keys').innerText") == "There is no key yet."
+    await browser.evaluate("document.querySelector('#keys-minting [name=name]').focus()")
+    await browser.type("ann")
+    await browser.strike("Enter")
+    secret = await revealed(browser)
+    assert await status(daemon, secret) == 200
+    for _ in range(3):  # the key itself, Copy, Done
+        await browser.strike("Tab")
+    await browser.strike("Enter")
+    await browser.until("document.activeElement.name === 'name' && document.querySelector('#minted').hidden")
+    await browser.until(
+        "document.querySelector('#keys').innerText.includes('team=ads · claude-haiku-* · at most 4 at once')"
+    )
+    await looked_at(browser, "keys-of-a-label")
+    await browser.evaluate("document.querySelector('[data-does=revoke]').focus()")
+    await browser.strike("Enter")
+    await browser.until("document.querySelector('#keys').innerText.includes('revoked')")
+    assert await status(daemon, secret) == 401
+    audited = [line for line in daemon.log.splitlines() if "audit: lead" in line]
+    assert [("key.mint" in line, "key.revoke" in line) for line in audited] == [(True, False), (False, True)], audited
 
 
 @ensureDeferred

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import select
+import signal
+import socket
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from ssl import get_server_certificate
@@ -19,7 +25,8 @@ from twisted.internet.threads import deferToThread
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
 from tests.integration.support.daemon import ADMIN_KEY, SANDBOX, TWISTD, environment, free_port, provider
-from tests.integration.support.process import Result, eventually, run
+from tests.integration.support.process import Child, Result, eventually, run
+from tests.integration.support.ready import until_ready
 from tests.integration.support.upstream import Exchange, Upstream
 
 STREAMED = wire.Message(stream=True).encode()
@@ -192,6 +199,66 @@ async def test_drain(start_daemon: StartDaemon, upstream: Upstream) -> None:
     assert (await client.body(answer)).whole
     assert answer.text.split() == [str(number) for number in range(10)]
     await daemon.ended()
+
+
+@ensureDeferred
+async def test_lame_duck(start_daemon: StartDaemon) -> None:
+    """After SIGTERM a daemon says that it is not ready, and serves who is there and who comes; only then it closes."""
+    daemon = await start_daemon(SANDBOX, server="lame_duck = 3.0")
+    kept = await wire.Wire.connect(daemon.port)
+    kept.request("GET", "/readyz")
+    assert (await kept.body(await kept.head())).status == 200
+    daemon.signal("TERM")
+    await eventually("it says so", lambda: "leaving: not ready any more" in daemon.log)
+    assert (await wire.get(daemon.port, "/readyz")).status == 503
+    assert (await wire.get(daemon.admin, "/readyz")).status == 503
+    kept.request("POST", "/v1/messages", wire.Message().encode())
+    for answer in (await kept.body(await kept.head()), await wire.post(daemon.port, wire.Message().encode())):
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+    await daemon.ended()
+
+
+@ensureDeferred
+async def test_crowd_at_the_door(start_daemon: StartDaemon) -> None:
+    """Six hundred connections at once wait in the queue of a daemon that has no time just now: none knocks again."""
+    port = free_port()
+    daemon = await start_daemon(SANDBOX, listen_too=f"tcp:{port}:interface=127.0.0.1")
+    os.kill(daemon.pid, signal.SIGSTOP)
+    crowd = [socket.socket() for _ in range(600)]
+    try:
+        for each in crowd:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.1", port))
+        let_in = select.poll()
+        for each in crowd:
+            let_in.register(each, select.POLLOUT)
+        assert len(let_in.poll(0)) == len(crowd)
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+        for each in crowd:
+            each.close()
+
+
+@ensureDeferred
+async def test_early_hang_up(tmp_path: Path) -> None:
+    """SIGHUP while the daemon is starting does not end it; the reload is done when it serves."""
+    path = tmp_path / "early.toml"
+    port = free_port()
+    server = f'[server]\nlisten = ["tcp:{port}:interface=127.0.0.1"]\nadmin = ""\nstate = "memory:"\n'
+    path.write_text(server + '[accounts]\ndatabase = ""\n' + SANDBOX)
+    child = Child([sys.executable, "-m", "claudeproxyd", "run", "--config", path], environment(path), cwd=tmp_path)
+    await eventually("it holds SIGHUP back", lambda: holds_back(child.pid, signal.SIGHUP))
+    child.signal("HUP")
+    await eventually("it has reloaded", lambda: child.result or "reloaded: nothing changed" in child.output)
+    await until_ready(child, port, "/readyz")
+    child.signal("TERM")
+    await child.ended(60)
+
+
+def holds_back(pid: int, number: int) -> bool:
+    """Whether a process has the kernel keep that signal."""
+    found = re.search(r"^SigBlk:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
 
 
 @ensureDeferred

@@ -67,7 +67,16 @@ async def test_model_that_nobody_serves(start_daemon: StartDaemon, upstream: Ups
     daemon = await start_daemon(provider(upstream, "spent", "poor"))
     assert (await wire.post(daemon.port, wire.Message().encode())).status == 429
     await enter(browser, daemon)
-    await browser.until(f"{HEADLINE} === 'Nobody is served claude-opus-5-5: 2 credentials are held back'")
+    await browser.until(f"{HEADLINE} === 'Nobody serves claude-opus-5-5'")
+    await browser.until("document.title === 'Nobody serves claude-opus-5-5 – claudeproxyd'")
+    told = await browser.evaluate("document.querySelector('#unserved').innerText")
+    for words in ("claude-opus-5-5", "1 request refused", "quota", "next try in"):
+        assert words in told
+    upstream.script_for("spent", answers.usual())
+    await browser.press("Clear", "[data-name='up/spent']")
+    assert (await wire.post(daemon.port, wire.Message().encode())).status == 200
+    await browser.until(f"{HEADLINE} === '1 of 2 credentials held back'")
+    assert await browser.evaluate("document.querySelector('#unserved').closest('section').hidden")
 
 
 @ensureDeferred
@@ -90,7 +99,7 @@ async def test_key_is_asked_once(start_daemon: StartDaemon, upstream: Upstream, 
     assert await browser.evaluate("document.querySelector('#note').hidden")
     assert {url.partition("?")[0] for url in browser.requests} <= {
         page,
-        *(f"{page}v1/{name}" for name in ("pool", "clients", "status")),
+        *(f"{page}v1/{name}" for name in ("operator", "pool", "clients", "status")),
         "data:,",
     }
 
@@ -119,7 +128,7 @@ async def test_whole_providers_and_who_waits(start_daemon: StartDaemon, upstream
     waiting = [await wire.stream(daemon.port, wire.Message(model="gone", stream=True)) for _ in range(3)]
     await browser.until("document.querySelector('#held [data-name=\"nowhere\"]') !== null")
     await browser.until("document.querySelector('#queue').innerText.includes('nowhere/gone')")
-    await browser.until(f"{HEADLINE} === '4 of 5 credentials held back, 3 requests wait'")
+    await browser.until(f"{HEADLINE} === 'Nobody serves gone, 3 requests wait'")
     told = await browser.evaluate("document.querySelector('#held [data-name=\"nowhere\"]').innerText")
     assert "all of nowhere" in told
     for name, width, height in (("phone", 400, 800), ("wide", 1400, 900)):

@@ -5,9 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
 
 from tests.integration.support.needs import needs
-from tests.integration.support.rolling import BehindHAProxy, BehindNginx, Farm, OnOneSocket, haproxy, nginx, rolling
+from tests.integration.support.process import eventually
+from tests.integration.support.redis import Redis, redis_server
+from tests.integration.support.rolling import (
+    CLIENTS,
+    BehindHAProxy,
+    BehindNginx,
+    Farm,
+    Load,
+    OnOneSocket,
+    haproxy,
+    nginx,
+    rolling,
+)
 
 
 async def nothing_is_lost(farm: Farm, restarts: int) -> None:
@@ -34,3 +47,30 @@ async def test_behind_haproxy(tmp_path: Path) -> None:
 async def test_on_one_socket(tmp_path: Path) -> None:
     """The same of two that share a socket, without a balancer: a new one is there before the old one leaves."""
     await nothing_is_lost(OnOneSocket(tmp_path), 4)
+
+
+@needs(haproxy, redis_server)
+@ensureDeferred
+async def test_one_of_three_is_killed(tmp_path: Path) -> None:
+    """Of three daemons that share a Redis one is killed: what was on it is lost, and nothing else, also afterwards."""
+    redis = Redis()
+    await redis.start()
+    farm = BehindHAProxy(tmp_path, 3, state=redis.url)
+    await farm.start()
+    try:
+        load = Load(farm.port)
+        await load.until(300)
+        await farm.kill()
+        killed = reactor.seconds()
+
+        async def noticed() -> bool:
+            return (await farm.states())[0] == "DOWN"
+
+        await eventually("HAProxy has noticed", noticed)
+        await load.until(300)
+        tally = await load.stop()
+    finally:
+        await farm.stop()
+        await redis.stop()
+    assert [each for each in tally.lost if each.begun > killed or each.server not in ("one", "")] == []
+    assert len(tally.lost) <= len(CLIENTS)

@@ -55,7 +55,7 @@ class ActivityTests(SynchronousTestCase):
         self.answer()
         answers = self.activity.since(5)
         self.assertEqual(answers[RecentAnswer("laptop", 200, "ok")], 1)
-        self.assertEqual(answers[RecentAnswer("", 401, "", OTHER)], 2 * MAX_STRANGERS)
+        self.assertEqual(answers[RecentAnswer("", 401, "", remote=OTHER)], 2 * MAX_STRANGERS)
         for number in range(2 * MAX_ANSWERS):
             self.answer(client=f"{number}")
         answers = self.activity.since(5)

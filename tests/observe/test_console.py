@@ -18,10 +18,14 @@ class BannerTests(SynchronousTestCase):
             [("anthropic", "anthropic", ["a", "b"]), ("g", "gemini", [])],
             "http://127.0.0.1:8766",
             keyed=False,
+            state="/var/lib/claudeproxyd/state.db",
+            accounts="none",
         )
         for line in (
             "  listens on   http://127.0.0.1:8765",
             "  admin        http://127.0.0.1:8766/admin/",
+            "  state        /var/lib/claudeproxyd/state.db",
+            "  accounts     none",
             "  provider     anthropic: a, b",
             "  provider     g (gemini): no credential",
             '  Claude Code  ANTHROPIC_BASE_URL=http://127.0.0.1:8765 ANTHROPIC_AUTH_TOKEN="<any>" claude',

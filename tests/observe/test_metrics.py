@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass
@@ -16,6 +17,7 @@ from zope.interface.verify import verifyClass
 import claudeproxyd
 from claudeproxyd.interfaces import IUsageSink
 from claudeproxyd.observe.access_log import AccessEntry
+from claudeproxyd.observe.exposition import wants_open_metrics
 from claudeproxyd.observe.metrics import MAX_MODELS, MAX_ROWS, Metrics
 from claudeproxyd.observe.usage import UsageRecord
 from tests.speed import slowness
@@ -89,18 +91,31 @@ class MetricsTests(SynchronousTestCase):
         self.metrics = Metrics()
 
     def test_requests(self) -> None:
-        """Requests are counted by client, model and class of status, with bytes and events."""
+        """Requests are counted by client, model and status, with bytes and events."""
         self.metrics.request(entry())
         self.metrics.request(entry(status=429))
         self.metrics.request(entry(status=0))
         samples = scrape(self.metrics)
-        for status, count in (("2xx", 1), ("4xx", 1), ("none", 1)):
+        for status, count in (("200", 1), ("429", 1), ("none", 1)):
             self.assertEqual(
                 at(samples, "claudeproxyd_requests_total", client="laptop", model="sonnet", status=status), count
             )
         self.assertEqual(at(samples, "claudeproxyd_events_total"), 21)
         self.assertEqual(at(samples, "claudeproxyd_client_received_bytes_total"), 300)
         self.assertEqual(at(samples, "claudeproxyd_client_sent_bytes_total"), 2700)
+
+    def test_refusals(self) -> None:
+        """Each reason is a row from the start, so that the first refusals are an increase; and who was refused."""
+        samples = scrape(self.metrics)
+        for reason in ("no_credential", "client_limit", "budget", "unknown_key", "bad_request", "overload"):
+            self.assertEqual(at(samples, "claudeproxyd_refused_total", reason=reason), 0)
+        for client, reason in (("laptop", "client_limit"), ("desk", "client_limit"), ("", "unknown_key")):
+            self.metrics.request(entry(client=client, status=429, refusal=reason))
+        samples = scrape(self.metrics)
+        self.assertEqual(at(samples, "claudeproxyd_refused_total", reason="client_limit"), 2)
+        self.assertEqual(at(samples, "claudeproxyd_refused_total", reason="unknown_key"), 1)
+        self.assertEqual(at(samples, "claudeproxyd_client_refused_total", client="desk", reason="client_limit"), 1)
+        self.assertEqual(at(samples, "claudeproxyd_client_refused_total", client="", reason="unknown_key"), 1)
 
     def test_money(self) -> None:
         """What clients spent, to the nano-dollar; what has no price is told as tokens."""
@@ -128,12 +143,12 @@ class MetricsTests(SynchronousTestCase):
         self.assertAlmostEqual(at(samples, name + "_sum", **labels) or 0, 5000.020001)
 
     def test_other_paths(self) -> None:
-        """Token counts and probes do not distort the times of answers."""
+        """Token counts and lists of models do not distort the times of answers."""
         self.metrics.request(entry(path="/v1/messages/count_tokens"))
-        self.metrics.request(entry(path="/healthz", model=""))
+        self.metrics.request(entry(path="/v1/models", model=""))
         samples = scrape(self.metrics)
         self.assertFalse([name for name, _ in samples if name.startswith("gen_ai_server")])
-        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="", status="2xx"), 1)
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="", status="200"), 1)
 
     def test_counts_are_no_usage(self) -> None:
         """Attempts to count tokens are attempts, with bytes; their tokens and times are nobody's usage."""
@@ -196,15 +211,15 @@ class MetricsTests(SynchronousTestCase):
             self.metrics.record(record(model_served=f"made-up-{n}", outcome="model_unavailable"))
         self.assertNotIn(b"made-up", self.metrics.render())
         samples = scrape(self.metrics)
-        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="other", status="4xx"), 50)
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="other", status="404"), 50)
 
     def test_too_many_models(self) -> None:
         """Beyond a number of names that were served, the rest is one row."""
         for n in range(MAX_MODELS + 7):
             self.metrics.request(entry(model=f"m{n}"))
         samples = scrape(self.metrics)
-        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="other", status="2xx"), 7)
-        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="m0", status="2xx"), 1)
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="other", status="200"), 7)
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="m0", status="200"), 1)
 
     def test_full_table(self) -> None:
         """A full table folds models and loses no count."""
@@ -225,7 +240,7 @@ class MetricsTests(SynchronousTestCase):
         self.metrics.request(entry(model="the-real-one", status=429))
         self.metrics.record(record(model_served="its-upstreams-name", outcome="quota"))
         samples = scrape(self.metrics)
-        row = {"client": "laptop", "model": "the-real-one", "status": "4xx"}
+        row = {"client": "laptop", "model": "the-real-one", "status": "429"}
         self.assertEqual(at(samples, "claudeproxyd_requests_total", **row), 1)
         row = {"provider": "anthropic", "model": "its-upstreams-name", "outcome": "quota"}
         self.assertEqual(at(samples, "claudeproxyd_attempts_total", **row), 1)
@@ -240,7 +255,7 @@ class MetricsTests(SynchronousTestCase):
         ):
             self.metrics.request(entry(model=name))
             samples = scrape(self.metrics)
-            row = {"client": "laptop", "model": label, "status": "2xx"}
+            row = {"client": "laptop", "model": label, "status": "200"}
             self.assertEqual(at(samples, "claudeproxyd_requests_total", **row), 1)
 
     def test_gauges(self) -> None:
@@ -271,7 +286,7 @@ class MetricsTests(SynchronousTestCase):
         odd = 'a"} 1\nforged 2\n\\x{é'
         self.metrics.request(entry(client=odd))
         samples = scrape(self.metrics)
-        self.assertEqual(at(samples, "claudeproxyd_requests_total", client=odd, model="sonnet", status="2xx"), 1)
+        self.assertEqual(at(samples, "claudeproxyd_requests_total", client=odd, model="sonnet", status="200"), 1)
         self.assertNotIn("forged", {name for name, _ in samples})
 
     def test_process(self) -> None:
@@ -301,6 +316,69 @@ def registered() -> Iterator[tuple[str, str]]:
                     args=[ast.Constant(value=str(name)), *_],
                 ):
                     yield kind, name
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def open_metrics(metrics: Metrics) -> list[Any]:
+    """Every sample of that format, read by Prometheus' own parser."""
+    text = b"".join(metrics.pieces(open_metrics=True)).decode()
+    return [sample for family in parse_open_metrics(text) for sample in family.samples]
+
+
+class OpenMetricsTests(SynchronousTestCase):
+    """The other format, and what it alone can say."""
+
+    def test_same_figures(self) -> None:
+        """Names of counters, values and buckets are those of the text format."""
+        metrics = Metrics()
+        metrics.request(entry())
+        metrics.record(record())
+        text = {name for name, _ in scrape(metrics)}
+        samples = open_metrics(metrics)
+        self.assertEqual({sample.name for sample in samples}, text)
+        found = {sample.name: sample.value for sample in samples}
+        self.assertEqual(found["claudeproxyd_requests_total"], 1)
+        self.assertFalse(any(sample.exemplar for sample in samples))
+
+    def test_exemplars(self) -> None:
+        """A traced request is the example of its buckets, until another is; what is not traced changes nothing."""
+        metrics = Metrics()
+        metrics.request(entry(trace_id=TRACE, duration=3.0))
+        metrics.request(entry(duration=3.1))
+        metrics.request(entry(trace_id="ab" * 16, duration=0.003))
+        metrics.record(record(trace_id=TRACE, duration=12.0))
+        found = {
+            (sample.name, sample.labels["le"]): sample.exemplar for sample in open_metrics(metrics) if sample.exemplar
+        }
+        exemplar = found["gen_ai_server_request_duration_seconds_bucket", "5.12"]
+        self.assertEqual((exemplar.labels, exemplar.value), ({"trace_id": TRACE}, 3.0))
+        self.assertEqual(float(exemplar.timestamp), 4.0)
+        self.assertEqual(found["gen_ai_server_request_duration_seconds_bucket", "0.01"].labels, {"trace_id": "ab" * 16})
+        for name in (
+            "gen_ai_server_time_to_first_token_seconds",
+            "claudeproxyd_time_to_first_byte_seconds",
+            "claudeproxyd_overhead_seconds",
+            "gen_ai_client_operation_duration_seconds",
+            "gen_ai_client_operation_time_to_first_chunk_seconds",
+        ):
+            self.assertTrue(any(key[0] == f"{name}_bucket" for key in found), name)
+        self.assertNotIn("trace_id", metrics.render().decode())
+
+    def test_who_gets_it(self) -> None:
+        """A scraper that prefers it; whoever takes anything gets the text."""
+        prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
+        for accept, wanted in (
+            (prometheus, True),
+            ("application/openmetrics-text", True),
+            ("text/plain, application/openmetrics-text;q=0.5", False),
+            ("application/openmetrics-text;q=0", False),
+            ("application/openmetrics-text;q=much", False),
+            ("*/*", False),
+            ("", False),
+        ):
+            self.assertEqual(wants_open_metrics(accept), wanted, accept)
 
 
 class DocumentationTests(SynchronousTestCase):

@@ -34,7 +34,7 @@ class UsageTests(SynchronousTestCase):
         self.assertEqual(
             UsageRecord.__struct_fields__,
             (
-                *("time", "request_id", "upstream_request_id", "client", "labels", "session"),
+                *("time", "request_id", "upstream_request_id", "client", "labels", "trace_id", "session"),
                 *("model_asked", "model_served", "provider", "credential", "attempt", "operation"),
                 *("outcome", "status", "stop_reason"),
                 *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),

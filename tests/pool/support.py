@@ -88,7 +88,9 @@ class PoolTestCase(SynchronousTestCase):
     def pool(self, *credentials: Credential | str, **settings: Any) -> CredentialPool:
         """A pool of those credentials; a word stands for one credential of ``p`` for each letter."""
         options = {
-            name: settings.pop(name) for name in ("provider_limits", "known_models", "changed") if name in settings
+            name: settings.pop(name)
+            for name in ("provider_limits", "known_models", "changed", "transitions")
+            if name in settings
         }
         those: list[Credential] = []
         for one in credentials:

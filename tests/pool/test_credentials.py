@@ -103,6 +103,8 @@ class Rows(PoolTestCase):
                 ("cooldown_seconds", "p/b"): 1200,
                 ("cooldown_seconds", "p/c"): 0,
                 ("cooldown_seconds", "p/d"): 0,
+                ("held_back_seconds", "p/a", "quota"): 3000,
+                ("held_back_seconds", "p/b", "auth"): 1200,
                 ("level", "p/a"): 1,
                 ("level", "p/b"): 1,
                 ("level", "p/c"): 0,

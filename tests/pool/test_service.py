@@ -10,8 +10,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyClass, verifyObject
 
+from claudeproxyd.happenings import Happening
 from claudeproxyd.interfaces import ICredentialPool, ILease
 from claudeproxyd.leases import Exhausted, LeaseRequest, Route
+from claudeproxyd.observe.transitions import Transitions
 from claudeproxyd.outcomes.types import CANCELLED, OK, Kind, Outcome, Scope
 from claudeproxyd.pool.lease import AlreadyReleased, Lease
 from claudeproxyd.pool.service import CredentialPool
@@ -370,6 +372,20 @@ class CoolingTests(PoolTestCase):
             self.take(pool).release(outcome)
         self.assertEqual(self.turns(pool, 1), "a")
         self.assertEqual(pool.gauges()["cooling"], 0)
+
+    def test_refused_is_told(self) -> None:
+        """Once for each credential, until a request with it was served; nothing else that cools it is told."""
+        told: list[Any] = []
+        transitions = Transitions(lambda: 1.0)
+        transitions.subscribe(told.append)
+        pool = self.pool("ab", transitions=transitions)
+        for outcome in (QUOTA, AUTH, AUTH, OK, AUTH):
+            self.take(pool).release(outcome)
+            self.take(pool).release(PERMISSION)
+            pool.clear(None, None, None)
+        self.assertEqual([each.subject for each in told], [{"provider": "p", "credential": "a"}] * 2)
+        self.assertEqual(told[0].message, "p refuses the credential a: bad key")
+        self.assertIs(told[0].what, Happening.CREDENTIAL_REFUSED)
 
     def test_doubling(self) -> None:
         """Failures in a row double the cooldown, up to the ceiling."""
@@ -1127,6 +1143,41 @@ class OperatorTests(PoolTestCase):
         self.take(pool).release(AUTH)
         self.assertEqual(pool.ready_in(request()), 1.0)
         self.assertIsNone(pool.ready_in(request("nowhere:m")))
+
+    def outage(self, pool: CredentialPool, *models: str) -> tuple[str, float | None] | None:
+        """Why nobody serves these, and for how long."""
+        why = pool.outage(request(*models).routes)
+        return None if why is None else (why.reason.value, why.ready_in)
+
+    def test_outage(self) -> None:
+        """Nobody serves a model where all that might rest, fail or are out of service; not where they are busy."""
+        pool = self.pool(credential("a", max_concurrency=1), credential("b", models=("n",)))
+        self.assertEqual(self.outage(pool, "nowhere:m"), ("none", None))
+        lease = self.take(pool)
+        self.assertIsNone(self.outage(pool))
+        lease.release(QUOTA_HOUR)
+        self.assertEqual(self.outage(pool), ("quota", 3600.0))
+        self.assertIsNone(self.outage(pool, "n"))
+        self.assertIsNone(self.outage(pool, "m", "n"))
+        pool.clear("p", "a", "m")
+        self.assertIsNone(self.outage(pool))
+        pool.set_enabled("p", "a", False)
+        self.assertEqual(self.outage(pool), ("disabled", None))
+
+    def test_outage_of_a_place_that_is_down(self) -> None:
+        """A probe that may go is nobody's service; and to ask is no use of a model's name."""
+        pool = self.pool("a")
+        while self.outage(pool) is None:
+            self.take(pool).release(UNREACHABLE)
+        reason, ready_in = self.outage(pool) or ("", None)
+        self.assertEqual(reason, "transient")
+        self.clock.advance(ready_in or 0.0)
+        self.assertEqual(self.outage(pool), ("transient", None))
+        self.take(pool).release(OK)
+        self.assertIsNone(self.outage(pool))
+        models = pool.gauges()["models"]
+        self.assertIsNone(self.outage(pool, "never-asked-for"))
+        self.assertEqual(pool.gauges()["models"], models)
 
     def test_reload(self) -> None:
         """Who keeps provider and name keeps state; leases that are out stay good; the rest is as the file says."""

@@ -18,6 +18,7 @@ from claudeproxyd.dispatch.body import Body
 from claudeproxyd.dispatch.dispatcher import Dispatcher
 from claudeproxyd.dispatch.request import ApiRequest, CancelReason
 from claudeproxyd.dispatch.retries import RetryBudget
+from claudeproxyd.dispatch.served_models import ServedModels
 from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import IDownlink, IExecutor, IRunningRequest
@@ -276,6 +277,7 @@ class Simulation:
                 ],
                 [Provider(name=name, kind="weather") for name in scenario.providers],
             ),
+            models=ServedModels(self.clock, lambda model: None),  # type: ignore[arg-type]
             executors={name: WeatherExecutor(self) for name in scenario.providers},
             sinks=FakeSink(),
             settings=settings,

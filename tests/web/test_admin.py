@@ -21,6 +21,7 @@ from claudeproxyd.checkup import Checkup
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import ICredentialPool
+from claudeproxyd.leases import Exhausted
 from claudeproxyd.observe.access_log import AccessEntry
 from claudeproxyd.observe.activity import ClientActivity
 from claudeproxyd.observe.status import Status
@@ -44,6 +45,9 @@ class FakePool:
         raise NotImplementedError
 
     def ready_in(self, wanted: Any) -> float | None:
+        raise NotImplementedError
+
+    def outage(self, routes: Sequence[Any]) -> Exhausted | None:
         raise NotImplementedError
 
     def snapshot(self) -> Sequence[Mapping[str, Any]]:
@@ -142,6 +146,7 @@ class Admin(SynchronousTestCase):
             {
                 "total": 1,
                 "gauges": {"waiting": 2},
+                "unserved": [],
                 "queue": [{"client": "laptop", "requests": 2}],
                 "credentials": [{"provider": "p", "credential": "c", "state": "ready"}],
             },
@@ -223,10 +228,15 @@ class Admin(SynchronousTestCase):
     def test_clients(self) -> None:
         """Who has requests under way and what each was answered lately; who is none, from where and why."""
         for fields in (
-            {"client": "desk", "status": 429, "outcome": "refused"},
-            {"client": "desk", "status": 429, "outcome": "refused"},
+            {"client": "desk", "status": 429, "outcome": "refused", "refusal": "client_limit"},
+            {"client": "desk", "status": 429, "outcome": "refused", "refusal": "client_limit"},
             {"client": "laptop", "status": 200, "outcome": "ok"},
-            {"remote": "192.0.2.9", "status": 401, "error": "unknown client key, SHA-256 abc…"},
+            {
+                "remote": "192.0.2.9",
+                "status": 401,
+                "refusal": "unknown_key",
+                "error": "unknown client key, SHA-256 abc…",
+            },
         ):
             self.activity.counting(lambda entry: None)(
                 AccessEntry(time=NOON, request_id="r", path="/v1/messages", **fields)
@@ -240,14 +250,19 @@ class Admin(SynchronousTestCase):
                     {
                         "client": "desk",
                         "in_flight": 0,
-                        "answers": [{"status": 429, "outcome": "refused", "requests": 2}],
+                        "answers": [{"status": 429, "outcome": "refused", "refusal": "client_limit", "requests": 2}],
                     },
-                    {"client": "laptop", "in_flight": 2, "answers": [{"status": 200, "outcome": "ok", "requests": 1}]},
+                    {
+                        "client": "laptop",
+                        "in_flight": 2,
+                        "answers": [{"status": 200, "outcome": "ok", "refusal": "", "requests": 1}],
+                    },
                 ],
                 "strangers": [
                     {
                         "remote": "192.0.2.9",
                         "status": 401,
+                        "refusal": "unknown_key",
                         "error": "unknown client key, SHA-256 abc…",
                         "requests": 1,
                     }
@@ -390,7 +405,7 @@ class Roles(SynchronousTestCase):
         "/metrics",
         *(
             f"/admin/v1/{name}"
-            for name in ("pool", "keys", "usage", "labels", "requests", "limits", "status", "clients")
+            for name in ("operator", "pool", "keys", "usage", "labels", "requests", "limits", "status", "clients")
         ),
     )
     ACTS = (
@@ -422,7 +437,8 @@ class Roles(SynchronousTestCase):
         """Each may what those before it may: scrape, see, act."""
         gets = {f"GET {path}" for path in self.GETS}
         acts = {f"{method} {path}" for method, path in self.ACTS} - {"POST /admin/v1/reload"}
-        self.assertEqual(self.may(Role.METRICS), {"GET /metrics"})
+        self.assertEqual(self.may(Role.MINT), {"GET /admin/v1/operator"})
+        self.assertEqual(self.may(Role.METRICS), {"GET /admin/v1/operator", "GET /metrics"})
         self.assertEqual(self.may(Role.READ), gets)
         self.assertEqual(self.may(Role.OPERATE), gets | acts)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.principals import Principal
-from tests.web.support import BODY, Listener, get, post
+from claudeproxyd.web.public import PublicRoot
+from tests.web.support import BODY, AdminListener, Listener, get, post
 
 
 class Outcomes(SynchronousTestCase):
@@ -26,6 +27,24 @@ class Outcomes(SynchronousTestCase):
         connection.ask(post(body=b"{}"))
         connection.lose()
         self.assertEqual(self.logged(), [(200, ""), (404, ""), (400, "")])
+
+    def test_what_is_counted(self) -> None:
+        """Of the API alone: no probe, nothing that is lost, and no operator; each refusal by why."""
+        listener = Listener(Principal("k", models=("other",)))
+        listener.ask(get("/healthz"))
+        listener.ask(get("/nowhere"))
+        listener.ask(get("/v1/nowhere"))
+        for key in ("k", "k2"):
+            listener.ask(post("/v1/messages", BODY, f"x-api-key: {key}"))
+        self.assertEqual([entry.refusal for entry in listener.log[-3:]], ["bad_request", "bad_request", "unknown_key"])
+        told = listener.site.gateway.metrics.render().decode()
+        asked = [line for line in told.splitlines() if line.startswith("claudeproxyd_requests_total{")]
+        self.assertEqual(sum(float(line.rpartition(" ")[2]) for line in asked), 3)
+        self.assertIn('claudeproxyd_refused_total{reason="unknown_key"} 1.0', told)
+        self.assertIn('claudeproxyd_refused_total{reason="bad_request"} 2.0', told)
+        admin = AdminListener(PublicRoot())
+        admin.ask(get("/v1/nowhere"))
+        self.assertIn(b'claudeproxyd_refused_total{reason="bad_request"} 0.0', admin.gateway.metrics.render())
 
     def test_secrets_are_masked(self) -> None:
         """What a client wrote into a path or a model's name by mistake is not in the line."""

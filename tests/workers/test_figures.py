@@ -8,7 +8,7 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.observe.exposition import Histogram
+from claudeproxyd.observe.exposition import Exemplar, Histogram
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.workers.figures import ROWS_AT_ONCE, RULES, Figures, combined_state, in_batches, written
 from claudeproxyd.workers.parent import MetricsOfAll
@@ -21,7 +21,7 @@ class Process(Metrics):
 
     def __init__(self, number: int) -> None:
         super().__init__()
-        sizes = Histogram((1.0, 10.0))
+        sizes = self.noted = Histogram((1.0, 10.0))
         for size in (0.5, 5.0, 50.0)[:number]:
             sizes.observe(size)
         self.counter("t_counts_total", "Counts.", lambda: {("a",): number, (f"only {number}",): 1}, ("who",))
@@ -74,6 +74,20 @@ class FiguresTests(SynchronousTestCase):
         self.assertEqual(told["claudeproxyd_credential_level p c"], 2)
         buckets = [told[f"t_sizes_bucket a {bound}"] for bound in ("1.0", "10.0", "+Inf")]
         self.assertEqual((buckets, told["t_sizes_sum a"], told["t_sizes_count a"]), ([2, 3, 3], 6.0, 3))
+
+    def test_exemplars(self) -> None:
+        """Of each bucket the latest is shown, where a scraper asks for them."""
+        processes = [Process(1), Process(1)]
+        for number, process in enumerate(processes):
+            process.noted.note(Exemplar(f"trace-{number}", 0.5, 100.0 - number))
+        processes[1].noted.note(Exemplar("another", 5.0, 50.0))
+        self.gather(*processes)
+        text = b"".join(self.metrics.pieces(open_metrics=True)).decode()
+        self.assertIn('# {trace_id="trace-0"} 0.5', text)
+        self.assertIn('# {trace_id="another"} 5.0', text)
+        self.assertNotIn("trace-1", text)
+        self.assertTrue(text.endswith("# EOF\n"))
+        self.assertEqual(text.count("# EOF"), 1)
 
     def test_own(self) -> None:
         """What the parent counts itself is in the sums; what it alone knows is its own."""

@@ -24,6 +24,13 @@ def over_the_wire(value: object) -> Any:
     return msgspec.msgpack.decode(msgspec.msgpack.encode(value))
 
 
+class Models:
+    """Of which one has nobody to serve it."""
+
+    def unserved(self) -> list[dict[str, object]]:
+        return [{"model": "m", "reason": "quota", "ready_in": 1.0, "seconds": 2.0, "refused": 3}]
+
+
 class PoolTests(SynchronousTestCase):
     """One pool of three."""
 
@@ -37,7 +44,7 @@ class PoolTests(SynchronousTestCase):
         self.pool = PoolOfAll(self.own, lambda name, body: self.told.append((name, body)))
 
     def gather(self) -> dict[str, Any]:
-        self.pool.gathered([over_the_wire(list(pool_parts(pool))) for pool in self.workers])
+        self.pool.gathered([over_the_wire(list(pool_parts(pool, Models()))) for pool in self.workers])
         return {entry["credential"]: entry for entry in self.pool.snapshot()}
 
     def lease(self, worker: int) -> Any:
@@ -58,6 +65,12 @@ class PoolTests(SynchronousTestCase):
             lease.release(Outcome(Kind.OK))
         entries = self.gather()
         self.assertEqual(sum((Counter(entry["outcomes"]) for entry in entries.values()), Counter()), {"ok": 3})
+
+    def test_unserved(self) -> None:
+        """A model that nobody serves is told of once, with the requests that all have refused."""
+        self.gather()
+        (entry,) = self.pool.unserved()
+        self.assertEqual((entry["model"], entry["refused"], entry["seconds"]), ("m", 6, 2.0))
 
     def test_trouble(self) -> None:
         """A cooldown is one, also where all know of it; those in trouble come first."""

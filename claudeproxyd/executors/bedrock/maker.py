@@ -24,6 +24,7 @@ class BedrockMaker(Maker):
     """Makes :class:`~claudeproxyd.executors.bedrock.executor.BedrockExecutor`."""
 
     kind = "bedrock"
+    traced_as = "aws.bedrock"
     about = "Claude's models and all others on Amazon Bedrock; see [bedrock](bedrock.md)."
     default_base_url = ANYWHERE
     added_paths = ("/model",)

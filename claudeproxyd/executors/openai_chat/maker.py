@@ -19,6 +19,7 @@ class OpenAIChatMaker(Maker):
     """Makes :class:`~claudeproxyd.executors.openai_chat.executor.ChatExecutor`."""
 
     kind = "openai-chat"
+    traced_as = "openai"
     about = (
         "OpenAI's Chat Completions API, and everything that speaks it; see [openai](openai.md). Its base URL ends with"
         " /v1, as in the SDKs."

@@ -20,6 +20,7 @@ class OpenAIResponsesMaker(Maker):
     """Makes :class:`~claudeproxyd.executors.openai_responses.executor.ResponsesExecutor`."""
 
     kind = "openai-responses"
+    traced_as = "openai"
     about = (
         "OpenAI's Responses API; see [OpenAI Responses](openai-responses.md). Its base URL ends with /v1, as in the"
         " SDKs."

@@ -35,6 +35,7 @@ class VertexMaker(Maker):
     """Makes :class:`~claudeproxyd.executors.vertex.executor.VertexExecutor`."""
 
     kind = "vertex"
+    traced_as = "gcp.vertex_ai"
     about = "Claude's models and Google's own on Vertex AI; see [vertex](vertex.md)."
     default_base_url = GLOBAL
     added_paths = ("/v1beta1", "/v1")

@@ -119,7 +119,10 @@ class GeminiReader(EventReader[GenerateContentResponse]):
                 continue
             if candidate.content is not None and candidate.content.parts:
                 for part in candidate.content.parts:
-                    self._part(part)
+                    if part.text and not (part.thought or part.thought_signature or part.function_call):
+                        self._say(part.text)  # nearly always
+                    else:
+                        self._part(part)
             if candidate.grounding_metadata or candidate.citation_metadata:
                 self._source(candidate)
             if candidate.finish_reason is not None and candidate.finish_reason not in UNFINISHED:
@@ -212,17 +215,16 @@ class GeminiReader(EventReader[GenerateContentResponse]):
             self._think(text or "", part.thought_signature)
         elif text is None or part.thought_signature is not None:
             self._other(part)
-        elif text:
-            self._say(text)
 
     def _say(self, text: str) -> None:
         if self._text_signature:  # what is signed ends there, and is to come back by itself
             self._end_text()
             self._machine.close()
         self._machine.text(text)
-        if self._text_room > 0:
-            self._text.append(text[: self._text_room])
+        self._text.append(text)
         self._text_room -= len(text)
+        if self._text_room < 0:
+            self._text.pop()
         self._answered = True
 
     def _sign_text(self, signature: str) -> None:
@@ -237,7 +239,8 @@ class GeminiReader(EventReader[GenerateContentResponse]):
     def _think(self, text: str, signature: str | None) -> None:
         self._progress = True
         if text and self._shows:
-            self._end_text()
+            if self._text_room < MAX_TEXT_CHARS:
+                self._end_text()
             self._machine.thinking(text)
         if signature:
             self._sign(signature)

@@ -149,12 +149,13 @@ class ChatReader(EventReader[Chunk]):
             for _ in delta.images:
                 self._say(_IMAGE)
         if delta.tool_calls:
-            self._reasoning.end()
+            if self._reasoning.is_open:
+                self._reasoning.end()
             for piece in delta.tool_calls:
                 self._calls.add(piece)
-            if self._calls:
-                self._answered = True
+            if self._reasoning.unremembered:
                 self._remember()
+            self._answered = self._answered or bool(self._calls)
 
     def _part(self, part: ContentPart) -> None:
         if part.thinking is not None:

@@ -43,7 +43,7 @@ class Calls:
         self._names = names
         self._taken = taken
         self._calls: list[_Call] = []
-        self._by_index: dict[int, _Call] = {}
+        self._by_index: dict[int | None, _Call] = {}
         self._by_given: dict[str, _Call] = {}
 
     def __bool__(self) -> bool:
@@ -58,23 +58,29 @@ class Calls:
     def add(self, piece: CallPiece) -> None:
         """Take one piece."""
         function = piece.function
+        call = self._by_index.get(piece.index)
+        if call is not None and call.id and function is not None and not (piece.id or function.name):
+            self._add_arguments(call, function.arguments)  # nearly always
+            return
         name = (function.name if function is not None else None) or ""
-        arguments = (function.arguments if function is not None else None) or ""
+        arguments = function.arguments if function is not None else None
         given = (piece.id or "").strip()
         index = piece.index
-        call = self._by_index.get(index) if index is not None else None
-        if call is None or not (given == call.given or not given) or (name and call.name):  # nearly never
+        if call is None or not (given == call.given or not given) or (name and call.name):
             if not (name or given or arguments or call is not None):
                 return
             call = self._belonging(index, given, name)
         if name and not call.name:
             call.name = name
-        if arguments and not (arguments == "null" and not call.pieces):
+        self._add_arguments(call, arguments)
+        if call.name and not call.id:
+            self._begin(call)
+
+    def _add_arguments(self, call: _Call, arguments: str | None) -> None:
+        if arguments and (call.pieces or arguments != "null"):
             call.pieces.append(arguments)
             if call.id:
                 self._machine.tool_input(call.id, arguments)
-        if call.name and not call.id:
-            self._begin(call)
 
     def end(self) -> None:
         """Nothing more comes. Raises :class:`MalformedAnswer` for a call that has no name."""

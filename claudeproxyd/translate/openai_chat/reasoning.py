@@ -44,7 +44,7 @@ class Reasoning:
         self._pieces: list[str] = []
         self._room = MAX_CHARS
         self._details: list[dict[str, object]] = []
-        self._unremembered = ""
+        self.unremembered = ""
         """What is to be remembered by the call behind it."""
 
     def add(self, text: str, form: str, details: Sequence[Raw] = ()) -> None:
@@ -91,15 +91,15 @@ class Reasoning:
                 details = [Raw(msgspec.json.encode(detail)) for detail in self._details]
                 payload = encode(Carried(self._maker, self._form, shown, details))
                 self._machine.signature(mint_signature(self._family, payload))
-            self._unremembered += text
+            self.unremembered += text
         self._pieces.clear()
         self._details = []
 
     def remember(self, call: str) -> None:
         """Keep what came so far by the call behind it, for clients that do not bring it back."""
-        if self._unremembered:
-            self._memory.keep(self._digest.call_key(self._maker, call), self._unremembered)
-            self._unremembered = ""
+        if self.unremembered:
+            self._memory.keep(self._digest.call_key(self._maker, call), self.unremembered)
+            self.unremembered = ""
 
 
 def _text_of(detail: Raw) -> str:

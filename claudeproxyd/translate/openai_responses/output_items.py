@@ -326,9 +326,11 @@ class CallItem(OutputItem):
 
     def add(self, delta: str) -> None:
         """Add a piece of the arguments."""
-        if delta:
-            self._had.append(delta)
-            self.answer.kept += len(delta)
+        self._had.append(delta)
+        self.answer.kept += len(delta)
+        if self._live and self._shown:
+            self.answer.machine.tool_input(self._shown, delta)
+        else:
             self.say(delta)
 
     def add_whole(self, arguments: str) -> None:

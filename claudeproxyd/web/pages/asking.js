@@ -28,8 +28,8 @@ async function send(path, options = {}) {
 }
 
 const ask = async (path, options) => (await send(path, options)).json();
-const act = (path, body) =>
-  ask(path, { method: "POST", body, headers: { "content-type": "application/json" } });
+const act = (path, body, method = "POST") =>
+  ask(path, { method, body, headers: { "content-type": "application/json" } });
 
 function tell(text) {
   byId("note").textContent = text;

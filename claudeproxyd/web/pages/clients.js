@@ -5,20 +5,27 @@ const form = byId("clients-asking");
 const MUCH = 10, NAMED = 3, ROWS = 200; // refusals that are worth a notice, notices, clients
 
 const sum = (answers, which) => answers.filter(which).reduce((all, { requests }) => all + requests, 0);
-const isRefused = ({ status }) => status >= 400 && status < 500;
-const isFailed = ({ status }) => status >= 500;
+const WHY = { client_limit: "over its limit", budget: "over its budget", bad_request: "bad requests" };
+const isRefused = ({ refusal }) => refusal !== "";
+// By its own doing: that nobody serves it is told elsewhere.
+const isToBlame = ({ refusal }) => refusal in WHY || refusal === "unknown_key";
+const isFailed = ({ status, refusal }) => status >= 500 && !refusal;
 
 const kind = ({ status, outcome, requests }) =>
   `${requests.toLocaleString("en")} × ${[status || "left", outcome === "cancelled" ? "" : plain(outcome)].filter(Boolean).join(" ")}`;
 
+const whys = answers => enumerated([...new Set(answers.map(({ refusal }) => WHY[refusal] ?? plain(refusal)))], 3);
+
 function notices({ clients, strangers, minutes }) {
-  const hammering = clients.map(({ client, answers }) => ({ client, refused: sum(answers, isRefused) }))
+  const hammering = clients.map(({ client, answers }) => ({ client, answers: answers.filter(isToBlame) }))
+    .map(each => ({ ...each, refused: sum(each.answers, isRefused) }))
     .filter(({ refused }) => refused >= MUCH).sort((a, b) => b.refused - a.refused);
-  const unknown = sum(strangers, isRefused), from = new Set(strangers.map(({ remote }) => remote)).size;
+  const unknown = sum(strangers, isToBlame), from = new Set(strangers.map(({ remote }) => remote)).size;
   const within = `in ${count(minutes, "minute")}`;
   notice("clients", [
-    ...hammering.slice(0, NAMED).map(({ client, refused }) => ({ colour: "warn", href: "#clients", about: `${client} is refused`,
-      text: `${client} is refused: ${count(refused, "request")} ${within}` })),
+    ...hammering.slice(0, NAMED).map(({ client, refused, answers }) => ({ colour: "warn", href: "#clients",
+      about: `${client} is refused`,
+      text: `${client} is refused: ${count(refused, "request")} ${within}, ${whys(answers)}` })),
     ...unknown >= MUCH ? [{ colour: "warn", href: "#clients", about: "Requests come without a key that is known",
       text: `${count(unknown, "request")} without a key that is known ${within}, from ${count(from, "address", "addresses")}` }] : [],
   ]);

@@ -15,6 +15,12 @@ function draw({ version, started_at, ready, reload }) {
   hold(byId("daemon"), [make("dl", {}, entries.filter(Boolean).map(([name, what]) => [make("dt", {}, name), make("dd", {}, what)]))]);
 }
 
+function about({ version, started_at, reload }) {
+  const age = span(Date.now() / 1000 - started_at);
+  const reloaded = reload.at === started_at ? "" : `, reloaded ${when(reload.at)}`;
+  byId("about").textContent = `claudeproxyd ${version}, running for ${age}${reload.successful ? reloaded : ""}`;
+}
+
 function notices({ reload }) {
   notice("daemon", reload.successful ? [] : [{ colour: "bad", href: "#daemon", about: "The last reload failed",
     text: `The configuration on disk has a mistake, and a restart would fail: ${reload.mistake.split("\n")[0]}` }]);
@@ -25,6 +31,7 @@ views.daemon = {
   every: () => 5000,
   async look() {
     const told = await ask("/admin/v1/status");
+    about(told);
     notices(told);
     draw(told);
   },

@@ -1,11 +1,13 @@
 "use strict";
 // Which view is shown, when each is asked for anew, and what is said above them all.
 // A view has look(query), every(shown) in milliseconds, open(query) where it has a form, and *always* where it is
-// looked at also while another is shown.
+// looked at also while another is shown. Who may not read is shown, and asked for, only what *may* says.
 
 const views = {};
+let who = null; // whose the key is: {name, role, mint}
 const TICK = 1000;
 const due = {}, told = {}, said = {};
+const pool = { text: "", well: true };
 let timer = 0, answered = Date.now(), looking = false, again = false;
 
 function address() {
@@ -29,6 +31,17 @@ function turn() {
   lookAt(name);
 }
 
+const may = name => views[name].may?.(who) ?? ["read", "operate"].includes(who.role);
+
+// What this operator may not see is not offered.
+async function meet() {
+  who = await ask("/admin/v1/operator");
+  const open = Object.keys(views).filter(may);
+  for (const each of document.querySelectorAll("nav a")) each.hidden = !open.includes(each.hash.slice(1));
+  if (!open.includes("pool")) byId("headline").textContent = open.length ? "claudeproxyd" : `Nothing here is for ${who.name}`;
+  if (open.length && !open.includes(address().name)) location.replace(`#${open[0]}`);
+}
+
 function lookAt(name) {
   due[name] = 0;
   look();
@@ -43,12 +56,25 @@ function announce(source, text) {
   if (text) byId("live").textContent = text;
 }
 
-// *each*: {colour, text, href, about}; *about* is what is announced.
+// The title is for who looks at another window: all that is wrong, the pool first.
+function entitle() {
+  const wrong = Object.values(told).flat().map(({ about }) => about);
+  const all = pool.well && wrong.length ? wrong : [pool.text, ...wrong];
+  document.title = `${all.filter(Boolean).join("; ")} – claudeproxyd`;
+}
+
+function sum_up(text, well) {
+  Object.assign(pool, { text, well });
+  entitle();
+}
+
+// *each*: {colour, text, href, about}; *about* is what is announced, and said in the title.
 function notice(source, each) {
   told[source] = each;
   hold(byId("notices"), Object.values(told).flat().map(({ colour, text, href }) =>
     make("li", { class: colour }, make("a", { href }, text))));
   announce(source, each.map(({ about }) => about).join(". "));
+  entitle();
 }
 
 function stale(error) {
@@ -77,8 +103,9 @@ async function one(name, query) {
 }
 
 async function round() {
+  if (!who) await meet();
   const { name: shown, query } = address();
-  for (const [name, view] of Object.entries(views)) {
+  for (const [name, view] of Object.entries(views).filter(([each]) => may(each))) {
     const now = Date.now();
     if (name !== shown && !view.always || (due[name] ?? 0) > now) continue;
     due[name] = now + view.every(name === shown) - TICK / 2;
@@ -104,6 +131,7 @@ async function look() {
 byId("key").addEventListener("submit", event => {
   event.preventDefault();
   key = byId("secret").value;
+  who = null;
   byId("secret").value = "";
   byId("key").hidden = true;
   tell("");

@@ -4,7 +4,7 @@
 let all = false;
 
 const POOL = "/admin/v1/pool";
-const SHOWN = 200, FAILURES = 8, RESTS = 4;
+const SHOWN = 200, FAILURES = 8, RESTS = 4, MODELS = 3;
 const SHARED = ["provider", "model_on_provider"];
 
 function rest(cooldown, counting, provider) {
@@ -82,29 +82,29 @@ function providers(entries) {
         make("span", { class: "buttons" }, button("clear", { provider }, `Clear all of ${provider}`)))));
 }
 
-// A model that no credential is left for, though each may still serve others.
-function deserted(credentials) {
-  const models = new Set(credentials.flatMap(entry => entry.cooldowns.map(each => each.model)));
-  return [...models].filter(model => model && credentials.every(entry => isOut(entry)
-    || entry.cooldowns.some(each => each.model === model)));
-}
-
 const isOut = entry => ["cooling", "down", "disabled"].includes(entry.state);
 
 function headline(pool, held) {
-  const { total, credentials, gauges } = pool;
+  const { total, credentials, gauges, unserved } = pool;
   const out = credentials.filter(isOut).length;
-  const models = held.length === total ? deserted(credentials) : [];
   const some = held.length === credentials.length && held.length < total ? " or more" : "";
   const [colour, text] = total === 0 ? ["bad", "There is no credential"]
+    : unserved.length ? ["bad", `Nobody serves ${enumerated(unserved.map(({ model }) => model), MODELS)}`]
     : out === total ? ["bad", `Nobody is served: ${count(total, "credential is", "credentials are")} out`]
-    : models.length ? ["bad", `Nobody is served ${models.join(", ")}: ${count(total, "credential is", "credentials are")} held back`]
     : held.length ? ["warn", `${held.length}${some} of ${count(total, "credential")} held back`]
     : ["good", `${total === 1 ? "The credential works" : `All ${count(total, "credential")} work`}`];
   const waits = gauges.waiting ? `, ${count(gauges.waiting, "request waits", "requests wait")}` : "";
   become(byId("headline"), make("h1", { id: "headline", class: colour }, text + waits));
-  document.title = `${text}${waits} – claudeproxyd`;
+  sum_up(text + waits, colour === "good");
   announce("pool", text);
+}
+
+function missing({ model, reason, ready_in, seconds, refused }) {
+  return make("div", {}, make("strong", {}, model),
+    refused ? make("span", { class: "number bad" }, `${count(refused, "request")} refused`) : null,
+    make("span", { class: "words" }, plain(reason)),
+    make("span", { class: "soft number" }, [seconds ? `for ${span(seconds)}` : "",
+      ready_in === null ? "" : `next try in ${span(ready_in)}`].filter(Boolean).join(", ")));
 }
 
 function figures(pool) {
@@ -130,6 +130,7 @@ function draw(pool) {
   const alone = held.filter(entry => entry.state === "disabled" || own(entry, false).length || gates(entry, false).length);
   const along = held.filter(entry => !alone.includes(entry));
   show("held", [...providers(held), ...alone.map(card), ...along.map(card)]);
+  show("unserved", pool.unserved.map(missing));
   show("queue", pool.queue.map(line => make("div", {},
     make("strong", {}, line.client), make("span", { class: "number" }, count(line.requests, "request")),
     make("span", { class: "words" }, line.routes.join(", ") + (line.count_tokens ? " (count_tokens)" : "")),

@@ -15,6 +15,11 @@ function span(seconds) {
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} days ${hours % 24} h`;
 }
 
+function enumerated(names, most) {
+  const told = names.length > most ? [...names.slice(0, most), `${names.length - most} more`] : names;
+  return told.length < 2 ? told.join("") : `${told.slice(0, -1).join(", ")} and ${told.at(-1)}`;
+}
+
 function money(usd) {
   const places = usd === 0 || usd >= 1 ? 2 : usd >= 0.01 ? 3 : 6;
   return "$" + usd.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: places });

@@ -153,6 +153,14 @@ class Browser(ProcessProtocol):
         """On the keyboard, where the cursor is."""
         await self.call("Input.insertText", text=text)
 
+    async def strike(self, key: str) -> None:
+        """The Enter or the Tab key."""
+        code, text = {"Enter": (13, "\r"), "Tab": (9, "")}[key]
+        for kind in ("keyDown", "keyUp"):
+            # Not waited for: what is pressed may ask something first.
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, text=text)
+        await sleep(0.05)
+
     async def screenshot(self, path: Path) -> None:
         """The whole page as a PNG file."""
         shot = await self.call("Page.captureScreenshot", captureBeyondViewport=True)
@@ -168,10 +176,10 @@ class Browser(ProcessProtocol):
             killer.cancel()
 
 
-async def enter(browser: Browser, daemon: Daemon, width: int = 1400, view: str = "") -> None:
+async def enter(browser: Browser, daemon: Daemon, width: int = 1400, view: str = "", key: str = ADMIN_KEY) -> None:
     """Open the admin page and give the key."""
     await browser.open(f"http://127.0.0.1:{daemon.admin}/admin/{view}")
     await browser.look(width, 900)
     await browser.until("document.querySelector('#key')?.hidden === false")
-    await browser.type(ADMIN_KEY)
+    await browser.type(key)
     await browser.press("Open")

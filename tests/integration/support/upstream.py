@@ -272,9 +272,9 @@ class Upstream:
         self._by_key: dict[str, list[Answer]] = {}
         self._port: IListeningPort | None = None
 
-    async def start(self) -> Upstream:
+    async def start(self, port: int = 0) -> Upstream:
         factory = Factory.forProtocol(lambda: _Connection(self))
-        self._port = await TCP4ServerEndpoint(reactor, 0, backlog=1024, interface="127.0.0.1").listen(factory)
+        self._port = await TCP4ServerEndpoint(reactor, port, backlog=1024, interface="127.0.0.1").listen(factory)
         return self
 
     async def stop(self) -> None:

@@ -1,0 +1,1 @@
+"""Tokens that others issue: who may call by one, as whom, and where the keys are that prove it."""

@@ -1,0 +1,139 @@
+"""Sends what is reported, by HTTP, and says when to try again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn, cast
+
+from treq.client import HTTPClient
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.web.client import URI, Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
+
+from claudeproxyd.secrets.endpoint import EndpointFactory
+
+#: Seconds for a request and its response together.
+TIMEOUT = 10.0
+#: Seconds that a connection is kept: many servers close theirs after five, and a request that meets that is in vain.
+KEPT = 4
+#: Bytes of a response that are read.
+MAX_RESPONSE_BYTES = 65_536
+#: Seconds to the second try, and the most between two.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 120.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back."""
+
+    status: int
+    body: bytes = b""
+    retry_after: float | None = None
+    """Seconds that it asks to be left alone for."""
+
+
+class NoReply(Exception):
+    """Nothing came back; the message says why."""
+
+
+#: Sends a body to a URL with headers. Fires with what came back, of whichever status, or fails with :class:`NoReply`.
+Post = Callable[[str, Mapping[str, str], bytes], Deferred[Reply]]
+
+
+@implementer(IAgentEndpointFactory)
+class _QuietEndpoints:
+    """Has connections made without a line in the log for the beginning and the end of each."""
+
+    def __init__(self, endpoints: EndpointFactory) -> None:
+        self._endpoints = endpoints
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """See the interface."""
+        return _QuietEndpoint(self._endpoints.endpointForURI(uri))
+
+
+@implementer(IStreamClientEndpoint)
+class _QuietEndpoint:
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
+        """See the interface."""
+        if isinstance(protocolFactory, Factory):
+            protocolFactory.noisy = False
+        return self._endpoint.connect(protocolFactory)
+
+
+class Poster:
+    """Sends requests over connections that are kept."""
+
+    def __init__(self, reactor: Any, proxy: str = "") -> None:
+        """*proxy*: as a provider has one."""
+        self._reactor = reactor
+        self._pool = HTTPConnectionPool(reactor)  # type: ignore[no-untyped-call]  # Twisted gives no types here
+        self._pool.maxPersistentPerHost = 1
+        self._pool.retryAutomatically = False
+        self._pool.cachedConnectionTimeout = KEPT
+        ways = _QuietEndpoints(EndpointFactory(reactor, proxy))
+        self._http = HTTPClient(Agent.usingEndpointFactory(reactor, ways, pool=self._pool))  # type: ignore[no-untyped-call]
+
+    def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Deferred[Reply]:
+        """See :data:`Post`."""
+        sent = Deferred.fromCoroutine(self._post(url, headers, body))
+        return sent.addTimeout(TIMEOUT, self._reactor, _too_late)
+
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        lines = Headers({name: [value] for name, value in headers.items()})
+        taken = bytearray()
+
+        def take(data: bytes) -> None:
+            if len(taken) < MAX_RESPONSE_BYTES:
+                taken.extend(data[: MAX_RESPONSE_BYTES - len(taken)])
+
+        try:
+            response = await self._http.post(url, headers=lines, data=body, allow_redirects=False)
+            await response.collect(take)
+        except Exception as reason:
+            raise NoReply(f"cannot be reached: {reason or type(reason).__name__}") from None
+        asked = response.headers.getRawHeaders("retry-after") or [""]
+        date = response.headers.getRawHeaders("date") or [""]
+        return Reply(response.code, bytes(taken), retry_after(asked[0], date[0]))
+
+    def close(self) -> Deferred[None]:
+        """Close the connections that are kept."""
+        return cast("Deferred[None]", self._pool.closeCachedConnections())  # type: ignore[no-untyped-call]
+
+
+def _too_late(_: object, seconds: float) -> NoReturn:
+    raise NoReply(f"did not answer within {seconds:g} s")
+
+
+def retry_after(value: str, date: str = "") -> float | None:
+    """Return a ``Retry-After`` in seconds; None where it says nothing that can be read.
+
+    It may be a moment, which is counted from the server's own *date*.
+    """
+    if value.strip().isdecimal() and value.isascii():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(date)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def pause(tries: int, asked: float | None, chance: Callable[[], float] = random.random) -> float:
+    """Return the seconds to wait after so many *tries* in vain: what was *asked* for, or twice as long each time.
+
+    With some chance in it: many daemons that lost one collector do not come back to it as one.
+    """
+    if asked is not None:
+        return min(max(asked, FIRST_PAUSE), LONGEST_PAUSE)
+    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (min(tries, 16) - 1))
+    return longest * (0.5 + chance() / 2)
