@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
 from operator import add
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from claudeproxyd.observe.exposition import Exemplar, Histogram, Labels, MetricFamily, Value
 
@@ -24,6 +24,8 @@ ROWS_AT_ONCE = 200
 Part = tuple[str, str, str, list[str], list[float], list[tuple[list[str], object]]]
 """Name, kind, help, names of labels, bounds of a histogram's buckets; and rows: values of labels, and a number, or a
 histogram's buckets and total."""
+_Written = tuple[list[int], float, list[tuple[int, tuple[str, float, float]]]]
+"""A histogram: buckets, total, and exemplars by their place."""
 Combine = Callable[[float, float], float]
 
 
@@ -202,7 +204,7 @@ def _value(value: object, bounds: list[float]) -> Value:
     if isinstance(value, int | float):
         return value
     histogram = Histogram(bounds)
-    histogram.buckets, histogram.total, exemplars = cast("tuple[list[int], float, list[tuple[int, list[Any]]]]", value)
+    histogram.buckets, histogram.total, exemplars = cast("_Written", value)
     histogram.exemplars = {place: Exemplar(*exemplar) for place, exemplar in exemplars} or None
     return histogram
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Credentials of one part of an answer: half a millisecond's work.
 ENTRIES_AT_ONCE = 50
 
-Entry = Mapping[str, Any]
+Entry = dict[str, Any]
 """Of a snapshot; see :class:`claudeproxyd.pool.snapshot.Snapshot`."""
 
 
@@ -65,7 +65,7 @@ class PoolOfAll:
 
     def unserved(self) -> list[dict[str, object]]:
         """Return what there is to say of each model that nobody serves, by some worker."""
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, Entry] = {}
         for entry in self._unserved:
             known = found.setdefault(entry["model"], {**entry, "refused": 0, "seconds": 0.0})
             known["refused"] += entry["refused"]
@@ -78,7 +78,7 @@ class PoolOfAll:
 
     def snapshot(self) -> Sequence[Entry]:
         """See the interface."""
-        own = list(self._own.snapshot())
+        own = [dict(each) for each in self._own.snapshot()]
         all_of = [_combined(each, self._entries.get((each["provider"], each["credential"]), ())) for each in own]
         return sorted(all_of, key=lambda entry: not entry["trouble"])
 
@@ -124,7 +124,7 @@ def _size(name: str, one: int, other: int) -> int:
 
 def _joined(queued: Iterable[Entry]) -> Sequence[Entry]:
     """Return one entry for each client and what it waits for."""
-    found: dict[tuple[object, ...], dict[str, Any]] = {}
+    found: dict[tuple[object, ...], Entry] = {}
     for entry in queued:
         key = (entry["client"], *entry["routes"], entry["count_tokens"])
         known = found.setdefault(key, {**entry, "requests": 0})
@@ -186,6 +186,10 @@ def activity_of(activity: ClientActivity, minutes: int) -> object:
     return [dict(activity.running), [[list(kind), count] for kind, count in activity.since(minutes).items()]]
 
 
+_Activity = tuple[dict[str, int], list[tuple[tuple[str, int, str, str, str], int]]]
+"""As it arrives."""
+
+
 class ActivityOfAll(ClientActivity):
     """The clients of all workers, for the admin listener."""
 
@@ -193,7 +197,7 @@ class ActivityOfAll(ClientActivity):
         super().__init__({})
         self._answers: Counter[RecentAnswer] = Counter()
 
-    def gathered(self, answers: Iterable[Any]) -> None:
+    def gathered(self, answers: Iterable[_Activity]) -> None:
         """Take what each worker has answered, which is what :func:`activity_of` returns."""
         running: Counter[str] = Counter()
         self._answers.clear()
