@@ -26,7 +26,7 @@ def check_workers(
         hint = 'such as "unix:/run/claudeproxyd/admin.sock:mode=600"'
         diagnostics.warn(source_map.at("server", "admin"), "is off: nothing tells how the workers fare", hint)
     for index, listener in public:
-        if not (listener.path or listener.is_tcp or server.listen[index].startswith("systemd:")):
+        if not (listener.path or listener.backlog or server.listen[index].startswith("systemd:")):
             diagnostics.error(
                 source_map.at("server", "listen", index),
                 "cannot be shared by workers",

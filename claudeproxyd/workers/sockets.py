@@ -25,14 +25,12 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.main import CONNECTION_DONE
-from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Port
-from twisted.internet.testing import MemoryReactor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from claudeproxyd.config.endpoints import with_backlog
+from claudeproxyd.config.endpoints import ListenAddress, listener_of, with_backlog
 from claudeproxyd.web.listener import CannotListen, Listener, close_when_empty
 
 if TYPE_CHECKING:
@@ -100,9 +98,9 @@ class SharedListener(Listener):
         return maybeDeferred(self._open)
 
     def _open(self) -> None:
-        address = bound_address(with_backlog(self._description))
-        if address is not None:
-            self.sockets = reused(*address, self._workers)
+        address = listener_of(with_backlog(self._description))
+        if address.backlog:
+            self.sockets = reused(address, self._workers)
             self.family = self.sockets[0].family
             return
         endpoint = serverFromString(self._reactor, with_backlog(self._description))
@@ -120,25 +118,16 @@ class SharedListener(Listener):
         self._path = self.sockets[0].getsockname() if self.family == socket.AF_UNIX else ""
 
 
-def bound_address(description: str) -> tuple[str, int, int] | None:
-    """Return interface, port and backlog of an endpoint of TCP; None for any other."""
-    if description.startswith(("systemd:", "unix:")):
-        return None
-    memory: Any = MemoryReactor()
-    serverFromString(memory, description).listen(Factory())
-    ((port, *_, backlog, interface),) = memory.tcpServers or memory.sslServers
-    return interface, port, backlog
-
-
-def reused(interface: str, port: int, backlog: int, count: int) -> list[socket.socket]:
+def reused(where: ListenAddress, count: int) -> list[socket.socket]:
     """Return so many listening sockets of one address. Raises OSError where another process has it.
 
     The first is bound before it lets others share: with one that does, which may be another daemon's, it would share.
     """
-    family = socket.AF_INET6 if isIPv6Address(interface) else socket.AF_INET
-    address: tuple[object, ...] = (interface, port)
+    family = socket.AF_INET6 if isIPv6Address(where.interface) else socket.AF_INET
+    address: tuple[object, ...] = (where.interface, where.port)
     if family == socket.AF_INET6:
-        address = socket.getaddrinfo(interface, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4]
+        kind, numeric = socket.SOCK_STREAM, socket.AI_NUMERICHOST
+        address = socket.getaddrinfo(where.interface, where.port, family, kind, 0, numeric)[0][4]
     opened: list[socket.socket] = []
     try:
         for number in range(count):
@@ -150,7 +139,7 @@ def reused(interface: str, port: int, backlog: int, count: int) -> list[socket.s
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             address = each.getsockname()
         for each in opened:
-            each.listen(backlog)
+            each.listen(where.backlog)
             each.setblocking(False)
     except OSError:
         for each in opened:

@@ -13,8 +13,11 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.config.endpoints import ListenAddress
 from claudeproxyd.web.listener import CannotListen
-from claudeproxyd.workers.sockets import Acceptor, Inherited, InheritedListener, SharedListener, bound_address, reused
+from claudeproxyd.workers.sockets import Acceptor, Inherited, InheritedListener, SharedListener, reused
+
+ANY = ListenAddress(True, "127.0.0.1", 0, backlog=50)
 
 
 class Reactor(MemoryReactorClock):
@@ -67,7 +70,7 @@ class ParentTests(SynchronousTestCase):
         with self.assertRaises(CannotListen) as caught:
             self.opened(f"tcp:{port}:interface=127.0.0.1")
         self.assertIn("in use", str(caught.exception))
-        self.assertRaises(OSError, reused, "127.0.0.1", port, 1, 1)
+        self.assertRaises(OSError, reused, ListenAddress(True, "127.0.0.1", port, backlog=1), 1)
 
     def test_ipv6(self) -> None:
         """Of IPv6 likewise."""
@@ -77,12 +80,6 @@ class ParentTests(SynchronousTestCase):
             self.skipTest(str(error))
         self.assertEqual((listener.family, len(listener.sockets)), (socket.AF_INET6, 2))
         self.assertRegex(listener.place, r"http://\[::1\]:\d+")
-
-    def test_addresses(self) -> None:
-        """What has an address and a port is found out without listening; what is opened otherwise has none."""
-        self.assertEqual(bound_address("tcp:80:interface=10.0.0.1:backlog=7"), ("10.0.0.1", 80, 7))
-        self.assertEqual(bound_address("unix:/tmp/s"), None)
-        self.assertEqual(bound_address("systemd:domain=INET:index=0"), None)
 
 
 class WorkerTests(SynchronousTestCase):
@@ -105,7 +102,7 @@ class WorkerTests(SynchronousTestCase):
 
     def test_queue_outlives(self) -> None:
         """Whoever waits when a worker ends is taken before; on another's socket nobody is disturbed."""
-        sockets = reused("127.0.0.1", 0, 50, 2)
+        sockets = reused(ANY, 2)
         for each in sockets:
             self.addCleanup(each.close)
         address = sockets[0].getsockname()
@@ -125,7 +122,7 @@ class WorkerTests(SynchronousTestCase):
 
     def test_leaving(self) -> None:
         """A worker that leaves lets go of others' sockets, and not of its own, nor of what it accepts on for them."""
-        sockets = reused("127.0.0.1", 0, 50, 3)
+        sockets = reused(ANY, 3)
         for each in sockets:
             self.addCleanup(each.close)
         inherited = self.inherited(sockets)
