@@ -186,7 +186,7 @@ def activity_of(activity: ClientActivity, minutes: int) -> object:
     return [dict(activity.running), [[list(kind), count] for kind, count in activity.since(minutes).items()]]
 
 
-_Activity = tuple[dict[str, int], list[tuple[tuple[str, int, str, str, str], int]]]
+_Activity = tuple[dict[str, int], list[tuple[tuple[str, int, str, str, str, str], int]]]
 """As it arrives."""
 
 

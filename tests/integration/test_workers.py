@@ -123,7 +123,7 @@ async def test_spread_and_totals(start_daemon: StartDaemon, upstream: Upstream, 
     assert client == {
         "client": "tests",
         "in_flight": 0,
-        "answers": [{"status": 200, "outcome": "ok", "requests": 200}],
+        "answers": [{"status": 200, "outcome": "ok", "refusal": "", "requests": 200}],
     }
 
     async def entered() -> bool:
@@ -159,7 +159,7 @@ async def test_worker_is_killed(start_daemon: StartDaemon, upstream: Upstream, t
     assert killed not in workers(daemon)
     assert await ask(daemon, 40, KEY) == {200: 40}
     metrics = await daemon.metrics()
-    assert total(metrics, "claudeproxyd_requests_total", 'client="tests"', "2xx") == 120 - lost
+    assert total(metrics, "claudeproxyd_requests_total", 'client="tests"', 'status="200"') == 120 - lost
     assert metrics["claudeproxyd_worker_restarts_total{}"] == 1
     assert "worker 1, process " in daemon.log
 
