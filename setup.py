@@ -36,6 +36,7 @@ setup(
     ],
     extras_require={
         "redis": ["hiredis>=3.5"],
+        "postgresql": ["psycopg[binary]>=3.3"],
         "prices": ["genai-prices>=0.2"],
         "traces": ["opentelemetry-proto>=1.45"],
         "test": [
@@ -48,6 +49,7 @@ setup(
             "boto3>=1.44",
             "genai-prices>=0.2",
             "hiredis>=3.5",
+            "psycopg[binary]>=3.3",
             "opentelemetry-proto>=1.45",
         ],
         "dev": ["ruff>=0.17.6", "mypy>=2.4", "mypy-zope>=1.0.17", "towncrier>=26.9"],

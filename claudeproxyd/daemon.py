@@ -26,8 +26,9 @@ from claudeproxyd import descriptors, graph, hangups
 from claudeproxyd.accounts.keys import RuntimeKeys
 from claudeproxyd.accounts.ledger import Ledger
 from claudeproxyd.accounts.limits import UsageLimits
+from claudeproxyd.accounts.opening import openers_of
 from claudeproxyd.checkup import Checkup
-from claudeproxyd.config.accounts import ledger_path
+from claudeproxyd.config.accounts import accounts_in_words, place_of
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
@@ -65,7 +66,7 @@ from claudeproxyd.reporting.webhooks import Webhooks
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.store.changes import StateChanges
-from claudeproxyd.store.opening import store_for
+from claudeproxyd.store.opening import limits_store_for, store_for
 from claudeproxyd.store.persistent import PersistentState
 from claudeproxyd.store.service import StateService
 from claudeproxyd.threads import thread_of_its_own, unawaited_threads
@@ -209,7 +210,7 @@ class Daemon(MultiService):
         self._listeners = self._make_listeners(config)
         self.admin_site = GatewaySite(self._make_admin(), self._generation.admin, reactor)
         self._admin_listener = Listener(reactor, config.server.admin, self.admin_site) if config.server.admin else None
-        for listener in (*self._listeners, *filter(None, [self._admin_listener])):
+        for listener in self._all_listeners:
             listener.setServiceParent(self)
         self._register_gauges()
 
@@ -226,7 +227,9 @@ class Daemon(MultiService):
 
     def _make_limits(self, config: Config) -> LimitAdmission:
         limits = UsageLimits(graph.limits_of(config))
-        return LimitAdmission(limits, time.time, self._concurrency.admit, self._transitions)
+        counted_in = limits_store_for(config.server.state, limits, graph.ledger_name(config), self._reactor)
+        counted_in.register(self.metrics)
+        return LimitAdmission(limits, time.time, self._concurrency.admit, self._transitions, counted_in)
 
     def _make_sources(self) -> Sources:
         return Sources(self._reactor, grants=self._grants)
@@ -245,7 +248,7 @@ class Daemon(MultiService):
             self._status,
             self._activity,
             self._ledger,
-            self._limits.limits,
+            self._limits.store,
             self._keys,
             models=self._models,
             checkup=self._checkup,
@@ -258,25 +261,35 @@ class Daemon(MultiService):
     # -- accounts
 
     def _open_ledger(self, config: Config) -> Ledger | None:
-        path = ledger_path(config.accounts.database)
-        if not path:
+        place = place_of(config.accounts)
+        if place is None:
             return None
-        threads = [thread_of_its_own(self._reactor, name) for name in ("ledger", "questions to the ledger")]
-        ledger = Ledger(path, config.accounts.keep, self._reactor, time.time, *threads)
+        enter_in, answer_in = (thread_of_its_own(self._reactor, name) for name in ("ledger", "questions to the ledger"))
+        database = openers_of(place, graph.accounts_password(config)).ledger
+        keep = config.accounts.keep
+        ledger = Ledger(
+            place.where, keep, self._reactor, time.time, enter_in, answer_in, database=database, waiting=place.waiting
+        )
         ledger.register(self.metrics)
         ledger.setServiceParent(self)
         if config.limits and self._counts_limits:
-            self._limits.wait_for(ledger.count(graph.limits_of(config)))
+            self._limits.wait_for(self._limits.recall(ledger.count(graph.limits_of(config))))
         return ledger
 
     def _open_keys(self, config: Config) -> RuntimeKeys | None:
-        path = ledger_path(config.accounts.database)
-        if not path:
+        place = place_of(config.accounts)
+        if place is None:
             return None
-        keys = RuntimeKeys(path, self._reactor, time.time, thread_of_its_own(self._reactor, "keys"))
+        thread = thread_of_its_own(self._reactor, "keys")
+        connect = openers_of(place, graph.accounts_password(config)).keys
+        keys = RuntimeKeys(place.where, self._reactor, time.time, thread, connect)
         keys.configure(graph.clients(config), is_open=config.server.open)
         keys.setServiceParent(self)
         return keys
+
+    @property
+    def _all_listeners(self) -> Sequence[Listener]:
+        return (*self._listeners, *filter(None, [self._admin_listener]))
 
     # -- beginning
 
@@ -304,6 +317,7 @@ class Daemon(MultiService):
         except ConfigError as error:  # of a plugin
             raise SystemExit(f"claudeproxyd: {error}") from None
         _freeze_gc()
+        self._limits.begin()
         self._warn(self._loaded.warnings)
         wanted, allowed = self._loaded.config.server.max_connections, descriptors.connections_allowed()
         if allowed < wanted:
@@ -331,7 +345,7 @@ class Daemon(MultiService):
                 config.is_keyed,
                 bool(config.models) or graph.serves_claude(self._loaded),
                 place_in_words(config.server.state),
-                ledger_path(config.accounts.database) or "none",
+                accounts_in_words(config.accounts),
             ),
         )
         places = " and ".join(listener.place for listener in self._listeners)
@@ -418,6 +432,7 @@ class Daemon(MultiService):
         fresh = self._limits.limits.reload(graph.limits_of(config))
         if fresh and self._ledger is not None and self._counts_limits:
             self._limits.recall(self._ledger.count(fresh))
+        self._limits.begin()
         if self._ledger is not None:
             self._ledger.keep = config.accounts.keep
         self.pool.reload(graph.credentials(config, self._sources), config.pool, graph.provider_limits(config))
@@ -447,7 +462,7 @@ class Daemon(MultiService):
         for file in filter(None, (self._access_file, self._audit_file)):
             file.reopen()
         self._plugins.reopen()
-        for listener in self._listeners:
+        for listener in self._all_listeners:
             try:
                 listener.renew()
             except Exception as error:  # the parsers of endpoints and of certificates raise what they like
@@ -568,6 +583,7 @@ class Daemon(MultiService):
         self._service_manager.stopping("ending")
         self._generation.upstreams.close()
         await super().stopService()
+        await self._limits.store.stop()
         self._reactor.installNameResolver(self._resolver_before)
         await self._plugins.close()
         for file in filter(None, (self._access_file, self._audit_file)):
@@ -643,8 +659,8 @@ class Daemon(MultiService):
         )
 
     def _certificates(self) -> Mapping[tuple[str, ...], float]:
-        listeners = (*self._listeners, *filter(None, [self._admin_listener]))
-        return {(each.place,): each.certificate_ends for each in listeners if each.certificate_ends is not None}
+        ends = {(each.place,): each.certificate_ends for each in self._all_listeners}
+        return {place: when for place, when in ends.items() if when is not None}
 
     def _odd_streams(self) -> Mapping[tuple[str, ...], float]:
         return {(provider,): count for provider, count in self._generation.dispatching.anomalies.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from socket import gethostname
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,7 +17,7 @@ from claudeproxyd.accounts import listed_prices
 from claudeproxyd.accounts.limits import Limit
 from claudeproxyd.accounts.prices import NANO, OwnPrice, Price, Prices
 from claudeproxyd.catalog import Catalog
-from claudeproxyd.config.accounts import MEASURES, first_day, matches_of, zone_of
+from claudeproxyd.config.accounts import MEASURES, first_day, matches_of, passwords_of, place_of, zone_of
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.installed import fault
 from claudeproxyd.config.keys import ADMIN
@@ -439,6 +440,18 @@ def limits_of(config: Config) -> list[Limit]:
     ]
 
 
+def ledger_name(config: Config) -> str:
+    """Return what tells its ledger from those of other daemons, which may lie on other machines."""
+    place = place_of(config.accounts)
+    return "" if place is None else place.where if place.dsn else f"{gethostname()}:{place.where}"
+
+
+def accounts_password(config: Config) -> str:
+    """Return that of the accounts' database, where it is beside its URL; or ''."""
+    password = config.accounts.password
+    return "" if password is None else password.reveal()
+
+
 def executors_differ(old: Config, new: Config) -> bool:
     """Whether a setting changed that every executor was made with."""
     return (old.streaming.max_event_bytes, old.server.ratelimit_headers) != (
@@ -512,4 +525,4 @@ def secrets_of(config: Config) -> list[str]:
     state = state_of(config.server.state)
     if isinstance(state, InRedis):
         values.append(state.password)
-    return values
+    return [*values, *passwords_of(config.accounts)]

@@ -12,11 +12,13 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from twisted.internet.defer import Deferred
 
+    from claudeproxyd.accounts.limits import Amounts, Asked, Counter, Reservation, UsageLimits
+    from claudeproxyd.accounts.rows import Question
     from claudeproxyd.config.schema import Pool, Provider
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.dispatch.body import Body
@@ -171,7 +173,6 @@ class IExecutorMaker(Interface):
 
     kind: str = Attribute("the word in ``[[providers]] kind``")
     about: str = Attribute("one sentence for docs/configuration.md, in Markdown")
-    is_built: bool = Attribute("False: its name and settings are reserved, and a provider of it is refused")
     default_base_url: str = Attribute("used when the section names none; '' where one must be named")
     added_paths: Sequence[str] = Attribute(
         "what it puts behind a base URL, the longest first; taken off the end of one that has it already"
@@ -512,6 +513,43 @@ class ILimitedPermit(IPermit):
         """
 
 
+class ILimitStore(Interface):
+    """Counts what limits allow: in this process, or where several share it. Asked by dispatch's limits alone.
+
+    Every *now* is the wall clock's, in seconds since the epoch. A request that no limit matches is let in at once, and
+    nobody is asked about it.
+    """
+
+    def start() -> Deferred[None]:
+        """Fire when requests may be let in: what is shared is there, or is not waited for any more. Never fails."""
+
+    def stop() -> Deferred[None]:
+        """Tell what has not been told yet, and let go. Never fails."""
+
+    def reserve(asked: Asked, amounts: Amounts, now: float) -> Reservation | Awaitable[Reservation]:
+        """Reserve what a request may come to with every limit that it is counted by, or with none: in one step.
+
+        Raises :class:`~claudeproxyd.accounts.limits.OverLimit`. What has to be awaited holds nothing once it is
+        cancelled.
+        """
+
+    def settle(asked: Asked, amounts: Amounts, now: float) -> Sequence[Counter]:
+        """Count what an attempt came to. Waits for nobody.
+
+        Returns the counters that have passed their share for a warning with it, as far as this process is the one to
+        warn.
+        """
+
+    def recall(counted: UsageLimits, now: float) -> None:
+        """Take what the ledger knows to have been used ahead of all that was settled here."""
+
+    def snapshot(now: float) -> Deferred[Sequence[Counter]]:
+        """Return every counter as it is now, in the order of the limits. What cannot be asked is told as last known."""
+
+    def register(metrics: Metrics) -> None:
+        """Have *metrics* tell how the store fares."""
+
+
 class IRequestHook(Interface):
     """A step in the way of each request, for messages and count_tokens, streamed or not. Brought by a plugin.
 
@@ -591,6 +629,43 @@ class IStateStore(Interface):
 
     def register(metrics: Metrics) -> None:
         """Have *metrics* tell how the store fares."""
+
+
+class ILedgerDatabase(Interface):
+    """A database that the ledger lies in, as one thread has it. Blocks, and raises what its driver does.
+
+    It is opened with the first question, and again where the connection was lost.
+    """
+
+    path: str = Attribute("where it is, for people")
+
+    def enter(records: Iterable[UsageRecord]) -> int:
+        """Enter records, each once however often it comes. Return how many were new.
+
+        When it fails, what was entered before stays, and may come again.
+        """
+
+    def forget(before: float) -> int:
+        """Delete the attempts of requests that came before then; the totals stay. Return how many rows went."""
+
+    def totals(question: Question) -> list[dict[str, object]]:
+        """Return the figures, a dict for each group, those that cost most first. Raises ValueError for a bad ``by``."""
+
+    def attempts(where: Mapping[str, str], after: float, limit: int) -> list[dict[str, object]]:
+        """Return the attempts of the latest requests, the last first.
+
+        *where*: values of ``client``, ``request_id`` and ``session`` that they have to have; *after*: when the request
+        came, at the earliest.
+        """
+
+    def label_names() -> list[str]:
+        """Return the names of all labels that clients have had, sorted."""
+
+    def used(since: float, until: float) -> Iterator[tuple[Asked, Amounts, float]]:
+        """Yield what requests that came since then used, whose attempts ended before *until*, by quarters of hours."""
+
+    def close() -> None:
+        """Let go of it."""
 
 
 class ISelector(Interface):

@@ -37,7 +37,7 @@ from claudeproxyd.config.secret import Secret
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.dispatch.request import ApiRequest
 from claudeproxyd.dispatch.request_log import RequestLog
-from claudeproxyd.errors import ClaudeError, Unsupported
+from claudeproxyd.errors import ClaudeError, Refusal, Unsupported
 from claudeproxyd.executors.gathering import LimitedReader, gathered
 from claudeproxyd.executors.http import HTTPExecutor
 from claudeproxyd.executors.judge import Judge
@@ -162,6 +162,7 @@ __all__ = [
     "Principal",
     "Provider",
     "ProviderBlock",
+    "Refusal",
     "RequestLog",
     "Response",
     "Route",

@@ -185,9 +185,9 @@ names none, nothing is made of it). A variable that is set but empty counts as n
 
 {environment}
 
-A provider whose kind this version has not built is left out with a warning. All else has its default, so the daemon
-listens on loopback only and asks for no key. Clients ask for models by the provider's own names: with a key for
-Gemini alone that is `gemini-…`. A file maps other names, by `[[models]]`: [translation](translation.md#models).
+All else has its default, so the daemon listens on loopback only and asks for no key. Clients ask for models by the
+provider's own names: with a key for Gemini alone that is `gemini-…`. A file maps other names, by `[[models]]`:
+[translation](translation.md#models).
 
 ## Reload
 
@@ -271,7 +271,7 @@ def _section(title: str, section: type[object], level: str = "###") -> str:
 def _kind(maker: IExecutorMaker) -> Iterator[str]:
     yield f"#### `{maker.kind}`"
     yield ""
-    facts = [maker.about, "" if maker.is_built else "Not built yet in this version."]
+    facts = [maker.about]
     facts.append(f"`base_url`: `{maker.default_base_url}`." if maker.default_base_url else "")
     if maker.credential_schema:
         facts.append(f"Its credentials hold {' or '.join(f'`{name}`' for name in maker.credential_schema)}.")

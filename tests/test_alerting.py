@@ -108,7 +108,7 @@ class Runbook(SynchronousTestCase):
     def test_metrics(self) -> None:
         """The queries that it names can be asked."""
         for page in RUNBOOK.glob("*.md"):
-            asked = re.findall(r"`([^`]*\[\d+m\][^`]*)`", page.read_text())
+            asked = re.findall(r"`([^`]*(?:\[\d+m\]|topk)[^`]*)`", page.read_text())
             self.assertEqual(named(" ".join(asked)) - exposed(), set(), page.name)
 
 

@@ -14,7 +14,8 @@ from claudeproxyd.web.channel import KEEP_ALIVE_TIMEOUT
 from claudeproxyd.web.public import PublicRoot
 from claudeproxyd.web.root import endpoint_at
 
-PAGE = (Path(__file__).parents[1] / "docs/behind-a-proxy.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/behind-a-proxy.md").read_text(encoding="utf-8")
 
 
 def section(name: str) -> str:
@@ -49,15 +50,16 @@ class Page(SynchronousTestCase):
         self.assertLess(numbers(text, "http-keep-alive")[0], KEEP_ALIVE_TIMEOUT)
 
     def test_kubernetes(self) -> None:
-        """The same of Kubernetes, which also gives the drain its time; the paths are those of probes."""
+        """The same of Kubernetes, which also gives the drain its time; all of it is in the manifests."""
         text = section("Kubernetes")
+        manifest = (ROOT / "deploy/kubernetes/deployment.yaml").read_text(encoding="utf-8").splitlines()
+        self.assertEqual([line for line in block(text, "yaml").splitlines() if line not in manifest], [])
         (grace,) = numbers(text, "terminationGracePeriodSeconds")
         self.assertGreater(grace, self.lame_duck(text) + Server().drain)
-        ready, _ = numbers(text, "periodSeconds")
-        failures, _ = numbers(text, "failureThreshold")
-        self.assertGreater(self.lame_duck(text), ready * failures)
+        (_, every), (_, failures) = numbers(text, "periodSeconds"), numbers(text, "failureThreshold")
+        self.assertGreater(self.lame_duck(text), every * failures)
         paths = re.findall(r"path: (\S+)", text)
-        self.assertEqual(paths, ["/readyz", "/healthz"])
+        self.assertEqual(paths, ["/healthz", "/readyz"])
         self.assertTrue(all(endpoint_at(PublicRoot(), path.encode()).is_probe for path in paths))
 
     def test_nginx(self) -> None:

@@ -22,6 +22,8 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock
 from twisted.logger import ILogObserver, Logger, capturedLogs, formatEvent, globalLogPublisher
+from twisted.plugins.claudeproxyd_plugin import DaemonMaker
+from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -33,7 +35,7 @@ from claudeproxyd.executors.maker import Maker
 from claudeproxyd.observe.scrub import redact
 from claudeproxyd.tap import Options, makeService
 from claudeproxyd.testing import MemoryConnection
-from tests.web.support import Connection, Reply, get, post
+from tests.web.support import Connection, Reply, get, new_certificate, post
 
 BASE = """
 [server]
@@ -374,6 +376,20 @@ class Starting(DaemonTestCase):
 
 class Reloading(DaemonTestCase):
     """SIGHUP, or the admin listener's word."""
+
+    def test_certificates(self) -> None:
+        """Those of all listeners are read again, the admin listener's too, and when they expire is told."""
+        pem = FilePath(self.mktemp())
+        new_certificate(pem, 10)
+        admin = f"ssl:8766:interface=127.0.0.1:privateKey={pem.path}"
+        self.successResultOf(self.daemon.stopService())
+        self.write(BASE.replace("tcp:8766:interface=127.0.0.1", admin) + ONE)
+        self.setUpDaemon()
+        ends = new_certificate(pem, 90)
+        self.successResultOf(self.daemon.hang_up())
+        page = self.daemon.metrics.render().decode()
+        (told,) = [line for line in page.splitlines() if line.startswith("claudeproxyd_certificate_expiry")]
+        self.assertEqual(float(told.rpartition(" ")[2]), ends)
 
     def test_unchanged_providers(self) -> None:
         """They keep their executors, and the connections that those have open."""
@@ -759,6 +775,11 @@ class EarlySignals(SynchronousTestCase):
     def test_hang_up(self) -> None:
         """SIGHUP before the daemon listens for it ends nothing, and is not lost: it waits from the options on."""
         Options().parseOptions(["--config", self.path])
+        self.assertTrue(self.held())
+
+    def test_twistd(self) -> None:
+        """For twistd it waits from before the options are imported."""
+        self.assertRaises(AttributeError, lambda: DaemonMaker("c", "claudeproxyd.nothing", "", "c").options)
         self.assertTrue(self.held())
 
     def test_check(self) -> None:

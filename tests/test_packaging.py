@@ -21,7 +21,7 @@ IMPORTED_AS = {
 
 
 #: Extras that bring what the package imports when it is configured; the others are for tests and development.
-OPTIONAL = ("redis", "prices", "traces")
+OPTIONAL = ("redis", "postgresql", "prices", "traces")
 
 
 def requirements(name: str, extras: tuple[str, ...] = ()) -> set[str]:
@@ -71,9 +71,15 @@ class Plugin(SynchronousTestCase):
         self.assertEqual(list((ROOT / "twisted").rglob("__init__.py")), [])
 
     def test_plugin_imports_nothing_of_ours(self) -> None:
-        """Every ``twistd`` on the machine loads the plugin file; it must be cheap and must not fail."""
-        source = (ROOT / "twisted/plugins/claudeproxyd_plugin.py").read_text("utf-8")
-        imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
+        """Every ``twistd`` on the machine loads the plugin file; it must be cheap and must not fail.
+
+        What its functions import is for a twistd that calls them: one that is to be the daemon.
+        """
+        loaded = ast.parse((ROOT / "twisted/plugins/claudeproxyd_plugin.py").read_text("utf-8"))
+        for node in ast.walk(loaded):
+            if isinstance(node, ast.FunctionDef):
+                node.body = []
+        imports = [node for node in ast.walk(loaded) if isinstance(node, (ast.Import, ast.ImportFrom))]
         self.assertEqual(
             [ast.unparse(node) for node in imports], ["from twisted.application.service import ServiceMaker"]
         )

@@ -6,14 +6,29 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import starmap
+from secrets import token_hex
+from typing import TYPE_CHECKING
 
 import msgspec
+from zope.interface import implementer
 
 from claudeproxyd.accounts.limits import Amounts, Asked
-from claudeproxyd.accounts.prices import DAY, NANO
-from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, STATEMENTS, VERSION
+from claudeproxyd.accounts.rows import (
+    FILTERS,
+    GIVEN,
+    QUARTER,
+    Question,
+    Series,
+    answer_of,
+    check_by,
+    day_rows,
+    first_id,
+    row_of,
+    series_of,
+)
+from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, SQLITE, VERSION, tables
+from claudeproxyd.interfaces import ILedgerDatabase
 from claudeproxyd.observe.usage import MESSAGES
 
 if TYPE_CHECKING:
@@ -25,8 +40,6 @@ LOCK_TIMEOUT = 5.0
 """Seconds that another process may hold the file."""
 AT_ONCE = 500
 """Records of one transaction: others can write in between, and a question sees them soon."""
-QUARTER = 900
-"""Seconds."""
 MAX_SERIES = 100_000
 """Series whose numbers are remembered."""
 
@@ -39,15 +52,6 @@ _ADD = (
 _IS_SERIES = " AND ".join(f"{name} = ?" for name in SERIES)
 _NEW_SERIES = f"INSERT OR IGNORE INTO series ({', '.join(SERIES)}) VALUES ({', '.join('?' * len(SERIES))})"
 
-_encode = msgspec.json.Encoder(order="sorted").encode
-
-Series = tuple[str, ...]
-
-
-def first_id(time: float) -> str:
-    """Return what no id of a request that came since *time* is less than; see :meth:`Ids.request`."""
-    return f"req_{int(time * 1000):012x}"
-
 
 class ForeignLedger(Exception):
     """The file is another program's, or of a later version: it is left as it is."""
@@ -56,14 +60,15 @@ class ForeignLedger(Exception):
 def open_database(path: str) -> sqlite3.Connection:
     """Open the accounts' database, and make what it lacks. Raises sqlite3.Error, OSError, :class:`ForeignLedger`."""
     os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    if not os.path.exists(path):
+        _create(path)
     connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT, check_same_thread=False)
     try:
         with closing(connection.cursor()) as cursor:
             (application,) = cursor.execute("PRAGMA application_id").fetchone()
             (version,) = cursor.execute("PRAGMA user_version").fetchone()
-            (tables,) = cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if application != APPLICATION and (application or tables):
+            (count,) = cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if application != APPLICATION and (application or count):
                 raise ForeignLedger(f"{path} is another program's database")
             if version > VERSION:
                 raise ForeignLedger(f"{path} is of a later version ({version}; this one is {VERSION})")
@@ -71,7 +76,7 @@ def open_database(path: str) -> sqlite3.Connection:
             cursor.execute("PRAGMA synchronous = NORMAL")
             if version < VERSION:
                 cursor.execute("BEGIN IMMEDIATE")
-                for statement in STATEMENTS:
+                for statement in tables(SQLITE):
                     cursor.execute(statement)
                 cursor.execute(f"PRAGMA application_id = {APPLICATION}")
                 cursor.execute(f"PRAGMA user_version = {VERSION}")
@@ -82,17 +87,23 @@ def open_database(path: str) -> sqlite3.Connection:
     return connection
 
 
-class Question(NamedTuple):
-    """Which figures, and by what."""
+def _create(path: str) -> None:
+    """Make an empty file for this user alone, where there is none.
 
-    since: int
-    """The first day, since the epoch (UTC)."""
-    until: int
-    """The last."""
-    by: Sequence[str]
-    """``day``, ``client``, ``model``, ``model_served``, ``provider``, ``credential``, ``label.NAME``."""
+    It is made under another name: to close a descriptor of a database would give up all locks that this process has on
+    it, and another process could take its log away.
+    """
+    made = f"{path}.{token_hex(4)}"
+    os.close(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        os.link(made, path)
+    except FileExistsError:
+        pass
+    finally:
+        os.unlink(made)
 
 
+@implementer(ILedgerDatabase)
 class LedgerFile:
     """One file. Each thread that uses it has one of these."""
 
@@ -104,9 +115,9 @@ class LedgerFile:
     # -- entering
 
     def enter(self, records: Iterable[UsageRecord]) -> int:
-        """Enter records, each once however often it comes. Return how many were new.
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`.
 
-        Raises sqlite3.Error, OSError, and :class:`ForeignLedger`; what was entered before stays, and may come again.
+        Raises sqlite3.Error, OSError, and :class:`ForeignLedger`.
         """
         entered = 0
         batch: list[UsageRecord] = []
@@ -121,26 +132,29 @@ class LedgerFile:
         connection = self._opened()
         try:
             with connection:
-                rows = [_row(record, self._number(connection, record)) for record in records]
-                if connection.executemany(_INSERT, rows).rowcount == len(rows):
-                    new = list(zip(records, rows, strict=True))
-                else:
+                numbered = self._numbered(connection, records)
+                if connection.executemany(_INSERT, starmap(row_of, numbered)).rowcount != len(numbered):
                     connection.rollback()  # some are here already: one by one
                     self._series.clear()
-                    rows = [_row(record, self._number(connection, record)) for record in records]
-                    new = [
-                        (record, row)
-                        for record, row in zip(records, rows, strict=True)
-                        if connection.execute(_INSERT, row).rowcount
+                    numbered = [
+                        each
+                        for each in self._numbered(connection, records)
+                        if connection.execute(_INSERT, row_of(*each)).rowcount
                     ]
-                connection.executemany(_ADD, _sums(new))
+                connection.executemany(_ADD, day_rows(numbered))
         except BaseException:
             self._series.clear()  # some of them may have been rolled back
             raise
-        return len(new)
+        return len(numbered)
+
+    def _numbered(
+        self, connection: sqlite3.Connection, records: Iterable[UsageRecord]
+    ) -> list[tuple[UsageRecord, int]]:
+        """Return each record with its series."""
+        return [(record, self._number(connection, record)) for record in records]
 
     def _number(self, connection: sqlite3.Connection, record: UsageRecord) -> int:
-        key = _series(record)
+        key = series_of(record)
         number = self._series.get(key)
         if number is None:
             connection.execute(_NEW_SERIES, key)
@@ -151,7 +165,7 @@ class LedgerFile:
         return number
 
     def forget(self, before: float) -> int:
-        """Delete the attempts of requests that came before then; the totals stay. Return how many rows went."""
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
         deleted = 0
         while True:
             with self._opened() as connection:
@@ -167,20 +181,16 @@ class LedgerFile:
     # -- answering
 
     def totals(self, question: Question) -> list[dict[str, object]]:
-        """Return the figures, a dict for each group, those that cost most first. Raises ValueError for a bad ``by``."""
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
         since, until = question.since, question.until
         labels = [f'$."{name.removeprefix("label.")}"' for name in question.by if name.startswith("label.")]
         values = (*labels, since // BLOCK, until // BLOCK, since, until)
         rows = self._opened().execute(_totals(question.by), values)
-        return [_answer(question.by, row) for row in rows if row[-1] is not None]
+        return [answer_of(question.by, row) for row in rows if row[-1] is not None]
 
     def attempts(self, where: Mapping[str, str], after: float, limit: int) -> list[dict[str, object]]:
-        """Return the attempts of the latest requests, the last first.
-
-        *where*: values of ``client``, ``request_id`` and ``session`` that they have to have; *after*: when the request
-        came, at the earliest.
-        """
-        names = [name for name in ("client", "request_id", "session") if name in where]
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
+        names = [name for name in FILTERS if name in where]
         conditions = "".join(f" AND {name} = ?" for name in names)
         found = self._opened().execute(
             f"SELECT {', '.join(name for name in ATTEMPTS if name != 'series')}, {', '.join(SERIES)}"
@@ -192,20 +202,16 @@ class LedgerFile:
         return [dict(zip(columns, row, strict=True)) for row in found]
 
     def label_names(self) -> list[str]:
-        """Return the names of all labels that clients have had, sorted."""
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
         names = "SELECT DISTINCT label.key FROM series, json_each(series.labels) AS label ORDER BY 1"
         return [name for (name,) in self._opened().execute(names)]
 
     def used(self, since: float, until: float) -> Iterator[tuple[Asked, Amounts, float]]:
-        """Yield what requests that came since then used, whose attempts ended before *until*: each quarter of an hour.
-
-        Time zones differ from UTC by quarters: so each belongs to one window.
-        """
-        tokens = "sum(coalesce(input_tokens, 0) + coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0))"
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
         rows = self._opened().execute(
             f"SELECT client, labels, model, provider, quarter * {QUARTER}, usd, given, made, requests FROM"
             f" (SELECT series, CAST(time / {QUARTER} AS INTEGER) AS quarter, sum(coalesce(nano_usd, 0)) AS usd,"
-            f" {tokens} AS given, sum(coalesce(output_tokens, 0)) AS made, sum(attempt = 1) AS requests"
+            f" sum({GIVEN}) AS given, sum(coalesce(output_tokens, 0)) AS made, sum(attempt = 1) AS requests"
             f" FROM attempts WHERE request_id >= ? AND time < ? AND operation = ? GROUP BY series, quarter) AS f"
             " JOIN series ON series.id = f.series ORDER BY quarter",
             (first_id(since), until, MESSAGES),
@@ -234,6 +240,7 @@ class LedgerFile:
 
 def _totals(by: Sequence[str]) -> str:
     """Return the statement that adds up days; its values are paths of labels, then blocks and days, first and last."""
+    check_by(by)
     groups = [f"{_column(name)} AS g{place}" for place, name in enumerate(by)]
     sums = [f"sum({name}) AS {name}" for name in FIGURES]
     days = "days WHERE block BETWEEN ? AND ? AND day BETWEEN ? AND ?"
@@ -247,65 +254,4 @@ def _totals(by: Sequence[str]) -> str:
 
 
 def _column(name: str) -> str:
-    if name.startswith("label.") and '"' not in name:
-        return "coalesce(json_extract(labels, ?), '')"
-    if name != "day" and (name not in SERIES or name == "labels"):
-        raise ValueError(f"cannot be asked by {name}")
-    return name
-
-
-def _answer(by: Sequence[str], row: Sequence[object]) -> dict[str, object]:
-    answer = dict(zip((*by, *FIGURES), row, strict=True))
-    nano = answer.pop("nano_usd")
-    assert isinstance(nano, int)
-    return {**answer, "usd": nano / NANO}
-
-
-def _series(record: UsageRecord) -> Series:
-    return (
-        record.client,
-        _encode(record.labels).decode(),
-        record.model_asked,
-        record.model_served,
-        record.provider,
-        record.credential,
-    )
-
-
-_values = attrgetter(*(name for name in ATTEMPTS if name != "series"))
-
-
-def _row(record: UsageRecord, series: int) -> tuple[object, ...]:
-    return (series, *_values(record))
-
-
-def _sums(new: Iterable[tuple[UsageRecord, tuple[object, ...]]]) -> Iterator[tuple[int, ...]]:
-    """Yield what new rows add to the totals."""
-    days: dict[tuple[int, int], list[int]] = {}
-    for record, row in new:
-        if record.operation == MESSAGES:
-            series = row[0]
-            assert isinstance(series, int)
-            sums = days.setdefault((int(record.time // DAY), series), [0] * len(FIGURES))
-            for place, figure in enumerate(_figures(record)):
-                sums[place] += figure
-    return ((day // BLOCK, day, series, *sums) for (day, series), sums in days.items())
-
-
-def _figures(record: UsageRecord) -> tuple[int, ...]:
-    """Return what a record adds to its day, in the order of FIGURES."""
-    read, written = record.cache_read_tokens or 0, record.cache_write_tokens or 0
-    given, made = record.input_tokens or 0, record.output_tokens or 0
-    tokens = given + read + written + made
-    return (
-        1,
-        record.attempt == 1,
-        given,
-        made,
-        read,
-        written,
-        record.thinking_tokens or 0,
-        record.nano_usd or 0,
-        tokens if record.nano_usd is None else 0,
-        tokens if record.estimated else 0,
-    )
+    return "coalesce(json_extract(labels, ?), '')" if name.startswith("label.") else name

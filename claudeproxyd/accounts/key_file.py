@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from claudeproxyd.accounts.database import open_database
 from claudeproxyd.principals import DIGEST_CHARS, Principal
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+    from claudeproxyd.accounts.postgresql import PostgresKeys
+
+    KeyConnection = Connection | PostgresKeys
+    """In either a transaction is a ``with``."""
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -98,18 +105,20 @@ NOTHING = Stored(-1, {}, {})
 
 
 class KeyFile:
-    """The keys of one file. What changes them raises sqlite3.Error, OSError and ``ForeignLedger`` as well."""
+    """The keys of one file, or of another database. What changes them raises that one's errors as well."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, connect: Callable[[], KeyConnection] | None = None) -> None:
+        """*connect* opens another database than the file at *path*."""
         self._path = path
-        self._connection: sqlite3.Connection | None = None
+        self._connect = connect
+        self._connection: KeyConnection | None = None
 
     def read(self, known: int | None) -> Stored | None:
         """Return all keys; None where the *known* change is still the last.
 
         Where there is no file there are no keys, unless some are known: then it is away, which raises as well.
         """
-        if self._connection is None and known in (None, NOTHING.change):
+        if self._connection is None and self._connect is None and known in (None, NOTHING.change):
             try:
                 os.stat(self._path)
             except FileNotFoundError:
@@ -117,7 +126,7 @@ class KeyFile:
         try:
             ((change,),) = self._opened(must_exist=True).execute("SELECT number FROM key_changes")
             return None if change == known else self._snapshot()
-        except sqlite3.Error:
+        except Exception:
             self.close()  # it may be put right, or be another file
             raise
 
@@ -143,8 +152,10 @@ class KeyFile:
             labels, models = _encode(principal.labels).decode(), _encode(principal.models).decode()
             connection.execute("DELETE FROM key_digests WHERE name = ?", (name,))
             connection.execute(
-                "INSERT OR REPLACE INTO keys (name, labels, models, max_concurrency, created, expires)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO keys (name, labels, models, max_concurrency, created, expires) VALUES (?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET labels = excluded.labels, models = excluded.models,"
+                " max_concurrency = excluded.max_concurrency, created = excluded.created, expires = excluded.expires,"
+                " revoked = NULL",
                 (name, labels, models, principal.max_concurrency, now, expires),
             )
             self._add_digest(connection, name, digest, now)
@@ -155,7 +166,8 @@ class KeyFile:
         with self._changing() as connection:
             judge(self._known(connection, name, now))
             connection.execute(
-                "UPDATE key_digests SET expires = min(coalesce(expires, ?), ?) WHERE name = ?", (until, until, name)
+                "UPDATE key_digests SET expires = CASE WHEN expires < ? THEN expires ELSE ? END WHERE name = ?",
+                (until, until, name),
             )
             connection.execute("DELETE FROM key_digests WHERE name = ? AND expires <= ?", (name, now))
             self._add_digest(connection, name, digest, now)
@@ -183,7 +195,7 @@ class KeyFile:
             self._connection = None
 
     @contextmanager
-    def _changing(self) -> Iterator[sqlite3.Connection]:
+    def _changing(self) -> Iterator[KeyConnection]:
         """One change, which is on the disk when it is done: what was revoked stays so after a loss of power."""
         connection = self._opened()
         with connection:
@@ -191,7 +203,7 @@ class KeyFile:
             yield connection
             connection.execute("UPDATE key_changes SET number = number + 1")
 
-    def _known(self, connection: sqlite3.Connection, name: str, now: float | None) -> StoredKey:
+    def _known(self, connection: KeyConnection, name: str, now: float | None) -> StoredKey:
         """Return a key. Raises NoSuchKey for one that is gone, and with *now* for one that has expired as well."""
         key = self._all(connection).keys.get(name)
         if key is None or key.revoked is not None or (now is not None and key.is_over(now)):
@@ -199,7 +211,7 @@ class KeyFile:
         return key
 
     @staticmethod
-    def _add_digest(connection: sqlite3.Connection, name: str, digest: bytes, now: float) -> None:
+    def _add_digest(connection: KeyConnection, name: str, digest: bytes, now: float) -> None:
         connection.execute("INSERT INTO key_digests (digest, name, created) VALUES (?, ?, ?)", (digest, name, now))
 
     def _snapshot(self) -> Stored:
@@ -209,7 +221,7 @@ class KeyFile:
             return self._all(connection)
 
     @staticmethod
-    def _all(connection: sqlite3.Connection) -> Stored:
+    def _all(connection: KeyConnection) -> Stored:
         ((change,),) = connection.execute("SELECT number FROM key_changes")
         digests: dict[str, list[StoredDigest]] = {}
         for name, *rest in connection.execute(
@@ -230,7 +242,9 @@ class KeyFile:
             keys[name] = StoredKey(principal, created, expires, revoked, tuple(digests.get(name, ())))
         return Stored(change, keys, {each.digest: each for each in _live(keys.values())})
 
-    def _opened(self, *, must_exist: bool = False) -> sqlite3.Connection:
+    def _opened(self, *, must_exist: bool = False) -> KeyConnection:
+        if self._connection is None and self._connect is not None:
+            self._connection = self._connect()
         if self._connection is None:
             if must_exist:
                 os.stat(self._path)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
+    from claudeproxyd.accounts.key_file import KeyConnection
     from claudeproxyd.threads import InThread
 
 POLL_INTERVAL = 0.5
@@ -51,13 +52,20 @@ class RuntimeKeys(Service):
 
     _log = Logger()
 
-    def __init__(self, path: str, clock: IReactorTime, wall_clock: Callable[[], float], in_thread: InThread) -> None:
-        """*path* is the database's; *in_thread* runs one function after the other."""
+    def __init__(
+        self,
+        path: str,
+        clock: IReactorTime,
+        wall_clock: Callable[[], float],
+        in_thread: InThread,
+        connect: Callable[[], KeyConnection] | None = None,
+    ) -> None:
+        """*path* is the database's; *in_thread* runs one function after the other. See :class:`KeyFile`."""
         self._path = path
         self._clock = clock
         self._wall_clock = wall_clock
         self._in_thread = in_thread
-        self._file = KeyFile(path)
+        self._file = KeyFile(path, connect)
         self._stored: Stored | None = None
         self._was_minted = False
         """For good: what becomes of the database opens nothing."""

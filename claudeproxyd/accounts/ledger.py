@@ -16,14 +16,15 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from claudeproxyd.accounts.database import LedgerFile, Question
+from claudeproxyd.accounts.database import LedgerFile
 from claudeproxyd.accounts.journal import Journal, deserted, lines_of
 from claudeproxyd.accounts.limits import RATES, Limit, UsageLimits
 from claudeproxyd.accounts.prices import DAY
+from claudeproxyd.accounts.rows import Question
 from claudeproxyd.accounts.under_way import SUFFIX as BEGUN
 from claudeproxyd.accounts.under_way import AttemptsUnderWay, lost_in
 from claudeproxyd.accounts.windows import window_of
-from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
+from claudeproxyd.interfaces import IAttemptJournal, ILedgerDatabase, IUsageSink
 from claudeproxyd.observe.usage import UsageRecord
 
 if TYPE_CHECKING:
@@ -69,14 +70,19 @@ class Ledger(Service):
         wall_clock: Callable[[], float],
         enter_in: InThread,
         answer_in: InThread,
+        database: Callable[[], ILedgerDatabase] | None = None,
+        waiting: str = "",
     ) -> None:
-        """*path* is the database's, beside which the records wait; *keep*: days of single rows."""
+        """*path* is the database's, beside which the records wait, or in the folder *waiting*.
+
+        *keep*: days of single rows. *database* makes what each of the threads uses; None: the SQLite file at *path*.
+        """
         self.keep = keep
         self._clock = clock
         self._wall_clock = wall_clock
-        self._journal = Journal(path + ".waiting", MAX_WAITING_BYTES)
+        self._journal = Journal(waiting or path + ".waiting", MAX_WAITING_BYTES)
         self._under_way = AttemptsUnderWay(self._journal.folder)
-        self._written, self._asked = LedgerFile(path), LedgerFile(path)
+        self._written, self._asked = (LedgerFile(path) if database is None else database() for _ in range(2))
         self._enter_in, self._answer_in = enter_in, answer_in
         self._timer: IDelayedCall | None = None
         self._busy = False
@@ -163,8 +169,7 @@ class Ledger(Service):
         limits, until = UsageLimits(counting.limits), counting.until
         windows = [window_of(each.per, each.zone, until).start for each in counting.limits if each.is_budget]
         for asked, amounts, at in self._written.used(min([until - RATES["hour"], *windows]), until):
-            for _ in limits.settle(asked, amounts, at):
-                pass
+            limits.settle(asked, amounts, at)
         return limits
 
     def _entered(self, counted: list[UsageLimits], paths: list[str], countings: Sequence[_Counting]) -> None:
@@ -185,7 +190,7 @@ class Ledger(Service):
             self._log.warn(
                 "usage is not entered into {path}, and waits in {folder}: {why}",
                 path=self._written.path,
-                folder=self._written.path + ".waiting",
+                folder=self._journal.folder,
                 why=failure.getErrorMessage(),
             )
         if self._stopped is not None:

@@ -7,7 +7,7 @@ what is used beyond a limit is at most what was under way when it was reached.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from math import ceil
@@ -94,13 +94,30 @@ class Amounts(NamedTuple):
 class Counter:
     """How much of one limit was used by one client, team …"""
 
-    __slots__ = ("_debt", "_per", "_refilled", "_used", "_window", "limit", "reserved", "value", "warned")
+    __slots__ = (
+        "_debt",
+        "_per",
+        "_refilled",
+        "_used",
+        "_window",
+        "elsewhere",
+        "limit",
+        "notes",
+        "reserved",
+        "value",
+        "warned",
+    )
 
     def __init__(self, limit: Limit, value: str) -> None:
         self.limit = limit
         self.value = value
         """Of the limit's ``each``."""
         self.reserved = 0
+        """By requests of this process."""
+        self.elsewhere = 0
+        """By those of others, as far as is known."""
+        self.notes: object = None
+        """Those of who shares it with others."""
         self.warned = 0.0
         """The end of the window in which the log has warned."""
         self._per = RATES.get(limit.per, 0.0)
@@ -131,13 +148,23 @@ class Counter:
         if self._per:
             self._debt = used
             return used
-        start = self._window.start
+        self._set(self._window.start, used)
+        return used
+
+    def _set(self, start: float, used: float) -> None:
         is_new = start not in self._used
         self._used[start] = int(used)
         if is_new:
             while len(self._used) > KEPT_WINDOWS:
                 del self._used[min(self._used)]
-        return used
+
+    def know(self, used: float, elsewhere: int, start: float, now: float) -> None:
+        """Take over what is known where it is shared: what was used, of a budget in the window of that *start*."""
+        self.elsewhere = elsewhere
+        if self._per:
+            self._debt, self._refilled = used, now
+        else:
+            self._set(start, used)
 
     def window(self, now: float) -> Window:
         """Return the window that *now* is in."""
@@ -148,14 +175,23 @@ class Counter:
     def add(self, other: Counter, now: float) -> None:
         """Count what *other*, of the same limit, has counted, too."""
         if self.limit.is_budget:
-            for start, amount in other._used.items():
+            for start, amount in other.used_by_window():
                 self._used[start] = self._used.get(start, 0) + amount
         else:
             self._debt = self.used(now) + other.used(now)
 
+    @property
+    def held(self) -> int:
+        """What is reserved, by anybody."""
+        return self.reserved + self.elsewhere
+
+    def used_by_window(self) -> Iterable[tuple[float, int]]:
+        """Return what a budget has counted, by the starts of its windows."""
+        return self._used.items()
+
     def left(self, now: float) -> float:
         """Return what may be used yet; below 0 where more was used."""
-        return self.limit.amount - self.used(now) - self.reserved
+        return self.limit.amount - self.used(now) - self.held
 
     def full_at(self, now: float, left: float) -> float:
         """Return when all of it may be used again, of which so much is *left*, if nothing more is: since the epoch."""
@@ -194,6 +230,11 @@ class OverLimit(Exception):
         self.retry_after = ceil(counter.resets_at(now) - now)
         """Seconds."""
 
+    @classmethod
+    def of(cls, full: Iterable[Counter], counters: Sequence[Counter], now: float) -> OverLimit:
+        """Return the refusal for the one of *full* that lasts longest."""
+        return cls(max(full, key=lambda counter: counter.resets_at(now)), counters, now)
+
 
 @dataclass(slots=True)
 class Reservation:
@@ -213,7 +254,9 @@ class UsageLimits:
 
     def __init__(self, limits: Sequence[Limit] = ()) -> None:
         self._limits = tuple(limits)
-        self._places = _Places(limits)
+        self._places, self._by_name = _Places(limits), {limit.name: limit for limit in limits}
+        self.weight = 1
+        """How many count what is here by themselves: each takes what it uses itself for used by all of them."""
         self._counters: dict[tuple[str, str], Counter] = {}
         self._found: dict[tuple[str, tuple[str, ...], str, tuple[str, ...]], tuple[Counter, ...]] = {}
 
@@ -225,9 +268,9 @@ class UsageLimits:
 
         Return the others.
         """
-        before = {limit.name: limit for limit in self._limits}
+        before = self._by_name
         self._limits = tuple(limits)
-        self._places = _Places(limits)
+        self._places, self._by_name = _Places(limits), {limit.name: limit for limit in limits}
         kept = {limit.name: limit for limit in limits if limit.name in before and _goes_on(before[limit.name], limit)}
         self._found.clear()
         self._counters = {key: counter for key, counter in self._counters.items() if key[0] in kept}
@@ -250,34 +293,55 @@ class UsageLimits:
             )
         return found
 
+    def counter(self, name: str, value: str) -> Counter | None:
+        """Return the counter that the limit of that name has for *value*; None where there is no such limit."""
+        limit = self._by_name.get(name)
+        return None if limit is None else self._counter(limit, value)
+
     def reserve(self, asked: Asked, amounts: Amounts, now: float) -> Reservation:
         """Reserve what a request may come to. Raises :class:`OverLimit`: the limit that lasts longest is used up."""
-        counters = self.counters(asked)
-        full = [each for each in counters if each.limit.amount - each.used(now) - each.reserved < 1]
+        counters, weight = self.counters(asked), self.weight
+        full = [
+            each
+            for each in counters
+            if each.limit.amount - each.used(now) - each.reserved - max(each.elsewhere, (weight - 1) * each.reserved)
+            < weight
+        ]
         if full:
-            raise OverLimit(max(full, key=lambda counter: counter.resets_at(now)), counters, now)
-        by_measure = amounts.by_measure()
-        reserved = [(counter, by_measure[counter.limit.measure]) for counter in counters]
+            raise OverLimit.of(full, counters, now)
+        reserved = self.amounts(counters, amounts)
         for counter, amount in reserved:
             counter.reserved += amount
         return Reservation(reserved)
 
-    def settle(self, asked: Asked, amounts: Amounts, now: float) -> Iterator[Counter]:
-        """Count what an attempt came to. Yields the counters that have passed their share for a warning with it."""
-        by_measure = amounts.by_measure()
-        for counter in self.counters(asked):
+    def settle(self, asked: Asked, amounts: Amounts, now: float) -> list[Counter]:
+        """Count what an attempt came to. Return the counters that have passed their share for a warning with it."""
+        passed = []
+        for counter, amount in self.amounts(self.counters(asked), amounts):
             limit = counter.limit
-            used = counter.use(by_measure[limit.measure], now)
+            used = counter.use(self.weight * amount, now)
             if limit.warn and used >= limit.warn * limit.amount and now >= counter.warned:
                 counter.warned = counter.resets_at(now)
-                yield counter
+                passed.append(counter)
+        return passed
+
+    @staticmethod
+    def amounts(counters: Iterable[Counter], amounts: Amounts) -> list[tuple[Counter, int]]:
+        """Return what each of *counters* has to count."""
+        by_measure = amounts.by_measure()
+        return [(counter, by_measure[counter.limit.measure]) for counter in counters]
 
     def add(self, others: UsageLimits, now: float) -> None:
         """Count what the same limits have counted elsewhere, too."""
+        for counter, other in self.same(others):
+            counter.add(other, now)
+
+    def same(self, others: UsageLimits) -> Iterator[tuple[Counter, Counter]]:
+        """Yield the counters of limits that *others* has as well, each with the one there."""
         for key, other in others._counters.items():
-            limit = next((each for each in self._limits if each == other.limit), None)
-            if limit is not None:
-                self._counter(limit, key[1]).add(other, now)
+            limit = self._by_name.get(key[0])
+            if limit == other.limit:
+                yield self._counter(other.limit, key[1]), other
 
     def forget_idle(self, now: float) -> None:
         """Drop counters that say nothing: clients may have made their values up."""

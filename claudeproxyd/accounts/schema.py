@@ -13,6 +13,9 @@ at.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 VERSION = 2
 """A database of a higher one is not touched; to a lower one what is missing is added, at the start."""
 
@@ -60,58 +63,81 @@ ATTEMPTS = (
     "duration",
 )
 
-STATEMENTS = (
-    f"""CREATE TABLE IF NOT EXISTS series (
-        id INTEGER PRIMARY KEY,
-        {", ".join(f"{name} TEXT NOT NULL" for name in SERIES)},
-        UNIQUE ({", ".join(SERIES)})
-    )""",
-    """CREATE TABLE IF NOT EXISTS attempts (
-        request_id TEXT NOT NULL,
-        attempt INTEGER NOT NULL,
-        time REAL NOT NULL,
-        series INTEGER NOT NULL,
-        session TEXT NOT NULL,
-        operation TEXT NOT NULL,
-        outcome TEXT NOT NULL,
-        status INTEGER NOT NULL,
-        stop_reason TEXT,
-        upstream_request_id TEXT NOT NULL,
-        input_tokens INTEGER,
-        output_tokens INTEGER,
-        cache_read_tokens INTEGER,
-        cache_write_tokens INTEGER,
-        cache_write_1h_tokens INTEGER,
-        thinking_tokens INTEGER,
-        estimated INTEGER NOT NULL,
-        nano_usd INTEGER,
-        duration REAL NOT NULL,
-        PRIMARY KEY (request_id, attempt)
-    ) WITHOUT ROWID""",
-    f"""CREATE TABLE IF NOT EXISTS days (
-        block INTEGER NOT NULL,
-        series INTEGER NOT NULL,
-        day INTEGER NOT NULL,
-        {", ".join(f"{name} INTEGER NOT NULL" for name in FIGURES)},
-        PRIMARY KEY (block, series, day)
-    ) WITHOUT ROWID""",
-    """CREATE TABLE IF NOT EXISTS keys (
-        name TEXT PRIMARY KEY,
-        labels TEXT NOT NULL,
-        models TEXT NOT NULL,
-        max_concurrency INTEGER NOT NULL,
-        created REAL NOT NULL,
-        expires REAL,
-        revoked REAL
-    ) WITHOUT ROWID""",
-    """CREATE TABLE IF NOT EXISTS key_digests (
-        digest BLOB PRIMARY KEY,
-        name TEXT NOT NULL,
-        created REAL NOT NULL,
-        expires REAL,
-        last_used REAL
-    ) WITHOUT ROWID""",
-    "CREATE TABLE IF NOT EXISTS key_changes (number INTEGER NOT NULL)",
-    "INSERT INTO key_changes SELECT 0 WHERE NOT EXISTS (SELECT * FROM key_changes)",
+
+class SqlTypes(NamedTuple):
+    """How a database says what the tables are made of."""
+
+    number: str
+    """A whole number of 64 bits."""
+    own_number: str
+    """One that the database gives, as a primary key."""
+    real: str
+    text: str
+    """Compared byte by byte."""
+    blob: str
+    clustered: str
+    """After a table: its rows lie in the order of their key."""
+    once: str
+    """In the table of series: there is each once."""
+
+
+SQLITE = SqlTypes(
+    "INTEGER", "INTEGER PRIMARY KEY", "REAL", "TEXT", "BLOB", " WITHOUT ROWID", f", UNIQUE ({', '.join(SERIES)})"
 )
-"""Additive: a later version adds statements, and changes none."""
+
+
+def tables(of: SqlTypes) -> Sequence[str]:
+    """Return the statements that add what is missing. A later version adds some, and changes none."""
+    return (
+        f"""CREATE TABLE IF NOT EXISTS series (
+            id {of.own_number},
+            {", ".join(f"{name} {of.text} NOT NULL" for name in SERIES)}{of.once}
+        )""",
+        f"""CREATE TABLE IF NOT EXISTS attempts (
+            request_id {of.text} NOT NULL,
+            attempt {of.number} NOT NULL,
+            time {of.real} NOT NULL,
+            series {of.number} NOT NULL,
+            session {of.text} NOT NULL,
+            operation {of.text} NOT NULL,
+            outcome {of.text} NOT NULL,
+            status {of.number} NOT NULL,
+            stop_reason {of.text},
+            upstream_request_id {of.text} NOT NULL,
+            input_tokens {of.number},
+            output_tokens {of.number},
+            cache_read_tokens {of.number},
+            cache_write_tokens {of.number},
+            cache_write_1h_tokens {of.number},
+            thinking_tokens {of.number},
+            estimated {of.number} NOT NULL,
+            nano_usd {of.number},
+            duration {of.real} NOT NULL,
+            PRIMARY KEY (request_id, attempt)
+        ){of.clustered}""",
+        f"""CREATE TABLE IF NOT EXISTS days (
+            block {of.number} NOT NULL,
+            series {of.number} NOT NULL,
+            day {of.number} NOT NULL,
+            {", ".join(f"{name} {of.number} NOT NULL" for name in FIGURES)},
+            PRIMARY KEY (block, series, day)
+        ){of.clustered}""",
+        f"""CREATE TABLE IF NOT EXISTS keys (
+            name {of.text} PRIMARY KEY,
+            labels {of.text} NOT NULL,
+            models {of.text} NOT NULL,
+            max_concurrency {of.number} NOT NULL,
+            created {of.real} NOT NULL,
+            expires {of.real},
+            revoked {of.real}
+        ){of.clustered}""",
+        f"""CREATE TABLE IF NOT EXISTS key_digests (
+            digest {of.blob} PRIMARY KEY,
+            name {of.text} NOT NULL,
+            created {of.real} NOT NULL,
+            expires {of.real},
+            last_used {of.real}
+        ){of.clustered}""",
+        f"CREATE TABLE IF NOT EXISTS key_changes (number {of.number} NOT NULL)",
+        "INSERT INTO key_changes SELECT 0 WHERE NOT EXISTS (SELECT * FROM key_changes)",
+    )

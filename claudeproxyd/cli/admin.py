@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
@@ -163,9 +164,9 @@ class AdminCommand(ConfiguredCommand):
 
         return on_reactor(do, self.interrupted_code)
 
+    @abstractmethod
     async def ask(self, admin: Admin, clock: IReactorTime) -> int:
         """Ask, and print what comes of it; return the exit code. *clock* is the reactor's."""
-        raise NotImplementedError
 
     def show(self, json: bytes, text: str) -> int:
         """Print *json* where that was asked for, and else *text*."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import platform
 import sys
-from collections.abc import Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -40,7 +41,7 @@ class CommandFailed(Exception):
         self.code = code
 
 
-class Command(usage.Options):
+class Command(usage.Options, ABC):
     """The base of the command and its subcommands. A docstring is what ``--help`` says."""
 
     @property
@@ -53,9 +54,9 @@ class Command(usage.Options):
         say(versions())
         raise SystemExit(DONE)
 
+    @abstractmethod
     def perform(self) -> int:
         """Do it; return the exit code. Blocks. May raise :class:`CommandFailed`."""
-        raise NotImplementedError
 
     def number(self, name: str, kind: Callable[[str], float], least: float) -> float:
         """Return an option that is to be a number. Raises UsageError."""
@@ -66,6 +67,25 @@ class Command(usage.Options):
         if not value >= least:
             raise usage.UsageError(f"--{name} {self[name]}: must be a number from {least:g} up")
         return value
+
+
+class CommandGroup(Command):
+    """The base of a command that is nothing without one of its ``subCommands``."""
+
+    subCommands: ClassVar[Sequence[tuple[str, None, type[usage.Options], str]]]
+    asking = ""
+    """What stands before the question for one."""
+
+    def postOptions(self) -> None:
+        """Refuse a line without a command."""
+        if self.subCommand is None:
+            names = ", ".join(each[0] for each in self.subCommands)
+            raise usage.UsageError(f"{self.asking}which command? One of {names}")
+
+    def perform(self) -> int:
+        """Do what the subcommand does."""
+        command: Command = self.subOptions
+        return command.perform()
 
 
 class ConfiguredCommand(Command):

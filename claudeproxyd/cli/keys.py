@@ -13,7 +13,7 @@ import msgspec
 from twisted.python.usage import UsageError
 
 from claudeproxyd.cli.admin import Admin, AdminCommand
-from claudeproxyd.cli.command import DONE, Command, say
+from claudeproxyd.cli.command import DONE, CommandGroup, say
 from claudeproxyd.cli.figures import span, table
 
 if TYPE_CHECKING:
@@ -146,26 +146,17 @@ class RevokeKeyCommand(_OneKey):
         return DONE
 
 
-class KeysCommand(Command):
+class KeysCommand(CommandGroup):
     """Lists, mints, rotates and revokes clients' keys. Those of the configuration are changed there alone."""
 
     synopsis = "COMMAND [options]"
+    asking = "keys: "
     subCommands: ClassVar = [
         ("list", None, ListKeysCommand, "All keys."),
         ("mint", None, MintKeyCommand, "Mint a key."),
         ("rotate", None, RotateKeyCommand, "Give a key another secret."),
         ("revoke", None, RevokeKeyCommand, "Revoke a key."),
     ]
-
-    def postOptions(self) -> None:
-        """Refuse a line without a command."""
-        if self.subCommand is None:
-            raise UsageError("keys: which command? One of list, mint, rotate, revoke")
-
-    def perform(self) -> int:
-        """Do what the subcommand does."""
-        command: Command = self.subOptions
-        return command.perform()
 
 
 def seconds_of(option: str, text: str) -> int:

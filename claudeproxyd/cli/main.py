@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from twisted.python import usage
 
-from claudeproxyd.cli.command import DONE, USAGE, Command, CommandFailed
+from claudeproxyd.cli.command import DONE, USAGE, CommandFailed, CommandGroup
 from claudeproxyd.cli.daemon import CheckCommand, RunCommand
 from claudeproxyd.cli.doctor import DoctorCommand
 from claudeproxyd.cli.keys import KeysCommand
@@ -23,7 +23,7 @@ from claudeproxyd.cli.usage import UsageCommand
 from claudeproxyd.cli.version import VersionCommand
 
 
-class Main(Command):
+class Main(CommandGroup):
     """One Claude-compatible API in front of pools of upstream credentials.
 
     Exit codes: 0 done, 1 refused or wrong, 2 usage, 3 not reachable. claudeproxyd COMMAND --help has a command's own
@@ -46,11 +46,6 @@ class Main(Command):
         ("version", None, VersionCommand, "The versions of this and what it stands on."),
     ]
 
-    def postOptions(self) -> None:
-        """Refuse a line without a command."""
-        if self.subCommand is None:
-            raise usage.UsageError(f"which command? One of {', '.join(each[0] for each in self.subCommands)}")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; return the exit code."""
@@ -61,8 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = Main()
         options.parseOptions(sys.argv[1:] if argv is None else argv)
-        command: Command = options.subOptions
-        return command.perform()
+        return options.perform()
     except usage.UsageError as error:
         sys.stderr.write(f"claudeproxyd: {error}\n")
         return USAGE

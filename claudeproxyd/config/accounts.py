@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
+from hashlib import sha256
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from claudeproxyd.config.diagnostics import check_unique_names
 from claudeproxyd.config.homes import expanded
+from claudeproxyd.config.providers import check_secret
 from claudeproxyd.globs import oddity
 
 if TYPE_CHECKING:
     from claudeproxyd.config.config_paths import ConfigPath
     from claudeproxyd.config.diagnostics import Diagnostics
     from claudeproxyd.config.merging import SourceMap
-    from claudeproxyd.config.schema import Config, LimitSection
+    from claudeproxyd.config.schema import Accounts, Config, LimitSection
 
 MEASURES = ("usd", "tokens", "input_tokens", "output_tokens", "requests")
 """What a limit can be of."""
 
 _SQLITE = "sqlite:"
+_POSTGRESQL = ("postgresql://", "postgres://")
 _DAY = 86_400
 _LABEL = re.compile(r"label\..+", re.DOTALL)
 _MATCHES = "client, label.NAME, model and provider are"
@@ -29,10 +36,15 @@ _MATCHES = "client, label.NAME, model and provider are"
 
 def check_accounts(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> None:
     """Look at where the ledger is, at keys that cannot be minted, and at dates and names of prices."""
+    database = source_map.at("accounts", "database")
     try:
-        ledger_path(config.accounts.database)
+        place_of(config.accounts)
     except ValueError as error:
-        diagnostics.error(source_map.at("accounts", "database"), str(error))
+        diagnostics.error(database, str(error))
+    if missing := missing_for_accounts(config.accounts.database):
+        hint = "pip install 'claudeproxyd[postgresql]'"
+        diagnostics.error(database, f"needs the package {missing}, which is not installed", hint)
+    check_secret(config.accounts.password, source_map.at("accounts", "password"), diagnostics)
     if config.accounts.require_keys and not config.accounts.database and not config.clients:
         what = "is true, and no key could ever be minted: there is no accounts.database"
         diagnostics.error(source_map.at("accounts", "require_keys"), what, "name one, or add [[clients]]")
@@ -90,14 +102,77 @@ def zone_of(name: str) -> tzinfo:
         raise ValueError("is no time zone that this machine knows") from None
 
 
-def ledger_path(database: str) -> str:
-    """Return the file of the ledger, in full; '' for none. Raises ValueError, in words for the operator."""
+@dataclass(frozen=True)
+class AccountsPlace:
+    """Where the accounts are."""
+
+    where: str
+    """For people, and for what tells one database from another: the SQLite file in full, or a URL without secrets."""
+    waiting: str
+    """The folder of records on their way."""
+    dsn: str = field(default="", repr=False)
+    """PostgreSQL's; '': the database is the file."""
+
+
+def place_of(accounts: Accounts) -> AccountsPlace | None:
+    """Return where the accounts are; None: nowhere. Raises ValueError, in words for the operator, without secrets."""
+    database, waiting = accounts.database, accounts.waiting and os.path.abspath(expanded(accounts.waiting))
     if not database:
-        return ""
+        return None
+    if database.startswith(_POSTGRESQL):
+        return AccountsPlace(_without_secrets(database), waiting or os.path.abspath(waiting_name(database)), database)
     path = database.removeprefix(_SQLITE)
     if path == database or not path or path.endswith("/") or "\0" in path:
-        raise ValueError('must be sqlite:PATH, or "" for no ledger')
-    return os.path.abspath(expanded(path))
+        raise ValueError('must be sqlite:PATH, postgresql://user@host/name, or "" for no ledger')
+    path = os.path.abspath(expanded(path))
+    return AccountsPlace(path, waiting or f"{path}.waiting")
+
+
+def waiting_name(database: str) -> str:
+    """Return what the folder of records is called that wait for a PostgreSQL; '' for other databases."""
+    if not database.startswith(_POSTGRESQL):
+        return ""
+    try:
+        where = _without_secrets(database)
+    except ValueError:  # told by the check
+        return ""
+    return f"postgresql-{sha256(where.encode()).hexdigest()[:12]}.waiting"
+
+
+def accounts_in_words(accounts: Accounts) -> str:
+    """Return where the accounts are, for people."""
+    place = place_of(accounts)
+    return "none" if place is None else place.where
+
+
+def _without_secrets(dsn: str) -> str:
+    """Return a PostgreSQL URL without its user, password and options. Raises ValueError."""
+    try:
+        url = urlsplit(dsn)
+        if find_spec("psycopg") is not None:
+            from psycopg.conninfo import conninfo_to_dict
+
+            conninfo_to_dict(dsn)
+    except Exception:  # ValueError, or psycopg's, whose words have the URL
+        raise ValueError("is no URL of a PostgreSQL database: postgresql://user@host:5432/name?sslmode=…") from None
+    hosts = url.netloc.rpartition("@")[2] or ",".join(parse_qs(url.query).get("host", ()))
+    return f"postgresql://{hosts}{url.path}"
+
+
+def passwords_of(accounts: Accounts) -> Iterator[str]:
+    """Yield what is secret in the URL of the database, in each form that it may be written in."""
+    if accounts.database.startswith(_POSTGRESQL):
+        url = urlsplit(accounts.database)
+        written = url.netloc.rpartition("@")[0].partition(":")[2]
+        options = parse_qs(url.query)
+        for each in (written, unquote(written), *options.get("password", ()), *options.get("sslpassword", ())):
+            if each:
+                yield each
+
+
+def missing_for_accounts(database: str) -> str:
+    """Return the package that this kind of database needs and that is not installed, or ''."""
+    return "psycopg" if database.startswith(_POSTGRESQL) and find_spec("psycopg") is None else ""
 
 
 def first_day(since: str) -> int:

@@ -220,7 +220,7 @@ def _hidden_lists(
     """Warn of providers whose models are listed by their own names, which Claude Code does not show."""
     for index, provider in enumerate(config.providers):
         maker = makers.get(provider.kind)
-        if maker is None or not maker.is_built or maker.serves_claude:
+        if maker is None or maker.serves_claude:
             continue
         if provider.models and all(name.startswith(SHOWN_BY_CLAUDE_CODE) for name in provider.models):
             continue

@@ -13,10 +13,7 @@ from claudeproxyd.interfaces import IExecutorMaker
 def from_environment(
     environ: Mapping[str, str], makers: Mapping[str, IExecutorMaker], diagnostics: Diagnostics
 ) -> SourceFile:
-    """Return the tree that a file would have, with what each kind makes of *environ*.
-
-    A provider whose kind is not built is left out with a warning.
-    """
+    """Return the tree that a file would have, with what each kind makes of *environ*."""
     source = SourceFile("the environment", {"providers": []})
     providers = source.tree["providers"]
     for maker in sorted(makers.values(), key=lambda maker: maker.is_fallback):
@@ -34,12 +31,5 @@ def from_environment(
             continue
         if made is None:
             continue
-        if maker.is_built:
-            providers.append({"kind": maker.kind, **made})
-        else:
-            diagnostics.warn(
-                ConfigPath(source),
-                f"it has a key for {made['name']}, whose kind {maker.kind} is not built yet in this version",
-                "that provider is left out",
-            )
+        providers.append({"kind": maker.kind, **made})
     return source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import permutations
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import SplitResult
@@ -23,6 +24,10 @@ ADDRESSES = ("email", "phone_number")
 """Claims that go from one person to another: who had the address before must not be who has it now."""
 CHANGING = ("preferred_username", "upn", "unique_name", "name", "nickname")
 """Claims that people change."""
+
+
+_SEPARATORS = re.compile("[./]")
+"""Between the parts of a claim's path, and of those that are URLs."""
 
 
 class _KeySet(msgspec.Struct):
@@ -85,10 +90,10 @@ def _check(section: IssuerSection, at: ConfigPath, diagnostics: Diagnostics) -> 
 def _check_name(section: IssuerSection, at: ConfigPath, diagnostics: Diagnostics) -> None:
     if not section.name:
         diagnostics.error(at / "name", "must name a claim", 'such as "sub"')
-    elif section.name in ADDRESSES:
-        hint = f'name = "sub", and labels = {{ {section.name} = "{section.name}" }} to see it'
+    elif _SEPARATORS.split(section.name)[-1] in ADDRESSES:
+        hint = f'name = "sub", and labels = {{ mail = "{section.name}" }} to see it'
         diagnostics.error(at / "name", "names an address, which may be another person's tomorrow", hint)
-    elif section.name in CHANGING:
+    elif _SEPARATORS.split(section.name)[-1] in CHANGING:
         diagnostics.warn(at / "name", "names a claim that people change, and that others may take", 'name = "sub"')
     if not section.prefix.isprintable():
         diagnostics.error(at / "prefix", "must be printable")
@@ -96,7 +101,10 @@ def _check_name(section: IssuerSection, at: ConfigPath, diagnostics: Diagnostics
 
 def check_url(text: str) -> SplitResult:
     """Return the URL of an issuer, or of its keys, which may have a query. Raises ValueError, in operators' words."""
-    url = parsed_url(text.partition("?")[0])
+    address, _, query = text.partition("?")
+    url = parsed_url(address)
+    if not query.isascii() or not query.isprintable() or " " in query or "#" in query:
+        raise ValueError("must hold no blanks, no fragment and only ASCII")
     if url.scheme == "http" and not is_loopback(url.hostname or ""):
         raise ValueError("is not encrypted: whoever sits between could let anybody in")
     return url

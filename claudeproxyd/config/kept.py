@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 
+from claudeproxyd.config.accounts import waiting_name
 from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.config.homes import has_home
 from claudeproxyd.config.merging import SourceMap
@@ -43,6 +44,8 @@ def placed(config: Config, source_map: SourceMap, environ: Mapping[str, str], di
             diagnostics.warn(
                 source_map.at("accounts", "database"), f"is none, so usage and keys are not kept: {why}", hint
             )
+    if not accounts.waiting and (name := waiting_name(accounts.database)):
+        accounts = replace(accounts, waiting=f"{folder}/{name}")
     if not source_map.at("capture", "directory").is_given:
         capture = replace(capture, directory=_path(folder, "captures"))
     return replace(config, server=server, accounts=accounts, capture=capture)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from os import W_OK, X_OK, access
 from urllib.parse import urlsplit
 
-from claudeproxyd.config.accounts import ledger_path
+from claudeproxyd.config.accounts import place_of
 from claudeproxyd.config.config_paths import ConfigPath
 from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.config.endpoints import listener_of
@@ -45,11 +45,15 @@ def check_writing(config: Config, source_map: SourceMap, diagnostics: Diagnostic
 
 def check_keeping(config: Config, source_map: SourceMap, tell: Callable[[ConfigPath, str, str], None]) -> None:
     """Tell what this user could not write of what the daemon keeps, and could serve without."""
-    state, ledger, capture = state_of(config.server.state), ledger_path(config.accounts.database), config.capture
+    state, accounts, capture = state_of(config.server.state), place_of(config.accounts), config.capture
     if isinstance(state, InFile) and (why := no_file(state.path) or no_folder(os.path.dirname(state.path))):
         tell(source_map.at("server", "state"), why, 'name another file, or "memory:"')
-    if ledger and (why := no_file(ledger) or no_folder(os.path.dirname(ledger))):
-        tell(source_map.at("accounts", "database"), why, 'name another file, or ""')
+    if accounts is not None:
+        ledger = accounts.where
+        if not accounts.dsn and (why := no_file(ledger) or no_folder(os.path.dirname(ledger))):
+            tell(source_map.at("accounts", "database"), why, 'name another file, or ""')
+        elif why := no_folder(accounts.waiting):
+            tell(source_map.at("accounts", "waiting"), why, "name another folder")
     if capture.when != "never" and (why := no_folder(os.path.expanduser(capture.directory))):
         tell(source_map.at("capture", "directory"), why, "name another folder")
 

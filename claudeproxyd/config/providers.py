@@ -56,12 +56,8 @@ def check_provider(
         check_ca_file(provider.tls.ca_file, at / "tls" / "ca_file", diagnostics)
     if provider.base_url and (maker is None or provider.base_url != maker.default_base_url.rstrip("/")):
         _base_url(provider.base_url, at / "base_url", own_ports, diagnostics)
-    if maker is None or not maker.is_built:
-        known = f"there are {', '.join(sorted(kind for kind, each in makers.items() if each.is_built))}"
-        message = f'there is no kind "{provider.kind}"'
-        if maker is not None:
-            message = f'kind "{provider.kind}" is not built yet in this version'
-        diagnostics.error(at / "kind", message, known)
+    if maker is None:
+        diagnostics.error(at / "kind", f'there is no kind "{provider.kind}"', f"there are {', '.join(sorted(makers))}")
         return
     _credentials(provider, at, maker, diagnostics)
     if not provider.base_url and maker.credential_schema:

@@ -458,7 +458,16 @@ class Accounts:
 
     database: str = setting(
         "sqlite:~/.local/state/claudeproxyd/accounts.db",
-        'Where the ledger and minted keys are: sqlite:PATH; "" keeps none. By default beside the state.',
+        'Where the ledger and minted keys are: sqlite:PATH, or postgresql://user@host/name; "" keeps none.'
+        " By default beside the state.",
+        restart=True,
+        shown=False,
+    )
+    password: Secret | None = setting(None, "Of PostgreSQL's user, where `database` has none.", restart=True)
+    waiting: str = setting(
+        "",
+        "The folder of records that are not in the database yet; left out: beside the SQLite file, or with PostgreSQL"
+        " where the state would be.",
         restart=True,
     )
     require_keys: bool = setting(

@@ -12,19 +12,28 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from claudeproxyd.accounts.limits import Amounts, Asked, OverLimit, UsageLimits, amounts_of, in_words, share_in_words
+from claudeproxyd.accounts.limits import (
+    Amounts,
+    Asked,
+    OverLimit,
+    Reservation,
+    amounts_of,
+    in_words,
+    share_in_words,
+)
+from claudeproxyd.accounts.local_limits import LocalLimits
 from claudeproxyd.accounts.prices import Prices
 from claudeproxyd.dispatch.admission import REFUSED
 from claudeproxyd.errors import ClaudeError, Refusal
 from claudeproxyd.happenings import Happening
-from claudeproxyd.interfaces import IAdmission, ILimitedPermit, IPermit, IUsageSink
+from claudeproxyd.interfaces import IAdmission, ILimitedPermit, ILimitStore, IPermit, IUsageSink
 from claudeproxyd.observe.transitions import Transitions
 from claudeproxyd.observe.usage import COUNT_TOKENS
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from claudeproxyd.accounts.limits import Counter, Reservation
+    from claudeproxyd.accounts.limits import Counter, UsageLimits
     from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.headers import Headers
     from claudeproxyd.leases import Route
@@ -81,9 +90,14 @@ class LimitAdmission:
         wall_clock: Callable[[], float],
         first: Callable[[ApiRequest], IPermit | Awaitable[IPermit]],
         transitions: Transitions | None = None,
+        store: ILimitStore | None = None,
     ) -> None:
-        """*first* is asked ahead, and its permit given back with ours. *transitions* is told what passes its share."""
+        """*first* is asked ahead, and its permit given back with ours. *transitions* is told what passes its share.
+
+        *store* counts; None: this process does.
+        """
         self.limits = limits
+        self.store: ILimitStore = LocalLimits(limits) if store is None else store
         self._transitions = transitions or Transitions(wall_clock)
         self._first = first
         self.prices = Prices()
@@ -91,31 +105,37 @@ class LimitAdmission:
         self.routes: Callable[[str], Sequence[Route]] = lambda model: ()
         """Where a model leads."""
         self._wall_clock = wall_clock
-        self._recalled: Deferred[None] | None = None
+        self._awaited = 0
         self._waiting: list[Deferred[None]] = []
 
     # -- what was used before
 
-    def wait_for(self, counted: Deferred[UsageLimits]) -> None:
-        """Let nobody in until *counted* has fired with what was used before."""
-        self._recalled = self.recall(counted).addCallback(self._go_on)
+    def begin(self) -> None:
+        """Let nobody in until limits can be counted. Called at the start, and when there may be others."""
+        self.wait_for(self.store.start())
+
+    def wait_for(self, begun: Deferred[None]) -> None:
+        """Let nobody in until *begun* has fired, which never fails."""
+        self._awaited += 1
+        begun.addCallback(self._go_on)
 
     def recall(self, counted: Deferred[UsageLimits]) -> Deferred[None]:
         """Add what *counted* fires with. Never fails: without it the limits begin at nothing."""
         return counted.addCallbacks(self._recall, self._forgotten)
 
     def _recall(self, counted: UsageLimits) -> None:
-        self.limits.add(counted, self._wall_clock())
+        self.store.recall(counted, self._wall_clock())
 
     def _forgotten(self, failure: Failure) -> None:
         why = failure.getErrorMessage()
         self._log.warn("limits begin at nothing, for what was used before is not known: {why}", why=why)
 
     def _go_on(self, _: object) -> None:
-        self._recalled = None
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(None)
+        self._awaited -= 1
+        if not self._awaited:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)
 
     # -- IAdmission
 
@@ -124,37 +144,49 @@ class LimitAdmission:
         permit = self._first(request)
         if request.count_tokens or not self.limits:
             return permit
-        if self._recalled is not None or isinstance(permit, Awaitable):
+        if self._awaited or isinstance(permit, Awaitable):
             return self._admit_later(request, permit)
         return self._admit(request, permit)
 
     async def _admit_later(self, request: ApiRequest, first: IPermit | Awaitable[IPermit]) -> IPermit:
         permit = await first if isinstance(first, Awaitable) else first
         try:
-            await self.recalled()
+            await self.counting()
         except BaseException:
             permit.done(None, REFUSED)
             raise
-        return self._admit(request, permit)
+        admitted = self._admit(request, permit)
+        return admitted if isinstance(admitted, _Reserved) else await admitted
 
-    async def recalled(self) -> None:
-        """Wait until what was used before is known, where that is not yet so."""
-        if self._recalled is not None:
+    async def counting(self) -> None:
+        """Wait until limits can be counted, where that is not yet so."""
+        if self._awaited:
             waiting: Deferred[None] = Deferred(self._waiting.remove)
             self._waiting.append(waiting)
             await waiting
 
-    def _admit(self, request: ApiRequest, permit: IPermit) -> IPermit:
+    def _admit(self, request: ApiRequest, permit: IPermit) -> _Reserved | Awaitable[_Reserved]:
         envelope, principal = request.envelope, request.principal
         routes = self.routes(envelope.model)
         asked = Asked(principal.name, principal.labels, envelope.model, [route.provider for route in routes])
         now = self._wall_clock()
         try:
-            reservation = self.limits.reserve(asked, self.estimated(request, routes, now), now)
+            reserved = self.store.reserve(asked, self.estimated(request, routes, now), now)
         except OverLimit as over:
             permit.done(None, REFUSED)
             raise self.refusal(over, now) from None
-        return _Reserved(reservation, permit, self._wall_clock)
+        if isinstance(reserved, Reservation):
+            return _Reserved(reserved, permit, self._wall_clock)
+        return self._admit_once_reserved(reserved, permit, now)
+
+    async def _admit_once_reserved(self, reserved: Awaitable[Reservation], permit: IPermit, now: float) -> _Reserved:
+        try:
+            return _Reserved(await reserved, permit, self._wall_clock)
+        except BaseException as error:
+            permit.done(None, REFUSED)
+            if isinstance(error, OverLimit):
+                raise self.refusal(error, now) from None
+            raise
 
     def estimated(self, request: ApiRequest, routes: Sequence[Route], now: float) -> Amounts:
         """Return what a request may come to, at the most that its model costs anywhere."""
@@ -196,7 +228,7 @@ class LimitAdmission:
     def settle(self, asked: Asked, amounts: Amounts) -> None:
         """Count what an attempt came to, and warn where that is much of a limit."""
         now = self._wall_clock()
-        for counter in self.limits.settle(asked, amounts, now):
+        for counter in self.store.settle(asked, amounts, now):
             self._warn(counter, now)
 
     def _warn(self, counter: Counter, now: float) -> None:

@@ -412,7 +412,7 @@ class RequestRunner:
             if IStreamingResponse.providedBy(answered):
                 await self._relay_stream(attempt, answered, headers, executor.family, lease)
             else:
-                self._answered()
+                self._answered(attempt)
                 self._note_usage(answered.usage)
                 if attempt.trace is not None and executor.family == Family.ANTHROPIC:
                     attempt.trace.answered(answered.body)
@@ -473,7 +473,7 @@ class RequestRunner:
         content_by = attempt.started + content if content else None
 
         def committed(frames: bytes) -> None:
-            self._answered()
+            self._answered(attempt)
             if attempt.trace is not None and family == Family.ANTHROPIC:
                 attempt.trace.answered(frames)
             self._body.release()
@@ -485,12 +485,12 @@ class RequestRunner:
 
         return self._relay.carry(response, headers, family, content_by, committed, ending)
 
-    def _answered(self) -> None:
+    def _answered(self, attempt: Attempt) -> None:
         """Note that content for the client is there."""
         self.log.first_content = self._services.clock.seconds()
         models, model = self._services.models, self._request.envelope.model
         if (models.outages or model not in models.served) and not self._request.count_tokens:
-            models.answered(model)
+            models.answered(model, attempt.started)
 
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
         log = self.log

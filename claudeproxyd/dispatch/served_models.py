@@ -90,10 +90,14 @@ class ServedModels:
 
     # -- the data path
 
-    def answered(self, model: str) -> None:
-        """Note that an answer has begun. Need not be called where the model is in :attr:`served` and has no outage."""
-        outage = self.outages.pop(model, None)
-        if outage is not None:
+    def answered(self, model: str, asked: float) -> None:
+        """Note that the answer of an attempt has begun, which was sent at *asked*, on the reactor's clock.
+
+        Need not be called where the model is in :attr:`served` and has no outage.
+        """
+        outage = self.outages.get(model)
+        if outage is not None and asked >= outage.since:  # else it was on its way, and says nothing of the next
+            del self.outages[model]
             self._over(model, outage, "")
         if model in self._named or len(self.served) < MAX_SERVED:
             self.served.add(model)

@@ -30,8 +30,7 @@ BUILT_IN: Sequence[IExecutorMaker] = (
 def makers(broken: list[Problem]) -> dict[str, IExecutorMaker]:
     """Return the makers of all kinds of this installation: the built-in ones, and Twisted plugins of other packages.
 
-    A plugin may have the name of a kind that is not built yet. Those that are of no use are added to *broken*.
+    Those that are of no use are added to *broken*.
     """
     kinds: dict[str, IExecutorMaker] = {maker.kind: maker for maker in BUILT_IN}
-    built = {maker.kind for maker in BUILT_IN if maker.is_built}
-    return kinds | {maker.kind: maker for maker in installed(IExecutorMaker, broken) if maker.kind not in built}
+    return kinds | {maker.kind: maker for maker in installed(IExecutorMaker, broken) if maker.kind not in kinds}

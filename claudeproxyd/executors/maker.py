@@ -22,7 +22,6 @@ class Maker:
 
     kind: str
     about: str = ""
-    is_built: bool = True
     default_base_url: str = ""
     added_paths: Sequence[str] = ()
     credential_schema: Sequence[str] = ()

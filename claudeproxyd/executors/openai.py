@@ -11,6 +11,8 @@ from claudeproxyd.translate.openai.words import refusal
 from claudeproxyd.translate.prepared import TranslatedRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from claudeproxyd.dispatch.attempt import Attempt
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
 
@@ -40,3 +42,10 @@ class OpenAIExecutor(TranslatingExecutor[Translated]):
             if not error.names & _FILTERS:
                 raise
             return self.ended_here(attempt, await self.translated(attempt), "refusal", refusal(error.message))
+
+    def authorization(self, secret: Mapping[str, str], *, by_own_header: bool) -> bytes:
+        """Return the header line that says who asks. *by_own_header*: of a key, as Azure has it."""
+        key = secret.get("api_key")
+        if key is not None and by_own_header:
+            return b"api-key: %b\r\n" % key.encode()
+        return b"authorization: Bearer %b\r\n" % (secret["bearer_token"] if key is None else key).encode()

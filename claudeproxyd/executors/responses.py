@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +18,7 @@ from claudeproxyd.interfaces import IBodyConsumer, IBufferedResponse, IEventCons
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.loose import is_word, read_object
 from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
-from claudeproxyd.messages.usage import Usage, count
+from claudeproxyd.messages.usage import TokenCount, Usage, count
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, Failure
 from claudeproxyd.upstream.errors import InternalError, UpstreamError
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 5.0
 #: Bytes that a stream may bring without an event, pings apart: blanks, comments, pings without end.
 MAX_BYTES_WITHOUT_EVENT = 1_048_576
+
+_split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+#: A figure may be text, as protobuf's JSON has it.
+_decode_tokens = msgspec.json.Decoder(TokenCount, strict=False).decode
 
 _PING = b"event: ping\n"
 _CUT = "upstream closed the stream before message_stop"
@@ -108,6 +113,23 @@ def read_count(body: bytes) -> ParsedMessage:
     usage = Usage()
     anomaly = count(usage, {"input_tokens": members["input_tokens"]})
     return ParsedMessage(redact_bytes(body), usage, anomaly=anomaly)
+
+
+def count_reader(member: str) -> Callable[[bytes], ParsedMessage]:
+    """Return what reads another API's token count, an object that has it in *member*, as an answer of count_tokens.
+
+    It raises MalformedAnswer.
+    """
+
+    def read(body: bytes) -> ParsedMessage:
+        usage = Usage()
+        try:
+            usage.input = _decode_tokens(_split(body)[member])
+        except (KeyError, *UNREADABLE) as e:
+            raise MalformedAnswer(f"no count: {e}") from None
+        return ParsedMessage(b'{"input_tokens":%d}' % usage.input, usage)
+
+    return read
 
 
 @implementer(IBufferedResponse)

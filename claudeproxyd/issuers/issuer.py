@@ -225,7 +225,7 @@ class Issuer(Service):
             self._proved = {
                 digest: proved for digest, proved in self._proved.items() if proved.thumbprint in keys.thumbprints
             }
-            self._log.info("issuer {url}: {count} keys", url=self.section.url, count=len(keys))
+            self._log.info("issuer {url}: has other keys now; of use: {count}", url=self.section.url, count=len(keys))
         elif self._failing:
             self._log.info("issuer {url}: its keys can be had again", url=self.section.url)
         self._keys, self._good_until, self._failing = keys, self._begun_at + self.section.hold, False

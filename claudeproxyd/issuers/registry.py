@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.application.service import MultiService
 
@@ -14,6 +14,7 @@ from claudeproxyd.secrets.endpoint import http_client
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IReactorTime
 
     from claudeproxyd.config.schema import IssuerSection
     from claudeproxyd.issuers.published import FetchKeys
@@ -26,7 +27,7 @@ class Issuers(MultiService):
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         wall_clock: Callable[[], float],
         fetcher: Callable[[IssuerSection], FetchKeys] | None = None,
     ) -> None:

@@ -37,6 +37,8 @@ OTHER = "other"
 
 #: Model names with a label of their own.
 MAX_MODELS = 100
+#: Clients with one: those of whom something was counted first.
+MAX_CLIENTS = 1000
 #: How many label sets a table has before models are no longer told apart in new ones.
 MAX_ROWS = 500
 #: Characters of a model's label.
@@ -149,6 +151,8 @@ class Metrics:
         GCCollector(registry=self._process)
         self._models: dict[str, str] = {}
         """Labels of models that have one of their own, by their names."""
+        self._clients: dict[str, str] = {}
+        """Labels of clients, by their names."""
         self._named: set[str] = set()
         """The labels of those that the operator named."""
         self._requests = _Table(_Requests, self._named)
@@ -199,9 +203,10 @@ class Metrics:
         """Count a client's request that is over. Called by web with what the access log gets."""
         status = entry.status
         model = self._models.get(entry.model) or self._new_model(entry.model, status == 200)
-        self._requests[entry.client, model, _STATUSES.get(status, "none")].count += 1
+        client = self._clients.get(entry.client) or self._new_client(entry.client)
+        self._requests[client, model, _STATUSES.get(status, "none")].count += 1
         if entry.refusal:
-            self._refused[entry.client, entry.refusal] += 1
+            self._refused[client, entry.refusal] += 1
         self._events += entry.events
         self._client_in += entry.bytes_in
         self._client_out += entry.bytes_out
@@ -246,7 +251,7 @@ class Metrics:
         attempts.cache_read += read
         attempts.cache_write += written
         attempts.thinking += record.thinking_tokens or 0
-        spent = self._spent[record.client, model]
+        spent = self._spent[self._clients.get(record.client) or self._new_client(record.client), model]
         spent.input += fresh
         spent.output += output
         spent.cache_read += read
@@ -267,6 +272,13 @@ class Metrics:
         ):
             if value is not None:
                 histogram.note(Exemplar(entry.trace_id, value, now))
+
+    def _new_client(self, name: str) -> str:
+        """Return the label of a client that has none yet: of the issuers of tokens there may come any number."""
+        if not name:
+            return ""
+        label = self._clients[name] = name if len(self._clients) < MAX_CLIENTS else OTHER
+        return label
 
     def _new_model(self, name: str, served: bool) -> str:
         """Return the label of a name that has none yet: its own once it is served, for a client can make up any."""

@@ -50,8 +50,8 @@ def _span(span: Span) -> WireSpan:
         trace_state=span.state,
         name=_text(span.name),
         kind=_KINDS[span.kind],
-        start_time_unix_nano=int(span.start * 1e9),
-        end_time_unix_nano=int(span.end * 1e9),
+        start_time_unix_nano=max(0, int(span.start * 1e9)),
+        end_time_unix_nano=max(0, int(span.end * 1e9)),
         attributes=_attributes(span.attributes),
     )
     if span.error is not None:

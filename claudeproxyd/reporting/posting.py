@@ -10,12 +10,8 @@ from typing import Any, NoReturn, cast
 
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
-from twisted.web.client import URI, Agent, HTTPConnectionPool
+from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory
-from zope.interface import implementer
 
 from claudeproxyd.secrets.endpoint import EndpointFactory
 
@@ -47,30 +43,6 @@ class NoReply(Exception):
 Post = Callable[[str, Mapping[str, str], bytes], Deferred[Reply]]
 
 
-@implementer(IAgentEndpointFactory)
-class _QuietEndpoints:
-    """Has connections made without a line in the log for the beginning and the end of each."""
-
-    def __init__(self, endpoints: EndpointFactory) -> None:
-        self._endpoints = endpoints
-
-    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        """See the interface."""
-        return _QuietEndpoint(self._endpoints.endpointForURI(uri))
-
-
-@implementer(IStreamClientEndpoint)
-class _QuietEndpoint:
-    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
-        self._endpoint = endpoint
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
-        """See the interface."""
-        if isinstance(protocolFactory, Factory):
-            protocolFactory.noisy = False
-        return self._endpoint.connect(protocolFactory)
-
-
 class Poster:
     """Sends requests over connections that are kept."""
 
@@ -81,7 +53,7 @@ class Poster:
         self._pool.maxPersistentPerHost = 1
         self._pool.retryAutomatically = False
         self._pool.cachedConnectionTimeout = KEPT
-        ways = _QuietEndpoints(EndpointFactory(reactor, proxy))
+        ways = EndpointFactory(reactor, proxy)
         self._http = HTTPClient(Agent.usingEndpointFactory(reactor, ways, pool=self._pool))  # type: ignore[no-untyped-call]
 
     def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Deferred[Reply]:

@@ -40,8 +40,9 @@ PATIENCE = 3600.0
 #: Nobody is there any more, and nobody will be.
 _GONE = 410
 
+_RESULTS = ("sent", "given_up", "dropped")
 Counts = Counter[tuple[str, ...]]
-"""Of events, by webhook and what became of them: sent, given_up or dropped."""
+"""Of events, by webhook and what became of them."""
 
 
 def sign(secret: str, event_id: str, time: int, body: bytes) -> str:
@@ -174,7 +175,7 @@ class Webhooks(Service):
         metrics.counter(
             "claudeproxyd_webhook_events_total",
             "Events for webhooks, by what became of them.",
-            lambda: self._counts,
+            self._results,
             ("webhook", "result"),
         )
         metrics.gauge(
@@ -183,6 +184,10 @@ class Webhooks(Service):
             self._waiting,
             ("webhook",),
         )
+
+    def _results(self) -> Mapping[tuple[str, ...], float]:
+        # From the start, for a rate of what is new is none.
+        return {**{(name, result): 0 for name in self._hooks for result in _RESULTS}, **self._counts}
 
     def _waiting(self) -> Mapping[tuple[str, ...], float]:
         return {(name,): each.hook.waiting for name, each in self._hooks.items()}

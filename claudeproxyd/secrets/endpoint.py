@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from treq.client import HTTPClient
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
@@ -22,7 +24,8 @@ from claudeproxyd.upstream.proxy import TunnelEndpoint, proxy_for
 from claudeproxyd.upstream.tls import TLSSettings, connection_creator
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IStreamClientEndpoint
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IProtocol, IProtocolFactory
     from twisted.web.client import URI
 
 MAX_RESPONSE_BYTES = 65_536
@@ -94,9 +97,23 @@ class EndpointFactory:
         else:
             proxy = HostnameEndpoint(self._reactor, via.host, via.port, timeout=CONNECT_TIMEOUT)
             way = TunnelEndpoint(proxy, f"{host}:{uri.port}".encode("ascii"), via.authorization)
-        if scheme != "https":
-            return way
-        return wrapClientTLS(connection_creator(host, self._tls), way, clock=self._reactor)
+        if scheme == "https":
+            way = wrapClientTLS(connection_creator(host, self._tls), way, clock=self._reactor)
+        return _QuietEndpoint(way)
+
+
+@implementer(IStreamClientEndpoint)
+class _QuietEndpoint:
+    """Connects without a line in the log for the beginning and the end of each connection."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
+        """See the interface."""
+        if isinstance(protocolFactory, Factory):
+            protocolFactory.noisy = False
+        return self._endpoint.connect(protocolFactory)
 
 
 def http_client(reactor: Any, proxy: str = "", ca_file: str = "") -> HTTPClient:

@@ -27,19 +27,14 @@ from uuid import uuid4
 
 import hiredis
 import msgspec
-from twisted.application.internet import ClientService, backoffPolicy
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.protocol import Factory
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.pool.state import MAX_RESTORED_SECONDS, stale_at
-from claudeproxyd.store.resp import RedisConnection
+from claudeproxyd.store.redis_link import RedisLink
 from claudeproxyd.store.write_behind import WriteBehind
-from claudeproxyd.upstream.tls import connection_creator
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
@@ -47,6 +42,7 @@ if TYPE_CHECKING:
 
     from claudeproxyd.config.state import InRedis
     from claudeproxyd.observe.exposition import Registry
+    from claudeproxyd.store.resp import RedisConnection
 
 #: When a value was set, in wall-clock seconds, and the value; None for a deletion.
 Stamped = tuple[float, Any]
@@ -55,10 +51,8 @@ Stamped = tuple[float, Any]
 FLUSH_DELAY = 0.1
 #: Changes in one message.
 BATCH_KEYS = 500
-#: Seconds between two PINGs; one that is not answered by the next ends the connection.
+#: Seconds between two PINGs.
 HEARTBEAT_INTERVAL = 10.0
-#: Seconds for a new connection to log in, subscribe and catch up.
-HANDSHAKE_TIMEOUT = 10.0
 #: Seconds that a credential stays disabled in a Redis that no daemon talks to.
 MAX_TTL = 365 * 86_400.0
 #: Keys whose last stamp is remembered, to tell newer changes from older ones.
@@ -70,14 +64,6 @@ _EXPIRING = ('["affinity",', _SIGNATURE)
 _encode = msgspec.json.Encoder().encode
 _decode_stamped = msgspec.json.Decoder(Stamped).decode
 _decode_message = msgspec.json.Decoder(tuple[str, dict[str, Stamped]]).decode
-
-
-def endpoint_of(reactor: Any, place: InRedis) -> IStreamClientEndpoint:
-    """Return the endpoint of the Redis at *place*, with TLS if it has it."""
-    plain = HostnameEndpoint(reactor, place.host, place.port)
-    if not place.tls:
-        return plain
-    return wrapClientTLS(connection_creator(place.host, protocols=()), plain, clock=reactor)
 
 
 @implementer(IStateStore)
@@ -107,20 +93,17 @@ class RedisStore:
         self._last: OrderedDict[str, Stamped] = OrderedDict()
         """The last change of each key that does not expire by itself."""
         self._loading: Deferred[Mapping[str, object]] | None = None
-        self._connection: RedisConnection | None = None
-        """None while there is none, or its handshake is not through."""
         self._timer: IDelayedCall | None = None
-        self._complained = False
-        self._heartbeat = LoopingCall(self._check_heartbeat)
-        self._heartbeat.clock = clock
-        self._ping: Deferred[object] | None = None
-        factory = Factory.forProtocol(lambda: RedisConnection(self._handshake, self._receive, self._lost))
-        factory.noisy = False
-        self._client = ClientService(
+        self._link = RedisLink(
+            clock,
             endpoint,
-            factory,
-            retryPolicy=backoffPolicy(initialDelay=0.5, maxDelay=10.0),
-            clock=clock,
+            place,
+            "the state",
+            self._catch_up,
+            self._caught_up,
+            lambda: None,
+            HEARTBEAT_INTERVAL,
+            self._receive,
         )
 
     def register(self, metrics: Registry) -> None:
@@ -128,13 +111,13 @@ class RedisStore:
         metrics.gauge("claudeproxyd_state_waiting", "Changes of state not yet written.", lambda: len(self._waiting))
         metrics.counter("claudeproxyd_state_dropped_total", "Changes of state lost.", lambda: self._waiting.dropped)
         metrics.gauge(
-            "claudeproxyd_state_connected", "Whether Redis is there.", lambda: int(self._connection is not None)
+            "claudeproxyd_state_connected", "Whether Redis is there.", lambda: int(self._link.connection is not None)
         )
 
     def load(self) -> Deferred[Mapping[str, object]]:
         """See the interface. Fires once all that Redis has is merged, however long that takes."""
         self._loading = Deferred()
-        self._client.startService()
+        self._link.start()
         return self._loading
 
     def save(self, changes: Mapping[str, object]) -> None:
@@ -143,34 +126,15 @@ class RedisStore:
 
     def close(self) -> Deferred[None]:
         """See the interface."""
-        while self._connection is not None and self._waiting:
-            self._send(self._connection)
+        while self._link.connection is not None and self._waiting:
+            self._send(self._link.connection)
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        return Deferred.fromCoroutine(self._stop())
-
-    async def _stop(self) -> None:
-        await self._client.stopService()
+        return Deferred.fromCoroutine(self._link.stop())
 
     # -- connections
 
-    def _handshake(self, connection: RedisConnection) -> None:
-        """Log in and catch up, or abort. ClientService's own prepareConnection does not survive a link that is cut."""
-        ready = Deferred.fromCoroutine(self._catch_up(connection))
-        ready.addTimeout(HANDSHAKE_TIMEOUT, self._clock)
-        ready.addErrback(self._refused, connection)
-
-    def _refused(self, failure: Failure, connection: RedisConnection) -> None:
-        connection.abort()
-        if self._client.running:
-            self._complain(failure)
-
     async def _catch_up(self, connection: RedisConnection) -> None:
-        place = self._place
-        login = ("AUTH", place.user or "default", place.password) if place.password else ()
-        await connection.command("HELLO", "3", *login, "SETNAME", "claudeproxyd")
-        if place.database:
-            await connection.command("SELECT", str(place.database))
         await connection.command("SUBSCRIBE", self._channel)
         there = await self._read(connection)
         self._waiting.put_back(
@@ -180,10 +144,8 @@ class RedisStore:
                 if stale_at(value) > there.get(key, 0.0) + 1.0
             }
         )
-        self._connection = connection
-        self._complained = False
-        self._log.info("the state is shared through Redis at {host}:{port}", host=place.host, port=place.port)
-        self._heartbeat.start(HEARTBEAT_INTERVAL)
+
+    def _caught_up(self, connection: RedisConnection) -> None:
         self._flush()
         loading, self._loading = self._loading, None
         if loading is not None:
@@ -208,47 +170,10 @@ class RedisStore:
             if cursor == b"0":
                 return there
 
-    def _lost(self) -> None:
-        if self._connection is None:
-            return
-        self._connection = None
-        self._heartbeat.stop()
-        self._ping = None
-        if self._client.running:
-            self._log.warn(
-                "Redis at {host}:{port} is gone; this daemon goes on by itself until it is back",
-                host=self._place.host,
-                port=self._place.port,
-            )
-
-    def _check_heartbeat(self) -> None:
-        """Abort the connection if the last PING was not answered: a dead link looks like a Redis without changes."""
-        assert self._connection is not None
-        if self._ping is not None:
-            self._connection.abort()
-            return
-
-        def answered(_: object) -> None:
-            self._ping = None
-
-        self._ping = self._connection.command("PING")
-        self._ping.addBoth(answered)
-
-    def _complain(self, failure: Failure) -> None:
-        """Log *failure*, once until the next success: Redis will be tried again and again."""
-        if not self._complained:
-            self._complained = True
-            self._log.warn(
-                "the state cannot be shared through Redis at {host}:{port}: {why}",
-                host=self._place.host,
-                port=self._place.port,
-                why=failure.getErrorMessage(),
-            )
-
     # -- writing
 
     def _flush_soon(self) -> None:
-        if self._connection is None:
+        if self._link.connection is None:
             return
         if self._timer is None:
             self._timer = self._clock.callLater(FLUSH_DELAY, self._flush)
@@ -259,8 +184,8 @@ class RedisStore:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-        if self._connection is not None and self._waiting:
-            self._send(self._connection)
+        if self._link.connection is not None and self._waiting:
+            self._send(self._link.connection)
             if self._waiting:
                 self._flush_soon()
 
@@ -289,11 +214,11 @@ class RedisStore:
 
     def _not_written(self, failure: Failure) -> None:
         if failure.check(hiredis.ReplyError):
-            self._complain(failure)
+            self._link.complain(failure)
 
     def _not_published(self, failure: Failure, taken: Mapping[str, Stamped]) -> None:
         if failure.check(hiredis.ReplyError):
-            self._complain(failure)
+            self._link.complain(failure)
         else:
             self._waiting.put_back(taken)
 

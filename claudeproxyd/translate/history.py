@@ -14,7 +14,15 @@ from claudeproxyd.translate.content import as_text, read_content, system_text, u
 from claudeproxyd.translate.conversation import ProviderBlock, Text, Thought, ToolResult, ToolUse
 from claudeproxyd.translate.field_policy import Action, not_carried
 from claudeproxyd.translate.turns import MessageParts
-from claudeproxyd.translate.wire import Found, RawBlocks, decode_encrypted_input, require, require_object
+from claudeproxyd.translate.wire import (
+    Found,
+    RawBlocks,
+    decode_encrypted_input,
+    is_marked,
+    is_object,
+    require,
+    require_object,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,30 +97,33 @@ class History:
         message = MessageParts(role, index)
         self.messages.append(message)
         for position, block in enumerate(blocks):
-            place = f"messages.{index}.content.{position}"
+            at = (index, position)
             action = self._policy.blocks.get(block.type, Action.AS_TEXT)
             if action is Action.REJECT:
-                raise Unsupported(not_carried(place, block.type))
+                raise Unsupported(not_carried(_place(at), block.type))
             if action is Action.DROP:
                 continue
             match block.type if action is Action.TRANSLATE else "":
+                case "text" if block.text and block.citations is None:
+                    message.parts.append(Text(block.text, cached=is_marked(block)))
                 case "text" | "image" | "document" | "search_result":
+                    place = _place(at)
                     if self._strict:
                         _refuse_by_2026(block, role, place)
                     message.parts += read_content(block, place, self._policy, self._warnings)
                 case "thinking":
                     message.parts += self._thought(block, role)
                 case "tool_use":
-                    message.parts.append(_tool_use(block, role, place))
+                    message.parts.append(_tool_use(block, role, at))
                 case "tool_result":
-                    result = yield from self._tool_result(block, role, (index, position))
+                    result = yield from self._tool_result(block, role, at)
                     message.results.append((position, result))
                 case "tool_addition" | "tool_removal":
-                    self._change_tools(block, place)
+                    self._change_tools(block, _place(at))
                 case "compaction":
-                    message = self._compaction(block, message, place)
+                    message = self._compaction(block, message, _place(at))
                 case _:
-                    message.parts += self._other(block, (index, position))
+                    message.parts += self._other(block, at)
             if not (position + 1) % STEP:
                 yield
 
@@ -124,10 +135,9 @@ class History:
         return [Thought(thinking, payload)]
 
     def _tool_result(self, block: ContentBlock, role: str, at: tuple[int, int]) -> Steps[ToolResult]:
-        place = f"messages.{at[0]}.content.{at[1]}"
         if role != "user":
-            raise Unsupported(f"{place}: `tool_result` blocks can only be in `user` messages")
-        tool_use_id = require(block.tool_use_id, f"{place}.tool_result.tool_use_id")
+            raise Unsupported(f"{_place(at)}: `tool_result` blocks can only be in `user` messages")
+        tool_use_id = block.tool_use_id or require(block.tool_use_id, f"{_place(at)}.tool_result.tool_use_id")
         parts: list[Text | Media] = []
         if isinstance(block.content, str):
             parts += [Text(block.content)] if block.content else []
@@ -137,12 +147,12 @@ class History:
                 if not (position + 1) % STEP:
                     yield
         elif block.content is not None:
-            raise Unsupported(f"{place}.tool_result.content: Input should be a valid string or list")
+            raise Unsupported(f"{_place(at)}.tool_result.content: Input should be a valid string or list")
         return ToolResult(tool_use_id, "", parts, is_error=bool(block.is_error))
 
     def _result_block(self, block: ContentBlock, at: tuple[int, int], position: int) -> list[Text | Media]:
         """Return the parts of one block of a tool_result's content."""
-        place = f"messages.{at[0]}.content.{at[1]}.tool_result.content.{position}"
+        place = f"{_place(at)}.tool_result.content.{position}"
         if block.type == "tool_reference":
             name = require(block.tool_name, f"{place}.tool_reference.tool_name")
             if self._toolbox.offer(name):
@@ -203,7 +213,15 @@ class History:
         return payload
 
 
-def _tool_use(block: ContentBlock, role: str, place: str) -> ToolUse:
+def _place(at: tuple[int, int]) -> str:
+    """Return the name of a message's block, for a refusal."""
+    return f"messages.{at[0]}.content.{at[1]}"
+
+
+def _tool_use(block: ContentBlock, role: str, at: tuple[int, int]) -> ToolUse:
+    if role == "assistant" and block.id and block.name and is_object(block.input):  # nearly always
+        return ToolUse(block.id, block.name, block.input)
+    place = _place(at)
     if role != "assistant":
         raise Unsupported(f"{place}: `tool_use` blocks can only be in `assistant` messages")
     return ToolUse(

@@ -154,14 +154,19 @@ def _blocks_in(content: object) -> int:
     """Return the number of blocks, with those within them, and what they cite or offer."""
     if not isinstance(content, list):
         return 0
-    return len(content) + sum(
-        _blocks_in(block.content)
-        + (_blocks_in(block.source.content) if isinstance(block.source, MediaSource) else 0)
-        + (len(block.citations) if isinstance(block.citations, list) else 0)
-        + len(block.tool_changes or ())
-        + (len(block.content.tool_references or ()) if isinstance(block.content, Found) else 0)
-        for block in content
-    )
+    count = len(content)
+    for block in content:
+        if block.content is not None:
+            count += _blocks_in(block.content)
+            if isinstance(block.content, Found):
+                count += len(block.content.tool_references or ())
+        if isinstance(block.source, MediaSource):
+            count += _blocks_in(block.source.content)
+        if isinstance(block.citations, list):
+            count += len(block.citations)
+        if block.tool_changes:
+            count += len(block.tool_changes)
+    return count
 
 
 def _check_schemas(schemas: Iterable[msgspec.Raw | bytes]) -> None:

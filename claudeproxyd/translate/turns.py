@@ -61,7 +61,7 @@ def take_turns(messages: Iterable[MessageParts]) -> Steps[list[Turn]]:
 def _answers(asked: Sequence[MessageParts], answered: Sequence[MessageParts]) -> list[ToolResult]:
     """Return the results that *answered* has to the calls of *asked*, in the calls' order."""
     results: dict[str, ToolResult] = {}
-    places: dict[str, str] = {}
+    places: dict[str, tuple[int, int]] = {}
     for message in answered:
         for block, result in message.results:
             if result.id in results:
@@ -70,7 +70,7 @@ def _answers(asked: Sequence[MessageParts], answered: Sequence[MessageParts]) ->
                     f"Found multiple `tool_result` blocks with id: {result.id}"
                 )
             results[result.id] = result
-            places[result.id] = f"messages.{message.index}.content.{block}"
+            places[result.id] = (message.index, block)
     paired: list[ToolResult] = []
     for message in asked:
         calls = [part for part in message.parts if isinstance(part, ToolUse)]
@@ -87,9 +87,9 @@ def _answers(asked: Sequence[MessageParts], answered: Sequence[MessageParts]) ->
             result = results[call.id]
             result.name = call.name
             paired.append(result)
-    for tool_use_id, place in places.items():
+    for tool_use_id, (index, block) in places.items():
         raise Unsupported(
-            f"{place}: unexpected `tool_use_id` found in `tool_result` blocks: {tool_use_id}. "
+            f"messages.{index}.content.{block}: unexpected `tool_use_id` found in `tool_result` blocks: {tool_use_id}. "
             "Each `tool_result` block must have a corresponding `tool_use` block in the previous message."
         )
     return paired

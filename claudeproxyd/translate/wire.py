@@ -7,7 +7,7 @@ its block is read. Schemas and tool inputs stay the client's bytes.
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -215,6 +215,9 @@ class RawBlocks:
         return self._value
 
 
+#: How an object begins.
+_OBJECT = ord("{")
+
 _NAMES = {
     "str": "string",
     "int": "integer",
@@ -245,8 +248,12 @@ def misfit(error: msgspec.ValidationError) -> Unsupported:
 
 def is_marked(place: ContentBlock | Request) -> bool:
     """Whether ``cache_control`` stands there, and not as null."""
-    mark = place.cache_control
-    return mark is not UNSET and bytes(memoryview(mark)[:1]) == b"{"
+    return is_object(place.cache_control)
+
+
+def is_object(value: Raw | UnsetType) -> TypeGuard[Raw]:
+    """Whether *value* is there, and is a JSON object."""
+    return value is not UNSET and memoryview(value)[0] == _OBJECT
 
 
 def require(value: str | None, place: str) -> str:
@@ -262,6 +269,6 @@ def require_object(value: Raw | UnsetType, place: str) -> Raw:
     """Return *value*, which has to be a JSON object. Raises :class:`Unsupported` that names *place*."""
     if value is UNSET:
         raise Unsupported(f"{place}: Field required")
-    if bytes(memoryview(value)[:1]) != b"{":
+    if not is_object(value):
         raise Unsupported(f"{place}: Input should be a valid dictionary")
     return value

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import msgspec
 from twisted.logger import Logger
 
-from claudeproxyd.accounts.database import Question
 from claudeproxyd.accounts.prices import DAY, NANO
+from claudeproxyd.accounts.rows import Question
 from claudeproxyd.accounts.schema import FIGURES
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.observe.scrub import redact_bytes
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from claudeproxyd.accounts.ledger import Ledger
-    from claudeproxyd.accounts.limits import Counter, UsageLimits
+    from claudeproxyd.accounts.limits import Counter
+    from claudeproxyd.interfaces import ILimitStore
     from claudeproxyd.web.request import GatewayRequest
 
 MAX_REQUESTS = 1000
@@ -137,20 +138,26 @@ class ShowRequests(_OfLedger):
 class ShowLimits(Endpoint):
     """``/admin/v1/limits``: each counter, and how full it is."""
 
-    def __init__(self, limits: UsageLimits) -> None:
+    def __init__(self, limits: ILimitStore) -> None:
         super().__init__()
         self._limits = limits
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with an entry for each counter that has counted anything, in the order of the limits."""
-        answer_in_turns(request, JSON, self._pieces(time.time()))
+        now = time.time()
 
-    def _pieces(self, now: float) -> Iterator[bytes]:
-        before = b"["
-        for counter in self._limits:
-            yield before + redact_bytes(_encode(_entry(counter, now)))
-            before = b","
-        yield b"]" if before == b"," else b"[]"
+        def answer(counters: Sequence[Counter]) -> None:
+            answer_in_turns(request, JSON, _counted(counters, now))
+
+        self._limits.snapshot(now).addCallback(answer)
+
+
+def _counted(counters: Sequence[Counter], now: float) -> Iterator[bytes]:
+    before = b"["
+    for counter in counters:
+        yield before + redact_bytes(_encode(_entry(counter, now)))
+        before = b","
+    yield b"]" if counters else b"[]"
 
 
 def _entry(counter: Counter, now: float) -> dict[str, object]:

@@ -8,6 +8,7 @@ import msgspec
 from twisted.logger import Logger
 
 from claudeproxyd.accounts.limits import UsageLimits
+from claudeproxyd.accounts.local_limits import LocalLimits
 from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.observe.exposition import CONTENT_TYPE, OPEN_METRICS_TYPE, wants_open_metrics
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.accounts.ledger import Ledger
     from claudeproxyd.checkup import Checkup
-    from claudeproxyd.interfaces import ICredentialPool
+    from claudeproxyd.interfaces import ICredentialPool, ILimitStore
     from claudeproxyd.observe.activity import ClientActivity
     from claudeproxyd.observe.status import Status
     from claudeproxyd.web.request import GatewayRequest
@@ -61,7 +62,7 @@ class AdminRoot(Node):
         status: Status,
         activity: ClientActivity,
         ledger: Ledger | None = None,
-        limits: UsageLimits | None = None,
+        limits: ILimitStore | None = None,
         keys: RuntimeKeys | None = None,
         *,
         models: Unserved | None = None,
@@ -91,7 +92,7 @@ class AdminRoot(Node):
             (b"/admin/v1/usage", ShowUsage(ledger)),
             (b"/admin/v1/labels", ShowLabels(ledger)),
             (b"/admin/v1/requests", ShowRequests(ledger)),
-            (b"/admin/v1/limits", ShowLimits(UsageLimits() if limits is None else limits)),
+            (b"/admin/v1/limits", ShowLimits(LocalLimits(UsageLimits()) if limits is None else limits)),
         ):
             mount(self, path, endpoint)
         if checkup is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,8 @@ class Limits:
 class Gateway:
     """What a listener's requests meet. The admin listener has one of its own, with its own keys and guard."""
 
+    counts: ClassVar[bool] = False
+    """Whether its requests are in the metrics of requests."""
     authenticator: IAuthenticator
     guard: BrowserGuard
     proxies: TrustedProxies
@@ -64,6 +66,7 @@ class AdminGateway(Gateway):
 class PublicGateway(Gateway):
     """With what the public endpoints need."""
 
+    counts = True
     dispatcher: IDispatcher
     catalog: ICatalog
     captures: ICaptures

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from claudeproxyd.observe.access_log import API, AccessEntry, mask
-from claudeproxyd.web.gateway import PublicGateway
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.request_log import RequestLog
@@ -45,7 +44,7 @@ def record(
         if log.trace is not None:
             entry.trace_id = log.trace.exported_id
     mask(entry)
-    if entry.path[:4] == API and isinstance(gateway, PublicGateway):
+    if gateway.counts and entry.path[:4] == API:
         gateway.metrics.request(entry)
     gateway.access_log(entry)
     if log is not None and log.trace is not None:

@@ -37,19 +37,17 @@ class TokenAuthenticator:
 
     def authenticate(self, headers: Headers) -> Principal | Awaitable[Principal]:
         """See :meth:`IAuthenticator.authenticate <claudeproxyd.interfaces.IAuthenticator.authenticate>`."""
+        for shown in shown_keys(headers):
+            known = self._issuers.known(sha256(shown).digest()) if b"." in shown else None
+            if known is not None:
+                return self._checked(known)
         token = next(filter(is_token, shown_keys(headers)), None)
-        if token is None:
-            return self._by_key.authenticate(headers)
-        digest = sha256(token).digest()
-        known = self._issuers.known(digest)
-        if known is not None:
-            return self._checked(known)
         try:
             return self._by_key.authenticate(headers)
         except ClaudeError as error:
-            if error.status not in (401, 503):
+            if token is None or error.status not in (401, 503):
                 raise
-        found = self._issuers.principal(token, digest)
+        found = self._issuers.principal(token, sha256(token).digest())
         return found.addCallback(self._checked) if isinstance(found, Deferred) else self._checked(found)
 
     def _checked(self, principal: Principal) -> Principal:

@@ -14,8 +14,8 @@ from zope.interface import implementer
 from claudeproxyd.accounts.limits import Amounts, Asked, OverLimit, Reservation, UsageLimits, amounts_of
 from claudeproxyd.dispatch.admission import REFUSED
 from claudeproxyd.dispatch.limiting import LimitAdmission, asked_by, limit_headers
-from claudeproxyd.errors import ClaudeError
-from claudeproxyd.interfaces import ILimitedPermit, IPermit
+from claudeproxyd.errors import ClaudeError, Refusal
+from claudeproxyd.interfaces import ILimitedPermit, ILimitStore, IPermit
 from claudeproxyd.observe.usage import COUNT_TOKENS
 
 if TYPE_CHECKING:
@@ -39,9 +39,10 @@ class LimitsOfAll(LimitAdmission):
         wall_clock: Callable[[], float],
         first: Callable[[ApiRequest], IPermit | Awaitable[IPermit]],
         transitions: Transitions | None = None,
+        store: ILimitStore | None = None,
     ) -> None:
         """See :class:`LimitAdmission`."""
-        super().__init__(limits, wall_clock, first, transitions)
+        super().__init__(limits, wall_clock, first, transitions, store)
         self._reserved: dict[ControlChannel, dict[int, Reservation]] = {}
         self._number = 0
 
@@ -50,17 +51,18 @@ class LimitsOfAll(LimitAdmission):
         return Deferred.fromCoroutine(self._reserve_for(channel, cast("_Wire", body)))
 
     async def _reserve_for(self, channel: ControlChannel, body: _Wire) -> object:
-        await self.recalled()
+        await self.counting()
         asked, amounts = _read(body)
         now = self._wall_clock()
         try:
-            reservation = self.limits.reserve(asked, amounts, now)
+            reserved = self.store.reserve(asked, amounts, now)
+            reservation = reserved if isinstance(reserved, Reservation) else await reserved
         except OverLimit as over:
             refusal = self.refusal(over, now)
-            return 0, refusal.message, list(refusal.headers)
+            return 0, refusal.message, list(refusal.headers), refusal.refusal
         self._number += 1
         self._reserved.setdefault(channel, {})[self._number] = reservation
-        return self._number, "", list(limit_headers([counter for counter, _ in reservation.amounts], now))
+        return self._number, "", list(limit_headers([counter for counter, _ in reservation.amounts], now)), ""
 
     def release_for(self, channel: ControlChannel, number: object) -> None:
         """Give one back."""
@@ -133,13 +135,15 @@ class LimitsByParent(LimitAdmission):
         envelope, principal = request.envelope, request.principal
         routes = self.routes(envelope.model)
         asked = Asked(principal.name, principal.labels, envelope.model, [route.provider for route in routes])
+        if not self.limits.counters(asked):
+            return permit
         amounts = self.estimated(request, routes, self._wall_clock())
         answered = self._channel.ask("reserve", (list(asked), list(amounts)))
         answer = await _whole(answered, self._give_back)
-        number, message, headers = cast("tuple[int, str, list[list[bytes]]]", answer)
+        number, message, headers, refusal = cast("tuple[int, str, list[list[bytes]], str]", answer)
         pairs = [(name, value) for name, value in headers]
         if not number:
-            raise ClaudeError(429, message, headers=pairs)
+            raise ClaudeError(429, message, headers=pairs, refusal=Refusal(refusal))
         return _ReservedThere(self._channel, number, pairs, permit)
 
     def _give_back(self, answer: object) -> None:

@@ -18,7 +18,7 @@ from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.daemon import Daemon
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
-from claudeproxyd.store.opening import store_for
+from claudeproxyd.store.opening import limits_store_for, store_for
 from claudeproxyd.web.admin import AdminRoot
 from claudeproxyd.workers.channel import ControlChannel, Handler, Refused
 from claudeproxyd.workers.figures import Figures, Part
@@ -148,7 +148,9 @@ class ParentDaemon(Daemon):
 
     def _make_limits(self, config: Config) -> LimitAdmission:
         limits = UsageLimits(graph.limits_of(config))
-        self._limits_of_all = LimitsOfAll(limits, time.time, self._concurrency.admit, self._transitions)
+        counted_in = limits_store_for(config.server.state, limits, graph.ledger_name(config), self._reactor)
+        counted_in.register(self.metrics)
+        self._limits_of_all = LimitsOfAll(limits, time.time, self._concurrency.admit, self._transitions, counted_in)
         return self._limits_of_all
 
     def _make_store(self, config: Config, kept: IPersistent) -> tuple[IPersistent, IStateStore]:
@@ -171,7 +173,7 @@ class ParentDaemon(Daemon):
             self._status,
             self._activity_of_all,
             self._ledger,
-            self._limits.limits,
+            self._limits.store,
             self._keys,
             models=self._pool_of_all,
             checkup=self._checkup,

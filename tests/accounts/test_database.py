@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections import Counter
 from typing import Any
 
@@ -13,30 +15,63 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.accounts import database
-from claudeproxyd.accounts.database import ForeignLedger, LedgerFile, Question
+from claudeproxyd.accounts.database import ForeignLedger, LedgerFile
 from claudeproxyd.accounts.prices import DAY as SECONDS
 from claudeproxyd.accounts.prices import NANO
+from claudeproxyd.accounts.rows import Question
+from claudeproxyd.interfaces import ILedgerDatabase
 from claudeproxyd.observe.usage import COUNT_TOKENS
 from tests.accounts.support import DAY, NOON, record
+
+DRAWN = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 3), st.sampled_from("ab"), st.booleans()), max_size=30)
 
 
 class LedgerTestCase(SynchronousTestCase):
     """Has a file that is not there yet."""
+
+    ledger: ILedgerDatabase
 
     def setUp(self) -> None:
         """Its path."""
         self.path = os.path.join(self.mktemp(), "folder", "accounts.db")
         self.ledger = self.open()
 
-    def open(self) -> LedgerFile:
+    def open(self) -> ILedgerDatabase:
         """As another thread or daemon opens it."""
         ledger = LedgerFile(self.path)
         self.addCleanup(ledger.close)
         return ledger
 
+    def begin_anew(self) -> None:
+        """With an empty one."""
+        self.path = os.path.join(self.mktemp(), "another.db")
+
+    def at_once(self, number: int) -> None:
+        """Have transactions of so many records."""
+        self.patch(database, "AT_ONCE", number)
+
     def totals(self, *by: str, since: int = 0, until: int = DAY + 1000) -> list[dict[str, Any]]:
         """What was used, by that."""
         return self.open().totals(Question(since, until, by))
+
+    def check_count(self, drawn: list[tuple[int, int, str, bool]]) -> None:
+        """Whatever comes, in whatever batches and however often: the totals are those of the distinct records."""
+        records = [
+            record(number, attempt=attempt, client=f"{client}{number}", nano_usd=None if unpriced else number)
+            for number, attempt, client, unpriced in drawn
+        ]
+        first = {(each.request_id, each.attempt): each for each in reversed(records)}
+        self.begin_anew()
+        ledger = self.open()
+        for start in range(0, len(records), 4):
+            ledger.enter(records[start : start + 4])
+        totals = {row["client"]: row for row in ledger.totals(Question(0, DAY, ["client"]))}
+        ledger.close()
+        counted: Counter[str] = Counter(each.client for each in first.values())
+        self.assertEqual({client: row["attempts"] for client, row in totals.items()}, counted)
+        for client, row in totals.items():
+            nano = sum(each.nano_usd or 0 for each in first.values() if each.client == client)
+            self.assertEqual(row["usd"], nano / NANO)
 
 
 class EnteringTests(LedgerTestCase):
@@ -91,48 +126,13 @@ class EnteringTests(LedgerTestCase):
         self.assertEqual(self.totals("client"), [])
         self.assertEqual(len(self.ledger.attempts({}, 0.0, 10)), 1)
 
-    def test_failed_batch(self) -> None:
-        """A batch that cannot be written leaves nothing behind, and can be entered later."""
-        self.patch(database, "AT_ONCE", 2)
-        self.ledger.enter([])
-        blocker = sqlite3.connect(self.path, isolation_level=None)
-        self.patch(database, "LOCK_TIMEOUT", 0.0)
-        self.ledger.close()
-        blocker.execute("BEGIN IMMEDIATE")
-        with self.assertRaises(sqlite3.OperationalError):
-            self.ledger.enter([record(1)])
-        blocker.execute("ROLLBACK")
-        blocker.close()
-        self.assertEqual(self.ledger.enter([record(1), record(2), record(3)]), 3)
-        self.assertEqual(self.totals()[0]["attempts"], 3)
-
     def test_forget(self) -> None:
         """Old rows go, however many; totals stay."""
-        self.patch(database, "AT_ONCE", 2)
+        self.at_once(2)
         self.ledger.enter([record(number) for number in range(7)])
         self.assertEqual(self.ledger.forget(NOON + 5), 5)
         self.assertEqual(len(self.ledger.attempts({}, 0.0, 10)), 2)
         self.assertEqual(self.totals()[0]["attempts"], 7)
-
-    @settings(max_examples=30)
-    @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 3), st.sampled_from("ab"), st.booleans()), max_size=30))
-    def test_equals_a_count(self, drawn: list[tuple[int, int, str, bool]]) -> None:
-        """Whatever comes, in whatever batches and however often: the totals are those of the distinct records."""
-        records = [
-            record(number, attempt=attempt, client=f"{client}{number}", nano_usd=None if unpriced else number)
-            for number, attempt, client, unpriced in drawn
-        ]
-        first = {(each.request_id, each.attempt): each for each in reversed(records)}
-        ledger = LedgerFile(os.path.join(self.mktemp(), "l.db"))
-        for start in range(0, len(records), 4):
-            ledger.enter(records[start : start + 4])
-        totals = {row["client"]: row for row in ledger.totals(Question(0, DAY, ["client"]))}
-        ledger.close()
-        counted: Counter[str] = Counter(each.client for each in first.values())
-        self.assertEqual({client: row["attempts"] for client, row in totals.items()}, counted)
-        for client, row in totals.items():
-            nano = sum(each.nano_usd or 0 for each in first.values() if each.client == client)
-            self.assertEqual(row["usd"], nano / NANO)
 
 
 class AskingTests(LedgerTestCase):
@@ -190,6 +190,41 @@ class AskingTests(LedgerTestCase):
 
 class FileTests(LedgerTestCase):
     """The file itself."""
+
+    @settings(max_examples=30)
+    @given(DRAWN)
+    def test_equals_a_count(self, drawn: list[tuple[int, int, str, bool]]) -> None:
+        """See above."""
+        self.check_count(drawn)
+
+    def test_failed_batch(self) -> None:
+        """A batch that cannot be written leaves nothing behind, and can be entered later."""
+        self.at_once(2)
+        self.ledger.enter([])
+        blocker = sqlite3.connect(self.path, isolation_level=None)
+        self.patch(database, "LOCK_TIMEOUT", 0.0)
+        self.ledger.close()
+        blocker.execute("BEGIN IMMEDIATE")
+        with self.assertRaises(sqlite3.OperationalError):
+            self.ledger.enter([record(1)])
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        self.assertEqual(self.ledger.enter([record(1), record(2), record(3)]), 3)
+        self.assertEqual(self.totals()[0]["attempts"], 3)
+
+    def test_another_process_lets_go(self) -> None:
+        """One that closes the file last, as it sees it, does not take the log from under those who have it open.
+
+        The system's locks are a process's: to close any descriptor of the file would give them all up.
+        """
+        self.ledger.enter([record(1)])
+        asked = self.open()
+        self.assertEqual(len(asked.attempts({}, 0.0, 10)), 1)
+        program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM days'); c.close()"
+        subprocess.run([sys.executable, "-c", program, self.path], check=True)
+        self.assertTrue(os.path.exists(self.path + "-wal"))
+        self.ledger.enter([record(2)])
+        self.assertEqual(len(asked.attempts({}, 0.0, 10)), 2)
 
     def test_nobody_else_may_read(self) -> None:
         """It says who works on what."""

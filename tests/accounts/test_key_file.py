@@ -10,15 +10,19 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.accounts import database
 from claudeproxyd.accounts.database import LedgerFile
 from claudeproxyd.accounts.key_file import NOTHING, KeyFile, NameTaken, NoSuchKey, Stored, StoredKey
-from claudeproxyd.accounts.schema import STATEMENTS
+from claudeproxyd.accounts.schema import SQLITE, tables
+from claudeproxyd.interfaces import ILedgerDatabase
 from claudeproxyd.principals import Principal
 from tests.accounts.support import NOON, record
 
 ANN = Principal("ann", {"team": "ads"}, ("claude-*",), 3)
 
 
-class KeyFileTests(SynchronousTestCase):
+class KeysTestCase(SynchronousTestCase):
     """Two daemons on one file."""
+
+    taken: type[Exception] = sqlite3.IntegrityError
+    """Raised where there is such a secret already."""
 
     def setUp(self) -> None:
         self.path = os.path.abspath(os.path.join(self.mktemp(), "accounts.db"))
@@ -29,6 +33,12 @@ class KeyFileTests(SynchronousTestCase):
         self.addCleanup(file.close)
         return file
 
+    def open_ledger(self) -> ILedgerDatabase:
+        """The one beside the keys."""
+        ledger = LedgerFile(self.path)
+        self.addCleanup(ledger.close)
+        return ledger
+
     def read(self, file: KeyFile | None = None) -> Stored:
         stored = (file or self.other).read(None)
         assert stored is not None
@@ -37,11 +47,9 @@ class KeyFileTests(SynchronousTestCase):
     def key(self, name: str = "ann") -> StoredKey:
         return self.read().keys[name]
 
-    def test_no_file(self) -> None:
-        """Where there is no file there is no key, and looking makes none."""
-        self.assertEqual(self.read(), NOTHING)
-        self.assertIsNone(self.file.read(NOTHING.change))
-        self.assertFalse(os.path.exists(self.path))
+
+class KeyFileTests(KeysTestCase):
+    """Keys, and those who change them."""
 
     def test_file_that_comes(self) -> None:
         """A file that another daemon makes is read from then on."""
@@ -53,9 +61,7 @@ class KeyFileTests(SynchronousTestCase):
     def test_unchanged(self) -> None:
         """Nothing is read again while nothing changed; what the ledger enters and when a key was used is no change."""
         change = self.file.add(ANN, b"1", None, NOON).change
-        ledger = LedgerFile(self.path)
-        self.addCleanup(ledger.close)
-        ledger.enter([record()])
+        self.open_ledger().enter([record()])
         self.file.used([b"1"], NOON)
         self.assertIsNone(self.other.read(change))
         self.file.revoke("ann", NOON)
@@ -111,7 +117,7 @@ class KeyFileTests(SynchronousTestCase):
     def test_same_digest(self) -> None:
         """Two keys of one secret there cannot be; nothing is left of the second."""
         self.file.add(ANN, b"1", None, NOON)
-        self.assertRaises(sqlite3.IntegrityError, self.file.add, Principal("bob"), b"1", None, NOON)
+        self.assertRaises(self.taken, self.file.add, Principal("bob"), b"1", None, NOON)
         self.assertEqual(list(self.read(self.file).keys), ["ann"])
 
     def test_used(self) -> None:
@@ -121,11 +127,21 @@ class KeyFileTests(SynchronousTestCase):
         self.file.used([b"1"], NOON + 7)
         self.assertEqual([each.last_used for each in self.key().digests], [None, NOON + 7])
 
+
+class FileOfKeysTests(KeysTestCase):
+    """The file itself."""
+
+    def test_no_file(self) -> None:
+        """Where there is no file there is no key, and looking makes none."""
+        self.assertEqual(self.read(), NOTHING)
+        self.assertIsNone(self.file.read(NOTHING.change))
+        self.assertFalse(os.path.exists(self.path))
+
     def test_file_of_the_first_version(self) -> None:
         """One that has the ledger alone gets the tables of keys when it is opened, and keeps what it has."""
         os.makedirs(os.path.dirname(self.path))
         connection = sqlite3.connect(self.path)
-        for statement in STATEMENTS[:3]:
+        for statement in tables(SQLITE)[:3]:
             connection.execute(statement)
         connection.execute("INSERT INTO series VALUES (1, 'ann', '{}', 'm', 'm', 'p', 'c')")
         connection.execute(f"PRAGMA application_id = {database.APPLICATION}")

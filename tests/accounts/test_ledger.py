@@ -14,10 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from claudeproxyd.accounts import database
-from claudeproxyd.accounts.database import Question
 from claudeproxyd.accounts.ledger import ENTER_DELAY, RETRY_DELAY, SWEEP_INTERVAL, Ledger
 from claudeproxyd.accounts.limits import Limit
 from claudeproxyd.accounts.prices import DAY as SECONDS
+from claudeproxyd.accounts.rows import Question
 from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.usage import LOST

@@ -241,8 +241,7 @@ class ReloadTests(LimitsTestCase):
         """What another has counted is added; what it has of other limits is not."""
         self.make(limit(), limit(name="rate", per="minute"))
         other = UsageLimits([limit(), limit(name="rate", per="minute"), limit(name="gone")])
-        for _ in other.settle(ANN, amounts(4), NOON):
-            pass
+        other.settle(ANN, amounts(4), NOON)
         self.use(requests=5)
         self.limits.add(other, NOON)
         self.assertEqual([each.used(NOON) for each in self.limits], [9, 9])
@@ -332,8 +331,7 @@ class ModelTests(LimitsTestCase):
                 each = under_way.pop(0)
                 reserved = each.amounts[0][1]
                 took = min(size, reserved) if step == "end" else 0
-                for _ in self.limits.settle(ANN, amounts(input_tokens=took), now):
-                    pass
+                self.limits.settle(ANN, amounts(input_tokens=took), now)
                 used += took
                 each.release()
                 worst_under_way = max(worst_under_way, reserved)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 
-from claudeproxyd.config.accounts import first_day, ledger_path
-from tests.config.support import SANDBOX, ConfigTestCase
+from claudeproxyd.config.accounts import AccountsPlace, first_day, passwords_of, place_of, waiting_name
+from claudeproxyd.config.report import report
+from claudeproxyd.config.schema import Accounts
+from claudeproxyd.graph import secrets_of
+from tests.config.support import MAKERS, SANDBOX, ConfigTestCase
 
 PRICE = '[[prices]]\nmodel = "claude-*"\ninput = 5.0\noutput = 25\n'
 
@@ -15,10 +18,47 @@ class AccountsTests(ConfigTestCase):
 
     def test_path(self) -> None:
         """In full, or none."""
-        self.assertEqual(ledger_path(""), "")
-        self.assertEqual(ledger_path("sqlite:a.db"), os.path.abspath("a.db"))
+        self.assertIsNone(place_of(Accounts(database="")))
+        here = os.path.abspath("a.db")
+        self.assertEqual(place_of(Accounts(database="sqlite:a.db")), AccountsPlace(here, f"{here}.waiting"))
         self.patch(os, "environ", {"HOME": "/h"})
-        self.assertEqual(ledger_path("sqlite:~/a.db"), "/h/a.db")
+        place = place_of(Accounts(database="sqlite:~/a.db", waiting="~/w"))
+        self.assertEqual(place, AccountsPlace("/h/a.db", "/h/w"))
+
+    def test_postgresql(self) -> None:
+        """Is told of without its user, its password and its options, and each database has a folder of its own."""
+        self.patch(os, "environ", {"HOME": "/h"})
+        for url, where in (
+            (
+                "postgresql://ann:top%20secret@db.example:5433/books?sslmode=verify-full",
+                "postgresql://db.example:5433/books",
+            ),
+            ("postgres:///books?host=/run/postgresql&password=top%20secret", "postgresql:///run/postgresql/books"),
+            ("postgresql://a,b/books", "postgresql://a,b/books"),
+        ):
+            place = place_of(Accounts(database=url))
+            assert place is not None
+            self.assertEqual((place.where, place.dsn), (where, url))
+            self.assertEqual(os.path.basename(place.waiting), waiting_name(url))
+            self.assertNotIn("secret", repr(place))
+
+    def test_secrets_of_postgresql(self) -> None:
+        """Its password is masked in each form, from a file too, and stands in no complaint."""
+        for database, expected in (
+            ("postgresql://ann:top%20secret@h/b", {"top%20secret", "top secret"}),
+            ("postgresql://h/b?password=hush&sslpassword=shy", {"hush", "shy"}),
+            ("postgresql://ann@h/b", set()),
+            ("sqlite:a.db", set()),
+        ):
+            self.assertEqual(set(passwords_of(Accounts(database=database))), expected)
+        loaded = self.load('[accounts]\ndatabase = "postgresql://ann:hush@h/b"\npassword = "shy"\n' + SANDBOX)
+        self.assertLessEqual({"hush", "shy"}, set(secrets_of(loaded.config)))
+        self.assertNotIn("hush", report(loaded, MAKERS) + repr(loaded.config))
+        name = waiting_name("postgresql://h/b")
+        self.assertEqual(loaded.config.accounts.waiting, f"~/.local/state/claudeproxyd/{name}")
+        problem = self.problem('[accounts]\ndatabase = "postgresql://ann:hush@h/b?sslmod=x"\n' + SANDBOX)
+        self.assertEqual(problem.path, "accounts.database")
+        self.assertNotIn("hush", str(problem))
 
     def test_bad_path(self) -> None:
         """With what it may be."""

@@ -7,7 +7,6 @@ import os
 from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.config.loading import load
 from claudeproxyd.config.schema import Config
-from claudeproxyd.executors.gemini.maker import GeminiMaker
 from claudeproxyd.executors.vertex.maker import VertexMaker
 from tests.config.support import SANDBOX, ConfigTestCase, FakeMaker
 
@@ -79,14 +78,6 @@ class EnvironmentTests(ConfigTestCase):
         self.assertEqual(credential.api_key.reveal(), "sk-a")
         self.assertEqual(credential.api_key.variable, "ANTHROPIC_API_KEY")
         self.assertEqual(providers["bedrock"].credentials[0].own.region, "us-east-1")
-
-    def test_kind_not_built(self) -> None:
-        """A key in the environment for a kind that is not built is left out with a warning, and stops nothing."""
-        self.makers["gemini"] = FakeMaker("gemini", like=GeminiMaker(), is_built=False)
-        self.environ |= {"GEMINI_API_KEY": "g", "ANTHROPIC_API_KEY": ""}
-        loaded = load(None, self.environ, self.makers)
-        self.assertEqual([p.name for p in loaded.config.providers], ["sandbox"])
-        self.assertIn("kind gemini is not built yet", str(loaded.warnings[0]))
 
     def test_vertex(self) -> None:
         """A service account file and a project give a vertex provider; a missing file is an error."""

@@ -207,15 +207,14 @@ class LimitAdmissionTests(SynchronousTestCase):
         """What was used before is counted first; who leaves meanwhile holds nothing."""
         self.limit(measure="requests", amount=2)
         counted: Deferred[UsageLimits] = Deferred()
-        self.admission.wait_for(counted)
+        self.admission.wait_for(self.admission.recall(counted))
         first, second, third = (ensureDeferred(self.admission.admit(request(name=name))) for name in "abc")  # type: ignore[arg-type]
         self.assertNoResult(first)
         first.cancel()
         self.failureResultOf(first, CancelledError)
         self.assertNotIn("a", self.concurrency.running)
         before = UsageLimits([Limit(name="ads, a day", per="day", measure="requests", amount=2)])
-        for _ in before.settle(Asked("x", {}, "m", ("cheap",)), Amounts(0, 0, 0, 1), NOON):
-            pass
+        before.settle(Asked("x", {}, "m", ("cheap",)), Amounts(0, 0, 0, 1), NOON)
         counted.callback(before)
         self.successResultOf(second)
         self.failureResultOf(third, ClaudeError)
@@ -224,7 +223,7 @@ class LimitAdmissionTests(SynchronousTestCase):
         """Is told, and holds nobody up."""
         self.limit(measure="requests", amount=2)
         counted: Deferred[UsageLimits] = Deferred()
-        self.admission.wait_for(counted)
+        self.admission.wait_for(self.admission.recall(counted))
         admitted = ensureDeferred(self.admission.admit(request()))  # type: ignore[arg-type]
         counted.errback(OSError("no disk"))
         self.successResultOf(admitted)

@@ -51,7 +51,7 @@ class ServedModelsTests(SynchronousTestCase):
 
     def test_one_line_each(self) -> None:
         """However many requests are refused."""
-        self.models.answered("opus")
+        self.models.answered("opus", self.clock.seconds())
         self.assertEqual(self.lines(), [])
         self.out["opus"] = QUOTA
         for _ in range(40):
@@ -59,8 +59,8 @@ class ServedModelsTests(SynchronousTestCase):
             self.clock.advance(1.0)
         self.assertEqual(self.lines(), ["nobody serves opus: quota, next try in 1800 s"])
         del self.out["opus"]
-        self.models.answered("opus")
-        self.models.answered("opus")
+        self.models.answered("opus", self.clock.seconds())
+        self.models.answered("opus", self.clock.seconds())
         self.assertEqual(self.lines(), ["opus is served again, after 40 s and 40 refused requests"])
         self.assertEqual(
             [(each.what.value, each.message, each.subject) for each in self.told],
@@ -70,6 +70,16 @@ class ServedModelsTests(SynchronousTestCase):
             ],
         )
         self.assertEqual(self.models.unserved(), [])
+
+    def test_answers_of_before(self) -> None:
+        """What was on its way when the last credential was used up says nothing of the next request."""
+        self.clock.advance(5.0)
+        self.out["opus"] = QUOTA
+        self.models.refused("opus")
+        self.models.answered("opus", 4.0)
+        self.models.refused("opus")
+        self.assertEqual(len(self.lines()), 1)
+        self.assertEqual(self.models.outages["opus"].refused, 2)
 
     def test_ready_is_not_served(self) -> None:
         """Behind a cooldown that is over for a moment it is still an outage."""
@@ -131,12 +141,12 @@ class ServedModelsTests(SynchronousTestCase):
         self.look(int(QUIET_SECONDS / LOOK_EVERY) + 1)
         self.assertEqual(self.ready(), {"opus": "1.0"})
         for number in range(2 * MAX_SERVED):
-            self.models.answered(f"m{number}")
+            self.models.answered(f"m{number}", self.clock.seconds())
         self.assertEqual(len(self.ready()), MAX_SERVED + 1)
 
     def test_models_that_nothing_is_configured_for(self) -> None:
         """They are no outage, nor any more when a reload takes them away."""
-        self.models.answered("old")
+        self.models.answered("old", 0.0)
         self.out["old"] = QUOTA
         self.models.refused("old")
         self.out["old"] = Exhausted(Exhaustion.NONE, None)

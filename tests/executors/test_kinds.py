@@ -47,15 +47,6 @@ class KindsTests(SynchronousTestCase):
         self.assertIs(made["anthropic"], kinds.BUILT_IN[0])
         self.assertEqual(list(made), [*(maker.kind for maker in kinds.BUILT_IN), "echo"])
 
-    def test_plugin_of_a_name_that_is_reserved(self) -> None:
-        """A kind that is not built yet may come from elsewhere."""
-        early, reserved = Echo(), Echo()
-        early.kind = reserved.kind = "reserved"
-        reserved.is_built = False
-        self.patch(kinds, "BUILT_IN", (*kinds.BUILT_IN, reserved))
-        self.patch(claudeproxyd.config.installed, "getPlugins", lambda interface: [early])
-        self.assertIs(kinds.makers([])["reserved"], early)
-
     def test_base(self) -> None:
         """A kind that says nothing but its name has a default for all else, and cannot be made."""
         verifyObject(IExecutorMaker, Echo())

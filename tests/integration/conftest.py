@@ -21,6 +21,7 @@ from tests.integration.support.gemini import Gemini
 from tests.integration.support.needs import require
 from tests.integration.support.process import Child
 from tests.integration.support.ready import until_ready
+from tests.integration.support.redis import Redis
 from tests.integration.support.responses import Responses
 from tests.integration.support.upstream import Upstream
 
@@ -51,6 +52,15 @@ def nothing_left_behind() -> Iterator[None]:
     assert not logged, [event["log_failure"].getTraceback() for event in logged]
     now = reactor.seconds()  # what is due now is Twisted closing a socket
     assert not [call for call in reactor.getDelayedCalls() if call not in before and call.getTime() > now]
+
+
+@pytest_twisted.async_yield_fixture
+async def redis() -> AsyncIterator[Redis]:
+    """A Redis that is gone after the test."""
+    redis = Redis()
+    await redis.start()
+    yield redis
+    await redis.stop()
 
 
 @pytest_twisted.async_yield_fixture

@@ -20,6 +20,8 @@ from tests.integration.conftest import StartDaemon
 from tests.integration.support import bookkeeping, wire
 from tests.integration.support.bookkeeping import Bookkeeper, Crowd, Entry
 from tests.integration.support.daemon import Daemon, provider
+from tests.integration.support.needs import needs
+from tests.integration.support.postgresql import Postgres, postgres_server
 from tests.integration.support.process import eventually, sleep
 from tests.integration.support.upstream import Upstream
 
@@ -45,12 +47,32 @@ def config(upstream: Upstream) -> str:
     return clients + price + provider(upstream, *KEYS)
 
 
+class SQLiteFile:
+    """The usual database."""
+
+    config = ""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / ".local/state/claudeproxyd/accounts.db"
+        self._blocker: sqlite3.Connection | None = None
+
+    async def away(self) -> None:
+        """Let nobody write to it."""
+        self._blocker = sqlite3.connect(self._path, isolation_level=None)
+        self._blocker.execute("BEGIN IMMEDIATE")
+
+    async def back(self) -> None:
+        """Let go of it."""
+        assert self._blocker is not None
+        self._blocker.execute("ROLLBACK")
+        self._blocker.close()
+
+
 class Daemons:
     """One daemon after another on one ledger."""
 
-    def __init__(self, start: StartDaemon, upstream: Upstream, folder: Path) -> None:
-        self._start, self._config = start, config(upstream)
-        self.database = folder / ".local/state/claudeproxyd/accounts.db"
+    def __init__(self, start: StartDaemon, upstream: Upstream, database: SQLiteFile | Postgres) -> None:
+        self._start, self._config = start, config(upstream) + database.config
         self.now: Daemon | None = None
         self._waiting: list[Deferred[None]] = []
 
@@ -81,7 +103,7 @@ async def attempts_of(daemon: Daemon) -> list[dict[str, Any]]:
     found = []
     for number in range(CLIENTS):
         answer = await daemon.admin_get(f"/admin/v1/requests?client=client-{number}&limit=1000")
-        assert answer.status == 200, answer.body
+        assert answer.status == 200, daemon.log
         for request in reversed(answer.json):
             common = {name: request[name] for name in ("request_id", "client", "session", "operation")}
             common["label.team"] = request["labels"]["team"]
@@ -113,12 +135,28 @@ def all_of(row: dict[str, Any]) -> int:
 async def test_right_to_the_token(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
     """Whatever becomes of requests, of the daemon and of its database: the ledger has what the upstream has counted,
     attempt by attempt; what it had to guess says so, and is near it."""
+    await is_right(start_daemon, upstream, SQLiteFile(tmp_path))
+
+
+@needs(postgres_server)
+@ensureDeferred
+async def test_right_to_the_token_in_postgresql(start_daemon: StartDaemon, upstream: Upstream) -> None:
+    """So it is when PostgreSQL is killed in the middle, and away for a while."""
+    postgres = await Postgres.make()
+    try:
+        await is_right(start_daemon, upstream, postgres)
+    finally:
+        await postgres.stop()
+
+
+async def is_right(start_daemon: StartDaemon, upstream: Upstream, database: SQLiteFile | Postgres) -> None:
+    """Hold the ledger in *database* to the upstream's books."""
     random = Random(SEED)
     books = Bookkeeper(random)
     calls = bookkeeping.plan(REQUESTS, CLIENTS, random)
     books.calls = {call.name: call for call in calls}
     upstream.script(books)
-    daemons = Daemons(start_daemon, upstream, tmp_path)
+    daemons = Daemons(start_daemon, upstream, database)
     await daemons.start()
     crowd = Crowd(calls, daemons.port)
     working = gatherResults([Deferred.fromCoroutine(crowd.work()) for _ in range(WORKERS)])
@@ -127,16 +165,14 @@ async def test_right_to_the_token(start_daemon: StartDaemon, upstream: Upstream,
     await daemons.kill()
     await daemons.start()
     # the database is away, and the daemon is killed once more while it is
-    blocker = sqlite3.connect(daemons.database, isolation_level=None)
     await eventually("a half is made", lambda: crowd.made >= REQUESTS // 2, 300)
-    blocker.execute("BEGIN IMMEDIATE")
+    await database.away()
     await eventually("two thirds are made", lambda: crowd.made >= 2 * REQUESTS // 3, 300)
     await daemons.kill()
     killed_at = time()
     await daemons.start()
     await sleep(6.0)
-    blocker.execute("ROLLBACK")
-    blocker.close()
+    await database.back()
     await working
     daemon = daemons.now
     assert daemon is not None

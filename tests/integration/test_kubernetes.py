@@ -119,6 +119,7 @@ async def test_overlay(tmp_path: Path) -> None:
     labels, ports = pod["metadata"]["labels"].items(), {port["name"] for port in container["ports"]}
     assert container["image"] == "registry.example.com/claudeproxyd:0.1.0"
     assert objects["Secret"]["data"].keys() == secrets()
+    assert objects["ConfigMap"]["metadata"]["name"].startswith("claudeproxyd-")
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
     assert volumes["config"]["configMap"]["name"] == objects["ConfigMap"]["metadata"]["name"]
     assert volumes["secrets"]["secret"]["secretName"] == objects["Secret"]["metadata"]["name"]

@@ -15,8 +15,11 @@ from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, sdks, wire
 from tests.integration.support.claude_code import prompt
 from tests.integration.support.clients import Client
-from tests.integration.support.daemon import provider
-from tests.integration.support.upstream import Upstream
+from tests.integration.support.daemon import Daemon, provider
+from tests.integration.support.needs import needs
+from tests.integration.support.process import eventually
+from tests.integration.support.redis import Redis, redis_server
+from tests.integration.support.upstream import Exchange, Upstream
 
 each_sdk = pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
 CLIENT = '[[clients]]\nname = "tests"\nkey = "client-key"\n'
@@ -46,13 +49,24 @@ async def test_many_at_once(start_daemon: StartDaemon, upstream: Upstream) -> No
 @ensureDeferred
 async def test_many_at_once_by_tokens(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """What is let in is what fits by estimate, and one more; when it is settled as less, the next ones find room."""
-    upstream.script(answers.then(answers.pause(0.5), answers.usual()))
     daemon = await start_daemon(CLIENT + provider(upstream) + limit("a day", output_tokens=1000, per="day"))
     body = wire.Message(max_tokens=100).encode()
 
     async def at_once() -> int:
-        calls = [Deferred.fromCoroutine(wire.post(daemon.port, body, headers=KEY)) for _ in range(200)]
-        return [answer.status for answer in await gatherResults(calls)].count(200)
+        refused: Deferred[None] = Deferred()
+        statuses: list[int] = []
+
+        async def ask() -> None:
+            statuses.append((await wire.post(daemon.port, body, headers=KEY)).status)
+            if len(statuses) == 190:
+                refused.callback(None)
+
+        async def held(exchange: Exchange) -> None:
+            await exchange.until(refused)
+
+        upstream.script(answers.then(held, answers.usual()))
+        await gatherResults([Deferred.fromCoroutine(ask()) for _ in range(200)])
+        return statuses.count(200)
 
     assert await at_once() == 10
     assert await at_once() == 10  # two tokens each were used of the hundred
@@ -110,3 +124,59 @@ async def test_claude_code(start_daemon: StartDaemon, upstream: Upstream, tmp_pa
     result = await prompt(daemon.url, "say hi", tmp_path, within=60)
     assert result.code == 1
     assert 'The limit "ads, a month" for tests is used up: $26.00 of $20.00. It begins anew on 20' in result.out
+
+
+@needs(redis_server)
+@ensureDeferred
+async def test_many_at_once_on_two_daemons(start_daemon: StartDaemon, upstream: Upstream, redis: Redis) -> None:
+    """Of 200 requests at once on a budget for 10, over two daemons, ten are served; both tell the same of it."""
+    upstream.script(answers.then(answers.pause(0.5), answers.usual()))
+    config = CLIENT + provider(upstream) + limit("ten a day", requests=10, per="day")
+    daemons = [await start_daemon(config, state=redis.url) for _ in range(2)]
+    body = wire.Message().encode()
+    ports = [daemon.port for daemon in daemons] * 100
+    calls = [Deferred.fromCoroutine(wire.post(port, body, headers=KEY)) for port in ports]
+    served = [answer for answer in await gatherResults(calls) if answer.status == 200]
+    assert (len(served), len(upstream.requests)) == (10, 10)
+    for daemon in daemons:
+        (counter,) = (await daemon.admin_get("/admin/v1/limits")).json
+        assert (counter["used"], counter["reserved"], counter["value"]) == (10, 0, "tests")
+        refused = await wire.post(daemon.port, body, headers=KEY)
+        assert (refused.status, refused.headers["x-should-retry"]) == (429, "false")
+
+
+@needs(redis_server)
+@ensureDeferred
+async def test_redis_away(start_daemon: StartDaemon, upstream: Upstream, redis: Redis) -> None:
+    """Without Redis each of two daemons has half of what is left; what a Redis has forgotten it hears again."""
+    upstream.script(answers.usual())
+    config = CLIENT + provider(upstream) + limit("a day", requests=22, per="day")
+    daemons = [await start_daemon(config, state=redis.url) for _ in range(2)]
+    body = wire.Message().encode()
+
+    async def use(daemon: Daemon) -> int:
+        """Until it is used up."""
+        served = 0
+        while (await wire.post(daemon.port, body, headers=KEY)).status == 200:
+            served += 1
+        return served
+
+    for daemon in daemons:
+        assert (await wire.post(daemon.port, body, headers=KEY)).status == 200
+
+    async def know_all() -> bool:
+        """Each knows of the other's."""
+        told = [(await daemon.admin_get("/admin/v1/limits")).json for daemon in daemons]
+        return all(counter["used"] == 2 for (counter,) in told)
+
+    await eventually("all is known", know_all)
+    await redis.kill()
+    assert [await use(daemon) for daemon in daemons] == [10, 10]
+    await redis.start()
+
+    async def is_told() -> bool:
+        told = [(await daemon.admin_get("/admin/v1/limits")).json for daemon in daemons]
+        return all((counter["used"], counter["reserved"]) == (22, 0) for (counter,) in told)
+
+    await eventually("Redis is told of all", is_told)
+    assert [await use(daemon) for daemon in daemons] == [0, 0]

@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pytest_twisted import ensureDeferred
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
 from twisted.internet.threads import deferToThread
 
@@ -27,7 +26,7 @@ from tests.integration.support import answers, wire
 from tests.integration.support.daemon import ADMIN_KEY, SANDBOX, TWISTD, environment, free_port, provider
 from tests.integration.support.process import Child, Result, eventually, run
 from tests.integration.support.ready import until_ready
-from tests.integration.support.upstream import Exchange, Upstream
+from tests.integration.support.upstream import Upstream
 
 STREAMED = wire.Message(stream=True).encode()
 
@@ -35,20 +34,6 @@ STREAMED = wire.Message(stream=True).encode()
 async def check(path: Path) -> Result:
     command = [TWISTD, "claudeproxyd", "--config", path, "--check"]
     return await run(command, environment(path), cwd=path.parent)
-
-
-def long_stream(upstream: Upstream) -> Deferred[None]:
-    """The next answers begin at once and come to their end when what is returned has fired."""
-    parts = answers.frames(*(f"{number} " for number in range(10)))
-    go_on: Deferred[None] = Deferred()
-
-    async def held(exchange: Exchange) -> None:
-        await answers.stream(parts[:3], end=False)(exchange)
-        await exchange.until(go_on)
-        await answers.rest(parts[3:])(exchange)
-
-    upstream.script(held)
-    return go_on
 
 
 @ensureDeferred
@@ -121,7 +106,7 @@ async def test_admin_shows_no_secret(start_daemon: StartDaemon, upstream: Upstre
 @ensureDeferred
 async def test_reload_with_a_good_file(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """SIGHUP brings new credentials into force; a stream in flight goes on as if nothing had been."""
-    go_on = long_stream(upstream)
+    go_on = answers.long_stream(upstream)
     daemon = await start_daemon(provider(upstream, "key-a"))
     client = await wire.stream(daemon.port)
     answer = await client.head()
@@ -185,7 +170,7 @@ async def test_reload_of_certificates(start_daemon: StartDaemon, tmp_path: Path)
 @ensureDeferred
 async def test_drain(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """SIGTERM lets a stream in flight finish, takes no new connection meanwhile, tells probes, then ends the daemon."""
-    go_on = long_stream(upstream)
+    go_on = answers.long_stream(upstream)
     daemon = await start_daemon(provider(upstream), server="drain = 600.0")
     client = await wire.stream(daemon.port)
     answer = await client.head()
@@ -264,7 +249,7 @@ def holds_back(pid: int, number: int) -> bool:
 @ensureDeferred
 async def test_readyz_while_draining(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """A balancer that kept its connection learns from `/readyz` that the daemon is leaving."""
-    go_on = long_stream(upstream)
+    go_on = answers.long_stream(upstream)
     daemon = await start_daemon(provider(upstream), server="drain = 600.0")
     client = await wire.stream(daemon.port)
     answer = await client.head()
@@ -279,7 +264,7 @@ async def test_readyz_while_draining(start_daemon: StartDaemon, upstream: Upstre
 @ensureDeferred
 async def test_drain_has_an_end(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """A stream that outlasts `drain` is told with an error event, and the daemon ends."""
-    long_stream(upstream)
+    answers.long_stream(upstream)
     daemon = await start_daemon(provider(upstream), server="drain = 1.0")
     client = await wire.stream(daemon.port)
     answer = await client.head()
@@ -311,7 +296,7 @@ async def test_drain_ends_an_upload(start_daemon: StartDaemon, upstream: Upstrea
 @ensureDeferred
 async def test_second_signal_stops_at_once(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """A second SIGTERM does not wait for anybody."""
-    long_stream(upstream)
+    answers.long_stream(upstream)
     daemon = await start_daemon(provider(upstream), server="drain = 600.0")
     client = await wire.stream(daemon.port)
     await client.head()

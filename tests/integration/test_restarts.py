@@ -7,11 +7,14 @@ from pathlib import Path
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 
+from tests.integration.support import answers, wire
+from tests.integration.support.daemon import provider
 from tests.integration.support.needs import needs
 from tests.integration.support.process import eventually
 from tests.integration.support.redis import Redis, redis_server
 from tests.integration.support.rolling import (
     CLIENTS,
+    KEY,
     BehindHAProxy,
     BehindNginx,
     Farm,
@@ -21,6 +24,7 @@ from tests.integration.support.rolling import (
     nginx,
     rolling,
 )
+from tests.integration.support.upstream import Upstream
 
 
 async def nothing_is_lost(farm: Farm, restarts: int) -> None:
@@ -47,6 +51,28 @@ async def test_behind_haproxy(tmp_path: Path) -> None:
 async def test_on_one_socket(tmp_path: Path) -> None:
     """The same of two that share a socket, without a balancer: a new one is there before the old one leaves."""
     await nothing_is_lost(OnOneSocket(tmp_path), 4)
+
+
+@ensureDeferred
+async def test_nobody_waits_for_an_old_stream(tmp_path: Path, upstream: Upstream) -> None:
+    """While the old one of two sees a long stream out the new one answers whoever comes; the stream ends well."""
+    go_on = answers.long_stream(upstream)
+    key = {"x-api-key": KEY}
+    farm = OnOneSocket(tmp_path, provider(upstream))
+    await farm.start()
+    try:
+        old = await wire.stream(farm.port, headers=key)
+        answer = await old.head()
+        await farm.restart()
+        upstream.script(answers.usual())
+        for _ in range(20):
+            assert (await wire.post(farm.port, wire.Message().encode(), headers=key)).status == 200
+        assert farm.is_draining
+        go_on.callback(None)
+        assert (await old.body(answer)).whole
+        assert answer.text.split() == [str(number) for number in range(10)]
+    finally:
+        await farm.stop()
 
 
 @needs(haproxy, redis_server)

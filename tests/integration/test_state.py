@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-import pytest_twisted
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, DeferredList
 
@@ -26,15 +24,6 @@ MODEL = wire.Message().model
 MODELS = f'[[models]]\nname = "{MODEL}"\nroutes = [{{ provider = "up" }}]\n'
 QUOTA = answers.error(429, "rate_limit_error", "slow down", retry_after="600")
 ONE = wire.Message().encode()
-
-
-@pytest_twisted.async_yield_fixture
-async def redis() -> AsyncIterator[Redis]:
-    """A Redis that is gone after the test."""
-    redis = Redis()
-    await redis.start()
-    yield redis
-    await redis.stop()
 
 
 def config(upstream: Upstream) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import claudeproxyd
 from claudeproxyd.interfaces import IUsageSink
 from claudeproxyd.observe.access_log import AccessEntry
 from claudeproxyd.observe.exposition import wants_open_metrics
-from claudeproxyd.observe.metrics import MAX_MODELS, MAX_ROWS, Metrics
+from claudeproxyd.observe.metrics import MAX_CLIENTS, MAX_MODELS, MAX_ROWS, Metrics
 from claudeproxyd.observe.usage import UsageRecord
 from tests.speed import slowness
 
@@ -220,6 +221,29 @@ class MetricsTests(SynchronousTestCase):
         samples = scrape(self.metrics)
         self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="other", status="200"), 7)
         self.assertEqual(at(samples, "claudeproxyd_requests_total", client="laptop", model="m0", status="200"), 1)
+
+    def test_too_many_clients(self) -> None:
+        """So it is with clients: what the rest asks and spends is in the sums."""
+        for n in range(MAX_CLIENTS + 7):
+            self.metrics.request(entry(client=f"c{n}"))
+            self.metrics.record(record(client=f"c{n}", input_tokens=1, output_tokens=0))
+        for _ in range(2):
+            self.metrics.request(entry(client="c0", status=429, refusal="client_limit"))
+            self.metrics.request(entry(client="late", status=429, refusal="client_limit"))
+        samples = scrape(self.metrics)
+        asked: Counter[str] = Counter()
+        for (name, labels), value in samples.items():
+            if name == "claudeproxyd_requests_total":
+                asked[dict(labels)["client"]] += int(value)
+        self.assertEqual((len(asked), asked["other"]), (MAX_CLIENTS + 1, 7 + 2))
+        self.assertEqual(at(samples, "claudeproxyd_client_refused_total", client="other", reason="client_limit"), 2)
+        self.assertEqual(at(samples, "claudeproxyd_client_refused_total", client="c0", reason="client_limit"), 2)
+        spent = [
+            value
+            for (name, labels), value in samples.items()
+            if name == "claudeproxyd_client_tokens_total" and dict(labels)["kind"] == "input"
+        ]
+        self.assertEqual((len(spent), sum(spent)), (MAX_CLIENTS + 1, MAX_CLIENTS + 7))
 
     def test_full_table(self) -> None:
         """A full table folds models and loses no count."""

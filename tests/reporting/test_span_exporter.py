@@ -22,6 +22,7 @@ from claudeproxyd.reporting.span_exporter import (
     INTERVAL,
     MAX_WAITING,
     PATIENCE,
+    PIECE,
     SpanCounts,
     SpanExporter,
 )
@@ -47,12 +48,13 @@ class Collector(Post):
     """Keeps what is posted, until the test answers."""
 
     @property
-    def spans(self) -> list[list[Any]]:
+    def spans(self) -> list[list[int]]:
         """The ids in each request."""
         return [
             [
                 int(span.span_id.hex(), 16)
-                for span in ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0].spans
+                for whole in ExportTraceServiceRequest.FromString(body).resource_spans
+                for span in whole.scope_spans[0].spans
             ]
             for _, _, body in self.sent
         ]
@@ -75,6 +77,10 @@ class SpanExporterTests(SynchronousTestCase):
         for number in numbers:
             self.exporter.export(span(number))
 
+    def turn(self) -> None:
+        """Let a whole batch be encoded, a piece in each turn."""
+        self.clock.pump([NEXT_TURN] * (BATCH // PIECE + 1))
+
     def test_batch(self) -> None:
         """Spans go together, a moment after the first; nothing is sent by the one who hands them over."""
         self.export(1, 2)
@@ -90,8 +96,11 @@ class SpanExporterTests(SynchronousTestCase):
         self.export(*range(1, 2 * BATCH + 2))
         self.assertEqual(self.post.sent, [])
         self.clock.advance(NEXT_TURN)
-        self.assertEqual(list(map(len, self.post.spans)), [BATCH])
+        self.assertEqual(self.post.sent, [])  # others have turns meanwhile
+        self.turn()
+        self.assertEqual(self.post.spans, [list(range(1, BATCH + 1))])
         self.post.answer()
+        self.turn()
         self.assertEqual(list(map(len, self.post.spans)), [BATCH, BATCH])
         self.post.answer()
         self.clock.advance(INTERVAL)
@@ -121,7 +130,7 @@ class SpanExporterTests(SynchronousTestCase):
     def test_what_cannot_be_encoded(self) -> None:
         """What a client has chosen does not cost a batch: half a character, or a number beyond the format's."""
         attributes = {"a": "\ud800x", "b": 2**70, "c": ["\udfff"]}
-        odd = replace(span(1), name="chat \ud800", attributes=attributes, error="\ud800")
+        odd = replace(span(1), name="chat \ud800", start=-1.0, attributes=attributes, error="\ud800")
         self.exporter.export(odd)
         self.export(2)
         self.clock.advance(INTERVAL)
@@ -166,6 +175,7 @@ class SpanExporterTests(SynchronousTestCase):
         """A batch is given up after a while, and the queue has a bound: what is beyond is dropped, and counted."""
         self.export(*range(1, MAX_WAITING + 11))
         self.assertEqual(self.counts.dropped, {"full": 10})
+        self.turn()
         until = self.clock.seconds() + PATIENCE
         while self.counts.dropped["unreachable"] == 0:
             self.clock.advance(1.0)

@@ -94,6 +94,7 @@ class WebhooksTests(SynchronousTestCase):
     def test_chosen_events(self) -> None:
         """Each gets what it wants, and unsigned where it has no secret."""
         self.webhooks.configure([section(), section("pager", events=["model.unserved"])])
+        self.assertIn(self.counted("given_up", "pager") + " 0.0", self.metrics.render().decode())
         self.tell()
         self.assertEqual([len(way.sent) for way in self.ways], [1, 0])
         self.assertNotIn("webhook-signature", self.ways[0].sent[0][1])

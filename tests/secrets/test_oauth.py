@@ -162,7 +162,7 @@ class WaysTests(SecretsTestCase):
         """The address that is connected to."""
         reactor = MemoryReactorClock()
         way = EndpointFactory(reactor, proxy, environ or {}).endpointForURI(URI.fromBytes(url))
-        for name in ("_wrappedEndpoint", "_proxy"):
+        for name in ("_endpoint", "_wrappedEndpoint", "_proxy"):
             way = getattr(way, name, way)
         return way._hostText, way._port
 

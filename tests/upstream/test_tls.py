@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from claudeproxyd.config.state import InRedis
 from claudeproxyd.secrets.endpoint import EndpointFactory
-from claudeproxyd.store.redis import endpoint_of
+from claudeproxyd.store.redis_link import endpoint_of
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.errors import TLSFailed
 from claudeproxyd.upstream.tls import TLSSettings, connection_creator

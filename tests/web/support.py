@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from msgspec import Struct
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
+from twisted.python.filepath import FilePath
 from twisted.web.resource import Resource
 from zope.interface import implementer
 from zope.interface.verify import verifyClass
@@ -287,3 +293,15 @@ def post(path: str = "/v1/messages", body: bytes = BODY, *headers: str) -> bytes
 def get(path: str, *headers: str, method: str = "GET") -> bytes:
     """A request without one."""
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *headers]).encode() + b"\r\n\r\n"
+
+
+def new_certificate(path: FilePath[str], days: int) -> float:
+    """Write a certificate for so many days, and its key. Return its end, in seconds since the epoch."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC).replace(microsecond=0)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    ends = now + timedelta(days=days)
+    unsigned = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, ends)
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.setContent(unsigned.sign(key, hashes.SHA256()).public_bytes(pem) + secret)
+    return ends.timestamp()

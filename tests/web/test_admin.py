@@ -16,11 +16,10 @@ from zope.interface.verify import verifyClass
 import claudeproxyd
 from claudeproxyd.accounts.keys import RuntimeKeys
 from claudeproxyd.accounts.ledger import Ledger
-from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.checkup import Checkup
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.interfaces import ICredentialPool
+from claudeproxyd.interfaces import ICredentialPool, ILimitStore
 from claudeproxyd.leases import Exhausted
 from claudeproxyd.observe.access_log import AccessEntry
 from claudeproxyd.observe.activity import ClientActivity
@@ -83,7 +82,7 @@ verifyClass(ICredentialPool, FakePool)
 
 def admin_root(
     ledger: Ledger | None = None,
-    limits: UsageLimits | None = None,
+    limits: ILimitStore | None = None,
     keys: RuntimeKeys | None = None,
     *,
     checkup: Callable[[], Checkup] | None = None,

@@ -5,13 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.tcp import Port as TCPPort
@@ -22,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.config.endpoints import BACKLOG, with_backlog
 from claudeproxyd.web.listener import CannotListen, Listener
+from tests.web.support import new_certificate
 
 
 class TakenReactor(MemoryReactor):
@@ -73,18 +69,6 @@ class Certificates(SynchronousTestCase):
         listener = Listener(MemoryReactor(), "tcp:8765:interface=127.0.0.1", Factory())
         listener.privilegedStartService()
         self.assertIsNone(listener.certificate_ends)
-
-
-def new_certificate(path: FilePath[str], days: int) -> float:
-    """Write a certificate for so many days, and its key. Return its end, in seconds since the epoch."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC).replace(microsecond=0)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    ends = now + timedelta(days=days)
-    unsigned = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, ends)
-    pem = serialization.Encoding.PEM
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.setContent(unsigned.sign(key, hashes.SHA256()).public_bytes(pem) + secret)
-    return ends.timestamp()
 
 
 class Backlogs(SynchronousTestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
 from typing import Any
 
@@ -222,6 +223,18 @@ class Waiting(SynchronousTestCase):
         connection.send(body[10:])
         (running,) = self.listener.dispatcher.running
         self.assertEqual((running.request.principal.name, self.listener.dispatcher.bodies), ("ann", [BODY]))
+
+    def test_compressed_body_waits(self) -> None:
+        """So does one that is compressed."""
+        data = gzip.compress(BODY)
+        head, _, body = post("/v1/messages", data, "Content-Encoding: gzip").partition(b"\r\n\r\n")
+        connection = self.connect(head + b"\r\n\r\n" + body[:10])
+        self.assertEqual(self.listener.site.gateway.buffers.held, 0)
+        self.asks.asked[0].callback(Principal("ann"))
+        connection.send(body[10:])
+        for _ in range(5):
+            self.clock.advance(0)
+        self.assertEqual(self.listener.dispatcher.bodies, [BODY])
 
     def test_pipelined(self) -> None:
         """The next request waits for its turn, and is asked for by itself."""

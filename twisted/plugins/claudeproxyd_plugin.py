@@ -2,7 +2,20 @@
 
 from twisted.application.service import ServiceMaker
 
-claudeproxyd = ServiceMaker(
+
+class DaemonMaker(ServiceMaker):
+    """Makes the daemon."""
+
+    @property
+    def options(self) -> object:
+        """Asked for by a twistd that is to be the daemon, and no other."""
+        from claudeproxyd import hangups
+
+        hangups.hold()  # what comes with the options takes a second, in which a SIGHUP would end the process
+        return super().options
+
+
+claudeproxyd = DaemonMaker(
     "claudeproxyd",
     "claudeproxyd.tap",
     "One Claude-compatible API in front of pools of upstream credentials.",

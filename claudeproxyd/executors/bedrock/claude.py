@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.bedrock.body import Allowed, InvokeModelRequest, invoke_model_request
@@ -14,12 +12,9 @@ from claudeproxyd.executors.bedrock.dialect import VERSIONS
 from claudeproxyd.executors.bedrock.names import api_name
 from claudeproxyd.executors.bedrock.reader import EVENT_STREAM, ChunkedClaudeReader, without_bedrocks_own
 from claudeproxyd.executors.bedrock.regional import BedrockRuntime
-from claudeproxyd.executors.responses import ParsedMessage, read_message
-from claudeproxyd.json_guards import UNREADABLE
+from claudeproxyd.executors.responses import ParsedMessage, count_reader, read_message
 from claudeproxyd.messages.headers import DEFAULT_VERSION, value_of
-from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.messages.url_sources import named_in
-from claudeproxyd.messages.usage import Usage
 from claudeproxyd.outcomes.types import AttemptPhase, Failure
 
 if TYPE_CHECKING:
@@ -35,11 +30,7 @@ if TYPE_CHECKING:
 _NO_URLS = "messages: a source is by url, and Bedrock fetches nothing"
 
 
-class _Count(msgspec.Struct, rename="camel"):
-    input_tokens: Annotated[int, msgspec.Meta(ge=0)]
-
-
-_decode_count = msgspec.json.Decoder(_Count).decode
+_read_count = count_reader("inputTokens")
 
 
 class ClaudeOnBedrock(BedrockRuntime):
@@ -79,7 +70,7 @@ class ClaudeOnBedrock(BedrockRuntime):
         counted = b'{"input":{"invokeModel":{"body":"%b"}}}' % b64encode(self._invocation(attempt))
         with self.outcomes(attempt):
             response = await self.invoke(attempt, "count-tokens", counted, streamed=False)
-            return await self.whole(response, attempt, _counted)
+            return await self.whole(response, attempt, _read_count)
 
     def _invocation(self, attempt: Attempt) -> bytes:
         """What goes up. Raises AttemptFailed."""
@@ -116,13 +107,3 @@ class ClaudeOnBedrock(BedrockRuntime):
 
 def _message(body: bytes) -> ParsedMessage:
     return read_message(without_bedrocks_own(body))
-
-
-def _counted(body: bytes) -> ParsedMessage:
-    """The answer of CountTokens as that of count_tokens."""
-    usage = Usage()
-    try:
-        usage.input = _decode_count(body).input_tokens
-    except UNREADABLE as e:
-        raise MalformedAnswer(f"no count: {e}") from None
-    return ParsedMessage(b'{"input_tokens":%d}' % usage.input, usage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import TYPE_CHECKING
 
 from zope.interface import implementer
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
     from claudeproxyd.leases import Credential, Route
     from claudeproxyd.translate.converse.requests import ConverseRequest
-    from claudeproxyd.upstream.client import Origin
 
 
 @implementer(IExecutor)
@@ -42,15 +42,7 @@ class BedrockExecutor:
     def __init__(self, section: Provider, services: Services) -> None:
         self._claude_models = section.own.claude_models
         self._places = {each.name: place_of(each, section.base_url, os.environ) for each in section.credentials}
-        origins: dict[str, Origin] = {}
-
-        def origin(base_url: str) -> Origin:
-            """One for each host, whoever asks."""
-            if base_url not in origins:
-                origins[base_url] = services.origin(base_url)
-            return origins[base_url]
-
-        shared = replace(services, origin=origin)
+        shared = replace(services, origin=cache(services.origin))  # one for each host, whoever asks
         at = {place.base_url: replace(section, base_url=place.base_url) for place in self._places.values()}
         self._claude = {url: ClaudeOnBedrock(there, shared, self._places) for url, there in at.items()}
         self._others = {url: ConverseOnBedrock(there, shared, self._places) for url, there in at.items()}

@@ -10,18 +10,14 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import msgspec
 from zope.interface import implementer
 
 from claudeproxyd.executors.gemini.models import entry, read_page
 from claudeproxyd.executors.google import authorization
-from claudeproxyd.executors.responses import ParsedMessage
+from claudeproxyd.executors.responses import count_reader
 from claudeproxyd.executors.translating import TranslatingExecutor
 from claudeproxyd.interfaces import IExecutor
-from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.blocks import BlockMachine
-from claudeproxyd.messages.reader import MalformedAnswer
-from claudeproxyd.messages.usage import TokenCount, Usage
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader
 from claudeproxyd.translate.gemini.policy import POLICY
 from claudeproxyd.translate.gemini.requests import GeminiRequest, Terms, translation
@@ -43,11 +39,7 @@ if TYPE_CHECKING:
 _COLLECTION = re.compile(r"(models|tunedModels)/(.+)", re.DOTALL)
 
 
-class _Counted(msgspec.Struct, rename="camel"):
-    total_tokens: TokenCount
-
-
-_decode_count = msgspec.json.Decoder(_Counted, strict=False).decode
+_read_count = count_reader("totalTokens")
 
 
 @implementer(IExecutor)
@@ -75,7 +67,7 @@ class GeminiExecutor(TranslatingExecutor[GeminiRequest]):
             response = await self.send(
                 attempt, self._target(attempt, "countTokens"), self._authorization(attempt.secret), body
             )
-            return await self.whole(response, attempt, _counted)
+            return await self.whole(response, attempt, _read_count)
 
     async def models(self, credential: Credential) -> list[dict[str, object]]:
         """See :meth:`IExecutor.models <claudeproxyd.interfaces.IExecutor.models>`."""
@@ -132,13 +124,3 @@ class GeminiExecutor(TranslatingExecutor[GeminiRequest]):
         """Return a reader of events, or of the elements of an array."""
         services = self.services
         return GeminiReader(machine, request, services.signatures, services.max_event_bytes, last=attempt.last)
-
-
-def _counted(body: bytes) -> ParsedMessage:
-    """The answer of ``countTokens`` as that of count_tokens."""
-    usage = Usage()
-    try:
-        usage.input = _decode_count(body).total_tokens
-    except UNREADABLE as e:
-        raise MalformedAnswer(f"no count: {e}") from None
-    return ParsedMessage(b'{"input_tokens":%d}' % usage.input, usage)

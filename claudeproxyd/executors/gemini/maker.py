@@ -19,7 +19,7 @@ class GeminiMaker(Maker):
 
     kind = "gemini"
     traced_as = "gcp.gemini"
-    about = "Google's Gemini Developer API; see [translation](translation.md). Its base URL has no version."
+    about = "Google's Gemini Developer API; see [Gemini](gemini.md). Its base URL has no version."
     default_base_url = "https://generativelanguage.googleapis.com"
     added_paths = ("/v1beta/models", "/v1beta", "/v1/models", "/v1")
     credential_schema = ("api_key", "bearer_token")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from claudeproxyd.translate.gemini.models import ModelCapabilities, capabilities_of
+from claudeproxyd.executors.capabilities import capabilities
+from claudeproxyd.translate.gemini.models import capabilities_of
 
 
 class ListedModel(msgspec.Struct, rename="camel"):
@@ -45,26 +46,5 @@ def entry(model: ListedModel) -> dict[str, object]:
         made["max_tokens"] = model.output_token_limit
     known = capabilities_of(name)
     if known.max_output_tokens is not None:  # of others too little is known
-        made["capabilities"] = _capabilities(known)
+        made["capabilities"] = capabilities(thinks=known.thinking is not None, searches=True)
     return made
-
-
-def _capabilities(model: ModelCapabilities) -> dict[str, object]:
-    """What a client of this daemon can use of a model: what the model has and the translation carries."""
-    yes, no = {"supported": True}, {"supported": False}
-    thinks = {"supported": model.thinking is not None}
-    return {
-        "batch": no,
-        "citations": no,
-        "code_execution": no,
-        "context_management": no,
-        "effort": {**thinks, **dict.fromkeys(("low", "medium", "high", "xhigh", "max"), thinks)},
-        "image_input": yes,
-        "pdf_input": yes,
-        "server_tools": {**yes, "web_search": yes, "code_execution": no},
-        "structured_outputs": yes,
-        "thinking": {
-            **thinks,
-            "types": {"adaptive": thinks, "enabled": thinks, "between_tools": thinks, "disabled": yes},
-        },
-    }

@@ -96,11 +96,7 @@ class ChatExecutor(OpenAIExecutor[ChatRequest]):
         return b"%b/chat/completions%b" % (base, self._query)
 
     def _authorization(self, secret: Mapping[str, str]) -> bytes:
-        """The header line that says who asks."""
-        key = secret.get("api_key")
-        if key is not None and (self._server == "azure" or self._has_deployments):
-            return b"api-key: %b\r\n" % key.encode()
-        return b"authorization: Bearer %b\r\n" % (secret["bearer_token"] if key is None else key).encode()
+        return self.authorization(secret, by_own_header=self._server == "azure" or self._has_deployments)
 
     def generate(self, attempt: Attempt, request: ChatRequest, *, streamed: bool) -> Awaitable[Response]:
         """To the one address that there is."""

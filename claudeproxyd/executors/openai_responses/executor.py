@@ -6,17 +6,13 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-import msgspec
 from zope.interface import implementer
 
 from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.openai import OpenAIExecutor
 from claudeproxyd.executors.openai_responses.models import entry, read_list
-from claudeproxyd.executors.responses import ParsedMessage
+from claudeproxyd.executors.responses import count_reader
 from claudeproxyd.interfaces import IExecutor
-from claudeproxyd.json_guards import UNREADABLE
-from claudeproxyd.messages.reader import MalformedAnswer
-from claudeproxyd.messages.usage import TokenCount, Usage
 from claudeproxyd.outcomes.types import AttemptFailed, AttemptPhase, Failure, Family, Kind
 from claudeproxyd.translate.openai_responses.answers import ResponsesReader
 from claudeproxyd.translate.openai_responses.policy import POLICY
@@ -39,13 +35,10 @@ if TYPE_CHECKING:
     from claudeproxyd.upstream.client import Response
 
 
-class _Counted(msgspec.Struct):
-    input_tokens: TokenCount
+_read_count = count_reader("input_tokens")
 
 
 _NO_COUNT = "count_tokens: this server does not count tokens"
-
-_decode_count = msgspec.json.Decoder(_Counted, strict=False).decode
 
 #: Where Azure has its resources: keys go in a header of its own there.
 _AZURE = ".azure.com"
@@ -94,7 +87,7 @@ class ResponsesExecutor(OpenAIExecutor[ResponsesRequest]):
                 if failure.outcome.kind is Kind.UNSUPPORTED:
                     self._counts = False
                 raise
-            return await self.whole(response, attempt, _counted)
+            return await self.whole(response, attempt, _read_count)
 
     async def models(self, credential: Credential) -> list[dict[str, object]]:
         """See :meth:`IExecutor.models <claudeproxyd.interfaces.IExecutor.models>`."""
@@ -110,11 +103,7 @@ class ResponsesExecutor(OpenAIExecutor[ResponsesRequest]):
         return b"%b%b%b" % (self.origin.base_path, path.encode(), self._query)
 
     def _authorization(self, secret: Mapping[str, str]) -> bytes:
-        """The header line that says who asks."""
-        key = secret.get("api_key")
-        if key is not None and self._is_azure:
-            return b"api-key: %b\r\n" % key.encode()
-        return b"authorization: Bearer %b\r\n" % (secret["bearer_token"] if key is None else key).encode()
+        return self.authorization(secret, by_own_header=self._is_azure)
 
     async def generate(self, attempt: Attempt, request: ResponsesRequest, *, streamed: bool) -> Response:
         """By a member of the body."""
@@ -145,13 +134,3 @@ class ResponsesExecutor(OpenAIExecutor[ResponsesRequest]):
     def reader(self, attempt: Attempt, request: ResponsesRequest, machine: BlockMachine) -> ResponsesReader:
         """Of events, or of a whole answer."""
         return ResponsesReader(machine, request, self.services.max_event_bytes)
-
-
-def _counted(body: bytes) -> ParsedMessage:
-    """The answer of ``/responses/input_tokens`` as that of count_tokens."""
-    usage = Usage()
-    try:
-        usage.input = _decode_count(body).input_tokens
-    except UNREADABLE as e:
-        raise MalformedAnswer(f"no count: {e}") from None
-    return ParsedMessage(b'{"input_tokens":%d}' % usage.input, usage)

@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from claudeproxyd.translate.openai_responses.models import ResponsesCapabilities, capabilities_of
+from claudeproxyd.executors.capabilities import capabilities
+from claudeproxyd.translate.openai_responses.models import capabilities_of
 
 #: Models that do not answer in words, by what OpenAI calls them.
 _SILENT = (
@@ -56,26 +57,5 @@ def entry(model: ResponsesModel, like: Mapping[str, str]) -> dict[str, object]:
     known = capabilities_of(like.get(model.id, model.id))
     if known.max_output_tokens is not None:  # of others too little is known
         made["max_tokens"] = known.max_output_tokens
-        made["capabilities"] = _capabilities(known)
+        made["capabilities"] = capabilities(thinks=bool(known.efforts), searches=known.web_search)
     return made
-
-
-def _capabilities(model: ResponsesCapabilities) -> dict[str, object]:
-    """What a client of this daemon can use of a model: what the model has and the translation carries."""
-    yes, no = {"supported": True}, {"supported": False}
-    thinks, searches = {"supported": bool(model.efforts)}, {"supported": model.web_search}
-    return {
-        "batch": no,
-        "citations": no,
-        "code_execution": no,
-        "context_management": no,
-        "effort": {**thinks, **dict.fromkeys(("low", "medium", "high", "xhigh", "max"), thinks)},
-        "image_input": yes,
-        "pdf_input": yes,
-        "server_tools": {**searches, "web_search": searches, "code_execution": no},
-        "structured_outputs": yes,
-        "thinking": {
-            **thinks,
-            "types": {"adaptive": thinks, "enabled": thinks, "between_tools": thinks, "disabled": yes},
-        },
-    }

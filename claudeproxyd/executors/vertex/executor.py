@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from zope.interface import implementer
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from claudeproxyd.interfaces import IBufferedResponse, IStreamingResponse
     from claudeproxyd.leases import Credential, Route
     from claudeproxyd.translate.gemini.requests import GeminiRequest
-    from claudeproxyd.upstream.client import Origin
 
 _NO_THREADS = "thread: Vertex AI keeps no conversations"
 #: Why an API key has no Claude.
@@ -44,15 +44,7 @@ class VertexExecutor:
     def __init__(self, section: Provider, services: Services) -> None:
         self._url_sources = section.own.url_sources
         self._places = {each.name: place_of(each, section.base_url) for each in section.credentials}
-        origins: dict[str, Origin] = {}
-
-        def origin(base_url: str) -> Origin:
-            """One for each host, whoever asks."""
-            if base_url not in origins:
-                origins[base_url] = services.origin(base_url)
-            return origins[base_url]
-
-        shared = replace(services, origin=origin)
+        shared = replace(services, origin=cache(services.origin))  # one for each host, whoever asks
         at = {place.base_url: replace(section, base_url=place.base_url) for place in self._places.values()}
         self._claude = {url: ClaudeOnVertex(there, shared, self._places) for url, there in at.items()}
         self._gemini = {url: GeminiOnVertex(there, shared, self._places) for url, there in at.items()}

@@ -12,11 +12,12 @@ from claudeproxyd.steps import at_once
 from claudeproxyd.translate.conversation import ToolUse
 from claudeproxyd.translate.converse.contents import CACHE_POINT, Block, ConverseWriter
 from claudeproxyd.translate.converse.models import ConverseCapabilities, capabilities_of, nested
-from claudeproxyd.translate.converse.thinking import effective_thinking, reasoning_fields, with_room
+from claudeproxyd.translate.converse.thinking import reasoning_fields, reasons_unasked
 from claudeproxyd.translate.converse.tools import tool_config
 from claudeproxyd.translate.field_policy import dropped, not_carried
 from claudeproxyd.translate.names import ToolNames
 from claudeproxyd.translate.prepared import TranslatedRequest
+from claudeproxyd.translate.thinking import effective_thinking, with_room
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -140,7 +141,8 @@ def _inference_config(
     config: dict[str, object] = {}
     limit = capabilities.max_output_tokens if terms.max_output_tokens is None else terms.max_output_tokens
     if conversation.max_tokens is not None:
-        most = max(with_room(conversation.max_tokens, thinking, capabilities), capabilities.least_output_tokens)
+        most = with_room(conversation.max_tokens, unasked=reasons_unasked(thinking, capabilities))
+        most = max(most, capabilities.least_output_tokens)
         config["maxTokens"] = most if limit is None else min(most, limit)
     for name, member, value in (
         ("temperature", "temperature", conversation.temperature),

@@ -13,10 +13,11 @@ from claudeproxyd.translate.field_policy import not_carried
 from claudeproxyd.translate.gemini.contents import ContentWriter
 from claudeproxyd.translate.gemini.models import capabilities_of
 from claudeproxyd.translate.gemini.schemas import json_schema, parameters
-from claudeproxyd.translate.gemini.thinking import effective_thinking, thinking_config, with_room
+from claudeproxyd.translate.gemini.thinking import thinking_config, thinks_unasked
 from claudeproxyd.translate.names import ToolNames
 from claudeproxyd.translate.prepared import TranslatedRequest
 from claudeproxyd.translate.signatures import ConversationDigest
+from claudeproxyd.translate.thinking import effective_thinking, with_room
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -198,7 +199,7 @@ def _generation_config(
     limit = capabilities.output_limit(terms.on_vertex) if terms.max_output_tokens is None else terms.max_output_tokens
     max_tokens = conversation.max_tokens
     if max_tokens is not None:
-        max_tokens = with_room(max_tokens, thinking, capabilities)
+        max_tokens = with_room(max_tokens, unasked=thinks_unasked(thinking, capabilities))
         if limit is not None:
             max_tokens = min(max_tokens, limit)
     config: dict[str, object] = {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from claudeproxyd.translate.conversation import Thinking
 from claudeproxyd.translate.gemini.models import ThinkingBudgets, ThinkingLevels
+from claudeproxyd.translate.thinking import warn_of_deafness
 
 if TYPE_CHECKING:
+    from claudeproxyd.translate.conversation import Thinking
     from claudeproxyd.translate.gemini.models import ModelCapabilities
 
 #: What Google itself takes to be the same. Any other effort is the model's most.
@@ -15,31 +16,13 @@ _BUDGETS = {"low": 1_024, "medium": 8_192, "high": 24_576}
 _LEVELS = {"low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 #: From the least to the most. What a model lacks is the next that it has.
 _ORDER = ("MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH")
-#: Tokens: an answer that may have no more than these could be used up by thoughts …
-_SMALL_MAX_TOKENS = 4_096
-#: … and gets so many beside them: twice what Google takes for a low level.
-_THOUGHT_TOKENS = 2_048
 
 
-def effective_thinking(said: Thinking, warnings: list[str]) -> Thinking:
-    """Return the thinking that a client wants: none, if it did not speak of it, as with Claude."""
-    if said.kind != "default":
-        return said
-    if said.effort:
-        warnings.append("output_config.effort: without thinking this model cannot be told of it")
-    return Thinking("disabled")
-
-
-def with_room(max_tokens: int, wanted: Thinking, capabilities: ModelCapabilities) -> int:
-    """Return *max_tokens*, and room for the thoughts of a model that cannot be kept from thinking, where nobody wants
-    them."""
+def thinks_unasked(wanted: Thinking, capabilities: ModelCapabilities) -> bool:
+    """Whether a model thinks though nobody wants it to: it cannot be kept from it."""
     model = capabilities.thinking
-    thinks = model is not None and not (isinstance(model, ThinkingBudgets) and model.can_be_off)
-    return (
-        max_tokens + _THOUGHT_TOKENS
-        if wanted.kind == "disabled" and thinks and max_tokens < _SMALL_MAX_TOKENS
-        else max_tokens
-    )
+    can_be_off = model is None or (isinstance(model, ThinkingBudgets) and model.can_be_off)
+    return wanted.kind == "disabled" and not can_be_off
 
 
 def thinking_config(
@@ -50,10 +33,7 @@ def thinking_config(
     *max_tokens* is what the whole answer may have; a budget stays below it, if the model's least allows.
     """
     if capabilities.thinking is None:
-        if wanted.kind in ("budget", "adaptive"):
-            warnings.append("thinking: this model cannot be told to think")
-        elif wanted.kind == "default" and wanted.effort:
-            warnings.append("output_config.effort: this model cannot be told to think")
+        warn_of_deafness(wanted, warnings)
         return None
     if isinstance(capabilities.thinking, ThinkingLevels):
         config = _level(wanted, capabilities.thinking)

@@ -17,6 +17,7 @@ from claudeproxyd.translate.openai_chat.dialects import Overrides, dialect_of
 from claudeproxyd.translate.openai_chat.messages import MessageWriter
 from claudeproxyd.translate.openai_chat.thinking import plan_thinking
 from claudeproxyd.translate.prepared import TranslatedRequest
+from claudeproxyd.translate.thinking import with_room
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -104,7 +105,7 @@ def translation(conversation: Conversation, terms: ChatTerms, memory: Signatures
                 warnings.append("tool_choice.disable_parallel_tool_use: this model may call several tools at once")
     limit = dialect.max_output if terms.max_output_tokens is None else terms.max_output_tokens
     if (max_tokens := conversation.max_tokens) is not None:
-        max_tokens = thinking.with_room(max_tokens)
+        max_tokens = with_room(max_tokens, unasked=thinking.unasked)
         body[dialect.max_tokens] = max_tokens if limit is None else min(max_tokens, limit)
     _add_sampling(body, conversation, dialect, warnings)
     body |= thinking.members

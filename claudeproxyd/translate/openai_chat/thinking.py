@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 _BUDGETS = (("low", 1_024), ("medium", 8_192), ("high", 24_576))
 #: What a client means that wants thinking and does not say how much.
 _USUAL = "medium"
-#: Tokens: an answer that may have no more than these could be used up by thoughts …
-_SMALL_MAX_TOKENS = 4_096
-#: … and gets so many beside them.
-_THOUGHT_TOKENS = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +25,8 @@ class ThinkingPlan:
     """For the body."""
     thinks: bool
     """The model will, as far as is known."""
-    needs_room: bool = False
+    unasked: bool = False
     """It will though nobody wants it to."""
-
-    def with_room(self, max_tokens: int) -> int:
-        """Return *max_tokens*, and room for thoughts that nobody has asked for and nothing can prevent."""
-        return max_tokens + _THOUGHT_TOKENS if self.needs_room and max_tokens < _SMALL_MAX_TOKENS else max_tokens
 
 
 def plan_thinking(
@@ -57,7 +49,7 @@ def plan_thinking(
     if dialect.thinking == "none":
         if on and not dialect.always_thinks:
             warnings.append("thinking: this model cannot be told to think")
-        return ThinkingPlan({}, dialect.always_thinks, needs_room=dialect.always_thinks and not on)
+        return ThinkingPlan({}, dialect.always_thinks, unasked=dialect.always_thinks and not on)
     if dialect.thinking in ("reasoning_effort", "reasoning"):
         return _by_effort(effort, dialect, warnings, tools=tools)
     if on and wanted.effort:
@@ -81,7 +73,7 @@ def _by_effort(effort: str, dialect: Dialect, warnings: list[str], *, tools: boo
     members: dict[str, object] = {"reasoning_effort": chosen} if chosen else {}
     if dialect.thinking == "reasoning":
         members = {"reasoning": {"effort": chosen} if thinks else {"enabled": False}}
-    return ThinkingPlan(members, thinks, needs_room=thinks and not effort)
+    return ThinkingPlan(members, thinks, unasked=thinks and not effort)
 
 
 def _nearest(effort: str, efforts: tuple[str, ...]) -> str:
@@ -103,4 +95,4 @@ def _switched(dialect: Dialect, *, on: bool) -> ThinkingPlan:
             members = {"enable_thinking": on}
         case _:
             members = {"chat_template_kwargs": {"enable_thinking": on}}
-    return ThinkingPlan(members, thinks, needs_room=thinks and not on)
+    return ThinkingPlan(members, thinks, unasked=thinks and not on)

@@ -25,16 +25,8 @@ from claudeproxyd.translate.openai_responses.events import (
     is_there,
     read,
 )
-from claudeproxyd.translate.openai_responses.output_items import (
-    MAX_KEPT,
-    AnswerItems,
-    CallItem,
-    ItemQueue,
-    MessageItem,
-    OutputItem,
-    ReasoningItem,
-    new_item,
-)
+from claudeproxyd.translate.openai_responses.item_queue import MAX_KEPT, AnswerItems, ItemQueue, OutputItem
+from claudeproxyd.translate.openai_responses.output_items import CallItem, MessageItem, ReasoningItem, new_item
 from claudeproxyd.translate.openai_responses.sources import WebSources
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from claudeproxyd.translate.openai.schemas import parameters
 from claudeproxyd.translate.openai.words import safety_identifier
 from claudeproxyd.translate.openai_responses.items import ItemWriter
 from claudeproxyd.translate.openai_responses.models import capabilities_of
-from claudeproxyd.translate.openai_responses.reasoning import effective_thinking, effort_for, with_room
+from claudeproxyd.translate.openai_responses.reasoning import effort_for
 from claudeproxyd.translate.prepared import TranslatedRequest
+from claudeproxyd.translate.thinking import effective_thinking, with_room
 
 if TYPE_CHECKING:
     from collections.abc import Sequence, Set
@@ -199,7 +200,8 @@ def _add_wishes(
         body["reasoning"] = reasoning
     if (max_tokens := conversation.max_tokens) is not None:
         limit = capabilities.max_output_tokens if terms.max_output_tokens is None else terms.max_output_tokens
-        wanted = max(with_room(max_tokens, thinking, effort), LEAST_OUTPUT_TOKENS)
+        unasked = thinking.kind == "disabled" and effort not in (None, "none")
+        wanted = max(with_room(max_tokens, unasked=unasked), LEAST_OUTPUT_TOKENS)
         body["max_output_tokens"] = wanted if limit is None else min(wanted, limit)
     for name, value in (("temperature", conversation.temperature), ("top_p", conversation.top_p)):
         if value is None:

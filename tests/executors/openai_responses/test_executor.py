@@ -21,7 +21,7 @@ from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Then
 from claudeproxyd.secrets.static import StaticSecret
 from claudeproxyd.testing import EventRecorder, chunk
-from claudeproxyd.translate.openai_responses import answers, output_items
+from claudeproxyd.translate.openai_responses import answers, item_queue
 from claudeproxyd.translate.openai_responses.answers import ResponsesReader
 from tests.executors.support import ExecutorTestCase
 from tests.messages.accumulate import accumulate
@@ -260,7 +260,7 @@ class Down(ResponsesTestCase):
     def test_endless(self) -> None:
         """An answer without end is none: neither its pieces nor its items are kept for ever."""
         self.patch(answers, "MAX_KEPT", 1000)
-        self.patch(output_items, "MAX_ITEMS", 10)
+        self.patch(item_queue, "MAX_ITEMS", 10)
         added = {"type": "response.output_item.added", "item": {"type": "message"}}
         for reads in ([delta("x" * 600)] * 2, [{**added, "output_index": at} for at in range(11)]):
             _, events, _ = self.deliver(sse(CREATED), *map(sse, reads))

@@ -10,7 +10,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tests.integration.support.upstream import Answer, Exchange
+from twisted.internet.defer import Deferred
+
+from tests.integration.support.upstream import Answer, Exchange, Upstream
 
 SSE = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 JSON = {"content-type": "application/json"}
@@ -249,3 +251,17 @@ def flood(size: int, delta: int = 65_536) -> Answer:
         await rest(end_frames())(exchange)
 
     return answer
+
+
+def long_stream(upstream: Upstream) -> Deferred[None]:
+    """The next answers begin at once and come to their end when what is returned has fired."""
+    parts = frames(*(f"{number} " for number in range(10)))
+    go_on: Deferred[None] = Deferred()
+
+    async def held(exchange: Exchange) -> None:
+        await stream(parts[:3], end=False)(exchange)
+        await exchange.until(go_on)
+        await rest(parts[3:])(exchange)
+
+    upstream.script(held)
+    return go_on

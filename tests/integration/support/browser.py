@@ -132,7 +132,7 @@ class Browser(ProcessProtocol):
         """Wait until an expression is true; fails with the page's text after *within* seconds."""
         deadline = reactor.seconds() + within
         while not await self.evaluate(script):
-            text = await self.evaluate("document.body.innerText")
+            text = await self.evaluate("document.body?.innerText")
             assert reactor.seconds() < deadline, f"not within {within} s: {script}\n{text}\n{self.complaints}"
             await sleep(0.05)
 

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from tests.integration.support.needs import lacking
 
+PYTHON = sys._base_executable
+"""Of the environment that runs the tests; the base image's is in its place on PATH."""
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64")
 """What a root sees of this machine, where it has it, beside its Python."""
 NAMES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/ld.so.cache", "/etc/pip.conf")
@@ -56,22 +58,16 @@ class Image:
         return self.root / os.path.join(self.folder, path).lstrip("/")
 
 
-PYTHON = sys._base_executable  # type: ignore[attr-defined]  # of the environment that runs the tests
-
-
 def build(dockerfile: Path, context: Path, folder: Path) -> Image:
     """Carry out *dockerfile* below *folder*; return its last stage. Blocks, for as long as pip takes."""
-    arguments: dict[str, str] = {}
     stages: dict[str, Image] = {}
     image: Image | None = None
     for name, rest in instructions(dockerfile.read_text()):
         if name == "ARG":
-            key, _, value = rest.partition("=")
-            arguments[key] = value
+            assert rest.startswith("PYTHON="), rest  # of the base image
         elif name == "FROM":
             base, *alias = re.split(r"\s+AS\s+", rest)
             assert base.startswith("python:"), base
-            assert "$" not in base.replace("${PYTHON}", ""), base
             image = Image(_fresh(folder / f"stage-{len(stages)}"))
             stages[alias[0] if alias else ""] = image
         else:

@@ -21,7 +21,7 @@ from twisted.internet.error import ConnectError
 from twisted.internet.protocol import DatagramProtocol
 
 from tests.integration.support import wire
-from tests.integration.support.daemon import NOISE, ROOT, TWISTD, environment, free_port
+from tests.integration.support.daemon import NOISE, ROOT, SANDBOX, TWISTD, environment, free_port
 from tests.integration.support.needs import lacking
 from tests.integration.support.process import Child, eventually, sleep
 from tests.integration.support.ready import until_ready
@@ -35,9 +35,6 @@ access = "off"
 [[clients]]
 name = "tests"
 key = "{KEY}"
-[[providers]]
-name = "sandbox"
-kind = "sandbox"
 """
 WORDS = 25
 """Of a stream, one each 20 ms."""
@@ -174,12 +171,21 @@ class _Manager(DatagramProtocol):
 class Unit:
     """One daemon of a pair: started and stopped as often as one likes, at the same place, as systemd would."""
 
-    def __init__(self, folder: Path, name: str, listen: str, server: str = "", state: str = "memory:") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        listen: str,
+        server: str = "",
+        state: str = "memory:",
+        providers: str = SANDBOX,
+    ) -> None:
         self._folder = folder
         self._path = folder / f"{name}.toml"
         self._notify = folder / f"{name}.notify"
         admin = f'admin = "unix:{folder / name}.sock"'
-        self._path.write_text(f'[server]\nlisten = ["{listen}"]\n{admin}\nstate = "{state}"\n{server}\n{CONFIG}')
+        own = f'[server]\nlisten = ["{listen}"]\n{admin}\nstate = "{state}"\n{server}\n'
+        self._path.write_text(own + CONFIG + providers)
         self._child: Child | None = None
 
     async def start(self, inherit: Sequence[socket.socket] = ()) -> None:
@@ -349,13 +355,19 @@ class BehindHAProxy(_Balanced):
 class OnOneSocket:
     """Blue and green on one socket that somebody else opened: the new one is there before the old one leaves."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, providers: str = SANDBOX) -> None:
         self._held = socket.socket()
         self._held.bind(("127.0.0.1", 0))
         self._held.listen(1024)
         self.port = self._held.getsockname()[1]
-        self._units = [Unit(folder, name, "systemd:domain=INET:name=claudeproxyd") for name in ("blue", "green")]
+        listen = "systemd:domain=INET:name=claudeproxyd"
+        self._units = [Unit(folder, name, listen, providers=providers) for name in ("blue", "green")]
         self._leaving: list[Deferred[None]] = []
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the old one still has something to do."""
+        return not self._leaving[-1].called
 
     async def start(self) -> None:
         await self._units[0].start([self._held])

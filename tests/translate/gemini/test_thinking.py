@@ -8,7 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.translate.conversation import Thinking
 from claudeproxyd.translate.gemini.models import capabilities_of
-from claudeproxyd.translate.gemini.thinking import effective_thinking, thinking_config, with_room
+from claudeproxyd.translate.gemini.thinking import thinking_config, thinks_unasked
+from claudeproxyd.translate.thinking import effective_thinking, with_room
 
 PRO_2 = "gemini-2.5-pro"
 FLASH_2 = "gemini-2.5-flash"
@@ -46,12 +47,14 @@ class ThinkingTests(SynchronousTestCase):
         """Thoughts that nobody wants do not use up a small max_tokens."""
         off = Thinking("disabled")
         for model in (PRO_2, PRO_3, FLASH_3, FLASH_38):
-            self.assertEqual(with_room(256, off, capabilities_of(model)), 2_304, model)
-            self.assertEqual(with_room(8_192, off, capabilities_of(model)), 8_192, model)
+            self.assertEqual(with_room(256, unasked=thinks_unasked(off, capabilities_of(model))), 2_304, model)
+            self.assertEqual(with_room(8_192, unasked=thinks_unasked(off, capabilities_of(model))), 8_192, model)
             for wanted in (Thinking(), Thinking("adaptive"), Thinking("budget", budget=100)):
-                self.assertEqual(with_room(256, wanted, capabilities_of(model)), 256, (model, wanted))
+                self.assertEqual(
+                    with_room(256, unasked=thinks_unasked(wanted, capabilities_of(model))), 256, (model, wanted)
+                )
         for model in (FLASH_2, LITE_2, "gemini-2.0-flash", "gemma-3-27b-it"):
-            self.assertEqual(with_room(256, off, capabilities_of(model)), 256, model)
+            self.assertEqual(with_room(256, unasked=thinks_unasked(off, capabilities_of(model))), 256, model)
 
     def test_disabled(self) -> None:
         """Thinking is switched off where that can be, else it is the least; no thoughts are asked for."""

@@ -1,0 +1,379 @@
+"""The ledger in a PostgreSQL database, which many daemons share. Blocks: runs in threads.
+
+Its tables are those of the SQLite file, in a schema of their own, and so are its figures. Records come in by COPY into
+a temporary table, and from there into the others, in one transaction: what is there already counts no more. Rows are
+written in the order of their keys, so that daemons that write at once wait for each other and never in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from itertools import islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import psycopg
+from zope.interface import implementer
+
+from claudeproxyd.accounts.database import ForeignLedger
+from claudeproxyd.accounts.limits import Amounts, Asked
+from claudeproxyd.accounts.rows import (
+    FILTERS,
+    GIVEN,
+    QUARTER,
+    Question,
+    Series,
+    answer_of,
+    check_by,
+    day_rows,
+    first_id,
+    row_of,
+    series_of,
+)
+from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, VERSION, SqlTypes, tables
+from claudeproxyd.interfaces import ILedgerDatabase
+from claudeproxyd.observe.usage import MESSAGES
+
+if TYPE_CHECKING:
+    from claudeproxyd.observe.usage import UsageRecord
+
+SCHEMA = "claudeproxyd"
+"""Of the tables. A DSN that says ``?options=-csearch_path%3DNAME`` has another."""
+AT_ONCE = 5000
+"""Records of one transaction."""
+MAX_SERIES = 100_000
+"""Series whose numbers are remembered."""
+CONNECTED = {
+    "connect_timeout": 5,
+    "application_name": "claudeproxyd",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""What the DSN may say otherwise: a server that is gone without a word is noticed within half a minute."""
+LOCK_TIMEOUT = 5.0
+"""Seconds that somebody else may hold a table."""
+
+TYPES = SqlTypes(
+    number="BIGINT",
+    own_number="BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    real="DOUBLE PRECISION",
+    text='TEXT COLLATE "C"',
+    blob="BYTEA",
+    clustered="",
+    once="",
+)
+_LOCK = 0x6370786C
+"""Advisory, of whoever makes the tables."""
+_KEY_OF_SERIES = " || ".join(f"md5({name})" for name in SERIES)
+"""What each series has once. Their names themselves may be too long for an index."""
+_ASKED_SERIES = " || ".join(["md5(%s)"] * len(SERIES))
+_VERSION = "accounts_version"
+
+_FIND_SERIES = f"SELECT id FROM series WHERE ({_KEY_OF_SERIES}) = ({_ASKED_SERIES})"
+_NEW_SERIES = (
+    f"INSERT INTO series ({', '.join(SERIES)}) VALUES ({', '.join(['%s'] * len(SERIES))}) ON CONFLICT DO NOTHING"
+)
+_STAGE = "CREATE TEMPORARY TABLE IF NOT EXISTS staged (LIKE attempts) ON COMMIT DELETE ROWS"
+_COPY = f"COPY staged ({', '.join(ATTEMPTS)}) FROM STDIN"
+_ENTER = (
+    f"INSERT INTO attempts ({', '.join(ATTEMPTS)}) SELECT {', '.join(ATTEMPTS)} FROM staged"
+    " ORDER BY request_id, attempt ON CONFLICT DO NOTHING RETURNING request_id, attempt"
+)
+_ADD = (
+    f"INSERT INTO days (block, day, series, {', '.join(FIGURES)}) VALUES ({', '.join(['%s'] * (3 + len(FIGURES)))})"
+    " ON CONFLICT (block, series, day) DO UPDATE SET "
+    + ", ".join(f"{name} = days.{name} + excluded.{name}" for name in FIGURES)
+)
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+def open_database(dsn: str, where: str, **more: str) -> Connection:
+    """Connect, and make what the database lacks. Raises psycopg.Error, and ForeignLedger with *where* in it."""
+    given = psycopg.conninfo.conninfo_to_dict(dsn)
+    usual = {name: value for name, value in CONNECTED.items() if name not in given}
+    connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=None, **usual, **more)  # type: ignore[arg-type]
+    try:
+        connection.execute(f"SET lock_timeout = {int(LOCK_TIMEOUT * 1000)}")
+        if "search_path" not in str(given.get("options", "")):
+            connection.execute(f"SET search_path = {SCHEMA}")
+        if _version(connection) < VERSION:
+            _make_tables(connection)
+        if (version := _version(connection)) > VERSION:
+            raise ForeignLedger(f"{where} is of a later version ({version}; this one is {VERSION})")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _version(connection: Connection) -> int:
+    """Return 0 where there are no tables yet."""
+    if connection.execute(f"SELECT to_regclass('{_VERSION}')").fetchone() == (None,):
+        return 0
+    row = connection.execute(f"SELECT number FROM {_VERSION}").fetchone()
+    return int(str(row[0])) if row else 0
+
+
+def _make_tables(connection: Connection) -> None:
+    """Once, however many daemons start at once."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        if _version(connection) >= VERSION:
+            return
+        if connection.execute("SELECT current_schema()").fetchone() == (None,):
+            connection.execute(f"CREATE SCHEMA {SCHEMA}")
+        for statement in tables(TYPES):
+            connection.execute(statement)
+        connection.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS series_once ON series (({_KEY_OF_SERIES}))")
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {_VERSION} (number BIGINT NOT NULL)")
+        connection.execute(f"DELETE FROM {_VERSION}")
+        connection.execute(f"INSERT INTO {_VERSION} VALUES (%s)", (VERSION,))
+
+
+@implementer(ILedgerDatabase)
+class PostgresLedger:
+    """One connection. Each thread that uses the database has one of these."""
+
+    def __init__(self, where: str, connect: Callable[[], Connection]) -> None:
+        """*where* it is, for people; *connect* opens it."""
+        self.path = where
+        self._connect = connect
+        self._connection: Connection | None = None
+        self._series: dict[Series, int] = {}
+
+    # -- entering
+
+    def enter(self, records: Iterable[UsageRecord]) -> int:
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`. Raises psycopg.Error and :class:`ForeignLedger`."""
+        entered = 0
+        rest = map(_storable, records)
+        while batch := list(islice(rest, AT_ONCE)):
+            entered += self._enter(batch)
+        return entered
+
+    def _enter(self, records: Sequence[UsageRecord]) -> int:
+        connection = self._opened()
+        try:
+            with connection.transaction():
+                numbers = self._numbers(connection, {series_of(record) for record in records})
+                numbered = {
+                    (record.request_id, record.attempt): (record, numbers[series_of(record)])
+                    for record in reversed(records)
+                }
+                connection.execute(_STAGE)
+                with connection.cursor() as cursor:
+                    with cursor.copy(_COPY) as copy:
+                        for record, series in numbered.values():
+                            copy.write_row(tuple(map(_number, row_of(record, series))))
+                    new = cursor.execute(_ENTER).fetchall()
+                    cursor.executemany(_ADD, sorted(day_rows(numbered[key] for key in new)))  # type: ignore[index]
+        except BaseException:
+            self._series.clear()  # some of them may have been rolled back
+            raise
+        return len(new)
+
+    def _numbers(self, connection: Connection, wanted: set[Series]) -> Mapping[Series, int]:
+        for series in sorted(wanted - self._series.keys()):
+            found = connection.execute(_FIND_SERIES, series).fetchone()
+            if found is None:
+                connection.execute(_NEW_SERIES, series)
+                found = connection.execute(_FIND_SERIES, series).fetchone()
+            assert found is not None
+            self._series[series] = int(str(found[0]))
+        known = {series: self._series[series] for series in wanted}
+        if len(self._series) > MAX_SERIES:
+            self._series.clear()
+        return known
+
+    def forget(self, before: float) -> int:
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
+        deleted = 0
+        while True:
+            some = (
+                self._opened()
+                .execute(
+                    "DELETE FROM attempts WHERE (request_id, attempt) IN (SELECT request_id, attempt FROM attempts"
+                    " WHERE request_id < %s ORDER BY request_id, attempt LIMIT %s FOR UPDATE SKIP LOCKED)",
+                    (first_id(before), AT_ONCE),
+                )
+                .rowcount
+            )
+            deleted += some
+            if some < AT_ONCE:
+                return deleted
+
+    # -- answering
+
+    def totals(self, question: Question) -> list[dict[str, object]]:
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
+        by, since, until = question.by, question.since, question.until
+        check_by(by)
+        labels = [name.removeprefix("label.") for name in by if name.startswith("label.")]
+        values = (*labels, since // BLOCK, until // BLOCK, since, until)
+        rows = self._ask(_totals(by), values)
+        return [answer_of(by, row) for row in rows if row[-1] is not None]
+
+    def attempts(self, where: Mapping[str, str], after: float, limit: int) -> list[dict[str, object]]:
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
+        names = [name for name in FILTERS if name in where]
+        columns = [name for name in ATTEMPTS if name != "series"] + list(SERIES)
+        found = self._ask(
+            f"SELECT {', '.join(columns)} FROM attempts JOIN series ON series.id = attempts.series"
+            f" WHERE request_id >= %s{''.join(f' AND {name} = %s' for name in names)}"
+            " ORDER BY request_id DESC, attempt DESC LIMIT %s",
+            (first_id(after), *(_text(where[name]) for name in names), limit),
+        )
+        return [dict(zip(columns, row, strict=True)) for row in found]
+
+    def label_names(self) -> list[str]:
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
+        names = 'SELECT DISTINCT jsonb_object_keys(labels::jsonb) COLLATE "C" AS name FROM series ORDER BY name'
+        return [str(name) for (name,) in self._ask(names)]
+
+    def used(self, since: float, until: float) -> Iterator[tuple[Asked, Amounts, float]]:
+        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
+        rows = self._ask(
+            f"SELECT client, labels, model, provider, quarter * {QUARTER}, usd, given, made, requests FROM"
+            f" (SELECT series, floor(time / {QUARTER})::bigint AS quarter, sum(coalesce(nano_usd, 0))::bigint AS usd,"
+            f" sum({GIVEN})::bigint AS given, sum(coalesce(output_tokens, 0))::bigint AS made,"
+            " count(*) FILTER (WHERE attempt = 1) AS requests"
+            " FROM attempts WHERE request_id >= %s AND time < %s AND operation = %s GROUP BY series, quarter) AS f"
+            " JOIN series ON series.id = f.series ORDER BY quarter",
+            (first_id(since), until, MESSAGES),
+        )
+        for client, labels, model, provider, quarter, *figures in rows:
+            usd, given, made, requests = (int(str(figure)) for figure in figures)
+            yield (
+                Asked(str(client), msgspec.json.decode(str(labels), type=dict[str, str]), str(model), (str(provider),)),
+                Amounts(usd, given, made, requests),
+                min(float(str(quarter)) + QUARTER, until),
+            )
+
+    def _ask(self, statement: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        """Ask; once more where the connection turns out to have been lost before."""
+        for last in (False, True):
+            connection = self._opened()
+            try:
+                return connection.execute(statement, values).fetchall()
+            except psycopg.OperationalError:
+                if last or not connection.closed:
+                    raise
+        raise AssertionError
+
+    # -- the connection
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._series.clear()
+
+    def _opened(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self.close()
+            self._connection = self._connect()
+        return self._connection
+
+
+def _totals(by: Sequence[str]) -> str:
+    """Return the statement that adds up days; its values are labels, then blocks and days, first and last."""
+    groups = [f"{_column(name)} AS g{place}" for place, name in enumerate(by)]
+    sums = [f"sum({name})::bigint AS {name}" for name in FIGURES]
+    days = "days WHERE block BETWEEN %s AND %s AND day BETWEEN %s AND %s"
+    if "day" not in by:  # few series: they are named when they are added up
+        days = f"(SELECT series, {', '.join(sums)} FROM {days} GROUP BY series) AS f"
+    else:
+        days = f"(SELECT * FROM {days}) AS f"
+    named = " JOIN series ON series.id = f.series" if list(by) not in ([], ["day"]) else ""
+    grouped = f" GROUP BY {', '.join(f'g{place}' for place in range(len(by)))}" if by else ""
+    ordered = " ORDER BY nano_usd DESC NULLS LAST, input_tokens DESC, 1"
+    return f"SELECT {', '.join(groups + sums)} FROM {days}{named}{grouped}{ordered}"
+
+
+def _column(name: str) -> str:
+    return "coalesce(labels::jsonb ->> %s, '')" if name.startswith("label.") else name
+
+
+def _text(value: str) -> str:
+    """Return it as PostgreSQL takes it: its texts have no zero byte."""
+    return value.replace("\0", "\ufffd")
+
+
+def _storable(record: UsageRecord) -> UsageRecord:
+    texts = {name: _text(value) for name in _TEXTS if "\0" in (value := getattr(record, name) or "")}
+    labels = {_text(name): _text(value) for name, value in record.labels.items()}
+    return msgspec.structs.replace(record, labels=labels, **texts) if texts or labels != record.labels else record
+
+
+_TEXTS = (
+    "request_id",
+    "upstream_request_id",
+    "client",
+    "session",
+    "model_asked",
+    "model_served",
+    "provider",
+    "credential",
+    "operation",
+    "outcome",
+    "stop_reason",
+)
+
+
+def _number(value: object) -> object:
+    """A truth is a number in these tables."""
+    return int(value) if isinstance(value, bool) else value
+
+
+_BEGIN = {
+    "BEGIN": "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    "BEGIN IMMEDIATE": "LOCK TABLE key_changes IN EXCLUSIVE MODE",
+}
+"""How a transaction goes on that SQLite begins so: one that sees a single time, and one that is alone in changing."""
+
+
+class PostgresKeys:
+    """A connection as :class:`~claudeproxyd.accounts.key_file.KeyFile` uses one. It is made again where it was lost."""
+
+    def __init__(self, connect: Callable[[], Connection]) -> None:
+        self._connect = connect
+        self._connection = connect()
+        self._transaction: AbstractContextManager[object] | None = None
+
+    def execute(self, statement: str, values: Sequence[object] = (), /) -> Iterable[Any]:
+        """Return the rows."""
+        cursor = self._opened().execute(_BEGIN.get(statement, statement.replace("?", "%s")), values)
+        return cursor.fetchall() if cursor.description else ()
+
+    def executemany(self, statement: str, values: Iterable[Sequence[object]], /) -> None:
+        """Execute it for each of the values."""
+        with self._opened().cursor() as cursor:
+            cursor.executemany(statement.replace("?", "%s"), values)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._connection.close()
+
+    def __enter__(self) -> PostgresKeys:
+        transaction = self._opened().transaction()
+        transaction.__enter__()
+        self._transaction = transaction
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> bool | None:
+        transaction, self._transaction = self._transaction, None
+        assert transaction is not None
+        return transaction.__exit__(kind, error, traceback)
+
+    def _opened(self) -> Connection:
+        if self._connection.closed and self._transaction is None:
+            self._connection = self._connect()
+        return self._connection

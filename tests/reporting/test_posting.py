@@ -1,0 +1,65 @@
+"""One request and what becomes of it, on a reactor in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.reporting.posting import KEPT, MAX_RESPONSE_BYTES, TIMEOUT, NoReply, Poster, Reply
+
+
+class PosterTests(SynchronousTestCase):
+    """One way out."""
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactorClock()
+        self.poster = Poster(self.reactor)
+
+    def accept(self) -> StringTransport:
+        """A server takes the connection that is being made."""
+        factory = self.reactor.tcpClients.pop(0)[2]
+        protocol = factory.buildProtocol(None)
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        transport.protocol = protocol  # type: ignore[attr-defined]
+        return transport
+
+    def post(self) -> Any:
+        """Begin one."""
+        posted = self.poster("http://127.0.0.1:9/way?x=1", {"x-key": "k"}, b"")
+        self.reactor.advance(0)
+        return posted
+
+    def test_reply(self) -> None:
+        """Status, as much of the body as is of use, and when to come back; the connection is kept for a moment."""
+        posted = self.post()
+        wire: Any = self.accept()
+        self.assertIn(b"POST /way?x=1 HTTP/1.1\r\n", wire.value())
+        self.assertIn(b"X-Key: k\r\n", wire.value())
+        size = MAX_RESPONSE_BYTES + 10
+        head = b"HTTP/1.1 503 No\r\nretry-after: 7\r\ncontent-length: %d\r\n\r\n" % size
+        wire.protocol.dataReceived(head + b"x" * size)
+        self.assertEqual(self.successResultOf(posted), Reply(503, b"x" * MAX_RESPONSE_BYTES, 7.0))
+        self.assertFalse(wire.disconnecting)
+        self.reactor.advance(KEPT)
+        self.assertTrue(wire.disconnecting)
+
+    def test_nobody_there(self) -> None:
+        """The reason is said, and no line is logged of the connection."""
+        posted = self.post()
+        factory = self.reactor.tcpClients.pop(0)[2]
+        factory.clientConnectionFailed(None, Failure(ConnectionRefusedError()))
+        self.reactor.advance(1)
+        self.assertIn("Connection was refused", str(self.failureResultOf(posted, NoReply).value))
+
+    def test_too_late(self) -> None:
+        """A server that takes and never answers is let go."""
+        posted = self.post()
+        wire = self.accept()
+        self.reactor.advance(TIMEOUT)
+        self.assertEqual(str(self.failureResultOf(posted, NoReply).value), f"did not answer within {TIMEOUT:g} s")
+        self.assertTrue(wire.disconnected or wire.disconnecting)
