@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from claudeproxyd.config.schema import Config
 
 
+#: Seconds that the others may take to let go of each other's sockets when the parent is gone.
+LEAVE_GRACE = 0.25
+
+
 class WorkerProcess:
     """Takes the parent's greeting, and serves until it is told to end."""
 
@@ -42,7 +46,7 @@ class WorkerProcess:
         """
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        factory = Factory.forProtocol(lambda: ControlChannel(self._reactor, self._handlers, lambda _: self._end()))
+        factory = Factory.forProtocol(lambda: ControlChannel(self._reactor, self._handlers, self._orphaned))
         factory.noisy = False
         with socket.socket(fileno=CHANNEL) as inherited:
             inherited.setblocking(False)
@@ -66,6 +70,12 @@ class WorkerProcess:
             self._end()
         else:
             self._reactor.addSystemEventTrigger("before", "shutdown", daemon.stopService)
+
+    def _orphaned(self, channel: ControlChannel) -> None:
+        """The parent is gone, as all workers know: each is soon the only one that has its socket, and ends."""
+        if "leave" in self._handlers:
+            self._handlers["leave"](channel, None)
+        self._reactor.callLater(LEAVE_GRACE, self._end)
 
     def _end(self) -> None:
         if not self._ending:

@@ -184,7 +184,7 @@ async def test_parent_is_killed(start_daemon: StartDaemon, upstream: Upstream) -
     async def refused() -> bool:
         try:
             await wire.get(daemon.port, "/healthz")
-        except ConnectError:
+        except (ConnectError, EOFError):  # closed, or about to be on a machine that is busy
             return True
         return False
 
