@@ -57,6 +57,11 @@ class ControlChannel(Int32StringReceiver):
         self._open = True
         self._turns = Cooperator(scheduler=lambda work: clock.callLater(0, work))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the other side is there."""
+        return self._open
+
     def tell(self, name: str, body: Body = None) -> None:
         """Have the other side's handler called; nothing comes back. Does nothing where it is gone."""
         self._send(_TELL, 0, name, body)

@@ -17,6 +17,7 @@ from claudeproxyd.dispatch.limiting import LimitAdmission, asked_by, limit_heade
 from claudeproxyd.errors import ClaudeError, Refusal
 from claudeproxyd.interfaces import ILimitedPermit, ILimitStore, IPermit
 from claudeproxyd.observe.usage import COUNT_TOKENS
+from claudeproxyd.workers.channel import Refused
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.request import ApiRequest
@@ -60,6 +61,9 @@ class LimitsOfAll(LimitAdmission):
         except OverLimit as over:
             refusal = self.refusal(over, now)
             return 0, refusal.message, list(refusal.headers), refusal.refusal
+        if not channel.is_open:
+            reservation.release()
+            raise Refused("it has ended")
         self._number += 1
         self._reserved.setdefault(channel, {})[self._number] = reservation
         return self._number, "", list(limit_headers([counter for counter, _ in reservation.amounts], now)), ""

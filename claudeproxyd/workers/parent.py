@@ -27,7 +27,7 @@ from claudeproxyd.workers.permits import PermitBook, limits_in
 from claudeproxyd.workers.sockets import Inherited, SharedListener
 from claudeproxyd.workers.state import Changes, SharedState
 from claudeproxyd.workers.supervisor import CHANNEL, END_TIMEOUT, Worker, Workers
-from claudeproxyd.workers.tokens import answer
+from claudeproxyd.workers.tokens import answered
 from claudeproxyd.workers.told_once import ToldOnce
 from claudeproxyd.workers.view import ActivityOfAll, PoolOfAll
 from claudeproxyd.workers.worker import Greeting, keyed
@@ -81,15 +81,19 @@ class MetricsOfAll(Metrics):
         return {(number,): figures.value(of) for number, figures in self._each.items()}
 
     def gathered(self, answers: Iterable[tuple[Worker, Iterable[Sequence[Part]]]]) -> None:
-        """Take what each worker has answered, in batches."""
+        """Take what each worker has answered, in batches; of one that has not, what it told last counts on."""
         self._living = Figures()
         self._living.add(self._gone)
         self._each.clear()
+        silent = dict(self._counters)
         for worker, batches in answers:
             parts = self._counters[worker.pid] = list(chain.from_iterable(batches))
             figures = self._each[str(worker.slot + 1)] = Figures()
             figures.add_written(parts)
             self._living.add(figures)
+            silent.pop(worker.pid, None)
+        for before in silent.values():
+            self._living.add_written(before, lasting=True)
 
     def told(self, pid: int, batches: Iterable[Sequence[Part]]) -> None:
         """Take a worker's counters, which stay when it is gone."""
@@ -251,7 +255,9 @@ class ParentDaemon(Daemon):
         asked = self.workers.ask(what, body)
         return asked.addCallback(self._gathered, what)
 
-    def _gathered(self, answers: Sequence[tuple[Worker, Any]], what: str) -> None:
+    def _gathered(self, found: Sequence[tuple[Worker, Any]], what: str) -> None:
+        # What one had told that has died meanwhile is counted already.
+        answers = [(worker, answer) for worker, answer in found if self.workers.of(worker.channel) is worker]
         if what == "metrics":
             self._metrics_of_all.gathered(answers)
         elif what == "pool":
@@ -297,7 +303,7 @@ class ParentDaemon(Daemon):
 
     def _token(self, channel: ControlChannel, body: object) -> Deferred[object]:
         provider, credential, held = cast("tuple[str, str, str]", body)
-        return answer(self._sources.source(provider, credential), held)
+        return answered(self._sources.source(provider, credential), held)
 
     def _told(self, channel: ControlChannel, batches: object) -> None:
         worker = self.workers.of(channel)

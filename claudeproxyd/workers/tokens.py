@@ -65,7 +65,7 @@ def fetched_by_parent(channel: ControlChannel) -> Callable[[str, str], Fetch]:
     return fetch_of
 
 
-def answer(source: ISecretSource, held: str) -> Deferred[object]:
+def answered(source: ISecretSource, held: str) -> Deferred[object]:
     """Return a token that is another than the one *held*: the present one, or else one that is fetched now."""
     return Deferred.fromCoroutine(_answer(source, held))
 

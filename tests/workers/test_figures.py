@@ -118,6 +118,12 @@ class FiguresTests(SynchronousTestCase):
         told = self.gather(Process(2))
         self.assertEqual((told["t_counts_total a"], told["t_open"], told["t_sizes_count a"]), (5, 2, 5))
 
+    def test_silent_worker(self) -> None:
+        """Counters of one that does not answer stay as they were told last: they never go back."""
+        self.gather(Process(1), Process(2))
+        told = self.gather(Process(1))
+        self.assertEqual((told["t_counts_total a"], told["t_open"]), (3, 1))
+
     def test_states(self) -> None:
         """A credential has one state, by the workers: nobody is served with the parent's."""
         with_state(self.metrics, "cooling")

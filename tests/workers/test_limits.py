@@ -114,6 +114,17 @@ class LimitTests(SynchronousTestCase):
         self.settle()
         self.assertEqual(self.counted(), (0, 0))
 
+    def test_death_while_it_waits(self) -> None:
+        """One that dies before its reservation is made holds none."""
+        begun: Deferred[None] = Deferred()
+        self.parent.wait_for(begun)
+        admitted = self.admit(0)
+        self.pairs[0].cut()
+        self.failureResultOf(admitted, ConnectionDone)
+        self.parent.gone(self.pairs[0].parent)
+        begun.callback(None)
+        self.assertEqual(self.counted(), (0, 0))
+
     def test_parent_is_gone(self) -> None:
         """Without a parent nobody is let in, and no place is held."""
         self.pairs[0].cut()

@@ -12,7 +12,7 @@ from claudeproxyd.interfaces import ISecretSource
 from claudeproxyd.outcomes.types import AttemptFailed, Kind
 from claudeproxyd.secrets.failures import refused
 from claudeproxyd.secrets.refreshed import RefreshedSecret, Token
-from claudeproxyd.workers.tokens import answer, fetched_by_parent
+from claudeproxyd.workers.tokens import answered, fetched_by_parent
 from tests.secrets.support import SecretsTestCase
 from tests.workers.support import Pair
 
@@ -30,7 +30,7 @@ class TokenTests(SecretsTestCase):
 
         def token(channel: object, body: Any) -> Deferred[object]:
             asked.append((body[0], body[1]))
-            return answer(self.parent, body[2])
+            return answered(self.parent, body[2])
 
         self.pairs = [Pair(self.clock, {"token": token}) for _ in range(2)]
         self.workers = [
