@@ -134,7 +134,7 @@ class RedisLink:
         self._ping = None
         if self._client.running:
             self._log.warn(
-                "Redis at {host}:{port} is gone; {what} is this daemon's alone until it is back",
+                "Redis at {host}:{port} is gone; this daemon goes on by itself with {what} until it is back",
                 what=self._what,
                 host=self._place.host,
                 port=self._place.port,

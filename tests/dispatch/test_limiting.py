@@ -10,7 +10,8 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from claudeproxyd.accounts.limits import Amounts, Asked, Limit, UsageLimits
+from claudeproxyd.accounts.limits import Amounts, Asked, Limit, Reservation, UsageLimits
+from claudeproxyd.accounts.local_limits import LocalLimits
 from claudeproxyd.accounts.prices import OwnPrice, Price, Prices
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission, limits_told
 from claudeproxyd.dispatch.limiting import LimitAdmission
@@ -289,3 +290,74 @@ class SharedConcurrencyTests(SynchronousTestCase):
         self.shares.asked.pop().callback(True)
         self.successResultOf(waiting)
         self.assertEqual([counter.reserved for counter in limits], [1])
+
+
+class LaterStore(LocalLimits):
+    """One that is asked elsewhere: answers when the test says so."""
+
+    def __init__(self, limits: UsageLimits) -> None:
+        super().__init__(limits)
+        self.begun: Deferred[None] = Deferred()
+        self.asked: list[Deferred[None]] = []
+        self._reserve_now = self.reserve
+        self.reserve = self._reserve_later  # type: ignore[assignment,method-assign]
+
+    def start(self) -> Deferred[None]:
+        """When it is there."""
+        return self.begun
+
+    async def _reserve_later(self, asked: Asked, amounts: Amounts, now: float) -> Reservation:
+        answered: Deferred[None] = Deferred()
+        self.asked.append(answered)
+        await answered
+        return self._reserve_now(asked, amounts, now)
+
+
+class SharedLimitTests(SynchronousTestCase):
+    """Limits that are counted elsewhere."""
+
+    def setUp(self) -> None:
+        """Two requests a day."""
+        self.limits = UsageLimits([Limit(name="two", per="day", measure="requests", amount=2)])
+        self.store = LaterStore(self.limits)
+        self.concurrency = ConcurrencyAdmission()
+        self.admission = LimitAdmission(self.limits, lambda: NOON, self.concurrency.admit, store=self.store)
+
+    def admit(self, name: str) -> Deferred[Any]:
+        """Ask."""
+        return ensureDeferred(self.admission.admit(request(name=name)))  # type: ignore[arg-type]
+
+    def test_waits_for_the_answer(self) -> None:
+        """Who is let in has a permit then, who is not is told, and the place of who leaves meanwhile is free."""
+        admitted = [self.admit(name) for name in "abcd"]
+        self.assertEqual(len(self.store.asked), 4)
+        admitted[0].cancel()
+        self.failureResultOf(admitted[0], CancelledError)
+        for answer in self.store.asked[1:]:
+            answer.callback(None)
+        permits = [self.successResultOf(each) for each in admitted[1:3]]
+        self.assertEqual(self.failureResultOf(admitted[3], ClaudeError).value.status, 429)
+        self.assertEqual(self.concurrency.running, {"b": 1, "c": 1})
+        for permit in permits:
+            permit.done(None, "ok")
+        self.assertEqual(([each.held for each in self.limits], self.concurrency.running), ([0], {}))
+
+    def test_waits_for_the_store(self) -> None:
+        """Nobody is let in before it is there, and what was used is known."""
+        counted: Deferred[UsageLimits] = Deferred()
+        self.admission.wait_for(self.admission.recall(counted))
+        self.admission.begin()
+        admitted = self.admit("a")
+        counted.callback(UsageLimits())
+        self.assertEqual(self.store.asked, [])
+        self.store.begun.callback(None)
+        (answer,) = self.store.asked
+        answer.callback(None)
+        self.successResultOf(admitted)
+
+    def test_nothing_to_ask(self) -> None:
+        """Of a count_tokens, or where there are no limits, nobody is asked."""
+        self.admission.admit(request(count_tokens=True))
+        self.limits.reload([])
+        self.admission.admit(request())
+        self.assertEqual(self.store.asked, [])

@@ -30,9 +30,14 @@ class Postgres:
         return cls(await deferToThread(RealPostgres))
 
     @property
+    def url(self) -> str:
+        """For ``accounts.database``."""
+        return self._server.url
+
+    @property
     def config(self) -> str:
         """What a daemon is told of it."""
-        return f'[accounts]\ndatabase = "{self._server.url}"\n'
+        return f'[accounts]\ndatabase = "{self.url}"\n'
 
     async def away(self) -> None:
         """Kill it."""

@@ -1,0 +1,137 @@
+"""A ledger beside a reactor that gets a thousand records a second: for how long is the reactor held?
+
+``python ledger_load.py DATABASE FOLDER``: the database as in ``accounts.database``, and the folder of what waits. It
+prints the longest times that the reactor was held, in seconds, and how many records were written and are in the ledger.
+
+It is held for as long as a turn takes, and for as long as a poll takes beyond its time: there the reactor waits until
+the ledger's threads let go of the interpreter. For how long other programs had the processor is in neither.
+"""
+
+import gc
+import json
+import os
+import sys
+import time
+from contextlib import suppress
+
+from twisted.internet import epollreactor
+
+from claudeproxyd.accounts.ledger import Ledger
+from claudeproxyd.accounts.opening import openers_of
+from claudeproxyd.config.accounts import place_of
+from claudeproxyd.config.schema import Accounts
+from claudeproxyd.messages.ids import Ids
+from claudeproxyd.observe.usage import UsageRecord
+from claudeproxyd.reloads import SHARE
+from claudeproxyd.threads import thread_of_its_own
+
+RECORDS = 7000
+CONNECTED = 2.0
+"""Seconds until the database is open: what that takes belongs to the daemon's start."""
+A_SECOND = 1000
+AT_ONCE = 25
+EVERY = 0.01
+RESOLUTION = 0.001
+"""Of a poll's time."""
+
+
+def delays() -> float:
+    """Seconds that threads of this process were ready to run, and another program ran."""
+    seconds = 0.0
+    for task in os.listdir("/proc/self/task"):
+        with suppress(OSError), open(f"/proc/self/task/{task}/schedstat") as file:
+            seconds += int(file.read().split()[1]) / 1e9
+    return seconds
+
+
+class Poller:
+    """An epoll object that looks at the time."""
+
+    def __init__(self, poller) -> None:
+        self._poller = poller
+        self.held = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was."""
+        self.held.clear()
+        self._since = time.monotonic(), delays()
+
+    def __getattr__(self, name):
+        return getattr(self._poller, name)
+
+    def poll(self, timeout, *args):
+        self._note(0.0)
+        events = self._poller.poll(timeout, *args)
+        if not events and timeout > 0:
+            self._note(timeout + RESOLUTION)
+        self._since = time.monotonic(), delays()
+        return events
+
+    def _note(self, due: float) -> None:
+        since, delayed = self._since
+        held = time.monotonic() - since - due
+        self._since = time.monotonic(), delays()
+        if held > 0.001:
+            self.held.append(held - max(0.0, self._since[1] - delayed))
+
+
+def main() -> None:
+    """Write, and tell."""
+    database, folder = sys.argv[1:]
+    sys.setswitchinterval(SHARE)
+    reactor = epollreactor.EPollReactor()
+    poller = reactor._poller = Poller(reactor._poller)
+    place = place_of(Accounts(database=database, waiting=folder))
+    assert place is not None
+    threads = [thread_of_its_own(reactor, name) for name in ("enter", "answer")]
+    ledger = Ledger(place.where, 90, reactor, time.time, *threads, openers_of(place, "").ledger, place.waiting)
+    ids = Ids()
+    began = 0.0
+    written = 0
+
+    def write() -> None:
+        nonlocal written
+        now = time.time()
+        due = int((time.monotonic() - began) * A_SECOND) - written
+        for _ in range(min(due, AT_ONCE)):
+            record = UsageRecord(
+                time=now,
+                request_id=ids.request(now),
+                client=f"client-{written % 200}",
+                labels={"team": "ads"},
+                model_asked=f"model-{written % 7}",
+                provider="p",
+                credential="c",
+                outcome="ok",
+                input_tokens=10,
+                output_tokens=20,
+                nano_usd=1000,
+            )
+            ledger.begun(record)
+            ledger.record(record)
+            written += 1
+        if written < RECORDS:
+            reactor.callLater(EVERY, write)
+        else:
+            ledger.stopService().addCallback(lambda _: reactor.stop())
+
+    def start() -> None:
+        nonlocal began
+        began = time.monotonic()
+        ledger.startService()
+        reactor.callLater(CONNECTED, poller.begin)
+        write()
+
+    reactor.callWhenRunning(start)
+    gc.collect()  # as the daemon does
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    reactor.run()
+    asked = openers_of(place, "").ledger()
+    entered = asked.used(0.0, time.time() + 1)
+    counted = sum(amounts.requests for _, amounts, _ in entered)
+    print(json.dumps({"held": sorted(poller.held)[-10:], "written": written, "entered": counted}))
+
+
+main()
