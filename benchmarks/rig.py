@@ -43,9 +43,9 @@ class BenchError(Exception):
 
 
 class Process:
-    """A program that runs on one core, until it is stopped."""
+    """A program that runs on some cores, until it is stopped."""
 
-    def __init__(self, name: str, command: Sequence[str | Path], core: int, folder: Path) -> None:
+    def __init__(self, name: str, command: Sequence[str | Path], cores: set[int], folder: Path) -> None:
         """Its working directory is *folder*, and its output goes to a log there."""
         self.name = name
         self.output = folder / f"{name.replace(' ', '-')}.out"
@@ -57,7 +57,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+                preexec_fn=lambda: os.sched_setaffinity(0, cores),
             )
 
     def wait_for(self, port: int) -> None:
@@ -126,7 +126,8 @@ class Rig:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.gateway_core, self.load_core = sorted(os.sched_getaffinity(0))[:2]
+        first, self.load_core = sorted(os.sched_getaffinity(0))[:2]
+        self.gateway_cores = {first}
         self._running: list[Process] = []
         for program in ("upstream", "load"):
             source = HERE / f"{program}.c"
@@ -141,23 +142,23 @@ class Rig:
         else:
             configuration = configuration or HERE / CONFIGURATIONS[name]
             command = [TWISTD, "-n", "--pidfile=", *twistd_options, "claudeproxyd", "--config", configuration]
-        return self._start(name, command, self.gateway_core, PORTS[name])
+        return self._start(name, command, self.gateway_cores, PORTS[name])
 
     def upstream(self, events: int, gap_us: int, silent_after: int | None = None) -> Process:
         """Start the scripted upstream on the load's core; ``upstream.c`` has its arguments."""
         command: list[str | Path] = [self.folder / "upstream", str(UPSTREAM_PORT), str(events), str(gap_us)]
         if silent_after is not None:
             command.append(str(silent_after))
-        return self._start("upstream", command, self.load_core, UPSTREAM_PORT)
+        return self._start("upstream", command, {self.load_core}, UPSTREAM_PORT)
 
-    def _start(self, name: str, command: Sequence[str | Path], core: int, port: int) -> Process:
+    def _start(self, name: str, command: Sequence[str | Path], cores: set[int], port: int) -> Process:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError as e:
                 raise BenchError(f"port {port} of {name} is not free: {e}") from None
-        process = Process(name, command, core, self.folder)
+        process = Process(name, command, cores, self.folder)
         self._running.append(process)
         process.wait_for(port)
         return process

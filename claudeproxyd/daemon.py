@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
-from typing import Any
+from typing import IO, Any
 
 from twisted.application.internet import TimerService
 from twisted.application.service import IServiceCollection, MultiService
@@ -38,7 +38,7 @@ from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.dispatch.served_models import LOOK_EVERY, ServedModels
 from claudeproxyd.executors.turns import Turns
 from claudeproxyd.happenings import Happening
-from claudeproxyd.interfaces import IAuthenticator, IUsageSink
+from claudeproxyd.interfaces import IAuthenticator, IPersistent, IStateStore, IUsageSink
 from claudeproxyd.issuers.registry import Issuers
 from claudeproxyd.messages.corrections import Corrections
 from claudeproxyd.observe.access_log import text_line
@@ -54,10 +54,11 @@ from claudeproxyd.observe.output import Output
 from claudeproxyd.observe.scrub import configure, configure_forms
 from claudeproxyd.observe.service_manager import ServiceManager
 from claudeproxyd.observe.status import Status
-from claudeproxyd.observe.transitions import Transitions
+from claudeproxyd.observe.transitions import Transition, Transitions
 from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.pool.shares import Shares
 from claudeproxyd.reloads import SHARE, Draft, Reloads, draft, unforeseen
 from claudeproxyd.reporting.posting import Poster
 from claudeproxyd.reporting.traces import Traces
@@ -88,9 +89,16 @@ WARNINGS = 20
 
 
 class Daemon(MultiService):
-    """claudeproxyd. Made by ``makeService``, run by twistd."""
+    """claudeproxyd. Made by ``makeService``, run by twistd.
+
+    What is otherwise where there are several processes is in methods of its own: see :mod:`claudeproxyd.workers`.
+    """
 
     log = Logger()
+    _shares: Shares | None = None
+    """What of limits of attempts at once is this process's; None: all."""
+    _counts_limits = True
+    """``[[limits]]`` are counted in this process."""
 
     def __init__(
         self, reactor: Any, loaded: Loaded, load: Callable[[Config], Loaded], twistd_options: Mapping[str, Any]
@@ -108,7 +116,7 @@ class Daemon(MultiService):
         self._in_thread = thread_of_its_own(reactor, "reloads")
         config = loaded.config
         configure(graph.secrets_of(config))
-        self.metrics = Metrics()
+        self.metrics = self._make_metrics()
         self.metrics.name_models(graph.named_models(config))
         names = Names(reactor, unawaited_threads(reactor, "names", MAX_THREADS))
         names.register(self.metrics)
@@ -118,18 +126,15 @@ class Daemon(MultiService):
         self._audit = (
             to_log("claudeproxyd.audit") if self._audit_file is None else to_file(self._audit_file, audit_line)
         )
-        self._own_hop = token_hex(8).encode()
+        self.own_hop = self._make_hop()
         self._status = Status.begun(time.time())
         self._status.register(self.metrics)
         self._service_manager = ServiceManager(os.environ, reactor)
-        concurrency = ConcurrencyAdmission()
-        self._activity = ClientActivity(concurrency.running)
+        self._concurrency = self._make_concurrency()
+        self._activity = ClientActivity(self._concurrency.running)
         self._activity.register(self.metrics)
         self._transitions = Transitions(time.time)
-        limits = UsageLimits(graph.limits_of(config))
-        counted_in = limits_store_for(config.server.state, limits, graph.ledger_name(config), reactor)
-        counted_in.register(self.metrics)
-        self._limits = LimitAdmission(limits, time.time, concurrency.admit, self._transitions, counted_in)
+        self._limits = self._make_limits(config)
         self._ledger = self._open_ledger(config)
         self._keys = self._open_keys(config)
         self._issuers = Issuers(reactor, time.time)
@@ -140,7 +145,7 @@ class Daemon(MultiService):
         self._turns = Turns(reactor)
         changes = StateChanges()
         self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
-        self._sources = Sources(reactor, grants=self._grants)
+        self._sources = self._make_sources()
         self._signatures = Signatures(time.time, changed=changes)
         self._corrections = Corrections()
         self._captures = Captures(reactor, unawaited_threads(reactor, "captures", 1))
@@ -156,6 +161,7 @@ class Daemon(MultiService):
             known_models=self._known_models,
             changed=changes,
             transitions=self._transitions,
+            shares=self._shares,
         )
         self._traces = Traces(reactor, lambda proxy: Poster(reactor, proxy))
         self._traces.register(self.metrics)
@@ -165,7 +171,7 @@ class Daemon(MultiService):
         self._webhooks.register(self.metrics)
         self._webhooks.setServiceParent(self)
         self._webhooks.configure(config.webhooks)
-        self._transitions.subscribe(self._webhooks.take)
+        self._transitions.subscribe(self._happened)
         self._models = ServedModels(reactor, lambda model: self._generation.outage(model), self._transitions)
         self._models.name_models(model.name for model in config.models)
         self._models.register(self.metrics)
@@ -183,42 +189,76 @@ class Daemon(MultiService):
         self._every(LAG_EVERY, lag.look)
         self._every(FORGET_EVERY, lambda: self._limits.limits.forget_idle(time.time()))
         pool = self.pool
-        kept = PersistentState(
-            {
-                "cooldown": pool,
-                "affinity": pool,
-                "disabled": pool,
-                "signature": self._signatures,
-                "grant": self._grants,
-            },
-            changes,
+        kept, store = self._make_store(
+            config,
+            PersistentState(
+                {
+                    "cooldown": pool,
+                    "affinity": pool,
+                    "disabled": pool,
+                    "signature": self._signatures,
+                    "grant": self._grants,
+                },
+                changes,
+            ),
         )
-        store = store_for(config.server.state, kept, reactor)
         store.register(self.metrics)
         self._state = StateService(reactor, kept, changes, store, self._grants.settle)
         self._state.setServiceParent(self)
         self._generation.catalog.setServiceParent(self)
         self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
-        self._listeners = [Listener(reactor, each, self.site) for each in config.server.listen]
-        self.admin_site = GatewaySite(
-            AdminRoot(
-                self.pool,
-                self.hang_up,
-                self._status,
-                self._activity,
-                self._ledger,
-                self._limits.store,
-                self._keys,
-                models=self._models,
-                checkup=self._checkup,
-            ),
-            self._generation.admin,
-            reactor,
-        )
+        self._listeners = self._make_listeners(config)
+        self.admin_site = GatewaySite(self._make_admin(), self._generation.admin, reactor)
         self._admin_listener = Listener(reactor, config.server.admin, self.admin_site) if config.server.admin else None
         for listener in self._all_listeners:
             listener.setServiceParent(self)
         self._register_gauges()
+
+    # -- what several processes have otherwise
+
+    def _make_hop(self) -> bytes:
+        return token_hex(8).encode()
+
+    def _make_metrics(self) -> Metrics:
+        return Metrics()
+
+    def _make_concurrency(self) -> ConcurrencyAdmission:
+        return ConcurrencyAdmission()
+
+    def _make_limits(self, config: Config) -> LimitAdmission:
+        limits = UsageLimits(graph.limits_of(config))
+        counted_in = limits_store_for(config.server.state, limits, graph.ledger_name(config), self._reactor)
+        counted_in.register(self.metrics)
+        return LimitAdmission(limits, time.time, self._concurrency.admit, self._transitions, counted_in)
+
+    def _make_sources(self) -> Sources:
+        return Sources(self._reactor, grants=self._grants)
+
+    def _make_store(self, config: Config, kept: IPersistent) -> tuple[IPersistent, IStateStore]:
+        """Return where *kept* is stored, and what the store and its service are to take for it."""
+        return kept, store_for(config.server.state, kept, self._reactor)
+
+    def _make_listeners(self, config: Config) -> Sequence[Listener]:
+        return [Listener(self._reactor, each, self.site) for each in config.server.listen]
+
+    def _make_admin(self) -> AdminRoot:
+        return AdminRoot(
+            self.pool,
+            self.hang_up,
+            self._status,
+            self._activity,
+            self._ledger,
+            self._limits.store,
+            self._keys,
+            models=self._models,
+            checkup=self._checkup,
+        )
+
+    def _happened(self, transition: Transition) -> None:
+        """Tell people."""
+        self._webhooks.take(transition)
+
+    # -- accounts
 
     def _open_ledger(self, config: Config) -> Ledger | None:
         place = place_of(config.accounts)
@@ -232,7 +272,7 @@ class Daemon(MultiService):
         )
         ledger.register(self.metrics)
         ledger.setServiceParent(self)
-        if config.limits:
+        if config.limits and self._counts_limits:
             self._limits.wait_for(self._limits.recall(ledger.count(graph.limits_of(config))))
         return ledger
 
@@ -259,10 +299,14 @@ class Daemon(MultiService):
         out = for_twistd(self._twistd_options)
         if out is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, observer(out, log.format, log.level))
+        self.use_output(out)
+        super().setServiceParent(parent)
+
+    def use_output(self, out: IO[str] | Output | None) -> None:
+        """See to what the log is written to; None: twistd does."""
         if isinstance(out, Output):
             out.register(self.metrics)
             self._every(1.0, out.flush)
-        super().setServiceParent(parent)
 
     def startService(self) -> None:
         """Serve; say where, and listen for signals."""
@@ -283,9 +327,12 @@ class Daemon(MultiService):
                 wanted=wanted,
                 allowed=allowed,
             )
+        self._announce(self._loaded.config)
+
+    def _announce(self, config: Config) -> None:
+        """Say where, and listen for SIGHUP."""
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._signalled))
         hangups.let_come()
-        config = self._loaded.config
         self.log.info(
             "{banner}",
             banner=banner(
@@ -334,6 +381,7 @@ class Daemon(MultiService):
                 lambda: draft(self._load, self._loaded.config, self._keys, self._issuers)
             )
             self._put_in_force(drafted)
+            await self._hand_on()
         except Exception as error:
             mistake = str(unforeseen(error))
             self._status.not_reloaded(mistake, time.time())
@@ -348,6 +396,9 @@ class Daemon(MultiService):
         self.log.info("reloaded: {changes}", changes=str(drafted.changes))
         self._warn(drafted.loaded.warnings)
         return str(drafted.changes)
+
+    async def _hand_on(self) -> None:
+        """Have other processes of this daemon serve by what is in force now, before anybody is told that it is."""
 
     def _put_in_force(self, drafted: Draft) -> None:
         """Serve by another configuration from now on."""
@@ -379,7 +430,7 @@ class Daemon(MultiService):
         self._issuers.configure(config.issuers)
         self._buffers.limit = config.server.max_buffered_bytes
         fresh = self._limits.limits.reload(graph.limits_of(config))
-        if fresh and self._ledger is not None:
+        if fresh and self._ledger is not None and self._counts_limits:
             self._limits.recall(self._ledger.count(fresh))
         self._limits.begin()
         if self._ledger is not None:
@@ -403,16 +454,19 @@ class Daemon(MultiService):
 
         Fires, or fails, as :meth:`reload` does; whether a certificate could be read is told by the log.
         """
+        self.reopen()
+        return self.reload()
+
+    def reopen(self) -> None:
+        """Open the files of access log and audit anew, and read the certificates."""
         for file in filter(None, (self._access_file, self._audit_file)):
             file.reopen()
         self._plugins.reopen()
-        reloaded = self.reload()
         for listener in self._all_listeners:
             try:
                 listener.renew()
             except Exception as error:  # the parsers of endpoints and of certificates raise what they like
                 self.log.error("{place} keeps its certificate: {error}", place=listener.place, error=str(error))
-        return reloaded
 
     def _signalled(self) -> None:
         self.hang_up().addErrback(Failure.trap, ConfigError)
@@ -459,7 +513,7 @@ class Daemon(MultiService):
                 signatures=self._signatures,
                 corrections=self._corrections,
                 captures=self._captures,
-                own_hop=self._own_hop,
+                own_hop=self.own_hop,
                 connections_allowed=descriptors.connections_allowed(),
                 ready=lambda: self._is_settled() and not self.site.draining,
             ),
@@ -516,7 +570,7 @@ class Daemon(MultiService):
 
     async def _stop(self) -> None:
         hurry = self._hurried()
-        self.site.leave()
+        await self._leave()
         seconds = self._loaded.config.server.lame_duck
         if seconds:
             self._say_leaving(f"leaving: not ready any more, and open for another {seconds:g} s")
@@ -535,12 +589,17 @@ class Daemon(MultiService):
         for file in filter(None, (self._access_file, self._audit_file)):
             await file.close()
 
+    async def _leave(self) -> None:
+        """Be ready no more."""
+        self.site.leave()
+
     async def _drain(self, hurry: Deferred[None]) -> None:
+        """Take no more connections, and let those that there are end within ``server.drain`` or until *hurry* fires."""
         await gatherResults([listener.stopService() for listener in self._listeners])
+        wait = self._loaded.config.server.drain
         drained = self.site.drain()
         connections = len(self.site.channels)
         if connections:
-            wait = self._loaded.config.server.drain
             self._say_leaving(f"draining: {connections} connections, for up to {wait:g} s")
             over = self._reactor.callLater(wait, self.site.abort_all)
             await DeferredList([drained, hurry], fireOnOneCallback=True)

@@ -19,6 +19,8 @@ from claudeproxyd.config.schema import Config
 from claudeproxyd.daemon import Daemon
 from claudeproxyd.executors.kinds import makers
 from claudeproxyd.plugin_loader import plugin_makers
+from claudeproxyd.workers.parent import ParentDaemon
+from claudeproxyd.workers.process import WorkerProcess
 
 
 class Options(usage.Options):
@@ -80,13 +82,32 @@ class Options(usage.Options):
 
 def makeService(options: Options, reactor: Any = None) -> IService:
     """The daemon. Called by twistd, and by ``claudeproxyd.tac``: then its reactor gets a clock that nobody sets."""
-    if reactor is None:
-        from twisted.internet import reactor as made
-
-        reactor = made
-        # Twisted counts by the wall clock: set forward, every wait would be over; set back, none would ever be.
-        reactor.seconds = time.monotonic
+    make = Daemon if options.loaded.config.server.processes == 1 else ParentDaemon
     try:
-        return Daemon(reactor, options.loaded, options.load, options.parent or {"nodaemon": True})
+        return make(reactor or _steady(), options.loaded, options.load, options.parent or {"nodaemon": True})
     except ConfigError as error:  # of plugins, which are made only now
         raise SystemExit(f"claudeproxyd: {error}") from None
+
+
+def run_worker() -> None:
+    """Be one of the daemon's workers, until its parent says that it is over. Called by ``-m claudeproxyd.workers``."""
+    broken: list[Problem] = []
+    kinds = makers(broken)
+    raise SystemExit(
+        WorkerProcess(
+            _steady(),
+            lambda config, files: Loaded(config, [], files, kinds, plugin_makers(broken)),
+        ).run()
+    )
+
+
+def _steady() -> Any:
+    """Return the reactor with a clock that nobody sets.
+
+    Twisted counts by the wall clock: set forward, every wait would be over; set back, none would ever be.
+    """
+    from twisted.internet import reactor
+
+    made: Any = reactor
+    made.seconds = time.monotonic
+    return made

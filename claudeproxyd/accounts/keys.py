@@ -77,6 +77,8 @@ class RuntimeKeys(Service):
         self._failing = False
         self._answered = False
         self._patience = 0.0
+        self.announce: Callable[[], Deferred[None]] | None = None
+        """Has other processes of this daemon read what was changed, before anybody is told that it was."""
         self._polling, self._noting = LoopingCall(self._poll), LoopingCall(self._note_used)
         self._polling.clock = self._noting.clock = clock
 
@@ -234,14 +236,23 @@ class RuntimeKeys(Service):
             self._take(stored)
             return stored
 
-        return self._in_thread(work).addCallback(take)
+        changed = self._in_thread(work).addCallback(take)
+        return changed if self.announce is None else changed.addCallback(self._announced, self.announce)
+
+    @staticmethod
+    def _announced(stored: Stored, announce: Callable[[], Deferred[None]]) -> Deferred[Stored]:
+        return announce().addCallback(lambda _: stored)
+
+    def read(self) -> Deferred[None]:
+        """Read what was changed by now."""
+        known = None if self._stored is None else self._stored.change
+        return self._in_thread(self._file.read, known).addCallbacks(self._read, self._not_read)
 
     def _poll(self) -> None:
         if self._reading:  # the disk hangs
             return
         self._reading = True
-        known = None if self._stored is None else self._stored.change
-        self._in_thread(self._file.read, known).addCallbacks(self._read, self._not_read)
+        self.read()
 
     def _read(self, stored: Stored | None) -> None:
         self._reading, self._answered = False, True

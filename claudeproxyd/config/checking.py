@@ -17,6 +17,7 @@ from claudeproxyd.config.opening import check_access, check_reload
 from claudeproxyd.config.providers import check_provider, check_secret, parsed_url
 from claudeproxyd.config.reporting import check_reporting
 from claudeproxyd.config.schema import Client, Config, Model, OperatorSection, Provider
+from claudeproxyd.config.several import check_workers
 from claudeproxyd.config.state import InFile, is_foreign, missing_for, state_of
 from claudeproxyd.globs import covers, is_glob, matches, oddity
 from claudeproxyd.interfaces import IExecutorMaker
@@ -74,6 +75,7 @@ def _listeners(config: Config, source_map: SourceMap, diagnostics: Diagnostics) 
             public.append((index, listener))
     admin = _listener(server.admin, source_map.at("server", "admin"), listeners, diagnostics) if server.admin else None
     check_access(config, public, admin, source_map, diagnostics)
+    check_workers(config, public, source_map, diagnostics)
     return listeners
 
 

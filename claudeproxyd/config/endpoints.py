@@ -38,6 +38,8 @@ class ListenAddress:
     """0 where there is none, or the system picks one."""
     path: str = ""
     """The path of a unix socket, or ''."""
+    backlog: int = 0
+    """Connections that may wait; above 0 where there is an address and a port, with TLS or without."""
 
 
 def listener_of(description: str) -> ListenAddress:
@@ -59,10 +61,10 @@ def listener_of(description: str) -> ListenAddress:
     endpoint.listen(Factory())  # type: ignore[no-untyped-call]  # as above
     if isinstance(endpoint, UNIXServerEndpoint):
         return ListenAddress(local=True, path=reactor.unixServers[0][0])
-    ((port, *_, interface),) = reactor.tcpServers or reactor.sslServers
+    ((port, *_, backlog, interface),) = reactor.tcpServers or reactor.sslServers
     if not 0 <= port <= 65535:
         raise ValueError(f"there is no port {port}")
-    return ListenAddress(is_loopback(interface), interface, port)
+    return ListenAddress(is_loopback(interface), interface, port, backlog=backlog)
 
 
 def with_backlog(description: str) -> str:

@@ -33,6 +33,8 @@ def report(loaded: Loaded, makers: Mapping[str, IExecutorMaker]) -> str:
     config = loaded.config
     lines = [f"configuration: {', '.join(loaded.files) or 'the environment alone'}"]
     lines += [f"listens on {endpoint}" for endpoint in config.server.listen]
+    if config.server.processes > 1:
+        lines.append(f"serves by {config.server.processes} workers")
     lines.append(f"administration on {config.server.admin}" if config.server.admin else "no administration")
     lines.append(f"state: {place_in_words(config.server.state)}")
     lines.append(f"accounts: {accounts_in_words(config.accounts)}")

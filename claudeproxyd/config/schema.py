@@ -7,6 +7,7 @@ is in classes of the same form, beside its executor: see ``own`` of :class:`Prov
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,12 +99,24 @@ class Server:
     )
     cors_origins: list[str] = setting([], "Web pages that may call; none by default.")
     trusted_proxies: list[str] = setting([], "Addresses or networks whose X-Forwarded-For is believed.")
+    workers: int | str = setting(
+        1,
+        'Processes that serve, as one daemon; "auto": one for each core. See [workers](workers.md).',
+        least=1,
+        choices=("auto",),
+        restart=True,
+    )
     open: bool = setting(
         False,
         "true: anybody who reaches the listener may call, without a key. Else that holds on loopback alone, and only"
         " where there is neither [[clients]] nor include, and no plugin that asks who calls.",
         restart=True,
     )
+
+    @property
+    def processes(self) -> int:
+        """How many serve: of cores those that this process may use."""
+        return self.workers if isinstance(self.workers, int) else len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import CancelledError
 from zope.interface import implementer
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.headers import Headers
     from claudeproxyd.messages.usage import Usage
+    from claudeproxyd.principals import Principal
 
 #: The outcome of a request that an admission or a hook did not let pass.
 REFUSED = "refused"
@@ -62,6 +63,16 @@ class _Place:
             self._running[self._name] = left
 
 
+class ClientShares(Protocol):
+    """The part of clients' limits that this process may use, where others serve them too."""
+
+    def allowed(self, client: str, whole: int) -> int:
+        """Return how many of *whole* requests there may be."""
+
+    def borrow(self, client: str, whole: int) -> Awaitable[bool]:
+        """Return whether there may be one more, which another process could have had."""
+
+
 @implementer(IAdmission)
 class ConcurrencyAdmission:
     """Counts each principal's messages. It asks the principal for the limit, so one of these lasts over reloads.
@@ -69,24 +80,42 @@ class ConcurrencyAdmission:
     Claude Code sends dozens of count_tokens at once: they take no place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shares: ClientShares | None = None) -> None:
+        """*shares*: what of clients' limits is this process's; None: all."""
+        self._shares = shares
         self.running: dict[str, int] = {}
         """By principal's name; for gauges."""
 
-    def admit(self, request: ApiRequest) -> IPermit:
+    def admit(self, request: ApiRequest) -> IPermit | Awaitable[IPermit]:
         """See :meth:`IAdmission.admit <claudeproxyd.interfaces.IAdmission.admit>`."""
         if request.count_tokens:
             return _FREE
         principal = request.principal
         running = self.running.get(principal.name, 0)
-        if 0 < principal.max_concurrency <= running:
-            raise ClaudeError(
-                429,
-                f"{principal.name} has {running} requests running, which is its limit",
-                headers=[(b"retry-after", b"1")],
-            )
+        limit = principal.max_concurrency
+        if limit and running >= (limit if self._shares is None else self._shares.allowed(principal.name, limit)):
+            if self._shares is None:
+                raise _at_its_limit(principal)
+            return self._borrow(principal, self._shares)
         self.running[principal.name] = running + 1
         return _Place(self.running, principal.name)
+
+    async def _borrow(self, principal: Principal, shares: ClientShares) -> IPermit:
+        """Take a place of another process, if there is one."""
+        name, limit = principal.name, principal.max_concurrency
+        while self.running.get(name, 0) >= shares.allowed(name, limit):
+            if not await shares.borrow(name, limit):
+                raise _at_its_limit(principal)
+        self.running[name] = self.running.get(name, 0) + 1
+        return _Place(self.running, name)
+
+
+def _at_its_limit(principal: Principal) -> ClaudeError:
+    return ClaudeError(
+        429,
+        f"{principal.name} has {principal.max_concurrency} requests running, which is its limit",
+        headers=[(b"retry-after", b"1")],
+    )
 
 
 @implementer(ILimitedPermit)

@@ -88,7 +88,7 @@ class LimitAdmission:
         self,
         limits: UsageLimits,
         wall_clock: Callable[[], float],
-        first: Callable[[ApiRequest], IPermit],
+        first: Callable[[ApiRequest], IPermit | Awaitable[IPermit]],
         transitions: Transitions | None = None,
         store: ILimitStore | None = None,
     ) -> None:
@@ -144,18 +144,26 @@ class LimitAdmission:
         permit = self._first(request)
         if request.count_tokens or not self.limits:
             return permit
-        return self._admit_later(request, permit) if self._awaited else self._admit(request, permit)
+        if self._awaited or isinstance(permit, Awaitable):
+            return self._admit_later(request, permit)
+        return self._admit(request, permit)
 
-    async def _admit_later(self, request: ApiRequest, permit: IPermit) -> IPermit:
-        waiting: Deferred[None] = Deferred(self._waiting.remove)
-        self._waiting.append(waiting)
+    async def _admit_later(self, request: ApiRequest, first: IPermit | Awaitable[IPermit]) -> IPermit:
+        permit = await first if isinstance(first, Awaitable) else first
         try:
-            await waiting
+            await self.counting()
         except BaseException:
             permit.done(None, REFUSED)
             raise
         admitted = self._admit(request, permit)
         return admitted if isinstance(admitted, _Reserved) else await admitted
+
+    async def counting(self) -> None:
+        """Wait until limits can be counted, where that is not yet so."""
+        if self._awaited:
+            waiting: Deferred[None] = Deferred(self._waiting.remove)
+            self._waiting.append(waiting)
+            await waiting
 
     def _admit(self, request: ApiRequest, permit: IPermit) -> _Reserved | Awaitable[_Reserved]:
         envelope, principal = request.envelope, request.principal
@@ -163,10 +171,10 @@ class LimitAdmission:
         asked = Asked(principal.name, principal.labels, envelope.model, [route.provider for route in routes])
         now = self._wall_clock()
         try:
-            reserved = self.store.reserve(asked, self._estimated(request, routes, now), now)
+            reserved = self.store.reserve(asked, self.estimated(request, routes, now), now)
         except OverLimit as over:
             permit.done(None, REFUSED)
-            raise self._refusal(over, now) from None
+            raise self.refusal(over, now) from None
         if isinstance(reserved, Reservation):
             return _Reserved(reserved, permit, self._wall_clock)
         return self._admit_once_reserved(reserved, permit, now)
@@ -177,11 +185,11 @@ class LimitAdmission:
         except BaseException as error:
             permit.done(None, REFUSED)
             if isinstance(error, OverLimit):
-                raise self._refusal(error, now) from None
+                raise self.refusal(error, now) from None
             raise
 
-    def _estimated(self, request: ApiRequest, routes: Sequence[Route], now: float) -> Amounts:
-        """What a request may come to, at the most that its model costs anywhere."""
+    def estimated(self, request: ApiRequest, routes: Sequence[Route], now: float) -> Amounts:
+        """Return what a request may come to, at the most that its model costs anywhere."""
         envelope = request.envelope
         given, made = len(envelope.body) // BYTES_PER_TOKEN, envelope.max_tokens or UNSAID_MAX_TOKENS
         dearest = 0
@@ -191,8 +199,8 @@ class LimitAdmission:
                 dearest = max(dearest, (given * price.input + made * price.output) // 1000)
         return Amounts(dearest, given, made)
 
-    def _refusal(self, over: OverLimit, now: float) -> ClaudeError:
-        """Say which limit, how much, and until when: Claude Code shows it to the person."""
+    def refusal(self, over: OverLimit, now: float) -> ClaudeError:
+        """Return what says which limit, how much, and until when: Claude Code shows it to the person."""
         counter, limit = over.counter, over.counter.limit
         whose = f" for {counter.value}" if counter.value else ""
         headers = [(b"retry-after", b"%d" % over.retry_after), *limit_headers(over.counters, now)]
@@ -214,10 +222,13 @@ class LimitAdmission:
 
     def record(self, record: UsageRecord) -> None:
         """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
-        if record.operation == COUNT_TOKENS or not self.limits:
-            return
+        if record.operation != COUNT_TOKENS and self.limits:
+            self.settle(asked_by(record), amounts_of(record))
+
+    def settle(self, asked: Asked, amounts: Amounts) -> None:
+        """Count what an attempt came to, and warn where that is much of a limit."""
         now = self._wall_clock()
-        for counter in self.store.settle(asked_by(record), amounts_of(record), now):
+        for counter in self.store.settle(asked, amounts, now):
             self._warn(counter, now)
 
     def _warn(self, counter: Counter, now: float) -> None:

@@ -62,7 +62,7 @@ class Histogram:
 
 
 Value = float | Histogram
-Read = Callable[[], Value | Mapping[Labels, float] | Mapping[Labels, Histogram] | Iterator[tuple[Labels, float]]]
+Read = Callable[[], Value | Mapping[Labels, float] | Mapping[Labels, Histogram] | Iterator[tuple[Labels, Value]]]
 
 
 class Registry(Protocol):
@@ -89,6 +89,11 @@ class MetricFamily(NamedTuple):
     """Their names."""
     read: Read
 
+    def rows(self) -> Iterable[tuple[Labels, Value]]:
+        """Return the values by their labels, as they are now. Raises whatever ``read`` does."""
+        read = self.read()
+        return read.items() if isinstance(read, Mapping) else read if isinstance(read, Iterator) else [((), read)]
+
     def lines(self, *, open_metrics: bool = False) -> Iterator[str]:
         """Yield the family as text; each piece is one or more whole lines. Raises whatever ``read`` does.
 
@@ -97,10 +102,7 @@ class MetricFamily(NamedTuple):
         help = self.help.replace("\\", "\\\\").replace("\n", "\\n")
         family = self.name.removesuffix("_total") if open_metrics and self.kind == "counter" else self.name
         yield f"# HELP {family} {help}\n# TYPE {family} {self.kind}\n"
-        read = self.read()
-        rows: Iterable[tuple[Labels, Value]]
-        rows = read.items() if isinstance(read, Mapping) else read if isinstance(read, Iterator) else [((), read)]
-        for key, value in rows:
+        for key, value in self.rows():
             labels = ",".join([f'{name}="{_escape(text)}"' for name, text in zip(self.labels, key, strict=True)])
             if isinstance(value, Histogram):
                 yield _histogram(self.name, labels, value, open_metrics)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -298,15 +299,30 @@ class Metrics:
         What cannot be read is left out, and logged the first time.
         """
         for family in self._families.values():
-            try:
-                lines = family.lines(open_metrics=open_metrics)
-                while piece := "".join(islice(lines, LINES_AT_ONCE)):
-                    yield piece.encode()
-            except Exception:
-                if family.name not in self._broken:
-                    self._broken.add(family.name)
-                    self._log.failure("metric {name} cannot be read", name=family.name)
+            yield from self.text(family, open_metrics)
         yield (generate_open_metrics if open_metrics else generate_latest)(self._process)
+
+    def text(self, family: MetricFamily, open_metrics: bool) -> Iterator[bytes]:
+        """Yield one family's part of :meth:`pieces`."""
+        try:
+            lines = family.lines(open_metrics=open_metrics)
+            while piece := "".join(islice(lines, LINES_AT_ONCE)):
+                yield piece.encode()
+        except Exception:
+            if family.name not in self._broken:
+                self._broken.add(family.name)
+                self._log.failure("metric {name} cannot be read", name=family.name)
+
+    def families(self) -> Iterator[MetricFamily]:
+        """Yield all that is registered, and what is known of the process."""
+        yield from self._families.values()
+        for of_process in self._process.collect():
+            by_name: dict[str, dict[Labels, float]] = {}
+            for sample in of_process.samples:
+                by_name.setdefault(sample.name, {})[tuple(sample.labels.values())] = sample.value
+            names = tuple(of_process.samples[0].labels) if of_process.samples else ()
+            for name, values in by_name.items():
+                yield MetricFamily(name, of_process.type, of_process.documentation, names, partial(dict, values))
 
     def render(self) -> bytes:
         """Return all metrics as one text."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from math import inf
 
 from claudeproxyd.leases import Credential, LeaseRequest, Route
@@ -20,7 +21,11 @@ from claudeproxyd.pool.lease import NO_PROBES, Lease
 from claudeproxyd.pool.model_credentials import ModelCredentials
 from claudeproxyd.pool.provider_credentials import ProviderCredentials
 from claudeproxyd.pool.scopes import CooldownScope, ModelOnCredential, PooledCredential, ScopeCooldown, ScopeGate
+from claudeproxyd.pool.shares import Shares
 from claudeproxyd.pool.suspicion import Suspicions
+
+#: Credentials of one model for which more is asked at once.
+MAX_SHORT = 4
 
 
 def starts_cooldown(outcome: Outcome) -> bool:
@@ -76,8 +81,9 @@ class Candidates:
         *,
         strategy: str,
         limits: Mapping[str, int],
+        shares: Shares | None = None,
     ) -> None:
-        """Replace the credentials. *limits*: attempts at once of each provider."""
+        """Replace the credentials. *limits*: attempts at once of each provider, and *shares* what of all is ours."""
         self.policy = policy
         self.gates.max_cooldown = policy.max_cooldown
         self.affinities = affinities
@@ -89,7 +95,7 @@ class Candidates:
             if provider is None:
                 provider = ProviderCredentials(name, self.knows, limited=not self.count_tokens)
                 self.providers[name] = provider
-            provider.reload(configured, limit=limits.get(name, 0), strategy=strategy)
+            provider.reload(configured, limit=limits.get(name, 0), strategy=strategy, shares=shares)
             if not configured and not provider.in_flight:
                 del self.providers[name]
         self.forecast.outdate()
@@ -108,6 +114,33 @@ class Candidates:
         pooled.update()
         self.forecast.outdate()
         return True
+
+    # -- shares of limits
+
+    def allow(self, provider: str, credential: str, number: int) -> None:
+        """Have so many attempts at once from now on, with a credential or ("") with all of the provider's."""
+        found = self.providers.get(provider)
+        pooled = found.find(credential) if found is not None and credential else None
+        if found is not None and not credential and found.limit != inf:
+            found.limit = number
+        elif pooled is not None and pooled.most != inf:
+            pooled.most = number
+            pooled.update()
+
+    def in_use(self, provider: str, credential: str) -> int:
+        """Return how many attempts there are with a credential, or ("") with all of the provider's."""
+        found = self.providers.get(provider)
+        scope = found.find(credential) if found is not None and credential else found
+        return 0 if scope is None else scope.in_flight
+
+    def short(self, request: LeaseRequest) -> Iterator[tuple[str, str]]:
+        """Yield the limits that keep *request* waiting, as :class:`~.shares.Shares` names them; of many the first."""
+        for model in self._models(request):
+            provider = model.provider
+            if provider.in_flight >= provider.limit:
+                yield provider.name, ""
+            for pooled in islice(provider.full_credentials(model), MAX_SHORT):
+                yield pooled.key
 
     # -- granting
 

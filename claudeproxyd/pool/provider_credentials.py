@@ -36,7 +36,8 @@ asks the strategy for one of it.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
 from typing import TypeVar
 
 from claudeproxyd.globs import matches
@@ -52,6 +53,7 @@ from claudeproxyd.pool.scopes import (
     drop_removed,
 )
 from claudeproxyd.pool.selection import FillFirst, LeastBusy, Loads, RoundRobin, Weighted
+from claudeproxyd.pool.shares import Shares
 
 K = TypeVar("K")
 
@@ -96,8 +98,8 @@ class ProviderCredentials(CooldownScope):
         self.knows = known_models
         """Returns whether somebody configured or discovered a model's name."""
         self.limited = limited
-        self.limit = 0
-        """Attempts at once with all credentials together; 0: no limit."""
+        self.limit = inf
+        """Attempts at once with all credentials together, or the share of them that is this process's."""
         self.strategy = "round-robin"
         self.in_flight = 0
         self.cooldown = None
@@ -135,9 +137,11 @@ class ProviderCredentials(CooldownScope):
 
     # -- configuration
 
-    def reload(self, credentials: Iterable[Credential], *, limit: int, strategy: str) -> None:
-        """Replace the credentials. One that keeps its name keeps its state."""
-        self.limit = limit if self.limited else 0
+    def reload(
+        self, credentials: Iterable[Credential], *, limit: int, strategy: str, shares: Shares | None = None
+    ) -> None:
+        """Replace the credentials. One that keeps its name keeps its state. *limit*: 0 for none."""
+        self.limit = self._most("", limit, shares)
         self.strategy = strategy
         old = self._by_name
         for pooled in self.credentials:
@@ -146,6 +150,7 @@ class ProviderCredentials(CooldownScope):
         for index, credential in enumerate(credentials):
             pooled = old.get(credential.name) or PooledCredential(self, credential)
             pooled.credential = credential
+            pooled.most = self._most(credential.name, credential.max_concurrency, shares)
             pooled.index = index
             self.credentials.append(pooled)
         self.everyone = (1 << len(self.credentials)) - 1
@@ -167,6 +172,11 @@ class ProviderCredentials(CooldownScope):
             self.refresh(pooled)
         for model in self.models():
             model.rebuild()
+
+    def _most(self, credential: str, limit: int, shares: Shares | None) -> float:
+        if not limit or not self.limited:
+            return inf
+        return limit if shares is None else shares.allowed(self.name, credential, limit)
 
     def _sets_by(self, key: Callable[[Credential], K]) -> dict[K, int]:
         """Return the set of credentials for each value of *key*."""
@@ -262,7 +272,7 @@ class ProviderCredentials(CooldownScope):
     def full(self) -> bool:
         """Whether the provider takes no more attempts now, with whichever credential."""
         return (
-            (0 < self.limit <= self.in_flight)
+            self.in_flight >= self.limit
             or (self.cooldown is not None and not self.cooldown.open)
             or (self.gate is not None and not self.gate.open)
         )
@@ -273,14 +283,23 @@ class ProviderCredentials(CooldownScope):
             return
         bit = 1 << pooled.index
         cooldown = pooled.cooldown
-        limit = pooled.credential.max_concurrency if self.limited else 0
         not_cooling = pooled.enabled and (cooldown is None or not cooldown.running)
         self.not_cooling = self.not_cooling | bit if not_cooling else self.not_cooling & ~bit
         admitted = (cooldown is None or cooldown.open) and (pooled.gate is None or pooled.gate.open)
-        if not_cooling and admitted and (limit == 0 or pooled.in_flight < limit):
+        if not_cooling and admitted and pooled.in_flight < pooled.most:
             self.available |= bit
         else:
             self.available &= ~bit
+
+    def full_credentials(self, model: ModelCredentials) -> Iterator[PooledCredential]:
+        """Yield those that would serve *model*, but for what is under way with them."""
+        busy = model.ready_or_busy() & ~self.available
+        while busy:
+            first = busy & -busy
+            busy ^= first
+            pooled = self.credentials[first.bit_length() - 1]
+            if pooled.in_flight >= pooled.most:
+                yield pooled
 
     def count(self, pair: ModelOnCredential, change: int) -> None:
         """Count one attempt with *pair* more, or one less."""

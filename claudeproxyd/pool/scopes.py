@@ -93,6 +93,7 @@ class PooledCredential(CooldownScope):
         "index",
         "key",
         "last_failure",
+        "most",
         "served",
         "switched_off",
     )
@@ -110,6 +111,8 @@ class PooledCredential(CooldownScope):
         self.switched_off = False
         """Whether an operator disabled it at run time."""
         self.in_flight = 0
+        self.most = inf
+        """Attempts at once, for messages: its ``max_concurrency``, or the share of it that is this process's."""
         self.cooldown = None
         self.gate = None
         self.served = 0

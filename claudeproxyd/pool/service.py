@@ -29,6 +29,7 @@ from claudeproxyd.pool.lease import Lease
 from claudeproxyd.pool.phases import Condition
 from claudeproxyd.pool.queue import Queue
 from claudeproxyd.pool.scopes import CooldownScope, PooledCredential, ScopeCooldown, ScopeGate
+from claudeproxyd.pool.shares import Shares
 from claudeproxyd.pool.snapshot import Snapshot
 from claudeproxyd.slices import Slice
 from claudeproxyd.sockets import NEXT_TURN
@@ -85,14 +86,17 @@ class CredentialPool(Service):
         changed: Callable[[Mapping[str, object]], None] | None = None,
         wall_clock: Callable[[], float] = time.time,
         transitions: Transitions | None = None,
+        shares: Shares | None = None,
     ) -> None:
         """Begin with *credentials*, all ready. *provider_limits*: attempts at once of each provider.
 
         *known_models* returns whether somebody configured or discovered an upstream model name; any other is remembered
         for a while only, and never stored. *changed* is called with changes to be stored, see :meth:`export_state`:
         keys to values, None deletes; an IStateStore's ``save`` will do, and it must neither block nor raise.
-        *transitions* is told of credentials that are refused.
+        *transitions* is told of credentials that are refused. *shares*: what of the limits this process may use; None:
+        all.
         """
+        self._shares = shares
         self._transitions = transitions or Transitions(wall_clock)
         self._refused: set[tuple[str, ...]] = set()
         """Credentials whose secret was refused, and that were not used since."""
@@ -147,12 +151,18 @@ class CredentialPool(Service):
         candidates = self._candidates(lease.request)
         if outcome is None:
             candidates.undo(lease, now)
+            if self._shares is not None:
+                self._shares.came_back(*lease.pair.pooled.key, needed=True)
             if lease.pair.provider.gate_count:
                 self._arm()
             if self._queue:
                 self._serve()
+            if self._shares is not None:
+                self._shares.came_back(*lease.pair.pooled.key, needed=False)
             return
         turned = candidates.released(lease, outcome, now)
+        if self._shares is not None:
+            self._shares.came_back(*lease.pair.pooled.key, needed=True)
         if turned is not None:
             self._log(turned, outcome, now)
             if outcome.kind is Kind.AUTH:
@@ -167,6 +177,8 @@ class CredentialPool(Service):
             if starts_cooldown(outcome) or outcome.until_hint is not None:
                 # Also where a cooldown was running already: it may last longer now.
                 self._refuse_hopeless()
+        if self._shares is not None:
+            self._shares.came_back(*lease.pair.pooled.key, needed=False)
 
     def _log(self, turned: ScopeCooldown | ScopeGate, outcome: Outcome, now: float) -> None:
         """Log a cooldown that began, or a gate that went down or came up."""
@@ -230,6 +242,8 @@ class CredentialPool(Service):
 
     def _wait(self, request: LeaseRequest, now: float) -> Deferred[ILease]:
         when, _ = self._candidates(request).forecast.soonest(request, request.excluded, now)
+        if self._shares is not None:
+            self._want(request, self._shares)
         deadline = now + self.settings.max_wait
         if request.deadline is not None:
             deadline = min(deadline, request.deadline)
@@ -252,6 +266,28 @@ class CredentialPool(Service):
         self._deadlines.put(deadline, waiter)
         self._arm()
         return waiter.deferred
+
+    def _want(self, request: LeaseRequest, shares: Shares) -> None:
+        """Have more of the limits that *request* waits for."""
+        messages = self._messages
+        for provider, credential in () if request.count_tokens else messages.short(request):
+            pooled = messages.find(provider, credential)
+            shares.short(
+                provider, credential, self._limits[provider] if pooled is None else pooled.credential.max_concurrency
+            )
+
+    def allow(self, provider: str, credential: str, number: int) -> None:
+        """Have so many attempts at once from now on, with a credential or ("") with all of the provider's."""
+        self._messages.allow(provider, credential, number)
+        if self._queue:
+            self._serve()
+        if self._shares is not None:
+            for _, line in self._queue.lines():
+                self._want(line.first().request, self._shares)
+
+    def in_use(self, provider: str, credential: str) -> int:
+        """Return how many attempts there are with a credential, or ("") with all of the provider's."""
+        return self._messages.in_use(provider, credential)
 
     def _exhausted(self, request: LeaseRequest, now: float) -> Exhausted:
         """Return why nothing is ready. That may move a cooldown's end forward, so the alarm is to be set after it."""
@@ -381,6 +417,7 @@ class CredentialPool(Service):
                 self._affinities if settings.affinity and candidates is self._messages else None,
                 strategy=settings.strategy,
                 limits=self._limits,
+                shares=self._shares,
             )
         self._reconsider_queue()
 

@@ -65,6 +65,10 @@ class Token:
         return [self.value]
 
 
+Fetch = Callable[[], Coroutine[Any, Any, Fetched]]
+"""Fetches a secret; raises :class:`~claudeproxyd.outcomes.types.AttemptFailed`."""
+
+
 @implementer(ISecretSource)
 class RefreshedSecret:
     """A token, or keys. There is one fetch at a time and no timer: a use near the token's end starts the next fetch."""
@@ -75,16 +79,18 @@ class RefreshedSecret:
     def __init__(
         self,
         name: str,
-        fetch: Callable[[], Coroutine[Any, Any, Fetched]],
+        fetch: Fetch,
         clock: IReactorTime,
         random: Random | None = None,
     ) -> None:
-        """*name* is for the log. *fetch* raises :class:`~claudeproxyd.outcomes.types.AttemptFailed`."""
+        """*name* is for the log."""
         self._name = name
         self._fetch = fetch
         self._clock = clock
         self._random = random or Random()
         self._members: Mapping[str, str] | None = None
+        self.secrets: Sequence[str] = ()
+        """What of the present members is to be masked."""
         self._ends = self._due = 0.0
         self._fetching = False
         self._waiting: list[Deferred[Mapping[str, str]]] = []
@@ -100,6 +106,11 @@ class RefreshedSecret:
         if now >= self._due:
             self._begin()
         return self._members
+
+    @property
+    def left(self) -> float:
+        """For how many seconds the present secret is good."""
+        return max(0.0, self._ends - self._clock.seconds())
 
     def refresh(self) -> Deferred[Mapping[str, str]]:
         """See the interface. Cancelling stops neither the fetch nor the others that wait for it."""
@@ -118,7 +129,8 @@ class RefreshedSecret:
         fetch.addCallbacks(self._fetched, self._failed, callbackArgs=(asked,))
 
     def _fetched(self, secret: Fetched, asked: float) -> None:
-        remember(secret.secrets())
+        self.secrets = secret.secrets()
+        remember(self.secrets)
         members = self._members = secret.members()
         self._ends = asked + secret.lifetime - min(MAX_EXPIRY_MARGIN, secret.lifetime / 10)
         self._due = asked + secret.lifetime - min(MAX_REFRESH_LEAD, secret.lifetime / 4) * self._jitter()

@@ -16,7 +16,7 @@ from claudeproxyd.secrets.file import FileSecret
 from claudeproxyd.secrets.google import DefaultCredentials, ServiceAccount, secrets_in
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.oauth import OAuthRefresh
-from claudeproxyd.secrets.refreshed import RefreshedSecret
+from claudeproxyd.secrets.refreshed import Fetch, RefreshedSecret
 from claudeproxyd.secrets.static import StaticSecret
 
 if TYPE_CHECKING:
@@ -27,10 +27,18 @@ if TYPE_CHECKING:
 class Sources:
     """The sources of all credentials. One whose configuration stays as it was is kept, with its token."""
 
-    def __init__(self, reactor: Any, wall_clock: Callable[[], float] = time.time, grants: Grants | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        wall_clock: Callable[[], float] = time.time,
+        grants: Grants | None = None,
+        fetched_elsewhere: Callable[[str, str], Fetch] | None = None,
+    ) -> None:
+        """*fetched_elsewhere*: what has another process fetch the tokens of a credential, by provider and name."""
         self._reactor = reactor
         self._wall_clock = wall_clock
         self._grants = grants or Grants(wall_clock)
+        self._fetched_elsewhere = fetched_elsewhere
         self._sources: dict[tuple[str, str], tuple[object, ISecretSource]] = {}
 
     def reload(self, config: Config) -> Mapping[tuple[str, str], tuple[object, ISecretSource]]:
@@ -67,8 +75,10 @@ class Sources:
             secret: Secret | None = getattr(credential, name)
             if secret is not None and secret.path:
                 return FileSecret(name, secret, self._reactor)
-        fetch = self._fetch(provider, credential)
+        fetch: Fetch | None = self._fetch(provider, credential)
         if fetch is not None:
+            if self._fetched_elsewhere is not None:
+                fetch = self._fetched_elsewhere(provider.name, credential.name)
             return RefreshedSecret(f"{provider.name}/{credential.name}", fetch, self._reactor)
         return StaticSecret(static_members(credential))
 

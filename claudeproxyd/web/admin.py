@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import msgspec
 from twisted.logger import Logger
@@ -14,7 +14,7 @@ from claudeproxyd.errors import ClaudeError
 from claudeproxyd.observe.exposition import CONTENT_TYPE, OPEN_METRICS_TYPE, wants_open_metrics
 from claudeproxyd.observe.scrub import redact_bytes
 from claudeproxyd.web.accounts import ShowLabels, ShowLimits, ShowRequests, ShowUsage
-from claudeproxyd.web.answering import answer_in_turns
+from claudeproxyd.web.answering import Gather, answer_in_turns, when_gathered
 from claudeproxyd.web.asking import read_body, read_query
 from claudeproxyd.web.audit import audit
 from claudeproxyd.web.checkup import CheckCredentials
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.accounts.ledger import Ledger
     from claudeproxyd.checkup import Checkup
-    from claudeproxyd.dispatch.served_models import ServedModels
     from claudeproxyd.interfaces import ICredentialPool, ILimitStore
     from claudeproxyd.observe.activity import ClientActivity
     from claudeproxyd.observe.status import Status
@@ -44,6 +43,13 @@ _encode = msgspec.json.Encoder().encode
 
 #: Credentials that are written in one turn of the reactor: a millisecond's work.
 ENTRIES_PER_TURN = 50
+
+
+class Unserved(Protocol):
+    """Knows which models nobody serves."""
+
+    def unserved(self) -> list[dict[str, object]]:
+        """Return what there is to say of each."""
 
 
 class AdminRoot(Node):
@@ -59,29 +65,30 @@ class AdminRoot(Node):
         limits: ILimitStore | None = None,
         keys: RuntimeKeys | None = None,
         *,
-        models: ServedModels | None = None,
+        models: Unserved | None = None,
         checkup: Callable[[], Checkup] | None = None,
+        gather: Gather | None = None,
     ) -> None:
         """*reload* reads the configuration anew, and says what changed; it fails with ``ConfigError`` where that
-        cannot be used."""
+        cannot be used. *gather*: where there are other processes, whose part is to be told too."""
         super().__init__()
         front = page("admin.html")
         for path, endpoint in (
-            (b"/metrics", ShowMetrics()),
+            (b"/metrics", ShowMetrics(gather)),
             (b"/healthz", Health()),
             (b"/readyz", Ready()),
             (b"/", Front()),
             (b"/admin", front),
             (b"/admin/", front),
-            (b"/admin/v1/pool", ShowPool(pool, models)),
-            (b"/admin/v1/pool/clear", Clear(pool)),
-            (b"/admin/v1/pool/disable", Switch(pool, enabled=False)),
-            (b"/admin/v1/pool/enable", Switch(pool, enabled=True)),
+            (b"/admin/v1/pool", ShowPool(pool, models, gather)),
+            (b"/admin/v1/pool/clear", Clear(pool, gather)),
+            (b"/admin/v1/pool/disable", Switch(pool, gather, enabled=False)),
+            (b"/admin/v1/pool/enable", Switch(pool, gather, enabled=True)),
             (b"/admin/v1/reload", Reload(reload)),
             (b"/admin/v1/keys", Keys(keys)),
             (b"/admin/v1/operator", ShowOperator()),
             (b"/admin/v1/status", ShowStatus(status)),
-            (b"/admin/v1/clients", ShowClients(activity)),
+            (b"/admin/v1/clients", ShowClients(activity, gather)),
             (b"/admin/v1/usage", ShowUsage(ledger)),
             (b"/admin/v1/labels", ShowLabels(ledger)),
             (b"/admin/v1/requests", ShowRequests(ledger)),
@@ -107,26 +114,39 @@ class ShowMetrics(Endpoint):
 
     seen_by = Role.METRICS
 
+    def __init__(self, gather: Gather | None = None) -> None:
+        super().__init__()
+        self._gather = gather
+
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with all metrics."""
         accept = b",".join(value for name, value in request.headers if name == b"accept")
         open_metrics = wants_open_metrics(accept.decode("latin-1"))
         kind = OPEN_METRICS_TYPE if open_metrics else CONTENT_TYPE
-        answer_in_turns(request, kind, request.gateway.metrics.pieces(open_metrics=open_metrics))
+
+        def answer() -> None:
+            answer_in_turns(request, kind, request.gateway.metrics.pieces(open_metrics=open_metrics))
+
+        when_gathered(request, None if self._gather is None else self._gather("metrics", None), answer)
 
 
 class ShowPool(Endpoint):
     """The models that nobody serves; each credential: its state, and why; and who waits."""
 
-    def __init__(self, pool: ICredentialPool, models: ServedModels | None) -> None:
+    def __init__(self, pool: ICredentialPool, models: Unserved | None, gather: Gather | None = None) -> None:
         super().__init__()
         self._pool = pool
         self._models = models
+        self._gather = gather
 
     def render_GET(self, request: GatewayRequest) -> None:
         """Answer with the pool's snapshot, or the part of it that ``limit`` and ``offset`` say."""
         which = read_query(request, _Part)
-        answer_in_turns(request, b"application/json", self._pieces(which.offset, which.limit))
+
+        def answer() -> None:
+            answer_in_turns(request, b"application/json", self._pieces(which.offset, which.limit))
+
+        when_gathered(request, None if self._gather is None else self._gather("pool", None), answer)
 
     def _pieces(self, offset: int, limit: int | None) -> Iterator[bytes]:
         snapshot = self._pool.snapshot()
@@ -167,16 +187,18 @@ class Clear(Endpoint):
 
     allowedMethods = (b"POST",)
 
-    def __init__(self, pool: ICredentialPool) -> None:
+    def __init__(self, pool: ICredentialPool, gather: Gather | None = None) -> None:
         super().__init__()
         self._pool = pool
+        self._gather = gather
 
     def render_POST(self, request: GatewayRequest) -> None:
         """Answer with how many there were."""
         which = read_body(request, _Cooldowns)
         count = self._pool.clear(which.provider, which.credential, which.model)
         audit(request, "pool.clear", which, before={"cooldowns": count}, after={"cooldowns": 0})
-        request.answer_json(_encode({"cleared": count}))
+        told = _encode({"cleared": count})
+        when_gathered(request, _heard(self._gather), lambda: request.answer_json(told))
 
 
 class Switch(Endpoint):
@@ -184,9 +206,10 @@ class Switch(Endpoint):
 
     allowedMethods = (b"POST",)
 
-    def __init__(self, pool: ICredentialPool, *, enabled: bool) -> None:
+    def __init__(self, pool: ICredentialPool, gather: Gather | None = None, *, enabled: bool) -> None:
         super().__init__()
         self._pool = pool
+        self._gather = gather
         self._enabled = enabled
 
     def render_POST(self, request: GatewayRequest) -> None:
@@ -201,7 +224,13 @@ class Switch(Endpoint):
             raise ClaudeError(404, f"There is no credential {which.provider}/{which.credential}")
         action = "pool.enable" if self._enabled else "pool.disable"
         audit(request, action, which, before={"enabled": before}, after={"enabled": self._enabled})
-        request.answer_json(_encode({**msgspec.structs.asdict(which), "enabled": self._enabled}))
+        told = _encode({**msgspec.structs.asdict(which), "enabled": self._enabled})
+        when_gathered(request, _heard(self._gather), lambda: request.answer_json(told))
+
+
+def _heard(gather: Gather | None) -> Deferred[None] | None:
+    """Return what fires when other processes have heard what was changed here: what is told to be so is so for all."""
+    return None if gather is None else gather("heard", None)
 
 
 class Reload(Endpoint):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 
@@ -39,3 +41,24 @@ def answer_in_turns(request: GatewayRequest, content_type: bytes, pieces: Iterat
 
     turns = Cooperator(lambda: lambda: True, partial(request.site.clock.callLater, 0))
     turns.cooperate(make()).whenDone().addCallback(answer).addErrback(fault)
+
+
+#: Has what other processes of this daemon know of something here, by its name: ``metrics``, ``pool``, ``clients``.
+Gather = Callable[[str, object], Deferred[None]]
+
+
+def when_gathered(request: GatewayRequest, gathered: Deferred[None] | None, answer: Callable[[], None]) -> None:
+    """Have *answer* called once what it tells of is *gathered*; at once where there is nothing to be."""
+    if gathered is None:
+        answer()
+        return
+
+    def go_on(_: object) -> None:
+        if request.channel is not None:
+            answer()
+
+    def fault(failure: Failure) -> None:
+        _log.failure("Request {request_id} failed for a fault of ours", failure, request_id=request.request_id)
+        request.fault()
+
+    gathered.addCallback(go_on).addErrback(fault)

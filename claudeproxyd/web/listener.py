@@ -66,7 +66,7 @@ class Listener(Service):
         if self._description.startswith("systemd:"):
             _let_go(port)
         else:
-            _close(port)
+            close_when_empty(port)
         return succeed(None)
 
     def renew(self) -> None:
@@ -75,10 +75,17 @@ class Listener(Service):
         The socket stays: whoever is in its queue is served, and a low port could not be had again. Raises what the
         endpoint does where the certificate cannot be read, and the one before stays.
         """
-        if self._port is None or not self._description.startswith("ssl:"):
-            return
-        context = self._read_certificate()
-        self._port.factory = TLSMemoryBIOFactory(context, False, self._site, self._reactor)
+        if self._port is not None and self._description.startswith("ssl:"):
+            self._port.factory = self.made_by()
+
+    def made_by(self) -> IProtocolFactory:
+        """Return what makes connections: the site, or what puts the endpoint's TLS around it, read anew.
+
+        Raises what the endpoint does where its certificate cannot be read.
+        """
+        if not self._description.startswith("ssl:"):
+            return self._site
+        return TLSMemoryBIOFactory(self._read_certificate(), False, self._site, self._reactor)
 
     def _read_certificate(self) -> Any:
         """Return the endpoint's TLS context, read anew, and note when its certificate ends."""
@@ -97,11 +104,15 @@ class Listener(Service):
         host = self._port.getHost() if self._port is not None else None
         if not isinstance(host, (IPv4Address, IPv6Address)):
             return self._description
+        return self.url(host.host, host.port)
+
+    def url(self, host: str, port: int) -> str:
+        """Return the URL of an address that it listens on."""
         scheme = "https" if self._description.startswith(("ssl:", "tls:")) else "http"
-        name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host.host, host.host)  # noqa: S104  # not bound, but named
+        name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104  # not bound, but named
         if ":" in name and not name.startswith("["):
             name = f"[{name}]"
-        return f"{scheme}://{name}:{host.port}"
+        return f"{scheme}://{name}:{port}"
 
     def _listen(self) -> Deferred[None]:
         def listen() -> Deferred[IListeningPort]:
@@ -116,7 +127,7 @@ class Listener(Service):
             self._read_certificate()
 
 
-def _close(port: Port) -> None:
+def close_when_empty(port: Port) -> None:
     """Close a socket of our own. Who waits in its queue is connected, and would be reset: so they are accepted first.
 
     All in one turn: Twisted itself would close in the next, with more of them in the queue.

@@ -9,6 +9,7 @@ import msgspec
 import claudeproxyd
 from claudeproxyd.observe.activity import KEPT_MINUTES
 from claudeproxyd.observe.scrub import redact_bytes
+from claudeproxyd.web.answering import Gather, when_gathered
 from claudeproxyd.web.asking import read_query
 from claudeproxyd.web.roles import Operator, Role
 from claudeproxyd.web.root import Endpoint
@@ -67,13 +68,18 @@ class _ClientsQuery(msgspec.Struct, forbid_unknown_fields=True):
 class ShowClients(Endpoint):
     """``/admin/v1/clients``: who has requests under way, and what each was answered lately."""
 
-    def __init__(self, activity: ClientActivity) -> None:
+    def __init__(self, activity: ClientActivity, gather: Gather | None = None) -> None:
         super().__init__()
         self._activity = activity
+        self._gather = gather
 
     def render_GET(self, request: GatewayRequest) -> None:
         """RecentAnswer with the clients, and those who are none."""
         minutes = read_query(request, _ClientsQuery).minutes
+        gathered = None if self._gather is None else self._gather("clients", minutes)
+        when_gathered(request, gathered, lambda: self._answer(request, minutes))
+
+    def _answer(self, request: GatewayRequest, minutes: int) -> None:
         answers = list(self._activity.since(minutes).items())
         told = {
             "minutes": minutes,

@@ -231,6 +231,67 @@ class LimitAdmissionTests(SynchronousTestCase):
         self.assertEqual(len([e for e in self.seen if "begin at nothing" in e.get("log_format", "")]), 1)
 
 
+class SharesOfClients:
+    """Half of each limit, and more when somebody says so."""
+
+    def __init__(self) -> None:
+        self.more = 0
+        self.asked: list[Deferred[bool]] = []
+
+    def allowed(self, client: str, whole: int) -> int:
+        return whole // 2 + self.more
+
+    def borrow(self, client: str, whole: int) -> Deferred[bool]:
+        self.asked.append(Deferred())
+        return self.asked[-1]
+
+
+class SharedConcurrencyTests(SynchronousTestCase):
+    """Clients' limits of which a part is this process's."""
+
+    def setUp(self) -> None:
+        self.shares = SharesOfClients()
+        self.admission = ConcurrencyAdmission(self.shares)
+
+    def admit(self) -> Deferred[Any]:
+        return ensureDeferred(self.admission.admit(request()))  # type: ignore[arg-type]
+
+    def test_borrowed(self) -> None:
+        """Within the share nobody is asked; beyond it a place is borrowed, or the client told of the whole limit."""
+        self.assertNotIsInstance(self.admission.admit(request()), Deferred)
+        waiting, refused = self.admit(), self.admit()
+        self.shares.more = 1
+        for asked, answer in zip(self.shares.asked[:2], (True, False), strict=True):
+            asked.callback(answer)
+        permit = self.successResultOf(waiting)
+        self.assertEqual(self.admission.running, {"laptop": 2})
+        error: Any = self.failureResultOf(refused, ClaudeError).value
+        self.assertIn("3 requests running", error.message)
+        permit.done(None, "ok")
+        self.assertEqual(self.admission.running, {"laptop": 1})
+
+    def test_place_that_is_gone(self) -> None:
+        """One that another request took first is asked for again."""
+        self.admission.admit(request())
+        waiting = self.admit()
+        self.shares.asked.pop().callback(True)
+        self.assertNoResult(waiting)
+        self.shares.asked.pop().callback(False)
+        self.failureResultOf(waiting, ClaudeError)
+
+    def test_under_limits(self) -> None:
+        """What waits for a place holds nothing of a limit, and is counted by it then."""
+        limits = UsageLimits([Limit(name="ads, a day", amount=5, measure="requests", per="day")])
+        admission = LimitAdmission(limits, lambda: NOON, self.admission.admit)
+        self.admission.admit(request())
+        waiting: Any = ensureDeferred(admission.admit(request()))  # type: ignore[arg-type]
+        self.assertEqual([counter.reserved for counter in limits], [])
+        self.shares.more = 1
+        self.shares.asked.pop().callback(True)
+        self.successResultOf(waiting)
+        self.assertEqual([counter.reserved for counter in limits], [1])
+
+
 class LaterStore(LocalLimits):
     """One that is asked elsewhere: answers when the test says so."""
 

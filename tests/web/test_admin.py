@@ -509,3 +509,56 @@ class Roles(SynchronousTestCase):
                 ("OPERATE", "pool.clear", {"cooldowns": 3}, {"cooldowns": 0}),
             ],
         )
+
+
+class Gathered(SynchronousTestCase):
+    """What other processes know is told, too: it is waited for."""
+
+    def setUp(self) -> None:
+        self.asked: list[tuple[str, object]] = []
+        self.gathered: list[Deferred[None]] = []
+        self.pool = FakePool()
+        root = AdminRoot(self.pool, Deferred, Status.begun(NOON), ClientActivity({}), gather=self.gather)
+        self.listener = AdminListener(root)
+
+    def gather(self, what: str, body: object) -> Deferred[None]:
+        self.asked.append((what, body))
+        self.gathered.append(Deferred())
+        return self.gathered[-1]
+
+    def ask(self, data: bytes) -> Connection:
+        connection = Connection(self.listener.site)
+        connection.send(data)
+        self.assertEqual(connection.take(), b"")
+        return connection
+
+    def reply(self, connection: Connection) -> Reply:
+        self.gathered.pop().callback(None)
+        (reply,) = replies(connection.take() or turns(self.listener.clock, connection)[-1])
+        return reply
+
+    def test_waited_for(self) -> None:
+        """Metrics, pool and clients are answered when all have answered; an action when all have heard of it."""
+        for data, what in (
+            (get("/metrics"), ("metrics", None)),
+            (get("/admin/v1/pool"), ("pool", None)),
+            (get("/admin/v1/clients?minutes=3"), ("clients", 3)),
+            (post("/admin/v1/pool/clear", b"{}"), ("heard", None)),
+            (post("/admin/v1/pool/disable", NAMED), ("heard", None)),
+        ):
+            self.assertEqual(self.reply(self.ask(data)).status, 200)
+            self.assertEqual(self.asked.pop(), what)
+
+    def test_operator_leaves(self) -> None:
+        """Who has left by then is told nothing."""
+        for path in ("/metrics", "/admin/v1/pool", "/admin/v1/clients"):
+            self.ask(get(path)).lose()
+            self.gathered.pop().callback(None)
+
+    def test_fault(self) -> None:
+        """A fault of ours is a 500, and logged."""
+        connection = self.ask(get("/admin/v1/pool"))
+        self.gathered.pop().errback(ValueError("a fault"))
+        (reply,) = replies(connection.take())
+        self.assertEqual(reply.status, 500)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)

@@ -1,0 +1,1 @@
+"""``server.workers``: several processes that are one daemon to everybody outside."""
