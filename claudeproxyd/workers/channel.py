@@ -155,3 +155,17 @@ class ControlChannel(Int32StringReceiver):
             self._log.failure("{name}, for another process of this daemon, failed", failure, name=name)
         if number:
             self._send(_ERROR, number, "", failure.getErrorMessage())
+
+
+def shielded(asked: Deferred[object], late: Callable[[object], None] = lambda answer: None) -> Deferred[object]:
+    """Return what fires as *asked* does; when it is cancelled the answer is still waited for, and *late* gets it."""
+    waiting: Deferred[object] = Deferred()
+
+    def answered(answer: object) -> None:
+        if waiting.called:
+            late(answer)
+        else:
+            waiting.callback(answer)
+
+    asked.addCallbacks(answered, lambda failure: None if waiting.called else waiting.errback(failure))
+    return waiting

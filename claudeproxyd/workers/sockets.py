@@ -189,7 +189,7 @@ class InheritedListener(Listener):
     def leave(self) -> None:
         """Close here what others accept on, so that each is the last to close its own."""
         for slot, descriptor in enumerate(self._inherited.descriptors):
-            if descriptor in self._held and slot not in self._ports and descriptors[slot] in self._held:
+            if descriptor in self._held and slot not in self._ports:
                 self._held.discard(descriptor)
                 socket.close(descriptor)
 
