@@ -280,8 +280,11 @@ class SharesOfClients:
         self._permits = permits
 
     def allowed(self, client: str, whole: int) -> int:
-        """Return how many of *whole* there may be."""
-        return self._permits.allowed((CLIENT, client, ""), whole)
+        """Return how many of *whole* there may be. Gives up what was asked for: nobody says when one comes back."""
+        key = (CLIENT, client, "")
+        if self._permits.recalled:
+            self._permits.came_back((key,), needed=False)
+        return self._permits.allowed(key, whole)
 
     def borrow(self, client: str, whole: int) -> Awaitable[bool]:
         """Return whether there may be one more."""

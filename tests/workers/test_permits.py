@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.workers.permits import CREDENTIAL, HeldPermits, PermitBook
+from claudeproxyd.workers.permits import CLIENT, CREDENTIAL, HeldPermits, PermitBook, SharesOfClients
 from tests.workers.support import Pair
 
 KEY = (CREDENTIAL, "p", "c")
@@ -250,6 +250,23 @@ class PermitTests(SynchronousTestCase):
         farm.book.changed({KEY: 6})
         farm.settle()
         self.assertEqual(farm.in_use, 6)
+
+    def test_lowered_for_a_client(self) -> None:
+        """A client's limit that a reload lowers holds as soon as its requests have ended, though none of them waits."""
+        farm = self.farm(8)
+        first, second = farm.workers.values()
+        first.in_use = 4
+        answer = Deferred.fromCoroutine(SharesOfClients(first.permits).borrow("c", 8))
+        farm.settle()
+        self.assertTrue(self.successResultOf(answer))
+        first.in_use, second.in_use = 5, 3
+        farm.book.changed({(CLIENT, "c", ""): 4})
+        farm.settle()
+        first.in_use = second.in_use = 0
+        for _ in range(4):
+            allowed = [SharesOfClients(worker.permits).allowed("c", 4) for worker in (first, second)]
+            farm.settle()
+        self.assertLessEqual(sum(allowed), 4)
 
     def test_random(self) -> None:
         """Whatever happens, in whatever order frames arrive: never more than the limit, and nobody waits in vain."""
