@@ -154,7 +154,6 @@ class WorkerDaemon(Daemon):
             "recall": lambda channel, body: self._permits.recall(*keyed(body)),
             "metrics": lambda channel, body: in_batches(written(self.metrics)),
             "counters": lambda channel, body: in_batches(self._counters()),
-            "heard": lambda channel, body: None,
             "keys": lambda channel, body: self._read_keys(),
             "pool": lambda channel, body: pool_parts(self.pool, self._models),
             "clients": lambda channel, minutes: activity_of(self._activity, cast("int", minutes)),
