@@ -377,9 +377,7 @@ class Daemon(MultiService):
     async def _reload(self) -> str:
         self._service_manager.reloading()
         try:
-            drafted: Draft = await self._in_thread(
-                lambda: draft(self._load, self._loaded.config, self._keys, self._issuers)
-            )
+            drafted = await self._drafted()
             self._put_in_force(drafted)
             await self._hand_on()
         except Exception as error:
@@ -396,6 +394,10 @@ class Daemon(MultiService):
         self.log.info("reloaded: {changes}", changes=str(drafted.changes))
         self._warn(drafted.loaded.warnings)
         return str(drafted.changes)
+
+    def _drafted(self) -> Deferred[Draft]:
+        """Read the configuration again, in a thread. Fails with ConfigError."""
+        return self._in_thread(lambda: draft(self._load, self._loaded.config, self._keys, self._issuers))
 
     async def _hand_on(self) -> None:
         """Have other processes of this daemon serve by what is in force now, before anybody is told that it is."""
