@@ -37,7 +37,7 @@ from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.dispatch.served_models import LOOK_EVERY, ServedModels
 from claudeproxyd.executors.turns import Turns
-from claudeproxyd.happenings import Happening
+from claudeproxyd.happenings import OUTAGES, Happening
 from claudeproxyd.interfaces import IAuthenticator, IPersistent, IStateStore, IUsageSink
 from claudeproxyd.issuers.registry import Issuers
 from claudeproxyd.messages.corrections import Corrections
@@ -256,6 +256,8 @@ class Daemon(MultiService):
 
     def _happened(self, transition: Transition) -> None:
         """Tell people."""
+        if transition.what in OUTAGES:
+            self.log.warn("{message}", message=transition.message)
         self._webhooks.take(transition)
 
     # -- accounts
