@@ -433,7 +433,9 @@ class KeyTests(ConfigTestCase):
         provider = '[[providers]]\nname = "a"\nkind = "anthropic"\n'
         provider += '[[providers.credentials]]\nname = "c"\napi_key = { file = "gone" }\n'
         error = self.assertRaises(ConfigError, self.load, text + provider)
-        self.assertEqual([each.path for each in error.errors], ["clients[0].key", "providers[0].credentials[0].api_key"])
+        self.assertEqual(
+            [each.path for each in error.errors], ["clients[0].key", "providers[0].credentials[0].api_key"]
+        )
         self.assertEqual(error.warnings, ())
 
     def test_of_a_client_and_an_operator(self) -> None:
