@@ -102,6 +102,17 @@ class Pages(ConfigTestCase):
                     mistakes += [f"{page.name}: {each}" for each in error.errors if _MISTAKE.search(each.message)]
         self.assertEqual(mistakes, [])
 
+    def test_access_list(self) -> None:
+        """A Redis that grants what the page says has no command that the daemon is refused, and no other."""
+        store = ROOT / "claudeproxyd/store"
+        calls = [
+            *re.findall(r'command\("(\w+)"(?:, "(LOAD)")?', "".join(p.read_text("utf-8") for p in store.glob("*.py"))),
+            *re.findall(r"redis\.call\('(\w+)'()", (store / "limit_script.py").read_text("utf-8")),
+        ]
+        sent = {"|".join(filter(None, call)).lower() for call in calls}
+        self.assertGreater(len(sent), 20)
+        self.assertEqual(set(re.findall(r"[`\s]\+([a-z|]+)", prose(ROOT / "docs/state.md"))), sent)
+
     def test_fragments(self) -> None:
         """News has a name that towncrier reads, and something to say."""
         for page in sorted((ROOT / "changelog.d").glob("+*")):
