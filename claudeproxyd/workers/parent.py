@@ -26,7 +26,7 @@ from claudeproxyd.workers.limits import LimitsOfAll
 from claudeproxyd.workers.permits import PermitBook, limits_in
 from claudeproxyd.workers.sockets import Inherited, SharedListener
 from claudeproxyd.workers.state import Changes, SharedState
-from claudeproxyd.workers.supervisor import CHANNEL, END_TIMEOUT, Worker, Workers
+from claudeproxyd.workers.supervisor import CHANNEL, END_TIMEOUT, HANG_LOOK_EVERY, Worker, Workers
 from claudeproxyd.workers.tokens import answered
 from claudeproxyd.workers.told_once import ToldOnce
 from claudeproxyd.workers.view import ActivityOfAll, PoolOfAll
@@ -205,6 +205,7 @@ class ParentDaemon(Daemon):
             self._keys.announce = lambda: self.workers.ask("keys").addCallback(lambda _: None)
         super().startService()
         self._every(FIGURES_EVERY, lambda: self.gather("counters"))
+        self._every(HANG_LOOK_EVERY, self.workers.look)
 
     async def _hand_on(self) -> None:
         workers = self.workers.living

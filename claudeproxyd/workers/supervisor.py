@@ -15,7 +15,7 @@ from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger
 
-from claudeproxyd.workers.channel import ControlChannel, Handler
+from claudeproxyd.workers.channel import ControlChannel, Handler, Refused
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -30,6 +30,9 @@ FIRST_DELAY = 0.5
 LAST_DELAY = 30.0
 #: Seconds that a worker's answer is waited for.
 ANSWER_TIMEOUT = 5.0
+#: Seconds between two looks at whether workers still answer, and after how many without an answer one is killed. They
+#: are counted, and no time: when the machine was suspended nobody has hung.
+HANG_LOOK_EVERY, HANG_LOOKS = 10.0, 6
 #: Seconds after ``server.drain`` that a worker may take to end, until it is killed.
 END_TIMEOUT = 20.0
 
@@ -47,6 +50,8 @@ class Worker(ProcessProtocol):
         """It accepts connections."""
         self.covers: set[int] = set()
         """Slots of others on whose sockets it accepts too."""
+        self.looks = 0
+        """Since it was asked whether it is alive, and has not answered."""
         self._supervisor = supervisor
         self._half_line = b""
         self._is_silent = False
@@ -77,6 +82,15 @@ class Worker(ProcessProtocol):
         self.ready = False
         self._is_silent = True
         self._over()
+
+    def answers(self, _: object) -> None:
+        """It is alive."""
+        self.looks = 0
+
+    def refuses(self, failure: Failure) -> None:
+        """It is, unless it has hung up."""
+        if failure.check(Refused):
+            self.looks = 0
 
     def _over(self) -> None:
         if self._is_silent and self._end is not None:
@@ -219,28 +233,61 @@ class Workers(Service):
 
     # -- their lives
 
+    def look(self) -> None:
+        """Kill those that hang, and ask whether the others are alive. Called every :data:`HANG_LOOK_EVERY` seconds."""
+        for worker in self.living if self.running else ():
+            if not worker.looks:
+                worker.channel.ask("heard").addCallbacks(worker.answers, worker.refuses)
+            worker.looks += 1
+            if worker.looks == HANG_LOOKS + 1:
+                self._log.error(
+                    "worker {number}, process {pid}, has not answered for {silent:g} s, and is ended",
+                    number=worker.slot + 1,
+                    pid=worker.pid,
+                    silent=HANG_LOOKS * HANG_LOOK_EVERY,
+                )
+                worker.kill()
+
     def _start(self, slot: int) -> None:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
+        try:
+            worker = self._workers[slot] = self._spawned(slot)
+        except OSError as error:
+            self._log.error(
+                "worker {number} cannot be started ({error}); another try is in {delay:g} s",
+                number=slot + 1,
+                error=str(error),
+                delay=self._start_later(slot),
+            )
+        else:
+            worker.channel.tell("start", self._greeting(slot))
+
+    def _spawned(self, slot: int) -> Worker:
+        """Return a worker that has begun to run. Raises OSError where there can be no other process now."""
         worker = Worker(slot, self._reactor.seconds(), self)
         factory = Factory.forProtocol(lambda: ControlChannel(self._reactor, self._handlers, self._hung_up))
         factory.noisy = False
-        worker.channel = self._connect(ours, factory)
-        self._workers[slot] = worker
-        passed: dict[int, int | str] = {
-            CHANNEL + at: fd for at, fd in enumerate([theirs.fileno(), *self._descriptors()])
-        }
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)
+            worker.channel = self._connect(ours, factory)
+            try:
+                self._spawn(worker, theirs.fileno())
+            except OSError:
+                worker.channel.close()
+                raise
+        return worker
+
+    def _spawn(self, worker: Worker, channel: int) -> None:
+        passed: dict[int, int | str] = {CHANNEL + at: fd for at, fd in enumerate([channel, *self._descriptors()])}
         outputs: dict[int, int | str] = {1: 1, 2: 2} if self.write is None else {1: "r", 2: "r"}
         self._reactor.spawnProcess(
             worker,
             sys.executable,
-            [sys.executable, "-P", "-m", "claudeproxyd.workers", str(slot)],
+            [sys.executable, "-P", "-m", "claudeproxyd.workers", str(worker.slot)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             path=None,
             childFDs={0: 0, **outputs, **passed},
         )
-        theirs.close()
-        worker.channel.tell("start", self._greeting(slot))
 
     def _connect(self, ours: socket.socket, factory: Factory[ControlChannel]) -> ControlChannel:
         with ours:
@@ -268,8 +315,9 @@ class Workers(Service):
             self._all_gone()
             return
         lived = self._reactor.seconds() - worker.started
-        deaths = self._deaths[worker.slot] = 1 if lived >= STEADY else self._deaths.get(worker.slot, 0) + 1
-        delay = 0.0 if deaths == 1 else min(FIRST_DELAY * 2 ** (deaths - 2), LAST_DELAY)
+        if lived >= STEADY:
+            self._deaths[worker.slot] = 0
+        delay = self._start_later(worker.slot)
         self._log.warn(
             "worker {number}, process {pid}, has ended after {lived:.0f} s ({how}); another one starts {when}",
             number=worker.slot + 1,
@@ -281,7 +329,13 @@ class Workers(Service):
         self._vacant.add(worker.slot)
         self._cover()
         self.restarted += 1
-        self._restarts[worker.slot] = self._reactor.callLater(delay, self._start_again, worker.slot)
+
+    def _start_later(self, slot: int) -> float:
+        """Start another one. Return in how many seconds: ever later where they die early."""
+        deaths = self._deaths[slot] = self._deaths.get(slot, 0) + 1
+        delay = 0.0 if deaths == 1 else min(FIRST_DELAY * 2.0 ** (min(deaths, 16) - 2), LAST_DELAY)
+        self._restarts[slot] = self._reactor.callLater(delay, self._start_again, slot)
+        return delay
 
     def _start_again(self, slot: int) -> None:
         del self._restarts[slot]

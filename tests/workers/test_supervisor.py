@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from typing import Any
@@ -13,7 +14,15 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.workers.channel import ControlChannel
-from claudeproxyd.workers.supervisor import ANSWER_TIMEOUT, CHANNEL, LAST_DELAY, STEADY, Worker, Workers
+from claudeproxyd.workers.supervisor import (
+    ANSWER_TIMEOUT,
+    CHANNEL,
+    HANG_LOOKS,
+    LAST_DELAY,
+    STEADY,
+    Worker,
+    Workers,
+)
 
 
 class Process:
@@ -75,7 +84,7 @@ class SupervisorTests(SynchronousTestCase):
         for process, transport in zip(self.reactor.processes, self.reactor.connections, strict=True):
             if process not in self.ends:
                 heard = self.heard[process] = []
-                names = ("start", "cover", "uncover", "drain", "hurry", "leave", "pool", "note")
+                names = ("start", "cover", "uncover", "drain", "hurry", "leave", "pool", "note", "heard")
 
                 def handler(name: str, heard: Any = heard) -> Any:
                     def note(channel: ControlChannel, body: object) -> object:
@@ -239,3 +248,55 @@ class SupervisorTests(SynchronousTestCase):
         self.workers.replace(processes[2].worker)
         self.hear()
         self.assertEqual([self.heard[process][1:] for process in processes], [[("cover", 2)], [], [("drain", None)]])
+
+    def test_cannot_start(self) -> None:
+        """A process that cannot be started is tried again as one that died is; the end waits for none."""
+        self.end(self.reactor.processes[0])
+        spawn = self.reactor.spawnProcess
+        descriptors = os.listdir("/proc/self/fd")
+
+        def lacking(*_: Any, **__: Any) -> None:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+        self.patch(self.reactor, "spawnProcess", lacking)
+        with capturedLogs() as events:
+            self.reactor.advance(0)
+        self.assertIn(
+            "worker 1 cannot be started ([Errno 11] Resource temporarily unavailable); another try is in 0.5 s",
+            [formatEvent(event) for event in events],
+        )
+        self.assertEqual(len(self.workers.living), 2)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), len(descriptors))
+        self.reactor.spawnProcess = spawn  # type: ignore[method-assign]
+        self.reactor.advance(0.5)
+        self.assertEqual(len(self.workers.living), 3)
+
+    def test_hangs(self) -> None:
+        """One that does not answer is ended, whether it serves or not; one that does is let be."""
+        first, second, third = self.reactor.processes
+        self.ready(first, second)
+        third.worker.channel.makeConnection(StringTransport())  # and what it is told nobody reads
+        with capturedLogs() as events:
+            for _ in range(HANG_LOOKS):
+                self.workers.look()
+                self.hear()
+                self.hear()
+            self.assertEqual(third.signals, [])
+            for _ in range(HANG_LOOKS):
+                self.workers.look()
+                self.hear()
+                self.hear()
+        self.assertEqual([process.signals for process in (first, second, third)], [[], [], ["KILL"]])
+        (told,) = map(formatEvent, events)
+        self.assertRegex(told, r"^worker 3, process \d+, has not answered for 60 s, and is ended$")
+
+    def test_hangs_at_its_end(self) -> None:
+        """One that has hung up, and goes on running, is ended too; at the daemon's end that is the drain's to do."""
+        first, second, _ = self.reactor.processes
+        first.worker.channel.connectionLost()
+        for _ in range(HANG_LOOKS + 1):
+            self.workers.look()
+        self.assertEqual(first.signals, ["KILL"])
+        self.workers.leave()
+        self.workers.look()
+        self.assertEqual(second.signals, ["KILL"])

@@ -6,6 +6,7 @@ import pickle
 from typing import Any
 
 from claudeproxyd.tap import Options
+from claudeproxyd.web.tokens import TokenAuthenticator
 from claudeproxyd.workers.worker import Greeting, WorkerDaemon
 from tests.test_daemon import BASE, MODELS, OK, ONE, DaemonTestCase, Reactor
 from tests.workers.support import Pair
@@ -74,6 +75,19 @@ class WorkerDaemonTests(DaemonTestCase):
         self.pair.settle()
         self.ask("one-m")
         self.assertIn(b"sk-new", self.accept().taken())
+
+    def test_issuers_stay(self) -> None:
+        """Tokens of issuers let in after a reload as before it."""
+        issuer = '[[issuers]]\nurl = "https://login.example.com"\naudience = "claudeproxyd"\n'
+        self.write(BASE + ONE + MODELS.replace(', { provider = "two" }', "") + issuer)
+        self.setUpDaemon()
+        before = self.daemon.site.gateway.authenticator
+        self.write(BASE + ONE.replace("sk-one", "sk-new") + MODELS.replace(', { provider = "two" }', "") + issuer)
+        loaded = self.loaded()
+        self.answer("configure", pickle.dumps((loaded.config, loaded.files)))
+        self.assertIsNot(self.daemon.site.gateway.authenticator, before)
+        self.assertIsInstance(before, TokenAuthenticator)
+        self.assertIsInstance(self.daemon.site.gateway.authenticator, TokenAuthenticator)
 
     def test_figures(self) -> None:
         """It tells of its pool, its clients and its metrics."""
