@@ -47,7 +47,7 @@ class Draft:
 
 
 def draft(
-    load: Callable[[Config], Loaded], in_force: Config, minted: RuntimeKeys | None, issuers: Issuers | None = None
+    load: Callable[[Config], Loaded], in_force: Config, minted: RuntimeKeys | None, issuers: Issuers
 ) -> Draft:
     """Read, check and compare. Blocks, and runs in a thread.
 

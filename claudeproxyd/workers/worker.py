@@ -129,7 +129,7 @@ class WorkerDaemon(Daemon):
 
     async def _reload(self) -> str:
         """Put what the parent has judged in force; what is told of it, the parent tells."""
-        drafted = await self._in_thread(lambda: draft(self._load, self._loaded.config, self._keys))
+        drafted = await self._in_thread(lambda: draft(self._load, self._loaded.config, self._keys, self._issuers))
         self._put_in_force(drafted)
         return ""
 

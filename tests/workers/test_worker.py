@@ -6,6 +6,7 @@ import pickle
 from typing import Any
 
 from claudeproxyd.tap import Options
+from claudeproxyd.web.tokens import TokenAuthenticator
 from claudeproxyd.workers.worker import Greeting, WorkerDaemon
 from tests.test_daemon import BASE, MODELS, OK, ONE, DaemonTestCase, Reactor
 from tests.workers.support import Pair
@@ -74,6 +75,16 @@ class WorkerDaemonTests(DaemonTestCase):
         self.pair.settle()
         self.ask("one-m")
         self.assertIn(b"sk-new", self.accept().taken())
+
+    def test_configuration_with_issuers(self) -> None:
+        """Tokens let in after a reload as before."""
+        issuer = '[[issuers]]\nurl = "https://login.test"\naudience = "here"\njwks_url = "https://login.test/keys"\n'
+        self.write(BASE + ONE + issuer)
+        self.setUpDaemon()
+        self.write(BASE + ONE.replace("sk-one", "sk-new") + issuer)
+        loaded = self.loaded()
+        self.answer("configure", pickle.dumps((loaded.config, loaded.files)))
+        self.assertIsInstance(self.daemon.site.gateway.authenticator, TokenAuthenticator)
 
     def test_figures(self) -> None:
         """It tells of its pool, its clients and its metrics."""
