@@ -46,9 +46,7 @@ class Draft:
     """As they may be written anywhere, to be masked."""
 
 
-def draft(
-    load: Callable[[Config], Loaded], in_force: Config, minted: RuntimeKeys | None, issuers: Issuers
-) -> Draft:
+def draft(load: Callable[[Config], Loaded], in_force: Config, minted: RuntimeKeys | None, issuers: Issuers) -> Draft:
     """Read, check and compare. Blocks, and runs in a thread.
 
     Raises :class:`~claudeproxyd.config.diagnostics.ConfigError`, also in the place of whatever no check foresaw.
