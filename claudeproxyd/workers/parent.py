@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 
 from claudeproxyd import graph
 from claudeproxyd.accounts.limits import UsageLimits
@@ -207,19 +207,7 @@ class ParentDaemon(Daemon):
         self._every(FIGURES_EVERY, lambda: self.gather("counters"))
 
     async def _hand_on(self) -> None:
-        workers = self.workers.living
-        pickled = pickle.dumps((self._loaded.config, self._loaded.files))
-        configured: Deferred[list[tuple[bool, object]]] = DeferredList(
-            [worker.channel.ask("configure", pickled) for worker in workers], consumeErrors=True
-        )
-        for worker, (good, failure) in zip(workers, await configured, strict=True):
-            if not good and worker.ready:
-                self.log.error(
-                    "worker {number} cannot take the new configuration, and gives way to another: {why}",
-                    number=worker.slot + 1,
-                    why=str(failure),
-                )
-                self.workers.replace(worker)
+        await self.workers.configure(pickle.dumps((self._loaded.config, self._loaded.files)))
         self._permits.changed(limits_in(self._loaded.config))
 
     def reopen(self) -> None:

@@ -10,16 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from claudeproxyd.workers.channel import ControlChannel, Handler
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
-    from twisted.python.failure import Failure
 
 #: The descriptor of its end of the channel, in a worker; the sockets follow.
 CHANNEL = 3
@@ -30,6 +30,9 @@ FIRST_DELAY = 0.5
 LAST_DELAY = 30.0
 #: Seconds that a worker's answer is waited for.
 ANSWER_TIMEOUT = 5.0
+#: Such waits in vain, one after the other, until a worker is taken for hung. Not seconds: where a whole machine was
+#: stopped and goes on, all have been silent for long.
+MAX_SILENCES = 12
 #: Seconds after ``server.drain`` that a worker may take to end, until it is killed.
 END_TIMEOUT = 20.0
 
@@ -53,6 +56,10 @@ class Worker(ProcessProtocol):
         self._end: Failure | None = None
         self.pid = 0
         """Its process id."""
+        self.silences = 0
+        """How often in a row it was waited for in vain."""
+        self.silent_at = -ANSWER_TIMEOUT
+        """When it was the last time."""
 
     def connectionMade(self) -> None:
         """It runs."""
@@ -205,10 +212,57 @@ class Workers(Service):
             return [(worker, answer) for worker, (good, answer) in zip(asked, found, strict=True) if good]
 
         questions = [worker.channel.ask(name, body) for worker in asked]
-        for question in questions:
+        for worker, question in zip(asked, questions, strict=True):
             question.addTimeout(ANSWER_TIMEOUT, self._reactor)
+            question.addCallbacks(self._heard, self._silent, (worker,), errbackArgs=(worker,))
         answers: Deferred[list[tuple[bool, object]]] = DeferredList(questions, consumeErrors=True)
         return answers.addCallback(of_good)
+
+    def _heard(self, answer: object, worker: Worker) -> object:
+        worker.silences = 0
+        return answer
+
+    def _silent(self, failure: Failure, worker: Worker) -> Failure:
+        now = self._reactor.seconds()
+        if failure.check(TimeoutError) and now - worker.silent_at >= ANSWER_TIMEOUT:
+            worker.silent_at = now
+            worker.silences += 1
+            if worker.silences == MAX_SILENCES:
+                self._end_hung(worker)
+        return failure
+
+    def _end_hung(self, worker: Worker) -> None:
+        seconds = MAX_SILENCES * ANSWER_TIMEOUT
+        self._log.error(
+            "worker {number}, process {pid}, has answered nothing for {seconds:.0f} s, and is ended",
+            number=worker.slot + 1,
+            pid=worker.pid,
+            seconds=seconds,
+        )
+        worker.kill()
+
+    async def configure(self, body: bytes) -> None:
+        """Have all take another configuration, those that are being started too.
+
+        One that cannot gives way to another, and one that hangs is ended: it would serve by the one before.
+        """
+        workers = self.living
+        questions = [worker.channel.ask("configure", body) for worker in workers]
+        for question in questions:
+            question.addTimeout(MAX_SILENCES * ANSWER_TIMEOUT, self._reactor)
+        answers: Deferred[list[tuple[bool, object]]] = DeferredList(questions, consumeErrors=True)
+        for worker, (good, why) in zip(workers, await answers, strict=True):
+            if good:
+                continue
+            if isinstance(why, Failure) and why.check(TimeoutError):
+                self._end_hung(worker)
+            elif worker.ready:
+                self._log.error(
+                    "worker {number} cannot take the new configuration, and gives way to another: {why}",
+                    number=worker.slot + 1,
+                    why=str(why),
+                )
+                self.replace(worker)
 
     def replace(self, worker: Worker) -> None:
         """Have a worker finish what it has, and another begin in its place."""

@@ -6,6 +6,7 @@ import os
 import signal
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import capturedLogs, formatEvent
@@ -13,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.workers.channel import ControlChannel
-from claudeproxyd.workers.supervisor import ANSWER_TIMEOUT, CHANNEL, LAST_DELAY, STEADY, Worker, Workers
+from claudeproxyd.workers.supervisor import ANSWER_TIMEOUT, CHANNEL, LAST_DELAY, MAX_SILENCES, STEADY, Worker, Workers
 
 
 class Process:
@@ -75,7 +76,7 @@ class SupervisorTests(SynchronousTestCase):
         for process, transport in zip(self.reactor.processes, self.reactor.connections, strict=True):
             if process not in self.ends:
                 heard = self.heard[process] = []
-                names = ("start", "cover", "uncover", "drain", "hurry", "leave", "pool", "note")
+                names = ("start", "cover", "uncover", "drain", "hurry", "leave", "pool", "note", "configure")
 
                 def handler(name: str, heard: Any = heard) -> Any:
                     def note(channel: ControlChannel, body: object) -> object:
@@ -121,6 +122,39 @@ class SupervisorTests(SynchronousTestCase):
         self.assertFalse(self.workers.all_ready)
         self.ready(*processes)
         self.assertTrue(self.workers.all_ready)
+
+    def test_hung(self) -> None:
+        """One that answers nothing for a minute is ended; however many ask in vain at once, that is one time."""
+        first, second, _ = self.reactor.processes
+        self.ready(*self.reactor.processes)
+        for times in range(MAX_SILENCES):
+            self.assertEqual(first.signals, [])
+            asked = [self.workers.ask("pool") for _ in range(20)]
+            if times != 1:  # when it was busy, no more
+                self.reactor.connections[0].clear()
+            self.hear()
+            self.reactor.advance(ANSWER_TIMEOUT)
+            for each in asked:
+                self.successResultOf(each)
+        self.assertEqual(first.signals, [])
+        for _ in range(2):
+            self.workers.ask("pool")
+            self.reactor.connections[0].clear()
+            self.hear()
+            self.reactor.advance(ANSWER_TIMEOUT)
+        self.assertEqual((first.signals, second.signals), (["KILL"], []))
+
+    def test_hung_at_a_reload(self) -> None:
+        """A reload waits for no worker for ever, and none serves by what was before: also one that has not begun."""
+        first, second, third = self.reactor.processes
+        self.ready(first, second)
+        configured = Deferred.fromCoroutine(self.workers.configure(b"another"))
+        self.reactor.connections[2].clear()
+        self.hear()
+        self.assertNoResult(configured)
+        self.reactor.advance(MAX_SILENCES * ANSWER_TIMEOUT)
+        self.successResultOf(configured)
+        self.assertEqual((first.signals, second.signals, third.signals), ([], [], ["KILL"]))
 
     def test_output(self) -> None:
         """What workers log goes where the parent's log goes, whole lines at a time; or they write it themselves."""
