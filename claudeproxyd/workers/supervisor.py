@@ -252,15 +252,16 @@ class Workers(Service):
             question.addTimeout(MAX_SILENCES * ANSWER_TIMEOUT, self._reactor)
         answers: Deferred[list[tuple[bool, object]]] = DeferredList(questions, consumeErrors=True)
         for worker, (good, why) in zip(workers, await answers, strict=True):
-            if good:
+            if good or not worker.channel.is_open:
                 continue
-            if isinstance(why, Failure) and why.check(TimeoutError):
+            assert isinstance(why, Failure)
+            if why.check(TimeoutError):
                 self._end_hung(worker)
             elif worker.ready:
                 self._log.error(
                     "worker {number} cannot take the new configuration, and gives way to another: {why}",
                     number=worker.slot + 1,
-                    why=str(why),
+                    why=why.getErrorMessage(),
                 )
                 self.replace(worker)
 

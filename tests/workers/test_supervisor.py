@@ -13,7 +13,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.workers.channel import ControlChannel
+from claudeproxyd.workers.channel import ControlChannel, Refused
 from claudeproxyd.workers.supervisor import ANSWER_TIMEOUT, CHANNEL, LAST_DELAY, MAX_SILENCES, STEADY, Worker, Workers
 
 
@@ -81,7 +81,8 @@ class SupervisorTests(SynchronousTestCase):
                 def handler(name: str, heard: Any = heard) -> Any:
                     def note(channel: ControlChannel, body: object) -> object:
                         heard.append((name, body))
-                        return self.answers.get(name)
+                        answer = self.answers.get(name)
+                        return answer() if callable(answer) else answer
 
                     return note
 
@@ -155,6 +156,25 @@ class SupervisorTests(SynchronousTestCase):
         self.reactor.advance(MAX_SILENCES * ANSWER_TIMEOUT)
         self.successResultOf(configured)
         self.assertEqual((first.signals, second.signals, third.signals), ([], [], ["KILL"]))
+
+    def test_death_at_a_reload(self) -> None:
+        """A worker that dies meanwhile is replaced as ever; one that refuses gives way, and the log has its words."""
+        first, second, third = self.reactor.processes
+        self.ready(first, second, third)
+
+        def refuse() -> object:
+            raise Refused("no such plugin")
+
+        self.answers["configure"] = refuse
+        with capturedLogs() as events:
+            configured = Deferred.fromCoroutine(self.workers.configure(b"another"))
+            self.end(first)
+            self.reactor.connections[1].clear()
+            self.hear()
+            self.end(second)
+        self.successResultOf(configured)
+        told = [formatEvent(event) for event in events if event["log_level"].name == "error"]
+        self.assertEqual(told, ["worker 3 cannot take the new configuration, and gives way to another: no such plugin"])
 
     def test_output(self) -> None:
         """What workers log goes where the parent's log goes, whole lines at a time; or they write it themselves."""
