@@ -277,8 +277,10 @@ class Metrics:
         """Return the label of a client that has none yet: of the issuers of tokens there may come any number."""
         if not name:
             return ""
-        label = self._clients[name] = name if len(self._clients) < MAX_CLIENTS else OTHER
-        return label
+        if len(self._clients) >= MAX_CLIENTS:
+            return OTHER
+        self._clients[name] = name
+        return name
 
     def _new_model(self, name: str, served: bool) -> str:
         """Return the label of a name that has none yet: its own once it is served, for a client can make up any."""
