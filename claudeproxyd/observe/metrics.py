@@ -273,6 +273,10 @@ class Metrics:
             if value is not None:
                 histogram.note(Exemplar(entry.trace_id, value, now))
 
+    def client_label(self, name: str) -> str:
+        """Return the label of a client: its name, or ``other`` where there are too many."""
+        return self._clients.get(name) or self._new_client(name)
+
     def _new_client(self, name: str) -> str:
         """Return the label of a client that has none yet: of the issuers of tokens there may come any number."""
         if not name:
