@@ -39,7 +39,7 @@ class _Registry(jws.JWSRegistry):
 
 
 class KeySet:
-    """A set of public keys, as it was published. Keys of other kinds, and those that are too weak or too slow, are left out."""
+    """A set of public keys, as it was published. Of other kinds, too weak or too slow ones are left out."""
 
     def __init__(self, document: bytes) -> None:
         """*document*: a JSON Web Key Set. Raises ValueError where it is none, or holds no key that is of use."""
