@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from claudeproxyd.config.endpoints import ListenAddress, listener_of, with_backlog
+from claudeproxyd.descriptors import is_lack
 from claudeproxyd.web.listener import CannotListen, Listener, close_when_empty
 
 if TYPE_CHECKING:
@@ -259,13 +260,24 @@ class Acceptor:
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:  # no descriptor is left
-            self._log.warn("no connection can be accepted for {pause:g} s: {error}", pause=LACK_PAUSE, error=error)
-            self._reactor.removeReader(self)
-            self._pause = self._reactor.callLater(LACK_PAUSE, self._go_on)
+            self._wait(error)
             return
         with accepted:
             accepted.setblocking(False)
-            self._reactor.adoptStreamConnection(accepted.fileno(), accepted.family, self.factory)
+            # Whatever came out of here would have the reactor let go of the socket, for good.
+            try:
+                self._reactor.adoptStreamConnection(accepted.fileno(), accepted.family, self.factory)
+            except OSError as error:
+                if is_lack(error):
+                    self._wait(error)
+                # else the client has reset it meanwhile, and nobody knows who it was
+            except Exception:
+                self._log.failure("a connection is lost for a fault of ours")
+
+    def _wait(self, error: OSError) -> None:
+        self._log.warn("no connection can be accepted for {pause:g} s: {error}", pause=LACK_PAUSE, error=error)
+        self._reactor.removeReader(self)
+        self._pause = self._reactor.callLater(LACK_PAUSE, self._go_on)
 
     def _go_on(self) -> None:
         self._pause = None
