@@ -348,6 +348,7 @@ class Daemon(MultiService):
                 bool(config.models) or graph.serves_claude(self._loaded),
                 place_in_words(config.server.state),
                 accounts_in_words(config.accounts),
+                config.server.processes,
             ),
         )
         places = " and ".join(listener.place for listener in self._listeners)
