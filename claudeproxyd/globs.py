@@ -15,6 +15,8 @@ from functools import lru_cache
 _WINDOW = re.compile(r"\[(?=\d+[km]\]\Z)", re.IGNORECASE)
 _WILD = re.compile(r"[*?]|\[[^\]]+\]")
 _WORD = re.compile(r"\[(?=[^\]]*[A-Za-z])[^\]!-][^\]-]{2,}\]")
+#: Of one glob. A few thousand take so long to read that everybody else notices.
+MAX_WILDCARDS = 10
 _STRANGE = re.compile(r"[^\w.:/@+*?\[\]!~-]")
 
 
@@ -51,8 +53,15 @@ def covers(one: str, other: str) -> bool:
     return not set("?[") & set(one + other) and fnmatchcase(other, one)
 
 
+def is_costly(glob: str) -> bool:
+    """Whether a hundred such globs would take long to read: they are not to come from outside."""
+    return sum(map(glob.count, "*?[")) > MAX_WILDCARDS
+
+
 def oddity(glob: str) -> str:
     """Why *glob* can hardly match what it seems to mean, or ''."""
+    if is_costly(glob):
+        return f"holds more than {MAX_WILDCARDS} wildcards"
     if strange := _STRANGE.search(glob):
         return f"holds {strange[0]!r}, which stands in no model's name"
     if word := _WORD.search(_WINDOW.sub("", glob)):

@@ -10,7 +10,8 @@ from claudeproxyd.globs import matches
 DIGEST_CHARS = 12
 """Hexadecimal digits of a key's digest that operators see: enough to find a key by, and the key cannot be found."""
 
-_ANSWERS_KEPT = 1000
+_ANSWERS_KEPT = 100
+"""Of each, and of the holders of tokens there are many."""
 
 
 @dataclass(frozen=True)

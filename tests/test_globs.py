@@ -45,7 +45,17 @@ class Globs(SynchronousTestCase):
 
     def test_oddities(self) -> None:
         """Words of regular expressions, lists in one string, and words in brackets are told."""
-        for glob in ("^claude", "claude-.*$", "a|b", "a, b", " a", "claude-(opus)", "claude-[latest]", "a{b}"):
+        for glob in (
+            "^claude",
+            "claude-.*$",
+            "a|b",
+            "a, b",
+            " a",
+            "claude-(opus)",
+            "claude-[latest]",
+            "a{b}",
+            "*a" * 11,
+        ):
             self.assertNotEqual(oddity(glob), "", glob)
         for glob in ("claude-*", "gemini-2.*", "a[1m]", "gpt-[45]", "a[a-z]", "a[!ab]", "arn:aws:x/y", "m@2025", "x_1"):
             self.assertEqual(oddity(glob), "", glob)

@@ -7,7 +7,7 @@ from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.schema import Config, OperatorSection
 from claudeproxyd.config.secret import Secret, secrets_within
-from claudeproxyd.globs import oddity
+from claudeproxyd.globs import covers, oddity
 
 #: The operator's name who has ``server.admin_key``.
 ADMIN = "operator"
@@ -69,6 +69,11 @@ def _check_minting(operator: OperatorSection, config: Config, at: ConfigPath, di
             diagnostics.warn(
                 at / "mint" / "models" / index, why, "globs know *, ? and [abc]; several are several strings"
             )
+    for issuer in config.issuers:
+        if any(covers(glob, f"{issuer.prefix}*") for glob in mint.names):
+            what = f"lets it take the name of anybody whom {issuer.url} names, who is refused then"
+            hint = 'name what its keys are called, such as ["ads-*"], and give the issuer a prefix'
+            diagnostics.warn(at / "mint" / "names", what, hint)
     if not config.accounts.database:
         diagnostics.warn(at / "mint", "has no database to mint into: accounts.database is empty")
 

@@ -44,6 +44,9 @@ BYTES_PER_TOKEN = 4
 """Of a body, for what is reserved: what was used is settled by the upstream's count."""
 UNSAID_MAX_TOKENS = 4096
 """Reserved where a request has no ``max_tokens``."""
+MAX_TOKENS_SAID = 1_000_000
+"""Reserved at most: no model answers with more, and a client may write any number. Others share its limits, and what is
+counted elsewhere is exact up to 2⁵³."""
 _WHAT = ("limit", "remaining", "reset")
 
 
@@ -191,7 +194,8 @@ class LimitAdmission:
     def estimated(self, request: ApiRequest, routes: Sequence[Route], now: float) -> Amounts:
         """Return what a request may come to, at the most that its model costs anywhere."""
         envelope = request.envelope
-        given, made = len(envelope.body) // BYTES_PER_TOKEN, envelope.max_tokens or UNSAID_MAX_TOKENS
+        given = len(envelope.body) // BYTES_PER_TOKEN
+        made = min(envelope.max_tokens or UNSAID_MAX_TOKENS, MAX_TOKENS_SAID)
         dearest = 0
         for route in routes:
             price = self.prices.of(route.provider, route.model, envelope.model, now)

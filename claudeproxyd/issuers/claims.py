@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from claudeproxyd.globs import matches
+from claudeproxyd.globs import is_costly, matches
 from claudeproxyd.issuers.tokens import refused_token
 from claudeproxyd.observe.scrub import scrub
 from claudeproxyd.principals import Principal
@@ -25,7 +26,7 @@ def principal_of(claims: Mapping[str, object], section: IssuerSection) -> Princi
     if not name:
         raise refused_token(f"its claim {section.name} names nobody")
     for path, glob in section.require.items():
-        if not any(matches(word, (glob,)) for word in _words(claim(claims, path))):
+        if not any(matches(word, (glob,)) for word in _texts(claim(claims, path))):
             raise refused_token(f"its claim {path} has to be {glob}", 403)
     labels = {label: _word(claim(claims, path)) for label, path in section.labels.items()}
     return Principal(
@@ -60,18 +61,27 @@ def claim(claims: object, path: str) -> object:
 
 def _models(claims: Mapping[str, object], section: IssuerSection) -> tuple[str, ...]:
     value = claim(claims, section.models_claim) if section.models_claim else None
-    return tuple(section.models if value is None else _words(value)[:MAX_MODELS])
+    if value is None:
+        return tuple(section.models)
+    return tuple(islice((glob for glob in filter(None, map(_word, _texts(value))) if not is_costly(glob)), MAX_MODELS))
 
 
-def _words(value: object) -> list[str]:
-    """Return the words of a claim that may have several: a list, or words with blanks between, as ``scope`` has."""
+def _texts(value: object) -> Iterator[str]:
+    """Yield what is in a claim that may have several: a list, or words with blanks between, as ``scope`` has."""
     values = value.split() if isinstance(value, str) else value if isinstance(value, list) else [value]
-    return [word for word in map(_word, values) if word]
+    return filter(None, map(_text, values))
+
+
+def _text(value: object) -> str:
+    """Return a claim as a text; '' for what is none."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, (str, int)) else ""
 
 
 def _word(value: object) -> str:
     """Return a claim as it may be shown: in logs, in figures, on pages. '' for what is no such word."""
-    word = str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, (str, int)) else ""
+    word = _text(value)
     if not word.isprintable() or not word.strip() or len(word) > MAX_NAME_CHARACTERS or scrub(word) != word:
         return ""
     return word

@@ -16,6 +16,10 @@ from claudeproxyd.json_guards import UNREADABLE
 MAX_KEYS = 64
 """Of one set. Issuers have two or three."""
 MIN_RSA_BITS = 2048
+MAX_RSA_BITS = 8192
+MAX_EXPONENT_BITS = 64
+"""Of an RSA key: all have 17. With two thousand a check takes 4 ms, and any stranger's token has as many as there are
+keys of its id."""
 
 PublicKey = RSAKey | ECKey
 
@@ -35,7 +39,7 @@ class _Registry(jws.JWSRegistry):
 
 
 class KeySet:
-    """A set of public keys, as it was published. Keys of other kinds, and those that are too weak, are left out."""
+    """A set of public keys, as it was published. Of other kinds, too weak or too slow ones are left out."""
 
     def __init__(self, document: bytes) -> None:
         """*document*: a JSON Web Key Set. Raises ValueError where it is none, or holds no key that is of use."""
@@ -91,6 +95,11 @@ def _key(published: dict[str, object]) -> PublicKey | None:
             key = kind.import_key(members)
     except Exception:  # it comes from outside: the parsers of numbers and of curves raise what they like
         return None
-    if isinstance(key, RSAKey) and key.raw_value.key_size < MIN_RSA_BITS:
-        return None
-    return key
+    return None if isinstance(key, RSAKey) and not _is_usual(key) else key
+
+
+def _is_usual(key: RSAKey) -> bool:
+    return (
+        MIN_RSA_BITS <= key.raw_value.key_size <= MAX_RSA_BITS
+        and key.public_key.public_numbers().e.bit_length() <= MAX_EXPONENT_BITS
+    )

@@ -60,12 +60,12 @@ def read_token(value: bytes) -> UnverifiedToken:
         raise refused_token(f"it is larger than {MAX_TOKEN_BYTES} bytes")
     head, _, rest = value.partition(b".")
     try:
-        header, claims = _object(head), _object(rest.partition(b".")[0])
+        text, header, claims = value.decode("ascii"), _object(head), _object(rest.partition(b".")[0])
     except ValueError:
         raise refused_token("it cannot be read") from None
     if "crit" in header or "b64" in header:
         raise refused_token("its header asks for what this gateway does not do (crit)")
-    return UnverifiedToken(value.decode("ascii"), header, claims)
+    return UnverifiedToken(text, header, claims)
 
 
 def _object(segment: bytes) -> dict[str, object]:

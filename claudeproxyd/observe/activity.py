@@ -14,7 +14,7 @@ from claudeproxyd.observe.access_log import API
 
 if TYPE_CHECKING:
     from claudeproxyd.observe.access_log import AccessEntry
-    from claudeproxyd.observe.exposition import Registry
+    from claudeproxyd.observe.metrics import Metrics
 
 MINUTE = 60.0
 """Seconds."""
@@ -54,17 +54,20 @@ class ClientActivity:
         self._minutes: deque[dict[Answered, int]] = deque([{}], maxlen=KEPT_MINUTES + 1)
         self._strangers = 0
 
-    def register(self, metrics: Registry) -> None:
+    def register(self, metrics: Metrics) -> None:
         """Add what is under way."""
         metrics.gauge(
             "claudeproxyd_client_in_flight_requests",
             "Messages under way, by client.",
-            self._in_flight,
+            lambda: self._in_flight(metrics.client_label),
             ("client",),
         )
 
-    def _in_flight(self) -> Mapping[tuple[str, ...], float]:
-        return {(client,): count for client, count in self.running.items()}
+    def _in_flight(self, label: Callable[[str], str]) -> Mapping[tuple[str, ...], float]:
+        counts: Counter[tuple[str, ...]] = Counter()
+        for client, count in self.running.items():
+            counts[label(client),] += count
+        return counts
 
     def counting(self, write: Callable[[AccessEntry], None]) -> Callable[[AccessEntry], None]:
         """Return what counts a request that is over, and has *write* write it. Probes and operators are not counted."""

@@ -273,12 +273,18 @@ class Metrics:
             if value is not None:
                 histogram.note(Exemplar(entry.trace_id, value, now))
 
+    def client_label(self, name: str) -> str:
+        """Return the label of a client: its name, or ``other`` where there are too many."""
+        return self._clients.get(name) or self._new_client(name)
+
     def _new_client(self, name: str) -> str:
         """Return the label of a client that has none yet: of the issuers of tokens there may come any number."""
         if not name:
             return ""
-        label = self._clients[name] = name if len(self._clients) < MAX_CLIENTS else OTHER
-        return label
+        if len(self._clients) >= MAX_CLIENTS:
+            return OTHER
+        self._clients[name] = name
+        return name
 
     def _new_model(self, name: str, served: bool) -> str:
         """Return the label of a name that has none yet: its own once it is served, for a client can make up any."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, cast
@@ -13,13 +14,13 @@ from twisted.internet.defer import Deferred
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
-from claudeproxyd.secrets.endpoint import EndpointFactory, cause_of, collected
+from claudeproxyd.secrets.endpoint import EndpointFactory, PlainAgent, cause_of, collected
 
 #: Seconds for a request and its response together.
 TIMEOUT = 10.0
 #: Seconds that a connection is kept: many servers close theirs after five, and a request that meets that is in vain.
 KEPT = 4
-#: Bytes of a response that are read.
+#: Bytes of a response that are read; the connection of a longer one is closed.
 MAX_RESPONSE_BYTES = 65_536
 #: Seconds to the second try, and the most between two.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 120.0
@@ -39,6 +40,10 @@ class NoReply(Exception):
     """Nothing came back; the message says why."""
 
 
+class _Enough(Exception):
+    """No more of a body is of use."""
+
+
 #: Sends a body to a URL with headers. Fires with what came back, of whichever status, or fails with :class:`NoReply`.
 Post = Callable[[str, Mapping[str, str], bytes], Deferred[Reply]]
 
@@ -54,7 +59,8 @@ class Poster:
         self._pool.retryAutomatically = False
         self._pool.cachedConnectionTimeout = KEPT
         ways = EndpointFactory(reactor, proxy)
-        self._http = HTTPClient(Agent.usingEndpointFactory(reactor, ways, pool=self._pool))  # type: ignore[no-untyped-call]
+        agent = Agent.usingEndpointFactory(reactor, ways, pool=self._pool)  # type: ignore[no-untyped-call]
+        self._http = HTTPClient(PlainAgent(agent))
 
     def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Deferred[Reply]:
         """See :data:`Post`."""
@@ -66,18 +72,21 @@ class Poster:
         taken = bytearray()
 
         def take(data: bytes) -> None:
-            if len(taken) < MAX_RESPONSE_BYTES:
-                taken.extend(data[: MAX_RESPONSE_BYTES - len(taken)])
+            taken.extend(data[: MAX_RESPONSE_BYTES + 1 - len(taken)])
+            if len(taken) > MAX_RESPONSE_BYTES:
+                raise _Enough
 
         try:
-            response = await self._http.post(url, headers=lines, data=body, allow_redirects=False)
-            await collected(response, take)
+            # Unbuffered: treq would keep all of a body, and there may be no end to it.
+            response = await self._http.post(url, headers=lines, data=body, allow_redirects=False, unbuffered=True)
+            with suppress(_Enough):
+                await collected(response, take)
         except Exception as error:
             reason = cause_of(error)
             raise NoReply(f"cannot be reached: {str(reason) or type(reason).__name__}") from None
         asked = response.headers.getRawHeaders("retry-after") or [""]
         date = response.headers.getRawHeaders("date") or [""]
-        return Reply(response.code, bytes(taken), retry_after(asked[0], date[0]))
+        return Reply(response.code, bytes(taken[:MAX_RESPONSE_BYTES]), retry_after(asked[0], date[0]))
 
     def close(self) -> Deferred[None]:
         """Close the connections that are kept."""
@@ -97,7 +106,7 @@ def retry_after(value: str, date: str = "") -> float | None:
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(date)).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
 

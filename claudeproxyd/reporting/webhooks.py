@@ -101,7 +101,14 @@ class Webhook(Sender):
         """See the base."""
         await self.wait(0)  # whoever tells of it does not wait
         while self._queue and not self.over:
-            await self._send_event(self._queue[0])
+            event = self._queue[0]
+            try:
+                await self._send_event(event)
+            except Exception:
+                self._log.failure(
+                    "{event} {id} cannot be sent for a fault of ours", event=event.what.value, id=event.id
+                )
+                self._count("given_up")
             self._queue.popleft()
         for event in self._queue:
             self._lose(event, "given_up", "the daemon ends")

@@ -16,7 +16,7 @@ from twisted.internet.protocol import Protocol as BodyProtocol
 from twisted.web.client import Agent, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory
+from twisted.web.iweb import IAgent, IAgentEndpointFactory
 from zope.interface import implementer
 
 from claudeproxyd.descriptors import is_lack
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocol, IProtocolFactory
     from twisted.python.failure import Failure
     from twisted.web.client import URI
+    from twisted.web.iweb import IBodyProducer, IResponse
 
 MAX_RESPONSE_BYTES = 65_536
 #: Seconds to connect.
@@ -119,12 +120,43 @@ class _QuietEndpoint:
         return self._endpoint.connect(protocolFactory)
 
 
+@implementer(IAgent)
+class PlainAgent:
+    """Asks for answers as they are, without a content coding and without cookies.
+
+    A few bytes of gzip are many megabytes, all in one turn of the reactor; and treq keeps cookies for ever.
+    """
+
+    def __init__(self, agent: IAgent) -> None:
+        self._agent = agent
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,  # noqa: N803
+    ) -> Deferred[IResponse]:
+        """See the interface."""
+        asked = Headers() if headers is None else headers.copy()
+        asked.setRawHeaders(b"accept-encoding", [b"identity"])
+        answered: Deferred[IResponse] = self._agent.request(method, uri, asked, bodyProducer)
+        return answered.addCallback(_as_it_is)
+
+
+def _as_it_is(response: IResponse) -> IResponse:
+    for name in (b"content-encoding", b"set-cookie"):
+        response.headers.removeHeader(name)
+    return response
+
+
 def http_client(reactor: Any, proxy: str = "", ca_file: str = "") -> HTTPClient:
     """Return an HTTP client for token endpoints and the like. It keeps no connections: requests are far apart.
 
     *ca_file* has authorities in the place of the system's.
     """
-    return HTTPClient(Agent.usingEndpointFactory(reactor, EndpointFactory(reactor, proxy, tls=TLSSettings(ca_file))))
+    ways = EndpointFactory(reactor, proxy, tls=TLSSettings(ca_file))
+    return HTTPClient(PlainAgent(Agent.usingEndpointFactory(reactor, ways)))
 
 
 async def ask(http: HTTPClient, url: str, form: Mapping[str, str]) -> Answer:

@@ -214,7 +214,7 @@ class ParentDaemon(Daemon):
             [worker.channel.ask("configure", pickled) for worker in workers], consumeErrors=True
         )
         for worker, (good, failure) in zip(workers, await configured, strict=True):
-            if not good and worker.ready:
+            if not good and worker.ready and worker.channel.is_open:
                 self.log.error(
                     "worker {number} cannot take the new configuration, and gives way to another: {why}",
                     number=worker.slot + 1,

@@ -31,7 +31,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from claudeproxyd.config.endpoints import ListenAddress, listener_of, with_backlog
+from claudeproxyd.config.endpoints import BACKLOG, ListenAddress, listener_of, with_backlog
 from claudeproxyd.web.listener import CannotListen, Listener, close_when_empty
 
 if TYPE_CHECKING:
@@ -275,10 +275,12 @@ class Acceptor:
         self._reactor.addReader(self)
 
     def stop(self) -> None:
-        """Accept whoever waits, and then no more."""
+        """Accept whoever waits, and then no more. A queue that is filled as fast has no end."""
         waiting = select.poll()
         waiting.register(self._socket, select.POLLIN)
-        while waiting.poll(0) and self._pause is None:
+        for _ in range(BACKLOG):
+            if self._pause is not None or not waiting.poll(0):
+                break
             self.doRead()
         self._reactor.removeReader(self)
         if self._pause is not None:

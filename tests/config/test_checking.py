@@ -491,6 +491,14 @@ class KeyTests(ConfigTestCase):
         nowhere = self.operator(self.long, role="mint") + good + '[accounts]\ndatabase = ""\n'
         self.assertEqual(self.warning(nowhere + SANDBOX).path, "operators[0].mint")
 
+    def test_minting_beside_issuers(self) -> None:
+        """Whoever mints for a label could take the name of somebody whom an issuer names: that is warned of."""
+        issuer = f'[[issuers]]\nurl = "https://login.test"\naudience = "a"\nprefix = "staff:"\n{SANDBOX}'
+        for names, warned in (('["*"]', True), ('["ads-*", "s*"]', True), ('["ads-*", "staffing"]', False)):
+            mint = f'mint = {{ labels = {{ team = "ads" }}, names = {names} }}\n'
+            loaded = self.load(self.operator(self.long, role="mint") + mint + issuer)
+            self.assertEqual([each.path for each in loaded.warnings], ["operators[0].mint.names"] * warned, names)
+
     def test_of_a_client_and_a_provider(self) -> None:
         """A client that holds a credential needs no gateway: it is told whose."""
         credentials = '[[providers.credentials]]\nname = "pair"\n'

@@ -14,7 +14,7 @@ from claudeproxyd.accounts.limits import Amounts, Asked, Limit, Reservation, Usa
 from claudeproxyd.accounts.local_limits import LocalLimits
 from claudeproxyd.accounts.prices import OwnPrice, Price, Prices
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission, limits_told
-from claudeproxyd.dispatch.limiting import LimitAdmission
+from claudeproxyd.dispatch.limiting import MAX_TOKENS_SAID, LimitAdmission
 from claudeproxyd.dispatch.request import ApiRequest
 from claudeproxyd.errors import ClaudeError, Refusal
 from claudeproxyd.happenings import Happening
@@ -77,6 +77,14 @@ class LimitAdmissionTests(SynchronousTestCase):
         """It is asked as one, and told as the other."""
         verifyObject(IAdmission, self.admission)
         verifyObject(IUsageSink, self.admission)
+
+    def test_no_model_answers_with_so_much(self) -> None:
+        """What a client says that it may come to is bounded: a limit is shared, and numbers have to be exact."""
+        self.limit(measure="tokens", amount=5_000_000)
+        for _ in range(2):
+            self.admission.admit(request(max_tokens=10**30))
+        self.assertLess(self.reserved()[0], 2 * MAX_TOKENS_SAID + 100)
+        self.admission.admit(request())
 
     def test_no_limits(self) -> None:
         """The other admission's permit is all there is."""

@@ -7,8 +7,19 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.errors import ClaudeError
-from claudeproxyd.issuers.claims import claim, principal_of
+from claudeproxyd.issuers import claims as reading
+from claudeproxyd.issuers.claims import MAX_MODELS, claim, principal_of
 from tests.issuers.support import claims, section
+
+
+class Counted:
+    """Leaves texts as they are."""
+
+    count = 0
+
+    def __call__(self, text: str) -> str:
+        self.count += 1
+        return text
 
 
 class Paths(SynchronousTestCase):
@@ -74,6 +85,20 @@ class Principals(SynchronousTestCase):
             found = principal_of(claims(**said), of)
             self.assertEqual(found.models, may)
         self.assertFalse(principal_of(claims(models=[]), of).may_use("claude-x"))
+
+    def test_costly_models(self) -> None:
+        """A glob that takes long to read is none of them, nor is what is beyond a hundred."""
+        of = section(models_claim="models")
+        self.assertEqual(principal_of(claims(models=["*a" * 100, "b*"]), of).models, ("b*",))
+        self.assertEqual(len(principal_of(claims(models=["m"] * 3000), of).models), MAX_MODELS)
+
+    def test_many_words(self) -> None:
+        """Who is in thousands of groups is soon known: nothing is done with words but to compare them."""
+        self.patch(reading, "scrub", seen := Counted())
+        of = section(require={"groups": "claude-*"}, models_claim="groups")
+        groups = [f"g{number}" for number in range(1000)]
+        self.assertEqual(principal_of(claims(groups=[*groups, "claude-users"]), of).name, "ann")
+        self.assertLessEqual(seen.count, 1 + MAX_MODELS)
 
     def test_nobody(self) -> None:
         """A name that cannot be shown is none: too long, with a line break, half a character, a secret, no word."""

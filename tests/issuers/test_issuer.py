@@ -7,7 +7,7 @@ from hashlib import sha256
 from hmac import new as new_hmac
 from typing import Any
 
-from joserfc.util import urlsafe_b64encode
+from joserfc.util import int_to_base64, urlsafe_b64encode
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -217,6 +217,14 @@ class KeySets(SynchronousTestCase):
         good = entry(RSA)
         self.assertEqual(len(KeySet(b'{"keys":[' + b",".join((*odd, good)) + b"]}")), 1)
         self.assertRaises(ValueError, KeySet, b'{"keys":[' + b",".join(odd) + b"]}")
+
+    def test_slow(self) -> None:
+        """A key that it takes long to check by is left out: strangers have as many checks as they like."""
+        usual = RSA.as_dict(private=False)
+        good = entry(RSA)
+        for slow in ({**usual, "e": int_to_base64(2**2040 + 1)}, {**usual, "n": int_to_base64(2**16383 + 1)}):
+            keys = KeySet(b'{"keys":[' + json.dumps(slow).encode() + b"," + good + b"]}")
+            self.assertEqual(keys.thumbprints, {RSA.thumbprint()})
 
     def test_private(self) -> None:
         """Of a key that was published whole, only what is public is taken."""

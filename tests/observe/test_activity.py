@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.observe.access_log import AccessEntry
 from claudeproxyd.observe.activity import KEPT_MINUTES, MAX_ANSWERS, MAX_STRANGERS, OTHER, ClientActivity, RecentAnswer
-from claudeproxyd.observe.metrics import Metrics
+from claudeproxyd.observe.metrics import MAX_CLIENTS, Metrics
 
 
 class ActivityTests(SynchronousTestCase):
@@ -69,3 +69,5 @@ class ActivityTests(SynchronousTestCase):
         self.activity.register(metrics)
         self.running["laptop"] = 3
         self.assertIn(b'claudeproxyd_client_in_flight_requests{client="laptop"} 3', metrics.render())
+        self.running.update({f"staff:{number}": 1 for number in range(MAX_CLIENTS + 6)})
+        self.assertIn(b'claudeproxyd_client_in_flight_requests{client="other"} 7', metrics.render())

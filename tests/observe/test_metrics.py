@@ -230,6 +230,7 @@ class MetricsTests(SynchronousTestCase):
         for _ in range(2):
             self.metrics.request(entry(client="c0", status=429, refusal="client_limit"))
             self.metrics.request(entry(client="late", status=429, refusal="client_limit"))
+        self.assertEqual(len(self.metrics._clients), MAX_CLIENTS)
         samples = scrape(self.metrics)
         asked: Counter[str] = Counter()
         for (name, labels), value in samples.items():

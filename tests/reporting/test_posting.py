@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.error import ConnectionLost, ConnectionRefusedError
+from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -40,13 +40,28 @@ class PosterTests(SynchronousTestCase):
         wire: Any = self.accept()
         self.assertIn(b"POST /way?x=1 HTTP/1.1\r\n", wire.value())
         self.assertIn(b"X-Key: k\r\n", wire.value())
-        size = MAX_RESPONSE_BYTES + 10
+        size = MAX_RESPONSE_BYTES
         head = b"HTTP/1.1 503 No\r\nretry-after: 7\r\ncontent-length: %d\r\n\r\n" % size
         wire.protocol.dataReceived(head + b"x" * size)
         self.assertEqual(self.successResultOf(posted), Reply(503, b"x" * MAX_RESPONSE_BYTES, 7.0))
         self.assertFalse(wire.disconnecting)
         self.reactor.advance(KEPT)
         self.assertTrue(wire.disconnecting)
+
+    def test_endless_reply(self) -> None:
+        """What is said first is what counts, whatever length, coding or cookies there are; nothing more is kept."""
+        for length in (b"", b"content-length: 999999999\r\n"):
+            posted = self.post()
+            wire: Any = self.accept()
+            self.assertIn(b"Accept-Encoding: identity\r\n", wire.value())
+            head = b"HTTP/1.1 200 OK\r\nset-cookie: a=b\r\ncontent-encoding: gzip\r\n%b\r\n" % length
+            wire.protocol.dataReceived(head + b"x" * MAX_RESPONSE_BYTES)
+            self.assertNoResult(posted)
+            wire.protocol.dataReceived(b"x" * 1_000_000)
+            self.assertTrue(wire.disconnecting)
+            wire.protocol.connectionLost(Failure(ConnectionDone()))
+            self.assertEqual(self.successResultOf(posted), Reply(200, b"x" * MAX_RESPONSE_BYTES))
+        self.assertNotIn(b"Cookie", wire.value())
 
     def test_nobody_there(self) -> None:
         """The reason is said, and no line is logged of the connection."""

@@ -243,6 +243,9 @@ class PauseTests(SynchronousTestCase):
         self.assertEqual(retry_after(date, "Wed, 21 Oct 2026 07:28:30 GMT"), 0.0)
         for value in ("", "soon", "-3", "1.5", "٣", date):
             self.assertIsNone(retry_after(value), value)
+        for value in ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 01 Jan 2026 00:00:00 +9999999999999"):
+            self.assertIsNone(retry_after(value, date), value)
+            self.assertIsNone(retry_after(date, value), value)
 
     def test_pause(self) -> None:
         """It doubles up to a limit, with some chance; what is asked for goes before, up to the same limit."""

@@ -66,6 +66,18 @@ class WebhooksTests(SynchronousTestCase):
         """A line of the metrics."""
         return f'claudeproxyd_webhook_events_total{{webhook="{name}",result="{result}"}}'
 
+    def test_fault(self) -> None:
+        """An event that cannot be sent for a fault of ours holds up none behind it."""
+        self.webhooks.configure([section()])
+        self.tell(message="half a pair \ud800")
+        self.tell(message="whole")
+        self.assertEqual(len(self.flushLoggedErrors(UnicodeEncodeError)), 1)
+        ((_, _, body),) = self.ways[0].sent
+        self.assertEqual(json.loads(body)["message"], "whole")
+        self.ways[0].answer()
+        for line in (self.counted("given_up"), self.counted("sent")):
+            self.assertIn(f"{line} 1.0", self.metrics.render().decode())
+
     def test_request(self) -> None:
         """JSON, signed as Standard Webhooks has it; a receiver that knows the secret can check it."""
         self.webhooks.configure([section(secret=Secret("whsec_" + base64.b64encode(b"the key").decode()))])

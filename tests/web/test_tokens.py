@@ -80,6 +80,7 @@ class Telling(TokensTestCase):
             ),
             ([f"Authorization: Bearer {token(iss=['https://login.example.com'])}"], "its issuer is none"),
             ([f"Authorization: Bearer {token(exp=NOW)}"], "it has expired"),
+            ([f"Authorization: Bearer {token()}\xff"], "it cannot be read"),
             (["Authorization: Bearer a.b.c"], "does not know your API key"),
             ([], "is required"),
         ):

@@ -49,6 +49,14 @@ class LimitTests(SynchronousTestCase):
         self.settle()
         return admitted
 
+    def test_any_number(self) -> None:
+        """The channel takes whatever a client writes."""
+        admitted: Any = ensureDeferred(self.workers[0].admit(request(max_tokens=10**30)))  # type: ignore[arg-type]
+        self.settle()
+        self.successResultOf(admitted).done(None, "ok")
+        self.settle()
+        self.assertEqual(self.counted(), (0, 0))
+
     def counted(self) -> tuple[float, int]:
         (counter,) = self.parent.limits
         return counter.used(NOON), counter.reserved

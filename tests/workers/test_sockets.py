@@ -28,9 +28,13 @@ class Reactor(MemoryReactorClock):
     def __init__(self) -> None:
         super().__init__()
         self.adopted: list[int] = []
+        self.error: Exception | None = None
+        """What taking over meets."""
 
     def adoptStreamConnection(self, descriptor: int, family: int, factory: Any) -> None:
         os.fstat(descriptor)
+        if self.error is not None:
+            raise self.error
         self.adopted.append(family)
 
 
@@ -173,6 +177,27 @@ class WorkerTests(SynchronousTestCase):
             self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
             for client in clients:
                 client.close()
+
+    def test_who_left_meanwhile(self) -> None:
+        """A connection that cannot be taken over ends nobody else's; where no descriptor is left it waits."""
+        reactor = Reactor()
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen()
+            acceptor = Acceptor(reactor, listening.fileno(), socket.AF_INET, self.factory)
+            for error, waits in (
+                (OSError(errno.ENOTCONN, "left"), False),
+                (OSError(errno.EMFILE, "none left"), True),
+                (ValueError("a fault"), False),
+            ):
+                reactor.error = error
+                with socket.create_connection(listening.getsockname()):
+                    acceptor.doRead()
+                self.assertEqual(acceptor not in reactor.readers, waits)
+                reactor.advance(1.0)
+                self.assertEqual(reactor.readers, {acceptor})
+            self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+            acceptor.stop()
 
     def test_lack(self) -> None:
         """Without a descriptor for a connection it waits, and then goes on."""
