@@ -257,7 +257,7 @@ class Daemon(MultiService):
     def _happened(self, transition: Transition) -> None:
         """Tell people."""
         if transition.what in OUTAGES:
-            self.log.warn("{message}", message=transition.message)
+            self.log.warn("{told}", told=transition.message)
         self._webhooks.take(transition)
 
     # -- accounts
