@@ -37,7 +37,7 @@ from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.dispatch.served_models import LOOK_EVERY, ServedModels
 from claudeproxyd.executors.turns import Turns
-from claudeproxyd.happenings import Happening
+from claudeproxyd.happenings import OUTAGES, Happening
 from claudeproxyd.interfaces import IAuthenticator, IPersistent, IStateStore, IUsageSink
 from claudeproxyd.issuers.registry import Issuers
 from claudeproxyd.messages.corrections import Corrections
@@ -256,6 +256,8 @@ class Daemon(MultiService):
 
     def _happened(self, transition: Transition) -> None:
         """Tell people."""
+        if transition.what in OUTAGES:
+            self.log.warn("{message}", message=transition.message)
         self._webhooks.take(transition)
 
     # -- accounts
@@ -377,9 +379,7 @@ class Daemon(MultiService):
     async def _reload(self) -> str:
         self._service_manager.reloading()
         try:
-            drafted: Draft = await self._in_thread(
-                lambda: draft(self._load, self._loaded.config, self._keys, self._issuers)
-            )
+            drafted = await self._drafted()
             self._put_in_force(drafted)
             await self._hand_on()
         except Exception as error:
@@ -396,6 +396,10 @@ class Daemon(MultiService):
         self.log.info("reloaded: {changes}", changes=str(drafted.changes))
         self._warn(drafted.loaded.warnings)
         return str(drafted.changes)
+
+    def _drafted(self) -> Deferred[Draft]:
+        """Read the configuration again, in a thread. Fails with ConfigError."""
+        return self._in_thread(lambda: draft(self._load, self._loaded.config, self._keys, self._issuers))
 
     async def _hand_on(self) -> None:
         """Have other processes of this daemon serve by what is in force now, before anybody is told that it is."""

@@ -333,7 +333,7 @@ class KnownModels:
         return self.generation is not None and self.generation.knows(model)
 
 
-def authenticator(config: Config, minted: RuntimeKeys | None = None, issuers: Issuers | None = None) -> IAuthenticator:
+def authenticator(config: Config, minted: RuntimeKeys | None, issuers: Issuers) -> IAuthenticator:
     """Return the authenticator of the configured keys, of *minted* ones, and of the tokens of *issuers*.
 
     Where nobody is asked for one, and no plugin for anything, it lets in everyone who reaches the listener.
@@ -341,7 +341,7 @@ def authenticator(config: Config, minted: RuntimeKeys | None = None, issuers: Is
     if config.is_keyed:
         keys = (client.key.digest for client in config.clients)
         by_key = KeyAuthenticator(dict(zip(keys, clients(config), strict=True)), minted)
-        if not config.issuers or issuers is None:
+        if not config.issuers:
             return by_key
         names = {client.name for client in config.clients}
         return TokenAuthenticator(

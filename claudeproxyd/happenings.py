@@ -13,3 +13,7 @@ class Happening(StrEnum):
     CREDENTIAL_REFUSED = "credential.refused"
     LIMIT_WARNED = "limit.warned"
     RELOAD_FAILED = "reload.failed"
+
+
+#: The beginning and the end of what lasts until somebody is served.
+OUTAGES = (Happening.MODEL_UNSERVED, Happening.MODEL_SERVED)

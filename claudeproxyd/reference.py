@@ -117,9 +117,10 @@ One TOML file, and the files that it includes. The first of these is read:
 5. no file: [the environment alone](#the-environment-alone).
 
 `twistd claudeproxyd --config FILE --check` prints what a configuration amounts to, or every error in it, and starts
-nothing. An error there is, too, what the user that runs it could not write: state, captures, access log, unix sockets.
-Files of the configuration, of secrets and of certificates are ordinary files, of at most 4 MiB, 1 MiB and 4 MiB.
-Durations are seconds, sizes are bytes. A setting that is left out has the default that its table names.
+nothing. An error there is, too, what the user that runs it could not write: state, accounts, captures, access log,
+audit, unix sockets. Files of the configuration, of secrets and of certificates are ordinary files, of at most 4 MiB,
+1 MiB and 4 MiB. Durations are seconds, sizes are bytes. A setting that is left out has the default that its table
+names.
 
 ## A sample
 """
@@ -168,8 +169,8 @@ Wherever a table says *a secret*, there are three ways to give it:
 A client's key may also be `"sha256:<hex>"`, its digest: the daemon only has to recognise it. Make one with
 `printf %s "$KEY" | sha256sum`; the digest of nothing, which that is where KEY is not set, is refused. A key of fewer
 than 16 characters draws a warning, as does one that is a provider's secret too; one that is also `admin_key` is an
-error. So it is with an operator's key. Paths that are no secrets (`ca_file`, `directory`, `access`, `audit`, `state`)
-start in the daemon's working directory.
+error. So it is with an operator's key. Paths that are no secrets (`ca_file`, `directory`, `access`, `audit`, `state`,
+`database`, `waiting`) start in the daemon's working directory.
 
 No secret is shown by `--check`, by an error, by the log or by the administration pages: they name where it comes from.
 
@@ -325,10 +326,12 @@ def _sentence(text: str) -> str:
 
 
 def _type(hint: object, each: Field[object]) -> str:
-    if choices := [f"`{choice}`" for choice in each.metadata["choices"] if choice]:
-        return ", ".join(choices)
-    least = each.metadata.get("least")
-    return describe(hint) + (f" from {least} up" if hint in (int, float) and least else "")
+    choices = [f"`{choice}`" for choice in each.metadata["choices"] if choice]
+    numbers = [member for member in members_of(hint) if member in (int, float)]
+    if not choices or numbers:
+        least = each.metadata.get("least")
+        choices.append(describe(numbers[0] if choices else hint) + (f" from {least} up" if numbers and least else ""))
+    return ", ".join(choices)
 
 
 def _default(each: Field[object]) -> str:

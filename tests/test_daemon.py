@@ -366,10 +366,10 @@ class Starting(DaemonTestCase):
         self.daemon.pool.clear(None, None, None)
         self.ask()
         wire.say(OK)
-        said = [formatEvent(each) for each in observer if ".served_models." in each["log_namespace"]]
+        said = [formatEvent(each) for each in observer if " serve" in formatEvent(each)]
         self.assertEqual(
             [line.partition(":")[0] for line in said],
-            ["nobody serves one-m", "one-m is served again, after 0 s and 4 refused requests"],
+            ["Nobody serves one-m", "one-m is served again, after 0 s and 4 refused requests."],
         )
         self.assertIn('claudeproxyd_model_ready{model="one-m"} 1.0', self.daemon.metrics.render().decode())
 

@@ -113,7 +113,7 @@ def pool_in_words(pool: ToldPool, most: int | None = None) -> Sequence[str]:
 def _outage(each: ToldOutage) -> str:
     refused = f", {counted(each.refused, 'request')} refused" if each.refused else ""
     following = "" if each.ready_in is None else f", next try in {span(each.ready_in)}"
-    return f"{each.reason.replace('_', ' ')}{refused}{following}"
+    return f"{each.reason.replace('_', ' ') or 'the next request may try'}{refused}{following}"
 
 
 def _row(each: ToldCredential) -> Sequence[str]:

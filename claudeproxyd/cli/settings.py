@@ -60,7 +60,7 @@ class SettingsCommand(ConfiguredCommand):
 def settings(config: Config, client: Client | None, url: str, helper: str) -> dict[str, object]:
     """Return the settings. *client*: whose models count; None: all."""
     env = {"ANTHROPIC_BASE_URL": url, **_models(config, client)}
-    if not config.clients and not config.plugins:
+    if not config.is_keyed and not config.plugins:
         return {"env": {**env, "ANTHROPIC_AUTH_TOKEN": "any"}}
     return {"apiKeyHelper": helper, "env": env}
 

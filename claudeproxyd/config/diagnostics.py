@@ -65,7 +65,7 @@ class Diagnostics:
         self._unread: set[tuple[int, tuple[str | int, ...]]] = set()
 
     def unreadable(self, at: ConfigPath, message: str, hint: str = "") -> None:
-        """Add an error that leaves the value unknown: later errors about it are left out."""
+        """Add an error that leaves the value unknown: later errors and warnings about it are left out."""
         self.error(at, message, hint)
         self._unread.add((id(at.source), at.path))
 
@@ -76,13 +76,16 @@ class Diagnostics:
 
     def error(self, at: ConfigPath, message: str, hint: str = "") -> None:
         """Add an error, unless that setting or a table around it was :meth:`unreadable`."""
-        around = ((id(at.source), at.path[:end]) for end in range(len(at.path) + 1))
-        if self._unread.isdisjoint(around):
+        if self._is_known(at):
             self.errors.append(Problem(at.source.name, str(at), message, hint, at.line))
 
     def warn(self, at: ConfigPath, message: str, hint: str = "") -> None:
-        """Add a warning about something that is allowed and probably not meant."""
-        self.warnings.append(Problem(at.source.name, str(at), message, hint, at.line))
+        """Add a warning about something that is allowed and probably not meant, but for what was unreadable."""
+        if self._is_known(at):
+            self.warnings.append(Problem(at.source.name, str(at), message, hint, at.line))
+
+    def _is_known(self, at: ConfigPath) -> bool:
+        return self._unread.isdisjoint((id(at.source), at.path[:end]) for end in range(len(at.path) + 1))
 
     def file(self, name: str, message: str, hint: str = "", line: int = 0, column: int = 0) -> None:
         """Add an error about a whole file: it cannot be read, or is no TOML."""

@@ -94,7 +94,7 @@ def _credentials(provider: Provider, at: ConfigPath, maker: IExecutorMaker, diag
             diagnostics.error(where, "has no secret", f'kind "{provider.kind}" takes {takes}')
         if len(given) > 1:
             diagnostics.error(
-                where, f"has {' and '.join(given)}", "a credential is one secret: make it two credentials"
+                where, f"has {' and '.join(given)}", "a credential is one secret, so make it two credentials"
             )
         _secrets(credential, where, diagnostics)
 

@@ -237,7 +237,7 @@ def _describe_member(member: Any) -> str:
         (item,) = get_args(member)
         return f"a list of {_PLURALS.get(item, 'tables')}"
     if get_origin(member) is dict:
-        return f"a table of {_PLURALS.get(get_args(member)[1], 'tables')}"
+        return f"a table of {' or '.join(_PLURALS.get(item, 'tables') for item in members_of(get_args(member)[1]))}"
     if member is Secret:
         return "a secret"
     return _NAMES.get(member, "a table")

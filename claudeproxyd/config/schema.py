@@ -394,7 +394,7 @@ class Pool:
     affinity: bool = setting(True, "A session keeps its credential for a model while that one is ready.")
     affinity_ttl: float = setting(3600.0, "How long an affinity outlives its last use.")
     max_attempts: int = setting(10, "Upstream attempts for one request.", least=1)
-    max_wait: float = setting(30.0, "How long a request may wait for a cooling credential.")
+    max_wait: float = setting(30.0, "How long a request may wait for a cooling credential, each time.")
     queue: int = setting(1000, "How many may wait; where it is full, the client with the most gives a place up.")
     max_cooldown: float = setting(3600.0, "Cap on what an upstream may ask for.")
     retry_after_max: int = setting(60, "Cap on the retry-after that clients are told …", least=1)

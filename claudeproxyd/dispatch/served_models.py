@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from twisted.logger import Logger
-
 from claudeproxyd.globs import is_glob
 from claudeproxyd.happenings import Happening
 from claudeproxyd.leases import Exhaustion
@@ -52,8 +50,6 @@ class Outage:
 class ServedModels:
     """See the module. Lives as long as the process; told of requests by dispatch, of configurations by the daemon."""
 
-    _log = Logger()
-
     def __init__(
         self,
         clock: IReactorTime,
@@ -62,7 +58,8 @@ class ServedModels:
     ) -> None:
         """*outage* returns why nobody serves a model that clients ask for: see ``ICredentialPool.outage``.
 
-        *transitions* is told of the beginning and the end of each outage.
+        *transitions* is told of the beginning and the end of each outage, which whoever hears of it there logs: several
+        processes of a daemon find out about the same one.
         """
         self._clock = clock
         self._transitions = transitions or Transitions(clock.seconds)
@@ -119,15 +116,12 @@ class ServedModels:
 
     def _begin(self, model: str, why: Exhausted) -> Outage:
         outage = self.outages[model] = Outage(self._clock.seconds())
-        words = in_words(why)
-        self._log.warn("nobody serves {model}: {why}", model=model, why=words)
-        self._transitions.tell(Happening.MODEL_UNSERVED, f"Nobody serves {model}: {words}.", model=model)
+        self._transitions.tell(Happening.MODEL_UNSERVED, f"Nobody serves {model}: {in_words(why)}.", model=model)
         return outage
 
     def _over(self, model: str, outage: Outage, so_far: str) -> None:
         seconds = self._clock.seconds() - outage.since
         after = f"after {seconds:.0f} s and {outage.refused} refused requests"
-        self._log.warn("{model} is served again{so_far}, {after}", model=model, so_far=so_far, after=after)
         self._transitions.tell(Happening.MODEL_SERVED, f"{model} is served again{so_far}, {after}.", model=model)
 
     # -- time

@@ -1,4 +1,4 @@
-"""What the client is told when nobody could serve: the contract's "Errors", in one place. Pure."""
+"""What the client is told when nobody could serve: the table of ``docs/clients.md``, in one place. Pure."""
 
 from __future__ import annotations
 

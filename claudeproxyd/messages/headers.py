@@ -1,6 +1,6 @@
 """Which headers travel: from the client to an Anthropic upstream, and from an upstream to the client.
 
-Both rules are the contract's ("Headers"). Header lists hold (lower-case name, value) pairs. Pure.
+Header lists hold (lower-case name, value) pairs. Pure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What operators are to hear of at once: something began that they should look at, or it is over.
 
-Whoever finds out says so here, and logs it himself; whoever tells people takes it from here. Pure, but for its clock.
+Whoever finds out says so here, and logs it himself, but for outages; whoever tells people takes it from here. Pure, but
+for its clock.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
-from claudeproxyd.secrets.endpoint import EndpointFactory, PlainAgent
+from claudeproxyd.secrets.endpoint import EndpointFactory, PlainAgent, cause_of, collected
 
 #: Seconds for a request and its response together.
 TIMEOUT = 10.0
@@ -80,9 +80,10 @@ class Poster:
             # Unbuffered: treq would keep all of a body, and there may be no end to it.
             response = await self._http.post(url, headers=lines, data=body, allow_redirects=False, unbuffered=True)
             with suppress(_Enough):
-                await response.collect(take)
-        except Exception as reason:
-            raise NoReply(f"cannot be reached: {reason or type(reason).__name__}") from None
+                await collected(response, take)
+        except Exception as error:
+            reason = cause_of(error)
+            raise NoReply(f"cannot be reached: {str(reason) or type(reason).__name__}") from None
         asked = response.headers.getRawHeaders("retry-after") or [""]
         date = response.headers.getRawHeaders("date") or [""]
         return Reply(response.code, bytes(taken[:MAX_RESPONSE_BYTES]), retry_after(asked[0], date[0]))

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory
-from twisted.web.client import Agent
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Protocol as BodyProtocol
+from twisted.web.client import Agent, ResponseDone
+from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory
 from zope.interface import implementer
@@ -24,8 +27,8 @@ from claudeproxyd.upstream.proxy import TunnelEndpoint, proxy_for
 from claudeproxyd.upstream.tls import TLSSettings, connection_creator
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProtocol, IProtocolFactory
+    from twisted.python.failure import Failure
     from twisted.web.client import URI
     from twisted.web.iweb import IBodyProducer, IResponse
 
@@ -43,8 +46,8 @@ class _Response(Protocol):
 
     code: int
 
-    def collect(self, collector: Callable[[bytes], None]) -> Awaitable[None]:
-        """Have *collector* called with each piece of the body."""
+    def deliverBody(self, protocol: IProtocol) -> None:
+        """Have *protocol* get the body, and lose its connection at its end."""
 
 
 class Answer(msgspec.Struct):
@@ -189,11 +192,60 @@ async def response_of(asked: Awaitable[_Response], who: str) -> tuple[int, bytes
 
     try:
         response = await asked
-        await response.collect(more)
+        await collected(response, more)
     except AttemptFailed:
         raise
-    except Exception as reason:
-        if is_lack(reason):
-            raise lacking() from reason
-        raise unavailable(f"{who} cannot be reached: {reason}") from reason
+    except Exception as error:
+        reason = cause_of(error)
+        if is_lack(error):
+            raise lacking() from error
+        if isinstance(reason, CancelledError):
+            raise unavailable(f"{who} did not answer in time") from None
+        raise unavailable(f"{who} cannot be reached: {str(reason) or type(reason).__name__}") from error
     return response.code, bytes(body)
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return what a request failed by: Twisted wraps what happens after the connection is made in lists of failures."""
+    reasons = getattr(error, "reasons", None)
+    return cause_of(reasons[0].value) if reasons else error
+
+
+def collected(response: _Response, take: Callable[[bytes], None]) -> Deferred[None]:
+    """Fire when *take* was called with all of the body. Cancelled, it closes the connection: treq's own leaves it open.
+
+    Fails with what *take* raises, which closes it too, or with what the connection was lost by.
+    """
+    collector = _Collector(take)
+    response.deliverBody(collector)
+    return collector.done
+
+
+class _Collector(BodyProtocol):
+    """Takes the body of one response."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        self._take = take
+        self.done: Deferred[None] = Deferred(lambda _: self._close())
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass on a piece."""
+        if not self.done.called:
+            try:
+                self._take(data)
+            except Exception:
+                self._close()
+                self.done.errback()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """There is no more."""
+        if self.done.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.done.callback(None)
+        else:
+            self.done.errback(reason)
+
+    def _close(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()

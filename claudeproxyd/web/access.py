@@ -85,7 +85,7 @@ class KeyAuthenticator:
     def _refusal(self, tried: Sequence[bytes]) -> ClaudeError:
         """Return what to say to whoever showed keys of these digests, none of which lets in."""
         if not tried:
-            return ClaudeError(401, "x-api-key or Authorization: Bearer is required", headers=[DO_NOT_RETRY])
+            return ClaudeError(401, "x-api-key or a bearer token is required", headers=[DO_NOT_RETRY])
         if self._minted is not None:
             over = next(filter(None, map(self._minted.expired, tried)), None)
             if over is not None:

@@ -67,9 +67,11 @@ class Turnstile:
     def _go_on(self) -> None:
         self._turn = None
         self._renew()
-        while self._waiting and not self._slice.over:
-            visitor = next(iter(self._waiting))
-            del self._waiting[visitor]
-            self._run(visitor)
-        if self._waiting:
-            self._turn = self._clock.callLater(NEXT_TURN, self._go_on)
+        try:
+            while self._waiting and not self._slice.over:
+                visitor = next(iter(self._waiting))
+                del self._waiting[visitor]
+                self._run(visitor)
+        finally:  # a fault of ours is the visitor's alone
+            if self._waiting and self._turn is None:
+                self._turn = self._clock.callLater(NEXT_TURN, self._go_on)

@@ -8,7 +8,7 @@ Frames keep their order in each direction. Nobody else holds an end, so what com
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred, fail
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: The largest frame, in bytes: the whole state of a pool with all its sessions fits many times.
 MAX_FRAME = 1 << 30
+
+T = TypeVar("T")
 
 _TELL, _ASK, _PART, _ANSWER, _ERROR = range(5)
 
@@ -155,3 +157,17 @@ class ControlChannel(Int32StringReceiver):
             self._log.failure("{name}, for another process of this daemon, failed", failure, name=name)
         if number:
             self._send(_ERROR, number, "", failure.getErrorMessage())
+
+
+def shielded(asked: Deferred[T], late: Callable[[T], None] = lambda answer: None) -> Deferred[T]:
+    """Return what fires as *asked* does; when it is cancelled the answer is still waited for, and *late* gets it."""
+    waiting: Deferred[T] = Deferred()
+
+    def answered(answer: T) -> None:
+        if waiting.called:
+            late(answer)
+        else:
+            waiting.callback(answer)
+
+    asked.addCallbacks(answered, lambda failure: None if waiting.called else waiting.errback(failure))
+    return waiting

@@ -17,7 +17,7 @@ from claudeproxyd.dispatch.limiting import LimitAdmission, asked_by, limit_heade
 from claudeproxyd.errors import ClaudeError, Refusal
 from claudeproxyd.interfaces import ILimitedPermit, ILimitStore, IPermit
 from claudeproxyd.observe.usage import COUNT_TOKENS
-from claudeproxyd.workers.channel import Refused
+from claudeproxyd.workers.channel import Refused, shielded
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.request import ApiRequest
@@ -143,7 +143,7 @@ class LimitsByParent(LimitAdmission):
             return permit
         amounts = self.estimated(request, routes, self._wall_clock())
         answered = self._channel.ask("reserve", (list(asked), list(amounts)))
-        answer = await _whole(answered, self._give_back)
+        answer = await shielded(answered, self._give_back)
         number, message, headers, refusal = cast("tuple[int, str, list[list[bytes]], str]", answer)
         pairs = [(name, value) for name, value in headers]
         if not number:
@@ -160,20 +160,6 @@ class LimitsByParent(LimitAdmission):
         """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
         if record.operation != COUNT_TOKENS and self.limits:
             self._channel.tell("settle", (list(asked_by(record)), list(amounts_of(record))))
-
-
-def _whole(asked: Deferred[object], late: Callable[[object], None]) -> Deferred[object]:
-    """Return what fires as *asked* does; when it is cancelled the answer is still waited for, and *late* gets it."""
-    waiting: Deferred[object] = Deferred()
-
-    def answered(answer: object) -> None:
-        if waiting.called:
-            late(answer)
-        else:
-            waiting.callback(answer)
-
-    asked.addCallbacks(answered, lambda failure: None if waiting.called else waiting.errback(failure))
-    return waiting
 
 
 def _read(body: _Wire) -> tuple[Asked, Amounts]:

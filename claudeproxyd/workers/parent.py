@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 
 from claudeproxyd import graph
 from claudeproxyd.accounts.limits import UsageLimits
@@ -26,7 +26,7 @@ from claudeproxyd.workers.limits import LimitsOfAll
 from claudeproxyd.workers.permits import PermitBook, limits_in
 from claudeproxyd.workers.sockets import Inherited, SharedListener
 from claudeproxyd.workers.state import Changes, SharedState
-from claudeproxyd.workers.supervisor import CHANNEL, END_TIMEOUT, Worker, Workers
+from claudeproxyd.workers.supervisor import CHANNEL, END_TIMEOUT, HANG_LOOK_EVERY, Worker, Workers
 from claudeproxyd.workers.tokens import answered
 from claudeproxyd.workers.told_once import ToldOnce
 from claudeproxyd.workers.view import ActivityOfAll, PoolOfAll
@@ -205,9 +205,22 @@ class ParentDaemon(Daemon):
             self._keys.announce = lambda: self.workers.ask("keys").addCallback(lambda _: None)
         super().startService()
         self._every(FIGURES_EVERY, lambda: self.gather("counters"))
+        self._every(HANG_LOOK_EVERY, self.workers.look)
 
     async def _hand_on(self) -> None:
-        await self.workers.configure(pickle.dumps((self._loaded.config, self._loaded.files)))
+        workers = self.workers.living
+        pickled = pickle.dumps((self._loaded.config, self._loaded.files))
+        configured: Deferred[list[tuple[bool, object]]] = DeferredList(
+            [worker.channel.ask("configure", pickled) for worker in workers], consumeErrors=True
+        )
+        for worker, (good, failure) in zip(workers, await configured, strict=True):
+            if not good and worker.ready and worker.channel.is_open:
+                self.log.error(
+                    "worker {number} cannot take the new configuration, and gives way to another: {why}",
+                    number=worker.slot + 1,
+                    why=str(failure),
+                )
+                self.workers.replace(worker)
         self._permits.changed(limits_in(self._loaded.config))
 
     def reopen(self) -> None:

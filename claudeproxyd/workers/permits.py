@@ -11,6 +11,7 @@ Keys are ``("credential", provider, name)``, ``("provider", name, "")`` and ``("
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.error import ConnectionDone
 
-from claudeproxyd.workers.channel import Refused
+from claudeproxyd.workers.channel import Refused, shielded
 from claudeproxyd.workers.shares import share
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class PermitBook:
         self._count = count
         self._channels = channels
         self._limits: dict[Key, _Limit] = {}
+        self._deaths: Counter[int] = Counter()
+        """How many workers have died, by slot."""
 
     def held_by(self, slot: int) -> Mapping[Key, int]:
         """Return what a worker that begins holds, where that is not its share."""
@@ -75,6 +78,7 @@ class PermitBook:
 
     def died(self, slot: int) -> None:
         """Take what a worker held that is gone."""
+        self._deaths[slot] += 1
         for key, limit in self._limits.items():
             limit.held[slot] = 0
             if slot in limit.wanting:
@@ -96,8 +100,8 @@ class PermitBook:
 
     def borrowed(self, slot: int, key: Key, whole: int) -> Deferred[int]:
         """A worker needs one now. Return how many it got; it does not wait for any that are in use."""
-        limit = self._limit(key, whole)
-        return limit.lock.run(lambda: Deferred.fromCoroutine(self._borrow(slot, key, limit)))
+        limit, deaths = self._limit(key, whole), self._deaths[slot]
+        return limit.lock.run(lambda: Deferred.fromCoroutine(self._borrow(slot, deaths, key, limit)))
 
     def yielded(self, slot: int, key: Key, number: int) -> None:
         """A worker has given up some that were in use when it was asked."""
@@ -113,10 +117,13 @@ class PermitBook:
         limit.whole = whole
         return limit
 
-    async def _borrow(self, slot: int, key: Key, limit: _Limit) -> int:
+    async def _borrow(self, slot: int, deaths: int, key: Key, limit: _Limit) -> int:
         for other in self._by_wealth(limit):
             if limit.free < 1 and other != slot:
                 await self._recall(other, key, limit, NOW)
+        if self._deaths[slot] != deaths:  # another one is there, which does not know of it
+            self._settle(key, limit)
+            return 0
         number = max(limit.free, 0)
         limit.held[slot] += number
         return number
@@ -197,14 +204,18 @@ class HeldPermits:
         if self.allowed(key, whole) >= whole:
             return False
         self._held[key] = self.allowed(key, whole)
+        answer = self._channel.ask("borrow", (key, whole)).addCallback(self._borrowed, key)
         try:
-            number = await self._channel.ask("borrow", (key, whole))
+            number = await shielded(answer)  # whoever needed it may leave, and what is lent is ours
         except (ConnectionDone, Refused):
             return False
+        return bool(number)
+
+    def _borrowed(self, number: object, key: Key) -> int:
         assert isinstance(number, int)
         if number:
-            self._set(key, self.allowed(key, whole) + number)
-        return number > 0
+            self._set(key, self._held[key] + number)
+        return number
 
     def granted(self, key: Key, number: int) -> None:
         """The parent gives some of which this worker was short."""
@@ -269,8 +280,11 @@ class SharesOfClients:
         self._permits = permits
 
     def allowed(self, client: str, whole: int) -> int:
-        """Return how many of *whole* there may be."""
-        return self._permits.allowed((CLIENT, client, ""), whole)
+        """Return how many of *whole* there may be. Gives up what was asked for: nobody says when one comes back."""
+        key = (CLIENT, client, "")
+        if self._permits.recalled:
+            self._permits.came_back((key,), needed=False)
+        return self._permits.allowed(key, whole)
 
     def borrow(self, client: str, whole: int) -> Awaitable[bool]:
         """Return whether there may be one more."""

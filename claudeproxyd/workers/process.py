@@ -35,7 +35,11 @@ class WorkerProcess:
         """*loaded* completes a configuration with what this process has installed."""
         self._reactor = reactor
         self._loaded = loaded
-        self._handlers: dict[str, Handler] = {"start": self._start, "drain": lambda channel, body: self._end()}
+        self._handlers: dict[str, Handler] = {
+            "start": self._start,
+            "heard": lambda channel, body: None,
+            "drain": lambda channel, body: self._end(),
+        }
         self._status = 0
         self._ending = False
 

@@ -17,6 +17,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from errno import ENOTCONN
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
@@ -31,7 +32,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from claudeproxyd.config.endpoints import BACKLOG, ListenAddress, listener_of, with_backlog
-from claudeproxyd.descriptors import is_lack
 from claudeproxyd.web.listener import CannotListen, Listener, close_when_empty
 
 if TYPE_CHECKING:
@@ -98,17 +98,15 @@ class SharedListener(Listener):
     def _listen(self) -> Deferred[None]:
         return maybeDeferred(self._open)
 
-    def _open(self) -> None:
+    def _open(self) -> Deferred[None]:
         address = listener_of(with_backlog(self._description))
         if address.backlog:
             self.sockets = reused(address, self._workers)
             self.family = self.sockets[0].family
-            return
+            return succeed(None)
         endpoint = serverFromString(self._reactor, with_backlog(self._description))
-        opened: list[IListeningPort] = []
-        endpoint.listen(self._site).addCallback(opened.append)
-        for port in opened:
-            self._share(port)
+        opened: Deferred[IListeningPort] = endpoint.listen(self._site)
+        return opened.addCallback(self._share)
 
     def _share(self, port: IListeningPort) -> None:
         assert isinstance(port, Port)
@@ -163,7 +161,7 @@ class InheritedListener(Listener):
     def cover(self, slot: int) -> None:
         """Accept on the socket of another worker too, which is gone; where all have one this does nothing."""
         descriptors = self._inherited.descriptors
-        if self.running and len(descriptors) > 1 and slot not in self._ports:
+        if self.running and len(descriptors) > 1 and slot not in self._ports and descriptors[slot] in self._held:
             self._ports[slot] = self._accept(descriptors[slot])
 
     def uncover(self, slot: int) -> None:
@@ -254,27 +252,20 @@ class Acceptor:
         return "workers"
 
     def doRead(self) -> None:
-        """Accept one, if another worker was not faster."""
+        """Accept one, if another worker was not faster. Raises nothing: the reactor would ask no more."""
         try:
             accepted, _ = self._socket.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as error:  # no descriptor is left
-            self._wait(error)
-            return
-        with accepted:
-            accepted.setblocking(False)
-            # Whatever came out of here would have the reactor let go of the socket, for good.
-            try:
+            with accepted:
+                accepted.setblocking(False)
                 self._reactor.adoptStreamConnection(accepted.fileno(), accepted.family, self.factory)
-            except OSError as error:
-                if is_lack(error):
-                    self._wait(error)
-                # else the client has reset it meanwhile, and nobody knows who it was
-            except Exception:
-                self._log.failure("a connection is lost for a fault of ours")
+        except OSError as error:
+            if not isinstance(error, BlockingIOError | ConnectionAbortedError) and error.errno != ENOTCONN:
+                self._rest(error)
+        except Exception:
+            self._log.failure("a connection was not accepted for a fault of ours")
 
-    def _wait(self, error: OSError) -> None:
+    def _rest(self, error: OSError) -> None:
+        """Accept nothing for a while: no descriptor is left."""
         self._log.warn("no connection can be accepted for {pause:g} s: {error}", pause=LACK_PAUSE, error=error)
         self._reactor.removeReader(self)
         self._pause = self._reactor.callLater(LACK_PAUSE, self._go_on)

@@ -10,16 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, TimeoutError
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from claudeproxyd.workers.channel import ControlChannel, Handler
+from claudeproxyd.workers.channel import ControlChannel, Handler, Refused
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
+    from twisted.python.failure import Failure
 
 #: The descriptor of its end of the channel, in a worker; the sockets follow.
 CHANNEL = 3
@@ -30,9 +30,9 @@ FIRST_DELAY = 0.5
 LAST_DELAY = 30.0
 #: Seconds that a worker's answer is waited for.
 ANSWER_TIMEOUT = 5.0
-#: Such waits in vain, one after the other, until a worker is taken for hung. Not seconds: where a whole machine was
-#: stopped and goes on, all have been silent for long.
-MAX_SILENCES = 12
+#: Seconds between two looks at whether workers still answer, and after how many without an answer one is killed. They
+#: are counted, and no time: when the machine was suspended nobody has hung.
+HANG_LOOK_EVERY, HANG_LOOKS = 10.0, 6
 #: Seconds after ``server.drain`` that a worker may take to end, until it is killed.
 END_TIMEOUT = 20.0
 
@@ -50,16 +50,14 @@ class Worker(ProcessProtocol):
         """It accepts connections."""
         self.covers: set[int] = set()
         """Slots of others on whose sockets it accepts too."""
+        self.looks = 0
+        """Since it was asked whether it is alive, and has not answered."""
         self._supervisor = supervisor
         self._half_line = b""
         self._is_silent = False
         self._end: Failure | None = None
         self.pid = 0
         """Its process id."""
-        self.silences = 0
-        """How often in a row it was waited for in vain."""
-        self.silent_at = -ANSWER_TIMEOUT
-        """When it was the last time."""
 
     def connectionMade(self) -> None:
         """It runs."""
@@ -84,6 +82,15 @@ class Worker(ProcessProtocol):
         self.ready = False
         self._is_silent = True
         self._over()
+
+    def answers(self, _: object) -> None:
+        """It is alive."""
+        self.looks = 0
+
+    def refuses(self, failure: Failure) -> None:
+        """It is, unless it has hung up."""
+        if failure.check(Refused):
+            self.looks = 0
 
     def _over(self) -> None:
         if self._is_silent and self._end is not None:
@@ -212,58 +219,10 @@ class Workers(Service):
             return [(worker, answer) for worker, (good, answer) in zip(asked, found, strict=True) if good]
 
         questions = [worker.channel.ask(name, body) for worker in asked]
-        for worker, question in zip(asked, questions, strict=True):
+        for question in questions:
             question.addTimeout(ANSWER_TIMEOUT, self._reactor)
-            question.addCallbacks(self._heard, self._silent, (worker,), errbackArgs=(worker,))
         answers: Deferred[list[tuple[bool, object]]] = DeferredList(questions, consumeErrors=True)
         return answers.addCallback(of_good)
-
-    def _heard(self, answer: object, worker: Worker) -> object:
-        worker.silences = 0
-        return answer
-
-    def _silent(self, failure: Failure, worker: Worker) -> Failure:
-        now = self._reactor.seconds()
-        if failure.check(TimeoutError) and now - worker.silent_at >= ANSWER_TIMEOUT:
-            worker.silent_at = now
-            worker.silences += 1
-            if worker.silences == MAX_SILENCES:
-                self._end_hung(worker)
-        return failure
-
-    def _end_hung(self, worker: Worker) -> None:
-        seconds = MAX_SILENCES * ANSWER_TIMEOUT
-        self._log.error(
-            "worker {number}, process {pid}, has answered nothing for {seconds:.0f} s, and is ended",
-            number=worker.slot + 1,
-            pid=worker.pid,
-            seconds=seconds,
-        )
-        worker.kill()
-
-    async def configure(self, body: bytes) -> None:
-        """Have all take another configuration, those that are being started too.
-
-        One that cannot gives way to another, and one that hangs is ended: it would serve by the one before.
-        """
-        workers = self.living
-        questions = [worker.channel.ask("configure", body) for worker in workers]
-        for question in questions:
-            question.addTimeout(MAX_SILENCES * ANSWER_TIMEOUT, self._reactor)
-        answers: Deferred[list[tuple[bool, object]]] = DeferredList(questions, consumeErrors=True)
-        for worker, (good, why) in zip(workers, await answers, strict=True):
-            if good or not worker.channel.is_open:
-                continue
-            assert isinstance(why, Failure)
-            if why.check(TimeoutError):
-                self._end_hung(worker)
-            elif worker.ready:
-                self._log.error(
-                    "worker {number} cannot take the new configuration, and gives way to another: {why}",
-                    number=worker.slot + 1,
-                    why=why.getErrorMessage(),
-                )
-                self.replace(worker)
 
     def replace(self, worker: Worker) -> None:
         """Have a worker finish what it has, and another begin in its place."""
@@ -274,28 +233,61 @@ class Workers(Service):
 
     # -- their lives
 
+    def look(self) -> None:
+        """Kill those that hang, and ask whether the others are alive. Called every :data:`HANG_LOOK_EVERY` seconds."""
+        for worker in self.living if self.running else ():
+            if not worker.looks:
+                worker.channel.ask("heard").addCallbacks(worker.answers, worker.refuses)
+            worker.looks += 1
+            if worker.looks == HANG_LOOKS + 1:
+                self._log.error(
+                    "worker {number}, process {pid}, has not answered for {silent:g} s, and is ended",
+                    number=worker.slot + 1,
+                    pid=worker.pid,
+                    silent=HANG_LOOKS * HANG_LOOK_EVERY,
+                )
+                worker.kill()
+
     def _start(self, slot: int) -> None:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
+        try:
+            worker = self._workers[slot] = self._spawned(slot)
+        except OSError as error:
+            self._log.error(
+                "worker {number} cannot be started ({error}); another try is in {delay:g} s",
+                number=slot + 1,
+                error=str(error),
+                delay=self._start_later(slot),
+            )
+        else:
+            worker.channel.tell("start", self._greeting(slot))
+
+    def _spawned(self, slot: int) -> Worker:
+        """Return a worker that has begun to run. Raises OSError where there can be no other process now."""
         worker = Worker(slot, self._reactor.seconds(), self)
         factory = Factory.forProtocol(lambda: ControlChannel(self._reactor, self._handlers, self._hung_up))
         factory.noisy = False
-        worker.channel = self._connect(ours, factory)
-        self._workers[slot] = worker
-        passed: dict[int, int | str] = {
-            CHANNEL + at: fd for at, fd in enumerate([theirs.fileno(), *self._descriptors()])
-        }
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)
+            worker.channel = self._connect(ours, factory)
+            try:
+                self._spawn(worker, theirs.fileno())
+            except OSError:
+                worker.channel.close()
+                raise
+        return worker
+
+    def _spawn(self, worker: Worker, channel: int) -> None:
+        passed: dict[int, int | str] = {CHANNEL + at: fd for at, fd in enumerate([channel, *self._descriptors()])}
         outputs: dict[int, int | str] = {1: 1, 2: 2} if self.write is None else {1: "r", 2: "r"}
         self._reactor.spawnProcess(
             worker,
             sys.executable,
-            [sys.executable, "-P", "-m", "claudeproxyd.workers", str(slot)],
+            [sys.executable, "-P", "-m", "claudeproxyd.workers", str(worker.slot)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             path=None,
             childFDs={0: 0, **outputs, **passed},
         )
-        theirs.close()
-        worker.channel.tell("start", self._greeting(slot))
 
     def _connect(self, ours: socket.socket, factory: Factory[ControlChannel]) -> ControlChannel:
         with ours:
@@ -323,8 +315,9 @@ class Workers(Service):
             self._all_gone()
             return
         lived = self._reactor.seconds() - worker.started
-        deaths = self._deaths[worker.slot] = 1 if lived >= STEADY else self._deaths.get(worker.slot, 0) + 1
-        delay = 0.0 if deaths == 1 else min(FIRST_DELAY * 2 ** (deaths - 2), LAST_DELAY)
+        if lived >= STEADY:
+            self._deaths[worker.slot] = 0
+        delay = self._start_later(worker.slot)
         self._log.warn(
             "worker {number}, process {pid}, has ended after {lived:.0f} s ({how}); another one starts {when}",
             number=worker.slot + 1,
@@ -336,7 +329,13 @@ class Workers(Service):
         self._vacant.add(worker.slot)
         self._cover()
         self.restarted += 1
-        self._restarts[worker.slot] = self._reactor.callLater(delay, self._start_again, worker.slot)
+
+    def _start_later(self, slot: int) -> float:
+        """Start another one. Return in how many seconds: ever later where they die early."""
+        deaths = self._deaths[slot] = self._deaths.get(slot, 0) + 1
+        delay = 0.0 if deaths == 1 else min(FIRST_DELAY * 2.0 ** (min(deaths, 16) - 2), LAST_DELAY)
+        self._restarts[slot] = self._reactor.callLater(delay, self._start_again, slot)
+        return delay
 
     def _start_again(self, slot: int) -> None:
         del self._restarts[slot]

@@ -16,7 +16,6 @@ from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.daemon import Daemon
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission
-from claudeproxyd.reloads import draft
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.workers.figures import Part, in_batches, written
 from claudeproxyd.workers.limits import LimitsByParent
@@ -129,8 +128,7 @@ class WorkerDaemon(Daemon):
 
     async def _reload(self) -> str:
         """Put what the parent has judged in force; what is told of it, the parent tells."""
-        drafted = await self._in_thread(lambda: draft(self._load, self._loaded.config, self._keys, self._issuers))
-        self._put_in_force(drafted)
+        self._put_in_force(await self._drafted())
         return ""
 
     def _counters(self) -> Iterator[Part]:
@@ -154,7 +152,6 @@ class WorkerDaemon(Daemon):
             "recall": lambda channel, body: self._permits.recall(*keyed(body)),
             "metrics": lambda channel, body: in_batches(written(self.metrics)),
             "counters": lambda channel, body: in_batches(self._counters()),
-            "heard": lambda channel, body: None,
             "keys": lambda channel, body: self._read_keys(),
             "pool": lambda channel, body: pool_parts(self.pool, self._models),
             "clients": lambda channel, minutes: activity_of(self._activity, cast("int", minutes)),

@@ -66,8 +66,10 @@ class Pool(CommandTestCase):
         """They come first, with what is known of them."""
         told = {"model": "opus", "reason": "model_unavailable", "ready_in": None, "refused": 0}
         more = {**told, "model": "haiku", "ready_in": 90.0, "refused": 33, "reason": "quota"}
-        lines = self.show(credential(), unserved=[told, more])
+        tried = {**told, "model": "fable", "reason": "", "refused": 1}
+        lines = self.show(credential(), unserved=[told, more, tried])
         self.assertEqual(lines[1], "nobody serves opus: model unavailable")
+        self.assertEqual(lines[3], "nobody serves fable: the next request may try, 1 request refused")
         self.assertIn("nobody serves haiku: quota, 33 requests refused, next try in ", lines[2])
 
     def test_cooldowns(self) -> None:

@@ -47,6 +47,12 @@ class Settings(SynchronousTestCase):
         self.assertIn("laptop's key", self.err.getvalue())
         self.assertEqual(self.settings(CLIENT, "--helper", "pass show claude")["apiKeyHelper"], "pass show claude")
 
+    def test_keys_that_are_not_in_the_file(self) -> None:
+        """Tokens of an issuer, and keys that are minted, come by a command too: no other word lets in."""
+        issuer = '[[issuers]]\nurl = "https://login.example.com"\naudience = "gateway"\n'
+        for text in (issuer, "[accounts]\nrequire_keys = true\n"):
+            self.assertEqual(self.settings(text)["apiKeyHelper"], "printenv CLAUDEPROXYD_KEY")
+
     def test_url(self) -> None:
         """As it listens, or as it is said; without /v1, which clients add."""
         told = {

@@ -427,6 +427,17 @@ class KeyTests(ConfigTestCase):
             self.assertEqual(warning.path, path)
             self.assertIn("can be guessed", warning.message)
 
+    def test_unread(self) -> None:
+        """Of a key that could not be read nothing is told but that: it is not short, and nobody else's."""
+        text = self.client("k").replace('"k"', '{ env = "UNSET" }')
+        provider = '[[providers]]\nname = "a"\nkind = "anthropic"\n'
+        provider += '[[providers.credentials]]\nname = "c"\napi_key = { file = "gone" }\n'
+        error = self.assertRaises(ConfigError, self.load, text + provider)
+        self.assertEqual(
+            [each.path for each in error.errors], ["clients[0].key", "providers[0].credentials[0].api_key"]
+        )
+        self.assertEqual(error.warnings, ())
+
     def test_of_a_client_and_an_operator(self) -> None:
         """A client that shows the operators' key is an operator: an error, also where one of them is a digest."""
         digest = "sha256:" + hashlib.sha256(self.long.encode()).hexdigest()

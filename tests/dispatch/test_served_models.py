@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from twisted.internet.task import Clock
-from twisted.internet.testing import EventLoggingObserver
-from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.dispatch.served_models import LOOK_EVERY, MAX_SERVED, MAX_UNKNOWN, QUIET_SECONDS, ServedModels
@@ -28,15 +26,13 @@ class ServedModelsTests(SynchronousTestCase):
         self.models = ServedModels(self.clock, self.out.get, transitions)  # type: ignore[arg-type]  # in all but its type
         self.metrics = Metrics()
         self.models.register(self.metrics)
-        self.events = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
         self.seen = 0
 
     def lines(self) -> list[str]:
-        """What was logged since the last look; all of it warns."""
-        said = [(event["log_level"], formatEvent(event)) for event in self.events[self.seen :]]
+        """What was told since the last look."""
+        said = [transition.message for transition in self.told[self.seen :]]
         self.seen += len(said)
-        self.assertEqual({level for level, _ in said} - {LogLevel.warn}, set())
-        return [words for _, words in said]
+        return said
 
     def ready(self) -> dict[str, str]:
         """The metric, by model."""
@@ -57,11 +53,11 @@ class ServedModelsTests(SynchronousTestCase):
         for _ in range(40):
             self.models.refused("opus")
             self.clock.advance(1.0)
-        self.assertEqual(self.lines(), ["nobody serves opus: quota, next try in 1800 s"])
+        self.assertEqual(self.lines(), ["Nobody serves opus: quota, next try in 1800 s."])
         del self.out["opus"]
         self.models.answered("opus", self.clock.seconds())
         self.models.answered("opus", self.clock.seconds())
-        self.assertEqual(self.lines(), ["opus is served again, after 40 s and 40 refused requests"])
+        self.assertEqual(self.lines(), ["opus is served again, after 40 s and 40 refused requests."])
         self.assertEqual(
             [(each.what.value, each.message, each.subject) for each in self.told],
             [
@@ -105,7 +101,8 @@ class ServedModelsTests(SynchronousTestCase):
         self.look(int(QUIET_SECONDS / LOOK_EVERY) - 1)
         self.assertEqual(len(self.lines()), 1)
         self.look()
-        self.assertEqual(self.lines(), ["opus is served again, should somebody ask, after 90 s and 1 refused requests"])
+        told = "opus is served again, should somebody ask, after 90 s and 1 refused requests."
+        self.assertEqual(self.lines(), [told])
         self.assertEqual(self.ready(), {"opus": "1.0"})
 
     def test_requests_that_wait(self) -> None:
@@ -116,7 +113,7 @@ class ServedModelsTests(SynchronousTestCase):
         self.look()
         self.assertEqual(self.lines(), [])
         self.look(3)
-        self.assertEqual(self.lines(), ["nobody serves opus: transient, next try in 2 s"])
+        self.assertEqual(self.lines(), ["Nobody serves opus: transient, next try in 2 s."])
         (unserved,) = self.models.unserved()
         self.assertEqual(
             unserved, {"model": "opus", "reason": "transient", "ready_in": 2.0, "seconds": 20.0, "refused": 0}

@@ -1,4 +1,4 @@
-"""What the client is told when nobody could serve: the contract's table, row by row."""
+"""What the client is told when nobody could serve: row by row."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def as_sent(request: Captured) -> dict[str, str]:
 
 
 def check(request: Captured, sent: dict[str, str], arrived: Recorded) -> None:
-    """The contract's rules for what goes up to an Anthropic upstream."""
+    """What goes up to an Anthropic upstream."""
     kept = {name: value for name, value in sent.items() if name in KEPT or name.startswith(KEPT_PREFIXES)}
     kept.pop("x-claude-hop", None)
     received = dict(arrived.headers)

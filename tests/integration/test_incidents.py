@@ -84,7 +84,7 @@ async def test_all_keys_out(start_daemon: StartDaemon, upstream: Upstream, brows
     assert [await ask(daemon) for _ in range(40)] == [429] * 40
     history.add(await daemon.metrics(), MEANWHILE)
     history.expect("ClaudeproxydModelUnserved")
-    assert daemon.log.count("nobody serves claude-opus-5-5") == 1
+    assert daemon.log.count("Nobody serves claude-opus-5-5") == 1
     await enter(browser, daemon)
     await entitled(browser, "Nobody serves claude-opus-5-5")
     assert "40 requests refused" in await browser.evaluate("document.querySelector('#unserved').innerText")
@@ -125,7 +125,7 @@ async def test_provider_down(start_daemon: StartDaemon, browser: Browser, tmp_pa
 
     await eventually("a probe succeeds", served)
     await entitled(browser, "All 2 credentials work")
-    assert daemon.log.count("nobody serves") == daemon.log.count("is served again") == 1
+    assert daemon.log.count("Nobody serves") == daemon.log.count("is served again") == 1
     history.add(await daemon.metrics(), AFTER)
     history.expect()
     await history.check()

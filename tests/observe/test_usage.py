@@ -30,7 +30,7 @@ class UsageTests(SynchronousTestCase):
     """One record an attempt."""
 
     def test_fields(self) -> None:
-        """A record has what the contract lists, under names that ledgers may rely on."""
+        """A record has what docs/observability.md lists, under names that ledgers may rely on."""
         self.assertEqual(
             UsageRecord.__struct_fields__,
             (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.error import ConnectionDone, ConnectionRefusedError
+from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -70,6 +70,30 @@ class PosterTests(SynchronousTestCase):
         factory.clientConnectionFailed(None, Failure(ConnectionRefusedError()))
         self.reactor.advance(1)
         self.assertIn("Connection was refused", str(self.failureResultOf(posted, NoReply).value))
+
+    def test_no_end(self) -> None:
+        """A response that begins and has no end is given up, with its connection."""
+        posted = self.post()
+        wire: Any = self.accept()
+        wire.protocol.dataReceived(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
+        self.reactor.advance(TIMEOUT)
+        self.assertEqual(str(self.failureResultOf(posted, NoReply).value), f"did not answer within {TIMEOUT:g} s")
+        self.assertTrue(wire.disconnecting)
+
+    def test_cut(self) -> None:
+        """A connection that is lost is said in its own words."""
+        posted = self.post()
+        wire: Any = self.accept()
+        wire.protocol.connectionLost(Failure(ConnectionLost()))
+        told = str(self.failureResultOf(posted, NoReply).value)
+        self.assertEqual(told, "cannot be reached: Connection to the other side was lost in a non-clean fashion.")
+
+    def test_given_up(self) -> None:
+        """What ends a request has a name, where it has no words."""
+        posted = self.post()
+        self.accept()
+        posted.cancel()
+        self.assertEqual(str(self.failureResultOf(posted, NoReply).value), "cannot be reached: CancelledError")
 
     def test_too_late(self) -> None:
         """A server that takes and never answers is let go."""

@@ -6,14 +6,16 @@ import errno
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import ConnectBindError, ConnectionRefusedError
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.error import ConnectBindError, ConnectionLost, ConnectionRefusedError
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import URI
 
 from claudeproxyd.config.schema import OAuth
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope
-from claudeproxyd.secrets.endpoint import EndpointFactory
+from claudeproxyd.secrets.endpoint import EndpointFactory, http_client, response_of
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.oauth import OAuthRefresh
 from claudeproxyd.secrets.refreshed import Token
@@ -153,6 +155,33 @@ class OAuthTests(SecretsTestCase):
         """An endpoint that cannot be reached is no fault of the credential."""
         self.source._http = Unreachable()  # type: ignore[assignment]
         self.assertEqual(self.outcome().kind, Kind.TRANSIENT)
+
+
+class ResponseTests(SynchronousTestCase):
+    """How a response is read."""
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactorClock()
+        asked = http_client(self.reactor).get("http://127.0.0.1:9/keys")
+        self.read = Deferred.fromCoroutine(response_of(asked, "it"))
+        self.reactor.advance(0)
+        self.wire: Any = StringTransport()
+        self.protocol = self.reactor.tcpClients.pop(0)[2].buildProtocol(None)
+        self.protocol.makeConnection(self.wire)
+        self.protocol.dataReceived(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
+
+    def test_no_end(self) -> None:
+        """One that is given up in its middle takes its connection along, and it is said why."""
+        self.read.addTimeout(9.0, self.reactor)
+        self.reactor.advance(9.0)
+        reason = self.failureResultOf(self.read, AttemptFailed).value.outcome.reason
+        self.assertEqual(reason, "it did not answer in time")
+        self.assertTrue(self.wire.disconnecting)
+
+    def test_cut(self) -> None:
+        """One that breaks off is none."""
+        self.protocol.connectionLost(Failure(ConnectionLost()))
+        self.failureResultOf(self.read, AttemptFailed)
 
 
 class WaysTests(SecretsTestCase):

@@ -9,6 +9,7 @@ from zope.interface.verify import verifyObject
 
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import IAuthenticator, IBufferAccount
+from claudeproxyd.observe.scrub import scrub
 from claudeproxyd.principals import Principal
 from claudeproxyd.web.access import BrowserGuard, KeyAuthenticator, OpenAccess, TrustedProxies
 from claudeproxyd.web.buffers import BufferBudget
@@ -109,7 +110,8 @@ class Keys(SynchronousTestCase):
         authenticator = KeyAuthenticator({sha256(""): Principal("nobody"), sha256("one"): Principal("1")})
         for headers in ([(b"x-api-key", b"")], [(b"authorization", b"Bearer ")], [(b"x-api-key", b"\t ")]):
             error = self.assertRaises(ClaudeError, authenticator.authenticate, headers)
-            self.assertEqual(error.message, "x-api-key or Authorization: Bearer is required")
+            self.assertEqual(error.message, "x-api-key or a bearer token is required")
+            self.assertEqual(scrub(error.message), error.message)
         self.assertEqual(authenticator.authenticate([(b"x-api-key", b""), (b"x-api-key", b"one")]).name, "1")
 
     @given(st.binary())

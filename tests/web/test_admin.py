@@ -489,7 +489,7 @@ class Roles(SynchronousTestCase):
         self.assertEqual(
             told,
             [
-                ("", "GET /admin/v1/pool", "x-api-key or Authorization: Bearer is required"),
+                ("", "GET /admin/v1/pool", "x-api-key or a bearer token is required"),
                 ("", "POST /admin/v1/reload", "unknown client key"),
                 ("READ", "POST /admin/v1/reload", 'This needs an operator with the role "operate"'),
                 ("", "POST /admin/v1/reload", "This origin is not among server.cors_origins"),

@@ -13,7 +13,7 @@ from tests.web.support import BODY, Listener, get, post
 
 
 class Paths(SynchronousTestCase):
-    """The contract's table of endpoints."""
+    """The endpoints, and what is none."""
 
     def test_open_paths(self) -> None:
         """Probes need no key, by GET and by HEAD."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 from typing import Any
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.framing.coding import BodyDecoder
 from claudeproxyd.slices import SLICE
 from claudeproxyd.sockets import NEXT_TURN
-from claudeproxyd.web.turnstile import WINDOW
+from claudeproxyd.web.turnstile import WINDOW, Turnstile
 from tests.web.support import BODY, Connection, Listener, post, replies
 
 MOST = SLICE / 0.001 + 1
@@ -144,3 +145,26 @@ class TurnstileTests(SynchronousTestCase):
                 self.listener.clock.advance(NEXT_TURN)
                 self.assertLess(self.listener.clock.seconds() - began, 4 * SLICE)
         self.assertEqual([replies(each.take())[0].status for each in connections], [200] * 5)
+
+
+class FaultTests(SynchronousTestCase):
+    """One visitor fails by a fault of ours."""
+
+    def test_others_go_on(self) -> None:
+        """Those who wait behind it have their turn."""
+
+        class Visitor:
+            def __init__(self, enter: Any) -> None:
+                self.enter = enter
+
+        def fail() -> None:
+            raise ValueError("a fault")
+
+        clock = Clock()
+        turnstile = Turnstile(clock)
+        entered: list[int] = []
+        turnstile.wait(Visitor(fail))
+        turnstile.wait(Visitor(lambda: entered.append(1)))
+        self.assertRaises(ValueError, clock.advance, NEXT_TURN)
+        clock.advance(NEXT_TURN)
+        self.assertEqual(entered, [1])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.workers.permits import CREDENTIAL, HeldPermits, PermitBook
+from claudeproxyd.workers.permits import CLIENT, CREDENTIAL, HeldPermits, PermitBook, SharesOfClients
 from tests.workers.support import Pair
 
 KEY = (CREDENTIAL, "p", "c")
@@ -184,6 +184,32 @@ class PermitTests(SynchronousTestCase):
         farm.settle()
         self.assertEqual([self.successResultOf(answer) for answer in answers], [False, False])
 
+    def test_now_for_nobody(self) -> None:
+        """What was got for a request that has left meanwhile is there for the next."""
+        farm = self.farm(4)
+        first, second = farm.workers.values()
+        first.in_use = 2
+        leaving = Deferred.fromCoroutine(first.permits.borrow(KEY, 4))
+        leaving.addErrback(lambda failure: failure.trap(CancelledError))
+        leaving.cancel()
+        farm.settle()
+        self.assertEqual((first.permits.allowed(KEY, 4), second.permits.allowed(KEY, 4)), (3, 1))
+
+    def test_now_for_the_dead(self) -> None:
+        """What was got for a worker that has died meanwhile is not the next one's, which does not know of it."""
+        farm = self.farm(4)
+        first, second = farm.workers.values()
+        first.in_use = 2
+        answers = [Deferred.fromCoroutine(first.permits.borrow(KEY, 4)) for _ in range(2)]
+        first.pair.pump()
+        farm.kill(0)
+        farm.settle()
+        self.assertEqual([self.successResultOf(answer) for answer in answers], [False, False])
+        for _ in range(4):
+            second.ask()
+        farm.settle()
+        self.assertEqual(second.in_use, 4)
+
     def test_death(self) -> None:
         """What a worker held when it died is for the others; the next one asks for its part."""
         farm = self.farm(4)
@@ -224,6 +250,23 @@ class PermitTests(SynchronousTestCase):
         farm.book.changed({KEY: 6})
         farm.settle()
         self.assertEqual(farm.in_use, 6)
+
+    def test_lowered_for_a_client(self) -> None:
+        """A client's limit that a reload lowers holds as soon as its requests have ended, though none of them waits."""
+        farm = self.farm(8)
+        first, second = farm.workers.values()
+        first.in_use = 4
+        answer = Deferred.fromCoroutine(SharesOfClients(first.permits).borrow("c", 8))
+        farm.settle()
+        self.assertTrue(self.successResultOf(answer))
+        first.in_use, second.in_use = 5, 3
+        farm.book.changed({(CLIENT, "c", ""): 4})
+        farm.settle()
+        first.in_use = second.in_use = 0
+        for _ in range(4):
+            allowed = [SharesOfClients(worker.permits).allowed("c", 4) for worker in (first, second)]
+            farm.settle()
+        self.assertLessEqual(sum(allowed), 4)
 
     def test_random(self) -> None:
         """Whatever happens, in whatever order frames arrive: never more than the limit, and nobody waits in vain."""

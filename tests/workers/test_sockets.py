@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import socket
+import struct
 import tempfile
 from typing import Any
 
@@ -77,6 +78,15 @@ class ParentTests(SynchronousTestCase):
         self.assertIn("in use", str(caught.exception))
         self.assertRaises(OSError, reused, ListenAddress(True, "127.0.0.1", port, backlog=1), 1)
 
+    def test_unix_refused(self) -> None:
+        """A unix socket that cannot be made ends the start, as an address that is taken does."""
+        from twisted.internet import reactor
+
+        listener = SharedListener(reactor, "unix:/no/such/folder/socket", Factory(), 2)
+        with self.assertRaises(CannotListen) as caught:
+            listener.privilegedStartService()
+        self.assertIn("No such file", str(caught.exception))
+
     def test_ipv6(self) -> None:
         """Of IPv6 likewise."""
         try:
@@ -139,6 +149,7 @@ class WorkerTests(SynchronousTestCase):
         os.fstat(inherited.descriptors[0])
         os.fstat(inherited.descriptors[1])
         self.assertRaises(OSError, os.fstat, inherited.descriptors[2])
+        listener.cover(2)  # told before the parent knew
         self.successResultOf(listener.stopService())
         for descriptor in inherited.descriptors:
             self.assertRaises(OSError, os.fstat, descriptor)
@@ -200,3 +211,38 @@ class WorkerTests(SynchronousTestCase):
             acceptor.doRead()
             acceptor.stop()
             self.assertEqual(reactor.getDelayedCalls(), [])
+
+    def test_left_before(self) -> None:
+        """A client that has reset its connection before it was accepted costs nobody else theirs."""
+        (listening,) = reused(ANY, 1)
+        self.addCleanup(listening.close)
+        acceptor = Acceptor(self.reactor, listening.fileno(), socket.AF_INET, self.factory)
+        self.addCleanup(acceptor.stop)
+        gone = socket.create_connection(listening.getsockname())
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.close()
+        acceptor.doRead()
+        self.assertEqual(self.made, [])
+        with socket.create_connection(listening.getsockname()):
+            acceptor.doRead()
+            (protocol,) = self.made
+            protocol.transport.abortConnection()  # type: ignore[union-attr]
+        self.assertIn(acceptor, self.reactor.getReaders())
+
+    def test_lack_of_the_second(self) -> None:
+        """A connection takes two descriptors for a moment: without the second it is lost, no other."""
+        reactor = Reactor()
+        reactor.adoptStreamConnection = _lacking  # type: ignore[method-assign]
+        (listening,) = reused(ANY, 1)
+        self.addCleanup(listening.close)
+        acceptor = Acceptor(reactor, listening.fileno(), socket.AF_INET, self.factory)
+        with socket.create_connection(listening.getsockname()):
+            acceptor.doRead()
+        self.assertEqual(reactor.readers, set())
+        reactor.advance(1.0)
+        self.assertEqual(reactor.readers, {acceptor})
+        acceptor.stop()
+
+
+def _lacking(descriptor: int, family: int, factory: object) -> None:
+    raise OSError(errno.EMFILE, "Too many open files")

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.workers.channel import ControlChannel, Refused
-from claudeproxyd.workers.supervisor import ANSWER_TIMEOUT, CHANNEL, LAST_DELAY, MAX_SILENCES, STEADY, Worker, Workers
+from claudeproxyd.workers.channel import ControlChannel
+from claudeproxyd.workers.supervisor import (
+    ANSWER_TIMEOUT,
+    CHANNEL,
+    HANG_LOOKS,
+    LAST_DELAY,
+    STEADY,
+    Worker,
+    Workers,
+)
 
 
 class Process:
@@ -76,13 +84,12 @@ class SupervisorTests(SynchronousTestCase):
         for process, transport in zip(self.reactor.processes, self.reactor.connections, strict=True):
             if process not in self.ends:
                 heard = self.heard[process] = []
-                names = ("start", "cover", "uncover", "drain", "hurry", "leave", "pool", "note", "configure")
+                names = ("start", "cover", "uncover", "drain", "hurry", "leave", "pool", "note", "heard")
 
                 def handler(name: str, heard: Any = heard) -> Any:
                     def note(channel: ControlChannel, body: object) -> object:
                         heard.append((name, body))
-                        answer = self.answers.get(name)
-                        return answer() if callable(answer) else answer
+                        return self.answers.get(name)
 
                     return note
 
@@ -123,58 +130,6 @@ class SupervisorTests(SynchronousTestCase):
         self.assertFalse(self.workers.all_ready)
         self.ready(*processes)
         self.assertTrue(self.workers.all_ready)
-
-    def test_hung(self) -> None:
-        """One that answers nothing for a minute is ended; however many ask in vain at once, that is one time."""
-        first, second, _ = self.reactor.processes
-        self.ready(*self.reactor.processes)
-        for times in range(MAX_SILENCES):
-            self.assertEqual(first.signals, [])
-            asked = [self.workers.ask("pool") for _ in range(20)]
-            if times != 1:  # when it was busy, no more
-                self.reactor.connections[0].clear()
-            self.hear()
-            self.reactor.advance(ANSWER_TIMEOUT)
-            for each in asked:
-                self.successResultOf(each)
-        self.assertEqual(first.signals, [])
-        for _ in range(2):
-            self.workers.ask("pool")
-            self.reactor.connections[0].clear()
-            self.hear()
-            self.reactor.advance(ANSWER_TIMEOUT)
-        self.assertEqual((first.signals, second.signals), (["KILL"], []))
-
-    def test_hung_at_a_reload(self) -> None:
-        """A reload waits for no worker for ever, and none serves by what was before: also one that has not begun."""
-        first, second, third = self.reactor.processes
-        self.ready(first, second)
-        configured = Deferred.fromCoroutine(self.workers.configure(b"another"))
-        self.reactor.connections[2].clear()
-        self.hear()
-        self.assertNoResult(configured)
-        self.reactor.advance(MAX_SILENCES * ANSWER_TIMEOUT)
-        self.successResultOf(configured)
-        self.assertEqual((first.signals, second.signals, third.signals), ([], [], ["KILL"]))
-
-    def test_death_at_a_reload(self) -> None:
-        """A worker that dies meanwhile is replaced as ever; one that refuses gives way, and the log has its words."""
-        first, second, third = self.reactor.processes
-        self.ready(first, second, third)
-
-        def refuse() -> object:
-            raise Refused("no such plugin")
-
-        self.answers["configure"] = refuse
-        with capturedLogs() as events:
-            configured = Deferred.fromCoroutine(self.workers.configure(b"another"))
-            self.end(first)
-            self.reactor.connections[1].clear()
-            self.hear()
-            self.end(second)
-        self.successResultOf(configured)
-        told = [formatEvent(event) for event in events if event["log_level"].name == "error"]
-        self.assertEqual(told, ["worker 3 cannot take the new configuration, and gives way to another: no such plugin"])
 
     def test_output(self) -> None:
         """What workers log goes where the parent's log goes, whole lines at a time; or they write it themselves."""
@@ -293,3 +248,55 @@ class SupervisorTests(SynchronousTestCase):
         self.workers.replace(processes[2].worker)
         self.hear()
         self.assertEqual([self.heard[process][1:] for process in processes], [[("cover", 2)], [], [("drain", None)]])
+
+    def test_cannot_start(self) -> None:
+        """A process that cannot be started is tried again as one that died is; the end waits for none."""
+        self.end(self.reactor.processes[0])
+        spawn = self.reactor.spawnProcess
+        descriptors = os.listdir("/proc/self/fd")
+
+        def lacking(*_: Any, **__: Any) -> None:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+        self.patch(self.reactor, "spawnProcess", lacking)
+        with capturedLogs() as events:
+            self.reactor.advance(0)
+        self.assertIn(
+            "worker 1 cannot be started ([Errno 11] Resource temporarily unavailable); another try is in 0.5 s",
+            [formatEvent(event) for event in events],
+        )
+        self.assertEqual(len(self.workers.living), 2)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), len(descriptors))
+        self.reactor.spawnProcess = spawn  # type: ignore[method-assign]
+        self.reactor.advance(0.5)
+        self.assertEqual(len(self.workers.living), 3)
+
+    def test_hangs(self) -> None:
+        """One that does not answer is ended, whether it serves or not; one that does is let be."""
+        first, second, third = self.reactor.processes
+        self.ready(first, second)
+        third.worker.channel.makeConnection(StringTransport())  # and what it is told nobody reads
+        with capturedLogs() as events:
+            for _ in range(HANG_LOOKS):
+                self.workers.look()
+                self.hear()
+                self.hear()
+            self.assertEqual(third.signals, [])
+            for _ in range(HANG_LOOKS):
+                self.workers.look()
+                self.hear()
+                self.hear()
+        self.assertEqual([process.signals for process in (first, second, third)], [[], [], ["KILL"]])
+        (told,) = map(formatEvent, events)
+        self.assertRegex(told, r"^worker 3, process \d+, has not answered for 60 s, and is ended$")
+
+    def test_hangs_at_its_end(self) -> None:
+        """One that has hung up, and goes on running, is ended too; at the daemon's end that is the drain's to do."""
+        first, second, _ = self.reactor.processes
+        first.worker.channel.connectionLost()
+        for _ in range(HANG_LOOKS + 1):
+            self.workers.look()
+        self.assertEqual(first.signals, ["KILL"])
+        self.workers.leave()
+        self.workers.look()
+        self.assertEqual(second.signals, ["KILL"])

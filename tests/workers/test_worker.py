@@ -76,14 +76,17 @@ class WorkerDaemonTests(DaemonTestCase):
         self.ask("one-m")
         self.assertIn(b"sk-new", self.accept().taken())
 
-    def test_configuration_with_issuers(self) -> None:
-        """Tokens let in after a reload as before."""
-        issuer = '[[issuers]]\nurl = "https://login.test"\naudience = "here"\njwks_url = "https://login.test/keys"\n'
-        self.write(BASE + ONE + issuer)
+    def test_issuers_stay(self) -> None:
+        """Tokens of issuers let in after a reload as before it."""
+        issuer = '[[issuers]]\nurl = "https://login.example.com"\naudience = "claudeproxyd"\n'
+        self.write(BASE + ONE + MODELS.replace(', { provider = "two" }', "") + issuer)
         self.setUpDaemon()
-        self.write(BASE + ONE.replace("sk-one", "sk-new") + issuer)
+        before = self.daemon.site.gateway.authenticator
+        self.write(BASE + ONE.replace("sk-one", "sk-new") + MODELS.replace(', { provider = "two" }', "") + issuer)
         loaded = self.loaded()
         self.answer("configure", pickle.dumps((loaded.config, loaded.files)))
+        self.assertIsNot(self.daemon.site.gateway.authenticator, before)
+        self.assertIsInstance(before, TokenAuthenticator)
         self.assertIsInstance(self.daemon.site.gateway.authenticator, TokenAuthenticator)
 
     def test_figures(self) -> None:

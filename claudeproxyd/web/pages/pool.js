@@ -102,7 +102,7 @@ function headline(pool, held) {
 function missing({ model, reason, ready_in, seconds, refused }) {
   return make("div", {}, make("strong", {}, model),
     refused ? make("span", { class: "number bad" }, `${count(refused, "request")} refused`) : null,
-    make("span", { class: "words" }, plain(reason)),
+    make("span", { class: "words" }, reason ? plain(reason) : "the next request may try"),
     make("span", { class: "soft number" }, [seconds ? `for ${span(seconds)}` : "",
       ready_in === null ? "" : `next try in ${span(ready_in)}`].filter(Boolean).join(", ")));
 }
