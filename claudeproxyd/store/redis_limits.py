@@ -52,7 +52,7 @@ USED_LATELY = 60.0
 AT_ONCE = 200
 #: Windows of a budget that a daemon keeps its own figures of: it tells them anew to a Redis that has forgotten them.
 KEPT_FIGURES = 12
-#: Characters of a client, a label or a model in a key, ahead of the digest of a longer one: clients make up models' names.
+#: Characters of a client, a label or a model in a key, ahead of the digest of a longer one: clients make models up.
 MAX_VALUE = 100
 #: Counters that are told of at most.
 MAX_LISTED = 10_000
