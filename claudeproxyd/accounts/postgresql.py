@@ -96,6 +96,7 @@ def open_database(dsn: str, where: str, **more: str) -> Connection:
     """Connect, and make what the database lacks. Raises psycopg.Error, and ForeignLedger with *where* in it."""
     given = psycopg.conninfo.conninfo_to_dict(dsn)
     usual = {name: value for name, value in CONNECTED.items() if name not in given}
+    # Typed parameter by parameter, which a mapping of some is not.
     connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=None, **usual, **more)  # type: ignore[arg-type]
     try:
         connection.execute(f"SET lock_timeout = {int(LOCK_TIMEOUT * 1000)}")
@@ -171,6 +172,7 @@ class PostgresLedger:
                         for record, series in numbered.values():
                             copy.write_row(tuple(map(_number, row_of(record, series))))
                     new = cursor.execute(_ENTER).fetchall()
+                    # What comes back is a key of ours.
                     cursor.executemany(_ADD, sorted(day_rows(numbered[key] for key in new)))  # type: ignore[index]
         except BaseException:
             self._series.clear()  # some of them may have been rolled back

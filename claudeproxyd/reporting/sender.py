@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -132,6 +132,11 @@ class Sender(Service, ABC):
                 raise NotSent(why.strip(), refused=refused)
             told(why.strip())
             await self.wait(seconds)
+
+
+def both(one: Deferred[None], other: Deferred[None]) -> Deferred[None]:
+    """Fire when both have, which never fail."""
+    return DeferredList([one, other]).addCallback(lambda _: None)
 
 
 def _shown(body: bytes) -> str:

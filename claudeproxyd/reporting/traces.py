@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 import claudeproxyd
 from claudeproxyd.config.reporting import traces_url
 from claudeproxyd.reporting.posting import Poster
+from claudeproxyd.reporting.sender import both
 from claudeproxyd.reporting.span_exporter import SpanCounts, SpanExporter
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Traces(Service):
         self._settings: TracesSettings | None = None
         self._exporter: SpanExporter | None = None
         self._post: Poster | None = None
+        self._closed: Deferred[None] = succeed(None)
+        """Fires when what waited for the collectors before is sent, or given up."""
 
     def register(self, metrics: Registry) -> None:
         """Add the metrics of spans."""
@@ -44,7 +47,7 @@ class Traces(Service):
     def configure(self, settings: TracesSettings) -> None:
         """Send spans where *settings* say from now on."""
         if settings != self._settings:
-            self._close()
+            self._closed = both(self._closed, self._close())
             self._settings = settings
             if settings.endpoint:
                 self._open(settings)
@@ -80,4 +83,4 @@ class Traces(Service):
     def stopService(self) -> Deferred[None]:
         """Send what is left, for a few seconds at most."""
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted's is not annotated
-        return self._close()
+        return both(self._closed, self._close())

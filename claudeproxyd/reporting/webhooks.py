@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 import claudeproxyd
 from claudeproxyd.config.reporting import signing_key
 from claudeproxyd.observe.scrub import scrub
 from claudeproxyd.reporting.posting import Post, Poster
-from claudeproxyd.reporting.sender import NotSent, Sender
+from claudeproxyd.reporting.sender import NotSent, Sender, both
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -176,6 +176,8 @@ class Webhooks(Service):
         self._counts: Counts = Counter()
         self._hooks: dict[str, _Open] = {}
         """By name."""
+        self._closed: Deferred[None] = succeed(None)
+        """Fires when what waited for those before is sent, or given up."""
 
     def register(self, metrics: Registry) -> None:
         """Add the metrics of webhooks."""
@@ -212,7 +214,7 @@ class Webhooks(Service):
                 section, Webhook(self._clock, post, section, self._counts, self._now), post
             )
         for each in before.values():
-            each.close()
+            self._closed = both(self._closed, each.close())
 
     def take(self, event: Transition) -> None:
         """Send an event to all who want it."""
@@ -222,7 +224,9 @@ class Webhooks(Service):
     def stopService(self) -> Deferred[None]:
         """Send what waits, for a few seconds at most."""
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted's is not annotated
-        return DeferredList([each.close() for each in self._hooks.values()]).addCallback(lambda _: None)
+        for each in self._hooks.values():
+            self._closed = both(self._closed, each.close())
+        return self._closed
 
 
 class _Open(NamedTuple):

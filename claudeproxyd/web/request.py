@@ -134,7 +134,12 @@ class GatewayRequest:
     def when_identified(self, done: Callable[[], None]) -> None:
         """Have *done* called once it is known who calls; also where the request is over before."""
         assert self._identifying is not None
-        self._identifying.addCallback(lambda _: done())
+        self._identifying.addCallback(lambda _: done()).addErrback(self._cannot_go_on)
+
+    def _cannot_go_on(self, failure: Failure) -> None:
+        self._log.failure("Request {request_id} failed for a fault of ours", failure, request_id=self.request_id)
+        if self.channel is not None:
+            self.channel.refuse(ClaudeError(500, "Internal error"))
 
     def expect_body(self, head: RequestHead) -> None:
         """Take the body's length. Raises ClaudeError if the body is not to be read at all."""

@@ -115,8 +115,8 @@ class ControlChannel(Int32StringReceiver):
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 - Twisted's own form
         """Fail whatever was asked, and say so."""
         self._open = False
-        asked, self._asked = self._asked, {}
-        for answer, _ in asked.values():
+        while self._asked:  # whoever hears of one may give up others
+            answer, _ = self._asked.pop(next(iter(self._asked)))
             answer.errback(ConnectionDone("the other side is gone"))
         self._lost(self)
 

@@ -66,3 +66,14 @@ class TracesTests(SynchronousTestCase):
         self.successResultOf(self.traces.stopService())
         self.assertEqual([way.closed for way in self.ways], [True, True])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_end_after_a_reload(self) -> None:
+        """The end waits for what is still sent to where spans went before."""
+        self.traces.configure(TracesSettings(endpoint="http://one"))
+        self.traces.export(span(1))
+        self.traces.configure(TracesSettings())
+        self.clock.advance(INTERVAL)
+        stopped = self.traces.stopService()
+        self.assertNoResult(stopped)
+        self.ways[0].answer()
+        self.assertIsNone(self.successResultOf(stopped))

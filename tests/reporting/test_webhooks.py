@@ -201,6 +201,16 @@ class WebhooksTests(SynchronousTestCase):
         self.assertIn(self.counted("given_up", "pager") + " 2.0", text)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_end_after_a_reload(self) -> None:
+        """The end waits for what is still sent to one that the configuration has no more."""
+        self.webhooks.configure([section()])
+        self.tell()
+        self.webhooks.configure([])
+        stopped = self.webhooks.stopService()
+        self.assertNoResult(stopped)
+        self.ways[0].answer()
+        self.assertIsNone(self.successResultOf(stopped))
+
 
 class TransitionsTests(SynchronousTestCase):
     """What is told, and how often."""

@@ -18,6 +18,7 @@ from claudeproxyd.issuers.registry import Issuers
 from claudeproxyd.principals import Principal
 from claudeproxyd.web.access import Authenticators, KeyAuthenticator
 from claudeproxyd.web.channel import IDENTIFY_TIMEOUT
+from claudeproxyd.web.request import GatewayRequest
 from claudeproxyd.web.tokens import TokenAuthenticator
 from tests.issuers.support import NOW, OTHER_RSA, Publisher, published, section, token
 from tests.web.support import BODY, Connection, Listener, get, post, replies
@@ -277,6 +278,15 @@ class Waiting(SynchronousTestCase):
                 self.asks.asked[-1].errback(result)
             self.assertEqual(replies(connection.take())[0].status, 500)
         self.assertEqual(len(self.flushLoggedErrors(ValueError, AttributeError)), 2)
+
+    def test_fault_behind_it(self) -> None:
+        """What breaks once it is known is answered, too: nobody waits for ever."""
+        self.patch(GatewayRequest, "expect_body", lambda request, head: 1 // 0)
+        connection = self.connect(post())
+        self.asks.asked[0].callback(Principal("ann"))
+        (reply,) = replies(connection.take())
+        self.assertEqual((reply.status, connection.closing), (500, True))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_client_leaves(self) -> None:
         """Nobody is asked any more then."""

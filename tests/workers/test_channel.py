@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -99,3 +99,12 @@ class ChannelTests(SynchronousTestCase):
         self.failureResultOf(self.pair.parent.ask("double"), ConnectionDone)
         self.late.callback(None)
         self.assertEqual([transport.value() for transport in self.pair.transports], [b"", b""])
+
+    def test_lost_with_what_follows(self) -> None:
+        """Who hears of the end of one question may give up another."""
+        first, second = self.pair.parent.ask("late"), self.pair.parent.ask("late")
+        first.addErrback(lambda failure: second.cancel())
+        self.pair.parent.connectionLost()
+        self.successResultOf(first)
+        self.failureResultOf(second, CancelledError)
+        self.assertEqual(self.pair.lost, [self.pair.parent])
