@@ -257,7 +257,7 @@ class Daemon(MultiService):
     def _happened(self, transition: Transition) -> None:
         """Tell people."""
         if transition.what in OUTAGES:
-            self.log.warn("{message}", message=transition.message)
+            self.log.warn("{told}", told=transition.message)
         self._webhooks.take(transition)
 
     # -- accounts
@@ -348,6 +348,7 @@ class Daemon(MultiService):
                 bool(config.models) or graph.serves_claude(self._loaded),
                 place_in_words(config.server.state),
                 accounts_in_words(config.accounts),
+                config.server.processes,
             ),
         )
         places = " and ".join(listener.place for listener in self._listeners)

@@ -249,6 +249,10 @@ class Reservation:
         self.amounts = ()
 
 
+_Key = tuple[str, tuple[tuple[str, str], ...], str, tuple[str, ...]]
+"""What :class:`Asked` has."""
+
+
 class UsageLimits:
     """All limits, and their counters. Lives as long as the process."""
 
@@ -258,7 +262,7 @@ class UsageLimits:
         self.weight = 1
         """How many count what is here by themselves: each takes what it uses itself for used by all of them."""
         self._counters: dict[tuple[str, str], Counter] = {}
-        self._found: dict[tuple[str, tuple[str, ...], str, tuple[str, ...]], tuple[Counter, ...]] = {}
+        self._found: dict[_Key, tuple[Counter, ...]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._limits)
@@ -280,7 +284,7 @@ class UsageLimits:
 
     def counters(self, asked: Asked) -> Sequence[Counter]:
         """Return the counters that *asked* is counted by."""
-        labels = tuple(asked.labels.values())
+        labels = tuple(asked.labels.items())
         key = (asked.client, labels, asked.model, tuple(asked.providers))
         found = self._found.get(key)
         if found is None:

@@ -215,7 +215,7 @@ class PostgresLedger:
         """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
         by, since, until = question.by, question.since, question.until
         check_by(by)
-        labels = [name.removeprefix("label.") for name in by if name.startswith("label.")]
+        labels = [_text(name.removeprefix("label.")) for name in by if name.startswith("label.")]
         values = (*labels, since // BLOCK, until // BLOCK, since, until)
         rows = self._ask(_totals(by), values)
         return [answer_of(by, row) for row in rows if row[-1] is not None]

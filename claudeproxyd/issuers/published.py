@@ -54,7 +54,7 @@ async def _jwks_uri(http: HTTPClient, issuer: str) -> str:
     except UNREADABLE:
         raise ValueError("its discovery document is none") from None
     if found.issuer != issuer:
-        raise ValueError(f"its discovery document is that of {found.issuer!r}: name that in url")
+        raise ValueError(f"its discovery document is that of {found.issuer[:200]!r}: name that in url")
     try:
         check_url(found.jwks_uri)
     except ValueError as error:

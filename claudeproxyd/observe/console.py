@@ -15,18 +15,21 @@ def banner(
     names_claude: bool = True,
     state: str = "",
     accounts: str = "",
+    workers: int = 1,
 ) -> str:
     """Return where the daemon listens, what it serves, and the lines that point clients at it.
 
     *listening* and *admin* are URLs, or endpoint strings of what has none; *admin* may be ''. *providers* are
     (name, kind, credential names). *keyed*: clients need a key. *names_claude*: a client may ask for Claude's models by
-    their names. *state* and *accounts* say where these are kept.
+    their names. *state* and *accounts* say where these are kept. *workers*: how many serve.
     """
     lines = [f"claudeproxyd {__version__}"]
     lines += [f"  listens on   {place}" for place in listening]
     if admin:
         page = f"{admin.rstrip('/')}/admin/" if admin.startswith("http") else admin
         lines.append(f"  admin        {page}")
+    if workers > 1:
+        lines.append(f"  workers      {workers}")
     if state:
         lines.append(f"  state        {state}")
     if accounts:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 #: Seconds that the end of the daemon waits for what is left.
 CLOSE_TIMEOUT = 5.0
-#: Characters of a refusal that are logged.
+#: Characters of a refusal that are logged; and bytes of it in which secrets are looked for, which may be longer.
 MAX_TOLD = 200
+MAX_SEARCHED_BYTES = 8192
 
 
 class NotSent(Exception):
@@ -140,5 +141,5 @@ def both(one: Deferred[None], other: Deferred[None]) -> Deferred[None]:
 
 def _shown(body: bytes) -> str:
     """Return what a refusal says, as a log may have it."""
-    text = " ".join(body[: 2 * MAX_TOLD].decode("utf-8", "replace").split())
-    return scrub(text)[:MAX_TOLD]
+    text = scrub(body[:MAX_SEARCHED_BYTES].decode("utf-8", "replace"))
+    return " ".join(text.split())[:MAX_TOLD]

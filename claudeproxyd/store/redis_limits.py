@@ -52,7 +52,7 @@ USED_LATELY = 60.0
 AT_ONCE = 200
 #: Windows of a budget that a daemon keeps its own figures of: it tells them anew to a Redis that has forgotten them.
 KEPT_FIGURES = 12
-#: Characters of a client, a label or a model in a key: models' names are what clients send.
+#: Characters of a client, a label or a model in a key, ahead of the digest of a longer one: clients make models up.
 MAX_VALUE = 100
 #: Counters that are told of at most.
 MAX_LISTED = 10_000
@@ -444,7 +444,7 @@ def _some(parts: Sequence[_Part]) -> list[Sequence[_Part]]:
 def _key(limit: Limit, value: str) -> str:
     """Return what every daemon knows a counter by: a limit that counts something else has another."""
     counts = (limit.name, limit.measure, limit.per, limit.each, dict(limit.match), str(limit.zone))
-    whose = value if len(value) <= MAX_VALUE else sha256(value.encode()).hexdigest()
+    whose = value if len(value) <= MAX_VALUE else value[:MAX_VALUE] + sha256(value.encode()).hexdigest()
     return f"{sha256(_encode(counts)).hexdigest()[:16]}:{whose}"
 
 

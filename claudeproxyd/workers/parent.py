@@ -338,3 +338,4 @@ class ParentDaemon(Daemon):
         self._metrics_of_all.ended(worker.pid)
         self._permits.died(worker.slot)
         self._limits_of_all.gone(worker.channel)
+        self._told_once.gone(worker.channel)

@@ -47,6 +47,12 @@ class ToldOnce:
             self._told.popitem(last=False)
         return True
 
+    def gone(self, teller: object) -> None:
+        """Forget what only *teller* knew of, which has died: nobody will tell its end."""
+        for tellers in self._unserved.values():
+            tellers.discard(teller)
+        self._unserved = {subject: tellers for subject, tellers in self._unserved.items() if tellers}
+
     def _begins(self, subject: _Subject, teller: object) -> bool:
         tellers = self._unserved.get(subject)
         if tellers is None or teller in tellers:  # who tells it twice has forgotten the first, and told no end

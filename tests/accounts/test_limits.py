@@ -66,6 +66,12 @@ class BudgetTests(LimitsTestCase):
         self.assertEqual(self.refused_for(now=NOON + SECONDS / 2 - 0.5), 1)
         self.assertTrue(self.has_room(now=NOON + SECONDS / 2))
 
+    def test_labels_of_one_value(self) -> None:
+        """Whose labels change their names and not their values is counted by the new ones."""
+        self.make(limit(match={"label.team": "x"}))
+        for labels, found in (({"project": "x"}, 0), ({"team": "x"}, 1), ({"project": "x"}, 0)):
+            self.assertEqual(len(self.limits.counters(Asked("ann", labels, "m", ("p",)))), found, labels)
+
     def test_clock_that_is_set(self) -> None:
         """A clock that jumps and is set back finds what was used, and what it does meanwhile frees nothing."""
         self.make(limit())

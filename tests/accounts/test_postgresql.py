@@ -113,6 +113,8 @@ class PostgresServerTests(_PostgresTestCase):
         (row,) = self.totals("model", "label.team", "label.long")
         self.assertEqual((row["model"], row["label.team"], row["label.long"]), ("a\ufffdb", "x\ufffd", long))
         self.assertEqual(len(self.ledger.attempts({"session": "\0"}, 0.0, 10)), 1)
+        (row,) = self.totals("label.te\0am")
+        self.assertEqual(row["label.te\0am"], "")
 
     def test_killed(self) -> None:
         """A server that was killed and is back: nothing is lost, nothing counts twice, and a question is just asked."""

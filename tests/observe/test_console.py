@@ -20,10 +20,12 @@ class BannerTests(SynchronousTestCase):
             keyed=False,
             state="/var/lib/claudeproxyd/state.db",
             accounts="none",
+            workers=4,
         )
         for line in (
             "  listens on   http://127.0.0.1:8765",
             "  admin        http://127.0.0.1:8766/admin/",
+            "  workers      4",
             "  state        /var/lib/claudeproxyd/state.db",
             "  accounts     none",
             "  provider     anthropic: a, b",

@@ -9,12 +9,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.config.schema import WebhookSection
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.happenings import Happening
 from claudeproxyd.observe.metrics import Metrics
+from claudeproxyd.observe.scrub import remember
 from claudeproxyd.observe.transitions import Transitions
 from claudeproxyd.reporting import sender
 from claudeproxyd.reporting.posting import pause
@@ -133,6 +135,18 @@ class WebhooksTests(SynchronousTestCase):
         )
         way.answer()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_long_secret(self) -> None:
+        """A secret that a receiver quotes is masked as a whole, also one of which the log has room for a part."""
+        known = "".join(f"{number:x}" for number in range(700))
+        remember([known])
+        self.webhooks.configure([section()])
+        with capturedLogs() as events:
+            self.tell()
+            self.ways[0].answer(401, f"who is {known}?".encode())
+        told = " ".join(map(formatEvent, events))  # type: ignore[arg-type]
+        self.assertIn("401 who is ***?", told)
+        self.assertNotIn(known[:50], told)
 
     def test_given_up(self) -> None:
         """After an hour, or at once where the receiver is gone for good; it is told, and the next has its turn."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from hashlib import sha256
 from importlib.util import find_spec
 from typing import Any
 
@@ -174,6 +175,20 @@ class SharingTests(SharedTestCase):
         one, two = self.host(limit()), self.host(limit())
         self.assertEqual((one.use(4), two.use(9), one.use(3)), (4, 6, 0))
         self.assertEqual(one.figures(), [(10, 0)])
+
+    def test_names(self) -> None:
+        """Nobody is counted by another's counter, whatever he is called: the key of a long name is none of a short."""
+        host = self.host(limit(each="client"))
+        long = "a" * 300
+        names = [long, "a" * 100, sha256(long.encode()).hexdigest(), "a:held", "a:used", "a"]
+        for number, name in enumerate(names):
+            for _ in range(number + 1):
+                reservation = host.reserve(Asked(name, {}, "m", ("p",)))
+                assert reservation is not None
+                host.settle(reservation, asked=Asked(name, {}, "m", ("p",)))
+        keys = [key.decode() for key in self.redis.ask("KEYS", "*:used")]
+        self.assertEqual(len(keys), len(names))
+        self.assertEqual(sorted(used for used, _ in host.figures()), [1, 2, 3, 4, 5, 6])
 
     def test_at_once(self) -> None:
         """Of two hundred that ask before anybody has an answer ten are let in."""

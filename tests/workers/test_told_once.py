@@ -43,6 +43,17 @@ class ToldOnceTests(SynchronousTestCase):
         ]
         self.assertEqual(said, [True, False, False, True, False, True, True, True, True])
 
+    def test_death(self) -> None:
+        """An outage that only a worker knew of that has died is told again; one that others know of lasts."""
+        begins = Happening.MODEL_UNSERVED
+        once = ToldOnce()
+        self.assertTrue(once.is_new(told(0, begins), "first"))
+        self.assertTrue(once.is_new(told(0, begins, "n"), "first"))
+        self.assertFalse(once.is_new(told(1, begins, "n"), "second"))
+        once.gone("first")
+        self.assertTrue(once.is_new(told(100, begins), "third"))
+        self.assertFalse(once.is_new(told(100, begins, "n"), "third"))
+
 
 def told(at: float, what: Happening = Happening.CREDENTIAL_REFUSED, name: str = "m") -> Transition:
     """What was found out so many seconds later."""
