@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 
@@ -46,6 +47,30 @@ class Pipes(SynchronousTestCase):
         """Log observers write to it, and it is no terminal."""
         Logger("test", observer=observer(self.output)).info("hello")
         self.assertIn("[test#info] hello\n", self.read())
+
+    def test_others_write(self) -> None:
+        """Another process may take the room that there was a moment ago: nobody waits for the reader all the same."""
+        self.assertTrue(os.get_blocking(self.file.fileno()))
+        self.assertFalse(os.get_blocking(self.output._fd))
+        others = os.open(f"/proc/self/fd/{self.file.fileno()}", os.O_WRONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, others)
+
+        class TooLate:
+            """Says that there is room, which is gone then."""
+
+            def poll(self, timeout: int) -> list[object]:
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        os.write(others, b"o" * 4096)
+                return [1]
+
+        asking, self.output._poll = self.output._poll, TooLate()  # type: ignore[assignment]  # in all but its type
+        self.output.write("mine\n")
+        self.assertEqual((self.output.waiting, self.output.dropped), (5, 0))
+        self.read()
+        self.output._poll = asking
+        self.output.flush()
+        self.assertEqual(self.read(), "mine\n")
 
     def test_nobody_reads(self) -> None:
         """Lines wait for a reader, within a bound, and the daemon for nobody; those beyond are counted."""
