@@ -41,8 +41,11 @@ if TYPE_CHECKING:
 
 SCHEMA = "claudeproxyd"
 """Of the tables. A DSN that says ``?options=-csearch_path%3DNAME`` has another."""
-AT_ONCE = 5000
-"""Records of one transaction."""
+ENTERED_AT_ONCE = 200
+"""Records that are entered in one transaction. What the driver makes of them it does in one go, without letting the
+reactor have the interpreter in between: a thousand held it for 10 ms."""
+FORGOTTEN_AT_ONCE = 5000
+"""Records that are deleted in one transaction."""
 MAX_SERIES = 100_000
 """Series whose numbers are remembered."""
 CONNECTED = {
@@ -153,7 +156,7 @@ class PostgresLedger:
         """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`. Raises psycopg.Error and :class:`ForeignLedger`."""
         entered = 0
         rest = map(_storable, records)
-        while batch := list(islice(rest, AT_ONCE)):
+        while batch := list(islice(rest, ENTERED_AT_ONCE)):
             entered += self._enter(batch)
         return entered
 
@@ -201,12 +204,12 @@ class PostgresLedger:
                 .execute(
                     "DELETE FROM attempts WHERE (request_id, attempt) IN (SELECT request_id, attempt FROM attempts"
                     " WHERE request_id < %s ORDER BY request_id, attempt LIMIT %s FOR UPDATE SKIP LOCKED)",
-                    (first_id(before), AT_ONCE),
+                    (first_id(before), FORGOTTEN_AT_ONCE),
                 )
                 .rowcount
             )
             deleted += some
-            if some < AT_ONCE:
+            if some < FORGOTTEN_AT_ONCE:
                 return deleted
 
     # -- answering

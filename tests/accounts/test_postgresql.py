@@ -57,7 +57,8 @@ class _PostgresTestCase(test_database.LedgerTestCase):
         empty()
 
     def at_once(self, number: int) -> None:
-        self.patch(postgresql, "AT_ONCE", number)
+        self.patch(postgresql, "ENTERED_AT_ONCE", number)
+        self.patch(postgresql, "FORGOTTEN_AT_ONCE", number)
 
 
 class PostgresEnteringTests(_PostgresTestCase, test_database.EnteringTests):
