@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -33,6 +33,7 @@ from zope.interface import implementer
 
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.pool.state import MAX_RESTORED_SECONDS, stale_at
+from claudeproxyd.store.batches import by_turns
 from claudeproxyd.store.redis_link import RedisLink
 from claudeproxyd.store.write_behind import WriteBehind
 
@@ -78,10 +79,10 @@ class RedisStore:
         endpoint: IStreamClientEndpoint,
         place: InRedis,
         merge: Callable[[Mapping[str, object]], None],
-        export: Callable[[], Mapping[str, object]],
+        export: Callable[[], Iterator[Mapping[str, object]]],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """*merge* takes other daemons' changes; *export* returns all of this daemon's state."""
+        """*merge* takes other daemons' changes; *export* yields all of this daemon's state."""
         self._clock = clock
         self._place = place
         self._merge = merge
@@ -137,13 +138,12 @@ class RedisStore:
     async def _catch_up(self, connection: RedisConnection) -> None:
         await connection.command("SUBSCRIBE", self._channel)
         there = await self._read(connection)
-        self._waiting.put_back(
-            {
-                key: (self._last.get(key, (0.0, None))[0], value)
-                for key, value in self._export().items()
-                if stale_at(value) > there.get(key, 0.0) + 1.0
-            }
-        )
+        lacking: dict[str, Stamped] = {}
+        async for part in by_turns(self._clock, self._export()):
+            for key, value in part.items():
+                if stale_at(value) > there.get(key, 0.0) + 1.0:
+                    lacking[key] = (self._last.get(key, (0.0, None))[0], value)
+        self._waiting.put_back(lacking)
 
     def _caught_up(self, connection: RedisConnection) -> None:
         self._flush()

@@ -274,6 +274,7 @@ class ParentDaemon(Daemon):
     def _handlers(self) -> dict[str, Handler]:
         return {
             "changes": self._shared_state.changed_by,
+            "state": lambda channel, body: self._shared_state.tell_all(self._reactor, channel),
             "counters": self._told,
             "bye": lambda channel, body: None,
             "want": lambda channel, body: self._permits.wanted(self._slot_of(channel), *keyed(body)),
@@ -329,7 +330,7 @@ class ParentDaemon(Daemon):
                 files=loaded.files,
                 sockets=sockets,
                 own_hop=self.own_hop,
-                state=dict(self._shared_state.export_state()),
+                state=dict(next(self._shared_state.export_state())),
                 held=dict(self._permits.held_by(slot)),
             )
         )

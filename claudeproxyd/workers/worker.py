@@ -55,6 +55,7 @@ class Greeting:
     own_hop: bytes
     """The daemon's name among those that a request goes through: the same for all."""
     state: Changes
+    """The first part of it: which credentials cool or are disabled, as the first request must know."""
     held: Mapping[Key, int]
     """Permits, where they are not this worker's share."""
 
