@@ -33,8 +33,8 @@ from zope.interface import implementer
 
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.pool.state import MAX_RESTORED_SECONDS, stale_at
-from claudeproxyd.store.batches import by_turns
 from claudeproxyd.store.redis_link import RedisLink
+from claudeproxyd.store.turns import by_turns
 from claudeproxyd.store.write_behind import WriteBehind
 
 if TYPE_CHECKING:

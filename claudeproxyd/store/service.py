@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from claudeproxyd.slices import batches
-from claudeproxyd.store.batches import by_turns
+from claudeproxyd.store.turns import by_turns
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime

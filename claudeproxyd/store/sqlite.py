@@ -11,8 +11,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import IStateStore
-from claudeproxyd.store.batches import by_turns
 from claudeproxyd.store.database import Database
+from claudeproxyd.store.turns import by_turns
 from claudeproxyd.store.write_behind import MAX_PENDING_KEYS, WriteBehind
 
 if TYPE_CHECKING:

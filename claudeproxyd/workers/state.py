@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import IPersistent, IStateStore
-from claudeproxyd.store.batches import by_turns
+from claudeproxyd.store.turns import by_turns
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
