@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from claudeproxyd import graph
 from claudeproxyd.accounts.limits import UsageLimits
-from claudeproxyd.daemon import Daemon
+from claudeproxyd.daemon import FORGET_EVERY, Daemon
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
 from claudeproxyd.store.opening import limits_store_for, store_for
@@ -206,6 +206,7 @@ class ParentDaemon(Daemon):
         super().startService()
         self._every(FIGURES_EVERY, lambda: self.gather("counters"))
         self._every(HANG_LOOK_EVERY, self.workers.look)
+        self._every(FORGET_EVERY, lambda: Deferred.fromCoroutine(self._permits.forget_idle()))
 
     async def _hand_on(self) -> None:
         workers = self.workers.living

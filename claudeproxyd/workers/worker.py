@@ -151,6 +151,7 @@ class WorkerDaemon(Daemon):
             "acknowledged": lambda channel, batch: self._store.acknowledged(cast("int", batch)),
             "granted": lambda channel, body: self._permits.granted(*keyed(body)),
             "recall": lambda channel, body: self._permits.recall(*keyed(body)),
+            "forgotten": lambda channel, body: self._permits.forgotten(*keyed(body)),
             "metrics": lambda channel, body: in_batches(written(self.metrics)),
             "counters": lambda channel, body: in_batches(self._counters()),
             "keys": lambda channel, body: self._read_keys(),
