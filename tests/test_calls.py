@@ -163,3 +163,4 @@ class AccountsCallsTests(CallsTestCase):
             calls = self.calls(body, answer)
             told = f"{calls} calls, and {without} with neither ledger nor limits"
             self.assertLessEqual(calls, MOST_WITH_LIMITS * without, told)
+        self.successResultOf(self.daemon.stopService())
