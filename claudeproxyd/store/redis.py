@@ -95,6 +95,8 @@ class RedisStore:
         """The last change of each key that does not expire by itself."""
         self._loading: Deferred[Mapping[str, object]] | None = None
         self._timer: IDelayedCall | None = None
+        self._on_its_way = False
+        """A batch, of which Redis has said nothing yet: a link that is lost fails no more than that in one turn."""
         self._link = RedisLink(
             clock,
             endpoint,
@@ -184,10 +186,8 @@ class RedisStore:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-        if self._link.connection is not None and self._waiting:
+        if self._link.connection is not None and self._waiting and not self._on_its_way:
             self._send(self._link.connection)
-            if self._waiting:
-                self._flush_soon()
 
     def _send(self, connection: RedisConnection) -> None:
         """Write and publish one batch. Changes that may not have arrived wait again."""
@@ -209,8 +209,16 @@ class RedisStore:
             stored = connection.command("SET", self._place.prefix + key, _encode(change), "PX", ttl)
             stored.addErrback(self._not_written)
         if published:
-            message = _encode((self._name, published))
-            connection.command("PUBLISH", self._channel, message).addErrback(self._not_published, taken)
+            self._on_its_way = True
+            told = connection.command("PUBLISH", self._channel, _encode((self._name, published)))
+            told.addErrback(self._not_published, taken).addBoth(self._arrived, connection)
+        elif self._waiting:
+            self._flush_soon()
+
+    def _arrived(self, _: object, connection: RedisConnection) -> None:
+        self._on_its_way = False
+        if self._waiting and connection.open:
+            self._flush_soon()
 
     def _not_written(self, failure: Failure) -> None:
         if failure.check(hiredis.ReplyError):

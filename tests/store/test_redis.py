@@ -105,6 +105,21 @@ class SharingTests(RedisTestCase):
         self.assertEqual(one.learned, {})
         self.assertEqual({command[0] for command in self.redis.commands[before:]}, {b"SET", b"PUBLISH"})
 
+    def test_much(self) -> None:
+        """Of much there is one batch on its way at a time: one that is lost is all that has to be taken back at once."""
+        one, other = self.host(), self.host()
+        changes = {f'["affinity","{number}","m"]': affinity(0) for number in range(3 * BATCH_KEYS)}
+        before = len(self.redis.commands)
+        self.redis.silent = True
+        one.save(changes)
+        self.turn(2.0)
+        self.assertEqual([command[0] for command in self.redis.commands[before:]].count(b"SET"), BATCH_KEYS)
+        self.redis.silent = False
+        self.redis.die()
+        self.redis.there = True
+        self.turn(2.0)
+        self.assertEqual(other.learned, changes)
+
     def test_memory(self) -> None:
         """The times of changes are remembered for so many keys and no more, the latest."""
         self.patch(redis, "MAX_REMEMBERED_KEYS", 2)
