@@ -106,7 +106,7 @@ class SharingTests(RedisTestCase):
         self.assertEqual({command[0] for command in self.redis.commands[before:]}, {b"SET", b"PUBLISH"})
 
     def test_much(self) -> None:
-        """Of much there is one batch on its way at a time: one that is lost is all that has to be taken back at once."""
+        """Of much there is one batch on its way at a time: no more is taken back at once when the link is lost."""
         one, other = self.host(), self.host()
         changes = {f'["affinity","{number}","m"]': affinity(0) for number in range(3 * BATCH_KEYS)}
         before = len(self.redis.commands)
