@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 
 from pytest_twisted import ensureDeferred
@@ -26,6 +27,12 @@ from tests.integration.support.upstream import Upstream
 from tests.integration.test_workers import workers
 
 MODEL = wire.Message().model
+MODELS = f'[[models]]\nname = "{MODEL}"\nroutes = [{{ provider = "up" }}]\n'
+
+
+def session(number: int) -> str:
+    """One of as many as a daemon remembers."""
+    return f"session-{number:032}"
 
 
 def affinities() -> Mapping[str, tuple[float, object]]:
@@ -33,7 +40,7 @@ def affinities() -> Mapping[str, tuple[float, object]]:
     now = time.time()
     key = {"provider": "up", "credential": "key-a"}
     return {
-        affinity_key(f"session-{number:032}", MODEL): (now, {**key, "used": now - 60 + number / 1000})
+        affinity_key(session(number), MODEL): (now, {**key, "used": now - 60 + number / 1000})
         for number in range(MAX_AFFINITIES)
     }
 
@@ -66,16 +73,32 @@ async def remembered(daemon: Daemon) -> None:
     await eventually("it has all affinities", all_there)
 
 
+async def at_home(daemon: Daemon, upstream: Upstream) -> None:
+    """Wait until every process of it knows them: whichever is asked, each session stays where it was."""
+    numbers = iter(range(MAX_AFFINITIES))
+
+    async def all_are() -> bool:
+        upstream.requests.clear()
+        for number in islice(numbers, 20):
+            headers = {"x-claude-code-session-id": session(number)}
+            assert (await wire.post(daemon.port, wire.Message().encode(), headers=headers)).status == 200
+        return {each.key for each in upstream.requests} == {"key-a"}
+
+    await eventually("sessions stay where they were", all_are)
+
+
 @ensureDeferred
 async def test_affinities(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
-    """50,000 affinities are restored from a file, and seen through when their credential goes."""
+    """50,000 affinities are restored from a file, and then their credential goes."""
     meter = Meter(tmp_path)
     upstream.script(answers.whole())
-    daemon = await start_daemon(provider(upstream), state=state_file(tmp_path), env=meter.env)
+    both = provider(upstream, "key-a", "key-b") + MODELS
+    daemon = await start_daemon(both, state=state_file(tmp_path), env=meter.env)
     await remembered(daemon)
+    await at_home(daemon, upstream)
     told(f"{MAX_AFFINITIES:,} affinities from a file", meter.longest, LONGEST)
     meter.begin()
-    daemon.rewrite(provider(upstream, "key-b"))
+    daemon.rewrite(provider(upstream, "key-b") + MODELS)
     daemon.signal("HUP")
     await eventually("the log tells of the reload", lambda: "reloaded: " in daemon.log)
     await wire.get(daemon.port, "/healthz")
@@ -86,8 +109,11 @@ async def test_affinities(start_daemon: StartDaemon, upstream: Upstream, tmp_pat
 async def test_affinities_for_workers(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
     """A worker that takes another's place is told them: neither the parent nor the other workers are held."""
     meter = Meter(tmp_path)
-    daemon = await start_daemon(provider(upstream), server="workers = 2", state=state_file(tmp_path), env=meter.env)
+    upstream.script(answers.whole())
+    both = provider(upstream, "key-a", "key-b") + MODELS
+    daemon = await start_daemon(both, server="workers = 2", state=state_file(tmp_path), env=meter.env)
     await remembered(daemon)
+    await at_home(daemon, upstream)
     before = workers(daemon)
     told(f"{MAX_AFFINITIES:,} affinities from a file, of a parent", meter.longest_of(daemon.pid), LONGEST)
     meter.begin()
@@ -98,7 +124,7 @@ async def test_affinities_for_workers(start_daemon: StartDaemon, upstream: Upstr
         return metrics["claudeproxyd_workers{}"] == 2 and metrics["claudeproxyd_worker_restarts_total{}"] == 1
 
     await eventually("another worker serves", replaced)
-    await wire.get(daemon.port, "/healthz")
+    await at_home(daemon, upstream)
     told(f"{MAX_AFFINITIES:,} affinities for a worker", meter.longest_of(daemon.pid, before[1]), LONGEST)
 
 
@@ -111,7 +137,7 @@ async def test_affinities_in_redis(start_daemon: StartDaemon, upstream: Upstream
     await redis.start()
     try:
         fill(redis)
-        daemon = await start_daemon(provider(upstream), state=redis.url, env=meter.env)
+        daemon = await start_daemon(provider(upstream) + MODELS, state=redis.url, env=meter.env)
         await remembered(daemon)
         told(f"{MAX_AFFINITIES:,} affinities from Redis", meter.longest, LONGEST)
         await redis.kill()
