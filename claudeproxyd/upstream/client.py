@@ -20,6 +20,7 @@ from twisted.internet.protocol import Factory
 
 from claudeproxyd.descriptors import are_out, is_lack
 from claudeproxyd.sockets import Outbox
+from claudeproxyd.turnstile import Turnstile
 from claudeproxyd.upstream.connection import Connection
 from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Lacking, NameNotFound, TLSFailed, UpstreamError
 from claudeproxyd.upstream.pending import PendingRequest
@@ -72,6 +73,8 @@ class Origin:
         self.clock: IReactorTime = reactor
         self.outbox = Outbox(reactor)
         """Sends what its connections write."""
+        self.late = Turnstile(reactor)
+        """Of its connections' deadlines."""
         self.base_path = parts.path.rstrip("/").encode("ascii")
         """The path part of the base URL, which callers put in front of their targets."""
         self._secure = parts.scheme == "https"

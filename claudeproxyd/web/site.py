@@ -13,11 +13,11 @@ from zope.interface import implementer
 from claudeproxyd.remembered import Remembered
 from claudeproxyd.slices import Slice
 from claudeproxyd.sockets import NEXT_TURN, Outbox
+from claudeproxyd.turnstile import Turnstile
 from claudeproxyd.web.channel import KEEP_ALIVE_TIMEOUT, GatewayChannel
 from claudeproxyd.web.ingress import authorize
 from claudeproxyd.web.record import record
 from claudeproxyd.web.root import Endpoint, endpoint_at
-from claudeproxyd.web.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
