@@ -109,6 +109,7 @@ async def test_one_of_three_is_killed(tmp_path: Path) -> None:
         async def entered(answered: Set[str]) -> bool:
             return answered <= await postgres.entered()
 
+        assert len(set(tally.servers.values())) == 3
         others = {answered for answered, server in tally.servers.items() if server != "one"}
         await eventually("what the others have answered is in the ledger", partial(entered, others))
         await farm.start_again()
