@@ -38,7 +38,7 @@ from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.dispatch.served_models import LOOK_EVERY, ServedModels
 from claudeproxyd.executors.turns import Turns
 from claudeproxyd.happenings import OUTAGES, Happening
-from claudeproxyd.interfaces import IAuthenticator, IPersistent, IStateStore, IUsageSink
+from claudeproxyd.interfaces import IAuthenticator, ICredentialPool, IPersistent, IStateStore, IUsageSink
 from claudeproxyd.issuers.registry import Issuers
 from claudeproxyd.messages.corrections import Corrections
 from claudeproxyd.observe.access_log import text_line
@@ -72,7 +72,8 @@ from claudeproxyd.store.service import StateService
 from claudeproxyd.threads import thread_of_its_own, unawaited_threads
 from claudeproxyd.translate.signatures import Signatures
 from claudeproxyd.upstream.names import MAX_THREADS, Names
-from claudeproxyd.web.admin import AdminRoot
+from claudeproxyd.web.admin import AdminRoot, Unserved
+from claudeproxyd.web.answering import Gather
 from claudeproxyd.web.buffers import BufferBudget
 from claudeproxyd.web.listener import Listener
 from claudeproxyd.web.public import PublicRoot
@@ -242,16 +243,23 @@ class Daemon(MultiService):
         return [Listener(self._reactor, each, self.site) for each in config.server.listen]
 
     def _make_admin(self) -> AdminRoot:
+        return self._admin_of(self.pool, self._models, self._activity)
+
+    def _admin_of(
+        self, pool: ICredentialPool, models: Unserved, activity: ClientActivity, gather: Gather | None = None
+    ) -> AdminRoot:
+        """Return the admin listener's tree; see it for what the arguments are."""
         return AdminRoot(
-            self.pool,
+            pool,
             self.hang_up,
             self._status,
-            self._activity,
+            activity,
             self._ledger,
             self._limits.store,
             self._keys,
-            models=self._models,
+            models=models,
             checkup=self._checkup,
+            gather=gather,
         )
 
     def _happened(self, transition: Transition) -> None:
