@@ -5,8 +5,6 @@ What follows from a configuration alone is built in :mod:`claudeproxyd.graph`, a
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
 import signal
 import sys
@@ -22,13 +20,11 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from claudeproxyd import descriptors, graph, hangups
-from claudeproxyd.accounts.keys import RuntimeKeys
-from claudeproxyd.accounts.ledger import Ledger
+from claudeproxyd import descriptors, graph, hangups, memory
 from claudeproxyd.accounts.limits import UsageLimits
-from claudeproxyd.accounts.opening import openers_of
+from claudeproxyd.accounts.opening import keys_of, ledger_of
 from claudeproxyd.checkup import Checkup
-from claudeproxyd.config.accounts import accounts_in_words, place_of
+from claudeproxyd.config.accounts import accounts_in_words
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
@@ -40,13 +36,12 @@ from claudeproxyd.executors.turns import Turns
 from claudeproxyd.happenings import OUTAGES, Happening
 from claudeproxyd.interfaces import IAuthenticator, ICredentialPool, IPersistent, IStateStore, IUsageSink
 from claudeproxyd.issuers.registry import Issuers
+from claudeproxyd.log_files import LogFiles
 from claudeproxyd.messages.corrections import Corrections
-from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.activity import MINUTE, ClientActivity
-from claudeproxyd.observe.audit import audit_line
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
-from claudeproxyd.observe.lines import FLUSH_DELAY, LineFile, json_line, to_file, to_log
+from claudeproxyd.observe.lines import LineFile
 from claudeproxyd.observe.logging import for_twistd, observer
 from claudeproxyd.observe.loop_lag import LAG_EVERY, LoopLag
 from claudeproxyd.observe.metrics import Metrics
@@ -69,7 +64,7 @@ from claudeproxyd.store.changes import StateChanges
 from claudeproxyd.store.opening import limits_store_for, store_for
 from claudeproxyd.store.persistent import PersistentState
 from claudeproxyd.store.service import StateService
-from claudeproxyd.threads import thread_of_its_own, unawaited_threads
+from claudeproxyd.threads import InThread, thread_of_its_own, unawaited_threads
 from claudeproxyd.translate.signatures import Signatures
 from claudeproxyd.upstream.names import MAX_THREADS, Names
 from claudeproxyd.web.admin import AdminRoot, Unserved
@@ -114,7 +109,7 @@ class Daemon(MultiService):
         self._load = load
         self._reloads = Reloads(self._reload)
         self._twistd_options = twistd_options
-        self._in_thread = thread_of_its_own(reactor, "reloads")
+        self._in_thread = self._new_thread("reloads")
         config = loaded.config
         configure(graph.secrets_of(config))
         self.metrics = self._make_metrics()
@@ -122,11 +117,8 @@ class Daemon(MultiService):
         names = Names(reactor, unawaited_threads(reactor, "names", MAX_THREADS))
         names.register(self.metrics)
         self._resolver_before = reactor.installNameResolver(names)
-        self._access_file = self._open_line_file("access", config.log.access)
-        self._audit_file = self._open_line_file("audit", config.log.audit, 0.0)
-        self._audit = (
-            to_log("claudeproxyd.audit") if self._audit_file is None else to_file(self._audit_file, audit_line)
-        )
+        self._log_files = LogFiles(config.log, reactor, self._new_unawaited_thread)
+        self._log_files.register(self.metrics)
         self.own_hop = self._make_hop()
         self._status = Status.begun(time.time())
         self._status.register(self.metrics)
@@ -136,8 +128,7 @@ class Daemon(MultiService):
         self._activity.register(self.metrics)
         self._transitions = Transitions(time.time)
         self._limits = self._make_limits(config)
-        self._ledger = self._open_ledger(config)
-        self._keys = self._open_keys(config)
+        self._open_accounts(config)
         self._issuers = Issuers(reactor, time.time)
         self._issuers.register(self.metrics)
         self._issuers.configure(config.issuers)
@@ -149,7 +140,7 @@ class Daemon(MultiService):
         self._sources = self._make_sources()
         self._signatures = Signatures(time.time, changed=changes)
         self._corrections = Corrections()
-        self._captures = Captures(reactor, unawaited_threads(reactor, "captures", 1))
+        self._captures = Captures(reactor, self._new_unawaited_thread("captures"))
         self._captures.register(self.metrics)
         self._capture(config)
         self._sources.reload(config)
@@ -215,6 +206,12 @@ class Daemon(MultiService):
             listener.setServiceParent(self)
         self._register_gauges()
 
+    def _new_thread(self, name: str) -> InThread:
+        return thread_of_its_own(self._reactor, name)
+
+    def _new_unawaited_thread(self, name: str) -> InThread:
+        return unawaited_threads(self._reactor, name, 1)
+
     # -- what several processes have otherwise
 
     def _make_hop(self) -> bytes:
@@ -268,34 +265,17 @@ class Daemon(MultiService):
             self.log.warn("{told}", told=transition.message)
         self._webhooks.take(transition)
 
-    # -- accounts
-
-    def _open_ledger(self, config: Config) -> Ledger | None:
-        place = place_of(config.accounts)
-        if place is None:
-            return None
-        enter_in, answer_in = (thread_of_its_own(self._reactor, name) for name in ("ledger", "questions to the ledger"))
-        database = openers_of(place, graph.accounts_password(config)).ledger
-        keep = config.accounts.keep
-        ledger = Ledger(
-            place.where, keep, self._reactor, time.time, enter_in, answer_in, database=database, waiting=place.waiting
-        )
-        ledger.register(self.metrics)
-        ledger.setServiceParent(self)
-        if config.limits and self._counts_limits:
-            self._limits.wait_for(self._limits.recall(ledger.count(graph.limits_of(config))))
-        return ledger
-
-    def _open_keys(self, config: Config) -> RuntimeKeys | None:
-        place = place_of(config.accounts)
-        if place is None:
-            return None
-        thread = thread_of_its_own(self._reactor, "keys")
-        connect = openers_of(place, graph.accounts_password(config)).keys
-        keys = RuntimeKeys(place.where, self._reactor, time.time, thread, connect)
-        keys.configure(graph.clients(config), is_open=config.server.open)
-        keys.setServiceParent(self)
-        return keys
+    def _open_accounts(self, config: Config) -> None:
+        self._ledger = ledger_of(config.accounts, self._reactor, self._new_thread)
+        if self._ledger is not None:
+            self._ledger.register(self.metrics)
+            self._ledger.setServiceParent(self)
+            if config.limits and self._counts_limits:
+                self._limits.wait_for(self._limits.recall(self._ledger.count(graph.limits_of(config))))
+        self._keys = keys_of(config.accounts, self._reactor, self._new_thread)
+        if self._keys is not None:
+            self._keys.configure(graph.clients(config), is_open=config.server.open)
+            self._keys.setServiceParent(self)
 
     @property
     def _all_listeners(self) -> Sequence[Listener]:
@@ -326,7 +306,7 @@ class Daemon(MultiService):
             super().startService()
         except ConfigError as error:  # of a plugin
             raise SystemExit(f"claudeproxyd: {error}") from None
-        _freeze_gc()
+        memory.freeze()
         self._limits.begin()
         self._warn(self._loaded.warnings)
         wanted, allowed = self._loaded.config.server.max_connections, descriptors.connections_allowed()
@@ -369,12 +349,10 @@ class Daemon(MultiService):
         timer.setServiceParent(self)
 
     def _trim(self) -> None:
-        """Large bodies leave holes in the heap, which glibc keeps for later: give them back when they are over."""
+        """Give back what large bodies have left, when they are over."""
         if self._buffers.peak - self._buffers.held >= WORTH_A_TRIM:
             self._buffers.peak = self._buffers.held
-            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-            if trim is not None:
-                trim(0)
+            memory.give_back()
 
     # -- another configuration
 
@@ -472,8 +450,7 @@ class Daemon(MultiService):
 
     def reopen(self) -> None:
         """Open the files of access log and audit anew, and read the certificates."""
-        for file in filter(None, (self._access_file, self._audit_file)):
-            file.reopen()
+        self._log_files.reopen()
         self._plugins.reopen()
         for listener in self._all_listeners:
             try:
@@ -492,7 +469,7 @@ class Daemon(MultiService):
         """Make the objects of ``[[plugins]]``; those of unchanged sections are taken from *before*."""
 
         def open_file(path: str) -> LineFile:
-            return LineFile(path, self._reactor, unawaited_threads(self._reactor, "lines of a plugin", 1))
+            return LineFile(path, self._reactor, self._new_unawaited_thread("lines of a plugin"))
 
         return Plugins(loaded, self._limits, lambda: PluginServices(self._reactor, open_file), before)
 
@@ -515,12 +492,12 @@ class Daemon(MultiService):
                 metrics=self.metrics,
                 sinks=self._sinks(loaded, plugins),
                 journal=self._ledger,
-                access_log=self._activity.counting(self._access_log(loaded)),
+                access_log=self._activity.counting(self._log_files.access(loaded.config.log)),
                 plugins=plugins,
                 limits=self._limits,
                 export=self._traces.export,
                 keys=self._keys,
-                audit=self._audit,
+                audit=self._log_files.audit(),
                 buffers=self._buffers,
                 turns=self._turns,
                 signatures=self._signatures,
@@ -542,24 +519,6 @@ class Daemon(MultiService):
         executors = self._generation.upstreams.executors
         return Checkup(self._reactor, config, executors, graph.credentials(config, self._sources))
 
-    # -- lines
-
-    def _open_line_file(self, setting: str, path: str, delay: float = FLUSH_DELAY) -> LineFile | None:
-        if path in ("", "off"):
-            return None
-        try:
-            return LineFile(path, self._reactor, unawaited_threads(self._reactor, f"{setting} log", 1), delay)
-        except OSError as e:
-            raise SystemExit(f"claudeproxyd: log.{setting}: {e}: name a file that can be written") from None
-
-    def _access_log(self, loaded: Loaded) -> Callable[[Any], None]:
-        log = loaded.config.log
-        if log.access == "off":
-            return lambda entry: None
-        if self._access_file is None:
-            return to_log("claudeproxyd.access")
-        return to_file(self._access_file, json_line if log.format == "json" else text_line)
-
     def _sinks(self, loaded: Loaded, plugins: Plugins) -> Sinks:
         """Usage records go to the metrics, to the log where that is for machines, and to plugins."""
         sinks: list[IUsageSink] = [self.metrics, *plugins.providing(IUsageSink)]
@@ -568,8 +527,7 @@ class Daemon(MultiService):
         if loaded.config.limits:
             sinks.append(self._limits)
         if loaded.config.log.format == "json":
-            to = to_log("claudeproxyd.usage") if self._access_file is None else to_file(self._access_file, json_line)
-            sinks.append(UsageLog(to))
+            sinks.append(UsageLog(self._log_files.usage()))
         return Sinks(sinks)
 
     # -- the end
@@ -599,8 +557,7 @@ class Daemon(MultiService):
         await self._limits.store.stop()
         self._reactor.installNameResolver(self._resolver_before)
         await self._plugins.close()
-        for file in filter(None, (self._access_file, self._audit_file)):
-            await file.close()
+        await self._log_files.close()
 
     async def _leave(self) -> None:
         """Be ready no more."""
@@ -634,8 +591,6 @@ class Daemon(MultiService):
 
     def _register_gauges(self) -> None:
         self.pool.register(self.metrics)
-        if self._access_file is not None:
-            self._access_file.register(self.metrics)
         gauge = self.metrics.gauge
         gauge("claudeproxyd_connections", "Client connections.", lambda: len(self.site.channels))
         gauge("claudeproxyd_buffered_bytes", "Bodies held for clients.", lambda: self._buffers.held)
@@ -682,13 +637,3 @@ class Daemon(MultiService):
 def _fire(deferred: Deferred[None]) -> None:
     if not deferred.called:
         deferred.callback(None)
-
-
-def _freeze_gc() -> None:
-    """Exempt all present objects from garbage collection, and have it run seldom.
-
-    They stay for good, and a request leaves next to nothing in cycles. It takes a tenth of a request's time otherwise.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)

@@ -446,12 +446,6 @@ def ledger_name(config: Config) -> str:
     return "" if place is None else place.where if place.dsn else f"{gethostname()}:{place.where}"
 
 
-def accounts_password(config: Config) -> str:
-    """Return that of the accounts' database, where it is beside its URL; or ''."""
-    password = config.accounts.password
-    return "" if password is None else password.reveal()
-
-
 def executors_differ(old: Config, new: Config) -> bool:
     """Whether a setting changed that every executor was made with."""
     return (old.streaming.max_event_bytes, old.server.ratelimit_headers) != (
