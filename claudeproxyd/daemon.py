@@ -110,43 +110,72 @@ class Daemon(MultiService):
         self._reloads = Reloads(self._reload)
         self._twistd_options = twistd_options
         self._in_thread = self._new_thread("reloads")
-        config = loaded.config
+        config, changes = loaded.config, StateChanges()
         configure(graph.secrets_of(config))
+        self._make_observers(config)
+        self._make_accounts(config)
+        self._make_pool(config, changes)
+        self._make_reporters(config)
+        self._make_first_generation(loaded)
+        self._make_timers()
+        self._make_state(config, changes)
+        self._generation.catalog.setServiceParent(self)
+        self._make_sites(config)
+        self._register_gauges()
+
+    # -- making, in this order
+
+    def _make_observers(self, config: Config) -> None:
+        """Make what sees how things go, and the resolver of names."""
         self.metrics = self._make_metrics()
         self.metrics.name_models(graph.named_models(config))
-        names = Names(reactor, unawaited_threads(reactor, "names", MAX_THREADS))
+        names = Names(self._reactor, unawaited_threads(self._reactor, "names", MAX_THREADS))
         names.register(self.metrics)
-        self._resolver_before = reactor.installNameResolver(names)
-        self._log_files = LogFiles(config.log, reactor, self._new_unawaited_thread)
+        self._resolver_before = self._reactor.installNameResolver(names)
+        self._log_files = LogFiles(config.log, self._reactor, self._new_unawaited_thread)
         self._log_files.register(self.metrics)
         self.own_hop = self._make_hop()
         self._status = Status.begun(time.time())
         self._status.register(self.metrics)
-        self._service_manager = ServiceManager(os.environ, reactor)
+        self._service_manager = ServiceManager(os.environ, self._reactor)
         self._concurrency = self._make_concurrency()
         self._activity = ClientActivity(self._concurrency.running)
         self._activity.register(self.metrics)
         self._transitions = Transitions(time.time)
+
+    def _make_accounts(self, config: Config) -> None:
+        """Make what knows who may use how much, and who did."""
         self._limits = self._make_limits(config)
-        self._open_accounts(config)
-        self._issuers = Issuers(reactor, time.time)
+        self._ledger = ledger_of(config.accounts, self._reactor, self._new_thread)
+        if self._ledger is not None:
+            self._ledger.register(self.metrics)
+            self._ledger.setServiceParent(self)
+            if config.limits and self._counts_limits:
+                self._limits.wait_for(self._limits.recall(self._ledger.count(graph.limits_of(config))))
+        self._keys = keys_of(config.accounts, self._reactor, self._new_thread)
+        if self._keys is not None:
+            self._keys.configure(graph.clients(config), is_open=config.server.open)
+            self._keys.setServiceParent(self)
+        self._issuers = Issuers(self._reactor, time.time)
         self._issuers.register(self.metrics)
         self._issuers.configure(config.issuers)
         self._issuers.setServiceParent(self)
+
+    def _make_pool(self, config: Config, changes: StateChanges) -> None:
+        """Make the pool, its credentials' secrets, and what else requests share."""
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
-        self._turns = Turns(reactor)
-        changes = StateChanges()
+        self._turns = Turns(self._reactor)
         self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
         self._sources = self._make_sources()
         self._signatures = Signatures(time.time, changed=changes)
         self._corrections = Corrections()
-        self._captures = Captures(reactor, self._new_unawaited_thread("captures"))
+        self._captures = Captures(self._reactor, self._new_unawaited_thread("captures"))
         self._captures.register(self.metrics)
         self._capture(config)
         self._sources.reload(config)
         self._known_models = graph.KnownModels()
         self.pool = CredentialPool(
-            reactor,
+            self._reactor,
             config.pool,
             graph.credentials(config, self._sources),
             provider_limits=graph.provider_limits(config),
@@ -155,56 +184,66 @@ class Daemon(MultiService):
             transitions=self._transitions,
             shares=self._shares,
         )
-        self._traces = Traces(reactor, lambda proxy: Poster(reactor, proxy))
+
+    def _make_reporters(self, config: Config) -> None:
+        """Make what tells others."""
+        self._traces = Traces(self._reactor, lambda proxy: Poster(self._reactor, proxy))
         self._traces.register(self.metrics)
         self._traces.setServiceParent(self)
         self._traces.configure(config.traces)
-        self._webhooks = Webhooks(reactor, lambda proxy: Poster(reactor, proxy), time.time)
+        self._webhooks = Webhooks(self._reactor, lambda proxy: Poster(self._reactor, proxy), time.time)
         self._webhooks.register(self.metrics)
         self._webhooks.setServiceParent(self)
         self._webhooks.configure(config.webhooks)
         self._transitions.subscribe(self._happened)
-        self._models = ServedModels(reactor, lambda model: self._generation.outage(model), self._transitions)
-        self._models.name_models(model.name for model in config.models)
+
+    def _make_first_generation(self, loaded: Loaded) -> None:
+        """Make what serves by the configuration; :meth:`_put_in_force` makes those that follow."""
+        self._models = ServedModels(self._reactor, lambda model: self._generation.outage(model), self._transitions)
+        self._models.name_models(model.name for model in loaded.config.models)
         self._models.register(self.metrics)
         self._plugins = self._plug_in(loaded, None)
         self._plugins.start(self)
-        authenticator = graph.authenticator(config, self._keys, self._issuers)
+        authenticator = graph.authenticator(loaded.config, self._keys, self._issuers)
         self._generation = self._build(loaded, authenticator, self._plugins, None, ())
         self._known_models.generation = self._generation
         self.pool.setServiceParent(self)
+
+    def _make_timers(self) -> None:
+        """Make what looks or acts every so often."""
         self._every(TRIM_EVERY, self._trim)
         self._every(MINUTE, self._activity.turn)
         self._every(LOOK_EVERY, self._models.look)
-        lag = LoopLag(reactor.seconds)
+        lag = LoopLag(self._reactor.seconds)
         lag.register(self.metrics)
         self._every(LAG_EVERY, lag.look)
         self._every(FORGET_EVERY, lambda: self._limits.limits.forget_idle(time.time()))
+
+    def _make_state(self, config: Config, changes: StateChanges) -> None:
+        """Make what keeps what is to outlive the process."""
         pool = self.pool
-        kept, store = self._make_store(
-            config,
-            PersistentState(
-                {
-                    "cooldown": pool,
-                    "affinity": pool,
-                    "disabled": pool,
-                    "signature": self._signatures,
-                    "grant": self._grants,
-                },
-                changes,
-            ),
-        )
+        parts = {
+            "cooldown": pool,
+            "affinity": pool,
+            "disabled": pool,
+            "signature": self._signatures,
+            "grant": self._grants,
+        }
+        kept, store = self._make_store(config, PersistentState(parts, changes))
         store.register(self.metrics)
-        self._state = StateService(reactor, kept, changes, store, self._grants.settle)
+        self._state = StateService(self._reactor, kept, changes, store, self._grants.settle)
         self._state.setServiceParent(self)
-        self._generation.catalog.setServiceParent(self)
-        self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
+
+    def _make_sites(self, config: Config) -> None:
+        """Make the sites, and what listens."""
+        self.site = GatewaySite(PublicRoot(), self._generation.public, self._reactor)
         self._listeners = self._make_listeners(config)
-        self.admin_site = GatewaySite(self._make_admin(), self._generation.admin, reactor)
-        self._admin_listener = Listener(reactor, config.server.admin, self.admin_site) if config.server.admin else None
+        self.admin_site = GatewaySite(self._make_admin(), self._generation.admin, self._reactor)
+        self._admin_listener = (
+            Listener(self._reactor, config.server.admin, self.admin_site) if config.server.admin else None
+        )
         for listener in self._all_listeners:
             listener.setServiceParent(self)
-        self._register_gauges()
 
     def _new_thread(self, name: str) -> InThread:
         return thread_of_its_own(self._reactor, name)
@@ -264,18 +303,6 @@ class Daemon(MultiService):
         if transition.what in OUTAGES:
             self.log.warn("{told}", told=transition.message)
         self._webhooks.take(transition)
-
-    def _open_accounts(self, config: Config) -> None:
-        self._ledger = ledger_of(config.accounts, self._reactor, self._new_thread)
-        if self._ledger is not None:
-            self._ledger.register(self.metrics)
-            self._ledger.setServiceParent(self)
-            if config.limits and self._counts_limits:
-                self._limits.wait_for(self._limits.recall(self._ledger.count(graph.limits_of(config))))
-        self._keys = keys_of(config.accounts, self._reactor, self._new_thread)
-        if self._keys is not None:
-            self._keys.configure(graph.clients(config), is_open=config.server.open)
-            self._keys.setServiceParent(self)
 
     @property
     def _all_listeners(self) -> Sequence[Listener]:
