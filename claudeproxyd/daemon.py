@@ -20,7 +20,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from claudeproxyd import descriptors, graph, hangups, memory
+from claudeproxyd import configured, descriptors, graph, hangups, memory
 from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.accounts.opening import keys_of, ledger_of
 from claudeproxyd.checkup import Checkup
@@ -111,7 +111,7 @@ class Daemon(MultiService):
         self._twistd_options = twistd_options
         self._in_thread = self._new_thread("reloads")
         config, changes = loaded.config, StateChanges()
-        configure(graph.secrets_of(config))
+        configure(configured.secrets_of(config))
         self._make_observers(config)
         self._make_accounts(config)
         self._make_pool(config, changes)
@@ -128,7 +128,7 @@ class Daemon(MultiService):
     def _make_observers(self, config: Config) -> None:
         """Make what sees how things go, and the resolver of names."""
         self.metrics = self._make_metrics()
-        self.metrics.name_models(graph.named_models(config))
+        self.metrics.name_models(configured.named_models(config))
         names = Names(self._reactor, unawaited_threads(self._reactor, "names", MAX_THREADS))
         names.register(self.metrics)
         self._resolver_before = self._reactor.installNameResolver(names)
@@ -151,10 +151,10 @@ class Daemon(MultiService):
             self._ledger.register(self.metrics)
             self._ledger.setServiceParent(self)
             if config.limits and self._counts_limits:
-                self._limits.wait_for(self._limits.recall(self._ledger.count(graph.limits_of(config))))
+                self._limits.wait_for(self._limits.recall(self._ledger.count(configured.limits_of(config))))
         self._keys = keys_of(config.accounts, self._reactor, self._new_thread)
         if self._keys is not None:
-            self._keys.configure(graph.clients(config), is_open=config.server.open)
+            self._keys.configure(configured.clients(config), is_open=config.server.open)
             self._keys.setServiceParent(self)
         self._issuers = Issuers(self._reactor, time.time)
         self._issuers.register(self.metrics)
@@ -177,8 +177,8 @@ class Daemon(MultiService):
         self.pool = CredentialPool(
             self._reactor,
             config.pool,
-            graph.credentials(config, self._sources),
-            provider_limits=graph.provider_limits(config),
+            configured.credentials(config, self._sources),
+            provider_limits=configured.provider_limits(config),
             known_models=self._known_models,
             changed=changes,
             transitions=self._transitions,
@@ -204,7 +204,7 @@ class Daemon(MultiService):
         self._models.register(self.metrics)
         self._plugins = self._plug_in(loaded, None)
         self._plugins.start(self)
-        authenticator = graph.authenticator(loaded.config, self._keys, self._issuers)
+        authenticator = configured.authenticator(loaded.config, self._keys, self._issuers)
         self._generation = self._build(loaded, authenticator, self._plugins, None, ())
         self._known_models.generation = self._generation
         self.pool.setServiceParent(self)
@@ -263,8 +263,8 @@ class Daemon(MultiService):
         return ConcurrencyAdmission()
 
     def _make_limits(self, config: Config) -> LimitAdmission:
-        limits = UsageLimits(graph.limits_of(config))
-        counted_in = limits_store_for(config.server.state, limits, graph.ledger_name(config), self._reactor)
+        limits = UsageLimits(configured.limits_of(config))
+        counted_in = limits_store_for(config.server.state, limits, configured.ledger_name(config), self._reactor)
         counted_in.register(self.metrics)
         return LimitAdmission(limits, time.time, self._concurrency.admit, self._transitions, counted_in)
 
@@ -360,7 +360,7 @@ class Daemon(MultiService):
                 ],
                 self._admin_listener.place if self._admin_listener is not None else "",
                 config.is_keyed,
-                bool(config.models) or graph.serves_claude(self._loaded),
+                bool(config.models) or configured.serves_claude(self._loaded),
                 place_in_words(config.server.state),
                 accounts_in_words(config.accounts),
                 config.server.processes,
@@ -424,7 +424,7 @@ class Daemon(MultiService):
             return
         loaded, config = drafted.loaded, drafted.loaded.config
         configure_forms(drafted.secrets)
-        self.metrics.name_models(graph.named_models(config))
+        self.metrics.name_models(configured.named_models(config))
         keep = () if graph.executors_differ(self._loaded.config, config) else drafted.changes.unchanged
         plugins = self._plug_in(loaded, self._plugins)
         plugins.start(self)
@@ -444,16 +444,16 @@ class Daemon(MultiService):
         self._traces.configure(config.traces)
         self._webhooks.configure(config.webhooks)
         if self._keys is not None:
-            self._keys.configure(graph.clients(config), is_open=config.server.open)
+            self._keys.configure(configured.clients(config), is_open=config.server.open)
         self._issuers.configure(config.issuers)
         self._buffers.limit = config.server.max_buffered_bytes
-        fresh = self._limits.limits.reload(graph.limits_of(config))
+        fresh = self._limits.limits.reload(configured.limits_of(config))
         if fresh and self._ledger is not None and self._counts_limits:
             self._limits.recall(self._ledger.count(fresh))
         self._limits.begin()
         if self._ledger is not None:
             self._ledger.keep = config.accounts.keep
-        self.pool.reload(graph.credentials(config, self._sources), config.pool, graph.provider_limits(config))
+        self.pool.reload(configured.credentials(config, self._sources), config.pool, configured.provider_limits(config))
         before.catalog.disownServiceParent()
         generation.catalog.setServiceParent(self)
         self.site.gateway = generation.public
@@ -544,7 +544,7 @@ class Daemon(MultiService):
     def _checkup(self) -> Checkup:
         config = self._loaded.config
         executors = self._generation.upstreams.executors
-        return Checkup(self._reactor, config, executors, graph.credentials(config, self._sources))
+        return Checkup(self._reactor, config, executors, configured.credentials(config, self._sources))
 
     def _sinks(self, loaded: Loaded, plugins: Plugins) -> Sinks:
         """Usage records go to the metrics, to the log where that is for machines, and to plugins."""

@@ -1,4 +1,4 @@
-"""From a configuration to the objects that serve it: executors, credentials, routes, and who may call.
+"""From a configuration to the objects that serve it: executors, router, dispatcher, gateways.
 
 Everything here is made anew for each configuration, but for the executors of providers that did not change: theirs are
 the connections that stay open. What outlives a reload is made in :mod:`claudeproxyd.daemon`.
@@ -6,23 +6,14 @@ the connections that stay open. What outlives a reload is made in :mod:`claudepr
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from socket import gethostname
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
-from claudeproxyd.accounts import listed_prices
-from claudeproxyd.accounts.limits import Limit
-from claudeproxyd.accounts.prices import NANO, OwnPrice, Price, Prices
+from claudeproxyd import configured
 from claudeproxyd.catalog import Catalog
-from claudeproxyd.config.accounts import MEASURES, first_day, matches_of, passwords_of, place_of, zone_of
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.installed import fault
-from claudeproxyd.config.keys import ADMIN
-from claudeproxyd.config.secret import secrets_within
-from claudeproxyd.config.state import InRedis, state_of
 from claudeproxyd.config.timeouts import timeouts_for
 from claudeproxyd.dispatch.dispatcher import Dispatcher
 from claudeproxyd.dispatch.retries import RetryBudget
@@ -30,36 +21,21 @@ from claudeproxyd.dispatch.services import DispatchServices
 from claudeproxyd.executors.services import Services
 from claudeproxyd.executors.turns import Turns
 from claudeproxyd.interfaces import IAuthenticator, IExecutor
-from claudeproxyd.leases import Credential
-from claudeproxyd.observe.tracing import TracedProvider, Tracer
 from claudeproxyd.outcomes.classify import operator_rule
-from claudeproxyd.principals import Principal
 from claudeproxyd.routing import Router
-from claudeproxyd.secrets.sources import secrets_in_key_file
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.tls import TLSSettings
-from claudeproxyd.web.access import (
-    Authenticators,
-    BrowserGuard,
-    KeyAuthenticator,
-    OpenAccess,
-    OpenUntilMinted,
-    TrustedProxies,
-)
+from claudeproxyd.web.access import Authenticators, BrowserGuard, TrustedProxies
 from claudeproxyd.web.gateway import AdminGateway, Limits, PublicGateway
-from claudeproxyd.web.minting import Minting
-from claudeproxyd.web.roles import Operator, Role
-from claudeproxyd.web.tokens import TokenAuthenticator
 
 if TYPE_CHECKING:
     from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.config.loading import Loaded
-    from claudeproxyd.config.schema import Config, MintSection, Provider
+    from claudeproxyd.config.schema import Config, Provider
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.dispatch.served_models import ServedModels
     from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
-    from claudeproxyd.issuers.registry import Issuers
     from claudeproxyd.leases import Exhausted
     from claudeproxyd.messages.corrections import Corrections
     from claudeproxyd.observe.access_log import AccessEntry
@@ -246,10 +222,10 @@ class Generation:
             config.models,
             config.providers,
             upstreams.executors,
-            credentials(config, shared.sources),
+            configured.credentials(config, shared.sources),
             None if before is None else before.catalog,
         )
-        prices = prices_of(loaded)
+        prices = configured.prices_of(loaded)
         shared.limits.prices, shared.limits.routes = prices, router.routes
         self.dispatching: DispatchServices = DispatchServices(
             clock=reactor,
@@ -259,7 +235,7 @@ class Generation:
             executors=upstreams.executors,
             sinks=shared.sinks,
             journal=shared.journal,
-            tracer=tracer_of(loaded, shared.export),
+            tracer=configured.tracer_of(loaded, shared.export),
             steps=shared.plugins.steps,
             settings=config.pool,
             streaming=config.streaming,
@@ -304,7 +280,7 @@ class Generation:
             **common,
         )
         self.admin = AdminGateway(
-            authenticator=operators(config),
+            authenticator=configured.operators(config),
             guard=BrowserGuard(check_host=not config.asks_operators, check_origin=True, has_page=True),
             audit=shared.audit,
             **common,
@@ -333,190 +309,9 @@ class KnownModels:
         return self.generation is not None and self.generation.knows(model)
 
 
-def authenticator(config: Config, minted: RuntimeKeys | None, issuers: Issuers) -> IAuthenticator:
-    """Return the authenticator of the configured keys, of *minted* ones, and of the tokens of *issuers*.
-
-    Where nobody is asked for one, and no plugin for anything, it lets in everyone who reaches the listener.
-    """
-    if config.is_keyed:
-        keys = (client.key.digest for client in config.clients)
-        by_key = KeyAuthenticator(dict(zip(keys, clients(config), strict=True)), minted)
-        if not config.issuers:
-            return by_key
-        names = {client.name for client in config.clients}
-        return TokenAuthenticator(
-            issuers, by_key, lambda name: name in names or (minted is not None and minted.is_live(name))
-        )
-    return OpenAccess() if minted is None else OpenUntilMinted(minted)
-
-
-def clients(config: Config) -> Iterator[Principal]:
-    """Yield the configured clients."""
-    for client in config.clients:
-        yield Principal(client.name, client.labels, tuple(client.models), client.max_concurrency)
-
-
-def operators(config: Config) -> IAuthenticator:
-    """Return the authenticator of the admin listener."""
-    key = config.server.admin_key
-    owner = Operator(ADMIN, role=Role.OPERATE)
-    if not config.asks_operators:
-        return OpenAccess(owner)
-    known: dict[str, Principal] = {
-        each.key.digest: Operator(each.name, role=Role[each.role.upper()], minting=_minting(each.mint))
-        for each in config.operators
-    }
-    return KeyAuthenticator(known if key is None else {**known, key.digest: owner})
-
-
-def _minting(section: MintSection | None) -> Minting | None:
-    if section is None:
-        return None
-    names, models = tuple(section.names), tuple(section.models)
-    return Minting(section.labels, names, models, section.max_concurrency, section.longest)
-
-
-def prices_of(loaded: Loaded) -> Prices:
-    """Return what models cost: by the configuration, and where it is installed by the published list."""
-    own = [
-        OwnPrice(
-            price=Price.per_million(each.input, each.output, each.cache_read, each.cache_write, each.cache_write_1h),
-            model=each.model,
-            provider=each.provider,
-            since=first_day(each.since),
-        )
-        for each in loaded.config.prices
-    ]
-    if not listed_prices.are_installed():
-        return Prices(own)
-    base_urls = {
-        provider.name: next(iter(loaded.makers[provider.kind].base_urls(provider)), "")
-        for provider in loaded.config.providers
-    }
-    return Prices(own, listed_prices.ListedPrices(base_urls))
-
-
-def tracer_of(loaded: Loaded, export: Callable[[Span], None]) -> Tracer | None:
-    """Return what requests are traced with; None: they are not. *export* takes the spans."""
-    traces = loaded.config.traces
-    if not traces.endpoint:
-        return None
-    return Tracer(
-        export,
-        sample=traces.sample,
-        trusts_clients=traces.trust == "all" or (traces.trust == "clients" and loaded.config.is_keyed),
-        propagates=traces.propagate,
-        providers=_traced_providers(loaded),
-    )
-
-
-def _traced_providers(loaded: Loaded) -> dict[str, TracedProvider]:
-    """Return how spans speak of each provider."""
-    found = {}
-    for provider in loaded.config.providers:
-        maker = loaded.makers[provider.kind]
-        url = urlsplit(next(iter(maker.base_urls(provider)), ""))
-        port = url.port or {"https": 443, "http": 80}.get(url.scheme, 0)
-        found[provider.name] = TracedProvider(maker.traced_as or provider.kind, url.hostname or "", port)
-    return found
-
-
-def limits_of(config: Config) -> list[Limit]:
-    """Return the configuration's limits, as they are counted by."""
-    return [
-        Limit(
-            name=section.name,
-            amount=round(section.usd * NANO) if measure == "usd" else getattr(section, measure),
-            measure=measure,
-            per=section.per,
-            match=matches_of(section),
-            each=section.each,
-            zone=zone_of(section.zone),
-            warn=section.warn,
-        )
-        for section in config.limits
-        for measure in MEASURES
-        if getattr(section, measure)
-    ]
-
-
-def ledger_name(config: Config) -> str:
-    """Return what tells its ledger from those of other daemons, which may lie on other machines."""
-    place = place_of(config.accounts)
-    return "" if place is None else place.where if place.dsn else f"{gethostname()}:{place.where}"
-
-
 def executors_differ(old: Config, new: Config) -> bool:
     """Whether a setting changed that every executor was made with."""
     return (old.streaming.max_event_bytes, old.server.ratelimit_headers) != (
         new.streaming.max_event_bytes,
         new.server.ratelimit_headers,
     )
-
-
-def serves_claude(loaded: Loaded) -> bool:
-    """Whether some provider serves Claude's models, or others by their names."""
-    return any(loaded.makers[provider.kind].serves_claude for provider in loaded.config.providers)
-
-
-def provider_limits(config: Config) -> dict[str, int]:
-    """Return how many attempts at once each provider that has a limit may have."""
-    return {provider.name: provider.max_concurrency for provider in config.providers if provider.max_concurrency}
-
-
-def credentials(config: Config, sources: Sources) -> list[Credential]:
-    """Return every credential of every provider, in the file's order. *sources* has that configuration already."""
-    return [
-        Credential(
-            provider=provider.name,
-            name=credential.name,
-            source=sources.source(provider.name, credential.name),
-            weight=credential.weight,
-            priority=credential.priority,
-            max_concurrency=credential.max_concurrency,
-            models=tuple(credential.models),
-            settings=credential.own,
-            disabled=credential.disabled,
-        )
-        for provider in config.providers
-        for credential in provider.credentials
-    ]
-
-
-def named_models(config: Config) -> Iterator[str]:
-    """Yield every model that the operator named in full: names that clients ask for, and upstreams' own."""
-    for model in config.models:
-        yield model.name
-        yield from (route.model for route in model.routes if route.model)
-
-
-#: Names of headers whose values are secret.
-_TELLING = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
-
-
-def _secrets_beside(provider: Provider) -> Iterator[str]:
-    """Yield a provider's secrets that are in plain settings: its proxy's password, and values of headers."""
-    yield from _password_in(provider.proxy)
-    for name, value in provider.headers.items():
-        if _TELLING.search(name) and "{client}" not in value:
-            yield value.rpartition(" ")[2]  # without "Bearer"
-
-
-def _password_in(proxy: str) -> Iterator[str]:
-    if proxy not in ("", "env"):
-        yield unquote(urlsplit(proxy).password or "")
-
-
-def secrets_of(config: Config) -> list[str]:
-    """Return every secret value of the configuration, to be masked wherever it might be written."""
-    values = [secret.reveal() for secret in secrets_within(config) if secret.known]
-    values += (unquote(urlsplit(issuer.proxy).password or "") for issuer in config.issuers)
-    for provider in config.providers:
-        values += _secrets_beside(provider)
-        values += (value for each in provider.credentials for value in secrets_in_key_file(each))
-    for proxy in (config.traces.proxy, *(hook.proxy for hook in config.webhooks)):
-        values += _password_in(proxy)
-    state = state_of(config.server.state)
-    if isinstance(state, InRedis):
-        values.append(state.password)
-    return [*values, *passwords_of(config.accounts)]

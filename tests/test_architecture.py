@@ -45,6 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("catalog", "checkup", "executors", "plugin_loader", "reporting", "store"),
     ("issuers",),
     ("web",),
+    ("configured",),
     ("graph", "reference"),
     ("reloads",),
     ("daemon",),

@@ -10,8 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.config.schema import Config, CredentialSection, NoSettings, Provider, setting
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.configured import credentials, secrets_of
 from claudeproxyd.executors.vertex.locations import VertexCredential
-from claudeproxyd.graph import Executors, credentials, secrets_of
+from claudeproxyd.graph import Executors
 from claudeproxyd.secrets.sources import Sources
 
 

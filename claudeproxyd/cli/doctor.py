@@ -94,7 +94,7 @@ def in_words(finding: Finding) -> str:
 async def _ask_alone(reactor: Any, config_file: str | None, provider: str, credential: str) -> list[Finding]:
     """Make executors of the configuration, and ask with them. Raises CommandFailed."""
     # They take half a second, which who asks a daemon need not wait for.
-    from claudeproxyd import graph
+    from claudeproxyd import configured, graph
     from claudeproxyd.config.diagnostics import ConfigError
     from claudeproxyd.config.loading import load
     from claudeproxyd.executors.kinds import makers
@@ -106,7 +106,7 @@ async def _ask_alone(reactor: Any, config_file: str | None, provider: str, crede
     try:
         loaded = load(config_file, os.environ, makers([]), plugin_makers=plugin_makers([]))
         config = loaded.config
-        configure(graph.secrets_of(config))
+        configure(configured.secrets_of(config))
         services = graph.ExecutorServices(
             buffers=BufferBudget(config.server.max_buffered_bytes),
             turns=Turns(reactor),
@@ -119,7 +119,7 @@ async def _ask_alone(reactor: Any, config_file: str | None, provider: str, crede
     sources = Sources(reactor)
     sources.reload(config)
     granted = {(section.name, each.name) for section in config.providers for each in section.credentials if each.oauth}
-    credentials = graph.credentials(config, sources)
+    credentials = configured.credentials(config, sources)
     asked = [each for each in credentials if (each.provider, each.name) not in granted]
     checkup = Checkup(reactor, config, upstreams.executors, asked)
     found = redact_bytes(msgspec.json.encode(await checkup.findings(provider, credential)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
 
-from claudeproxyd import graph
+from claudeproxyd import configured
 from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.daemon import Daemon
@@ -89,7 +89,7 @@ class WorkerDaemon(Daemon):
         return ConcurrencyAdmission(SharesOfClients(self._permits))
 
     def _make_limits(self, config: Config) -> LimitAdmission:
-        limits = UsageLimits(graph.limits_of(config))
+        limits = UsageLimits(configured.limits_of(config))
         return LimitsByParent(limits, time.time, self._concurrency.admit, self._channel)
 
     def _happened(self, transition: Transition) -> None:
