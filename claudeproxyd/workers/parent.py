@@ -20,14 +20,14 @@ from claudeproxyd.store.opening import store_for
 from claudeproxyd.workers.channel import ControlChannel, Handler, Refused
 from claudeproxyd.workers.figures import Figures, Part
 from claudeproxyd.workers.limits import LimitsForWorkers
-from claudeproxyd.workers.permits import PermitBook, limits_in
+from claudeproxyd.workers.permits import PermitBook, keyed, limits_in
 from claudeproxyd.workers.sockets import Inherited, SharedListener
 from claudeproxyd.workers.state import Changes, SharedState
 from claudeproxyd.workers.supervisor import CHANNEL, END_TIMEOUT, HANG_LOOK_EVERY, Worker, Workers
 from claudeproxyd.workers.tokens import answered
 from claudeproxyd.workers.told_once import ToldOnce
 from claudeproxyd.workers.view import ActivityOfAll, PoolOfAll
-from claudeproxyd.workers.worker import Greeting, keyed
+from claudeproxyd.workers.worker import Greeting
 
 if TYPE_CHECKING:
     from claudeproxyd.config.loading import Loaded

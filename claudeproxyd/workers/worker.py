@@ -19,7 +19,7 @@ from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.workers.figures import Part, in_batches, written
 from claudeproxyd.workers.limits import LimitsByParent
-from claudeproxyd.workers.permits import CLIENT, HeldPermits, Key, PoolShares, SharesOfClients
+from claudeproxyd.workers.permits import CLIENT, HeldPermits, Key, PoolShares, SharesOfClients, keyed
 from claudeproxyd.workers.shares import share_of
 from claudeproxyd.workers.sockets import Inherited, InheritedListener
 from claudeproxyd.workers.state import Changes, ParentStore
@@ -191,9 +191,3 @@ class WorkerDaemon(Daemon):
     def _cut(self) -> None:
         if not self._hurry.called:
             self._hurry.callback(None)
-
-
-def keyed(body: object) -> tuple[Any, ...]:
-    """Return what a frame says of a limit: its key, which comes as a list, and the rest."""
-    key, *more = cast("Sequence[Any]", body)
-    return (tuple(key), *more)
