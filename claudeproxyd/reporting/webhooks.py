@@ -195,7 +195,7 @@ class Webhooks(Service):
         )
 
     def _results(self) -> Mapping[tuple[str, ...], float]:
-        # From the start, for a rate of what is new is none.
+        # From the start: rate() misses what a series begins with.
         return {**{(name, result): 0 for name in self._hooks for result in _RESULTS}, **self._counts}
 
     def _waiting(self) -> Mapping[tuple[str, ...], float]:
