@@ -54,6 +54,7 @@ from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.pool.shares import Shares
+from claudeproxyd.providers import executors_differ
 from claudeproxyd.reloads import SHARE, Draft, Reloads, draft, unforeseen
 from claudeproxyd.reporting.posting import Poster
 from claudeproxyd.reporting.traces import Traces
@@ -425,7 +426,7 @@ class Daemon(MultiService):
         loaded, config = drafted.loaded, drafted.loaded.config
         configure_forms(drafted.secrets)
         self.metrics.name_models(configured.named_models(config))
-        keep = () if graph.executors_differ(self._loaded.config, config) else drafted.changes.unchanged
+        keep = () if executors_differ(self._loaded.config, config) else drafted.changes.unchanged
         plugins = self._plug_in(loaded, self._plugins)
         plugins.start(self)
         sources = self._sources.reload(config)

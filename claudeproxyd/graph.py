@@ -1,37 +1,32 @@
-"""From a configuration to the objects that serve it: executors, router, dispatcher, gateways.
+"""From a configuration to the objects that serve it: router, catalog, dispatcher, gateways.
 
-Everything here is made anew for each configuration, but for the executors of providers that did not change: theirs are
-the connections that stay open. What outlives a reload is made in :mod:`claudeproxyd.daemon`.
+Everything here is made anew for each configuration; its executors are those of :mod:`claudeproxyd.providers`. What
+outlives a reload is made in :mod:`claudeproxyd.daemon`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from claudeproxyd import configured
 from claudeproxyd.catalog import Catalog
-from claudeproxyd.config.diagnostics import ConfigError, Problem
-from claudeproxyd.config.installed import fault
-from claudeproxyd.config.timeouts import timeouts_for
 from claudeproxyd.dispatch.dispatcher import Dispatcher
 from claudeproxyd.dispatch.retries import RetryBudget
 from claudeproxyd.dispatch.services import DispatchServices
-from claudeproxyd.executors.services import Services
-from claudeproxyd.executors.turns import Turns
-from claudeproxyd.interfaces import IAuthenticator, IExecutor
-from claudeproxyd.outcomes.classify import operator_rule
+from claudeproxyd.interfaces import IAuthenticator
+from claudeproxyd.providers import ExecutorServices, Upstreams
 from claudeproxyd.routing import Router
-from claudeproxyd.upstream.client import Origin
-from claudeproxyd.upstream.tls import TLSSettings
 from claudeproxyd.web.access import Authenticators, BrowserGuard, TrustedProxies
 from claudeproxyd.web.gateway import AdminGateway, Limits, PublicGateway
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
     from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.config.loading import Loaded
-    from claudeproxyd.config.schema import Config, Provider
+    from claudeproxyd.config.schema import Config
     from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.dispatch.relay import Relay
     from claudeproxyd.dispatch.served_models import ServedModels
@@ -46,131 +41,7 @@ if TYPE_CHECKING:
     from claudeproxyd.plugin_loader import Plugins
     from claudeproxyd.pool.service import CredentialPool
     from claudeproxyd.secrets.sources import Sources
-    from claudeproxyd.translate.signatures import Signatures
     from claudeproxyd.web.buffers import BufferBudget
-
-
-class Executors(Mapping[str, IExecutor]):
-    """The executors of one configuration by provider, and of each later one that provider's latest.
-
-    A request that waits across a reload may be leased a secret of the new configuration: that goes where the new one
-    sends it, and nowhere else. A configuration knows what came after it and not what came before, so that each goes
-    with its last request.
-    """
-
-    def __init__(self, executors: Mapping[str, IExecutor]) -> None:
-        self._executors = executors
-        self._successor: Executors | None = None
-
-    def __getitem__(self, provider: str) -> IExecutor:
-        """Return the provider's executor by the latest configuration that has it."""
-        found = self._executors.get(provider)
-        later = self._successor
-        while later is not None:
-            found = later._executors.get(provider, found)
-            later = later._successor
-        if found is None:
-            raise KeyError(provider)
-        return found
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._executors)
-
-    def __len__(self) -> int:
-        return len(self._executors)
-
-    def give_way(self, successor: Executors) -> None:
-        """Another configuration is in force: *successor* has its executors."""
-        self._successor = successor
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExecutorServices:
-    """What executors share with all others of the process."""
-
-    buffers: BufferBudget
-    own_hop: bytes
-    signatures: Signatures
-    turns: Turns
-
-
-class Upstreams:
-    """The executors of one configuration, and the connections that they use."""
-
-    def __init__(
-        self, reactor: Any, loaded: Loaded, before: Upstreams | None, keep: Sequence[str], shared: ExecutorServices
-    ) -> None:
-        """*keep* names the providers that are as they were in *before*."""
-        config = loaded.config
-        self._shared = shared
-        self._origins: dict[str, list[Origin]] = {}
-        self.timeouts = {provider.name: timeouts_for(provider, config, loaded.makers) for provider in config.providers}
-        executors: dict[str, IExecutor] = {}
-        for provider in config.providers:
-            if before is not None and provider.name in keep:
-                self._origins[provider.name] = before._origins[provider.name]
-                executors[provider.name] = before.executors[provider.name]
-            else:
-                executors[provider.name] = self._made(provider, loaded, self._services(reactor, config, provider))
-        self.executors: Executors = Executors(executors)
-
-    @staticmethod
-    def _made(provider: Provider, loaded: Loaded, services: Services) -> IExecutor:
-        """Return the executor that the provider's kind makes. Raises ConfigError where that breaks over it."""
-        try:
-            return loaded.makers[provider.kind].make(provider, services)
-        except Exception as error:
-            what = f'provider "{provider.name}" cannot be made by kind "{provider.kind}": {fault(error)}'
-            raise ConfigError([Problem(next(iter(loaded.files), "the environment"), "", what)]) from None
-
-    def _services(self, reactor: Any, config: Config, provider: Provider) -> Services:
-        origins = self._origins[provider.name] = []
-        timeouts = self.timeouts[provider.name]
-
-        def origin(base_url: str) -> Origin:
-            made = Origin(
-                reactor,
-                base_url,
-                connect_timeout=timeouts.connect,
-                tls=TLSSettings(provider.tls.ca_file, provider.tls.verify),
-                proxy=provider.proxy,
-                max_connections=provider.max_connections,
-            )
-            origins.append(made)
-            return made
-
-        strip = config.server.ratelimit_headers
-        return Services(
-            clock=reactor,
-            origin=origin,
-            timeouts=timeouts,
-            max_event_bytes=config.streaming.max_event_bytes,
-            buffers=self._shared.buffers,
-            turns=self._shared.turns,
-            own_hop=self._shared.own_hop,
-            signatures=self._shared.signatures,
-            rules=[
-                operator_rule(rule.outcome, rule.status, rule.match, rule.cooldown, rule.scope)
-                for rule in provider.rules
-            ],
-            strip_rate_limits=strip == "strip" or (strip == "auto" and len(provider.credentials) > 1),
-        )
-
-    def connections(self) -> dict[tuple[str, ...], float]:
-        """Return the number of connections by provider and state, for the gauge."""
-        return {
-            (provider, state): sum(getattr(origin, state) for origin in origins)
-            for provider, origins in self._origins.items()
-            for state in ("connections", "idle", "waiting")
-        }
-
-    def close(self, keep: Upstreams | None = None) -> None:
-        """Close all connections that *keep* does not use; those in use finish first."""
-        kept = {id(origin) for origins in keep._origins.values() for origin in origins} if keep is not None else set()
-        for origins in self._origins.values():
-            for origin in origins:
-                if id(origin) not in kept:
-                    origin.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +68,18 @@ class SharedServices(ExecutorServices):
     ready: Callable[[], bool]
 
 
+class _Common(TypedDict):
+    """What both gateways have; see :class:`~claudeproxyd.web.gateway.Gateway`."""
+
+    limits: Limits
+    buffers: BufferBudget
+    proxies: TrustedProxies
+    metrics: Metrics
+    access_log: Callable[[AccessEntry], None]
+    ready: Callable[[], bool]
+    own_hop: bytes
+
+
 class Generation:
     """The objects that serve requests under one configuration."""
 
@@ -214,7 +97,7 @@ class Generation:
         config = loaded.config
         upstreams = Upstreams(reactor, loaded, before.upstreams if before else None, keep, shared)
         self.upstreams: Upstreams = upstreams
-        router = self._router = Router(config.models, config.providers)
+        self._router = Router(config.models, config.providers)
         self.relays: set[Relay] = set() if before is None else before.relays
         """Open streams, those of earlier generations included."""
         self.catalog: Catalog = Catalog(
@@ -225,49 +108,50 @@ class Generation:
             configured.credentials(config, shared.sources),
             None if before is None else before.catalog,
         )
+        self.dispatching: DispatchServices = self._make_dispatching(reactor, loaded, shared)
+        common = _common(config, shared)
+        self.public = self._make_public(config, authenticator, shared, common)
+        self.admin = AdminGateway(
+            authenticator=configured.operators(config),
+            guard=BrowserGuard(check_host=not config.asks_operators, check_origin=True, has_page=True),
+            audit=shared.audit,
+            **common,
+        )
+
+    def _make_dispatching(self, clock: IReactorTime, loaded: Loaded, shared: SharedServices) -> DispatchServices:
+        config = loaded.config
         prices = configured.prices_of(loaded)
-        shared.limits.prices, shared.limits.routes = prices, router.routes
-        self.dispatching: DispatchServices = DispatchServices(
-            clock=reactor,
+        shared.limits.prices, shared.limits.routes = prices, self._router.routes
+        return DispatchServices(
+            clock=clock,
             pool=shared.pool,
-            router=router,
+            router=self._router,
             models=shared.models,
-            executors=upstreams.executors,
+            executors=self.upstreams.executors,
             sinks=shared.sinks,
             journal=shared.journal,
             tracer=configured.tracer_of(loaded, shared.export),
             steps=shared.plugins.steps,
             settings=config.pool,
             streaming=config.streaming,
-            timeouts=upstreams.timeouts,
+            timeouts=self.upstreams.timeouts,
             total=config.timeouts.total,
             prices=prices,
             corrections=shared.corrections,
             budget=RetryBudget(config.pool.retry_budget),
             relays=self.relays,
         )
-        common: dict[str, Any] = {
-            "limits": Limits(
-                max_request_bytes=config.server.max_request_bytes,
-                max_connections=min(config.server.max_connections, shared.connections_allowed),
-                request_head=config.timeouts.request_head,
-                request_body=config.timeouts.request_body,
-                stall=config.streaming.stall,
-            ),
-            "buffers": shared.buffers,
-            "proxies": TrustedProxies(config.server.trusted_proxies),
-            "metrics": shared.metrics,
-            "access_log": shared.access_log,
-            "ready": shared.ready,
-            "own_hop": shared.own_hop,
-        }
+
+    def _make_public(
+        self, config: Config, authenticator: IAuthenticator, shared: SharedServices, common: _Common
+    ) -> PublicGateway:
         plugins = shared.plugins.providing(IAuthenticator)
         if plugins:
             # The first one's refusal is told. Where nobody is asked for a key, ours would let everybody in.
             minted = [authenticator] if config.is_keyed and shared.keys is not None else []
             asks = config.clients or config.issuers
             authenticator = Authenticators([authenticator, *plugins] if asks else [*plugins, *minted])
-        self.public = PublicGateway(
+        return PublicGateway(
             authenticator=authenticator,
             guard=BrowserGuard(
                 origins=config.server.cors_origins,
@@ -277,12 +161,6 @@ class Generation:
             dispatcher=Dispatcher(self.dispatching),
             catalog=self.catalog,
             captures=shared.captures,
-            **common,
-        )
-        self.admin = AdminGateway(
-            authenticator=configured.operators(config),
-            guard=BrowserGuard(check_host=not config.asks_operators, check_origin=True, has_page=True),
-            audit=shared.audit,
             **common,
         )
 
@@ -309,9 +187,20 @@ class KnownModels:
         return self.generation is not None and self.generation.knows(model)
 
 
-def executors_differ(old: Config, new: Config) -> bool:
-    """Whether a setting changed that every executor was made with."""
-    return (old.streaming.max_event_bytes, old.server.ratelimit_headers) != (
-        new.streaming.max_event_bytes,
-        new.server.ratelimit_headers,
+def _common(config: Config, shared: SharedServices) -> _Common:
+    """Return what both gateways have."""
+    return _Common(
+        limits=Limits(
+            max_request_bytes=config.server.max_request_bytes,
+            max_connections=min(config.server.max_connections, shared.connections_allowed),
+            request_head=config.timeouts.request_head,
+            request_body=config.timeouts.request_body,
+            stall=config.streaming.stall,
+        ),
+        buffers=shared.buffers,
+        proxies=TrustedProxies(config.server.trusted_proxies),
+        metrics=shared.metrics,
+        access_log=shared.access_log,
+        ready=shared.ready,
+        own_hop=shared.own_hop,
     )

@@ -45,7 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("catalog", "checkup", "executors", "plugin_loader", "reporting", "store"),
     ("issuers",),
     ("web",),
-    ("configured",),
+    ("configured", "providers"),
     ("graph", "reference"),
     ("reloads",),
     ("daemon",),
