@@ -629,37 +629,17 @@ class Daemon(MultiService):
             "Models whose token estimates are corrected by what was counted.",
             lambda: len(self._corrections),
         )
-        gauge("claudeproxyd_open_streams", "Streams on their way.", lambda: len(self._generation.relays))
-        gauge(
-            "claudeproxyd_paused_streams",
-            "Streams whose client does not keep up.",
-            lambda: sum(relay.paused for relay in self._generation.relays),
-        )
         gauge(
             "claudeproxyd_certificate_expiry_timestamp_seconds",
             "When the certificate that a listener shows expires.",
             self._certificates,
             ("listener",),
         )
-        self.metrics.counter(
-            "claudeproxyd_odd_streams_total",
-            "Answers that were out of the grammar's order or of an unknown shape, by provider.",
-            self._odd_streams,
-            ("provider",),
-        )
-        gauge(
-            "claudeproxyd_upstream_connections",
-            "Connections to upstreams, by provider and state.",
-            lambda: self._generation.upstreams.connections(),
-            ("provider", "state"),
-        )
+        graph.register(self.metrics, lambda: self._generation)
 
     def _certificates(self) -> Mapping[tuple[str, ...], float]:
         ends = {(each.place,): each.certificate_ends for each in self._all_listeners}
         return {place: when for place, when in ends.items() if when is not None}
-
-    def _odd_streams(self) -> Mapping[tuple[str, ...], float]:
-        return {(provider,): count for provider, count in self._generation.dispatching.anomalies.items()}
 
 
 def _fire(deferred: Deferred[None]) -> None:

@@ -6,7 +6,7 @@ outlives a reload is made in :mod:`claudeproxyd.daemon`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from claudeproxyd.messages.corrections import Corrections
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.capture import Captures
+    from claudeproxyd.observe.exposition import Registry
     from claudeproxyd.observe.lines import Write
     from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.observe.tracing import Span
@@ -172,6 +173,10 @@ class Generation:
         """Whether the operator or a provider named that model."""
         return self._router.is_named(model) or self.catalog.knows(model)
 
+    def odd_streams(self) -> Mapping[tuple[str, ...], float]:
+        """Return the number of answers that were out of order, by provider, for the counter."""
+        return {(provider,): count for provider, count in self.dispatching.anomalies.items()}
+
 
 class KnownModels:
     """Whether somebody named a model: by the generation in force, and by none before the first.
@@ -203,4 +208,26 @@ def _common(config: Config, shared: SharedServices) -> _Common:
         access_log=shared.access_log,
         ready=shared.ready,
         own_hop=shared.own_hop,
+    )
+
+
+def register(metrics: Registry, in_force: Callable[[], Generation]) -> None:
+    """Let *metrics* read what the generation is at that is *in_force* when they are asked for."""
+    metrics.gauge("claudeproxyd_open_streams", "Streams on their way.", lambda: len(in_force().relays))
+    metrics.gauge(
+        "claudeproxyd_paused_streams",
+        "Streams whose client does not keep up.",
+        lambda: sum(relay.paused for relay in in_force().relays),
+    )
+    metrics.counter(
+        "claudeproxyd_odd_streams_total",
+        "Answers that were out of the grammar's order or of an unknown shape, by provider.",
+        lambda: in_force().odd_streams(),
+        ("provider",),
+    )
+    metrics.gauge(
+        "claudeproxyd_upstream_connections",
+        "Connections to upstreams, by provider and state.",
+        lambda: in_force().upstreams.connections(),
+        ("provider", "state"),
     )
