@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.config.schema import Config, CredentialSection, NoSettings, Provider, setting
+from claudeproxyd.config.schema import Config, CredentialSection, Provider
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.config.setting import NoSettings, setting
 from claudeproxyd.configured import credentials, secrets_of
 from claudeproxyd.executors.vertex.locations import VertexCredential
 from claudeproxyd.secrets.sources import Sources
