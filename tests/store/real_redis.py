@@ -30,6 +30,7 @@ class RealRedis:
         options = ["--port", "0", "--unixsocket", self.path, "--save", "", "--dir", self._folder]
         self._process = subprocess.Popen(["redis-server", *options], stdout=subprocess.PIPE)
         self._reader = hiredis.Reader()
+        # "The server is now ready to …" or "Ready to …", by its version.
         wait_until_it_says(self._process, b"eady to accept connections")
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(self.path)
