@@ -334,7 +334,7 @@ class Daemon(MultiService):
             super().startService()
         except ConfigError as error:  # of a plugin
             raise SystemExit(f"claudeproxyd: {error}") from None
-        memory.freeze()
+        memory.freeze_gc()
         self._limits.begin()
         self._warn(self._loaded.warnings)
         wanted, allowed = self._loaded.config.server.max_connections, descriptors.connections_allowed()

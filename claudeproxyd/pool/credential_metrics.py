@@ -17,22 +17,6 @@ if TYPE_CHECKING:
 #: Labels, of which the first two are provider and credential, and a number.
 Rows = Iterator[tuple[tuple[str, ...], float]]
 
-#: The metric of each of the pool's sizes, and what that says.
-_SIZES = {
-    "in_flight": ("claudeproxyd_pool_in_flight_attempts", "Attempts under way."),
-    "waiting": ("claudeproxyd_pool_waiting_requests", "Requests that wait for a credential."),
-    "cooling": ("claudeproxyd_pool_cooldowns", "Running cooldowns, without those of disabled credentials."),
-    "gates": ("claudeproxyd_pool_gates", "Scopes whose failures a gate has counted lately."),
-    "disabled": ("claudeproxyd_pool_disabled_credentials", "Disabled credentials."),
-    "affinities": ("claudeproxyd_pool_affinities", "Sessions that are kept on one credential, by model."),
-    "models": ("claudeproxyd_pool_models", "Models that are remembered, at each provider."),
-    "unknown_models": (
-        "claudeproxyd_pool_unknown_models",
-        "Remembered models that neither the configuration nor discovery knows.",
-    ),
-    "deadlines": ("claudeproxyd_pool_deadlines", "Pending entries in the pool's deadline heaps."),
-}
-
 
 class CredentialMetrics:
     """The values that :func:`register` reads, made anew for each scrape; for messages alone, not for count_tokens."""
@@ -105,15 +89,34 @@ def register(
     metrics: Registry, gauges: Mapping[str, Callable[[], int]], credentials: Callable[[], CredentialMetrics]
 ) -> None:
     """Let *metrics* read the pool's sizes and each credential's values. Called once, by the pool."""
-    for what, (name, help) in _SIZES.items():
-        metrics.gauge(name, help, gauges[what])
+    _register_sizes(metrics, gauges)
+    _register_credentials(metrics, credentials)
+
+
+def _register_sizes(metrics: Registry, gauges: Mapping[str, Callable[[], int]]) -> None:
+    metrics.gauge("claudeproxyd_pool_in_flight_attempts", "Attempts under way.", gauges["in_flight"])
+    metrics.gauge("claudeproxyd_pool_waiting_requests", "Requests that wait for a credential.", gauges["waiting"])
+    metrics.gauge(
+        "claudeproxyd_pool_cooldowns", "Running cooldowns, without those of disabled credentials.", gauges["cooling"]
+    )
+    metrics.gauge("claudeproxyd_pool_gates", "Scopes whose failures a gate has counted lately.", gauges["gates"])
+    metrics.gauge("claudeproxyd_pool_disabled_credentials", "Disabled credentials.", gauges["disabled"])
+    metrics.gauge(
+        "claudeproxyd_pool_affinities", "Sessions that are kept on one credential, by model.", gauges["affinities"]
+    )
+    metrics.gauge("claudeproxyd_pool_models", "Models that are remembered, at each provider.", gauges["models"])
+    metrics.gauge(
+        "claudeproxyd_pool_unknown_models",
+        "Remembered models that neither the configuration nor discovery knows.",
+        gauges["unknown_models"],
+    )
+    metrics.gauge("claudeproxyd_pool_deadlines", "Pending entries in the pool's deadline heaps.", gauges["deadlines"])
     metrics.gauge(
         "claudeproxyd_pool",
         "Going away in the next release: each size has a metric of its own, claudeproxyd_pool_*.",
         lambda: (((what,), read()) for what, read in gauges.items()),
         ("what",),
     )
-    _register_credentials(metrics, credentials)
 
 
 def _register_credentials(metrics: Registry, credentials: Callable[[], CredentialMetrics]) -> None:
