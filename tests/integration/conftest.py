@@ -30,6 +30,11 @@ StartLlmock = Callable[..., Awaitable[str]]
 StartAimock = Callable[..., Awaitable[str]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first: last, it would run beside processes that have nothing left to do."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """What a test cannot do without is looked for before its fixtures are."""

@@ -574,6 +574,7 @@ async def test_counts(start_daemon: StartDaemon, house: House) -> None:
     assert "Read" in counted
 
 
+@pytest.mark.alone
 @ensureDeferred
 async def test_second_family_costs_nothing(start_daemon: StartDaemon, house: House) -> None:
     """While Claude serves, a request is not translated for Gemini: a large one costs the daemon no more than ever."""
