@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.integration.support import wire
+from twisted.internet import reactor
+
+from tests.integration.support import forkserver, wire
 from tests.integration.support.process import Child, Result
 from tests.integration.support.ready import until_ready
 from tests.integration.support.upstream import Upstream
@@ -108,7 +110,9 @@ class Daemon:
             env = {"CLAUDEPROXYD_CONFIG": str(path), **(env or {})}
         else:
             what = ["-n", "--pidfile=", "claudeproxyd", "--config", path]
-        child = Child([TWISTD, *what], environment(path, env), cwd=folder)
+        # Python itself may read an environment, which a fork comes too late for.
+        spawn = reactor.spawnProcess if env else forkserver.spawn
+        child = Child([TWISTD, *what], environment(path, env), cwd=folder, spawn=spawn)
         daemon = cls(child, port, admin, path, listen)
         await until_ready(child, port, "/readyz")
         return daemon

@@ -1,0 +1,50 @@
+"""Starts daemons by forking itself: they have their modules from the first, which takes others a second of CPU.
+
+What to start comes on the socket that is its standard input, from ``support/forkserver.py``; it ends with it.
+"""
+
+import gc
+import json
+import os
+import socket
+import sys
+from importlib import import_module
+
+from twisted.scripts.twistd import run
+
+
+def started(orders: socket.socket, said: bytes, descriptors: list[int]) -> bool:
+    """Fork a daemon off, a child of whoever adopts orphans, and tell its process id. True: this is the daemon."""
+    read, write = os.pipe()
+    if parent := os.fork():
+        os.waitpid(parent, 0)  # from here on its child is an orphan
+        orders.send(os.read(read, 20))
+        for each in (read, write, *descriptors):
+            os.close(each)
+        return False
+    if child := os.fork():
+        os.write(write, str(child).encode())
+        os._exit(0)
+    orders.detach()
+    for number, each in enumerate(descriptors):
+        os.dup2(each, number)
+    os.closerange(len(descriptors), 64)
+    what = json.loads(said)
+    os.chdir(what["folder"])
+    os.environ.clear()
+    os.environ.update(what["environment"])
+    sys.argv = what["arguments"]
+    return True
+
+
+import_module("claudeproxyd.tap")
+assert "twisted.internet.reactor" not in sys.modules  # each daemon makes its own
+gc.collect()
+gc.freeze()
+orders = socket.socket(fileno=0)
+while True:
+    said, descriptors, _, _ = socket.recv_fds(orders, 65_536, 3)
+    if not said:
+        break
+    if started(orders, said, descriptors):
+        sys.exit(run())
