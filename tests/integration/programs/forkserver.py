@@ -1,6 +1,6 @@
-"""Starts daemons by forking itself: they have their modules from the first, which takes others a second of CPU.
+"""Runs Python programs by forking itself: ``forkserver.py MODULE...``, modules that each has from the first.
 
-What to start comes on the socket that is its standard input, from ``support/forkserver.py``; it ends with it.
+What to run comes on the socket that is its standard input, from ``support/forkserver.py``; it ends with it.
 """
 
 import gc
@@ -9,12 +9,11 @@ import os
 import socket
 import sys
 from importlib import import_module
-
-from twisted.scripts.twistd import run
+from runpy import run_path
 
 
 def started(orders: socket.socket, said: bytes, descriptors: list[int]) -> bool:
-    """Fork a daemon off, a child of whoever adopts orphans, and tell its process id. True: this is the daemon."""
+    """Fork a process off, a child of whoever adopts orphans, and tell its id. True: this is that process."""
     read, write = os.pipe()
     if parent := os.fork():
         os.waitpid(parent, 0)  # from here on its child is an orphan
@@ -33,12 +32,14 @@ def started(orders: socket.socket, said: bytes, descriptors: list[int]) -> bool:
     os.chdir(what["folder"])
     os.environ.clear()
     os.environ.update(what["environment"])
-    sys.argv = what["arguments"]
+    sys.argv = what["program"]
+    sys.path.insert(0, os.path.dirname(sys.argv[0]))
     return True
 
 
-import_module("claudeproxyd.tap")
-assert "twisted.internet.reactor" not in sys.modules  # each daemon makes its own
+for module in sys.argv[1:]:
+    import_module(module)
+assert "twisted.internet.reactor" not in sys.modules  # each process makes its own
 gc.collect()
 gc.freeze()
 orders = socket.socket(fileno=0)
@@ -47,4 +48,5 @@ while True:
     if not said:
         break
     if started(orders, said, descriptors):
-        sys.exit(run())
+        run_path(sys.argv[0], run_name="__main__")
+        break

@@ -103,10 +103,14 @@ def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 async def run(
-    argv: Sequence[str | Path], env: Mapping[str, str] | None = None, cwd: str | Path = "/", within: float = 60.0
+    argv: Sequence[str | Path],
+    env: Mapping[str, str] | None = None,
+    cwd: str | Path = "/",
+    within: float = 60.0,
+    spawn: Callable[..., object] = reactor.spawnProcess,
 ) -> Result:
     """Run a program to its end, at most *within* seconds."""
-    return await Child(argv, env, cwd).ended(within)
+    return await Child(argv, env, cwd, spawn=spawn).ended(within)
 
 
 async def sleep(seconds: float) -> None:
