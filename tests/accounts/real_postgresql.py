@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pwd
 import shutil
@@ -9,8 +10,6 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-
-from twisted.internet import reactor
 
 _FOUND = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
 BIN = _FOUND[-1] if _FOUND else None
@@ -106,5 +105,5 @@ def server() -> RealPostgres:
     global _server
     if _server is None:
         _server = RealPostgres()
-        reactor.addSystemEventTrigger("after", "shutdown", _server.stop)
+        atexit.register(_server.stop)  # a process of trial's tells the reactor of its end after each test
     return _server
