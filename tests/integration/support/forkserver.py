@@ -43,7 +43,9 @@ class ForkServer:
         """Run *program*, a file and its arguments, with these pipes; its process id. Blocks until there is one."""
         what = {"program": program, "environment": environment, "folder": folder}
         socket.send_fds(self._orders, [json.dumps(what).encode()], pipes)
-        return int(self._orders.recv(20))
+        told = self._orders.recv(20)
+        assert told, "the fork server has ended; its last words are on this process's standard error"
+        return int(told)
 
     def spawn(
         self,
