@@ -32,7 +32,7 @@ StartAimock = Callable[..., Awaitable[str]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first: last, it would run beside processes that have nothing left to do."""
+    """Let files that take long come first: at the end they would be waited for by processes without work."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 

@@ -23,8 +23,6 @@ from tests.integration.support.process import Child, Result, eventually, run
 from tests.integration.support.ready import until_ready
 from tests.test_packaging import OPTIONAL
 
-pytestmark = pytest.mark.xdist_group("deploy")
-
 DEPLOY = ROOT / "deploy"
 ANYBODY = "12345"
 """A user that no passwd knows."""

@@ -41,7 +41,7 @@ def schemas() -> None:
     need(KUBERNETES)
 
 
-pytestmark = [needs(schemas), pytest.mark.xdist_group("kubernetes")]
+pytestmark = needs(schemas)
 
 
 def read(*paths: Path) -> dict[Path, list[Any]]:
