@@ -94,6 +94,8 @@ def prices_of(loaded: Loaded) -> Prices:
         provider.name: next(iter(loaded.makers[provider.kind].base_urls(provider)), "")
         for provider in loaded.config.providers
     }
+    if not any(map(listed_prices.may_be_sold_at, base_urls.values())):
+        return Prices(own)  # and the start is over a third of a second sooner
     return Prices(own, listed_prices.ListedPrices(base_urls))
 
 

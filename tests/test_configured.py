@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.accounts import listed_prices
+from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config, CredentialSection, Provider
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.config.setting import NoSettings, setting
-from claudeproxyd.configured import credentials, secrets_of
+from claudeproxyd.configured import credentials, prices_of, secrets_of
+from claudeproxyd.executors.kinds import makers
 from claudeproxyd.executors.vertex.locations import VertexCredential
 from claudeproxyd.secrets.sources import Sources
 
@@ -50,3 +53,24 @@ class OwnTests(SynchronousTestCase):
     def test_masked(self) -> None:
         """A secret among them is masked like any other."""
         self.assertEqual(secrets_of(self.config), ["api-key", "own-key"])
+
+
+class PricesTests(SynchronousTestCase):
+    """What models cost."""
+
+    def read_for(self, *base_urls: str) -> int:
+        """How often the published list is read for a configuration with providers there."""
+        read: list[object] = []
+        self.patch(listed_prices, "are_installed", lambda: True)
+        self.patch(listed_prices, "ListedPrices", read.append)
+        providers = [
+            Provider(name=url, kind="anthropic", base_url=url, own=NoSettings(), credentials=[]) for url in base_urls
+        ]
+        prices_of(Loaded(Config(providers=providers), [], {}, makers([])))
+        return len(read)
+
+    def test_list_is_read_where_it_may_help(self) -> None:
+        """A daemon whose providers are all servers of one's own starts without the list, which takes its time."""
+        own = ("http://127.0.0.1:8000", "http://vllm:8000", "http://[::1]:8000")
+        self.assertEqual(self.read_for(*own), 0)
+        self.assertEqual(self.read_for(*own, "https://api.anthropic.com"), 1)

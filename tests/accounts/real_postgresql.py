@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pwd
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-
-from twisted.internet import reactor
 
 from tests.servers import wait_until_it_says
 
@@ -99,5 +98,5 @@ def server() -> RealPostgres:
     global _server
     if _server is None:
         _server = RealPostgres()
-        reactor.addSystemEventTrigger("after", "shutdown", _server.stop)
+        atexit.register(_server.stop)  # a process of trial's tells the reactor of its end after each test
     return _server
