@@ -219,7 +219,7 @@ class PostgresLedger:
         by, since, until = question.by, question.since, question.until
         check_by(by)
         labels = [_text(name.removeprefix("label.")) for name in by if name.startswith("label.")]
-        values = (*labels, since // BLOCK, until // BLOCK, since, until)
+        values = (*labels, since // BLOCK, until // BLOCK, since, until, question.limit or None)
         rows = self._ask(_totals(by), values)
         return [answer_of(by, row) for row in rows if row[-1] is not None]
 
@@ -287,7 +287,7 @@ class PostgresLedger:
 
 
 def _totals(by: Sequence[str]) -> str:
-    """Return the statement that adds up days; its values are labels, then blocks and days, first and last."""
+    """Return the statement that adds up days; its values are labels, blocks and days, first and last, and the limit."""
     groups = [f"{_column(name)} AS g{place}" for place, name in enumerate(by)]
     sums = [f"sum({name})::bigint AS {name}" for name in FIGURES]
     days = "days WHERE block BETWEEN %s AND %s AND day BETWEEN %s AND %s"
@@ -297,8 +297,11 @@ def _totals(by: Sequence[str]) -> str:
         days = f"(SELECT * FROM {days}) AS f"
     named = " JOIN series ON series.id = f.series" if list(by) not in ([], ["day"]) else ""
     grouped = f" GROUP BY {', '.join(f'g{place}' for place in range(len(by)))}" if by else ""
-    ordered = " ORDER BY nano_usd DESC NULLS LAST, input_tokens DESC, 1"
-    return f"SELECT {', '.join(groups + sums)} FROM {days}{named}{grouped}{ordered}"
+    ordered = "".join(f", g{place}" for place in range(len(by)))
+    return (
+        f"SELECT {', '.join(groups + sums)} FROM {days}{named}{grouped}"
+        f" ORDER BY nano_usd DESC NULLS LAST, input_tokens DESC{ordered} LIMIT %s"
+    )
 
 
 def _column(name: str) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -78,9 +80,13 @@ class RealPostgres:
         raise AssertionError(Path(self.folder, "log").read_text())
 
     def kill(self) -> None:
-        """As a crash would: all of its processes at once."""
+        """As a crash would: all of its processes at once. Those that serve connections have groups of their own."""
         if self._process is not None:
-            os.killpg(self._process.pid, 9)
+            server = self._process.pid
+            os.kill(server, signal.SIGSTOP)  # it makes no more of them
+            for each in [*Path(f"/proc/{server}/task/{server}/children").read_text().split(), server]:
+                with suppress(ProcessLookupError):
+                    os.kill(int(each), signal.SIGKILL)
             self._process.wait()
             self._process = None
 
