@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from secrets import token_hex
 from typing import IO, Any
 
@@ -135,6 +136,7 @@ class Daemon(MultiService):
         self._activity.register(self.metrics)
         self._transitions = Transitions(time.time)
         self._limits = self._make_limits(config)
+        self._status.unknown_use = self._limits.unknown
         self._ledger = self._open_ledger(config)
         self._keys = self._open_keys(config)
         self._issuers = Issuers(reactor, time.time)
@@ -228,8 +230,9 @@ class Daemon(MultiService):
     def _make_limits(self, config: Config) -> LimitAdmission:
         limits = UsageLimits(graph.limits_of(config))
         counted_in = limits_store_for(config.server.state, limits, graph.ledger_name(config), self._reactor)
-        counted_in.register(self.metrics)
-        return LimitAdmission(limits, time.time, self._concurrency.admit, self._transitions, counted_in)
+        admission = LimitAdmission(limits, time.time, self._concurrency.admit, self._transitions, counted_in)
+        admission.register(self.metrics)
+        return admission
 
     def _make_sources(self) -> Sources:
         return Sources(self._reactor, grants=self._grants)
@@ -275,7 +278,7 @@ class Daemon(MultiService):
         ledger.register(self.metrics)
         ledger.setServiceParent(self)
         if config.limits and self._counts_limits:
-            self._limits.wait_for(self._limits.recall(ledger.count(graph.limits_of(config))))
+            self._limits.wait_for(self._limits.recall(partial(ledger.count, graph.limits_of(config))))
         return ledger
 
     def _open_keys(self, config: Config) -> RuntimeKeys | None:
@@ -436,7 +439,7 @@ class Daemon(MultiService):
         self._buffers.limit = config.server.max_buffered_bytes
         fresh = self._limits.limits.reload(graph.limits_of(config))
         if fresh and self._ledger is not None and self._counts_limits:
-            self._limits.recall(self._ledger.count(fresh))
+            self._limits.recall(partial(self._ledger.count, fresh))
         self._limits.begin()
         if self._ledger is not None:
             self._ledger.keep = config.accounts.keep

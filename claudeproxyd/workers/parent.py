@@ -153,8 +153,8 @@ class ParentDaemon(Daemon):
     def _make_limits(self, config: Config) -> LimitAdmission:
         limits = UsageLimits(graph.limits_of(config))
         counted_in = limits_store_for(config.server.state, limits, graph.ledger_name(config), self._reactor)
-        counted_in.register(self.metrics)
         self._limits_of_all = LimitsOfAll(limits, time.time, self._concurrency.admit, self._transitions, counted_in)
+        self._limits_of_all.register(self.metrics)
         return self._limits_of_all
 
     def _make_store(self, config: Config, kept: IPersistent) -> tuple[IPersistent, IStateStore]:
