@@ -255,6 +255,7 @@ class Daemon(MultiService):
             self._keys,
             models=self._models,
             checkup=self._checkup,
+            issuers=self._issuers.findings,
         )
 
     def _happened(self, transition: Transition) -> None:

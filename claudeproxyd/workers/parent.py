@@ -181,6 +181,7 @@ class ParentDaemon(Daemon):
             self._keys,
             models=self._pool_of_all,
             checkup=self._checkup,
+            issuers=self._issuers.findings,
             gather=self.gather,
         )
 
