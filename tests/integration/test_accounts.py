@@ -83,11 +83,13 @@ class Daemons:
     def __init__(self, start: StartDaemon, upstream: Upstream, database: SQLiteFile | Postgres) -> None:
         self._start, self._config = start, config(upstream) + database.config
         self.now: Daemon | None = None
+        self.all: list[Daemon] = []
         self._waiting: list[Deferred[None]] = []
 
     async def start(self) -> None:
         """The next one."""
         self.now = await self._start(self._config)
+        self.all.append(self.now)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(None)
@@ -144,22 +146,24 @@ def all_of(row: dict[str, Any]) -> int:
 async def test_right_to_the_token(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
     """Whatever becomes of requests, of the daemon and of its database: the ledger has what the upstream has counted,
     attempt by attempt; what it had to guess says so, and is near it."""
-    await is_right(start_daemon, upstream, SQLiteFile(tmp_path))
+    await is_right(start_daemon, upstream, SQLiteFile(tmp_path), tmp_path)
 
 
 @needs(postgres_server)
 @ensureDeferred
-async def test_right_to_the_token_in_postgresql(start_daemon: StartDaemon, upstream: Upstream) -> None:
+async def test_right_to_the_token_in_postgresql(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
     """So it is when PostgreSQL is killed in the middle, and away for a while."""
     postgres = await Postgres.make()
     try:
-        await is_right(start_daemon, upstream, postgres)
+        await is_right(start_daemon, upstream, postgres, tmp_path)
     finally:
         await postgres.stop()
 
 
-async def is_right(start_daemon: StartDaemon, upstream: Upstream, database: SQLiteFile | Postgres) -> None:
-    """Hold the ledger in *database* to the upstream's books."""
+async def is_right(
+    start_daemon: StartDaemon, upstream: Upstream, database: SQLiteFile | Postgres, folder: Path
+) -> None:
+    """Hold the ledger in *database* to the upstream's books; *folder* has all that daemons write."""
     random = Random(SEED)
     books = Bookkeeper(random)
     calls = bookkeeping.plan(REQUESTS, CLIENTS, random)
@@ -223,6 +227,23 @@ async def is_right(start_daemon: StartDaemon, upstream: Upstream, database: SQLi
     assert abs(told - true) <= 0.1 * true, (told, true)
     assert {"ok", "lost", "cancelled", "overloaded", "transient", "broken_stream"} <= set(outcomes), outcomes
     await agree(daemon, rows, killed_at)
+    await keep_still(daemons.all, folder)
+
+
+async def keep_still(daemons: list[Daemon], folder: Path) -> None:
+    """Find no word of prompts and answers, and no key, in all that the daemons have written, and in what they tell."""
+    last = daemons[-1]
+    told = {each.url: each.log.encode() for each in daemons}
+    for page in ("usage?by=client,model", "requests?limit=1000", "limits", "keys", "clients", "pool", "status"):
+        told[page] = (await last.admin_get(f"/admin/v1/{page}")).body
+    told["metrics"] = (await last.admin_get("/metrics")).body
+    await last.stop()
+    configurations = {each.config for each in daemons}
+    files = [path for path in folder.rglob("*") if path.is_file() and path not in configurations]
+    told |= {str(path): path.read_bytes() for path in files}
+    assert any(b"call-1" in what for what in told.values())  # sessions are there
+    for secret in (bookkeeping.PROSE.encode(), b"wordword", b"key-of-client-"):
+        assert [where for where, what in told.items() if secret in what] == [], secret
 
 
 async def agree(daemon: Daemon, rows: list[dict[str, Any]], since: float) -> None:

@@ -13,6 +13,8 @@ from twisted.internet.error import ConnectError, ConnectionLost
 from tests.integration.support import answers, counting, wire
 from tests.integration.support.upstream import Exchange
 
+PROSE = "say it or not, "
+"""What prompts consist of: some four bytes are a token, by the daemon's estimates as by this upstream's count."""
 INPUT_USD, OUTPUT_USD, READ_USD = 3, 15, 1
 """For a million tokens; whole nano-dollars for each."""
 
@@ -64,7 +66,7 @@ class Call:
         return wire.Message(
             model=self.api.kind,
             stream=self.streamed,
-            prompt=f"{self.name}: " + "some " * self.words,
+            prompt=f"{self.name}: " + (PROSE * self.words)[: 5 * self.words],
             max_tokens=500,
             more={"metadata": {"user_id": self.name}, "system": "You count."},
         ).encode()
