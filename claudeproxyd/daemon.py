@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from secrets import token_hex
 from typing import IO, Any
 
@@ -147,12 +148,13 @@ class Daemon(MultiService):
     def _make_accounts(self, config: Config) -> None:
         """Make what knows who may use how much, and who did."""
         self._limits = self._make_limits(config)
+        self._status.unknown_use = self._limits.unknown
         self._ledger = ledger_of(config.accounts, self._reactor, self._new_thread)
         if self._ledger is not None:
             self._ledger.register(self.metrics)
             self._ledger.setServiceParent(self)
             if config.limits and self._counts_limits:
-                self._limits.wait_for(self._limits.recall(self._ledger.count(configured.limits_of(config))))
+                self._limits.wait_for(self._limits.recall(partial(self._ledger.count, configured.limits_of(config))))
         self._keys = keys_of(config.accounts, self._reactor, self._new_thread)
         if self._keys is not None:
             self._keys.configure(configured.clients(config), is_open=config.server.open)
@@ -266,8 +268,9 @@ class Daemon(MultiService):
     def _make_limits(self, config: Config) -> LimitAdmission:
         limits = UsageLimits(configured.limits_of(config))
         counted_in = limits_store_for(config.server.state, limits, configured.ledger_name(config), self._reactor)
-        counted_in.register(self.metrics)
-        return LimitAdmission(limits, time.time, self._concurrency.admit, self._transitions, counted_in)
+        admission = LimitAdmission(limits, time.time, self._concurrency.admit, self._transitions, counted_in)
+        admission.register(self.metrics)
+        return admission
 
     def _make_sources(self) -> Sources:
         return Sources(self._reactor, grants=self._grants)
@@ -296,6 +299,7 @@ class Daemon(MultiService):
             self._keys,
             models=models,
             checkup=self._checkup,
+            issuers=self._issuers.findings,
             gather=gather,
         )
 
@@ -450,7 +454,7 @@ class Daemon(MultiService):
         self._buffers.limit = config.server.max_buffered_bytes
         fresh = self._limits.limits.reload(configured.limits_of(config))
         if fresh and self._ledger is not None and self._counts_limits:
-            self._limits.recall(self._ledger.count(fresh))
+            self._limits.recall(partial(self._ledger.count, fresh))
         self._limits.begin()
         if self._ledger is not None:
             self._ledger.keep = config.accounts.keep

@@ -12,9 +12,9 @@ from msgspec.structs import astuple
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from claudeproxyd.accounts.limits import Amounts, Asked, OverLimit, Reservation, UsageLimits, amounts_of
+from claudeproxyd.accounts.limits import Amounts, Asked, OverLimit, Reservation, UsageLimits, amounts_of, asked_by
 from claudeproxyd.dispatch.admission import REFUSED
-from claudeproxyd.dispatch.limiting import LimitAdmission, asked_by, limit_headers
+from claudeproxyd.dispatch.limiting import LimitAdmission, limit_headers
 from claudeproxyd.errors import ClaudeError, Refusal
 from claudeproxyd.interfaces import ILimitedPermit, IPermit
 from claudeproxyd.observe.usage import COUNT_TOKENS

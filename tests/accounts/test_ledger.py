@@ -20,8 +20,10 @@ from claudeproxyd.accounts.prices import DAY as SECONDS
 from claudeproxyd.accounts.rows import Question
 from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
 from claudeproxyd.observe.metrics import Metrics
-from claudeproxyd.observe.usage import LOST
+from claudeproxyd.observe.usage import COUNT_TOKENS, LOST
 from tests.accounts.support import DAY, NOON, record
+
+ALL = Limit(name="all", amount=10**9, measure="usd", per="day")
 
 
 class Thread:
@@ -168,7 +170,7 @@ class LedgerTests(SynchronousTestCase):
         self.kill()
         self.now = NOON + 10
         other, _ = self.start()
-        counted = other.count([Limit(name="all", amount=10**9, measure="usd", per="day")])
+        counted = other.count([ALL], self.fail)
         self.clock.advance(ENTER_DELAY)
         ids = [record(number).request_id for number in range(4)]
         self.assertEqual(self.lost(other), dict(zip(ids, ("lost", "ok", "ok", "lost"), strict=True)))
@@ -223,11 +225,43 @@ class LedgerTests(SynchronousTestCase):
         blocker.execute("ROLLBACK")
         blocker.close()
         self.assertEqual(len([e for e in self.seen if "is not entered" in e.get("log_format", "")]), 1)
+        metrics = Metrics()
+        self.ledger.register(metrics)
+        self.assertIn(b"claudeproxyd_ledger_connected{} 0", metrics.render())
         self.clock.advance(RETRY_DELAY)
         self.clock.advance(ENTER_DELAY)
         self.assertEqual(self.attempts(), 4)
         self.assertEqual(len([e for e in self.seen if "entered into {path} again" in e.get("log_format", "")]), 1)
         self.assertEqual(os.listdir(self.path + ".waiting"), [])
+
+    def test_counted_while_away(self) -> None:
+        """What waits in files is told at once, each attempt once, and everything when the database is back."""
+        self.ledger.record(record(0))
+        self.clock.advance(ENTER_DELAY)
+        self.successResultOf(self.ledger.stopService())
+        blocker = sqlite3.connect(self.path, isolation_level=None)
+        blocker.execute("BEGIN IMMEDIATE")
+        self.ledger, _ = self.start()
+        for number in (1, 2, 3):
+            self.begin(number)
+        for each in (record(1), record(1), record(2, operation=COUNT_TOKENS)):
+            self.ledger.record(each)
+            self.clock.advance(RETRY_DELAY)
+        self.kill()
+        self.now = NOON + 10
+        other, _ = self.start()
+        told: list[tuple[list[float], str]] = []
+        counted = other.count([ALL], lambda known, why: told.append(([each.used(NOON) for each in known], why)))
+        other.record(record(11))
+        self.assertEqual(told, [([1_000 + 70], "database is locked")])
+        self.clock.advance(RETRY_DELAY)
+        self.assertNoResult(counted)
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        self.clock.advance(RETRY_DELAY)
+        self.clock.advance(RETRY_DELAY)
+        self.assertEqual([each.used(NOON) for each in self.successResultOf(counted)], [2 * 1_000 + 70])
+        self.assertEqual(len(told), 1)
 
     def test_stopped_while_away(self) -> None:
         """The end does not wait for the database, and the next start finds the records."""

@@ -23,7 +23,7 @@ class Top(CommandTestCase):
         super().setUp()
         pool = {"total": 1, "gauges": {"in_flight": 4}, "queue": [], "credentials": [credential()]}
         self.admin.tell("/admin/v1/pool", pool)
-        self.admin.tell("/admin/v1/usage", [used(client="ads", requests=3)])
+        self.admin.tell("/admin/v1/usage", [used(client="ads", attempts=3, requests=3)])
         request = {"request_id": "req_1", "client": "ads", "model": "m", "attempts": [ATTEMPT]}
         self.admin.tell("/admin/v1/requests", [request])
         self.http = StubTreq(self.admin)
@@ -54,6 +54,14 @@ class Top(CommandTestCase):
         self.clock.advance(5.0)
         self.assertEqual(self.successResultOf(self.drawing), 0)
         self.assertEqual(self.out.getvalue().count("claudeproxyd  "), 2)
+
+    def test_many_clients(self) -> None:
+        """Those that cost most are asked for, and all together: the sum is of everybody."""
+        self.begin_top("--count", "1")
+        asked = [each.query for each in self.admin.asked if each.path == "/admin/v1/usage"]
+        self.assertEqual(
+            [(each.get("by"), int(each["limit"]) >= 3) for each in asked], [("client", True), (None, True)]
+        )
 
     def test_no_ledger(self) -> None:
         """Without a ledger there is the pool."""

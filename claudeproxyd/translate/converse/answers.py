@@ -271,7 +271,7 @@ class ConverseReader(AnswerReader["EventMessage"]):
         if counts is None:
             return
         usage = self._machine.usage
-        usage.input = tokens_in(counts.input_tokens)
+        usage.input, usage.guessed_input = tokens_in(counts.input_tokens), None
         usage.cache_read = tokens_in(counts.cache_read_input_tokens)
         usage.cache_write = tokens_in(counts.cache_write_input_tokens)
         usage.output = tokens_in(counts.output_tokens)

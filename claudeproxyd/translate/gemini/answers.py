@@ -169,6 +169,7 @@ class GeminiReader(EventReader[GenerateContentResponse]):
         from_tools = counts.tool_use_prompt_token_count or 0
         if prompt is not None:
             usage.input = max(0, prompt - (usage.cache_read or 0)) + from_tools
+            usage.guessed_input = None
         if answer is not None:
             # Some count the thoughts within the answer: only so do prompt and answer add up.
             within = prompt is not None and counts.total_token_count == prompt + from_tools + answer

@@ -197,6 +197,7 @@ class ChatReader(EventReader[Chunk]):
             usage.cache_write = written
         if prompt is not None:
             usage.input = max(0, prompt - (usage.cache_read or 0) - (usage.cache_write or 0))
+            usage.guessed_input = None
         answer = counts.completion_tokens_details
         reasoning = answer.reasoning_tokens if answer is not None else None
         if reasoning is not None:
