@@ -387,6 +387,37 @@ class CoolingTests(PoolTestCase):
         self.assertEqual(told[0].message, "p refuses the credential a: bad key")
         self.assertIs(told[0].what, Happening.CREDENTIAL_REFUSED)
 
+    def test_refused_is_told_once_by_several(self) -> None:
+        """Of pools that share their state, and of one that goes on from it, the first alone tells; also the next time."""
+        told: list[str] = []
+        pools: dict[str, CredentialPool] = {}
+
+        def pool(named: str) -> CredentialPool:
+            transitions = Transitions(lambda: 1.0)
+            transitions.subscribe(lambda transition: told.append(named))
+            pools[named] = self.pool(
+                "a",
+                transitions=transitions,
+                changed=lambda changes: [other.merge(changes) for name, other in pools.items() if name != named],
+            )
+            return pools[named]
+
+        first, second = pool("first"), pool("second")
+        self.take(first).release(AUTH)
+        self.clock.advance(3600)
+        self.take(second).release(AUTH)
+        third = pool("third")
+        third.import_state(first.export_state())
+        self.clock.advance(3600)
+        self.take(third).release(AUTH)
+        self.assertEqual(told, ["first"])
+        self.clock.advance(3600)
+        for _ in range(2):
+            self.take(second).release(OK)
+        self.assertEqual(second.export_state(), {})
+        self.take(third).release(AUTH)
+        self.assertEqual(told, ["first", "third"])
+
     def test_doubling(self) -> None:
         """Failures in a row double the cooldown, up to the ceiling."""
         pool = self.pool("a", max_wait=0.0)
