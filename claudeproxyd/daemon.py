@@ -275,7 +275,7 @@ class Daemon(MultiService):
         ledger.register(self.metrics)
         ledger.setServiceParent(self)
         if config.limits and self._counts_limits:
-            self._limits.wait_for(self._limits.recall(ledger.count(graph.limits_of(config))))
+            self._limits.wait_for(self._limits.recall(ledger.count(graph.limits_of(config)), told=True))
         return ledger
 
     def _open_keys(self, config: Config) -> RuntimeKeys | None:

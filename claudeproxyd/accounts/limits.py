@@ -52,6 +52,10 @@ class Limit:
         """Whether it is of a window, and not a rate."""
         return self.per not in RATES
 
+    def is_at_its_share(self, used: float) -> bool:
+        """Whether so much of it is what is warned of."""
+        return bool(self.warn) and used >= self.warn * self.amount
+
 
 class Asked(NamedTuple):
     """Who asks for what."""
@@ -322,12 +326,17 @@ class UsageLimits:
         """Count what an attempt came to. Return the counters that have passed their share for a warning with it."""
         passed = []
         for counter, amount in self.amounts(self.counters(asked), amounts):
-            limit = counter.limit
             used = counter.use(self.weight * amount, now)
-            if limit.warn and used >= limit.warn * limit.amount and now >= counter.warned:
+            if now >= counter.warned and counter.limit.is_at_its_share(used):
                 counter.warned = counter.resets_at(now)
                 passed.append(counter)
         return passed
+
+    def are_told(self, others: UsageLimits, now: float) -> None:
+        """Warn no more of what has come to its share by what the same limits have counted elsewhere."""
+        for counter, other in self.same(others):
+            if other.limit.is_at_its_share(other.used(now)):
+                counter.warned = counter.resets_at(now)
 
     @staticmethod
     def amounts(counters: Iterable[Counter], amounts: Amounts) -> list[tuple[Counter, int]]:

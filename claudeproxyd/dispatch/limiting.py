@@ -122,12 +122,18 @@ class LimitAdmission:
         self._awaited += 1
         begun.addCallback(self._go_on)
 
-    def recall(self, counted: Deferred[UsageLimits]) -> Deferred[None]:
-        """Add what *counted* fires with. Never fails: without it the limits begin at nothing."""
-        return counted.addCallbacks(self._recall, self._forgotten)
+    def recall(self, counted: Deferred[UsageLimits], *, told: bool = False) -> Deferred[None]:
+        """Add what *counted* fires with. Never fails: without it the limits begin at nothing.
 
-    def _recall(self, counted: UsageLimits) -> None:
-        self.store.recall(counted, self._wall_clock())
+        *told*: whoever counted it has warned of what has come to its share.
+        """
+        return counted.addCallbacks(self._recall, self._forgotten, (told,))
+
+    def _recall(self, counted: UsageLimits, told: bool) -> None:
+        now = self._wall_clock()
+        self.store.recall(counted, now)
+        if told:
+            self.limits.are_told(counted, now)
 
     def _forgotten(self, failure: Failure) -> None:
         why = failure.getErrorMessage()

@@ -388,7 +388,7 @@ class CoolingTests(PoolTestCase):
         self.assertIs(told[0].what, Happening.CREDENTIAL_REFUSED)
 
     def test_refused_is_told_once_by_several(self) -> None:
-        """Of pools that share their state, and of one that goes on from it, the first alone tells; also the next time."""
+        """Of pools that share their state, and one that goes on from it, one tells; and again the next time."""
         told: list[str] = []
         pools: dict[str, CredentialPool] = {}
 
