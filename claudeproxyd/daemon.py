@@ -187,6 +187,8 @@ class Daemon(MultiService):
         lag = LoopLag(reactor.seconds)
         lag.register(self.metrics)
         self._every(LAG_EVERY, lag.look)
+        if self._service_manager.alive_every:
+            self._every(self._service_manager.alive_every, self._service_manager.alive)
         self._every(FORGET_EVERY, lambda: self._limits.limits.forget_idle(time.time()))
         pool = self.pool
         kept, store = self._make_store(
