@@ -10,10 +10,14 @@ from math import ceil
 from pathlib import Path
 
 
+#: Workers that there may be: more would be a slip of the pen.
+MAX_WORKERS = 256
+
+
 @cache
 def usable_cores() -> int:
     """Return what "auto" stands for, as it was when it was asked first: it is the same as long as the process lives."""
-    return cores_within(len(os.sched_getaffinity(0)), Path("/"))
+    return min(cores_within(len(os.sched_getaffinity(0)), Path("/")), MAX_WORKERS)
 
 
 def cores_within(cores: int, root: Path) -> int:
