@@ -9,7 +9,6 @@ from functools import cache
 from math import ceil
 from pathlib import Path
 
-
 #: Workers that there may be: more would be a slip of the pen.
 MAX_WORKERS = 256
 
