@@ -88,7 +88,7 @@ class Process:
     def cpu(self) -> float:
         """Seconds of CPU that it and its children have used so far."""
         ticks = 0
-        for pid in self._tree():
+        for pid in self.tree():
             fields = _stat(pid)
             ticks += int(fields[11]) + int(fields[12])
         return ticks / _TICKS
@@ -96,13 +96,14 @@ class Process:
     def rss(self) -> float:
         """MB of memory that it and its children hold."""
         kilobytes = 0
-        for pid in self._tree():
+        for pid in self.tree():
             for line in Path(f"/proc/{pid}/status").read_text().splitlines():
                 if line.startswith("VmRSS:"):
                     kilobytes += int(line.split()[1])
         return kilobytes / 1024
 
-    def _tree(self) -> list[int]:
+    def tree(self) -> list[int]:
+        """The ids of its process and of all below it."""
         children: dict[int, list[int]] = {}
         for entry in os.listdir("/proc"):
             if entry.isdigit():
