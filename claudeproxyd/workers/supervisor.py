@@ -59,7 +59,7 @@ class Worker(ProcessProtocol):
         """How many of them it is left alone for."""
         self._supervisor = supervisor
         self._half_line = b""
-        self._is_silent = False
+        self._has_hung_up = False
         self._end: Failure | None = None
         self.pid = 0
         """Its process id."""
@@ -85,13 +85,18 @@ class Worker(ProcessProtocol):
     def hung_up(self) -> None:
         """The channel is closed: nothing more comes."""
         self.ready = False
-        self._is_silent = True
+        self._has_hung_up = True
         self._over()
 
     @property
+    def is_silent(self) -> bool:
+        """It has not answered lately."""
+        return self.looks > SILENT_LOOKS
+
+    @property
     def serves(self) -> bool:
-        """It accepts connections, and has not fallen silent."""
-        return self.ready and self.looks <= SILENT_LOOKS
+        """It accepts connections, and answers."""
+        return self.ready and not self.is_silent
 
     def answers(self, _: object) -> None:
         """It is alive."""
@@ -104,7 +109,7 @@ class Worker(ProcessProtocol):
             self.answers(failure)
 
     def _over(self) -> None:
-        if self._is_silent and self._end is not None:
+        if self._has_hung_up and self._end is not None:
             self._supervisor.ended(self, self._end)
 
     def kill(self) -> None:
@@ -180,8 +185,11 @@ class Workers(Service):
         return self._gone()
 
     def hurry(self) -> None:
-        """Have those that drain cut what is left."""
+        """Have those that drain cut what is left, and end those that have fallen silent."""
         self.tell("hurry")
+        for worker in self.living:
+            if worker.is_silent:
+                worker.kill()
 
     def _gone(self) -> Deferred[None]:
         gone: Deferred[None] = Deferred()
@@ -229,7 +237,7 @@ class Workers(Service):
         """
         asked = list(self.ready)
         for worker in self._workers.values():
-            if worker.ready and not worker.serves:
+            if worker.ready and worker.is_silent:
                 worker.channel.tell(name, body)
 
         def of_good(found: list[tuple[bool, object]]) -> list[tuple[Worker, object]]:
@@ -256,7 +264,7 @@ class Workers(Service):
             if not worker.looks:
                 worker.channel.ask("heard").addCallbacks(worker.answers, worker.refuses)
             worker.looks += 1
-            if worker.looks == SILENT_LOOKS + 1 and worker.ready:
+            if worker.is_silent and worker.ready and worker.slot not in self._vacant:
                 self._vacant.add(worker.slot)
                 self._cover()
             if worker.looks == worker.patience + 1:

@@ -10,6 +10,7 @@ from twisted.internet import reactor
 from tests.integration.support import answers, wire
 from tests.integration.support.daemon import provider
 from tests.integration.support.needs import needs
+from tests.integration.support.postgresql import Postgres, postgres_server
 from tests.integration.support.process import eventually
 from tests.integration.support.redis import Redis, redis_server
 from tests.integration.support.rolling import (
@@ -75,13 +76,15 @@ async def test_nobody_waits_for_an_old_stream(tmp_path: Path, upstream: Upstream
         await farm.stop()
 
 
-@needs(haproxy, redis_server)
+@needs(haproxy, redis_server, postgres_server)
 @ensureDeferred
 async def test_one_of_three_is_killed(tmp_path: Path) -> None:
-    """Of three daemons that share a Redis one is killed: what was on it is lost, and nothing else, also afterwards."""
+    """Of three daemons that share Redis and PostgreSQL one is killed: what was on it is lost, and nothing else, also
+    afterwards; and all that any has answered is in the ledger once it is back."""
     redis = Redis()
     await redis.start()
-    farm = BehindHAProxy(tmp_path, 3, state=redis.url)
+    postgres = await Postgres.make()
+    farm = BehindHAProxy(tmp_path, 3, state=redis.url, accounts=postgres.config)
     await farm.start()
     try:
         load = Load(farm.port)
@@ -95,8 +98,17 @@ async def test_one_of_three_is_killed(tmp_path: Path) -> None:
         await eventually("HAProxy has noticed", noticed)
         await load.until(300)
         tally = await load.stop()
+        answered = tally.answers.total()
+        await farm.revive()
+
+        async def entered() -> bool:
+            ((count,),) = await postgres.ask("SELECT count(*) FROM attempts WHERE outcome = 'ok'")
+            return answered <= count <= answered + len(tally.lost)
+
+        await eventually("the ledger has all", entered)
     finally:
         await farm.stop()
         await redis.stop()
+        await postgres.stop()
     assert [each for each in tally.lost if each.begun > killed or each.server not in ("one", "")] == []
     assert len(tally.lost) <= len(CLIENTS)

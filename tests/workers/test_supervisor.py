@@ -19,6 +19,7 @@ from claudeproxyd.workers.supervisor import (
     CHANNEL,
     HANG_LOOKS,
     LAST_DELAY,
+    SILENT_LOOKS,
     START_LOOKS,
     STEADY,
     Worker,
@@ -338,3 +339,15 @@ class SupervisorTests(SynchronousTestCase):
         self.workers.leave()
         self.look(HANG_LOOKS + 1)
         self.assertEqual([process.signals for process in (first, second, third)], [["KILL"], ["KILL"], []])
+
+    def test_hangs_and_is_hurried(self) -> None:
+        """A second signal ends one that hangs at once."""
+        first, second, third = self.reactor.processes
+        self.ready(first, second, third)
+        self.look()
+        self.stopped.add(second)
+        self.look(SILENT_LOOKS + 1)
+        self.workers.leave()
+        self.workers.drain()
+        self.workers.hurry()
+        self.assertEqual([process.signals for process in (first, second, third)], [[], ["KILL"], []])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 from twisted.internet.threads import deferToThread
 
@@ -38,6 +39,17 @@ class Postgres:
     def config(self) -> str:
         """What a daemon is told of it."""
         return f'[accounts]\ndatabase = "{self.url}"\n'
+
+    async def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """What it answers."""
+
+        def answer() -> list[tuple[Any, ...]]:
+            import psycopg
+
+            with psycopg.connect(self.url) as connection:
+                return connection.execute(query).fetchall()
+
+        return await deferToThread(answer)
 
     async def away(self) -> None:
         """Kill it."""

@@ -27,9 +27,8 @@ from tests.integration.support.process import Child, eventually, sleep
 from tests.integration.support.ready import until_ready
 
 KEY = "client-key"
+NO_ACCOUNTS = '[accounts]\ndatabase = ""\n'
 CONFIG = f"""
-[accounts]
-database = ""
 [log]
 access = "off"
 [[clients]]
@@ -179,13 +178,14 @@ class Unit:
         server: str = "",
         state: str = "memory:",
         providers: str = SANDBOX,
+        accounts: str = NO_ACCOUNTS,
     ) -> None:
         self._folder = folder
         self._path = folder / f"{name}.toml"
         self._notify = folder / f"{name}.notify"
         admin = f'admin = "unix:{folder / name}.sock"'
         own = f'[server]\nlisten = ["{listen}"]\n{admin}\nstate = "{state}"\n{server}\n'
-        self._path.write_text(own + CONFIG + providers)
+        self._path.write_text(own + accounts + CONFIG + providers)
         self._child: Child | None = None
 
     async def start(self, inherit: Sequence[socket.socket] = ()) -> None:
@@ -255,12 +255,13 @@ class _Balanced:
     server = ""
     """What ``[server]`` says of it."""
 
-    def __init__(self, folder: Path, daemons: int = 2, state: str = "memory:") -> None:
+    def __init__(self, folder: Path, daemons: int = 2, state: str = "memory:", accounts: str = NO_ACCOUNTS) -> None:
         self.folder = folder
         self.port = free_port()
         self.ports = [free_port() for _ in range(daemons)]
         self._units = [
-            Unit(folder, f"daemon-{port}", f"tcp:{port}:interface=127.0.0.1", self.server, state) for port in self.ports
+            Unit(folder, f"daemon-{port}", f"tcp:{port}:interface=127.0.0.1", self.server, state, accounts=accounts)
+            for port in self.ports
         ]
         self._balancer: Child | None = None
 
@@ -287,6 +288,10 @@ class _Balanced:
     async def kill(self) -> None:
         """Have the first one end as by a crash."""
         await self._units[0].kill()
+
+    async def revive(self) -> None:
+        """Start it again."""
+        await self._units[0].start()
 
     async def stop(self) -> None:
         await gatherResults([Deferred.fromCoroutine(unit.stop()) for unit in self._units])
