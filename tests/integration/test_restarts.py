@@ -102,7 +102,7 @@ async def test_one_of_three_is_killed(tmp_path: Path) -> None:
         await farm.revive()
 
         async def entered() -> bool:
-            ((count,),) = await postgres.ask("SELECT count(*) FROM attempts WHERE outcome = 'ok'")
+            ((count,),) = await postgres.ask("SELECT count(*) FROM claudeproxyd.attempts WHERE outcome = 'ok'")
             return answered <= count <= answered + len(tally.lost)
 
         await eventually("the ledger has all", entered)
