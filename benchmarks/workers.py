@@ -20,7 +20,7 @@ from statistics import median
 
 from accounts import SECTION
 from rig import HERE, BenchError, Process, Rig, machine, new_parser, new_rig, raise_file_limit, said_of
-from run import EVENTS, KINDS, Row, kinds, measure
+from run import EVENTS, KINDS, Row, kinds, load, measure
 
 NAME = "claudeproxyd"
 ADMIN = 9401
@@ -98,6 +98,7 @@ def one_round(rig: Rig, options: argparse.Namespace) -> list[Row]:
             daemon, shares = started(rig, workers, options), Shares(options.share)
             if options.share:
                 shares.give(*daemon.tree()[-workers:])
+            load(rig, KINDS[kind], daemon.port, options.body, options.warm)
             rows.append({**measure(rig, daemon, kind, options), "workers": workers})
             rig.stop(daemon)
             shares.remove()
