@@ -208,12 +208,13 @@ class CredentialPool(Service):
         self._transitions.begin(Happening.CREDENTIAL_REFUSED, message, provider=provider, credential=credential)
 
     def _taken_again(self, provider: str, credential: str) -> None:
+        """Note that a credential is served, which may have been refused."""
         if (key := (provider, credential)) in self._refused:
             self._refused.discard(key)
             self._transitions.end(Happening.CREDENTIAL_REFUSED, provider=provider, credential=credential)
 
     def _cooled_elsewhere(self, provider: str, credential: str, kind: Kind | None) -> None:
-        """Tell nothing of a refusal that another process, or the one before this one, has told; and of its end know."""
+        """Note a refusal that another process, or the one before this one, has told of, and its end."""
         if kind is None:
             self._taken_again(provider, credential)
         elif kind is Kind.AUTH:
