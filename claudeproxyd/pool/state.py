@@ -123,7 +123,7 @@ def restore(
     """Restore saved state, or merge a peer's. Return the keys that could not be applied.
 
     Such a key is damaged, outlived, or of no credential here. *both*: the candidates for messages and for count_tokens.
-    *cooled* is called with each credential, and why it cools for every model; None: it does no more.
+    *cooled* is called with each credential, and why it cools for every model; None: it did, and does no more.
     The later end of two cooldowns holds, and the later use of two affinities. None ends a cooldown or a disabling, but
     no affinity: each daemon ends its own.
     """
@@ -135,8 +135,9 @@ def restore(
                 case ["cooldown", str() as use, str() as provider, credential, model]:
                     candidates = both[_CANDIDATES.index(use)]
                     scope = _find_scope(candidates, provider, credential, model)
+                    did_cool = scope.cooldown is not None
                     kind = _restore_cooldown(candidates, scope, value, now, ahead)
-                    if credential is not None and model is None:
+                    if credential is not None and model is None and (did_cool or kind is not None):
                         cooled(provider, credential, kind)
                 case ["affinity", str() as session, str() as model]:
                     if value is None:
