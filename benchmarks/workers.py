@@ -25,8 +25,9 @@ from run import EVENTS, KINDS, Row, kinds, load, measure
 NAME = "claudeproxyd"
 ADMIN = 9401
 CONTROL = Path("/sys/fs/cgroup")
-PERIOD = 10_000
-"""Microseconds within which a process gets its share: short, for it has nothing at all when that is used up."""
+PERIOD = 20_000
+"""Microseconds within which a process gets its share: short, for it has nothing at all when that is used up; the kernel
+gives no less than 1,000 of them."""
 
 
 def numbers(text: str) -> list[int]:
@@ -96,12 +97,14 @@ def one_round(rig: Rig, options: argparse.Namespace) -> list[Row]:
         rig.upstream(EVENTS, KINDS[kind].gap_us)
         for workers in options.workers:
             daemon, shares = started(rig, workers, options), Shares(options.share)
-            if options.share:
-                shares.give(*daemon.tree()[-workers:])
-            load(rig, KINDS[kind], daemon.port, options.body, options.warm)
-            rows.append({**measure(rig, daemon, kind, options), "workers": workers})
-            rig.stop(daemon)
-            shares.remove()
+            try:
+                if options.share:
+                    shares.give(*daemon.tree()[-workers:])
+                load(rig, KINDS[kind], daemon.port, options.body, options.warm)
+                rows.append({**measure(rig, daemon, kind, options), "workers": workers})
+            finally:
+                rig.stop(daemon)
+                shares.remove()
         rig.stop()
     return rows
 
