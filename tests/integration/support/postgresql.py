@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any
 
 from twisted.internet.threads import deferToThread
 
@@ -40,16 +39,15 @@ class Postgres:
         """What a daemon is told of it."""
         return f'[accounts]\ndatabase = "{self.url}"\n'
 
-    async def ask(self, query: str) -> list[tuple[Any, ...]]:
-        """What it answers."""
+    async def entered(self) -> set[str]:
+        """The ids of all requests in the ledger."""
+        return await deferToThread(self._entered)
 
-        def answer() -> list[tuple[Any, ...]]:
-            import psycopg
+    def _entered(self) -> set[str]:
+        import psycopg  # an extra
 
-            with psycopg.connect(self.url) as connection:
-                return connection.execute(query).fetchall()
-
-        return await deferToThread(answer)
+        with psycopg.connect(self.url) as connection:
+            return {row[0] for row in connection.execute("SELECT request_id FROM claudeproxyd.attempts")}
 
     async def away(self) -> None:
         """Kill it."""
