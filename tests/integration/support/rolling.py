@@ -238,7 +238,7 @@ class Unit:
 
     async def stop(self) -> None:
         """End it, if it runs."""
-        if self._child is not None:
+        if self._child is not None and self._child.result is None:
             await gone(self.leave())
 
 
