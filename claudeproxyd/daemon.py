@@ -154,7 +154,8 @@ class Daemon(MultiService):
             self._ledger.register(self.metrics)
             self._ledger.setServiceParent(self)
             if config.limits and self._counts_limits:
-                self._limits.wait_for(self._limits.recall(partial(self._ledger.count, configured.limits_of(config))))
+                count = partial(self._ledger.count, configured.limits_of(config))
+                self._limits.wait_for(self._limits.recall(count, told=True))
         self._keys = keys_of(config.accounts, self._reactor, self._new_thread)
         if self._keys is not None:
             self._keys.configure(configured.clients(config), is_open=config.server.open)
@@ -220,6 +221,8 @@ class Daemon(MultiService):
         lag = LoopLag(self._reactor.seconds)
         lag.register(self.metrics)
         self._every(LAG_EVERY, lag.look)
+        if self._service_manager.alive_every:
+            self._every(self._service_manager.alive_every, self._service_manager.alive)
         self._every(FORGET_EVERY, lambda: self._limits.limits.forget_idle(time.time()))
 
     def _make_state(self, config: Config, changes: StateChanges) -> None:

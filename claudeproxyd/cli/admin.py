@@ -133,7 +133,9 @@ class Admin:
             return message
         if self._place.key:
             return f"{self._place.url} does not know the key: look at ${KEY_VARIABLE}, or at server.admin_key"
-        why = self._place.keyless or f"set ${KEY_VARIABLE}, or name the file with server.admin_key by --config"
+        if self._place.keyless:
+            return f"{self._place.url} wants a key: set ${KEY_VARIABLE}, for {self._place.keyless}"
+        why = f"set ${KEY_VARIABLE}, or name the file with server.admin_key by --config"
         return f"{self._place.url} wants a key: {why}"
 
     def _stranger(self, more: str = "") -> str:

@@ -81,9 +81,10 @@ class Pool(CommandTestCase):
         self.assertTrue(lines[3].startswith("p         b"))
 
     def test_gates(self) -> None:
-        """What the pool has learned."""
-        lines = self.show(credential(gates=[{"model": None, "told": "out for 9 s, a probe is due"}]), credential())
-        self.assertIn("out for 9 s, a probe is due", lines[2])
+        """What the pool has learned, and of what."""
+        gate = {"model": None, "told": "out for 9 s, a probe is due", "reason": "no connection to a:1"}
+        lines = self.show(credential(gates=[gate, {**gate, "model": "m", "reason": ""}]), credential())
+        self.assertIn("out for 9 s, a probe is due: no connection to a:1; out for 9 s, a probe is due (m)", lines[2])
 
     def test_last_failure(self) -> None:
         """A credential that works again says what it last failed by."""
