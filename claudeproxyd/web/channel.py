@@ -116,6 +116,8 @@ class GatewayChannel(Protocol):
     """Bytes of the body that are still to come, where it has a length."""
     _chunks: _ChunkedTransferDecoder | None = None
     """Reads a body that has none."""
+    _pieces: list[bytes]
+    """What a read brought of that."""
     _busy = False
     _admitted = False
     """A turnstile has let it in: what is read now may take its time."""
@@ -256,7 +258,7 @@ class GatewayChannel(Protocol):
         """Read what is there, as far as it may be read now."""
         if self._busy or self._head is not None:
             return
-        if self._request is not None and not self._request.compressed:
+        if self._request is not None and not self._is_heavy:
             self._read_on()
             return
         turnstile = self.site.heavy if self._is_heavy else self.site.turnstile
@@ -289,8 +291,9 @@ class GatewayChannel(Protocol):
 
     @property
     def _is_heavy(self) -> bool:
-        """Whether what is read next is a piece of a compressed body."""
-        return self._request is not None and self._request.compressed and self._head is None
+        """Whether what is read next is of a compressed body, or of one in chunks: a read may bring ten thousand."""
+        request = self._request
+        return request is not None and self._head is None and (self._chunks is not None or request.compressed)
 
     def _wait_no_more(self) -> None:
         if self._waits_at is not None:
@@ -372,7 +375,8 @@ class GatewayChannel(Protocol):
         if head.asks_first:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if head.length is None:
-            self._chunks = _ChunkedTransferDecoder(request.bodyReceived, self._chunks_ended)
+            self._pieces = []
+            self._chunks = _ChunkedTransferDecoder(self._pieces.append, self._chunks_ended)
         elif head.length:
             self._left = head.length
         else:
@@ -385,6 +389,7 @@ class GatewayChannel(Protocol):
                 self._chunks.dataReceived(data)
             except _MalformedChunkedDataError:
                 raise not_http() from None
+            self._take_pieces(request)
             return
         piece = data[: self._left]
         self._left -= len(piece)
@@ -393,11 +398,20 @@ class GatewayChannel(Protocol):
             self._unread = data[len(piece) :]
             self._answer(request)
 
+    def _take_pieces(self, request: GatewayRequest) -> None:
+        """Hand on what the read has brought, as one piece: the chunks may be as small as the client likes."""
+        if self._pieces:
+            piece = b"".join(self._pieces)
+            self._pieces.clear()
+            request.bodyReceived(piece)
+
     def _chunks_ended(self, rest: bytes) -> None:
+        request = self._request
+        assert request is not None
+        self._take_pieces(request)
         self._chunks = None
         self._unread = rest
-        assert self._request is not None
-        self._answer(self._request)
+        self._answer(request)
 
     def _answer(self, request: GatewayRequest) -> None:
         """Have a request answered that is whole. Dispatch bounds how long that takes: there is no deadline."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http import _ChunkedTransferDecoder
 
 from claudeproxyd.framing.coding import BodyDecoder
 from claudeproxyd.slices import SLICE
@@ -145,6 +146,31 @@ class TurnstileTests(SynchronousTestCase):
                 self.listener.clock.advance(NEXT_TURN)
                 self.assertLess(self.listener.clock.seconds() - began, 4 * SLICE)
         self.assertEqual([replies(each.take())[0].status for each in connections], [200] * 5)
+
+    def test_bodies_in_chunks(self) -> None:
+        """So are pieces of bodies in chunks: a read may bring ten thousand of a byte each, which take some 40 ms."""
+        read = _ChunkedTransferDecoder.dataReceived
+
+        def slow(decoder: _ChunkedTransferDecoder, data: bytes) -> None:
+            self.listener.clock.rightNow += 3 * SLICE
+            read(decoder, data)
+
+        self.patch(_ChunkedTransferDecoder, "dataReceived", slow)
+        connections = [self.listener.connect() for _ in range(5)]
+        head = post(body=b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+        for connection in connections:
+            connection.send(head)
+        self.listener.clock.pump([NEXT_TURN] * 5 + [WINDOW])
+        for data in (b"%x\r\n%b\r\n" % (len(BODY), BODY), b"0\r\n\r\n" + post()):
+            began = self.listener.clock.seconds()
+            for connection in connections:
+                connection.send(data)
+            self.assertLess(self.listener.clock.seconds() - began, 4 * SLICE)
+            for _ in range(5):
+                began = self.listener.clock.seconds()
+                self.listener.clock.advance(NEXT_TURN)
+                self.assertLess(self.listener.clock.seconds() - began, 4 * SLICE)
+        self.assertEqual([[reply.status for reply in replies(each.take())] for each in connections], [[200, 200]] * 5)
 
 
 class FaultTests(SynchronousTestCase):
