@@ -26,6 +26,7 @@ from claudeproxyd.cli.command import (
     on_reactor,
     say,
 )
+from claudeproxyd.cli.figures import plain_json, plain_lines
 from claudeproxyd.cli.place import ELSEWHERE, KEY_VARIABLE, PLACE_VARIABLE, AdminPlace, find_place
 from claudeproxyd.upstream.tls import connection_creator
 
@@ -170,7 +171,7 @@ class AdminCommand(ConfiguredCommand):
 
     def show(self, json: bytes, text: str) -> int:
         """Print *json* where that was asked for, and else *text*."""
-        say(msgspec.json.format(json).decode() if self.get("json") else text)
+        say(plain_json(msgspec.json.format(json).decode()) if self.get("json") else plain_lines(text))
         return DONE
 
 
