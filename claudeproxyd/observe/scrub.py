@@ -160,6 +160,11 @@ class Scrubber:
             return text
         return self.redacted_data(data).decode("utf-8", "surrogatepass")
 
+    def holds_secret(self, text: str) -> bool:
+        """Whether there is in *text* what is a secret beyond doubt."""
+        data = text.encode("utf-8", "surrogatepass")
+        return self.redacted_data(data) != data
+
     def redacted_data(self, data: bytes) -> bytes:
         """Return *data* with known values and keys of an unmistakable shape masked, for clients."""
         data = self._without_known(data)
@@ -249,3 +254,4 @@ scrub_bytes = _daemon.data
 redact = _daemon.redacted
 redact_bytes = _daemon.redacted_data
 redact_headers = _daemon.redacted_headers
+holds_secret = _daemon.holds_secret

@@ -180,6 +180,11 @@ class ScrubTests(SynchronousTestCase):
         for text in ("hunter2hunter2", "sk-ant-api03-AbCdEf_123-x", "AIzaSyA1234567890abcdefgh", PEM, jwt):
             self.assertEqual(self.scrubber.redacted(f"bad: {text} no"), "bad: *** no")
 
+    def test_holds_a_secret(self) -> None:
+        """Whoever would rather not keep a text than keep half of it can ask."""
+        table = {"": False, "a word": False, "\ud800" * 9: False, "a hunter2hunter2 b": True, PEM: True}
+        self.assertEqual({text: self.scrubber.holds_secret(text) for text in table}, table)
+
     def test_headers(self) -> None:
         """Values of headers; those without a secret stay the very same."""
         clean = [(b"content-type", b"application/json"), (b"request-id", b"req_" + b"0" * 40)]
