@@ -59,7 +59,7 @@ class AdminEndpoints:
             return socket
         host = uri.host.decode("ascii").strip("[]")
         way: IStreamClientEndpoint = HostnameEndpoint(self._reactor, host, uri.port, timeout=CONNECT_TIMEOUT)
-        return wrapClientTLS(connection_creator(host), way) if uri.scheme == b"https" else way
+        return wrapClientTLS(connection_creator(host), way, clock=self._reactor) if uri.scheme == b"https" else way
 
 
 class _Error(msgspec.Struct):
