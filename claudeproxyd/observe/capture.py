@@ -299,7 +299,7 @@ def _rest() -> None:
 
 def _masked(headers: Headers) -> list[tuple[str, str]]:
     return [
-        (name.decode("latin-1"), "***" if name.lower() in SECRET else scrub(value.decode("latin-1")))
+        (scrub(name.decode("latin-1")), "***" if name.lower() in SECRET else scrub(value.decode("latin-1")))
         for name, value in headers
     ]
 

@@ -193,6 +193,15 @@ class ScrubTests(SynchronousTestCase):
             self.scrubber.redacted_headers([*clean, (b"x-echo", b"hunter2hunter2")]), [*clean, (b"x-echo", b"***")]
         )
 
+    def test_names_of_headers(self) -> None:
+        """A key that an upstream makes the name of a header is not passed on, though names have lost their capitals."""
+        self.scrubber.remember(["Hunter3Hunter3"])
+        clean = [(b"anthropic-ratelimit-requests-remaining", b"1")]
+        for _ in range(2):
+            self.assertIs(self.scrubber.redacted_headers(clean), clean)
+            for name in (b"hunter2hunter2", b"x-of-hunter3hunter3"):
+                self.assertEqual(self.scrubber.redacted_headers([*clean, (name, b"1")]), clean)
+
     def test_headers_that_are_remembered(self) -> None:
         """A harmless value is masked once it is known to be a secret; so many are remembered, none of them long."""
         echo = [(b"x-echo", b"value-of-20-characters")]
