@@ -68,6 +68,10 @@ class Database:
         """Keys from a file that was set aside, for the one that takes its place."""
         self.aside = ""
         """The file that was set aside last, and why; emptied by whoever logs it."""
+        self.was_replaced = False
+        """Another file, or none, was at its place: what was written is gone. Made false by whoever writes it again."""
+        self._identity: tuple[int, int] | None = None
+        """Of the file that is open."""
 
     def read(self) -> dict[str, object]:
         """Return everything that is not stale.
@@ -121,8 +125,12 @@ class Database:
 
     def _do(self, work: Callable[[sqlite3.Connection], object]) -> object:
         try:
+            if self._connection is not None and _identity_of(self.path) != self._identity:
+                self.was_replaced = True
+                self.close()
             if self._connection is None:
                 self._connection = self._open()
+                self._identity = _identity_of(self.path)
             return work(self._connection)
         except sqlite3.OperationalError as error:
             # Python's own, of texts that are no UTF-8, have no code.
@@ -177,6 +185,14 @@ class Database:
 
 def _one(connection: sqlite3.Connection, query: str) -> object:
     return connection.execute(query).fetchone()[0]
+
+
+def _identity_of(path: str) -> tuple[int, int] | None:
+    """Return what tells the file at *path* from all others; None if there is none."""
+    with contextlib.suppress(OSError):
+        status = os.stat(path)
+        return status.st_dev, status.st_ino
+    return None
 
 
 def _is_fault_of_file(reason: Exception) -> bool:
