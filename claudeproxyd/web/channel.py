@@ -21,7 +21,8 @@ from zope.interface import implementer
 
 from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.errors import ClaudeError, shutting_down
-from claudeproxyd.sockets import innermost, is_readable, unsent
+from claudeproxyd.slices import SLICE
+from claudeproxyd.sockets import has_hung_up, innermost, is_readable, unsent
 from claudeproxyd.web.head import RequestHead, not_http, read_head
 from claudeproxyd.web.request import GatewayRequest
 
@@ -52,6 +53,9 @@ CLOSE_TIMEOUT = 60.0
 ABORT_TIMEOUT = 2.0
 #: Bytes of an answer that the kernel may buffer; Linux doubles it.
 SEND_BUFFER_BYTES = 65_536
+
+#: Bytes of chunks that are read in one go, before others have a turn if that took long: of a byte each some 10 ms.
+CHUNKED_BYTES = 16_384
 
 MAX_AHEAD_BYTES = 16_384
 """Bytes that a client may send ahead, while its request is answered, before it is read from no more."""
@@ -268,26 +272,35 @@ class GatewayChannel(Protocol):
 
     def enter(self) -> None:
         """Deal with what was read. Called by a turnstile, where that may take a while."""
+        if self._waits_at is not None and has_hung_up(self.transport):
+            self._wait_no_more()
+            self.transport.abortConnection()
+            return
         self._wait_no_more()
         self._admitted = True
         self._read_on()
         self._admitted = False
 
     def _read_on(self) -> None:
-        heavy = self._is_heavy
+        heavy, until = self._is_heavy, self.site.clock.seconds() + SLICE
         self._busy = True
         try:
             if self._head is not None and self._request is not None:
                 head, self._head = self._head, None
                 self._expect(self._request, head)
             while self._unread and heavy == self._is_heavy and self._advance():
-                pass
+                if heavy and self.site.clock.seconds() >= until:
+                    break
         except ClaudeError as error:
             self.refuse(error)
         finally:
             self._busy = False
         if self._unread and heavy != self._is_heavy:
             self._go_on()
+        elif self._unread and self._chunks is not None:
+            self._read(False)
+            self._waits_at = self.site.heavy
+            self.site.heavy.wait(self)
 
     @property
     def _is_heavy(self) -> bool:
@@ -383,14 +396,15 @@ class GatewayChannel(Protocol):
             self._answer(request)
 
     def _read_body(self, request: GatewayRequest) -> None:
-        data, self._unread = self._unread, b""
         if self._chunks is not None:
+            data, self._unread = self._unread[:CHUNKED_BYTES], self._unread[CHUNKED_BYTES:]
             try:
                 self._chunks.dataReceived(data)
             except _MalformedChunkedDataError:
                 raise not_http() from None
             self._take_pieces(request)
             return
+        data, self._unread = self._unread, b""
         piece = data[: self._left]
         self._left -= len(piece)
         request.bodyReceived(piece)
@@ -410,7 +424,7 @@ class GatewayChannel(Protocol):
         assert request is not None
         self._take_pieces(request)
         self._chunks = None
-        self._unread = rest
+        self._unread = rest + self._unread
         self._answer(request)
 
     def _answer(self, request: GatewayRequest) -> None:

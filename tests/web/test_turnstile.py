@@ -12,6 +12,8 @@ from twisted.web.http import _ChunkedTransferDecoder
 from claudeproxyd.framing.coding import BodyDecoder
 from claudeproxyd.slices import SLICE
 from claudeproxyd.sockets import NEXT_TURN
+from claudeproxyd.web import channel
+from claudeproxyd.web.channel import CHUNKED_BYTES
 from claudeproxyd.web.turnstile import WINDOW, Turnstile
 from tests.web.support import BODY, Connection, Listener, post, replies
 
@@ -101,6 +103,21 @@ class TurnstileTests(SynchronousTestCase):
         self.assertEqual(len(self.listener.dispatcher.running), 12)
         self.assertEqual([reply.status for reply in replies(connections[-2].take())], [529])
 
+    def test_hung_up_meanwhile(self) -> None:
+        """A client that has closed its connection by its turn has its request dropped unread: of a crowd that gives up
+        nobody has to wait for each. Who did not have to wait is not looked at."""
+        gone: list[object] = []
+        self.patch(channel, "has_hung_up", lambda transport: transport in gone)
+        connections = self.connect(60)
+        served = sum(self.answered(connections))
+        self.assertGreater(served, 5)
+        gone += [connection.transport for connection in connections[:-1]]
+        self.listener.clock.advance(NEXT_TURN)
+        self.assertEqual(self.answered(connections).count(True), served + 1)
+        self.assertEqual(len(self.listener.dispatcher.running), served + 1)
+        self.assertTrue(all(connection.closing for connection in connections[served:-1]))
+        self.assertFalse(connections[-1].closing)
+
     def test_large_bodies(self) -> None:
         """Of large ones, each of which takes longer than a slice, one is read in each turn."""
         self.takes = 3 * SLICE
@@ -171,6 +188,33 @@ class TurnstileTests(SynchronousTestCase):
                 self.listener.clock.advance(NEXT_TURN)
                 self.assertLess(self.listener.clock.seconds() - began, 4 * SLICE)
         self.assertEqual([[reply.status for reply in replies(each.take())] for each in connections], [[200, 200]] * 5)
+
+    def test_many_small_chunks(self) -> None:
+        """Of what one read brings of a body in chunks some is read in each turn, and all of it in the end."""
+        read = _ChunkedTransferDecoder.dataReceived
+        most = 0
+
+        def slow(decoder: _ChunkedTransferDecoder, data: bytes) -> None:
+            nonlocal most
+            most = max(most, len(data))
+            self.listener.clock.rightNow += SLICE
+            read(decoder, data)
+
+        self.patch(_ChunkedTransferDecoder, "dataReceived", slow)
+        connection = self.listener.connect()
+        padded = BODY.ljust(10_000)
+        connection.send(post(body=b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked"))
+        connection.send(b"".join(b"1\r\n%c\r\n" % each for each in padded) + b"0\r\n\r\n" + post())
+        turns = 0
+        while not connection.transport.value():
+            began = self.listener.clock.seconds()
+            self.listener.clock.advance(NEXT_TURN)
+            self.assertLess(self.listener.clock.seconds() - began, 2 * SLICE)
+            turns += 1
+        self.listener.clock.advance(NEXT_TURN)
+        self.assertEqual([reply.status for reply in replies(connection.take())], [200, 200])
+        self.assertEqual(self.listener.dispatcher.bodies, [padded, BODY])
+        self.assertEqual((most, turns), (CHUNKED_BYTES, 3))
 
 
 class FaultTests(SynchronousTestCase):
