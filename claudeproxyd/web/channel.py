@@ -282,25 +282,29 @@ class GatewayChannel(Protocol):
         self._admitted = False
 
     def _read_on(self) -> None:
-        heavy, until = self._is_heavy, self.site.clock.seconds() + SLICE
+        heavy = self._is_heavy
+        began = self.site.clock.seconds() if heavy else None
+        is_late = False
         self._busy = True
         try:
             if self._head is not None and self._request is not None:
                 head, self._head = self._head, None
                 self._expect(self._request, head)
-            while self._unread and heavy == self._is_heavy and self._advance():
-                if heavy and self.site.clock.seconds() >= until:
-                    break
+            while self._unread and not is_late and heavy == self._is_heavy and self._advance():
+                if self._unread:  # requests that were sent ahead, or more chunks
+                    now = self.site.clock.seconds()
+                    began = now if began is None else began
+                    is_late = now - began >= SLICE
         except ClaudeError as error:
             self.refuse(error)
         finally:
             self._busy = False
         if self._unread and heavy != self._is_heavy:
             self._go_on()
-        elif self._unread and self._chunks is not None:
+        elif self._unread and is_late:
             self._read(False)
-            self._waits_at = self.site.heavy
-            self.site.heavy.wait(self)
+            self._waits_at = self.site.heavy if heavy else self.site.turnstile
+            self._waits_at.wait(self)
 
     @property
     def _is_heavy(self) -> bool:

@@ -103,6 +103,19 @@ class TurnstileTests(SynchronousTestCase):
         self.assertEqual(len(self.listener.dispatcher.running), 12)
         self.assertEqual([reply.status for reply in replies(connections[-2].take())], [529])
 
+    def test_sent_ahead(self) -> None:
+        """Requests that one client sends ahead are let in no faster, though one read brings them all."""
+        connection = self.listener.connect()
+        connection.send(post() * 60)
+        answered = 0
+        while answered < 60:
+            some = len(replies(connection.take()))
+            self.assertLessEqual(some, MOST)
+            answered += some
+            self.listener.clock.advance(NEXT_TURN)
+        self.assertEqual(connection.transport.producerState, "producing")
+        self.assertEqual(connection.ask(post()).status, 200)
+
     def test_hung_up_meanwhile(self) -> None:
         """A client that has closed its connection by its turn has its request dropped unread: of a crowd that gives up
         nobody has to wait for each. Who did not have to wait is not looked at."""
