@@ -28,6 +28,7 @@ from claudeproxyd.accounts.rows import (
     series_of,
 )
 from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, SQLITE, VERSION, tables
+from claudeproxyd.config.ordinary import identity_of
 from claudeproxyd.interfaces import ILedgerDatabase
 from claudeproxyd.observe.usage import MESSAGES
 
@@ -51,6 +52,9 @@ _ADD = (
 )
 _IS_SERIES = " AND ".join(f"{name} = ?" for name in SERIES)
 _NEW_SERIES = f"INSERT OR IGNORE INTO series ({', '.join(SERIES)}) VALUES ({', '.join('?' * len(SERIES))})"
+
+
+TAKEN_AWAY = "its file was deleted, or another is in its place"
 
 
 class ForeignLedger(Exception):
@@ -110,6 +114,8 @@ class LedgerFile:
     def __init__(self, path: str) -> None:
         self.path = path
         self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        """Of the file that is open."""
         self._series: dict[Series, int] = {}
 
     # -- entering
@@ -233,8 +239,12 @@ class LedgerFile:
         self._series.clear()
 
     def _opened(self) -> sqlite3.Connection:
+        if self._connection is not None and identity_of(self.path) != self._identity:
+            self.close()
+            raise sqlite3.OperationalError(TAKEN_AWAY)
         if self._connection is None:
             self._connection = open_database(self.path)
+            self._identity = identity_of(self.path)
         return self._connection
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from claudeproxyd.config.ordinary import identity_of
 from claudeproxyd.config.state import APPLICATION
 from claudeproxyd.pool.state import stale_at
 from claudeproxyd.store.salvage import salvage
@@ -125,12 +126,12 @@ class Database:
 
     def _do(self, work: Callable[[sqlite3.Connection], object]) -> object:
         try:
-            if self._connection is not None and _identity_of(self.path) != self._identity:
+            if self._connection is not None and identity_of(self.path) != self._identity:
                 self.was_replaced = True
                 self.close()
             if self._connection is None:
                 self._connection = self._open()
-                self._identity = _identity_of(self.path)
+                self._identity = identity_of(self.path)
             return work(self._connection)
         except sqlite3.OperationalError as error:
             # Python's own, of texts that are no UTF-8, have no code.
@@ -185,14 +186,6 @@ class Database:
 
 def _one(connection: sqlite3.Connection, query: str) -> object:
     return connection.execute(query).fetchone()[0]
-
-
-def _identity_of(path: str) -> tuple[int, int] | None:
-    """Return what tells the file at *path* from all others; None if there is none."""
-    with contextlib.suppress(OSError):
-        status = os.stat(path)
-        return status.st_dev, status.st_ino
-    return None
 
 
 def _is_fault_of_file(reason: Exception) -> bool:
