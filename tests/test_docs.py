@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from tests.config.support import SANDBOX, ConfigTestCase
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("docs", "changelog.d", "benchmarks", "deploy", "tests", "attack")
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))]
+NAMED = set(map(Path, ("/", "/build", "/etc", "/opt", "/run", "/usr", "/var")))
+"""Folders that pages name on purpose: tests may run there too."""
 
 _FENCED = re.compile(r"^(```|~~~).*?^\1[ ]*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -62,7 +65,8 @@ class Pages(ConfigTestCase):
 
     def test_machines(self) -> None:
         """No page has a path of the machine that it was written on."""
-        words = re.compile(r"/root/|/work/|/tmp/|\.pyenv")
+        folders = {Path.home(), Path(tempfile.gettempdir()), ROOT.parent} - NAMED
+        words = re.compile("|".join(re.escape(f"{folder}/") for folder in folders))
         self.assertEqual([str(page) for page in PAGES if words.search(page.read_text("utf-8"))], [])
 
     def test_are_found(self) -> None:
@@ -101,6 +105,23 @@ class Pages(ConfigTestCase):
                 except ConfigError as error:
                     mistakes += [f"{page.name}: {each}" for each in error.errors if _MISTAKE.search(each.message)]
         self.assertEqual(mistakes, [])
+
+    def test_numbers(self) -> None:
+        """Of each number of the configuration it is said what runs it at its limit, or why it holds nobody up."""
+        tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests/integration").glob("test_stalls*.py"))
+        numbers = set()
+        for section in prose(ROOT / "docs/configuration.md").split("\n###")[1:]:
+            heading = section.partition("\n")[0].strip("# `")
+            rows = re.findall(r"^\| `(\w+)`.*? \| (.*?) \|", section, re.MULTILINE)
+            numbers |= {(heading, name) for name, kind in rows if re.search(r"\b(integer|numbers?)\b", kind)}
+        said = Counter[tuple[str, str]]()
+        page = prose(ROOT / "docs/decisions/0028-what-one-input-may-cost.md")
+        for section, names, how in re.findall(r"^\| (.+?) \| (`\w+`(?:, `\w+`)*) \| (.+) \|$", page, re.MULTILINE):
+            said.update((section.strip("`"), name) for name in re.findall(r"\w+", names))
+            for test in re.findall(r"`(test_\w+)`", how):
+                self.assertIn(f"async def {test}(", tests)
+        self.assertGreater(len(numbers), 50)
+        self.assertEqual(said, Counter(numbers))
 
     def test_access_list(self) -> None:
         """A Redis that grants what the page says has no command that the daemon is refused, and no other."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from claudeproxyd.accounts.database import TAKEN_AWAY, open_database
-from claudeproxyd.config.ordinary import identity_of
+from claudeproxyd.config.regular_files import identity_of
 from claudeproxyd.principals import DIGEST_CHARS, Principal
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
 
-from claudeproxyd import graph
+from claudeproxyd import configured
 from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.daemon import Daemon
@@ -19,7 +19,7 @@ from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.workers.figures import Part, in_batches, written
 from claudeproxyd.workers.limits import LimitsByParent
-from claudeproxyd.workers.permits import CLIENT, HeldPermits, Key, PoolShares, SharesOfClients
+from claudeproxyd.workers.permits import CLIENT, HeldPermits, Key, PoolShares, SharesOfClients, keyed
 from claudeproxyd.workers.shares import share_of
 from claudeproxyd.workers.sockets import Inherited, InheritedListener
 from claudeproxyd.workers.state import Changes, ParentStore
@@ -55,6 +55,7 @@ class Greeting:
     own_hop: bytes
     """The daemon's name among those that a request goes through: the same for all."""
     state: Changes
+    """The first part of it: which credentials cool or are disabled, as the first request must know."""
     held: Mapping[Key, int]
     """Permits, where they are not this worker's share."""
 
@@ -89,7 +90,7 @@ class WorkerDaemon(Daemon):
         return ConcurrencyAdmission(SharesOfClients(self._permits))
 
     def _make_limits(self, config: Config) -> LimitAdmission:
-        limits = UsageLimits(graph.limits_of(config))
+        limits = UsageLimits(configured.limits_of(config))
         return LimitsByParent(limits, time.time, self._concurrency.admit, self._channel)
 
     def _happened(self, transition: Transition) -> None:
@@ -150,6 +151,7 @@ class WorkerDaemon(Daemon):
             "acknowledged": lambda channel, batch: self._store.acknowledged(cast("int", batch)),
             "granted": lambda channel, body: self._permits.granted(*keyed(body)),
             "recall": lambda channel, body: self._permits.recall(*keyed(body)),
+            "forgotten": lambda channel, body: self._permits.forgotten(*keyed(body)),
             "metrics": lambda channel, body: in_batches(written(self.metrics)),
             "counters": lambda channel, body: in_batches(self._counters()),
             "keys": lambda channel, body: self._read_keys(),
@@ -191,9 +193,3 @@ class WorkerDaemon(Daemon):
     def _cut(self) -> None:
         if not self._hurry.called:
             self._hurry.callback(None)
-
-
-def keyed(body: object) -> tuple[Any, ...]:
-    """Return what a frame says of a limit: its key, which comes as a list, and the rest."""
-    key, *more = cast("Sequence[Any]", body)
-    return (tuple(key), *more)

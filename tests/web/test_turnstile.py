@@ -12,9 +12,9 @@ from twisted.web.http import _ChunkedTransferDecoder
 from claudeproxyd.framing.coding import BodyDecoder
 from claudeproxyd.slices import SLICE
 from claudeproxyd.sockets import NEXT_TURN
+from claudeproxyd.turnstile import WINDOW, Turnstile
 from claudeproxyd.web import channel
 from claudeproxyd.web.channel import CHUNKED_BYTES
-from claudeproxyd.web.turnstile import WINDOW, Turnstile
 from tests.web.support import BODY, Connection, Listener, post, replies
 
 MOST = SLICE / 0.001 + 1

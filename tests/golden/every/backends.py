@@ -29,6 +29,7 @@ from tests.golden.test_openai_chat import CHECKS as CHAT
 from tests.golden.test_openai_chat_properties import OWN as OWN_OF_CHAT
 from tests.golden.test_openai_responses import CHECKS as RESPONSES
 from tests.messages.accumulate import accumulate
+from tests.store.support import exported
 
 #: What a session does not ask for, or what some models cannot be told.
 UNASKED = ("thought", "temperature", "top_p", "top_k", "stop")
@@ -96,7 +97,7 @@ class Translated:
         lost = UNASKED if self.traits.forces else (*UNASKED, "choice")
         if request.get("tool_choice") == {"type": "none"} and not family_tools(family, body):
             lost = (*lost, "tool", "choice")
-        kept: Any = memory.export_state().values()
+        kept: Any = exported(memory).values()
         signatures = {*case.signatures, *(each["signature"] for each in kept)}
         facts.compare_requests(family, request, body, own_words=self.own_words, signatures=signatures, lost=lost)
         return body
