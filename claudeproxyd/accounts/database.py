@@ -37,6 +37,7 @@ _NEW_SERIES = f"INSERT OR IGNORE INTO series ({', '.join(SERIES)}) VALUES ({', '
 
 
 TAKEN_AWAY = "its file was deleted, or another is in its place"
+"""Why nothing is written into a file that is open: nobody would find it again."""
 
 
 def open_database(path: str) -> sqlite3.Connection:

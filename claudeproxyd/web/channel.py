@@ -301,7 +301,7 @@ class GatewayChannel(Protocol):
             self._busy = False
         if self._unread and heavy != self._is_heavy:
             self._go_on()
-        elif self._unread and is_late:
+        elif self._unread and is_late and not self._closing:
             self._read(False)
             self._waits_at = self.site.heavy if heavy else self.site.turnstile
             self._waits_at.wait(self)
