@@ -47,7 +47,7 @@ from claudeproxyd.observe.logging import for_twistd, observer
 from claudeproxyd.observe.loop_lag import LAG_EVERY, LoopLag
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
-from claudeproxyd.observe.scrub import configure, configure_forms
+from claudeproxyd.observe.scrub import configure, configure_forms, holds_secret
 from claudeproxyd.observe.service_manager import ServiceManager
 from claudeproxyd.observe.status import Status
 from claudeproxyd.observe.transitions import Transition, Transitions
@@ -171,7 +171,7 @@ class Daemon(MultiService):
         self._turns = Turns(self._reactor)
         self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
         self._sources = self._make_sources()
-        self._signatures = Signatures(time.time, changed=changes)
+        self._signatures = Signatures(time.time, changed=changes, is_secret=holds_secret)
         self._corrections = Corrections()
         self._captures = Captures(self._reactor, self._new_unawaited_thread("captures"))
         self._captures.register(self.metrics)

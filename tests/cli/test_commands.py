@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from typing import Any
 
@@ -71,6 +72,16 @@ class Pool(CommandTestCase):
         self.assertEqual(lines[1], "nobody serves opus: model unavailable")
         self.assertEqual(lines[3], "nobody serves fable: the next request may try, 1 request refused")
         self.assertIn("nobody serves haiku: quota, 33 requests refused, next try in ", lines[2])
+
+    def test_names_do_nothing_to_a_terminal(self) -> None:
+        """Clients choose names of models, and upstreams reasons: in words they are plain, and in JSON escaped."""
+        told = {"model": "m\x1b[2J\x9b2J\u202e\r", "reason": "", "ready_in": None, "refused": 0}
+        queue = [{"client": "\x1b]0;x\x07", "requests": 1, "longest": 1.0}]
+        lines = self.show(credential(), queue=queue, unserved=[told])
+        self.assertIn("nobody serves m·[2J·2J··: ", lines[1])
+        printed = self.ask(PoolCommand(), "--json")
+        self.assertEqual([each for each in self.out.getvalue() if not each.isprintable() and each != "\n"], [])
+        self.assertEqual(json.loads(printed[printed.index("{") :])["unserved"], [told])
 
     def test_cooldowns(self) -> None:
         """Why a credential rests, for which model and how long."""
