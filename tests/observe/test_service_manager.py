@@ -55,7 +55,7 @@ class Told(SynchronousTestCase):
         manager = ServiceManager(self.environ, self.clock)
         self.assertEqual((manager.alive_every, self.environ), (30.0, {"HOME": "/"}))
         manager.alive()
-        self.assertEqual(self.told(), [["WATCHDOG=1"]])
+        self.assertEqual(self.theirs.told(), [["WATCHDOG=1"]])
 
     def test_no_watchdog(self) -> None:
         """Nobody watches, or somebody else is watched, or what is said of it makes no sense."""

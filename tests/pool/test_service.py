@@ -420,7 +420,7 @@ class CoolingTests(PoolTestCase):
         for each in (first, second):
             attempt(each, AUTH)
         third = pool("third")
-        third.import_state(first.export_state())
+        third.import_state(exported(first))
         attempt(third, AUTH)
         for each in pools.values():  # as an operator has all do at once
             each.clear(None, None, None)
@@ -429,7 +429,7 @@ class CoolingTests(PoolTestCase):
         self.assertEqual(told, ["first"])
         for _ in range(2):
             attempt(second, OK)
-        self.assertEqual(second.export_state(), {})
+        self.assertEqual(exported(second), {})
         attempt(third, AUTH)
         self.assertEqual(told, ["first", "third"])
 
