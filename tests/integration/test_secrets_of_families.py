@@ -237,7 +237,7 @@ async def receivers() -> AsyncIterator[tuple[Echo, Echo]]:
     both = Echo(), Echo()
     for each in both:
         each.statuses = [500, 200]
-        await each.start()
+        each.start()
     yield both
     for each in both:
         await each.stop()
