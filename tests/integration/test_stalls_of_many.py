@@ -7,6 +7,7 @@ import resource
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import ensureDeferred as start
 from twisted.internet.defer import gatherResults
@@ -17,6 +18,8 @@ from tests.integration.support.daemon import provider
 from tests.integration.support.process import eventually
 from tests.integration.support.stalls import LONGEST, LONGEST_OF_LARGE, Meter, told
 from tests.integration.support.upstream import Answer, Exchange, Upstream
+
+pytestmark = pytest.mark.alone
 
 CONNECTIONS = min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 500)
 """As many as ``server.max_connections`` lets in, where this process may have so many too."""
