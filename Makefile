@@ -11,10 +11,14 @@ SOURCES := claudeproxyd tests attack benchmarks twisted setup.py claudeproxyd.ta
 run: $(VENV)/.run
 	@exec $(BIN)/twistd -n --pidfile= claudeproxyd $(ARGS)
 
-# Two runners, a process each: trial for what is synchronous, pytest for what needs sockets, processes and clients.
+# Two runners: trial for what is synchronous, pytest for what needs sockets, processes and clients. Both have a process on
+# each core, but for the tests that measure: beside these nothing runs. The first of the three that fails is the last.
+JOBS ?= auto
+PYTEST := $(BIN)/python -m pytest tests/integration
 test: $(VENV)/.test clients
-	$(BIN)/python -m twisted.trial tests
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m twisted.trial -j $(JOBS) tests
+	$(PYTEST) -m "alone and not model"
+	$(PYTEST) -m "not alone and not model" -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # The real clients that tests/integration runs; each is tried again as long as it is missing.
 clients: $(VENV)/.test

@@ -47,7 +47,7 @@ from claudeproxyd.observe.logging import for_twistd, observer
 from claudeproxyd.observe.loop_lag import LAG_EVERY, LoopLag
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
-from claudeproxyd.observe.scrub import configure, configure_forms
+from claudeproxyd.observe.scrub import configure, configure_forms, holds_secret
 from claudeproxyd.observe.service_manager import ServiceManager
 from claudeproxyd.observe.status import Status
 from claudeproxyd.observe.transitions import Transition, Transitions
@@ -154,7 +154,8 @@ class Daemon(MultiService):
             self._ledger.register(self.metrics)
             self._ledger.setServiceParent(self)
             if config.limits and self._counts_limits:
-                self._limits.wait_for(self._limits.recall(partial(self._ledger.count, configured.limits_of(config))))
+                count = partial(self._ledger.count, configured.limits_of(config))
+                self._limits.wait_for(self._limits.recall(count, told=True))
         self._keys = keys_of(config.accounts, self._reactor, self._new_thread)
         if self._keys is not None:
             self._keys.configure(configured.clients(config), is_open=config.server.open)
@@ -170,7 +171,7 @@ class Daemon(MultiService):
         self._turns = Turns(self._reactor)
         self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
         self._sources = self._make_sources()
-        self._signatures = Signatures(time.time, changed=changes)
+        self._signatures = Signatures(time.time, changed=changes, is_secret=holds_secret)
         self._corrections = Corrections()
         self._captures = Captures(self._reactor, self._new_unawaited_thread("captures"))
         self._captures.register(self.metrics)
@@ -220,6 +221,8 @@ class Daemon(MultiService):
         lag = LoopLag(self._reactor.seconds)
         lag.register(self.metrics)
         self._every(LAG_EVERY, lag.look)
+        if self._service_manager.alive_every:
+            self._every(self._service_manager.alive_every, self._service_manager.alive)
         self._every(FORGET_EVERY, lambda: self._limits.limits.forget_idle(time.time()))
 
     def _make_state(self, config: Config, changes: StateChanges) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from claudeproxyd.accounts.ledger_database import ForeignLedger, LedgerDatabase
 from claudeproxyd.accounts.rows import QUARTER, Series, day_rows, row_of
 from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, SQLITE, VERSION, tables
+from claudeproxyd.config.regular_files import identity_of
 
 if TYPE_CHECKING:
     from claudeproxyd.accounts.rows import Question
@@ -37,6 +38,10 @@ _SUMS = ", ".join(f"sum({name}) AS {name}" for name in FIGURES)
 _ORDER = "nano_usd DESC, input_tokens DESC"
 _IS_SERIES = " AND ".join(f"{name} = ?" for name in SERIES)
 _NEW_SERIES = f"INSERT OR IGNORE INTO series ({', '.join(SERIES)}) VALUES ({', '.join('?' * len(SERIES))})"
+
+
+TAKEN_AWAY = "its file was deleted, or another is in its place"
+"""Why nothing is written into a file that is open: nobody would find it again."""
 
 
 def open_database(path: str) -> sqlite3.Connection:
@@ -94,6 +99,8 @@ class LedgerFile(LedgerDatabase):
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        """Of the file that is open."""
 
     @property
     def _entered_at_once(self) -> int:
@@ -157,8 +164,12 @@ class LedgerFile(LedgerDatabase):
             self._connection = None
 
     def _opened(self) -> sqlite3.Connection:
+        if self._connection is not None and identity_of(self.path) != self._identity:
+            self.close()
+            raise sqlite3.OperationalError(TAKEN_AWAY)
         if self._connection is None:
             self._connection = open_database(self.path)
+            self._identity = identity_of(self.path)
         return self._connection
 
 

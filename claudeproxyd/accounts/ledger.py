@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from claudeproxyd.accounts.database import LedgerFile
-from claudeproxyd.accounts.journal import Journal, deserted, lines_of
+from claudeproxyd.accounts.journal import SUFFIX, Journal, deserted, lines_of
 from claudeproxyd.accounts.limits import RATES, Limit, UsageLimits, amounts_of, asked_by
 from claudeproxyd.accounts.prices import DAY
 from claudeproxyd.accounts.rows import Question
@@ -124,7 +124,7 @@ class Ledger(Service):
         super().startService()
         self._busy = True
         found = self._enter_in(_left_behind, self._journal.folder)
-        found.addCallbacks(self._journal.adopt, self._not_found).addCallback(self._done)
+        found.addCallbacks(self._adopt, self._not_found).addCallback(self._done)
 
     def stopService(self) -> Deferred[None]:
         """Enter what there is; what cannot be entered now the next start will."""
@@ -217,6 +217,15 @@ class Ledger(Service):
             counting.is_told = True
             counting.meanwhile(limits, why)
 
+    def _adopt(self, left_behind: tuple[dict[str, int], list[str]]) -> None:
+        found, unreadable = left_behind
+        self._journal.adopt(found)
+        if unreadable:
+            self._log.warn(
+                "usage of an earlier run is not entered: {paths} may not be read; look at whose they are",
+                paths=", ".join(unreadable),
+            )
+
     def _not_found(self, failure: Failure) -> None:
         self._log.warn("usage of an earlier run is not looked for: {why}", why=failure.getErrorMessage())
 
@@ -290,11 +299,12 @@ def _count_waiting(paths: Sequence[str], countings: Sequence[_Counting]) -> list
     return found
 
 
-def _left_behind(folder: str) -> dict[str, int]:
-    """Return the files of processes that are gone. Blocks.
+def _left_behind(folder: str) -> tuple[dict[str, int], list[str]]:
+    """Return the files of processes that are gone, and those that may not be read. Blocks.
 
     What is lost comes last, when all that has a record is entered; and is looked for first, so that no process whose
     end is found by it has added any after the others were listed.
     """
-    begun = deserted(folder, BEGUN)
-    return {**deserted(folder), **begun}
+    unreadable: list[str] = []
+    begun = deserted(folder, BEGUN, unreadable)
+    return {**deserted(folder, SUFFIX, unreadable), **begun}, unreadable

@@ -358,6 +358,13 @@ class UsageLimits:
                 passed.append(counter)
         return passed
 
+    def are_told(self, others: UsageLimits, now: float) -> None:
+        """Warn no more of what has come to its share by what the same limits have counted elsewhere."""
+        for counter, other in self.same(others):
+            limit = other.limit
+            if limit.warn and other.used(now) >= limit.warn * limit.amount:
+                counter.warned = counter.resets_at(now)
+
     def add(self, others: UsageLimits, now: float, instead_of: UsageLimits | None = None) -> None:
         """Count what the same limits have counted elsewhere, too; *instead_of* what was added before."""
         if instead_of is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from functools import partial
 from secrets import token_hex
@@ -13,7 +12,7 @@ import msgspec
 
 from claudeproxyd.checkup import Checkup, Finding, IssuerFinding
 from claudeproxyd.cli.admin import Admin, AdminCommand, admin_at
-from claudeproxyd.cli.command import DONE, REFUSED, UNREACHABLE, CommandFailed, on_reactor
+from claudeproxyd.cli.command import DONE, REFUSED, UNREACHABLE, CommandFailed, complain, on_reactor
 from claudeproxyd.cli.figures import counted, plain
 from claudeproxyd.cli.place import PLACE_VARIABLE, find_place
 from claudeproxyd.translate.signatures import Signatures
@@ -62,7 +61,7 @@ class DoctorCommand(AdminCommand):
                 except CommandFailed as error:
                     if error.code != UNREACHABLE or self["admin"] or os.environ.get(PLACE_VARIABLE):
                         raise
-                    sys.stderr.write(f"claudeproxyd: {error}; asking by the configuration meanwhile\n")
+                    complain(f"{error}; asking by the configuration meanwhile")
             return self.tell(await _ask_alone(reactor, self["config"], self["provider"], self["credential"]))
 
         return on_reactor(do)

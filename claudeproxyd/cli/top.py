@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 
 from claudeproxyd.cli.admin import Admin, AdminCommand
 from claudeproxyd.cli.command import DONE, UNREACHABLE, CommandFailed, say
-from claudeproxyd.cli.figures import moment
+from claudeproxyd.cli.figures import moment, plain_lines
 from claudeproxyd.cli.pool import ToldPool, pool_in_words
 from claudeproxyd.cli.requests import ToldRequest, requests_in_words
 from claudeproxyd.cli.usage import Row, usage_in_words
@@ -75,7 +75,7 @@ async def _picture(admin: Admin, height: int) -> Sequence[str]:
             "",
             requests_in_words(requests),
         ]
-    return "\n".join(lines).splitlines()
+    return plain_lines("\n".join(lines)).split("\n")
 
 
 def _height() -> int:

@@ -137,18 +137,21 @@ class LimitAdmission:
         self._awaited += 1
         begun.addCallback(self._go_on)
 
-    def recall(self, count: Count) -> Deferred[None]:
+    def recall(self, count: Count, *, told: bool = False) -> Deferred[None]:
         """Add what was used before, as *count* tells it. Fires, and never fails, when there is no more to wait for.
 
         Where the ledger cannot be asked, limits begin with what waits to be entered into it: all that was used since it
-        is away. The rest is added when it is back.
+        is away. The rest is added when it is back. *told*: whoever counted it has warned of what has come to its share.
         """
         begun: Deferred[None] = Deferred()
         assumed: list[UsageLimits] = []
 
         def assume(waiting: UsageLimits, why: str) -> None:
             assumed.append(waiting)
-            self.store.assume(waiting, self._wall_clock())
+            now = self._wall_clock()
+            self.store.assume(waiting, now)
+            if told:
+                self.limits.are_told(waiting, now)
             self.unknown.append(why)
             self._log.warn(
                 "limits do not know what was used before, but for what waits in files: {why}; they are put right when"
@@ -158,7 +161,10 @@ class LimitAdmission:
             begun.callback(None)
 
         def recall(counted: UsageLimits) -> None:
-            self.store.recall(counted, self._wall_clock(), *assumed)
+            now = self._wall_clock()
+            self.store.recall(counted, now, *assumed)
+            if told:
+                self.limits.are_told(counted, now)
             if assumed:
                 self.unknown.pop()
                 self._log.info("limits know what was used before")

@@ -44,6 +44,8 @@ _Row = TypeVar("_Row")
 
 JSON = b"application/json"
 
+#: How a formula begins, in full width too.
+_FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 #: The figures of a row, as they are told.
 _TOLD = (*(name for name in FIGURES if name != "nano_usd"), "usd")
 #: Of an attempt's row, what its request has in common.
@@ -219,7 +221,7 @@ def _turns(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
 
 def _inert(value: object) -> object:
     """A value that no spreadsheet takes for a formula: clients choose models' names."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(_FORMULAS) else value
 
 
 def _requests(attempts: Sequence[dict[str, object]]) -> Iterator[bytes]:

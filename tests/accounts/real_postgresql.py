@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pwd
 import shutil
@@ -10,8 +11,6 @@ import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-
-from twisted.internet import reactor
 
 from tests.servers import wait_until_it_says
 
@@ -105,5 +104,5 @@ def server() -> RealPostgres:
     global _server
     if _server is None:
         _server = RealPostgres()
-        reactor.addSystemEventTrigger("after", "shutdown", _server.stop)
+        atexit.register(_server.stop)  # a process of trial's tells the reactor of its end after each test
     return _server

@@ -324,6 +324,20 @@ class FileTests(LedgerTestCase):
         self.ledger.enter([record(2)])
         self.assertEqual(len(asked.attempts({}, 0.0, 10)), 2)
 
+    def test_taken_away(self) -> None:
+        """Where its file is deleted or replaced it fails once, which is told, and goes on in what is there then."""
+        self.ledger.enter([record(1)])
+        asked = self.open()
+        asked.attempts({}, 0.0, 10)
+        for companion in ("", "-wal", "-shm"):
+            os.unlink(self.path + companion)
+        with self.assertRaises(sqlite3.OperationalError) as caught:
+            self.ledger.enter([record(2)])
+        self.assertIn("deleted", str(caught.exception))
+        self.assertEqual(self.ledger.enter([record(2)]), 1)
+        self.assertRaises(sqlite3.OperationalError, asked.attempts, {}, 0.0, 10)
+        self.assertEqual([each["request_id"] for each in asked.attempts({}, 0.0, 10)], [record(2).request_id])
+
     def test_nobody_else_may_read(self) -> None:
         """It says who works on what."""
         self.ledger.enter([record(1)])

@@ -6,10 +6,11 @@ import os
 import sqlite3
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import EventLoggingObserver
-from twisted.logger import globalLogPublisher
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -99,6 +100,28 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(self.attempts(), 3)
         self.assertEqual(os.listdir(self.path + ".waiting"), [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_left_behind_by_others(self) -> None:
+        """What another user's daemon has left is told of, and all else is entered; so it is beside a folder."""
+        folder = self.path + ".waiting"
+        os.makedirs(f"{folder}/a-folder.jsonl")
+        for name in ("of-another.jsonl", "ours.jsonl"):
+            with open(f"{folder}/{name}", "wb") as file:
+                file.write(msgspec.json.encode(record(1)) + b"\n")
+        open_file = os.open
+
+        def refused(path: str, *more: Any) -> int:
+            if "of-another" in path:
+                raise PermissionError(path)
+            return open_file(path, *more)
+
+        self.patch(os, "open", refused)
+        self.ledger, _ = self.start()
+        self.clock.advance(ENTER_DELAY)
+        self.assertEqual(self.attempts(), 1)
+        told = [formatEvent(each) for each in self.seen if each["log_level"] is LogLevel.warn]
+        self.assertEqual(len(told), 1)
+        self.assertIn("of-another.jsonl may not be read", told[0])
 
     def test_what_comes_meanwhile(self) -> None:
         """While the thread is at work, records wait for the next time."""

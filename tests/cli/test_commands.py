@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from typing import Any
 
@@ -72,6 +73,16 @@ class Pool(CommandTestCase):
         self.assertEqual(lines[3], "nobody serves fable: the next request may try, 1 request refused")
         self.assertIn("nobody serves haiku: quota, 33 requests refused, next try in ", lines[2])
 
+    def test_names_do_nothing_to_a_terminal(self) -> None:
+        """Clients choose names of models, and upstreams reasons: in words they are plain, and in JSON escaped."""
+        told = {"model": "m\x1b[2J\x9b2J\u202e\r", "reason": "", "ready_in": None, "refused": 0}
+        queue = [{"client": "\x1b]0;x\x07", "requests": 1, "longest": 1.0}]
+        lines = self.show(credential(), queue=queue, unserved=[told])
+        self.assertIn("nobody serves m·[2J·2J··: ", lines[1])
+        printed = self.ask(PoolCommand(), "--json")
+        self.assertEqual([each for each in self.out.getvalue() if not each.isprintable() and each != "\n"], [])
+        self.assertEqual(json.loads(printed[printed.index("{") :])["unserved"], [told])
+
     def test_cooldowns(self) -> None:
         """Why a credential rests, for which model and how long."""
         cooldown = {"model": "m", "outcome": "quota", "reason": "too much", "remaining": 90.0}
@@ -81,9 +92,10 @@ class Pool(CommandTestCase):
         self.assertTrue(lines[3].startswith("p         b"))
 
     def test_gates(self) -> None:
-        """What the pool has learned."""
-        lines = self.show(credential(gates=[{"model": None, "told": "out for 9 s, a probe is due"}]), credential())
-        self.assertIn("out for 9 s, a probe is due", lines[2])
+        """What the pool has learned, and of what."""
+        gate = {"model": None, "told": "out for 9 s, a probe is due", "reason": "no connection to a:1"}
+        lines = self.show(credential(gates=[gate, {**gate, "model": "m", "reason": ""}]), credential())
+        self.assertIn("out for 9 s, a probe is due: no connection to a:1; out for 9 s, a probe is due (m)", lines[2])
 
     def test_last_failure(self) -> None:
         """A credential that works again says what it last failed by."""

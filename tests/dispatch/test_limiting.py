@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -205,6 +205,27 @@ class LimitAdmissionTests(SynchronousTestCase):
         (told,) = self.told
         self.assertEqual((told.what, told.message), (Happening.LIMIT_WARNED, f"The{warnings[0][3:]}."))
         self.assertEqual(told.subject, {"limit": "ads, a day", "client": "laptop"})
+
+    def test_warning_of_before(self) -> None:
+        """What had come to its share before the daemon started was told then; what does so now is told."""
+        self.limit(measure="tokens", amount=200, each="client")
+        limit = Limit(name="ads, a day", per="day", measure="tokens", amount=200, each="client")
+        before = UsageLimits([limit])
+        for client, tokens in (("laptop", 170), ("desktop", 150)):
+            before.settle(Asked(client, {}, "m", ("cheap",)), Amounts(0, tokens, 0, 1), NOON)
+        self.admission.wait_for(self.admission.recall(lambda _: succeed(before), told=True))
+        for client in ("laptop", "desktop"):
+            self.admission.record(record(client=client))
+        self.assertEqual([told.subject["client"] for told in self.told], ["desktop"])
+
+    def test_warning_of_what_is_new(self) -> None:
+        """A limit that a reload brings, and that is at its share already, is told with the next that counts by it."""
+        self.limit(measure="tokens", amount=200)
+        before = UsageLimits([Limit(name="ads, a day", per="day", measure="tokens", amount=200)])
+        before.settle(Asked("x", {}, "m", ("cheap",)), Amounts(0, 170, 0, 1), NOON)
+        self.admission.recall(lambda _: succeed(before))
+        self.admission.record(record())
+        self.assertEqual(len(self.told), 1)
 
     def test_warning_of_a_rate(self) -> None:
         """It may be at its share by the minute: the log says so, and nobody is called."""

@@ -89,6 +89,14 @@ class LedgerPages(SynchronousTestCase):
         same = self.ask("/admin/v1/usage?by=model&to=2030-01-01").json
         self.assertEqual([row["input_tokens"] for row in rows], [str(row["input_tokens"]) for row in same])
 
+    def test_formulas(self) -> None:
+        """However a client begins a model's name: by a blank, a line's end, or as East Asian keyboards write it."""
+        names = [f"{before}{sign}1" for sign in "=+-@＝＋－＠" for before in ("", " ", "\t", "\r", "\n", "\xa0")]
+        self.patch(self.ledger, "totals", lambda question: succeed([{"model": name} for name in (*names, "a=b-c")]))
+        text = self.ask("/admin/v1/usage?by=model&format=csv").body.decode()
+        told = [row["model"] for row in csv.DictReader(io.StringIO(text, newline=""))]
+        self.assertEqual(told, [*(f"'{name}" for name in names), "a=b-c"])
+
     def test_in_turns(self) -> None:
         """Many rows are told over many turns of the reactor, and are all there; so in a table."""
         rows = [{"day": 20_000 + number, "usd": 1.5} for number in range(3 * ROWS_PER_TURN)]

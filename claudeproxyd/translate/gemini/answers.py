@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from zope.interface import implementer
 
+from claudeproxyd.errors import shown
 from claudeproxyd.framing.elements import ElementSplitter
 from claudeproxyd.framing.sse import FrameSplitter
 from claudeproxyd.interfaces import IStreamReader
@@ -203,7 +204,7 @@ class GeminiReader(EventReader[GenerateContentResponse]):
             if reason == "STOP" and not (self._answered or self.content or self._last):
                 raise ModelFault("STOP without any content")
             if not is_known(reason):
-                self._note(f"unknown finishReason {reason:.50}")
+                self._note(f"unknown finishReason {shown(reason)}")
             self._machine.finish(*ending_of(reason, self._reason_message, self._answered))
 
     # -- one part

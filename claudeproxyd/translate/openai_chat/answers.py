@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import Raw
 from zope.interface import implementer
 
+from claudeproxyd.errors import shown
 from claudeproxyd.framing.elements import ElementSplitter
 from claudeproxyd.framing.sse import FrameSplitter
 from claudeproxyd.interfaces import IStreamReader
@@ -227,11 +228,11 @@ class ChatReader(EventReader[Chunk]):
     def _stop_reason(self, reason: str) -> str:
         known = STOPS.get(reason)
         if known is None:
-            self._note(f"unknown finish_reason {reason:.50}")
+            self._note(f"unknown finish_reason {shown(reason)}")
         if known not in ("max_tokens", "model_context_window_exceeded") and not (
             self._answered or self.content or self._last
         ):
-            raise ModelFault(f"{reason:.50} without any content")
+            raise ModelFault(f"{shown(reason)} without any content")
         return known or "end_turn"
 
 
