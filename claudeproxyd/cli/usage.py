@@ -77,7 +77,7 @@ class UsageCommand(AdminCommand):
             everything = await admin.get("/admin/v1/usage", {**query, "by": ""}, list[Row])
         names = [name for name in by.split(",") if name]
         told = f"{since} to {until}, UTC\n{usage_in_words(rows, names, everything)}"
-        if everything is not rows:
+        if _rest(everything, rows)["attempts"]:
             told += f"\nthe {len(rows)} that cost most: --limit shows more of them, --csv all"
         return self.show(raw, told)
 

@@ -112,7 +112,8 @@ async def test_doctor(start_daemon: StartDaemon, upstream: Upstream, tmp_path: P
     nowhere = provider(f"http://127.0.0.1:{free_port()}", "key-of-nowhere", name="nowhere").replace(
         'name = "key-of-nowhere"', 'name = "a"'
     )
-    issuer = Issuer().start()
+    issuer = Issuer()
+    issuer.start()
     text = (
         SANDBOX
         + issuer.section('prefix = "a:"\n')
