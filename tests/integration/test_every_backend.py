@@ -76,6 +76,8 @@ class Everywhere(Upstream):
         self.said: tuple[Backend, Saying] | None = None
         """Who answered it, and what."""
         self.refused: list[str] = []
+        self.deck: list[int] = []
+        """Whom the next turns are dealt to, so that all have as many."""
 
     def answer_for(self, exchange: Exchange) -> Answer:
         """See :class:`Upstream`."""
@@ -133,7 +135,8 @@ async def take_turn(daemon: Daemon, everywhere: Everywhere) -> None:
     session = everywhere.session
     session.ask()
     streamed = session.chance.random() < 0.5
-    name = f"to-{session.chance.randrange(len(BACKENDS))}"
+    everywhere.deck = everywhere.deck or session.chance.sample(range(len(BACKENDS)), len(BACKENDS))
+    name = f"to-{everywhere.deck.pop()}"
     everywhere.request = {**session.request(), "model": name}
     answer = await wire.post(daemon.port, json.dumps({**everywhere.request, "stream": streamed}).encode())
     assert (answer.status, answer.whole) == (200, True), (answer.body, everywhere.refused)

@@ -243,6 +243,9 @@ def _responses(name: str, model: str, traits: Traits) -> Translated:
 
 _DEEPSEEK = Traits(group="deepseek", recalls=True, sees=False, forces=False)
 _KIMI = Traits(group="kimi", recalls=True, forces=False)
+_GLM = Traits(group="glm by chat", recalls=True, sees=False, forces=False)
+_MINIMAX = Traits(group="minimax", recalls=True, sees=False, forces=False)
+_QWEN = Traits(sees=False, forces=False)
 
 BACKENDS: Sequence[Backend] = (
     OwnWords("Anthropic"),
@@ -266,6 +269,14 @@ BACKENDS: Sequence[Backend] = (
         Traits(group="glm by chat"),
     ),
     _chat("Mistral", "mistral", "mistral-large-latest", "", "{saying:06}{at:03}"),
+    _chat("Azure", "azure", "gpt-4.1", "", "call_{saying:020}{at:04}"),
+    _chat("GLM", "glm", "glm-4.6", "reasoning_content", "call_{saying}_{at}", _GLM),
+    _chat("MiniMax", "minimax", "MiniMax-M2", "reasoning_details", "call_function_{saying}_{at}", _MINIMAX),
+    _chat("Qwen", "qwen", "qwen3-235b-a22b", "reasoning_content", "call_{saying:06}{at:04}", _QWEN),
+    _chat("Groq", "groq", "openai/gpt-oss-120b", "reasoning", "fc_{saying:06}{at:04}", Traits(sees=False)),
+    _chat("xAI", "xai", "grok-4", "reasoning_content", "call_{saying:06}{at:04}"),
+    _chat("vLLM", "vllm", "some-model", "reasoning", "chatcmpl-tool-{saying:016}{at:06}"),
+    _chat("Ollama", "ollama", "qwen3:8b", "reasoning", "call_{saying:06}{at:04}"),
     _responses("the Responses API", "gpt-5.4", Traits(group="openai", signs=True)),
     _responses("gpt-oss by the Responses API", "gpt-oss-120b", Traits(group="gpt-oss by responses")),
     _converse("Nova", "us.amazon.nova-pro-v1:0", "tooluse_{saying:016}{at:06}", Traits()),
