@@ -121,8 +121,9 @@ async def test_every_backend(start_daemon: StartDaemon, everywhere: Everywhere) 
     providers = "".join(section(everywhere.url, number) for number in range(len(BACKENDS)))
     daemon = await start_daemon("[pool]\naffinity = false\n" + models() + providers)
     answered: set[str] = set()
-    sessions = [*map(Session, range(6)), Session(6, without_thoughts), Session(8, retries=True)]
-    for session in sessions:
+    sessions = [*map(Session, range(7)), Session(7, without_thoughts), Session(9, retries=True)]
+    for place, session in enumerate(sessions):
+        session.number = 100 * place
         everywhere.session = session
         for _ in range(TURNS):
             await take_turn(daemon, everywhere)

@@ -62,7 +62,7 @@ class Session:
     has_images: bool = False
     dealt: Counter[str] = field(default_factory=Counter)
     number: int = 0
-    """The turn's, from 1."""
+    """The turn's. Sessions with one daemon begin behind different hundreds, lest ids come again."""
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -204,7 +204,7 @@ class Session:
         )
         if choice.get("disable_parallel_tool_use"):
             count = min(count, 1)
-        if number == TURNS:
+        if number % 100 == TURNS:
             count = 0
         names = {each["name"]: there for each, there in zip(_TOOLS, tools, strict=False)}
         called = [choice.get("name") or self.chance.choice(_TOOLS)["name"] for _ in range(count)]
