@@ -1,9 +1,10 @@
 """Count what ledger and limits add to a request: calls of functions on the reactor, which other programs do not change.
 
-python benchmarks/accounts.py [--seconds 6] [--kinds unary,burst] [--body small|claude-code]
+python benchmarks/accounts.py [--turns 8] [--seconds 1] [--kinds unary,burst] [--body small|claude-code]
 
 Each variant of ``bench.toml`` runs under the profiler twice, with the load and without it; what is shown is the
-difference, for one request. The seconds of CPU beside it are those of the whole process, without the profiler.
+difference, for one request. The CPU beside it is the whole process's, its threads included: without the profiler, all
+variants in turn, and its ratio to the first.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from pathlib import Path
 
 from rig import HERE, PORTS, BenchError, Rig, machine, new_rig, raise_file_limit, said_of
-from run import EVENTS, KINDS, load, read_options
+from run import EVENTS, KINDS, in_turn, load, read_options, typical
 
 SECTION = re.compile(r"^\[\[?(accounts|prices|limits)\]\]?\n(?:[^\[\n].*\n)*\n?", re.MULTILINE)
 NAME = "claudeproxyd"
@@ -67,10 +68,14 @@ def main() -> None:
     options = read_options(__doc__)
     with new_rig() as rig:
         raise_file_limit(1024)
+        started = rig.variants(variants())
+        rows = in_turn(rig, options, started)
+        rig.stop(*started)
         rig.upstream(EVENTS, 0)
-        print(f"{said_of(machine())}; `{options.body}` body.\n")
-        print("| on | " + " | ".join(f"{kind}: calls | CPU, µs" for kind in options.kinds) + " |")
-        print("|---|" + "---:|---:|" * len(options.kinds))
+        print(f"{said_of(machine())}; `{options.body}` body, {options.turns} turns of {options.seconds:g} s.\n")
+        print("| on | " + " | ".join(f"{kind}: calls | CPU, µs | ratio" for kind in options.kinds) + " |")
+        print("|---|" + "---:|---:|---:|" * len(options.kinds))
+        least: dict[str, float] = {}
         for name, text in variants().items():
             configuration = rig.folder / "variant.toml"
             configuration.write_text(text)
@@ -78,13 +83,9 @@ def main() -> None:
             figures = []
             for kind in options.kinds:
                 busy, done = calls(rig, options, kind, configuration)
-                daemon = rig.gateway(NAME, configuration=configuration)
-                load(rig, KINDS[kind], PORTS[NAME], options.body, options.warm)
-                before = daemon.cpu()
-                served = load(rig, KINDS[kind], PORTS[NAME], options.body, options.seconds)["done"]
-                cpu = daemon.cpu() - before
-                rig.stop(daemon)
-                figures.append(f"{(busy - idle) / done:.0f} | {cpu * 1e6 / served:.0f}")
+                cpu = typical(rows, name, kind, "cpu_us_per_request")
+                ratio = cpu / least.setdefault(kind, cpu)
+                figures.append(f"{(busy - idle) / done:.0f} | {cpu:.0f} | {ratio:.2f}")
             print(f"| {name} | " + " | ".join(figures) + " |", flush=True)
 
 

@@ -1,6 +1,6 @@
 """Measure what translation to Gemini costs end to end: a daemon whose upstream is Google's, beside one that passes.
 
-python benchmarks/gemini.py [--rounds 5] [--seconds 6] [--kinds unary,burst,paced] [--body small|claude-code]
+python benchmarks/gemini.py [--turns 8] [--seconds 1] [--kinds unary,burst,paced] [--body small|claude-code]
 python benchmarks/gemini.py --profile burst
 
 The requests are the same, and so is the text of the answers, and its pieces. Ends with an error as ``run.py`` does.
@@ -8,10 +8,8 @@ The requests are the same, and so is the text of the answers, and its pieces. En
 
 from __future__ import annotations
 
-from statistics import median
-
 from rig import new_rig, raise_file_limit
-from run import Row, all_rounds, profile, read_options, show
+from run import Row, in_turn, profile, read_options, show, typical
 
 PASSING, TRANSLATING = GATEWAYS = ("claudeproxyd", "to Gemini")
 MOST = 2.5
@@ -25,15 +23,12 @@ MEASURES = (
 
 
 def summary(rows: list[Row], kinds: list[str]) -> list[Row]:
-    """The median of each measure for both, and their ratio."""
+    """What is typical of each measure for both, and their ratio."""
     lines = []
     for kind, figure, name in MEASURES:
         if kind in kinds:
-            medians = [
-                median(row[figure] for row in rows if (row["gateway"], row["kind"]) == (gateway, kind))
-                for gateway in GATEWAYS
-            ]
-            lines.append({"kind": kind, "measure": name, "medians": medians, "ratio": medians[1] / medians[0]})
+            passed, translated = (typical(rows, gateway, kind, figure) for gateway in GATEWAYS)
+            lines.append({"kind": kind, "measure": name, "figures": (passed, translated), "ratio": translated / passed})
     return lines
 
 
@@ -41,7 +36,7 @@ def table(lines: list[Row]) -> str:
     """The summary as a Markdown table; what misses its target stands in bold."""
     text = f"| load | measure | passed | translated | ratio, ≤ {MOST:g} |\n|---|---|---:|---:|---:|\n"
     for line in lines:
-        passed, translated = line["medians"]
+        passed, translated = line["figures"]
         ratio = f"**{line['ratio']:.2f}**" if line["ratio"] > MOST else f"{line['ratio']:.2f}"
         text += f"| {line['kind']} | {line['measure']} | {passed:.1f} | {translated:.1f} | {ratio} |\n"
     return text
@@ -55,9 +50,9 @@ def main() -> None:
         if options.profile:
             profile(rig, options, TRANSLATING)
         else:
-            rounds = all_rounds(rig, options, GATEWAYS)
-            lines = summary([row for rows in rounds for row in rows], options.kinds)
-            show(options, rounds, lines, table(lines))
+            rows = in_turn(rig, options, [rig.gateway(name) for name in GATEWAYS])
+            lines = summary(rows, options.kinds)
+            show(options, rows, lines, table(lines))
 
 
 if __name__ == "__main__":

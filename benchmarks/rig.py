@@ -16,9 +16,10 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import version
@@ -32,10 +33,10 @@ KEYS = ("bench-client-1", "bench-client-2", "bench-client-3")
 """The clients of ``bench.toml``, which take turns."""
 BODIES = ("small", "claude-code")
 PORTS = {"nginx": 9402, "bare relay": 9403, "claudeproxyd": 9400, "to Gemini": 9404}
+VARIANTS = 9410
+"""The port of the first of several daemons that differ in their configuration; see :meth:`Rig.variants`."""
 CONFIGURATIONS = {"claudeproxyd": "bench.toml", "to Gemini": "gemini.toml"}
 """The daemons: one passes what the upstream says, the other translates it."""
-
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class BenchError(Exception):
@@ -45,9 +46,10 @@ class BenchError(Exception):
 class Process:
     """A program that runs on some cores, until it is stopped."""
 
-    def __init__(self, name: str, command: Sequence[str | Path], cores: set[int], folder: Path) -> None:
-        """Its working directory is *folder*, and its output goes to a log there."""
+    def __init__(self, name: str, command: Sequence[str | Path], cores: set[int], folder: Path, port: int) -> None:
+        """Its working directory is *folder*, and its output goes to a log there. *port*: that it listens on."""
         self.name = name
+        self.port = port
         self.output = folder / f"{name.replace(' ', '-')}.out"
         with self.output.open("ab") as output:
             self._popen = subprocess.Popen(
@@ -60,17 +62,17 @@ class Process:
                 preexec_fn=lambda: os.sched_setaffinity(0, cores),
             )
 
-    def wait_for(self, port: int) -> None:
+    def wait(self) -> None:
         """Until it accepts connections; raises :class:`BenchError` after 60 s, or when it ends before."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self._popen.poll() is None:
             try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
             except OSError:
                 time.sleep(0.05)
             else:
                 return
-        raise BenchError(f"{self.name} does not listen on port {port}:\n{self.last_words()}")
+        raise BenchError(f"{self.name} does not listen on port {self.port}:\n{self.last_words()}")
 
     def last_words(self) -> str:
         """The end of its output."""
@@ -86,12 +88,13 @@ class Process:
             self._popen.wait()
 
     def cpu(self) -> float:
-        """Seconds of CPU that it and its children have used so far."""
-        ticks = 0
+        """Seconds of CPU that it and its children have used so far, by the scheduler's clock: threads that ended are
+        left out."""
+        nanoseconds = 0
         for pid in self._tree():
-            fields = _stat(pid)
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / _TICKS
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                nanoseconds += int((task / "schedstat").read_text().split()[0])
+        return nanoseconds / 1e9
 
     def rss(self) -> float:
         """MB of memory that it and its children hold."""
@@ -144,6 +147,20 @@ class Rig:
             command = [TWISTD, "-n", "--pidfile=", *twistd_options, "claudeproxyd", "--config", configuration]
         return self._start(name, command, self.gateway_cores, PORTS[name])
 
+    def variants(self, texts: Mapping[str, str]) -> list[Process]:
+        """Start a daemon for each variant of ``bench.toml``, by its name, with files and ports of its own."""
+        started = []
+        for port, (name, text) in enumerate(texts.items(), VARIANTS):
+            folder = self.folder / str(port)
+            folder.mkdir()
+            configuration = folder / "variant.toml"
+            configuration.write_text(
+                text.replace("tcp:9400:", f"tcp:{port}:").replace("tcp:9401:", f"tcp:{port + 10}:")
+            )
+            command = [TWISTD, "-n", "--pidfile=", "--rundir", folder, "claudeproxyd", "--config", configuration]
+            started.append(self._start(name, command, self.gateway_cores, port))
+        return started
+
     def upstream(self, events: int, gap_us: int, silent_after: int | None = None) -> Process:
         """Start the scripted upstream on the load's core; ``upstream.c`` has its arguments."""
         command: list[str | Path] = [self.folder / "upstream", str(UPSTREAM_PORT), str(events), str(gap_us)]
@@ -158,9 +175,9 @@ class Rig:
                 probe.bind(("127.0.0.1", port))
             except OSError as e:
                 raise BenchError(f"port {port} of {name} is not free: {e}") from None
-        process = Process(name, command, cores, self.folder)
+        process = Process(name, command, cores, self.folder, port)
         self._running.append(process)
-        process.wait_for(port)
+        process.wait()
         return process
 
     def stop(self, *processes: Process) -> None:
@@ -221,10 +238,16 @@ def machine() -> dict[str, str | int]:
     return {
         "date": date.today().isoformat(),
         "cores": len(os.sched_getaffinity(0)),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()} ({_build()})",
         "twisted": version("twisted"),
         "httptools": version("httptools"),
     }
+
+
+def _build() -> str:
+    """How this interpreter was built: with profile-guided optimisation it is 10 to 20 % faster."""
+    flags = str(sysconfig.get_config_var("CONFIG_ARGS"))
+    return "with PGO" if "--enable-optimizations" in flags else "no PGO"
 
 
 def said_of(where: dict[str, str | int]) -> str:

@@ -18,7 +18,7 @@ from statistics import median
 
 from accounts import SECTION
 from rig import HERE, BenchError, Process, Rig, machine, new_parser, new_rig, raise_file_limit, said_of
-from run import EVENTS, KINDS, Row, kinds, measure
+from run import EVENTS, KINDS, Row, kinds, load, measure
 
 NAME = "claudeproxyd"
 ADMIN = 9401
@@ -61,6 +61,7 @@ def one_round(rig: Rig, options: argparse.Namespace) -> list[Row]:
         rig.upstream(EVENTS, KINDS[kind].gap_us)
         for workers in options.workers:
             daemon = started(rig, workers, options.limits)
+            load(rig, KINDS[kind], daemon.port, options.body, options.warm)
             rows.append({**measure(rig, daemon, kind, options), "workers": workers})
             rig.stop(daemon)
         rig.stop()

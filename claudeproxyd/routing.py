@@ -27,14 +27,13 @@ class Router:
 
     def routes(self, model: str) -> tuple[Route, ...]:
         """In order of preference; empty where no route leads anywhere: the model is unknown."""
-        found = self._remembered.get(model)
-        if found is not None:
+        try:
+            return self._remembered[model]
+        except KeyError:
+            found = self._remembered[model] = tuple(self._find(model))
+            if len(self._remembered) > REMEMBERED:
+                self._remembered.popitem(last=False)
             return found
-        found = tuple(self._find(model))
-        self._remembered[model] = found
-        if len(self._remembered) > REMEMBERED:
-            self._remembered.popitem(last=False)
-        return found
 
     def is_named(self, model: str) -> bool:
         """Whether an operator wrote that very name down, be it what clients ask for or what an upstream calls it."""

@@ -17,6 +17,8 @@ MOST_UNARY = 590
 MOST_BURST = 880
 MOST_FOR_SPANS = 150
 """Of a request that is not streamed, beside the others."""
+MOST_WITH_LIMITS = 1.1
+"""Times what a request costs with neither ledger nor limits."""
 EVENTS = 50
 
 CONFIGURATION = (
@@ -26,6 +28,19 @@ CONFIGURATION = (
     + ONE
     + '[[models]]\nname = "claude-sonnet-4-5"\nroutes = [{ provider = "one" }]\n'
 )
+NO_LEDGER = '[accounts]\ndatabase = ""\n'
+LEDGER = """[accounts]
+database = "sqlite:DATABASE"
+[[prices]]
+model = "*"
+input = 5.0
+output = 25.0
+"""
+LIMITS = "".join(
+    f'[[limits]]\nname = "{measure}, a {per}"\neach = "client"\n{measure} = 1000000000\nper = "{per}"\n'
+    for measure, per in (("requests", "minute"), ("tokens", "hour"), ("usd", "day"), ("usd", "month"))
+)
+"""All four count each request."""
 BODIES = Path(__file__).parent.parent / "benchmarks" / "bodies"
 HEAD = (
     b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-api-key: a-key-of-a-client\r\n"
@@ -51,15 +66,31 @@ BURST = (
     + event("message_stop")
 )
 
+UNARY = (
+    "small.json",
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER),
+)
+"""The request's body, and its answer."""
+AT_ONCE = ("small-stream.json", STREAM + chunk(BURST) + chunk(b""))
 
-class CallsTests(DaemonTestCase):
+
+def limit_of_another(number: int) -> str:
+    """One that does not count the client's requests."""
+    return f'[[limits]]\nname = "other {number}"\nmatch = {{ client = "other-{number}" }}\nusd = 1.0\nper = "day"\n'
+
+
+class CallsTestCase(DaemonTestCase):
     """With access log, usage records, keyed clients and affinity, as the benchmarks have them."""
 
     def setUp(self) -> None:
         super().setUp()
+        self.have(CONFIGURATION)
+
+    def have(self, configuration: str) -> None:
+        """A daemon of that configuration, in the place of the one that there is."""
         self.successResultOf(self.daemon.stopService())
         self.reactor.advance(0)
-        self.write(CONFIGURATION.replace("ACCESS", self.path + ".access"))
+        self.write(configuration.replace("ACCESS", self.path + ".access").replace("DATABASE", self.path + ".db"))
         self.setUpDaemon()
 
     def calls(self, body: str, answer: bytes) -> int:
@@ -73,6 +104,7 @@ class CallsTests(DaemonTestCase):
         self.assertIn(b"Hello", connection.take())
         counts = [self.count(connection, head + data, wire, answer) for _ in range(20)]
         self.assertIn(b"end_turn", connection.take())
+        connection.lose()
         return min(counts)
 
     def count(self, connection: Connection, request: bytes, wire: MemoryConnection, answer: bytes) -> int:
@@ -92,21 +124,43 @@ class CallsTests(DaemonTestCase):
             sys.setprofile(before)
         return count
 
+
+class CallsTests(CallsTestCase):
+    """Of a request by itself."""
+
     def test_traced(self) -> None:
         """Both spans of a request; what sends them is not in the way."""
-        answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER)
-        untraced = self.calls("small.json", answer + ANSWER)
-        traces = '[traces]\nendpoint = "http://127.0.0.1:9"\n'
-        self.write(CONFIGURATION.replace("ACCESS", self.path + ".access") + traces)
-        self.setUpDaemon()
-        traced = self.calls("small.json", answer + ANSWER)
+        untraced = self.calls(*UNARY)
+        self.have(CONFIGURATION + '[traces]\nendpoint = "http://127.0.0.1:9"\n')
+        traced = self.calls(*UNARY)
         self.assertLessEqual(traced - untraced, MOST_FOR_SPANS)
 
     def test_unary(self) -> None:
         """A request that is not streamed."""
-        answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER)
-        self.assertLessEqual(self.calls("small.json", answer + ANSWER), MOST_UNARY)
+        self.assertLessEqual(self.calls(*UNARY), MOST_UNARY)
 
     def test_burst(self) -> None:
         """A stream that comes in one read."""
-        self.assertLessEqual(self.calls("small-stream.json", STREAM + chunk(BURST) + chunk(b"")), MOST_BURST)
+        self.assertLessEqual(self.calls(*AT_ONCE), MOST_BURST)
+
+
+class AccountsCallsTests(CallsTestCase):
+    """What ledger and limits add to a request."""
+
+    def test_unary(self) -> None:
+        """A request that is not streamed."""
+        self.compare(*UNARY)
+
+    def test_burst(self) -> None:
+        """A stream that comes in one read."""
+        self.compare(*AT_ONCE)
+
+    def compare(self, body: str, answer: bytes) -> None:
+        """With neither, and with both, be the limits of others few or many."""
+        without = self.calls(body, answer)
+        for others in (1, 4_996):
+            self.have(CONFIGURATION.replace(NO_LEDGER, LEDGER) + LIMITS + "".join(map(limit_of_another, range(others))))
+            calls = self.calls(body, answer)
+            told = f"{calls} calls, and {without} with neither ledger nor limits"
+            self.assertLessEqual(calls, MOST_WITH_LIMITS * without, told)
+        self.successResultOf(self.daemon.stopService())

@@ -56,15 +56,16 @@ class Journal:
     def write(self, record: UsageRecord) -> None:
         """Add a line. Raises nothing: what cannot be kept is counted, and the first of it logged."""
         line = _encode(record) + b"\n"
+        size = len(line)
         try:
-            if self.size + len(line) > self._max_bytes:
+            if self.open_bytes + self._waiting_bytes + size > self._max_bytes:
                 raise OSError(f"{self._max_bytes} bytes wait for the database already")
             if self._file is None:
                 self._open()
             assert self._file is not None
             written = os.write(self._file, line)
             self.open_bytes += written
-            if written < len(line):
+            if written < size:
                 raise OSError("no space left for a whole line")
         except OSError as error:
             self.lost += 1

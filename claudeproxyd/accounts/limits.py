@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from math import ceil
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from claudeproxyd.accounts.prices import NANO
 from claudeproxyd.accounts.windows import Window, window_of
@@ -53,7 +55,7 @@ class Limit:
         return self.per not in RATES
 
 
-class Asked(NamedTuple):
+class Asked(msgspec.Struct, frozen=True):
     """Who asks for what."""
 
     client: str
@@ -72,7 +74,7 @@ class Asked(NamedTuple):
         return self.labels.get(name.removeprefix("label."), "")
 
 
-class Amounts(NamedTuple):
+class Amounts(msgspec.Struct, frozen=True):
     """How much something takes."""
 
     nano_usd: int
@@ -95,7 +97,6 @@ class Counter:
     """How much of one limit was used by one client, team …"""
 
     __slots__ = (
-        "_debt",
         "_per",
         "_refilled",
         "_used",
@@ -104,6 +105,7 @@ class Counter:
         "limit",
         "notes",
         "reserved",
+        "spent",
         "value",
         "warned",
     )
@@ -112,6 +114,8 @@ class Counter:
         self.limit = limit
         self.value = value
         """Of the limit's ``each``."""
+        self.spent: float = 0
+        """What counted as used when that was last asked: of a rate what has not been refilled yet."""
         self.reserved = 0
         """By requests of this process."""
         self.elsewhere = 0
@@ -125,31 +129,27 @@ class Counter:
         self._used: dict[float, int] = {}
         """Of a budget: by the start of its window."""
         self._window = Window(0.0, 0.0)
-        self._debt = 0.0
-        """Of a rate: what has not been refilled yet."""
+        """That :attr:`spent` is of."""
         self._refilled = 0.0
 
     def used(self, now: float) -> float:
         """Return what counts as used at *now*, since the epoch."""
-        if not self._per:
-            start, end = self._window
-            if not start <= now < end:
-                start = self.window(now).start
-            return self._used[start] if start in self._used else 0  # noqa: SIM401 - no call: many a request asks
-        if now > self._refilled:
-            debt = self._debt - (now - self._refilled) * self.limit.amount / self._per
-            self._debt = debt if debt > 0.0 else 0.0
-        self._refilled = now  # a clock that was set back refills nothing
-        return self._debt
+        self.refresh((self,), now)
+        return self.spent
 
-    def use(self, amount: int, now: float) -> float:
-        """Count *amount* as used, and return what counts as used then."""
-        used = self.used(now) + amount
-        if self._per:
-            self._debt = used
-            return used
-        self._set(self._window.start, used)
-        return used
+    @staticmethod
+    def refresh(counters: Iterable[Counter], now: float) -> None:
+        """Have each one's :attr:`spent` be what counts as used at *now*: in one call for all that a request meets."""
+        for counter in counters:
+            if counter._per:
+                if now > counter._refilled:
+                    debt = counter.spent - (now - counter._refilled) * counter.limit.amount / counter._per
+                    counter.spent = debt if debt > 0.0 else 0.0
+                counter._refilled = now  # a clock that was set back refills nothing
+            else:
+                start, end = counter._window
+                if not start <= now < end:
+                    counter.window(now)
 
     def _set(self, start: float, used: float) -> None:
         is_new = start not in self._used
@@ -157,12 +157,16 @@ class Counter:
         if is_new:
             while len(self._used) > KEPT_WINDOWS:
                 del self._used[min(self._used)]
+        self._look_up()
+
+    def _look_up(self) -> None:
+        self.spent = self._used.get(self._window.start, 0)
 
     def know(self, used: float, elsewhere: int, start: float, now: float) -> None:
         """Take over what is known where it is shared: what was used, of a budget in the window of that *start*."""
         self.elsewhere = elsewhere
         if self._per:
-            self._debt, self._refilled = used, now
+            self.spent, self._refilled = used, now
         else:
             self._set(start, used)
 
@@ -170,6 +174,7 @@ class Counter:
         """Return the window that *now* is in."""
         if not self._window.start <= now < self._window.end:
             self._window = window_of(self.limit.per, self.limit.zone, now)
+            self._look_up()
         return self._window
 
     def add(self, other: Counter, now: float) -> None:
@@ -177,8 +182,9 @@ class Counter:
         if self.limit.is_budget:
             for start, amount in other.used_by_window():
                 self._used[start] = self._used.get(start, 0) + amount
+            self._look_up()
         else:
-            self._debt = self.used(now) + other.used(now)
+            self.spent = self.used(now) + other.used(now)
 
     @property
     def held(self) -> int:
@@ -236,17 +242,29 @@ class OverLimit(Exception):
         return cls(max(full, key=lambda counter: counter.resets_at(now)), counters, now)
 
 
-@dataclass(slots=True)
-class Reservation:
+class Reservation(msgspec.Struct, eq=False):
     """What one request may come to, in each of its counters."""
 
-    amounts: Sequence[tuple[Counter, int]]
+    counters: Sequence[Counter]
+    by_measure: Mapping[str, int]
+
+    @property
+    def amounts(self) -> list[tuple[Counter, int]]:
+        """What is reserved with each of its counters."""
+        return [(counter, self.by_measure[counter.limit.measure]) for counter in self.counters]
+
+    def hold(self) -> None:
+        """Reserve it, once."""
+        by_measure = self.by_measure
+        for counter in self.counters:
+            counter.reserved += by_measure[counter.limit.measure]
 
     def release(self) -> None:
         """Give it back, once: what was used, records have settled."""
-        for counter, amount in self.amounts:
-            counter.reserved -= amount
-        self.amounts = ()
+        by_measure = self.by_measure
+        for counter in self.counters:
+            counter.reserved -= by_measure[counter.limit.measure]
+        self.counters = ()
 
 
 _Key = tuple[str, tuple[tuple[str, str], ...], str, tuple[str, ...]]
@@ -284,10 +302,11 @@ class UsageLimits:
 
     def counters(self, asked: Asked) -> Sequence[Counter]:
         """Return the counters that *asked* is counted by."""
-        labels = tuple(asked.labels.items())
+        labels = tuple(asked.labels.items()) if asked.labels else ()
         key = (asked.client, labels, asked.model, tuple(asked.providers))
-        found = self._found.get(key)
-        if found is None:
+        try:
+            return self._found[key]
+        except KeyError:
             if len(self._found) >= MAX_REMEMBERED:
                 self._found.clear()
             found = self._found[key] = tuple(
@@ -295,7 +314,7 @@ class UsageLimits:
                 for limit in map(self._limits.__getitem__, self._places.of(asked))
                 if _matches(limit, asked)
             )
-        return found
+            return found
 
     def counter(self, name: str, value: str) -> Counter | None:
         """Return the counter that the limit of that name has for *value*; None where there is no such limit."""
@@ -305,35 +324,39 @@ class UsageLimits:
     def reserve(self, asked: Asked, amounts: Amounts, now: float) -> Reservation:
         """Reserve what a request may come to. Raises :class:`OverLimit`: the limit that lasts longest is used up."""
         counters, weight = self.counters(asked), self.weight
-        full = [
-            each
-            for each in counters
-            if each.limit.amount - each.used(now) - each.reserved - max(each.elsewhere, (weight - 1) * each.reserved)
-            < weight
-        ]
+        Counter.refresh(counters, now)
+        full = []
+        for each in counters:
+            elsewhere = (weight - 1) * each.reserved
+            if elsewhere < each.elsewhere:
+                elsewhere = each.elsewhere
+            if each.limit.amount - each.spent - each.reserved - elsewhere < weight:
+                full.append(each)
         if full:
             raise OverLimit.of(full, counters, now)
-        reserved = self.amounts(counters, amounts)
-        for counter, amount in reserved:
-            counter.reserved += amount
-        return Reservation(reserved)
+        reservation = Reservation(counters, amounts.by_measure())
+        reservation.hold()
+        return reservation
 
     def settle(self, asked: Asked, amounts: Amounts, now: float) -> list[Counter]:
         """Count what an attempt came to. Return the counters that have passed their share for a warning with it."""
+        counters, weight = self.counters(asked), self.weight
+        Counter.refresh(counters, now)
+        by_measure = amounts.by_measure()
         passed = []
-        for counter, amount in self.amounts(self.counters(asked), amounts):
-            limit = counter.limit
-            used = counter.use(self.weight * amount, now)
+        for counter in counters:
+            limit, start = counter.limit, counter._window.start
+            used = counter.spent + weight * by_measure[limit.measure]
+            if counter._per:
+                counter.spent = used
+            elif start in counter._used:
+                counter.spent = counter._used[start] = int(used)
+            else:
+                counter._set(start, used)
             if limit.warn and used >= limit.warn * limit.amount and now >= counter.warned:
                 counter.warned = counter.resets_at(now)
                 passed.append(counter)
         return passed
-
-    @staticmethod
-    def amounts(counters: Iterable[Counter], amounts: Amounts) -> list[tuple[Counter, int]]:
-        """Return what each of *counters* has to count."""
-        by_measure = amounts.by_measure()
-        return [(counter, by_measure[counter.limit.measure]) for counter in counters]
 
     def add(self, others: UsageLimits, now: float) -> None:
         """Count what the same limits have counted elsewhere, too."""

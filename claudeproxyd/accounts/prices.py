@@ -71,7 +71,9 @@ class Price:
         price = self
         while price.beyond is not None and given > price.above:
             price = price.beyond
-        for_an_hour = min(written, record.cache_write_1h_tokens or 0)
+        for_an_hour = record.cache_write_1h_tokens or 0
+        if for_an_hour > written:
+            for_an_hour = written
         pico = (
             (record.input_tokens or 0) * price.input
             + read * price.cache_read
@@ -126,13 +128,15 @@ class Prices:
         *time* is since the epoch.
         """
         day = int(time // DAY)
-        if day != self._day or len(self._found) >= MAX_REMEMBERED:
+        if day != self._day:
             self._day = day
             self._found.clear()
         key = (provider, served, asked)
         try:
             return self._found[key]
         except KeyError:
+            if len(self._found) >= MAX_REMEMBERED:
+                self._found.clear()
             found = self._found[key] = self._find(provider, served, asked, day)
             return found
 

@@ -66,7 +66,7 @@ class AttemptsUnderWay:
             else:
                 if self._size >= self._max_size and not self._moving:
                     self._turn_over()
-                self._write(self._marks + line)
+                self._size += _write_whole(self._file, self._marks + line)
                 if self._moving:
                     self._move()
             self._marks = b""
@@ -76,8 +76,10 @@ class AttemptsUnderWay:
     def end(self, record: UsageRecord) -> None:
         """Forget an attempt whose *record* is kept elsewhere; most of those that count tokens were never noted."""
         key = _key(record)
-        if self._lines.pop(key, None) is not None and not self._failing:
-            self._marks += f"{key}\n".encode()
+        if key in self._lines:
+            del self._lines[key]
+            if not self._failing:
+                self._marks += f"{key}\n".encode()
 
     def flush(self) -> None:
         """Write the marks that wait. Called once in a while; tries again what could not be written."""

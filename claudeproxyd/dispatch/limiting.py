@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import ceil
@@ -15,6 +15,7 @@ from zope.interface import implementer
 from claudeproxyd.accounts.limits import (
     Amounts,
     Asked,
+    Counter,
     OverLimit,
     Reservation,
     amounts_of,
@@ -33,7 +34,7 @@ from claudeproxyd.observe.usage import COUNT_TOKENS
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from claudeproxyd.accounts.limits import Counter, UsageLimits
+    from claudeproxyd.accounts.limits import UsageLimits
     from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.headers import Headers
     from claudeproxyd.leases import Route
@@ -70,7 +71,7 @@ class _Reserved:
 
     def headers(self) -> Headers:
         """See :meth:`ILimitedPermit.headers <claudeproxyd.interfaces.ILimitedPermit.headers>`."""
-        return limit_headers([counter for counter, _ in self._reservation.amounts], self._wall_clock())
+        return limit_headers(self._reservation.counters, self._wall_clock())
 
     def done(self, usage: Usage | None, outcome: str) -> None:
         """See :meth:`IPermit.done <claudeproxyd.interfaces.IPermit.done>`."""
@@ -147,7 +148,7 @@ class LimitAdmission:
         permit = self._first(request)
         if request.count_tokens or not self.limits:
             return permit
-        if self._awaited or isinstance(permit, Awaitable):
+        if self._awaited or hasattr(permit, "__await__"):
             return self._admit_later(request, permit)
         return self._admit(request, permit)
 
@@ -195,12 +196,16 @@ class LimitAdmission:
         """Return what a request may come to, at the most that its model costs anywhere."""
         envelope = request.envelope
         given = len(envelope.body) // BYTES_PER_TOKEN
-        made = min(envelope.max_tokens or UNSAID_MAX_TOKENS, MAX_TOKENS_SAID)
+        made = envelope.max_tokens or UNSAID_MAX_TOKENS
+        if made > MAX_TOKENS_SAID:
+            made = MAX_TOKENS_SAID
         dearest = 0
         for route in routes:
             price = self.prices.of(route.provider, route.model, envelope.model, now)
             if price is not None:
-                dearest = max(dearest, (given * price.input + made * price.output) // 1000)
+                cost = (given * price.input + made * price.output) // 1000
+                if cost > dearest:
+                    dearest = cost
         return Amounts(dearest, given, made)
 
     def refusal(self, over: OverLimit, now: float) -> ClaudeError:
@@ -226,7 +231,7 @@ class LimitAdmission:
 
     def record(self, record: UsageRecord) -> None:
         """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
-        if record.operation != COUNT_TOKENS and self.limits:
+        if record.operation != COUNT_TOKENS:
             self.settle(asked_by(record), amounts_of(record))
 
     def settle(self, asked: Asked, amounts: Amounts) -> None:
@@ -249,17 +254,19 @@ class LimitAdmission:
             self._transitions.tell(Happening.LIMIT_WARNED, message, **subject)
 
 
-def limit_headers(counters: Iterable[Counter], now: float) -> Headers:
+def limit_headers(counters: Sequence[Counter], now: float) -> Headers:
     """Return what a client is told of its limits: of each measure the one that leaves least."""
+    Counter.refresh(counters, now)
     tightest: dict[str, tuple[float, Counter]] = {}
     for counter in counters:
         measure = counter.limit.measure
         if measure in _TOLD:
-            left = counter.left(now)
+            left = counter.limit.amount - counter.spent - counter.reserved - counter.elsewhere
             if measure not in tightest or left < tightest[measure][0]:
                 tightest[measure] = (left, counter)
     headers: list[tuple[bytes, bytes]] = []
-    for measure, (left, counter) in tightest.items():
+    for measure in tightest:
+        left, counter = tightest[measure]
         limit, remaining, reset = _TOLD[measure]
         headers += (
             (limit, b"%d" % counter.limit.amount),

@@ -9,7 +9,7 @@ import msgspec
 
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.messages.loose import without_halves
-from claudeproxyd.messages.members import key_span, outside, span
+from claudeproxyd.messages.members import key_span, outside, span, spans
 
 #: ``"model"`` with at least one letter written as an escape: a legal key, and one that a search for ``"model"`` misses.
 _ESCAPED_MODEL = re.compile(
@@ -155,7 +155,7 @@ def _bound_parts(members: _Members, body: bytes) -> None:
     role (which may be hidden by an escape: such messages are refused by the API)."""
     known = _large(members)
     if len(body) - sum(len(memoryview(raw)) for raw in known) > _LARGE_BYTES:
-        places = [span(raw, body) for raw in known]
+        places = spans(known, body)
         colons, quotes = (body.count(sign) - sum(body.count(sign, *place) for place in places) for sign in (b":", b'"'))
         if min(colons, quotes // 2) > _MAX_MEMBERS:
             raise ClaudeError(400, f"The request body has more than {_MAX_MEMBERS:,} members beside its messages")

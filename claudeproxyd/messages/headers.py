@@ -61,11 +61,11 @@ _NOT_DOWN = {
     b"strict-transport-security",
 }
 _NOT_DOWN_PREFIXES = (b"access-control-", b"cf-", b"x-claudeproxyd-")
-_RATE_LIMITS = b"anthropic-ratelimit-"
 _NO_MORE_HOPS = (b"keep-alive", b"close")
 
 _goes_up = Remembered[bytes, bool](lambda name: name in _UP or name.startswith(_UP_PREFIXES))
 _goes_down = Remembered[bytes, bool](lambda name: not (name in _NOT_DOWN or name.startswith(_NOT_DOWN_PREFIXES)))
+_tells_limits = Remembered[bytes, bool](lambda name: name.startswith(b"anthropic-ratelimit-"))
 
 #: What a request without ``anthropic-version`` means.
 DEFAULT_VERSION = b"2023-06-01"
@@ -112,14 +112,14 @@ def client_headers(headers: Headers, *, strip_rate_limits: bool = False) -> list
     passing = []
     for pair in headers:
         name = pair[0]
-        if _goes_down[name] and name not in named and not (strip_rate_limits and name.startswith(_RATE_LIMITS)):
+        if _goes_down[name] and name not in named and not (strip_rate_limits and _tells_limits[name]):
             passing.append(pair)
     return passing
 
 
 def without_rate_limits(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return *headers* without what an upstream says of its own limits."""
-    return [pair for pair in headers if not pair[0].startswith(_RATE_LIMITS)]
+    return [pair for pair in headers if not _tells_limits[pair[0]]]
 
 
 def value_of(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:

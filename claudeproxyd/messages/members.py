@@ -29,23 +29,32 @@ _decode_members = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=_Name)
 
 
 def span(raw: msgspec.Raw, body: bytes) -> tuple[int, int]:
-    """Return where a decoded member's value stands in the body.
+    """Return where a decoded member's value stands in the body."""
+    return spans((raw,), body)[0]
+
+
+def spans(values: Iterable[msgspec.Raw], body: bytes) -> list[tuple[int, int]]:
+    """Return where decoded values stand in the body.
 
     A ``Raw`` is a view into the body, so its place is its address less the body's.
     """
-    view = memoryview(raw)
-    start = int(_ffi.cast("uintptr_t", _ffi.from_buffer(view))) - int(_ffi.cast("uintptr_t", _ffi.from_buffer(body)))
-    end = start + len(view)
-    if start < 0 or end > len(body):
-        raise RuntimeError("msgspec.Raw is no view into the body any more")
-    return start, end
+    begin = _ffi.from_buffer(body) + 0  # no array but a pointer, which can be subtracted
+    places = []
+    for value in values:
+        view = _ffi.from_buffer(value)
+        start = view + 0 - begin
+        end = start + len(view)
+        if start < 0 or end > len(body):
+            raise RuntimeError("msgspec.Raw is no view into the body any more")
+        places.append((start, end))
+    return places
 
 
 def outside(values: Iterable[msgspec.Raw], body: bytes) -> bytes:
     """Return the body without these decoded members' values: what is found in the rest is in none of them."""
     kept = []
     at = 0
-    for start, end in sorted(span(value, body) for value in values):
+    for start, end in sorted(spans(values, body)):
         kept.append(body[at:start])
         at = end
     kept.append(body[at:])
@@ -71,10 +80,10 @@ def without_members(body: bytes, names: Collection[str]) -> bytes:
             members = _decode_members(read)
     except UNREADABLE:  # a key that is no UTF-8: the upstream will refuse the body
         return body
-    spans = sorted(span(raw, read) for key, raw in members.items() if key.name in names)
+    places = sorted(spans((raw for key, raw in members.items() if key.name in names), read))
     kept: list[bytes] = []
     at = 0
-    for start, end in spans:
+    for start, end in places:
         kept.append(body[at : key_span(body, start)[0]])
         after = _after_blanks(body, end)
         if body[after] != _COMMA:

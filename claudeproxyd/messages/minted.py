@@ -12,7 +12,7 @@ import msgspec
 
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.ids import MARK, is_minted
-from claudeproxyd.messages.members import span
+from claudeproxyd.messages.members import spans
 from claudeproxyd.messages.search import holds
 from claudeproxyd.messages.splicing import THINKING, spliced, with_blocks, with_thinking_off, without_elements
 
@@ -93,7 +93,7 @@ def _instead(block: bytes) -> bytes | None:
 
 def _without_citations(block: bytes, citations: list[msgspec.Raw]) -> bytes:
     gone = {index for index, citation in enumerate(citations) if is_minted(_decode_citation(citation).encrypted_index)}
-    return spliced(block, without_elements([span(citation, block) for citation in citations], gone))
+    return spliced(block, without_elements(spans(citations, block), gone))
 
 
 def _text(text: str, block: _Block) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from claudeproxyd.json_guards import UNREADABLE
-from claudeproxyd.messages.members import span, without_members
+from claudeproxyd.messages.members import spans, without_members
 
 #: Where it begins, where it ends, and what comes in its place.
 Splice = tuple[int, int, bytes]
@@ -79,7 +79,7 @@ def with_blocks(body: bytes, judge: Callable[[bytes], bytes | None], mark: bytes
         turns = _decode_request(body).messages
     except UNREADABLE:
         return body
-    places = [span(turn, body) for turn in turns]
+    places = spans(turns, body)
     empty = set()
     splices: list[Splice] = []
     for index, (start, end) in enumerate(places):
@@ -101,7 +101,7 @@ def _of_turn(
         blocks = _decode_array(_decode_turn(turn).content)
     except UNREADABLE:  # a plain text, or what the API will refuse
         return []
-    places = [span(block, body) for block in blocks]
+    places = spans(blocks, body)
     gone = set()
     splices: list[Splice] = []
     for index, (start, end) in enumerate(places):
@@ -126,7 +126,7 @@ def with_thinking_off(body: bytes) -> bytes:
         gone = {index for index, edit in enumerate(edited.edits) if _clears_thinking(edit)}
     except UNREADABLE:
         return body
-    return spliced(body, without_elements([span(edit, body) for edit in edited.edits], gone))
+    return spliced(body, without_elements(spans(edited.edits, body), gone))
 
 
 def _clears_thinking(edit: msgspec.Raw) -> bool:

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from claudeproxyd.json_guards import UNREADABLE
-from claudeproxyd.messages.members import span
+from claudeproxyd.messages.members import span, spans
 from claudeproxyd.messages.splicing import Splice, spliced, without_elements
 
 #: Models that take them, as of November 2026; all others get a user's turn.
@@ -87,7 +87,7 @@ def without_system_messages(body: bytes) -> bytes:
 
 
 def _splices(request: _Request, body: bytes) -> list[Splice]:
-    places = [span(message, body) for message in request.messages]
+    places = spans(request.messages, body)
     roles = [_decode_role(message).role for message in request.messages]
     last_user = max((index for index, role in enumerate(roles) if role == "user"), default=-1)
     splices: list[Splice] = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from claudeproxyd.json_guards import UNREADABLE
+from claudeproxyd.messages.search import holds
 
 #: ``error.details.error_code`` of the 404.
 NOT_FOUND = "thread_not_found"
@@ -29,7 +30,7 @@ _decode = msgspec.json.Decoder(_Request).decode
 
 def continues_thread(body: bytes) -> bool:
     """Whether a request goes on with a conversation that it does not bring along."""
-    if b'"thread"' not in body:
+    if not holds(body, b'"thread"'):
         return False
     try:
         thread = _decode(body).thread

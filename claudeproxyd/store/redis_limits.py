@@ -133,19 +133,17 @@ class _Book:
         return self.counter.window(now).start if self.counter.limit.is_budget else 0.0
 
 
-class _Shared(Reservation):
+class _Shared(Reservation, eq=False):
     """A reservation that others see."""
 
-    def __init__(self, amounts: Sequence[tuple[Counter, int]], given_back: Callable[[Counter, int], None]) -> None:
-        super().__init__(amounts)
-        self._given_back = given_back
+    give_back: Callable[[Counter, int], None]
 
     def release(self) -> None:
         """See :meth:`Reservation.release`."""
         amounts = self.amounts
         super().release()
         for counter, amount in amounts:
-            self._given_back(counter, amount)
+            self.give_back(counter, amount)
 
 
 _Part = tuple[_Book, float, int, float]
@@ -259,17 +257,15 @@ class RedisLimits:
         counters = self._limits.counters(asked)
         connection = self._link.connection
         if not counters:
-            return Reservation(())
+            return Reservation((), {})
         if connection is None:
             return self._reserve_alone(asked, amounts, now)
-        wanted = self._limits.amounts(counters, amounts)
+        reservation = _Shared(counters, amounts.by_measure(), self._give_back)
         reserved: Deferred[Reservation] = Deferred()
 
         def answered(fits: bool) -> None:
             if fits:
-                for counter, amount in wanted:
-                    counter.reserved += amount
-                reservation = _Shared(wanted, self._give_back)
+                reservation.hold()
                 if reserved.called:  # whoever asked has left
                     reservation.release()
                 else:
@@ -288,7 +284,7 @@ class RedisLimits:
                     reserved.errback(over)
 
         parts = []
-        for counter, amount in wanted:
+        for counter, amount in reservation.amounts:
             book = self._book(counter)
             book.asked = now
             self._lately[book] = None
@@ -299,7 +295,7 @@ class RedisLimits:
 
     def _reserve_alone(self, asked: Asked, amounts: Amounts, now: float) -> Reservation:
         reservation = self._limits.reserve(asked, amounts, now)
-        return _Shared(reservation.amounts, self._give_back)
+        return _Shared(reservation.counters, reservation.by_measure, self._give_back)
 
     def _give_back(self, counter: Counter, amount: int) -> None:
         book = self._book(counter)
@@ -308,8 +304,9 @@ class RedisLimits:
 
     def settle(self, asked: Asked, amounts: Amounts, now: float) -> Sequence[Counter]:
         """See :class:`~claudeproxyd.interfaces.ILimitStore`. Each daemon warns once."""
-        for counter, amount in self._limits.amounts(self._limits.counters(asked), amounts):
-            book = self._book(counter)
+        by_measure = amounts.by_measure()
+        for counter in self._limits.counters(asked):
+            book, amount = self._book(counter), by_measure[counter.limit.measure]
             self._tell(book, book.use(amount, now, is_alone=self._link.connection is None))
         return self._limits.settle(asked, amounts, now)
 

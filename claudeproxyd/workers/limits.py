@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
+from msgspec.structs import astuple
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -66,7 +67,7 @@ class LimitsOfAll(LimitAdmission):
             raise Refused("it has ended")
         self._number += 1
         self._reserved.setdefault(channel, {})[self._number] = reservation
-        return self._number, "", list(limit_headers([counter for counter, _ in reservation.amounts], now)), ""
+        return self._number, "", list(limit_headers(reservation.counters, now)), ""
 
     def release_for(self, channel: ControlChannel, number: object) -> None:
         """Give one back."""
@@ -142,7 +143,7 @@ class LimitsByParent(LimitAdmission):
         if not self.limits.counters(asked):
             return permit
         amounts = self.estimated(request, routes, self._wall_clock())
-        answered = self._channel.ask("reserve", (list(asked), list(amounts)))
+        answered = self._channel.ask("reserve", (astuple(asked), astuple(amounts)))
         answer = await shielded(answered, self._give_back)
         number, message, headers, refusal = cast("tuple[int, str, list[list[bytes]], str]", answer)
         pairs = [(name, value) for name, value in headers]
@@ -159,7 +160,7 @@ class LimitsByParent(LimitAdmission):
     def record(self, record: UsageRecord) -> None:
         """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
         if record.operation != COUNT_TOKENS and self.limits:
-            self._channel.tell("settle", (list(asked_by(record)), list(amounts_of(record))))
+            self._channel.tell("settle", (astuple(asked_by(record)), astuple(amounts_of(record))))
 
 
 def _read(body: _Wire) -> tuple[Asked, Amounts]:

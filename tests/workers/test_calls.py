@@ -7,14 +7,13 @@ from twisted.internet.testing import StringTransport
 from claudeproxyd.tap import Options
 from claudeproxyd.workers.channel import ControlChannel
 from claudeproxyd.workers.worker import Greeting, WorkerDaemon
-from tests.test_calls import ANSWER, BURST, CallsTests
-from tests.test_daemon import STREAM, Reactor, chunk
+from tests.test_calls import AT_ONCE, UNARY, CallsTestCase
+from tests.test_daemon import Reactor
 
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 MOST = 1.1
 
 
-class WorkerCallsTests(CallsTests):
+class WorkerCallsTests(CallsTestCase):
     """The same requests, in a worker that has limits to keep."""
 
     worker = False
@@ -45,12 +44,11 @@ class WorkerCallsTests(CallsTests):
 
     def test_unary(self) -> None:
         """One answer at once."""
-        answer = HEAD % len(ANSWER) + ANSWER
-        self.compare("small.json", answer)
+        self.compare(*UNARY)
 
     def test_burst(self) -> None:
         """A stream of fifty events in one read."""
-        self.compare("small-stream.json", STREAM + chunk(BURST) + chunk(b""))
+        self.compare(*AT_ONCE)
 
     def compare(self, body: str, answer: bytes) -> None:
         """A request in a daemon by itself, and in a worker."""

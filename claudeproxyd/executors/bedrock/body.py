@@ -26,8 +26,9 @@ from claudeproxyd.executors.bedrock.dialect import (
 )
 from claudeproxyd.interfaces import IPrepared
 from claudeproxyd.json_guards import UNREADABLE
-from claudeproxyd.messages.members import span, without_members
+from claudeproxyd.messages.members import span, spans, without_members
 from claudeproxyd.messages.minted import without_minted
+from claudeproxyd.messages.search import find, holds
 from claudeproxyd.messages.splicing import Splice, spliced, without_elements
 from claudeproxyd.messages.system_turns import takes_system_messages, without_system_messages
 from claudeproxyd.messages.threads import continues_thread
@@ -213,7 +214,7 @@ def _in_tools(body: _Body) -> list[Splice]:
     if raw is None or bytes(raw) == b"null":
         return []
     tools = _decode_array(raw)
-    places = [span(tool, body.data) for tool in tools]
+    places = spans(tools, body.data)
     splices: list[Splice] = []
     gone: set[int] = set()
     for index, (tool, (start, end)) in enumerate(zip(tools, places, strict=True)):
@@ -259,7 +260,7 @@ def _in_system(body: _Body) -> list[Splice]:
 
 def _in_messages(body: _Body) -> list[Splice]:
     """Blocks of messages: what Bedrock refuses in ``cache_control``, and references to tools where it knows none."""
-    references = b'"tool_reference"' in body.data and TOOL_SEARCH.name not in body.betas
+    references = TOOL_SEARCH.name not in body.betas and holds(body.data, b'"tool_reference"')
     if body.is_plain and not references:
         return []
     splices: list[Splice] = []
@@ -290,7 +291,7 @@ def _is_array(raw: msgspec.Raw) -> bool:
 
 def _is_plain(body: bytes) -> bool:
     at = 0
-    while (at := body.find(_CACHE, at)) >= 0:
+    while (at := find(body, _CACHE, at)) >= 0:
         found = _PLAIN_CACHE.match(body, at)
         if found is None:
             return False
@@ -316,7 +317,7 @@ def _with_plain_messages(body: bytes) -> tuple[bytes, str]:
     effort = ""
     splices: list[Splice] = []
     messages = _decode_request(body).messages
-    places = [span(message, body) for message in messages]
+    places = spans(messages, body)
     gone: set[int] = set()
     for index, (message, (start, end)) in enumerate(zip(messages, places, strict=True)):
         read = _decode_message(message)
