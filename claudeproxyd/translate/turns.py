@@ -103,7 +103,7 @@ def _answers(asked: Sequence[MessageParts], answered: Sequence[MessageParts], us
 
 
 def _unused(id: str, used: dict[str, int]) -> str:
-    """Return *id* with the next number behind it that makes an unused one. *used* has each with the last such number."""
+    """Return *id* with the next number behind it that makes an unused one. *used* has the last one of each."""
     while True:
         used[id] += 1
         if (made := f"{id}-{used[id]}") not in used:
