@@ -118,10 +118,10 @@ class ChatReader(EventReader[Chunk]):
 
     def _take_rest(self, event: Chunk, data: bytes) -> bytes | None:
         """Read a chunk without choices: figures, nothing, or an error that does not call itself one."""
-        if event.usage is not None:
-            if self._reason:
+        if self._reason:
+            if event.usage is not None:
                 self._finish()
-        elif event.choices is None and read_error(data, FAMILY).message:
+        elif event.choices is None and event.usage is None and read_error(data, FAMILY).message:
             return data
         return None
 
